@@ -1,0 +1,205 @@
+"""Every error that fabric_nb raises on purpose.
+
+All of them derive from `FabricError`, and each message is one sentence with what was wrong,
+where, and what to do::
+
+    FabricError
+    ├── InvalidName (AttributeError)       a domain, type, id, method or target that cannot be
+    ├── InvalidUri (ValueError)            an AMQP URI that cannot be used
+    ├── BrokerUnavailable (ConnectionError)
+    │   ├── LoginRefused                   wrong user or password
+    │   ├── VirtualHostRefused             missing virtual host, or no right to it
+    │   └── TlsFailed                      certificates, or TLS against a plain port
+    ├── NotConnected (RuntimeError)        used before `open()` or after `close()`
+    ├── ConnectionLost (ConnectionError)   the broker went away underneath
+    ├── BrokerRefused                      the broker said no to one operation
+    ├── NotSerializable (TypeError)        a value that cannot travel
+    ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
+    └── CallError
+        ├── UnknownService (LookupError)   nobody serves it
+        ├── AmbiguousService (LookupError) several services fit a short name
+        ├── VersionMismatch                it is there, in another version
+        ├── MethodNotFound (AttributeError)
+        ├── CallTimeout (TimeoutError)
+        └── RemoteError                    the service raised; also catchable as the built-in type
+
+Only the standard library is imported here, so that every module may use it.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+
+class FabricError(Exception):
+    """Root of all errors raised by fabric_nb."""
+
+
+class InvalidName(FabricError, AttributeError):
+    """A name that cannot be part of an address; an `AttributeError`, as in amqp-fabric."""
+
+
+class InvalidUri(FabricError, ValueError):
+    """An AMQP URI that cannot be used."""
+
+
+class BrokerUnavailable(FabricError, ConnectionError):
+    """The broker cannot be reached."""
+
+
+class LoginRefused(BrokerUnavailable):
+    """The broker does not accept this user and password."""
+
+
+class VirtualHostRefused(BrokerUnavailable):
+    """The virtual host does not exist, or this user may not enter it."""
+
+
+class TlsFailed(BrokerUnavailable):
+    """The TLS handshake failed."""
+
+
+class NotConnected(FabricError, RuntimeError):
+    """Something was asked of a connector that is not open."""
+
+
+class ConnectionLost(FabricError, ConnectionError):
+    """The connection went away before the operation was known to be done."""
+
+
+class BrokerRefused(FabricError):
+    """The broker refused one operation; `code` is the AMQP reply code."""
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotSerializable(FabricError, TypeError):
+    """A value that JSON cannot carry; the message says where in the value it stands."""
+
+
+class MalformedMessage(FabricError, ValueError):
+    """A message from the broker that does not have the shape its kind must have."""
+
+
+class CallError(FabricError):
+    """Root of what can go wrong with a call; `call` names it, as in ``calc.c1.multiply``."""
+
+    def __init__(self, message: str, *, call: str = "") -> None:
+        super().__init__(message)
+        self.call = call
+
+
+class UnknownService(CallError, LookupError):
+    """Nobody serves the address."""
+
+
+class AmbiguousService(CallError, LookupError):
+    """A short name fits several services; `candidates` are their full names."""
+
+    def __init__(self, message: str, *, call: str = "", candidates: Sequence[str] = ()) -> None:
+        super().__init__(message, call=call)
+        self.candidates = tuple(candidates)
+
+
+class VersionMismatch(CallError):
+    """The service is there, but not in the version that was required."""
+
+
+class MethodNotFound(CallError, AttributeError):
+    """The service is there, but has no such method; `close_matches` are those that look alike."""
+
+    def __init__(self, message: str, *, call: str = "", close_matches: Sequence[str] = ()) -> None:
+        super().__init__(message, call=call)
+        self.close_matches = tuple(close_matches)
+
+
+class CallTimeout(CallError, TimeoutError):
+    """No answer came in time; `seconds` is how long was waited."""
+
+    def __init__(self, message: str, *, call: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message, call=call)
+        self.seconds = seconds
+
+
+class RemoteError(CallError):
+    """The remote method raised.
+
+    When the remote type is one of Python's built-in exceptions, the error that is raised is
+    an instance of that type too, so both of these catch it::
+
+        try:
+            await fabric.call("calc.divide", x=1, y=0)
+        except ZeroDivisionError: ...
+        except RemoteError as error: print(error.type, error.remote_traceback)
+
+    No other type is ever looked up by name: a reply is data from somewhere else.
+
+    Attributes:
+        type: the remote type's name, as sent (``builtins.ZeroDivisionError``).
+        message: the remote ``repr``.
+        remote_args: the remote exception's arguments, as data.
+        remote_traceback: the remote traceback as text, empty when the peer sends none.
+    """
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 - the wire's word for it
+        message: str,
+        args: Sequence[Any] = (),
+        traceback: str = "",
+        *,
+        call: str = "",
+    ) -> None:
+        Exception.__init__(self, message)  # not the built-in's own: it may want other arguments
+        self.call = call
+        self.type = type
+        self.message = message
+        self.remote_args = tuple(args)
+        self.remote_traceback = traceback
+
+    def __str__(self) -> str:
+        where = f"{self.call}: " if self.call else ""
+        return f"{where}{self.message or self.type}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)
+        return remote_error, state
+
+
+def remote_error(
+    type_name: str, message: str, args: Sequence[Any] = (), traceback: str = "", call: str = ""
+) -> RemoteError:
+    """The `RemoteError` for what a peer sent, catchable as the built-in type it names.
+
+    Example:
+        >>> error = remote_error("builtins.ValueError", "ValueError('no')", ["no"])
+        >>> isinstance(error, ValueError), isinstance(error, RemoteError)
+        (True, True)
+    """
+    module, _, name = type_name.rpartition(".")
+    cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
+    error = cls.__new__(cls, *args)
+    RemoteError.__init__(error, type_name, message, args, traceback, call=call)
+    return error
+
+
+@lru_cache(maxsize=128)
+def _catchable_as(name: str) -> type[RemoteError]:
+    """`RemoteError` joined with the built-in exception of that name, where that is safe.
+
+    Left out are those that mean something to the interpreter that raises them (exit,
+    interrupt, the end of an iteration) and groups, whose arguments are exceptions.
+    """
+    builtin = getattr(builtins, name, None)
+    if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
+        return RemoteError
+    if issubclass(builtin, (BaseExceptionGroup, StopIteration, StopAsyncIteration, FabricError)):
+        return RemoteError
+    if builtin is Exception:
+        return RemoteError
+    return type(f"Remote{name}", (RemoteError, builtin), {"__module__": __name__})

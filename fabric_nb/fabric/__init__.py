@@ -1,0 +1,1 @@
+"""The connector: plain asyncio, knows nothing of Jupyter."""

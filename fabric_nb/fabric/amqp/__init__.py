@@ -1,0 +1,22 @@
+"""AMQP for the fabric: connections that come back, channels that set themselves up again.
+
+The only place that imports aio-pika and aiormq; everything above it deals in `Message`,
+`Delivery` and `Channel`.
+"""
+
+from fabric_nb.fabric.amqp.channel import Channel, Unroutable
+from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
+from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.uri import mask, parse_uri
+
+__all__ = [
+    "DEFAULT_HEARTBEAT",
+    "Channel",
+    "Connection",
+    "Delivery",
+    "Message",
+    "State",
+    "Unroutable",
+    "mask",
+    "parse_uri",
+]

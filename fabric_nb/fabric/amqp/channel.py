@@ -1,0 +1,401 @@
+"""A channel that can be opened again, and what is done on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, Self, cast
+
+import aio_pika
+from aiormq import exceptions as amqp_errors
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel as AmqpChannel
+from pamqp import commands as spec
+
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
+from fabric_nb.fabric.amqp.message import Delivery, Message
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY, LAST_RETRY = 0.2, 10.0
+CLOSE_TIMEOUT = 2.0
+
+ExchangeType = Literal["direct", "fanout", "topic", "headers"]
+OnDelivery = Callable[[Delivery], object]
+Setup = Callable[["Channel"], Awaitable[None]]
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to wait before each further try: doubling, jittered, at most `LAST_RETRY`."""
+    for attempt in itertools.count():
+        ceiling = min(FIRST_RETRY * 2**attempt, LAST_RETRY)
+        yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
+
+
+class Unroutable(FabricError):
+    """A mandatory message had no queue to go to; named for the user by whoever sent it.
+
+    `exchange_missing` tells whether there was not even the exchange.
+    """
+
+    def __init__(self, message: str, *, exchange_missing: bool = False) -> None:
+        super().__init__(message)
+        self.exchange_missing = exchange_missing
+
+
+class Link(Protocol):
+    """What a channel needs of its connection."""
+
+    masked_uri: str
+
+    async def open_channel(self, *, confirms: bool) -> AmqpChannel:
+        """Wait for the connection and open an AMQP channel on it."""
+
+    def recover(self, channel: Channel) -> None:
+        """See to it that `Channel.reopen` is run."""
+
+    def forget(self, channel: Channel) -> None:
+        """The channel was closed for good."""
+
+    @property
+    def write_buffer_high(self) -> bool:
+        """Whether so much waits to be sent that a publisher should wait."""
+
+
+class Channel:
+    """A channel of a `Connection`; see `Connection.channel`.
+
+    After a loss it is opened again and its setup is run again. Operations meanwhile wait for
+    that; what was under way when it was lost raises `ConnectionLost`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        setup: Setup | None,
+        *,
+        prefetch: int,
+        confirms: bool,
+        on_lost: Callable[[], object] | None = None,
+    ) -> None:
+        self._link = link
+        self._on_lost_hook = on_lost
+        self._setup = setup
+        self._prefetch = prefetch
+        self._confirms = confirms
+        self._amqp: AmqpChannel | None = None
+        self._ready = asyncio.Event()
+        self._closed = False
+        self.generation = 0
+
+    # -- life
+
+    async def open(self) -> Self:
+        """Open the channel and run its setup.
+
+        Raises:
+            BrokerRefused: the broker refused something in the setup.
+            NotConnected: the connection is closed.
+        """
+        amqp = await self._link.open_channel(confirms=self._confirms)
+        self._amqp = amqp
+        self.generation += 1
+        try:
+            with self._translated():
+                if self._prefetch:
+                    await amqp.basic_qos(prefetch_count=self._prefetch)
+                if self._setup is not None:
+                    await self._setup(self)
+        except BaseException:
+            self._amqp = None
+            await _close(amqp)
+            raise
+        amqp.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
+        amqp.closing.add_done_callback(lambda _: self._on_lost(amqp))
+        self._ready.set()
+        return self
+
+    async def close(self) -> None:
+        """Close for good; what it consumed is requeued by the broker."""
+        self._closed = True
+        self._ready.set()
+        self._link.forget(self)
+        amqp, self._amqp = self._amqp, None
+        if amqp is not None:
+            await _close(amqp)
+
+    def abandon(self) -> None:
+        """The connection is gone for good: whoever waits for this channel is told so."""
+        self._closed = True
+        self._fell()
+        self._ready.set()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def reopen(self) -> None:
+        """Open again, as often as it takes; run by the connection after a loss."""
+        for attempt, delay in enumerate(backoff()):
+            if self._closed:
+                return
+            try:
+                await self.open()
+            except NotConnected:
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+                log.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", error)
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    def _on_lost(self, amqp: AmqpChannel) -> None:
+        if self._closed or self._amqp is not amqp:
+            return
+        self._fell()
+        self._link.recover(self)
+
+    def _fell(self) -> None:
+        self._amqp = None
+        self._ready.clear()
+        if self._on_lost_hook is not None:
+            self._on_lost_hook()
+
+    def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
+        # The queue was deleted under its consumer: only a whole setup makes it good again.
+        log.warning("The broker cancelled the consumer %s", frame.consumer_tag)
+        amqp = self._amqp
+        if amqp is not None and not self._closed:
+            self._fell()
+            task = asyncio.ensure_future(_close(amqp))
+            task.add_done_callback(lambda _: self._link.recover(self))
+
+    async def ready(self) -> AmqpChannel:
+        """Wait until the channel and its setup stand.
+
+        Raises:
+            NotConnected: it was closed.
+        """
+        if self._amqp is not None and self._amqp.is_closed:
+            self._on_lost(self._amqp)  # its own notice is still on the way
+        while self._amqp is None and not self._closed:
+            await self._ready.wait()
+        if self._amqp is None:
+            raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
+        return self._amqp
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn aiormq's errors into ours; a cancellation by aiormq is a lost connection."""
+        try:
+            yield
+        except amqp_errors.PublishError:
+            raise Unroutable("No queue took the message.") from None
+        except amqp_errors.ChannelClosed as error:
+            raise _refusal(error) from None
+        except (amqp_errors.AMQPError, amqp_errors.ChannelInvalidStateError, ConnectionError):
+            raise self._lost() from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self._lost() from None
+
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"The connection to {self._link.masked_uri} was lost meanwhile; whether it was"
+            " done is not known."
+        )
+
+    # -- topology
+
+    async def declare_exchange(
+        self, name: str, kind: ExchangeType, *, durable: bool = False, auto_delete: bool = False
+    ) -> None:
+        """Declare an exchange; fails when it exists with other properties."""
+        with self._translated():
+            await self._current.exchange_declare(
+                name, exchange_type=kind, durable=durable, auto_delete=auto_delete
+            )
+
+    async def declare_queue(
+        self,
+        name: str = "",
+        *,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Declare a queue and return its name, which the broker chooses when none is given."""
+        with self._translated():
+            declared = await self._current.queue_declare(
+                name,
+                durable=durable,
+                exclusive=exclusive,
+                auto_delete=auto_delete,
+                arguments=dict(arguments or {}),
+            )
+        return str(declared.queue)
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue with what is in it; does nothing when it is not there."""
+        with self._translated():
+            await self._current.queue_delete(name)
+
+    async def bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Bind a queue to an exchange."""
+        with self._translated():
+            await self._current.queue_bind(
+                queue, exchange, routing_key, arguments=dict(arguments or {})
+            )
+
+    @property
+    def _current(self) -> AmqpChannel:
+        """The AMQP channel of now, also while the setup is still running."""
+        if self._amqp is None:
+            raise self._lost()
+        return self._amqp
+
+    # -- messages
+
+    async def consume(
+        self, queue: str, on_delivery: OnDelivery, *, no_ack: bool = False, exclusive: bool = False
+    ) -> str:
+        """Start a consumer and return its tag; `on_delivery` is called in order of arrival.
+
+        It must be quick and must not raise; use `consume_messages` for coroutines.
+        """
+        generation = self.generation
+
+        async def deliver(message: DeliveredMessage) -> None:
+            on_delivery(_delivery(message, generation))
+
+        with self._translated():
+            started = await self._current.basic_consume(
+                queue, deliver, no_ack=no_ack, exclusive=exclusive
+            )
+        return str(started.consumer_tag)
+
+    async def consume_messages(
+        self, queue: str, callback: Callable[[aio_pika.IncomingMessage], Awaitable[object]]
+    ) -> str:
+        """Start a consumer that awaits `callback` with aio-pika's own message object.
+
+        This is what amqp-fabric hands to the callbacks of `subscribe_data`.
+        """
+
+        async def deliver(message: DeliveredMessage) -> None:
+            await callback(aio_pika.IncomingMessage(message, no_ack=False))
+
+        with self._translated():
+            started = await self._current.basic_consume(queue, deliver)
+        return str(started.consumer_tag)
+
+    async def cancel(self, consumer_tag: str) -> None:
+        """Stop a consumer; what it holds unacknowledged stays with this channel."""
+        with self._translated():
+            await self._current.basic_cancel(consumer_tag)
+
+    async def publish(
+        self, exchange: str, routing_key: str, message: Message, *, mandatory: bool = False
+    ) -> None:
+        """Send a message; with confirms, wait until the broker has taken it.
+
+        Raises:
+            Unroutable: it was `mandatory`, confirms are on, and no queue took it.
+            BrokerRefused: the exchange does not exist, or may not be written to.
+            ConnectionLost: the connection went away before it was known to be taken.
+        """
+        amqp = self._amqp
+        if amqp is None or amqp.is_closed:
+            amqp = await self.ready()
+        with self._translated():
+            await amqp.basic_publish(
+                message.body,
+                exchange=exchange,
+                routing_key=routing_key,
+                properties=_properties(message),
+                mandatory=mandatory,
+                wait=self._link.write_buffer_high,
+            )
+
+    async def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
+        """Acknowledge; a delivery of an earlier opening is left to the broker to redeliver."""
+        if (amqp := self._held(delivery)) is not None:
+            with contextlib.suppress(ConnectionLost), self._translated():
+                await amqp.basic_ack(delivery.tag, multiple=multiple, wait=False)
+
+    async def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+        """Give a delivery back to its queue, or to its dead letter exchange."""
+        if (amqp := self._held(delivery)) is not None:
+            with contextlib.suppress(ConnectionLost), self._translated():
+                await amqp.basic_reject(delivery.tag, requeue=requeue, wait=False)
+
+    def _held(self, delivery: Delivery) -> AmqpChannel | None:
+        return self._amqp if delivery.generation == self.generation else None
+
+
+async def _close(amqp: AmqpChannel) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await amqp.close()
+
+
+def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
+    text = str(error.args[-1]) if error.args else ""
+    codes = {
+        amqp_errors.ChannelAccessRefused: 403,
+        amqp_errors.ChannelNotFoundEntity: 404,
+        amqp_errors.ChannelLockedResource: 405,
+        amqp_errors.ChannelPreconditionFailed: 406,
+    }
+    code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
+    return BrokerRefused(f"The broker refused: {text or error!r}.", code=int(code or 0))
+
+
+def _delivery(message: DeliveredMessage, generation: int) -> Delivery:
+    properties = message.header.properties
+    deliver = cast(spec.Basic.Deliver, message.delivery)
+    return Delivery(
+        body=message.body,
+        headers=properties.headers or {},
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        type=properties.message_type,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        tag=deliver.delivery_tag or 0,
+        redelivered=bool(deliver.redelivered),
+        generation=generation,
+    )
+
+
+def _properties(message: Message) -> spec.Basic.Properties:
+    return spec.Basic.Properties(
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=dict(message.headers) or None,
+        delivery_mode=2 if message.persistent else 1,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        expiration=None if message.expiration is None else str(message.expiration),
+        timestamp=(
+            None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
+        ),
+        message_type=message.type,
+    )

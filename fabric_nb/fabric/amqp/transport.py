@@ -1,0 +1,133 @@
+"""The socket under a connection, and what its failures mean in words."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+from aiormq import exceptions as amqp_errors
+from aiormq.connection import TransportFactory
+from yarl import URL
+
+from fabric_nb.errors import (
+    BrokerUnavailable,
+    FabricError,
+    LoginRefused,
+    TlsFailed,
+    VirtualHostRefused,
+)
+
+# A peer that vanished without a word is noticed after idle + interval * count seconds, or
+# when sent bytes stay unacknowledged for the user timeout; the kernel does it, also while
+# the loop stands still (tcp(7)).
+_TCP_OPTIONS = {
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 14_000,
+}
+
+
+class SocketTransport(TransportFactory):
+    """Opens TCP or TLS sockets that notice a dead peer, and knows how much waits to be sent."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and not yet taken by the socket."""
+        return self._writer.transport.get_write_buffer_size() if self._writer else 0
+
+    async def create(
+        self, url: URL, **kwargs: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the URI's host and port."""
+        provider = kwargs.pop("ssl_context_provider")
+        context = await provider.get_context() if url.scheme == "amqps" else None
+        reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context, **kwargs)
+        _notice_dead_peers(writer.get_extra_info("socket"))
+        self._writer = writer
+        return reader, writer
+
+
+def _notice_dead_peers(sock: socket.socket | None) -> None:
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _TCP_OPTIONS.items():
+        option = getattr(socket, name, None)  # not every platform has all of them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def explain_failure(error: Exception, url: URL, shown: str, timeout: float) -> FabricError:
+    """Say in one sentence why connecting failed.
+
+    Args:
+        error: what aiormq or the socket raised.
+        url: where it was tried.
+        shown: the same, as it may be shown.
+        timeout: the seconds that were allowed.
+    """
+    tls = _find(error, ssl.SSLError)
+    if tls is not None:
+        return TlsFailed(f"TLS with {shown} failed: {_tls_reason(tls, url)}")
+    text = " ".join(str(part) for part in error.args) or repr(error)
+    if isinstance(error, amqp_errors.ProbableAuthenticationError):
+        return LoginRefused(
+            f"{shown} refuses the login: user {url.user or 'guest'!r} or its password is wrong,"
+            " or the user may only log in from the broker's own host."
+        )
+    if isinstance(error, (amqp_errors.ConnectionNotAllowed, amqp_errors.InvalidFrameError)) and (
+        "NOT_ALLOWED" in text or "vhost" in text or "Connection.OpenOk" in text
+    ):
+        vhost = url.path[1:] or "/"
+        return VirtualHostRefused(
+            f"{shown} has no virtual host {vhost!r} for this user: check the part after the"
+            " host, and the user's permissions."
+        )
+    return BrokerUnavailable(f"{shown} cannot be reached: {_network_reason(error, url, timeout)}")
+
+
+def _find(error: BaseException | None, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _tls_reason(error: ssl.SSLError, url: URL) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate is not accepted ({error.verify_message}); give the authority's"
+            " file as ?cafile=/path/ca.pem if it is your own."
+        )
+    if error.reason in {
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+        "UNEXPECTED_EOF_WHILE_READING",
+    }:
+        return f"port {url.port} does not speak TLS; use amqp:// or the TLS port (usually 5671)."
+    return f"{error.reason or error}."
+
+
+def _network_reason(error: BaseException, url: URL, timeout: float) -> str:
+    where = f"{url.host}:{url.port}"
+    if isinstance(error, TimeoutError):
+        return f"{where} gave no answer within {timeout:g} s; check host, port and firewall."
+    if isinstance(error, socket.gaierror):
+        return f"the host {url.host!r} is not known; check its name."
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing listens on {where}; is the broker running?"
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"{error.strerror} ({where})."
+    if isinstance(error, (amqp_errors.ProtocolSyntaxError, amqp_errors.AMQPConnectionError)):
+        return (
+            f"{where} closed the connection without speaking AMQP 0-9-1; check the port, and use"
+            " amqps:// if it is the TLS one."
+        )
+    return f"{type(error).__name__}: {error}"

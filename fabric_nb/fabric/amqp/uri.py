@@ -1,0 +1,56 @@
+"""AMQP URIs: checked at the door, shown without their password."""
+
+from __future__ import annotations
+
+from yarl import URL
+
+from fabric_nb.errors import InvalidUri
+
+DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+_EXAMPLE = "amqp://user:password@host:5672/vhost"
+
+
+def parse_uri(uri: object) -> URL:
+    """Return a usable AMQP URI, with its port.
+
+    Raises:
+        InvalidUri: it is not ``amqp://`` or ``amqps://`` with a host and a valid port.
+    """
+    if not isinstance(uri, str) or not uri.strip():
+        raise InvalidUri(f"An AMQP URI is needed, as in {_EXAMPLE}.")
+    try:
+        url = URL(uri.strip())
+        port = url.explicit_port
+    except (ValueError, TypeError) as error:
+        raise InvalidUri(f"{mask(uri)} is not a URI ({error}): write {_EXAMPLE}.") from None
+    if url.scheme not in DEFAULT_PORTS:
+        scheme = f"{url.scheme}://" if url.scheme else "no scheme"
+        raise InvalidUri(
+            f"{mask(uri)} has {scheme}, which is not AMQP: use amqp:// or amqps:// (TLS)."
+        )
+    if not url.host:
+        raise InvalidUri(f"{mask(uri)} names no host: write {_EXAMPLE}.")
+    return url.with_port(port if port is not None else DEFAULT_PORTS[url.scheme])
+
+
+def mask(uri: str | URL) -> str:
+    """The URI as it may be shown: the password replaced, all else kept.
+
+    Also works on text that is no URI at all, for use in error messages.
+
+    Example:
+        >>> mask("amqp://ann:secret@host/")
+        'amqp://ann:***@host/'
+    """
+    text = str(uri)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    # The last '@' before the path ends the credentials; a password may hold '@' unescaped.
+    authority, slash, path = rest.partition("/")
+    if "@" not in authority and "@" in path:
+        authority, slash, path = rest, "", ""
+    credentials, at, host = authority.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    shown = f"{user}:***" if colon else user
+    return f"{scheme}{separator}{shown}{at}{host}{slash}{path}"

@@ -1,0 +1,165 @@
+"""Calling: requests out, replies in."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fabric_nb.errors import (
+    BrokerRefused,
+    CallTimeout,
+    ConnectionLost,
+    MalformedMessage,
+    RemoteError,
+)
+from fabric_nb.fabric import wire
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, Unroutable
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
+
+_NOT_FOUND = 404
+
+
+class Caller:
+    """Makes calls and finds the reply that belongs to each.
+
+    Replies come to a queue of this connection alone, under correlation ids nobody can guess.
+    Requests to each service go over a channel of their own: the exchange of a service that
+    has left is gone, and publishing to it costs the channel.
+    """
+
+    def __init__(self, connection: Connection, malformed: MalformedLog) -> None:
+        self._connection = connection
+        self._malformed = malformed
+        self._pending: dict[str, asyncio.Future[Delivery]] = {}
+        self._reply_queue = ""
+        self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
+        self._requests: dict[ServiceName, Channel] = {}
+
+    async def open(self) -> Self:
+        """Declare the reply queue and listen to it."""
+        await self._replies.open()
+        return self
+
+    async def close(self) -> None:
+        """Close; calls that are under way raise `ConnectionLost`."""
+        for channel in (self._replies, *self._requests.values()):
+            await channel.close()
+        self._on_lost()
+
+    @property
+    def pending(self) -> int:
+        """How many calls are under way."""
+        return len(self._pending)
+
+    async def call(
+        self,
+        name: ServiceName,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        label: str,
+    ) -> Any:
+        """Call a method and return its result.
+
+        The request expires on the broker when no member takes it in time, so that nobody
+        runs a call whose caller has given up.
+
+        Args:
+            name: the service.
+            method: the method's name.
+            kwargs: its keyword arguments.
+            timeout: seconds for the whole call, None to wait as long as it takes.
+            label: how the call is named in errors.
+
+        Raises:
+            Unroutable: nobody serves the method.
+            CallTimeout: no reply in time.
+            RemoteError: the method raised.
+            ConnectionLost: the connection went away; whether it ran is not known.
+            NotSerializable: an argument cannot be sent.
+        """
+        correlation_id = secrets.token_hex(16)
+        reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        # Encoding comes first: what cannot be sent is told at once, connected or not.
+        message = wire.call_message(
+            kwargs, correlation_id=correlation_id, reply_to="", timeout=timeout
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await self._replies.ready()
+                message.reply_to = self._reply_queue
+                message.headers = {**message.headers, "From": self._reply_queue}
+                self._pending[correlation_id] = reply
+                await self._send(name, method, message)
+                delivery = await reply
+        except TimeoutError:
+            raise _timed_out(label, timeout, taken=True) from None
+        finally:
+            self._pending.pop(correlation_id, None)
+        answer = self._read(delivery, label)
+        if isinstance(answer, RemoteError):
+            raise answer
+        if isinstance(answer, wire.Expired):
+            raise _timed_out(label, timeout, taken=False)
+        return answer
+
+    def _read(self, delivery: Delivery, label: str) -> Any:
+        try:
+            return wire.read_reply(delivery, label)
+        except MalformedMessage as error:
+            self._malformed.add("reply", error, delivery)
+            raise MalformedMessage(f"{label} sent a reply that cannot be read: {error}") from None
+
+    async def _send(self, name: ServiceName, method: str, message: Message) -> None:
+        channel = self._requests.get(name)
+        if channel is None:
+            channel = self._requests[name] = self._connection.channel(confirms=True)
+            await channel.open()
+        try:
+            await channel.publish(
+                name.api_exchange, name.method_queue(method), message, mandatory=True
+            )
+        except BrokerRefused as error:
+            if error.code != _NOT_FOUND:
+                raise
+            self._requests.pop(name, None)
+            await channel.close()
+            raise Unroutable(
+                f"There is no exchange {name.api_exchange}.", exchange_missing=True
+            ) from None
+
+    # -- replies
+
+    async def _set_up_replies(self, channel: Channel) -> None:
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await channel.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
+        await channel.bind(queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"})
+        await channel.consume(queue, self._on_reply, no_ack=True, exclusive=True)
+        self._reply_queue = queue
+
+    def _on_reply(self, delivery: Delivery) -> None:
+        reply = self._pending.get(delivery.correlation_id or "")
+        if reply is not None and not reply.done():  # else: late, or answered twice
+            reply.set_result(delivery)
+
+    def _on_lost(self) -> None:
+        for reply in self._pending.values():
+            if not reply.done():
+                reply.set_exception(
+                    ConnectionLost(
+                        f"The connection to {self._connection.masked_uri} was lost before the"
+                        " answer came; whether the call was run is not known."
+                    )
+                )
+
+
+def _timed_out(label: str, timeout: float | None, *, taken: bool) -> CallTimeout:
+    seconds = timeout or 0.0
+    why = "" if taken else ": no member of the service was free to take it"
+    return CallTimeout(
+        f"{label} gave no answer within {seconds:g} s{why}.", call=label, seconds=seconds
+    )

@@ -1,0 +1,186 @@
+"""Python values <-> the JSON that travels, tables included. Pure.
+
+JSON is what every peer reads. What JSON cannot carry is refused at the sender with the place
+where it stands, never turned into its `repr`. A DataFrame or Series travels as plain records
+beside a descriptor (see `tables`), which lets another fabric_nb end build it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+import uuid
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.tables import Path, Tables, restore_tables
+
+_HINTS: dict[type, str] = {
+    bytes: "decode it to text, or publish it as data",
+    bytearray: "decode it to text, or publish it as data",
+    set: "make it a list",
+    frozenset: "make it a list",
+    complex: "send its real and imaginary parts",
+}
+
+
+def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
+    """Return the JSON bytes of `value`, and the descriptor of the tables in it, if any.
+
+    Dates and times become ISO 8601 text, tuples lists, numpy arrays lists, NaN stays NaN
+    (as Python's own `json` writes it), and numbers as keys become text.
+
+    Args:
+        value: what to send.
+        what: how the value is called in an error, as in ``argument 'x'``.
+
+    Raises:
+        NotSerializable: something in it cannot be JSON; the message says what and where.
+
+    Example:
+        >>> encode({"x": 1})
+        (b'{"x":1}', None)
+    """
+    try:
+        body = orjson.dumps(value)
+    except TypeError:  # not plain JSON, or a number that is too large for orjson
+        return _encode_slowly(value, what)
+    return (body if _kept_numbers(body, value) else _dumps(value)), None
+
+
+def decode(body: bytes, tables: object = None) -> Any:
+    """The value that `encode` was given; `tables` is the descriptor that came with it.
+
+    Raises:
+        MalformedMessage: the body is not JSON. A descriptor that does not fit is ignored.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = _loads_leniently(body)
+    if isinstance(tables, str):
+        value = restore_tables(value, tables)
+    return value
+
+
+def _loads_leniently(body: bytes) -> Any:
+    """JSON as Python's own `json` writes it: NaN, infinities, integers of any size."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise MalformedMessage(f"The body is not JSON ({reason[:200]}).") from None
+
+
+def _encode_slowly(value: object, what: str) -> tuple[bytes, str | None]:
+    tables = Tables()
+    try:
+        plain = _Plain(what, tables).of(value, ())
+        return _dumps(plain), tables.descriptor()
+    except RecursionError:
+        raise NotSerializable(f"{what} is nested too deeply to be sent.") from None
+
+
+def _dumps(plain: object) -> bytes:
+    try:
+        body = orjson.dumps(plain)
+    except TypeError:  # integers over 64 bits, text with lone surrogates
+        return json.dumps(plain).encode()
+    if not _kept_numbers(body, plain):
+        return json.dumps(plain, ensure_ascii=False, default=str).encode()
+    return body
+
+
+def _kept_numbers(body: bytes, value: object) -> bool:
+    """Whether no NaN or infinity became null; only values with a null in them are searched."""
+    return b"null" not in body or all(map(math.isfinite, _floats(value)))
+
+
+def _floats(value: object) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floats(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _floats(item)
+
+
+class _Plain:
+    """Turns one value into what JSON has, collecting the tables it meets."""
+
+    def __init__(self, what: str, tables: Tables) -> None:
+        self._what = what
+        self._tables = tables
+
+    def of(self, value: Any, at: Path) -> Any:
+        match value:
+            case None | bool() | int() | float() | str():
+                return value
+            case Mapping():
+                return {
+                    self._key(key, at): self.of(item, (*at, str(key)))
+                    for key, item in value.items()
+                }
+            case list() | tuple():
+                return [self.of(item, (*at, index)) for index, item in enumerate(value)]
+            case pd.DataFrame() | pd.Series():
+                return self._tables.add(value, at, self)
+            case np.ndarray():
+                return self.of(value.tolist(), at)
+            case pd.Index():
+                return self.of(value.tolist(), at)
+            case np.generic():
+                return self.of(value.item(), at)
+        return self._scalar(value, at)
+
+    def _scalar(self, value: Any, at: Path) -> Any:
+        if value is pd.NaT or value is pd.NA:
+            return None
+        match value:
+            case dt.datetime() | dt.date() | dt.time():
+                return value.isoformat()
+            case Enum():
+                return self.of(value.value, at)
+            case uuid.UUID():
+                return str(value)
+            case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                names = [field.name for field in dataclasses.fields(value)]
+                return {name: self.of(getattr(value, name), (*at, name)) for name in names}
+        raise self.refuse(value, at)
+
+    def _key(self, key: object, at: Path) -> str:
+        if isinstance(key, str):
+            return key
+        if key is None or isinstance(key, (bool, int, float, np.integer, np.floating)):
+            text: str = json.loads(json.dumps({_unboxed(key): 0}).partition(":")[0][1:])
+            return text
+        raise NotSerializable(
+            f"{self.place(at)} has the key {str(key)[:40]!r} of type {type(key).__name__}, and JSON"
+            " keys are text: use text keys."
+        )
+
+    def refuse(self, value: object, at: Path) -> NotSerializable:
+        """The error for a value that JSON does not have."""
+        hint = next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
+        return NotSerializable(
+            f"{self.place(at)} is a {type(value).__name__}, which JSON cannot carry"
+            f"{': ' + hint if hint else ''}."
+        )
+
+    def place(self, at: Path) -> str:
+        """Where in the value, as a person writes it: ``argument 'x'[2]['name']``."""
+        return self._what + "".join(f"[{step!r}]" for step in at)
+
+
+def _unboxed(key: object) -> Any:
+    return key.item() if isinstance(key, np.generic) else key

@@ -1,0 +1,232 @@
+"""`AmqBrokerConnector`: a member of the fabric with the API of amqp-fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fabric_nb.errors import NotConnected
+from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
+from fabric_nb.fabric.listener import KeepAliveCallback
+from fabric_nb.fabric.logs import AmqpHandler, ship_logs
+from fabric_nb.fabric.member import DEFAULT_TIMEOUT, FabricMember
+from fabric_nb.fabric.methods import public_functions
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.presence import Where
+from fabric_nb.fabric.proxies import ServiceProxy
+
+
+class AmqBrokerConnector(FabricMember):
+    """Connects a service to the fabric.
+
+    The first eight arguments and the methods of this class are amqp-fabric's; a program
+    written for it runs with its imports changed. What goes beyond is in `FabricMember`.
+
+    Example::
+
+        async with AmqBrokerConnector(
+            "amqp://guest:guest@localhost/", "my_project", "client_app", "my_client",
+            keep_alive_seconds=5, keep_alive_listen=True,
+        ) as fabric:
+            await fabric.call("my_app.multiply", x=5, y=7)
+
+    Args:
+        amqp_uri: where the broker is, ``amqp://`` or ``amqps://``.
+        service_domain: the group of services this one belongs to.
+        service_type: services of one type have one API.
+        service_id: tells services of one type apart; members with the same three names share
+            the calls.
+        keep_alive_seconds: announce this service so often; False: never.
+        keep_alive_listen: hear the keep-alives of others, which short names, `registry` and
+            `list_services` need.
+        discovery_cache_ttl: `list_services` leaves out who was not heard for so many seconds;
+            None: who missed three of its own intervals.
+        discovery_exchange: ``DISCOVERY_EXCHANGE_NAME`` or ``msc.discovery``.
+        service_version: told in keep-alives.
+        timeout: seconds for a call that gives none of its own; None: no limit.
+        heartbeat: seconds between AMQP heartbeats.
+        presence: where keep-alives are sent from: ``loop``, or ``thread`` so that they go on
+            while the loop is blocked.
+        connection_name: what the broker's own tools show.
+
+    Raises:
+        InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``.
+        InvalidUri: the URI cannot be used.
+    """
+
+    def __init__(
+        self,
+        amqp_uri: str,
+        service_domain: str,
+        service_type: str,
+        service_id: str,
+        keep_alive_seconds: float | bool = False,
+        keep_alive_listen: bool = False,
+        discovery_cache_ttl: float | None = None,
+        discovery_exchange: str | None = None,
+        *,
+        service_version: str = "",
+        timeout: float | None = DEFAULT_TIMEOUT,
+        heartbeat: int = DEFAULT_HEARTBEAT,
+        presence: Where = "loop",
+        connection_name: str | None = None,
+    ) -> None:
+        super().__init__(
+            amqp_uri,
+            ServiceName(service_domain, service_type, service_id),
+            version=service_version,
+            keep_alive=float(keep_alive_seconds) if keep_alive_seconds else None,
+            listen=bool(keep_alive_listen),
+            discovery_exchange=discovery_exchange or naming.discovery_exchange(),
+            timeout=timeout,
+            heartbeat=heartbeat,
+            presence=presence,
+            connection_name=connection_name,
+        )
+        self._cache_ttl = discovery_cache_ttl
+
+    @property
+    def service_type(self) -> str:
+        """The service's type."""
+        return self.name.type
+
+    @property
+    def service_id(self) -> str:
+        """The service's id."""
+        return self.name.id
+
+    @property
+    def fqn(self) -> str:
+        """The full name, ``{domain}.{type}.{id}``."""
+        return self.name.fqn
+
+    @property
+    def data_exchange(self) -> str:
+        """The exchange of the domain's data streams."""
+        return naming.data_exchange(self.domain)
+
+    # -- calls
+
+    async def rpc_register(self, api: object) -> None:
+        """Serve the public methods of `api` under this service's own name.
+
+        Plain and async methods; `health_check` is added. May be called again to serve more.
+
+        Raises:
+            BrokerRefused: a queue exists with other properties, or may not be made.
+        """
+        server = self._servers.get(self.name)
+        functions = public_functions(api)
+        if server is None:
+            await self.serve(functions, version=self.version)
+        else:
+            await server.replace({**server.functions, **functions})
+            self._announce(self.name, self.version)
+
+    async def rpc_proxy(
+        self, service_domain: str, service_id: str, service_type: str
+    ) -> ServiceProxy:
+        """A remote service as an object; amqp-fabric's form of `service`."""
+        name = ServiceName(service_domain, service_type, service_id)
+        return ServiceProxy(self, ServicePattern(name.domain, name.type, name.id))
+
+    # -- discovery
+
+    def list_services(
+        self,
+        service_domain: str | None = None,
+        service_type: str | None = None,
+        health_check: bool = True,
+    ) -> list[dict[str, str]]:
+        """The services that are there, as dicts with domain, type and id.
+
+        Names match exactly; empty without ``keep_alive_listen``.
+        """
+        now = self.registry.now
+        return [
+            {"domain": service.name.domain, "type": service.name.type, "id": service.name.id}
+            for service in self.registry.services(domain=service_domain, type=service_type)
+            if self._cache_ttl is None or now - service.last_seen <= self._cache_ttl
+        ]
+
+    def subscribe_service_keepalives(
+        self,
+        subscriber_name: str,
+        callback: KeepAliveCallback,
+        service_domain: str | None = None,
+        service_type: str | None = None,
+        service_id: str | None = None,
+    ) -> None:
+        """Await `callback` with the headers of each keep-alive of the services that match.
+
+        Raises:
+            AssertionError: the connector does not listen (``keep_alive_listen``).
+        """
+        if not self._listener.listening:
+            raise AssertionError(
+                "Keep-alives are only heard with keep_alive_listen=True: give it to the connector."
+            )
+        wanted = {
+            "service_domain": service_domain,
+            "service_type": service_type,
+            "service_id": service_id,
+        }
+        headers = {header: value for header, value in wanted.items() if value}
+        self._listener.subscribe(callback, headers)
+
+    # -- data and logs
+
+    def publish_data(
+        self,
+        data: object = None,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        items: object = None,
+    ) -> Awaitable[None]:
+        """Publish to the domain's data exchange.
+
+        Bytes go as they are, anything else as JSON. What is returned may be awaited, and is
+        done when the broker has the message, or ignored, as in amqp-fabric; failures that
+        nobody awaits are counted and logged.
+
+        Example::
+
+            fabric.publish_data({"total": 55}, headers={"msg_type": "ORDER"})
+
+        Raises:
+            NotSerializable: the data cannot be JSON.
+            NotConnected: not open.
+        """
+        payload = items if data is None else data
+        if payload is None or (data is not None and items is not None):
+            raise TypeError("publish_data needs the data, once: as data, or as items=.")
+        if self.state is State.CLOSED:
+            raise NotConnected(f"{self.fqn} is not open: open the connector first.")
+        return self._publisher.publish(wire.data_message(payload, headers, self.name))
+
+    async def subscribe_data(
+        self,
+        subscriber_name: str,
+        headers: Mapping[str, Any],
+        callback: Callable[[Any], Awaitable[object]],
+    ) -> None:
+        """Await `callback` with each matching message, an `aio_pika.IncomingMessage`.
+
+        Subscribers that share a name share the messages. The callback acknowledges, for
+        example by ``async with message.process():``.
+        """
+
+        async def set_up(channel: Channel) -> None:
+            await channel.declare_exchange(self.data_exchange, "headers", durable=True)
+            queue = await channel.declare_queue(subscriber_name, auto_delete=True)
+            await channel.bind(
+                queue, self.data_exchange, arguments={"x-match": "all", **dict(headers)}
+            )
+            await channel.consume_messages(queue, callback)
+
+        await self._connection.channel(set_up).open()
+
+    async def init_logging_handler(self, handler: AmqpHandler) -> None:
+        """Let `handler` publish to the domain's log exchange."""
+        await ship_logs(self._background, self._connection, handler, self.name, self.instance)

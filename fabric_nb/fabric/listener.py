@@ -1,0 +1,96 @@
+"""Keep-alives in: from the discovery exchange to the registry and to whoever subscribed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.registry import Registry
+from fabric_nb.fabric.tasks import Background
+
+KeepAliveCallback = Callable[[dict[str, Any]], Awaitable[object]]
+
+_HEARD = (naming.KEEP_ALIVE, naming.GOODBYE, naming.KEEP_ALIVE_REQUEST)
+
+
+class Listener:
+    """Declares the discovery exchange and, where wanted, listens to it.
+
+    Args:
+        connection: where to listen.
+        name: who asks the others to announce themselves.
+        exchange: the discovery exchange.
+        registry: takes in what is heard.
+        malformed: takes what cannot be read.
+        background: runs the subscribers' callbacks.
+        listening: whether to listen, or only to declare.
+        on_request: called when somebody asks for announcements.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: ServiceName,
+        exchange: str,
+        *,
+        registry: Registry,
+        malformed: MalformedLog,
+        background: Background,
+        listening: bool,
+        on_request: Callable[[], object],
+    ) -> None:
+        self.listening = listening
+        self._name = name
+        self._exchange = exchange
+        self._registry = registry
+        self._malformed = malformed
+        self._background = background
+        self._on_request = on_request
+        self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
+        self._channel = connection.channel(self._set_up)
+
+    async def open(self) -> None:
+        """Declare the exchange; when listening, also ask everybody to announce themselves."""
+        await self._channel.open()
+
+    def subscribe(self, callback: KeepAliveCallback, headers: Mapping[str, str]) -> None:
+        """Await `callback` with the headers of each keep-alive that has these `headers`."""
+        self._callbacks.append((callback, headers))
+
+    async def _set_up(self, channel: Channel) -> None:
+        await channel.declare_exchange(self._exchange, "headers", durable=True)
+        if not self.listening:
+            return
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        for kind in _HEARD:
+            arguments = {"x-match": "all", naming.MSG_TYPE: kind}
+            await channel.bind(queue, self._exchange, arguments=arguments)
+        await channel.consume(queue, self._on_keep_alive, no_ack=True)
+        await channel.publish(self._exchange, "", wire.keep_alive_request(self._name))
+
+    def _on_keep_alive(self, delivery: Delivery) -> None:
+        try:
+            sign = wire.read_keep_alive(delivery)
+        except MalformedMessage as error:
+            self._malformed.add("keep-alive", error, delivery)
+            return
+        if sign.asking:
+            self._on_request()
+            return
+        self._registry.heard(sign)
+        if not sign.leaving:
+            self._tell(dict(delivery.headers))
+
+    def _tell(self, headers: dict[str, Any]) -> None:
+        for callback, wanted in self._callbacks:
+            if all(headers.get(header) == value for header, value in wanted.items()):
+                self._background.spawn(_awaited(callback, headers), name="keep-alive callback")
+
+
+async def _awaited(callback: KeepAliveCallback, headers: dict[str, Any]) -> None:
+    await callback(headers)

@@ -1,0 +1,256 @@
+"""Logs: our records out to the fabric, everybody's records in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Self
+
+import pandas as pd
+
+from fabric_nb.errors import FabricError, MalformedMessage
+from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.wire import LogRecord
+
+CAPACITY = 10_000
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_OWN_LOGGERS = ("aio_pika", "aiormq", "pamqp", "fabric_nb.fabric", "amqp_fabric")
+"""Records of the messaging itself would be sent by messages that log records."""
+
+
+class AmqpHandler(logging.Handler):
+    """Publishes log records to the fabric; usable from any thread, never waits.
+
+    Records are kept until a connector takes the handler over, and while the connection is
+    away, `capacity` of them; `dropped` counts the rest.
+
+    Example::
+
+        handler = AmqpHandler()
+        await connector.init_logging_handler(handler)
+        logging.getLogger().addHandler(handler)
+    """
+
+    def __init__(self, level: int | str = logging.NOTSET, *, capacity: int = CAPACITY) -> None:
+        super().__init__(level)
+        self.dropped = 0
+        self.sent = 0
+        self._capacity = capacity
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._name: ServiceName | None = None
+        self._instance = ""
+        self._publishing = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; called by `logging`, which holds the handler's lock."""
+        if _is_own(record.name) or getattr(self._publishing, "now", False):
+            return
+        try:
+            record.message = self.format(record) if self.formatter else record.getMessage()
+            record.traceback = _traceback(record)
+        except Exception:  # noqa: BLE001 - a record that cannot be formatted, as `logging` does it
+            self.handleError(record)
+            return
+        if len(self._waiting) >= self._capacity:
+            self.dropped += 1
+            return
+        self._waiting.append(record)
+        if self._loop is not None and self._wake is not None and len(self._waiting) == 1:
+            try:
+                self._loop.call_soon_threadsafe(self._wake.set)
+            except RuntimeError:  # the loop is closed; the record waits for the next connector
+                self._loop = None
+
+    async def publish_to(self, channel: Channel, name: ServiceName, instance: str) -> None:
+        """Send what comes, until cancelled; run by the connector."""
+        self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        exchange = naming.log_exchange(name.domain)
+        try:
+            while True:
+                while self._waiting:
+                    record = self._waiting[0]
+                    await channel.publish(
+                        exchange, "", wire.log_message(_record(record, name, instance))
+                    )
+                    self._waiting.popleft()
+                    self.sent += 1
+                self._wake.clear()
+                if not self._waiting:
+                    await self._wake.wait()
+        finally:
+            self._loop = None
+
+
+def _is_own(logger: str) -> bool:
+    return any(logger == own or logger.startswith(f"{own}.") for own in _OWN_LOGGERS)
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return wire.format_traceback(error) if error is not None else ""
+
+
+def _record(record: logging.LogRecord, name: ServiceName, instance: str) -> LogRecord:
+    return LogRecord(
+        time=record.created,
+        level=record.levelname,
+        service_type=name.type,
+        service_id=name.id,
+        message=record.message[: wire.MAX_TRACEBACK],
+        logger=record.name,
+        file=PurePath(record.pathname).name,
+        line=record.lineno,
+        traceback=str(getattr(record, "traceback", "")),
+        instance=instance,
+    )
+
+
+class LogFeed:
+    """Log records of a domain as they come.
+
+    Example::
+
+        async with await fabric.logs(level="WARNING") as feed:
+            ...
+            feed.df[["time", "service_id", "message"]]
+
+    Args:
+        connection: where to listen.
+        domain: whose records.
+        level: the least level, by name; records of levels with names of their own are heard
+            only without it.
+        service: only records of services with this id, or ``type.id``.
+        max_records: how many are kept; `dropped` counts those pushed out.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        domain: str,
+        *,
+        malformed: MalformedLog,
+        level: str | None = None,
+        service: str | None = None,
+        max_records: int = CAPACITY,
+    ) -> None:
+        self.domain = domain
+        self.level = None if level is None else check_level(level)
+        self.service = service
+        self.records: deque[LogRecord] = deque(maxlen=max_records)
+        self.changes = 0
+        self.dropped = 0
+        self._pattern = naming.ServicePattern.parse(service, domain=domain) if service else None
+        self._malformed = malformed
+        self._arrived = asyncio.Event()
+        self._channel = connection.channel(self._set_up)
+
+    async def open(self) -> Self:
+        """Start to listen."""
+        await self._channel.open()
+        return self
+
+    async def close(self) -> None:
+        """Stop to listen; the records stay."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def wait(self, records: int = 1, *, timeout: float | None = None) -> None:
+        """Wait until so many records have come since it was opened.
+
+        Raises:
+            TimeoutError: they did not come within `timeout` seconds.
+        """
+        async with asyncio.timeout(timeout):
+            while self.changes < records:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The records as a DataFrame, oldest first; `time` is UTC."""
+        fields = list(LogRecord.__dataclass_fields__)
+        rows = [[getattr(record, name) for name in fields] for record in self.records]
+        frame = pd.DataFrame(rows, columns=fields)
+        frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True)
+        return frame
+
+    async def _set_up(self, channel: Channel) -> None:
+        exchange = naming.log_exchange(self.domain)
+        await channel.declare_exchange(exchange, "headers", durable=True)
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        for arguments in self._bindings():
+            await channel.bind(queue, exchange, arguments=arguments)
+        await channel.consume(queue, self._on_record, no_ack=True)
+
+    def _bindings(self) -> Iterator[dict[str, str]]:
+        """What the broker is asked for: a binding for each level, so that it does the filtering."""
+        wanted = {"x-match": "all"}
+        if self._pattern is not None:
+            wanted["service_id"] = self._pattern.id
+            if self._pattern.type is not None:
+                wanted["service_type"] = self._pattern.type
+        if self.level is None:
+            yield wanted
+        else:
+            for name in LEVELS[LEVELS.index(self.level) :]:
+                yield {**wanted, "level_name": name}
+
+    def _on_record(self, delivery: Delivery) -> None:
+        try:
+            record = wire.read_log(delivery, now=time.time())
+        except MalformedMessage as error:
+            self._malformed.add("log", error, delivery)
+            return
+        self.dropped += len(self.records) == self.records.maxlen
+        self.records.append(record)
+        self.changes += 1
+        self._arrived.set()
+
+
+def check_level(level: str) -> str:
+    """A level's name in capitals.
+
+    Raises:
+        ValueError: it is none of the standard levels.
+    """
+    name = {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(level.upper(), level.upper())
+    if name not in LEVELS:
+        raise UnknownLevel(f"{level!r} is not a log level: use one of {', '.join(LEVELS)}.")
+    return name
+
+
+class UnknownLevel(FabricError, ValueError):
+    """A log level that is none."""
+
+
+async def ship_logs(
+    background: Background,
+    connection: Connection,
+    handler: AmqpHandler,
+    name: ServiceName,
+    instance: str,
+) -> None:
+    """Connect a handler to a domain's log exchange and keep it sending."""
+
+    async def set_up(channel: Channel) -> None:
+        await channel.declare_exchange(naming.log_exchange(name.domain), "headers", durable=True)
+
+    channel = await connection.channel(set_up).open()
+    background.spawn(handler.publish_to(channel, name, instance), name="logs")

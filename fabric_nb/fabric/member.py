@@ -1,0 +1,395 @@
+"""A member of the fabric: composes calls, serving, registry, presence, streams and logs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from fabric_nb.errors import InvalidName
+from fabric_nb.fabric import naming
+from fabric_nb.fabric.amqp import (
+    Connection,
+    State,
+    Unroutable,
+    mask,
+)
+from fabric_nb.fabric.calls import Caller
+from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.listener import Listener
+from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.methods import public_functions
+from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
+from fabric_nb.fabric.presence import Presence, Where
+from fabric_nb.fabric.proxies import ServiceProxy
+from fabric_nb.fabric.registry import Registry, Service
+from fabric_nb.fabric.serving import DESCRIBE, FailedCall, Server
+from fabric_nb.fabric.streams import DEFAULT_PREFETCH, Publisher, Stream
+from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.wire import Announcement
+
+DEFAULT_TIMEOUT = 30.0
+OPEN_TIMEOUT = 10.0
+"""Seconds."""
+
+
+class FabricMember:
+    """A service on the fabric, without regard to amqp-fabric's API; see `AmqBrokerConnector`.
+
+    Args:
+        uri: where the broker is.
+        name: the address.
+        version: told in keep-alives.
+        keep_alive: announce this service so often, in seconds; None: never.
+        listen: whether to hear the keep-alives of others.
+        discovery_exchange: where keep-alives travel.
+        timeout: seconds for a call that gives none of its own; None: no limit.
+        heartbeat: seconds between AMQP heartbeats.
+        presence: where keep-alives are sent from.
+        connection_name: what the broker's own tools show.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        name: ServiceName,
+        *,
+        version: str,
+        keep_alive: float | None,
+        listen: bool,
+        discovery_exchange: str,
+        timeout: float | None,
+        heartbeat: int,
+        presence: Where,
+        connection_name: str | None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.instance = secrets.token_hex(4)
+        self.timeout = timeout
+        self.registry = Registry()
+        self.malformed = MalformedLog()
+        self._uri = uri
+        self._heartbeat = heartbeat
+        self._connection_name = connection_name or f"fabric_nb {name} {self.instance}"
+        self._connection = self._connect(self._connection_name)
+        self._background = Background(f"member {name}")
+        self._discovery = Discovery(self.registry, listening=listen)
+        self._caller = Caller(self._connection, self.malformed)
+        self._publisher = Publisher(self._connection, name.domain, self._background)
+        self._servers: dict[ServiceName, Server] = {}
+        self._presence = (
+            None
+            if keep_alive is None
+            else Presence(
+                self._connection_for_presence(presence), discovery_exchange, keep_alive, presence
+            )
+        )
+        self._listener = Listener(
+            self._connection,
+            name,
+            discovery_exchange,
+            registry=self.registry,
+            malformed=self.malformed,
+            background=self._background,
+            listening=listen,
+            on_request=self._presence.now if self._presence else lambda: None,
+        )
+
+    def _connection_for_presence(self, where: Where) -> Callable[[], Connection]:
+        if where == "loop":
+            return lambda: self._connection
+        return lambda: self._connect(f"{self._connection_name} presence")
+
+    def _connect(self, name: str) -> Connection:
+        return Connection(self._uri, name=name, heartbeat=self._heartbeat)
+
+    # -- life
+
+    async def open(self, timeout: float = OPEN_TIMEOUT, **_: Any) -> Self:
+        """Connect, within `timeout` seconds, and start to announce and to listen.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached or refuses the login; subclasses
+                say which, in words.
+            BrokerRefused: the broker refuses an exchange or a queue.
+        """
+        await self._connection.open(timeout)
+        try:
+            await self._background.open()
+            await self._listener.open()
+            await self._caller.open()
+            await self._publisher.open()
+            self._discovery.opened()
+            if self._presence is not None:
+                await self._presence.open()
+                self._announce(self.name, self.version)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Say goodbye and close; calls at hand are left to other members."""
+        if self._presence is not None:
+            await self._presence.close()
+        for server in tuple(self._servers.values()):
+            await server.close()
+        self._servers.clear()
+        await self._background.aclose()
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # -- who we are
+
+    @property
+    def domain(self) -> str:
+        """The service's domain."""
+        return self.name.domain
+
+    @property
+    def uri(self) -> str:
+        """The broker's URI, with its password masked."""
+        return mask(self._uri)
+
+    @property
+    def broker(self) -> str:
+        """The broker's product and version."""
+        return self._connection.broker
+
+    @property
+    def state(self) -> State:
+        """Whether there is a connection now."""
+        return self._connection.state
+
+    def on_state(self, listener: Callable[[State], object]) -> None:
+        """Call `listener` whenever the state of the connection changes."""
+        self._connection.on_state.append(listener)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.uri}: {self.state}>"
+
+    # -- calling
+
+    async def call(
+        self,
+        call: str,
+        /,
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a remote method and return its result.
+
+        Example::
+
+            await fabric.call("my_app.multiply", x=5, y=7)
+
+        Args:
+            call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
+            timeout: seconds; None for the connector's own.
+            version: what version the service must have, as in ``>=1.2,<2``.
+            kwargs: the method's arguments; use `call_service` for any of the names above.
+
+        Raises:
+            CallError: one of its subclasses says what went wrong.
+            ConnectionLost: the connection went away; whether it ran is not known.
+            NotSerializable: an argument cannot be sent.
+            InvalidName: the call is not written as above.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        return await self.call_service(pattern, method, kwargs, timeout=timeout, version=version)
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+    ) -> Any:
+        """As `call`, with the name in parts and the arguments in a mapping."""
+        seconds = self.timeout if timeout is None else timeout
+        name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
+        try:
+            return await self._caller.call(
+                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
+            )
+        except Unroutable as error:
+            raise self._discovery.not_served(name, method, error) from None
+
+    def service(
+        self, service: str, *, version: str | None = None, timeout: float | None = None
+    ) -> ServiceProxy:
+        """A remote service as an object, by ``id``, ``type.id`` or ``domain.type.id``."""
+        pattern = ServicePattern.parse(service, domain=self.domain)
+        return ServiceProxy(self, pattern, version=version, timeout=timeout)
+
+    def known(self, pattern: ServicePattern) -> Service | None:
+        """What the registry knows of the service that a name means; None if not just one."""
+        found = self.registry.find(pattern)
+        return found[0] if len(found) == 1 else None
+
+    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
+        """Signature and doc of each method of a fabric_nb service; empty for amqp-fabric."""
+        name = await self._discovery.resolve(pattern, timeout=self.timeout)
+        try:
+            told = await self._caller.call(
+                name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
+            )
+        except Unroutable:
+            return {}
+        methods = told.get("methods") if isinstance(told, dict) else None
+        return {
+            method: {key: str(text)[:4000] for key, text in described.items()}
+            for method, described in (methods.items() if isinstance(methods, dict) else ())
+            if naming.is_method(method) and isinstance(described, dict)
+        }
+
+    # -- serving
+
+    async def serve(
+        self,
+        api: object,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's word for it
+        id: str | None = None,  # noqa: A002
+        version: str = "",
+        prefetch: int = 1,
+        threads: bool = False,
+        on_failure: Callable[[FailedCall], object] | None = None,
+    ) -> Server:
+        """Serve an API, under a name of its own if one is given.
+
+        Example::
+
+            server = await fabric.serve({"double": lambda x: 2 * x}, type="math", id="m1")
+            await server.replace({"double": better_double})
+            await server.close()
+
+        Args:
+            api: an object with public methods, or a mapping from names to functions.
+            type: the service's type; this connector's when not given.
+            id: its id; this connector's when not given.
+            version: told in keep-alives.
+            prefetch: how many calls of one method run at once.
+            threads: run plain functions in threads, off the loop.
+            on_failure: called with each call that raised.
+
+        Raises:
+            InvalidName: type or id cannot be part of an address, or it is served already.
+            BrokerRefused: a queue exists with other properties, or may not be made.
+        """
+        name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
+        if name in self._servers:
+            raise InvalidName(
+                f"{name} is served already: replace its functions, or close it first."
+            )
+        server = Server(
+            self._connection,
+            name,
+            malformed=self.malformed,
+            prefetch=prefetch,
+            threads=threads,
+            version=version,
+            on_failure=on_failure,
+            on_change=self._on_server_change,
+        )
+        self._servers[name] = server
+        try:
+            await server.open(public_functions(api))
+        except BaseException:
+            self._servers.pop(name, None)
+            await server.close()
+            raise
+        self._announce(name, version)
+        return server
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """What is being served."""
+        return tuple(self._servers.values())
+
+    def _on_server_change(self, server: Server) -> None:
+        if not server.closed:
+            self._announce(server.name, server.version)
+            return
+        self._servers.pop(server.name, None)
+        if server.name == self.name:
+            self._announce(self.name, self.version)
+        elif self._presence is not None:
+            self._presence.withdraw(server.name)
+
+    def _announce(self, name: ServiceName, version: str) -> None:
+        if self._presence is None:
+            return
+        server = self._servers.get(name)
+        self._presence.say(
+            name,
+            Announcement(
+                version=version,
+                instance=self.instance,
+                methods=server.signatures if server is not None else {},
+            ),
+        )
+
+    # -- data
+
+    async def stream(
+        self,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
+        domain: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_rows: int | None = 1_000_000,
+        **more_headers: Any,
+    ) -> Stream:
+        """Rows of a data stream, which accumulate into a DataFrame.
+
+        Example::
+
+            orders = await fabric.stream(msg_type="CUSTOMER_TRANSACTIONS", currency="USD")
+            orders.df
+
+        See `Stream` for the arguments; further keywords are headers too.
+        """
+        stream = Stream(
+            self._connection,
+            domain or self.domain,
+            {**(headers or {}), **more_headers},
+            malformed=self.malformed,
+            name=name,
+            prefetch=prefetch,
+            max_rows=max_rows,
+        )
+        return await stream.open()
+
+    # -- logs
+
+    async def logs(
+        self,
+        *,
+        level: str | None = None,
+        service: str | None = None,
+        domain: str | None = None,
+        max_records: int = 10_000,
+    ) -> LogFeed:
+        """Log records of the domain's services as they come; see `LogFeed`."""
+        feed = LogFeed(
+            self._connection,
+            domain or self.domain,
+            malformed=self.malformed,
+            level=level,
+            service=service,
+            max_records=max_records,
+        )
+        return await feed.open()

@@ -1,0 +1,173 @@
+"""What things are called on the broker: services, exchanges, queues and headers.
+
+Pure: names in, names out. The rules are those of the wire contract (`docs/wire.md`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from fabric_nb.errors import InvalidName
+
+DEAD_LETTER_EXCHANGE = "rpc.dlx"
+DEFAULT_DISCOVERY_EXCHANGE = "msc.discovery"
+DEFAULT_DATA_EXCHANGE = "data"
+
+MSG_TYPE = "msg_type"
+KEEP_ALIVE = "keep_alive"
+KEEP_ALIVE_REQUEST = "keep_alive_request"
+"""Ours alone: asks every fabric_nb member to announce itself now."""
+GOODBYE = "goodbye"
+"""Ours alone: a member leaves in order, so that nobody waits for its expiry."""
+
+_PART = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
+_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+
+
+def discovery_exchange() -> str:
+    """The discovery exchange, ``DISCOVERY_EXCHANGE_NAME`` or ``msc.discovery``."""
+    return os.environ.get("DISCOVERY_EXCHANGE_NAME", DEFAULT_DISCOVERY_EXCHANGE)
+
+
+def data_exchange(domain: str) -> str:
+    """The exchange of a domain's data streams, ``{domain}.data``."""
+    return f"{domain}.{os.environ.get('DATA_EXCHANGE_NAME', DEFAULT_DATA_EXCHANGE)}"
+
+
+def log_exchange(domain: str) -> str:
+    """The exchange of a domain's log records, ``{domain}.log.records``."""
+    return f"{domain}.log.records"
+
+
+def check_part(value: object, what: str) -> str:
+    """Return `value` when it may be a `what` (domain, type or id); `InvalidName` otherwise."""
+    if isinstance(value, str) and _PART.match(value):
+        return value
+    raise InvalidName(
+        f"{_shown(value)} cannot be a service {what}: use 1 to 63 letters, digits, '-' or '_'."
+    )
+
+
+def check_method(value: object) -> str:
+    """Return `value` when it may be a method's name; `InvalidName` otherwise."""
+    if isinstance(value, str) and _METHOD.match(value):
+        return value
+    raise InvalidName(
+        f"{_shown(value)} cannot be a method: use letters, digits and '_', not starting with"
+        " a digit."
+    )
+
+
+def is_part(value: object) -> bool:
+    """Whether `value` may be a domain, type or id; for names that come from elsewhere."""
+    return isinstance(value, str) and _PART.match(value) is not None
+
+
+def is_method(value: object) -> bool:
+    """Whether `value` may be a method's name; for names that come from elsewhere."""
+    return isinstance(value, str) and _METHOD.match(value) is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceName:
+    """The address of a service: domain, type and id.
+
+    Instances with the same address form a clique: any of them may take the next call.
+
+    Example:
+        >>> ServiceName("my_project", "calc", "c1").method_queue("multiply")
+        'my_project.api.calc.c1::multiply'
+
+    Raises:
+        InvalidName: a part is not 1 to 63 letters, digits, ``-`` or ``_``.
+    """
+
+    domain: str
+    type: str
+    id: str
+
+    def __post_init__(self) -> None:
+        for what in ("domain", "type", "id"):
+            check_part(getattr(self, what), what)
+
+    @property
+    def fqn(self) -> str:
+        """The full name, ``{domain}.{type}.{id}``."""
+        return f"{self.domain}.{self.type}.{self.id}"
+
+    @property
+    def api_exchange(self) -> str:
+        """The exchange that this service's calls go to."""
+        return f"{self.domain}.api.{self.type}.{self.id}"
+
+    def method_queue(self, method: str) -> str:
+        """The queue of one method, which is its routing key too."""
+        return f"{self.api_exchange}::{method}"
+
+    def __str__(self) -> str:
+        return self.fqn
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePattern:
+    """A service as a person names it: the id, ``type.id``, or the full name.
+
+    Example:
+        >>> ServicePattern.parse("calc.c1", domain="my_project")
+        ServicePattern(domain='my_project', type='calc', id='c1')
+    """
+
+    domain: str
+    type: str | None
+    id: str
+
+    @classmethod
+    def parse(cls, text: str, *, domain: str) -> ServicePattern:
+        """Read ``id``, ``type.id`` or ``domain.type.id``; `domain` is where short names live."""
+        parts = text.split(".") if isinstance(text, str) else []
+        if not 1 <= len(parts) <= 3:
+            raise InvalidName(
+                f"{_shown(text)} is not a service: write id, type.id or domain.type.id."
+            )
+        for what, part in zip(("id", "type", "domain"), reversed(parts), strict=False):
+            check_part(part, what)
+        return cls(
+            domain=parts[-3] if len(parts) == 3 else domain,
+            type=parts[-2] if len(parts) > 1 else None,
+            id=parts[-1],
+        )
+
+    @property
+    def exact(self) -> ServiceName | None:
+        """The address itself, when the pattern names all of it."""
+        return ServiceName(self.domain, self.type, self.id) if self.type else None
+
+    def matches(self, name: ServiceName) -> bool:
+        """Whether `name` is one that the pattern can mean."""
+        return name.id == self.id and name.domain == self.domain and self.type in (None, name.type)
+
+    def __str__(self) -> str:
+        return ".".join(part for part in (self.domain, self.type, self.id) if part)
+
+
+def parse_call(text: str, *, domain: str) -> tuple[ServicePattern, str]:
+    """Split ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
+
+    Example:
+        >>> parse_call("my_app.multiply", domain="d")
+        (ServicePattern(domain='d', type=None, id='my_app'), 'multiply')
+    """
+    service, dot, method = text.rpartition(".") if isinstance(text, str) else ("", "", "")
+    if not dot or service.count(".") > 2:
+        raise InvalidName(
+            f"{_shown(text)} is not a call: write id.method, type.id.method or"
+            " domain.type.id.method."
+        )
+    return ServicePattern.parse(service, domain=domain), check_method(method)

@@ -1,0 +1,258 @@
+"""Keep-alives out: who we are, said again and again.
+
+In a notebook they go out from a companion thread with a loop and a connection of its own, so
+that a cell that computes does not look like a dead service; the thread also sees when the
+notebook's loop stands still, and says busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric import wire
+from fabric_nb.fabric.amqp import Channel, Connection, Message
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.wire import Announcement
+
+log = logging.getLogger(__name__)
+
+Where = Literal["loop", "thread"]
+
+BUSY_AFTER = 1.0
+"""Seconds without an answer from the loop after which it is said to be busy."""
+MIN_GAP = 0.25
+"""Seconds between two announcements, however many ask for one."""
+_STOP_TIMEOUT = 1.0
+
+
+class Presence:
+    """Announces services until `close`.
+
+    Args:
+        connect: makes a connection; in a thread it is called and used there.
+        exchange: the discovery exchange.
+        interval: seconds between keep-alives.
+        where: on the loop that opens it, or in a companion thread.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Connection], exchange: str, interval: float, where: Where
+    ) -> None:
+        self._connect = connect
+        self._exchange = exchange
+        self._interval = interval
+        self._where = where
+        self._said: dict[ServiceName, Announcement] = {}
+        self._leaving: list[tuple[ServiceName, Announcement]] = []
+        self._beat: _Beat | None = None
+        self._background = Background("presence")
+        self._thread: threading.Thread | None = None
+
+    async def open(self) -> None:
+        """Start to announce what `say` is given.
+
+        Raises:
+            BrokerUnavailable: the connection of the thread cannot be made.
+        """
+        if self._where == "loop":
+            self._beat = _Beat(self, watched=None)
+            await self._background.open()
+            self._background.spawn(self._beat.run(), name="beat")
+            return
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._beat = _Beat(self, watched=asyncio.get_running_loop())
+        self._thread = threading.Thread(
+            target=self._beat.run_in_thread, args=(started,), name="fabric presence", daemon=True
+        )
+        self._thread.start()
+        await started
+
+    async def close(self) -> None:
+        """Say goodbye for all, and stop."""
+        for name in list(self._said):
+            self.withdraw(name)
+        if self._beat is not None:
+            self._beat.stop()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _STOP_TIMEOUT)
+        elif self._beat is not None:
+            await self._beat.stopped(_STOP_TIMEOUT)
+        await self._background.aclose()
+
+    def say(self, name: ServiceName, announcement: Announcement) -> None:
+        """Announce `name` from now on, at once and then at every interval."""
+        self._said[name] = dataclasses.replace(announcement, interval=self._interval)
+        self.now()
+
+    def withdraw(self, name: ServiceName) -> None:
+        """Say goodbye for `name` and announce it no more."""
+        said = self._said.pop(name, None)
+        if said is not None:
+            self._leaving.append((name, said))
+            self.now()
+
+    def now(self) -> None:
+        """Announce everything now; may be called often, and from the loop's thread."""
+        if self._beat is not None:
+            self._beat.wake()
+
+    def due(self, busy_since: float | None) -> list[Message]:
+        """The messages of one round; each goodbye is said once."""
+        goodbyes, self._leaving = self._leaving, []
+        return [
+            *(wire.goodbye_message(name, said) for name, said in goodbyes),
+            *(
+                wire.keep_alive_message(name, dataclasses.replace(said, busy_since=busy_since))
+                for name, said in list(self._said.items())
+            ),
+        ]
+
+    @property
+    def interval(self) -> float:
+        """Seconds between keep-alives."""
+        return self._interval
+
+    def connect(self) -> Connection:
+        """A connection to announce over."""
+        return self._connect()
+
+    @property
+    def exchange(self) -> str:
+        """Where announcements go."""
+        return self._exchange
+
+
+class _Beat:
+    """The loop that announces, wherever it runs."""
+
+    def __init__(self, presence: Presence, watched: asyncio.AbstractEventLoop | None) -> None:
+        self._presence = presence
+        self._pulse = _Pulse(watched) if watched is not None else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._done = asyncio.Event()
+
+    def wake(self) -> None:
+        """Announce at the next moment; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def stop(self) -> None:
+        """End after one last round; from any thread."""
+        self._stopping = True
+        self.wake()
+
+    async def stopped(self, timeout: float) -> None:
+        """Wait for the end."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._done.wait()
+        except TimeoutError:
+            log.debug("The last keep-alive was not sent in time")
+
+    def run_in_thread(self, started: asyncio.Future[None]) -> None:
+        """The companion thread: a loop and a connection of its own."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._run_connected(started))
+        except Exception:
+            log.exception("The presence thread ended")
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    async def _run_connected(self, started: asyncio.Future[None]) -> None:
+        connection = self._presence.connect()
+        waiting = started.get_loop()
+        try:
+            await connection.open()
+        except FabricError as error:
+            waiting.call_soon_threadsafe(_settle, started, error)
+            return
+        waiting.call_soon_threadsafe(_settle, started, None)
+        try:
+            await self._announce(connection)
+        finally:
+            await connection.close()
+
+    async def run(self) -> None:
+        """Announce over the connection that is there."""
+        await self._announce(self._presence.connect())
+
+    async def _announce(self, connection: Connection) -> None:
+        self._loop = asyncio.get_running_loop()
+        channel = await connection.channel().open()
+        last_round = float("-inf")
+        busy_since = None
+        try:
+            while True:
+                now = time.monotonic()
+                was_busy, busy_since = busy_since, self._pulse.busy_since() if self._pulse else None
+                turned = (was_busy is None) != (busy_since is None)
+                if self._woken.is_set() or turned or now - last_round >= self._presence.interval:
+                    self._woken.clear()
+                    last_round = now
+                    await self._round(channel, busy_since)
+                if self._stopping:
+                    return
+                await asyncio.sleep(MIN_GAP)
+                await self._wait(self._presence.interval - (time.monotonic() - last_round))
+        finally:
+            self._done.set()
+            await channel.close()
+
+    async def _round(self, channel: Channel, busy_since: float | None) -> None:
+        try:
+            for message in self._presence.due(busy_since):
+                await channel.publish(self._presence.exchange, "", message)
+        except FabricError as error:  # the next round says it again
+            log.debug("A keep-alive was not sent: %s", error)
+
+    async def _wait(self, seconds: float) -> None:
+        longest = seconds if self._pulse is None else min(seconds, BUSY_AFTER)
+        try:
+            async with asyncio.timeout(max(0.0, longest)):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+
+class _Pulse:
+    """Asks a loop whether it runs, from another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asked: float | None = None
+
+    def busy_since(self) -> float | None:
+        """Epoch seconds since when the loop has not answered, None while it does."""
+        asked = self._asked
+        if asked is not None:
+            return asked if time.time() - asked >= BUSY_AFTER else None
+        if self._loop.is_closed():
+            return None
+        self._asked = time.time()
+        self._loop.call_soon_threadsafe(self._answer)
+        return None
+
+    def _answer(self) -> None:
+        self._asked = None
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -1,0 +1,168 @@
+"""Remote services as objects."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fabric_nb.errors import InvalidName
+from fabric_nb.fabric.naming import ServicePattern, check_method
+from fabric_nb.fabric.registry import Service
+
+
+class Calls(Protocol):
+    """What a proxy needs of its connector."""
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        version: str | None,
+    ) -> Any:
+        """Call a method of the service that a name means."""
+
+    def known(self, pattern: ServicePattern) -> Service | None:
+        """What the registry knows of it."""
+
+    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
+        """Signature and doc of each method; empty where the peer tells nothing."""
+
+
+class ServiceProxy:
+    """A remote service: its methods are this object's methods.
+
+    Example::
+
+        calc = fabric.service("calc.c1")
+        await calc.multiply(x=5, y=7)
+        await calc.load()               # brings docstrings, for help() and ``?``
+
+    Args:
+        calls: the connector.
+        pattern: which service.
+        version: what version is required, as in ``>=1.2,<2``.
+        timeout: seconds for each call; None for the connector's own.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        pattern: ServicePattern,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._calls = calls
+        self._pattern = pattern
+        self._version = version
+        self._timeout = timeout
+        self._docs: Mapping[str, Mapping[str, str]] = {}
+
+    async def load(self) -> ServiceProxy:
+        """Ask the service for its signatures and docs; nothing changes where it has none."""
+        self._docs = await self._calls.describe(self._pattern)
+        return self
+
+    def __getattr__(self, name: str) -> RemoteMethod:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return RemoteMethod(self, check_method(name))
+
+    def __dir__(self) -> list[str]:
+        service = self._calls.known(self._pattern)
+        return sorted({*(service.methods if service else ()), *self._docs, "load"})
+
+    def __repr__(self) -> str:
+        service = self._calls.known(self._pattern)
+        methods = ", ".join(service.methods) if service else "not heard yet"
+        return f"<Service {self._pattern}: {methods or 'tells no methods'}>"
+
+
+class RemoteMethod:
+    """A method of a remote service; call it with keyword arguments and await the result.
+
+    `timeout` and `version` are the proxy's; use ``fabric.call(..., timeout=)`` for others.
+    """
+
+    def __init__(self, service: ServiceProxy, name: str) -> None:
+        self._service = service
+        self.__name__ = name
+        self.__qualname__ = f"{service._pattern}.{name}"  # noqa: SLF001 - its own method
+        told = service._docs.get(name, {})  # noqa: SLF001
+        self.__doc__ = told.get("doc") or f"Remote method {self.__qualname__}."
+        self._signature_text = told.get("signature") or self._heard_signature()
+
+    def _heard_signature(self) -> str:
+        service = self._service._calls.known(self._service._pattern)  # noqa: SLF001
+        return service.methods.get(self.__name__, "") if service else ""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The remote parameters; annotations and defaults are text, never evaluated."""
+        return remote_signature(self._signature_text)
+
+    async def __call__(self, **kwargs: Any) -> Any:
+        """Call it; raises what `FabricMember.call` raises."""
+        service = self._service
+        return await service._calls.call_service(  # noqa: SLF001
+            service._pattern,  # noqa: SLF001
+            self.__name__,
+            kwargs,
+            timeout=service._timeout,  # noqa: SLF001
+            version=service._version,  # noqa: SLF001
+        )
+
+    def __repr__(self) -> str:
+        return f"<Remote method {self.__qualname__}{self._signature_text}>"
+
+
+class _Text:
+    """A default or annotation of a remote signature, shown as it was sent."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def remote_signature(text: str) -> inspect.Signature:
+    """Read a signature that came as text; what cannot be read becomes ``(**kwargs)``.
+
+    The text is parsed, not evaluated: names in it stay names.
+
+    Example:
+        >>> remote_signature("(x: float, y=2)")
+        <Signature (*, x: float, y=2)>
+    """
+    try:
+        return inspect.Signature(_parameters(text))
+    except (SyntaxError, ValueError, InvalidName, RecursionError, MemoryError):
+        return inspect.Signature([inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
+
+
+def _parameters(text: str) -> list[inspect.Parameter]:
+    if not text or len(text) > 4000:
+        raise ValueError(text)
+    arguments = ast.parse(f"def _{text}: ...").body[0].args  # type: ignore[attr-defined]
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    positional = len(arguments.posonlyargs) + len(arguments.args)
+    defaults = [None] * (positional - len(arguments.defaults)) + arguments.defaults
+    return [
+        inspect.Parameter(
+            argument.arg,
+            inspect.Parameter.KEYWORD_ONLY,  # the wire knows keywords only
+            default=_Text(ast.unparse(default)) if default is not None else inspect.Parameter.empty,
+            annotation=(
+                _Text(ast.unparse(argument.annotation))
+                if argument.annotation is not None
+                else inspect.Parameter.empty
+            ),
+        )
+        for argument, default in zip(named, defaults + arguments.kw_defaults, strict=True)
+    ]

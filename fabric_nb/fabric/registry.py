@@ -1,0 +1,269 @@
+"""The live table of services, made from the keep-alives that are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pandas as pd
+
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.wire import Announcement, KeepAlive
+
+ASSUMED_INTERVAL = 5.0
+"""Seconds; of a member that does not tell its interval and was heard only once."""
+LATE_AFTER, GONE_AFTER = 1.6, 3.2
+"""In intervals: one missed keep-alive is late, three are gone."""
+SLACK = 0.5
+FORGOTTEN_AFTER = 600.0
+MAX_SERVICES = 10_000
+MAX_INSTANCES = 1_000
+
+
+class ServiceState(StrEnum):
+    """How a service, or a member of it, is doing; from best to worst."""
+
+    UP = "up"
+    BUSY = "busy"
+    LATE = "late"
+    GONE = "gone"
+
+
+_ORDER = list(ServiceState)
+
+
+@dataclass(slots=True)
+class Instance:
+    """One member of a clique. amqp-fabric members do not tell which they are, and share ``""``.
+
+    `last_seen` is on the registry's clock.
+    """
+
+    id: str
+    said: Announcement | None
+    last_seen: float
+    left: bool = False
+    _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=8))
+
+    def heard(self, said: Announcement | None, now: float) -> None:
+        """Another keep-alive."""
+        if not self.left:
+            self._gaps.append(now - self.last_seen)
+        self.said, self.last_seen, self.left = said, now, False
+
+    @property
+    def interval(self) -> float:
+        """Seconds between its keep-alives: as told, or as observed."""
+        if self.said is not None and self.said.interval is not None:
+            return self.said.interval
+        return max(self._gaps, default=ASSUMED_INTERVAL)
+
+    def state(self, now: float) -> ServiceState:
+        """How it is doing at `now`."""
+        silence = now - self.last_seen
+        if self.left or silence > self.interval * GONE_AFTER + SLACK:
+            return ServiceState.GONE
+        if silence > self.interval * LATE_AFTER + SLACK:
+            return ServiceState.LATE
+        if self.said is not None and self.said.busy_since is not None:
+            return ServiceState.BUSY
+        return ServiceState.UP
+
+
+@dataclass(slots=True)
+class Service:
+    """A service as the registry knows it."""
+
+    name: ServiceName
+    instances: dict[str, Instance] = field(default_factory=dict)
+
+    def state(self, now: float) -> ServiceState:
+        """The state of its best member."""
+        states = [instance.state(now) for instance in self.instances.values()]
+        return min(states, key=_ORDER.index, default=ServiceState.GONE)
+
+    def present(self, now: float) -> list[Instance]:
+        """The members that are not gone."""
+        return [one for one in self.instances.values() if one.state(now) is not ServiceState.GONE]
+
+    def versions(self, now: float) -> list[str]:
+        """The versions of its present members, of all when none is present."""
+        members = self.present(now) or list(self.instances.values())
+        return sorted({one.said.version for one in members if one.said and one.said.version})
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Signatures by method name, as its members told; empty for amqp-fabric."""
+        told: dict[str, str] = {}
+        for instance in self.instances.values():
+            if instance.said is not None:
+                told.update(instance.said.methods)
+        return told
+
+    @property
+    def described(self) -> bool:
+        """Whether a member told its methods, and all of them."""
+        said = [one.said for one in self.instances.values() if one.said is not None]
+        return any(one.methods for one in said) and not any(one.more_methods for one in said)
+
+    @property
+    def last_seen(self) -> float:
+        """When any of its members was last heard, on the registry's clock."""
+        return max((one.last_seen for one in self.instances.values()), default=0.0)
+
+
+class Registry:
+    """The services that were heard, and how they are doing.
+
+    Example::
+
+        fabric.registry.df                       # a row for each service
+        fabric.registry.find("calc.c1")          # what a short name means
+        [service.name.fqn for service in fabric.registry.services()]
+
+    Args:
+        clock: seconds that only grow; replaced in tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._services: dict[ServiceName, Service] = {}
+        self._heard = asyncio.Event()
+        self.changes = 0
+        self.dropped = 0
+
+    # -- in
+
+    def heard(self, sign: KeepAlive) -> Service | None:
+        """Take in a keep-alive, or the last one of a member that leaves."""
+        now = self._clock()
+        service = self._services.get(sign.name)
+        if service is None:
+            if sign.leaving or not self._room(now):
+                return None
+            service = self._services[sign.name] = Service(sign.name)
+        key = sign.said.instance if sign.said is not None else ""
+        instance = service.instances.get(key)
+        if sign.leaving:
+            if instance is not None:
+                instance.left = True
+        elif instance is not None:
+            instance.heard(sign.said, now)
+        elif len(service.instances) < MAX_INSTANCES:
+            service.instances[key] = Instance(key, sign.said, now)
+        else:
+            self.dropped += 1
+        self.changes += 1
+        self._heard.set()
+        self._heard = asyncio.Event()
+        return service
+
+    def _room(self, now: float) -> bool:
+        if len(self._services) < MAX_SERVICES:
+            return True
+        self.forget(now)
+        if len(self._services) < MAX_SERVICES:
+            return True
+        self.dropped += 1
+        return False
+
+    def forget(self, now: float | None = None) -> None:
+        """Drop services and members that have been gone for ten minutes."""
+        now = self._clock() if now is None else now
+        for name, service in list(self._services.items()):
+            for key, instance in list(service.instances.items()):
+                if now - instance.last_seen > max(FORGOTTEN_AFTER, instance.interval * GONE_AFTER):
+                    del service.instances[key]
+            if not service.instances:
+                del self._services[name]
+
+    # -- out
+
+    @property
+    def now(self) -> float:
+        """The time on the registry's clock."""
+        return self._clock()
+
+    def get(self, name: ServiceName) -> Service | None:
+        """The service of that address, present or gone; None when it was never heard."""
+        return self._services.get(name)
+
+    def services(
+        self,
+        *,
+        domain: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's word for it
+        id: str | None = None,  # noqa: A002
+        gone: bool = False,
+    ) -> list[Service]:
+        """Services in order of their names; those that are gone only when asked for."""
+        return [
+            service
+            for name, service in sorted(self._services.items())
+            if (domain in (None, name.domain))
+            and type in (None, name.type)
+            and id in (None, name.id)
+            and (gone or self.state(service) is not ServiceState.GONE)
+        ]
+
+    def find(self, pattern: str | ServicePattern, *, domain: str = "") -> list[Service]:
+        """The present services that a name can mean."""
+        if isinstance(pattern, str):
+            pattern = ServicePattern.parse(pattern, domain=domain)
+        return [service for service in self.services() if pattern.matches(service.name)]
+
+    def state(self, service: Service) -> ServiceState:
+        """How a service is doing now."""
+        return service.state(self._clock())
+
+    async def changed(self) -> None:
+        """Wait until the next keep-alive is heard."""
+        await self._heard.wait()
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The registry as a DataFrame, a row for each service, gone ones included.
+
+        Columns: domain, type, id, version (several joined by ``, ``), instances (present
+        members that can be told apart), state, last_seen (seconds ago), methods.
+        """
+        return pd.DataFrame(
+            list(self._rows()),
+            columns=[
+                "domain",
+                "type",
+                "id",
+                "version",
+                "instances",
+                "state",
+                "last_seen",
+                "methods",
+            ],
+        )
+
+    def _rows(self) -> Iterator[tuple[object, ...]]:
+        now = self._clock()
+        for service in self.services(gone=True):
+            name = service.name
+            yield (
+                name.domain,
+                name.type,
+                name.id,
+                ", ".join(service.versions(now)),
+                len(service.present(now)),
+                str(service.state(now)),
+                round(now - service.last_seen, 1),
+                ", ".join(service.methods),
+            )
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def __repr__(self) -> str:
+        states = [str(self.state(service)) for service in self._services.values()]
+        counts = ", ".join(f"{states.count(s)} {s}" for s in ServiceState if states.count(s))
+        return f"<Registry: {counts or 'nobody heard yet'}>"
