@@ -29,13 +29,41 @@ Only the standard library is imported here, so that every module may use it.
 from __future__ import annotations
 
 import builtins
+import traceback
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 
 class FabricError(Exception):
     """Root of all errors raised by fabric_nb."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
+        return [f"{self._shown_as()}: {self}", *_lines_of_the_user(self)]
+
+    def _shown_as(self) -> str:
+        return type(self).__name__
+
+
+_MACHINERY = {"fabric_nb", "IPython", "ipykernel", "asyncio", "nest_asyncio2", "contextlib"}
+
+
+def _is_magic_line(line: str | None) -> bool:
+    return "run_line_magic(" in (line or "")
+
+
+def _lines_of_the_user(error: BaseException) -> list[str]:
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = PurePath(frame.filename)
+        if _MACHINERY.intersection((*path.parts, path.stem)) or _is_magic_line(frame.line):
+            continue
+        cell = frame.name in ("<module>", "<cell line: 1>") or "ipykernel" in frame.filename
+        where = "cell" if cell else frame.filename
+        lines.append(f"  {where}, line {frame.lineno}, in {frame.name}: {frame.line}")
+    return lines
 
 
 class InvalidName(FabricError, AttributeError):
@@ -151,7 +179,7 @@ class RemoteError(CallError):
         type: str,  # noqa: A002 - the wire's word for it
         message: str,
         args: Sequence[Any] = (),
-        traceback: str = "",
+        remote_traceback: str = "",
         *,
         call: str = "",
     ) -> None:
@@ -160,19 +188,41 @@ class RemoteError(CallError):
         self.type = type
         self.message = message
         self.remote_args = tuple(args)
-        self.remote_traceback = traceback
+        self.remote_traceback = remote_traceback
 
     def __str__(self) -> str:
         where = f"{self.call}: " if self.call else ""
-        return f"{where}{self.message or self.type}"
+        return _printable(f"{where}{self.message or self.type}")
+
+    def _shown_as(self) -> str:
+        return "RemoteError"
+
+    def _render_traceback_(self) -> list[str]:
+        """As any error of ours, with the remote traceback."""
+        shown = super()._render_traceback_()
+        if self.remote_traceback:
+            shown += ["", "Remote traceback:", _printable(self.remote_traceback)]
+        return shown
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)
         return remote_error, state
 
 
+def _printable(text: str) -> str:
+    """Remote text without what a terminal would obey."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
 def remote_error(
-    type_name: str, message: str, args: Sequence[Any] = (), traceback: str = "", call: str = ""
+    type_name: str,
+    message: str,
+    args: Sequence[Any] = (),
+    remote_traceback: str = "",
+    call: str = "",
 ) -> RemoteError:
     """The `RemoteError` for what a peer sent, catchable as the built-in type it names.
 
@@ -184,7 +234,7 @@ def remote_error(
     module, _, name = type_name.rpartition(".")
     cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
     error = cls.__new__(cls, *args)
-    RemoteError.__init__(error, type_name, message, args, traceback, call=call)
+    RemoteError.__init__(error, type_name, message, args, remote_traceback, call=call)
     return error
 
 

@@ -70,13 +70,37 @@ def _methods(api: object) -> dict[str, Function]:
     return found
 
 
+class Verbatim:
+    """Text that stands for itself in a signature, where its `repr` would be quoted."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
 def signature_of(function: Function) -> str:
     """The signature as text, as in ``(x: float, y: float = 2) -> float``."""
     try:
-        text = str(inspect.signature(function))
-    except (TypeError, ValueError):
+        signature = inspect.signature(function)
+        parameters = [
+            one.replace(annotation=_unquoted(one.annotation))
+            for one in signature.parameters.values()
+        ]
+        text = str(
+            signature.replace(
+                parameters=parameters,
+                return_annotation=_unquoted(signature.return_annotation),
+            )
+        )
+    except Exception:  # noqa: BLE001 - a default's repr may raise anything
         return "(...)"
     return text if len(text) <= MAX_SIGNATURE else text[: MAX_SIGNATURE - 3] + "..."
+
+
+def _unquoted(annotation: object) -> object:
+    return Verbatim(annotation) if isinstance(annotation, str) else annotation
 
 
 def doc_of(function: Function) -> str:

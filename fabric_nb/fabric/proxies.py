@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from fabric_nb.errors import InvalidName
+from fabric_nb.fabric.methods import Verbatim
 from fabric_nb.fabric.naming import ServicePattern, check_method
 from fabric_nb.fabric.registry import Service
 
@@ -121,16 +122,6 @@ class RemoteMethod:
         return f"<Remote method {self.__qualname__}{self._signature_text}>"
 
 
-class _Text:
-    """A default or annotation of a remote signature, shown as it was sent."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
-
-
 def remote_signature(text: str) -> inspect.Signature:
     """Read a signature that came as text; what cannot be read becomes ``(**kwargs)``.
 
@@ -157,9 +148,11 @@ def _parameters(text: str) -> list[inspect.Parameter]:
         inspect.Parameter(
             argument.arg,
             inspect.Parameter.KEYWORD_ONLY,  # the wire knows keywords only
-            default=_Text(ast.unparse(default)) if default is not None else inspect.Parameter.empty,
+            default=Verbatim(ast.unparse(default))
+            if default is not None
+            else inspect.Parameter.empty,
             annotation=(
-                _Text(ast.unparse(argument.annotation))
+                Verbatim(ast.unparse(argument.annotation))
                 if argument.annotation is not None
                 else inspect.Parameter.empty
             ),

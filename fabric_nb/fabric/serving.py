@@ -97,7 +97,7 @@ class Server:
         self.version = version
         self.changes = 0
         self.threads = threads
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._malformed = malformed
         self._on_failure = on_failure
         self._on_change = on_change
@@ -121,15 +121,19 @@ class Server:
         return self
 
     async def replace(
-        self, functions: Mapping[str, Function], *, threads: bool | None = None
+        self,
+        functions: Mapping[str, Function],
+        *,
+        threads: bool | None = None,
+        version: str | None = None,
     ) -> None:
         """Serve these functions from now on, without a moment of absence.
 
         Methods that stay keep their queue, their waiting calls and their statistics; calls
         at hand end with the function they began with.
         """
-        if threads is not None:
-            self.threads = threads
+        self.threads = self.threads if threads is None else threads
+        self.version = self.version if version is None else version
         wanted = {**functions, DESCRIBE: self._describe}
         for name in [name for name in self._methods if name not in wanted]:
             await self._remove(name)
@@ -220,7 +224,7 @@ class Server:
             worker.retire()
 
     def _hire(self, method: _Method) -> None:
-        for number in range(self._prefetch):
+        for number in range(self.prefetch):
             worker = _Worker()
             method.workers.add(worker)
             worker.task = self._background.spawn(
@@ -277,6 +281,10 @@ class Server:
             result, error = _call(function, kwargs)
             if inspect.isawaitable(result):
                 result = await result
+            elif inspect.isasyncgen(result):
+                result = [item async for item in result]
+            elif inspect.isgenerator(result):
+                result = list(result)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

@@ -1,0 +1,113 @@
+"""Waiting, in a plain cell, for something that happens on the notebook's own loop.
+
+A cell runs inside the loop it waits for, so the loop is run again from within. nest-asyncio2
+makes that possible; nest-asyncio 1.6, from which it was forked, loses the next queued cell
+on ipykernel 7.1 and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+import nest_asyncio2
+
+T = TypeVar("T")
+
+LEAVE_TIMEOUT = 2.0
+"""Seconds that closing may take when the kernel leaves."""
+
+
+def broken_nesting() -> str | None:
+    """What is wrong when another library has patched asyncio in a way that loses cells."""
+    if getattr(asyncio, "_nest_patched", False) and not hasattr(asyncio, "_nest_asyncio2"):
+        return (
+            "nest_asyncio was applied in this kernel before fabric_nb. With ipykernel 7.1 and"
+            " later it loses cells that are queued while a call waits: restart the kernel and load"
+            " fabric_nb first, or replace nest_asyncio by nest_asyncio2."
+        )
+    return None
+
+
+def notebook_loop() -> asyncio.AbstractEventLoop:
+    """The loop that cells run on."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        from IPython.core.async_helpers import get_asyncio_loop
+
+        loop: asyncio.AbstractEventLoop = get_asyncio_loop()
+        return loop
+
+
+def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
+    """Make `wait` possible on a loop; done once, when the extension is loaded."""
+    nest_asyncio2.apply(loop)
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the notebook's loop and return its result, from code that cannot await.
+
+    The interrupt button cancels `work` and nothing else.
+
+    Raises:
+        KeyboardInterrupt: interrupted by the user.
+    """
+    loop = notebook_loop()
+    task = loop.create_task(work)
+    with _interrupt_cancels(task, loop) as interrupted:
+        try:
+            return loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            if interrupted.is_set():
+                raise KeyboardInterrupt from None
+            raise
+
+
+@contextmanager
+def _interrupt_cancels(
+    task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop
+) -> Iterator[threading.Event]:
+    """While this lasts, SIGINT cancels `task` instead of hitting whatever runs at the moment."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals are the main thread's
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():  # it does not end by being cancelled: the hard way
+            raise KeyboardInterrupt
+        interrupted.set()
+        loop.call_soon_threadsafe(task.cancel)
+
+    previous = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def finish(work: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> None:
+    """Run `work` when the process leaves and the loop has stopped, within two seconds.
+
+    ``run_until_complete`` may find that somebody stops the loop under it, so the loop is run
+    until the work is done.
+    """
+    if loop.is_closed():
+        work.close()
+        return
+    task = loop.create_task(work)
+    task.add_done_callback(lambda _: loop.stop())
+    deadline = loop.time() + LEAVE_TIMEOUT
+    loop.call_later(LEAVE_TIMEOUT, loop.stop)
+    while not task.done() and loop.time() < deadline:
+        loop.run_forever()
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()

@@ -1,0 +1,60 @@
+"""Loading and unloading: ``%load_ext fabric_nb`` and ``%unload_ext fabric_nb``."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import warnings
+from typing import Any, cast
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from fabric_nb.notebook import bridge
+from fabric_nb.notebook.magics import FabricMagics
+from fabric_nb.notebook.session import Session
+
+_MESSAGING_LOGGERS = ("aiormq", "aio_pika")
+
+_loaded: FabricMagics | None = None
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics."""
+    global _loaded
+    if _loaded is not None:
+        return
+    problem = bridge.broken_nesting()
+    if problem is not None:
+        warnings.warn(problem, stacklevel=2)
+    bridge.allow_waiting(bridge.notebook_loop())
+    for name in _MESSAGING_LOGGERS:  # what they report is told by our errors, not on stderr
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    _loaded = FabricMagics(shell, Session(shell))
+    shell.register_magics(_loaded)
+    _configurables(shell).append(_loaded)
+    atexit.register(_leave)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Leave the fabric and take the magics away."""
+    global _loaded
+    if _loaded is None:
+        return
+    bridge.wait(_loaded.session.close())
+    for kind, names in _loaded.magics.items():
+        for name in names:
+            shell.magics_manager.magics[kind].pop(name, None)
+    _configurables(shell).remove(_loaded)
+    atexit.unregister(_leave)
+    _loaded = None
+
+
+def _leave() -> None:
+    """The kernel ends: leave in order, so that nobody waits for our expiry."""
+    if _loaded is not None and _loaded.session.connected:
+        bridge.finish(_loaded.session.close(), bridge.notebook_loop())
+
+
+def _configurables(shell: InteractiveShell) -> list[Any]:
+    """What ``%config`` knows; IPython's own annotation names only shells."""
+    return cast("list[Any]", shell.configurables)

@@ -1,0 +1,307 @@
+"""The magics: what is written in a cell becomes a call to the session."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_arguments
+from traitlets import Float, Int, Unicode
+from traitlets.config.configurable import Configurable
+
+from fabric_nb.errors import CallError, ConnectionLost, FabricError
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.fabric.naming import parse_call
+from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import KeywordProblem, count, seconds, unquoted
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.serving import functions_to_serve, run_cell
+from fabric_nb.notebook.session import Session, notebook_id
+from fabric_nb.notebook.views.registry import Filter
+
+DEFAULT_DOMAIN = "my_project"
+
+
+@magics_class
+class FabricMagics(Magics, Configurable):
+    """Magics to work on an AMQP fabric; ``%config FabricMagics`` lists what can be set."""
+
+    uri = Unicode("", help="AMQP URI of the broker; AMQP_URL when empty.").tag(config=True)
+    domain = Unicode("", help="The fabric's domain; SERVICE_DOMAIN when empty.").tag(config=True)
+    service_type = Unicode(
+        "", help="This notebook's type; SERVICE_TYPE, or 'notebook', when empty."
+    ).tag(config=True)
+    service_id = Unicode(
+        "", help="This notebook's id; SERVICE_ID, or the file's name, when empty."
+    ).tag(config=True)
+    version = Unicode("", help="A version that this notebook tells.").tag(config=True)
+    timeout = Float(30.0, help="Seconds a call may take.").tag(config=True)
+    connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
+    keep_alive_seconds = Float(5.0, help="Seconds between this notebook's keep-alives.").tag(
+        config=True
+    )
+    heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
+    max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
+
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
+        super().__init__(shell=shell, parent=shell)
+        self._user_shell = shell
+        self.session = session
+
+    # -- connecting
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("uri", nargs="?", type=unquoted, help="amqp://user:password@host:port/vhost")
+    @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
+    @argument("--type", type=unquoted, help="This notebook's type.")
+    @argument("--id", type=unquoted, help="This notebook's id.")
+    @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
+    @line_magic
+    def fabric_connect(self, line: str) -> None:
+        """Join the fabric: %fabric_connect amqp://user:pw@host/ --domain my_project.
+
+        In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
+
+        Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL.
+        Shows where we are, who we are and who is there, and puts the connector into the
+        variable `fabric`.
+        """
+        with self._told(self.fabric_connect.parser):
+            args = arguments.parse(self.fabric_connect.parser, line)
+            timeout = args.timeout or self.connect_timeout
+            wait(self.session.connect(lambda: self._connector(args), timeout=timeout))
+
+    def _connector(self, args: Namespace) -> AmqBrokerConnector:
+        uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
+        if not uri:
+            raise UsageError(
+                "No broker is given: write %fabric_connect amqp://user:password@host/, or set"
+                " AMQP_URL."
+            )
+        return AmqBrokerConnector(
+            amqp_uri=uri,
+            service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
+            service_type=_first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
+            service_id=_first(args.id, self.service_id, "SERVICE_ID", "")
+            or notebook_id(self._user_shell.user_ns),
+            keep_alive_seconds=self.keep_alive_seconds,
+            keep_alive_listen=True,
+            service_version=self.version,
+            timeout=self.timeout,
+            heartbeat=self.heartbeat,
+            presence="thread",
+        )
+
+    @magic_arguments()
+    @line_magic
+    def fabric_disconnect(self, line: str) -> None:
+        """Leave the fabric: what is served ends, streams and logs keep what they hold.
+
+        In [9]: %fabric_disconnect
+        """
+        with self._told(self.fabric_disconnect.parser):
+            arguments.parse(self.fabric_disconnect.parser, line)
+            wait(self.session.disconnect())
+
+    # -- seeing
+
+    @magic_arguments()
+    @argument("--domain", "-d", type=unquoted, help="Only this domain.")
+    @argument("--type", type=unquoted, help="Only this type.")
+    @argument("--id", type=unquoted, help="Only this id.")
+    @argument("--gone", action="store_true", help="Also services that have gone.")
+    @line_magic
+    def fabric_services(self, line: str) -> None:
+        """Show the services of all domains, kept live under the cell.
+
+        In [2]: %fabric_services --type calc
+
+        As a DataFrame: fabric.registry.df
+        """
+        with self._told(self.fabric_services.parser):
+            args = arguments.parse(self.fabric_services.parser, line)
+            self.session.show_services(Filter(args.domain, args.type, args.id, args.gone))
+
+    @magic_arguments()
+    @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")
+    @argument("--service", "-s", type=unquoted, help="Only this service: id or type.id.")
+    @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
+    @line_magic
+    def fabric_logs(self, line: str) -> LogFeed:
+        """Show remote Python logs as they come, live under the cell; returns the feed.
+
+        In [6]: logs = %fabric_logs --level WARNING --service my_app
+        In [7]: logs.df
+        """
+        with self._told(self.fabric_logs.parser):
+            args = arguments.parse(self.fabric_logs.parser, line)
+            return wait(
+                self.session.open_logs(level=args.level, service=args.service, domain=args.domain)
+            )
+
+    # -- calling and serving
+
+    @no_var_expand
+    @needs_local_scope
+    @magic_arguments()
+    @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
+    @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
+    @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
+    @argument("keywords", nargs="*", help="name=expression ...")
+    @line_magic
+    def fabric_call(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Call a remote method; the value of the line is its result.
+
+        In [3]: %fabric_call my_app.multiply x=5 y=a+1
+        In [4]: total = %fabric_call calc.c1.add numbers=[1, 2, 3] --timeout 5
+
+        The expressions are Python, evaluated here; DataFrames may be sent and received.
+        """
+        with self._told(self.fabric_call.parser):
+            args = arguments.parse(self.fabric_call.parser, line)
+            kwargs = arguments.keywords(" ".join(args.keywords), scope=self._scope(local_ns))
+            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            return wait(
+                self.session.fabric.call_service(
+                    pattern, method, kwargs, timeout=args.timeout, version=args.version
+                )
+            )
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("--type", type=unquoted, help="The service's type.")
+    @argument("--id", type=unquoted, help="The service's id.")
+    @argument("--version", "-v", type=unquoted, default="", help="The service's version.")
+    @argument("--only", type=unquoted, default="", help="Serve only these functions: a,b.")
+    @argument("--thread", action="store_true", help="Run plain functions off the loop.")
+    @argument("--prefetch", type=count, default=1, help="Calls of one method at once.")
+    @cell_magic
+    def fabric_serve(self, line: str, cell: str) -> None:
+        """Run the cell and serve its top-level functions to everybody in the domain.
+
+        In [5]: %%fabric_serve --type analytics --id mynb --version 1.2
+           ...: def mean(values: list) -> float:
+           ...:     "The mean of the values."
+           ...:     return sum(values) / len(values)
+
+        Functions live in this notebook's namespace. Running the cell again swaps them without
+        losing a call. Names that start with an underscore are never served.
+        """
+        __tracebackhide__ = True  # what the cell raises is the cell's
+        with self._told(self.fabric_serve.parser):
+            args = arguments.parse(self.fabric_serve.parser, line)
+            _ = self.session.fabric  # says that it is missing before the cell is run
+        defined = run_cell(self._user_shell, cell)
+        with self._told(self.fabric_serve.parser):
+            only = [name.strip() for name in args.only.split(",") if name.strip()]
+            wait(
+                self.session.serve(
+                    functions_to_serve(self._user_shell.user_ns, defined, only),
+                    type=args.type,
+                    id=args.id,
+                    version=args.version,
+                    prefetch=args.prefetch,
+                    threads=args.thread,
+                )
+            )
+
+    @magic_arguments()
+    @argument("what", type=unquoted, help="A service's id or type.id, or a stream's variable.")
+    @line_magic
+    def fabric_stop(self, line: str) -> None:
+        """Stop serving, or close a stream or log feed.
+
+        In [8]: %fabric_stop mynb
+        """
+        with self._told(self.fabric_stop.parser):
+            args = arguments.parse(self.fabric_stop.parser, line)
+            print(f"Stopped {wait(self.session.stop(args.what))}")  # noqa: T201 - a magic's answer
+
+    # -- data
+
+    @magic_arguments()
+    @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
+    @argument("--domain", "-d", type=unquoted, help="The data of this domain.")
+    @argument("--max-rows", type=count, help="Rows that are kept.")
+    @argument("headers", nargs="*", help="name=value ... that messages must carry")
+    @line_magic
+    def fabric_stream(self, line: str) -> Stream:
+        """Let a data stream flow into a DataFrame; returns the stream.
+
+        In [6]: tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD
+        In [7]: tx.df.tail()
+
+        Header values are text, or Python literals such as 5 or True. `{expression}` and
+        `$variable` are replaced, as in any magic.
+        """
+        with self._told(self.fabric_stream.parser):
+            args = arguments.parse(self.fabric_stream.parser, line)
+            return wait(
+                self.session.open_stream(
+                    arguments.headers(args.headers),
+                    name=args.name,
+                    domain=args.domain,
+                    max_rows=args.max_rows or self.max_rows,
+                )
+            )
+
+    @no_var_expand
+    @needs_local_scope
+    @magic_arguments()
+    @argument("headers", nargs="*", help="name=value ... -- data")
+    @line_magic
+    def fabric_publish(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Publish a message: headers, two dashes, and the data as JSON or Python.
+
+        In [7]: %fabric_publish msg_type=ALERT -- {"text": "hello", "value": x}
+
+        Done when the broker has taken it.
+        """
+        with self._told(self.fabric_publish.parser):
+            before, dashes, data = f" {line} ".partition(" -- ")
+            if not dashes or not data.strip():
+                raise KeywordProblem("The data is missing; it stands behind two dashes")
+            args = arguments.parse(self.fabric_publish.parser, before)
+            value = arguments.payload(data.strip(), scope=self._scope(local_ns))
+            wait(_publish(self.session.fabric, value, arguments.headers(args.headers)))
+
+    # -- shared
+
+    def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {**self._user_shell.user_ns, **(local_ns or {})}
+
+    @contextmanager
+    def _told(self, parser: MagicArgumentParser) -> Iterator[None]:
+        """Mistakes are told in a sentence; what went wrong remotely is raised as it is."""
+        try:
+            yield
+        except (CallError, ConnectionLost):
+            raise
+        except KeywordProblem as problem:
+            raise arguments.usage_error(parser, str(problem)) from None
+        except FabricError as error:
+            raise UsageError(str(error)) from None
+
+
+async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> None:
+    await fabric.publish_data(data, headers)
+
+
+def _first(option: str | None, configured: str, variable: str, default: str) -> str:
+    return option or configured or os.environ.get(variable, "") or default

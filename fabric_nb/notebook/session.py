@@ -1,0 +1,191 @@
+"""The notebook's place on the fabric: its connector, and what it has open."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from fabric_nb.errors import NotConnected
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.fabric.methods import public_functions
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.serving import FailedCall, Server
+from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook.serving import NotServed
+from fabric_nb.notebook.views.card import ConnectionCard
+from fabric_nb.notebook.views.live import Screen
+from fabric_nb.notebook.views.logs import LogView
+from fabric_nb.notebook.views.registry import Filter, RegistryView
+from fabric_nb.notebook.views.serving import ServingView
+from fabric_nb.notebook.views.stream import StreamView
+
+VARIABLE = "fabric"
+"""The variable under which the user's namespace holds the connector."""
+STOP_GRACE = 2.0
+"""Seconds that calls at hand have when serving is stopped."""
+
+
+class Session:
+    """What one notebook has open; made when the extension is loaded.
+
+    Args:
+        shell: the notebook's IPython.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._fabric: AmqBrokerConnector | None = None
+        self._views: dict[ServiceName, ServingView] = {}
+        self._open: list[Stream | LogFeed] = []
+        self.screen = Screen()
+
+    @property
+    def fabric(self) -> AmqBrokerConnector:
+        """The connector.
+
+        Raises:
+            NotConnected: there is none.
+        """
+        if self._fabric is None:
+            raise NotConnected("This notebook is not connected: run %fabric_connect first.")
+        return self._fabric
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connector."""
+        return self._fabric is not None
+
+    # -- connecting
+
+    async def connect(
+        self,
+        make: Callable[[], AmqBrokerConnector],
+        *,
+        timeout: float,
+        notes: tuple[str, ...] = (),
+    ) -> AmqBrokerConnector:
+        """Join the fabric and show where we are; an older connection is left once this one is."""
+        fabric = await make().open(timeout=timeout)
+        await self.disconnect()
+        self._fabric = fabric
+        namespace = self._shell.user_ns
+        if isinstance(namespace.get(VARIABLE), (AmqBrokerConnector, type(None))):
+            namespace[VARIABLE] = fabric
+            notes = (f"`{VARIABLE}` is this connection.", *notes)
+        else:
+            notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
+        self.screen.show(ConnectionCard(fabric, notes))
+        return fabric
+
+    async def disconnect(self) -> None:
+        """Leave the fabric; streams and logs keep what they hold."""
+        fabric, self._fabric = self._fabric, None
+        if fabric is None:
+            return
+        for opened in self._open:
+            await opened.close()
+        self._open.clear()
+        await fabric.close()
+        self._views.clear()
+        self.screen.close()
+
+    # -- what magics do
+
+    def show_services(self, which: Filter) -> None:
+        """Show the registry."""
+        self.screen.show(RegistryView(self.fabric, which))
+
+    async def serve(
+        self,
+        functions: Mapping[str, Callable[..., Any]],
+        *,
+        type: str | None,  # noqa: A002 - the field's word for it
+        id: str | None,  # noqa: A002
+        version: str,
+        prefetch: int,
+        threads: bool,
+    ) -> Server:
+        """Serve functions, or swap them in where the service is served already."""
+        fabric = self.fabric
+        name = ServiceName(fabric.domain, type or fabric.name.type, id or fabric.name.id)
+        server = next((one for one in fabric.servers if one.name == name), None)
+        if server is not None and server.prefetch != prefetch:
+            await server.close(STOP_GRACE)
+            server = None
+        if server is None:
+            server = await fabric.serve(
+                functions,
+                type=type,
+                id=id,
+                version=version,
+                prefetch=prefetch,
+                threads=threads,
+                on_failure=lambda failed: self._on_failure(name, failed),
+            )
+        else:
+            await server.replace(public_functions(functions), threads=threads, version=version)
+        view = self._views[name] = ServingView(fabric, server)
+        self.screen.show(view)
+        return server
+
+    def _on_failure(self, name: ServiceName, failed: FailedCall) -> None:
+        view = self._views.get(name)
+        if view is not None:
+            view.failures.append(failed)
+
+    async def open_stream(self, headers: Mapping[str, Any], **options: Any) -> Stream:
+        """Open a stream and show it."""
+        stream = await self.fabric.stream(headers, **options)
+        self._open.append(stream)
+        self.screen.show(StreamView(self.fabric, stream))
+        return stream
+
+    async def open_logs(self, **options: Any) -> LogFeed:
+        """Listen to logs and show them."""
+        feed = await self.fabric.logs(**options)
+        self._open.append(feed)
+        self.screen.show(LogView(self.fabric, feed))
+        return feed
+
+    async def stop(self, what: str) -> str:
+        """Stop a service of ours, a stream or a log feed; returns what was stopped.
+
+        Args:
+            what: a service's ``id`` or ``type.id``, or the variable that holds a stream or feed.
+
+        Raises:
+            NotServed: there is nothing of that name.
+        """
+        held = self._shell.user_ns.get(what)
+        if isinstance(held, (Stream, LogFeed)):
+            await held.close()
+            self.screen.refresh()
+            return repr(held)
+        pattern = ServicePattern.parse(what, domain=self.fabric.domain)
+        stopped = [one for one in self.fabric.servers if pattern.matches(one.name)]
+        if not stopped:
+            mine = ", ".join(f"{one.name.type}.{one.name.id}" for one in self.fabric.servers)
+            raise NotServed(f"This notebook serves no {what!r}; it serves {mine or 'nothing'}.")
+        for server in stopped:
+            await server.close(STOP_GRACE)
+        self.screen.refresh()
+        return ", ".join(str(server.name) for server in stopped)
+
+    async def close(self) -> None:
+        """The notebook leaves."""
+        await self.disconnect()
+        self.screen.close()
+
+
+def notebook_id(namespace: Mapping[str, Any]) -> str:
+    """An id for this notebook: its file's name where it is known, otherwise a random one."""
+    path = os.environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or ""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]
+    return name or f"notebook-{secrets.token_hex(3)}"

@@ -1,0 +1,178 @@
+"""Tables as HTML and as text. Pure; everything shown is escaped here and nowhere else."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MAX_CELL = 300
+
+# JupyterLab's variables, with colours that are readable on both of its themes for pages that
+# do not have them (an exported notebook, another front end).
+STYLE = """<style>
+.fabric-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;
+color:var(--jp-ui-font-color1,inherit);max-width:100%;overflow-x:auto}
+.fabric-nb table{border-collapse:collapse;margin:4px 0!important;font-size:13px}
+.fabric-nb th,.fabric-nb td{text-align:left!important;padding:3px 14px 3px 0!important;
+border:0!important;border-bottom:1px solid var(--jp-border-color2,#8884)!important;
+background:none!important;white-space:pre-wrap;vertical-align:top;max-width:60ch;
+overflow-wrap:anywhere}
+.fabric-nb th{font-weight:600;color:var(--jp-ui-font-color2,inherit);white-space:nowrap}
+.fabric-nb td.num,.fabric-nb th.num{text-align:right!important;
+font-variant-numeric:tabular-nums;white-space:nowrap}
+.fabric-nb td.code,.fabric-nb .code{font-family:var(--jp-code-font-family,monospace);font-size:12px}
+.fabric-nb .head{display:flex;gap:10px;align-items:baseline;flex-wrap:wrap;margin:2px 0}
+.fabric-nb .title{font-weight:600}
+.fabric-nb .note{color:var(--jp-ui-font-color2,#767676)}
+.fabric-nb .badge{display:inline-block;padding:0 7px;border-radius:9px;font-size:11px;
+line-height:18px;font-weight:600;white-space:nowrap}
+.fabric-nb .good{background:#1b7f3b;color:#fff}.fabric-nb .busy{background:#1f5fbf;color:#fff}
+.fabric-nb .warn{background:#8a5a00;color:#fff}.fabric-nb .bad{background:#b3261e;color:#fff}
+.fabric-nb .quiet{background:#6b6b6b;color:#fff}
+.fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A state, coloured: good, busy, warn, bad or quiet."""
+
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text in the code font."""
+
+    text: str
+
+
+Cell = str | int | float | Badge | Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns and rows; columns named in `numeric` are aligned to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numeric: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a view shows: a heading, tables, notes, and text behind a fold.
+
+    Attributes:
+        title: what it is.
+        badges: states beside the title.
+        facts: short remarks beside the title.
+        tables: the tables.
+        notes: lines under them.
+        folded: pairs of a summary and the text it opens.
+    """
+
+    title: str
+    badges: Sequence[Badge] = ()
+    facts: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    folded: Sequence[tuple[str, str]] = field(default=())
+
+    def mimebundle(self) -> dict[str, str]:
+        """Both forms, for `display(..., raw=True)`."""
+        return {"text/html": self.html(), "text/plain": self.text()}
+
+    def html(self) -> str:
+        """The page as HTML."""
+        head = [f'<span class="title">{escape(self.title)}</span>']
+        head += [_badge(badge) for badge in self.badges]
+        head += [f'<span class="note">{escape(fact)}</span>' for fact in self.facts]
+        parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
+        parts += [_table_html(table) for table in self.tables if table.rows]
+        parts += [f'<div class="note">{escape(note)}</div>' for note in self.notes]
+        parts += [_folded(summary, text) for summary, text in self.folded]
+        return "".join([*parts, "</div>"])
+
+    def text(self) -> str:
+        """The page as plain text."""
+        head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
+        parts = [plain(head)]
+        parts += [_table_text(table) for table in self.tables if table.rows]
+        parts += [plain(note) for note in self.notes]
+        parts += [f"{plain(summary)}\n{plain(text, None)}" for summary, text in self.folded]
+        return "\n".join(parts)
+
+
+def plain(text: str, longest: int | None = MAX_CELL) -> str:
+    """Text as it may be shown: no control characters, none that change its direction."""
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(char if _harmless(char) else "�" for char in text)
+
+
+def _harmless(char: str) -> bool:
+    # Cc: control, Cf: format (among them the bidirectional overrides), Cs: lone surrogates.
+    return char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Cs"}
+
+
+def escape(text: str, longest: int | None = MAX_CELL) -> str:
+    """`plain` text, for HTML."""
+    return html.escape(plain(text, longest))
+
+
+def _folded(summary: str, text: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text, None)}</pre></details>"
+
+
+def _badge(badge: Badge) -> str:
+    return f'<span class="badge {badge.tone}">{escape(badge.text)}</span>'
+
+
+def _table_html(table: Table) -> str:
+    classes = [' class="num"' if name in table.numeric else "" for name in table.columns]
+    head = "".join(
+        f"<th{css}>{escape(name)}</th>" for css, name in zip(classes, table.columns, strict=True)
+    )
+    rows = "".join(f"<tr>{''.join(map(_cell_html, row, classes))}</tr>" for row in table.rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cell_html(cell: Cell, css: str) -> str:
+    match cell:
+        case Badge():
+            return f"<td{css}>{_badge(cell)}</td>"
+        case Code():
+            return f'<td class="code">{escape(cell.text)}</td>'
+    return f"<td{css}>{escape(_cell_text(cell))}</td>"
+
+
+def _cell_text(cell: Cell) -> str:
+    match cell:
+        case None:
+            return ""
+        case Badge() | Code():
+            return cell.text
+        case float():
+            return f"{cell:,.1f}"
+        case bool() | str():
+            return str(cell)
+    return f"{cell:,}"
+
+
+def _table_text(table: Table) -> str:
+    texts = [[plain(_cell_text(cell)).replace("\n", " ") for cell in row] for row in table.rows]
+    lines = [list(table.columns), *texts]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if name in table.numeric else text.ljust(width)
+            for text, width, name in zip(line, widths, table.columns, strict=True)
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,67 @@
+"""What a cell serves, seen under it: a line for each method, and what went wrong last."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.serving import FailedCall, Server
+from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table
+from fabric_nb.notebook.views.state import state_badge
+
+FAILURES_KEPT = 20
+
+
+@dataclass(eq=False)
+class ServingView:
+    """A service that this notebook offers."""
+
+    fabric: FabricMember
+    server: Server
+    failures: deque[FailedCall] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+
+    def version(self) -> Hashable:
+        """Calls, functions and failures so far."""
+        running = sum(stats.running for stats in self.server.stats.values())
+        failed = self.failures[-1].time if self.failures else 0.0
+        return self.fabric.state, self.server.changes, running, failed, self.server.closed
+
+    def page(self) -> Page:
+        """The methods and the last failure."""
+        server = self.server
+        badge = Badge("stopped", "quiet") if server.closed else Badge("serving", "good")
+        version = [f"version {server.version}"] if server.version else []
+        folded = []
+        if self.failures:
+            last = self.failures[-1]
+            arguments = ", ".join(f"{name}={value!r}"[:80] for name, value in last.kwargs.items())
+            folded.append((f"Last failure: {last.method}({arguments})", last.traceback))
+        return Page(
+            title=f"{server.name.type}.{server.name.id}",
+            badges=[badge, *state_badge(self.fabric)],
+            facts=[f"in {server.name.domain}", *version],
+            tables=[self._methods()],
+            folded=folded,
+        )
+
+    def _methods(self) -> Table:
+        signatures = self.server.signatures
+        rows: list[list[Cell]] = []
+        for name, stats in self.server.stats.items():
+            if name == "health_check" and not stats.calls:
+                continue
+            rows.append(
+                [
+                    Code(f"{name}{signatures.get(name, '')}"),
+                    stats.calls,
+                    stats.errors,
+                    stats.running,
+                    stats.mean_ms,
+                    stats.p95_ms,
+                    stats.last_error,
+                ]
+            )
+        columns = ["method", "calls", "errors", "running", "mean ms", "p95 ms", "last error"]
+        return Table(columns, rows, frozenset(columns[1:6]))

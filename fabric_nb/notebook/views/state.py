@@ -1,0 +1,17 @@
+"""The state of the connection, as every view shows it."""
+
+from __future__ import annotations
+
+from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.member import FabricMember
+from fabric_nb.notebook.views.html import Badge
+
+
+def state_badge(fabric: FabricMember) -> list[Badge]:
+    """A badge when the connection is not as it should be, none otherwise."""
+    match fabric.state:
+        case State.RECONNECTING:
+            return [Badge("reconnecting", "warn")]
+        case State.CLOSED:
+            return [Badge("disconnected", "quiet")]
+    return []
