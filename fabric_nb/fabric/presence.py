@@ -168,6 +168,8 @@ class _Beat:
         except Exception:
             log.exception("The presence thread ended")
         finally:
+            if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
+                loop.run_until_complete(asyncio.wait(left, timeout=_STOP_TIMEOUT))
             asyncio.set_event_loop(None)
             loop.close()
 

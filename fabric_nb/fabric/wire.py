@@ -368,7 +368,7 @@ def log_message(record: LogRecord) -> Message:
         "service_type": record.service_type,
         "level_name": record.level,
         "logger_name": record.logger,
-        "created": record.time,
+        "timestamp_in_ms": round(record.time * 1000),  # AMQP clients cut floats to 32 bits
         "file_name": record.file,
         "line_number": record.line,
         "traceback": record.traceback,
@@ -388,8 +388,9 @@ def read_log(delivery: Delivery, *, now: float) -> LogRecord:
     if not isinstance(message, str):
         raise MalformedMessage("A log record's body must be a JSON string.")
     line = _number(headers.get("line_number"), low=0, high=1e9)
+    milliseconds = _number(headers.get("timestamp_in_ms"), low=0, high=1e14)
     return LogRecord(
-        time=_number(headers.get("created"), low=0.0, high=1e11) or now,
+        time=now if milliseconds is None else milliseconds / 1000,
         level=_text(headers.get("level_name"), 40) or "NOTSET",
         service_type=_text(headers.get("service_type"), 64),
         service_id=_text(headers.get("service_id"), 64),

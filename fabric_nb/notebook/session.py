@@ -18,6 +18,7 @@ from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import FailedCall, Server
 from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.serving import NotServed
 from fabric_nb.notebook.views.card import ConnectionCard
 from fabric_nb.notebook.views.live import Screen
@@ -44,6 +45,7 @@ class Session:
         self._fabric: AmqBrokerConnector | None = None
         self._views: dict[ServiceName, ServingView] = {}
         self._open: list[Stream | LogFeed] = []
+        self._capture = OutputCapture()
         self.screen = Screen()
 
     @property
@@ -133,6 +135,7 @@ class Session:
             await server.replace(public_functions(functions), threads=threads, version=version)
         view = self._views[name] = ServingView(fabric, server)
         self.screen.show(view)
+        self._capture.divert(current_parent(), view.take_output)
         return server
 
     def _on_failure(self, name: ServiceName, failed: FailedCall) -> None:
@@ -181,6 +184,7 @@ class Session:
     async def close(self) -> None:
         """The notebook leaves."""
         await self.disconnect()
+        self._capture.close()
         self.screen.close()
 
 

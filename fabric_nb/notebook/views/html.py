@@ -71,6 +71,7 @@ class Page:
         badges: states beside the title.
         facts: short remarks beside the title.
         tables: the tables.
+        printed: what code has printed.
         notes: lines under them.
         folded: pairs of a summary and the text it opens.
     """
@@ -79,6 +80,7 @@ class Page:
     badges: Sequence[Badge] = ()
     facts: Sequence[str] = ()
     tables: Sequence[Table] = ()
+    printed: str = ""
     notes: Sequence[str] = ()
     folded: Sequence[tuple[str, str]] = field(default=())
 
@@ -93,6 +95,7 @@ class Page:
         head += [f'<span class="note">{escape(fact)}</span>' for fact in self.facts]
         parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
         parts += [_table_html(table) for table in self.tables if table.rows]
+        parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
         parts += [f'<div class="note">{escape(note)}</div>' for note in self.notes]
         parts += [_folded(summary, text) for summary, text in self.folded]
         return "".join([*parts, "</div>"])
@@ -102,6 +105,7 @@ class Page:
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [plain(head)]
         parts += [_table_text(table) for table in self.tables if table.rows]
+        parts += [plain(self.printed, None)] if self.printed else []
         parts += [plain(note) for note in self.notes]
         parts += [f"{plain(summary)}\n{plain(text, None)}" for summary, text in self.folded]
         return "\n".join(parts)

@@ -13,9 +13,9 @@ import logging
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
-from IPython.core.getipython import get_ipython
 from IPython.display import DisplayHandle, display
 
+from fabric_nb.notebook.capture import current_parent
 from fabric_nb.notebook.views.html import Page
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,5 @@ class Screen:
 
 def current_cell() -> str | None:
     """The id of the cell that runs, where the front end tells it."""
-    shell = get_ipython()
-    kernel = getattr(shell, "kernel", None)
-    parent = kernel.get_parent() if kernel is not None else None
-    cell = parent.get("metadata", {}).get("cellId") if isinstance(parent, dict) else None
+    cell = current_parent().get("metadata", {}).get("cellId")
     return cell if isinstance(cell, str) else None

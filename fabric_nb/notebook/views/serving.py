@@ -12,6 +12,8 @@ from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table
 from fabric_nb.notebook.views.state import state_badge
 
 FAILURES_KEPT = 20
+PRINTED_KEPT, LINES_SHOWN = 20_000, 20
+"""Characters, and lines, of what the functions printed."""
 
 
 @dataclass(eq=False)
@@ -21,12 +23,18 @@ class ServingView:
     fabric: FabricMember
     server: Server
     failures: deque[FailedCall] = field(default_factory=lambda: deque(maxlen=FAILURES_KEPT))
+    printed: str = ""
+
+    def take_output(self, text: str) -> None:
+        """Text that a function has printed; from any thread."""
+        self.printed = (self.printed + text)[-PRINTED_KEPT:]
 
     def version(self) -> Hashable:
         """Calls, functions and failures so far."""
         running = sum(stats.running for stats in self.server.stats.values())
         failed = self.failures[-1].time if self.failures else 0.0
-        return self.fabric.state, self.server.changes, running, failed, self.server.closed
+        server = self.server
+        return self.fabric.state, server.changes, running, failed, server.closed, self.printed
 
     def page(self) -> Page:
         """The methods and the last failure."""
@@ -43,6 +51,7 @@ class ServingView:
             badges=[badge, *state_badge(self.fabric)],
             facts=[f"in {server.name.domain}", *version],
             tables=[self._methods()],
+            printed="\n".join(self.printed.splitlines()[-LINES_SHOWN:]),
             folded=folded,
         )
 

@@ -1,0 +1,60 @@
+# make demo         the tour, headless: what each step saw, and build/tour.html
+# make lab          JupyterLab on the tour, with the demo's broker and services
+# make test         everything that CI checks
+# make develop      what a developer needs
+# make test-matrix  the tests on every supported Python that is there
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SOURCES := fabric_nb tests benchmarks
+SUPPORTED := 3.11 3.12 3.13
+
+.PHONY: demo lab test lint check rabbitmq develop test-matrix clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m fabric_nb.demo tour
+
+lab: $(VENV)/.demo
+	$(BIN)/python -m fabric_nb.demo lab
+
+test: develop rabbitmq lint check
+	$(PYTEST)
+
+lint: develop
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+check: develop
+	$(BIN)/mypy
+
+develop: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+# The tests start a RabbitMQ of their own; they need it installed, not running.
+rabbitmq:
+	@tests/install-rabbitmq
+
+test-matrix: rabbitmq
+	for version in $(SUPPORTED); do \
+	    if command -v python$$version >/dev/null; then \
+	        $(MAKE) develop PYTHON=python$$version VENV=.venv-$$version && \
+	        .venv-$$version/bin/python -m pytest || exit 1; \
+	    else echo "Python $$version is not installed: left out"; fi; \
+	done
+
+clean:
+	rm -rf build dist .venv .venv-*

@@ -1,0 +1,1 @@
+"""Services to try things on, as processes of their own."""

@@ -1,0 +1,61 @@
+"""A calculator as amqp-fabric's documentation would write it; knows nothing of fabric_nb.
+
+python -m fabric_nb.demo.calc AMQP_URI DOMAIN
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from amqp_fabric.abstract_service_api import AbstractServiceApi
+from amqp_fabric.amq_broker_connector import AmqBrokerConnector
+
+
+class Calc(AbstractServiceApi):
+    """What the calculator offers."""
+
+    def __init__(self, connector: Any) -> None:
+        self._connector = connector
+
+    def multiply(self, x: float, y: float) -> float:
+        """The product of two numbers."""
+        return x * y
+
+    def divide(self, x: float, y: float) -> float:
+        """The quotient of two numbers."""
+        return x / y
+
+    def whoami(self) -> int:
+        """The process id, which tells the members of a clique apart."""
+        return os.getpid()
+
+    async def ask(self, service_type: str, service_id: str, method: str, arguments: Any) -> Any:
+        """Call another service, as any program on amqp-fabric would."""
+        proxy = await self._connector.rpc_proxy(self._connector.domain, service_id, service_type)
+        return await getattr(proxy, method)(**arguments)
+
+
+async def main(uri: str, domain: str) -> None:
+    """Serve until told to stop."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    connector = AmqBrokerConnector(
+        amqp_uri=uri,
+        service_domain=domain,
+        service_type="math",
+        service_id="calc",
+        keep_alive_seconds=1,
+    )
+    await connector.open(timeout=10)
+    await connector.rpc_register(Calc(connector))
+    print("ready", flush=True)
+    await stopped.wait()
+    await connector.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))

@@ -1,0 +1,96 @@
+"""A service on fabric_nb that watches this machine: streams its load, answers, and logs.
+
+python -m fabric_nb.demo.monitor AMQP_URI DOMAIN
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+
+import pandas as pd
+import psutil
+
+from fabric_nb import AbstractServiceApi, AmqBrokerConnector, AmqpHandler
+
+SAMPLES_A_SECOND = 5
+LOG_EVERY = 25
+
+log = logging.getLogger("monitor")
+
+
+class Monitor(AbstractServiceApi):
+    """What the monitor offers."""
+
+    def top(self, n: int = 5) -> pd.DataFrame:
+        """The `n` processes that hold the most memory, in MB."""
+        rows = []
+        for process in psutil.process_iter(["pid", "name", "memory_info", "num_threads"]):
+            facts = process.info
+            if facts["memory_info"] is not None:
+                megabytes = facts["memory_info"].rss / 1e6
+                rows.append((facts["pid"], facts["name"], megabytes, facts["num_threads"]))
+        frame = pd.DataFrame(rows, columns=["pid", "name", "memory_mb", "threads"])
+        return frame.nlargest(n, "memory_mb").round(1).reset_index(drop=True)
+
+    def disks(self) -> pd.DataFrame:
+        """The mounted disks, in GB."""
+        rows = []
+        for mount in {part.mountpoint for part in psutil.disk_partitions()} | {"/"}:
+            usage = psutil.disk_usage(mount)
+            rows.append((mount, usage.total / 1e9, usage.used / 1e9, usage.percent))
+        frame = pd.DataFrame(rows, columns=["mount", "total_gb", "used_gb", "used_percent"])
+        return frame.sort_values("mount").round(1).reset_index(drop=True)
+
+    def complain(self, text: str) -> bool:
+        """Write a warning to the fabric's logs."""
+        log.warning("%s", text)
+        return True
+
+
+async def stream_load(connector: AmqBrokerConnector) -> None:
+    """Publish a sample of the machine's load, several times a second."""
+    psutil.cpu_percent()  # the first reading has nothing to compare with
+    sample = 0
+    while True:
+        await asyncio.sleep(1 / SAMPLES_A_SECOND)
+        sample += 1
+        load = {
+            "time": datetime.now(UTC).isoformat(),
+            "cpu_percent": psutil.cpu_percent(),
+            "memory_percent": psutil.virtual_memory().percent,
+            "processes": len(psutil.pids()),
+        }
+        await connector.publish_data(load, headers={"msg_type": "LOAD"})
+        if sample % LOG_EVERY == 0:
+            log.info("%d samples sent, cpu at %.0f %%", sample, load["cpu_percent"])
+
+
+async def main(uri: str, domain: str) -> None:
+    """Serve and stream until told to stop."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    async with AmqBrokerConnector(
+        amqp_uri=uri,
+        service_domain=domain,
+        service_type="host",
+        service_id="monitor",
+        service_version="1.0",
+        keep_alive_seconds=1,
+    ) as connector:
+        handler = AmqpHandler()
+        await connector.init_logging_handler(handler)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        await connector.rpc_register(Monitor())
+        streaming = asyncio.create_task(stream_load(connector))
+        print("ready", flush=True)
+        await stopped.wait()
+        streaming.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))

@@ -1,0 +1,78 @@
+"""Starts and stops the demo's services, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+DOMAIN = "demo"
+READY_WITHIN = 30.0
+STOP_WITHIN = 5.0
+
+SERVICES = {
+    "calc (first instance)": "fabric_nb.demo.calc",
+    "calc (second instance)": "fabric_nb.demo.calc",
+    "monitor": "fabric_nb.demo.monitor",
+}
+
+
+class DemoFailed(RuntimeError):
+    """The demo could not be set up; the message says what did not start, and why."""
+
+
+@contextmanager
+def demo_services(uri: str, domain: str = DOMAIN) -> Iterator[None]:
+    """Two calculators on amqp-fabric, which form a clique, and a monitor on fabric_nb.
+
+    Raises:
+        DemoFailed: a service did not come up.
+    """
+    with ExitStack() as stack:
+        started = {
+            name: stack.enter_context(_service(module, uri, domain))
+            for name, module in SERVICES.items()
+        }
+        for name, process in started.items():
+            _await_ready(name, process)
+        yield
+
+
+@contextmanager
+def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(  # noqa: S603 - our own modules
+        [sys.executable, "-m", module, uri, domain],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(name: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None  # noqa: S101 - a pipe, as asked for
+    said = []
+    deadline = time.monotonic() + READY_WITHIN
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([process.stdout], [], [], left)[0]:
+            break
+        line = process.stdout.readline()
+        if line.strip() == "ready":
+            return
+        if not line:
+            break
+        said.append(line)
+    raise DemoFailed(f"The service {name} did not start: {''.join(said).strip() or 'no answer'}")

@@ -1,0 +1,154 @@
+"""Fixtures that all tests share: brokers, peers of the real amqp-fabric, Jupyter kernels.
+
+A test that takes `broker_uri` runs once over each of `BROKERS`; one that needs RabbitMQ itself
+takes `rabbitmq` with `vhost`, or `rabbitmq_uri`. Each test has a virtual host of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.kernels import Kernel
+from tests.support.peers import Peer
+from tests.support.rabbitmq import RabbitMq, RabbitMqError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    StartPeer = Callable[..., Awaitable[Peer]]
+    StartKernel = Callable[..., Awaitable[Kernel]]
+
+# Brokers
+
+
+@contextmanager
+def _rabbitmq_vhost(request: pytest.FixtureRequest) -> Iterator[str]:
+    rabbitmq: RabbitMq = request.getfixturevalue("rabbitmq")
+    with rabbitmq.private_vhost() as vhost:
+        yield rabbitmq.uri_for(vhost=vhost)
+
+
+BROKERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[str]]] = {
+    "rabbitmq": _rabbitmq_vhost,
+}
+"""The brokers that behaviour is tested over: each opens an empty broker for one test."""
+
+_RUNS = pytest.StashKey[Counter[str]]()
+_NOTES = pytest.StashKey[dict[str, str]]()
+_WITNESSES = pytest.StashKey[list[Any]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the account of the brokers."""
+    config.stash[_RUNS] = Counter()
+    config.stash[_NOTES] = {}
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMq]:
+    """A private RabbitMQ node, started when the first test asks for it."""
+    notes = pytestconfig.stash[_NOTES]
+    try:
+        node = RabbitMq.start()
+    except RabbitMqError as error:
+        notes["rabbitmq"] = f"DID NOT RUN: {error}"
+        raise
+    with node:
+        notes["rabbitmq"] = f"RabbitMQ {node.version}, started in {node.start_seconds:.1f} s"
+        yield node
+
+
+@pytest.fixture(params=BROKERS)
+def broker_uri(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an empty broker of this test's own, for each kind of broker."""
+    with BROKERS[request.param](request) as uri:
+        request.config.stash[_RUNS][request.param] += 1
+        yield uri
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMq, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The name of an empty virtual host of this test's own on the private RabbitMQ."""
+    with rabbitmq.private_vhost() as name:
+        pytestconfig.stash[_RUNS]["rabbitmq"] += 1
+        yield name
+
+
+@pytest.fixture
+def rabbitmq_uri(rabbitmq: RabbitMq, vhost: str) -> str:
+    """The address of `vhost`, for tests that need RabbitMQ itself."""
+    return rabbitmq.uri_for(vhost=vhost)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say over which brokers the tests ran."""
+    runs, notes = config.stash[_RUNS], config.stash[_NOTES]
+    for broker in dict.fromkeys([*BROKERS, *notes]):
+        if broker in notes or runs[broker]:
+            note = f" ({notes[broker]})" if broker in notes else ""
+            terminalreporter.write_line(f"broker {broker}: {runs[broker]} tests{note}")
+
+
+# Processes
+
+
+@pytest.fixture
+async def start_peer(request: pytest.FixtureRequest) -> AsyncIterator[StartPeer]:
+    """Start peers, as `Peer.start` does, that end with the test."""
+    async with AsyncExitStack() as ending:
+
+        async def start(script: str, uri: str, **options: Any) -> Peer:
+            peer = await Peer.start(script, uri, **options)
+            _witness(request, await ending.enter_async_context(peer))
+            return peer
+
+        yield start
+
+
+@pytest.fixture
+async def start_kernel(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[StartKernel]:
+    """Start kernels, as `Kernel.start` does, that end with the test."""
+    async with AsyncExitStack() as ending:
+
+        async def start(env: Mapping[str, str] | None = None, folder: Path | None = None) -> Kernel:
+            kernel = await Kernel.start(folder or tmp_path_factory.mktemp("kernel"), env)
+            _witness(request, await ending.enter_async_context(kernel))
+            return kernel
+
+        yield start
+
+
+@pytest.fixture
+async def kernel(start_kernel: StartKernel) -> Kernel:
+    """A Jupyter kernel on this interpreter, with no settings but IPython's own."""
+    return await start_kernel()
+
+
+# What processes wrote is shown with the test that failed
+
+
+def _witness(request: pytest.FixtureRequest, process: Peer | Kernel) -> None:
+    request.node.stash.setdefault(_WITNESSES, []).append(process)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the logs of a failed test's processes to its report."""
+    report = yield
+    if report.failed:
+        for process in item.stash.get(_WITNESSES, []):
+            if log := process.log:
+                report.sections.append((f"Log of {process.name}", log))
+    return report

@@ -1,0 +1,70 @@
+"""A calculator that serves its methods on amqp-fabric, as a user of that library writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import peer_io
+from amqp_fabric.abstract_service_api import AbstractServiceApi
+
+
+class CalcError(Exception):
+    """An error of the service's own, which a caller cannot import."""
+
+
+class CalcApi(AbstractServiceApi):
+    """What the calculator can do."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def multiply(self, x: float, y: float) -> float:
+        """Return x times y."""
+        return x * y
+
+    def divide(self, x: float, y: float) -> float:
+        """Return x by y."""
+        return x / y
+
+    async def slow(self, seconds: float) -> int:
+        """Return the process id after some time; says when it begins."""
+        peer_io.tell("slow_began", seconds=seconds)
+        await asyncio.sleep(seconds)
+        return os.getpid()
+
+    def fail(self, message: str) -> None:
+        """Raise a ValueError."""
+        raise ValueError(message)
+
+    def refuse(self, reason: str) -> None:
+        """Raise an error of the service's own class."""
+        raise CalcError(reason, 42)
+
+    async def whoami(self) -> int:
+        """Return the process id."""
+        return os.getpid()
+
+    def echo(self, value: Any) -> Any:
+        """Return the value."""
+        return value
+
+    def count(self) -> int:
+        """Return how many times this was called here."""
+        self._calls += 1
+        return self._calls
+
+
+async def main() -> None:
+    """Serve until told to end."""
+    options = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1).parse_args()
+    connector = peer_io.connector(options)
+    await connector.open()
+    await connector.rpc_register(CalcApi())
+    await peer_io.serve()
+    await connector.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,307 @@
+"""Real Jupyter kernels, driven as a notebook front end drives them.
+
+    async with await Kernel.start(folder, env={"AMQP_URL": uri}) as kernel:
+        cell = await kernel.execute("1 + 1")
+        assert cell.text == "2"
+
+A `Cell` stays readable after it has run: output that comes later from the background, and updates
+that other cells send to a display it made, show in its `outputs` as they do in a notebook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import zmq
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+from tests.support.cells import Cell, Message, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO, Self
+
+T = TypeVar("T")
+START_TIMEOUT = 60.0
+# What a user's own surroundings must not decide in a test.
+_CLEARED = (
+    "AMQP_URL",
+    "SERVICE_DOMAIN",
+    "SERVICE_TYPE",
+    "SERVICE_ID",
+    "DATA_EXCHANGE_NAME",
+    "DISCOVERY_EXCHANGE_NAME",
+    "PYTHONWARNINGS",
+)
+
+
+class KernelTimeout(TimeoutError):
+    """Something awaited from a kernel did not come; the message tells what did."""
+
+
+class KernelDied(RuntimeError):
+    """The kernel's process ended, or was restarted, while something was awaited from it."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the kernel offers at a place in the code, to stand in `code[start:end]`."""
+
+    matches: list[str]
+    start: int
+    end: int
+
+
+class _ThisPython(KernelSpecManager):
+    """Knows one kernel: the interpreter that runs the tests."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
+
+
+class Kernel:
+    """A running kernel; `start` it, and leave it as an async context manager."""
+
+    def __init__(self, manager: AsyncKernelManager, log: BinaryIO) -> None:
+        self.name = "kernel"
+        self.messages: list[Message] = []
+        """All messages that kernels publish, in order."""
+        self.replies: dict[str, dict[str, Any]] = {}
+        """The contents of the replies, by the id of the request."""
+        self.lives = 1
+        """How many processes this kernel has been: one more after each restart."""
+        self._log = log
+        self._manager = manager
+        self._news = asyncio.Event()
+        self._client = manager.client()
+        self._client.start_channels(hb=False, stdin=False)
+        self._reading = [
+            asyncio.create_task(self._read(self._client.iopub_channel, self._publish)),
+            asyncio.create_task(self._read(self._client.shell_channel, self._reply)),
+        ]
+
+    @classmethod
+    async def start(cls, folder: Path, env: Mapping[str, str] | None = None) -> Self:
+        """Start a kernel with its own settings in a folder; return when it takes requests."""
+        manager = AsyncKernelManager(
+            kernel_spec_manager=_ThisPython(), connection_file=str(folder / "kernel.json")
+        )
+        # The manager opens a kernel's files again with each restart, so the log is kept open.
+        log = (folder / "kernel.log").open("ab")
+        try:
+            await manager.start_kernel(
+                env=_environment(folder) | dict(env or {}), cwd=str(folder), stdout=log, stderr=log
+            )
+        except BaseException:
+            log.close()
+            raise
+        kernel = cls(manager, log)
+        try:
+            await kernel._ready()
+        except BaseException:
+            await kernel.shutdown(now=True)
+            raise
+        return kernel
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown(now=True)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        process = self._manager.provisioner
+        assert isinstance(process, LocalProvisioner)
+        assert process.pid is not None
+        return process.pid
+
+    @property
+    def log(self) -> str:
+        """What the process wrote outside of cells, to its real standard output and error."""
+        return Path(self._log.name).read_text(errors="replace")
+
+    # Requests
+
+    def execute_no_wait(
+        self, code: str, *, store_history: bool = True, cell_id: str | None = None
+    ) -> Cell:
+        """Queue a cell; several at once behave as Run All.
+
+        A front end tells which cell of the notebook it runs; two of one `cell_id` are a re-run.
+        """
+        id = self._send(  # noqa: A001
+            "execute_request",
+            metadata={} if cell_id is None else {"cellId": cell_id},
+            code=code,
+            silent=False,
+            store_history=store_history,
+            user_expressions={},
+            allow_stdin=False,
+            stop_on_error=True,
+        )
+        return Cell(self, id, code)
+
+    async def execute(self, code: str, timeout: float = 30) -> Cell:
+        """Run a cell and wait until it is done, however it ends."""
+        return await self.execute_no_wait(code).wait(timeout)
+
+    async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
+        """Run a cell that must succeed."""
+        cell = await self.execute_no_wait(code, cell_id=cell_id).wait(timeout)
+        assert cell.status == "ok", cell.error.traceback if cell.error else cell
+        return cell
+
+    def send_comm(self, comm_id: str, data: dict[str, Any]) -> Cell:
+        """Send a widget's message, as a click in the front end does; it is done when handled."""
+        id = self._send("comm_msg", comm_id=comm_id, data=data)  # noqa: A001
+        return Cell(self, id, f"comm_msg {data}", replies=False)
+
+    async def complete(self, code: str, cursor: int | None = None) -> Completion:
+        """Ask what could stand at the cursor (by default the end), as the Tab key does."""
+        place = len(code) if cursor is None else cursor
+        reply = await self._ask("complete_request", code=code, cursor_pos=place)
+        return Completion(reply["matches"], reply["cursor_start"], reply["cursor_end"])
+
+    async def inspect(self, code: str, cursor: int | None = None) -> str:
+        """Ask for the help on what is at the cursor, as Shift-Tab does; plain text."""
+        place = len(code) if cursor is None else cursor
+        reply = await self._ask("inspect_request", code=code, cursor_pos=place, detail_level=0)
+        return plain(reply["data"].get("text/plain", ""))
+
+    # The process
+
+    async def interrupt(self) -> None:
+        """Interrupt what runs, as the stop button does."""
+        await self._manager.interrupt_kernel()
+
+    async def restart(self) -> None:
+        """Restart in order, as the restart button does; return when it takes requests again."""
+        self.lives += 1
+        self._tell()
+        await self._manager.restart_kernel()
+        await self._ready()
+
+    async def shutdown(self, *, now: bool = False) -> None:
+        """End the kernel, in order or at once; harmless when it has already ended."""
+        await self._manager.shutdown_kernel(now=now)
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+        self._client.stop_channels()
+        self._log.close()
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL), as a crash does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def exited(self, timeout: float = 20) -> None:
+        """Wait for the process to end."""
+        async with asyncio.timeout(timeout):
+            while await self._manager.is_alive():  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0.02)
+
+    # Waiting and looking
+
+    async def until(
+        self,
+        condition: Callable[[], T],
+        timeout: float = 30,
+        *,
+        about: object = None,
+        life: int | None = None,
+    ) -> T:
+        """Wait until the condition holds and return what it gave; looked at after every message."""
+        life = life or self.lives
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                seen = about or f"last messages: {self.messages[-20:]}"
+                raise KernelTimeout(f"not within {timeout:g} s: {seen}\n{self.log}")
+            try:
+                await asyncio.wait_for(self._news.wait(), min(left, 0.5))
+            except TimeoutError:
+                if not await self._manager.is_alive():
+                    raise KernelDied(f"the kernel died: {about}\n{self.log}") from None
+            if life != self.lives:
+                raise KernelDied(f"the kernel was restarted: {about}")
+        return value
+
+    def updates(self, display_id: str) -> list[Message]:
+        """Return what was sent to a display, in order, from which request each time."""
+        return [m for m in self.messages if m.display_id == display_id]
+
+    # Inside
+
+    async def _ready(self) -> None:
+        """Ask until one asking comes through whole; what is published at first may be missed."""
+        asked: list[Cell] = []
+        async with asyncio.timeout(START_TIMEOUT):
+            while not any(cell.done for cell in asked):
+                asked.append(Cell(self, self._send("kernel_info_request"), "kernel_info"))
+                with contextlib.suppress(KernelTimeout):
+                    await self.until(lambda: any(cell.done for cell in asked), 0.2)
+
+    async def _ask(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
+        id = self._send(type, **content)  # noqa: A001
+        reply = await self.until(lambda: self.replies.get(id), about=f"{type} {content}")
+        assert reply is not None
+        return reply
+
+    def _send(self, type: str, metadata: dict[str, Any] | None = None, **content: Any) -> str:  # noqa: A002
+        """Send a request and return its id."""
+        channel = self._client.shell_channel
+        message = self._client.session.msg(type, content, metadata=metadata)
+        channel.send(message)
+        # Sending goes past the asyncio socket that a task reads from, and can swallow the sign that
+        # something has arrived meanwhile; asking the socket for its events makes it look again.
+        channel.socket.get(zmq.EVENTS)
+        return str(message["header"]["msg_id"])
+
+    async def _read(self, channel: Any, take: Callable[[str, dict[str, Any]], None]) -> None:
+        while True:
+            message = await channel.get_msg()
+            take(message["parent_header"].get("msg_id", ""), message)
+            self._tell()
+
+    def _publish(self, parent_id: str, message: dict[str, Any]) -> None:
+        self.messages.append(
+            Message(
+                message["header"]["msg_type"],
+                parent_id,
+                message["content"],
+                message["metadata"],
+                message["buffers"],
+            )
+        )
+
+    def _reply(self, parent_id: str, message: dict[str, Any]) -> None:
+        self.replies[parent_id] = message["content"]
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    own = {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    return {k: v for k, v in os.environ.items() if k not in _CLEARED} | own

@@ -1,0 +1,274 @@
+"""The keeper of a private RabbitMQ node: a program that `rabbitmq.RabbitMq` runs, never imports.
+
+It keeps the node and its port mapper (`epmd`) as children and holds one end of a pipe from the
+owner. When the pipe closes, whether the owner ended in order or was killed, it ends both and
+removes the data. It reads commands as lines, `start` and `kill`, and answers each with one line of
+JSON. Only the standard library is used, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MISSING = (
+    "RabbitMQ is not installed, and this needs it: install it (Debian and Ubuntu: "
+    "`apt-get install rabbitmq-server`), or point RABBITMQ_HOME to the folder of a RabbitMQ that "
+    "holds `sbin` and `plugins`."
+)
+
+# Where packages put RabbitMQ's own folder. The `rabbitmq-server` on the PATH of a Debian machine is
+# a wrapper that refuses ordinary users, so it is not among these.
+_HOMES = (
+    "/usr/lib/rabbitmq/lib/rabbitmq_server-*",
+    "/usr/local/lib/rabbitmq/lib/rabbitmq_server-*",
+    "/opt/rabbitmq",
+    "/opt/homebrew/opt/rabbitmq",
+    "/usr/local/opt/rabbitmq",
+)
+_EPMDS = ("/usr/lib/erlang/erts-*/bin/epmd", "/usr/local/lib/erlang/erts-*/bin/epmd")
+
+
+class RabbitMqError(RuntimeError):
+    """The node could not be found, started or asked; the message says why."""
+
+
+def find_server() -> Path:
+    """Return the newest installed RabbitMQ's start script, or say what to install."""
+    chosen = os.environ.get("RABBITMQ_HOME")
+    homes = [Path(chosen)] if chosen else [found for home in _HOMES for found in _glob(home)]
+    servers = [home / "sbin" / "rabbitmq-server" for home in homes]
+    servers = [server for server in servers if server.is_file()]
+    if not servers:
+        raise RabbitMqError(MISSING)
+    return max(servers, key=_version)
+
+
+def _find_epmd() -> str:
+    found = shutil.which("epmd") or next((str(p) for e in _EPMDS for p in _glob(e)), None)
+    if found is None:
+        raise RabbitMqError(MISSING)
+    return found
+
+
+def _glob(pattern: str) -> list[Path]:
+    return sorted(Path("/").glob(pattern.lstrip("/")))
+
+
+def _version(server: Path) -> list[int]:
+    name = server.parent.parent.resolve().name
+    return [int(part) for part in name.rpartition("-")[2].split(".") if part.isdigit()]
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on and that no outgoing connection is given.
+
+    Ports the system hands out by itself are avoided: while the node is down, a client that keeps
+    trying such a port can be given that very port as its own end and then talks to itself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Supervisor:
+    """The keeper of one node.
+
+    Everything that happens (a command from the owner, the node's word that it is up, its end, the
+    owner's end) is put on one queue and handled in turn by one thread.
+    """
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._ports = {name: free_port() for name in ("amqp", "management", "dist", "epmd")}
+        self._login = {"user": "tests", "password": secrets.token_hex(16)}
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._node: subprocess.Popen[bytes] | None = None
+        self._answered = True
+
+    def run(self) -> None:
+        """Serve the owner until it goes away."""
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(ending, lambda *_: self._events.put(("end", None)))
+        handlers: dict[str, Callable[[Any], None]] = {
+            "start": self._start,
+            "kill": self._kill,
+            "up": self._up,
+            "exited": self._exited,
+        }
+        try:
+            self._configure()
+            self._in_background(self._hear_owner)
+            self._in_background(self._hear_node)
+            while (event := self._events.get())[0] != "end":
+                handlers[event[0]](event[1])
+        finally:
+            for process in (self._node, self._epmd):
+                if process is not None:
+                    process.kill()
+                    process.wait()
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    # Events
+
+    def _start(self, _: object) -> None:
+        self._answered = False
+        try:
+            if self._epmd is None:
+                self._start_epmd()
+            with (self._home / "node.log").open("ab") as log:
+                self._node = subprocess.Popen(
+                    [find_server()],
+                    env=self._environment,
+                    cwd=self._home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+        except (OSError, RabbitMqError) as error:
+            self._answer(error=str(error))
+            return
+        node = self._node
+        self._in_background(lambda: self._events.put(("exited", (node, node.wait()))))
+
+    def _kill(self, _: object) -> None:
+        if self._node is not None:
+            self._node.kill()
+            self._node.wait()
+        self._answer(killed=True)
+
+    def _up(self, _: object) -> None:
+        assert self._node is not None
+        if not self._answered:
+            self._answer(
+                home=str(self._home),
+                pid=self._node.pid,
+                port=self._ports["amqp"],
+                management_port=self._ports["management"],
+                **self._login,
+            )
+
+    def _exited(self, what: tuple[subprocess.Popen[bytes], int]) -> None:
+        node, code = what
+        if node is self._node and not self._answered:
+            log = (self._home / "node.log").read_text(errors="replace")
+            self._answer(error=f"it ended with {code}:\n{log[-4000:]}")
+
+    def _answer(self, **facts: Any) -> None:
+        self._answered = True
+        print(json.dumps(facts), flush=True)
+
+    # Sources of events
+
+    def _in_background(self, work: Callable[[], None]) -> None:
+        threading.Thread(target=work, daemon=True).start()
+
+    def _hear_owner(self) -> None:
+        for line in sys.stdin:
+            self._events.put((line.strip(), None))
+        self._events.put(("end", None))
+
+    def _hear_node(self) -> None:
+        """Wait for the node's word that it is up, which it says to the service manager's socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+            notices.bind(self._environment["NOTIFY_SOCKET"])
+            while True:
+                if b"READY=1" in notices.recv(4096):
+                    self._events.put(("up", None))
+
+    # The node's surroundings
+
+    def _configure(self) -> None:
+        self._write(".erlang.cookie", secrets.token_hex(16), mode=0o400)
+        self._write("enabled_plugins", "[rabbitmq_management].")
+        self._write(
+            "rabbitmq.conf",
+            f"listeners.tcp.1 = 127.0.0.1:{self._ports['amqp']}\n"
+            "management.tcp.ip = 127.0.0.1\n"
+            f"management.tcp.port = {self._ports['management']}\n"
+            f"default_user = {self._login['user']}\n"
+            f"default_pass = {self._login['password']}\n"
+            "disk_free_limit.absolute = 50MB\n"
+            "log.console = true\n"
+            "log.file = false\n",
+        )
+
+    def _write(self, name: str, text: str, mode: int = 0o600) -> None:
+        path = self._home / name
+        path.write_text(text)
+        path.chmod(mode)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        home = self._home
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            # A service manager's socket: the start script becomes the node instead of waiting for
+            # it, so that the child is the node, and the node says when it is up.
+            "NOTIFY_SOCKET": str(home / "notify"),
+            "ERL_EPMD_PORT": str(self._ports["epmd"]),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "tests@localhost",
+            "RABBITMQ_DIST_PORT": str(self._ports["dist"]),
+            "RABBITMQ_BASE": str(home),
+            "RABBITMQ_MNESIA_BASE": str(home / "data"),
+            "RABBITMQ_LOG_BASE": str(home / "log"),
+            "RABBITMQ_PID_FILE": str(home / "pid"),
+            "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(home / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(home / "feature_flags"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-kernel inet_dist_use_interface {127,0,0,1} "
+                "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
+            ),
+        }
+
+    def _start_epmd(self) -> None:
+        """Start the port mapper first: a node that finds none leaves one behind as a daemon."""
+        port = self._ports["epmd"]
+        self._epmd = subprocess.Popen(
+            [_find_epmd(), "-address", "127.0.0.1", "-port", str(port)],
+            env={"HOME": str(self._home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while self._epmd.poll() is None and time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return
+        raise RabbitMqError("the Erlang port mapper (epmd) did not start")
+
+
+if __name__ == "__main__":
+    Supervisor().run()

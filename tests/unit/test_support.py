@@ -1,0 +1,264 @@
+"""The test house itself: what the other tests rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aio_pika
+import aiormq
+import psutil
+import pytest
+
+import tests
+from tests.support import rabbitmq_supervisor
+from tests.support.kernels import KernelDied, KernelTimeout
+from tests.support.peers import PeerGone
+from tests.support.rabbitmq import RabbitMq, RabbitMqError
+
+REPOSITORY = Path(tests.__file__).parent.parent
+
+# RabbitMQ
+
+
+def _closing(connection: aio_pika.abc.AbstractConnection) -> asyncio.Future[BaseException | None]:
+    """Return a future of the reason why the connection is closed."""
+    closed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    connection.close_callbacks.add(
+        lambda _, reason=None: None if closed.done() else closed.set_result(reason)
+    )
+    return closed
+
+
+def test_node_is_gone_with_its_killed_owner():
+    """A node whose owner is killed is gone, with its port mapper and its data."""
+    owner = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.rabbitmq"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    with owner:
+        assert owner.stdout.readline().startswith("amqp://")
+        [supervisor] = psutil.Process(owner.pid).children()
+        [home] = {Path(p.cwd()) for p in supervisor.children() if "beam" in p.name()}
+        processes = [supervisor, *supervisor.children(recursive=True)]
+        assert {"epmd", "beam.smp"} <= {p.name() for p in processes}
+
+        owner.kill()
+        _, alive = psutil.wait_procs(processes, timeout=20)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+    assert not home.exists()
+
+
+async def test_killed_node_comes_back_with_its_data(rabbitmq, vhost, rabbitmq_uri):
+    """A node that is killed and restarted keeps its address, users and durable messages."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("kept", durable=True)
+        message = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, "kept")
+        pid = rabbitmq.pid
+        closed = _closing(connection)
+        rabbitmq.kill()
+        await asyncio.wait_for(closed, 5)
+
+    with pytest.raises(ConnectionError):
+        await aio_pika.connect(rabbitmq_uri)
+
+    await asyncio.to_thread(rabbitmq.restart_node)
+    assert rabbitmq.pid != pid
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue("kept")
+        assert (await queue.get(no_ack=True)).body == b"kept"
+
+
+async def test_broker_can_be_asked_and_told(rabbitmq, vhost, rabbitmq_uri):
+    """Queues, exchanges, bindings and connections are listed as they are, and can be closed."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange("x", aio_pika.ExchangeType.HEADERS)
+        queue = await channel.declare_queue("q", auto_delete=True)
+        await queue.bind(exchange, arguments={"x-match": "all", "a": 1})
+        await channel.default_exchange.publish(aio_pika.Message(b""), "q")
+
+        [listed] = rabbitmq.list_queues(vhost)
+        assert (listed["name"], listed["messages_ready"]) == ("q", 1)
+        assert [e["name"] for e in rabbitmq.list_exchanges(vhost)] == ["x"]
+        [binding] = rabbitmq.list_bindings(vhost)
+        assert (binding["source"], binding["arguments"]["a"]) == ("x", 1)
+        assert [c["vhost"] for c in rabbitmq.list_connections(vhost)] == [vhost]
+
+        closed = _closing(connection)
+        assert rabbitmq.close_connections(vhost) == 1
+        assert "CONNECTION_FORCED" in str(await asyncio.wait_for(closed, 5))
+
+
+async def test_user_has_only_the_rights_given(rabbitmq, vhost):
+    """A user with limited rights logs in, and is refused what it may not do."""
+    uri = rabbitmq.add_user("reader@home", "p:/@ß", vhost=vhost, configure="^$")
+    async with await aio_pika.connect(uri) as connection:
+        channel = await connection.channel()
+        with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
+            await channel.declare_queue("q")
+
+
+def test_missing_rabbitmq_is_said(monkeypatch, tmp_path):
+    """Where RabbitMQ is not installed, one sentence says what to install."""
+    monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path))
+    with pytest.raises(RabbitMqError, match="apt-get install rabbitmq-server"):
+        RabbitMq.start()
+
+
+def test_node_that_cannot_start_says_why(monkeypatch, tmp_path):
+    """A node that ends while starting shows its exit code and its log."""
+    server = tmp_path / "sbin" / "rabbitmq-server"
+    server.parent.mkdir()
+    server.write_text("#!/bin/sh\necho no luck today\nexit 3\n")
+    server.chmod(0o700)
+    monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path))
+    with pytest.raises(RabbitMqError, match=r"ended with 3:\nno luck today"):
+        RabbitMq.start()
+
+
+def test_newest_rabbitmq_is_taken():
+    """Of several installed versions the newest is used."""
+    homes = [Path(f"/x/rabbitmq_server-{v}/sbin/rabbitmq-server") for v in ("3.9.27", "3.10.8")]
+    assert max(homes, key=rabbitmq_supervisor._version) == homes[1]
+
+
+# Peers
+
+
+async def test_peer_that_cannot_start_shows_its_error(start_peer):
+    """A peer that does not come up is an error with what it wrote."""
+    with pytest.raises(PeerGone, match=r"calc_service .* say `ready`[\s\S]*ConnectionRefusedError"):
+        await start_peer("calc_service", "amqp://127.0.0.1:1/", timeout=15)
+
+
+async def test_killed_peer_ends_the_waiting(start_peer, rabbitmq_uri):
+    """Who waits for a peer that is killed hears of it at once."""
+    peer = await start_peer("listener", rabbitmq_uri)
+    waiting = asyncio.create_task(peer.event("never"))
+    peer.kill()
+    with pytest.raises(PeerGone, match="ended before it could say `never`"):
+        await waiting
+    assert await peer.exited() == -signal.SIGKILL
+
+
+# Kernels
+
+
+async def test_cell_has_value_streams_and_displays(kernel):
+    """A cell's value, prints, displays and HTML are read apart."""
+    cell = await kernel.execute(
+        "import sys\n"
+        "from IPython.display import HTML, display\n"
+        "print('out'); print('err', file=sys.stderr)\n"
+        "handle = display(HTML('<b>1</b>'), display_id='d')\n"
+        "6 * 7"
+    )
+    assert (cell.status, cell.text, cell.error) == ("ok", "42", None)
+    assert (cell.stdout, cell.stderr, cell.html) == ("out\n", "err\n", "<b>1</b>")
+    assert [d.display_id for d in cell.displays] == ["d"]
+
+    update = await kernel.execute("handle.update(HTML('<b>2</b>'))")
+    assert cell.html == "<b>2</b>"
+    assert [m.parent_id for m in kernel.updates("d")] == [cell.id, update.id]
+
+
+async def test_error_of_a_cell_ends_the_cells_behind_it(kernel):
+    """A cell's error is readable, and the cells queued behind it are aborted."""
+    failing, behind = kernel.execute_no_wait("1 / 0"), kernel.execute_no_wait("2")
+    await behind.wait()
+    assert failing.error is not None
+    assert (failing.error.name, failing.error.value) == ("ZeroDivisionError", "division by zero")
+    assert "1 / 0" in failing.error.traceback
+    assert behind.status == "aborted"
+
+
+async def test_output_from_the_background_is_found_in_its_cell(kernel):
+    """What a task prints after its cell has ended belongs to that cell."""
+    cell = await kernel.run(
+        "import asyncio\n"
+        "async def later():\n"
+        "    await go.wait(); print('later')\n"
+        "go = asyncio.Event(); task = asyncio.ensure_future(later())"
+    )
+    assert cell.stdout == ""
+    other = await kernel.run("go.set(); await task")
+    await cell.until(lambda cell: cell.stdout == "later\n")
+    assert other.stdout == ""
+
+
+async def test_interrupt_ends_a_cell(kernel):
+    """An interrupt ends the running cell with KeyboardInterrupt."""
+    cell = kernel.execute_no_wait("import time; print('on'); time.sleep(60)")
+    await cell.until(lambda cell: cell.stdout)
+    await kernel.interrupt()
+    await cell.wait()
+    assert cell.error is not None
+    assert cell.error.name == "KeyboardInterrupt"
+
+
+async def test_restart_gives_a_new_process(kernel):
+    """A restarted kernel has forgotten its names; who waited for the old one hears of it."""
+    await kernel.run("x = 1")
+    pid = kernel.pid
+    waiting = asyncio.create_task(kernel.execute("import asyncio; await asyncio.sleep(60)"))
+    await kernel.until(lambda: "asyncio.sleep" in str(kernel.messages[-1].content))
+    await kernel.restart()
+    with pytest.raises(KernelDied, match="restarted"):
+        await waiting
+    assert kernel.pid != pid
+    assert (await kernel.execute("x")).error.name == "NameError"
+
+
+async def test_dead_or_silent_kernel_is_told(kernel):
+    """Waiting ends with what was seen when the kernel is silent, and at once when it is dead."""
+    with pytest.raises(KernelTimeout, match=r"time\.sleep[\s\S]*begun"):
+        await kernel.execute("import time; print('begun'); time.sleep(60)", timeout=1)
+    waiting = kernel.execute_no_wait("1")
+    kernel.kill()
+    await kernel.exited()
+    with pytest.raises(KernelDied):
+        await waiting.wait()
+
+
+async def test_completion_and_help(kernel):
+    """Tab and Shift-Tab answer as in a notebook."""
+    await kernel.run("def my_function():\n    'What it does.'")
+    completion = await kernel.complete("y = my_fun")
+    assert completion.matches == ["my_function"]
+    assert "y = my_fun"[completion.start : completion.end] == "my_fun"
+    assert "What it does." in await kernel.inspect("my_function(")
+
+
+async def test_widget_can_be_clicked(kernel):
+    """A message to a widget is handled, and what its handler prints is found."""
+    cell = await kernel.run(
+        "import ipywidgets\n"
+        "button = ipywidgets.Button(); button.on_click(lambda _: print('clicked'))\n"
+        "button.model_id"
+    )
+    content = {"event": "click"}
+    click = await kernel.send_comm(
+        cell.text.strip("'"), {"method": "custom", "content": content}
+    ).wait()
+    assert click.stdout == "clicked\n"
+
+
+async def test_kernel_has_only_the_surroundings_given(start_kernel, monkeypatch):
+    """A kernel knows the environment it is given, not the settings of the user who tests."""
+    monkeypatch.setenv("SERVICE_ID", "of-the-user")
+    kernel = await start_kernel(env={"AMQP_URL": "amqp://given/"})
+    await kernel.run("from os import environ")
+    cell = await kernel.execute("[environ.get(name) for name in ('AMQP_URL', 'SERVICE_ID')]")
+    assert cell.text == "['amqp://given/', None]"
