@@ -41,7 +41,7 @@ class FabricError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
-        return [f"{self._shown_as()}: {self}", *_lines_of_the_user(self)]
+        return [f"{self._shown_as()}: {_printable(str(self))}", *_lines_of_the_user(self)]
 
     def _shown_as(self) -> str:
         return type(self).__name__
@@ -233,8 +233,9 @@ def remote_error(
     """
     module, _, name = type_name.rpartition(".")
     cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
-    error = cls.__new__(cls, *args)
-    RemoteError.__init__(error, type_name, message, args, remote_traceback, call=call)
+    error = cls(type_name, message, args, remote_traceback, call=call)
+    if isinstance(error, SyntaxError):
+        error.msg = str(error)  # tracebacks show it in place of the text
     return error
 
 

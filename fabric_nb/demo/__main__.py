@@ -8,7 +8,6 @@ python -m fabric_nb.demo services      only run the services, until interrupted
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -33,7 +32,6 @@ def main() -> int:
     try:
         with demo_broker() as broker:
             print(f"Broker    {broker.shown}", flush=True)
-            os.environ["AMQP_URL"] = broker.uri
             with demo_services(broker.uri):
                 print(f"Services  math.calc (2 instances), host.monitor, in {DOMAIN}", flush=True)
                 match args.what:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fabric_nb.broker.launch import BrokerStartError, ensure_broker, release_broker
+from fabric_nb.demo.services import DemoFailed
 from fabric_nb.fabric.amqp.uri import mask
 
 
@@ -20,6 +22,20 @@ class DemoBroker:
 
 @contextmanager
 def demo_broker() -> Iterator[DemoBroker]:
-    """The broker at ``AMQP_URL``."""
-    uri = os.environ["AMQP_URL"]
-    yield DemoBroker(uri, mask(uri))
+    """The broker at ``AMQP_URL``; without it the embedded one, held while this lasts.
+
+    Raises:
+        DemoFailed: the embedded broker did not start.
+    """
+    uri = os.environ.get("AMQP_URL")
+    if uri:
+        yield DemoBroker(uri, mask(uri))
+        return
+    try:
+        address = ensure_broker()
+    except BrokerStartError as error:
+        raise DemoFailed(str(error)) from None
+    try:
+        yield DemoBroker(address.uri, f"{address.masked_uri} (embedded)")
+    finally:
+        release_broker()

@@ -45,11 +45,11 @@ def demo_services(uri: str, domain: str = DOMAIN) -> Iterator[None]:
 @contextmanager
 def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(  # noqa: S603 - our own modules
-        [sys.executable, "-m", module, uri, domain],
+        [sys.executable, "-m", module],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "AMQP_URL": uri, "SERVICE_DOMAIN": domain},
     )
     try:
         yield process

@@ -46,6 +46,7 @@ def run_tour(notebook: Path, page: Path) -> list[Step]:
     client = NotebookClient(
         tour, timeout=CELL_TIMEOUT, allow_errors=True, resources={"metadata": {"path": "."}}
     )
+    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
     client.execute()
     page.parent.mkdir(parents=True, exist_ok=True)
     body, _ = HTMLExporter(

@@ -31,6 +31,9 @@ _HINTS: dict[type, str] = {
     complex: "send its real and imaginary parts",
 }
 
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+
 
 def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
     """Return the JSON bytes of `value`, and the descriptor of the tables in it, if any.
@@ -53,7 +56,7 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
         body = orjson.dumps(value)
     except TypeError:  # not plain JSON, or a number that is too large for orjson
         return _encode_slowly(value, what)
-    return (body if _kept_numbers(body, value) else _dumps(value)), None
+    return (body, None) if _kept_numbers(body, value) else _encode_slowly(value, what)
 
 
 def decode(body: bytes, tables: object = None) -> Any:
@@ -63,12 +66,17 @@ def decode(body: bytes, tables: object = None) -> Any:
         MalformedMessage: the body is not JSON. A descriptor that does not fit is ignored.
     """
     try:
-        value = orjson.loads(body)
+        value = _loads_leniently(body) if _has_long_number(body) else orjson.loads(body)
     except orjson.JSONDecodeError:
         value = _loads_leniently(body)
     if isinstance(tables, str):
         value = restore_tables(value, tables)
     return value
+
+
+def _has_long_number(body: bytes) -> bool:
+    """Whether there may be an integer over 64 bits, which orjson would round to a float."""
+    return _LONG_NUMBER in body.translate(_DIGITS_AS_ZEROS)
 
 
 def _loads_leniently(body: bytes) -> Any:
@@ -95,7 +103,7 @@ def _dumps(plain: object) -> bytes:
     except TypeError:  # integers over 64 bits, text with lone surrogates
         return json.dumps(plain).encode()
     if not _kept_numbers(body, plain):
-        return json.dumps(plain, ensure_ascii=False, default=str).encode()
+        return json.dumps(plain, ensure_ascii=False).encode()
     return body
 
 
@@ -105,6 +113,7 @@ def _kept_numbers(body: bytes, value: object) -> bool:
 
 
 def _floats(value: object) -> Iterator[float]:
+    """The floats in a value; NaN stands for what is not plain JSON and may hold some."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, Mapping):
@@ -113,6 +122,8 @@ def _floats(value: object) -> Iterator[float]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _floats(item)
+    elif not isinstance(value, (str, int, type(None))):
+        yield math.nan
 
 
 class _Plain:
@@ -127,26 +138,39 @@ class _Plain:
             case None | bool() | int() | float() | str():
                 return value
             case Mapping():
-                return {
-                    self._key(key, at): self.of(item, (*at, str(key)))
-                    for key, item in value.items()
-                }
+                return self._mapping(value, at)
             case list() | tuple():
                 return [self.of(item, (*at, index)) for index, item in enumerate(value)]
             case pd.DataFrame() | pd.Series():
                 return self._tables.add(value, at, self)
             case np.ndarray():
+                if value.dtype.kind in "mM":  # whose nanoseconds `tolist` would make integers
+                    return self.of(list(value) if value.ndim else value[()], at)
                 return self.of(value.tolist(), at)
             case pd.Index():
                 return self.of(value.tolist(), at)
-            case np.generic():
-                return self.of(value.item(), at)
         return self._scalar(value, at)
+
+    def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for key, item in mapping.items():
+            text = self._key(key, at)
+            if text in plain:
+                raise NotSerializable(
+                    f"{self.place(at)} has the key {text[:40]!r} twice, as text and as a number:"
+                    " JSON keys are text, so rename one of them."
+                )
+            plain[text] = self.of(item, (*at, text))
+        return plain
 
     def _scalar(self, value: Any, at: Path) -> Any:
         if value is pd.NaT or value is pd.NA:
             return None
         match value:
+            case np.datetime64():
+                return self.of(pd.Timestamp(value), at)
+            case np.generic() if not isinstance(value, np.timedelta64):
+                return self._unboxed(value, at)
             case dt.datetime() | dt.date() | dt.time():
                 return value.isoformat()
             case Enum():
@@ -157,6 +181,12 @@ class _Plain:
                 names = [field.name for field in dataclasses.fields(value)]
                 return {name: self.of(getattr(value, name), (*at, name)) for name in names}
         raise self.refuse(value, at)
+
+    def _unboxed(self, value: Any, at: Path) -> Any:
+        item = value.item()
+        if isinstance(item, np.generic):  # a number that Python does not have
+            raise self.refuse(value, at)
+        return self.of(item, at)
 
     def _key(self, key: object, at: Path) -> str:
         if isinstance(key, str):

@@ -108,6 +108,13 @@ def doc_of(function: Function) -> str:
     return (inspect.getdoc(function) or "")[:4000]
 
 
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever a user's `__str__` does, the call is counted
+        return "(its text cannot be had)"
+
+
 @dataclass(slots=True)
 class MethodStats:
     """How a method is doing; times are of the last thousand calls, in milliseconds."""
@@ -126,7 +133,7 @@ class MethodStats:
         self._durations.append(seconds * 1000)
         if error is not None:
             self.errors += 1
-            self.last_error = f"{type(error).__name__}: {error}"[:300]
+            self.last_error = f"{type(error).__name__}: {_said(error)}"[:300]
 
     @property
     def mean_ms(self) -> float | None:

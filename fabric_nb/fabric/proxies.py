@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -107,7 +108,7 @@ class RemoteMethod:
         """The remote parameters; annotations and defaults are text, never evaluated."""
         return remote_signature(self._signature_text)
 
-    async def __call__(self, **kwargs: Any) -> Any:
+    async def __call__(self, /, **kwargs: Any) -> Any:
         """Call it; raises what `FabricMember.call` raises."""
         service = self._service
         return await service._calls.call_service(  # noqa: SLF001
@@ -132,7 +133,9 @@ def remote_signature(text: str) -> inspect.Signature:
         <Signature (*, x: float, y=2)>
     """
     try:
-        return inspect.Signature(_parameters(text))
+        with warnings.catch_warnings():  # remote text is no reason to warn about our code
+            warnings.simplefilter("ignore")
+            return inspect.Signature(_parameters(text))
     except (SyntaxError, ValueError, InvalidName, RecursionError, MemoryError):
         return inspect.Signature([inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 

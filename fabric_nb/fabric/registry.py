@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,11 +14,13 @@ from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.wire import Announcement, KeepAlive
 
 ASSUMED_INTERVAL = 5.0
-"""Seconds; of a member that does not tell its interval and was heard only once."""
+"""Seconds; of members that do not tell their interval, until they were observed for so long."""
+_OBSERVED_FOR = 30.0
+"""Seconds; the longest gap of the last two such spans is what such members keep."""
 LATE_AFTER, GONE_AFTER = 1.6, 3.2
 """In intervals: one missed keep-alive is late, three are gone."""
 SLACK = 0.5
-FORGOTTEN_AFTER = 600.0
+FORGOTTEN_AFTER, FORGET_EVERY = 600.0, 60.0
 MAX_SERVICES = 10_000
 MAX_INSTANCES = 1_000
 
@@ -47,20 +48,41 @@ class Instance:
     said: Announcement | None
     last_seen: float
     left: bool = False
-    _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=8))
+    _first_seen: float = field(init=False)
+    _span_began: float = field(init=False)
+    _longest_gap: float = 0.0
+    _longest_gap_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._first_seen = self._span_began = self.last_seen
 
     def heard(self, said: Announcement | None, now: float) -> None:
-        """Another keep-alive."""
-        if not self.left:
-            self._gaps.append(now - self.last_seen)
+        """Another keep-alive; the silence of a member that was away is not its interval."""
+        if self._known_gap and self.state(now) is ServiceState.GONE:
+            self._first_seen = self._span_began = now
+            self._longest_gap = self._longest_gap_before = 0.0
+        elif not self.left:
+            if now - self._span_began > _OBSERVED_FOR:
+                self._span_began = now
+                self._longest_gap_before, self._longest_gap = self._longest_gap, 0.0
+            self._longest_gap = max(self._longest_gap, now - self.last_seen)
         self.said, self.last_seen, self.left = said, now, False
 
     @property
     def interval(self) -> float:
-        """Seconds between its keep-alives: as told, or as observed."""
+        """Seconds between its keep-alives: as told, or as observed.
+
+        Members of amqp-fabric speak under one name, so that a gap between two of them says
+        little; the longest of many is the interval of each.
+        """
         if self.said is not None and self.said.interval is not None:
             return self.said.interval
-        return max(self._gaps, default=ASSUMED_INTERVAL)
+        observed = self.last_seen - self._first_seen
+        return max(self._known_gap, 0.0 if observed >= ASSUMED_INTERVAL else ASSUMED_INTERVAL)
+
+    @property
+    def _known_gap(self) -> float:
+        return max(self._longest_gap, self._longest_gap_before)
 
     def state(self, now: float) -> ServiceState:
         """How it is doing at `now`."""
@@ -133,6 +155,7 @@ class Registry:
         self._clock = clock
         self._services: dict[ServiceName, Service] = {}
         self._heard = asyncio.Event()
+        self._forget_at = clock() + FORGET_EVERY
         self.changes = 0
         self.dropped = 0
 
@@ -141,6 +164,8 @@ class Registry:
     def heard(self, sign: KeepAlive) -> Service | None:
         """Take in a keep-alive, or the last one of a member that leaves."""
         now = self._clock()
+        if now >= self._forget_at:
+            self.forget(now)
         service = self._services.get(sign.name)
         if service is None:
             if sign.leaving or not self._room(now):
@@ -174,6 +199,7 @@ class Registry:
     def forget(self, now: float | None = None) -> None:
         """Drop services and members that have been gone for ten minutes."""
         now = self._clock() if now is None else now
+        self._forget_at = now + FORGET_EVERY
         for name, service in list(self._services.items()):
             for key, instance in list(service.instances.items()):
                 if now - instance.last_seen > max(FORGOTTEN_AFTER, instance.interval * GONE_AFTER):

@@ -8,14 +8,17 @@ they are.
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, Protocol, TypedDict, cast
 
-import orjson
 import pandas as pd
 
 from fabric_nb.errors import NotSerializable
+
+log = logging.getLogger(__name__)
 
 TABLES_HEADER = "x-fabric-tables"
 MAX_DESCRIPTOR = 64 * 1024
@@ -41,6 +44,7 @@ class _Descriptor(TypedDict, total=False):
     columns: list[_Column]
     index: list[_Column]
     range: list[Any]
+    heading: Any
     series: bool
 
 
@@ -73,25 +77,28 @@ class Tables:
         series = isinstance(table, pd.Series)
         frame = table.to_frame(_label_of(table)) if isinstance(table, pd.Series) else table
         descriptor: _Descriptor = {"at": list(at), "series": series, "columns": [], "index": []}
+        if frame.columns.name is not None:
+            descriptor["heading"] = _checked_name(frame.columns.name, at, encoder)
         values: dict[str, list[Any]] = {}
         if isinstance(frame.index, pd.RangeIndex):
             index = frame.index
-            descriptor["range"] = [index.start, index.step, index.name]
+            name = _checked_name(index.name, at, encoder)
+            descriptor["range"] = [index.start, index.step, name]
         else:
             for level in range(frame.index.nlevels):
                 labels = frame.index.get_level_values(level)
                 fallback = "index" if frame.index.nlevels == 1 else f"level_{level}"
-                key = str(labels.name) if labels.name is not None else fallback
-                while key in map(str, frame.columns):
+                name = _checked_name(labels.name, at, encoder)
+                key = str(name) if name is not None else fallback
+                while key in values or key in map(str, frame.columns):
                     key = f"_{key}"
-                descriptor["index"].append(
-                    {"key": key, "label": labels.name, "dtype": str(labels.dtype)}
-                )
+                descriptor["index"].append({"key": key, "label": name, "dtype": str(labels.dtype)})
                 values[key] = _cells(labels.to_series(), (*at, key), encoder)
         for position, label in enumerate(frame.columns):
             key = _column_key(label, values, (*at,), encoder)
             column = frame.iloc[:, position]
-            descriptor["columns"].append({"key": key, "label": label, "dtype": str(column.dtype)})
+            name = table.name if isinstance(table, pd.Series) else label
+            descriptor["columns"].append({"key": key, "label": name, "dtype": str(column.dtype)})
             values[key] = _cells(column, (*at, key), encoder)
         self._found.append(descriptor)
         if series and not descriptor["index"]:
@@ -108,7 +115,7 @@ class Tables:
         """
         if not self._found:
             return None
-        text = orjson.dumps(self._found, default=str).decode()
+        text = json.dumps(self._found, separators=(",", ":"))
         if len(text) > MAX_DESCRIPTOR:
             columns = sum(len(found["columns"]) for found in self._found)
             raise NotSerializable(
@@ -122,8 +129,17 @@ def _label_of(series: pd.Series[Any]) -> Any:
     return "value" if series.name is None else series.name
 
 
+def _checked_name(name: Any, at: Path, encoder: Encoder) -> Any:
+    if name is None or isinstance(name, (str, int, float)):
+        return name
+    raise NotSerializable(
+        f"{encoder.place(at)} has an index called {str(name)[:60]!r}, and names must be text or"
+        " numbers: rename it."
+    )
+
+
 def _column_key(label: Any, taken: dict[str, list[Any]], at: Path, encoder: Encoder) -> str:
-    if not isinstance(label, (str, int, float, bool)):
+    if not isinstance(label, (str, int, float)):
         raise NotSerializable(
             f"{encoder.place(at)} has the column {str(label)[:60]!r}, and column labels must be"
             " text or numbers: flatten or rename them."
@@ -162,15 +178,15 @@ def _cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
 def restore_tables(value: Any, text: str) -> Any:
     """Put the tables that `text` describes back into a decoded value."""
     try:
-        descriptors = orjson.loads(text) if len(text) <= MAX_DESCRIPTOR else []
-    except orjson.JSONDecodeError:
+        descriptors = json.loads(text) if len(text) <= MAX_DESCRIPTOR else []
+    except (ValueError, RecursionError):
         return value
     root = [value]
     for descriptor in descriptors if isinstance(descriptors, list) else []:
         try:
             _restore(root, descriptor)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
-            continue
+        except Exception as error:  # noqa: BLE001 - pandas on nonsense may raise anything
+            log.debug("A table came with a description that does not fit: %r", error)
     return root[0]
 
 
@@ -195,7 +211,7 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         position: _column(read(column), column["dtype"]) for position, column in enumerate(columns)
     }
     frame = pd.DataFrame(made, index=range(len(records)))
-    frame.columns = pd.Index([column["label"] for column in columns])
+    frame.columns = pd.Index([_label(column) for column in columns], name=descriptor.get("heading"))
     if index:
         levels = [_column(read(level), level["dtype"]) for level in index]
         names = [level["label"] for level in index]
@@ -211,6 +227,13 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         return frame
     series: pd.Series[Any] = frame.iloc[:, 0]
     return series
+
+
+def _label(column: _Column) -> Any:
+    label = column["label"]
+    if label is None or isinstance(label, (str, int, float)):
+        return label
+    raise TypeError("label")
 
 
 def _column(cells: list[Any], dtype_name: object) -> pd.Series[Any]:

@@ -30,6 +30,7 @@ from fabric_nb.fabric.tables import TABLES_HEADER
 JSON = "application/json"
 CALL, RESULT, ERROR = "call", "result", "error"
 CALL_PRIORITY = 5
+MAX_EXPIRATION = 2**32 - 1  # milliseconds; RabbitMQ refuses more
 
 MAX_ANNOUNCEMENT = 4096
 """Bytes of a keep-alive's body; discovery must stay cheap for everybody."""
@@ -60,7 +61,7 @@ def call_message(
         correlation_id=correlation_id,
         reply_to=reply_to,
         priority=CALL_PRIORITY,
-        expiration=None if timeout is None else max(1, int(timeout * 1000)),
+        expiration=None if timeout is None else max(1, int(min(timeout * 1000, MAX_EXPIRATION))),
         timestamp=time.time(),
     )
 
@@ -126,8 +127,8 @@ def _reply(kind: str, body: bytes, correlation_id: str | None, headers: dict[str
 
 def _sendable(value: object) -> object:
     try:
-        return orjson.loads(encode(value)[0])
-    except (NotSerializable, orjson.JSONDecodeError):
+        return decode(encode(value)[0])
+    except NotSerializable:
         return _short_repr(value)
 
 
@@ -165,13 +166,12 @@ def _read_error(body: Any, call: str) -> RemoteError:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         raise MalformedMessage("An error reply's body must hold the object 'error'.")
-    args = error.get("args")
-    traceback = error.get("traceback")
+    args = error.get("args") or []
     return remote_error(
-        str(error.get("type") or "Exception")[:200],
-        str(error.get("message") or "")[:10_000],
-        args if isinstance(args, list) else [args] if args is not None else [],
-        traceback[:MAX_TRACEBACK] if isinstance(traceback, str) else "",
+        _text(error.get("type"), 200) or "Exception",
+        _text(error.get("message"), 10_000),
+        args if isinstance(args, list) else [args],
+        _text(error.get("traceback"), MAX_TRACEBACK),
         call,
     )
 
@@ -238,16 +238,14 @@ def _presence(name: ServiceName, kind: str, body: bytes) -> Message:
 
 
 def _encode_announcement(said: Announcement) -> bytes:
-    fixed: dict[str, Any] = {
-        "version": said.version[:64],
-        "instance": said.instance,
-        "interval": said.interval,
-    }
+    version = said.version[:64].encode(errors="replace").decode()
+    fixed = {"version": version, "instance": said.instance, "interval": said.interval}
     if said.busy_since is not None:
         fixed["busy_since"] = said.busy_since
     methods: dict[str, str] = {}
     room = MAX_ANNOUNCEMENT - len(orjson.dumps(fixed)) - 64
-    for name, signature in said.methods.items():
+    for name, told in said.methods.items():
+        signature = told.encode(errors="replace").decode()  # JSON has no lone surrogates
         room -= len(orjson.dumps({name: signature}))
         if room < 0:
             fixed["more_methods"] = len(said.methods) - len(methods)
@@ -260,9 +258,7 @@ def read_keep_alive(delivery: Delivery) -> KeepAlive:
     """A message of the discovery exchange, from a member of either kind."""
     headers = delivery.headers
     try:
-        name = ServiceName(
-            headers["service_domain"], headers["service_type"], headers["service_id"]
-        )
+        name = ServiceName(*(headers[f"service_{part}"] for part in ("domain", "type", "id")))
     except KeyError as error:
         raise MalformedMessage(f"A keep-alive must have the header {error}.") from None
     except InvalidName as error:

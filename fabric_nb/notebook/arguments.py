@@ -118,7 +118,7 @@ def evaluate(source: str, scope: Mapping[str, Any], *, what: str) -> Any:
     """
     try:
         code = compile(source.strip(), f"<{what}>", "eval")
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         raise KeywordProblem(f"{what}={source.strip()} is not a Python expression") from None
     try:
         return eval(code, dict(scope))  # noqa: S307 - the user's own text, as in any cell
@@ -148,7 +148,7 @@ def _keyword_starts(text: str) -> Iterator[tuple[int, str, int]]:
     depth = 0
     previous: tokenize.TokenInfo | None = None
     offsets = [0]
-    for row in text.splitlines(keepends=True):
+    for row in io.StringIO(text):  # the rows that `tokenize` counts
         offsets.append(offsets[-1] + len(row))
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -189,7 +189,7 @@ def headers(assignments: list[str]) -> dict[str, Any]:
 def _literal(text: str) -> Any:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text
     return value if isinstance(value, (str, int, float, bool)) else text
 

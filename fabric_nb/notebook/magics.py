@@ -19,9 +19,10 @@ from IPython.core.magic import (
     no_var_expand,
 )
 from IPython.core.magic_arguments import MagicArgumentParser, argument, magic_arguments
-from traitlets import Float, Int, Unicode
+from traitlets import Float, Int, Unicode, observe
 from traitlets.config.configurable import Configurable
 
+from fabric_nb.broker.launch import BrokerStartError, ensure_broker
 from fabric_nb.errors import CallError, ConnectionLost, FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
@@ -35,6 +36,10 @@ from fabric_nb.notebook.session import Session, notebook_id
 from fabric_nb.notebook.views.registry import Filter
 
 DEFAULT_DOMAIN = "my_project"
+EMBEDDED = (
+    "This is the embedded broker, for development: nothing is kept when it ends.",
+    "Others on this machine join with the URI that `fabric-nb broker uri` prints.",
+)
 
 
 @magics_class
@@ -59,9 +64,14 @@ class FabricMagics(Magics, Configurable):
     max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
-        super().__init__(shell=shell, parent=shell)
-        self._user_shell = shell
         self.session = session
+        self._user_shell = shell
+        super().__init__(shell=shell, parent=shell)
+
+    @observe("timeout")
+    def _timeout_changed(self, change: Mapping[str, Any]) -> None:
+        if self.session.connected:
+            self.session.fabric.timeout = change["new"]
 
     # -- connecting
 
@@ -78,22 +88,35 @@ class FabricMagics(Magics, Configurable):
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
 
-        Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL.
-        Shows where we are, who we are and who is there, and puts the connector into the
-        variable `fabric`.
+        Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL;
+        without these an embedded broker for development is found or started. Shows where we
+        are, who we are and who is there, and puts the connector into the variable `fabric`.
         """
         with self._told(self.fabric_connect.parser):
             args = arguments.parse(self.fabric_connect.parser, line)
-            timeout = args.timeout or self.connect_timeout
-            wait(self.session.connect(lambda: self._connector(args), timeout=timeout))
-
-    def _connector(self, args: Namespace) -> AmqBrokerConnector:
-        uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
-        if not uri:
-            raise UsageError(
-                "No broker is given: write %fabric_connect amqp://user:password@host/, or set"
-                " AMQP_URL."
+            uri, notes = self._broker(args)
+            wait(
+                self.session.connect(
+                    self._connector(uri, args),
+                    timeout=args.timeout or self.connect_timeout,
+                    notes=notes,
+                )
             )
+
+    def _broker(self, args: Namespace) -> tuple[str, tuple[str, ...]]:
+        """Where the broker is, and what is to be said of it."""
+        uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
+        if uri:
+            return uri, ()
+        try:
+            return ensure_broker().uri, EMBEDDED
+        except BrokerStartError as error:
+            raise UsageError(
+                f"No broker is given, and {error}. Write %fabric_connect"
+                " amqp://user:password@host/, or set AMQP_URL."
+            ) from None
+
+    def _connector(self, uri: str, args: Namespace) -> AmqBrokerConnector:
         return AmqBrokerConnector(
             amqp_uri=uri,
             service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),

@@ -68,13 +68,13 @@ class Session:
 
     async def connect(
         self,
-        make: Callable[[], AmqBrokerConnector],
+        fabric: AmqBrokerConnector,
         *,
         timeout: float,
         notes: tuple[str, ...] = (),
     ) -> AmqBrokerConnector:
         """Join the fabric and show where we are; an older connection is left once this one is."""
-        fabric = await make().open(timeout=timeout)
+        await fabric.open(timeout=timeout)
         await self.disconnect()
         self._fabric = fabric
         namespace = self._shell.user_ns

@@ -46,11 +46,9 @@ def mask(uri: str | URL) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
-    # The last '@' before the path ends the credentials; a password may hold '@' unescaped.
-    authority, slash, path = rest.partition("/")
-    if "@" not in authority and "@" in path:
-        authority, slash, path = rest, "", ""
-    credentials, at, host = authority.rpartition("@")
+    # The last '@' of all ends the credentials: a password may hold '@' and '/' unescaped, and
+    # rather too much is hidden than a part of it shown.
+    credentials, at, host = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
     shown = f"{user}:***" if colon else user
-    return f"{scheme}{separator}{shown}{at}{host}{slash}{path}"
+    return f"{scheme}{separator}{shown}{at}{host}"

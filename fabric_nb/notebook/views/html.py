@@ -171,7 +171,7 @@ def _cell_text(cell: Cell) -> str:
 
 def _table_text(table: Table) -> str:
     texts = [[plain(_cell_text(cell)).replace("\n", " ") for cell in row] for row in table.rows]
-    lines = [list(table.columns), *texts]
+    lines = [[plain(name).replace("\n", " ") for name in table.columns], *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

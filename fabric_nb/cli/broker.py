@@ -1,0 +1,49 @@
+"""``fabric-nb broker``: the embedded development broker."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from fabric_nb.broker import __main__ as broker
+from fabric_nb.broker.launch import find_broker, stop_broker
+
+_EPILOG = """
+fabric-nb broker                     run a broker in the foreground
+fabric-nb broker uri                 print where this user's notebooks run theirs, password included
+fabric-nb broker stop                stop that one
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "broker",
+        help="the embedded development broker",
+        description=broker.BANNER,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[broker.argument_parser(add_help=False)],
+    )
+    parser.add_argument("action", nargs="?", choices=["run", "uri", "stop"], default="run")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run, find or stop the broker; returns the exit code."""
+    match options.action:
+        case "uri":
+            found = find_broker()
+            print(found.uri if found else "No embedded broker runs.", file=_output(found))
+            return 0 if found else 1
+        case "stop":
+            stopped = stop_broker()
+            print("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
+            return 0 if stopped else 1
+    broker.run(options)
+    return 0
+
+
+def _output(found: object) -> Any:
+    return sys.stdout if found else sys.stderr
