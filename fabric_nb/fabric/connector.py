@@ -219,11 +219,11 @@ class AmqBrokerConnector(FabricMember):
 
         async def set_up(channel: Channel) -> None:
             await channel.declare_exchange(self.data_exchange, "headers", durable=True)
-            queue = await channel.declare_queue(subscriber_name, auto_delete=True)
+            await channel.declare_shared_queue(subscriber_name)
             await channel.bind(
-                queue, self.data_exchange, arguments={"x-match": "all", **dict(headers)}
+                subscriber_name, self.data_exchange, arguments={"x-match": "all", **dict(headers)}
             )
-            await channel.consume_messages(queue, callback)
+            await channel.consume_messages(subscriber_name, callback)
 
         await self._connection.channel(set_up).open()
 

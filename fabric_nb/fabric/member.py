@@ -168,6 +168,11 @@ class FabricMember:
         """Whether there is a connection now."""
         return self._connection.state
 
+    @property
+    def transient_queues_refused(self) -> bool:
+        """Whether the broker has refused the queues that amqp-fabric peers need."""
+        return self._connection.transient_queues_refused
+
     def on_state(self, listener: Callable[[State], object]) -> None:
         """Call `listener` whenever the state of the connection changes."""
         self._connection.on_state.append(listener)

@@ -119,6 +119,8 @@ class ServiceName:
 class ServicePattern:
     """A service as a person names it: the id, ``type.id``, or the full name.
 
+    An empty `domain` means any.
+
     Example:
         >>> ServicePattern.parse("calc.c1", domain="my_project")
         ServicePattern(domain='my_project', type='calc', id='c1')
@@ -151,7 +153,11 @@ class ServicePattern:
 
     def matches(self, name: ServiceName) -> bool:
         """Whether `name` is one that the pattern can mean."""
-        return name.id == self.id and name.domain == self.domain and self.type in (None, name.type)
+        return (
+            name.id == self.id
+            and self.domain in ("", name.domain)
+            and self.type in (None, name.type)
+        )
 
     def __str__(self) -> str:
         return ".".join(part for part in (self.domain, self.type, self.id) if part)

@@ -206,7 +206,7 @@ class Server:
 
     async def _start_consumer(self, channel: Channel, method: _Method) -> None:
         queue = self.name.method_queue(method.name)
-        await channel.declare_queue(queue, auto_delete=True, arguments=_QUEUE_ARGUMENTS)
+        await channel.declare_shared_queue(queue, _QUEUE_ARGUMENTS)
         await channel.bind(queue, self.name.api_exchange, queue)
         method.consumer_tag = await channel.consume(queue, method.queue.put_nowait)
 

@@ -179,9 +179,11 @@ class Stream:
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
-        self._queue = await channel.declare_queue(
-            self.name, exclusive=not self.name, auto_delete=True
-        )
+        if self.name:
+            await channel.declare_shared_queue(self.name)
+            self._queue = self.name
+        else:
+            self._queue = await channel.declare_queue(exclusive=True, auto_delete=True)
         await channel.bind(self._queue, exchange, arguments={"x-match": "all", **self.headers})
         if not self._paused:
             self._consumer_tag = await channel.consume(self._queue, self._on_message)

@@ -4,9 +4,10 @@ The only place that imports aio-pika and aiormq; everything above it deals in `M
 `Delivery` and `Channel`.
 """
 
-from fabric_nb.fabric.amqp.channel import Channel, Unroutable
+from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.amqp.uri import mask, parse_uri
 
 __all__ = [

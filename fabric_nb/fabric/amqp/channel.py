@@ -8,17 +8,23 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self, cast
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, Self
 
 import aio_pika
-from aiormq import exceptions as amqp_errors
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
+from fabric_nb.errors import ConnectionLost, NotConnected
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.translation import (
+    TransientQueuesRefused,
+    connection_lost,
+    delivery_of,
+    properties_of,
+    translated,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +43,6 @@ def backoff() -> Iterator[float]:
         yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
 
 
-class Unroutable(FabricError):
-    """A mandatory message had no queue to go to; named for the user by whoever sent it.
-
-    `exchange_missing` tells whether there was not even the exchange.
-    """
-
-    def __init__(self, message: str, *, exchange_missing: bool = False) -> None:
-        super().__init__(message)
-        self.exchange_missing = exchange_missing
-
-
 class Link(Protocol):
     """What a channel needs of its connection."""
 
@@ -61,6 +56,9 @@ class Link(Protocol):
 
     def forget(self, channel: Channel) -> None:
         """The channel was closed for good."""
+
+    transient_queues_refused: bool
+    """Whether the broker was seen to refuse queues that are neither durable nor exclusive."""
 
     @property
     def write_buffer_high(self) -> bool:
@@ -102,6 +100,12 @@ class Channel:
             BrokerRefused: the broker refused something in the setup.
             NotConnected: the connection is closed.
         """
+        try:
+            return await self._open()
+        except TransientQueuesRefused:
+            return await self._open()  # on a new connection, and now without such queues
+
+    async def _open(self) -> Self:
         amqp = await self._link.open_channel(confirms=self._confirms)
         self._amqp = amqp
         self.generation += 1
@@ -191,28 +195,11 @@ class Channel:
             raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
         return self._amqp
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn aiormq's errors into ours; a cancellation by aiormq is a lost connection."""
-        try:
-            yield
-        except amqp_errors.PublishError:
-            raise Unroutable("No queue took the message.") from None
-        except amqp_errors.ChannelClosed as error:
-            raise _refusal(error) from None
-        except (amqp_errors.AMQPError, amqp_errors.ChannelInvalidStateError, ConnectionError):
-            raise self._lost() from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise self._lost() from None
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._link.masked_uri)
 
     def _lost(self) -> ConnectionLost:
-        return ConnectionLost(
-            f"The connection to {self._link.masked_uri} was lost meanwhile; whether it was"
-            " done is not known."
-        )
+        return connection_lost(self._link.masked_uri)
 
     # -- topology
 
@@ -244,6 +231,26 @@ class Channel:
                 arguments=dict(arguments or {}),
             )
         return str(declared.queue)
+
+    async def declare_shared_queue(
+        self, name: str, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        """Declare a queue that others may consume too and that goes with its last consumer.
+
+        It is transient, as the wire contract has it; durable where the broker refuses that.
+        """
+        durable = self._link.transient_queues_refused
+        try:
+            await self.declare_queue(name, durable=durable, auto_delete=True, arguments=arguments)
+        except TransientQueuesRefused:
+            if not self._link.transient_queues_refused:
+                self._link.transient_queues_refused = True
+                log.warning(
+                    "%s refuses queues that are neither durable nor exclusive"
+                    " (transient_nonexcl_queues): services on amqp-fabric cannot run on it",
+                    self._link.masked_uri,
+                )
+            raise
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue with what is in it; does nothing when it is not there."""
@@ -282,7 +289,7 @@ class Channel:
         generation = self.generation
 
         async def deliver(message: DeliveredMessage) -> None:
-            on_delivery(_delivery(message, generation))
+            on_delivery(delivery_of(message, generation))
 
         with self._translated():
             started = await self._current.basic_consume(
@@ -328,7 +335,7 @@ class Channel:
                 message.body,
                 exchange=exchange,
                 routing_key=routing_key,
-                properties=_properties(message),
+                properties=properties_of(message),
                 mandatory=mandatory,
                 wait=self._link.write_buffer_high,
             )
@@ -353,49 +360,3 @@ async def _close(amqp: AmqpChannel) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await amqp.close()
-
-
-def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
-    text = str(error.args[-1]) if error.args else ""
-    codes = {
-        amqp_errors.ChannelAccessRefused: 403,
-        amqp_errors.ChannelNotFoundEntity: 404,
-        amqp_errors.ChannelLockedResource: 405,
-        amqp_errors.ChannelPreconditionFailed: 406,
-    }
-    code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
-    return BrokerRefused(f"The broker refused: {text or error!r}.", code=int(code or 0))
-
-
-def _delivery(message: DeliveredMessage, generation: int) -> Delivery:
-    properties = message.header.properties
-    deliver = cast(spec.Basic.Deliver, message.delivery)
-    return Delivery(
-        body=message.body,
-        headers=properties.headers or {},
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        type=properties.message_type,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        tag=deliver.delivery_tag or 0,
-        redelivered=bool(deliver.redelivered),
-        generation=generation,
-    )
-
-
-def _properties(message: Message) -> spec.Basic.Properties:
-    return spec.Basic.Properties(
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=dict(message.headers) or None,
-        delivery_mode=2 if message.persistent else 1,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        expiration=None if message.expiration is None else str(message.expiration),
-        timestamp=(
-            None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
-        ),
-        message_type=message.type,
-    )

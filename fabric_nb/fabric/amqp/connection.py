@@ -76,6 +76,7 @@ class Connection:
         self._opened = False
         self.on_state: list[Callable[[State], object]] = []
         self.reconnects = 0
+        self.transient_queues_refused = False
 
     @property
     def state(self) -> State:

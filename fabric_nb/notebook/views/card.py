@@ -30,7 +30,8 @@ class ConnectionCard:
         registry = self.fabric.registry
         services = registry.services(domain=self.fabric.domain)[:MAX_ROWS]
         states = tuple((one.name, registry.state(one)) for one in services)
-        return self.fabric.state, len(registry), states, int(registry.now / 5)
+        refused = self.fabric.transient_queues_refused
+        return self.fabric.state, refused, len(registry), states, int(registry.now / 5)
 
     def page(self) -> Page:
         """The card."""
@@ -48,9 +49,14 @@ class ConnectionCard:
             ],
         )
         more = len(others) - MAX_ROWS
+        remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
+        if fabric.transient_queues_refused:
+            remarks.append(
+                "This broker refuses transient queues: services on amqp-fabric cannot run on it."
+            )
         return Page(
             title="Fabric",
             badges=[Badge("connected", "good")] if connected else state_badge(fabric),
             tables=[facts, services_table(fabric, others[:MAX_ROWS])],
-            notes=[*([f"… and {more} more: %fabric_services"] if more > 0 else []), *self.notes],
+            notes=[*remarks, *self.notes],
         )

@@ -1,0 +1,117 @@
+"""aiormq's messages and errors, and what they are here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import cast
+
+from aiormq import exceptions as amqp_errors
+from aiormq.abc import DeliveredMessage
+from pamqp import commands as spec
+
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
+from fabric_nb.fabric.amqp.message import Delivery, Message
+
+
+class Unroutable(FabricError):
+    """A mandatory message had no queue to go to; named for the user by whoever sent it.
+
+    `exchange_missing` tells whether there was not even the exchange.
+    """
+
+    def __init__(self, message: str, *, exchange_missing: bool = False) -> None:
+        super().__init__(message)
+        self.exchange_missing = exchange_missing
+
+
+class TransientQueuesRefused(ConnectionLost):
+    """The broker closes the connection over queues that are neither durable nor exclusive.
+
+    RabbitMQ 4.3 does so by default (its deprecated feature ``transient_nonexcl_queues``).
+    """
+
+
+@contextlib.contextmanager
+def translated(masked_uri: str) -> Iterator[None]:
+    """Turn aiormq's errors into ours.
+
+    aiormq cancels whoever waits on a channel that is lost; that is a lost connection too,
+    unless the task itself was cancelled.
+    """
+    try:
+        yield
+    except FabricError:
+        raise
+    except amqp_errors.PublishError:
+        raise Unroutable("No queue took the message.") from None
+    except amqp_errors.ChannelClosed as error:
+        raise _refusal(error) from None
+    except amqp_errors.ConnectionInternalError as error:
+        if "transient_nonexcl_queues" in str(error.args):
+            raise TransientQueuesRefused(str(error.args[0])) from None
+        raise connection_lost(masked_uri) from None
+    except (amqp_errors.AMQPError, amqp_errors.ChannelInvalidStateError, ConnectionError):
+        raise connection_lost(masked_uri) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise connection_lost(masked_uri) from None
+
+
+def connection_lost(masked_uri: str) -> ConnectionLost:
+    """The error for an operation that was under way when the connection went."""
+    return ConnectionLost(
+        f"The connection to {masked_uri} was lost meanwhile; whether it was done is not known."
+    )
+
+
+def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
+    text = str(error.args[-1]) if error.args else ""
+    codes = {
+        amqp_errors.ChannelAccessRefused: 403,
+        amqp_errors.ChannelNotFoundEntity: 404,
+        amqp_errors.ChannelLockedResource: 405,
+        amqp_errors.ChannelPreconditionFailed: 406,
+    }
+    code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
+    return BrokerRefused(f"The broker refused: {text or error!r}.", code=int(code or 0))
+
+
+def delivery_of(message: DeliveredMessage, generation: int) -> Delivery:
+    """What aiormq has delivered, by the given opening of the channel."""
+    properties = message.header.properties
+    deliver = cast(spec.Basic.Deliver, message.delivery)
+    return Delivery(
+        body=message.body,
+        headers=properties.headers or {},
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        type=properties.message_type,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        tag=deliver.delivery_tag or 0,
+        redelivered=bool(deliver.redelivered),
+        generation=generation,
+    )
+
+
+def properties_of(message: Message) -> spec.Basic.Properties:
+    """The AMQP properties of a message to be sent."""
+    return spec.Basic.Properties(
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=dict(message.headers) or None,
+        delivery_mode=2 if message.persistent else 1,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        expiration=None if message.expiration is None else str(message.expiration),
+        timestamp=(
+            None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
+        ),
+        message_type=message.type,
+    )
