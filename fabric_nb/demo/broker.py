@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker, release_broker
 from fabric_nb.demo.services import DemoFailed
-from fabric_nb.fabric.amqp.uri import mask
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric.amqp import Connection, mask
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,14 @@ def demo_broker() -> Iterator[DemoBroker]:
     """The broker at ``AMQP_URL``; without it the embedded one, held while this lasts.
 
     Raises:
-        DemoFailed: the embedded broker did not start.
+        DemoFailed: the broker cannot be reached, or the embedded one did not start.
     """
     uri = os.environ.get("AMQP_URL")
     if uri:
+        try:
+            asyncio.run(_reach(uri))
+        except FabricError as error:
+            raise DemoFailed(str(error)) from None
         yield DemoBroker(uri, mask(uri))
         return
     try:
@@ -39,3 +45,8 @@ def demo_broker() -> Iterator[DemoBroker]:
         yield DemoBroker(address.uri, f"{address.masked_uri} (embedded)")
     finally:
         release_broker()
+
+
+async def _reach(uri: str) -> None:
+    async with Connection(uri, name="fabric_nb demo"):
+        pass
