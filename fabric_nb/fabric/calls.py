@@ -40,6 +40,7 @@ class Caller:
 
     async def open(self) -> Self:
         """Declare the reply queue and listen to it."""
+        self._requests.clear()  # of the time before, when it was open already once
         await self._replies.open()
         return self
 
@@ -117,8 +118,8 @@ class Caller:
     async def _send(self, name: ServiceName, method: str, message: Message) -> None:
         channel = self._requests.get(name)
         if channel is None:
-            channel = self._requests[name] = self._connection.channel(confirms=True)
-            await channel.open()
+            # Opened apart from this call, which may be given up, while others share the channel.
+            channel = self._requests[name] = self._connection.channel(confirms=True).start()
         try:
             await channel.publish(
                 name.api_exchange, name.method_queue(method), message, mandatory=True
@@ -126,7 +127,8 @@ class Caller:
         except BrokerRefused as error:
             if error.code != _NOT_FOUND:
                 raise
-            self._requests.pop(name, None)
+            if self._requests.get(name) is channel:
+                del self._requests[name]
             await channel.close()
             raise Unroutable(
                 f"There is no exchange {name.api_exchange}.", exchange_missing=True

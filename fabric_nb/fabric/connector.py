@@ -85,6 +85,14 @@ class AmqBrokerConnector(FabricMember):
             connection_name=connection_name,
         )
         self._cache_ttl = discovery_cache_ttl
+        self._handlers: list[AmqpHandler] = []
+
+    async def close(self) -> None:
+        """Say goodbye, send what was published and logged last, and close."""
+        for handler in self._handlers:
+            await handler.flushed()
+        self._handlers.clear()
+        await super().close()
 
     @property
     def service_type(self) -> str:
@@ -230,3 +238,4 @@ class AmqBrokerConnector(FabricMember):
     async def init_logging_handler(self, handler: AmqpHandler) -> None:
         """Let `handler` publish to the domain's log exchange."""
         await ship_logs(self._background, self._connection, handler, self.name, self.instance)
+        self._handlers.append(handler)

@@ -103,8 +103,9 @@ class Discovery:
                 call=service.name.fqn,
             )
 
-    def unknown(self, pattern: ServicePattern) -> UnknownService:
+    def unknown(self, pattern: ServicePattern, call: str = "") -> UnknownService:
         """The error for a service that is not there, with what is there instead."""
+        call = call or str(pattern)
         gone = [
             service
             for service in self._registry.services(gone=True)
@@ -113,7 +114,7 @@ class Discovery:
         if gone:
             ago = self._registry.now - gone[0].last_seen
             return UnknownService(
-                f"{gone[0].name} is gone; it was last heard {ago:.0f} s ago.", call=str(pattern)
+                f"{gone[0].name} is gone; it was last heard {ago:.0f} s ago.", call=call
             )
         known = [service.name for service in self._registry.services(domain=pattern.domain)]
         ids = [name.id for name in known]
@@ -124,7 +125,7 @@ class Discovery:
             there = f"in {pattern.domain} there are {_listed([f'{n.type}.{n.id}' for n in known])}."
         else:
             there = f"nobody was heard in {pattern.domain} yet."
-        return UnknownService(f"No service {pattern} is known: {there}", call=str(pattern))
+        return UnknownService(f"No service {pattern} is known: {there}", call=call)
 
     def not_served(self, name: ServiceName, method: str, why: Unroutable) -> CallError:
         """The error for a call that no queue took: an unknown service, or only its method."""
@@ -138,7 +139,7 @@ class Discovery:
                 )
             if service is None and not self._listening:
                 return UnknownService(f"Nobody serves {label}.", call=label)
-            return self.unknown(pattern)
+            return self.unknown(pattern, label)
         methods = list(service.methods)
         close = difflib.get_close_matches(method, methods, n=3, cutoff=0.6)
         if close:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from typing import Self
 
 import pandas as pd
 
-from fabric_nb.errors import FabricError, MalformedMessage
+from fabric_nb.errors import ConnectionLost, FabricError, MalformedMessage
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.malformed import MalformedLog
@@ -22,6 +22,7 @@ from fabric_nb.fabric.tasks import Background
 from fabric_nb.fabric.wire import LogRecord
 
 CAPACITY = 10_000
+_RETRY = 0.1
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OWN_LOGGERS = ("aio_pika", "aiormq", "pamqp", "fabric_nb.fabric", "amqp_fabric")
@@ -49,13 +50,13 @@ class AmqpHandler(logging.Handler):
         self._waiting: deque[logging.LogRecord] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
+        self._idle = asyncio.Event()
         self._name: ServiceName | None = None
         self._instance = ""
-        self._publishing = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; called by `logging`, which holds the handler's lock."""
-        if _is_own(record.name) or getattr(self._publishing, "now", False):
+        if _is_own(record.name):
             return
         try:
             record.message = self.format(record) if self.formatter else record.getMessage()
@@ -80,17 +81,30 @@ class AmqpHandler(logging.Handler):
         try:
             while True:
                 while self._waiting:
-                    record = self._waiting[0]
-                    await channel.publish(
-                        exchange, "", wire.log_message(_record(record, name, instance))
-                    )
+                    message = wire.log_message(_record(self._waiting[0], name, instance))
+                    try:
+                        await channel.publish(exchange, "", message)
+                    except ConnectionLost:
+                        await asyncio.sleep(_RETRY)  # it may have arrived: then it does twice
+                        continue
                     self._waiting.popleft()
                     self.sent += 1
+                self._idle.set()
                 self._wake.clear()
                 if not self._waiting:
                     await self._wake.wait()
+                self._idle.clear()
         finally:
             self._loop = None
+            self._idle.set()
+
+    async def flushed(self, timeout: float = 1.0) -> None:
+        """Wait until what was logged is sent, or until the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._waiting and self._loop is not None:
+                    self._idle.clear()
+                    await self._idle.wait()
 
 
 def _is_own(logger: str) -> bool:
@@ -145,12 +159,13 @@ class LogFeed:
         service: str | None = None,
         max_records: int = CAPACITY,
     ) -> None:
-        self.domain = domain
+        self.domain = naming.check_part(domain, "domain")
         self.level = None if level is None else check_level(level)
         self.service = service
         self.records: deque[LogRecord] = deque(maxlen=max_records)
         self.changes = 0
         self.dropped = 0
+        self.closed = False
         self._pattern = naming.ServicePattern.parse(service, domain=domain) if service else None
         self._malformed = malformed
         self._arrived = asyncio.Event()
@@ -163,6 +178,8 @@ class LogFeed:
 
     async def close(self) -> None:
         """Stop to listen; the records stay."""
+        self.closed = True
+        self._arrived.set()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -172,13 +189,13 @@ class LogFeed:
         await self.close()
 
     async def wait(self, records: int = 1, *, timeout: float | None = None) -> None:
-        """Wait until so many records have come since it was opened.
+        """Wait until so many records have come since it was opened, or until it is closed.
 
         Raises:
             TimeoutError: they did not come within `timeout` seconds.
         """
         async with asyncio.timeout(timeout):
-            while self.changes < records:
+            while self.changes < records and not self.closed:
                 self._arrived.clear()
                 await self._arrived.wait()
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from fabric_nb.errors import InvalidName
-from fabric_nb.fabric import naming
-from fabric_nb.fabric.amqp import (
-    Connection,
-    State,
-    Unroutable,
-    mask,
-)
+from fabric_nb.fabric.amqp import Connection, State, Unroutable, mask
 from fabric_nb.fabric.calls import Caller
 from fabric_nb.fabric.discovery import Discovery
 from fabric_nb.fabric.listener import Listener
@@ -22,12 +17,12 @@ from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
 from fabric_nb.fabric.presence import Presence, Where
-from fabric_nb.fabric.proxies import ServiceProxy
+from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.serving import DESCRIBE, FailedCall, Server
 from fabric_nb.fabric.streams import DEFAULT_PREFETCH, Publisher, Stream
 from fabric_nb.fabric.tasks import Background
-from fabric_nb.fabric.wire import Announcement
+from fabric_nb.fabric.wire import Announcement, KeepAlive
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
@@ -79,6 +74,7 @@ class FabricMember:
         self._caller = Caller(self._connection, self.malformed)
         self._publisher = Publisher(self._connection, name.domain, self._background)
         self._servers: dict[ServiceName, Server] = {}
+        self._feeds: weakref.WeakSet[Stream | LogFeed] = weakref.WeakSet()
         self._presence = (
             None
             if keep_alive is None
@@ -134,8 +130,8 @@ class FabricMember:
         """Say goodbye and close; calls at hand are left to other members."""
         if self._presence is not None:
             await self._presence.close()
-        for server in tuple(self._servers.values()):
-            await server.close()
+        for part in (*self._servers.values(), *self._feeds, self._publisher):
+            await part.close()
         self._servers.clear()
         await self._background.aclose()
         await self._connection.close()
@@ -225,11 +221,14 @@ class FabricMember:
         seconds = self.timeout if timeout is None else timeout
         name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
         try:
-            return await self._caller.call(
+            result = await self._caller.call(
                 name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
             )
         except Unroutable as error:
             raise self._discovery.not_served(name, method, error) from None
+        if (service := self.registry.get(name)) is not None:
+            service.answered(method)
+        return result
 
     def service(
         self, service: str, *, version: str | None = None, timeout: float | None = None
@@ -252,12 +251,7 @@ class FabricMember:
             )
         except Unroutable:
             return {}
-        methods = told.get("methods") if isinstance(told, dict) else None
-        return {
-            method: {key: str(text)[:4000] for key, text in described.items()}
-            for method, described in (methods.items() if isinstance(methods, dict) else ())
-            if naming.is_method(method) and isinstance(described, dict)
-        }
+        return read_description(told)
 
     # -- serving
 
@@ -337,14 +331,15 @@ class FabricMember:
         if self._presence is None:
             return
         server = self._servers.get(name)
-        self._presence.say(
-            name,
-            Announcement(
-                version=version,
-                instance=self.instance,
-                methods=server.signatures if server is not None else {},
-            ),
+        said = Announcement(
+            version=version,
+            instance=self.instance,
+            interval=self._presence.interval,
+            methods=server.signatures if server is not None else {},
         )
+        self._presence.say(name, said)
+        if self._listener.listening:  # what we serve can be called by its short name at once
+            self.registry.heard(KeepAlive(name, said))
 
     # -- data
 
@@ -376,6 +371,7 @@ class FabricMember:
             prefetch=prefetch,
             max_rows=max_rows,
         )
+        self._feeds.add(stream)
         return await stream.open()
 
     # -- logs
@@ -397,4 +393,5 @@ class FabricMember:
             service=service,
             max_records=max_records,
         )
+        self._feeds.add(feed)
         return await feed.open()

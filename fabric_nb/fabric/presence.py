@@ -8,6 +8,7 @@ notebook's loop stands still, and says busy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -138,7 +139,7 @@ class _Beat:
         self._pulse = _Pulse(watched) if watched is not None else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._done = asyncio.Event()
 
     def wake(self) -> None:
@@ -148,8 +149,10 @@ class _Beat:
 
     def stop(self) -> None:
         """End after one last round; from any thread."""
-        self._stopping = True
-        self.wake()
+        if self._loop is None:
+            self._stopping.set()  # before it has begun
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def stopped(self, timeout: float) -> None:
         """Wait for the end."""
@@ -193,7 +196,7 @@ class _Beat:
 
     async def _announce(self, connection: Connection) -> None:
         self._loop = asyncio.get_running_loop()
-        channel = await connection.channel().open()
+        channel = connection.channel().start()
         last_round = float("-inf")
         busy_since = None
         try:
@@ -201,13 +204,15 @@ class _Beat:
                 now = time.monotonic()
                 was_busy, busy_since = busy_since, self._pulse.busy_since() if self._pulse else None
                 turned = (was_busy is None) != (busy_since is None)
-                if self._woken.is_set() or turned or now - last_round >= self._presence.interval:
+                stopping = self._stopping.is_set()
+                due = turned or now - last_round >= self._presence.interval
+                if due or stopping or self._woken.is_set():
                     self._woken.clear()
                     last_round = now
                     await self._round(channel, busy_since)
-                if self._stopping:
+                if stopping:
                     return
-                await asyncio.sleep(MIN_GAP)
+                await _wait(self._stopping, MIN_GAP)
                 await self._wait(self._presence.interval - (time.monotonic() - last_round))
         finally:
             self._done.set()
@@ -222,11 +227,14 @@ class _Beat:
 
     async def _wait(self, seconds: float) -> None:
         longest = seconds if self._pulse is None else min(seconds, BUSY_AFTER)
-        try:
-            async with asyncio.timeout(max(0.0, longest)):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+        if not self._stopping.is_set():
+            await _wait(self._woken, longest)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
 
 
 class _Pulse:

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.methods import Verbatim
-from fabric_nb.fabric.naming import ServicePattern, check_method
+from fabric_nb.fabric.naming import ServicePattern, check_method, is_method
 from fabric_nb.fabric.registry import Service
+
+MAX_TEXT = 4000
+"""Characters of a signature or doc that are kept."""
 
 
 class Calls(Protocol):
@@ -123,6 +126,19 @@ class RemoteMethod:
         return f"<Remote method {self.__qualname__}{self._signature_text}>"
 
 
+def read_description(told: object) -> dict[str, dict[str, str]]:
+    """What a service's ``_describe`` has told: signature and doc by method name.
+
+    It comes from elsewhere: what is not of that form is left out, long texts are cut.
+    """
+    methods = told.get("methods") if isinstance(told, dict) else None
+    return {
+        method: {key: str(text)[:MAX_TEXT] for key, text in described.items()}
+        for method, described in (methods.items() if isinstance(methods, dict) else ())
+        if is_method(method) and isinstance(described, dict)
+    }
+
+
 def remote_signature(text: str) -> inspect.Signature:
     """Read a signature that came as text; what cannot be read becomes ``(**kwargs)``.
 
@@ -141,7 +157,7 @@ def remote_signature(text: str) -> inspect.Signature:
 
 
 def _parameters(text: str) -> list[inspect.Parameter]:
-    if not text or len(text) > 4000:
+    if not text or len(text) > MAX_TEXT:
         raise ValueError(text)
     arguments = ast.parse(f"def _{text}: ...").body[0].args  # type: ignore[attr-defined]
     named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]

@@ -23,6 +23,7 @@ SLACK = 0.5
 FORGOTTEN_AFTER, FORGET_EVERY = 600.0, 60.0
 MAX_SERVICES = 10_000
 MAX_INSTANCES = 1_000
+MAX_ANSWERED = 200
 
 
 class ServiceState(StrEnum):
@@ -102,6 +103,7 @@ class Service:
 
     name: ServiceName
     instances: dict[str, Instance] = field(default_factory=dict)
+    _answered: dict[str, str] = field(default_factory=dict)
 
     def state(self, now: float) -> ServiceState:
         """The state of its best member."""
@@ -117,20 +119,22 @@ class Service:
         members = self.present(now) or list(self.instances.values())
         return sorted({one.said.version for one in members if one.said and one.said.version})
 
+    def answered(self, method: str) -> None:
+        """A method has answered a call, so it is there, whether or not the service tells it."""
+        if len(self._answered) < MAX_ANSWERED:
+            self._answered.setdefault(method, "")
+
     @property
     def methods(self) -> dict[str, str]:
-        """Signatures by method name, as its members told; empty for amqp-fabric."""
+        """Signatures by method name, as its members told.
+
+        amqp-fabric tells nothing: then the methods that have answered, with empty signatures.
+        """
         told: dict[str, str] = {}
         for instance in self.instances.values():
             if instance.said is not None:
                 told.update(instance.said.methods)
-        return told
-
-    @property
-    def described(self) -> bool:
-        """Whether a member told its methods, and all of them."""
-        said = [one.said for one in self.instances.values() if one.said is not None]
-        return any(one.methods for one in said) and not any(one.more_methods for one in said)
+        return told or dict(self._answered)
 
     @property
     def last_seen(self) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.errors import FabricError, MalformedMessage, NotSerializable
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
 from fabric_nb.fabric.malformed import MalformedLog
@@ -102,6 +102,7 @@ class Server:
         self._on_failure = on_failure
         self._on_change = on_change
         self.closed = False
+        self._ending = False
         self._methods: dict[str, _Method] = {}
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
@@ -165,6 +166,7 @@ class Server:
             pass
         except Exception as error:  # noqa: BLE001 - closing goes on whatever the broker says
             log.debug("Closing %s: %s", self.name, error)
+        self._ending = True
         await self._channel.close()
         await self._background.aclose()
         self.closed = True
@@ -273,22 +275,22 @@ class Server:
     ) -> tuple[Any, BaseException | None]:
         """What the function returned or raised, whatever it raised.
 
-        Only a cancellation that is meant for the worker itself gets through.
+        Only a cancellation by `close` gets through.
         """
         try:
             if self.threads and not inspect.iscoroutinefunction(function):
-                return await asyncio.to_thread(_call, function, kwargs)
-            result, error = _call(function, kwargs)
+                result, error = await asyncio.to_thread(_call, function, kwargs)
+            else:
+                result, error = _call(function, kwargs)
             if inspect.isawaitable(result):
                 result = await result
             elif inspect.isasyncgen(result):
                 result = [item async for item in result]
-            elif inspect.isgenerator(result):
-                result = list(result)
         except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if self._ending:
                 raise
+            while (task := asyncio.current_task()) is not None and task.cancelling():
+                task.uncancel()  # the function cancelled the task that it ran in
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             return None, raised
@@ -309,9 +311,12 @@ class Server:
     async def _reply(self, delivery: Delivery, reply: Message) -> None:
         if delivery.generation != self._channel.generation:
             return
-        if delivery.reply_to:
-            await self._channel.publish("", delivery.reply_to, reply)
-        await self._channel.ack(delivery)
+        try:
+            if delivery.reply_to:
+                await self._channel.publish("", delivery.reply_to, reply)
+            await self._channel.ack(delivery)
+        except FabricError as lost:  # the broker delivers the call again, here or elsewhere
+            log.debug("A reply of %s was not sent: %s", self.name, lost)
 
     def _report(self, method: str, kwargs: Mapping[str, Any], error: BaseException) -> None:
         if self._on_failure is None:
@@ -325,7 +330,8 @@ class Server:
 
 def _call(function: Function, kwargs: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
     try:
-        return function(**kwargs), None
+        result = function(**kwargs)
+        return (list(result) if inspect.isgenerator(result) else result), None
     except BaseException as error:  # noqa: BLE001 - it is the caller's to know, not the loop's
         return None, error
 

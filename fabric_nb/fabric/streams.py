@@ -24,6 +24,7 @@ DEFAULT_PREFETCH = 500
 ACK_EVERY = 100
 ACK_DELAY = 0.05
 """Seconds after which what was taken is acknowledged, however little it is."""
+_FLUSH_TIMEOUT = 1.0
 _RATE_WINDOW = 5.0
 
 Row = Mapping[str, Any]
@@ -41,6 +42,7 @@ class Publisher:
         self.failed = 0
         self._channel = connection.channel(self._set_up, confirms=True)
         self._background = background
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def open(self) -> Self:
         """Declare the exchange."""
@@ -48,7 +50,9 @@ class Publisher:
         return self
 
     async def close(self) -> None:
-        """Close the channel; what is on its way is given up and counted."""
+        """Let what is on its way arrive, for at most a second, and close the channel."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=_FLUSH_TIMEOUT)
         await self._channel.close()
 
     async def _set_up(self, channel: Channel) -> None:
@@ -62,7 +66,9 @@ class Publisher:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # An exception that nobody retrieves is told by our own log line, once.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._background.spawn(self._publish(message, future), name="publish")
+        sending = self._background.spawn(self._publish(message, future), name="publish")
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
         return future
 
     async def _publish(self, message: Message, future: asyncio.Future[None]) -> None:
@@ -113,7 +119,7 @@ class Stream:
         prefetch: int = DEFAULT_PREFETCH,
         max_rows: int | None = 1_000_000,
     ) -> None:
-        self.domain = domain
+        self.domain = naming.check_part(domain, "domain")
         self.headers = dict(headers)
         self.name = name
         self.messages = 0
@@ -124,9 +130,8 @@ class Stream:
         self._arrived = asyncio.Event()
         self._arrivals: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._batches: list[asyncio.Queue[Sequence[Row] | None]] = []
-        self._consumer_tag = ""
-        self._queue = ""
         self._paused = False
+        self._waiting: list[Delivery] = []
         self._background = Background("stream")
         self._unacknowledged = 0
         self._last: Delivery | None = None
@@ -138,7 +143,11 @@ class Stream:
     async def open(self) -> Self:
         """Start to listen."""
         await self._background.open()
-        await self._channel.open()
+        try:
+            await self._channel.open()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def close(self) -> None:
@@ -146,6 +155,7 @@ class Stream:
         if self.closed:
             return
         self.closed = True
+        self._waiting.clear()
         await self._acknowledge()
         await self._channel.close()
         await self._background.aclose()
@@ -165,32 +175,34 @@ class Stream:
         return self._paused
 
     async def pause(self) -> None:
-        """Take no more rows; messages wait at the broker."""
-        if not self._paused:
-            self._paused = True
-            await self._channel.cancel(self._consumer_tag)
+        """Take no more rows; messages wait, all but `prefetch` of them at the broker."""
+        # The consumer stays: without one the broker would delete the queue.
+        self._paused = True
 
     async def resume(self) -> None:
         """Go on with what has waited."""
-        if self._paused:
-            self._paused = False
-            self._consumer_tag = await self._channel.consume(self._queue, self._on_message)
+        self._paused = False
+        waiting, self._waiting = self._waiting, []
+        for delivery in waiting:
+            self._on_message(delivery)
 
     async def _set_up(self, channel: Channel) -> None:
-        exchange = naming.data_exchange(self.domain)
+        self._waiting.clear()  # of a channel that was lost: the broker delivers it again
+        exchange, queue = naming.data_exchange(self.domain), self.name
         await channel.declare_exchange(exchange, "headers", durable=True)
-        if self.name:
-            await channel.declare_shared_queue(self.name)
-            self._queue = self.name
+        if queue:
+            await channel.declare_shared_queue(queue)
         else:
-            self._queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await channel.bind(self._queue, exchange, arguments={"x-match": "all", **self.headers})
-        if not self._paused:
-            self._consumer_tag = await channel.consume(self._queue, self._on_message)
+            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await channel.bind(queue, exchange, arguments={"x-match": "all", **self.headers})
+        await channel.consume(queue, self._on_message)
 
     # -- in
 
     def _on_message(self, delivery: Delivery) -> None:
+        if self._paused:
+            self._waiting.append(delivery)
+            return
         self.messages += 1
         try:
             rows = wire.read_rows(delivery)

@@ -85,10 +85,12 @@ class Tables:
             name = _checked_name(index.name, at, encoder)
             descriptor["range"] = [index.start, index.step, name]
         else:
-            for level in range(frame.index.nlevels):
-                labels = frame.index.get_level_values(level)
-                fallback = "index" if frame.index.nlevels == 1 else f"level_{level}"
-                name = _checked_name(labels.name, at, encoder)
+            names = list(frame.index.names)
+            unnamed = frame.index.set_names([None] * len(names))  # else a name may be a number
+            for level, its_name in enumerate(names):
+                labels = unnamed.get_level_values(level)
+                fallback = "index" if len(names) == 1 else f"level_{level}"
+                name = _checked_name(its_name, at, encoder)
                 key = str(name) if name is not None else fallback
                 while key in values or key in map(str, frame.columns):
                     key = f"_{key}"

@@ -9,9 +9,11 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
+
+from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric.codec import decode
 
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
@@ -201,6 +203,6 @@ def payload(text: str, *, scope: Mapping[str, Any]) -> Any:
         KeywordProblem: it is neither.
     """
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return decode(text.encode(errors="surrogatepass"))
+    except MalformedMessage:
         return evaluate(text, scope, what="data")

@@ -31,7 +31,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         logging.getLogger(name).addHandler(logging.NullHandler())
     _loaded = FabricMagics(shell, Session(shell))
     shell.register_magics(_loaded)
-    _configurables(shell).append(_loaded)
+    _matchers(shell).append(_loaded.matcher)
     atexit.register(_leave)
 
 
@@ -44,17 +44,18 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     for kind, names in _loaded.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
-    _configurables(shell).remove(_loaded)
+    cast("list[Any]", shell.configurables).remove(_loaded)  # where `Magics` has put itself
+    _matchers(shell).remove(_loaded.matcher)
     atexit.unregister(_leave)
     _loaded = None
+
+
+def _matchers(shell: InteractiveShell) -> list[Any]:
+    """What the shell's completer asks at each Tab."""
+    return shell.Completer.custom_matchers
 
 
 def _leave() -> None:
     """The kernel ends: leave in order, so that nobody waits for our expiry."""
     if _loaded is not None and _loaded.session.connected:
         bridge.finish(_loaded.session.close(), bridge.notebook_loop())
-
-
-def _configurables(shell: InteractiveShell) -> list[Any]:
-    """What ``%config`` knows; IPython's own annotation names only shells."""
-    return cast("list[Any]", shell.configurables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem, count, seconds, unquoted
 from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.completion import Known, matcher
 from fabric_nb.notebook.serving import functions_to_serve, run_cell
 from fabric_nb.notebook.session import Session, notebook_id
 from fabric_nb.notebook.views.registry import Filter
@@ -66,6 +68,7 @@ class FabricMagics(Magics, Configurable):
     def __init__(self, shell: InteractiveShell, session: Session) -> None:
         self.session = session
         self._user_shell = shell
+        self.matcher = matcher(self.known)
         super().__init__(shell=shell, parent=shell)
 
     @observe("timeout")
@@ -306,6 +309,21 @@ class FabricMagics(Magics, Configurable):
 
     # -- shared
 
+    def known(self) -> Known | None:
+        """What Tab completes with; None when there is no connection."""
+        if not self.session.connected:
+            return None
+        fabric = self.session.fabric
+        return Known(
+            services=fabric.registry.services(domain=fabric.domain),
+            own=self.session.own_names(),
+            options={name: _options(magic) for name, magic in self._magics().items()},
+        )
+
+    def _magics(self) -> dict[str, Any]:
+        names = {name for kind in self.magics.values() for name in kind}
+        return {name: getattr(self, name) for name in names}
+
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**self._user_shell.user_ns, **(local_ns or {})}
 
@@ -324,6 +342,11 @@ class FabricMagics(Magics, Configurable):
 
 async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> None:
     await fabric.publish_data(data, headers)
+
+
+def _options(magic: Any) -> list[str]:
+    """The long options of a magic, as its usage line has them."""
+    return re.findall(r"--[a-z][a-z-]*", magic.parser.format_usage())
 
 
 def _first(option: str | None, configured: str, variable: str, default: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -28,13 +29,24 @@ def run_cell(shell: InteractiveShell, source: str) -> list[str]:
     tree = ast.parse(transformed, filename)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | shell.compile.flags  # the user's own future imports
     code = compile(tree, filename, "exec", flags=flags, dont_inherit=True)
-    if code.co_flags & inspect.CO_COROUTINE:
-        wait(eval(code, shell.user_ns))  # noqa: S307 - the user's own cell
-    else:
-        exec(code, shell.user_ns)  # noqa: S102 - the user's own cell
+    try:
+        if code.co_flags & inspect.CO_COROUTINE:
+            wait(eval(code, shell.user_ns))  # noqa: S307 - the user's own cell
+        else:
+            exec(code, shell.user_ns)  # noqa: S102 - the user's own cell
+    except BaseException as error:
+        error.__traceback__ = _from_cell(error.__traceback__, filename)
+        raise
     return [
         node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
+
+
+def _from_cell(traceback: TracebackType | None, filename: str) -> TracebackType | None:
+    """The traceback without the frames, of the loop and ours, that lead into the cell."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename != filename:
+        traceback = traceback.tb_next
+    return traceback
 
 
 def functions_to_serve(

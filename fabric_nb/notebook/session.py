@@ -64,6 +64,17 @@ class Session:
         """Whether there is a connector."""
         return self._fabric is not None
 
+    def own_names(self) -> list[str]:
+        """What `stop` takes: our services, and the variables of streams and log feeds."""
+        served = [f"{one.name.type}.{one.name.id}" for one in self.fabric.servers]
+        ids = [one.name.id for one in self.fabric.servers]
+        held = [
+            name
+            for name, value in self._shell.user_ns.items()
+            if isinstance(value, (Stream, LogFeed)) and not name.startswith("_")
+        ]
+        return [*ids, *served, *held]
+
     # -- connecting
 
     async def connect(

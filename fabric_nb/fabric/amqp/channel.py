@@ -54,8 +54,11 @@ class Link(Protocol):
     def recover(self, channel: Channel) -> None:
         """See to it that `Channel.reopen` is run."""
 
+    def remember(self, channel: Channel) -> None:
+        """The channel is in use."""
+
     def forget(self, channel: Channel) -> None:
-        """The channel was closed for good."""
+        """The channel was closed."""
 
     transient_queues_refused: bool
     """Whether the broker was seen to refuse queues that are neither durable nor exclusive."""
@@ -88,7 +91,7 @@ class Channel:
         self._confirms = confirms
         self._amqp: AmqpChannel | None = None
         self._ready = asyncio.Event()
-        self._closed = False
+        self._closed = True
         self.generation = 0
 
     # -- life
@@ -100,13 +103,30 @@ class Channel:
             BrokerRefused: the broker refused something in the setup.
             NotConnected: the connection is closed.
         """
+        self._begin()
         try:
-            return await self._open()
-        except TransientQueuesRefused:
-            return await self._open()  # on a new connection, and now without such queues
+            try:
+                return await self._open()
+            except TransientQueuesRefused:
+                return await self._open()  # on a new connection, and now without such queues
+        except BaseException:
+            await self.close()
+            raise
+
+    def start(self) -> Self:
+        """Open in the background, however long it takes; operations wait for it."""
+        self._begin()
+        self._link.recover(self)
+        return self
+
+    def _begin(self) -> None:
+        self._closed = False
+        self._ready.clear()
+        self._link.remember(self)
 
     async def _open(self) -> Self:
-        amqp = await self._link.open_channel(confirms=self._confirms)
+        with self._translated():
+            amqp = await self._link.open_channel(confirms=self._confirms)
         self._amqp = amqp
         self.generation += 1
         try:
@@ -115,6 +135,7 @@ class Channel:
                     await amqp.basic_qos(prefetch_count=self._prefetch)
                 if self._setup is not None:
                     await self._setup(self)
+            self._check_still_wanted()
         except BaseException:
             self._amqp = None
             await _close(amqp)
@@ -125,7 +146,7 @@ class Channel:
         return self
 
     async def close(self) -> None:
-        """Close for good; what it consumed is requeued by the broker."""
+        """Close until it is opened again; what it consumed is requeued by the broker."""
         self._closed = True
         self._ready.set()
         self._link.forget(self)
@@ -145,13 +166,17 @@ class Channel:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
+    def _check_still_wanted(self) -> None:
+        if self._closed:
+            raise NotConnected("The channel was closed while it was being opened.")
+
     async def reopen(self) -> None:
         """Open again, as often as it takes; run by the connection after a loss."""
         for attempt, delay in enumerate(backoff()):
             if self._closed:
                 return
             try:
-                await self.open()
+                await self._open()
             except NotConnected:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again

@@ -119,6 +119,7 @@ class Connection:
         await self._background.aclose()
         for channel in tuple(self._channels):
             channel.abandon()
+        self._channels.clear()
         await self._disconnect()
 
     async def __aenter__(self) -> Self:
@@ -144,9 +145,7 @@ class Connection:
             confirms: whether `Channel.publish` waits until the broker has taken the message.
             on_lost: called at once when the channel is lost, before it is opened again.
         """
-        channel = Channel(self, setup, prefetch=prefetch, confirms=confirms, on_lost=on_lost)
-        self._channels.add(channel)
-        return channel
+        return Channel(self, setup, prefetch=prefetch, confirms=confirms, on_lost=on_lost)
 
     async def connected(self) -> None:
         """Wait until there is a connection.
@@ -169,9 +168,10 @@ class Connection:
         try:
             async with asyncio.timeout(timeout):
                 await amqp.connect()
-        except Exception as error:  # noqa: BLE001 - every one of them is put into words
-            with contextlib.suppress(Exception):
-                await amqp.close()
+        except BaseException as error:
+            await _abort(amqp)
+            if not isinstance(error, Exception):
+                raise
             raise explain_failure(error, self._url, self.masked_uri, timeout) from None
         self._amqp = amqp
         self._connected.set()
@@ -179,9 +179,7 @@ class Connection:
     async def _disconnect(self) -> None:
         amqp, self._amqp = self._amqp, None
         if amqp is not None:
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await amqp.close()
+            await _abort(amqp)
 
     async def _supervise(self) -> None:
         while True:
@@ -221,7 +219,7 @@ class Connection:
     async def open_channel(self, *, confirms: bool) -> AmqpChannel:
         """Wait for the connection and open an AMQP channel on it."""
         await self.connected()
-        if self._amqp is None:
+        if self._amqp is None or self._amqp.is_closed:
             raise ConnectionLost(f"The connection to {self.masked_uri} was lost.")
         amqp = await self._amqp.channel(publisher_confirms=confirms, on_return_raises=confirms)
         return cast(AmqpChannel, amqp)
@@ -231,14 +229,24 @@ class Connection:
         with contextlib.suppress(RuntimeError):  # the connection is being closed
             self._background.spawn(channel.reopen(), name="reopen a channel")
 
+    def remember(self, channel: Channel) -> None:
+        """The channel is in use, and is told when the connection goes for good."""
+        self._channels.add(channel)
+
     def forget(self, channel: Channel) -> None:
-        """The channel was closed for good."""
+        """The channel was closed."""
         self._channels.discard(channel)
 
     @property
     def write_buffer_high(self) -> bool:
         """Whether so much waits to be sent that a publisher should wait."""
         return self._transport.buffered > _WRITE_BUFFER_HIGH
+
+
+async def _abort(amqp: aiormq.Connection) -> None:
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await amqp.close()
 
 
 def _signal(event: asyncio.Event, _: asyncio.Future[None]) -> None:

@@ -106,13 +106,14 @@ def _tls_reason(error: ssl.SSLError, url: URL) -> str:
             f"the certificate is not accepted ({error.verify_message}); give the authority's"
             " file as ?cafile=/path/ca.pem if it is your own."
         )
-    if error.reason in {
+    reason = getattr(error, "reason", None)  # only OpenSSL's own errors have one
+    if reason in {
         "WRONG_VERSION_NUMBER",
         "RECORD_LAYER_FAILURE",
         "UNEXPECTED_EOF_WHILE_READING",
     }:
         return f"port {url.port} does not speak TLS; use amqp:// or the TLS port (usually 5671)."
-    return f"{error.reason or error}."
+    return f"{reason or error}."
 
 
 def _network_reason(error: BaseException, url: URL, timeout: float) -> str:

@@ -21,8 +21,11 @@ def parse_uri(uri: object) -> URL:
     try:
         url = URL(uri.strip())
         port = url.explicit_port
-    except (ValueError, TypeError) as error:
-        raise InvalidUri(f"{mask(uri)} is not a URI ({error}): write {_EXAMPLE}.") from None
+    except (ValueError, TypeError):  # whose text may quote the password
+        raise InvalidUri(
+            f"{mask(uri)} is not a URI: write {_EXAMPLE}, and in the password %40 for '@', %2F for"
+            " '/', %3A for ':' and %25 for '%'."
+        ) from None
     if url.scheme not in DEFAULT_PORTS:
         scheme = f"{url.scheme}://" if url.scheme else "no scheme"
         raise InvalidUri(

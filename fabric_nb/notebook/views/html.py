@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import html
+import reprlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 MAX_CELL = 300
+
+_GLIMPSE = reprlib.Repr()
+_GLIMPSE.maxlevel, _GLIMPSE.maxlist, _GLIMPSE.maxdict = 5, 30, 30
+_GLIMPSE.maxstring = _GLIMPSE.maxother = MAX_CELL
 
 # JupyterLab's variables, with colours that are readable on both of its themes for pages that
 # do not have them (an exported notebook, another front end).
@@ -109,6 +114,11 @@ class Page:
         parts += [plain(note) for note in self.notes]
         parts += [f"{plain(summary)}\n{plain(text, None)}" for summary, text in self.folded]
         return "\n".join(parts)
+
+
+def glimpse(value: object) -> str:
+    """The beginning of a value's `repr`, at little cost however large or deep it is."""
+    return _GLIMPSE.repr(value)
 
 
 def plain(text: str, longest: int | None = MAX_CELL) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.serving import FailedCall, Server
-from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table
+from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table, glimpse
 from fabric_nb.notebook.views.state import state_badge
 
 FAILURES_KEPT = 20
@@ -44,7 +44,9 @@ class ServingView:
         folded = []
         if self.failures:
             last = self.failures[-1]
-            arguments = ", ".join(f"{name}={value!r}"[:80] for name, value in last.kwargs.items())
+            arguments = ", ".join(
+                f"{name}={glimpse(value)}"[:80] for name, value in last.kwargs.items()
+            )
             folded.append((f"Last failure: {last.method}({arguments})", last.traceback))
         return Page(
             title=f"{server.name.type}.{server.name.id}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.views.html import Badge, Cell, Page, Table
+from fabric_nb.notebook.views.html import Badge, Cell, Page, Table, glimpse
 from fabric_nb.notebook.views.state import state_badge
 
 ROWS, COLUMNS = 5, 12
@@ -65,4 +65,4 @@ class StreamView:
 def _cell(value: object) -> Cell:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return glimpse(value) if isinstance(value, (list, dict)) else str(value)

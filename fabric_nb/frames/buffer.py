@@ -1,0 +1,400 @@
+"""Rows in, DataFrame out, at a cost that follows the new rows; numpy and pandas, no I/O.
+
+`FrameBuffer` collects rows as they come and writes them, column by column, into growing arrays at
+the moment somebody looks. A look returns a DataFrame of read-only views on these arrays, so that it
+costs the same with a thousand rows held as with a million.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, get_args
+
+import numpy as np
+import pandas as pd
+
+from fabric_nb.frames.columns import Column, footprint
+from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, restored, unify
+from fabric_nb.frames.times import Unit
+
+OVERFLOW: Final = "_overflow"
+"""The column of what came in columns beyond `max_columns`, as one dict per row."""
+
+# Rows that wait for a look cost ten times what they cost as columns, and a look at many at once
+# would hold up the loop: so this many are written without waiting for one.
+_PENDING_ROWS = 4096
+
+
+class FrameBuffer:
+    """A table that grows at its end and can be looked at as a DataFrame at any time.
+
+    Example:
+        >>> buffer = FrameBuffer(max_rows=10_000)
+        >>> buffer.append({"sensor": "a", "value": 20})
+        >>> buffer.extend([{"sensor": "b", "value": 20.5}, {"sensor": "a"}])
+        >>> buffer.df
+          sensor  value
+        0      a   20.0
+        1      b   20.5
+        2      a    NaN
+
+    **Columns** appear in the order in which they are first seen; where a row has no value, it is
+    missing. Their types follow `pandas.DataFrame(rows)`, and only ever widen: bool; int64, which
+    becomes float64 with a fraction or a gap; text, as this pandas infers it (``str`` with pandas 3
+    and pyarrow, ``object`` otherwise); datetime64; and object for all else and for mixtures. The
+    result does not depend on when somebody looked. It differs from pandas in that
+
+    - text that is ISO 8601 throughout becomes datetime64[us], or [ns] if it has more than six
+      digits of a second; in UTC if it has zones, of which there may be several;
+    - datetimes with a zone are shown in UTC;
+    - None, NaN, NaT and an absent key are one thing, *missing*: NaN in numbers and text, NaT in
+      times, None in object columns, and a column that is missing throughout is float64;
+    - an int column stays exact: if a gap or a fraction would round one (beyond 2**53), it becomes
+      object, as it does with ints outside int64, also where pandas takes uint64;
+    - arrays of narrow numbers widen to int64 and float64; timedeltas are kept as objects.
+
+    A column that turns out not to be of times, or of numbers, shows what was put in. Such a change
+    of type costs a pass over the column, and a column has at most a few of them.
+
+    **Snapshots** are views on what is there: they never change later, and writing into one raises
+    ValueError (in a datetime column pandas may turn it into another error). `copy()` gives a frame
+    of one's own; new columns can be added to a snapshot itself.
+
+    **Bounds.** `max_rows` and `max_bytes` push out the oldest rows, which `dropped` counts. Arrays
+    have room to grow and keep what was pushed out until they are next renewed, so that the memory
+    in use may be one and a half times that of the rows held; snapshots that are kept add theirs.
+
+    **Threads.** One thread appends and extends, usually the event loop's; any thread may look.
+
+    Args:
+        max_rows: The most rows to hold; None for no bound.
+        max_bytes: About the most bytes that the rows held may take, by `nbytes`; the newest row is
+            held in any case. None for no bound.
+        max_columns: The most columns. Values that come in others, or under a name that is not valid
+            Unicode, are kept as one dict per row in the column `OVERFLOW`, and counted in
+            `overflowed`.
+        index: The column that is the snapshot's index, for example one of times. None for the
+            arrival number, from 0.
+        unit: For columns whose numbers are times since 1970 in UTC, the unit: ``s``, ``ms``, ``us``
+            or ``ns``. They become datetime64[ns, UTC].
+        times: Whether to recognise ISO 8601 text.
+
+    Raises:
+        ValueError: A bound is not positive or a unit is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+        max_columns: int = 1000,
+        index: str | None = None,
+        unit: Mapping[str, Unit] | None = None,
+        times: bool = True,
+    ) -> None:
+        bounds = {"max_rows": max_rows, "max_bytes": max_bytes, "max_columns": max_columns}
+        for name, bound in bounds.items():
+            if bound is not None and bound < 1:
+                raise ValueError(f"{name} must be at least 1, not {bound}.")
+        for name, each in (unit or {}).items():
+            if each not in get_args(Unit):
+                raise ValueError(f"The unit of {name!r} must be s, ms, us or ns, not {each!r}.")
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._max_columns = max_columns
+        self._index = index
+        self._unit = dict(unit or {})
+        self._times = times
+        self._lock = threading.RLock()
+        # Appending takes no lock: a list's append is atomic, and only `_flush` removes from it.
+        self._pending: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+        self._columns: dict[str, Column] = {}
+        self._rows = 0
+        self._written = 0  # rows that have ever left `_pending`
+        self._dropped = 0
+        self._overflowed = 0
+        self._clears = 0
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row, a mapping of column name to value. It is copied, though not deeply.
+
+        Raises:
+            TypeError: The row is not a mapping.
+        """
+        self._take([_copied(row)])
+
+    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows, all of them or, if one is not a mapping, none.
+
+        Raises:
+            TypeError: A row is not a mapping; the message says which.
+        """
+        if isinstance(rows, Mapping) or hasattr(rows, "columns"):
+            raise TypeError("These are columns, not rows; add them with extend_columns().")
+        self._take(
+            [
+                row.copy() if type(row) is dict else _copied(row, place)
+                for place, row in enumerate(rows)
+            ]
+        )
+
+    def extend_columns(self, columns: Any) -> None:
+        """Add rows that come as columns: all of them or, if something is wrong, none.
+
+        Args:
+            columns: A mapping of column name to a list, a tuple, a one-dimensional array or a
+                Series, all equally long; or a DataFrame, whose index is not used; or an Arrow table
+                or record batch.
+
+        Raises:
+            TypeError: It is none of these, or a column is neither a list, a tuple nor an array.
+            ValueError: The columns differ in length, have more than one dimension, or two of them
+                have the same name.
+        """
+        named = _columns_of(columns)
+        lengths = {name: len(values) for name, values in named.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"Columns differ in length: {lengths}.")
+        rows = next(iter(lengths.values()), 0)
+        with self._lock:
+            self._flush()
+            if rows:
+                self._write(named, rows)
+
+    def clear(self) -> None:
+        """Forget all rows, columns and their types. Counters and arrival numbers go on."""
+        with self._lock:
+            self._flush()
+            self._columns = {}
+            self._rows = 0
+            self._clears += 1
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """All rows held, oldest first, as read-only views; see the class."""
+        return self._frame(None)
+
+    def tail(self, n: int = 10) -> pd.DataFrame:
+        """The newest `n` rows, or fewer if fewer are held, as read-only views.
+
+        Raises:
+            ValueError: `n` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"n must not be negative, not {n}.")
+        return self._frame(n)
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._flush()
+            return self._rows
+
+    def __repr__(self) -> str:
+        return f"<FrameBuffer: {len(self)} rows, {len(self._columns)} columns>"
+
+    @property
+    def rows_seen(self) -> int:
+        """How many rows were ever added."""
+        with self._lock:
+            return self._written + len(self._pending)
+
+    @property
+    def version(self) -> int:
+        """A number that grows whenever rows are added or cleared; cheap to poll."""
+        with self._lock:
+            return self.rows_seen + self._clears
+
+    @property
+    def dropped(self) -> int:
+        """How many rows `max_rows` and `max_bytes` have pushed out."""
+        with self._lock:
+            self._flush()
+            return self._dropped
+
+    @property
+    def overflowed(self) -> int:
+        """How many values came in columns beyond `max_columns`."""
+        with self._lock:
+            self._flush()
+            return self._overflowed
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the rows held take, with the Python objects among them."""
+        with self._lock:
+            self._flush()
+            return sum(column.nbytes for column in self._columns.values())
+
+    # -- between -----------------------------------------------------------------------------------
+
+    def _take(self, rows: list[dict[str, Any]]) -> None:
+        self._pending.extend(rows)
+        if self._max_bytes is not None:
+            self._pending_bytes += sum(map(footprint, rows))
+        full = self._max_bytes is not None and self._pending_bytes > self._max_bytes // 4
+        if full or len(self._pending) >= _PENDING_ROWS:
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        rows = self._pending[:]
+        if not rows:
+            return
+        self._write(_by_column(rows), len(rows))
+        # What another thread has appended meanwhile stays.
+        del self._pending[: len(rows)]
+        self._pending_bytes = 0
+
+    def _write(self, columns: Mapping[str, Any], rows: int) -> None:
+        columns, overflowed = self._within_bounds(columns, rows)
+        # All pieces first, then all columns: if memory runs out, no column is longer than others.
+        staged = {
+            name: self._staged(name, columns.get(name), rows)
+            for name in dict.fromkeys(chain(self._columns, columns))
+        }
+        excess = max(0, self._rows + rows - (self._max_rows or sys.maxsize))
+        old = min(excess, self._rows)
+        for name, (column, piece) in staged.items():
+            self._columns[name] = column
+            column.drop(old)
+            column.append(piece.from_row(excess - old))
+        self._written += rows
+        self._rows += rows - excess
+        self._dropped += excess
+        self._overflowed += overflowed
+        if self._max_bytes is not None:
+            self._fit_bytes(self._max_bytes)
+
+    def _staged(self, name: str, values: Any, rows: int) -> tuple[Column, Piece]:
+        """The column that will hold the values, and the values as it holds them."""
+        column = self._columns.get(name)
+        held = Kind.EMPTY if column is None else column.kind
+        if values is None:
+            piece = missing(rows)
+        else:
+            unit = self._unit.get(name)
+            piece = piece_of(values, held=held, unit=unit, text_times=self._times)
+        if column is None and not self._rows:
+            return Column(piece.from_row(rows)), piece
+        before = missing(self._rows) if column is None else column.piece()
+        wide, piece = unify(before, piece)
+        return (Column(wide) if column is None or wide is not before else column), piece
+
+    def _within_bounds(
+        self, columns: Mapping[str, Any], rows: int
+    ) -> tuple[Mapping[str, Any], int]:
+        """The columns, with those that there is no room for made one; and their values' number."""
+        room = max(0, self._max_columns - len(self._columns.keys() - {OVERFLOW}))
+        new = [name for name in columns if name not in self._columns and name != OVERFLOW]
+        taken = self._columns.keys() | set([name for name in new if _is_name(name)][:room])
+        over = [name for name in columns if name not in taken or name == OVERFLOW]
+        if not over:
+            return columns, 0
+        rest: list[dict[str, Any]] = [{} for _ in range(rows)]
+        for name in over:
+            values = restored(piece_of(columns[name], text_times=False))
+            for row, value in zip(rest, values, strict=True):
+                if value is not None:
+                    row[name] = value
+        kept = {name: values for name, values in columns.items() if name not in over}
+        return {**kept, OVERFLOW: [row or None for row in rest]}, sum(map(len, rest))
+
+    def _fit_bytes(self, bound: int) -> None:
+        while self._rows > 1 and (held := sum(c.nbytes for c in self._columns.values())) > bound:
+            # As if all rows were alike; where they are not, the next round does the rest.
+            old = min(self._rows - 1, max(1, int(self._rows * (1 - bound / held))))
+            for column in self._columns.values():
+                column.drop(old)
+            self._rows -= old
+            self._dropped += old
+
+    def _frame(self, newest: int | None) -> pd.DataFrame:
+        with self._lock:
+            self._flush()
+            start = 0 if newest is None else max(0, self._rows - newest)
+            first = self._written - self._rows + start
+            index: pd.Index[Any] = pd.RangeIndex(first, self._written)
+            columns = {name: column.shown(start) for name, column in self._columns.items()}
+        if self._index is not None:
+            gaps = np.full(len(index), np.nan)
+            values = columns.pop(self._index, gaps)
+            dtype = object if _is_object(values) else None
+            index = pd.Index(values, dtype=dtype, name=self._index, copy=False)
+        for name, values in columns.items():
+            if _is_object(values):
+                # Said outright, or pandas would look at all values to see whether they are text.
+                columns[name] = pd.Series(values, index=index, dtype=object, copy=False)
+        return pd.DataFrame(columns, index=index, copy=False)
+
+
+def _is_name(name: object) -> bool:
+    """Whether pandas can show a column of this name; JSON may hold half a surrogate pair."""
+    return not (isinstance(name, str) and re.search("[\ud800-\udfff]", name))
+
+
+def _is_object(values: Any) -> bool:
+    return bool(values.dtype == np.dtype(object))
+
+
+def _copied(row: object, place: int | None = None) -> dict[str, Any]:
+    if type(row) is dict:
+        return row.copy()
+    if isinstance(row, Mapping):
+        return dict(row)
+    which = "A row" if place is None else f"Row {place}"
+    raise TypeError(f"{which} must be a mapping of column to value, not {type(row).__name__}.")
+
+
+def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each column, None where a row has none, in the order first seen."""
+    names = dict.fromkeys(rows[0])
+    if set(map(len, rows)) == {len(names)}:
+        # Most often all rows have the same columns, which is quicker to find by trying.
+        with contextlib.suppress(KeyError):
+            return {name: list(map(itemgetter(name), rows)) for name in names}
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _columns_of(columns: Any) -> dict[str, Any]:
+    """The columns of a mapping, a DataFrame or an Arrow table by name."""
+    if isinstance(columns, Mapping):
+        named = dict(columns)
+    elif isinstance(columns, pd.DataFrame):
+        named = dict(columns.items())
+    elif hasattr(columns, "column_names") and hasattr(columns, "column"):
+        named = {
+            name: _from_arrow(columns.column(i)) for i, name in enumerate(columns.column_names)
+        }
+    else:
+        raise TypeError(
+            "Columns must come as a mapping, a DataFrame or an Arrow table, "
+            f"not {type(columns).__name__}."
+        )
+    if not isinstance(columns, Mapping) and len(named) < columns.shape[1]:
+        raise ValueError("Two columns have the same name.")
+    for name, values in named.items():
+        if not hasattr(values, "dtype") and not isinstance(values, list | tuple | range):
+            raise TypeError(
+                f"Column {name!r} must be a list, a tuple or an array, not {type(values).__name__}."
+            )
+    return named
+
+
+def _from_arrow(column: Any) -> Any:
+    # Lists and structs stay plain Python; ints with gaps stay ints rather than rounded floats.
+    if column.type.num_fields:
+        return column.to_pylist()
+    return column.to_pandas(integer_object_nulls=True)

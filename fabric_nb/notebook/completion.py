@@ -1,0 +1,147 @@
+"""Tab in the magics: services, methods, arguments and options, from what the registry knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
+
+from fabric_nb.fabric.logs import LEVELS
+from fabric_nb.fabric.proxies import remote_signature
+from fabric_nb.fabric.registry import Service
+from fabric_nb.notebook.arguments import words
+
+_MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
+MAX_OFFERED = 200
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is to complete with.
+
+    Attributes:
+        services: the services of the notebook's domain that are there.
+        own: what this notebook serves, as ``type.id``, and its streams' variables.
+        options: the options of each magic.
+    """
+
+    services: Sequence[Service]
+    own: Sequence[str]
+    options: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What could stand in place of `fragment`, the text before the cursor."""
+
+    fragment: str
+    texts: Sequence[str]
+
+
+def complete(line: str, known: Known) -> Offer | None:
+    """What could follow; None when the line, up to the cursor, is none of our magics.
+
+    Example::
+
+        complete("x = %fabric_call calc.mul", known).texts  # ["calc.multiply"]
+    """
+    found = _MAGIC.search(line)
+    if found is None or found[1] not in known.options:
+        return None
+    magic, text = found.groups()
+    typed = words(text)
+    fragment = "" if not typed or text[-1:].isspace() else typed.pop()
+    before = typed[-1] if typed else ""
+    return Offer(fragment, _starting(fragment, _candidates(magic, typed, before, fragment, known)))
+
+
+def _starting(fragment: str, candidates: Iterator[str]) -> list[str]:
+    matching = sorted({text for text in candidates if text.startswith(fragment)})
+    return matching[:MAX_OFFERED]
+
+
+def _candidates(
+    magic: str, typed: Sequence[str], before: str, fragment: str, known: Known
+) -> Iterator[str]:
+    if fragment.startswith("-"):
+        yield from known.options[magic]
+    elif before in ("--level", "-l") and magic == "fabric_logs":
+        yield from LEVELS
+    elif before in ("--service", "-s") and magic == "fabric_logs":
+        yield from map(_short_name(known.services), known.services)
+    elif magic == "fabric_stop":
+        yield from known.own
+    elif magic == "fabric_stream":
+        yield from _header_values(known.services)
+    elif magic == "fabric_call":
+        yield from _call_candidates(typed, fragment, known)
+
+
+def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Iterator[str]:
+    called = next((word for word in typed if "." in word and "=" not in word), None)
+    for service in known.services:
+        if called is None:
+            name = _spelled(service, fragment, _short_name(known.services))
+            yield from (f"{name}.{method}" for method in service.methods or ("",))
+            continue
+        target, _, method = called.rpartition(".")
+        if f".{service.name.fqn}".endswith(f".{target}"):
+            given = {word.partition("=")[0] for word in typed if "=" in word}
+            for parameter in remote_signature(service.methods.get(method, "")).parameters.values():
+                if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in given:
+                    yield f"{parameter.name}="
+
+
+def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
+    """The name of a service as it is being typed: short, by type and id, or in full."""
+    name = service.name
+    spellings = (short(service), f"{name.type}.{name.id}", name.fqn)
+    return next(
+        (one for one in spellings if one.startswith(fragment) or fragment.startswith(f"{one}.")),
+        spellings[0],
+    )
+
+
+def _short_name(services: Sequence[Service]) -> Callable[[Service], str]:
+    """How a service is named shortest: by its id where that is unique, else by type and id."""
+    ids = [service.name.id for service in services]
+
+    def name(service: Service) -> str:
+        one = service.name
+        return one.id if ids.count(one.id) == 1 else f"{one.type}.{one.id}"
+
+    return name
+
+
+def _header_values(services: Sequence[Service]) -> Iterator[str]:
+    yield "msg_type="
+    for service in services:
+        yield f"service_id={service.name.id}"
+        yield f"service_type={service.name.type}"
+
+
+def matcher(known: Callable[[], Known | None]) -> Any:
+    """A matcher for IPython's completer; `known` is asked at each Tab and must be quick."""
+
+    @context_matcher()
+    def fabric_matcher(context: CompletionContext) -> SimpleMatcherResult:
+        line = context.text_until_cursor
+        there = known() if "%fabric_" in line else None
+        offer = complete(line, there) if there is not None else None
+        if offer is None:
+            return {"completions": []}
+        return {
+            "completions": [SimpleCompletion(text=text) for text in offer.texts],
+            "matched_fragment": offer.fragment,
+            "suppress": True,
+        }
+
+    return fabric_matcher
