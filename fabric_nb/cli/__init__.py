@@ -17,7 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"fabric-nb {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
+    arguments = sys.argv[1:] if arguments is None else arguments
     broker.add_to(commands)
-    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] != ["broker"]:  # which does without pandas and a client
+        from fabric_nb.cli import commands as members
+
+        members.add_to(commands)
+    options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code

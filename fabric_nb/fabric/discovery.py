@@ -131,32 +131,30 @@ class Discovery:
         """The error for a call that no queue took: an unknown service, or only its method."""
         label = f"{name.fqn}.{method}"
         service = self._registry.get(name)
-        if service is None or why.exchange_missing or self._has_left(service, method):
-            pattern = ServicePattern(name.domain, name.type, name.id)
-            if service is not None and self._registry.state(service) is not ServiceState.GONE:
-                return UnknownService(
-                    f"{name} has just left: nobody serves it any more.", call=label
-                )
-            if service is None and not self._listening:
-                return UnknownService(f"Nobody serves {label}.", call=label)
-            return self.unknown(pattern, label)
+        if service is None:
+            if why.exchange_missing and self._listening:
+                return self.unknown(ServicePattern(name.domain, name.type, name.id), label)
+            return UnknownService(
+                f"Nobody serves {label}: {name} is not there, or has no such method.", call=label
+            )
+        if self._registry.state(service) is ServiceState.GONE:
+            return self.unknown(ServicePattern(name.domain, name.type, name.id), label)
+        if why.exchange_missing or method in service.methods:
+            return UnknownService(f"{name} has just left: nobody serves it any more.", call=label)
+        return self._no_method(service, method, label)
+
+    def _no_method(self, service: Service, method: str, label: str) -> MethodNotFound:
         methods = list(service.methods)
         close = difflib.get_close_matches(method, methods, n=3, cutoff=0.6)
         if close:
-            hint = f" did you mean {_listed(close)}?"
+            hint = f": did you mean {_listed(close)}?"
         elif methods:
-            hint = f" it has {_listed(methods)}."
+            hint = f": it has {_listed(methods)}."
         else:
-            hint = ""
+            hint = "."
         return MethodNotFound(
-            f"{name} has no method {method!r}{':' if hint else '.'}{hint}",
-            call=label,
-            close_matches=close,
+            f"{service.name} has no method {method!r}{hint}", call=label, close_matches=close
         )
-
-    def _has_left(self, service: Service, method: str) -> bool:
-        gone = self._registry.state(service) is ServiceState.GONE
-        return gone or method in service.methods
 
 
 def _requirement(version: str | None) -> SpecifierSet | None:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Self
+from typing import NamedTuple, Self
 
 import pandas as pd
 
@@ -47,7 +47,7 @@ class AmqpHandler(logging.Handler):
         self.dropped = 0
         self.sent = 0
         self._capacity = capacity
-        self._waiting: deque[logging.LogRecord] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._idle = asyncio.Event()
@@ -56,18 +56,19 @@ class AmqpHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; called by `logging`, which holds the handler's lock."""
-        if _is_own(record.name):
+        if _is_own(str(record.name)):
             return
         try:
-            record.message = self.format(record) if self.formatter else record.getMessage()
-            record.traceback = _traceback(record)
+            # The text is made now: other handlers write to the record as well.
+            text = self.format(record) if self.formatter else record.getMessage()
+            waiting = _Waiting(record, text[: wire.MAX_TRACEBACK], _traceback(record))
         except Exception:  # noqa: BLE001 - a record that cannot be formatted, as `logging` does it
             self.handleError(record)
             return
         if len(self._waiting) >= self._capacity:
             self.dropped += 1
             return
-        self._waiting.append(record)
+        self._waiting.append(waiting)
         if self._loop is not None and self._wake is not None and len(self._waiting) == 1:
             try:
                 self._loop.call_soon_threadsafe(self._wake.set)
@@ -116,17 +117,24 @@ def _traceback(record: logging.LogRecord) -> str:
     return wire.format_traceback(error) if error is not None else ""
 
 
-def _record(record: logging.LogRecord, name: ServiceName, instance: str) -> LogRecord:
+class _Waiting(NamedTuple):
+    record: logging.LogRecord
+    text: str
+    traceback: str
+
+
+def _record(waiting: _Waiting, name: ServiceName, instance: str) -> LogRecord:
+    record = waiting.record
     return LogRecord(
         time=record.created,
         level=record.levelname,
         service_type=name.type,
         service_id=name.id,
-        message=record.message[: wire.MAX_TRACEBACK],
-        logger=record.name,
+        message=waiting.text,
+        logger=str(record.name),
         file=PurePath(record.pathname).name,
         line=record.lineno,
-        traceback=str(getattr(record, "traceback", "")),
+        traceback=waiting.traceback,
         instance=instance,
     )
 

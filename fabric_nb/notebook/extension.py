@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import warnings
 from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.notebook import bridge
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.session import Session
-
-_MESSAGING_LOGGERS = ("aiormq", "aio_pika")
 
 _loaded: FabricMagics | None = None
 
@@ -27,8 +25,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
     bridge.allow_waiting(bridge.notebook_loop())
-    for name in _MESSAGING_LOGGERS:  # what they report is told by our errors, not on stderr
-        logging.getLogger(name).addHandler(logging.NullHandler())
+    keep_client_quiet()
     _loaded = FabricMagics(shell, Session(shell))
     shell.register_magics(_loaded)
     _matchers(shell).append(_loaded.matcher)

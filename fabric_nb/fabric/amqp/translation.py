@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import cast
@@ -14,6 +15,16 @@ from pamqp import commands as spec
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
 from fabric_nb.fabric.amqp.message import Delivery, Message
+
+
+def keep_client_quiet() -> None:
+    """Keep the client's own log records off stderr, unless somebody has set logging up.
+
+    What they report is told by our errors. For programs that talk to a person, not for the
+    library: it leaves logging alone.
+    """
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 class Unroutable(FabricError):

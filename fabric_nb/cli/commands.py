@@ -1,0 +1,120 @@
+"""What the magics do, on the command line: services, call, stream, logs, publish."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from typing import Any
+
+import pandas as pd
+
+from fabric_nb.cli.connecting import (
+    InvalidArgument,
+    add_command,
+    assignments,
+    json_or_text,
+    print_json,
+)
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.discovery import PATIENCE
+from fabric_nb.fabric.naming import parse_call
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands."""
+    services = add_command(commands, "services", list_services, "list the services that are there")
+    services.add_argument("--wait", type=float, default=PATIENCE, help="seconds to listen")
+    services.add_argument("--type", help="only this type")
+    services.add_argument("--id", help="only this id")
+    services.add_argument("--all-domains", action="store_true", help="of all domains")
+
+    call = add_command(commands, "call", call_method, "call a method and print its result")
+    call.add_argument("--version", help="the version that is required, as in '>=1.2,<2'")
+    call.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
+    call.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
+
+    stream = add_command(commands, "stream", print_rows, "print the rows of a data stream")
+    stream.add_argument("--count", "-n", type=int, help="end after so many rows")
+    stream.add_argument("headers", nargs="*", metavar="name=value", help="what messages must carry")
+
+    logs = add_command(commands, "logs", print_logs, "print remote logs as they come")
+    logs.add_argument("--level", "-l", help="the least level")
+    logs.add_argument("--service", "-s", help="only this service: id or type.id")
+    logs.add_argument("--count", "-n", type=int, help="end after so many records")
+
+    publish = add_command(commands, "publish", publish_message, "publish a message")
+    publish.add_argument("headers", nargs="*", metavar="name=value")
+    publish.add_argument("--data", required=True, help="JSON, or text; '-' reads standard input")
+
+
+async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Listen for a while, then print who is there."""
+    await asyncio.sleep(options.wait)
+    frame = fabric.registry.df
+    wanted = {"type": options.type, "id": options.id}
+    if not options.all_domains:
+        wanted["domain"] = fabric.domain
+    for column, value in wanted.items():
+        if value:
+            frame = frame[frame[column] == value]
+    frame = frame[frame["state"] != "gone"]
+    if options.json:
+        print_json(frame.to_dict(orient="records"))
+    else:
+        print(frame.to_string(index=False) if len(frame) else "Nobody was heard.")
+    return 0
+
+
+async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Call, and print the result."""
+    pattern, method = parse_call(options.call, domain=fabric.domain)
+    result = await fabric.call_service(
+        pattern, method, assignments(options.keywords), version=options.version
+    )
+    table = isinstance(result, (pd.DataFrame, pd.Series))
+    if table and not options.json:
+        print(result.to_string())
+    else:
+        print_json(result.reset_index().to_dict(orient="records") if table else result)
+    return 0
+
+
+async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Print each row as a line of JSON."""
+    left = options.count
+    async with await fabric.stream(assignments(options.headers)) as stream:
+        async for rows in stream.batches():
+            for row in rows if left is None else rows[:left]:
+                print_json(row)
+            if left is not None and (left := left - len(rows)) <= 0:
+                break
+    return 0
+
+
+async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Print each record as a line."""
+    printed = 0
+    async with await fabric.logs(level=options.level, service=options.service) as feed:
+        while options.count is None or printed < options.count:
+            await feed.wait(printed + 1)
+            fresh = list(feed.records)[printed - feed.changes :]
+            for record in fresh:
+                if options.json:
+                    print_json(record)
+                else:
+                    at = time.strftime("%H:%M:%S", time.localtime(record.time))
+                    who = f"{record.service_type}.{record.service_id}"
+                    print(f"{at} {record.level:8} {who} {record.message}", flush=True)
+            printed = feed.changes
+    return 0
+
+
+async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Publish, and wait until the broker has it."""
+    text = sys.stdin.read() if options.data == "-" else options.data
+    if not text.strip():
+        raise InvalidArgument("There is no data: give --data, or '-' and standard input.")
+    await fabric.publish_data(json_or_text(text), assignments(options.headers))
+    return 0

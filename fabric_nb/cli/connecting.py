@@ -1,0 +1,107 @@
+"""Options that all commands share, and the connection they describe."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from fabric_nb.broker.launch import find_broker
+from fabric_nb.errors import FabricError, InvalidUri
+from fabric_nb.fabric.amqp import keep_client_quiet
+from fabric_nb.fabric.connector import AmqBrokerConnector
+
+DEFAULT_DOMAIN = "my_project"
+
+Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
+
+
+class InvalidArgument(FabricError):
+    """Something on the command line that cannot be used."""
+
+
+def add_command(commands: Any, name: str, work: Work, help: str) -> argparse.ArgumentParser:  # noqa: A002
+    """Add a command that does `work` while connected; returns its parser, for its own options."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    parser.add_argument("--uri", help="the broker; AMQP_URL, or the embedded broker that runs")
+    parser.add_argument("--domain", "-d", help=f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}")
+    parser.add_argument("--timeout", "-t", type=float, default=10.0, help="seconds (default: 10)")
+    parser.add_argument("--json", action="store_true", help="output for machines")
+    parser.set_defaults(run=lambda options: run(work, options))
+    return parser
+
+
+def run(work: Work, options: argparse.Namespace) -> int:
+    """Connect, do the work, and return the exit code; errors are a sentence on stderr."""
+    keep_client_quiet()
+    try:
+        return asyncio.run(_connected(work, options))
+    except (FabricError, TimeoutError) as error:
+        print(f"fabric-nb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _connected(work: Work, options: argparse.Namespace) -> int:
+    connector = AmqBrokerConnector(
+        amqp_uri=_uri(options),
+        service_domain=options.domain or os.environ.get("SERVICE_DOMAIN") or DEFAULT_DOMAIN,
+        service_type="cli",
+        service_id=f"cli-{secrets.token_hex(3)}",
+        keep_alive_listen=True,
+        timeout=options.timeout,
+    )
+    await connector.open(timeout=options.timeout)
+    try:
+        return await work(connector, options)
+    finally:
+        await connector.close()
+
+
+def _uri(options: argparse.Namespace) -> str:
+    uri = options.uri or os.environ.get("AMQP_URL")
+    if uri:
+        return str(uri)
+    found = find_broker()
+    if found is None:
+        raise InvalidUri(
+            "No broker is given and no embedded one runs: use --uri amqp://user:password@host/,"
+            " or set AMQP_URL."
+        )
+    return found.uri
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """``name=value`` arguments; a value is JSON, or else text.
+
+    Raises:
+        InvalidArgument: one is not of that form.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InvalidArgument(f"{text!r} is not of the form name=value.")
+        values[name] = json_or_text(value)
+    return values
+
+
+def json_or_text(text: str) -> Any:
+    """The JSON value that `text` is, or `text` itself."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON, at once, also into a pipe."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    print(text, flush=True)

@@ -1,0 +1,140 @@
+"""The ``fabric-nb`` command, against a broker and a service on amqp-fabric."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from tests.support.peers import Peer
+
+DOMAIN = "my_project"
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+def command(uri: str | None, *arguments: str) -> tuple[list[str], Mapping[str, str]]:
+    names = ("AMQP_URL", "SERVICE_DOMAIN")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if uri is not None:
+        environment["AMQP_URL"] = uri
+    return [sys.executable, "-m", "fabric_nb.cli", *arguments], environment
+
+
+async def start(uri: str | None, *arguments: str) -> asyncio.subprocess.Process:
+    line, environment = command(uri, *arguments)
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *line, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+
+
+async def run(uri: str | None, *arguments: str, given: str = "") -> Done:
+    process = await start(uri, *arguments)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(given.encode())
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+async def fabric(rabbitmq_uri: str) -> AmqBrokerConnector:
+    connector = AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t", keep_alive_seconds=0.5)
+    await connector.open()
+    await connector.serve({"greet": lambda name="you": f"hello {name}"}, type="hello", id="h1")
+    return connector
+
+
+@pytest.fixture(autouse=True)
+async def closed(fabric: AmqBrokerConnector) -> object:
+    yield
+    await fabric.close()
+
+
+async def test_services_lists_who_is_there(
+    rabbitmq_uri: str, start_peer: Callable[..., Awaitable[Peer]]
+) -> None:
+    """`fabric-nb services` lists services of both libraries, for people and for machines."""
+    await start_peer("calc_service", rabbitmq_uri, type="math", id="calc", keep_alive=0.3)
+    for_people = await run(rabbitmq_uri, "services", "--wait", "2")
+    assert for_people.code == 0
+    assert "greet" in for_people.out
+    assert "calc" in for_people.out
+    for_machines = await run(rabbitmq_uri, "services", "--wait", "2", "--json", "--id", "h1")
+    (service,) = json.loads(for_machines.out)
+    assert (service["type"], service["id"], service["state"]) == ("hello", "h1", "up")
+
+
+async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
+    """`fabric-nb call` sends JSON values, or text, and prints the result as JSON."""
+    done = await run(rabbitmq_uri, "call", "hello.h1.greet", "name=world")
+    assert (done.code, json.loads(done.out)) == (0, "hello world")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["call", "hello.h1.nope"], "Nobody serves"),
+        (["call", "hello.h1.greet", "name"], "name=value"),
+        (["call", "greet"], "write id.method"),
+        (["publish", "--data", " "], "no data"),
+        (["logs", "--level", "LOUD"], "not a log level"),
+        (["services", "--uri", "amqp://u:secret@127.0.0.1:1/"], "cannot be reached"),
+        (["services", "--uri", "http://u:secret@h/"], "not AMQP"),
+    ],
+)
+async def test_mistakes_are_a_sentence(rabbitmq_uri: str, arguments: list[str], said: str) -> None:
+    """What goes wrong is one line on stderr, without password or traceback; the code is 1."""
+    done = await run(rabbitmq_uri, *arguments)
+    assert done.code == 1
+    assert said in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert "secret" not in done.err
+    assert done.out == ""
+
+
+async def test_stream_prints_rows_and_publish_sends_them(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector
+) -> None:
+    """`fabric-nb stream` prints each row that `fabric-nb publish` sends, and ends at --count."""
+    reader = await start(rabbitmq_uri, "stream", "--count", "3", "kind=X")
+    assert reader.stdout is not None
+    publish = asyncio.create_task(_until_read(fabric))
+    assert json.loads(await reader.stdout.readline())["n"] == 0
+    publish.cancel()
+    sent = await run(rabbitmq_uri, "publish", "kind=X", "--data", "-", given='[{"m":1},{"m":2}]')
+    assert sent.code == 0
+    async with asyncio.timeout(20):
+        rest = (await reader.communicate())[0].decode().splitlines()
+    assert len(rest) == 2
+    assert reader.returncode == 0
+
+
+async def _until_read(fabric: AmqBrokerConnector) -> None:
+    while True:
+        await fabric.publish_data({"n": 0}, {"kind": "X"})
+        await asyncio.sleep(0.5)
+
+
+async def test_without_a_broker_it_is_said_what_to_do(tmp_path: object) -> None:
+    """Without a URI and an embedded broker the command says which option is missing."""
+    line, environment = command(None, "services")
+    process = await asyncio.create_subprocess_exec(
+        *line,
+        env={**environment, "FABRIC_NB_RUNTIME_DIR": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"--uri" in err
