@@ -21,8 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broker.add_to(commands)
     if arguments[:1] != ["broker"]:  # which does without pandas and a client
         from fabric_nb.cli import commands as members
+        from fabric_nb.cli import serve
 
         members.add_to(commands)
+        serve.add_to(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code

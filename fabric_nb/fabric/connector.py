@@ -87,12 +87,12 @@ class AmqBrokerConnector(FabricMember):
         self._cache_ttl = discovery_cache_ttl
         self._handlers: list[AmqpHandler] = []
 
-    async def close(self) -> None:
-        """Say goodbye, send what was published and logged last, and close."""
-        for handler in self._handlers:
+    async def close(self, grace: float = 0.0) -> None:
+        """As `FabricMember.close`; what was published and logged last is sent before."""
+        for handler in self._handlers if self.state is State.CONNECTED else ():
             await handler.flushed()
         self._handlers.clear()
-        await super().close()
+        await super().close(grace)
 
     @property
     def service_type(self) -> str:

@@ -99,7 +99,7 @@ class AmqpHandler(logging.Handler):
             self._loop = None
             self._idle.set()
 
-    async def flushed(self, timeout: float = 1.0) -> None:
+    async def flushed(self, timeout: float = 0.5) -> None:
         """Wait until what was logged is sent, or until the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import weakref
 from collections.abc import Callable, Mapping
@@ -126,12 +127,16 @@ class FabricMember:
             raise
         return self
 
-    async def close(self) -> None:
-        """Say goodbye and close; calls at hand are left to other members."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Say goodbye and close.
+
+        Calls at hand may end within `grace` seconds; then they are left to other members.
+        """
         if self._presence is not None:
             await self._presence.close()
-        for part in (*self._servers.values(), *self._feeds, self._publisher):
-            await part.close()
+        await asyncio.gather(*(server.close(grace) for server in self._servers.values()))
+        parts = (*self._feeds, self._publisher)
+        await asyncio.gather(*(part.close() for part in parts))
         self._servers.clear()
         await self._background.aclose()
         await self._connection.close()

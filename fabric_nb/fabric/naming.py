@@ -149,7 +149,7 @@ class ServicePattern:
     @property
     def exact(self) -> ServiceName | None:
         """The address itself, when the pattern names all of it."""
-        return ServiceName(self.domain, self.type, self.id) if self.type else None
+        return ServiceName(self.domain, self.type, self.id) if self.domain and self.type else None
 
     def matches(self, name: ServiceName) -> bool:
         """Whether `name` is one that the pattern can mean."""

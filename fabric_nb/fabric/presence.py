@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric import wire
@@ -31,7 +31,7 @@ BUSY_AFTER = 1.0
 """Seconds without an answer from the loop after which it is said to be busy."""
 MIN_GAP = 0.25
 """Seconds between two announcements, however many ask for one."""
-_STOP_TIMEOUT = 1.0
+_STOP_TIMEOUT = 0.7
 
 
 class Presence:
@@ -56,6 +56,7 @@ class Presence:
         self._beat: _Beat | None = None
         self._background = Background("presence")
         self._thread: threading.Thread | None = None
+        self._thread_ended = asyncio.Event()
 
     async def open(self) -> None:
         """Start to announce what `say` is given.
@@ -68,11 +69,17 @@ class Presence:
             await self._background.open()
             self._background.spawn(self._beat.run(), name="beat")
             return
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._beat = _Beat(self, watched=asyncio.get_running_loop())
-        self._thread = threading.Thread(
-            target=self._beat.run_in_thread, args=(started,), name="fabric presence", daemon=True
-        )
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[None] = loop.create_future()
+        beat = self._beat = _Beat(self, watched=loop)
+        self._thread_ended.clear()
+
+        def run() -> None:
+            beat.run_in_thread(started)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._thread_ended.set)
+
+        self._thread = threading.Thread(target=run, name="fabric presence", daemon=True)
         self._thread.start()
         await started
 
@@ -83,7 +90,11 @@ class Presence:
         if self._beat is not None:
             self._beat.stop()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, _STOP_TIMEOUT)
+            # It is not joined in another thread: when the interpreter ends it starts none.
+            await _wait(self._thread_ended, _STOP_TIMEOUT)
+            if self._beat is not None and not self._thread_ended.is_set():
+                self._beat.abort()  # it waits for a broker that is away
+                await _wait(self._thread_ended, _STOP_TIMEOUT)
         elif self._beat is not None:
             await self._beat.stopped(_STOP_TIMEOUT)
         await self._background.aclose()
@@ -138,6 +149,7 @@ class _Beat:
         self._presence = presence
         self._pulse = _Pulse(watched) if watched is not None else None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
@@ -154,6 +166,12 @@ class _Beat:
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
 
+    def abort(self) -> None:
+        """End now; from any thread."""
+        if self._loop is not None and self._task is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # closed in this moment
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
     async def stopped(self, timeout: float) -> None:
         """Wait for the end."""
         try:
@@ -168,6 +186,8 @@ class _Beat:
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(self._run_connected(started))
+        except asyncio.CancelledError:
+            log.debug("The last keep-alive was not sent in time")
         except Exception:
             log.exception("The presence thread ended")
         finally:
@@ -195,7 +215,7 @@ class _Beat:
         await self._announce(self._presence.connect())
 
     async def _announce(self, connection: Connection) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         channel = connection.channel().start()
         last_round = float("-inf")
         busy_since = None

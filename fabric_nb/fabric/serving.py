@@ -8,6 +8,7 @@ output lands in the cell they came from.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from fabric_nb.errors import FabricError, MalformedMessage, NotSerializable
+from fabric_nb.errors import ConnectionLost, FabricError, MalformedMessage, NotSerializable
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
 from fabric_nb.fabric.malformed import MalformedLog
@@ -52,6 +53,7 @@ class _Method:
     queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
     workers: set[_Worker] = field(default_factory=set)
     consumer_tag: str = ""
+    generation: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -141,7 +143,9 @@ class Server:
         for name, function in wanted.items():
             method = self._methods.get(name)
             if method is None:
-                await self._start_consumer(self._channel, self._add(name, function))
+                method = self._add(name, function)
+                with contextlib.suppress(ConnectionLost):  # then it starts with all the others
+                    await self._start_consumer(self._channel, method)
             else:
                 method.function = function
                 for worker in tuple(method.workers):
@@ -203,10 +207,13 @@ class Server:
 
     async def _set_up(self, channel: Channel) -> None:
         await channel.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
-        for method in self._methods.values():
+        for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
 
     async def _start_consumer(self, channel: Channel, method: _Method) -> None:
+        if method.generation == channel.generation:
+            return  # a replacement and a recovery met: one of them is at it
+        method.generation = channel.generation
         queue = self.name.method_queue(method.name)
         await channel.declare_shared_queue(queue, _QUEUE_ARGUMENTS)
         await channel.bind(queue, self.name.api_exchange, queue)
@@ -219,7 +226,8 @@ class Server:
 
     async def _remove(self, name: str) -> None:
         method = self._methods.pop(name)
-        await self._channel.cancel(method.consumer_tag)
+        with contextlib.suppress(ConnectionLost):
+            await self._channel.cancel(method.consumer_tag)
         while not method.queue.empty():
             await self._channel.reject(method.queue.get_nowait(), requeue=True)
         for worker in tuple(method.workers):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import naming, wire
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, State
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.frames import FrameBuffer
@@ -24,7 +24,7 @@ DEFAULT_PREFETCH = 500
 ACK_EVERY = 100
 ACK_DELAY = 0.05
 """Seconds after which what was taken is acknowledged, however little it is."""
-_FLUSH_TIMEOUT = 1.0
+_FLUSH_TIMEOUT = 0.5
 _RATE_WINDOW = 5.0
 
 Row = Mapping[str, Any]
@@ -40,6 +40,7 @@ class Publisher:
         self.exchange = naming.data_exchange(domain)
         self.published = 0
         self.failed = 0
+        self._connection = connection
         self._channel = connection.channel(self._set_up, confirms=True)
         self._background = background
         self._sending: set[asyncio.Task[None]] = set()
@@ -51,7 +52,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Let what is on its way arrive, for at most a second, and close the channel."""
-        if self._sending:
+        if self._sending and self._connection.state is State.CONNECTED:
             await asyncio.wait(self._sending, timeout=_FLUSH_TIMEOUT)
         await self._channel.close()
 

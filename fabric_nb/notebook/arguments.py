@@ -165,7 +165,7 @@ def _keyword_starts(text: str) -> Iterator[tuple[int, str, int]]:
                     begin = offsets[previous.start[0] - 1] + previous.start[1]
                     yield begin, previous.string, offsets[token.end[0] - 1] + token.end[1]
             previous = token
-    except (tokenize.TokenError, SyntaxError) as error:
+    except (tokenize.TokenError, SyntaxError, UnicodeError) as error:
         raise KeywordProblem(f"{text.strip()!r} cannot be read ({error.args[0]})") from None
 
 

@@ -54,5 +54,6 @@ def _matchers(shell: InteractiveShell) -> list[Any]:
 
 def _leave() -> None:
     """The kernel ends: leave in order, so that nobody waits for our expiry."""
-    if _loaded is not None and _loaded.session.connected:
-        bridge.finish(_loaded.session.close(), bridge.notebook_loop())
+    session = _loaded.session if _loaded is not None else None
+    if session is not None and session.connected and session.loop is not None:
+        bridge.finish(session.close(), session.loop)

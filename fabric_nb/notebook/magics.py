@@ -135,6 +135,7 @@ class FabricMagics(Magics, Configurable):
         )
 
     @magic_arguments()
+    @argument("--grace", type=seconds, default=0.0, help="Seconds that running calls have to end.")
     @line_magic
     def fabric_disconnect(self, line: str) -> None:
         """Leave the fabric: what is served ends, streams and logs keep what they hold.
@@ -142,8 +143,8 @@ class FabricMagics(Magics, Configurable):
         In [9]: %fabric_disconnect
         """
         with self._told(self.fabric_disconnect.parser):
-            arguments.parse(self.fabric_disconnect.parser, line)
-            wait(self.session.disconnect())
+            args = arguments.parse(self.fabric_disconnect.parser, line)
+            wait(self.session.disconnect(args.grace))
 
     # -- seeing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -45,6 +46,8 @@ class Session:
         self._fabric: AmqBrokerConnector | None = None
         self._views: dict[ServiceName, ServingView] = {}
         self._open: list[Stream | LogFeed] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop that the connector lives on, once there was one."""
         self._capture = OutputCapture()
         self.screen = Screen()
 
@@ -85,6 +88,7 @@ class Session:
         notes: tuple[str, ...] = (),
     ) -> AmqBrokerConnector:
         """Join the fabric and show where we are; an older connection is left once this one is."""
+        self.loop = asyncio.get_running_loop()
         await fabric.open(timeout=timeout)
         await self.disconnect()
         self._fabric = fabric
@@ -97,15 +101,19 @@ class Session:
         self.screen.show(ConnectionCard(fabric, notes))
         return fabric
 
-    async def disconnect(self) -> None:
-        """Leave the fabric; streams and logs keep what they hold."""
+    async def disconnect(self, grace: float = 0.0) -> None:
+        """Leave the fabric; streams and logs keep what they hold.
+
+        Args:
+            grace: seconds that calls at hand have to end.
+        """
         fabric, self._fabric = self._fabric, None
         if fabric is None:
             return
         for opened in self._open:
             await opened.close()
         self._open.clear()
-        await fabric.close()
+        await fabric.close(grace)
         self._views.clear()
         self.screen.close()
 

@@ -29,7 +29,7 @@ from fabric_nb.fabric.amqp.translation import (
 log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 0.2, 10.0
-CLOSE_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 0.5
 
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 OnDelivery = Callable[[Delivery], object]

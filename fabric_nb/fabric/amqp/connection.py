@@ -22,7 +22,7 @@ import aiormq
 from aiormq.channel import Channel as AmqpChannel
 
 from fabric_nb.errors import ConnectionLost, FabricError, NotConnected
-from fabric_nb.fabric.amqp.channel import CLOSE_TIMEOUT, LAST_RETRY, Channel, Setup, backoff
+from fabric_nb.fabric.amqp.channel import LAST_RETRY, Channel, Setup, backoff
 from fabric_nb.fabric.amqp.transport import SocketTransport, explain_failure
 from fabric_nb.fabric.amqp.uri import mask, parse_uri
 from fabric_nb.fabric.tasks import Background
@@ -33,6 +33,7 @@ DEFAULT_HEARTBEAT = 600
 """Seconds. Long, because the loop of a notebook stands still while a cell computes; a dead
 peer is found earlier by TCP (see `transport`)."""
 
+CLOSE_TIMEOUT = 1.0
 _WRITE_BUFFER_HIGH = 256 * 1024
 
 
