@@ -76,13 +76,10 @@ class FabricMember:
         self._publisher = Publisher(self._connection, name.domain, self._background)
         self._servers: dict[ServiceName, Server] = {}
         self._feeds: weakref.WeakSet[Stream | LogFeed] = weakref.WeakSet()
-        self._presence = (
-            None
-            if keep_alive is None
-            else Presence(
-                self._connection_for_presence(presence), discovery_exchange, keep_alive, presence
-            )
-        )
+        self._presence: Presence | None = None
+        if keep_alive is not None:
+            connect = self._connection_for_presence(presence)
+            self._presence = Presence(connect, discovery_exchange, keep_alive, presence)
         self._listener = Listener(
             self._connection,
             name,

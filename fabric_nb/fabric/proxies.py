@@ -133,7 +133,7 @@ def read_description(told: object) -> dict[str, dict[str, str]]:
     """
     methods = told.get("methods") if isinstance(told, dict) else None
     return {
-        method: {key: str(text)[:MAX_TEXT] for key, text in described.items()}
+        method: {key: text[:MAX_TEXT] for key, text in described.items() if isinstance(text, str)}
         for method, described in (methods.items() if isinstance(methods, dict) else ())
         if is_method(method) and isinstance(described, dict)
     }
@@ -163,6 +163,7 @@ def _parameters(text: str) -> list[inspect.Parameter]:
     named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     positional = len(arguments.posonlyargs) + len(arguments.args)
     defaults = [None] * (positional - len(arguments.defaults)) + arguments.defaults
+    further = [arguments.kwarg.arg] if arguments.kwarg is not None else []
     return [
         inspect.Parameter(
             argument.arg,
@@ -177,4 +178,4 @@ def _parameters(text: str) -> list[inspect.Parameter]:
             ),
         )
         for argument, default in zip(named, defaults + arguments.kw_defaults, strict=True)
-    ]
+    ] + [inspect.Parameter(name, inspect.Parameter.VAR_KEYWORD) for name in further]

@@ -45,7 +45,7 @@ class ConnectionCard:
                 ["broker", f"{fabric.uri}  {fabric.broker}".strip()],
                 ["domain", fabric.domain],
                 ["I am", f"{fabric.name.type}.{fabric.name.id}"],
-                ["there are", f"{len(others)} other services" if others else "no others yet"],
+                ["others", f"{len(others)}" if others else "none heard yet"],
             ],
         )
         more = len(others) - MAX_ROWS

@@ -1,0 +1,200 @@
+"""What goes on underneath: background work with an owner, and messages that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import Any
+
+import pytest
+
+from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric import malformed
+from fabric_nb.fabric.malformed import KEPT, MalformedLog
+from fabric_nb.fabric.tasks import Background
+from tests.unit.test_wire import arrived
+
+# -- messages that cannot be read
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now + 1_700_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(malformed, "time", clock)
+    return clock
+
+
+def test_unreadable_messages_are_counted_by_kind() -> None:
+    """Unreadable messages are counted, by kind and in all."""
+    log = MalformedLog()
+    assert (log.total, list(log.last)) == (0, [])
+    for kind in ("log", "log", "call"):
+        log.add(kind, MalformedMessage("why"), arrived(b"body"))
+    assert (log.total, log.counts["log"], log.counts["call"], log.counts["data"]) == (3, 2, 1, 0)
+
+
+def test_last_hundred_are_kept(clock: Clock) -> None:
+    """The last hundred are kept for inspection, with why they could not be read."""
+    log = MalformedLog()
+    for number in range(KEPT + 20):
+        log.add("data", f"reason {number}", arrived(str(number).encode(), {"h": number}))
+    assert (log.total, len(log.last)) == (KEPT + 20, KEPT)
+    first, last = log.last[0], log.last[-1]
+    assert (first.body, first.reason) == (b"20", "reason 20")
+    assert (last.body, last.kind, last.headers) == (b"119", "data", {"h": 119})
+    assert last.time == clock.time()
+
+
+def test_kept_bodies_are_cut() -> None:
+    """Of a large body 10 kB are kept, and its size."""
+    log = MalformedLog()
+    log.add("data", "r" * 10_000, arrived(b"x" * 20_000_000))
+    assert (len(log.last[0].body), log.last[0].size) == (10_000, 20_000_000)
+    assert len(log.last[0].reason) == 500
+
+
+def test_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """The first is logged at once, and then once a minute how many there were since."""
+    log = MalformedLog()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(50):
+            log.add("data", "first reason", arrived())
+        assert [record.getMessage() for record in caplog.records] == [
+            "1 unreadable message(s) from the broker, the last one a data: first reason"
+        ]
+        clock.now += 59
+        log.add("data", "early", arrived())
+        clock.now += 1
+        log.add("log", "last reason", arrived())
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "51 unreadable message(s) from the broker, the last one a log: last reason"
+    ]
+
+
+# -- background work
+
+
+@pytest.fixture
+async def background() -> Any:
+    work = Background("worker")
+    await work.open()
+    yield work
+    await work.aclose()
+
+
+async def test_work_is_done(background: Background) -> None:
+    """Work runs in the background, under a name that says whose it is."""
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    task = background.spawn(work(), name="do")
+    await asyncio.wait_for(done.wait(), 1)
+    assert task.get_name() == "worker: do"
+
+
+async def test_failure_is_logged_and_takes_nothing_with_it(
+    background: Background, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Work that fails is logged; what else runs goes on, and more can be started."""
+    ends = asyncio.Event()
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    async def go_on() -> str:
+        await ends.wait()
+        return "done"
+
+    other = background.spawn(go_on(), name="other")
+    await background.spawn(fail(), name="bad")
+    assert not other.done()
+    assert "worker: bad failed" in caplog.text
+    assert "ValueError: no" in caplog.text
+    await asyncio.wait_for(background.spawn(asyncio.sleep(0), name="more"), 1)
+    ends.set()
+    await asyncio.wait_for(other, 1)
+
+
+async def test_cancelled_work_takes_nothing_with_it(background: Background) -> None:
+    """Cancelling one piece of work leaves the others alone."""
+    other = background.spawn(asyncio.Event().wait(), name="other")
+    task = background.spawn(asyncio.Event().wait(), name="cancelled")
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await asyncio.sleep(0)
+    assert not other.done()
+
+
+async def test_closing_ends_everything() -> None:
+    """Closing cancels what runs and waits until it has ended."""
+    background = Background("worker")
+    await background.open()
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+    tasks = [background.spawn(work(), name="w") for _ in range(3)]
+    await asyncio.sleep(0)
+    await background.aclose()
+    assert len(ended) == 3
+    assert all(task.cancelled() for task in tasks)
+    await background.aclose()
+
+
+async def test_opened_and_closed_in_different_tasks() -> None:
+    """It may be opened in one task and closed in another, as cells of a notebook are."""
+    background = Background("worker")
+    await asyncio.create_task(background.open())
+    task = background.spawn(asyncio.Event().wait(), name="w")
+    await asyncio.sleep(0)
+    await asyncio.create_task(background.aclose())
+    assert task.cancelled()
+
+
+async def test_work_without_an_owner_is_refused() -> None:
+    """Work is refused before opening and after closing, and never left unawaited."""
+    background = Background("worker")
+    with pytest.raises(RuntimeError, match="worker is not open"):
+        background.spawn(asyncio.sleep(0), name="early")
+    await background.open()
+    await background.aclose()
+    with pytest.raises(RuntimeError, match="worker is not open"):
+        background.spawn(asyncio.sleep(0), name="late")
+
+
+async def test_work_in_a_context(background: Background) -> None:
+    """Work may run in a context of its own, so that its output finds its cell."""
+    cell = contextvars.ContextVar("cell", default="none")
+    context = contextvars.copy_context()
+    context.run(cell.set, "mine")
+    seen = []
+
+    async def look() -> None:
+        seen.append(cell.get())
+
+    await background.spawn(look(), name="look", context=context)
+    await background.spawn(look(), name="look")
+    assert seen == ["mine", "none"]

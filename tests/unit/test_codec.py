@@ -1,0 +1,236 @@
+"""JSON and back: what is sent is what arrives, and what cannot be sent is told."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import enum
+import json
+import math
+import sys
+import uuid
+from collections import OrderedDict
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.codec import decode, encode
+
+# Lone low surrogates only: a high one before a low one is one character, in JSON as anywhere.
+text = st.text(st.characters(codec="utf-8") | st.sampled_from("\udc80\udfff"), max_size=8)
+integers = st.integers() | st.sampled_from([2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**30])
+json_values = st.recursive(
+    st.none() | st.booleans() | integers | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def same(one: object, other: object) -> bool:
+    """Equal in type and value, NaN equal to itself."""
+    match one, other:
+        case float(), float():
+            return repr(one) == repr(other)
+        case list(), list():
+            return len(one) == len(other) and all(map(same, one, other))
+        case dict(), dict():
+            return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    return type(one) is type(other) and one == other
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    NOTHING = None
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: object = None
+
+
+# -- there and back
+
+
+@given(json_values)
+@example(math.nan)
+@example({"a": math.inf, "b": None})
+@example([10**25, None, -math.inf])
+@example(["\udc80", 2**70, math.nan, None])
+@example(12345678901234567890)
+@example(0.12345678901234567890)
+@example("12345678901234567890123")
+def test_json_values_come_back(value: Any) -> None:
+    """Every JSON value comes back as it was: NaN, infinities and integers of any size too."""
+    body, tables = encode(value)
+    assert tables is None
+    assert same(decode(body), value)
+
+
+@given(json_values)
+def test_peers_read_it(value: Any) -> None:
+    """What is sent is read by Python's own `json`, as amqp-fabric reads it."""
+    assert same(json.loads(encode(value)[0]), value)
+
+
+@given(json_values, st.booleans())
+def test_what_peers_send_is_read(value: Any, ascii_only: bool) -> None:
+    """What Python's own `json` writes, as amqp-fabric does, is read."""
+    written = json.dumps(value, ensure_ascii=ascii_only, default=repr)
+    assert same(decode(written.encode(errors="surrogatepass")), value) or not ascii_only
+
+
+NAN = math.nan
+STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        ((1, 2), [1, 2]),
+        ({"a": (1, [2])}, {"a": [1, [2]]}),
+        (dt.date(2024, 5, 31), "2024-05-31"),
+        (dt.time(12, 30), "12:30:00"),
+        (STAMP, "2024-05-31T12:30:00+00:00"),
+        (pd.Timestamp("2024-05-31T12:30:00.000000001"), "2024-05-31T12:30:00.000000001"),
+        (np.datetime64("2024-05-31T12:30:00.000000001"), "2024-05-31T12:30:00.000000001"),
+        (np.datetime64("2024-05-31", "ns"), "2024-05-31T00:00:00"),
+        (np.array(["2024-05-31", "NaT"], "datetime64[ns]"), ["2024-05-31T00:00:00", None]),
+        (np.array("2024-05-31", "datetime64[ns]"), "2024-05-31T00:00:00"),
+        (pd.DatetimeIndex(["2024-05-31"]), ["2024-05-31T00:00:00"]),
+        (pd.NaT, None),
+        (pd.NA, None),
+        (np.float32(0.5), 0.5),
+        (np.float64("nan"), NAN),
+        (np.int64(2**62), 2**62),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array([1.5, NAN]), [1.5, NAN]),
+        (pd.Index([1, 2]), [1, 2]),
+        (Colour.RED, "red"),
+        (Colour.NOTHING, None),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (Point(1.5, "a"), {"x": 1.5, "y": "a"}),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (
+            {3: "a", 2.5: "b", None: "c", True: "d"},
+            {"3": "a", "2.5": "b", "null": "c", "true": "d"},
+        ),
+        ({np.int64(1): "a"}, {"1": "a"}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("beside", [None, NAN, "plain", 2**70])
+def test_python_values_become_json(value: Any, arrives: Any, beside: Any) -> None:
+    """Dates, tuples, numpy and the like become the same JSON whatever stands beside them."""
+    received = decode(encode({"value": value, "beside": beside})[0])
+    assert same(received, {"value": arrives, "beside": beside})
+
+
+def test_nan_survives_inside_a_dataclass() -> None:
+    """NaN stays NaN wherever it stands, and is not turned into null."""
+    received = decode(encode({"point": Point(NAN), "none": None})[0])
+    assert math.isnan(received["point"]["x"])
+
+
+@pytest.mark.parametrize("depth", [10, 200, 300])
+def test_nested_values_come_back(depth: int) -> None:
+    """Values nested some hundred levels deep come back."""
+    value: Any = {"leaf": [1, "é"]}
+    for level in range(depth):
+        value = [value] if level % 2 else {"a": value, "b": None}
+    # Compared as text: comparing would need as many frames as there are levels.
+    assert encode(decode(encode(value)[0]))[0] == encode(value)[0]
+
+
+# -- what cannot be sent
+
+
+LOOP: list[Any] = []
+LOOP.append(LOOP)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (b"x", "v is a bytes, which JSON cannot carry: decode it to text, or publish it as data."),
+        ({1, 2}, "v is a set, which JSON cannot carry: make it a list."),
+        (frozenset(), "v is a frozenset, which JSON cannot carry: make it a list."),
+        (1j, "v is a complex, which JSON cannot carry: send its real and imaginary parts."),
+        (object(), "v is a object, which JSON cannot carry."),
+        (Point, "v is a type, which JSON cannot carry."),
+        (len, "v is a builtin_function_or_method, which JSON cannot carry."),
+        (Decimal("1.5"), "v is a Decimal, which JSON cannot carry."),
+        (dt.timedelta(1), "v is a timedelta, which JSON cannot carry."),
+        (np.timedelta64(1, "ns"), "v is a timedelta64, which JSON cannot carry."),
+        (np.array([1], "timedelta64[ns]"), "v[0] is a timedelta64, which JSON cannot carry."),
+        (np.longdouble(1), "v is a longdouble, which JSON cannot carry."),
+        ({"a": [1, {"b": b""}]}, "v['a'][1]['b'] is a bytes, which JSON cannot carry:"),
+        ((0, [Point(1, {2})]), "v[1][0]['y'] is a set, which JSON cannot carry:"),
+        ({"a": {(1, 2): 3}}, "v['a'] has the key '(1, 2)' of type tuple, and JSON keys are text"),
+        ({"a": {1: "x", "1": "y"}}, "v['a'] has the key '1' twice, as text and as a number"),
+        ({5: b""}, "v['5'] is a bytes"),
+        (LOOP, "v is nested too deeply to be sent."),
+        (nested(100_000), "v is nested too deeply to be sent."),
+        (nested(sys.getrecursionlimit()), "v is nested too deeply to be sent."),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else type(value).__name__,
+)
+def test_what_json_cannot_carry_is_refused(value: object, sentence: str) -> None:
+    """What JSON cannot carry is refused with the place where it stands and what to do."""
+    with pytest.raises(NotSerializable) as caught:
+        encode(value, what="v")
+    assert str(caught.value).startswith(sentence)
+
+
+# -- what cannot be read
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"nope",
+        b"\xff\xfe",
+        b"\x80",
+        b"{'a': 1}",
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b"1" * 100_000,
+        b"1 2",
+    ],
+    ids=lambda body: str(body[:10]),
+)
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    """What is not JSON is a `MalformedMessage` in one short sentence."""
+    with pytest.raises(MalformedMessage, match="The body is not JSON") as caught:
+        decode(body)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda t: t.encode()))
+def test_any_bytes_are_read_or_malformed(body: bytes) -> None:
+    """Any bytes at all are JSON or a `MalformedMessage`."""
+    with contextlib.suppress(MalformedMessage):
+        decode(body)

@@ -1,0 +1,242 @@
+"""Errors: the tree, and what becomes of an exception that was raised somewhere else."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import importlib
+import inspect
+import pickle
+import re
+import traceback
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabric_nb import errors
+from fabric_nb.errors import FabricError, RemoteError, remote_error
+
+BUILTINS = sorted(
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+)
+NOT_REBUILT = {
+    "BaseException",
+    "BaseExceptionGroup",
+    "Exception",
+    "ExceptionGroup",
+    "GeneratorExit",
+    "KeyboardInterrupt",
+    "StopAsyncIteration",
+    "StopIteration",
+    "SystemExit",
+}
+ARGUMENTS: list[list[Any]] = [
+    [],
+    ["no"],
+    [2, "No such file", "name"],
+    ["utf-8", "b'x'", 0, 1, "invalid"],
+    ["bad", ["file", 3, 1, "text"]],
+    [{"a": [1]}, None, 1.5],
+    ["only", "two"],
+]
+
+
+# -- the tree
+
+
+def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
+    """The tree in the docstring: each error's parent, and the built-in beside it."""
+    line = re.compile(r"    (?P<indent>[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+)(?: \((?P<also>\w+)\))?")
+    tree: dict[str, tuple[str | None, str | None]] = {}
+    path: list[str] = []
+    drawing = str(errors.__doc__).partition("::\n")[2].partition("\nOnly ")[0]
+    for text in filter(str.strip, drawing.splitlines()):
+        found = line.match(text)
+        assert found, text
+        depth = (len(found["indent"]) // 4 + 1) if "──" in text else 0
+        path = [*path[:depth], found["name"]]
+        tree[found["name"]] = (path[-2] if depth else None, found["also"])
+    return tree
+
+
+def test_tree_in_the_docstring() -> None:
+    """The tree that is drawn in the documentation is the tree of the classes."""
+    there: dict[str, tuple[str | None, str | None]] = {}
+    for name, cls in inspect.getmembers(errors, inspect.isclass):
+        if cls.__module__ == errors.__name__ and issubclass(cls, FabricError):
+            ours = [base.__name__ for base in cls.__bases__ if issubclass(base, FabricError)]
+            also = [base.__name__ for base in cls.__bases__ if not issubclass(base, FabricError)]
+            there[name] = (
+                ours[0] if ours else None,
+                also[0] if also and name != "FabricError" else None,
+            )
+    assert drawn_tree() == there
+
+
+@pytest.mark.parametrize(
+    ("error", "also"),
+    [
+        (errors.InvalidName("m"), AttributeError),
+        (errors.CallTimeout("m", call="c", seconds=3), TimeoutError),
+        (errors.ConnectionLost("m"), ConnectionError),
+        (errors.LoginRefused("m"), ConnectionError),
+        (errors.UnknownService("m", call="c"), LookupError),
+    ],
+)
+def test_errors_are_caught_as_what_they_are(error: FabricError, also: type[Exception]) -> None:
+    """Errors are caught as ours and as the built-in kind they are, and say their sentence."""
+    assert isinstance(error, also)
+    assert str(error) == "m"
+
+
+def test_errors_tell_their_facts() -> None:
+    """Errors carry what their sentence is made of."""
+    assert errors.CallTimeout("m", call="a.b.c", seconds=3).seconds == 3
+    assert errors.CallTimeout("m", call="a.b.c").call == "a.b.c"
+    assert errors.MethodNotFound("m", close_matches=["x"]).close_matches == ("x",)
+    assert errors.AmbiguousService("m", candidates=["d.a.x"]).candidates == ("d.a.x",)
+    assert errors.BrokerRefused("m", code=404).code == 404
+
+
+def test_rendering_shows_the_users_lines_only() -> None:
+    """In a notebook an error is its sentence and the user's own lines, without our frames."""
+    try:
+        errors_raised_by_us()
+    except FabricError as error:
+        shown = error._render_traceback_()
+    assert (
+        shown[0] == "InvalidName: '' cannot be a service id: use 1 to 63 letters, digits, '-'"
+        " or '_'."
+    )
+    assert any("errors_raised_by_us" in line for line in shown)
+    assert not any("naming.py" in line for line in shown)
+
+
+def errors_raised_by_us() -> None:
+    from fabric_nb.fabric.naming import check_part
+
+    check_part("", "id")
+
+
+def test_rendering_hides_what_a_terminal_obeys() -> None:
+    """Remote text in an error cannot move the cursor or colour the screen."""
+    error = errors.VersionMismatch("there is \x1b[2J1.0\x07")
+    assert "\x1b" not in "".join(error._render_traceback_())
+    remote = remote_error("ValueError", "\x1b[31mred", ["x"], "\x1b]0;title\x07\nline", "c")
+    assert "\x1b" not in str(remote)
+    assert "\x1b" not in "".join(remote._render_traceback_())
+    assert "\nline" in remote._render_traceback_()[-1]
+
+
+# -- remote errors
+
+
+@pytest.mark.parametrize("prefix", ["", "builtins."])
+@pytest.mark.parametrize("name", BUILTINS)
+def test_builtin_exceptions_are_rebuilt(name: str, prefix: str) -> None:
+    """A remote error is caught as the built-in type it names, whatever its arguments are."""
+    for args in ARGUMENTS:
+        error = remote_error(f"{prefix}{name}", f"{name}(...)", args, "remote lines", "d.t.i.m")
+        assert isinstance(error, RemoteError)
+        assert isinstance(error, getattr(builtins, name)) or name in NOT_REBUILT
+        assert error.remote_args == tuple(args)
+        assert error.type == f"{prefix}{name}"
+        assert str(error) == f"d.t.i.m: {name}(...)"
+        shown = error._render_traceback_()
+        assert shown[0] == f"RemoteError: d.t.i.m: {name}(...)"
+        assert shown[-1] == "remote lines"
+        with pytest.raises(RemoteError):
+            raise error
+        assert f"{name}(...)" in "".join(traceback.format_exception(error))
+        assert repr(error)
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_remote_errors_can_be_copied(name: str) -> None:
+    """A remote error survives pickling and copying, with its type and all it carries."""
+    error = remote_error(name, f"{name}()", ["a", {"b": [1]}], "tb", "c.m")
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(other) is type(error)
+        assert (other.type, other.message, other.remote_args) == (
+            name,
+            f"{name}()",
+            ("a", {"b": [1]}),
+        )
+        assert (other.remote_traceback, other.call, str(other)) == ("tb", "c.m", str(error))
+
+
+@pytest.mark.parametrize("name", sorted(NOT_REBUILT))
+def test_what_means_something_to_the_interpreter_is_not_rebuilt(name: str) -> None:
+    """A remote exit, interrupt or end of iteration is a remote error and nothing else."""
+    error = remote_error(f"builtins.{name}", "m", ["x"])
+    assert type(error) is RemoteError
+    assert not isinstance(error, (SystemExit, KeyboardInterrupt, StopIteration, ExceptionGroup))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builtins.eval",
+        "builtins.exec",
+        "builtins.print",
+        "builtins.type",
+        "builtins.object",
+        "builtins.__import__",
+        "os.system",
+        "posix.system",
+        "os.error",
+        "subprocess.CalledProcessError",
+        "antigravity.Error",
+        "fabric_nb.errors.CallTimeout",
+        "CallTimeout",
+        "FabricError",
+        "RemoteError",
+        "json.JSONDecodeError",
+        "builtins.builtins.ValueError",
+        "x.builtins.ValueError",
+        ".ValueError.",
+        "ValueError.__init__",
+        "__class__",
+        "",
+        ".",
+        "builtins.",
+        "ValueError\0",
+        "\ud800",
+    ],
+)
+def test_no_other_name_is_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is no built-in exception is data: nothing is imported, called or found by it."""
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError(f"looked up {args}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib, "import_module", forbidden)
+        patched.setattr(builtins, "eval", forbidden)
+        patched.setattr(builtins, "__import__", forbidden)
+        error = remote_error(name, "m", ["echo hello"])
+    assert type(error) is RemoteError
+    assert error.type == name
+    assert error.remote_args == ("echo hello",)
+
+
+@given(st.text(), st.text(), st.lists(st.integers() | st.text() | st.none()), st.text())
+def test_any_remote_error(type_name: str, message: str, args: list[Any], remote: str) -> None:
+    """Whatever text a peer sends as an error makes an error that can be shown."""
+    error = remote_error(type_name, message, args, remote, "call")
+    assert isinstance(error, RemoteError)
+    assert str(error).startswith("call: ")
+    assert error._render_traceback_()[0].startswith("RemoteError: call: ")
+
+
+def test_rebuilding_warns_about_nothing() -> None:
+    """Making a remote error of a deprecated or unusual type is silent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in BUILTINS:
+            remote_error(name, "m", [1, 2])

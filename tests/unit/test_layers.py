@@ -1,0 +1,247 @@
+"""The house holds together: imports go downward only, and names are where they are promised."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fabric_nb
+
+PACKAGE = Path(fabric_nb.__file__).parent
+MAX_LINES = 400
+
+LAYERS: list[tuple[str, ...]] = [
+    ("errors", "_version"),
+    ("frames", "broker", "fabric.tasks"),
+    ("fabric.amqp",),
+    ("fabric.naming", "fabric.tables"),
+    ("fabric.codec", "fabric.methods", "fabric.malformed"),
+    ("fabric.wire",),
+    (
+        "fabric.calls",
+        "fabric.serving",
+        "fabric.registry",
+        "fabric.presence",
+        "fabric.streams",
+        "fabric.logs",
+    ),
+    ("fabric.discovery", "fabric.proxies", "fabric.listener"),
+    ("fabric.member",),
+    ("fabric.connector",),
+    ("notebook.capture", "notebook.views.html"),
+    ("notebook.table",),
+    ("notebook.views",),
+    ("notebook",),
+    ("",),  # the package itself: its public names
+    ("cli", "demo"),
+]
+"""From the ground up; a part may import what is below it, and itself."""
+
+LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
+BARE_PACKAGES = {"fabric"}
+"""Packages that only hold others and import nothing."""
+
+VIEWS = {"notebook.views.html", "notebook.table", "notebook.views"}
+AMQP_LIBRARIES = {"aio_pika", "aiormq"}
+
+
+def module_name(path: Path) -> str:
+    """`fabric.amqp.uri` for that file; empty for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """The part of the house that a module belongs to: the longest name in `LEVELS`."""
+    steps = module.split(".")
+    for length in range(len(steps), 0, -1):
+        if (part := ".".join(steps[:length])) in LEVELS:
+            return part
+    return module
+
+
+def imported(source: str, module: str) -> Iterator[str]:
+    """Every name that a module imports, whole, wherever in it the import stands."""
+    package = SOURCES.get(module, PACKAGE / "x.py")
+    inside = ["fabric_nb", *module.split(".")] if module else ["fabric_nb"]
+    if package.name != "__init__.py":
+        inside = inside[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = inside[: len(inside) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def own_module(name: str) -> str | None:
+    """The module of ours in an imported name; None when it is from elsewhere."""
+    if name.partition(".")[0] != "fabric_nb":
+        return None
+    steps = name.split(".")[1:]
+    while steps and ".".join(steps) not in SOURCES:
+        steps.pop()
+    return ".".join(steps)
+
+
+def complaints(module: str, source: str) -> list[str]:
+    """What is wrong with the imports of a module."""
+    found: list[str] = []
+    part = part_of(module)
+    for name in imported(source, module):
+        target, library = own_module(name), name.partition(".")[0]
+        if target is None:
+            found += _complaints_about_library(module, part, library)
+        elif part == "broker" and target and part_of(target) != "broker":
+            found.append(f"{module} imports {target}, and the broker stands alone")
+        elif module and part not in LEVELS:
+            found.append(f"{module} imports {name} and has no layer: give it one")
+        elif target and part_of(target) not in LEVELS:
+            found.append(f"{module} imports {target}, which has no layer: give it one")
+        elif module and part != part_of(target) and LEVELS[part_of(target)] >= LEVELS[part]:
+            found.append(f"{module} climbs to {target or 'fabric_nb'}")
+        elif part_of(target) == "broker" and module.startswith("fabric"):
+            found.append(f"{module} knows the broker")
+        elif part in VIEWS and target == "fabric.amqp" and not name.endswith(".State"):
+            found.append(f"{module} touches AMQP: {name}")
+    return found
+
+
+def _complaints_about_library(module: str, part: str, library: str) -> Iterator[str]:
+    if library in sys.stdlib_module_names:
+        return
+    if part == "errors" or (part == "broker" and library != "pamqp"):
+        yield f"{module} imports {library}"
+    if library in AMQP_LIBRARIES and part != "fabric.amqp":
+        yield f"{module} imports {library}, which only fabric.amqp may"
+    if library in ("IPython", "ipykernel", "ipywidgets", "anywidget") and part.startswith("fabric"):
+        yield f"{module} knows Jupyter: {library}"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_go_downward(module: str) -> None:
+    """No module imports from its own layer or from one above it."""
+    assert complaints(module, SOURCES[module].read_text()) == []
+
+
+@pytest.mark.parametrize("module", sorted(set(SOURCES) - {""}))
+def test_every_module_has_a_layer(module: str) -> None:
+    """A new module is given its place in the house."""
+    assert part_of(module) in LEVELS or module in BARE_PACKAGES
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("errors", "import orjson"),
+        ("errors", "from fabric_nb._version import __version__"),
+        ("frames.buffer", "from fabric_nb.fabric import wire"),
+        ("fabric.calls", "from fabric_nb.fabric.serving import Server"),
+        ("fabric.logs", "from fabric_nb.fabric import registry"),
+        ("fabric.streams", "from . import presence"),
+        ("fabric.wire", "def late():\n    from fabric_nb.fabric.member import FabricMember"),
+        ("fabric.amqp.uri", "from ..naming import ServiceName"),
+        ("fabric.naming", "import aiormq.exceptions"),
+        ("fabric.member", "import fabric_nb"),
+        ("fabric.connector", "from fabric_nb.notebook import bridge"),
+        ("fabric.connector", "from fabric_nb.broker.launch import find"),
+        ("fabric.connector", "from IPython import get_ipython"),
+        ("fabric.proxies", "from fabric_nb.fabric.discovery import Discovery"),
+        ("broker.queues", "from fabric_nb.errors import FabricError"),
+        ("broker.queues", "import orjson"),
+        ("notebook.views.card", "from fabric_nb.fabric.amqp import Connection"),
+        ("notebook.views.card", "import aio_pika"),
+        ("notebook.table.model", "from fabric_nb.notebook.views.card import ConnectionCard"),
+        ("notebook.views.card", "from fabric_nb.notebook.session import Session"),
+        ("notebook.magics", "from fabric_nb.demo import services"),
+    ],
+)
+def test_climbing_is_noticed(module: str, source: str) -> None:
+    """The check finds an import that climbs, in each of its forms."""
+    assert complaints(module, source)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_modules_stay_readable(module: str) -> None:
+    """No module is longer than 400 lines."""
+    lines = len(SOURCES[module].read_text().splitlines())
+    assert lines <= MAX_LINES
+
+
+# -- public names
+
+
+def test_public_names() -> None:
+    """`__all__` is sorted, complete, and each name in it can be had."""
+    hooks = {"load_ipython_extension", "unload_ipython_extension"}
+    assert fabric_nb.__all__ == sorted(fabric_nb.__all__)
+    assert set(fabric_nb.__all__) == set(fabric_nb._HOMES) - hooks | {"__version__"}
+    for name in [*fabric_nb.__all__, *hooks]:
+        assert getattr(fabric_nb, name) is not None
+
+
+def test_type_checkers_see_the_public_names() -> None:
+    """What is imported lazily is imported for type checkers too, from the same place."""
+    tree = ast.parse(SOURCES[""].read_text())
+    told = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    }
+    for name in set(fabric_nb.__all__) - {"__version__"}:
+        assert told[name] == fabric_nb._HOMES[name]
+
+
+def test_unknown_public_name() -> None:
+    """A name that is not there is an `AttributeError`, as for any module."""
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        fabric_nb.Nothing  # noqa: B018
+
+
+HEAVY = ["pandas", "numpy", "aio_pika", "aiormq", "IPython", "orjson", "yarl"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "not_loaded"),
+    [
+        ("import fabric_nb", HEAVY),
+        ("import fabric_nb.errors", HEAVY),
+        ("import fabric_nb.broker.server", HEAVY),
+        ("import fabric_nb.fabric.naming", HEAVY),
+        ("from fabric_nb import FrameBuffer", ["aio_pika", "IPython"]),
+        ("from fabric_nb import AmqBrokerConnector, AmqpHandler", ["IPython", "ipykernel"]),
+    ],
+)
+def test_imports_are_light(statement: str, not_loaded: list[str]) -> None:
+    """Importing the package loads neither pandas nor AMQP; the connector does without Jupyter."""
+    program = f"import sys; {statement}; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(not_loaded) & set(done.stdout.split()) == set()
+
+
+# -- examples
+
+
+WITH_EXAMPLES = [name for name, path in SOURCES.items() if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings(module: str) -> None:
+    """The examples in docstrings give what they say."""
+    result = doctest.testmod(importlib.import_module(f"fabric_nb.{module}".rstrip(".")))
+    assert result.failed == 0
+    assert result.attempted > 0

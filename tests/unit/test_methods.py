@@ -1,0 +1,398 @@
+"""Methods: which are offered, how they are described here and there, and how they are doing."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fabric_nb.errors import InvalidName
+from fabric_nb.fabric.codec import decode
+from fabric_nb.fabric.methods import (
+    DURATIONS_KEPT,
+    MAX_SIGNATURE,
+    AbstractServiceApi,
+    MethodStats,
+    doc_of,
+    public_functions,
+    signature_of,
+)
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.proxies import ServiceProxy, read_description, remote_signature
+from fabric_nb.fabric.registry import Registry, Service
+from fabric_nb.fabric.wire import Announcement, KeepAlive
+
+
+class Api(AbstractServiceApi):
+    constant = 5
+
+    def __init__(self) -> None:
+        self.attribute = len
+
+    def multiply(self, x: float, y: float = 2) -> float:
+        """Multiply."""
+        return x * y
+
+    async def later(self, *, seconds: float) -> None: ...
+
+    @staticmethod
+    def fixed() -> int:
+        return 1
+
+    @classmethod
+    def made(cls) -> str:
+        return cls.__name__
+
+    @property
+    def broken(self) -> int:
+        raise RuntimeError("a property is not looked at")
+
+    def _private(self) -> None: ...
+
+
+# -- which
+
+
+def test_public_methods_are_offered() -> None:
+    """Public methods are served, plain, async, static and of the class; nothing else is."""
+    functions = public_functions(Api())
+    assert sorted(functions) == ["fixed", "health_check", "later", "made", "multiply"]
+    assert functions["multiply"](3, 4) == 12
+    assert functions["made"]() == "Api"
+
+
+def test_health_check_is_added() -> None:
+    """An API without `health_check` gets one, and its own is left alone."""
+
+    class Plain:
+        def run(self) -> int:
+            return 1
+
+    class Sick:
+        def health_check(self) -> bool:
+            return False
+
+    assert public_functions(Plain())["health_check"]() is True
+    assert public_functions(Sick())["health_check"]() is False
+    assert public_functions({})["health_check"]() is True
+
+
+def test_mapping_of_functions() -> None:
+    """A mapping is served as it is: lambdas and other callables too."""
+    functions = public_functions({"double": lambda x: 2 * x, "add": partial(max, 1)})
+    assert functions["double"](2) == 4
+    assert functions["add"](5) == 5
+
+
+@pytest.mark.parametrize(
+    ("api", "error", "words"),
+    [
+        ({"_hidden": len}, InvalidName, "starts with an underscore"),
+        ({"a b": len}, InvalidName, "cannot be a method"),
+        ({5: len}, InvalidName, "cannot be a method"),
+        ({"x": 5}, TypeError, "'x' is a int, which cannot be called"),
+    ],
+)
+def test_what_cannot_be_served(api: object, error: type[Exception], words: str) -> None:
+    """A name that cannot be served, or a thing that is no function, is refused with its name."""
+    with pytest.raises(error, match=words):
+        public_functions(api)
+
+
+# -- how they are described
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def many(**defaults: object) -> Callable[..., None]:
+    def function() -> None: ...
+
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
+            for name, value in defaults.items()
+        ]
+    )
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (Api().multiply, "(x: 'float', y: 'float' = 2) -> 'float'".replace("'", "")),
+        (lambda x, /, y=[1], *rest, z: 0, "(x, /, y=[1], *rest, z)"),
+        (partial(lambda x, y: 0, 1), "(y)"),
+        (len, "(obj, /)"),
+        (many(x=Hostile()), "(...)"),
+        (object(), "(...)"),
+    ],
+)
+def test_signature_as_text(function: Any, text: str) -> None:
+    """A signature is told as it was written, and never raises."""
+    assert signature_of(function) == text
+
+
+def test_long_signature_is_cut() -> None:
+    """A long signature is cut, so that keep-alives stay small."""
+    text = signature_of(many(**{f"x{i}": "long default" for i in range(100)}))
+    assert len(text) == MAX_SIGNATURE
+    assert text.endswith("...")
+
+
+def test_doc() -> None:
+    """A docstring is told without its indentation, and cut when it is long."""
+
+    def function() -> None:
+        """First.
+
+        Second.
+        """
+
+    assert doc_of(function) == "First.\n\nSecond."
+    assert doc_of(lambda: None) == ""
+    function.__doc__ = "x" * 10_000
+    assert len(doc_of(function)) == 4000
+
+
+# -- how they are doing
+
+
+def test_statistics() -> None:
+    """Calls, errors and times are counted: the mean, and what 95 of 100 calls stay under."""
+    stats = MethodStats()
+    assert (stats.calls, stats.mean_ms, stats.p95_ms) == (0, None, None)
+    for millisecond in range(100):
+        stats.record(millisecond / 1000, None)
+    assert stats.calls == 100
+    assert stats.mean_ms == pytest.approx(49.5)
+    assert stats.p95_ms == pytest.approx(95)
+    stats.record(0.001, ValueError("no"))
+    assert (stats.calls, stats.errors, stats.last_error) == (101, 1, "ValueError: no")
+    assert stats.last_called is not None
+
+
+def test_statistics_of_one_call() -> None:
+    """After one call, its time is the mean and the percentile."""
+    stats = MethodStats()
+    stats.record(0.5, None)
+    assert (stats.mean_ms, stats.p95_ms) == (500, 500)
+
+
+def test_statistics_are_of_the_last_thousand_calls() -> None:
+    """Times are of the last thousand calls; all calls are counted."""
+    stats = MethodStats()
+    for _ in range(DURATIONS_KEPT):
+        stats.record(100, None)
+    for _ in range(DURATIONS_KEPT):
+        stats.record(0.001, None)
+    assert stats.calls == 2 * DURATIONS_KEPT
+    assert stats.mean_ms == pytest.approx(1)
+
+
+def test_statistics_of_an_error_without_text() -> None:
+    """An exception whose text cannot be had is counted like any other."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    stats = MethodStats()
+    stats.record(0.1, Broken())
+    stats.record(0.1, ValueError("x" * 1000))
+    assert stats.errors == 2
+    assert len(stats.last_error) == 300
+
+
+# -- remote signatures
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("(x: float, y: float = 2) -> float", "(*, x: float, y: float = 2)"),
+        ("()", "()"),
+        ("(a, /, b, *, c=None)", "(*, a, b, c=None)"),
+        ("(df: pandas.DataFrame, how='inner')", "(*, df: pandas.DataFrame, how='inner')"),
+        ("(x=__import__('os').system('true'))", "(*, x=__import__('os').system('true'))"),
+        ("(x): ...\nimport os\ndef f(y)", "(*, x)"),
+        ("(x=lambda: 1, y={1: [2]})", "(*, x=lambda: 1, y={1: [2]})"),
+        ("(x, *rest, y, **more: int)", "(*, x, y, **more)"),
+        ("(**options)", "(**options)"),
+    ],
+)
+def test_remote_signature(text: str, shown: str) -> None:
+    """A remote signature shows its parameters as keywords; defaults are text, never run."""
+    signature = remote_signature(text)
+    assert str(signature) == shown
+    kinds = {one.kind for one in signature.parameters.values()}
+    assert kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "(",
+        "(...)",
+        "(x",
+        "(x, x)",
+        "(x y)",
+        "(class)",
+        "(x=<object at 0x7f>)",
+        "(x: int, y=...",
+        "\0",
+        "(\ud800)",
+        "(x=" + "(" * 1500 + ")" * 1500 + ")",
+        "(x=" + "-" * 3900 + "1)",
+        "(" + ", ".join(f"x{i}" for i in range(1000)) + ")",
+        "(x" * 1000,
+        "import os",
+        ": ...",
+    ],
+    ids=lambda text: text[:12].encode("ascii", "replace").decode(),
+)
+def test_hostile_signature(text: str) -> None:
+    """A signature that cannot be read accepts any keyword."""
+    assert str(remote_signature(text)) == "(**kwargs)"
+
+
+@given(
+    st.text(max_size=40) | st.text("()x=,:*/ '\"\\[]{}1.#\n", max_size=40).map(lambda t: f"({t})")
+)
+@example("(x='\\d')")
+@example("(x=1if 2else 3)")
+@example("(x=5 is 5)")
+def test_any_text_as_a_signature(text: str) -> None:
+    """Any text makes a signature, silently."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert isinstance(remote_signature(text), inspect.Signature)
+    assert said == []
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), unique=True, max_size=5))
+def test_signatures_travel(names: list[str]) -> None:
+    """What one end tells of its parameters, the other end shows."""
+    good = [name for name in names if not keyword.iskeyword(name)]
+    function = many(**dict.fromkeys(good, 1))
+    assert list(remote_signature(signature_of(function)).parameters) == good
+
+
+# -- descriptions
+
+
+def test_description() -> None:
+    """A service's description is read; what has another form is left out."""
+    told = {
+        "methods": {"f": {"signature": "(x)", "doc": "y" * 100_000, "odd": 5}, "a b": {}, "g": 1}
+    }
+    read = read_description(told)
+    assert list(read) == ["f"]
+    assert read["f"]["signature"] == "(x)"
+    assert "odd" not in read["f"]
+    assert len(read["f"]["doc"]) < 10_000
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"methods": []},
+        {"methods": {"f": None}},
+        {"methods": {"f": []}},
+    ],
+)
+def test_description_that_is_none(told: object) -> None:
+    """What is no description describes nothing."""
+    assert read_description(told) == {}
+
+
+def test_deep_description() -> None:
+    """Endless nesting in a description is left out like anything else."""
+    told = {"methods": {"f": {"doc": decode(b"[" * 1000 + b"]" * 1000)}}}
+    assert read_description(told) == {"f": {}}
+
+
+# -- proxies
+
+
+class Fabric:
+    """What a proxy needs of its connector, without one."""
+
+    def __init__(self, docs: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self.docs = docs or {}
+        self.called: list[tuple[Any, ...]] = []
+        self.registry = Registry()
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        version: str | None,
+    ) -> Any:
+        self.called.append((str(pattern), method, dict(kwargs), timeout, version))
+        return "result"
+
+    def known(self, pattern: ServicePattern) -> Service | None:
+        return next(iter(self.registry.find(pattern)), None)
+
+    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
+        return self.docs
+
+
+PATTERN = ServicePattern("d", "calc", "c1")
+
+
+async def test_proxy_calls() -> None:
+    """A proxy's methods are the service's; a call takes any keyword, `self` too."""
+    fabric = Fabric()
+    proxy = ServiceProxy(fabric, PATTERN, version=">=1", timeout=5)
+    assert await proxy.multiply(x=1, self=2, method=3) == "result"
+    assert fabric.called == [("d.calc.c1", "multiply", {"x": 1, "self": 2, "method": 3}, 5, ">=1")]
+    with pytest.raises(TypeError):
+        await proxy.multiply(1)  # type: ignore[call-arg]
+
+
+def test_proxy_of_a_known_service() -> None:
+    """A proxy lists the methods that its service announced, with their parameters."""
+    fabric = Fabric()
+    assert repr(ServiceProxy(fabric, PATTERN)) == "<Service d.calc.c1: not heard yet>"
+    said = Announcement(instance="i", methods={"multiply": "(x, y=2)"})
+    fabric.registry.heard(KeepAlive(ServiceName("d", "calc", "c1"), said))
+    proxy = ServiceProxy(fabric, PATTERN)
+    assert dir(proxy) == ["load", "multiply"]
+    assert repr(proxy) == "<Service d.calc.c1: multiply>"
+    assert str(inspect.signature(proxy.multiply)) == "(*, x, y=2)"
+    assert repr(proxy.multiply) == "<Remote method d.calc.c1.multiply(x, y=2)>"
+    assert str(inspect.signature(proxy.unheard)) == "(**kwargs)"
+
+
+async def test_proxy_with_docs() -> None:
+    """A loaded proxy shows the docstrings of the service."""
+    fabric = Fabric({"multiply": {"doc": "Multiply.", "signature": "(x)"}})
+    proxy = await ServiceProxy(fabric, PATTERN).load()
+    assert proxy.multiply.__doc__ == "Multiply."
+    assert str(inspect.signature(proxy.multiply)) == "(*, x)"
+    assert "Remote method d.calc.c1.other" in str(proxy.other.__doc__)
+
+
+@pytest.mark.parametrize("name", ["_ipython_display_", "__len__", "_private", "größe", "a b"])
+def test_proxy_has_no_such_attribute(name: str) -> None:
+    """Names that cannot be methods are attributes that are not there."""
+    assert not hasattr(ServiceProxy(Fabric(), PATTERN), name)

@@ -1,0 +1,263 @@
+"""Names and addresses: what things are called, and what is never shown."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from urllib.parse import quote
+
+import pytest
+from aiormq import exceptions as amqp_errors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabric_nb.errors import (
+    BrokerUnavailable,
+    InvalidName,
+    InvalidUri,
+    LoginRefused,
+    TlsFailed,
+    VirtualHostRefused,
+)
+from fabric_nb.fabric import naming
+from fabric_nb.fabric.amqp.transport import explain_failure
+from fabric_nb.fabric.amqp.uri import mask, parse_uri
+from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_method, parse_call
+
+PART = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+parts = st.from_regex(PART, fullmatch=True)
+BAD_PARTS = ["", " ", "a b", "a.b", "a\n", "é", "a:b", "a/b", "x" * 64, None, 5, b"a", "#", "*"]
+
+
+# -- names
+
+
+def test_names_on_the_broker() -> None:
+    """Exchanges and queues are called as the wire contract says."""
+    name = ServiceName("my_project", "calc", "c-1")
+    assert name.fqn == str(name) == "my_project.calc.c-1"
+    assert name.api_exchange == "my_project.api.calc.c-1"
+    assert name.method_queue("multiply") == "my_project.api.calc.c-1::multiply"
+    assert naming.log_exchange("my_project") == "my_project.log.records"
+    assert naming.data_exchange("my_project") == "my_project.data"
+    assert naming.discovery_exchange() == "msc.discovery"
+    assert naming.DEAD_LETTER_EXCHANGE == "rpc.dlx"
+
+
+def test_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The discovery and data exchanges take their names from the environment, as in the seed."""
+    monkeypatch.setenv("DISCOVERY_EXCHANGE_NAME", "other.discovery")
+    monkeypatch.setenv("DATA_EXCHANGE_NAME", "stream")
+    assert naming.discovery_exchange() == "other.discovery"
+    assert naming.data_exchange("d") == "d.stream"
+
+
+@given(parts, parts, parts)
+def test_good_names(domain: str, type_: str, id_: str) -> None:
+    """Any three good parts are a name, which every way of writing it leads back to."""
+    name = ServiceName(domain, type_, id_)
+    assert ServicePattern.parse(name.fqn, domain="other").exact == name
+    assert ServicePattern.parse(f"{type_}.{id_}", domain=domain).exact == name
+    short = ServicePattern.parse(id_, domain=domain)
+    assert short.exact is None
+    assert short.matches(name)
+    pattern, method = parse_call(f"{name.fqn}.run", domain="other")
+    assert (pattern.exact, method) == (name, "run")
+
+
+@pytest.mark.parametrize("field", ["domain", "type", "id"])
+@pytest.mark.parametrize("bad", BAD_PARTS)
+def test_bad_names(field: str, bad: object) -> None:
+    """A bad part of a name is refused with which part it is and what is allowed."""
+    given_parts = {"domain": "d", "type": "t", "id": "i", field: bad}
+    with pytest.raises(InvalidName, match=f"service {field}: use 1 to 63 letters") as caught:
+        ServiceName(**given_parts)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+    assert not naming.is_part(bad)
+
+
+@given(st.text())
+def test_parts_are_checked_by_the_same_rule(text: str) -> None:
+    """A part is good exactly when it is 1 to 63 ASCII letters, digits, `-` or `_`."""
+    assert naming.is_part(text) == bool(PART.fullmatch(text))
+
+
+@pytest.mark.parametrize("bad", ["", "1a", "a-b", "a.b", "a b", "é", "x" * 129, "a\n", None, 3])
+def test_bad_methods(bad: object) -> None:
+    """A bad method name is refused with what is allowed."""
+    with pytest.raises(InvalidName, match="cannot be a method"):
+        check_method(bad)
+    assert not naming.is_method(bad)
+
+
+@pytest.mark.parametrize("good", ["a", "_private", "A1", "x" * 128])
+def test_good_methods(good: str) -> None:
+    """Identifiers in ASCII are good method names."""
+    assert check_method(good) == good
+
+
+@pytest.mark.parametrize("bad", ["", ".", "a.b.c.d", "a..b", "a b", "a.", ".a", "x" * 10_000])
+def test_bad_patterns(bad: str) -> None:
+    """What names no service is refused with a short sentence."""
+    with pytest.raises(InvalidName) as caught:
+        ServicePattern.parse(bad, domain="d")
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("bad", ["", "run", ".run", "a.", "a.b.c.d.e", "a.b-c", "a b.run", None])
+def test_bad_calls(bad: str) -> None:
+    """What names no call is refused, whatever it is."""
+    with pytest.raises(InvalidName):
+        parse_call(bad, domain="d")
+
+
+def test_patterns_match_what_they_can_mean() -> None:
+    """A pattern matches exactly: neither a prefix, nor another type or domain."""
+    name = ServiceName("proj", "calc", "c1")
+    assert ServicePattern("proj", None, "c1").matches(name)
+    assert ServicePattern("proj", "calc", "c1").matches(name)
+    assert not ServicePattern("proj", "cal", "c1").matches(name)
+    assert not ServicePattern("proj", None, "c").matches(name)
+    assert not ServicePattern("project", None, "c1").matches(name)
+    assert ServicePattern("", "calc", "c1").matches(name)
+    assert ServicePattern("", "calc", "c1").exact is None
+    assert not ServicePattern("", "calc", "c").matches(name)
+    assert str(ServicePattern("proj", None, "c1")) == "proj.c1"
+
+
+# -- URIs
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "port"),
+    [
+        ("amqp://guest:guest@localhost/", "localhost", 5672),
+        ("amqps://guest:guest@localhost/", "localhost", 5671),
+        ("  amqp://localhost:1234/vhost\n", "localhost", 1234),
+        ("amqp://[::1]/", "::1", 5672),
+        ("AMQP://localhost", "localhost", 5672),
+    ],
+)
+def test_good_uris(uri: str, host: str, port: int) -> None:
+    """An AMQP URI is taken, with the usual port where it names none."""
+    url = parse_uri(uri)
+    assert (url.host, url.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("", "An AMQP URI is needed"),
+        ("   ", "An AMQP URI is needed"),
+        (None, "An AMQP URI is needed"),
+        (5672, "An AMQP URI is needed"),
+        ("localhost", "no scheme"),
+        ("http://localhost", "not AMQP"),
+        ("amqp://", "names no host"),
+        ("amqp:///vhost", "names no host"),
+        ("amqp://localhost:port/", "not a URI"),
+        ("amqp://localhost:99999/", "not a URI"),
+        ("amqp://[::1/", "not a URI"),
+    ],
+)
+def test_bad_uris(uri: object, why: str) -> None:
+    """A URI that cannot be used is refused in one sentence that says why."""
+    with pytest.raises(InvalidUri, match=why) as caught:
+        parse_uri(uri)
+    assert "\n" not in str(caught.value).rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("amqp://ann:secret@host/", "amqp://ann:***@host/"),
+        ("amqp://ann:s@cr:t@host:5672/v", "amqp://ann:***@host:5672/v"),
+        ("amqp://ann:s/cr@t@host/v", "amqp://ann:***@host/v"),
+        ("amqp://ann:s@cr/t@host/v", "amqp://ann:***@host/v"),
+        ("amqp://ann:s?c#t@host/v", "amqp://ann:***@host/v"),
+        ("amqp://:secret@host/", "amqp://:***@host/"),
+        ("amqp://ann@host/", "amqp://ann@host/"),
+        ("amqp://host:5672/v", "amqp://host:5672/v"),
+        ("ann:secret@host", "ann:***@host"),
+        ("nonsense", "nonsense"),
+        ("", ""),
+    ],
+)
+def test_masked_uris(uri: str, shown: str) -> None:
+    """A URI is shown without its password, and with all that helps to recognise it."""
+    assert mask(uri) == shown
+
+
+passwords = st.text(
+    st.sampled_from("@:/%?#[] &=+!~$") | st.characters(codec="utf-8", categories=["L", "N", "S"]),
+    min_size=1,
+    max_size=12,
+).map(lambda text: f"K{text}Q")
+
+
+@given(
+    passwords, st.sampled_from(["", "/", "/vhost", "/%2F", ":5672/v?heartbeat=5"]), st.booleans()
+)
+def test_passwords_are_never_shown(password: str, rest: str, encoded: bool) -> None:
+    """No password, and no piece of one, is shown: not in a URI, not in why it is refused."""
+    written = quote(password, safe="") if encoded else password
+    uri = f"amqp://u-s:{written}@broker{rest}"
+    assert mask(uri) == f"amqp://u-s:***@broker{rest}"
+    texts = [mask(uri)]
+    try:
+        texts.append(mask(parse_uri(uri)))
+    except InvalidUri as error:
+        texts.append(str(error))
+    for text in texts:
+        assert "K" not in text.replace("amqp", "")
+        assert "Q" not in text.replace("AMQP", "")
+
+
+# -- why connecting failed
+
+
+def explained(error: Exception, uri: str = "amqp://ann:secret@host/v") -> Exception:
+    return explain_failure(error, parse_uri(uri), mask(uri), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ConnectionRefusedError(111, "refused"), BrokerUnavailable, "nothing listens on host:5672"),
+        (TimeoutError(), BrokerUnavailable, "no answer within 5 s"),
+        (socket.gaierror(-2, "unknown"), BrokerUnavailable, "the host 'host' is not known"),
+        (OSError(101, "Network is unreachable"), BrokerUnavailable, "Network is unreachable"),
+        (
+            amqp_errors.ProbableAuthenticationError("403"),
+            LoginRefused,
+            "user 'ann' or its password",
+        ),
+        (
+            amqp_errors.ConnectionNotAllowed("NOT_ALLOWED - vhost v not found"),
+            VirtualHostRefused,
+            "no virtual host 'v'",
+        ),
+        (amqp_errors.AMQPConnectionError("closed"), BrokerUnavailable, "without speaking AMQP"),
+        (ssl.SSLError(1, "x"), TlsFailed, "TLS with"),
+        (RuntimeError("odd"), BrokerUnavailable, "RuntimeError: odd"),
+    ],
+)
+def test_why_connecting_failed(error: Exception, kind: type[Exception], words: str) -> None:
+    """Why the broker cannot be reached is told in one sentence, with the masked URI."""
+    told = explained(error)
+    assert type(told) is kind
+    assert words in str(told)
+    assert "amqp://ann:***@host/v" in str(told)
+    assert "secret" not in str(told)
+    assert "\n" not in str(told)
+
+
+def test_tls_failure_is_found_underneath() -> None:
+    """A TLS failure is told as one, also when the library wrapped it."""
+    outer = ConnectionError("wrapped")
+    outer.__cause__ = plain_port = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version")
+    plain_port.reason = "WRONG_VERSION_NUMBER"
+    told = explained(outer, "amqps://host/")
+    assert type(told) is TlsFailed
+    assert "port 5671 does not speak TLS" in str(told)

@@ -1,0 +1,522 @@
+"""The registry and discovery: who is there, how they are doing, and which one a name means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fabric_nb.errors import (
+    AmbiguousService,
+    InvalidName,
+    MethodNotFound,
+    UnknownService,
+    VersionMismatch,
+)
+from fabric_nb.fabric import discovery, registry
+from fabric_nb.fabric.amqp import Unroutable
+from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.registry import Registry, Service, ServiceState
+from fabric_nb.fabric.wire import Announcement, KeepAlive
+
+CALC = ServiceName("d", "calc", "c1")
+UP, BUSY, LATE, GONE = ServiceState
+
+
+class Clock:
+    """Time that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class House:
+    """A registry with a clock, and who announces themselves to it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.registry = Registry(self.clock)
+
+    def hear(
+        self,
+        name: ServiceName = CALC,
+        instance: str | None = "i1",
+        *,
+        leaving: bool = False,
+        **said: Any,
+    ) -> Service | None:
+        """A keep-alive; of an amqp-fabric peer when there is no instance."""
+        told = (
+            None
+            if instance is None
+            else Announcement(**{"instance": instance, "interval": 5.0, **said})
+        )
+        return self.registry.heard(KeepAlive(name, told, leaving=leaving))
+
+    def peer(self, interval: float, times: int, name: ServiceName = CALC) -> None:
+        """Keep-alives of an amqp-fabric peer, the last of them now."""
+        for time in range(times):
+            self.clock.now += interval if time else 0
+            self.hear(name, None)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def state(self, name: ServiceName = CALC) -> ServiceState:
+        service = self.registry.get(name)
+        assert service is not None
+        return self.registry.state(service)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+# -- states
+
+
+def test_known_after_one_keep_alive(house: House) -> None:
+    """A service is known, and up, after one keep-alive; so are its methods."""
+    assert house.registry.get(CALC) is None
+    house.hear(version="1.2", methods={"multiply": "(x, y)"})
+    assert house.state() is UP
+    [service] = house.registry.find("c1", domain="d")
+    assert service.name == CALC
+    assert service.methods == {"multiply": "(x, y)"}
+
+
+@pytest.mark.parametrize(
+    ("silence", "state"), [(0, UP), (8, UP), (9, LATE), (16, LATE), (17, GONE), (500, GONE)]
+)
+def test_late_and_gone_by_its_own_interval(house: House, silence: float, state: object) -> None:
+    """A service is late after one missed keep-alive and gone after three, by its own interval."""
+    house.hear(interval=5.0)
+    slow = ServiceName("d", "calc", "slow")
+    house.hear(slow, interval=50.0)
+    house.wait(silence)
+    assert house.state() is state
+    assert house.state(slow) is (UP if silence < 80 else GONE)
+
+
+def test_interval_of_a_peer_is_observed(house: House) -> None:
+    """The interval of an amqp-fabric peer, which does not tell it, is learned from its signs."""
+    house.peer(interval=30, times=4)
+    house.wait(45)
+    assert house.state() is UP
+    house.wait(10)
+    assert house.state() is LATE
+    house.wait(50)
+    assert house.state() is GONE
+
+
+def test_interval_of_a_peer_is_assumed_at_first(house: House) -> None:
+    """A peer that was heard once is taken to announce itself every five seconds."""
+    house.peer(interval=0, times=1)
+    house.wait(8)
+    assert house.state() is UP
+    house.wait(9)
+    assert house.state() is GONE
+
+
+def test_absence_of_a_peer_is_not_its_interval(house: House) -> None:
+    """A peer that was away for an hour is late and gone as quickly as before."""
+    house.peer(interval=5, times=5)
+    house.wait(3600)
+    assert house.state() is GONE
+    house.peer(interval=5, times=3)
+    assert house.state() is UP
+    house.wait(17)
+    assert house.state() is GONE
+
+
+def test_peer_with_a_new_interval(house: House) -> None:
+    """A peer that comes back with a longer interval is up between its signs."""
+    house.peer(interval=5, times=5)
+    house.peer(interval=60, times=4)
+    house.wait(59)
+    assert house.state() is UP
+
+
+def test_busy(house: House) -> None:
+    """A member that says it is busy is busy, until it says otherwise or falls silent."""
+    house.hear(busy_since=1.0)
+    assert house.state() is BUSY
+    house.wait(9)
+    assert house.state() is LATE
+    house.hear()
+    assert house.state() is UP
+
+
+def test_goodbye(house: House) -> None:
+    """A member that says goodbye is gone at once, and up again when it comes back."""
+    house.hear()
+    house.hear(leaving=True)
+    assert house.state() is GONE
+    assert house.registry.services() == []
+    assert [service.name for service in house.registry.services(gone=True)] == [CALC]
+    house.hear()
+    assert house.state() is UP
+
+
+def test_goodbye_of_a_stranger(house: House) -> None:
+    """A goodbye of somebody who was never heard makes no service."""
+    house.hear(leaving=True)
+    house.hear(ServiceName("d", "t", "i"), None, leaving=True)
+    assert len(house.registry) == 0
+    house.hear()
+    house.hear(instance="other", leaving=True)
+    assert house.state() is UP
+
+
+# -- cliques
+
+
+def test_clique_is_as_well_as_its_best_member(house: House) -> None:
+    """A service with several members is in the state of the best of them."""
+    house.hear(instance="a", busy_since=1.0)
+    house.hear(instance="b")
+    assert house.state() is UP
+    house.hear(instance="b", leaving=True)
+    assert house.state() is BUSY
+    service = house.registry.get(CALC)
+    assert service is not None
+    assert [one.id for one in service.present(house.clock.now)] == ["a"]
+
+
+def test_clique_of_mixed_versions(house: House) -> None:
+    """The versions of a clique are those of its present members."""
+    house.hear(instance="a", version="1.0")
+    house.hear(instance="b", version="1.1")
+    service = house.hear(instance="c", version="1.1")
+    assert service is not None
+    assert service.versions(house.clock.now) == ["1.0", "1.1"]
+    house.hear(instance="a", leaving=True)
+    assert service.versions(house.clock.now) == ["1.1"]
+    house.wait(100)
+    assert service.versions(house.clock.now) == ["1.0", "1.1"]
+
+
+def test_anonymous_members_share_one_place(house: House) -> None:
+    """Members of amqp-fabric cannot be told apart: they are one, beside those of ours."""
+    for _ in range(3):
+        house.hear(instance=None)
+    service = house.hear(instance="a", methods={"f": "()"})
+    assert service is not None
+    assert len(service.present(house.clock.now)) == 2
+    assert service.methods == {"f": "()"}
+    house.hear(instance="a", leaving=True)
+    assert house.state() is UP
+
+
+def test_methods_of_a_clique(house: House) -> None:
+    """The methods of a service are those that any of its members told."""
+    house.hear(instance="a", methods={"f": "()", "g": "(x)"})
+    service = house.hear(instance="b", methods={"g": "(x, y)"})
+    assert service is not None
+    assert service.methods == {"f": "()", "g": "(x, y)"}
+    peer = house.hear(ServiceName("d", "t", "i"), None)
+    assert peer is not None
+    assert peer.methods == {}
+
+
+# -- bounds
+
+
+def test_long_gone_services_are_forgotten(house: House) -> None:
+    """A service that has been gone for ten minutes is forgotten."""
+    house.hear()
+    other = ServiceName("d", "calc", "other")
+    house.wait(599)
+    house.hear(other)
+    assert house.registry.get(CALC) is not None
+    house.wait(62)
+    house.hear(other)
+    assert house.registry.get(CALC) is None
+    assert house.registry.get(other) is not None
+
+
+def test_slow_services_are_not_forgotten(house: House) -> None:
+    """A service that announces itself once an hour is not forgotten in between."""
+    house.hear(interval=3600.0)
+    house.wait(3500)
+    house.registry.forget()
+    assert house.state() is UP
+
+
+def test_members_that_left_make_room(house: House) -> None:
+    """A service that restarts again and again does not use up its places for members."""
+    for number in range(registry.MAX_INSTANCES + 50):
+        house.hear(instance=f"i{number}")
+        house.hear(instance=f"i{number}", leaving=True)
+        house.wait(10)
+    service = house.hear(instance="last")
+    assert service is not None
+    assert service.state(house.clock.now) is UP
+    assert len(service.instances) < 100
+    assert house.registry.dropped == 0
+
+
+def test_number_of_services_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More services than the bound are counted and left out; room is made by who is long gone."""
+    monkeypatch.setattr(registry, "MAX_SERVICES", 3)
+    for number in range(5):
+        house.hear(ServiceName("d", "t", f"i{number}"))
+    assert (len(house.registry), house.registry.dropped) == (3, 2)
+    house.wait(1000)
+    house.hear(ServiceName("d", "t", "new"))
+    assert [service.name.id for service in house.registry.services(gone=True)] == ["new"]
+
+
+def test_number_of_members_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More members than the bound are counted and left out."""
+    monkeypatch.setattr(registry, "MAX_INSTANCES", 3)
+    for number in range(5):
+        house.hear(instance=f"i{number}")
+    service = house.registry.get(CALC)
+    assert service is not None
+    assert (len(service.instances), house.registry.dropped) == (3, 2)
+    house.hear(instance="i0")
+    assert house.registry.dropped == 2
+
+
+# -- looking
+
+
+def test_services_by_exact_names(house: House) -> None:
+    """Services are listed in order and filtered by exact names; gone ones only when asked for."""
+    names = [
+        ServiceName(d, t, i) for d in ("e", "dd", "d") for t in ("t", "tt") for i in ("i", "j")
+    ]
+    for name in names:
+        house.hear(name)
+    assert [service.name for service in house.registry.services()] == sorted(names)
+    assert [s.name.fqn for s in house.registry.services(domain="d", type="t")] == ["d.t.i", "d.t.j"]
+    assert [s.name.fqn for s in house.registry.services(domain="d", id="i")] == ["d.t.i", "d.tt.i"]
+    assert [s.name.fqn for s in house.registry.find("t.i", domain="dd")] == ["dd.t.i"]
+    assert house.registry.services(domain="proj") == []
+
+
+def test_table(house: House) -> None:
+    """The registry is a table at any time, an empty one too."""
+    assert list(house.registry.df.columns) == [
+        "domain",
+        "type",
+        "id",
+        "version",
+        "instances",
+        "state",
+        "last_seen",
+        "methods",
+    ]
+    assert repr(house.registry) == "<Registry: nobody heard yet>"
+    house.hear(version="1.0", methods={"f": "()", "g": "()"})
+    house.hear(instance="b", version="2.0")
+    house.hear(ServiceName("a", "t", "i"), None)
+    house.wait(6)
+    house.hear(instance="b", version="2.0")
+    assert house.registry.df.to_numpy().tolist() == [
+        ["a", "t", "i", "", 1, "up", 6.0, ""],
+        ["d", "calc", "c1", "1.0, 2.0", 2, "up", 0.0, "f, g"],
+    ]
+    house.wait(13)
+    assert repr(house.registry) == "<Registry: 1 late, 1 gone>"
+
+
+def test_changes_are_counted(house: House) -> None:
+    """A view can see that something came by looking at a counter."""
+    before = house.registry.changes
+    house.hear()
+    assert house.registry.changes > before
+
+
+async def test_waiting_for_the_next_sign(house: House) -> None:
+    """One can wait for the next keep-alive."""
+    waiting = asyncio.create_task(house.registry.changed())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    house.hear()
+    await asyncio.wait_for(waiting, 1)
+
+
+# -- discovery
+
+
+def found(house: House, *, listening: bool = True) -> Discovery:
+    return Discovery(house.registry, listening=listening)
+
+
+def pattern(text: str) -> ServicePattern:
+    return ServicePattern.parse(text, domain="d")
+
+
+async def test_full_name_needs_no_registry(house: House) -> None:
+    """A full name, or type and id, is taken as it is, heard or not."""
+    for listening in (True, False):
+        assert await found(house, listening=listening).resolve(pattern("d.calc.c1")) == CALC
+        assert await found(house, listening=listening).resolve(pattern("calc.c1")) == CALC
+
+
+async def test_short_name(house: House) -> None:
+    """An id means the present service that has it."""
+    house.hear()
+    house.hear(ServiceName("d", "old", "c1"))
+    house.hear(ServiceName("d", "old", "c1"), leaving=True)
+    house.hear(ServiceName("other", "calc", "c1"))
+    assert await found(house).resolve(pattern("c1"), timeout=0) == CALC
+
+
+async def test_short_name_right_after_opening(house: House) -> None:
+    """Right after opening, a service that is not known yet is waited for."""
+    resolving = asyncio.create_task(found(house).resolve(pattern("c1"), timeout=5))
+    await asyncio.sleep(0)
+    house.hear(ServiceName("d", "calc", "other"))
+    await asyncio.sleep(0)
+    house.hear()
+    assert await asyncio.wait_for(resolving, 1) == CALC
+
+
+async def test_unknown_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later on, a service that is not known is told at once."""
+    monkeypatch.setattr(discovery, "PATIENCE", 0)
+    with pytest.raises(UnknownService):
+        await asyncio.wait_for(found(house).resolve(pattern("c1")), 1)
+
+
+async def unknown(house: House, text: str) -> str:
+    with pytest.raises(UnknownService) as caught:
+        await found(house).resolve(pattern(text), timeout=0)
+    assert caught.value.call == f"d.{text}"
+    return str(caught.value)
+
+
+async def test_unknown_service_says_what_is_there(house: House) -> None:
+    """The error for an unknown service says what is there instead."""
+    assert await unknown(house, "calk") == "No service d.calk is known: nobody was heard in d yet."
+    house.hear(ServiceName("d", "t", "calc"))
+    house.hear(ServiceName("e", "t", "calk"))
+    assert await unknown(house, "calk") == "No service d.calk is known: did you mean calc?"
+    assert await unknown(house, "xyz") == "No service d.xyz is known: in d there are t.calc."
+    for number in range(20):
+        house.hear(ServiceName("d", "t", f"n{number:02}"))
+    assert (await unknown(house, "xyz")).endswith("t.n06 and 13 more.")
+
+
+async def test_gone_service_says_since_when(house: House) -> None:
+    """The error for a service that is gone says when it was last heard."""
+    house.hear()
+    house.wait(100)
+    assert await unknown(house, "c1") == "d.calc.c1 is gone; it was last heard 100 s ago."
+
+
+async def test_ambiguous_name(house: House) -> None:
+    """An id that several services have is refused with their names."""
+    house.hear(ServiceName("d", "b", "c1"))
+    house.hear(ServiceName("d", "a", "c1"))
+    with pytest.raises(AmbiguousService, match=r"write type\.id") as caught:
+        await found(house).resolve(pattern("c1"))
+    assert caught.value.candidates == ("d.a.c1", "d.b.c1")
+    assert "d.a.c1, d.b.c1" in str(caught.value)
+
+
+async def test_short_name_without_listening(house: House) -> None:
+    """Without keep-alives a short name is refused with how to write it."""
+    with pytest.raises(UnknownService, match=r"must be written as domain\.type\.id"):
+        await found(house, listening=False).resolve(pattern("c1"))
+
+
+@pytest.mark.parametrize("version", [">=1.2", ">=1.2,<2", "==1.5", "~=1.4", ""])
+async def test_version_that_is_there(house: House, version: str) -> None:
+    """A service in the required version is found, by its full name too."""
+    house.hear(version="1.5")
+    assert await found(house).resolve(pattern("calc.c1"), version=version, timeout=0) == CALC
+
+
+@pytest.mark.parametrize(
+    ("versions", "there"),
+    [
+        (["1.0"], "1.0"),
+        (["1.5", "1.0"], "1.0"),
+        (["3.0", "1.0"], "1.0, 3.0"),
+        ([""], "an untold version"),
+        (["not a version"], "not a version"),
+    ],
+)
+async def test_version_that_is_not_there(house: House, versions: list[str], there: str) -> None:
+    """A service of which any member has another version is refused with what is there."""
+    for number, version in enumerate(versions):
+        house.hear(instance=f"i{number}", version=version)
+    with pytest.raises(VersionMismatch) as caught:
+        await found(house).resolve(pattern("c1"), version=">=1.2,<2", timeout=0)
+    assert str(caught.value) == f"d.calc.c1 is there in {there}, and <2,>=1.2 is required."
+
+
+async def test_version_of_a_peer(house: House) -> None:
+    """An amqp-fabric peer tells no version and so meets no requirement."""
+    house.hear(instance=None)
+    with pytest.raises(VersionMismatch, match="an untold version"):
+        await found(house).resolve(pattern("c1"), version=">=1", timeout=0)
+
+
+@pytest.mark.parametrize("version", ["newest", "1.2", ">=", ">=1.2 <2"])
+async def test_bad_requirement(house: House, version: str) -> None:
+    """A version requirement that is none is refused with an example."""
+    with pytest.raises(InvalidName, match=r"write for example '>=1\.2,<2'"):
+        await found(house).resolve(pattern("c1"), version=version)
+
+
+# -- calls that nobody took
+
+NOT_THERE = Unroutable("no queue")
+NO_EXCHANGE = Unroutable("no exchange", exchange_missing=True)
+
+
+def test_method_that_is_not_there(house: House) -> None:
+    """A method that a present service does not have is told with the close matches."""
+    house.hear(methods={"multiply": "()", "divide": "()"})
+    error = found(house).not_served(CALC, "multipl", NOT_THERE)
+    assert isinstance(error, MethodNotFound)
+    assert str(error) == "d.calc.c1 has no method 'multipl': did you mean multiply?"
+    assert (error.close_matches, error.call) == (("multiply",), "d.calc.c1.multipl")
+    error = found(house).not_served(CALC, "xyz", NOT_THERE)
+    assert str(error) == "d.calc.c1 has no method 'xyz': it has multiply, divide."
+
+
+def test_method_of_a_peer_that_is_not_there(house: House) -> None:
+    """Of a peer that tells no methods, only the missing one is named."""
+    house.hear(instance=None)
+    error = found(house).not_served(CALC, "xyz", NOT_THERE)
+    assert isinstance(error, MethodNotFound)
+    assert str(error) == "d.calc.c1 has no method 'xyz'."
+
+
+def test_service_that_is_not_there(house: House) -> None:
+    """A service that nobody serves is unknown, not a service without the method."""
+    error = found(house).not_served(CALC, "f", NO_EXCHANGE)
+    assert isinstance(error, UnknownService)
+    assert error.call == "d.calc.c1.f"
+    assert "No service d.calc.c1 is known" in str(error)
+
+
+@pytest.mark.parametrize(("listening", "why"), [(True, NOT_THERE), (False, NO_EXCHANGE)])
+def test_service_that_was_never_heard(house: House, listening: bool, why: Unroutable) -> None:
+    """Of a service that was never heard it is not claimed which of the two is missing."""
+    error = found(house, listening=listening).not_served(CALC, "f", why)
+    assert isinstance(error, UnknownService)
+    assert str(error) == "Nobody serves d.calc.c1.f: d.calc.c1 is not there, or has no such method."
+
+
+@pytest.mark.parametrize("why", [NO_EXCHANGE, NOT_THERE])
+def test_service_that_has_just_left(house: House, why: Unroutable) -> None:
+    """A service that still looks present and has left is told as such."""
+    house.hear(methods={"f": "()"})
+    error = found(house).not_served(CALC, "f", why)
+    assert isinstance(error, UnknownService)
+    assert str(error) == "d.calc.c1 has just left: nobody serves it any more."
+    house.wait(100)
+    assert "is gone" in str(found(house).not_served(CALC, "f", why))
