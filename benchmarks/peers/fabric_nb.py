@@ -1,0 +1,47 @@
+"""fabric_nb itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Feed, echo
+from fabric_nb import AmqBrokerConnector
+
+
+@asynccontextmanager
+async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
+    async with AmqBrokerConnector(uri, DOMAIN, SERVICE_TYPE, service) as fabric:
+        await fabric.serve({"echo": echo}, prefetch=prefetch)
+        yield
+
+
+@asynccontextmanager
+async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    async with AmqBrokerConnector(uri, DOMAIN, "caller", service) as fabric:
+        remote = fabric.service(f"{DOMAIN}.{SERVICE_TYPE}.{service}")
+        request: Mapping[str, Any] = REQUEST
+
+        async def one() -> Any:
+            return await remote.echo(**request)
+
+        yield one
+
+
+@asynccontextmanager
+async def consume(uri: str, feed: Feed) -> AsyncIterator[Callable[[int], Awaitable[pd.DataFrame]]]:
+    async with (
+        AmqBrokerConnector(uri, DOMAIN, "consumer", "one") as fabric,
+        AsyncExitStack() as until_the_end,
+    ):
+
+        async def take(count: int) -> pd.DataFrame:
+            stream = await fabric.stream(feed.headers, name=feed.queue)
+            await until_the_end.enter_async_context(stream)
+            await stream.wait(rows=count)
+            return stream.df
+
+        yield take
