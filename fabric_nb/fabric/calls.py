@@ -84,7 +84,9 @@ class Caller:
             NotSerializable: an argument cannot be sent.
         """
         correlation_id = secrets.token_hex(16)
-        reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Delivery] = loop.create_future()
+        began = loop.time()
         # Encoding comes first: what cannot be sent is told at once, connected or not.
         message = wire.call_message(
             kwargs, correlation_id=correlation_id, reply_to="", timeout=timeout
@@ -92,6 +94,9 @@ class Caller:
         try:
             async with asyncio.timeout(timeout):
                 await self._replies.ready()
+                if message.expiration is not None:  # waiting for the connection counts
+                    spent = int((loop.time() - began) * 1000)
+                    message.expiration = max(1, message.expiration - spent)
                 message.reply_to = self._reply_queue
                 message.headers = {**message.headers, "From": self._reply_queue}
                 self._pending[correlation_id] = reply

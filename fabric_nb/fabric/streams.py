@@ -188,7 +188,8 @@ class Stream:
             self._on_message(delivery)
 
     async def _set_up(self, channel: Channel) -> None:
-        self._waiting.clear()  # of a channel that was lost: the broker delivers it again
+        if self.name:
+            self._waiting.clear()  # of a channel that was lost: the broker has it for the others
         exchange, queue = naming.data_exchange(self.domain), self.name
         await channel.declare_exchange(exchange, "headers", durable=True)
         if queue:

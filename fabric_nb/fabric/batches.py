@@ -1,0 +1,177 @@
+"""Many rows in one message: JSON records, JSON columns, Arrow; compressed or not. Pure.
+
+What a body is, its content type and content encoding tell; a body without them is JSON, as
+amqp-fabric publishes it. Everything read comes from elsewhere and is bounded and checked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.codec import decode, encode
+
+Format = Literal["json", "json-columns", "arrow"]
+Compression = Literal["gzip", "zstd"]
+
+JSON = "application/json"
+JSON_COLUMNS = "application/vnd.fabric.columns+json"
+ARROW = "application/vnd.apache.arrow.stream"
+"""The registered media type of Arrow's IPC stream format."""
+
+MAX_UNPACKED = 256 * 1024 * 1024
+"""Bytes that a compressed body may unpack to."""
+
+Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[Any]]
+Table = Any
+"""A `pyarrow.Table`; pyarrow is an extra."""
+
+
+def encode_rows(rows: pd.DataFrame | Iterable[Row], form: Format) -> tuple[bytes, str]:
+    """The body and content type of a batch.
+
+    Args:
+        rows: a DataFrame, whose index is not sent, or rows.
+        form: ``json``: a list of records, which amqp-fabric peers read too; ``json-columns``: an
+            object of lists; ``arrow``: an Arrow IPC stream, by far the fastest (extra ``arrow``).
+
+    Raises:
+        NotSerializable: a value does not exist in that form, or pyarrow is not installed.
+    """
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    match form:
+        case "arrow":
+            return _arrow(frame), ARROW
+        case "json-columns":
+            columns = {str(name): frame[name].tolist() for name in frame.columns}
+            return encode(columns, what="the data")[0], JSON_COLUMNS
+        case "json":
+            records = frame.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else rows
+            return encode(records, what="the data")[0], JSON
+    raise NotSerializable(f"{form!r} is no format: use json, json-columns or arrow.")
+
+
+def _arrow(frame: pd.DataFrame) -> bytes:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise NotSerializable(
+            "Arrow needs pyarrow: pip install 'fabric-nb[arrow]', or use another format."
+        ) from None
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise NotSerializable(f"The data cannot be an Arrow table: {error}") from None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def decode_rows(
+    body: bytes, content_type: str | None, content_encoding: str | None
+) -> Sequence[Row] | Columns | Table:
+    """What is in a message of a data stream: rows, or columns, or an Arrow table.
+
+    Raises:
+        MalformedMessage: it is not what it says it is, unpacks to more than `MAX_UNPACKED`
+            bytes, or is of a kind that cannot be read here.
+    """
+    if content_encoding:
+        body = _unpack(body, content_encoding.lower())
+    kind = (content_type or JSON).partition(";")[0].strip().lower()
+    if kind == ARROW:
+        return _read_arrow(body)
+    value = decode(body)
+    if kind == JSON_COLUMNS:
+        return _checked_columns(value)
+    if isinstance(value, dict):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        return value
+    raise MalformedMessage("A data message's body must be a JSON object, or a list of them.")
+
+
+def _checked_columns(value: Any) -> Columns:
+    lists = isinstance(value, dict) and all(isinstance(one, list) for one in value.values())
+    if lists and len({len(column) for column in value.values()}) <= 1:
+        columns: Columns = value
+        return columns
+    raise MalformedMessage("JSON columns must be an object of lists of one length.")
+
+
+def _read_arrow(body: bytes) -> Table:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MalformedMessage(
+            "Arrow cannot be read without pyarrow: pip install 'fabric-nb[arrow]'."
+        ) from None
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            table = reader.read_all()
+        table.validate(full=True)  # a hostile body could point outside of itself
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise MalformedMessage(f"The body is not an Arrow stream ({str(error)[:200]}).") from None
+    return table
+
+
+def compress(body: bytes, compression: Compression) -> bytes:
+    """A compressed body; its content encoding is the compression's name.
+
+    Raises:
+        NotSerializable: zstd is not there (Python 3.14, or the package zstandard).
+    """
+    if compression == "gzip":
+        return gzip.compress(body, compresslevel=6, mtime=0)
+    if compression != "zstd":
+        raise NotSerializable(f"{compression!r} is no compression: use gzip or zstd.")
+    try:
+        import zstandard
+    except ImportError:
+        raise NotSerializable("zstd needs the package zstandard; use gzip.") from None
+    packed: bytes = zstandard.compress(body)
+    return packed
+
+
+def _unpack(body: bytes, encoding: str) -> bytes:
+    if encoding in ("gzip", "x-gzip"):
+        return _gunzip(body)
+    if encoding == "zstd":
+        return _unzstd(body)
+    raise MalformedMessage(f"The content encoding {encoding[:40]!r} is not known: gzip or zstd.")
+
+
+def _gunzip(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, MAX_UNPACKED)
+    except zlib.error as error:
+        raise MalformedMessage(f"The body is not gzip ({error}).") from None
+    if unpacker.unconsumed_tail:
+        raise MalformedMessage(f"The body unpacks to more than {MAX_UNPACKED} bytes.")
+    if not unpacker.eof:
+        raise MalformedMessage("The gzip body ends too early.")
+    return unpacked
+
+
+def _unzstd(body: bytes) -> bytes:
+    try:
+        import zstandard
+    except ImportError:
+        raise MalformedMessage("zstd cannot be read without the package zstandard.") from None
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+            unpacked: bytes = reader.read(MAX_UNPACKED + 1)
+    except zstandard.ZstdError as error:
+        raise MalformedMessage(f"The body is not zstd ({error}).") from None
+    if len(unpacked) > MAX_UNPACKED:
+        raise MalformedMessage(f"The body unpacks to more than {MAX_UNPACKED} bytes.")
+    return unpacked

@@ -1,0 +1,27 @@
+"""Members of the fabric over each kind of broker, and a raw channel beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aio_pika
+import pytest
+
+from tests.support.fabric import Members
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def members(broker_uri: str) -> AsyncIterator[Members]:
+    """Opens connectors that end with the test."""
+    async with Members(broker_uri) as members:
+        yield members
+
+
+@pytest.fixture
+async def raw(broker_uri: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A channel without any of our own code."""
+    async with await aio_pika.connect(broker_uri) as connection:
+        yield await connection.channel()

@@ -1,0 +1,491 @@
+"""Calling: names, proxies, versions, and an error of its own for each way a call can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+
+import aio_pika
+import pytest
+
+from fabric_nb import AbstractServiceApi
+from fabric_nb.errors import (
+    AmbiguousService,
+    CallError,
+    CallTimeout,
+    ConnectionLost,
+    InvalidName,
+    MethodNotFound,
+    RemoteError,
+    UnknownService,
+    VersionMismatch,
+)
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+class Calc(AbstractServiceApi):
+    """A calculator."""
+
+    def multiply(self, x: float, y: float = 2) -> float:
+        """Return x times y."""
+        return x * y
+
+    def divide(self, x, y):
+        return x / y
+
+
+@pytest.fixture
+async def calc(members):
+    """A calculator as ``app.calc`` in version 1.2.3."""
+    member = await members.join("calc", service_version="1.2.3")
+    await member.rpc_register(Calc())
+    return member
+
+
+@pytest.fixture
+async def caller(members, calc):
+    """A member that knows the calculator."""
+    member = await members.join("caller", type="client")
+    await heard(member, "calc", methods=3)
+    return member
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["calc", "app.calc", f"{DOMAIN}.app.calc"])
+async def test_call_by_name(caller, name):
+    """A service is called by its id, by type and id, or by its full name."""
+    assert await caller.call(f"{name}.multiply", x=6, y=7) == 42
+
+
+async def test_call_before_anything_is_heard(members, calc):
+    """A call right after opening waits for the service to be heard."""
+    fresh = await members.join("fresh")
+    assert await fresh.call("calc.multiply", x=6, y=7) == 42
+
+
+async def test_full_name_needs_no_listening(members, calc):
+    """By its full name or type and id, a service is called also without hearing keep-alives."""
+    deaf = await members.join("deaf", keep_alive_listen=False)
+    assert await deaf.call(f"{DOMAIN}.app.calc.multiply", x=1) == 2
+    assert await deaf.call("app.calc.multiply", x=1) == 2
+    with pytest.raises(UnknownService, match=r"domain\.type\.id"):
+        await deaf.call("calc.multiply", x=1)
+
+
+async def test_call_across_domains(members, calc):
+    """The full name reaches another domain; a short name stays in one's own."""
+    stranger = await members.join("stranger", domain="elsewhere")
+    assert await stranger.call(f"{DOMAIN}.app.calc.multiply", x=1) == 2
+    with pytest.raises(UnknownService):
+        await stranger.call("calc.multiply", x=1, timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    "call", ["", "calc", ".multiply", "calc.", "a.b.c.d.e", "calc.mul tiply", 7]
+)
+async def test_call_that_is_none(caller, call):
+    """What is not written as a call is refused with how it is written."""
+    with pytest.raises(InvalidName):
+        await caller.call(call)
+
+
+async def test_keywords_that_are_also_ours(members, caller):
+    """`call_service` takes any keyword, those of `call` itself included."""
+    other = await members.join("keywords")
+    await other.serve({"echo": lambda **kwargs: kwargs})
+    pattern = caller.service("app.keywords")._pattern
+    kwargs = {"timeout": 1, "version": "x", "call": "y", "self": 2}
+    assert await caller.call_service(pattern, "echo", kwargs) == kwargs
+
+
+# Proxies
+
+
+async def test_service_proxy(caller):
+    """A service is an object with its methods, their signatures and, once loaded, docs."""
+    calc = caller.service("calc")
+    assert await calc.multiply(x=6, y=7) == 42
+    assert {"multiply", "divide", "health_check", "load"} <= set(dir(calc))
+    assert str(inspect.signature(calc.multiply)) == "(*, x: float, y: float = 2)"
+    assert "multiply" in repr(calc)
+
+    assert await calc.load() is calc
+    assert inspect.getdoc(calc.multiply) == "Return x times y."
+    assert "multiply(" in repr(calc.multiply)
+    with pytest.raises(TypeError):
+        await calc.multiply(6, 7)
+
+
+async def test_rpc_proxy_has_the_order_of_amqp_fabric(caller):
+    """`rpc_proxy(domain, id, type)` gives the service, as in amqp-fabric."""
+    proxy = await caller.rpc_proxy(DOMAIN, "calc", "app")
+    assert await proxy.multiply(x=6, y=7) == 42
+    with pytest.raises(AttributeError):
+        _ = proxy._private
+
+
+async def test_proxy_of_a_method_named_load(members, caller):
+    """A service that has a method `load` itself can still be called by `call`."""
+    other = await members.join("loader")
+    await other.serve({"load": lambda: "theirs"})
+    assert await caller.call("loader.load") == "theirs"
+
+
+# Versions
+
+
+async def test_version_that_fits(caller):
+    """A version requirement that the service meets is of no consequence."""
+    assert await caller.call("calc.multiply", x=1, version=">=1.2,<2") == 2
+    assert await caller.service("calc", version="~=1.2").multiply(x=1) == 2
+    assert await caller.call("app.calc.multiply", x=1, version="==1.2.3") == 2
+
+
+async def test_version_that_does_not_fit(caller):
+    """Another version than required is refused, and said."""
+    with pytest.raises(VersionMismatch, match=r"there in 1\.2\.3, and >=2 is required"):
+        await caller.call("calc.multiply", x=1, version=">=2")
+    with pytest.raises(VersionMismatch):
+        await caller.service(f"{DOMAIN}.app.calc", version=">=2").multiply(x=1)
+    with pytest.raises(InvalidName, match="not a version requirement"):
+        await caller.call("calc.multiply", x=1, version="newest")
+
+
+async def test_version_of_a_mixed_clique(members, caller):
+    """A clique with one member that does not fit is refused: any member may take the call."""
+    second = await members.join("calc", service_version="2.0")
+    await second.rpc_register(Calc())
+    service = await heard(caller, "calc", instances=2)
+    assert service.versions(caller.registry.now) == ["1.2.3", "2.0"]
+    with pytest.raises(VersionMismatch, match=r"there in 2\.0,"):
+        await caller.call("calc.multiply", x=1, version="<2")
+    assert await caller.call("calc.multiply", x=1, version=">=1") == 2
+
+    await second.close()
+    await until(lambda: len(service.present(caller.registry.now)) == 1)
+    assert await caller.call("calc.multiply", x=1, version="<2") == 2
+
+
+async def test_version_that_is_not_told(members, caller):
+    """A service that tells no version meets no requirement."""
+    await (await members.join("plain")).rpc_register(Calc())
+    await heard(caller, "plain", methods=3)
+    with pytest.raises(VersionMismatch, match="untold version"):
+        await caller.call("plain.multiply", x=1, version=">=0")
+
+
+# Who is not there
+
+
+async def test_unknown_service(caller):
+    """A service that was never heard is unknown, and similar names are told."""
+    with pytest.raises(UnknownService, match="did you mean calc") as caught:
+        await caller.call("calk.multiply", x=1, timeout=0.5)
+    assert isinstance(caught.value, LookupError)
+    began = time.monotonic()
+    with pytest.raises(UnknownService):
+        await caller.call(f"{DOMAIN}.app.nobody.multiply", timeout=20)
+    assert time.monotonic() - began < 2
+
+
+async def test_gone_clique_is_unknown_at_once(members, caller):
+    """A call to a service that has left fails at once, not after its timeout."""
+    leaver = await members.join("leaver")
+    await leaver.serve({"work": lambda: 1})
+    await heard(caller, "leaver", methods=2)
+    assert await caller.call("leaver.work") == 1
+    await leaver.close()
+
+    began = time.monotonic()
+    for _ in range(3):  # the exchange is gone: 404 closes the channel each time
+        with pytest.raises(UnknownService):
+            await caller.call("app.leaver.work", timeout=20)
+    assert time.monotonic() - began < 3
+    await until(lambda: not caller.registry.find("leaver", domain=DOMAIN))
+    with pytest.raises(UnknownService, match="is gone"):
+        await caller.call("app.leaver.work", timeout=20)
+    assert await caller.call("calc.multiply", x=1) == 2
+
+
+async def test_returned_message_of_a_gone_clique(members, caller, raw):
+    """Where the exchange outlives the clique, the call comes back at once all the same."""
+    leaver = await members.join("leaver")
+    await leaver.serve({"work": lambda: 1})
+    await heard(caller, "leaver", methods=2)
+    # Another binding keeps the exchange, as an amqp-fabric caller does.
+    queue = await raw.declare_queue(exclusive=True)
+    await queue.bind(leaver.name.api_exchange, "other")
+    await leaver.close()
+
+    began = time.monotonic()
+    with pytest.raises(UnknownService):
+        await caller.call("app.leaver.work", timeout=20)
+    assert time.monotonic() - began < 3
+
+
+async def test_service_comes_back(members, caller):
+    """A service that left and came back is called as before."""
+    for answer in (1, 2, 3):
+        leaver = await members.join("leaver")
+        await leaver.serve({"work": lambda answer=answer: answer})
+        assert await caller.call("app.leaver.work") == answer
+        await leaver.close()
+        with pytest.raises(UnknownService):
+            await caller.call("app.leaver.work")
+
+
+async def test_method_not_found(caller):
+    """A method that the service does not have is not found, and similar ones are told."""
+    with pytest.raises(MethodNotFound, match="did you mean multiply") as caught:
+        await caller.call("calc.multply", x=1, timeout=20)
+    assert caught.value.close_matches == ("multiply",)
+    assert isinstance(caught.value, AttributeError)
+    with pytest.raises(MethodNotFound, match="it has divide, health_check, multiply"):
+        await caller.call("calc.xyz", x=1, timeout=20)
+
+
+async def test_ambiguous_service(members, caller):
+    """An id that two types have is refused with both, and `type.id` tells them apart."""
+    other = await members.join("calc", type="other")
+    await other.serve({"multiply": lambda x: -x})
+    await heard(caller, "other.calc", methods=2)
+    with pytest.raises(AmbiguousService) as caught:
+        await caller.call("calc.multiply", x=1)
+    assert caught.value.candidates == (f"{DOMAIN}.app.calc", f"{DOMAIN}.other.calc")
+    assert await caller.call("other.calc.multiply", x=1) == -1
+
+
+async def test_errors_name_the_call(caller):
+    """Each error of a call says which call it was."""
+    for call in ("calc.nothing", "app.nobody.x"):
+        with pytest.raises(CallError) as caught:
+            await caller.call(call, timeout=1)
+        assert caught.value.call.endswith(call)
+
+
+# Time
+
+
+async def test_timeout_of_a_call_that_nobody_takes(members, caller):
+    """A request that nobody takes in time ends as `CallTimeout` and is never run."""
+    busy, runs = asyncio.Event(), []
+
+    async def work(n):
+        runs.append(n)
+        await busy.wait()
+        return n
+
+    server = await members.join("worker")
+    await server.serve({"work": work})
+    first = asyncio.create_task(caller.call("app.worker.work", n=1))
+    await until(lambda: runs == [1])
+
+    with pytest.raises(
+        CallTimeout, match=r"my_project\.app\.worker\.work .* within 0\.3 s"
+    ) as caught:
+        await caller.call("app.worker.work", n=2, timeout=0.3)
+    assert caught.value.seconds == 0.3
+    assert isinstance(caught.value, TimeoutError)
+
+    busy.set()
+    assert await first == 1
+    assert await caller.call("app.worker.work", n=3) == 3
+    assert runs == [1, 3]
+
+
+async def test_timeout_of_a_call_that_is_slow(members, caller):
+    """A call that is taken but slow ends as `CallTimeout`; its late answer harms nobody."""
+    go = asyncio.Event()
+    server = await members.join("worker")
+    await server.serve({"work": go.wait})
+    with pytest.raises(CallTimeout, match=r"within 0\.3 s"):
+        await caller.call("app.worker.work", timeout=0.3)
+    go.set()
+    assert await caller.call("app.worker.work") is True
+    assert caller._caller.pending == 0
+
+
+async def test_timeout_of_connector_and_proxy(members, calc):
+    """A timeout is set for a connector, a proxy or one call; the nearest one counts."""
+    hasty = await members.join("hasty", timeout=0.2)
+    await calc.serve({"sleep": asyncio.Event().wait}, id="slow")
+    with pytest.raises(CallTimeout, match=r"within 0\.2 s"):
+        await hasty.call("app.slow.sleep")
+    with pytest.raises(CallTimeout, match=r"within 0\.1 s"):
+        await hasty.service("app.slow", timeout=0.1).sleep()
+    with pytest.raises(CallTimeout, match=r"within 0\.3 s"):
+        await hasty.call("app.slow.sleep", timeout=0.3)
+
+
+async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
+    """A first call to a service that is given up at once does not spoil the next."""
+    other = await members.join("other")
+    await other.serve({"one": lambda: 1})
+    for _ in range(5):
+        with pytest.raises(CallTimeout):
+            await caller.call("app.other.one", timeout=0)
+        assert await caller.call("app.other.one", timeout=5) == 1
+        caller._caller._requests.clear()
+
+
+async def test_connection_lost(members, caller, calc):
+    """Closing under a call ends it as `ConnectionLost`, at once."""
+    taken = asyncio.Event()
+
+    async def hang():
+        taken.set()
+        await asyncio.Event().wait()
+
+    await calc.serve({"hang": hang}, id="hanger")
+    call = asyncio.create_task(caller.call("app.hanger.hang"))
+    await taken.wait()
+    await caller.close()
+    with pytest.raises(ConnectionLost):
+        async with asyncio.timeout(3):
+            await call
+
+
+# What the service raises
+
+
+class Broken(Exception):
+    """An error of the service's own."""
+
+
+def nested():
+    raise ZeroDivisionError("deep down")
+
+
+async def test_remote_error_is_the_builtin_too(caller):
+    """A remote built-in error is caught as that type, and as `RemoteError` with what it was."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        await caller.call("calc.divide", x=1, y=0)
+    error = caught.value
+    assert isinstance(error, RemoteError)
+    assert error.type == "builtins.ZeroDivisionError"
+    assert error.remote_args == ("division by zero",)
+    assert error.message == "ZeroDivisionError('division by zero')"
+    assert str(error) == f"{DOMAIN}.app.calc.divide: ZeroDivisionError('division by zero')"
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        await caller.call("calc.divide", z=1)
+
+
+async def test_remote_error_of_another_class(members, caller):
+    """An error of a class of the service's own arrives as data."""
+
+    def fail():
+        raise Broken("no", 7, {"a": object()})
+
+    other = await members.join("other")
+    await other.serve({"fail": fail})
+    with pytest.raises(RemoteError) as caught:
+        await caller.call("app.other.fail")
+    assert type(caught.value) is RemoteError
+    assert caught.value.type == f"{__name__}.Broken"
+    assert caught.value.remote_args[:2] == ("no", 7)
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_remote_traceback(members, caller, threads):
+    """The remote traceback comes along, from the method on, without a frame of ours."""
+
+    def fail():
+        nested()
+
+    async def fail_later():
+        await asyncio.sleep(0)
+        nested()
+
+    other = await members.join("other")
+    await other.serve({"fail": fail, "fail_later": fail_later}, threads=threads)
+    for method in ("fail", "fail_later"):
+        with pytest.raises(ZeroDivisionError) as caught:
+            await caller.call(f"app.other.{method}")
+        text = caught.value.remote_traceback
+        frames = [line for line in text.splitlines() if line.startswith("  File ")]
+        assert [frame.rpartition(" in ")[2] for frame in frames] == [method, "nested"]
+        assert "fabric_nb/fabric" not in text
+        assert text.rstrip().endswith("ZeroDivisionError: deep down")
+        shown = "\n".join(caught.value._render_traceback_())
+        assert "Remote traceback:" in shown
+        assert "fabric_nb/fabric" not in shown
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+        StopIteration(1),
+        GeneratorExit(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("kind", ["plain", "async", "thread"])
+async def test_nothing_a_method_raises_ends_the_service(members, caller, error, kind):
+    """Exit, interrupt, cancellation: all reach the caller as an error, and the service goes on."""
+
+    def fail():
+        raise error
+
+    async def fail_async():
+        await asyncio.sleep(0)
+        raise error
+
+    other = await members.join("other")
+    await other.serve(
+        {"fail": fail_async if kind == "async" else fail, "fine": lambda: "fine"},
+        threads=kind == "thread",
+    )
+    for _ in range(2):
+        with pytest.raises(RemoteError) as caught:
+            await caller.call("app.other.fail", timeout=5)
+        assert isinstance(caught.value, Exception)
+        assert not isinstance(caught.value, (StopIteration, asyncio.CancelledError))
+        if not (kind == "async" and isinstance(error, StopIteration)):  # Python itself forbids it
+            assert caught.value.type.rpartition(".")[2] == type(error).__name__
+    assert await caller.call("app.other.fine", timeout=5) == "fine"
+
+
+async def test_errors_that_cannot_be_shown(members, caller):
+    """An error with a broken repr and arguments that JSON does not have still arrives."""
+
+    class Weird(Exception):
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+    def fail():
+        raise Weird({1, 2}, b"x", float("nan"))
+
+    other = await members.join("other")
+    await other.serve({"fail": fail})
+    with pytest.raises(RemoteError) as caught:
+        await caller.call("app.other.fail", timeout=5)
+    assert "Weird" in caught.value.type
+    assert caught.value.remote_args[0] == "{1, 2}"
+
+
+async def test_no_remote_type_is_looked_up(members, caller, raw):
+    """A reply that names any class is data: nothing is imported and nothing is run."""
+
+    async def answer(message):
+        body = b'{"error": {"type": "os.system", "message": "m", "args": ["exit 1"]}}'
+        await raw.default_exchange.publish(
+            aio_pika.Message(body, type="error", correlation_id=message.correlation_id),
+            routing_key=message.reply_to,
+        )
+
+    exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.evil", "direct", auto_delete=True)
+    name = f"{DOMAIN}.api.app.evil::run"
+    queue = await raw.declare_queue(name, auto_delete=True)
+    await queue.bind(exchange, name)
+    await queue.consume(answer, no_ack=True)
+    with pytest.raises(RemoteError) as caught:
+        await caller.call("app.evil.run", timeout=5)
+    assert type(caught.value) is RemoteError
+    assert caught.value.type == "os.system"

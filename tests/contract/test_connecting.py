@@ -1,0 +1,341 @@
+"""Opening and closing a connector, its arguments, and what is said when it cannot connect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import (
+    BrokerUnavailable,
+    InvalidName,
+    InvalidUri,
+    LoginRefused,
+    NotConnected,
+    TlsFailed,
+    VirtualHostRefused,
+)
+from fabric_nb.fabric.amqp import State
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+# Life
+
+
+async def test_open_and_close(members):
+    """A connector is connected from `open` to `close`, and says so."""
+    connector = members.connector("c1")
+    states = []
+    connector.on_state(states.append)
+    assert connector.state is State.CLOSED
+
+    assert await connector.open(timeout=5) is connector
+    assert connector.state is State.CONNECTED
+    assert connector.broker
+
+    await connector.close()
+    assert connector.state is State.CLOSED
+    assert states == [State.CONNECTED, State.CLOSED]
+    await connector.close()  # harmless
+
+
+async def test_async_with(members):
+    """`async with` opens the connector and closes it, also when the block fails."""
+    async with members.connector("c1") as connector:
+        assert connector.state is State.CONNECTED
+    assert connector.state is State.CLOSED
+
+    async def fail(connector):
+        async with connector:
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await fail(connector)
+    assert connector.state is State.CLOSED
+
+
+async def test_open_again_after_close(members):
+    """A closed connector can be opened again and then works as the first time."""
+    connector = members.connector("c1")
+    await connector.open()
+    await connector.serve({"one": lambda: 1})
+    assert await connector.call("c1.one") == 1
+    await connector.close()
+
+    await connector.open()
+    try:
+        await connector.serve({"two": lambda: 2})
+        assert await connector.call("c1.two") == 2
+        await connector.publish_data({"n": 1})
+        other = await members.join("c2")
+        await heard(other, "c1", methods=2)
+        assert await other.call("c1.two") == 2
+    finally:
+        await connector.close()
+
+
+async def test_closed_connector_refuses(members):
+    """Whatever is asked of a connector that is not open is refused with `NotConnected`."""
+    connector = members.connector("c1")
+    for _ in range(2):
+        with pytest.raises(NotConnected):
+            connector.publish_data(b"", {})
+        with pytest.raises(NotConnected):
+            await connector.call(f"{DOMAIN}.app.c1.anything")
+        with pytest.raises(NotConnected):
+            await connector.serve({})
+        with pytest.raises(NotConnected):
+            await connector.stream()
+        with pytest.raises(NotConnected):
+            await connector.logs()
+        await connector.open()
+        await connector.close()
+
+
+async def test_constructor_takes_what_amqp_fabric_takes(broker_uri):
+    """The arguments of amqp-fabric mean the same here, by position and by name."""
+    by_position = AmqBrokerConnector(broker_uri, "d", "t", "i", 5, True, 7, "my.discovery")
+    by_name = AmqBrokerConnector(
+        amqp_uri=broker_uri,
+        service_domain="d",
+        service_type="t",
+        service_id="i",
+        keep_alive_seconds=False,
+        keep_alive_listen=False,
+        discovery_cache_ttl=5,
+        discovery_exchange="my.discovery",
+    )
+    for connector in (by_position, by_name):
+        assert connector.domain == "d"
+        assert connector.service_type == "t"
+        assert connector.service_id == "i"
+        assert connector.fqn == "d.t.i"
+        assert connector.data_exchange == "d.data"
+        async with connector:
+            await connector.publish_data(b"{}", {})
+    async with by_position, by_name:
+        await heard(by_position, "i")
+        assert by_position.list_services() == [{"domain": "d", "type": "t", "id": "i"}]
+        assert by_name.list_services() == []
+
+
+async def test_discovery_exchange_keeps_fabrics_apart(members):
+    """Members hear only those who announce themselves on the same discovery exchange."""
+    ours = await members.join("ours", discovery_exchange="ours.discovery")
+    await members.join("theirs", discovery_exchange="theirs.discovery")
+    friend = await members.join("friend", discovery_exchange="ours.discovery")
+    await heard(ours, "friend")
+    await heard(friend, "ours")
+    ids = {service["id"] for service in ours.list_services()}
+    assert ids == {"ours", "friend"}
+
+
+async def test_names_from_the_environment(broker_uri, monkeypatch):
+    """Data and discovery exchanges take their names from the environment, as in amqp-fabric."""
+    monkeypatch.setenv("DATA_EXCHANGE_NAME", "facts")
+    monkeypatch.setenv("DISCOVERY_EXCHANGE_NAME", "who.is.there")
+    connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)
+    assert connector.data_exchange == "d.facts"
+    async with connector:
+        assert connector._listener._exchange == "who.is.there"
+
+
+async def test_keep_alive_is_optional(members):
+    """A connector without `keep_alive_seconds` is not announced."""
+    listener = await members.join("listener")
+    await members.join("silent", keep_alive_seconds=False)
+    await members.join("loud")
+    await heard(listener, "loud")
+    assert not listener.registry.find("silent", domain=DOMAIN)
+
+
+async def test_repr_and_uri_hide_the_password(members, broker_uri):
+    """Neither the URI of a connector nor its repr shows the password."""
+    password = urlsplit(broker_uri).password
+    connector = await members.join("c1")
+    assert password
+    assert password not in repr(connector) + connector.uri
+    assert "***" in connector.uri
+
+
+# Bad input: one sentence, the masked URI, the right error, in time
+
+
+@contextlib.contextmanager
+def fails_in_time(error, timeout):
+    """Expect `error` in at most the timeout and a second, in one sentence without the password."""
+    began = time.monotonic()
+    with pytest.raises(error) as caught:
+        yield caught
+    assert time.monotonic() - began < timeout + 1
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "s3cret" not in message
+    assert type(caught.value) is error
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+async def refused(uri, error, timeout=5.0):
+    """Open a connector on an address that does not work; return what it said."""
+    tasks = asyncio.all_tasks()
+    with fails_in_time(error, timeout) as caught:
+        await AmqBrokerConnector(uri, "d", "t", "i", keep_alive_seconds=1).open(timeout=timeout)
+    await until(lambda: asyncio.all_tasks() == tasks, timeout=1)
+    return str(caught.value)
+
+
+def changed(uri, *, user=None, password=None, port=None, path=None, scheme=None):
+    parts = urlsplit(uri)
+    user, password = user or parts.username, password or parts.password
+    return urlunsplit(
+        (
+            scheme or parts.scheme,
+            f"{user}:{password}@{parts.hostname}:{port or parts.port}",
+            parts.path if path is None else path,
+            "",
+            "",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("", "AMQP URI is needed"),
+        (None, "AMQP URI is needed"),
+        ("localhost", "no scheme"),
+        ("http://u:s3cret@localhost/", "not AMQP"),
+        ("amqp://u:s3cret@localhost:notaport/", "not a URI"),
+        ("amqp://u:s3cret@localhost:99999/", "not a URI"),
+        ("amqp:///", "names no host"),
+    ],
+)
+def test_wrong_uri(uri, says):
+    """A URI that cannot be one is refused when it is given, not when it is used."""
+    with fails_in_time(InvalidUri, 0) as caught:
+        AmqBrokerConnector(uri, "d", "t", "i")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("domain", ""),
+        ("domain", "a.b"),
+        ("type", "ü"),
+        ("type", "x" * 64),
+        ("id", "a b"),
+        ("id", "a\n"),
+        ("id", None),
+        ("id", 7),
+    ],
+)
+def test_bad_names(part, name):
+    """A bad name is refused with which part it is and what is allowed; as an AttributeError."""
+    names = {"domain": "d", "type": "t", "id": "i"} | {part: name}
+    with pytest.raises(InvalidName, match=f"service {part}: use 1 to 63 letters") as caught:
+        AmqBrokerConnector("amqp://localhost/", *names.values())
+    assert isinstance(caught.value, AttributeError)
+
+
+async def test_refused_login(broker_uri):
+    """A wrong password is a `LoginRefused` that names the user."""
+    said = await refused(changed(broker_uri, user="ann", password="s3cret"), LoginRefused)
+    assert "'ann'" in said
+    assert "ann:***@" in said
+
+
+async def test_missing_vhost(broker_uri):
+    """A virtual host that is not there is named."""
+    said = await refused(changed(broker_uri, path="/nowhere"), VirtualHostRefused)
+    assert "'nowhere'" in said
+    assert ":***@" in said
+
+
+async def test_broker_away():
+    """A port that nobody listens on is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        said = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
+    assert f"nothing listens on 127.0.0.1:{port}" in said
+    assert "amqp://u:***@" in said
+
+
+async def test_unknown_host():
+    """A host name that does not resolve is named."""
+    said = await refused("amqp://u:s3cret@no-such-host.invalid/", BrokerUnavailable)
+    assert "'no-such-host.invalid' is not known" in said
+
+
+async def test_host_that_never_answers():
+    """A host that takes the connection and says nothing is given up within the timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        uri = f"amqp://u:s3cret@127.0.0.1:{port}/"
+        said = await refused(uri, BrokerUnavailable, timeout=0.5)
+    assert "no answer within 0.5 s" in said
+
+
+async def test_tls_against_a_plain_port(broker_uri):
+    """TLS against a plain port says so and what to do."""
+    uri = changed(broker_uri, scheme="amqps", password="s3cret")
+    said = await refused(uri, TlsFailed)
+    assert "does not speak TLS" in said
+    assert "amqps://" in said
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"AMQP\x03\x01\x00\x00"]
+)
+async def test_not_a_broker(greeting):
+    """A port where something else answers, as a TLS port does to plain AMQP, is told."""
+
+    async def answer(reader, writer):
+        await reader.read(8)
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        said = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
+    assert "AMQP" in said
+    assert f"127.0.0.1:{port}" in said
+
+
+async def test_wrong_cafile(broker_uri, tmp_path):
+    """A CA file that is not there or is none is a sentence too."""
+    uri = changed(broker_uri, scheme="amqps", password="s3cret")
+    not_pem = tmp_path / "ca.pem"
+    not_pem.write_text("no certificate")
+    for file in (tmp_path / "missing.pem", not_pem):
+        said = ""
+        try:
+            async with AmqBrokerConnector(f"{uri}?cafile={file}", "d", "t", "i"):
+                pass
+        except BrokerUnavailable as error:
+            said = str(error)
+        assert said
+        assert "s3cret" not in said
+
+
+async def test_connection_fails_before_presence(broker_uri, monkeypatch):
+    """A connector that fails half way through opening is closed and leaves no task behind."""
+    tasks = asyncio.all_tasks()
+    connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)
+
+    async def fail():
+        raise ssl.SSLError("later")
+
+    monkeypatch.setattr(connector._publisher, "open", fail)
+    with pytest.raises(ssl.SSLError):
+        await connector.open()
+    assert connector.state is State.CLOSED
+    await until(lambda: asyncio.all_tasks() == tasks)

@@ -1,0 +1,303 @@
+"""Data: published in any form, heard by callbacks as in amqp-fabric, or as rows of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import aio_pika
+import pytest
+
+from tests.support.fabric import until
+
+
+@pytest.fixture
+async def publisher(members):
+    """A member that publishes."""
+    return await members.join("publisher", type="source")
+
+
+@pytest.fixture
+async def hearer(members):
+    """A member that hears."""
+    return await members.join("hearer", type="sink")
+
+
+@pytest.fixture
+async def heard_raw(raw, publisher):
+    """Everything that is published, as it is on the wire."""
+    queue = await raw.declare_queue(exclusive=True)
+    await queue.bind(publisher.data_exchange)
+
+    async def next_message():
+        return await queue.get(timeout=5, no_ack=True)
+
+    return next_message
+
+
+# Publishing
+
+
+async def test_bytes_go_as_they_are(publisher, heard_raw):
+    """Bytes are published untouched, with the publisher's name in the headers."""
+    headers = {"kind": "A", "n": 7, "nested": {"a": [1]}}
+    given = json.loads(json.dumps(headers))
+    assert await publisher.publish_data(b"\x00\xff", headers) is None
+    message = await heard_raw()
+    assert message.body == b"\x00\xff"
+    assert message.headers == {**headers, "service_id": "publisher", "service_type": "source"}
+    assert headers == given
+
+
+async def test_values_go_as_json(publisher, heard_raw):
+    """A mapping or a list is published as JSON, given as `data` or as `items`."""
+    for published in (
+        publisher.publish_data({"a": "ü"}),
+        publisher.publish_data(items={"a": "ü"}, headers={}),
+        publisher.publish_data(data=[{"a": "ü"}], headers=None),
+    ):
+        await published
+    bodies = [json.loads((await heard_raw()).body) for _ in range(3)]
+    assert bodies == [{"a": "ü"}, {"a": "ü"}, [{"a": "ü"}]]
+    with pytest.raises(TypeError):
+        publisher.publish_data()
+    with pytest.raises(TypeError):
+        publisher.publish_data({"a": 1}, items={"a": 1})
+
+
+async def test_publishing_may_be_ignored(members, hearer):
+    """What is published without waiting arrives all the same, in order, up to the last one."""
+    publisher = await members.join("brief", keep_alive_seconds=False)
+    async with await hearer.stream() as stream:
+        for n in range(300):
+            publisher.publish_data({"n": n})
+        await publisher.close()
+        await stream.wait(300, timeout=10)
+        assert list(stream.df["n"]) == list(range(300))
+
+
+async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
+    """What the broker does not take is counted, logged, and raised to whoever waits."""
+    await raw.exchange_delete(publisher.data_exchange)
+    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.streams"):
+        waiting = publisher.publish_data({"n": 1})
+        publisher.publish_data({"n": 2})  # nobody waits for this one
+        with pytest.raises(Exception, match=r"refused|lost"):
+            await waiting
+        await until(lambda: publisher._publisher.failed == 2)
+    assert "was not published" in caplog.text
+    await publisher.publish_data({"n": 3})  # the channel has come back, and the exchange
+    assert publisher._publisher.published == 1
+
+
+# Subscribing, as in amqp-fabric
+
+
+async def test_subscriber_gets_message_objects(publisher, hearer):
+    """The callback gets aio_pika's message, and acknowledges by `message.process()`."""
+    got = asyncio.Queue()
+
+    async def callback(message):
+        async with message.process():
+            got.put_nowait(message)
+
+    await hearer.subscribe_data("sub", {"kind": "A"}, callback)
+    await publisher.publish_data(b"no", {"kind": "B"})
+    await publisher.publish_data(b"yes", {"kind": "A", "more": 1})
+    async with asyncio.timeout(5):
+        message = await got.get()
+    assert isinstance(message, aio_pika.IncomingMessage)
+    assert message.body == b"yes"
+    assert message.headers["more"] == 1
+
+
+async def test_subscribers_of_one_name_share(members, publisher, hearer):
+    """Subscribers that share a name share the messages; each other name gets all of them."""
+    shared, alone = [], []
+
+    def into(heard):
+        async def callback(message):
+            async with message.process():
+                heard.append(json.loads(message.body)["n"])
+
+        return callback
+
+    second = await members.join("second", type="sink")
+    first_part, second_part = [], []
+    await hearer.subscribe_data("shared", {}, into(first_part))
+    await second.subscribe_data("shared", {}, into(second_part))
+    await second.subscribe_data("alone", {}, into(alone))
+    for n in range(40):
+        publisher.publish_data({"n": n})
+    await until(lambda: len(first_part) + len(second_part) == 40 and len(alone) == 40)
+    shared = sorted(first_part + second_part)
+    assert shared == list(range(40))
+    assert first_part
+    assert second_part
+
+
+async def test_failing_callback_harms_nobody(publisher, hearer, caplog):
+    """A callback that fails is logged, and the next message is heard."""
+    got = asyncio.Queue()
+
+    async def callback(message):
+        async with message.process():
+            if message.body == b"bad":
+                raise ValueError("bad message")
+            got.put_nowait(message.body)
+
+    await hearer.subscribe_data("sub", {}, callback)
+    await publisher.publish_data(b"bad", {})
+    await publisher.publish_data(b"good", {})
+    async with asyncio.timeout(5):
+        assert await got.get() == b"good"
+    await until(lambda: "bad message" in caplog.text)
+
+
+# Streams
+
+
+async def test_stream_of_rows(publisher, hearer):
+    """Matching messages become rows of a DataFrame: an object is one, a list several."""
+    async with await hearer.stream(kind="A") as stream:
+        await publisher.publish_data({"n": 0}, {"kind": "B"})
+        await publisher.publish_data({"n": 1, "s": "x"}, {"kind": "A"})
+        await publisher.publish_data([{"n": 2}, {"n": 3, "s": "z"}], {"kind": "A"})
+        await stream.wait(3, timeout=5)
+        assert list(stream.df["n"]) == [1, 2, 3]
+        assert list(stream.tail(2)["n"]) == [2, 3]
+        assert stream.rows == len(stream) == 3
+        assert stream.messages == 2
+        assert stream.rate > 0
+        assert "kind='A'" in repr(stream)
+    assert stream.closed
+    assert list(stream.df["n"]) == [1, 2, 3]
+
+
+async def test_headers_that_are_no_keywords(publisher, hearer):
+    """Headers of any name are given in a mapping."""
+    async with await hearer.stream({"name": "x", "a-b": 1}) as stream:
+        await publisher.publish_data({"n": 1}, {"name": "x", "a-b": 1})
+        await stream.wait(1, timeout=5)
+
+
+async def test_stream_wait_in_time(hearer):
+    """Waiting for rows that do not come ends with what was missing."""
+    async with await hearer.stream() as stream:
+        with pytest.raises(TimeoutError, match=r"0 of 5 rows came within 0\.1 s"):
+            await stream.wait(5, timeout=0.1)
+
+
+async def test_closing_ends_waiting(hearer):
+    """Whoever waits for rows is let go when the stream or the connector is closed."""
+    for close in ("stream", "connector"):
+        stream = await hearer.stream()
+
+        async def read(stream=stream):
+            return [rows async for rows in stream.batches()]
+
+        waiting = asyncio.create_task(stream.wait(5))
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        await (stream if close == "stream" else hearer).close()
+        async with asyncio.timeout(2):
+            await waiting
+            assert await reading == []
+        assert stream.closed
+
+
+@pytest.mark.parametrize("name", ["", "shared-name"])
+async def test_pause_and_resume(publisher, hearer, name):
+    """A paused stream takes no rows; none is lost when it goes on."""
+    async with await hearer.stream(name=name, prefetch=10) as stream:
+        await publisher.publish_data({"n": 0})
+        await stream.wait(1, timeout=5)
+        await stream.pause()
+        assert stream.paused
+        for n in range(1, 40):
+            await publisher.publish_data({"n": n})
+        assert stream.rows == 1
+        await stream.resume()
+        await stream.wait(40, timeout=5)
+        assert list(stream.df["n"]) == list(range(40))
+
+
+async def test_batches(publisher, hearer):
+    """Rows can be taken as they come, a batch for each message, until the stream is closed."""
+    stream = await hearer.stream()
+    batches = []
+
+    async def read():
+        async for rows in stream.batches():
+            batches.append([row["n"] for row in rows])
+            if len(batches) == 3:
+                await stream.close()
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await publisher.publish_data({"n": 1})
+    await publisher.publish_data([{"n": 2}, {"n": 3}])
+    await publisher.publish_data([])
+    async with asyncio.timeout(5):
+        await reading
+    assert batches == [[1], [2, 3], []]
+
+
+async def test_max_rows(publisher, hearer):
+    """A stream keeps the newest rows and counts those it dropped."""
+    async with await hearer.stream(max_rows=100) as stream:
+        for start in range(0, 1000, 50):
+            publisher.publish_data([{"n": n} for n in range(start, start + 50)])
+        await stream.wait(1000, timeout=10)
+        assert list(stream.df["n"])[-1] == 999
+        assert len(stream) <= 100
+        assert stream.dropped == 1000 - len(stream)
+        assert "dropped" in repr(stream)
+
+
+@pytest.mark.parametrize("count", [1, 3, 250])
+async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count):
+    """Rows that a stream took are acknowledged, before it is closed: nobody gets them again."""
+    first = await hearer.stream(name="shared", prefetch=1000)
+    for n in range(count):
+        publisher.publish_data({"n": n})
+    await first.wait(count, timeout=10)
+    await until(lambda: first._unacknowledged == 0)
+    second = await hearer.stream(name="shared")
+    await first._channel.close()  # as a crash does: what was not acknowledged comes again
+    await publisher.publish_data({"n": -1})
+    await second.wait(1, timeout=5)
+    assert list(second.df["n"]) == [-1]
+    await first.close()
+
+
+async def test_shared_stream_hands_over_what_it_holds(members, publisher, hearer):
+    """A shared stream that closes while paused leaves its messages to the others."""
+    first = await hearer.stream(name="shared")
+    await first.pause()
+    for n in range(5):
+        await publisher.publish_data({"n": n})
+    other = await members.join("other", type="sink")
+    second = await other.stream(name="shared")
+    await first.close()
+    await second.wait(5, timeout=5)
+    assert sorted(second.df["n"]) == list(range(5))
+
+
+async def test_stream_of_another_domain(members, hearer):
+    """A stream may be of another domain."""
+    stranger = await members.join("stranger", domain="elsewhere")
+    async with await hearer.stream(domain="elsewhere") as stream:
+        await stranger.publish_data({"n": 1})
+        await stream.wait(1, timeout=5)
+
+
+async def test_refused_stream_leaves_nothing(hearer, raw):
+    """A stream that the broker refuses is an error, and leaves no task behind."""
+    await raw.declare_queue("taken", auto_delete=False, durable=True)
+    tasks = asyncio.all_tasks()
+    with pytest.raises(Exception, match="refused"):
+        await hearer.stream(name="taken")
+    await until(lambda: asyncio.all_tasks() <= tasks)
+    await (await raw.declare_queue("taken", durable=True)).delete(if_empty=False, if_unused=False)

@@ -1,0 +1,247 @@
+"""Logs: a handler for any thread that never blocks, and a feed of everybody's records."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+import time
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import FabricError
+from tests.support.fabric import until
+
+
+@pytest.fixture
+async def logger(members):
+    """A member that logs."""
+    return await members.join("logger")
+
+
+@pytest.fixture
+async def reader(members):
+    """A member that reads logs."""
+    return await members.join("reader", type="client")
+
+
+@pytest.fixture
+def log():
+    """A logger that no other test has."""
+    log = logging.getLogger("contract.logs")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    yield log
+    log.handlers.clear()
+    log.propagate = True
+
+
+@pytest.fixture
+async def handler(logger, log):
+    """A handler on that logger, connected."""
+    handler = AmqpHandler()
+    await logger.init_logging_handler(handler)
+    log.addHandler(handler)
+    return handler
+
+
+def said(feed):
+    return [record.message for record in feed.records]
+
+
+async def test_a_record_arrives_whole(reader, log, handler):
+    """A record arrives with its text, level, logger, place, time and traceback."""
+    async with await reader.logs() as feed:
+        try:
+            int("inner")
+        except ValueError:
+            log.exception("it %s", "failed")
+        await feed.wait(1, timeout=5)
+    (record,) = feed.records
+    assert record.message == "it failed"
+    assert record.level == "ERROR"
+    assert record.logger == "contract.logs"
+    assert (record.service_type, record.service_id) == ("app", "logger")
+    assert record.file == "test_logs.py"
+    assert record.line
+    assert abs(record.time - time.time()) < 30
+    assert "ValueError: invalid literal" in record.traceback
+    assert list(feed.df["message"]) == ["it failed"]
+    assert str(feed.df["time"].dt.tz) == "UTC"
+
+
+async def test_formatter_of_the_handler(reader, log, handler):
+    """A formatter given to the handler makes the text."""
+    handler.setFormatter(logging.Formatter("<%(levelname)s> %(message)s"))
+    async with await reader.logs() as feed:
+        log.addHandler(other := logging.StreamHandler(io.StringIO()))
+        other.setFormatter(logging.Formatter("another text: %(message)s"))
+        log.info("hello")
+        await feed.wait(1, timeout=5)
+    assert said(feed) == ["<INFO> hello"]
+
+
+async def test_feed_of_a_level(reader, log, handler):
+    """A feed of a level gets the records of that level and above."""
+    async with await reader.logs(level="warning") as feed, await reader.logs() as everything:
+        for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            log.log(getattr(logging, level), level)
+        await everything.wait(5, timeout=5)
+        await feed.wait(3, timeout=5)
+    assert said(feed) == ["WARNING", "ERROR", "CRITICAL"]
+    with pytest.raises(ValueError, match="'loud' is not a log level: use one of DEBUG, INFO") as no:
+        await reader.logs(level="loud")
+    assert isinstance(no.value, FabricError)
+
+
+@pytest.mark.parametrize("service", ["logger", "app.logger"])
+async def test_feed_of_a_service(members, reader, log, handler, service):
+    """A feed of a service gets the records of that service alone."""
+    other = await members.join("other")
+    second = AmqpHandler()
+    await other.init_logging_handler(second)
+    async with await reader.logs(service=service) as feed, await reader.logs() as everything:
+        second.handle(logging.makeLogRecord({"msg": "theirs", "levelname": "INFO"}))
+        log.info("ours")
+        await everything.wait(2, timeout=5)
+        await feed.wait(1, timeout=5)
+    assert said(feed) == ["ours"]
+
+
+async def test_feed_is_bounded(reader, log, handler):
+    """A feed keeps the newest records and counts those it dropped."""
+    async with await reader.logs(max_records=10) as feed:
+        for n in range(25):
+            log.info("%d", n)
+        await feed.wait(25, timeout=5)
+        assert said(feed) == [str(n) for n in range(15, 25)]
+        assert feed.dropped == 15
+
+
+async def test_logging_from_threads(reader, log, handler):
+    """Any thread may log, without a loop of its own; nothing is lost or out of order."""
+    async with await reader.logs() as feed:
+
+        def work(name):
+            for n in range(50):
+                log.info("%s %d", name, n)
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
+        await feed.wait(200, timeout=10)
+        for name in "abcd":
+            mine = [text for text in said(feed) if text.startswith(name)]
+            assert mine == [f"{name} {n}" for n in range(50)]
+    assert handler.sent == 200
+    assert handler.dropped == 0
+
+
+async def test_logging_never_blocks_and_is_bounded(reader, logger, log):
+    """While nothing can be sent, records wait, up to a bound; the rest is dropped and counted."""
+    handler = AmqpHandler(capacity=100)
+    log.addHandler(handler)
+    began = time.monotonic()
+    for n in range(5000):
+        log.info("%d", n)
+    assert time.monotonic() - began < 2
+    assert handler.dropped == 4900
+    async with await reader.logs() as feed:
+        await logger.init_logging_handler(handler)
+        await feed.wait(100, timeout=5)
+        assert said(feed) == [str(n) for n in range(100)]
+        log.info("again")
+        await feed.wait(101, timeout=5)
+
+
+async def test_blocked_loop_does_not_block_logging(reader, log, handler):
+    """A thread may log while the loop stands still; the records go out afterwards."""
+    async with await reader.logs() as feed:
+        took = []
+
+        def work():
+            began = time.monotonic()
+            for n in range(100):
+                log.info("%d", n)
+            took.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(5)  # the loop stands still meanwhile, on purpose
+        assert took
+        await feed.wait(100, timeout=5)
+
+
+async def test_own_records_are_not_fed_back(reader, handler):
+    """On the root logger, the handler leaves out the messaging's own records: no endless loop."""
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    noisy = [logging.getLogger(name) for name in ("aio_pika", "aiormq", "fabric_nb.fabric")]
+    try:
+        async with await reader.logs() as feed:
+            for one in noisy:
+                one.setLevel(logging.DEBUG)
+                one.debug("own")
+                one.getChild("part").error("own")
+            logging.getLogger("fabric_nb_user").info("user")
+            await feed.wait(1, timeout=5)
+            await handler.flushed()
+            messages = said(feed)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        for one in noisy:
+            one.setLevel(logging.NOTSET)
+    assert messages == ["user"]
+    assert handler.sent == 1
+
+
+async def test_broken_records_are_the_callers_own(reader, log, handler, monkeypatch):
+    """A record that cannot be formatted is treated as `logging` does, and the next one is sent."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    async with await reader.logs() as feed:
+        log.info("%d", "no number")
+        log.info("lone \ud800 surrogate")
+        log.info("x" * 1_000_000)
+        log.info("fine")
+        await feed.wait(3, timeout=5)
+    assert said(feed)[2] == "fine"
+    assert said(feed)[1].startswith("xxx")
+
+
+async def test_last_words_are_sent(reader, logger, log, handler):
+    """What was logged just before closing is sent."""
+    async with await reader.logs() as feed:
+        for n in range(50):
+            log.info("%d", n)
+        await logger.close()
+        await feed.wait(50, timeout=5)
+
+
+async def test_handler_after_close(reader, logger, members, log, handler):
+    """A handler whose connector was closed keeps records, for the next connector that takes it."""
+    await logger.close()
+    log.info("while closed")
+    successor = await members.join("successor")
+    async with await reader.logs() as feed:
+        await successor.init_logging_handler(handler)
+        log.info("open again")
+        await feed.wait(2, timeout=5)
+    assert said(feed) == ["while closed", "open again"]
+    assert {record.service_id for record in feed.records} == {"successor"}
+
+
+async def test_closing_ends_waiting(reader):
+    """Whoever waits for records is let go when the connector is closed."""
+    feed = await reader.logs()
+    waiting = asyncio.create_task(feed.wait(1))
+    await asyncio.sleep(0)
+    await reader.close()
+    async with asyncio.timeout(2):
+        await waiting
+    await until(lambda: feed.closed)

@@ -1,0 +1,264 @@
+"""Whatever arrives that is not what it should be: counted, kept, and nothing else stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import aio_pika
+import pytest
+
+from fabric_nb.errors import MalformedMessage, RemoteError
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+HUGE = 20_000_000
+NOT_JSON = {
+    "empty": b"",
+    "not JSON": b"{not json",
+    "not text": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "half": b'{"a": ',
+    "huge": b"x" * HUGE,
+}
+
+
+@pytest.fixture
+async def fabric(members):
+    """A member that serves, listens, streams and reads logs."""
+    member = await members.join("one")
+    await member.serve({"add": lambda x, y: x + y})
+    await heard(member, "one", methods=2)
+    return member
+
+
+@pytest.fixture
+def send(raw):
+    """Publish anything anywhere."""
+
+    async def publish(exchange, key="", body=b"", headers=None, **properties):
+        message = aio_pika.Message(body, headers=headers, **properties)
+        target = await raw.get_exchange(exchange) if exchange else raw.default_exchange
+        await target.publish(message, key)
+
+    return publish
+
+
+async def works(fabric):
+    """Check that all kinds of work still go on."""
+    assert await fabric.call("one.add", x=1, y=2, timeout=10) == 3
+    version = fabric.registry.changes
+    await until(lambda: fabric.registry.changes > version)
+    async with await fabric.stream(check=1) as stream:
+        await fabric.publish_data({"n": 1}, {"check": 1})
+        await stream.wait(1, timeout=5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [*NOT_JSON.values(), b"[1, 2]", b"7", b"null"],
+    ids=[*NOT_JSON, "list", "number", "null"],
+)
+async def test_call_that_cannot_be_read(fabric, send, raw, body):
+    """A call that is no JSON object is answered with an error, and the method goes on."""
+    replies = await raw.declare_queue(exclusive=True)
+    key = fabric.name.method_queue("add")
+    properties = {"reply_to": replies.name, "correlation_id": "c1", "type": "call"}
+    await send(fabric.name.api_exchange, key, body, **properties)
+    await until(lambda: fabric.malformed.counts["call"] == 1)
+    reply = await replies.get(timeout=5, no_ack=True)
+    assert reply.type == "error"
+    assert reply.correlation_id == "c1"
+    assert json.loads(reply.body)["error"]["type"].endswith("MalformedMessage")
+    await works(fabric)
+
+
+async def test_call_without_properties(fabric, send):
+    """A call without reply address, id, type or headers is run, and nobody is answered."""
+    runs = []
+    await fabric.serve({"work": lambda **kwargs: runs.append(kwargs)}, id="two")
+    await send(f"{DOMAIN}.api.app.two", f"{DOMAIN}.api.app.two::work", b'{"x": 1}')
+    await until(lambda: runs == [{"x": 1}])
+    await works(fabric)
+
+
+@pytest.mark.parametrize(
+    ("type", "body"),
+    [
+        ("result", b"{not json"),
+        ("result", b"x" * HUGE),
+        ("error", b"{}"),
+        ("error", b'{"error": 5}'),
+        ("error", b"{not json"),
+        ("nonsense", b"1"),
+        (None, b"1"),
+    ],
+    ids=str,
+)
+async def test_reply_that_cannot_be_read(fabric, raw, send, type, body):  # noqa: A002
+    """A reply that cannot be read is an error of that call alone."""
+    exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.bad", "direct", auto_delete=True)
+    queue = await raw.declare_queue(f"{DOMAIN}.api.app.bad::do", auto_delete=True)
+    await queue.bind(exchange, queue.name)
+
+    async def answer(message):
+        properties = {"type": type, "correlation_id": message.correlation_id}
+        await send("", message.reply_to, body, **properties)
+
+    await queue.consume(answer, no_ack=True)
+    with pytest.raises(MalformedMessage, match="sent a reply that cannot be read"):
+        await fabric.call("app.bad.do", timeout=10)
+    assert fabric.malformed.counts["reply"] == 1
+    await works(fabric)
+
+
+async def test_odd_error_replies(fabric, raw, send):
+    """An error reply with fields missing or of other types still is a `RemoteError`."""
+    exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.odd", "direct", auto_delete=True)
+    queue = await raw.declare_queue(f"{DOMAIN}.api.app.odd::do", auto_delete=True)
+    await queue.bind(exchange, queue.name)
+    errors = [{}, {"type": 5, "message": [1], "args": "x"}, {"type": "UnicodeDecodeError"}]
+
+    async def answer(message):
+        body = json.dumps({"error": errors[json.loads(message.body)["n"]]}).encode()
+        await send("", message.reply_to, body, type="error", correlation_id=message.correlation_id)
+
+    await queue.consume(answer, no_ack=True)
+    for n in range(len(errors)):
+        with pytest.raises(RemoteError) as caught:
+            await fabric.call("app.odd.do", n=n, timeout=5)
+        assert str(caught.value)
+
+
+async def test_replies_that_nobody_waits_for(fabric, send):
+    """A reply to no call, or without an id, is of no consequence."""
+    queue = fabric._caller._reply_queue
+    for correlation_id in ("unknown", "", None):
+        await send("", queue, b"1", type="result", correlation_id=correlation_id)
+    await works(fabric)
+    assert fabric.malformed.total == 0
+
+
+GOOD = {
+    "msg_type": "keep_alive",
+    "service_domain": DOMAIN,
+    "service_type": "app",
+    "service_id": "x",
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"{not json", GOOD),
+        (b"x" * HUGE, GOOD),
+        (b"\xff\xfe", GOOD),
+        (b"", {"msg_type": "keep_alive"}),
+        (b"", {**GOOD, "service_id": ""}),
+        (b"", {**GOOD, "service_id": "a.b"}),
+        (b"", {**GOOD, "service_type": 7}),
+        (b"", {**GOOD, "service_domain": {"a": 1}}),
+        (b"", {**GOOD, "service_id": "x" * 1000}),
+    ],
+    ids=["not JSON", "huge", "not text", "missing", "empty", "dot", "number", "table", "long"],
+)
+async def test_keep_alive_that_cannot_be_read(fabric, send, body, headers):
+    """A keep-alive that cannot be read makes nobody known, and the others are heard."""
+    await send("msc.discovery", "", body, headers)
+    await until(lambda: fabric.malformed.counts["keep-alive"] == 1)
+    assert [service.name.id for service in fabric.registry.services(gone=True)] == ["one"]
+    await works(fabric)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        7,
+        [],
+        {"instance": 7, "version": [], "interval": "x", "methods": 7},
+        {"instance": "i", "interval": -1, "busy_since": "x", "methods": {"a.b": "()", "ok": 7}},
+        {"instance": "i", "interval": 1e300, "methods": {"__import__('os')": "(x)"}},
+        {"other": "library"},
+    ],
+    ids=str,
+)
+async def test_odd_keep_alives_are_heard(fabric, send, said):
+    """Odd extras in a keep-alive are left out; the service is known all the same."""
+    await send("msc.discovery", "", json.dumps(said).encode(), GOOD)
+    service = await heard(fabric, "x")
+    assert set(service.methods) <= {"ok"}
+    assert len(fabric.registry.df) == 2
+    assert fabric.malformed.total == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [*NOT_JSON.values(), b"7", b'"text"', b"[1]", b'[{"a": 1}, 2]'],
+    ids=[*NOT_JSON, "number", "text", "list", "mixed"],
+)
+async def test_data_that_cannot_be_read(fabric, send, body):
+    """Data that is no object makes no row, is counted by its stream, and the next is a row."""
+    async with await fabric.stream() as stream:
+        await send(fabric.data_exchange, "", body)
+        await fabric.publish_data({"n": 1})
+        await stream.wait(1, timeout=10)
+        assert stream.malformed == 1
+        assert stream.rows == 1
+        assert fabric.malformed.counts["data"] == 1
+        await until(lambda: stream._unacknowledged == 0)  # it is not delivered again and again
+
+
+async def test_huge_data_is_data(fabric):
+    """A message of 20 MB that is well formed is a row like any other."""
+    async with await fabric.stream() as stream:
+        await fabric.publish_data({"text": "x" * HUGE})
+        await stream.wait(1, timeout=20)
+        assert len(stream.df["text"][0]) == HUGE
+
+
+@pytest.mark.parametrize(
+    "body", [*NOT_JSON.values(), b"7", b"{}"], ids=[*NOT_JSON, "number", "object"]
+)
+async def test_log_that_cannot_be_read(fabric, send, body):
+    """A log record that is no JSON text is counted, and the next one is read."""
+    async with await fabric.logs() as feed:
+        exchange = f"{DOMAIN}.log.records"
+        await send(exchange, "", body, {"level_name": "INFO"})
+        odd = {"level_name": 5, "service_id": ["x"], "line_number": "x", "created": -1}
+        await send(exchange, "", b'"fine"', odd)
+        await send(exchange, "", json.dumps("x" * 1_000_000).encode())
+        await feed.wait(2, timeout=10)
+        assert [record.message[:4] for record in feed.records] == ["fine", "xxxx"]
+        assert len(feed.records[1].message) < 20_000
+        assert len(feed.df) == 2
+        assert fabric.malformed.counts["log"] == 1
+
+
+async def test_what_is_kept(fabric, send):
+    """The last hundred are kept, each cut at 10 kB, with kind, reason, headers and whole size."""
+    async with await fabric.stream() as stream:
+        await send(fabric.data_exchange, "", b"y" * 50_000, {"n": -1})
+        for n in range(105):
+            await send(fabric.data_exchange, "", b"x" * n, {"n": n})
+        await until(lambda: stream.malformed == 106)
+    assert fabric.malformed.total == 106
+    assert len(fabric.malformed.last) == 100
+    last = fabric.malformed.last[-1]
+    assert (last.kind, last.size, last.headers["n"]) == ("data", 104, 104)
+    assert "not JSON" in last.reason
+    async with await fabric.stream() as stream:
+        await send(fabric.data_exchange, "", b"y" * 50_000)
+        await until(lambda: stream.malformed)
+    assert (fabric.malformed.last[-1].size, len(fabric.malformed.last[-1].body)) == (50_000, 10_000)
+
+
+async def test_said_once_a_minute(fabric, send, caplog):
+    """Many unreadable messages are one line in the log."""
+    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.malformed"):
+        async with await fabric.stream() as stream:
+            for _ in range(20):
+                await send(fabric.data_exchange, "", b"x")
+            await until(lambda: stream.malformed == 20)
+    assert len([r for r in caplog.records if r.name == "fabric_nb.fabric.malformed"]) == 1
+    await asyncio.sleep(0)

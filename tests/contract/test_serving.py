@@ -1,0 +1,425 @@
+"""Serving: what is served, how many calls at once, and changing it without losing a call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+import time
+
+import pytest
+
+from fabric_nb import AbstractServiceApi
+from fabric_nb.errors import InvalidName, MethodNotFound, RemoteError, UnknownService
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+@pytest.fixture
+async def server(members):
+    """A member that serves, as ``app.server``."""
+    return await members.join("server")
+
+
+@pytest.fixture
+async def caller(members):
+    """A member that calls it."""
+    return await members.join("caller", type="client")
+
+
+def methods_of(server):
+    return {name for name in server.functions if name != "health_check"}
+
+
+# What is served
+
+
+async def test_register_an_api(server, caller):
+    """Public methods of an API are served, sync and async; `health_check` is there already."""
+
+    class Api(AbstractServiceApi):
+        attribute = 5
+
+        def __init__(self):
+            self.callback = print
+
+        def plain(self, x):
+            return ["plain", x]
+
+        async def later(self, x):
+            await asyncio.sleep(0)
+            return ["later", x]
+
+        @property
+        def computed(self):
+            raise AssertionError("a property is not looked at")
+
+        def _private(self):
+            raise AssertionError("served")
+
+        @staticmethod
+        def fixed():
+            return "fixed"
+
+        @classmethod
+        def of_class(cls):
+            return cls.__name__
+
+    assert await server.rpc_register(Api()) is None
+    assert await caller.call("app.server.plain", x=1) == ["plain", 1]
+    assert await caller.call("app.server.later", x=2) == ["later", 2]
+    assert await caller.call("app.server.fixed") == "fixed"
+    assert await caller.call("app.server.of_class") == "Api"
+    assert await caller.call("app.server.health_check") is True
+    await heard(caller, "server", methods=5)
+    for hidden in ("_private", "computed", "attribute", "__init__"):
+        with pytest.raises(MethodNotFound):
+            await caller.call(f"app.server.{hidden}", timeout=5)
+
+
+async def test_register_any_object(server, caller):
+    """An API needs no base class, and may check its own health."""
+
+    class Api:
+        def health_check(self):
+            return "so so"
+
+        def hello(self):
+            return "hello"
+
+    await server.rpc_register(Api())
+    assert await caller.call("app.server.hello") == "hello"
+    assert await caller.call("app.server.health_check") == "so so"
+
+
+async def test_register_twice_serves_both(server, caller):
+    """A second `rpc_register` adds to what is served, as in amqp-fabric."""
+
+    class First:
+        def one(self):
+            return 1
+
+        def both(self):
+            return "first"
+
+    class Second:
+        def two(self):
+            return 2
+
+        def both(self):
+            return "second"
+
+    await server.rpc_register(First())
+    await server.rpc_register(Second())
+    assert await caller.call("app.server.one") == 1
+    assert await caller.call("app.server.two") == 2
+    assert await caller.call("app.server.both") == "second"
+
+
+async def test_serve_functions(server, caller):
+    """A mapping of functions is served, whatever kind of callable they are."""
+
+    class Adder:
+        def __call__(self, x):
+            return x + 1
+
+    async def generated():
+        yield 1
+        yield 2
+
+    await server.serve(
+        {
+            "double": lambda x: 2 * x,
+            "add": Adder(),
+            "power": functools.partial(pow, 2),
+            "rows": lambda: (n for n in range(3)),
+            "later_rows": generated,
+            "builtin": len,
+        }
+    )
+    assert await caller.call("app.server.double", x=2) == 4
+    assert await caller.call("app.server.add", x=2) == 3
+    assert await caller.call("app.server.power", exp=5) == 32
+    assert await caller.call("app.server.rows") == [0, 1, 2]
+    assert await caller.call("app.server.later_rows") == [1, 2]
+    with pytest.raises(TypeError):
+        await caller.call("app.server.builtin", obj=[1])
+
+
+@pytest.mark.parametrize("name", ["_hidden", "a.b", "größe", "1st", "", 5])
+async def test_names_that_are_not_served(server, name):
+    """A name that no caller could use is refused before anything is served."""
+    with pytest.raises(InvalidName):
+        await server.serve({name: print})
+    assert server.servers == ()
+
+
+async def test_what_cannot_be_called_is_not_served(server):
+    """A value that is no function is refused with its name."""
+    with pytest.raises(TypeError, match="'x' is a int"):
+        await server.serve({"x": 5})
+
+
+async def test_serve_under_other_names(server, caller):
+    """One connector serves several services, each under a name of its own."""
+    math = await server.serve({"double": lambda x: 2 * x}, type="math", id="m1", version="3.1")
+    await server.serve({"double": lambda x: x + x}, id="m2")
+    assert await caller.call("math.m1.double", x=2) == 4
+    assert await caller.call("app.m2.double", x="a") == "aa"
+    assert await caller.call("m1.double", x=1, version=">=3") == 2
+    with pytest.raises(InvalidName, match="served already"):
+        await server.serve({}, type="math", id="m1")
+    assert len(server.servers) == 2
+
+    await math.close()
+    await until(lambda: not caller.registry.find("m1", domain=DOMAIN), timeout=2)
+    assert len(server.servers) == 1
+    assert await caller.call("app.m2.double", x=1) == 2
+
+
+async def test_statistics_and_failures_are_told(server, caller):
+    """Each method counts its calls, errors and times, and each failure is told as it happens."""
+    failures = []
+
+    def fail(x):
+        raise ValueError(f"not {x}")
+
+    serving = await server.serve({"fail": fail, "fine": lambda: 1}, on_failure=failures.append)
+    await caller.call("app.server.fine")
+    with pytest.raises(ValueError, match="not 5"):
+        await caller.call("app.server.fail", x=5)
+    await until(lambda: failures)
+    assert failures[0].method == "fail"
+    assert failures[0].kwargs == {"x": 5}
+    assert "in fail" in failures[0].traceback
+    assert serving.stats["fine"].calls == 1
+    assert serving.stats["fine"].mean_ms is not None
+    assert serving.stats["fail"].errors == 1
+    assert serving.stats["fail"].last_error == "ValueError: not 5"
+    assert serving.stats["fail"].running == 0
+
+
+async def test_failing_failure_listener_harms_nobody(server, caller):
+    """What listens to failures may fail itself: the service goes on."""
+    await server.serve({"fail": lambda: 1 / 0}, on_failure=lambda failed: 1 / 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await caller.call("app.server.fail", timeout=5)
+
+
+async def test_functions_run_in_the_context_they_were_served_in(server, caller):
+    """A function sees the context variables of whoever served it."""
+    who = contextvars.ContextVar("who", default="nobody")
+    who.set("cell 1")
+    serving = await server.serve({"who": who.get})
+    who.set("elsewhere")
+    assert await caller.call("app.server.who") == "cell 1"
+    await serving.replace({"who": who.get})
+    assert await caller.call("app.server.who") == "elsewhere"
+
+
+# How many at once
+
+
+class Gauge:
+    """Counts how many run at once, and holds them until told to go on."""
+
+    def __init__(self):
+        self.running = self.most = 0
+        self.go = asyncio.Event()
+
+    async def work(self, n=0):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.go.wait()
+        self.running -= 1
+        return n
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+async def test_calls_at_once(server, caller, prefetch):
+    """`prefetch` says how many calls of a method run at once; the others wait their turn."""
+    gauge = Gauge()
+    await server.serve({"work": gauge.work}, prefetch=prefetch)
+    calls = [asyncio.create_task(caller.call("app.server.work", n=n)) for n in range(8)]
+    await until(lambda: gauge.running == prefetch)
+    gauge.go.set()
+    assert await asyncio.gather(*calls) == list(range(8))
+    assert gauge.most == prefetch
+
+
+async def test_methods_do_not_wait_for_each_other(server, caller):
+    """A slow method holds up its own callers, not those of another method."""
+    gauge = Gauge()
+    await server.serve({"work": gauge.work, "quick": lambda: "quick"})
+    slow = asyncio.create_task(caller.call("app.server.work"))
+    await until(lambda: gauge.running)
+    assert await caller.call("app.server.quick", timeout=2) == "quick"
+    gauge.go.set()
+    await slow
+
+
+async def test_clique_shares_calls(members, caller):
+    """Members of one name share the calls: the next goes to one that is free."""
+    gauges = [Gauge(), Gauge()]
+    for gauge in gauges:
+        member = await members.join("pair")
+        await member.serve({"work": gauge.work})
+    calls = [asyncio.create_task(caller.call("app.pair.work", n=n)) for n in range(6)]
+    await until(lambda: all(gauge.running == 1 for gauge in gauges))
+    gauges[0].go.set()
+    await until(lambda: sum(call.done() for call in calls) == 5)
+    gauges[1].go.set()
+    assert await asyncio.gather(*calls) == list(range(6))
+
+
+async def test_threads(server, caller):
+    """With `threads`, plain functions run off the loop, which goes on meanwhile."""
+    go, loop_thread = threading.Event(), threading.get_ident()
+
+    def blocking():
+        assert go.wait(10)
+        return threading.get_ident()
+
+    async def on_loop():
+        go.set()
+        return threading.get_ident()
+
+    await server.serve(
+        {
+            "blocking": blocking,
+            "on_loop": on_loop,
+            "rows": lambda: (threading.get_ident() for _ in range(1)),
+            "later": lambda: asyncio.sleep(0, "later"),
+        },
+        threads=True,
+    )
+    waiting = asyncio.create_task(caller.call("app.server.blocking"))
+    assert await caller.call("app.server.on_loop") == loop_thread
+    assert await waiting != loop_thread
+    assert await caller.call("app.server.rows") != [loop_thread]
+    assert await caller.call("app.server.later") == "later"
+
+
+# Replacing
+
+
+async def test_replace_without_losing_a_call(server, caller):
+    """Calls go on while the functions are replaced again and again: none is lost or run twice."""
+    runs = []
+
+    def version(number):
+        async def work(n):
+            runs.append(n)
+            await asyncio.sleep(0.001)
+            return number
+
+        return work
+
+    serving = await server.serve({"work": version(0)}, prefetch=2)
+
+    async def call_on_and_on():
+        return [await caller.call("app.server.work", n=n, timeout=10) for n in range(80)]
+
+    calling = asyncio.create_task(call_on_and_on())
+    number = 0
+    while not calling.done():
+        number += 1
+        await serving.replace({"work": version(number)})
+        await asyncio.sleep(0.002)
+    answers = await calling
+    assert runs == list(range(80))
+    assert answers == sorted(answers)
+    assert answers[-1] > 1
+    assert serving.stats["work"].calls == 80
+
+
+async def test_call_at_hand_ends_with_its_old_function(server, caller):
+    """A call that runs ends as it began, one that waits gets the new function."""
+    gauge = Gauge()
+
+    async def old(n):
+        return ["old", await gauge.work(n)]
+
+    serving = await server.serve({"work": old})
+    running = asyncio.create_task(caller.call("app.server.work", n=1))
+    await until(lambda: gauge.running)
+    queued = asyncio.create_task(caller.call("app.server.work", n=2))
+    await serving.replace({"work": lambda n: ["new", n]})
+    gauge.go.set()
+    assert await running == ["old", 1]
+    assert await queued == ["new", 2]
+
+
+async def test_replace_adds_and_removes_methods(server, caller):
+    """New methods are served at once, removed ones are gone; a running one still answers."""
+    gauge = Gauge()
+    serving = await server.serve({"old": gauge.work, "kept": lambda: "kept"})
+    await heard(caller, "server", methods=3)
+    running = asyncio.create_task(caller.call("app.server.old", n=7))
+    await until(lambda: gauge.running)
+
+    await serving.replace({"new": lambda: "new", "kept": lambda: "kept too"})
+    assert methods_of(serving) == {"new", "kept"}
+    assert await caller.call("app.server.new") == "new"
+    assert await caller.call("app.server.kept") == "kept too"
+    service = await heard(caller, "server")
+    await until(lambda: set(service.methods) == {"new", "kept"})
+    with pytest.raises(MethodNotFound, match="it has kept, new"):
+        await caller.call("app.server.old", n=1, timeout=5)
+    gauge.go.set()
+    assert await running == 7
+
+
+# Closing
+
+
+async def test_close_with_grace_finishes_running_calls(server, caller):
+    """`close(grace)` takes no more calls, answers those that run, and leaves."""
+    gauge = Gauge()
+    serving = await server.serve({"work": gauge.work})
+    running = asyncio.create_task(caller.call("app.server.work", n=5))
+    await until(lambda: gauge.running)
+    closing = asyncio.create_task(serving.close(grace=10))
+    await until(lambda: not closing.done())
+    gauge.go.set()
+    assert await running == 5
+    await closing
+    assert serving.closed
+    with pytest.raises(UnknownService):
+        await caller.call("app.server.work", timeout=5)
+
+
+async def test_close_waits_no_longer_than_its_grace(server, caller):
+    """A call that does not end in time goes to another member."""
+    gauge = Gauge()
+    serving = await server.serve({"work": gauge.work})
+    running = asyncio.create_task(caller.call("app.server.work", timeout=3))
+    await until(lambda: gauge.running)
+    began = time.monotonic()
+    await serving.close(grace=0.2)
+    assert 0.2 <= time.monotonic() - began < 2
+    running.cancel()
+
+
+async def test_closing_member_leaves_its_call_to_another(members, caller):
+    """A call at hand when a member closes is answered by the other member."""
+    gauge = Gauge()
+    leaving = await members.join("pair")
+    await leaving.serve({"work": gauge.work})
+    call = asyncio.create_task(caller.call("app.pair.work", n=1))
+    await until(lambda: gauge.running)
+    staying = await members.join("pair")
+    await staying.serve({"work": lambda n: ["stayed", n]})
+    await leaving.close()
+    assert await call == ["stayed", 1]
+
+
+async def test_remote_error_of_unencodable_result(server, caller):
+    """A result that cannot be sent is an error that says what it was, and the service goes on."""
+    serving = await server.serve({"bad": lambda: {"x": [object()]}, "good": lambda: 1})
+    with pytest.raises(RemoteError, match=r"the result\['x'\]\[0\] is a object"):
+        await caller.call("app.server.bad", timeout=5)
+    assert await caller.call("app.server.good", timeout=5) == 1
+    assert serving.stats["bad"].errors == 1

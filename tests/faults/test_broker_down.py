@@ -1,0 +1,125 @@
+"""The broker is killed, stopped or restarted under us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import BrokerUnavailable, CallTimeout, ConnectionLost
+from fabric_nb.fabric.amqp import State
+from tests.support.fabric import heard, until
+
+
+async def test_everything_comes_back_with_the_broker(members, rabbitmq):
+    """After the node was killed and started again, every part works as before, by itself."""
+    fabric = await members.join("one", presence="thread")
+    other = await members.join("other", type="client")
+    go, taken = asyncio.Event(), asyncio.Event()
+
+    async def hang():
+        taken.set()
+        await go.wait()
+
+    await fabric.serve({"double": lambda x: 2 * x, "hang": hang})
+    stream = await other.stream()
+    feed = await other.logs()
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    heard_by_callback = []
+
+    async def callback(message):
+        async with message.process():
+            heard_by_callback.append(message.body)
+
+    await other.subscribe_data("sub", {}, callback)
+    await fabric.publish_data({"n": 1})
+    await stream.wait(1, timeout=5)
+    pending = asyncio.create_task(other.call("app.one.hang", timeout=60))
+    await taken.wait()
+
+    await asyncio.to_thread(rabbitmq.kill)
+    with pytest.raises(ConnectionLost):
+        await asyncio.wait_for(pending, 5)
+    await until(lambda: fabric.state is State.RECONNECTING)
+    handler.handle(logging.makeLogRecord({"name": "x", "msg": "meanwhile", "levelname": "INFO"}))
+    published = fabric.publish_data({"n": 2})
+    with pytest.raises(CallTimeout):
+        await other.call("app.one.double", x=1, timeout=0.3)
+    with pytest.raises(BrokerUnavailable):
+        await members.join("late")
+    go.set()
+
+    await asyncio.to_thread(rabbitmq.restart_node)
+    async with asyncio.timeout(30):
+        await published
+        while True:
+            try:
+                assert await other.call("app.one.double", x=21, timeout=10) == 42
+                break
+            except (LookupError, AttributeError):  # the caller was back before the service
+                await asyncio.sleep(0.1)
+    await until(lambda: stream._channel._ready.is_set() and feed._channel._ready.is_set())
+    await fabric.publish_data({"n": 3})
+    handler.handle(logging.makeLogRecord({"name": "x", "msg": "after", "levelname": "INFO"}))
+    await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 3, timeout=15)
+    await until(lambda: feed.records and feed.records[-1].message == "after", timeout=15)
+    await until(lambda: heard_by_callback and heard_by_callback[-1] == b'{"n":3}', timeout=15)
+    changes = other.registry.changes
+    await until(lambda: other.registry.changes > changes + 3, timeout=15)
+    await heard(other, "one", methods=3)
+
+
+async def test_closing_while_the_broker_is_down(members, rabbitmq):
+    """Without a broker, closing takes less than two seconds and leaves no task and no thread."""
+    tasks = asyncio.all_tasks()
+    connectors = [members.connector(presence, presence=presence) for presence in ("loop", "thread")]
+    for connector in connectors:
+        await connector.open()
+        await connector.serve({"x": lambda: 1})
+        await connector.stream()
+    await asyncio.to_thread(rabbitmq.kill)
+    for connector in connectors:
+        await until(lambda connector=connector: connector.state is State.RECONNECTING)
+        connector.publish_data({"n": 1})
+        began = time.monotonic()
+        await connector.close()
+        assert time.monotonic() - began < 2.5
+    await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
+    await until(
+        lambda: "fabric presence" not in {one.name for one in threading.enumerate()}, timeout=3
+    )
+
+
+async def test_stopped_broker(members, rabbitmq):
+    """While the broker stands still, calls end by their timeout, and all goes on afterwards."""
+    fabric = await members.join("one")
+    await fabric.serve({"double": lambda x: 2 * x})
+    assert await fabric.call("app.one.double", x=1) == 2
+    await asyncio.to_thread(rabbitmq.pause)
+    try:
+        with pytest.raises(CallTimeout):
+            await fabric.call("app.one.double", x=1, timeout=0.5)
+        with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
+            await members.connector("two").open(timeout=0.5)
+    finally:
+        await asyncio.to_thread(rabbitmq.resume)
+    assert await fabric.call("app.one.double", x=2, timeout=10) == 4
+
+
+async def test_closing_at_a_stopped_broker(members, rabbitmq):
+    """Closing does not wait for a broker that stands still."""
+    tasks = asyncio.all_tasks()
+    connector = await members.join("one")
+    await asyncio.to_thread(rabbitmq.pause)
+    try:
+        began = time.monotonic()
+        await connector.close()
+        assert time.monotonic() - began < 2.5
+        await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
+    finally:
+        await asyncio.to_thread(rabbitmq.resume)

@@ -1,0 +1,103 @@
+"""Nothing is left behind: tasks, threads, channels, queues, exchanges, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import CallError
+from tests.support.fabric import until
+
+KEPT = {"msc.discovery", "my_project.data", "my_project.log.records"}
+"""The durable exchanges of the wire contract."""
+
+
+async def none_left(tasks):
+    """Wait until there are no more tasks than these."""
+    try:
+        await until(lambda: asyncio.all_tasks() <= tasks, timeout=3)
+    except AssertionError:
+        pytest.fail(f"tasks are left: {asyncio.all_tasks() - tasks}")
+
+
+@pytest.mark.parametrize("presence", ["loop", "thread"])
+async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence):
+    """After closing there is no task, thread, connection, queue or passing exchange left."""
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    log = logging.getLogger("faults.leftovers")
+    log.setLevel(logging.INFO)
+    for _ in range(2):
+        connector = members.connector("one", presence=presence)
+        await connector.open()
+        await connector.serve({"one": lambda: 1, "slow": asyncio.Event().wait}, prefetch=3)
+        await connector.serve({"two": lambda: 2}, id="two", threads=True)
+        stream = await connector.stream()
+        reading = asyncio.create_task(anext(stream.batches(), None))
+        await connector.stream(name="named")
+        await connector.logs(level="INFO")
+        await connector.subscribe_data("sub", {}, print)
+        log.addHandler(handler := AmqpHandler())
+        await connector.init_logging_handler(handler)
+        log.info("hello")
+        assert await connector.call("one.one") == 1
+        assert await connector.call("two.two") == 2
+        with pytest.raises(CallError):
+            await connector.call("app.nobody.x", timeout=1)
+        hanging = asyncio.create_task(connector.call("one.slow"))
+        await until(lambda server=connector.servers[0]: server.stats["slow"].running)
+        connector.publish_data({"n": 1})
+        await connector.close()
+        log.removeHandler(handler)
+        await asyncio.wait([hanging, reading], timeout=2)
+        assert hanging.exception() is not None
+
+    gc.collect()
+    await none_left(tasks)
+    pool = "asyncio_"  # of the loop's own executor
+    more = {one for one in set(threading.enumerate()) - threads if not one.name.startswith(pool)}
+    assert more == set()
+    await until(lambda: rabbitmq.list_connections(vhost) == [], what="no connections are left")
+    assert rabbitmq.list_queues(vhost) == []
+    assert {exchange["name"] for exchange in rabbitmq.list_exchanges(vhost)} <= KEPT
+
+
+async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost):
+    """Services, streams and feeds that are closed leave nothing, while the connector goes on."""
+    connector = await members.join("one")
+    await until(lambda: len(connector._connection._amqp.channels) == 4)
+    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)  # replies and keep-alives
+    tasks = asyncio.all_tasks()
+    channels = len(connector._connection._amqp.channels)
+    for _ in range(3):
+        server = await connector.serve({"one": lambda: 1}, id="x", prefetch=2)
+        stream = await connector.stream(name="named")
+        feed = await connector.logs()
+        await server.close()
+        await stream.close()
+        await feed.close()
+    await none_left(tasks)
+    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, what="no queues are left")
+    assert len(connector._connection._amqp.channels) == channels
+
+
+async def test_calls_that_fail_leave_no_channels(members):
+    """Calls to services that are not there do not pile up channels."""
+    connector = await members.join("one")
+    await connector.serve({"one": lambda: 1})
+    assert await connector.call("app.one.one") == 1
+
+    async def fail(n):
+        with pytest.raises(CallError):
+            await connector.call(f"app.nobody{n % 5}.x", timeout=5)
+
+    for _ in range(10):
+        await asyncio.gather(*(fail(n) for n in range(20)))
+    assert await connector.call("app.one.one") == 1
+    await until(lambda: len(connector._connection._amqp.channels) <= 8)
+    assert len(connector._connection._channels) <= 7
+    assert connector._caller.pending == 0

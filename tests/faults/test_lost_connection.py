@@ -1,0 +1,388 @@
+"""The broker closes our connection: everything comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aio_pika
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import CallTimeout, ConnectionLost, InvalidName, UnknownService
+from fabric_nb.fabric.amqp import State
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+@pytest.fixture
+async def fabric(members):
+    """A member that does everything at once."""
+    return await members.join("one")
+
+
+@pytest.fixture
+def cut(rabbitmq, vhost):
+    """Have the broker close the connections of a user, the virtual host's own by default."""
+
+    async def cut(*connectors, user=None):
+        lost = {connector: asyncio.Event() for connector in connectors}
+        back = {connector: asyncio.Event() for connector in connectors}
+
+        def listener(connector):
+            def on_state(state):
+                if state is State.RECONNECTING:
+                    lost[connector].set()
+                elif lost[connector].is_set():
+                    back[connector].set()
+
+            return on_state
+
+        for connector in connectors:
+            connector.on_state(listener(connector))
+        assert await asyncio.to_thread(rabbitmq.close_connections, vhost, user)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(one.wait() for one in lost.values()))
+        return lambda: asyncio.gather(*(one.wait() for one in back.values()))
+
+    return cut
+
+
+@pytest.fixture
+async def apart(members, rabbitmq, vhost):
+    """A member with a user of its own, whose connection can be closed alone."""
+    uri = rabbitmq.add_user("apart", "apart", vhost=vhost)
+    return await members.join("apart", uri=uri)
+
+
+async def test_states_are_told(fabric, cut):
+    """A connector says when it is connected, lost and back."""
+    states = []
+    fabric.on_state(states.append)
+    back = await cut(fabric)
+    await back()
+    assert states == [State.RECONNECTING, State.CONNECTED]
+    assert fabric.state is State.CONNECTED
+
+
+async def test_pending_calls_end_and_new_ones_work(fabric, apart, cut):
+    """Calls under way end as `ConnectionLost`; one made meanwhile waits and is answered."""
+    go, running = asyncio.Event(), []
+
+    async def work(n):
+        running.append(n)
+        await go.wait()
+        return n
+
+    await apart.serve({"work": work}, prefetch=5)
+    calls = [asyncio.create_task(fabric.call("app.apart.work", n=n)) for n in range(5)]
+    await until(lambda: len(running) == 5)
+    back = await cut(fabric)
+    for call in calls:
+        with pytest.raises(ConnectionLost, match="not known"):
+            await call
+    go.set()
+    assert await fabric.call("app.apart.work", n=7, timeout=10) == 7
+    await back()
+    assert fabric._caller.pending == 0
+
+
+async def test_waiting_for_the_connection_counts(fabric, rabbitmq, vhost, cut):
+    """A call that waited for the connection expires when its caller gives up, not later."""
+    key = f"{DOMAIN}.api.app.raw::work"
+    uri = rabbitmq.add_user("raw", "raw", vhost=vhost)
+    async with await aio_pika.connect(uri) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(f"{DOMAIN}.api.app.raw", "direct")
+        queue = await channel.declare_queue(key)
+        await queue.bind(exchange, key)
+        await cut(fabric)
+        arrived = asyncio.Queue()
+        await queue.consume(arrived.put, no_ack=True)
+        call = asyncio.create_task(fabric.call("app.raw.work", timeout=2))
+        message = await arrived.get()
+        assert message.expiration < 1.95  # the first wait for a connection is 0.1 s at least
+        with pytest.raises(CallTimeout):
+            await call
+
+
+async def test_served_call_is_answered_after_all(fabric, apart, cut):
+    """A call that a member had taken when it lost its connection is taken again and answered."""
+    began, go = [], asyncio.Event()
+
+    async def work(n):
+        began.append(n)
+        await go.wait()
+        return n
+
+    serving = await apart.serve({"work": work, "other": lambda: "other"})
+    call = asyncio.create_task(fabric.call("app.apart.work", n=1, timeout=20))
+    await until(lambda: began == [1])
+    twin = await fabric.serve({"work": lambda n: ["twin", n]}, id="apart")
+    back = await cut(apart, user="apart")
+    assert await call == ["twin", 1]
+    await twin.close()
+    await back()
+    go.set()
+    await until(lambda: serving.stats["work"].running == 0 and serving._channel._ready.is_set())
+    assert await fabric.call("app.apart.work", n=2, timeout=10) == 2
+    assert await fabric.call("app.apart.other", timeout=10) == "other"
+
+
+async def test_lone_server_comes_back(fabric, apart, cut):
+    """A service without a second member is back after its loss, again and again."""
+    await apart.serve({"double": lambda x: 2 * x})
+    await heard(fabric, "apart", methods=2)
+    for n in range(3):
+        assert await fabric.call("apart.double", x=n, timeout=10) == 2 * n
+        back = await cut(apart, user="apart")
+        await back()
+        await until(lambda: apart.servers[0]._channel._ready.is_set())
+
+
+def fail_once(channel, monkeypatch):
+    """Let the next message on a channel fail as it does when the connection goes just then."""
+    publish = channel.publish
+
+    async def publish_and_fail(*args, **kwargs):
+        monkeypatch.setattr(channel, "publish", publish)
+        await channel._amqp.close()
+        raise ConnectionLost("in this very moment")
+
+    monkeypatch.setattr(channel, "publish", publish_and_fail)
+
+
+async def test_reply_that_is_lost(fabric, apart, monkeypatch):
+    """A call whose reply is lost on its way is answered by another member; both go on."""
+    runs = []
+
+    def work(n):
+        runs.append(n)
+        return n
+
+    serving = await apart.serve({"work": work})
+    twin = await fabric.serve({"work": work}, id="apart")
+    for n in range(3):
+        fail_once(serving._channel, monkeypatch)
+        generation = serving._channel.generation
+        while serving._channel.generation == generation:  # until it was its turn
+            assert await fabric.call("app.apart.work", n=n, timeout=5) == n
+        await until(serving._channel._ready.is_set)
+    assert len(runs) == serving.stats["work"].calls + twin.stats["work"].calls
+    await twin.close()
+    assert await fabric.call("app.apart.work", n=7, timeout=5) == 7
+
+
+async def test_record_that_is_lost(fabric, apart, monkeypatch):
+    """A log record that is lost on its way is sent again, and so are those after it."""
+    channels = []
+    make = fabric._connection.channel
+    monkeypatch.setattr(
+        fabric._connection,
+        "channel",
+        lambda *a, **k: channels.append(make(*a, **k)) or channels[-1],
+    )
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    (channel,) = channels
+    async with await apart.logs() as feed:
+        for n in range(3):
+            fail_once(channel, monkeypatch)
+            handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
+            await feed.wait(n + 1, timeout=10)
+        assert [record.message for record in feed.records] == ["0", "1", "2"]
+
+
+async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
+    """Functions that end while there is no connection do not end the serving of their method."""
+    go, began = asyncio.Event(), []
+
+    async def work(n):
+        began.append(n)
+        await go.wait()
+        return n
+
+    serving = await apart.serve({"work": work}, prefetch=3)
+    calls = [asyncio.create_task(fabric.call("app.apart.work", n=n, timeout=2)) for n in range(3)]
+    await until(lambda: len(began) == 3)
+    back = await cut(apart, user="apart")
+    go.set()  # all three end now, and their replies have no way out
+    await back()
+    await asyncio.gather(*calls, return_exceptions=True)
+    for n in range(6):
+        assert await fabric.call("app.apart.work", n=n, timeout=10) == n
+    assert sum(len(method.workers) for method in serving._methods.values()) == 3 * 3
+
+
+async def test_stream_goes_on(fabric, apart, cut):
+    """A stream keeps its rows and goes on, paused or not."""
+    stream, paused = await fabric.stream(), await fabric.stream()
+    await apart.publish_data({"n": 1})
+    await stream.wait(1, timeout=5)
+    await paused.wait(1, timeout=5)
+    await paused.pause()
+    back = await cut(fabric)
+    await back()
+    await until(lambda: all(one._channel._ready.is_set() for one in (stream, paused)))
+    await apart.publish_data({"n": 2})
+    await stream.wait(2, timeout=5)
+    assert list(stream.df["n"]) == [1, 2]
+    assert paused.rows == 1
+    await paused.resume()
+    await paused.wait(2, timeout=5)
+
+
+@pytest.mark.parametrize("name", ["", "shared"])
+async def test_paused_stream_that_is_cut(fabric, apart, cut, name):
+    """What a paused stream holds when it is cut is a row once: here, or at a sharing stream."""
+    paused = await fabric.stream(name=name)
+    await paused.pause()
+    for n in range(4):
+        await apart.publish_data({"n": n})
+    await until(lambda: len(paused._waiting) == 4)
+    other = await apart.stream(name="shared") if name else None
+    back = await cut(fabric)
+    await back()
+    await until(lambda: paused._channel._ready.is_set())
+    if other is None:
+        await paused.resume()
+        await paused.wait(4, timeout=5)
+        assert list(paused.df["n"]) == list(range(4))
+    else:
+        await other.wait(4, timeout=5)
+        await paused.resume()
+        assert paused.rows == 0
+
+
+async def test_subscriber_goes_on(fabric, apart, cut):
+    """A subscribed callback is called again; what was not acknowledged comes once more."""
+    got = asyncio.Queue()
+
+    async def callback(message):
+        async with message.process():
+            got.put_nowait(message.body)
+
+    await fabric.subscribe_data("sub", {}, callback)
+    await apart.publish_data(b"before")
+    assert await got.get() == b"before"
+    back = await cut(fabric)
+    await back()
+
+    async def publish_until_heard():
+        while got.empty():  # the queue is gone with its consumer, and comes back with it
+            await apart.publish_data(b"after")
+            await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(10):
+        await publish_until_heard()
+    assert await got.get() == b"after"
+
+
+async def test_publishing_waits_for_the_connection(fabric, apart, cut):
+    """What is published while the connection is away is sent when it is back."""
+    async with await apart.stream() as stream:
+        await fabric.publish_data({"n": 0})
+        back = await cut(fabric)
+        waiting = [fabric.publish_data({"n": n}) for n in (1, 2, 3)]
+        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        await back()
+        await stream.wait(4, timeout=5)
+        assert list(stream.df["n"]) == [0, 1, 2, 3]
+
+
+async def test_logging_goes_on(fabric, apart, cut):
+    """Records logged while the connection is away are sent when it is back."""
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    log = logging.getLogger("faults.logs")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        async with await apart.logs() as feed:
+            for n in range(3):
+                log.info("before %d", n)
+                await feed.wait(feed.changes + 1, timeout=5)
+                back = await cut(fabric)
+                for m in range(20):
+                    log.info("meanwhile %d %d", n, m)
+                await back()
+                log.info("after %d", n)
+                await until(lambda n=n: feed.records[-1].message == f"after {n}")
+            texts = {record.message for record in feed.records}
+            assert len(texts) == 3 * 22
+    finally:
+        log.removeHandler(handler)
+
+
+async def test_feeds_of_logs_go_on(fabric, apart, cut):
+    """A feed of log records goes on after its connection was lost."""
+    handler = AmqpHandler()
+    await apart.init_logging_handler(handler)
+    feed = await fabric.logs()
+    back = await cut(fabric)
+    await back()
+    await until(lambda: feed._channel._ready.is_set())
+    handler.handle(logging.makeLogRecord({"msg": "after", "levelname": "INFO"}))
+    await feed.wait(1, timeout=5)
+
+
+async def test_listening_and_announcing_go_on(members, fabric, apart, cut):
+    """Both sides of a lost connection know each other again, whatever thread announces."""
+    threaded = await members.join("threaded", presence="thread")
+    await heard(apart, "one")
+    back = await cut(fabric, threaded)
+    await back()
+    await members.join("newcomer")
+    await heard(fabric, "newcomer")
+    for name in ("one", "threaded"):
+        seen = (await heard(apart, name)).last_seen
+        await until(
+            lambda name=name, seen=seen: (
+                apart.registry.find(f"app.{name}", domain="")[0].last_seen > seen
+            )
+        )
+
+
+async def test_what_is_asked_for_meanwhile(fabric, apart, cut):
+    """Serving, streams and logs that are asked for while the connection is away work afterwards."""
+    back = await cut(fabric)
+    async with asyncio.timeout(10):
+        await fabric.serve({"one": lambda: 1}, id="late")
+        stream = await fabric.stream()
+        await fabric.logs()
+        await back()
+    assert await apart.call("app.late.one", timeout=10) == 1
+    await apart.publish_data({"n": 1})
+    await stream.wait(1, timeout=5)
+
+
+async def test_replacing_meanwhile(fabric, apart, cut):
+    """Functions that are replaced while the connection is away are served afterwards."""
+    serving = await apart.serve({"old": lambda: "old", "kept": lambda: 1})
+    back = await cut(apart, user="apart")
+    await serving.replace({"new": lambda: "new", "kept": lambda: 2})
+    await back()
+    await until(lambda: serving._channel._ready.is_set())
+    assert await fabric.call("app.apart.new", timeout=10) == "new"
+    assert await fabric.call("app.apart.kept", timeout=10) == 2
+
+
+async def test_closing_meanwhile(fabric, cut):
+    """A connector can be closed while it looks for its broker, in less than two seconds."""
+    await cut(fabric)
+    async with asyncio.timeout(2):
+        await fabric.close()
+    assert fabric.state is State.CLOSED
+
+
+async def test_failing_listener_for_states_harms_nobody(fabric, apart, cut):
+    """A listener for states that fails does not keep the connection from coming back."""
+
+    def fail(state):
+        raise InvalidName(str(state))
+
+    fabric.on_state(fail)
+    back = await cut(fabric)
+    await back()
+    with pytest.raises(UnknownService):
+        await fabric.call("app.nobody.x", timeout=5)

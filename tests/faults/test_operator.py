@@ -1,0 +1,158 @@
+"""An operator deletes queues and exchanges under us: what was deleted is made again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aio_pika
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import CallError, ConnectionLost
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+@pytest.fixture
+async def raw(rabbitmq, vhost):
+    """A channel without any of our own code, for a user of its own."""
+    uri = rabbitmq.add_user("operator", "operator", vhost=vhost)
+    async with await aio_pika.connect(uri) as connection:
+        yield await connection.channel()
+
+
+async def eventually(work, *errors):
+    """Try again until it works; what is deleted needs a moment to come back."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await work()
+            except errors:
+                await asyncio.sleep(0.05)
+
+
+async def test_method_queue_is_deleted(members, raw):
+    """A deleted method queue is made again, and the other methods go on."""
+    fabric = await members.join("one")
+    serving = await fabric.serve({"double": lambda x: 2 * x, "other": lambda: 1})
+    for x in range(3):
+        generation = serving._channel.generation
+        await raw.queue_delete(fabric.name.method_queue("double"))
+        await until(lambda generation=generation: serving._channel.generation > generation)
+        await until(lambda: serving._channel._ready.is_set())
+        assert await fabric.call("app.one.double", x=x, timeout=5) == 2 * x
+        assert await fabric.call("app.one.other", timeout=5) == 1
+
+
+async def test_running_call_of_a_deleted_queue(members, raw):
+    """A call that runs while its queue is deleted is answered, or ends by its timeout."""
+    fabric = await members.join("one")
+    go, began = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        began.set()
+        await go.wait()
+        return "done"
+
+    await fabric.serve({"work": work})
+    call = asyncio.create_task(fabric.call("app.one.work", timeout=5))
+    await began.wait()
+    await raw.queue_delete(fabric.name.method_queue("work"))
+    go.set()
+    assert await call == "done"
+
+
+async def test_api_exchange_is_deleted(members, raw):
+    """A service whose exchange was deleted is served again when its queues are made anew."""
+    fabric = await members.join("one")
+    serving = await fabric.serve({"double": lambda x: 2 * x})
+    await raw.exchange_delete(fabric.name.api_exchange)
+    with pytest.raises(CallError):
+        await fabric.call("app.one.double", x=1, timeout=5)
+    await serving.close()
+    await fabric.serve({"double": lambda x: 3 * x})
+    assert await fabric.call("app.one.double", x=1, timeout=5) == 3
+
+
+async def test_queue_of_a_stream_is_deleted(members, raw):
+    """A stream and a subscriber whose queue was deleted go on."""
+    fabric = await members.join("one")
+    stream = await fabric.stream(name="rows")
+    got = []
+
+    async def callback(message):
+        async with message.process():
+            got.append(message.body)
+
+    await fabric.subscribe_data("sub", {}, callback)
+    for queue in ("rows", "sub"):
+        await raw.queue_delete(queue)
+
+    async def publish():
+        await fabric.publish_data({"n": 1})
+        assert stream.rows
+        assert got
+
+    await eventually(publish, AssertionError)
+
+
+async def test_exchanges_are_deleted(members, raw):
+    """Deleted exchanges for data and logs are made again at the next use."""
+    fabric = await members.join("one")
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    for exchange in (fabric.data_exchange, f"{DOMAIN}.log.records"):
+        await raw.exchange_delete(exchange)
+
+    await eventually(lambda: fabric.publish_data({"n": 1}), Exception)
+    stream, feed = await fabric.stream(), await fabric.logs()
+    await fabric.publish_data({"n": 2})
+    await stream.wait(1, timeout=5)
+
+    async def log():
+        handler.handle(logging.makeLogRecord({"name": "x", "msg": "m", "levelname": "INFO"}))
+        await feed.wait(1, timeout=0.2)
+
+    await eventually(log, TimeoutError)
+
+
+async def test_discovery_exchange_is_deleted(members, raw):
+    """A deleted discovery exchange is made again, and members hear each other again."""
+    await members.join("one")
+    await raw.exchange_delete("msc.discovery")
+    newcomer = await members.join("two")
+    await heard(newcomer, "one", timeout=5)
+
+
+async def test_replies_are_lost(members, rabbitmq, vhost):
+    """When the broker drops a whole virtual host, calls end, and nothing hangs at closing."""
+    fabric = await members.join("one")
+    began = asyncio.Event()
+
+    async def hang():
+        began.set()
+        await asyncio.Event().wait()
+
+    await fabric.serve({"hang": hang})
+    call = asyncio.create_task(fabric.call("app.one.hang"))
+    await began.wait()
+    rabbitmq.delete_vhost(vhost)
+    try:
+        with pytest.raises(ConnectionLost):
+            await asyncio.wait_for(call, 5)
+        async with asyncio.timeout(3):
+            await fabric.close()
+    finally:
+        rabbitmq.add_vhost(vhost)
+
+
+async def test_refused_rights(members, rabbitmq, vhost):
+    """A user without the rights is refused in a sentence, and nothing is left open."""
+    uri = rabbitmq.add_user("reader", "reader", vhost=vhost, configure="", write="", read=".*")
+    tasks = asyncio.all_tasks()
+    with pytest.raises(Exception, match="refused") as caught:
+        await members.join("one", uri=uri)
+    assert "\n" not in str(caught.value)
+    await until(lambda: asyncio.all_tasks() == tasks)
+    assert rabbitmq.list_connections(vhost) == []

@@ -1,0 +1,19 @@
+"""Members of ours on the broker that the peers are on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fabric import Members
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def members(rabbitmq_uri: str) -> AsyncIterator[Members]:
+    """Opens connectors that end with the test."""
+    async with Members(rabbitmq_uri) as members:
+        yield members

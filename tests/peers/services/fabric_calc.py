@@ -1,0 +1,28 @@
+"""The calculator's twin on fabric_nb: serves the methods of `calc_service` under the same name."""
+
+from __future__ import annotations
+
+import asyncio
+
+import peer_io
+from calc_service import CalcApi
+
+from fabric_nb import AmqBrokerConnector
+
+
+async def main() -> None:
+    """Serve until told to end."""
+    options = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1).parse_args()
+    async with AmqBrokerConnector(
+        options.uri,
+        options.domain,
+        options.type,
+        options.id,
+        keep_alive_seconds=options.keep_alive or False,
+    ) as connector:
+        await connector.rpc_register(CalcApi())
+        await peer_io.serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

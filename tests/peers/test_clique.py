@@ -1,0 +1,87 @@
+"""A clique with one member on amqp-fabric and one on fabric_nb."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from fabric_nb.errors import CallError, ConnectionLost
+from tests.support.fabric import heard
+from tests.support.peers import PeerError
+
+KINDS = ("calc_service", "fabric_calc")
+
+
+@pytest.fixture
+async def clique(start_peer, rabbitmq_uri):
+    """The two members, by what they run on."""
+    members = (start_peer(kind, rabbitmq_uri, keep_alive=0.2) for kind in KINDS)
+    return dict(zip(KINDS, await asyncio.gather(*members), strict=True))
+
+
+@pytest.fixture
+async def call(request, members, start_peer, rabbitmq_uri, clique):
+    """Call the clique, from fabric_nb or from amqp-fabric."""
+    if request.param == "amqp-fabric":
+        return (await start_peer("caller", rabbitmq_uri)).call
+    fabric = await members.join("me")
+
+    async def call(target, method, **kwargs):
+        return await fabric.call(f"calc.{target}.{method}", **kwargs)
+
+    return call
+
+
+from_both = pytest.mark.parametrize("call", ["fabric_nb", "amqp-fabric"], indirect=True)
+
+
+@from_both
+async def test_members_share_the_calls(call, clique):
+    """Members on either library take turns."""
+    answers = Counter([await call("calc1", "whoami") for _ in range(10)])
+    assert set(answers) == {member.pid for member in clique.values()}
+
+
+@from_both
+@pytest.mark.parametrize("killed", KINDS)
+async def test_killed_member_leaves_its_call_to_the_other(call, clique, killed):
+    """A member that is killed during a call has the call answered by the other one."""
+    calls = [asyncio.create_task(call("calc1", "slow", seconds=0.5)) for _ in range(2)]
+    await asyncio.gather(*(member.event("slow_began") for member in clique.values()))
+    clique[killed].kill()
+    (survivor,) = (member for kind, member in clique.items() if kind != killed)
+    async with asyncio.timeout(15):
+        assert await asyncio.gather(*calls) == [survivor.pid] * 2
+
+
+@from_both
+@pytest.mark.parametrize("killed", KINDS)
+async def test_every_call_is_answered_once_or_fails_clearly(call, clique, killed):
+    """A member is killed while calls pour in: each has one answer, or an error that says why."""
+    answers = Counter()
+
+    async def one(n):
+        try:
+            assert await call("calc1", "echo", value=n) == n
+            answers["answered"] += 1
+        except (CallError, ConnectionLost, PeerError):
+            answers["failed"] += 1
+        if n == 50:
+            clique[killed].kill()
+
+    async with asyncio.timeout(30):
+        for start in range(0, 300, 10):
+            await asyncio.gather(*(one(n) for n in range(start, start + 10)))
+    assert answers.total() == 300
+    assert answers["answered"] >= 290
+
+
+async def test_registry_shows_both_kinds(members, clique):
+    """A clique of both kinds is one service, with our member's methods."""
+    fabric = await members.join("me")
+    service = await heard(fabric, "calc1", instances=2)
+    assert "multiply" in service.methods
+    row = fabric.registry.df.set_index("id").loc["calc1"]
+    assert row.state == "up"

@@ -1,0 +1,95 @@
+"""A program written for amqp-fabric, its own README's, with only the import lines changed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from importlib.metadata import metadata
+
+import pytest
+
+IMPORTS = {
+    "from amqp_fabric.amq_broker_connector import AmqBrokerConnector": (
+        "from fabric_nb import AmqBrokerConnector"
+    ),
+    "from amqp_fabric.abstract_service_api import AbstractServiceApi": (
+        "from fabric_nb import AbstractServiceApi"
+    ),
+}
+
+
+def example(title):
+    """Return the Python example under a title of amqp-fabric's README."""
+    readme = metadata("amqp-fabric").get_payload()
+    return re.search(rf"### {title}\s+```python\n(.*?)```", readme, re.DOTALL)[1]
+
+
+def ported(program):
+    """Return the program with its import lines changed, and nothing else."""
+    for theirs, ours in IMPORTS.items():
+        program = program.replace(theirs, ours)
+    assert "amqp_fabric" not in program
+    return program
+
+
+@pytest.fixture
+async def run(tmp_path, rabbitmq_uri):
+    """Run a program in a process of its own, on the broker of this test."""
+    processes = []
+
+    async def start(name, program):
+        assert "amqp://guest:guest@127.0.0.1/" in program
+        script = tmp_path / f"{name}.py"
+        script.write_text(program.replace("amqp://guest:guest@127.0.0.1/", rabbitmq_uri))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(script),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ended(process):
+    """Wait for a process; return its exit code, output and errors."""
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize(
+    ("server", "client"), [("ours", "ours"), ("ours", "theirs"), ("theirs", "ours")]
+)
+async def test_readme_of_amqp_fabric_runs(run, rabbitmq, vhost, server, client):
+    """Server and client of the README run on either library, in any pairing."""
+    programs = {
+        "server": example("Server Side Example"),
+        "client": example("Client Side Example"),
+    }
+    serving = await run(
+        "server", ported(programs["server"]) if server == "ours" else programs["server"]
+    )
+    queue = "my_project.api.server_app.my_app::multiply"
+    async with asyncio.timeout(20):
+        while not [q for q in rabbitmq.list_queues(vhost) if q["name"] == queue]:
+            assert serving.returncode is None, await ended(serving)
+            await asyncio.sleep(0.05)
+
+    calling = await run(
+        "client", ported(programs["client"]) if client == "ours" else programs["client"]
+    )
+    assert await ended(calling) == (0, "result = 35\n", "")
+    assert serving.returncode is None
+
+    serving.send_signal(signal.SIGINT)
+    code, _, errors = await ended(serving)
+    assert (code, errors) == (0, "")
+    assert rabbitmq.list_queues(vhost) == []

@@ -1,0 +1,93 @@
+"""Members of the fabric for tests, and waiting for what they come to know.
+
+async with Members(uri) as members:
+    calc = await members.join("calc1", type="calc")
+    await until(lambda: calc.registry.find("calc1", domain=DOMAIN))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fabric_nb import AmqBrokerConnector
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from fabric_nb.fabric.registry import Service
+
+KEEP_ALIVE = 0.2
+T = TypeVar("T")
+
+
+class Members:
+    """Opens connectors on one broker and closes them with the test."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._open: list[AmqBrokerConnector] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(connector.close() for connector in self._open))
+
+    def connector(
+        self,
+        id: str = "one",  # noqa: A002 - as in the connector
+        *,
+        type: str = "app",  # noqa: A002
+        domain: str = DOMAIN,
+        uri: str | None = None,
+        **options: Any,
+    ) -> AmqBrokerConnector:
+        """Return a connector that is not open; it announces itself often and listens."""
+        options = {"keep_alive_seconds": KEEP_ALIVE, "keep_alive_listen": True} | options
+        return AmqBrokerConnector(uri or self.uri, domain, type, id, **options)
+
+    async def join(self, id: str = "one", **options: Any) -> AmqBrokerConnector:  # noqa: A002
+        """Return an open connector, closed with the test."""
+        connector = await self.connector(id, **options).open()
+        self._open.append(connector)
+        return connector
+
+
+async def until(condition: Callable[[], T], *, timeout: float = 10, what: str = "") -> T:
+    """Return the first true value of a condition that changes without an event to await."""
+    try:
+        async with asyncio.timeout(timeout):
+            while not (value := condition()):  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(
+            f"not within {timeout:g} s: {what or 'the condition'}; it is {condition()!r}"
+        ) from None
+    return value
+
+
+async def heard(
+    listener: AmqBrokerConnector,
+    service: str,
+    *,
+    methods: int = 0,
+    instances: int = 1,
+    timeout: float = 10,
+) -> Service:
+    """Wait until a member knows a service with so many methods and present instances."""
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                found = listener.registry.find(service, domain=listener.domain)
+                if (
+                    found
+                    and len(found[0].methods) >= methods
+                    and len(found[0].present(listener.registry.now)) >= instances
+                ):
+                    return found[0]
+                await listener.registry.changed()
+    except TimeoutError:
+        raise AssertionError(f"{service} was not heard:\n{listener.registry.df}") from None

@@ -1,0 +1,145 @@
+"""Batches of rows: what is sent arrives, and what is hostile is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric import batches
+from fabric_nb.fabric.batches import Format, compress, decode_rows, encode_rows
+from fabric_nb.frames import FrameBuffer
+
+KINDS = (batches.JSON, batches.JSON_COLUMNS, batches.ARROW)
+FRAME = pd.DataFrame(
+    {
+        "n": [1, 2, 3],
+        "x": [0.5, None, -2.0],
+        "name": ["a", None, "ü"],
+        "at": pd.to_datetime(["2026-01-01", "2026-01-02", None]),
+    },
+    index=[7, 8, 9],
+)
+
+
+def frame_of(body: bytes, content_type: str | None, encoding: str | None = None) -> pd.DataFrame:
+    """What a stream's DataFrame shows of one message."""
+    buffer = FrameBuffer()
+    batch = decode_rows(body, content_type, encoding)
+    if isinstance(batch, (list, tuple)):
+        buffer.extend(batch)
+    else:
+        buffer.extend_columns(batch)
+    return buffer.df
+
+
+@pytest.mark.parametrize("form", ["json", "json-columns", "arrow"])
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_a_frame_arrives_in_every_form(form: Format, compression: Any) -> None:
+    """A DataFrame that is published arrives with its values and types, compressed or not."""
+    body, content_type = encode_rows(FRAME, form)
+    packed = body if compression is None else compress(body, compression)
+    arrived = frame_of(packed, content_type, compression)
+    assert list(arrived.columns) == list(FRAME.columns)
+    assert arrived["n"].tolist() == [1, 2, 3]
+    assert arrived["x"].isna().tolist() == [False, True, False]
+    assert arrived["name"].tolist()[2] == "ü"
+    assert arrived["at"].dt.strftime("%Y-%m-%d").tolist()[:2] == ["2026-01-01", "2026-01-02"]
+
+
+def test_rows_are_batched_as_well() -> None:
+    """Rows can be published in every form that a DataFrame can."""
+    rows = [{"a": 1}, {"a": 2, "b": "x"}]
+    for form in ("json", "json-columns", "arrow"):
+        arrived = frame_of(*encode_rows(rows, form))  # type: ignore[arg-type]
+        assert arrived["a"].tolist() == [1, 2]
+        assert arrived["b"].tolist()[1] == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [(b'{"a": 1}', 1), (b'[{"a": 1}, {"a": 2}]', 2), (b"[]", 0)],
+)
+def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
+    """What amqp-fabric publishes, an object or a list of them without a type, is rows."""
+    assert len(decode_rows(body, None, None)) == rows
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "encoding", "said"),
+    [
+        (b"[1, 2]", None, None, "JSON object"),
+        (b"7", "application/json", None, "JSON object"),
+        (b"{", None, None, "not JSON"),
+        (b'{"a": [1], "b": [1, 2]}', batches.JSON_COLUMNS, None, "one length"),
+        (b'{"a": 1}', batches.JSON_COLUMNS, None, "lists"),
+        (b"[]", batches.JSON_COLUMNS, None, "object"),
+        (b"junk", batches.ARROW, None, "Arrow"),
+        (b"", batches.ARROW, None, "Arrow"),
+        (b"junk", None, "gzip", "not gzip"),
+        (gzip.compress(b"{}")[:-9], None, "gzip", "too early"),
+        (b"junk", None, "zstd", "not zstd"),
+        (b"{}", None, "br", "not known"),
+    ],
+)
+def test_what_it_is_not_is_said(
+    body: bytes, content_type: str | None, encoding: str | None, said: str
+) -> None:
+    """A body that is not what its type and encoding tell is malformed, and it is said how."""
+    with pytest.raises(MalformedMessage, match=said):
+        decode_rows(body, content_type, encoding)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+def test_a_bomb_is_refused(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body that unpacks to more than the bound is refused before it is unpacked."""
+    monkeypatch.setattr(batches, "MAX_UNPACKED", 100_000)
+    bomb = pack(b" " * 10_000_000)
+    assert len(bomb) < 20_000
+    encoding = "gzip" if pack is gzip.compress else "zstd"
+    with pytest.raises(MalformedMessage, match="more than"):
+        decode_rows(bomb, None, encoding)
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([None, *KINDS]),
+    st.sampled_from([None, "gzip", "zstd"]),
+)
+def test_any_bytes_are_read_or_refused(
+    body: bytes, content_type: str | None, encoding: str | None
+) -> None:
+    """Whatever comes, it is rows or it is malformed; nothing else is raised."""
+    with contextlib.suppress(MalformedMessage):
+        decode_rows(body, content_type, encoding)
+
+
+@given(st.data())
+def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
+    """An Arrow stream with some bytes changed never does more than fail to be read."""
+    body = bytearray(encode_rows(FRAME, "arrow")[0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        table = decode_rows(bytes(body), batches.ARROW, None)
+    except MalformedMessage:
+        return
+    assert isinstance(table, pa.Table)
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    """A value without a form, and a format that is none, are errors at the sender."""
+    with pytest.raises(NotSerializable, match="Arrow"):
+        encode_rows(pd.DataFrame({"o": [object()]}), "arrow")
+    with pytest.raises(NotSerializable, match="format"):
+        encode_rows([], "csv")  # type: ignore[arg-type]
+    with pytest.raises(NotSerializable, match="compression"):
+        compress(b"", "br")  # type: ignore[arg-type]
