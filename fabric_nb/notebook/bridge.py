@@ -58,6 +58,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         KeyboardInterrupt: interrupted by the user.
     """
+    __tracebackhide__ = True  # an interrupt is of the cell, not of what it waited in
     loop = notebook_loop()
     task = loop.create_task(work)
     with _interrupt_cancels(task, loop) as interrupted:

@@ -55,9 +55,21 @@ class OutputCapture:
         for stream in self._streams:
             stream.pub_thread.schedule(partial(getattr(stream, action), self._on_output))
 
-    def _on_output(self, message: dict[str, Any]) -> dict[str, Any] | None:
+    def _on_output(self, message: dict[str, Any]) -> dict[str, Any]:
         sink = self._sinks.get(message.get("parent_header", {}).get("msg_id", ""))
         if sink is None:
             return message
         sink(str(message.get("content", {}).get("text", "")))
-        return None
+        return _turned_into_nothing(message)
+
+
+def _turned_into_nothing(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as one that no front end shows.
+
+    A hook may also return None, but ipykernel then drops what other cells have printed at the
+    same time (`OutStream._flush` in 7.4).
+    """
+    kind = "update_display_data"  # of a display that there is not
+    content = {"data": {}, "metadata": {}, "transient": {"display_id": "fabric_nb nothing"}}
+    header = {**message["header"], "msg_type": kind}
+    return {**message, "header": header, "msg_type": kind, "content": content}

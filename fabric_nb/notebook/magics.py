@@ -200,6 +200,7 @@ class FabricMagics(Magics, Configurable):
 
         The expressions are Python, evaluated here; DataFrames may be sent and received.
         """
+        __tracebackhide__ = True
         with self._told(self.fabric_call.parser):
             args = arguments.parse(self.fabric_call.parser, line)
             kwargs = arguments.keywords(" ".join(args.keywords), scope=self._scope(local_ns))

@@ -75,6 +75,7 @@ class Page:
         title: what it is.
         badges: states beside the title.
         facts: short remarks beside the title.
+        progress: a share from 0 to 1, shown as a bar; None for no bar.
         tables: the tables.
         printed: what code has printed.
         notes: lines under them.
@@ -84,6 +85,7 @@ class Page:
     title: str
     badges: Sequence[Badge] = ()
     facts: Sequence[str] = ()
+    progress: float | None = None
     tables: Sequence[Table] = ()
     printed: str = ""
     notes: Sequence[str] = ()
@@ -98,6 +100,8 @@ class Page:
         head = [f'<span class="title">{escape(self.title)}</span>']
         head += [_badge(badge) for badge in self.badges]
         head += [f'<span class="note">{escape(fact)}</span>' for fact in self.facts]
+        if self.progress is not None:
+            head.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []

@@ -36,6 +36,25 @@ class View(Protocol):
         """What is to be seen now."""
 
 
+class Transient:
+    """A page that is shown for a while and leaves nothing behind."""
+
+    def __init__(self, page: Page) -> None:
+        self._handle: DisplayHandle | None = display(page.mimebundle(), raw=True, display_id=True)
+
+    def update(self, page: Page) -> None:
+        """Show this page instead."""
+        self._show(page.mimebundle())
+
+    def remove(self) -> None:
+        """Show nothing any more."""
+        self._show({"text/plain": "", "text/html": ""})
+
+    def _show(self, bundle: dict[str, str]) -> None:
+        if self._handle is not None:
+            contextvars.Context().run(self._handle.update, bundle, raw=True)
+
+
 class LiveView:
     """A view on display.
 

@@ -1,0 +1,209 @@
+"""What is written wrongly is told in a sentence, without a traceback and without the password."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook, told
+from tests.support.peers import Peer
+from tests.support.rabbitmq import RabbitMq
+
+SECRET = "s3cret-pw"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("broker", "says"),
+    [
+        ("http://me:SECRET@HOST/", "http://me:***@"),
+        ("me:SECRET@HOST", "amqp://"),
+        ("amqp://me:SECRET@HOST:notaport/", "port"),
+        ("amqp://me:SECRET@:PORT/", "host"),
+        ("amqp://me:SECRET@127.0.0.1:FREE/", "nothing listens"),
+        ("amqp://me:SECRET@no-such-host.invalid/", "no-such-host.invalid"),
+        ("amqp://me:SECRET@HOST/", "me:***@"),
+        ("amqps://me:SECRET@HOST/", "TLS"),
+        ("'amqp://me:SECRET@HOST/'", "me:***@"),
+    ],
+)
+async def test_broker_that_cannot_be_had(
+    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, says: str
+) -> None:
+    """Whatever is wrong with the broker is one sentence: the URI, masked, and the cause."""
+    host = f"127.0.0.1:{rabbitmq.port}"
+    for mark, value in (("SECRET", SECRET), ("HOST", host), ("FREE", free_port)):
+        broker = broker.replace(mark, str(value))
+    began = asyncio.get_running_loop().time()
+    cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 5")
+    assert asyncio.get_running_loop().time() - began < 6
+    sentence = told(cell)
+    assert says in sentence
+    assert "\n" not in sentence
+    notebook.check_secret(f"amqp://me:{SECRET}@host/")
+
+
+async def test_refused_login_and_missing_vhost_are_told_apart(
+    notebook: Notebook, rabbitmq: RabbitMq, uri: str
+) -> None:
+    """A wrong password and a missing virtual host are told as what they are."""
+    wrong = f"amqp://me:{SECRET}@127.0.0.1:{rabbitmq.port}/"
+    assert "refuse" in told(await notebook.execute(f"%fabric_connect {wrong}"))
+    missing = uri.rpartition("/")[0] + "/no-such-vhost"
+    sentence = told(await notebook.execute(f"%fabric_connect {missing}"))
+    assert "no-such-vhost" in sentence
+    assert "virtual host" in sentence
+
+
+async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
+    """A server that accepts and says nothing is given up when the time-out is over."""
+    over = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    began = asyncio.get_running_loop().time()
+    cell = await notebook.execute(
+        f"%fabric_connect amqp://me:{SECRET}@127.0.0.1:{port}/ --timeout 1"
+    )
+    over.set()
+    server.close()
+    assert 0.9 < asyncio.get_running_loop().time() - began < 4
+    assert "me:***@" in told(cell)
+    assert "1 s" in told(cell)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fabric_connect URI --domain my.project", "domain"),
+        ("fabric_connect URI --type 'a b'", "type"),
+        ("fabric_connect URI --id ü", "id"),
+        (f"fabric_connect URI --id {'x' * 64}", "63"),
+        ("fabric_connect URI --timeout soon", "'soon' is not a time in seconds"),
+        ("fabric_connect URI --timeout -1", "time"),
+        ("fabric_connect URI --nix", "--nix"),
+        ("fabric_connect URI another", "another"),
+        ("fabric_connect URI --domain", "expected one argument"),
+        ("fabric_disconnect now", "now"),
+        ("fabric_services --nix", "--nix"),
+        ("fabric_services calc", "calc"),
+        ("fabric_call", "call"),
+        ("fabric_call calc1", "id.method"),
+        ("fabric_call .", "cannot be a service"),
+        ("fabric_call a.b.c.d.e x=1", "domain.type.id.method"),
+        ("fabric_call calc1.mult-iply x=1", "'mult-iply' cannot be a method"),
+        ("fabric_call cälc.multiply x=1", "cannot be a service"),
+        ("fabric_call calc1.multiply 5", "'5' is not of the form name=expression"),
+        ("fabric_call calc1.multiply x", "'x' is not of the form name=expression"),
+        ("fabric_call calc1.multiply x=", "x= has no value"),
+        ("fabric_call calc1.multiply x=1 x=2", "x is given twice"),
+        ("fabric_call calc1.multiply x=1 +", "x=1 + is not a Python expression"),
+        ("fabric_call calc1.multiply x=[1, 2", "cannot be read"),
+        ("fabric_call calc1.multiply x='open", "'open"),
+        ("fabric_call calc1.multiply x=nix y=1", "x=nix raised NameError: name 'nix'"),
+        ("fabric_call calc1.multiply x=1/0", "x=1/0 raised ZeroDivisionError"),
+        ("fabric_call calc1.multiply x=1 --nix", "--nix"),
+        ("fabric_call calc1.multiply x=1 --timeout 0", "'0' is not a time in seconds"),
+        ("fabric_call calc1.multiply x=1 --version 2.x.y", "'2.x.y' is not a version requirement"),
+        ("fabric_call calc1.echo value=object()", "value"),
+        ("fabric_call calc1.echo value={1, 2, object()}", "value"),
+        ("fabric_stop", "what"),
+        ("fabric_stop a.b.c.d", "'a.b.c.d' is not a service"),
+        ("fabric_stop nix", "serves no 'nix'"),
+        ("fabric_stream kind", "'kind' is not of the form name=value"),
+        ("fabric_stream =A", "'=A' is not of the form name=value"),
+        ("fabric_stream --max-rows 0", "'0' is not a number from 1 upward"),
+        ("fabric_stream --max-rows many", "'many' is not a number"),
+        ("fabric_stream --domain a.b kind=A", "domain"),
+        ("fabric_publish", "two dashes"),
+        ("fabric_publish kind=A", "two dashes"),
+        ("fabric_publish kind=A -- ", "two dashes"),
+        ("fabric_publish kind -- 1", "'kind' is not of the form name=value"),
+        ("fabric_publish kind=A -- {broken", "{broken"),
+        ("fabric_publish kind=A -- nix", "nix"),
+        ("fabric_publish kind=A -- object()", "object"),
+        ("fabric_logs --level LOUD", "'LOUD' is not a log level"),
+        ("fabric_logs --service a.b.c.d", "'a.b.c.d' is not a service"),
+        ("fabric_logs --domain a.b", "domain"),
+        ("fabric_logs calc", "calc"),
+    ],
+)
+async def test_line_that_is_wrong(notebook: Notebook, uri: str, line: str, says: str) -> None:
+    """A line that is wrong is told in a sentence, with how the magic is written where it helps."""
+    cell = await notebook.execute("%" + line.replace("URI", uri))
+    assert says in told(cell)
+    assert await notebook.value("fabric.state.value") == "'connected'"
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "says"),
+    [
+        ("--id a.b", "def f(): pass", "id"),
+        ("--type 'a b'", "def f(): pass", "type"),
+        ("--nix", "def f(): pass", "--nix"),
+        ("--prefetch 0", "def f(): pass", "'0' is not a number from 1 upward"),
+        ("--only g", "def f(): pass", "--only names g"),
+        ("--only _f", "def _f(): pass", "_f starts with an underscore"),
+        ("", "x = 1", "defines no function to serve"),
+        ("", "def _f(): pass", "defines no function to serve"),
+        ("", "class A:\n    def f(self): pass", "defines no function to serve"),
+    ],
+)
+async def test_serving_cell_that_is_wrong(
+    notebook: Notebook, line: str, body: str, says: str
+) -> None:
+    """A serving cell with a wrong line, or nothing to serve, is told in a sentence."""
+    cell = await notebook.execute(f"%%fabric_serve {line}\n{body}")
+    assert says in told(cell)
+    assert cell.displays == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%fabric_services",
+        "%fabric_call calc1.multiply x=1 y=2",
+        "%%fabric_serve\ndef f(): pass\nran = True",
+        "%fabric_stop f",
+        "%fabric_stream kind=A",
+        "%fabric_publish kind=A -- 1",
+        "%fabric_logs",
+    ],
+)
+async def test_everything_needs_a_connection(notebook: Notebook, uri: str, line: str) -> None:
+    """Without a connection each magic says to connect first, and a serving cell is not run."""
+    await notebook.run("ran = False\n%fabric_disconnect")
+    try:
+        assert "run %fabric_connect first" in told(await notebook.execute(line))
+        assert await notebook.value("ran") == "False"
+    finally:
+        await notebook.connect(uri, id="bad_input")
+
+
+async def test_bad_messages_stop_nothing(
+    notebook: Notebook, calc: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """Rows that cannot be read are counted and shown; the stream goes on."""
+    cell = await notebook.run("s = %fabric_stream kind=bad")
+    for body in (b"not json", b"\xff\xfe", b"", b"[[[", b"7"):
+        await watcher.publish_data(body, {"kind": "bad"})
+    await watcher.publish_data({"n": 1}, {"kind": "bad"})
+    await cell.until(lambda cell: "unreadable" in cell.displays[0].text)
+    assert await notebook.value("(await s.wait(timeout=10)) or s.df.n.dropna().tolist()") == "[1]"
+    assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
+    await notebook.run("%fabric_stop s")

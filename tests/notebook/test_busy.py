@@ -1,0 +1,116 @@
+"""A cell that blocks the loop: the notebook stays on the fabric, and answers afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.fabric.naming import ServiceName
+from tests.notebook.notebooks import Notebook, call, state_of, until
+from tests.support.peers import DOMAIN, Peer
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartNotebook, StartPeer
+
+BLOCKING = {
+    "sleep": "time.sleep({seconds})",
+    "loop": "end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass",
+}
+
+
+async def blocked(
+    notebook: Notebook,
+    watcher: AmqBrokerConnector,
+    caller: Peer,
+    listener: Peer,
+    code: str,
+    seconds: float,
+    interval: float,
+) -> None:
+    """Block a notebook that serves `busy.f`; hold that others see what they should."""
+    own = (await notebook.value("fabric.name.id")).strip("'")
+    await notebook.run("%%fabric_serve --id busy\ndef f(n): return n + 1")
+    await notebook.run(
+        "s = %fabric_stream mark=busy\nimport time\nlost = []\nfabric.on_state(lost.append)"
+    )
+    await until(watcher, lambda: state_of(watcher, "busy") == "up")
+    name = ServiceName(DOMAIN, "notebook", own)
+    heard: list[float] = []
+    states: list[str] = []
+    clock = asyncio.get_running_loop().time
+
+    cell = notebook.execute_no_wait(f"print('on')\n{code.format(seconds=seconds)}\nprint('off')")
+    await cell.until(lambda cell: "on" in cell.stdout)
+    began = clock()
+    calls = [asyncio.create_task(call(caller, "busy", "f", n=n)) for n in range(5)]
+    for n in range(5):
+        await watcher.publish_data({"n": n}, {"mark": "busy"})
+
+    async def listen() -> None:
+        while True:
+            before = watcher.registry.get(name)
+            last = before.last_seen if before else 0.0
+            await watcher.registry.changed()
+            now = watcher.registry.get(name)
+            if now is not None and now.last_seen != last:
+                heard.append(clock())
+                states.append(str(watcher.registry.state(now)))
+
+    listening = asyncio.create_task(listen())
+    await cell.until(lambda cell: "off" in cell.stdout, seconds + 20)
+    took = clock() - began
+    listening.cancel()
+    assert took > seconds - 1
+
+    moments = [began, *heard, began + took]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert max(gaps) < interval + 1.5, gaps
+    assert "busy" in states
+    assert set(states) <= {"up", "busy"}
+    first_busy = heard[states.index("busy")] - began
+    assert first_busy < 4 + interval, first_busy
+    assert await asyncio.gather(*calls) == [1, 2, 3, 4, 5]
+    await until(watcher, lambda: state_of(watcher, own) == "up")
+    assert await notebook.value("await s.wait(5, timeout=10); s.df.n.tolist(), lost") == (
+        "([0, 1, 2, 3, 4], [])"
+    )
+    assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
+    # amqp-fabric, which knows no states, heard it too.
+    while (await listener.event("alive"))["headers"]["service_id"] != own:
+        pass
+    await notebook.run("%fabric_stop busy\n%fabric_stop s")
+
+
+@pytest.mark.parametrize("how", BLOCKING)
+async def test_blocking_cell_does_not_look_dead(
+    notebook: Notebook,
+    watcher: AmqBrokerConnector,
+    caller: Peer,
+    start_peer: StartPeer,
+    uri: str,
+    how: str,
+) -> None:
+    """While a cell computes, others hear that it is busy; calls and rows wait, none is lost."""
+    listener = await start_peer("listener", uri)
+    await blocked(notebook, watcher, caller, listener, BLOCKING[how], 6, interval=0.5)
+
+
+@pytest.mark.slow
+async def test_blocking_for_twenty_seconds(
+    start_notebook: StartNotebook,
+    watcher: AmqBrokerConnector,
+    caller: Peer,
+    start_peer: StartPeer,
+    uri: str,
+    calc: Peer,
+) -> None:
+    """Twenty seconds of a busy loop, with the default settings, cost no connection and no call."""
+    notebook = await start_notebook()
+    await notebook.run("%config FabricMagics.keep_alive_seconds = 5")
+    await notebook.connect(uri, id="twenty")
+    listener = await start_peer("listener", uri)
+    await blocked(notebook, watcher, caller, listener, BLOCKING["loop"], 20, interval=5)

@@ -1,0 +1,182 @@
+"""Loading, `%fabric_connect` and `%fabric_disconnect`, and where their settings come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook, password_of, state_of, told, until
+from tests.support.cells import plain
+from tests.support.peers import DOMAIN, Peer
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartNotebook, StartPeer
+
+MAGICS = {
+    "fabric_connect": "%fabric_connect amqp://guest:guest@localhost/ --domain my_project",
+    "fabric_disconnect": "%fabric_disconnect",
+    "fabric_services": "%fabric_services --type calc",
+    "fabric_call": "%fabric_call my_app.multiply x=5 y=a+1",
+    "%fabric_serve": "%%fabric_serve --type analytics --id mynb --version 1.2",
+    "fabric_stop": "%fabric_stop mynb",
+    "fabric_stream": "tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD",
+    "fabric_publish": '%fabric_publish msg_type=ALERT -- {"text": "hello"',
+    "fabric_logs": "logs = %fabric_logs --level WARNING --service my_app",
+}
+
+
+@pytest.mark.parametrize("magic", MAGICS)
+async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
+    """`?` behind a magic shows what it does, its options, and how it is written, by example."""
+    cell = await notebook.run(f"%{magic}?")
+    (page,) = (one["data"]["text/plain"] for one in cell.reply["payload"])
+    assert f"]: {MAGICS[magic]}" in plain(page)
+    for option in (await notebook.run(f"%{magic}?")).reply["payload"]:
+        assert f"%{magic}" in option["data"]["text/plain"]
+    if magic == "fabric_call":
+        assert "--timeout" in page
+        assert "Seconds the call may take." in page
+        assert "name=expression" in page
+    assert MAGICS[magic] in await notebook.inspect(f"%{magic}")
+
+
+async def test_settings_are_listed(notebook: Notebook) -> None:
+    """`%config FabricMagics` lists what can be set, with a sentence on each."""
+    shown = (await notebook.run("%config FabricMagics")).stdout
+    for name in ("uri", "domain", "timeout", "connect_timeout", "keep_alive_seconds", "max_rows"):
+        assert f"FabricMagics.{name}=" in shown
+    assert "Seconds a call may take." in shown
+
+
+async def test_connecting_shows_where_and_who(
+    start_notebook: StartNotebook, uri: str, calc: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """Connecting shows the broker, the domain, who I am and who is there, the password masked."""
+    notebook = await start_notebook()
+    cell = await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN} --type lab --id mine")
+    (card,) = cell.displays
+    masked = uri.replace(password_of(uri), "***")
+    for shown in (card.text, card.html):
+        for fact in (masked, "RabbitMQ", DOMAIN, "lab.mine", "connected", "`fabric`"):
+            assert fact in shown
+    await cell.until(lambda cell: "calc1" in cell.displays[0].text)
+    assert "calc1" in cell.displays[0].html
+    assert await notebook.value("fabric.fqn") == f"'{DOMAIN}.lab.mine'"
+    assert password_of(uri) not in await notebook.value("fabric")
+    await until(watcher, lambda: state_of(watcher, "mine", "lab") == "up")
+
+    # Connecting again leaves the first; the card of the first says so.
+    again = await notebook.run(f"%fabric_connect '{uri}' -d {DOMAIN} --id other --timeout 5")
+    assert "notebook.other" in again.displays[0].text
+    await until(watcher, lambda: state_of(watcher, "mine", "lab") == "gone", timeout=2)
+    await until(watcher, lambda: state_of(watcher, "other") == "up")
+    assert "disconnected" in cell.displays[0].text
+    assert "disconnected" in cell.displays[0].html
+
+    # A refused one leaves what is there as it is.
+    assert "cannot be reached" in told(
+        await notebook.execute("%fabric_connect amqp://u:p@127.0.0.1:1/")
+    )
+    assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
+
+    left = await notebook.run("%fabric_disconnect")
+    assert left.outputs == []
+    await until(watcher, lambda: state_of(watcher, "other") == "gone", timeout=2)
+    assert "disconnected" in again.displays[0].text
+    assert "%fabric_connect" in told(await notebook.execute("%fabric_call calc1.count"))
+    await notebook.run("%fabric_disconnect")  # once more is harmless
+
+
+async def test_names_are_the_notebook_s(start_notebook: StartNotebook, uri: str) -> None:
+    """Without an id a notebook is named after its file; its own variable `fabric` is left alone."""
+    notebook = await start_notebook({"JPY_SESSION_NAME": "/home/me/My analysis (2).ipynb"})
+    await notebook.run("fabric = 'silk'")
+    cell = await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN}")
+    assert "was left alone" in cell.displays[0].text
+    assert "notebook.My-analysis-2" in cell.displays[0].text
+    assert await notebook.value("fabric") == "'silk'"
+
+
+async def test_settings_from_the_environment(
+    start_notebook: StartNotebook, start_peer: StartPeer, uri: str
+) -> None:
+    """The six variables that amqp-fabric knows mean the same here."""
+    exchanges = {"DATA_EXCHANGE_NAME": "facts", "DISCOVERY_EXCHANGE_NAME": "my.discovery"}
+    subscriber = await start_peer("data_subscriber", uri, domain="env_domain", env=exchanges)
+    listener = await start_peer("listener", uri, domain="env_domain", env=exchanges)
+    names = {"SERVICE_DOMAIN": "env_domain", "SERVICE_TYPE": "env_type", "SERVICE_ID": "env_id"}
+    notebook = await start_notebook({"AMQP_URL": uri, **names, **exchanges})
+    cell = await notebook.run("%fabric_connect")
+    assert "env_type.env_id" in cell.displays[0].text
+    heard = await listener.event("alive")
+    assert heard["headers"]["service_domain"] == "env_domain"
+    assert heard["headers"]["service_id"] == "env_id"
+    await notebook.run("%fabric_publish kind=A -- {'n': 1}")
+    assert (await subscriber.event("data"))["body"] == '{"n":1}'
+
+    # What is written in the magic comes before %config, and that before the environment.
+    await notebook.run(
+        "%config FabricMagics.service_type = 'config_type'\n"
+        "%config FabricMagics.service_id = 'config_id'\n"
+        "%fabric_connect --id own_id"
+    )
+    assert await notebook.value("fabric.fqn") == "'env_domain.config_type.own_id'"
+
+
+async def test_settings_from_ipython_s_config_file(
+    start_notebook: StartNotebook, uri: str, tmp_path: Path, watcher: AmqBrokerConnector
+) -> None:
+    """IPython's config file can load the extension and set everything that `%config` can."""
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(
+        "c.InteractiveShellApp.extensions = ['fabric_nb']\n"
+        f"c.FabricMagics.uri = {uri!r}\n"
+        f"c.FabricMagics.domain = {DOMAIN!r}\n"
+        "c.FabricMagics.service_id = 'from_file'\n"
+        "c.FabricMagics.keep_alive_seconds = 0.5\n"
+        "c.FabricMagics.timeout = 7\n"
+    )
+    notebook = await start_notebook(folder=tmp_path, load=False)
+    await notebook.run("%fabric_connect")
+    assert await notebook.value("fabric.fqn, fabric.timeout") == (
+        f"('{DOMAIN}.notebook.from_file', 7.0)"
+    )
+    await until(watcher, lambda: state_of(watcher, "from_file") == "up")
+    assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
+
+
+async def test_loading_again_is_harmless(start_notebook: StartNotebook, uri: str) -> None:
+    """Loading twice, reloading, and unloading twice change nothing for the worse."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id="again")
+    again = await notebook.run("%load_ext fabric_nb")
+    assert "already loaded" in again.stdout
+    await notebook.run(
+        "import fabric_nb\nfabric_nb.load_ipython_extension(get_ipython())\n"
+        "mine = [c for c in get_ipython().configurables if type(c).__name__ == 'FabricMagics']"
+    )
+    assert await notebook.value("len(mine)") == "1"
+    assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
+    await notebook.run("%unload_ext fabric_nb")
+    await notebook.run("fabric_nb.unload_ipython_extension(get_ipython())")
+    gone = await notebook.execute("%fabric_call calc.calc1.multiply x=2 y=3")
+    assert "not found" in told(gone)
+    assert "FabricMagics" not in (await notebook.run("%config")).stdout
+    await notebook.run("%load_ext fabric_nb")
+    await notebook.run("%reload_ext fabric_nb")
+    await notebook.connect(uri, id="again")
+    assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
+
+
+async def test_loading_warns_of_the_older_nest_asyncio(start_notebook: StartNotebook) -> None:
+    """Where nest_asyncio 1.6 was applied before us, loading says what is lost and what to do."""
+    notebook = await start_notebook(load=False)
+    await notebook.run("import asyncio; asyncio._nest_patched = True")
+    shown = (await notebook.run("%load_ext fabric_nb")).stderr
+    assert "restart the kernel and load fabric_nb first" in shown
+    assert "nest_asyncio2" in shown
+    assert "ipykernel 7.1" in shown

@@ -1,0 +1,159 @@
+"""Leaving the fabric: in order within two seconds, or by a crash that others notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook, state_of, until
+from tests.support.peers import DOMAIN, Peer
+from tests.support.rabbitmq import RabbitMq
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartNotebook
+
+
+async def joined(
+    start_notebook: StartNotebook,
+    uri: str,
+    watcher: AmqBrokerConnector,
+    id: str,  # noqa: A002
+) -> Notebook:
+    """A notebook that serves, streams and logs, known to others."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id=id)
+    await notebook.run(f"%%fabric_serve --id {id}-api\ndef f(): return 1")
+    await notebook.run("s = %fabric_stream a=b\nl = %fabric_logs")
+    for one in (id, f"{id}-api"):
+        await until(watcher, lambda one=one: state_of(watcher, one) == "up")  # type: ignore[misc]
+    return notebook
+
+
+async def left(watcher: AmqBrokerConnector, id: str, timeout: float) -> None:  # noqa: A002
+    """Wait until others know that it has left."""
+    for one in (id, f"{id}-api"):
+        await until(watcher, lambda one=one: state_of(watcher, one) == "gone", timeout)  # type: ignore[misc]
+
+
+async def nothing_is_left(rabbitmq: RabbitMq, place: str, id: str, timeout: float = 10) -> None:  # noqa: A002
+    """Wait until the broker has no connection and no queue of the notebook."""
+    async with asyncio.timeout(timeout):
+        while True:
+            names = await asyncio.to_thread(
+                lambda: [queue["name"] for queue in rabbitmq.list_queues(place)]
+            )
+            if not [name for name in names if f".{id}" in name]:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def restart(notebook: Notebook) -> None:
+    await notebook.restart()
+
+
+async def shutdown(notebook: Notebook) -> None:
+    await notebook.shutdown()
+
+
+async def unload(notebook: Notebook) -> None:
+    await notebook.run("%unload_ext fabric_nb")
+
+
+async def disconnect(notebook: Notebook) -> None:
+    await notebook.run("%fabric_disconnect")
+
+
+async def leave_by_exit(notebook: Notebook) -> None:
+    notebook.execute_no_wait("exit()")
+    await notebook.exited()
+
+
+@pytest.mark.parametrize("leave", [restart, shutdown, unload, disconnect, leave_by_exit])
+async def test_leaving_in_order_is_heard_at_once(
+    start_notebook: StartNotebook,
+    uri: str,
+    watcher: AmqBrokerConnector,
+    rabbitmq: RabbitMq,
+    place: str,
+    calc: Peer,
+    leave: Callable[[Notebook], Coroutine[None, None, None]],
+) -> None:
+    """Restart, shutdown, unload, disconnect: others hear it at once, all is done in two seconds."""
+    id = f"leave-{leave.__name__}"  # noqa: A001
+    notebook = await joined(start_notebook, uri, watcher, id)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    leaving = asyncio.create_task(leave(notebook))
+    await left(watcher, id, timeout=2)
+    assert clock() - began < 2
+    await leaving
+    if leave in (unload, disconnect):
+        assert clock() - began < 2
+    await nothing_is_left(rabbitmq, place, id)
+    if leave in (restart, unload):  # and it may come back
+        await notebook.load()
+        await notebook.connect(uri, id=id)
+        await until(watcher, lambda: state_of(watcher, id) == "up")
+        assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "while True: pass"])
+async def test_restart_of_a_blocked_notebook(
+    start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector, code: str
+) -> None:
+    """A notebook whose cell blocks can be restarted, and says goodbye then too."""
+    id = f"blocked-{len(code)}"  # noqa: A001
+    notebook = await joined(start_notebook, uri, watcher, id)
+    cell = notebook.execute_no_wait(f"print('on')\n{code}")
+    await cell.until(lambda cell: cell.stdout)
+    restarting = asyncio.create_task(notebook.restart())
+    await left(watcher, id, timeout=4)
+    await restarting
+
+
+async def test_restart_while_a_call_waits(
+    start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector
+) -> None:
+    """A notebook that waits for a call can be restarted, and says goodbye then too."""
+    notebook = await joined(start_notebook, uri, watcher, "waits")
+    never = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await never.wait()
+
+    begun = asyncio.Event()
+    server = await watcher.serve({"hang": hang}, type="never", id="never1")
+    notebook.execute_no_wait("%fabric_call never.never1.hang --timeout 60")
+    await begun.wait()
+    restarting = asyncio.create_task(notebook.restart())
+    await left(watcher, "waits", timeout=4)
+    await restarting
+    never.set()
+    await server.close()
+
+
+async def test_killed_kernel_is_gone_after_its_interval(
+    start_notebook: StartNotebook,
+    uri: str,
+    watcher: AmqBrokerConnector,
+    rabbitmq: RabbitMq,
+    place: str,
+) -> None:
+    """A kernel that is killed is late and then gone for others, by its own interval."""
+    notebook = await joined(start_notebook, uri, watcher, "killed")
+    notebook.kill()
+    seen = set()
+    async with asyncio.timeout(8):
+        while (state := state_of(watcher, "killed")) != "gone":
+            seen.add(str(state))
+            await watcher.registry.changed()
+    assert seen == {"up", "late"}
+    await nothing_is_left(rabbitmq, place, "killed")
+    assert f"{DOMAIN}.notebook.killed" not in {
+        service.name.fqn for service in watcher.registry.services()
+    }

@@ -1,0 +1,321 @@
+"""`%%fabric_serve` and `%fabric_stop`: a cell's functions as a service for amqp-fabric."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook, call, state_of, told, until
+from tests.support.peers import DOMAIN, Peer, PeerError
+
+
+async def test_cell_becomes_a_service(
+    notebook: Notebook, caller: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """A cell's functions can be called by others, under the type, id and version that it names."""
+    cell = await notebook.run(
+        "%%fabric_serve --type analytics --id mynb --version 1.2\n"
+        "import asyncio\n"
+        "word = !echo shell\n"
+        "await asyncio.sleep(0)\n"
+        "def mean(values: list) -> float:\n"
+        "    'The mean of the values.'\n"
+        "    return sum(values) / len(values)\n"
+        "async def later(x, y=2): return x * y + offset\n"
+        "def text(): return word[0]\n"
+        "def _private(): return 1\n"
+        "offset = 100"
+    )
+    (view,) = cell.displays
+    for shown in (view.text, view.html):
+        for fact in (
+            "analytics.mynb",
+            "version 1.2",
+            "serving",
+            "mean(values: list)",
+            "later(x, y=2)",
+        ):
+            assert fact in shown.replace("&gt;", ">")
+        assert "_private" not in shown
+    assert await call(caller, "analytics.mynb", "mean", values=[1, 2, 6]) == 3
+    assert await call(caller, "analytics.mynb", "later", x=5) == 110
+    assert await call(caller, "analytics.mynb", "text") == "shell"
+    assert await call(caller, "analytics.mynb", "health_check") is True
+    # The functions are the notebook's own, and look names up when they run.
+    await notebook.run("offset = 200")
+    assert await call(caller, "analytics.mynb", "later", x=5) == 210
+    assert await notebook.value("mean([2, 4])") == "3.0"
+
+    await until(watcher, lambda: state_of(watcher, "mynb", "analytics") == "up")
+    service = watcher.registry.find("analytics.mynb", domain=DOMAIN)[0]
+    assert service.versions(watcher.registry.now) == ["1.2"]
+    assert service.methods["mean"] == "(values: list) -> float"
+    assert "_private" not in service.methods
+    described = await watcher.service("analytics.mynb").load()
+    assert described.mean.__doc__ == "The mean of the values."
+
+    # The line of each method tells calls, errors and times.
+    with pytest.raises(PeerError):
+        await call(caller, "analytics.mynb", "mean", values=[])
+    await cell.until(lambda cell: "division by zero" in cell.displays[0].text)
+    (line,) = [row for row in cell.displays[0].text.splitlines() if row.startswith("mean(")]
+    assert line.split()[4:7] == ["2", "1", "0"]  # calls, errors, running
+    assert "ZeroDivisionError" in line
+
+    stopped = await notebook.run("%fabric_stop mynb")
+    assert stopped.stdout == f"Stopped {DOMAIN}.analytics.mynb\n"
+    assert "stopped" in cell.displays[0].text
+    await until(watcher, lambda: state_of(watcher, "mynb", "analytics") == "gone", timeout=2)
+
+
+async def test_notebook_s_own_name_is_the_default(notebook: Notebook, caller: Peer) -> None:
+    """Without --type and --id a cell is served under the notebook's own name."""
+    own = (await notebook.value("fabric.name.id")).strip("'")
+    await notebook.run("%%fabric_serve\ndef hello(): return 'hi'")
+    assert await call(caller, own, "hello") == "hi"
+    await notebook.run(f"%fabric_stop notebook.{own}")
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "not_there"),
+    [
+        ("", ["one", "two"], ["_three"]),
+        ("--only two", ["two"], ["one", "_three"]),
+        ("--only 'one, two'", ["one", "two"], ["_three"]),
+        ("--only elsewhere,one", ["elsewhere", "one"], ["two"]),
+    ],
+)
+async def test_only_what_is_named_is_served(
+    notebook: Notebook,
+    watcher: AmqBrokerConnector,
+    options: str,
+    there: list[str],
+    not_there: list[str],
+) -> None:
+    """`--only` limits what is served; names with an underscore never are."""
+    name = f"only-{'-'.join(there)}-{len(options)}"
+    await notebook.run("elsewhere = lambda: 'elsewhere'")
+    await notebook.run(
+        f"%%fabric_serve --id {name} {options}\n"
+        "def one(): return 'one'\n"
+        "def two(): return 'two'\n"
+        "def _three(): return 'three'"
+    )
+    await until(watcher, lambda: state_of(watcher, name) == "up")
+    try:
+        for method in there:
+            assert await watcher.call(f"notebook.{name}.{method}") == method
+        for method in not_there:
+            with pytest.raises(AttributeError):
+                await watcher.call(f"notebook.{name}.{method}")
+    finally:
+        await notebook.run(f"%fabric_stop {name}")
+
+
+async def test_plain_functions_run_in_threads_when_asked(notebook: Notebook, caller: Peer) -> None:
+    """`--thread` runs plain functions off the loop, so that cells and other calls go on."""
+    await notebook.run(
+        "%%fabric_serve --id threads --thread --prefetch 4\n"
+        "import threading\n"
+        "barrier = threading.Barrier(4, timeout=10)\n"
+        "def meet(): return barrier.wait() >= 0 and threading.current_thread().name\n"
+        "async def where(): return threading.current_thread().name"
+    )
+    names = await asyncio.gather(*(call(caller, "threads", "meet") for _ in range(4)))
+    assert len(set(names)) == 4
+    assert "MainThread" not in names
+    assert await call(caller, "threads", "where") == "MainThread"
+    # Running the cell again without the option runs them on the loop again.
+    await notebook.run(
+        "%%fabric_serve --id threads --prefetch 4\n"
+        "def meet(): return threading.current_thread().name"
+    )
+    assert await call(caller, "threads", "meet") == "MainThread"
+    await notebook.run("%fabric_stop threads")
+
+
+async def test_prefetch_is_how_many_calls_run_at_once(notebook: Notebook, caller: Peer) -> None:
+    """One call of a method runs at a time, or as many as `--prefetch` says."""
+    cell = (
+        "%%fabric_serve --id many OPTIONS\n"
+        "running = most = 0\n"
+        "async def work():\n"
+        "    global running, most\n"
+        "    running += 1; most = max(most, running)\n"
+        "    await asyncio.sleep(0.02)\n"
+        "    running -= 1\n"
+    )
+    for options, most in (("", 1), ("--prefetch 3", 3)):
+        await notebook.run(cell.replace("OPTIONS", options))
+        await asyncio.gather(*(call(caller, "many", "work") for _ in range(12)))
+        assert await notebook.value("most") == str(most)
+    await notebook.run("%fabric_stop many")
+
+
+@contextlib.asynccontextmanager
+async def callers(caller: Peer, target: str, method: str) -> AsyncIterator[list[object]]:
+    """Call without pause, four at a time, while this lasts; no call may fail."""
+    answers: list[object] = []
+    going = True
+
+    async def go() -> None:
+        while going:
+            answers.append(await call(caller, target, method))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(go())
+        yield answers
+        going = False
+
+
+async def some_more(answers: list[object], value: object) -> None:
+    """Wait until twenty answers more are `value`."""
+    target = answers.count(value) + 20
+    async with asyncio.timeout(20):
+        while answers.count(value) < target:  # noqa: ASYNC110 - the calls are the event
+            await asyncio.sleep(0.01)
+
+
+async def test_running_the_cell_again_loses_no_call(notebook: Notebook, caller: Peer) -> None:
+    """Running a serving cell again swaps the functions while others call: all are answered."""
+
+    def cell(version: int) -> str:
+        return (
+            f"%%fabric_serve --id swap --version {version}\n"
+            f"async def which():\n    await asyncio.sleep(0.005)\n    return {version}\n"
+            f"def extra{version}(): pass"
+        )
+
+    await notebook.run(cell(1))
+    async with callers(caller, "swap", "which") as answers:
+        for version in range(1, 6):
+            await notebook.run(cell(version))
+            await some_more(answers, version)
+    assert answers == sorted(answers, key=str)
+    assert await notebook.value("sorted(fabric.servers[-1].functions)") == (
+        "['extra5', 'health_check', 'which']"
+    )
+    await notebook.run("%fabric_stop swap")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def which(): return 2\n1 / 0", "ZeroDivisionError"),
+        ("def which(: return 2", "SyntaxError"),
+        ("await asyncio.sleep(0)\ndef which(): return 2\nraise KeyError('x')", "KeyError"),
+        ("which_else = 2", "UsageError"),
+    ],
+)
+async def test_failing_cell_changes_nothing(
+    notebook: Notebook, caller: Peer, code: str, error: str
+) -> None:
+    """A cell that fails when run again leaves the functions that were served."""
+    good = await notebook.run("%%fabric_serve --id keep\ndef which(): return 1")
+    bad = await notebook.execute(f"%%fabric_serve --id keep\n{code}")
+    assert bad.error is not None
+    assert bad.error.name == error
+    if error != "SyntaxError":  # IPython shows how it came to compile a cell magic's text
+        assert "fabric_nb" not in bad.error.traceback
+        assert "asyncio" not in bad.error.traceback.replace("await asyncio.sleep(0)", "")
+    assert bad.displays == []
+    assert await call(caller, "keep", "which") == 1
+    assert "serving" in good.displays[0].text
+    await notebook.run("%fabric_stop keep")
+
+
+async def test_error_of_a_cell_shows_the_cell_s_own_lines(notebook: Notebook) -> None:
+    """What a serving cell raises is shown once, with the line in the cell."""
+    bad = await notebook.execute("%%fabric_serve --id bad\ndef f():\n    return 1 / 0\nf()")
+    assert bad.error is not None
+    assert "return 1 / 0" in bad.error.traceback
+    assert bad.error.traceback.count("ZeroDivisionError: division by zero") == 1
+    assert len([output for output in bad.outputs if output.kind == "error"]) == 1
+
+
+RAISING = (
+    "%%fabric_serve --id raising --prefetch 2 OPTIONS\n"
+    "import sys\n"
+    "def value_error(x): raise ValueError('wrong', x)\n"
+    "def leave(): sys.exit(3)\n"
+    "def interrupt(): raise KeyboardInterrupt\n"
+    "def cancelled(): raise asyncio.CancelledError\n"
+    "async def leave_later(): await asyncio.sleep(0); raise SystemExit\n"
+    "async def interrupt_later(): await asyncio.sleep(0); raise KeyboardInterrupt\n"
+    "async def cancel_later(): await asyncio.sleep(0); raise asyncio.CancelledError\n"
+    "async def cancel_itself():\n"
+    "    asyncio.current_task().cancel(); await asyncio.sleep(1)\n"
+    "def strange(): return object()\n"
+    "def fine(): return 'fine'"
+)
+
+
+@pytest.mark.parametrize("options", ["", "--thread"])
+async def test_nothing_a_function_raises_ends_the_service(
+    notebook: Notebook, caller: Peer, options: str
+) -> None:
+    """Whatever a function raises reaches the caller and is shown; service and kernel go on."""
+    cell = await notebook.run(RAISING.replace("OPTIONS", options))
+    with pytest.raises(PeerError) as raised:
+        await call(caller, "raising", "value_error", x=7)
+    assert raised.value.type == "builtins.ValueError"
+    assert raised.value.arguments == ["ValueError('wrong', 7)", ["wrong", 7]]
+    await cell.until(lambda cell: "Last failure: value_error(x=7)" in cell.displays[0].text)
+    shown = cell.displays[0].text
+    assert "raise ValueError('wrong', x)" in shown
+    assert "fabric_nb" not in shown
+
+    for method, name in (
+        ("leave", "SystemExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("cancelled", "CancelledError"),
+        ("leave_later", "SystemExit"),
+        ("interrupt_later", "KeyboardInterrupt"),
+        ("cancel_later", "CancelledError"),
+        ("strange", "NotSerializable"),
+    ):
+        for _ in range(3):
+            with pytest.raises(PeerError):
+                await call(caller, "raising", method)
+        await cell.until(lambda cell, name=name: name in cell.displays[0].text)  # type: ignore[misc]
+        assert await call(caller, "raising", "fine") == "fine"
+    assert await notebook.value("%fabric_call notebook.raising.fine") == "'fine'"
+    await notebook.run("%fabric_stop raising")
+
+
+async def test_function_that_cancels_its_task_does_not_end_the_service(
+    notebook: Notebook, caller: Peer
+) -> None:
+    """A function that cancels the task it runs in is told as an error, and can be called again."""
+    await notebook.run(RAISING.replace("OPTIONS", ""))
+    for _ in range(3):
+        with pytest.raises(PeerError):
+            await call(caller, "raising", "cancel_itself")
+    assert await call(caller, "raising", "fine") == "fine"
+    await notebook.run("%fabric_stop raising")
+
+
+async def test_stopping_lets_calls_at_hand_end(notebook: Notebook, caller: Peer) -> None:
+    """`%fabric_stop` waits a moment for the calls that run."""
+    await notebook.run(
+        "%%fabric_serve --id stopping\n"
+        "begun = asyncio.Event()\n"
+        "async def slow(): begun.set(); await asyncio.sleep(0.5); return 'done'"
+    )
+    calling = asyncio.create_task(call(caller, "stopping", "slow"))
+    await notebook.run("await begun.wait()")
+    await notebook.run("%fabric_stop stopping")
+    assert await calling == "done"
+
+
+async def test_what_is_not_served_cannot_be_stopped(notebook: Notebook) -> None:
+    """Stopping what is not there says what is."""
+    await notebook.run("%%fabric_serve --id there\ndef f(): pass")
+    assert "it serves notebook.there" in told(await notebook.execute("%fabric_stop nix"))
+    await notebook.run("%fabric_stop notebook.there")
+    assert "it serves nothing" in told(await notebook.execute("%fabric_stop there"))
