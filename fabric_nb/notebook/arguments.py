@@ -6,7 +6,7 @@ import ast
 import io
 import tokenize
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -110,6 +110,45 @@ def keywords(text: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
             raise KeywordProblem(f"{name} is given twice")
         values[name] = evaluate(source, scope, what=name)
     return values
+
+
+def assigned(body: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Run a cell's text in a copy of the user's scope and return what it assigns at its top.
+
+    Names that start with an underscore are its own. What it raises is raised here.
+
+    Example:
+        >>> assigned("x = 5\n_half = x / 2\ny = [_half]", scope={})
+        {'x': 5, 'y': [2.5]}
+
+    Raises:
+        KeywordProblem: it is not Python.
+    """
+    try:
+        tree = ast.parse(body)
+    except SyntaxError as error:
+        raise KeywordProblem(
+            f"line {error.lineno} of the cell is not Python: {error.msg}"
+        ) from None
+    names = [
+        node.id
+        for statement in tree.body
+        for target in _targets(statement)
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
+    namespace = dict(scope)
+    exec(compile(tree, "<cell>", "exec"), namespace)  # noqa: S102 - the user's own cell
+    return {name: namespace[name] for name in names if not name.startswith("_")}
+
+
+def _targets(statement: ast.stmt) -> Sequence[ast.expr]:
+    match statement:
+        case ast.Assign():
+            return statement.targets
+        case ast.AnnAssign() | ast.AugAssign():
+            return [statement.target]
+    return []
 
 
 def evaluate(source: str, scope: Mapping[str, Any], *, what: str) -> Any:

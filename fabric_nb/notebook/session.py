@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -19,6 +19,8 @@ from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import FailedCall, Server
 from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook.bridge import notebook_loop
+from fabric_nb.notebook.calling import CallHandle, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.serving import NotServed
 from fabric_nb.notebook.views.card import ConnectionCard
@@ -48,6 +50,7 @@ class Session:
         self._open: list[Stream | LogFeed] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that the connector lives on, once there was one."""
+        self._handles: list[CallHandle] = []
         self._capture = OutputCapture()
         self.screen = Screen()
 
@@ -122,6 +125,32 @@ class Session:
     def show_services(self, which: Filter) -> None:
         """Show the registry."""
         self.screen.show(RegistryView(self.fabric, which))
+
+    async def call(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        progress_after: float,
+        **options: Any,
+    ) -> Any:
+        """Call a method; after a while a line under the cell says what is awaited."""
+        handle = self.start_call(pattern, method, kwargs, **options)
+        return await with_sign_of_life(self.fabric, pattern, handle, progress_after)
+
+    def start_call(
+        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
+    ) -> CallHandle:
+        """Call a method and go on; the handle is for its result."""
+        calling = self.fabric.call_service(pattern, method, kwargs, **options)
+        handle = CallHandle(f"{pattern}.{method}", notebook_loop().create_task(calling))
+        self._handles = [*(one for one in self._handles if not one.settled), handle]
+        return handle
+
+    async def results(self, handles: Sequence[CallHandle] = ()) -> list[Any]:
+        """The results of these calls, or of all that were started and not yet asked for."""
+        return await all_results(handles or [one for one in self._handles if not one.settled])
 
     async def serve(
         self,

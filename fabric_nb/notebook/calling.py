@@ -1,0 +1,160 @@
+"""Calls from a cell: waited for with a sign of life, or left running behind a handle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from fabric_nb.errors import CallTimeout
+from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.naming import ServicePattern
+from fabric_nb.fabric.registry import ServiceState
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.views.html import Badge, Page
+from fabric_nb.notebook.views.live import Transient
+
+_PROGRESS_EVERY = 0.5
+
+
+class CallHandle:
+    """A call that runs while the notebook goes on.
+
+    Example::
+
+        report = %fabric_call -a reports.make day="2026-11-24"
+        report.done()
+        report.result(timeout=60)       # or: await report
+    """
+
+    def __init__(self, label: str, task: asyncio.Task[Any]) -> None:
+        self.label = label
+        self.settled = False
+        """Whether its result was asked for, or it was given up."""
+        self._task = task
+        self._began = time.monotonic()
+        self._took: float | None = None
+        # What it raises is told to whoever asks for the result, and to nobody else.
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        self._took = time.monotonic() - self._began
+        if not task.cancelled():
+            task.exception()
+
+    def done(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._task.done()
+
+    def cancel(self) -> bool:
+        """Give up waiting for the answer; False when it has already come."""
+        self.settled = True
+        return self._task.cancel()
+
+    async def ended(self, timeout: float | None) -> bool:
+        """Wait until it has ended, for `timeout` seconds at most; whether it has."""
+        return bool((await asyncio.wait([self._task], timeout=timeout))[0])
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result and return it, or raise what the call raised.
+
+        Raises:
+            CallTimeout: it has not ended within `timeout` seconds; it goes on.
+        """
+        return wait(self._result(timeout))
+
+    async def _result(self, timeout: float | None) -> Any:
+        self.settled = True
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._task)
+        except TimeoutError:
+            if self._task.done():
+                raise
+            raise CallTimeout(
+                f"{self.label} has not ended within {timeout:g} s; it goes on.",
+                call=self.label,
+                seconds=timeout or 0.0,
+            ) from None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began, or that it took."""
+        return time.monotonic() - self._began if self._took is None else self._took
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._result(None).__await__()
+
+    def __repr__(self) -> str:
+        state = "running"
+        if self._task.cancelled():
+            state = "cancelled"
+        elif self._task.done():
+            state = "failed" if self._task.exception() else "done"
+        return f"<Call {self.label}: {state}, {self.elapsed:.1f} s>"
+
+
+async def with_sign_of_life(
+    fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: float
+) -> Any:
+    """The call's result; after a while a line says what is awaited, and goes with the answer.
+
+    Args:
+        fabric: knows how the service is doing.
+        pattern: the service.
+        handle: the call, which is cancelled with this.
+        after: seconds before there is a line; negative: never.
+    """
+    sign: Transient | None = None
+    try:
+        done = await handle.ended(None if after < 0 else after)
+        while not done:
+            page = _waiting_page(fabric, pattern, handle)
+            if sign is None:
+                sign = Transient(page)
+            else:
+                sign.update(page)
+            done = await handle.ended(_PROGRESS_EVERY)
+        return await handle
+    except asyncio.CancelledError:
+        handle.cancel()
+        raise
+    finally:
+        if sign is not None:
+            sign.remove()
+
+
+def _waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
+    service = fabric.known(pattern)
+    badges = [Badge("not heard yet", "warn")]
+    if service is not None:
+        state = fabric.registry.state(service)
+        tones = {ServiceState.UP: "good", ServiceState.BUSY: "busy", ServiceState.LATE: "warn"}
+        badges = [Badge(f"{service.name.id} is {state}", tones.get(state, "bad"))]
+    return Page(
+        title=f"Waiting for {handle.label}", badges=badges, facts=[f"{handle.elapsed:.0f} s"]
+    )
+
+
+async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
+    """The results of several calls, with one line of progress for all of them."""
+    waiting = list(handles)
+    sign: Transient | None = None
+    try:
+        while not all(handle.done() for handle in waiting):
+            await asyncio.sleep(_PROGRESS_EVERY)
+            ended = sum(handle.done() for handle in waiting)
+            page = Page(
+                title=f"{ended} of {len(waiting)} calls",
+                facts=[f"{max(handle.elapsed for handle in waiting):.0f} s"],
+                progress=ended / len(waiting),
+            )
+            if sign is None:
+                sign = Transient(page)
+            else:
+                sign.update(page)
+    finally:
+        if sign is not None:
+            sign.remove()
+    return [await handle for handle in waiting]

@@ -1,0 +1,80 @@
+"""Calls that take long: a sign of life, handles, results, keywords from the cell's body."""
+
+from __future__ import annotations
+
+from tests.notebook.notebooks import Notebook, told
+
+SLOW = "%fabric_call calc1.slow seconds={0} --progress-after {1}"
+
+
+async def test_a_long_call_says_what_it_waits_for(notebook: Notebook) -> None:
+    """After a while a line says what is awaited, how long, and how the service is doing."""
+    cell = notebook.execute_no_wait(SLOW.format(2, 0.2))
+    await cell.until(lambda cell: "calc1 is up" in "".join(one.text for one in cell.displays))
+    assert "Waiting for my_project.calc1.slow" in cell.displays[0].text
+    await cell.wait()
+    assert cell.status == "ok"
+    assert all("Waiting" not in output.text + output.html for output in cell.displays)
+
+
+async def test_a_short_call_shows_nothing_but_its_value(notebook: Notebook) -> None:
+    """A call that is answered before that shows its value alone."""
+    cell = await notebook.run("%fabric_call calc1.multiply x=2 y=3")
+    assert [output.text for output in cell.outputs] == ["6"]
+
+
+async def test_a_handle_lets_the_notebook_go_on(notebook: Notebook) -> None:
+    """`-a` returns at once; the handle tells whether it is done, and gives the result."""
+    await notebook.run("h = %fabric_call -a calc1.slow seconds=1")
+    assert await notebook.value("h.done(), 'running' in repr(h)") == "(False, True)"
+    assert await notebook.value("h.result(timeout=10)") == await notebook.value("await h")
+    assert await notebook.value("h.done(), h.elapsed >= 1") == "(True, True)"
+
+
+async def test_a_handle_tells_what_the_call_raised(notebook: Notebook) -> None:
+    """The result of a call that failed is its error; nothing is shown before it is asked for."""
+    cell = await notebook.run("h = %fabric_call -a calc1.divide x=1 y=0")
+    assert cell.outputs == []
+    failed = await notebook.execute("h.result()")
+    assert failed.error is not None
+    assert "ZeroDivisionError" in failed.error.value
+    assert "failed" in await notebook.value("h")
+
+
+async def test_a_handle_can_be_given_up(notebook: Notebook) -> None:
+    """A wait for a handle may have its own limit, and the call may be cancelled."""
+    await notebook.run("h = %fabric_call -a calc1.slow seconds=3")
+    late = await notebook.execute("h.result(timeout=0.2)")
+    assert late.error is not None
+    assert "it goes on" in late.error.value
+    assert await notebook.value("h.done(), h.cancel()") == "(False, True)"
+    await notebook.run("import asyncio; await asyncio.sleep(0)")
+    assert "cancelled" in await notebook.value("h")
+
+
+async def test_several_results_share_one_bar(notebook: Notebook) -> None:
+    """`%fabric_result` waits for several calls, shows one bar, and returns their results."""
+    await notebook.run(
+        "a = %fabric_call -a calc1.slow seconds=1.5\n"
+        "b = %fabric_call -a calc1.multiply x=3 y=4\n"
+        "c = %fabric_call -a calc1.echo value='x'"
+    )
+    cell = await notebook.run("%fabric_result a b")
+    assert cell.text.endswith(", 12]")
+    bars = [message for message in cell.messages if "of 2 calls" in repr(message)]
+    assert bars
+    assert await notebook.value("%fabric_result") == "['x']"
+    wrong = await notebook.execute("%fabric_result nothing")
+    assert "nothing is no call" in told(wrong)
+
+
+async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:
+    """`%%fabric_call` sends what the cell assigns; names with an underscore are its own."""
+    await notebook.run("n = 3")
+    cell = await notebook.run(
+        "%%fabric_call calc1.echo\n_parts = [n * i for i in range(3)]\nvalue = {'parts': _parts}"
+    )
+    assert cell.text == "{'parts': [0, 3, 6]}"
+    assert await notebook.value("'value' in globals()") == "False"
+    wrong = await notebook.execute("%%fabric_call calc1.echo\nvalue = = 3")
+    assert "line 1" in told(wrong)
