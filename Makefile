@@ -2,6 +2,7 @@
 # make lab          JupyterLab on the tour, with the demo's broker and services
 # make test         everything that CI checks
 # make develop      what a developer needs
+# make bench        calls, streams and frames measured against the peers
 # make test-matrix  the tests on every supported Python that is there
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := fabric_nb tests benchmarks
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check rabbitmq develop test-matrix clean
+.PHONY: demo lab test lint check bench programs develop test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -19,7 +20,7 @@ demo: $(VENV)/.demo
 lab: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo lab
 
-test: develop rabbitmq lint check
+test: develop programs lint check
 	$(PYTEST)
 
 lint: develop
@@ -28,6 +29,10 @@ lint: develop
 
 check: develop
 	$(BIN)/mypy
+
+# Ours against the peers, alternating in one run; a table, and JSON in build/bench.
+bench: develop programs
+	$(BIN)/python -m benchmarks
 
 develop: $(VENV)/.dev
 
@@ -44,11 +49,11 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
 
-# The tests start a RabbitMQ of their own; they need it installed, not running.
-rabbitmq:
-	@tests/install-rabbitmq
+# The tests start RabbitMQ and Chromium themselves; they need them installed, not running.
+programs:
+	@tests/install-programs
 
-test-matrix: rabbitmq
+test-matrix: programs
 	for version in $(SUPPORTED); do \
 	    if command -v python$$version >/dev/null; then \
 	        $(MAKE) develop PYTHON=python$$version VENV=.venv-$$version && \

@@ -10,10 +10,10 @@ from typing import Any
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.naming import ServicePattern
-from fabric_nb.fabric.registry import ServiceState
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.views.html import Badge, Page
 from fabric_nb.notebook.views.live import Transient
+from fabric_nb.notebook.views.registry import TONES
 
 _PROGRESS_EVERY = 0.5
 
@@ -130,8 +130,7 @@ def _waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHan
     badges = [Badge("not heard yet", "warn")]
     if service is not None:
         state = fabric.registry.state(service)
-        tones = {ServiceState.UP: "good", ServiceState.BUSY: "busy", ServiceState.LATE: "warn"}
-        badges = [Badge(f"{service.name.id} is {state}", tones.get(state, "bad"))]
+        badges = [Badge(f"{service.name.id} is {state}", TONES[state])]
     return Page(
         title=f"Waiting for {handle.label}", badges=badges, facts=[f"{handle.elapsed:.0f} s"]
     )

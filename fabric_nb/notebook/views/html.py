@@ -7,6 +7,7 @@ import reprlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 MAX_CELL = 300
 
@@ -40,12 +41,15 @@ line-height:18px;font-weight:600;white-space:nowrap}
 </style>"""
 
 
+Tone = Literal["good", "busy", "warn", "bad", "quiet"]
+
+
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A state, coloured: good, busy, warn, bad or quiet."""
+    """A state, and how it is coloured."""
 
     text: str
-    tone: str
+    tone: Tone
 
 
 @dataclass(frozen=True, slots=True)

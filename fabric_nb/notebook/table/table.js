@@ -1,0 +1,376 @@
+// The live table: only the rows in sight are in the document, and they stay the same nodes while
+// their cells change.
+
+const ROW = 26; // the height of a row in pixels; table.css has the same
+const HEIGHT = 366; // the height of the table, likewise
+const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
+
+class TableView {
+  constructor(model, el) {
+    this.model = model;
+    this.rows = new Rows();
+    this.head = new HeadView((content) => model.send(content), (words) => this.setFilter(words));
+    this.sort = null; // {index, descending}
+    this.words = [];
+    this.ids = null; // of the rows to show, in order; null when that is to be found anew
+    this.current = null; // the id of the row that the keyboard is on
+    this.open = new Map(); // id -> height of its detail
+    this.opened = []; // {index, height} of those that are to be shown, in order
+    this.nodes = new Map(); // id -> the nodes of a row in the document
+    this.stuck = true; // a table that follows is at its end
+    this.y = 0;
+    this.shape = -1;
+    this.updates = []; // when the last ones came
+    this.build(el);
+    this.onMessage = (content, buffers) => this.receive(content, buffers);
+    model.on("msg:custom", this.onMessage);
+    this.rows.apply(JSON.parse(model.get("_whole")));
+    this.hello();
+    this.timer = setInterval(() => this.tick(), 1000);
+    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer.observe(this.scroller);
+    this.changed();
+  }
+
+  build(el) {
+    this.root = make("section", "fabric-table");
+    this.scroller = make("div", "scroller");
+    this.table = make("table");
+    this.heading = new HeadingView(this.table, (index) => this.sortBy(index));
+    this.body = make("tbody");
+    this.table.append(this.body);
+    this.scroller.append(this.table);
+    this.root.append(this.head.node, this.scroller, this.head.answer, this.head.notes);
+    el.append(this.root);
+    const filler = (className, attributes) => {
+      const row = make("tr", className, attributes);
+      row.append(make("td"));
+      return row;
+    };
+    this.gaps = [0, 1, 2].map(() => filler("gap", { "aria-hidden": "true" }));
+    this.nothing = filler("nothing");
+    this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.body.addEventListener("click", (event) => this.onClick(event));
+    this.body.addEventListener("focusin", (event) => this.onFocus(event));
+  }
+
+  dispose() {
+    this.model.off("msg:custom", this.onMessage);
+    clearInterval(this.timer);
+    this.observer.disconnect();
+    cancelAnimationFrame(this.frame);
+  }
+
+  // -- to and from the kernel
+
+  hello() {
+    // JupyterLab and Notebook obey the rule that hides the last state under a live table.
+    const hides = "jpThemeName" in document.body.dataset;
+    this.model.send({ type: "hello", revision: this.rows.revision, hides });
+    this.asked = performance.now();
+  }
+
+  receive(content, buffers) {
+    if (content.type === "answer") this.head.onAnswer(content);
+    if (content.type !== "table") return;
+    const known = this.rows.apply(JSON.parse(new TextDecoder().decode(buffers[0])));
+    // Ask for everything when messages were lost, but not again while that is on its way.
+    if (!known && performance.now() - this.asked > 1000) this.hello();
+    this.updates = [...this.updates.slice(-4), performance.now()];
+    this.changed();
+  }
+
+  // -- painting
+
+  /** The rows or what stands around them are others. */
+  changed() {
+    this.ids = null;
+    this.schedule();
+  }
+
+  schedule() {
+    this.frame ??= requestAnimationFrame(() => this.paint());
+  }
+
+  /** Once a second: ages count up. */
+  tick() {
+    if (this.rows.columns.some(({ kind }) => kind === "age")) this.schedule();
+    // A log is read out as it grows, unless that is faster than anyone could listen.
+    const fast = this.updates.length === 5 && performance.now() - this.updates[0] < 5000;
+    setAttribute(this.scroller, "aria-live", this.rows.follow && !fast ? "polite" : "off");
+  }
+
+  paint() {
+    this.frame = null;
+    if (!this.root.isConnected) return; // the observer tells when it is again
+    this.paintShape();
+    const moved = this.ids === null;
+    this.ids ??= this.rows.list(this.words, this.sort);
+    this.opened = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
+    this.head.paint(this.rows.head, this.ids.length, this.rows.ids.length);
+    this.heading.paintSort(this.sort);
+    const room = Math.max(ROW, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
+    const total = this.top(this.ids.length);
+    let y = this.scroller.scrollTop;
+    if (this.rows.follow && this.stuck && !this.sort) y = Math.max(0, total - room);
+    else if (moved) y = this.anchored(y);
+    this.paintRows(this.indices(y, room), total);
+    if (Math.abs(this.scroller.scrollTop - y) >= 1) this.scroller.scrollTop = y;
+    this.y = this.scroller.scrollTop;
+    const first = this.at(this.y);
+    this.anchor = { id: this.ids[first], offset: this.y - this.top(first) };
+    this.measure();
+  }
+
+  paintShape() {
+    if (this.shape === this.rows.shape) return;
+    this.shape = this.rows.shape;
+    const { columns, follow } = this.rows;
+    if (this.heading.paint(this.rows)) {
+      this.nodes.clear(); // other columns than before
+      this.sort = null;
+    }
+    for (const row of [...this.gaps, this.nothing]) row.firstChild.colSpan = columns.length || 1;
+    this.scroller.setAttribute("role", follow ? "log" : "region");
+  }
+
+  /** Which rows to have in the document; among them the one that has the focus, or it would lose it. */
+  indices(y, room) {
+    const first = Math.max(0, this.at(y) - OVERSCAN);
+    const last = Math.min(this.ids.length - 1, this.at(y + room) + OVERSCAN);
+    const indices = [];
+    for (let index = first; index <= last; index += 1) indices.push(index);
+    if (this.body.contains(this.focused)) {
+      const pinned = this.ids.indexOf(this.current);
+      if (pinned > last) indices.push(pinned);
+      else if (pinned >= 0 && pinned < first) indices.unshift(pinned);
+    }
+    return indices;
+  }
+
+  get focused() {
+    return this.root.getRootNode().activeElement;
+  }
+
+  paintRows(indices, total) {
+    const wanted = [];
+    const nodes = new Map();
+    const gaps = [...this.gaps];
+    let y = 0;
+    const leave = (height) => {
+      if (height <= 0) return;
+      const gap = gaps.shift();
+      gap.style.height = `${height}px`;
+      wanted.push(gap);
+    };
+    for (const index of indices) {
+      const parts = this.paintRow(this.rows.byId.get(this.ids[index]), index);
+      nodes.set(this.ids[index], parts);
+      leave(this.top(index) - y);
+      wanted.push(parts.row);
+      if (parts.open) wanted.push(parts.detail);
+      y = this.top(index + 1);
+    }
+    leave(total - y);
+    if (!this.ids.length) {
+      setText(this.nothing.firstChild, this.words.length ? "No row matches the filter." : "No rows yet.");
+      wanted.push(this.nothing);
+    }
+    this.nodes = nodes;
+    const { focused } = this;
+    const within = this.body.contains(focused);
+    arrange(this.body, wanted);
+    // A node that is moved loses the focus.
+    if (within && focused.isConnected && this.focused !== focused) focused.focus({ preventScroll: true });
+    setAttribute(this.table, "aria-rowcount", String(this.ids.length + 1));
+    setAttribute(this.table, "aria-label", this.rows.head.title);
+    setAttribute(this.scroller, "aria-label", this.rows.head.title);
+    // One row can be reached with the Tab key.
+    const reachable = nodes.get(this.current) ?? nodes.values().next().value;
+    reachable?.row.setAttribute("tabindex", "0");
+  }
+
+  paintRow(row, index) {
+    const parts = this.nodes.get(row.id) ?? this.makeRow(row.id);
+    setAttribute(parts.row, "aria-rowindex", String(index + 2));
+    setAttribute(parts.row, "tabindex", "-1");
+    if (row.id === this.current) setAttribute(parts.row, "aria-current", "true");
+    else parts.row.removeAttribute("aria-current");
+    parts.open = this.isOpen(row.id);
+    parts.expander.hidden = !this.rows.details;
+    parts.expander.style.visibility = row.detail ? "" : "hidden";
+    setAttribute(parts.expander, "aria-expanded", String(parts.open));
+    if (parts.open) setText(parts.text, row.detail);
+    parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
+    return parts;
+  }
+
+  paintCell(node, cell, text) {
+    if (Array.isArray(cell)) paintBadge(node, cell);
+    else if (node.dataset.tone) {
+      node.className = "";
+      delete node.dataset.tone;
+    }
+    if (node.textContent === text && node.parentNode.title === text) return;
+    setText(node, text);
+    node.parentNode.title = text;
+  }
+
+  makeRow(id) {
+    const { columns } = this.rows;
+    const row = make("tr", "row");
+    const expander = make("button", "expander", { type: "button", tabindex: "-1", "aria-label": "Details" });
+    const values = columns.map(({ kind }, index) => {
+      const cell = make("td", kind, { "aria-colindex": String(index + 1) });
+      const value = make("span");
+      cell.append(...(index === 0 ? [expander] : []), value);
+      row.append(cell);
+      return value;
+    });
+    const detail = make("tr", "detail");
+    const cell = make("td", "", { colspan: String(columns.length) });
+    const text = make("pre", "", { tabindex: "0", "aria-label": "Details" });
+    cell.append(text);
+    detail.append(cell);
+    row.dataset.id = detail.dataset.id = id;
+    return { row, values, expander, detail, text, open: false };
+  }
+
+  // -- where rows are
+
+  isOpen(id) {
+    return this.open.has(id) && Boolean(this.rows.byId.get(id)?.detail);
+  }
+
+  /** Pixels from the first row to this one. */
+  top(index) {
+    let y = index * ROW;
+    for (const one of this.opened) if (one.index < index) y += one.height;
+    return y;
+  }
+
+  /** The index of the row that is so many pixels below the first. */
+  at(y) {
+    let extra = 0;
+    for (const { index, height } of this.opened) {
+      const end = (index + 1) * ROW + extra;
+      if (y < end) break;
+      if (y < end + height) return index;
+      extra += height;
+    }
+    return Math.max(0, Math.floor((y - extra) / ROW));
+  }
+
+  /** What is in sight stays there when rows come or go above it, unless the user has just scrolled. */
+  anchored(y) {
+    if (y <= 0 || this.sort || Math.abs(y - this.y) > 1) return y;
+    const index = this.ids.indexOf(this.anchor?.id);
+    return index < 0 ? y : this.top(index) + this.anchor.offset;
+  }
+
+  /** Learn how high details are, now that they are in the document. */
+  measure() {
+    for (const [id, { open, detail }] of this.nodes) {
+      if (!open || !detail.offsetHeight || detail.offsetHeight === this.open.get(id)) continue;
+      this.open.set(id, detail.offsetHeight);
+      this.schedule();
+    }
+  }
+
+  // -- what the user does
+
+  sortBy(index) {
+    if (this.sort?.index !== index) this.sort = { index, descending: false };
+    else this.sort = this.sort.descending ? null : { index, descending: true };
+    this.scroller.scrollTop = 0;
+    this.changed();
+  }
+
+  setFilter(words) {
+    this.words = words;
+    this.scroller.scrollTop = 0;
+    this.changed();
+  }
+
+  onScroll() {
+    const { scrollTop, clientHeight, scrollHeight } = this.scroller;
+    const byUser = Math.abs(scrollTop - this.y) > 1;
+    if (byUser) this.stuck = scrollTop + clientHeight >= scrollHeight - ROW;
+    this.schedule();
+  }
+
+  onClick(event) {
+    if (!event.target.closest(".expander")) return;
+    const id = Number(event.target.closest("tr").dataset.id);
+    this.toggle(id);
+    this.goTo(id);
+  }
+
+  onFocus(event) {
+    const id = Number(event.target.closest("tr").dataset.id);
+    if (id === this.current) return;
+    this.current = id;
+    this.schedule();
+  }
+
+  toggle(id, open = !this.open.has(id)) {
+    if (!open) this.open.delete(id);
+    else if (!this.open.has(id)) this.open.set(id, ROW);
+    this.schedule();
+  }
+
+  /** Bring a row in sight and give it the focus. */
+  goTo(id) {
+    const index = this.ids?.indexOf(id) ?? -1;
+    if (index < 0) return;
+    const room = this.scroller.clientHeight - this.heading.height;
+    const y = this.top(index);
+    if (y < this.scroller.scrollTop) this.scroller.scrollTop = y;
+    else if (y + ROW > this.scroller.scrollTop + room) this.scroller.scrollTop = y + ROW - room;
+    this.current = id;
+    this.stuck = index === this.ids.length - 1;
+    cancelAnimationFrame(this.frame);
+    this.paint();
+    this.nodes.get(id)?.row.focus({ preventScroll: true });
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const used = event.target === this.head.filter ? this.onFilterKey(event.key) : this.onRowKey(event);
+    if (used) event.preventDefault();
+    // The notebook has keys of its own (b adds a cell, arrows leave this one) that are not meant here.
+    if (used || event.key !== "Escape") event.stopPropagation();
+  }
+
+  onFilterKey(key) {
+    if (key === "Escape") return this.head.clearFilter();
+    if (key !== "ArrowDown" || !this.ids?.length) return false;
+    this.goTo(this.ids[this.at(this.scroller.scrollTop)]);
+    return true;
+  }
+
+  onRowKey({ key, target }) {
+    if (!target.closest("tr.row") || !this.ids) return false;
+    const page = Math.max(1, Math.floor(this.scroller.clientHeight / ROW) - 2);
+    const steps = {
+      ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
+    };
+    if (key in steps) {
+      const to = this.ids.indexOf(this.current) + steps[key];
+      this.goTo(this.ids[Math.min(this.ids.length - 1, Math.max(0, to))]);
+    } else if (key === "Enter" || key === " ") this.toggle(this.current);
+    else if (key === "ArrowRight") this.toggle(this.current, true);
+    else if (key === "ArrowLeft") this.toggle(this.current, false);
+    else if (key === "/") this.head.filter.focus();
+    else return false;
+    return true;
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const view = new TableView(model, el);
+    return () => view.dispose();
+  },
+};

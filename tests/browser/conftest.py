@@ -1,0 +1,71 @@
+"""One JupyterLab, one browser and one notebook for the folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, async_playwright
+
+from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+
+SCREENS = Path(__file__).parents[2] / "build" / "screens"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of this folder in one event loop, so that they may share the browser."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A running JupyterLab."""
+    async with await Lab.start(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="package")
+def errors() -> list[str]:
+    """Errors that the page did not catch."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _no_errors(errors: list[str]) -> Iterator[None]:
+    """An error that the page does not catch fails the test."""
+    errors.clear()
+    yield
+    assert errors == []
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def page(lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
+    """JupyterLab in the browser."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 1200, "height": 900})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(f"{lab.url}/lab?reset")
+        await wait_for_lab(page)
+        yield page
+        await browser.close()
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def notebook(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
+    """A notebook of one cell, that the tests of the folder run again and again."""
+    notebook = await LabNotebook.open(page, lab)
+    yield notebook
+    await notebook.close()
+
+
+@pytest.fixture
+def screens() -> Path:
+    """The folder for screenshots."""
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    return SCREENS

@@ -1,0 +1,240 @@
+"""A JupyterLab of the tests' own, and notebooks in it, driven through a browser.
+
+    async with await Lab.start(folder) as lab:
+        notebook = await LabNotebook.open(page, lab)
+        await notebook.run("x = 1")
+        await notebook.execute("x = 2")          # in its kernel, without a cell
+
+`CHROMIUM` in the environment names the browser's executable; Debian's is the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from playwright.async_api import Locator, Page
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+START_TIMEOUT = 60.0
+
+
+class Lab:
+    """A running JupyterLab, with folders and settings of its own.
+
+    Attributes:
+        url: where it is.
+        root: the folder that it shows.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, root: Path, log: Path) -> None:
+        self.url = ""
+        self.root = root
+        self._process = process
+        self._log = log
+
+    @classmethod
+    async def start(cls, folder: Path) -> Self:
+        """Start it on a free port; without a token, as it only listens to this machine."""
+        root = folder / "root"
+        root.mkdir(parents=True)
+        log = folder / "lab.log"
+        settings = {
+            "ServerApp": {
+                "ip": "127.0.0.1",
+                "port": 0,
+                "open_browser": False,
+                "root_dir": str(root),
+                "allow_root": True,
+                "disable_check_xsrf": True,
+            },
+            "IdentityProvider": {"token": ""},
+            "LabApp": {
+                "expose_app_in_browser": True,
+                "news_url": None,
+                "workspaces_dir": str(folder / "workspaces"),
+                "user_settings_dir": str(folder / "settings"),
+            },
+        }
+        config = folder / "config" / "jupyter_lab_config.json"
+        config.parent.mkdir()
+        config.write_text(json.dumps(settings))
+        news = folder / "settings" / "@jupyterlab" / "apputils-extension"
+        news.mkdir(parents=True)
+        (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "jupyterlab"),
+                env=_environment(folder),
+                cwd=root,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        lab = cls(process, root, log)
+        try:
+            lab.url = await lab._announced()
+        except BaseException:
+            await lab.close()
+            raise
+        return lab
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def log(self) -> str:
+        """What the server wrote."""
+        return self._log.read_text(errors="replace")
+
+    async def close(self) -> None:
+        """End the server and its kernels."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), 10)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    async def _announced(self) -> str:
+        async with asyncio.timeout(START_TIMEOUT):
+            while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/lab", self.log)):
+                if self._process.returncode is not None:
+                    raise RuntimeError(f"JupyterLab did not start:\n{self.log}")
+                await asyncio.sleep(0.1)  # a process's log offers nothing to wait for
+        return f"http://127.0.0.1:{found[1]}"
+
+
+class LabNotebook:
+    """A notebook that is open in the page's JupyterLab."""
+
+    def __init__(self, page: Page, path: Path) -> None:
+        self.page = page
+        self.path = path
+        self.panel: Locator = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    @classmethod
+    async def open(cls, page: Page, lab: Lab) -> Self:
+        """Open a new notebook of one cell, and wait for its kernel."""
+        path = lab.root / f"{uuid.uuid4().hex[:8]}.ipynb"
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell()],
+            metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+        )
+        nbformat.write(notebook, path)
+        return await cls.reopen(page, path)
+
+    @classmethod
+    async def reopen(cls, page: Page, path: Path) -> Self:
+        """Open a notebook that is there, with a new kernel."""
+        await page.evaluate(
+            """async (path) => {
+              const { commands, restored } = jupyterapp;
+              await restored;
+              const panel = await commands.execute("docmanager:open", { path });
+              await panel.context.ready;
+              await panel.revealed;
+              await panel.sessionContext.ready;
+              await panel.sessionContext.session.kernel.info;
+            }""",
+            path.name,
+        )
+        return cls(page, path)
+
+    async def run(self, code: str) -> None:
+        """Put code into the first cell and run that, to its end."""
+        await self.page.evaluate(
+            """async (code) => {
+              const notebook = jupyterapp.shell.currentWidget.content;
+              notebook.activeCellIndex = 0;
+              notebook.activeCell.model.sharedModel.setSource(code);
+              await jupyterapp.commands.execute("notebook:run-cell");
+            }""",
+            code,
+        )
+
+    async def execute(self, code: str) -> None:
+        """Run code in the kernel, without a cell; it must succeed."""
+        reply = await self._request(code, {})
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", []))
+
+    async def value(self, expression: str) -> str:
+        """The text of an expression's value in the kernel."""
+        reply = await self._request("", {"value": expression})
+        value = reply["user_expressions"]["value"]
+        assert value["status"] == "ok", value
+        return str(value["data"]["text/plain"])
+
+    async def _request(self, code: str, expressions: dict[str, str]) -> dict[str, Any]:
+        reply: dict[str, Any] = await self.page.evaluate(
+            """async ([code, user_expressions]) => {
+              const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+              const reply = await kernel.requestExecute({ code, user_expressions }).done;
+              return reply.content;
+            }""",
+            [code, expressions],
+        )
+        return reply
+
+    async def save(self) -> None:
+        """Save it, as Ctrl-S does."""
+        await self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
+
+    async def close(self) -> None:
+        """Close it without saving, and end its kernel."""
+        await self.page.evaluate(
+            """async () => {
+              const panel = jupyterapp.shell.currentWidget;
+              await panel.sessionContext.shutdown();
+              panel.dispose();
+            }"""
+        )
+
+
+async def wait_for_lab(page: Page) -> None:
+    """Wait until JupyterLab is there, and fold its file list away."""
+    await page.wait_for_function("() => window.jupyterapp !== undefined")
+    await page.evaluate(
+        """async () => {
+          await jupyterapp.restored;
+          jupyterapp.shell.collapseLeft();
+        }"""
+    )
+
+
+async def set_theme(page: Page, theme: str) -> None:
+    """Change to the theme of that name and wait until it is there."""
+    await page.evaluate(
+        "(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme
+    )
+    await page.wait_for_function(
+        "(theme) => document.body.dataset.jpThemeName === theme", arg=theme
+    )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    own = {
+        "PYTHONPATH": Path(__file__).parents[2],  # kernels import the tests' scenes
+        "IPYTHONDIR": folder / "ipython",
+        "JUPYTER_CONFIG_DIR": folder / "config",
+        "JUPYTER_DATA_DIR": folder / "data",
+        "JUPYTER_RUNTIME_DIR": folder / "runtime",
+    }
+    return os.environ | {name: str(value) for name, value in own.items()}

@@ -1,0 +1,167 @@
+"""Tables that the tests show: imported by notebooks, in their kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import mean
+
+import orjson
+
+from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, TableWidget, Value
+from fabric_nb.notebook.views.html import Badge
+
+MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+STATES = [Badge("up", "good"), Badge("busy", "busy"), Badge("late", "warn"), Badge("gone", "bad")]
+NAMES = ["billing", "calc", "eur-usd", "inventory", "mailer", "orders", "pricing", "quotes"]
+DETAIL = """\
+create(sku: str, count: int = 1) -> str
+    Create an order.
+
+    Returns: its number.
+cancel(order: str) -> None
+    Cancel an order that has not been sent."""
+
+
+def services() -> TableWidget:
+    """Two dozen services in all states; every third opens to its signatures."""
+    now = time.time()
+    tools = [
+        Button("pause", "Pause", pressed=False),
+        Select("state", "State", ["all", "up", "late"], "all"),
+    ]
+    columns = [
+        Column("type"),
+        Column("id"),
+        Column("state", "badge"),
+        Column("version"),
+        Column("calls", "number"),
+        Column("mean ms", "number", digits=1),
+        Column("last seen", "age"),
+        Column("methods", "code"),
+    ]
+    head = Head("Services", [Badge("connected", "good")], ["demo", "24 services"], (), tools)
+    model = TableModel(head, columns)
+    for n in range(24):
+        name = NAMES[n % 8]
+        cells: list[Value] = [
+            name,
+            f"{name}-{n // 8 + 1}",
+            STATES[n * n % 7 % 4],
+            f"1.{n % 3}.0",
+            n * 137 % 5003,
+            n * 7.77 % 100,
+            now - (n**3 if n % 5 == 0 else 1),
+            "create(sku, count=1), cancel(order), find(**query), health_check()",
+        ]
+        model.put(n, cells, DETAIL if n % 3 == 0 else "")
+
+    async def act(name: str, value: str | None) -> str | None:
+        if name != "pause":
+            raise ValueError(f"{value!r} cannot be chosen {MARKUP}")
+        pressed = Button("pause", "Pause", pressed=True)
+        model.head = Head(head.title, head.badges, head.facts, (), [pressed, tools[1]])
+        return "Paused."
+
+    return TableWidget(model, act)
+
+
+def logs(lines: int = 200) -> TableWidget:
+    """A log whose newest line is at the bottom."""
+    now = time.time()
+    levels = [Badge("INFO", "busy"), Badge("DEBUG", "quiet"), Badge("WARNING", "warn")]
+    columns = [
+        Column("time", "time"),
+        Column("level", "badge"),
+        Column("service"),
+        Column("message"),
+    ]
+    model = TableModel(Head("Logs", (), ["INFO and above"]), columns, max_rows=300, follow=True)
+    for n in range(lines):
+        error = n % 13 == 12
+        message = "Could not reach the warehouse" if error else f"Order {n} was taken"
+        model.put(
+            n,
+            [
+                now - 200 + n,
+                Badge("ERROR", "bad") if error else levels[n % 3],
+                "orders.main",
+                message,
+            ],
+            'Traceback (most recent call last):\n  File "orders.py", line 7\nOSError'
+            if error
+            else "",
+        )
+    return TableWidget(model)
+
+
+def numbers(rows: int = 1000) -> TableWidget:
+    """A thousand rows of five columns."""
+    columns = [Column("key"), *(Column(f"value {n}", "number") for n in range(4))]
+    model = TableModel("Numbers", columns)
+    for n in range(rows):
+        model.put(n, [f"row {n}", n, n / 7, -n, n * 1000.5])
+    return TableWidget(model)
+
+
+async def flow(table: TableWidget, seconds: float) -> tuple[float, float, int]:
+    """Change all numbers for a while.
+
+    Returns:
+        Milliseconds of the kernel's processor per update, to put and to send, and the updates.
+    """
+    model, putting, sending = table.model, [], []
+    send = table._send_changes
+
+    def timed() -> None:
+        started = time.thread_time()
+        send()
+        sending.append(time.thread_time() - started)
+
+    table._pacer._action = timed
+    end, step = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        step += 1
+        started = time.thread_time()
+        for n in range(len(model)):
+            x = n * 31 + step * 17
+            model.put(n, [f"row {n} at {step}", x, x / 7, -x, x * 0.25])
+        table.update()
+        putting.append(time.thread_time() - started)
+        await asyncio.sleep(0.1)
+    return mean(putting) * 1000, mean(sending) * 1000, len(sending)
+
+
+def size_of_change(model: TableModel) -> int:
+    """How many bytes a change of all cells takes."""
+    for n in range(len(model)):
+        model.put(n, [f"row {n} at last", n, n / 3, -n, n * 0.5])
+    return len(orjson.dumps(model.diff()))
+
+
+def hostile() -> TableWidget:
+    """A table in which everything is markup, or turns text around, or is no number."""
+    model = TableModel(
+        Head(MARKUP, [Badge(MARKUP, MARKUP)], [MARKUP], [MARKUP], [Button(MARKUP, MARKUP)]),
+        [Column(MARKUP), Column("badge", "badge"), Column("code", "code"), Column("time", "time")],
+    )
+    model.put(0, [MARKUP, Badge(MARKUP, "good"), MARKUP, MARKUP], MARKUP)
+    model.put(1, ["a\u202eb\x1b[31m\ud800", Badge("\u202e", ""), "\x00", 253_402_300_800_000.0])
+    model.put(
+        2, ["x" * 10_000_000, Badge("y" * 1_000_000, "bad"), float("nan"), 1e300], "z" * 10**7
+    )
+    model.put(3, [10**4000, 2**63, float("inf"), -1e18])
+    return TableWidget(model)
+
+
+def samples() -> TableWidget:
+    """Values of all kinds and sizes."""
+    values: list[Value] = [0, 5, -1234567, 2**53 + 1, 0.1, 5.0, 1234.5, 123456.789, 1234567.891]
+    values += [1e-7, -2.5e20, 1e15, 0.00012345678, None, "text", True, float("nan")]
+    values += [time.time(), time.time() - 3 * 86_400]
+    columns = [Column("number", "number"), Column("digits", "number", digits=2)]
+    columns += [Column("text"), Column("code", "code"), Column("time", "time")]
+    model = TableModel("Samples", columns)
+    for n, value in enumerate(values):
+        model.put(n, [value] * len(columns))
+    return TableWidget(model)

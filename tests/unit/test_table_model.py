@@ -1,0 +1,267 @@
+"""The live table's model, cells and pace, without any front end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import orjson
+import pytest
+
+from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
+from fabric_nb.notebook.table.cells import ago, clock, encode, shown
+from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAIL, MAX_DETAILS, UNSHOWN
+from fabric_nb.notebook.table.pace import Budget, Pacer
+from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
+from fabric_nb.notebook.views.html import Badge, Code
+
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
+TEXT, NUMBER = Column("text"), Column("n", "number")
+
+
+class Mirror:
+    """What a browser would have, from the changes that were sent."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.rows: dict[int, list[Any]] = {}
+
+    def apply(self, delta: dict[str, Any] | None) -> None:
+        assert delta is not None
+        if "columns" in delta:
+            self.rows = {}
+        else:
+            assert delta["from"] == self.revision
+        self.revision = delta["to"]
+        for id_ in delta.get("drop", ()):
+            del self.rows[id_]
+        for id_, cells, detail in delta.get("add", ()):
+            self.rows[id_] = [*cells, detail]
+        for id_, changes, *detail in delta.get("set", ()):
+            for index, cell in zip(changes[::2], changes[1::2], strict=True):
+                self.rows[id_][index] = cell
+            self.rows[id_][-1:] = detail or self.rows[id_][-1:]
+        if "order" in delta:
+            assert sorted(delta["order"]) == sorted(self.rows)
+            self.rows = {id_: self.rows[id_] for id_ in delta["order"]}
+
+    @property
+    def firsts(self) -> list[Any]:
+        return [row[0] for row in self.rows.values()]
+
+
+def rows(*keys: str) -> list[tuple[str, list[str], str]]:
+    return [(key, [key], "") for key in keys]
+
+
+# -- the model
+
+
+def test_only_what_changed_is_sent() -> None:
+    """After the first time a change carries changed cells only, and nothing when there is none."""
+    model = TableModel("t", [TEXT, NUMBER])
+    model.put("a", ["x", 1])
+    model.put("b", ["y", 2], "more")
+    first = model.diff()
+    assert first is not None
+    assert first["add"] == [[0, ["x", 1], ""], [1, ["y", 2], "more"]]
+    assert model.diff() is None
+    model.put("a", ["x", 1])
+    assert model.diff() is None
+    model.put("b", ["y", 3], "more")
+    assert model.diff() == {"from": 1, "to": 2, "set": [[1, [1, 3]]]}
+    model.put("b", ["y", 3], "less")
+    assert model.diff() == {"from": 2, "to": 3, "set": [[1, [], "less"]]}
+    model.head = Head("u")
+    assert list(model.diff() or ()) == ["from", "to", "head"]
+
+
+def test_many_changes_between_two_looks_are_one() -> None:
+    """However often a row changes, its last state is sent; one that came and went is not."""
+    model = TableModel("t", [NUMBER])
+    model.put("a", [0])
+    model.diff()
+    for n in range(1000):
+        model.put("a", [n])
+        model.put(n, [n])
+        model.remove(n)
+    assert model.diff() == {"from": 1, "to": 2, "set": [[0, [0, 999]]]}
+
+
+def test_changes_lead_to_the_same_rows_in_the_same_order() -> None:
+    """Whatever is added, removed, moved or changed, the sum of all changes is the table."""
+    model, mirror = TableModel("t", [TEXT], max_rows=4), Mirror()
+    for keys in ("abc", "cab", "ab", "xabcy", "y", "", "dcba", "dcbae", "ecbad", "aeb"):
+        model.replace(rows(*keys))
+        if (delta := model.diff()) is not None:
+            mirror.apply(delta)
+        assert mirror.firsts == list(keys[:4])
+    model.put("new", ["new"])
+    model.remove("e")
+    mirror.apply(model.diff())
+    assert mirror.firsts == ["a", "b", "new"]
+    whole = Mirror()
+    whole.apply(model.whole())
+    assert whole.rows == mirror.rows
+
+
+def test_what_is_cut_is_said() -> None:
+    """A full table gives up its oldest row for a new one, and says how many it does not hold."""
+    log = TableModel("log", [NUMBER], max_rows=3, follow=True)
+    for n in range(10):
+        log.put(n, [n])
+    assert [row.cells for row in log.rows] == [[7], [8], [9]]
+    sent = log.diff()
+    assert sent is not None
+    assert sent["head"]["notes"] == ["… and 7 older rows, not held."]
+    listing = TableModel("list", [TEXT], max_rows=2)
+    listing.replace(rows("a", "b", "c"), more=1_000_000)
+    assert len(listing) == 2
+    assert listing.cut == 1_000_001
+    assert "… and 1,000,001 more rows." in static_forms(listing, 0)["text/plain"]
+    wide = TableModel("wide", [TEXT] * (MAX_COLUMNS + 5))
+    wide.put(0, ["x"] * (MAX_COLUMNS + 5))
+    sent = wide.diff()
+    assert sent is not None
+    assert len(sent["add"][0][1]) == len(sent["columns"]) == MAX_COLUMNS
+    assert sent["head"]["notes"] == ["… and 5 more columns, not shown."]
+
+
+def test_details_are_bounded() -> None:
+    """Long details are cut, and all of them together do not grow without end."""
+    model = TableModel("t", [NUMBER], max_rows=2 * MAX_DETAILS // MAX_DETAIL)
+    for n in range(model.max_rows):
+        model.put(n, [n], "x" * 10 * MAX_DETAIL)
+    sent = model.diff()
+    assert sent is not None
+    details = [detail for _, _, detail in sent["add"]]
+    assert sum(len(detail) for detail in details if detail != UNSHOWN) <= MAX_DETAILS
+    assert details[0].endswith("…")
+    assert details[-1] == UNSHOWN
+    model.clear()
+    model.put("later", [0], "again there is room")
+    model.diff()
+    assert model.whole()["add"] == [[model.max_rows, [0], "again there is room"]]
+
+
+def test_other_columns_start_the_table_anew() -> None:
+    """A table whose columns change is sent whole; a row that does not fit them is refused."""
+    model, mirror = TableModel("t"), Mirror()
+    mirror.apply(model.diff())
+    model.columns = [TEXT, NUMBER]
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        model.put("a", ["x"])
+    model.put("a", ["x", 1])
+    mirror.apply(model.diff())
+    assert mirror.firsts == ["x"]
+    model.columns = [NUMBER]
+    assert len(model) == 0
+
+
+def test_what_strangers_send_is_made_harmless_in_the_kernel() -> None:
+    """No control, no direction character and no lone surrogate leaves for the browser."""
+    head = Head(
+        HOSTILE,
+        [Badge(HOSTILE, HOSTILE)],
+        [HOSTILE],
+        [HOSTILE],
+        [Button("b", HOSTILE), Select("s", HOSTILE, [HOSTILE], HOSTILE)],
+    )
+    model = TableModel(head, [Column(HOSTILE), Column("", "badge"), NUMBER])
+    model.put(HOSTILE, [HOSTILE, Badge(HOSTILE, "x"), 10**5000], HOSTILE)
+    model.put(1, ["x" * 10**6, None, float("inf")])
+    sent = orjson.dumps(model.diff()).decode()
+    assert not set("\u202e\x1b\ud800") & set(sent)
+    assert len(sent) < 2500
+    forms = static_forms(model, 0)
+    assert "<img" not in forms["text/html"]
+    assert not set("\u202e\x1b\ud800") & set(forms["text/html"] + forms["text/plain"])
+
+
+# -- cells
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "wire", "text"),
+    [
+        (1234567, NUMBER, 1234567, "1,234,567"),
+        (2**60, NUMBER, "1,152,921,504,606,846,976", "1,152,921,504,606,846,976"),
+        (1 / 3, NUMBER, 0.333333, "0.333333"),
+        (1 / 3, Column("", "number", digits=1), 0.3, "0.3"),
+        (1234567.89, NUMBER, 1234568.0, "1,234,568"),
+        (1e-9, NUMBER, 1e-9, "1.00000e-9"),
+        (float("nan"), NUMBER, "nan", "nan"),
+        (True, NUMBER, "True", "True"),
+        ("3+", NUMBER, "3+", "3+"),
+        (None, NUMBER, None, ""),
+        (Badge("up", "good"), Column("", "badge"), ["up", "good"], Badge("up", "good")),
+        ("f(x)", Column("", "code"), "f(x)", Code("f(x)")),
+        (940.0, Column("", "age"), 940.0, "60 s ago"),
+        (1e20, Column("", "time"), 1e20, "1.00000e+20"),
+    ],
+)
+def test_a_cell_is_rounded_as_it_is_shown(value: Any, column: Column, wire: Any, text: Any) -> None:
+    """What is sent is what will be seen, so what looks the same is not sent again."""
+    assert encode(value, column) == wire
+    assert shown(value, column, 1000.0) == text
+
+
+def test_moments_are_told_briefly() -> None:
+    """Ages count in the unit that fits; a clock shows the date only when it is not today."""
+    seconds = [0.5, 1, 119, 120, 7200, 2 * 86_400]
+    assert [ago(one) for one in seconds] == [
+        *("now", "1 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago")
+    ]
+    assert len(clock(1e9, 1e9)) == len("13:05:09")
+    assert len(clock(1e9, 2e9)) == len("2001-09-09 13:05:09")
+
+
+def test_the_static_forms_show_fifty_rows() -> None:
+    """A saved table shows its first fifty rows, a log its last, and says how many there are."""
+    for follow, row, more in ((False, "row 0", "more"), (True, "row 199", "older")):
+        model = TableModel("t", [TEXT], follow=follow)
+        for n in range(200):
+            model.put(n, [f"row {n}"], f"detail {n}" if n % 50 == 0 else "")
+        forms = static_forms(model, 0)
+        assert forms["text/html"].count("<tr>") == SHOWN_ROWS + 1
+        assert f"<td>{row}</td>" in forms["text/html"]
+        assert f"… and 150 {more} rows." in forms["text/plain"]
+        assert forms["text/html"].count("<details>") == 1
+
+
+# -- the pace
+
+
+async def test_the_last_request_is_never_lost() -> None:
+    """A thousand requests, from any thread, are a few runs; the last one is followed by a run."""
+    seen, state = [], 0
+    done = asyncio.Event()
+
+    def act() -> None:
+        seen.append(state)
+        if state == 1000:
+            done.set()
+
+    pacer = Pacer(act, 0.02)
+    for state in range(1, 1001):
+        pacer.request()
+        if state % 100 == 0:
+            await asyncio.sleep(0)
+    thread = threading.Thread(target=pacer.request)
+    thread.start()
+    await asyncio.wait_for(done.wait(), 5)
+    thread.join()
+    assert len(seen) <= 3
+    pacer.close()
+    pacer.request()
+
+
+def test_senders_share_a_budget() -> None:
+    """What one spends, all wait for; time pays it back."""
+    now = 100.0
+    budget = Budget(1000, lambda: now)
+    assert budget.spend(100) == pytest.approx(0.1)
+    assert budget.spend(100) == pytest.approx(0.2)
+    now = 200.0
+    assert budget.spend(100) == pytest.approx(0.1)

@@ -1,0 +1,242 @@
+"""The live table's widget, with a front end that is played, and in a run without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+from typing import Any
+
+import comm
+import nbformat
+import orjson
+import pytest
+from comm.base_comm import BaseComm
+from ipywidgets.widgets import widget as ipywidget
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+from fabric_nb.notebook.table import Column, TableModel, TableWidget
+from fabric_nb.notebook.table import widget as module
+
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
+TEXT, NUMBER = Column("text"), Column("n", "number")
+
+
+class Page:
+    """Records what a kernel sends to a front end, and answers as one would."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, dict[str, Any], list[bytes]]] = []
+        self.displays: dict[str, dict[str, Any]] = {}
+        self.comms: dict[str, BaseComm] = {}
+
+    def show(self, data: dict[str, Any], *, raw: bool, display_id: str) -> None:
+        assert raw
+        self.displays[display_id] = data
+
+    def say(self, table: TableWidget, **content: Any) -> None:
+        data = {"method": "custom", "content": content}
+        self.comms[table.model_id].handle_msg({"content": {"data": data}, "buffers": []})
+
+    def hello(self, table: TableWidget, *, hides: bool = True, revision: int = 1) -> None:
+        self.say(table, type="hello", revision=revision, hides=hides)
+
+    def tables(self) -> list[dict[str, Any]]:
+        """The changes that were sent."""
+        custom = [m for kind, data, m in self.messages if data.get("method") == "custom"]
+        return [orjson.loads(buffers[0]) for buffers in custom if buffers]
+
+    def answers(self) -> list[dict[str, Any]]:
+        contents = [data.get("content", {}) for _, data, _ in self.messages]
+        return [content for content in contents if content.get("type") == "answer"]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Page:
+    page = Page()
+
+    class RecordingComm(BaseComm):
+        def publish_msg(
+            self,
+            msg_type: str,
+            data: dict[str, Any] | None = None,
+            metadata: object = None,
+            buffers: list[bytes] | None = None,
+            **_: object,
+        ) -> None:
+            page.messages.append((msg_type, data or {}, buffers or []))
+            page.comms[self.comm_id] = self
+
+    monkeypatch.setattr(comm, "create_comm", RecordingComm)
+    monkeypatch.setattr(module, "display", page.show)
+    monkeypatch.setattr(module, "update_display", page.show)
+    return page
+
+
+@pytest.fixture
+async def table(page: Page) -> Any:
+    model = TableModel("Services", [TEXT, NUMBER])
+    model.put("a", ["x", 1])
+    table = TableWidget(model)
+    yield table
+    table.close()
+
+
+async def soon(condition: Any) -> None:
+    """Wait until something holds, after whatever the event loop does next."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is sent sets no event
+            await asyncio.sleep(0.005)
+
+
+async def test_the_first_state_goes_along_with_the_widget(page: Page, table: TableWidget) -> None:
+    """A page shows the rows as soon as it knows the widget, even while the kernel is busy."""
+    opened = next(
+        data["state"]
+        for kind, data, _ in page.messages
+        if kind == "comm_open" and "_whole" in data["state"]
+    )
+    assert json.loads(opened["_whole"])["add"] == [[0, ["x", 1], ""]]
+    page.hello(table)
+    table.model.put("a", ["y", 1])
+    table.update()
+    await soon(page.tables)
+    assert page.tables()[0]["set"] == [[0, [0, "y"]]]
+
+
+async def test_a_page_that_lost_its_place_gets_everything(page: Page, table: TableWidget) -> None:
+    """A view that asks with an old revision is sent the whole table."""
+    page.hello(table, revision=0)
+    assert page.tables()[0]["add"] == [[0, ["x", 1], ""]]
+
+
+async def test_updates_keep_to_ten_a_second(
+    page: Page, table: TableWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a table is told to update, it sends at most every tenth of a second."""
+    page.hello(table)
+    clock = asyncio.get_running_loop().time
+    sent: list[float] = []
+    monkeypatch.setattr(table, "_send_table", lambda _: sent.append(clock()))
+    n = 0
+    async with asyncio.timeout(5):
+        while len(sent) < 4:
+            n += 1
+            table.model.put("a", ["x", n])
+            table.update()
+            await asyncio.sleep(0)
+    assert n > 100
+    assert min(b - a for a, b in pairwise(sent)) >= 0.099
+
+
+async def test_nobody_who_looks_is_sent_nothing(page: Page, table: TableWidget) -> None:
+    """Without a browser no change is sent, but the last state is kept up to date."""
+    table.show()
+    table.model.put("a", ["latest", 2])
+    table.update()
+    await soon(lambda: "latest" in str(page.displays))
+    assert page.tables() == []
+    states = [d["state"] for _, d, _ in page.messages if d.get("method") == "update"]
+    assert json.loads(states[-1]["_whole"])["add"] == [[0, ["latest", 2], ""]]
+
+
+async def test_a_front_end_that_would_show_both_forms_is_spared_one(
+    page: Page, table: TableWidget
+) -> None:
+    """Outside JupyterLab the last state is taken back while the live table is there."""
+    table.show()
+    live, last = page.displays
+    page.hello(table, hides=False)
+    assert page.displays[last] == {}
+    table.model.put("a", ["final", 2])
+    table.freeze()
+    assert "final" in page.displays[last]["text/html"]
+    assert page.displays[live] == {}
+
+
+async def test_one_display_carries_all_forms(page: Page, table: TableWidget) -> None:
+    """A cell's value has the live, the HTML and the plain form; closed, only the last two."""
+    data, _ = table._repr_mimebundle_()
+    assert list(data) == ["application/vnd.jupyter.widget-view+json", "text/html", "text/plain"]
+    assert repr(table) == "<TableWidget 'Services': 1 rows>"
+    table.close()
+    data, _ = table._repr_mimebundle_()
+    assert list(data) == ["text/html", "text/plain"]
+
+
+async def test_actions_are_answered(page: Page) -> None:
+    """What a button or choice did, or why it failed, comes back under its request's number."""
+
+    async def act(name: str, value: str | None) -> str | None:
+        if name == "pause":
+            return None
+        raise LookupError(f"no {value}{HOSTILE}")
+
+    table = TableWidget(TableModel("t"), act)
+    page.say(table, type="action", request=1, name="pause")
+    page.say(table, type="action", request=2, name="level", value="x")
+    await soon(lambda: len(page.answers()) == 2)
+    assert page.answers()[0] == {"type": "answer", "request": 1, "error": False, "text": ""}
+    assert page.answers()[1]["error"]
+    assert page.answers()[1]["text"].startswith("no x<img src=x onerror=alert(1)>�")
+    page.say(table, type="what is this", request="?")
+    table.close()
+
+
+async def test_nothing_is_left_of_a_closed_table(page: Page) -> None:
+    """A cell that is run a hundred times leaves no widget behind."""
+    before = set(ipywidget._instances)
+    for _ in range(100):
+        table = TableWidget(TableModel("t", [TEXT]))
+        table.show()
+        table.update()
+        table.close()
+        table.close()
+        table.update()
+        table.freeze()
+        table.record()
+    assert set(ipywidget._instances) == before
+    assert not table.live
+
+
+# -- a run without a browser
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """A notebook whose first cell shows a table that changes while the second one runs."""
+    first = (
+        "from fabric_nb.notebook.table import Column, TableModel, TableWidget\n"
+        "model = TableModel('Headless', [Column('what')])\n"
+        "model.put('a', ['at first'])\n"
+        "table = TableWidget(model)\n"
+        "table.show()\n"
+    )
+    second = (
+        "import asyncio\n"
+        "model.put('a', ['at last'])\n"
+        "table.update()\n"
+        "while table._recorded != model.changes: await asyncio.sleep(0.01)\n"
+    )
+    cells = [nbformat.v4.new_code_cell(source) for source in (first, second)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    folder = tmp_path_factory.mktemp("headless")
+    return NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def test_a_headless_run_records_the_last_state(ran: nbformat.NotebookNode) -> None:
+    """After nbclient the rows as they were last stand under the cell that showed them."""
+    _, last = ran.cells[0].outputs
+    assert "at last" in last.data["text/html"]
+    assert "at first" not in last.data["text/html"]
+    assert "at last" in last.data["text/plain"]
+    assert ran.cells[1].outputs == []
+    states = ran.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    assert any("at last" in state["state"].get("_whole", "") for state in states)
+
+
+def test_an_exported_notebook_shows_the_last_rows(ran: nbformat.NotebookNode) -> None:
+    """The page that nbconvert makes holds the rows in its text."""
+    html, _ = HTMLExporter().from_notebook_node(ran)
+    assert "<td>at last</td>" in html
