@@ -1,0 +1,169 @@
+"""Optional arguments of queues and exchanges: what is taken, what it means, what is equivalent.
+
+The arguments and their checks are RabbitMQ's (documentation of "Queues", section "Optional
+Arguments"). Arguments unknown to it are kept and, as there, neither checked nor compared.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import Table, Value
+from fabric_nb.broker.messages import MAX_MILLISECONDS
+
+DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
+DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
+ALTERNATE_EXCHANGE = "alternate-exchange"
+
+_MAX_NAME = 255
+_MAX_PRIORITY = 255
+_MAX_COUNT = 2**63 - 1
+
+Check = Callable[[Value], str | None]
+
+
+def _integer(minimum: int, maximum: int) -> Check:
+    def check(value: Value) -> str | None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "unacceptable type"
+        if not minimum <= value <= maximum:
+            return f"value {value} is not between {minimum} and {maximum}"
+        return None
+
+    return check
+
+
+def _one_of(*choices: str) -> Check:
+    def check(value: Value) -> str | None:
+        return None if value in choices else f"value is not one of {', '.join(choices)}"
+
+    return check
+
+
+def _text(value: Value) -> str | None:
+    if not isinstance(value, str):
+        return "unacceptable type"
+    return None if len(value.encode()) <= _MAX_NAME else "longer than a name can be"
+
+
+def _boolean(value: Value) -> str | None:
+    return None if isinstance(value, bool) else "unacceptable type"
+
+
+_QUEUE_CHECKS: dict[str, Check] = {
+    "x-expires": _integer(1, MAX_MILLISECONDS),
+    "x-message-ttl": _integer(0, MAX_MILLISECONDS),
+    DEAD_LETTER_EXCHANGE: _text,
+    DEAD_LETTER_ROUTING_KEY: _text,
+    "x-max-length": _integer(0, _MAX_COUNT),
+    "x-max-length-bytes": _integer(0, _MAX_COUNT),
+    "x-max-priority": _integer(0, _MAX_PRIORITY),
+    "x-overflow": _one_of("drop-head", "reject-publish", "reject-publish-dlx"),
+    "x-queue-mode": _one_of("default", "lazy"),
+    "x-queue-type": _one_of("classic"),
+    "x-single-active-consumer": _boolean,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """What the arguments of a queue ask for: times in milliseconds, None for no limit."""
+
+    message_ttl: int | None = None
+    expires: int | None = None
+    max_length: int | None = None
+    max_length_bytes: int | None = None
+    max_priority: int = 0
+    overflow: str = "drop-head"
+    dead_letter_exchange: str | None = None
+    dead_letter_routing_key: str | None = None
+    single_active_consumer: bool = False
+
+
+def queue_policy(arguments: Table, where: str) -> QueuePolicy:
+    """Check a queue's arguments and read them.
+
+    Args:
+        arguments: The table from Queue.Declare.
+        where: The queue, for the error's text.
+
+    Raises:
+        AMQPError: PRECONDITION_FAILED when an argument is not acceptable.
+    """
+    for name, check in _QUEUE_CHECKS.items():
+        complaint = check(arguments[name]) if name in arguments else None
+        if complaint:
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED, f"invalid arg '{name}' for {where}: {complaint}"
+            )
+    if DEAD_LETTER_ROUTING_KEY in arguments and DEAD_LETTER_EXCHANGE not in arguments:
+        raise AMQPError(
+            ReplyCode.PRECONDITION_FAILED,
+            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {where}: "
+            f"there is no {DEAD_LETTER_EXCHANGE}",
+        )
+    given = {_field(name): arguments[name] for name in _QUEUE_CHECKS if name in arguments}
+    return QueuePolicy(**{name: given[name] for name in QueuePolicy.__slots__ if name in given})  # type: ignore[arg-type]
+
+
+def _field(argument: str) -> str:
+    return argument.removeprefix("x-").replace("-", "_")
+
+
+def exchange_alternate(arguments: Table, where: str) -> str | None:
+    """The alternate exchange from an exchange's arguments, or None.
+
+    Raises:
+        AMQPError: PRECONDITION_FAILED when it is not a name.
+    """
+    value = arguments.get(ALTERNATE_EXCHANGE)
+    if value is not None and not isinstance(value, str):
+        raise AMQPError(
+            ReplyCode.PRECONDITION_FAILED,
+            f"invalid arg '{ALTERNATE_EXCHANGE}' for {where}: unacceptable type",
+        )
+    return value
+
+
+def assert_equivalent(
+    where: str,
+    received: dict[str, Value],
+    current: dict[str, Value],
+) -> None:
+    """Check that a redeclaration asks for what is there, attribute by attribute.
+
+    Raises:
+        AMQPError: PRECONDITION_FAILED naming the first difference (AMQP 0-9-1, rule "equivalent").
+    """
+    for name in current.keys() | received.keys():
+        if not same_value(received.get(name), current.get(name)):
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED,
+                f"inequivalent arg '{name}' for {where}: received {_shown(received.get(name))} "
+                f"but current is {_shown(current.get(name))}",
+            )
+
+
+def compared_queue_arguments(arguments: Table) -> dict[str, Value]:
+    """Those arguments of a queue that a redeclaration must repeat."""
+    return _chosen(arguments, _QUEUE_CHECKS)
+
+
+def compared_exchange_arguments(arguments: Table) -> dict[str, Value]:
+    """Those arguments of an exchange that a redeclaration must repeat."""
+    return _chosen(arguments, (ALTERNATE_EXCHANGE,))
+
+
+def _chosen(arguments: Table, names: Iterable[str]) -> dict[str, Value]:
+    return {name: arguments[name] for name in names if name in arguments}
+
+
+def same_value(one: Value, other: Value) -> bool:
+    """Whether two values are equal and of one kind: `True` is not `1`, text is not bytes."""
+    return type(one) is type(other) and one == other
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return "none"
+    return f"'{str(value).lower()}'" if isinstance(value, bool) else repr(value)

@@ -1,0 +1,312 @@
+"""One channel: which method does what, and how a channel begins and ends."""
+
+import secrets
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pamqp import base
+from pamqp.commands import Basic, Confirm, Tx
+from pamqp.commands import Channel as ChannelClass
+
+from fabric_nb.broker import topology
+from fabric_nb.broker.consuming import Consuming, Delivery, Outcome, Subscription
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.framing import BODY, HEADER, HEARTBEAT, METHOD
+from fabric_nb.broker.methods import decode_method
+from fabric_nb.broker.publishing import Publisher, Publishing, Transaction
+from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.vhost import REPLY_TO
+
+_PUBLISH = b"\x00\x3c\x00\x28"
+_ACK = b"\x00\x3c\x00\x50"
+_ACK_ARGUMENTS = struct.Struct(">4xQB")
+
+
+class Connection(Publisher, Protocol):
+    """The connection, as a channel sees it."""
+
+    def close_channel(self, number: int) -> None:
+        """Forget a channel that its client has closed."""
+
+
+class Channel:
+    """A channel of a connection.
+
+    Args:
+        number: Its number on the connection.
+        connection: The connection.
+
+    Attributes:
+        last_queue: Name of the queue declared last, which an empty name means.
+    """
+
+    def __init__(self, number: int, connection: Connection) -> None:
+        self.number = number
+        self.connection = connection
+        self.vhost = connection.vhost
+        self.consuming = Consuming(number, connection)
+        self.publishing = Publishing(number, connection)
+        self.last_queue = ""
+        self.vhost.quota.charge("channels")
+
+    def on_frame(self, kind: int, payload: bytes) -> None:
+        """Take a frame.
+
+        Raises:
+            AMQPError: the channel, or with a hard error the connection, has to be closed.
+        """
+        if kind == METHOD:
+            if self.publishing.in_content:
+                raise AMQPError(
+                    ReplyCode.UNEXPECTED_FRAME, "expected content, got a method frame instead"
+                )
+            index = payload[:4]
+            if index == _PUBLISH:
+                self.publishing.on_publish(payload)
+            elif index == _ACK and len(payload) == _ACK_ARGUMENTS.size:
+                tag, multiple = _ACK_ARGUMENTS.unpack(payload)
+                self.settle(tag, multiple=bool(multiple & 1), outcome=Outcome.ACKED)
+            else:
+                self._on_method(decode_method(payload))
+        elif kind == BODY:
+            self.publishing.on_body(payload)
+        elif kind == HEADER:
+            self.publishing.on_header(payload)
+        elif kind == HEARTBEAT:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "heartbeat on a channel")
+        else:
+            raise AMQPError(ReplyCode.FRAME_ERROR, f"frame of unknown type {kind}")
+
+    def _on_method(self, method: base.Frame) -> None:
+        handler = _HANDLERS.get(type(method))
+        if handler is None:
+            raise AMQPError(ReplyCode.COMMAND_INVALID, f"unexpected method {method.name}")
+        reply = handler(self, method)
+        if reply is not None and not getattr(method, "nowait", False):
+            self.connection.send_method(self.number, reply)
+
+    def close(self) -> None:
+        """End the channel: its consumers go, and what they have not settled returns."""
+        consuming, publishing = self.consuming, self.publishing
+        self.vhost.quota.refund("channels")
+        # What one consumer leaves must not go to the next one here.
+        consuming.flow = False
+        for subscription in list(consuming.subscriptions.values()):
+            self.cancel(subscription)
+        unsettled = consuming.take_all()
+        if publishing.transaction is not None:
+            for deliveries, _ in publishing.transaction.settlements:
+                unsettled += deliveries
+            publishing.transaction.settlements.clear()
+        publishing.close()
+        consuming.abandon(unsettled)
+
+    def queue(self, name: str) -> Queue:
+        """The queue that a client names; an empty name is the one it declared last.
+
+        Raises:
+            AMQPError: NOT_FOUND or RESOURCE_LOCKED.
+        """
+        if not name and not self.last_queue:
+            raise AMQPError(ReplyCode.NOT_FOUND, "no previously declared queue")
+        return self.vhost.queue(name or self.last_queue, self.connection)
+
+    def settle(self, tag: int, *, multiple: bool, outcome: Outcome) -> None:
+        """Settle deliveries, at once or with the transaction."""
+        deliveries = self.consuming.take(tag, multiple=multiple)
+        transaction = self.publishing.transaction
+        if transaction is None:
+            self.consuming.settle(deliveries, outcome)
+        else:
+            transaction.settlements.append((deliveries, outcome))
+
+    def cancel(self, subscription: Subscription) -> None:
+        """End a consumer at its client's wish."""
+        del self.consuming.subscriptions[subscription.tag]
+        if subscription.queue.name == self.publishing.reply_queue:
+            self.publishing.reply_queue = None
+        self.vhost.remove_consumer(subscription.queue, subscription)
+
+
+def _close(channel: Channel, method: ChannelClass.Close) -> None:
+    channel.connection.close_channel(channel.number)
+    channel.connection.send_method(channel.number, ChannelClass.CloseOk())
+
+
+def _open_again(channel: Channel, method: ChannelClass.Open) -> None:
+    raise AMQPError(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+
+def _flow(channel: Channel, method: ChannelClass.Flow) -> base.Frame:
+    channel.consuming.flow = bool(method.active)
+    channel.consuming.dispatch()
+    return ChannelClass.FlowOk(method.active)
+
+
+def _qos(channel: Channel, method: Basic.Qos) -> base.Frame:
+    if method.prefetch_size:
+        raise AMQPError(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
+    if method.global_:
+        channel.consuming.channel_prefetch = method.prefetch_count
+        channel.consuming.dispatch()
+    else:
+        channel.consuming.consumer_prefetch = method.prefetch_count
+    return Basic.QosOk()
+
+
+def _consume(channel: Channel, method: Basic.Consume) -> None:
+    tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
+    if tag in channel.consuming.subscriptions:
+        raise AMQPError(ReplyCode.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
+    arguments: Table = method.arguments or {}  # type: ignore[assignment]
+    priority = _consumer_priority(arguments)
+    queue = _queue_to_consume(channel, method)
+    subscription = Subscription(
+        channel.consuming,
+        queue,
+        tag,
+        no_ack=method.no_ack,
+        exclusive=method.exclusive,
+        priority=priority,
+    )
+    # As in RabbitMQ, `no_local` is taken and means nothing.
+    channel.vhost.add_consumer(queue, subscription)
+    channel.consuming.subscribe(subscription)
+    if not method.nowait:
+        channel.connection.send_method(channel.number, Basic.ConsumeOk(tag))
+    # The answer goes first, the messages follow.
+    queue.dispatch()
+
+
+def _queue_to_consume(channel: Channel, method: Basic.Consume) -> Queue:
+    if method.queue == REPLY_TO:
+        return _reply_queue(channel, method)
+    queue = channel.queue(method.queue)
+    taken = any(consumer.exclusive for consumer in queue.consumers)
+    shared = queue.consumers or queue.policy.single_active_consumer
+    if taken or (method.exclusive and shared):
+        raise AMQPError(
+            ReplyCode.ACCESS_REFUSED,
+            f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use",
+        )
+    return queue
+
+
+def _reply_queue(channel: Channel, method: Basic.Consume) -> Queue:
+    if not method.no_ack:
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
+    if channel.publishing.reply_queue is not None:
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "reply consumer already set")
+    queue = channel.vhost.declare_reply_queue()
+    channel.publishing.reply_queue = queue.name
+    return queue
+
+
+def _consumer_priority(arguments: Table) -> int:
+    priority = arguments.get("x-priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "invalid arg 'x-priority'")
+    return priority
+
+
+def _cancel(channel: Channel, method: Basic.Cancel) -> base.Frame:
+    subscription = channel.consuming.subscriptions.get(method.consumer_tag or "")
+    if subscription is not None:
+        channel.cancel(subscription)
+    return Basic.CancelOk(method.consumer_tag)
+
+
+def _get(channel: Channel, method: Basic.Get) -> base.Frame | None:
+    queue = channel.queue(method.queue)
+    return None if channel.consuming.get(queue, no_ack=method.no_ack) else Basic.GetEmpty()
+
+
+def _ack(channel: Channel, method: Basic.Ack) -> None:
+    channel.settle(method.delivery_tag or 0, multiple=method.multiple, outcome=Outcome.ACKED)
+
+
+def _reject(channel: Channel, method: Basic.Reject) -> None:
+    outcome = Outcome.REQUEUED if method.requeue else Outcome.REJECTED
+    channel.settle(method.delivery_tag or 0, multiple=False, outcome=outcome)
+
+
+def _nack(channel: Channel, method: Basic.Nack) -> None:
+    outcome = Outcome.REQUEUED if method.requeue else Outcome.REJECTED
+    channel.settle(method.delivery_tag or 0, multiple=method.multiple, outcome=outcome)
+
+
+def _recover_async(channel: Channel, method: Basic.Recover | Basic.RecoverAsync) -> None:
+    if not method.requeue:
+        raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
+    channel.consuming.settle(channel.consuming.take_all(), Outcome.REQUEUED)
+
+
+def _recover(channel: Channel, method: Basic.Recover) -> None:
+    if method.requeue:
+        # The answer goes first, the messages follow.
+        channel.connection.send_method(channel.number, Basic.RecoverOk())
+    _recover_async(channel, method)
+
+
+def _confirm_select(channel: Channel, method: Confirm.Select) -> base.Frame:
+    if channel.publishing.transaction is not None:
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
+    channel.publishing.start_confirms()
+    return Confirm.SelectOk()
+
+
+def _tx_select(channel: Channel, method: Tx.Select) -> base.Frame:
+    if channel.publishing.confirms:
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
+    channel.publishing.transaction = channel.publishing.transaction or Transaction()
+    return Tx.SelectOk()
+
+
+def _open_transaction(channel: Channel) -> Transaction:
+    transaction = channel.publishing.transaction
+    if transaction is None:
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "channel is not transactional")
+    return transaction
+
+
+def _tx_commit(channel: Channel, method: Tx.Commit) -> base.Frame:
+    transaction = _open_transaction(channel)
+    channel.publishing.commit()
+    for deliveries, outcome in transaction.settlements:
+        channel.consuming.settle(deliveries, outcome)
+    transaction.settlements.clear()
+    return Tx.CommitOk()
+
+
+def _tx_rollback(channel: Channel, method: Tx.Rollback) -> base.Frame:
+    transaction = _open_transaction(channel)
+    channel.publishing.rollback()
+    returned: list[Delivery] = []
+    for deliveries, _ in transaction.settlements:
+        returned += deliveries
+    channel.consuming.give_back(returned)
+    transaction.settlements.clear()
+    return Tx.RollbackOk()
+
+
+_HANDLERS: dict[type[base.Frame], Callable[[Channel, Any], base.Frame | None]] = {
+    **topology.HANDLERS,
+    ChannelClass.Open: _open_again,
+    ChannelClass.Close: _close,
+    ChannelClass.Flow: _flow,
+    Basic.Qos: _qos,
+    Basic.Consume: _consume,
+    Basic.Cancel: _cancel,
+    Basic.Get: _get,
+    Basic.Ack: _ack,
+    Basic.Reject: _reject,
+    Basic.Nack: _nack,
+    Basic.Recover: _recover,
+    Basic.RecoverAsync: _recover_async,
+    Confirm.Select: _confirm_select,
+    Tx.Select: _tx_select,
+    Tx.Commit: _tx_commit,
+    Tx.Rollback: _tx_rollback,
+}

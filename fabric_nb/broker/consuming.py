@@ -1,0 +1,272 @@
+"""Consuming on one channel: subscriptions, deliveries on the way, and their settlement.
+
+AMQP 0-9-1, sections 1.8.3.2 to 1.8.3.16 of the reference; Basic.Nack and the two meanings of a
+prefetch limit are those of RabbitMQ ("Consumer Prefetch").
+"""
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Protocol
+
+from pamqp import base, commands
+
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import shortstr
+from fabric_nb.broker.framing import content_frames, deliver_method
+from fabric_nb.broker.queues import Queue, QueuedMessage
+
+_DELIVER = b"\x00\x3c\x00\x3c"
+_GET_OK = b"\x00\x3c\x00\x47"
+_MESSAGE_COUNT_SIZE = 4
+
+
+class Outlet(Protocol):
+    """The connection, as consuming sees it."""
+
+    writable: bool
+    max_payload: int
+    notifies_cancel: bool
+
+    def send(self, data: bytes) -> None:
+        """Send encoded frames."""
+
+    def send_method(self, channel: int, method: base.Frame) -> None:
+        """Send a method."""
+
+
+class Outcome(enum.Enum):
+    """What becomes of a delivery."""
+
+    ACKED = enum.auto()
+    REJECTED = enum.auto()
+    REQUEUED = enum.auto()
+
+
+class Delivery:
+    """A message that a client has and has not settled.
+
+    Attributes:
+        subscription: Where it was delivered to; None when it was fetched with Basic.Get.
+    """
+
+    __slots__ = ("queue", "queued", "subscription", "tag")
+
+    def __init__(
+        self,
+        tag: int,
+        queue: Queue,
+        queued: QueuedMessage,
+        subscription: "Subscription | None",
+    ) -> None:
+        self.tag = tag
+        self.queue = queue
+        self.queued = queued
+        self.subscription = subscription
+
+
+class Subscription:
+    """One consumer of a channel; the `Consumer` that a queue knows.
+
+    Attributes:
+        unacked: Deliveries that the client has not settled.
+    """
+
+    def __init__(
+        self,
+        consuming: "Consuming",
+        queue: Queue,
+        tag: str,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        priority: int,
+    ) -> None:
+        self.queue = queue
+        self.tag = tag
+        self.exclusive = exclusive
+        self.priority = priority
+        self.unacked = 0
+        self._no_ack = no_ack
+        self._consuming = consuming
+        self._outlet = consuming.outlet
+        # Limits nothing without acknowledgements (AMQP 0-9-1, Basic.Qos, "no-ack").
+        self._prefetch = 0 if no_ack else consuming.consumer_prefetch
+        self._method = _DELIVER + shortstr(tag)
+
+    def is_ready(self) -> bool:
+        """Whether the client can take a message now."""
+        consuming = self._consuming
+        return (
+            self._outlet.writable
+            and consuming.flow
+            and (not self._prefetch or self.unacked < self._prefetch)
+            and consuming.has_room()
+        )
+
+    def deliver(self, queued: QueuedMessage) -> None:
+        """Send a message to the client."""
+        consuming, message = self._consuming, queued.message
+        consuming.last_tag = tag = consuming.last_tag + 1
+        method = deliver_method(self._method, tag, queued.redelivered, message.route)
+        outlet = self._outlet
+        outlet.send(content_frames(consuming.channel, method, message, outlet.max_payload))
+        if self._no_ack:
+            self.queue.settle([queued])
+        else:
+            self.unacked += 1
+            consuming.keep(Delivery(tag, self.queue, queued, self))
+
+    def cancelled_by_server(self) -> None:
+        """Tell the client that the queue is gone."""
+        self._consuming.forget(self)
+
+
+class Consuming:
+    """The consumers and unsettled deliveries of one channel.
+
+    Args:
+        channel: The channel's number.
+        outlet: The connection that deliveries go to.
+
+    Attributes:
+        flow: False while the client has stopped deliveries with Channel.Flow.
+        consumer_prefetch: Limit of unsettled deliveries for each consumer to come; 0 for none.
+        channel_prefetch: The same for the consumers of the channel together.
+        last_tag: The delivery tag given out last.
+    """
+
+    def __init__(self, channel: int, outlet: Outlet) -> None:
+        self.channel = channel
+        self.outlet = outlet
+        self.flow = True
+        self.consumer_prefetch = 0
+        self.channel_prefetch = 0
+        self.last_tag = 0
+        self.subscriptions: dict[str, Subscription] = {}
+        # Ordered, because a plain dict slows down when its oldest entries go first.
+        self._unacked: OrderedDict[int, Delivery] = OrderedDict()
+        self._delivered = 0
+
+    def has_room(self) -> bool:
+        """Whether the limit of the whole channel allows one more delivery."""
+        return not self.channel_prefetch or self._delivered < self.channel_prefetch
+
+    def keep(self, delivery: Delivery) -> None:
+        """Keep a delivery until it is settled."""
+        self._unacked[delivery.tag] = delivery
+        self._delivered += delivery.subscription is not None
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Register a consumer under its tag."""
+        self.subscriptions[subscription.tag] = subscription
+
+    def forget(self, subscription: Subscription) -> None:
+        """Drop a consumer whose queue is gone, and tell a client that can hear it.
+
+        See RabbitMQ's "Consumer Cancel Notification".
+        """
+        self.subscriptions.pop(subscription.tag, None)
+        if self.outlet.notifies_cancel:
+            self.outlet.send_method(
+                self.channel, commands.Basic.Cancel(subscription.tag, nowait=True)
+            )
+
+    def get(self, queue: Queue, *, no_ack: bool) -> bool:
+        """Answer Basic.Get with a message; False when the queue is empty."""
+        queued = queue.get()
+        if queued is None:
+            return False
+        self.last_tag += 1
+        method = deliver_method(
+            _GET_OK, self.last_tag, queued.redelivered, queued.message.route
+        ) + queue.message_count.to_bytes(_MESSAGE_COUNT_SIZE)
+        outlet = self.outlet
+        outlet.send(content_frames(self.channel, method, queued.message, outlet.max_payload))
+        if no_ack:
+            queue.settle([queued])
+        else:
+            self.keep(Delivery(self.last_tag, queue, queued, None))
+        return True
+
+    def take(self, tag: int, *, multiple: bool) -> list[Delivery]:
+        """Take out the deliveries that a client settles.
+
+        Args:
+            tag: The delivery tag; 0 with `multiple` for all.
+            multiple: Whether all deliveries up to the tag are meant.
+
+        Raises:
+            AMQPError: PRECONDITION_FAILED when the tag is not one of an unsettled delivery.
+        """
+        unacked = self._unacked
+        if multiple and not tag:
+            return self.take_all()
+        if tag not in unacked:
+            raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
+        if not multiple:
+            return [unacked.pop(tag)]
+        taken = []
+        while unacked and (first := next(iter(unacked))) <= tag:
+            taken.append(unacked.pop(first))
+        return taken
+
+    def take_all(self) -> list[Delivery]:
+        """Take out all unsettled deliveries."""
+        taken = list(self._unacked.values())
+        self._unacked.clear()
+        return taken
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Undo `take`, for a transaction that is rolled back."""
+        for delivery in deliveries:
+            self._unacked[delivery.tag] = delivery
+        self._unacked = OrderedDict(sorted(self._unacked.items()))
+
+    def settle(self, deliveries: Iterable[Delivery], outcome: Outcome) -> None:
+        """Settle deliveries that were taken out, and hand out what there is room for then.
+
+        As in RabbitMQ, each consumer's are settled together: what one gives back to a queue may be
+        handed out before the next one's come.
+        """
+        groups: dict[tuple[Queue, Subscription | None], list[QueuedMessage]] = {}
+        for delivery in deliveries:
+            key = (delivery.queue, delivery.subscription)
+            groups.setdefault(key, []).append(delivery.queued)
+        for (queue, subscription), messages in sorted(groups.items(), key=_by_consumer):
+            if subscription is not None:
+                subscription.unacked -= len(messages)
+                self._delivered -= len(messages)
+            if outcome is Outcome.ACKED:
+                queue.settle(messages)
+            elif outcome is Outcome.REJECTED:
+                queue.reject(messages)
+            else:
+                queue.requeue(messages)
+            queue.dispatch()
+        if self.channel_prefetch:
+            self.dispatch()
+
+    def abandon(self, deliveries: Iterable[Delivery]) -> None:
+        """Return deliveries to their queues at the end of the channel, all of a queue at once."""
+        returning: dict[Queue, list[QueuedMessage]] = {}
+        for delivery in deliveries:
+            returning.setdefault(delivery.queue, []).append(delivery.queued)
+        for queue, messages in returning.items():
+            queue.requeue(messages)
+
+    def dispatch(self) -> None:
+        """Hand out messages from all queues that this channel consumes from."""
+        for queue in self.queues():
+            queue.dispatch()
+
+    def queues(self) -> list[Queue]:
+        """The queues that this channel consumes from."""
+        return [subscription.queue for subscription in self.subscriptions.values()]
+
+
+def _by_consumer(
+    group: tuple[tuple[Queue, Subscription | None], list[QueuedMessage]],
+) -> tuple[str, str]:
+    (queue, subscription), _ = group
+    return queue.name, subscription.tag if subscription is not None else ""

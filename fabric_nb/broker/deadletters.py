@@ -1,0 +1,167 @@
+"""Dead letters: what a message becomes when it dies in a queue with a dead letter exchange.
+
+RabbitMQ's "Dead Letter Exchanges": the `x-death` header counts the deaths by queue and reason, the
+last one first; `x-first-death-*` keep the first; an expiration is taken off, so that it does not
+strike again.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from fabric_nb.broker.fieldtable import (
+    Table,
+    array_value,
+    decode_table,
+    join_table,
+    long_value,
+    longstr_value,
+    shortstr,
+    split_array,
+    split_table,
+    table_value,
+    timestamp_value,
+)
+from fabric_nb.broker.messages import ContentHeader, Message
+from fabric_nb.broker.queues import Queue
+
+_MAX_COUNT = 2**62
+_NO_FIELDS = b"\x00\x00\x00\x00"
+
+
+class DeadLetters:
+    """Sends on what dies, one message after the other also where one displaces the next.
+
+    Args:
+        route: Gives the queues for a message that has its dead letter exchange as exchange.
+    """
+
+    def __init__(self, route: Callable[[Message, ContentHeader], list[Queue]]) -> None:
+        self._route = route
+        self._waiting: deque[tuple[Queue, Message, str]] = deque()
+        self._sending = False
+
+    def take(self, queue: Queue, message: Message, reason: str) -> None:
+        """Send a message on that died in a queue; without a dead letter exchange it is lost.
+
+        Args:
+            queue: Where it died.
+            message: As it was in the queue.
+            reason: "rejected", "expired" or "maxlen".
+        """
+        if queue.policy.dead_letter_exchange is None:
+            return
+        self._waiting.append((queue, message, reason))
+        with self.postponed():
+            pass
+
+    @contextlib.contextmanager
+    def postponed(self) -> Iterator[None]:
+        """Send on only at the end of the block what dies within it."""
+        if self._sending:
+            yield
+            return
+        self._sending = True
+        try:
+            yield
+            while self._waiting:
+                self._send(*self._waiting.popleft())
+        finally:
+            self._sending = False
+
+    def _send(self, queue: Queue, message: Message, reason: str) -> None:
+        exchange = queue.policy.dead_letter_exchange or ""
+        letter = dead_letter(message, queue, reason, exchange, int(time.time()))
+        header = ContentHeader(letter.header)
+        for target in self._route(letter, header):
+            if not is_cycle(header, target):
+                target.publish(letter)
+
+
+def dead_letter(message: Message, queue: Queue, reason: str, exchange: str, now: int) -> Message:
+    """The message as it leaves a queue for its dead letter exchange.
+
+    Args:
+        message: As it was in the queue.
+        queue: Where it died.
+        reason: "rejected", "expired" or "maxlen".
+        exchange: Where it goes now.
+        now: Seconds since 1970.
+    """
+    header = ContentHeader(message.header)
+    fields = split_table(header.raw("headers") or _NO_FIELDS)
+    fields["x-death"] = array_value(_deaths(fields, message, header, queue.name, reason, now))
+    if "x-first-death-reason" not in fields:
+        fields["x-first-death-reason"] = longstr_value(reason)
+        fields["x-first-death-queue"] = longstr_value(queue.name)
+        fields["x-first-death-exchange"] = longstr_value(message.exchange)
+    routing_key = queue.policy.dead_letter_routing_key
+    if routing_key is None:
+        routing_key = message.routing_key
+    return Message(
+        exchange,
+        routing_key,
+        shortstr(exchange) + shortstr(routing_key),
+        ContentHeader(header.replace({"headers": join_table(fields), "expiration": None})),
+        message.body,
+        message.account,
+    )
+
+
+def _deaths(
+    fields: dict[str, bytes],
+    message: Message,
+    header: ContentHeader,
+    queue: str,
+    reason: str,
+    now: int,
+) -> list[bytes]:
+    """The entries of `x-death` with this death first; one of its like only counts one more."""
+    where = {"queue": longstr_value(queue), "reason": longstr_value(reason)}
+    this, others = None, []
+    for entry in _entries(fields):
+        death = split_table(entry[1:])
+        if this is None and all(death.get(name) == value for name, value in where.items()):
+            this = {**death, "count": long_value(_count(decode_table(entry, 1)) + 1)}
+        else:
+            others.append(entry)
+    if this is None:
+        this = {
+            "count": long_value(1),
+            **where,
+            "time": timestamp_value(now),
+            "exchange": longstr_value(message.exchange),
+            "routing-keys": array_value([longstr_value(message.routing_key)]),
+        }
+        expiration = header.raw("expiration")
+        if expiration is not None:
+            this["original-expiration"] = longstr_value(expiration[1:].decode())
+    return [table_value(this), *others]
+
+
+def _entries(fields: dict[str, bytes]) -> Iterable[bytes]:
+    """The tables in `x-death`; a client may have written anything there."""
+    value = fields.get("x-death", b"")
+    return (entry for entry in split_array(value) if entry[:1] == b"F") if value[:1] == b"A" else ()
+
+
+def _count(death: Table) -> int:
+    """How often it has happened; at least once, whatever a client has written there."""
+    count = death.get("count")
+    return count if isinstance(count, int) and 0 < count < _MAX_COUNT else 1
+
+
+def is_cycle(header: ContentHeader, queue: Queue) -> bool:
+    """Whether a dead letter comes back to a queue where it died without a client's doing.
+
+    Such a message is dropped; a rejection on the way breaks the cycle, since a client made it.
+    """
+    fields = split_table(header.raw("headers") or _NO_FIELDS)
+    for entry in _entries(fields):
+        death = decode_table(entry, 1)
+        if death.get("reason") == "rejected":
+            return False
+        if death.get("queue") == queue.name:
+            return True
+    return False

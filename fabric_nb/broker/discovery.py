@@ -1,0 +1,141 @@
+"""Where the processes of one user find their broker: a file that only this user can read."""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+_PRIVATE = 0o077
+"""The permission bits of others, which must not be set."""
+
+_LOCK_PAUSE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRecord:
+    """What a running broker tells about itself.
+
+    Attributes:
+        pid: Its process.
+        port: Where it listens on the loopback interface.
+        user: The one user.
+        password: The user's password.
+    """
+
+    pid: int
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+
+def runtime_folder() -> Path:
+    """The folder for files of running processes, made if it is not there.
+
+    It is `FABRIC_NB_RUNTIME_DIR`, or `fabric_nb` in `XDG_RUNTIME_DIR`, or in the user's folder for
+    local state.
+
+    Raises:
+        PermissionError: it belongs to somebody else.
+    """
+    chosen = os.environ.get("FABRIC_NB_RUNTIME_DIR")
+    folder = Path(chosen) if chosen else _default_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder
+
+
+def _default_folder() -> Path:
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = (
+            os.environ.get("XDG_RUNTIME_DIR")
+            or os.environ.get("XDG_STATE_HOME")
+            or Path.home() / ".local" / "state"
+        )
+    return Path(base) / "fabric_nb"
+
+
+def record_path(folder: Path) -> Path:
+    """The discovery file. It names the host, because a home folder may be shared by several."""
+    return folder / f"broker-{platform.node() or 'localhost'}.json"
+
+
+def read_record(path: Path) -> BrokerRecord | None:
+    """The record in a file; None when there is none that can be trusted."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if hasattr(os, "getuid") and (
+                status.st_uid != os.getuid() or status.st_mode & _PRIVATE
+            ):
+                return None
+            fields = json.load(file)
+        return BrokerRecord(
+            int(fields["pid"]), int(fields["port"]), str(fields["user"]), str(fields["password"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_record(path: Path, record: BrokerRecord) -> None:
+    """Write a record, whole or not at all, for its owner's eyes only (mode 0600)."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(record), file)
+    draft.replace(path)
+
+
+def remove_record(path: Path, pid: int) -> None:
+    """Remove a record if it is that of this process."""
+    record = read_record(path)
+    if record is not None and record.pid == pid:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock between processes, which ends with its holder however that dies.
+
+    Args:
+        path: The lock's file; it stays.
+        timeout: Seconds to wait for another holder.
+
+    Raises:
+        TimeoutError: another process has held it all the time.
+    """
+    deadline = time.monotonic() + timeout
+    with path.open("ab") as file:
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another process has held {path} for {timeout:g} s")
+            time.sleep(_LOCK_PAUSE)
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

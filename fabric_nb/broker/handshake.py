@@ -1,0 +1,170 @@
+"""Opening a connection: who the client is, and what both sides agree on.
+
+AMQP 0-9-1, section 2.2.4; the capabilities and AMQPLAIN are RabbitMQ's.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pamqp import base
+from pamqp.commands import Connection
+
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import Table, decode_table
+
+FRAME_MIN_SIZE = 4096
+"""No side may ask for less, and none may send more before they have agreed; bytes."""
+
+_CAPABILITIES = (
+    "authentication_failure_close",
+    "basic.nack",
+    "connection.blocked",
+    "consumer_cancel_notify",
+    "consumer_priorities",
+    "direct_reply_to",
+    "exchange_exchange_bindings",
+    "per_consumer_qos",
+    "publisher_confirms",
+)
+_SERVER_PROPERTIES = {
+    "product": "fabric_nb embedded broker",
+    "version": "0-9-1",
+    "platform": "Python",
+    "information": "For development: nothing is kept. Use RabbitMQ in production.",
+    "capabilities": dict.fromkeys(_CAPABILITIES, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The one user of the broker."""
+
+    user: str
+    password: str
+
+    def match(self, user: bytes, password: bytes) -> bool:
+        """Compare in a time that does not depend on where the difference is."""
+        same_user = hmac.compare_digest(user, self.user.encode())
+        same_password = hmac.compare_digest(password, self.password.encode())
+        return same_user and same_password
+
+
+@dataclass(slots=True)
+class Agreement:
+    """What the two sides agree on; before they have, what the server proposes.
+
+    Attributes:
+        frame_max: The largest frame, in bytes.
+        channel_max: How many channels the client may open.
+        heartbeat: Seconds between signs of life; 0 for none.
+        capabilities: RabbitMQ's names of the extensions that the client knows.
+    """
+
+    frame_max: int = 131_072
+    channel_max: int = 2047
+    heartbeat: int = 60
+    capabilities: frozenset[str] = frozenset()
+
+
+class Handshake:
+    """The methods of channel 0 up to Connection.OpenOk.
+
+    Args:
+        credentials: Who may come in.
+        vhost: The name of the one virtual host.
+        agreement: What the server proposes; changed to what is agreed.
+    """
+
+    def __init__(self, credentials: Credentials, vhost: str, agreement: Agreement) -> None:
+        self.agreement = agreement
+        self.done = False
+        self._credentials = credentials
+        self._vhost = vhost
+        self._expected: type[base.Frame] = Connection.StartOk
+        self._handlers: dict[type[base.Frame], Callable[[Any], base.Frame | None]] = {
+            Connection.StartOk: self._on_start_ok,
+            Connection.TuneOk: self._on_tune_ok,
+            Connection.Open: self._on_open,
+        }
+
+    def start(self) -> base.Frame:
+        """The method with which the server begins."""
+        return Connection.Start(0, 9, _SERVER_PROPERTIES, "PLAIN AMQPLAIN", "en_US")  # type: ignore[arg-type]
+
+    def on_method(self, method: base.Frame) -> base.Frame | None:
+        """Take the client's next method, and give the answer if there is one.
+
+        Raises:
+            AMQPError: COMMAND_INVALID for a method out of turn or an unknown mechanism,
+                ACCESS_REFUSED for wrong credentials, NOT_ALLOWED for limits beyond the server's or
+                an unknown virtual host.
+        """
+        if not isinstance(method, self._expected):
+            raise AMQPError(
+                ReplyCode.COMMAND_INVALID, f"expected {self._expected.name}, got {method.name}"
+            )
+        return self._handlers[self._expected](method)
+
+    def _on_start_ok(self, method: Connection.StartOk) -> base.Frame:
+        capabilities = _as_table((method.client_properties or {}).get("capabilities"))
+        self.agreement.capabilities = frozenset(
+            name for name, value in capabilities.items() if value is True
+        )
+        response = cast("bytes", method.response)  # as `decode_method` gives a long string
+        if not self._credentials.match(*_login(method.mechanism, response)):
+            raise AMQPError(
+                ReplyCode.ACCESS_REFUSED,
+                f"Login was refused using authentication mechanism {method.mechanism}",
+            )
+        self._expected = Connection.TuneOk
+        proposed = self.agreement
+        return Connection.Tune(proposed.channel_max, proposed.frame_max, proposed.heartbeat)
+
+    def _on_tune_ok(self, method: Connection.TuneOk) -> None:
+        agreement = self.agreement
+        agreement.channel_max = _agreed("channel_max", method.channel_max, 1, agreement.channel_max)
+        agreement.frame_max = _agreed(
+            "frame_max", method.frame_max, FRAME_MIN_SIZE, agreement.frame_max
+        )
+        agreement.heartbeat = method.heartbeat
+        self._expected = Connection.Open
+
+    def _on_open(self, method: Connection.Open) -> base.Frame:
+        if method.virtual_host != self._vhost:
+            raise AMQPError(ReplyCode.NOT_ALLOWED, f"vhost {method.virtual_host} not found")
+        self.done = True
+        return Connection.OpenOk()
+
+
+def _as_table(value: Any) -> Table:
+    return value if isinstance(value, dict) else {}
+
+
+def _login(mechanism: str, response: bytes) -> tuple[bytes, bytes]:
+    """User and password from the response of a SASL mechanism."""
+    if mechanism == "PLAIN":
+        # RFC 4616: authorization identity, user, password.
+        fields = response.split(b"\0")
+        return (fields[1], fields[2]) if len(fields) == 3 else (b"", b"")
+    if mechanism == "AMQPLAIN":
+        # A field table without its length.
+        table = decode_table(len(response).to_bytes(4) + response)
+        return str(table.get("LOGIN", "")).encode(), str(table.get("PASSWORD", "")).encode()
+    raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
+
+
+def _agreed(name: str, client: int, minimum: int, server: int) -> int:
+    """A client may lower a limit of the server; 0 would be "no limit", which is no lowering."""
+    if client and client < minimum:
+        raise AMQPError(
+            ReplyCode.NOT_ALLOWED,
+            f"negotiated {name} = {client} is lower than the minimum allowed value ({minimum})",
+        )
+    if not client or client > server:
+        raise AMQPError(
+            ReplyCode.NOT_ALLOWED,
+            f"negotiated {name} = {client} is higher than the maximum allowed value ({server})",
+        )
+    return client

@@ -1,0 +1,242 @@
+"""Find the user's running broker, or start it; hold it while this process lives.
+
+The broker is a process of its own. Every process that uses it holds a connection to it, its lease;
+when the last lease has ended, also because its holder was killed, the broker ends.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from fabric_nb.broker.control import ControlError, Operation, connect
+from fabric_nb.broker.discovery import (
+    BrokerRecord,
+    exclusive,
+    read_record,
+    record_path,
+    runtime_folder,
+)
+
+_HOST = "127.0.0.1"
+_MODULE = "fabric_nb.broker"
+_ANSWER_TIMEOUT = 2.0
+_START_TIMEOUT = 10.0
+_STOP_TIMEOUT = 5.0
+_LOG_SHOWN = 2000
+
+
+class BrokerStartError(Exception):
+    """The embedded broker did not start; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the embedded broker is.
+
+    Attributes:
+        uri: The address with the password, for clients; never for an output.
+        masked_uri: The address with the password masked, to be shown.
+        pid: The broker's process.
+        started_here: Whether this process has started it.
+    """
+
+    uri: str = field(repr=False)
+    masked_uri: str
+    pid: int
+    started_here: bool
+
+
+@dataclass(slots=True)
+class _Lease:
+    connection: socket.socket
+    address: BrokerAddress
+
+    def is_alive(self) -> bool:
+        """Whether the broker still holds its end of the connection."""
+        self.connection.setblocking(False)
+        try:
+            return bool(self.connection.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+
+_lease: _Lease | None = None
+_lease_guard = threading.Lock()
+
+
+def ensure_broker() -> BrokerAddress:
+    """Find the user's embedded broker or start it, and hold it until this process ends.
+
+    May be called again, from any thread: while the broker lives the answer is the same one; when
+    it is gone, another one is found or started.
+
+    Raises:
+        BrokerStartError: it cannot be started.
+
+    Example:
+        ```python
+        address = ensure_broker()
+        connection = await aio_pika.connect(address.uri)
+        ```
+    """
+    global _lease
+    with _lease_guard:
+        if _lease is not None:
+            if _lease.is_alive():
+                return _lease.address
+            _lease.connection.close()
+            _lease = None
+        try:
+            _lease = _find_or_start(runtime_folder())
+        except OSError as error:
+            raise BrokerStartError(f"the embedded broker did not start: {error}") from error
+        return _lease.address
+
+
+def find_broker() -> BrokerAddress | None:
+    """The user's running broker, without holding it; None when there is none."""
+    record = read_record(record_path(runtime_folder()))
+    if record is None:
+        return None
+    try:
+        _connect(record, Operation.PING).close()
+    except (OSError, ControlError):
+        return None
+    return _address(record, started_here=False)
+
+
+def stop_broker() -> bool:
+    """Stop the user's running broker at once, whoever uses it; False when there is none."""
+    record = read_record(record_path(runtime_folder()))
+    if record is None:
+        return False
+    try:
+        connection = _connect(record, Operation.STOP)
+    except (OSError, ControlError):
+        return False
+    with connection:
+        # The broker's end of the connection goes with its process.
+        connection.settimeout(_STOP_TIMEOUT)
+        with contextlib.suppress(OSError):
+            connection.recv(1)
+    _drop_lease(record.pid)
+    return True
+
+
+def release_broker() -> None:
+    """Hold the broker no longer, as at the end of the process; without a lease nothing happens."""
+    _drop_lease()
+
+
+def _drop_lease(pid: int | None = None) -> None:
+    """Close this process's lease, or only one on the broker with that process."""
+    global _lease
+    with _lease_guard:
+        if _lease is not None and pid in {None, _lease.address.pid}:
+            _lease.connection.close()
+            _lease = None
+
+
+def _forget_in_child() -> None:
+    # A forked child has a copy of the connection, and could outlive its parent with it.
+    global _lease, _lease_guard
+    _lease_guard = threading.Lock()
+    if _lease is not None:
+        _lease.connection.close()
+        _lease = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _connect(record: BrokerRecord, operation: Operation) -> socket.socket:
+    return connect((_HOST, record.port), record.password, operation, _ANSWER_TIMEOUT)
+
+
+def _address(record: BrokerRecord, *, started_here: bool) -> BrokerAddress:
+    user, place = quote(record.user, safe=""), f"{_HOST}:{record.port}/"
+    return BrokerAddress(
+        f"amqp://{user}:{quote(record.password, safe='')}@{place}",
+        f"amqp://{user}:***@{place}",
+        record.pid,
+        started_here,
+    )
+
+
+def _find_or_start(folder: Path) -> _Lease:
+    found = _find(folder)
+    if found is not None:
+        return found
+    # Who comes second waits here, and finds the broker of the first.
+    with exclusive(folder / "broker.lock", _START_TIMEOUT):
+        found = _find(folder)
+        if found is not None:
+            return found
+        _start(folder)
+        record = read_record(record_path(folder))
+        if record is None:
+            raise BrokerStartError("the embedded broker has started and left no record")
+        try:
+            connection = _connect(record, Operation.LEASE)
+        except ControlError as error:
+            raise BrokerStartError(f"the embedded broker cannot be used: {error}") from error
+        return _Lease(connection, _address(record, started_here=True))
+
+
+def _find(folder: Path) -> _Lease | None:
+    record = read_record(record_path(folder))
+    if record is None:
+        return None
+    try:
+        connection = _connect(record, Operation.LEASE)
+    except (OSError, ControlError):
+        # A stale record: its broker is gone, and the port may be somebody else's.
+        return None
+    return _Lease(connection, _address(record, started_here=False))
+
+
+def _start(folder: Path) -> None:
+    """Start the broker's process, and wait until it listens."""
+    log = folder / "broker.log"
+    with log.open("wb") as log_file:
+        process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
+            [sys.executable, "-P", "-m", _MODULE, "--leased"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            env=_environment(folder),
+            # An interrupt of the notebook is not meant for the broker.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    # Collects the process when it ends, however long this one lives.
+    threading.Thread(target=process.wait, name="fabric_nb broker", daemon=True).start()
+    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+    with process.stdout as output:
+        watchdog = threading.Timer(_START_TIMEOUT, process.kill)
+        watchdog.start()
+        ready = output.readline()
+        watchdog.cancel()
+    if not ready:
+        said = log.read_text(errors="replace").strip()[-_LOG_SHOWN:]
+        raise BrokerStartError(f"the embedded broker did not start: {said or 'it said nothing'}")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    environment = {**os.environ, "FABRIC_NB_RUNTIME_DIR": str(folder)}
+    package_home = str(Path(__file__).resolve().parents[2])
+    if package_home not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        # Imported from a checkout: the other interpreter must find the same package.
+        paths = [environment.get("PYTHONPATH", ""), package_home]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return environment

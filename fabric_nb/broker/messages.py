@@ -1,0 +1,184 @@
+"""Messages, and the content header that comes with each.
+
+The header is kept as the bytes in which the publisher sent it, and is handed on as such. It is only
+scanned for where its properties lie; a property is decoded when something depends on it.
+"""
+
+import functools
+import struct
+from collections.abc import Mapping
+
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import decode_table
+from fabric_nb.broker.memory import Account
+
+_FIXED = struct.Struct(">HHQH")
+_BASIC = 60
+_CONTINUATION = 1
+
+# Name, and width in bytes or how the length is written (AMQP 0-9-1, section 1.8 of the reference).
+_PROPERTIES: tuple[tuple[str, int | str], ...] = (
+    ("content_type", "shortstr"),
+    ("content_encoding", "shortstr"),
+    ("headers", "table"),
+    ("delivery_mode", 1),
+    ("priority", 1),
+    ("correlation_id", "shortstr"),
+    ("reply_to", "shortstr"),
+    ("expiration", "shortstr"),
+    ("message_id", "shortstr"),
+    ("timestamp", 8),
+    ("type", "shortstr"),
+    ("user_id", "shortstr"),
+    ("app_id", "shortstr"),
+    ("cluster_id", "shortstr"),
+)
+_LENGTH = struct.Struct(">I")
+MAX_MILLISECONDS = 315_360_000_000
+"""The longest time to live or idle time that RabbitMQ takes: ten years."""
+
+MESSAGE_OVERHEAD = 512
+"""Bytes that a message costs beside its header and body, when memory is accounted."""
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(flags: int) -> tuple[tuple[str, int | str], ...]:
+    """The properties that a flag word announces, in the order of the wire."""
+    return tuple(entry for index, entry in enumerate(_PROPERTIES) if flags & (1 << (15 - index)))
+
+
+class ContentHeader:
+    """A content header: the size of the body and where the properties lie.
+
+    Attributes:
+        headers: The application headers; decoded always, since a malformed table must not reach
+            consumers.
+
+    Raises:
+        AMQPError: FRAME_ERROR when the bytes do not hold the properties that they announce.
+    """
+
+    __slots__ = ("_spans", "body_size", "headers", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        if len(payload) < _FIXED.size:
+            raise AMQPError(ReplyCode.FRAME_ERROR, "truncated content header")
+        class_id, _, self.body_size, flags = _FIXED.unpack_from(payload)
+        if class_id != _BASIC:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, f"content header of class {class_id}")
+        if flags & _CONTINUATION:
+            raise AMQPError(ReplyCode.FRAME_ERROR, "unknown content properties")
+        self.payload = payload
+        self._spans = self._scan(flags) if flags else {}
+        span = self._spans.get("headers")
+        self.headers = decode_table(payload, *span) if span else {}
+
+    def _scan(self, flags: int) -> dict[str, tuple[int, int]]:
+        payload, position = self.payload, _FIXED.size
+        spans = {}
+        try:
+            for name, width in _layout(flags):
+                start = position
+                if width == "shortstr":
+                    position += 1 + payload[position]
+                elif width == "table":
+                    position += 4 + _LENGTH.unpack_from(payload, position)[0]
+                else:
+                    position += int(width)
+                spans[name] = (start, position)
+        except (IndexError, struct.error) as error:
+            raise AMQPError(ReplyCode.FRAME_ERROR, "truncated content properties") from error
+        if position != len(payload):
+            raise AMQPError(ReplyCode.FRAME_ERROR, "malformed content properties")
+        return spans
+
+    def raw(self, name: str) -> bytes | None:
+        """The encoded value of a property, or None when the message does not have it."""
+        span = self._spans.get(name)
+        return self.payload[span[0] : span[1]] if span else None
+
+    def shortstr(self, name: str) -> bytes | None:
+        """The content of a property that is a short string."""
+        span = self._spans.get(name)
+        return self.payload[span[0] + 1 : span[1]] if span else None
+
+    @property
+    def priority(self) -> int:
+        """The priority, 0 when the message has none."""
+        span = self._spans.get("priority")
+        return self.payload[span[0]] if span else 0
+
+    @property
+    def expiration(self) -> int | None:
+        """How long the message lives in a queue, in milliseconds; None for ever.
+
+        Raises:
+            AMQPError: PRECONDITION_FAILED when it is not a number that RabbitMQ would take.
+        """
+        text = self.shortstr("expiration")
+        if text is None:
+            return None
+        if not text.isdigit() or int(text) > MAX_MILLISECONDS:
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED,
+                f"invalid expiration {text.decode(errors='replace')!r}",
+            )
+        return int(text)
+
+    def replace(self, values: Mapping[str, bytes | None]) -> bytes:
+        """The header's payload with other encoded values for some properties, None to remove."""
+        flags = 0
+        parts = []
+        for index, (name, _) in enumerate(_PROPERTIES):
+            value = values[name] if name in values else self.raw(name)
+            if value is not None:
+                flags |= 1 << (15 - index)
+                parts.append(value)
+        return _FIXED.pack(_BASIC, 0, self.body_size, flags) + b"".join(parts)
+
+
+class Message:
+    """A published message. The queues it was routed to share it, and none changes it."""
+
+    __slots__ = (
+        "account",
+        "body",
+        "exchange",
+        "expiration",
+        "header",
+        "holders",
+        "priority",
+        "route",
+        "routing_key",
+    )
+
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        route: bytes,
+        header: ContentHeader,
+        body: bytes,
+        account: Account,
+    ) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.route = route
+        self.header = header.payload
+        self.body = body
+        self.account = account
+        self.priority = header.priority
+        self.expiration = header.expiration
+        self.holders = 0
+
+    def hold(self) -> None:
+        """Say that a queue keeps this message; the first one is accounted to the publisher."""
+        self.holders += 1
+        if self.holders == 1:
+            self.account.charge(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)
+
+    def release(self) -> None:
+        """Say that a queue no longer keeps this message."""
+        self.holders -= 1
+        if self.holders == 0:
+            self.account.refund(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)

@@ -1,0 +1,273 @@
+"""Publishing on one channel: contents as they come in, confirms and transactions.
+
+AMQP 0-9-1, section 4.2.6 for contents and 1.9 of the reference for transactions; confirms are
+RabbitMQ's "Publisher Confirms".
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pamqp import commands
+
+from fabric_nb.broker.consuming import Delivery, Outcome, Outlet
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import shortstr
+from fabric_nb.broker.framing import content_frames, method_frame
+from fabric_nb.broker.memory import Account
+from fabric_nb.broker.messages import ContentHeader, Message
+from fabric_nb.broker.methods import decode_method, encode_method
+from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.vhost import REPLY_TO, VirtualHost
+
+
+class Publisher(Outlet, Protocol):
+    """The connection, as publishing sees it."""
+
+    vhost: VirtualHost
+    user: str
+    account: Account
+    max_message_size: int
+
+    def confirm_later(self, publishing: "Publishing") -> None:
+        """Call `Publishing.flush_confirms` when what has come in so far is handled."""
+
+    def throttle(self) -> None:
+        """Stop reading if this publisher has to wait for memory."""
+
+
+class Target:
+    """What a Basic.Publish says, decoded."""
+
+    __slots__ = ("exchange", "mandatory", "route", "routing_key")
+
+    def __init__(self, payload: bytes) -> None:
+        method = decode_method(payload)
+        assert isinstance(method, commands.Basic.Publish)  # noqa: S101 - chosen by its number
+        if method.immediate:
+            raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "immediate=true")
+        self.exchange = method.exchange
+        self.routing_key = method.routing_key or ""
+        self.mandatory = method.mandatory
+        self.route = shortstr(self.exchange) + shortstr(self.routing_key)
+
+
+@dataclass(slots=True)
+class Publication:
+    """A message with the queues it was routed to."""
+
+    message: Message
+    queues: list[Queue]
+    mandatory: bool
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a transactional channel has done since it began."""
+
+    publications: list[Publication] = field(default_factory=list)
+    settlements: list[tuple[list[Delivery], Outcome]] = field(default_factory=list)
+
+
+class Publishing:
+    """The messages that come in on one channel.
+
+    Args:
+        channel: The channel's number.
+        publisher: The connection that they come from.
+
+    Attributes:
+        transaction: The open transaction of a transactional channel, or None.
+        reply_queue: Name of the queue behind the channel's direct reply-to consumer, or None.
+    """
+
+    def __init__(self, channel: int, publisher: Publisher) -> None:
+        self.transaction: Transaction | None = None
+        self.reply_queue: str | None = None
+        self._channel = channel
+        self._publisher = publisher
+        self._target: Target | None = None
+        self._last_payload = b""
+        self._last_target: Target | None = None
+        self._header: ContentHeader | None = None
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        # The number of the last message, of the last one confirmed to the client, or None
+        # while the channel does not confirm.
+        self._sequence: int | None = None
+        self._confirmed = 0
+
+    @property
+    def in_content(self) -> bool:
+        """Whether a Basic.Publish waits for the rest of its message."""
+        return self._target is not None
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the channel is in confirm mode."""
+        return self._sequence is not None
+
+    def start_confirms(self) -> None:
+        """Put the channel in confirm mode; once there, nothing changes."""
+        if self._sequence is None:
+            self._sequence = 0
+
+    def on_publish(self, payload: bytes) -> None:
+        """Take a Basic.Publish."""
+        if payload != self._last_payload or self._last_target is None:
+            self._last_target = Target(payload)
+            self._last_payload = payload
+        self._target = self._last_target
+
+    def on_header(self, payload: bytes) -> None:
+        """Take the content header of a message.
+
+        Raises:
+            AMQPError: UNEXPECTED_FRAME without a Basic.Publish before it, FRAME_ERROR when it is
+                malformed, PRECONDITION_FAILED for a message that is too large.
+        """
+        if self._target is None or self._header is not None:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "content header without a method")
+        header = self._header = ContentHeader(payload)
+        limit = self._publisher.max_message_size
+        if header.body_size > limit:
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED,
+                f"message size {header.body_size} is larger than the largest allowed, {limit}",
+            )
+        self._missing = header.body_size
+        if not self._missing:
+            self._complete(b"")
+
+    def on_body(self, payload: bytes) -> None:
+        """Take a piece of a message's body.
+
+        Raises:
+            AMQPError: UNEXPECTED_FRAME when no body, or not as much, is due.
+        """
+        size = len(payload)
+        if self._header is None or size > self._missing:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "content body where none is due")
+        self._missing -= size
+        if not self._missing and not self._pieces:
+            self._complete(payload)
+            return
+        self._pieces.append(payload)
+        self._publisher.account.charge(size)
+        if not self._missing:
+            body = b"".join(self._pieces)
+            self._drop_pieces()
+            self._complete(body)
+        self._publisher.throttle()
+
+    def _drop_pieces(self) -> None:
+        self._publisher.account.refund(sum(map(len, self._pieces)))
+        self._pieces.clear()
+
+    def close(self) -> None:
+        """Drop what is unfinished."""
+        self._drop_pieces()
+        self._target = self._header = None
+        self.rollback()
+
+    def _complete(self, body: bytes) -> None:
+        target, header = self._target, self._header
+        assert target is not None  # noqa: S101 - the callers have checked
+        assert header is not None  # noqa: S101
+        self._target = self._header = None
+        vhost = self._publisher.vhost
+        exchange = vhost.exchange(target.exchange)
+        if exchange.internal:
+            raise AMQPError(
+                ReplyCode.ACCESS_REFUSED,
+                f"cannot publish to internal exchange '{exchange.name}' in vhost '{vhost.name}'",
+            )
+        header = self._checked(header)
+        message = Message(
+            target.exchange,
+            target.routing_key,
+            target.route,
+            header,
+            body,
+            self._publisher.account,
+        )
+        queues = vhost.route(exchange, target.routing_key, header)
+        if self.transaction is not None:
+            message.hold()
+            self.transaction.publications.append(Publication(message, queues, target.mandatory))
+        else:
+            self._publish(message, queues, target.mandatory)
+        self._publisher.throttle()
+
+    def _checked(self, header: ContentHeader) -> ContentHeader:
+        """Check the properties that the broker vouches for, and fill in a direct reply-to."""
+        user = header.shortstr("user_id")
+        if user is not None and user != self._publisher.user.encode():
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED,
+                f"user_id property set to '{user.decode(errors='replace')}' but authenticated "
+                f"user was '{self._publisher.user}'",
+            )
+        if header.shortstr("reply_to") != REPLY_TO.encode():
+            return header
+        if self.reply_queue is None:
+            raise AMQPError(ReplyCode.PRECONDITION_FAILED, "fast reply consumer does not exist")
+        return ContentHeader(header.replace({"reply_to": shortstr(self.reply_queue)}))
+
+    def _publish(self, message: Message, queues: list[Queue], mandatory: bool) -> None:
+        if mandatory and not queues:
+            self._return(message)
+        accepted = self._publisher.vhost.publish(message, queues)
+        if self._sequence is not None:
+            self._confirm(accepted)
+
+    def _return(self, message: Message) -> None:
+        method = b"".join(
+            (
+                b"\x00\x3c\x00\x32",
+                ReplyCode.NO_ROUTE.to_bytes(2),
+                shortstr(ReplyCode.NO_ROUTE.name),
+                message.route,
+            )
+        )
+        publisher = self._publisher
+        publisher.send(content_frames(self._channel, method, message, publisher.max_payload))
+
+    def _confirm(self, accepted: bool) -> None:
+        assert self._sequence is not None  # noqa: S101 - the caller has checked
+        if not accepted:
+            self.flush_confirms()
+        self._sequence += 1
+        if accepted:
+            self._publisher.confirm_later(self)
+        else:
+            self._confirmed = self._sequence
+            self._publisher.send_method(
+                self._channel, commands.Basic.Nack(self._sequence, requeue=False)
+            )
+
+    def flush_confirms(self) -> None:
+        """Confirm all that was taken since the last time, in one frame."""
+        if self._sequence is None or self._sequence == self._confirmed:
+            return
+        multiple = self._sequence - self._confirmed > 1
+        self._confirmed = self._sequence
+        ack = encode_method(commands.Basic.Ack(self._sequence, multiple))
+        self._publisher.send(method_frame(self._channel, ack))
+
+    def commit(self) -> None:
+        """Publish what the transaction holds."""
+        if self.transaction is None:
+            return
+        for publication in self.transaction.publications:
+            queues = [queue for queue in publication.queues if not queue.deleted]
+            self._publish(publication.message, queues, publication.mandatory)
+            publication.message.release()
+        self.transaction.publications.clear()
+
+    def rollback(self) -> None:
+        """Drop what the transaction holds."""
+        if self.transaction is None:
+            return
+        for publication in self.transaction.publications:
+            publication.message.release()
+        self.transaction.publications.clear()

@@ -1,0 +1,166 @@
+"""The server: one socket on the loopback interface, and what all its connections share."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from fabric_nb.broker.control import CONTROL_HEADER, ControlProtocol
+from fabric_nb.broker.framing import PROTOCOL_HEADER
+from fabric_nb.broker.handshake import Credentials
+from fabric_nb.broker.lifetime import Lifetime
+from fabric_nb.broker.memory import MemoryPool
+from fabric_nb.broker.session import HANDSHAKE_TIMEOUT, Session
+from fabric_nb.broker.vhost import VirtualHost
+
+LOGGER = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+_STOP_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a broker runs.
+
+    Attributes:
+        credentials: The one user.
+        port: Where it listens on the loopback interface; 0 for a free port.
+        denied: Deprecated features of RabbitMQ that are refused.
+        memory_limit: Bytes that messages may take; publishers wait before it is reached.
+        max_message_size: The largest message, in bytes.
+        max_connections: How many clients there may be.
+    """
+
+    credentials: Credentials = field(repr=False)
+    port: int = 0
+    denied: frozenset[str] = frozenset()
+    memory_limit: int = 256 * 1024 * 1024
+    max_message_size: int = 64 * 1024 * 1024
+    max_connections: int = 500
+
+
+class Server:
+    """A running broker.
+
+    Example:
+        ```python
+        loop = asyncio.get_running_loop()
+        server = Server(Settings(Credentials("guest", "guest")), loop, Lifetime(loop))
+        await server.start()
+        print(server.port)
+        await server.stop()
+        ```
+    """
+
+    def __init__(
+        self, settings: Settings, loop: asyncio.AbstractEventLoop, lifetime: Lifetime
+    ) -> None:
+        self.lifetime = lifetime
+        self.vhost = VirtualHost(loop, settings.denied)
+        self.pool = MemoryPool(settings.memory_limit)
+        self.credentials = settings.credentials
+        self.max_message_size = settings.max_message_size
+        self.port = settings.port
+        self._max_connections = settings.max_connections
+        self._loop = loop
+        self._sessions: set[Session] = set()
+        self._listener: asyncio.Server | None = None
+        self._all_gone = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._listener = await self._loop.create_server(
+            lambda: Greeting(self, self._loop), HOST, self.port
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Close all connections, telling the clients, and listen no more."""
+        if self._listener is not None:
+            self._listener.close()
+        for session in list(self._sessions):
+            session.shut_down()
+        if self._sessions:
+            self._all_gone.clear()
+            try:
+                await asyncio.wait_for(self._all_gone.wait(), _STOP_TIMEOUT)
+            except TimeoutError:
+                LOGGER.warning("%d connections did not close in time", len(self._sessions))
+
+    def admit(self, transport: asyncio.Transport) -> Session | None:
+        """Make the session of a client that has sent the protocol header; None when it is full."""
+        if len(self._sessions) >= self._max_connections:
+            return None
+        session = Session(self, self._loop, transport)
+        self._sessions.add(session)
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Drop a session whose connection is gone."""
+        self._sessions.discard(session)
+        if not self._sessions:
+            self._all_gone.set()
+
+
+class Greeting(asyncio.Protocol):
+    """The first bytes of a connection, which say what the client speaks.
+
+    Args:
+        server: The server.
+        loop: The running event loop.
+    """
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._received = b""
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Learn of a new connection."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server makes
+        self._transport = transport
+        self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        self._received += data
+        size = len(PROTOCOL_HEADER)
+        if len(self._received) < size:
+            return
+        self._timer.cancel()
+        header, rest = self._received[:size], self._received[size:]
+        if header == PROTOCOL_HEADER:
+            self._start_session(rest)
+        elif header == CONTROL_HEADER:
+            self._start_control(rest)
+        else:
+            # The server says what it speaks, and goes (AMQP 0-9-1, section 2.2.4).
+            self._transport.write(PROTOCOL_HEADER)
+            self._transport.close()
+
+    def _start_session(self, rest: bytes) -> None:
+        session = self._server.admit(self._transport)
+        if session is None:
+            LOGGER.warning("a connection is refused: there are too many")
+            self._transport.abort()
+            return
+        self._transport.set_protocol(session)
+        session.start()
+        if rest:
+            session.data_received(rest)
+
+    def _start_control(self, rest: bytes) -> None:
+        server = self._server
+        control = ControlProtocol(self._transport, server.credentials.password, server.lifetime)
+        self._transport.set_protocol(control)
+        control.data_received(rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Learn that the connection is gone."""
+        self._timer.cancel()

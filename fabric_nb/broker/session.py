@@ -1,0 +1,382 @@
+"""One client connection: bytes in, frames to their channels, frames out.
+
+AMQP 0-9-1, sections 2.2 and 4.2. A client that breaks the protocol loses its channel or its
+connection here, and nobody else is touched.
+"""
+
+import asyncio
+import enum
+import logging
+import struct
+from typing import Protocol
+
+from pamqp import base, commands
+
+from fabric_nb.broker.channel import Channel
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.framing import (
+    FRAME_OVERHEAD,
+    HEARTBEAT,
+    HEARTBEAT_FRAME,
+    METHOD,
+    FrameReader,
+    method_frame,
+)
+from fabric_nb.broker.handshake import FRAME_MIN_SIZE, Agreement, Credentials, Handshake
+from fabric_nb.broker.heartbeats import Heartbeats
+from fabric_nb.broker.intake import Hold, Intake
+from fabric_nb.broker.memory import Account, MemoryPool
+from fabric_nb.broker.methods import decode_method, encode_method
+from fabric_nb.broker.outbox import Outbox
+from fabric_nb.broker.publishing import Publishing
+from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.vhost import VirtualHost
+
+LOGGER = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a client has to open its connection."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to answer Connection.Close."""
+
+_FRAMES_A_TURN = 1500
+"""How many frames of one client are handled before the others get their turn."""
+
+_METHOD_IDS = struct.Struct(">HH")
+_BASIC_PUBLISH = (60, 40)
+
+
+class Broker(Protocol):
+    """The server, as a session sees it."""
+
+    vhost: VirtualHost
+    pool: MemoryPool
+    credentials: Credentials
+    max_message_size: int
+
+    def forget(self, session: "Session") -> None:
+        """Drop a session whose connection is gone."""
+
+
+class State(enum.Enum):
+    """How far a connection has come."""
+
+    OPENING = enum.auto()
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Session(asyncio.Protocol):
+    """A client connection, from behind the protocol header on.
+
+    Args:
+        broker: The server.
+        loop: The running event loop.
+        transport: The client's socket.
+    """
+
+    def __init__(
+        self, broker: Broker, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport
+    ) -> None:
+        self.vhost = broker.vhost
+        self.user = broker.credentials.user
+        self.max_message_size = broker.max_message_size
+        self.account = Account(broker.pool, self._resume_after_memory)
+        self.writable = True
+        self.max_payload = FRAME_MIN_SIZE - FRAME_OVERHEAD
+        self.notifies_cancel = False
+        self._broker = broker
+        self._loop = loop
+        self._transport = transport
+        self._outbox = Outbox(loop, transport, broker.pool, self._on_full_outbox)
+        self._agreement = Agreement()
+        self._handshake = Handshake(broker.credentials, self.vhost.name, self._agreement)
+        self._reader = FrameReader(self.max_payload)
+        self._channels: dict[int, Channel] = {}
+        self._closing_channels: set[int] = set()
+        self._state = State.OPENING
+        self._intake = Intake(loop, transport, self._on_reading, self._send_heartbeat)
+        self._blocked_sent = False
+        self._heartbeats: Heartbeats | None = None
+        self._to_confirm: dict[Publishing, None] = {}
+        self._dispatches = 0
+        self._timer = loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
+
+    def start(self) -> None:
+        """Begin, as the server has to."""
+        self.send_method(0, self._handshake.start())
+
+    # In
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self._heartbeats is not None:
+            self._heartbeats.received()
+        if self._state is State.CLOSED:
+            return
+        self._reader.feed(data)
+        self._process()
+
+    def _process(self) -> None:
+        """Handle the frames that are there, until something says to wait."""
+        frames_left = _FRAMES_A_TURN
+        try:
+            for kind, number, payload in self._reader:
+                self._handle(kind, number, payload)
+                frames_left -= 1
+                if not frames_left:
+                    self._intake.hold(Hold.TURN)
+                    self._loop.call_soon(self._intake.release, Hold.TURN)
+                if self._intake.holds is not Hold.NONE:
+                    break
+        except AMQPError as error:
+            # The stream has lost its frame boundaries: nothing after this can be understood. Only
+            # our side is ended, since a client may still be sending and must not miss the reason.
+            self._close_connection(error, (0, 0))
+            self._state = State.CLOSED
+            self._outbox.flush()
+            self._transport.write_eof()
+        for publishing in self._to_confirm:
+            publishing.flush_confirms()
+        self._to_confirm.clear()
+
+    def _handle(self, kind: int, number: int, payload: bytes) -> None:
+        try:
+            channel = self._channels.get(number)
+            if channel is not None:
+                channel.on_frame(kind, payload)
+            else:
+                self._handle_elsewhere(kind, number, payload)
+        except AMQPError as error:
+            self._fail(number, _method_ids(kind, payload), error)
+        except Exception:
+            LOGGER.exception("a client's frame has met an error in the broker")
+            failure = AMQPError(ReplyCode.INTERNAL_ERROR, "the broker failed to handle this")
+            self._fail(number, _method_ids(kind, payload), failure)
+
+    def _handle_elsewhere(self, kind: int, number: int, payload: bytes) -> None:
+        """Handle what is not for an open channel."""
+        if self._state is State.CLOSED:
+            return
+        if kind == HEARTBEAT and number == 0:
+            if payload:
+                raise AMQPError(ReplyCode.FRAME_ERROR, "heartbeat with a payload")
+        elif self._state is State.CLOSING:
+            if number == 0 and kind == METHOD:
+                self._on_closing_method(decode_method(payload))
+        elif number == 0:
+            if kind != METHOD:
+                raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "content on channel 0")
+            self._on_connection_method(decode_method(payload))
+        elif self._state is State.OPENING:
+            raise AMQPError(ReplyCode.COMMAND_INVALID, "the connection is not open")
+        elif number in self._closing_channels:
+            self._on_closing_channel(kind, number, payload)
+        else:
+            self._open_channel(kind, number, payload)
+
+    def _on_connection_method(self, method: base.Frame) -> None:
+        if isinstance(method, commands.Connection.Close):
+            self._let_go()
+            self.send_method(0, commands.Connection.CloseOk())
+            self._finish()
+        elif self._state is State.OPENING:
+            reply = self._handshake.on_method(method)
+            if reply is not None:
+                self.send_method(0, reply)
+            if self._handshake.done:
+                self._opened()
+        elif isinstance(method, commands.Connection.UpdateSecret):
+            self.send_method(0, commands.Connection.UpdateSecretOk())
+        else:
+            raise AMQPError(ReplyCode.CHANNEL_ERROR, f"unexpected method {method.name}")
+
+    def _on_closing_method(self, method: base.Frame) -> None:
+        if isinstance(method, commands.Connection.Close):
+            self.send_method(0, commands.Connection.CloseOk())
+        if isinstance(method, commands.Connection.Close | commands.Connection.CloseOk):
+            self._finish()
+
+    def _opened(self) -> None:
+        self._state = State.OPEN
+        self._timer.cancel()
+        agreement = self._agreement
+        self.max_payload = self._reader.max_payload = agreement.frame_max - FRAME_OVERHEAD
+        self.notifies_cancel = "consumer_cancel_notify" in agreement.capabilities
+        if agreement.heartbeat:
+            self._heartbeats = Heartbeats(
+                self._loop, agreement.heartbeat, self._send_heartbeat, self._transport.abort
+            )
+
+    def _open_channel(self, kind: int, number: int, payload: bytes) -> None:
+        method = decode_method(payload) if kind == METHOD else None
+        if not isinstance(method, commands.Channel.Open):
+            raise AMQPError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
+        if len(self._channels) + len(self._closing_channels) >= self._agreement.channel_max:
+            raise AMQPError(
+                ReplyCode.NOT_ALLOWED,
+                f"the negotiated channel_max ({self._agreement.channel_max}) is reached",
+            )
+        self._channels[number] = Channel(number, self)
+        self.send_method(number, commands.Channel.OpenOk())
+
+    def _on_closing_channel(self, kind: int, number: int, payload: bytes) -> None:
+        """Ignore what a client sent before it read that its channel is closed."""
+        method = decode_method(payload) if kind == METHOD else None
+        if isinstance(method, commands.Channel.CloseOk):
+            self._closing_channels.discard(number)
+        elif isinstance(method, commands.Channel.Close):
+            self.send_method(number, commands.Channel.CloseOk())
+
+    # Out
+
+    def send(self, data: bytes) -> None:
+        """Send encoded frames."""
+        if self._heartbeats is not None:
+            self._heartbeats.sent()
+        self._outbox.send(data)
+
+    def send_method(self, channel: int, method: base.Frame) -> None:
+        """Send a method."""
+        self.send(method_frame(channel, encode_method(method)))
+
+    def _send_heartbeat(self) -> None:
+        self._outbox.send(HEARTBEAT_FRAME)
+
+    def confirm_later(self, publishing: Publishing) -> None:
+        """Call `Publishing.flush_confirms` when what has come in so far is handled."""
+        self._to_confirm[publishing] = None
+
+    def pause_writing(self) -> None:
+        """Learn that the client is slow to read."""
+        self.writable = False
+        self._outbox.on_slow()
+
+    def _on_full_outbox(self) -> None:
+        self._intake.hold(Hold.OUTPUT)
+
+    def resume_writing(self) -> None:
+        """Learn that the client has caught up."""
+        self._outbox.on_caught_up()
+        self._intake.release(Hold.OUTPUT)
+        if self._state is State.OPEN:
+            self.writable = True
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Hand out what waited for this client to read."""
+        queues: dict[Queue, None] = {}
+        for channel in self._channels.values():
+            queues.update(dict.fromkeys(channel.consuming.queues()))
+        # Another queue first each time, or the first would take all the room for itself.
+        self._dispatches += 1
+        first = self._dispatches % (len(queues) or 1)
+        ordered = list(queues)
+        for queue in ordered[first:] + ordered[:first]:
+            queue.dispatch()
+
+    # Back-pressure
+
+    def throttle(self) -> None:
+        """Stop reading if this publisher has to wait for memory."""
+        if not self.account.must_wait():
+            return
+        self._intake.hold(Hold.MEMORY)
+        if "connection.blocked" in self._agreement.capabilities and not self._blocked_sent:
+            self._blocked_sent = True
+            self.send_method(0, commands.Connection.Blocked("low on memory"))
+
+    def _resume_after_memory(self) -> None:
+        # Later, because this is called from within the work of another client.
+        self._loop.call_soon(self._unblock)
+
+    def _unblock(self) -> None:
+        if self._state is not State.OPEN:
+            return
+        if self._blocked_sent:
+            self._blocked_sent = False
+            self.send_method(0, commands.Connection.Unblocked())
+        self._intake.release(Hold.MEMORY)
+
+    def _on_reading(self, reading: bool) -> None:
+        if self._heartbeats is not None:
+            self._heartbeats.listen(reading)
+        if reading and self._state is not State.CLOSED:
+            self._process()
+
+    # The end
+
+    def close_channel(self, number: int) -> None:
+        """Forget a channel that its client has closed."""
+        self._channels.pop(number).close()
+
+    def _fail(self, number: int, method_ids: tuple[int, int], error: AMQPError) -> None:
+        """Close the channel, or the connection, on which a client has made an error."""
+        channel = self._channels.get(number)
+        if error.closes_connection or channel is None:
+            self._close_connection(error, method_ids)
+            return
+        self.close_channel(number)
+        self._closing_channels.add(number)
+        self.send_method(number, commands.Channel.Close(error.code, error.reply_text, *method_ids))
+
+    def _close_connection(self, error: AMQPError, method_ids: tuple[int, int]) -> None:
+        if self._state in {State.CLOSING, State.CLOSED}:
+            return
+        refused = self._state is State.OPENING and error.code is ReplyCode.ACCESS_REFUSED
+        self._let_go()
+        if refused and "authentication_failure_close" not in self._agreement.capabilities:
+            # The specification lets a refused client see nothing but the end of the stream.
+            self._finish()
+            return
+        self._state = State.CLOSING
+        # The answer has to be read, whatever was held back before.
+        self._intake.release(Hold.MEMORY | Hold.OUTPUT)
+        self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+        self.send_method(0, commands.Connection.Close(error.code, error.reply_text, *method_ids))
+
+    def shut_down(self) -> None:
+        """Close the connection because the broker stops."""
+        error = AMQPError(ReplyCode.CONNECTION_FORCED, "broker forced connection closure")
+        self._close_connection(error, (0, 0))
+
+    def _let_go(self) -> None:
+        """Give back all that this connection holds."""
+        self.writable = False
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
+        self._to_confirm.clear()
+        self._closing_channels.clear()
+        self.vhost.release_owner(self)
+        self.account.close()
+        self._outbox.on_caught_up()
+        self._intake.close()
+        if self._heartbeats is not None:
+            self._heartbeats.stop()
+
+    def _finish(self) -> None:
+        self._state = State.CLOSED
+        self._timer.cancel()
+        self._outbox.flush()
+        self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Learn that the connection is gone."""
+        self._let_go()
+        self._state = State.CLOSED
+        self._timer.cancel()
+        self._broker.forget(self)
+
+
+def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:
+    """Class and method number for a close: those of the method that a client erred in."""
+    if kind != METHOD:
+        return _BASIC_PUBLISH
+    if len(payload) < _METHOD_IDS.size:
+        return (0, 0)
+    class_id, method_id = _METHOD_IDS.unpack_from(payload)
+    return class_id, method_id

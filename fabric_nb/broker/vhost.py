@@ -1,0 +1,420 @@
+"""The virtual host: the exchanges, queues and bindings that clients declare, and routing by them.
+
+The rules and the texts of refusals are RabbitMQ's; where it goes beyond AMQP 0-9-1 (idempotent
+deletion, alternate exchanges) its documentation of "Queues" and "Exchanges" is the source.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+from fabric_nb.broker.arguments import (
+    QueuePolicy,
+    assert_equivalent,
+    exchange_alternate,
+    queue_policy,
+)
+from fabric_nb.broker.deadletters import DeadLetters
+from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.messages import Message
+from fabric_nb.broker.queues import Clock, Consumer, Queue
+from fabric_nb.broker.quota import Limits, Quota
+from fabric_nb.broker.routing import MATCHERS, Binding, Destination, Exchange, RoutedMessage
+from fabric_nb.broker.unused import UnusedQueues
+
+TRANSIENT_NONEXCL_QUEUES = "transient_nonexcl_queues"
+"""RabbitMQ's name of the deprecated feature: queues neither durable nor exclusive."""
+
+DENIABLE_FEATURES = frozenset({TRANSIENT_NONEXCL_QUEUES})
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+"""The pseudo-queue of RabbitMQ's "Direct Reply-to"."""
+
+
+_PREDECLARED = {
+    "": "direct",
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+}
+
+
+class VirtualHost:
+    """All that clients share.
+
+    Args:
+        clock: Where time comes from.
+        denied: Deprecated features of RabbitMQ that are refused, of `DENIABLE_FEATURES`.
+        limits: How much may be created.
+    """
+
+    name = "/"
+
+    def __init__(
+        self,
+        clock: Clock,
+        denied: frozenset[str] = frozenset(),
+        limits: Limits | None = None,
+    ) -> None:
+        self.clock = clock
+        self.exchanges = {
+            name: Exchange(name, kind, durable=True) for name, kind in _PREDECLARED.items()
+        }
+        self.queues: dict[str, Queue] = {}
+        self._denied = denied
+        self.quota = Quota(limits or Limits())
+        self._dead_letters = DeadLetters(self._route_dead_letter)
+        self._incoming: dict[Destination, set[Binding]] = {}
+        self._owned: dict[object, set[Queue]] = {}
+        self._unused = UnusedQueues(clock, self.delete_queue)
+
+    # Exchanges
+
+    def exchange(self, name: str) -> Exchange:
+        """The exchange of that name.
+
+        Raises:
+            AMQPError: NOT_FOUND when there is none.
+        """
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._where('exchange', name)}")
+        return exchange
+
+    def declare_exchange(
+        self,
+        name: str,
+        kind: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Table,
+    ) -> None:
+        """Create an exchange, or check that the present one is as asked for.
+
+        Raises:
+            AMQPError: COMMAND_INVALID for an unknown type, ACCESS_REFUSED for a reserved name,
+                PRECONDITION_FAILED for arguments that are wrong or not those of the present one,
+                RESOURCE_ERROR when there are too many.
+        """
+        if kind not in MATCHERS:
+            raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{kind}'")
+        refuse_default_exchange(name)
+        where = self._where("exchange", name)
+        wanted = Exchange(
+            name,
+            kind,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            arguments=arguments,
+            alternate=exchange_alternate(arguments, where),
+        )
+        present = self.exchanges.get(name)
+        if present is not None:
+            assert_equivalent(where, wanted.attributes, present.attributes)
+            return
+        _refuse_reserved("exchange", name)
+        self.quota.charge("exchanges", arguments)
+        self.exchanges[name] = wanted
+
+    def delete_exchange(self, name: str, *, if_unused: bool) -> None:
+        """Delete an exchange; one that is not there counts as deleted.
+
+        Raises:
+            AMQPError: ACCESS_REFUSED for a predeclared one, PRECONDITION_FAILED when it has
+                bindings and `if_unused` is set.
+        """
+        refuse_default_exchange(name)
+        _refuse_reserved("exchange", name)
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return
+        if if_unused and exchange.bindings:
+            raise AMQPError(
+                ReplyCode.PRECONDITION_FAILED, f"{self._where('exchange', name)} in use"
+            )
+        self._remove_exchanges([exchange])
+
+    def _remove_exchanges(self, doomed: list[Exchange]) -> None:
+        """Remove exchanges, and with them those that go when their last binding goes."""
+        while doomed:
+            exchange = doomed.pop()
+            if self.exchanges.pop(exchange.name, None) is None:
+                continue
+            self.quota.refund("exchanges", exchange.arguments)
+            for binding in list(exchange.bindings.values()):
+                self._remove_binding(binding)
+            doomed += self._remove_incoming(exchange)
+
+    # Queues
+
+    def queue(self, name: str, owner: object) -> Queue:
+        """The queue of that name, for a connection that wants to use it.
+
+        Raises:
+            AMQPError: NOT_FOUND when there is none, RESOURCE_LOCKED when it is exclusive to
+                another connection.
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._where('queue', name)}")
+        if queue.owner is not None and queue.owner is not owner:
+            raise self._locked(name)
+        queue.touch()
+        return queue
+
+    def _locked(self, name: str) -> AMQPError:
+        return AMQPError(
+            ReplyCode.RESOURCE_LOCKED,
+            f"cannot obtain exclusive access to locked {self._where('queue', name)}. It could be "
+            "originally declared on another connection or the exclusive property value does not "
+            "match that of the original declaration.",
+        )
+
+    def declare_queue(
+        self,
+        name: str,
+        owner: object,
+        *,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        arguments: Table,
+    ) -> Queue:
+        """Create a queue, or check that the present one is as asked for.
+
+        Args:
+            name: Empty for a name that the broker makes.
+            owner: The connection that declares.
+            durable: Compared with redeclarations only; nothing survives the broker.
+            exclusive: Whether only `owner` may use it, and it goes with it.
+            auto_delete: Whether it goes with its last consumer.
+            arguments: See `arguments.queue_policy`.
+
+        Raises:
+            AMQPError: ACCESS_REFUSED for a reserved name, RESOURCE_LOCKED when it is exclusive to
+                another connection or is not while this one asks for it, PRECONDITION_FAILED for
+                arguments that are wrong or not those of the present one, INTERNAL_ERROR for a kind
+                of queue that is denied, RESOURCE_ERROR when there are too many.
+        """
+        # An exclusive queue could not outlive its connection: as in RabbitMQ, it is not durable.
+        durable = durable and not exclusive
+        if name:
+            _refuse_reserved("queue", name)
+        else:
+            name = f"amq.gen-{secrets.token_urlsafe(16)}"
+        where = self._where("queue", name)
+        wanted = Queue(
+            name,
+            queue_policy(arguments, where),
+            self.clock,
+            self._dead_letters.take,
+            durable=durable,
+            auto_delete=auto_delete,
+            owner=owner if exclusive else None,
+            arguments=arguments,
+        )
+        present = self.queues.get(name)
+        if present is None:
+            self._refuse_denied(wanted)
+            return self._add_queue(wanted)
+        if present.owner is not wanted.owner:
+            raise self._locked(name)
+        assert_equivalent(where, wanted.attributes, present.attributes)
+        present.touch()
+        return present
+
+    def _refuse_denied(self, queue: Queue) -> None:
+        transient = not queue.durable and queue.owner is None
+        if transient and TRANSIENT_NONEXCL_QUEUES in self._denied:
+            raise AMQPError(
+                ReplyCode.INTERNAL_ERROR,
+                f"Feature `{TRANSIENT_NONEXCL_QUEUES}` is deprecated and not permitted here: "
+                "declare the queue durable or exclusive",
+            )
+
+    def declare_reply_queue(self) -> Queue:
+        """Create the queue behind a consumer of the direct reply-to pseudo-queue.
+
+        It can be published to by its name, as any queue; it goes when its consumer goes.
+        """
+        name = f"{REPLY_TO}.{secrets.token_urlsafe(24)}"
+        return self._add_queue(
+            Queue(name, QueuePolicy(), self.clock, self._dead_letters.take, auto_delete=True)
+        )
+
+    def _add_queue(self, queue: Queue) -> Queue:
+        self.quota.charge("queues", queue.arguments)
+        self.queues[queue.name] = queue
+        if queue.owner is not None:
+            self._owned.setdefault(queue.owner, set()).add(queue)
+        self._unused.watch(queue)
+        return queue
+
+    def delete_queue(self, queue: Queue) -> int:
+        """Delete a queue and its bindings; the number of messages that waited in it."""
+        if self.queues.pop(queue.name, None) is None:
+            return 0
+        self.quota.refund("queues", queue.arguments)
+        for _ in queue.consumers:
+            self.quota.refund("consumers")
+        if queue.owner is not None:
+            self._owned[queue.owner].discard(queue)
+        self._unused.forget(queue)
+        self._remove_exchanges(self._remove_incoming(queue))
+        return queue.delete()
+
+    def release_owner(self, owner: object) -> None:
+        """Delete the exclusive queues of a connection that is gone."""
+        for queue in list(self._owned.get(owner, ())):
+            self.delete_queue(queue)
+        self._owned.pop(owner, None)
+
+    def add_consumer(self, queue: Queue, consumer: Consumer) -> None:
+        """Put a consumer on a queue.
+
+        Raises:
+            AMQPError: RESOURCE_ERROR when there are too many.
+        """
+        self.quota.charge("consumers")
+        queue.add_consumer(consumer)
+
+    def remove_consumer(self, queue: Queue, consumer: Consumer) -> None:
+        """Take a consumer off its queue, which may have been the last it lived for."""
+        if queue.deleted:
+            return
+        self.quota.refund("consumers")
+        queue.remove_consumer(consumer)
+        if queue.consumers:
+            return
+        if queue.auto_delete:
+            self.delete_queue(queue)
+        else:
+            self._unused.watch(queue)
+
+    # Bindings
+
+    def bind(self, source: str, destination: Destination, key: str, arguments: Table) -> None:
+        """Bind a queue or an exchange to an exchange.
+
+        Raises:
+            AMQPError: ACCESS_REFUSED for the default exchange, NOT_FOUND without the source,
+                PRECONDITION_FAILED for arguments that mean nothing to its type, RESOURCE_ERROR
+                when there are too many bindings.
+        """
+        refuse_default_exchange(source)
+        exchange = self.exchange(source)
+        binding = Binding(exchange, destination, key, arguments)
+        if binding.key not in exchange.bindings:
+            self.quota.charge("bindings", arguments)
+            try:
+                exchange.bind(binding)
+            except AMQPError:
+                self.quota.refund("bindings", arguments)
+                raise
+            self._incoming.setdefault(destination, set()).add(binding)
+
+    def unbind(self, source: str, destination: Destination, key: str, arguments: Table) -> None:
+        """Remove a binding; one that is not there counts as removed.
+
+        Raises:
+            AMQPError: ACCESS_REFUSED for the default exchange.
+        """
+        refuse_default_exchange(source)
+        exchange = self.exchanges.get(source)
+        if exchange is None:
+            return
+        binding = exchange.bindings.get(Binding(exchange, destination, key, arguments).key)
+        if binding is not None:
+            self._remove_binding(binding)
+            if exchange.auto_delete and not exchange.bindings:
+                self._remove_exchanges([exchange])
+
+    def _remove_binding(self, binding: Binding) -> None:
+        binding.source.unbind(binding)
+        self.quota.refund("bindings", binding.arguments)
+        incoming = self._incoming[binding.destination]
+        incoming.discard(binding)
+        if not incoming:
+            del self._incoming[binding.destination]
+
+    def _remove_incoming(self, destination: Destination) -> list[Exchange]:
+        """Remove the bindings that lead somewhere; the exchanges that have lived for them."""
+        bindings = list(self._incoming.get(destination, ()))
+        for binding in bindings:
+            self._remove_binding(binding)
+        sources = dict.fromkeys(binding.source for binding in bindings)
+        return [source for source in sources if source.auto_delete and not source.bindings]
+
+    # Messages
+
+    def route(self, exchange: Exchange, routing_key: str, header: RoutedMessage) -> list[Queue]:
+        """The queues that a message goes to, each once."""
+        if not exchange.name:
+            queue = self.queues.get(routing_key)
+            return [queue] if queue else []
+        found: dict[Queue, None] = {}
+        visited = {exchange}
+        pending = [exchange]
+        while pending:
+            current = pending.pop()
+            for destination in self._matches(current, routing_key, header):
+                if isinstance(destination, Queue):
+                    found[destination] = None
+                elif isinstance(destination, Exchange) and destination not in visited:
+                    visited.add(destination)
+                    pending.append(destination)
+        return list(found)
+
+    def _matches(
+        self, exchange: Exchange, routing_key: str, header: RoutedMessage
+    ) -> Iterable[Destination]:
+        if not exchange.name:
+            queue = self.queues.get(routing_key)
+            matches: Iterable[Destination] = (queue,) if queue else ()
+        else:
+            matches = exchange.match(routing_key, header)
+        if not matches and exchange.alternate in self.exchanges:
+            return (self.exchanges[exchange.alternate],)
+        return matches
+
+    def publish(self, message: Message, queues: list[Queue]) -> bool:
+        """Put a message in the queues it was routed to; False when one of them rejects it."""
+        if len(queues) == 1:
+            return queues[0].publish(message)
+        accepted = True
+        # A dead letter from one of the queues comes after the message itself in all the others.
+        with self._dead_letters.postponed():
+            for queue in queues:
+                accepted &= queue.publish(message)
+        return accepted
+
+    def _route_dead_letter(self, message: Message, header: RoutedMessage) -> list[Queue]:
+        exchange = self.exchanges.get(message.exchange)
+        return [] if exchange is None else self.route(exchange, message.routing_key, header)
+
+    # Refusals
+
+    def _where(self, kind: str, name: str) -> str:
+        return f"{kind} '{name}' in vhost '{self.name}'"
+
+
+def refuse_default_exchange(name: str) -> None:
+    """Refuse what may not be done to the default exchange.
+
+    Raises:
+        AMQPError: ACCESS_REFUSED when the name is its empty one.
+    """
+    if not name:
+        raise AMQPError(ReplyCode.ACCESS_REFUSED, "operation not permitted on the default exchange")
+
+
+def _refuse_reserved(kind: str, name: str) -> None:
+    if name.startswith("amq."):
+        raise AMQPError(
+            ReplyCode.ACCESS_REFUSED, f"{kind} name '{name}' contains reserved prefix 'amq.*'"
+        )

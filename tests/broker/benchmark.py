@@ -1,0 +1,144 @@
+"""Rates of brokers side by side: `python -m tests.broker.benchmark URI [URI ...]`.
+
+The client is a raw socket with frames made beforehand, in this process, so that what is measured is
+the broker in its own. One client (for calls two, one on each side), messages of 120 bytes, no
+persistence. The brokers take turns; the median of the rounds is shown.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from pamqp import body, frame, header
+from pamqp.commands import Basic, Confirm, Queue
+
+from tests.broker.rawclient import RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 5
+MESSAGES = 20_000
+CALLS = 2_000
+BATCH = 100
+BODY = bytes(120)
+QUEUE = "benchmark"
+
+
+def _content(method: Any, **properties: Any) -> bytes:
+    head = header.ContentHeader(0, len(BODY), Basic.Properties(**properties))
+    return b"".join(frame.marshal(value, 1) for value in (method, head, body.ContentBody(BODY)))
+
+
+def _delivery_size(queue: str, **properties: Any) -> int:
+    return len(_content(Basic.Deliver("t", 1, False, "", queue), **properties))
+
+
+def _prepare(client: RawClient, queue: str = QUEUE) -> None:
+    client.open()
+    client.call(1, Queue.Declare(queue=queue, auto_delete=True))
+
+
+def _publish_all(client: RawClient) -> None:
+    batch = _content(Basic.Publish(routing_key=QUEUE)) * BATCH
+    for _ in range(MESSAGES // BATCH):
+        client.send_bytes(batch)
+
+
+def _delete(client: RawClient, queue: str = QUEUE) -> None:
+    client.call(1, Queue.Delete(queue=queue))
+
+
+def publish(uri: str, *, confirm: bool = False) -> float:
+    """Messages a second, until the broker has them all in the queue."""
+    with RawClient(uri) as client:
+        _prepare(client)
+        if confirm:
+            client.call(1, Confirm.Select())
+        started = time.perf_counter()
+        _publish_all(client)
+        client.send(1, Queue.Declare(queue=QUEUE, passive=True))
+        while not isinstance(client.receive()[1], Queue.DeclareOk):
+            pass
+        took = time.perf_counter() - started
+        _delete(client)
+    return MESSAGES / took
+
+
+def publish_confirmed(uri: str) -> float:
+    """The same in confirm mode."""
+    return publish(uri, confirm=True)
+
+
+def consume(uri: str, *, ack: bool = False) -> float:
+    """Messages a second out of a full queue."""
+    with RawClient(uri) as client:
+        _prepare(client)
+        _publish_all(client)
+        probe = Queue.Declare(queue=QUEUE, passive=True)
+        while client.call(1, probe).message_count < MESSAGES:
+            pass
+        client.call(1, Basic.Qos(prefetch_count=2 * BATCH))
+        size = _delivery_size(QUEUE)
+        started = time.perf_counter()
+        client.call(1, Basic.Consume(queue=QUEUE, consumer_tag="t", no_ack=not ack))
+        acked = 0
+        for number in range(BATCH, MESSAGES + 1, BATCH):
+            client.receive_bytes(size * BATCH)
+            if ack:
+                client.send(1, Basic.Ack(number, multiple=True))
+                acked = number
+        took = time.perf_counter() - started
+        assert acked == (MESSAGES if ack else 0)
+    return MESSAGES / took
+
+
+def consume_acked(uri: str) -> float:
+    """The same with a prefetch of 200, each hundred acknowledged."""
+    return consume(uri, ack=True)
+
+
+def call(uri: str) -> float:
+    """Round trips a second: request and reply between two connections, one after the other."""
+    queues = {"request": f"{QUEUE}-requests", "reply": f"{QUEUE}-replies"}
+    properties: dict[str, Any] = {
+        "reply_to": queues["reply"],
+        "correlation_id": "0123456789",
+        "headers": {"From": queues["reply"]},
+    }
+    request, reply = (
+        _content(Basic.Publish(routing_key=queue), **properties) for queue in queues.values()
+    )
+    request_size, reply_size = (_delivery_size(queue, **properties) for queue in queues.values())
+    with RawClient(uri) as caller, RawClient(uri) as server:
+        for client, queue in ((server, queues["request"]), (caller, queues["reply"])):
+            _prepare(client, queue)
+            client.call(1, Basic.Consume(queue=queue, consumer_tag="t", no_ack=True))
+        started = time.perf_counter()
+        for _ in range(CALLS):
+            caller.send_bytes(request)
+            server.receive_bytes(request_size)
+            server.send_bytes(reply)
+            caller.receive_bytes(reply_size)
+        return CALLS / (time.perf_counter() - started)
+
+
+KINDS: list[Callable[[str], float]] = [publish, publish_confirmed, consume, consume_acked, call]
+
+
+def main(uris: list[str]) -> None:
+    """Print a line for each kind, with a figure for each broker."""
+    for kind in KINDS:
+        rates: dict[str, list[float]] = {uri: [] for uri in uris}
+        for _ in range(ROUNDS):
+            for uri in uris:
+                rates[uri].append(kind(uri))
+        medians = "".join(f"{statistics.median(values):>12,.0f}" for values in rates.values())
+        print(f"{kind.__name__:<18}{medians}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

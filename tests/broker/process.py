@@ -1,0 +1,83 @@
+"""A broker process of a test's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ROOT = Path(__file__).parents[2]
+USER, PASSWORD = "tester", "p@ss/word"
+QUOTED_PASSWORD = "p%40ss%2Fword"
+
+
+class BrokerProcess:
+    """`python -m fabric_nb.broker` on a free port, ended with the `with` block.
+
+    Attributes:
+        uri: Its address, with credentials.
+        pid: Its process.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "fabric_nb.broker"),
+                *("--user", USER, "--password", PASSWORD, *options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert self._process.stdout
+        self.banner = self._process.stdout.readline()
+        place = self._process.stdout.readline().removeprefix("listening on ").strip()
+        assert place, self._process.communicate()[1]
+        self.port = int(place.rpartition(":")[2])
+        self.pid = self._process.pid
+        self.uri = f"amqp://{USER}:{QUOTED_PASSWORD}@{place}/"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory that it has in use."""
+        fields = Path(f"/proc/{self.pid}/status").read_text().split("\n")
+        size = next(line for line in fields if line.startswith("VmRSS:"))
+        return int(size.split()[1]) * 1024
+
+    @property
+    def cpu_ticks(self) -> int:
+        """Processor time that it has used, in clock ticks."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def terminate(self) -> None:
+        """Ask it to end, as `kill` does."""
+        self._process.terminate()
+
+    def stop(self) -> tuple[int, str]:
+        """End it as `kill` does; its exit code and what it wrote to stderr."""
+        self._process.terminate()
+        _, errors = self._process.communicate(timeout=10)
+        return self._process.returncode, errors
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.is_running:
+            self._process.kill()
+        self._process.communicate()

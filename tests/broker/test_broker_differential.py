@@ -1,0 +1,208 @@
+"""The embedded broker against RabbitMQ: the same operations, the same observations."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.broker.driver import CHANNELS, Driver, Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.broker.process import BrokerProcess
+
+Operation = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+EXAMPLES = 12
+"""Sequences a run. Each takes about a second, nearly all of it RabbitMQ's."""
+
+QUEUES = ["q0", "q1", "q2"]
+EXCHANGES = {"direct": "direct", "fanout": "fanout", "topic": "topic", "headers": "headers"}
+KEYS = ["q0", "q1", "q2", "a", "a.b", "a.b.c", "", "#", "*"]
+PATTERNS = ["a", "a.b", "a.*", "a.#", "#", "*.b", "#.b.#", "*", "", "#.#", "a.*.c"]
+HEADERS = [{}, {"k": 1}, {"k": "1"}, {"k": 1, "l": True}, {"l": "x"}, {"x-h": 1, "k": 1}]
+MATCHES = ["all", "any", "all-with-x", "any-with-x", None, "wrong"]
+QUEUE_ARGUMENTS: list[dict[str, Any]] = [
+    {},
+    {"x-max-length": 2},
+    {"x-max-length": 2, "x-overflow": "reject-publish"},
+    {"x-max-length": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q2"},
+    {"x-max-length-bytes": 10, "x-overflow": "drop-head"},
+    {"x-max-priority": 5},
+    {"x-max-priority": 5, "x-max-length": 3},
+    {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q2"},
+    {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q0"},
+    {"x-dead-letter-exchange": "fanout"},
+    {"x-message-ttl": 0, "x-dead-letter-exchange": "fanout"},
+    {"x-single-active-consumer": True},
+    {"x-max-length": 0},
+]
+
+
+def _bool(rng: Random) -> bool:
+    return rng.random() < 0.5
+
+
+def _seat(rng: Random) -> int:
+    return rng.randrange(CHANNELS)
+
+
+def _publish(rng: Random) -> Operation:
+    options: dict[str, Any] = {}
+    if _bool(rng):
+        options["headers"] = rng.choice(HEADERS)
+    if _bool(rng):
+        options["priority"] = rng.randrange(8)
+    if rng.random() < 0.2:
+        options["expiration"] = "60000"
+    exchange = rng.choice(["", "", *EXCHANGES])
+    key = rng.choice(QUEUES if not exchange and rng.random() < 0.8 else KEYS)
+    body = rng.randbytes(3).hex().encode()
+    return "publish", (_seat(rng), exchange, key, body, _bool(rng)), options
+
+
+def _consume(rng: Random) -> Operation:
+    options: dict[str, Any] = {}
+    if rng.random() < 0.1:
+        options["exclusive"] = True
+    if rng.random() < 0.3:
+        options["arguments"] = {"x-priority": rng.choice([-1, 1])}
+    seat = _seat(rng)
+    # Each channel consumes from one queue only: RabbitMQ gives no order between queues.
+    return "consume", (seat, f"q{seat}", rng.choice(["t0", "t1"]), _bool(rng)), options
+
+
+def _settle(rng: Random) -> Operation:
+    how = rng.choice(["ack", "ack", "requeue", "drop", "reject"])
+    return "settle", (_seat(rng), rng.randrange(9), how, _bool(rng)), {}
+
+
+def _binding(rng: Random) -> tuple[Any, ...]:
+    arguments = dict(rng.choice(HEADERS))
+    match = rng.choice(MATCHES)
+    if match:
+        arguments["x-match"] = match
+    queue, exchange = rng.choice(QUEUES), rng.choice([*EXCHANGES])
+    return _seat(rng), queue, exchange, rng.choice(PATTERNS), arguments
+
+
+def _queue(rng: Random) -> str:
+    return rng.choice(QUEUES)
+
+
+def _exchange(rng: Random) -> str:
+    return rng.choice([*EXCHANGES])
+
+
+OPERATIONS: list[tuple[int, Callable[[Random], Operation]]] = [
+    (30, _publish),
+    (10, _consume),
+    (20, _settle),
+    (8, lambda rng: ("bind", _binding(rng), {})),
+    (3, lambda rng: ("unbind", _binding(rng), {})),
+    (3, lambda rng: ("cancel", (_seat(rng), rng.choice(["t0", "t1"])), {})),
+    (8, lambda rng: ("get", (_seat(rng), _queue(rng), _bool(rng)), {})),
+    (4, lambda rng: ("qos", (_seat(rng), rng.randrange(4), _bool(rng)), {})),
+    (2, lambda rng: ("recover", (_seat(rng),), {})),
+    (1, lambda rng: ("purge", (_seat(rng), _queue(rng)), {})),
+    (2, lambda rng: ("confirm", (_seat(rng),), {})),
+    (1, lambda rng: ("transaction", (_seat(rng), "select"), {})),
+    (3, lambda rng: ("transaction", (_seat(rng), rng.choice(["commit", "rollback"])), {})),
+    (1, lambda rng: ("reopen", (_seat(rng),), {})),
+    (1, lambda rng: ("settle_unknown", (_seat(rng),), {})),
+    (1, lambda rng: ("delete_exchange", (_seat(rng), _exchange(rng)), {"if_unused": _bool(rng)})),
+    (
+        2,
+        lambda rng: (
+            "delete_queue",
+            (_seat(rng), _queue(rng)),
+            {"if_unused": _bool(rng), "if_empty": _bool(rng)},
+        ),
+    ),
+    (
+        2,
+        lambda rng: (
+            "bind_exchange",
+            (_seat(rng), _exchange(rng), _exchange(rng), rng.choice(PATTERNS)),
+            {},
+        ),
+    ),
+    (
+        3,
+        lambda rng: ("declare_queue", (_seat(rng), _queue(rng), rng.choice(QUEUE_ARGUMENTS)), {}),
+    ),
+    (1, lambda rng: ("declare_exchange", (_seat(rng), _exchange(rng), _exchange(rng)), {})),
+]
+
+
+def _sequence(number: int, length: int) -> list[Operation]:
+    """A random sequence of operations; the same number gives the same beginning."""
+    rng = Random(number)
+    weights = [weight for weight, _ in OPERATIONS]
+    steps: list[Operation] = [
+        ("declare_exchange", (0, name, kind), {}) for name, kind in EXCHANGES.items()
+    ]
+    steps += [("declare_queue", (0, name, rng.choice(QUEUE_ARGUMENTS)), {}) for name in QUEUES]
+    for _ in range(length):
+        _, make = rng.choices(OPERATIONS, weights)[0]
+        steps.append(make(rng))
+    if number % 2:
+        steps = [_for_one_queue(step) for step in steps]
+    limited = number % 3 == 0
+    return [_for_one_kind_of_limit(step, limited) for step in steps]
+
+
+def _for_one_queue(step: Operation) -> Operation:
+    """Let both channels compete for one queue."""
+    name, parts, options = step
+    return (name, (parts[0], "q0", *parts[2:]), options) if name == "consume" else step
+
+
+def _for_one_kind_of_limit(step: Operation, limited: bool) -> Operation:
+    """Either limits for whole channels, or messages fetched and not settled.
+
+    With both, RabbitMQ counts what was fetched against a limit set later, and never uncounts it.
+    """
+    name, parts, options = step
+    if name == "qos":
+        return name, (*parts[:2], limited), options
+    return (name, (*parts[:2], limited), options) if name == "get" else step
+
+
+def _run(driver: Driver, steps: list[Operation]) -> list[tuple[Operation, Observation]]:
+    """Each step with what was seen of it."""
+    return [(step, getattr(driver, step[0])(*step[1], **step[2])) for step in steps]
+
+
+_runs = itertools.count()
+
+
+@pytest.mark.timeout(300)
+@seed(20240611)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(number=st.integers(0, 2**32), length=st.integers(40, 80))
+def test_clients_see_the_same_on_both_brokers(
+    broker: BrokerProcess, rabbitmq_uri: str, number: int, length: int
+) -> None:
+    """Deliveries, their order, returns, confirms and close codes are those of RabbitMQ."""
+    prefix = f"d{next(_runs)}-"
+    steps = _sequence(number, length)
+    with Driver(rabbitmq_uri, prefix) as reference, Driver(broker.uri, prefix) as embedded:
+        try:
+            expected = _run(reference, steps)
+            for one, other in zip(expected, _run(embedded, steps), strict=True):
+                assert other == one
+        finally:
+            reference.clean_up()
+            embedded.clean_up()

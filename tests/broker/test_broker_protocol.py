@@ -1,0 +1,303 @@
+"""Opening, breaking and closing connections and channels, frame by frame."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pamqp import body, frame, header, heartbeat
+from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
+
+from tests.broker.rawclient import PROTOCOL_HEADER, Closed, RawClient
+
+if TYPE_CHECKING:
+    from tests.broker.process import BrokerProcess
+
+
+def raw_frame(kind: int, channel: int, payload: bytes, end: bytes = b"\xce") -> bytes:
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + end
+
+
+def content(payload: bytes) -> bytes:
+    """A Basic.Publish to nowhere, with this for its content header."""
+    return raw_frame(1, 1, b"\x00\x3c\x00\x28\0\0\0\0\0") + raw_frame(2, 1, payload)
+
+
+def nested_table(depth: int) -> bytes:
+    value = b"V"
+    for _ in range(depth):
+        entry = b"\x01k" + value
+        value = b"F" + struct.pack(">I", len(entry)) + entry
+    return value[1:]
+
+
+# Opening
+
+
+@pytest.mark.parametrize("opening", [b"AMQP\x01\x01\x00\x0a", b"AMQP\0\0\x09\0", b"GET / HT"])
+def test_another_protocol_is_told_which_one_is_spoken(
+    broker: BrokerProcess, opening: bytes
+) -> None:
+    """The broker answers with its own protocol header, and hangs up."""
+    with RawClient(broker.uri) as client:
+        client.send_bytes(opening)
+        assert client.receive_bytes(8) == PROTOCOL_HEADER
+        with pytest.raises(Closed):
+            client.receive()
+
+
+def test_the_broker_says_what_it_is_and_can(broker: BrokerProcess) -> None:
+    """A client reads the capabilities, and that this is no production broker."""
+    with RawClient(broker.uri) as client:
+        start = client.start()
+        properties = start.server_properties
+        assert properties
+        capabilities: Any = properties["capabilities"]
+        assert {"publisher_confirms", "basic.nack", "connection.blocked"} <= set(capabilities)
+        assert "development" in str(properties["information"])
+        assert start.mechanisms == "PLAIN AMQPLAIN"
+
+
+@pytest.mark.parametrize("response", ["\0tester\0wrong", "\0who\0p@ss/word", "tester", "", "\0\0"])
+@pytest.mark.parametrize("told", [True, False])
+def test_wrong_credentials_are_refused(broker: BrokerProcess, response: str, told: bool) -> None:
+    """With 403 for a client that can hear it, else by hanging up."""
+    with RawClient(broker.uri) as client:
+        client.start()
+        client.send(0, client.start_ok({"authentication_failure_close": told}, response))
+        frames = client.until_closed() if not told else [client.receive()[1]]
+        assert [(value.name, value.reply_code) for value in frames] == (
+            [("Connection.Close", 403)] if told else []
+        )
+
+
+def test_amqplain_opens_a_connection(broker: BrokerProcess) -> None:
+    """The older mechanism of RabbitMQ's clients works as well."""
+    table = b"\x05LOGINS\0\0\0\x06tester\x08PASSWORDS\0\0\0\x09p@ss/word"
+    with RawClient(broker.uri) as client:
+        client.start()
+        tune = client.call(0, Connection.StartOk({}, "AMQPLAIN", table.decode()))
+        assert isinstance(tune, Connection.Tune)
+
+
+@pytest.mark.parametrize(
+    ("tune", "vhost", "code"),
+    [
+        (Connection.TuneOk(10, 131_072, 0), "nowhere", 530),
+        (Connection.TuneOk(10, 100, 0), "/", 530),
+        (Connection.TuneOk(10, 131_073, 0), "/", 530),
+        (Connection.TuneOk(4000, 131_072, 0), "/", 530),
+    ],
+)
+def test_limits_beyond_the_brokers_and_other_virtual_hosts_are_refused(
+    broker: BrokerProcess, tune: Connection.TuneOk, vhost: str, code: int
+) -> None:
+    """The client is told with 530."""
+    with RawClient(broker.uri) as client:
+        client.start()
+        client.call(0, client.start_ok())
+        client.send(0, tune, Connection.Open(vhost))
+        assert client.receive()[1].reply_code == code
+
+
+def test_methods_out_of_turn_are_refused_before_the_connection_is_open(
+    broker: BrokerProcess,
+) -> None:
+    """With 503, on channel 0 and on any other."""
+    for channel, method in ((0, Connection.Open("/")), (1, Channel.Open())):
+        with RawClient(broker.uri) as client:
+            client.start()
+            assert client.call(channel, method).reply_code == 503
+
+
+def test_closing_is_answered(client: RawClient) -> None:
+    """Connection.CloseOk, and the end of the stream."""
+    assert isinstance(client.call(0, Connection.Close(200, "bye", 0, 0)), Connection.CloseOk)
+    assert client.until_closed() == []
+
+
+# Breaking the protocol
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (raw_frame(1, 1, b"\x00\x14\x00\x14\x01", b"\0"), 501),
+        (raw_frame(7, 1, b"what"), 501),
+        (raw_frame(8, 0, b"what"), 501),
+        (raw_frame(8, 1, b""), 505),
+        (struct.pack(">BHI", 3, 1, 131_065), 501),
+        (raw_frame(1, 1, b"\x00\x32\x00\x0a\0\0\xffab"), 501),
+        (raw_frame(1, 1, b"\x00\x14\x00\x14\x01\x01"), 501),
+        (raw_frame(1, 1, b"\x00\x3c\x00\xff"), 540),
+        (raw_frame(1, 1, b"\x00"), 540),
+        (raw_frame(3, 1, b"what"), 505),
+        (raw_frame(3, 0, b"what"), 505),
+        (raw_frame(2, 1, b"\x00\x3c\0\0" + bytes(10)), 505),
+        (content(b"\x00\x32\0\0" + bytes(10)), 505),
+        (content(b"\x00\x3c\0"), 501),
+        (content(b"\x00\x3c\0\0" + bytes(8) + b"\x80\0\x20ab"), 501),
+        (content(b"\x00\x3c\0\0" + bytes(8) + b"\0\1\0\0"), 501),
+        (content(b"\x00\x3c\0\0" + bytes(8) + b"\x20\0\0\0\0\x03\x01a?"), 501),
+        (content(b"\x00\x3c\0\0" + bytes(8) + b"\x20\0" + nested_table(2000)), 501),
+        (frame.marshal(Basic.Publish(), 1) + frame.marshal(Queue.Declare(), 1), 505),
+        (
+            frame.marshal(Basic.Publish(), 1)
+            + frame.marshal(header.ContentHeader(0, 2, Basic.Properties()), 1)
+            + frame.marshal(body.ContentBody(b"too much"), 1),
+            505,
+        ),
+        (frame.marshal(Queue.Declare(), 0), 504),
+        (frame.marshal(Queue.Declare(), 9), 504),
+        (frame.marshal(Channel.Open(), 1), 504),
+        (frame.marshal(Connection.Open("/"), 1), 503),
+        (frame.marshal(Queue.DeclareOk("q", 0, 0), 1), 503),
+        (frame.marshal(Basic.Qos(prefetch_size=1), 1), 540),
+        (frame.marshal(Basic.Recover(requeue=False), 1), 540),
+        (
+            frame.marshal(Basic.Publish(immediate=True), 1)
+            + frame.marshal(header.ContentHeader(0, 0, Basic.Properties()), 1),
+            540,
+        ),
+        (frame.marshal(Exchange.Declare(exchange="e", exchange_type="odd"), 1), 503),
+    ],
+)
+def test_a_client_that_breaks_the_protocol_loses_its_connection_and_nobody_elses(
+    broker: BrokerProcess, client: RawClient, data: bytes, code: int
+) -> None:
+    """With the reply code that the specification or RabbitMQ has for it."""
+    with RawClient(broker.uri).open() as breaker:
+        breaker.send_bytes(data)
+        _, answer = breaker.receive()
+        assert (answer.name, answer.reply_code) == ("Connection.Close", code)
+        breaker.send(0, Connection.CloseOk())
+        assert breaker.until_closed() == []
+    assert isinstance(client.call(1, Basic.Qos()), Basic.QosOk)
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        (Queue.Declare(queue="nowhere", passive=True), 404),
+        (Queue.Declare(queue="", passive=True), 404),
+        (Queue.Declare(queue="amq.mine"), 403),
+        (Queue.Declare(queue="q", exclusive=True, arguments={"x-message-ttl": -1}), 406),
+        (Queue.Declare(queue="q", exclusive=True, arguments={"x-message-ttl": "1"}), 406),
+        (Queue.Declare(queue="q", exclusive=True, arguments={"x-max-priority": 256}), 406),
+        (Queue.Declare(queue="q", exclusive=True, arguments={"x-overflow": "what"}), 406),
+        (Queue.Declare(queue="q", exclusive=True, arguments={"x-queue-type": "quorum"}), 406),
+        (
+            Queue.Declare(queue="q", exclusive=True, arguments={"x-dead-letter-routing-key": "k"}),
+            406,
+        ),
+        (Queue.Bind(queue="nowhere", exchange="amq.direct", routing_key="k"), 404),
+        (Queue.Purge(queue="nowhere"), 404),
+        (Exchange.Declare(exchange="", exchange_type="direct"), 403),
+        (Exchange.Declare(exchange="amq.mine", exchange_type="direct"), 403),
+        (Exchange.Declare(exchange="nowhere", passive=True), 404),
+        (Exchange.Declare(exchange="amq.direct", exchange_type="fanout", durable=True), 406),
+        (Exchange.Delete(exchange="amq.direct"), 403),
+        (Exchange.Bind(destination="", source="amq.direct", routing_key="k"), 403),
+        (Exchange.Bind(destination="amq.direct", source="nowhere", routing_key="k"), 404),
+        (Basic.Consume(queue="nowhere"), 404),
+        (Basic.Consume(queue="amq.rabbitmq.reply-to"), 406),
+        (Basic.Get(queue="nowhere"), 404),
+        (Basic.Ack(1), 406),
+        (Basic.Nack(1, multiple=True), 406),
+        (Basic.Reject(1), 406),
+        (Tx.Commit(), 406),
+        (Tx.Rollback(), 406),
+    ],
+)
+def test_a_soft_error_closes_the_channel_alone(client: RawClient, method: Any, code: int) -> None:
+    """The channel can be opened again, and the other channel has not noticed."""
+    answer = client.call(1, method)
+    assert (answer.name, answer.reply_code) == ("Channel.Close", code)
+    assert (answer.class_id << 16 | answer.method_id) == method.index
+    # What was sent before the client knew is ignored.
+    client.send(1, Queue.Declare(queue="lost"), Channel.CloseOk())
+    client.open_channel(1)
+    assert isinstance(client.call(2, Basic.Qos()), Basic.QosOk)
+    assert client.call(2, Queue.Declare(queue="lost", passive=True)).reply_code == 404
+
+
+def test_the_same_consumer_tag_twice_is_an_error_of_the_connection(
+    client: RawClient, name: str
+) -> None:
+    """As in RabbitMQ, with 530."""
+    client.call(1, Queue.Declare(queue=name, exclusive=True))
+    client.call(1, Basic.Consume(queue=name, consumer_tag="t"))
+    assert client.call(1, Basic.Consume(queue=name, consumer_tag="t")).reply_code == 530
+
+
+def test_more_channels_than_agreed_are_refused(broker: BrokerProcess) -> None:
+    """The limit is the one that the client asked for."""
+    with RawClient(broker.uri) as client:
+        client.start()
+        client.call(0, client.start_ok())
+        client.send(0, Connection.TuneOk(2, 131_072, 0), Connection.Open("/"))
+        client.receive()
+        client.open_channel(1)
+        client.open_channel(300)
+        assert client.call(2, Channel.Open()).reply_code == 530
+
+
+def test_confirm_and_transaction_exclude_each_other(client: RawClient) -> None:
+    """A channel is in one mode or the other."""
+    client.call(1, Confirm.Select())
+    assert client.call(1, Tx.Select()).reply_code == 406
+    client.call(2, Tx.Select())
+    assert client.call(2, Confirm.Select()).reply_code == 406
+
+
+# Frames
+
+
+@pytest.mark.parametrize("size", [0, 1, 4088, 4089, 10_000])
+def test_a_body_is_cut_to_the_frames_that_each_side_has_agreed_to(
+    broker: BrokerProcess, client: RawClient, name: str, size: int
+) -> None:
+    """What comes in large frames goes out in small ones, unharmed."""
+    data = bytes(index % 251 for index in range(size))
+    with RawClient(broker.uri).open(frame_max=4096) as small:
+        small.call(1, Queue.Declare(queue=name, auto_delete=True))
+        small.call(1, Basic.Consume(queue=name, consumer_tag="t"))
+        client.publish(1, name, data, content_type="x", headers={"a": {"b": [1, None]}})
+        message = small.receive_message()
+        assert message.body == data
+        assert message.properties.headers == {"a": {"b": [1, None]}}
+
+
+def test_frames_may_arrive_byte_by_byte(client: RawClient) -> None:
+    """Where the stream is cut does not matter."""
+    for byte in frame.marshal(Queue.Declare(queue="", exclusive=True), 1):
+        client.send_bytes(bytes((byte,)))
+    assert isinstance(client.receive()[1], Queue.DeclareOk)
+
+
+# Heartbeats
+
+
+def test_the_broker_shows_that_it_lives(broker: BrokerProcess) -> None:
+    """An idle client hears from the broker about once in the interval that it has asked for."""
+    with RawClient(broker.uri).open(heartbeat=1) as client:
+        client.socket.settimeout(1.5)
+        assert client.receive_bytes(8) == heartbeat.Heartbeat().marshal()
+
+
+def test_a_client_that_shows_no_life_is_dropped(broker: BrokerProcess, name: str) -> None:
+    """After about two intervals; what it held goes back."""
+    with (
+        RawClient(broker.uri).open() as watcher,
+        RawClient(broker.uri).open(heartbeat=1) as silent,
+    ):
+        watcher.call(1, Queue.Declare(queue=name, auto_delete=True))
+        silent.call(1, Basic.Consume(queue=name, consumer_tag="t"))
+        watcher.publish(1, name, b"once")
+        silent.receive_message()
+        watcher.call(1, Basic.Consume(queue=name, consumer_tag="t"))
+        again = watcher.receive_message()
+        assert again.body == b"once"
+        assert again.method.redelivered
+        assert silent.until_closed() == []
