@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.broker.process import BrokerProcess
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
@@ -34,8 +35,15 @@ def _rabbitmq_vhost(request: pytest.FixtureRequest) -> Iterator[str]:
         yield rabbitmq.uri_for(vhost=vhost)
 
 
+@contextmanager
+def _embedded(request: pytest.FixtureRequest) -> Iterator[str]:
+    with BrokerProcess() as broker:
+        yield broker.uri
+
+
 BROKERS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[str]]] = {
     "rabbitmq": _rabbitmq_vhost,
+    "embedded": _embedded,
 }
 """The brokers that behaviour is tested over: each opens an empty broker for one test."""
 

@@ -9,7 +9,7 @@ import logging
 import aio_pika
 import pytest
 
-from tests.support.fabric import until
+from tests.support.fabric import taken, until
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def heard_raw(raw, publisher):
     await queue.bind(publisher.data_exchange)
 
     async def next_message():
-        return await queue.get(timeout=5, no_ack=True)
+        return await taken(queue)
 
     return next_message
 

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from fabric_nb.errors import MalformedMessage, RemoteError
-from tests.support.fabric import heard, until
+from tests.support.fabric import heard, taken, until
 from tests.support.peers import DOMAIN
 
 HUGE = 20_000_000
@@ -67,7 +67,7 @@ async def test_call_that_cannot_be_read(fabric, send, raw, body):
     properties = {"reply_to": replies.name, "correlation_id": "c1", "type": "call"}
     await send(fabric.name.api_exchange, key, body, **properties)
     await until(lambda: fabric.malformed.counts["call"] == 1)
-    reply = await replies.get(timeout=5, no_ack=True)
+    reply = await taken(replies)
     assert reply.type == "error"
     assert reply.correlation_id == "c1"
     assert json.loads(reply.body)["error"]["type"].endswith("MalformedMessage")
@@ -87,7 +87,7 @@ async def test_call_without_properties(fabric, send):
     ("type", "body"),
     [
         ("result", b"{not json"),
-        ("result", b"x" * HUGE),
+        pytest.param("result", b"x" * HUGE, id="result-huge"),
         ("error", b"{}"),
         ("error", b'{"error": 5}'),
         ("error", b"{not json"),
@@ -152,7 +152,7 @@ GOOD = {
     ("body", "headers"),
     [
         (b"{not json", GOOD),
-        (b"x" * HUGE, GOOD),
+        pytest.param(b"x" * HUGE, GOOD, id="huge"),
         (b"\xff\xfe", GOOD),
         (b"", {"msg_type": "keep_alive"}),
         (b"", {**GOOD, "service_id": ""}),

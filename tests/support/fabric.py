@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+
     from fabric_nb.fabric.registry import Service
 
 KEEP_ALIVE = 0.2
@@ -91,3 +93,24 @@ async def heard(
                 await listener.registry.changed()
     except TimeoutError:
         raise AssertionError(f"{service} was not heard:\n{listener.registry.df}") from None
+
+
+async def taken(queue: AbstractQueue, timeout: float = 5) -> AbstractIncomingMessage:
+    """Wait for the next message of a queue and take it; `Queue.get` would not wait."""
+    arrived: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
+    rest: list[AbstractIncomingMessage] = []
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        if arrived.done():
+            rest.append(message)
+        else:
+            arrived.set_result(message)
+
+    tag = await queue.consume(take)
+    async with asyncio.timeout(timeout):
+        message = await arrived
+    await queue.cancel(tag)
+    await message.ack()
+    for message_left in rest:
+        await message_left.nack(requeue=True)
+    return message
