@@ -18,8 +18,8 @@ from fabric_nb.broker.discovery import (
 )
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
+from fabric_nb.broker.names import DENIABLE_FEATURES
 from fabric_nb.broker.server import HOST, Server, Settings
-from fabric_nb.broker.vhost import DENIABLE_FEATURES
 
 BANNER = (
     "fabric_nb embedded AMQP 0-9-1 broker: for development. "

@@ -15,9 +15,9 @@ from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import Table
 from fabric_nb.broker.framing import BODY, HEADER, HEARTBEAT, METHOD
 from fabric_nb.broker.methods import decode_method
+from fabric_nb.broker.names import REPLY_TO
 from fabric_nb.broker.publishing import Publisher, Publishing, Transaction
 from fabric_nb.broker.queues import Queue
-from fabric_nb.broker.vhost import REPLY_TO
 
 _PUBLISH = b"\x00\x3c\x00\x28"
 _ACK = b"\x00\x3c\x00\x50"

@@ -16,8 +16,9 @@ from fabric_nb.broker.framing import content_frames, method_frame
 from fabric_nb.broker.memory import Account
 from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.methods import decode_method, encode_method
+from fabric_nb.broker.names import REPLY_TO
 from fabric_nb.broker.queues import Queue
-from fabric_nb.broker.vhost import REPLY_TO, VirtualHost
+from fabric_nb.broker.vhost import VirtualHost
 
 
 class Publisher(Outlet, Protocol):

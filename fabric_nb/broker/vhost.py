@@ -17,28 +17,17 @@ from fabric_nb.broker.deadletters import DeadLetters
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import Table
 from fabric_nb.broker.messages import Message
+from fabric_nb.broker.names import (
+    PREDECLARED_EXCHANGES,
+    REPLY_TO,
+    TRANSIENT_NONEXCL_QUEUES,
+    refuse_default_exchange,
+    refuse_reserved,
+)
 from fabric_nb.broker.queues import Clock, Consumer, Queue
 from fabric_nb.broker.quota import Limits, Quota
 from fabric_nb.broker.routing import MATCHERS, Binding, Destination, Exchange, RoutedMessage
 from fabric_nb.broker.unused import UnusedQueues
-
-TRANSIENT_NONEXCL_QUEUES = "transient_nonexcl_queues"
-"""RabbitMQ's name of the deprecated feature: queues neither durable nor exclusive."""
-
-DENIABLE_FEATURES = frozenset({TRANSIENT_NONEXCL_QUEUES})
-
-REPLY_TO = "amq.rabbitmq.reply-to"
-"""The pseudo-queue of RabbitMQ's "Direct Reply-to"."""
-
-
-_PREDECLARED = {
-    "": "direct",
-    "amq.direct": "direct",
-    "amq.fanout": "fanout",
-    "amq.topic": "topic",
-    "amq.headers": "headers",
-    "amq.match": "headers",
-}
 
 
 class VirtualHost:
@@ -60,7 +49,7 @@ class VirtualHost:
     ) -> None:
         self.clock = clock
         self.exchanges = {
-            name: Exchange(name, kind, durable=True) for name, kind in _PREDECLARED.items()
+            name: Exchange(name, kind, durable=True) for name, kind in PREDECLARED_EXCHANGES.items()
         }
         self.queues: dict[str, Queue] = {}
         self._denied = denied
@@ -117,7 +106,7 @@ class VirtualHost:
         if present is not None:
             assert_equivalent(where, wanted.attributes, present.attributes)
             return
-        _refuse_reserved("exchange", name)
+        refuse_reserved("exchange", name)
         self.quota.charge("exchanges", arguments)
         self.exchanges[name] = wanted
 
@@ -129,7 +118,7 @@ class VirtualHost:
                 bindings and `if_unused` is set.
         """
         refuse_default_exchange(name)
-        _refuse_reserved("exchange", name)
+        refuse_reserved("exchange", name)
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
@@ -204,7 +193,7 @@ class VirtualHost:
         # An exclusive queue could not outlive its connection: as in RabbitMQ, it is not durable.
         durable = durable and not exclusive
         if name:
-            _refuse_reserved("queue", name)
+            refuse_reserved("queue", name)
         else:
             name = f"amq.gen-{secrets.token_urlsafe(16)}"
         where = self._where("queue", name)
@@ -401,20 +390,3 @@ class VirtualHost:
 
     def _where(self, kind: str, name: str) -> str:
         return f"{kind} '{name}' in vhost '{self.name}'"
-
-
-def refuse_default_exchange(name: str) -> None:
-    """Refuse what may not be done to the default exchange.
-
-    Raises:
-        AMQPError: ACCESS_REFUSED when the name is its empty one.
-    """
-    if not name:
-        raise AMQPError(ReplyCode.ACCESS_REFUSED, "operation not permitted on the default exchange")
-
-
-def _refuse_reserved(kind: str, name: str) -> None:
-    if name.startswith("amq."):
-        raise AMQPError(
-            ReplyCode.ACCESS_REFUSED, f"{kind} name '{name}' contains reserved prefix 'amq.*'"
-        )
