@@ -1,4 +1,4 @@
-"""Rates of brokers side by side: `python -m tests.broker.benchmark URI [URI ...]`.
+"""The embedded broker and RabbitMQ side by side: `python -m benchmarks.broker`.
 
 The client is a raw socket with frames made beforehand, in this process, so that what is measured is
 the broker in its own. One client (for calls two, one on each side), messages of 120 bytes, no
@@ -8,14 +8,15 @@ persistence. The brokers take turns; the median of the rounds is shown.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from pamqp import body, frame, header
 from pamqp.commands import Basic, Confirm, Queue
 
+from tests.broker.process import BrokerProcess
 from tests.broker.rawclient import RawClient
+from tests.support.rabbitmq import RabbitMq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,16 +130,19 @@ def call(uri: str) -> float:
 KINDS: list[Callable[[str], float]] = [publish, publish_confirmed, consume, consume_acked, call]
 
 
-def main(uris: list[str]) -> None:
-    """Print a line for each kind, with a figure for each broker."""
-    for kind in KINDS:
-        rates: dict[str, list[float]] = {uri: [] for uri in uris}
-        for _ in range(ROUNDS):
-            for uri in uris:
-                rates[uri].append(kind(uri))
-        medians = "".join(f"{statistics.median(values):>12,.0f}" for values in rates.values())
-        print(f"{kind.__name__:<18}{medians}")
+def main() -> None:
+    """Print a line for each kind: the rates of both, and ours against RabbitMQ's."""
+    with RabbitMq.start() as rabbitmq, BrokerProcess() as embedded:
+        uris = {f"RabbitMQ {rabbitmq.version}": rabbitmq.uri, "embedded": embedded.uri}
+        print(f"{'per second':<18}{''.join(f'{name:>18}' for name in uris)}{'ratio':>8}")
+        for kind in KINDS:
+            rates: dict[str, list[float]] = {name: [] for name in uris}
+            for _ in range(ROUNDS):
+                for name, uri in uris.items():
+                    rates[name].append(kind(uri))
+            theirs, ours = (statistics.median(values) for values in rates.values())
+            print(f"{kind.__name__:<18}{theirs:>18,.0f}{ours:>18,.0f}{ours / theirs:>8.2f}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
