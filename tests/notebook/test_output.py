@@ -123,7 +123,7 @@ async def test_output_lands_under_its_cell_while_another_waits_for_a_call(
     """While a plain cell waits for a call, what comes meanwhile shows under its own cells."""
     cells = await all_kinds(notebook, "call")
     slow = SlowCall(calc, 4)
-    other = notebook.execute_no_wait(f"%fabric_call {slow.line}")
+    other = notebook.execute_no_wait(f"%fabric_call {slow.line} --progress-after -1")
     await slow.began()
     await cause_all("call", "waiting", start_peer, uri, watcher, caller)
     await all_seen(cells, "call", "waiting")
