@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 from fabric_nb.errors import (
     BrokerRefused,
     CallTimeout,
     ConnectionLost,
+    FabricError,
     MalformedMessage,
     RemoteError,
 )
 from fabric_nb.fabric import wire
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, Unroutable
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Unroutable
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
 
@@ -84,28 +86,48 @@ class Caller:
             NotSerializable: an argument cannot be sent.
         """
         correlation_id = secrets.token_hex(16)
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Delivery] = loop.create_future()
-        began = loop.time()
         # Encoding comes first: what cannot be sent is told at once, connected or not.
         message = wire.call_message(
             kwargs, correlation_id=correlation_id, reply_to="", timeout=timeout
         )
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = None if timeout is None else began + timeout
+        reply: asyncio.Future[Delivery] = loop.create_future()
+        timer = None if deadline is None else loop.call_at(deadline, _expire, reply)
+        channel = self._channel_to(name)
         try:
-            async with asyncio.timeout(timeout):
-                await self._replies.ready()
+            if not (self._replies.is_ready and channel.is_ready):
+                async with asyncio.timeout_at(deadline):
+                    await self._until_ready(channel)
                 if message.expiration is not None:  # waiting for the connection counts
                     spent = int((loop.time() - began) * 1000)
                     message.expiration = max(1, message.expiration - spent)
-                message.reply_to = self._reply_queue
-                message.headers = {**message.headers, "From": self._reply_queue}
-                self._pending[correlation_id] = reply
-                await self._send(name, method, message)
-                delivery = await reply
+            message.reply_to = self._reply_queue
+            message.headers = {**message.headers, "From": self._reply_queue}
+            self._pending[correlation_id] = reply
+            channel.send(
+                name.api_exchange,
+                name.method_queue(method),
+                message,
+                mandatory=True,
+                fate=partial(_fail, reply),
+            )
+            delivery = await reply
         except TimeoutError:
             raise _timed_out(label, timeout, taken=True) from None
+        except BrokerRefused as error:
+            if error.code != _NOT_FOUND:
+                raise
+            await self._forget(name, channel)
+            raise Unroutable(
+                f"There is no exchange {name.api_exchange}.", exchange_missing=True
+            ) from None
         finally:
             self._pending.pop(correlation_id, None)
+            if timer is not None:
+                timer.cancel()
+            reply.cancel()
         answer = self._read(delivery, label)
         if isinstance(answer, RemoteError):
             raise answer
@@ -120,24 +142,23 @@ class Caller:
             self._malformed.add("reply", error, delivery)
             raise MalformedMessage(f"{label} sent a reply that cannot be read: {error}") from None
 
-    async def _send(self, name: ServiceName, method: str, message: Message) -> None:
+    def _channel_to(self, name: ServiceName) -> Channel:
         channel = self._requests.get(name)
         if channel is None:
             # Opened apart from this call, which may be given up, while others share the channel.
+            # Confirms tell, if the channel is lost, which requests the broker had taken before.
             channel = self._requests[name] = self._connection.channel(confirms=True).start()
-        try:
-            await channel.publish(
-                name.api_exchange, name.method_queue(method), message, mandatory=True
-            )
-        except BrokerRefused as error:
-            if error.code != _NOT_FOUND:
-                raise
-            if self._requests.get(name) is channel:
-                del self._requests[name]
-            await channel.close()
-            raise Unroutable(
-                f"There is no exchange {name.api_exchange}.", exchange_missing=True
-            ) from None
+        return channel
+
+    async def _until_ready(self, channel: Channel) -> None:
+        while not (self._replies.is_ready and channel.is_ready):
+            await self._replies.ready()
+            await channel.ready()
+
+    async def _forget(self, name: ServiceName, channel: Channel) -> None:
+        if self._requests.get(name) is channel:
+            del self._requests[name]
+        await channel.close()
 
     # -- replies
 
@@ -162,6 +183,17 @@ class Caller:
                         " answer came; whether the call was run is not known."
                     )
                 )
+
+
+def _expire(reply: asyncio.Future[Delivery]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
+
+
+def _fail(reply: asyncio.Future[Delivery], error: FabricError | None) -> None:
+    """What becomes of a request: no error means that the broker has it, and an answer may come."""
+    if error is not None and not reply.done():
+        reply.set_exception(error)
 
 
 def _timed_out(label: str, timeout: float | None, *, taken: bool) -> CallTimeout:

@@ -59,8 +59,8 @@ class Discovery:
             VersionMismatch: it is there, but not as `version` requires.
         """
         required = _requirement(version)
-        if pattern.exact is not None and required is None:
-            return pattern.exact
+        if (exact := pattern.exact) is not None and required is None:
+            return exact
         if not self._listening:
             raise UnknownService(
                 f"{pattern} must be written as domain.type.id here: this connector does not listen"

@@ -67,16 +67,21 @@ class ServiceProxy:
         self._version = version
         self._timeout = timeout
         self._docs: Mapping[str, Mapping[str, str]] = {}
+        self._methods: dict[str, RemoteMethod] = {}
 
     async def load(self) -> ServiceProxy:
         """Ask the service for its signatures and docs; nothing changes where it has none."""
         self._docs = await self._calls.describe(self._pattern)
+        self._methods.clear()
         return self
 
     def __getattr__(self, name: str) -> RemoteMethod:
         if name.startswith("_"):
             raise AttributeError(name)
-        return RemoteMethod(self, check_method(name))
+        method = self._methods.get(name)
+        if method is None:
+            method = self._methods[name] = RemoteMethod(self, check_method(name))
+        return method
 
     def __dir__(self) -> list[str]:
         service = self._calls.known(self._pattern)
@@ -100,9 +105,12 @@ class RemoteMethod:
         self.__qualname__ = f"{service._pattern}.{name}"  # noqa: SLF001 - its own method
         told = service._docs.get(name, {})  # noqa: SLF001
         self.__doc__ = told.get("doc") or f"Remote method {self.__qualname__}."
-        self._signature_text = told.get("signature") or self._heard_signature()
+        self._told_signature = told.get("signature", "")
 
-    def _heard_signature(self) -> str:
+    @property
+    def _signature_text(self) -> str:
+        if self._told_signature:
+            return self._told_signature
         service = self._service._calls.known(self._service._pattern)  # noqa: SLF001
         return service.methods.get(self.__name__, "") if service else ""
 

@@ -229,7 +229,7 @@ class Server:
         with contextlib.suppress(ConnectionLost):
             await self._channel.cancel(method.consumer_tag)
         while not method.queue.empty():
-            await self._channel.reject(method.queue.get_nowait(), requeue=True)
+            self._channel.reject(method.queue.get_nowait(), requeue=True)
         for worker in tuple(method.workers):
             worker.retire()
 
@@ -320,9 +320,11 @@ class Server:
         if delivery.generation != self._channel.generation:
             return
         try:
+            if not self._channel.is_ready:
+                await self._channel.ready()
             if delivery.reply_to:
-                await self._channel.publish("", delivery.reply_to, reply)
-            await self._channel.ack(delivery)
+                self._channel.send("", delivery.reply_to, reply)
+            self._channel.ack(delivery)  # goes out in one write with the reply
         except FabricError as lost:  # the broker delivers the call again, here or elsewhere
             log.debug("A reply of %s was not sent: %s", self.name, lost)
 

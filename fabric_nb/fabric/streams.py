@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 import pandas as pd
@@ -133,7 +133,6 @@ class Stream:
         self._batches: list[asyncio.Queue[Sequence[Row] | None]] = []
         self._paused = False
         self._waiting: list[Delivery] = []
-        self._background = Background("stream")
         self._unacknowledged = 0
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -143,7 +142,6 @@ class Stream:
 
     async def open(self) -> Self:
         """Start to listen."""
-        await self._background.open()
         try:
             await self._channel.open()
         except BaseException:
@@ -157,9 +155,8 @@ class Stream:
             return
         self.closed = True
         self._waiting.clear()
-        await self._acknowledge()
+        self._acknowledge()
         await self._channel.close()
-        await self._background.aclose()
         for queue in self._batches:
             queue.put_nowait(None)
         self._arrived.set()
@@ -216,10 +213,10 @@ class Stream:
         self._last = delivery
         self._unacknowledged += 1
         if self._unacknowledged >= ACK_EVERY:
-            self._spawn(self._acknowledge())
+            self._acknowledge()
         elif self._ack_timer is None:
             loop = asyncio.get_running_loop()
-            self._ack_timer = loop.call_later(ACK_DELAY, self._spawn_acknowledge)
+            self._ack_timer = loop.call_later(ACK_DELAY, self._acknowledge)
 
     def _take(self, rows: Sequence[Row]) -> None:
         self._buffer.extend(rows)
@@ -228,23 +225,14 @@ class Stream:
             queue.put_nowait(rows)
         self._arrived.set()
 
-    def _spawn_acknowledge(self) -> None:
-        self._spawn(self._acknowledge())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self.closed:
-            work.close()
-        else:
-            self._background.spawn(work, name="acknowledge")
-
-    async def _acknowledge(self) -> None:
+    def _acknowledge(self) -> None:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
         last, self._last = self._last, None
         self._unacknowledged = 0
         if last is not None:
-            await self._channel.ack(last, multiple=True)
+            self._channel.ack(last, multiple=True)
 
     # -- out
 

@@ -7,32 +7,26 @@ import contextlib
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Self
 
 import aio_pika
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
-from fabric_nb.errors import ConnectionLost, NotConnected
+from fabric_nb.errors import ConnectionLost, FabricError, NotConnected
+from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.translation import (
-    TransientQueuesRefused,
-    connection_lost,
-    delivery_of,
-    properties_of,
-    translated,
-)
+from fabric_nb.fabric.amqp.topology import Link, Topology
+from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, connection_lost
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 0.2, 10.0
 CLOSE_TIMEOUT = 0.5
 
-ExchangeType = Literal["direct", "fanout", "topic", "headers"]
-OnDelivery = Callable[[Delivery], object]
 Setup = Callable[["Channel"], Awaitable[None]]
 
 
@@ -43,32 +37,7 @@ def backoff() -> Iterator[float]:
         yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
 
 
-class Link(Protocol):
-    """What a channel needs of its connection."""
-
-    masked_uri: str
-
-    async def open_channel(self, *, confirms: bool) -> AmqpChannel:
-        """Wait for the connection and open an AMQP channel on it."""
-
-    def recover(self, channel: Channel) -> None:
-        """See to it that `Channel.reopen` is run."""
-
-    def remember(self, channel: Channel) -> None:
-        """The channel is in use."""
-
-    def forget(self, channel: Channel) -> None:
-        """The channel was closed."""
-
-    transient_queues_refused: bool
-    """Whether the broker was seen to refuse queues that are neither durable nor exclusive."""
-
-    @property
-    def write_buffer_high(self) -> bool:
-        """Whether so much waits to be sent that a publisher should wait."""
-
-
-class Channel:
+class Channel(Topology):
     """A channel of a `Connection`; see `Connection.channel`.
 
     After a loss it is opened again and its setup is run again. Operations meanwhile wait for
@@ -84,12 +53,13 @@ class Channel:
         confirms: bool,
         on_lost: Callable[[], object] | None = None,
     ) -> None:
-        self._link = link
+        super().__init__(link)
         self._on_lost_hook = on_lost
         self._setup = setup
         self._prefetch = prefetch
         self._confirms = confirms
         self._amqp: AmqpChannel | None = None
+        self._lane: Lane | None = None
         self._ready = asyncio.Event()
         self._closed = True
         self.generation = 0
@@ -126,22 +96,24 @@ class Channel:
 
     async def _open(self) -> Self:
         with self._translated():
-            amqp = await self._link.open_channel(confirms=self._confirms)
-        self._amqp = amqp
+            amqp, lane = await self._link.open_channel(confirms=self._confirms)
+        self._amqp, self._lane = amqp, lane
         self.generation += 1
+        lane.generation = self.generation
         try:
             with self._translated():
                 if self._prefetch:
                     await amqp.basic_qos(prefetch_count=self._prefetch)
                 if self._setup is not None:
                     await self._setup(self)
-            self._check_still_wanted()
+            self._check_still_wanted(lane)
         except BaseException:
-            self._amqp = None
+            self._leave(amqp, lane)
             await _close(amqp)
             raise
         amqp.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
         amqp.closing.add_done_callback(lambda _: self._on_lost(amqp))
+        lane.on_shut = partial(self._on_lost, amqp)
         self._ready.set()
         return self
 
@@ -150,9 +122,16 @@ class Channel:
         self._closed = True
         self._ready.set()
         self._link.forget(self)
-        amqp, self._amqp = self._amqp, None
-        if amqp is not None:
+        amqp, lane = self._amqp, self._lane
+        if amqp is not None and lane is not None:
+            self._leave(amqp, lane)
             await _close(amqp)
+
+    def _leave(self, amqp: AmqpChannel, lane: Lane) -> None:
+        if self._amqp is amqp:
+            self._amqp = self._lane = None
+        lane.on_shut = None
+        lane.shut(self._lost)
 
     def abandon(self) -> None:
         """The connection is gone for good: whoever waits for this channel is told so."""
@@ -166,9 +145,11 @@ class Channel:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _check_still_wanted(self) -> None:
+    def _check_still_wanted(self, lane: Lane) -> None:
         if self._closed:
             raise NotConnected("The channel was closed while it was being opened.")
+        if lane.closed:
+            raise self._lost()
 
     async def reopen(self) -> None:
         """Open again, as often as it takes; run by the connection after a loss."""
@@ -185,15 +166,17 @@ class Channel:
             else:
                 return
 
-    def _on_lost(self, amqp: AmqpChannel) -> None:
+    def _on_lost(self, amqp: AmqpChannel, reason: Reason | None = None) -> None:
         if self._closed or self._amqp is not amqp:
             return
-        self._fell()
+        self._fell(reason)
         self._link.recover(self)
 
-    def _fell(self) -> None:
-        self._amqp = None
+    def _fell(self, reason: Reason | None = None) -> None:
+        lane, self._amqp, self._lane = self._lane, None, None
         self._ready.clear()
+        if lane is not None:
+            lane.shut(reason or self._lost)
         if self._on_lost_hook is not None:
             self._on_lost_hook()
 
@@ -206,94 +189,31 @@ class Channel:
             task = asyncio.ensure_future(_close(amqp))
             task.add_done_callback(lambda _: self._link.recover(self))
 
-    async def ready(self) -> AmqpChannel:
-        """Wait until the channel and its setup stand.
+    @property
+    def is_ready(self) -> bool:
+        """Whether the channel and its setup stand, and what is sent flows."""
+        return self._lane is not None and self._ready.is_set() and not self._link.congested
+
+    async def ready(self) -> None:
+        """Wait until it is ready.
 
         Raises:
             NotConnected: it was closed.
         """
-        if self._amqp is not None and self._amqp.is_closed:
-            self._on_lost(self._amqp)  # its own notice is still on the way
-        while self._amqp is None and not self._closed:
+        while not self._closed:
+            if self._amqp is not None and self._amqp.is_closed:
+                self._on_lost(self._amqp)  # its own notice is still on the way
             await self._ready.wait()
-        if self._amqp is None:
-            raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
-        return self._amqp
-
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(self._link.masked_uri)
+            if self._link.congested:
+                await self._link.drained()
+            if self.is_ready:
+                return
+        raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
 
     def _lost(self) -> ConnectionLost:
         return connection_lost(self._link.masked_uri)
 
-    # -- topology
-
-    async def declare_exchange(
-        self, name: str, kind: ExchangeType, *, durable: bool = False, auto_delete: bool = False
-    ) -> None:
-        """Declare an exchange; fails when it exists with other properties."""
-        with self._translated():
-            await self._current.exchange_declare(
-                name, exchange_type=kind, durable=durable, auto_delete=auto_delete
-            )
-
-    async def declare_queue(
-        self,
-        name: str = "",
-        *,
-        durable: bool = False,
-        exclusive: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Declare a queue and return its name, which the broker chooses when none is given."""
-        with self._translated():
-            declared = await self._current.queue_declare(
-                name,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=dict(arguments or {}),
-            )
-        return str(declared.queue)
-
-    async def declare_shared_queue(
-        self, name: str, arguments: Mapping[str, Any] | None = None
-    ) -> None:
-        """Declare a queue that others may consume too and that goes with its last consumer.
-
-        It is transient, as the wire contract has it; durable where the broker refuses that.
-        """
-        durable = self._link.transient_queues_refused
-        try:
-            await self.declare_queue(name, durable=durable, auto_delete=True, arguments=arguments)
-        except TransientQueuesRefused:
-            if not self._link.transient_queues_refused:
-                self._link.transient_queues_refused = True
-                log.warning(
-                    "%s refuses queues that are neither durable nor exclusive"
-                    " (transient_nonexcl_queues): services on amqp-fabric cannot run on it",
-                    self._link.masked_uri,
-                )
-            raise
-
-    async def delete_queue(self, name: str) -> None:
-        """Delete a queue with what is in it; does nothing when it is not there."""
-        with self._translated():
-            await self._current.queue_delete(name)
-
-    async def bind(
-        self,
-        queue: str,
-        exchange: str,
-        routing_key: str = "",
-        arguments: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Bind a queue to an exchange."""
-        with self._translated():
-            await self._current.queue_bind(
-                queue, exchange, routing_key, arguments=dict(arguments or {})
-            )
+    # -- messages
 
     @property
     def _current(self) -> AmqpChannel:
@@ -302,8 +222,6 @@ class Channel:
             raise self._lost()
         return self._amqp
 
-    # -- messages
-
     async def consume(
         self, queue: str, on_delivery: OnDelivery, *, no_ack: bool = False, exclusive: bool = False
     ) -> str:
@@ -311,16 +229,15 @@ class Channel:
 
         It must be quick and must not raise; use `consume_messages` for coroutines.
         """
-        generation = self.generation
-
-        async def deliver(message: DeliveredMessage) -> None:
-            on_delivery(delivery_of(message, generation))
-
+        amqp, lane = self._current, self._lane
+        tag = f"fabric_nb.{next(_TAGS)}"
+        assert lane is not None  # noqa: S101 - it comes and goes with `_amqp`
+        lane.consumers[tag.encode()] = on_delivery  # before the first delivery can come
         with self._translated():
-            started = await self._current.basic_consume(
-                queue, deliver, no_ack=no_ack, exclusive=exclusive
+            await amqp.basic_consume(
+                queue, _never, no_ack=no_ack, exclusive=exclusive, consumer_tag=tag
             )
-        return str(started.consumer_tag)
+        return tag
 
     async def consume_messages(
         self, queue: str, callback: Callable[[aio_pika.IncomingMessage], Awaitable[object]]
@@ -341,6 +258,8 @@ class Channel:
         """Stop a consumer; what it holds unacknowledged stays with this channel."""
         with self._translated():
             await self._current.basic_cancel(consumer_tag)
+        if self._lane is not None:
+            self._lane.consumers.pop(consumer_tag.encode(), None)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, *, mandatory: bool = False
@@ -352,33 +271,70 @@ class Channel:
             BrokerRefused: the exchange does not exist, or may not be written to.
             ConnectionLost: the connection went away before it was known to be taken.
         """
-        amqp = self._amqp
-        if amqp is None or amqp.is_closed:
-            amqp = await self.ready()
-        with self._translated():
-            await amqp.basic_publish(
-                message.body,
-                exchange=exchange,
-                routing_key=routing_key,
-                properties=properties_of(message),
-                mandatory=mandatory,
-                wait=self._link.write_buffer_high,
-            )
+        if self._link.congested:
+            await self._link.drained()
+        if self._lane is None:
+            await self.ready()
+        if not self._confirms:
+            self.send(exchange, routing_key, message, mandatory=mandatory)
+            return
+        taken = asyncio.get_running_loop().create_future()
+        settle = partial(_settle, taken)
+        self.send(exchange, routing_key, message, mandatory=mandatory, fate=settle)
+        await taken
 
-    async def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
+    def send(
+        self,
+        exchange: str,
+        routing_key: str,
+        message: Message,
+        *,
+        mandatory: bool = False,
+        fate: Fate | None = None,
+    ) -> None:
+        """Send a message now; with confirms, `fate` is called with what became of it.
+
+        It does not wait when much is under way; see `is_ready`.
+
+        Raises:
+            ConnectionLost: there is no channel to send it on.
+        """
+        lane = self._lane
+        if lane is None or lane.closed:
+            raise self._lost()
+        lane.publish(exchange, routing_key, message, mandatory=mandatory, fate=fate)
+
+    def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
         """Acknowledge; a delivery of an earlier opening is left to the broker to redeliver."""
-        if (amqp := self._held(delivery)) is not None:
-            with contextlib.suppress(ConnectionLost), self._translated():
-                await amqp.basic_ack(delivery.tag, multiple=multiple, wait=False)
+        if (lane := self._lane_of(delivery)) is not None:
+            lane.ack(delivery.tag, multiple=multiple)
 
-    async def reject(self, delivery: Delivery, *, requeue: bool) -> None:
+    def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Give a delivery back to its queue, or to its dead letter exchange."""
-        if (amqp := self._held(delivery)) is not None:
-            with contextlib.suppress(ConnectionLost), self._translated():
-                await amqp.basic_reject(delivery.tag, requeue=requeue, wait=False)
+        if (lane := self._lane_of(delivery)) is not None:
+            lane.reject(delivery.tag, requeue=requeue)
 
-    def _held(self, delivery: Delivery) -> AmqpChannel | None:
-        return self._amqp if delivery.generation == self.generation else None
+    def _lane_of(self, delivery: Delivery) -> Lane | None:
+        lane = self._lane
+        if lane is None or lane.closed or delivery.generation != self.generation:
+            return None
+        return lane
+
+
+_TAGS = itertools.count(1)
+
+
+async def _never(_: DeliveredMessage) -> None:
+    """What aiormq calls with deliveries, of which the lane leaves it none."""
+
+
+def _settle(taken: asyncio.Future[None], error: FabricError | None) -> None:
+    if taken.done():
+        return
+    if error is None:
+        taken.set_result(None)
+    else:
+        taken.set_exception(error)
 
 
 async def _close(amqp: AmqpChannel) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from pamqp import decode
+
+log = logging.getLogger(__name__)
 
 Headers = Mapping[str, Any]
 
@@ -30,21 +35,68 @@ class Message:
     persistent: bool = False
 
 
-@dataclass(slots=True)
 class Delivery:
     """A message as it arrived, with what is needed to acknowledge it.
+
+    `headers` may be given as the bytes of a field table (AMQP 0-9-1, section 4.2.5.5), which are
+    read when somebody first asks for them: most deliveries are never asked.
 
     `generation` counts the openings of the channel it came by: after a recovery, a delivery
     of the time before can no longer be acknowledged, and the broker delivers it again.
     """
 
-    body: bytes
-    headers: Headers
-    content_type: str | None
-    content_encoding: str | None
-    type: str | None
-    correlation_id: str | None
-    reply_to: str | None
-    tag: int
-    redelivered: bool
-    generation: int
+    __slots__ = (
+        "_headers",
+        "body",
+        "content_encoding",
+        "content_type",
+        "correlation_id",
+        "generation",
+        "message_id",
+        "redelivered",
+        "reply_to",
+        "tag",
+        "type",
+    )
+
+    def __init__(
+        self,
+        body: bytes,
+        headers: Headers | bytes = b"",
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        type: str | None = None,  # noqa: A002 - the wire's word for it
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        message_id: str | None = None,
+        tag: int = 0,
+        redelivered: bool = False,
+        generation: int = 0,
+    ) -> None:
+        self.body = body
+        self._headers = headers
+        self.content_type = content_type
+        self.content_encoding = content_encoding
+        self.type = type
+        self.correlation_id = correlation_id
+        self.reply_to = reply_to
+        self.message_id = message_id
+        self.tag = tag
+        self.redelivered = redelivered
+        self.generation = generation
+
+    @property
+    def headers(self) -> Headers:
+        """The message's headers; empty when they cannot be read."""
+        headers = self._headers
+        if isinstance(headers, bytes):
+            headers = self._headers = _read_table(headers) if headers else {}
+        return headers
+
+
+def _read_table(raw: bytes) -> Headers:
+    try:
+        return decode.field_table(raw)[1]
+    except Exception as error:  # noqa: BLE001 - pamqp raises many kinds, RecursionError too
+        log.debug("A message has headers that cannot be read: %r", error)
+        return {}

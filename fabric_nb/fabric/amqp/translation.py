@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import cast
 
 from aiormq import exceptions as amqp_errors
-from aiormq.abc import DeliveredMessage
-from pamqp import commands as spec
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
-from fabric_nb.fabric.amqp.message import Delivery, Message
 
 
 def keep_client_quiet() -> None:
@@ -56,8 +51,6 @@ def translated(masked_uri: str) -> Iterator[None]:
         yield
     except FabricError:
         raise
-    except amqp_errors.PublishError:
-        raise Unroutable("No queue took the message.") from None
     except amqp_errors.ChannelClosed as error:
         raise _refusal(error) from None
     except amqp_errors.ConnectionInternalError as error:
@@ -90,39 +83,3 @@ def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
     }
     code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
     return BrokerRefused(f"The broker refused: {text or error!r}.", code=int(code or 0))
-
-
-def delivery_of(message: DeliveredMessage, generation: int) -> Delivery:
-    """What aiormq has delivered, by the given opening of the channel."""
-    properties = message.header.properties
-    deliver = cast(spec.Basic.Deliver, message.delivery)
-    return Delivery(
-        body=message.body,
-        headers=properties.headers or {},
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        type=properties.message_type,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        tag=deliver.delivery_tag or 0,
-        redelivered=bool(deliver.redelivered),
-        generation=generation,
-    )
-
-
-def properties_of(message: Message) -> spec.Basic.Properties:
-    """The AMQP properties of a message to be sent."""
-    return spec.Basic.Properties(
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=dict(message.headers) or None,
-        delivery_mode=2 if message.persistent else 1,
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        expiration=None if message.expiration is None else str(message.expiration),
-        timestamp=(
-            None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
-        ),
-        message_type=message.type,
-    )

@@ -18,6 +18,7 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
+from fabric_nb.fabric.amqp.tap import Line, Tap
 
 # A peer that vanished without a word is noticed after idle + interval * count seconds, or
 # when sent bytes stay unacknowledged for the user timeout; the kernel does it, also while
@@ -31,26 +32,26 @@ _TCP_OPTIONS = {
 
 
 class SocketTransport(TransportFactory):
-    """Opens TCP or TLS sockets that notice a dead peer, and knows how much waits to be sent."""
+    """Opens TCP or TLS sockets that notice a dead peer, with our own two ends (see `tap`)."""
 
     def __init__(self) -> None:
-        self._writer: asyncio.StreamWriter | None = None
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written and not yet taken by the socket."""
-        return self._writer.transport.get_write_buffer_size() if self._writer else 0
+        self.line: Line | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the URI's host and port."""
+        """Connect to the URI's host and port, as `asyncio.open_connection` does."""
         provider = kwargs.pop("ssl_context_provider")
         context = await provider.get_context() if url.scheme == "amqps" else None
-        reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context, **kwargs)
-        _notice_dead_peers(writer.get_extra_info("socket"))
-        self._writer = writer
-        return reader, writer
+        loop = asyncio.get_running_loop()
+        tap = Tap(loop)
+        protocol = asyncio.StreamReaderProtocol(tap, loop=loop)
+        transport, _ = await loop.create_connection(
+            lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs
+        )
+        _notice_dead_peers(transport.get_extra_info("socket"))
+        self.line = Line(transport, protocol, tap, loop)
+        return tap, self.line
 
 
 def _notice_dead_peers(sock: socket.socket | None) -> None:

@@ -1,0 +1,245 @@
+"""The frames that carry messages, made and read by hand. Pure.
+
+pamqp turns each frame into objects that a call or a row never looks at. Here are only the
+frames of the hot path, byte for byte what pamqp makes and reads; all others stay with aiormq.
+Of AMQP 0-9-1: the frame (section 4.2.3), content header and body (4.2.6), field tables (4.2.5.5,
+left to pamqp), and of the class basic its publish, return, deliver, ack and reject (1.8.3 of the
+XML reference), with RabbitMQ's ``basic.nack`` for confirms.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+from typing import Any, NamedTuple
+
+from pamqp import encode
+
+from fabric_nb.fabric.amqp.message import Headers, Message
+
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
+FRAME_END = 0xCE
+OVERHEAD = 8
+"""Bytes of a frame that are not its payload."""
+HEAD = Struct(">BHI")
+"""Kind, channel number and payload size."""
+
+RETURN, DELIVER = b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x3c"
+ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
+CLOSE, CLOSE_OK = b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"
+_PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
+
+_END = bytes((FRAME_END,))
+_CONTENT = Struct(">HHQ")
+_BASIC = 60
+_U16, _U64 = Struct(">H"), Struct(">Q")
+
+# Of the property flags (4.2.6.1), highest first.
+_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
+_PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 0x0800, 0x0400, 0x0200, 0x0100
+_MESSAGE_ID, _TIMESTAMP, _TYPE = 0x0080, 0x0040, 0x0020
+
+
+def frame(kind: int, channel: int, payload: bytes) -> bytes:
+    """A frame around a payload."""
+    return HEAD.pack(kind, channel, len(payload)) + payload + _END
+
+
+HEARTBEAT_FRAME = frame(HEARTBEAT, 0, b"")
+
+
+# -- out
+
+
+def publish(
+    channel: int,
+    exchange: str,
+    routing_key: str,
+    message: Message,
+    *,
+    mandatory: bool = False,
+    message_id: str = "",
+    frame_max: int = 0,
+) -> bytes:
+    """A message on its way: ``basic.publish``, the content header and the body.
+
+    Raises:
+        ValueError: a name or property is longer than 255 bytes.
+    """
+    body = message.body
+    header = _CONTENT.pack(_BASIC, 0, len(body)) + _properties(message, message_id)
+    start = _publish(channel, exchange, routing_key, mandatory)
+    room = frame_max - OVERHEAD
+    if len(body) <= room or frame_max == 0:
+        content = frame(BODY, channel, body) if body else b""
+    else:
+        parts = (body[at : at + room] for at in range(0, len(body), room))
+        content = b"".join(frame(BODY, channel, part) for part in parts)
+    return b"".join((start, frame(HEADER, channel, header), content))
+
+
+@lru_cache(maxsize=1024)
+def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    names = _short(exchange) + _short(routing_key)
+    return frame(METHOD, channel, b"".join((_PUBLISH, b"\0\0", names, bytes((mandatory,)))))
+
+
+def _properties(message: Message, message_id: str) -> bytes:
+    expiration, timestamp = message.expiration, message.timestamp
+    fields = (
+        (_CONTENT_TYPE, _text(message.content_type)),
+        (_CONTENT_ENCODING, _text(message.content_encoding)),
+        (_HEADERS, _table(message.headers)),
+        (_DELIVERY_MODE, b"\2" if message.persistent else b"\1"),
+        (_PRIORITY, None if message.priority is None else bytes((message.priority,))),
+        (_CORRELATION_ID, _text(message.correlation_id)),
+        (_REPLY_TO, _text(message.reply_to)),
+        (_EXPIRATION, None if expiration is None else _short(str(expiration))),
+        (_MESSAGE_ID, _short(message_id) if message_id else None),
+        (_TIMESTAMP, None if timestamp is None else _U64.pack(int(timestamp))),
+        (_TYPE, _text(message.type)),
+    )
+    flags, present = 0, []
+    for flag, value in fields:
+        if value is not None:
+            flags |= flag
+            present.append(value)
+    return b"".join((_U16.pack(flags), *present))
+
+
+def _text(text: str | None) -> bytes | None:
+    return None if text is None else _short(text)
+
+
+def _short(text: str) -> bytes:
+    # What is not UTF-8 came so from a peer, which gets it back byte for byte.
+    raw = text.encode(errors="surrogateescape")
+    if len(raw) > 255:
+        raise ValueError(f"{text[:40]!r}... is longer than 255 bytes")
+    return bytes((len(raw),)) + raw
+
+
+def _table(headers: Headers) -> bytes | None:
+    if not headers:
+        return None
+    # Only text is remembered: 1, 1.0 and True would be found as one another.
+    if all(type(value) is str for value in headers.values()):
+        return _table_of_text(tuple(headers.items()))
+    return encode.field_table(dict(headers))
+
+
+@lru_cache(maxsize=256)
+def _table_of_text(items: tuple[tuple[str, Any], ...]) -> bytes:
+    return encode.field_table(dict(items))
+
+
+def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
+    """``basic.ack`` of a delivery, or of all up to it."""
+    return frame(METHOD, channel, ACK + _U64.pack(tag) + bytes((multiple,)))
+
+
+def reject(channel: int, tag: int, *, requeue: bool) -> bytes:
+    """``basic.reject`` of a delivery."""
+    return frame(METHOD, channel, _REJECT + _U64.pack(tag) + bytes((requeue,)))
+
+
+# -- in; what is cut off or wrong raises ValueError, IndexError or struct.error
+
+
+class Deliver(NamedTuple):
+    """What ``basic.deliver`` says that is of use here."""
+
+    consumer_tag: bytes
+    tag: int
+    redelivered: bool
+
+
+NO_DELIVER = Deliver(b"", 0, redelivered=False)
+
+
+def read_deliver(payload: bytes) -> Deliver:
+    """The payload of ``basic.deliver``."""
+    at = 5 + payload[4]
+    return Deliver(payload[5:at], _U64.unpack_from(payload, at)[0], payload[at + 8] != 0)
+
+
+def read_confirm(payload: bytes) -> tuple[int, bool]:
+    """The payload of ``basic.ack`` or ``basic.nack``: up to which tag, and whether multiple."""
+    return _U64.unpack_from(payload, 4)[0], payload[12] & 1 != 0
+
+
+def read_close(payload: bytes) -> tuple[int, str]:
+    """The payload of ``channel.close``: reply code and text."""
+    text = payload[7 : 7 + payload[6]].decode(errors="replace")
+    return _U16.unpack_from(payload, 4)[0], text
+
+
+def read_body_size(header: bytes) -> int:
+    """How long the body is that follows a content header."""
+    size: int = _U64.unpack_from(header, 4)[0]
+    return size
+
+
+class Properties(NamedTuple):
+    """The properties of a message that has come, in the order of `Delivery`'s arguments.
+
+    `headers` are the bytes of the table.
+    """
+
+    headers: bytes = b""
+    content_type: str | None = None
+    content_encoding: str | None = None
+    type: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    message_id: str | None = None
+
+
+NO_PROPERTIES = Properties()
+
+_TEXT, _TABLE = -1, -2
+_LAYOUT = (
+    (_CONTENT_TYPE, "content_type", _TEXT),
+    (_CONTENT_ENCODING, "content_encoding", _TEXT),
+    (_HEADERS, "headers", _TABLE),
+    (_DELIVERY_MODE, None, 1),
+    (_PRIORITY, None, 1),
+    (_CORRELATION_ID, "correlation_id", _TEXT),
+    (_REPLY_TO, "reply_to", _TEXT),
+    (_EXPIRATION, None, _TEXT),
+    (_MESSAGE_ID, "message_id", _TEXT),
+    (_TIMESTAMP, None, 8),
+    (_TYPE, "type", _TEXT),
+)
+"""Flag, name where it is of use here, and size of each property up to the last one of use."""
+
+
+@lru_cache(maxsize=256)
+def _layout(flags: int) -> tuple[tuple[int | None, int], ...]:
+    """The place in `Properties` and the size of each property that is there."""
+    return tuple(
+        (None if name is None else Properties._fields.index(name), size)
+        for flag, name, size in _LAYOUT
+        if flags & flag
+    )
+
+
+def read_properties(header: bytes) -> Properties:
+    """The properties in a content header."""
+    values: list[Any] = list(NO_PROPERTIES)
+    at = 14
+    for place, size in _layout(header[12] << 8 | header[13]):
+        if size == _TEXT:
+            end = at + 1 + header[at]
+            if place is not None:
+                values[place] = header[at + 1 : end].decode(errors="surrogateescape")
+        elif size == _TABLE:
+            end = at + 4 + int.from_bytes(header[at : at + 4])
+            values[0] = header[at:end]
+        else:
+            end = at + size
+        at = end
+    if at > len(header):
+        raise ValueError("the properties are cut off")
+    return Properties._make(values)

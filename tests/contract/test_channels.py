@@ -1,0 +1,226 @@
+"""Channels as the fabric uses them: what is sent arrives, or its sender is told why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fabric_nb.errors import BrokerRefused, ConnectionLost, NotConnected
+from fabric_nb.fabric.amqp import Connection, Message, Unroutable
+from tests.support.fabric import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+QUEUE = "channels.test"
+
+
+@pytest.fixture
+async def connection(broker_uri: str) -> AsyncIterator[Connection]:
+    """A connection that ends with the test."""
+    async with Connection(broker_uri, name="channels") as connection:
+        yield connection
+
+
+class Consumer:
+    """Takes what comes to the queue, whenever the channel is opened."""
+
+    def __init__(self, *, no_ack: bool = True) -> None:
+        self.got = []
+        self.no_ack = no_ack
+
+    async def set_up(self, channel):
+        await channel.declare_queue(QUEUE)
+        await channel.consume(QUEUE, self.got.append, no_ack=self.no_ack)
+
+    async def count(self, count, *, timeout=10):
+        await until(lambda: len(self.got) >= count, timeout=timeout)
+        return self.got
+
+
+@pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000, 20_000_000])
+async def test_bodies_of_any_length(connection, size):
+    """A message arrives whole, with its properties, whatever its length."""
+    data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
+    consumer = Consumer()
+    async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
+        sent = Message(data, headers={"n": 1, "s": "x"}, correlation_id="c", type="t", priority=3)
+        await channel.publish("", QUEUE, sent)
+        (came,) = await consumer.count(1, timeout=60)
+    assert came.body == data
+    assert came.headers == {"n": 1, "s": "x"}
+    assert (came.correlation_id, came.type, came.redelivered) == ("c", "t", False)
+
+
+async def test_order_is_kept(connection):
+    """Messages arrive in the order in which they were sent, large and small."""
+    consumer = Consumer()
+    async with connection.channel(consumer.set_up), connection.channel() as channel:
+        sizes = [n * 7919 % 300_000 if n % 5 == 0 else n for n in range(100)]
+        for size in sizes:
+            await channel.publish("", QUEUE, Message(b"x" * size))
+        came = await consumer.count(100, timeout=30)
+    assert [len(one.body) for one in came] == sizes
+
+
+async def test_mandatory_messages(connection):
+    """A mandatory message that no queue takes is told, and only that one of several."""
+    async with connection.channel(confirms=True) as channel:
+        await channel.declare_queue(QUEUE)
+        outcomes = await asyncio.gather(
+            *(
+                channel.publish("", key, Message(b"x"), mandatory=True)
+                for key in (QUEUE, "nobody", QUEUE, "nobody")
+            ),
+            return_exceptions=True,
+        )
+        await channel.publish("", "nobody", Message(b"x"))  # not mandatory: nobody minds
+    assert [type(one) for one in outcomes] == [type(None), Unroutable, type(None), Unroutable]
+
+
+async def test_missing_exchange(connection):
+    """Publishing to an exchange that is not there is refused, and the channel comes back."""
+    async with connection.channel(confirms=True) as channel:
+        await channel.declare_queue(QUEUE)
+        for _ in range(3):
+            with pytest.raises(BrokerRefused) as refused:
+                await channel.publish("not.there", "", Message(b"x"))
+            assert refused.value.code == 404
+            await channel.publish("", QUEUE, Message(b"x"))
+        assert channel.generation == 4
+
+
+async def flood(channel):
+    """Send in every pass of the loop, until it does not go any more."""
+    while True:
+        channel.send("", QUEUE, Message(b"y"))
+        await asyncio.sleep(0)
+
+
+async def test_frames_after_the_end_cost_nothing(connection):
+    """Whoever still sends on a channel that is being refused loses the channel, not the rest."""
+    other = Consumer()
+    async with connection.channel(other.set_up), connection.channel() as channel:
+        for round_ in range(20):
+            await channel.ready()
+            channel.send("not.there", "", Message(b"x"))
+            with pytest.raises(ConnectionLost):
+                await flood(channel)
+            assert channel.generation == round_ + 1
+        await channel.publish("", QUEUE, Message(b"last"))
+        await until(lambda: other.got and other.got[-1].body == b"last")
+    assert connection.reconnects == 0
+
+
+async def test_every_publisher_is_told(connection):
+    """However often a channel is lost and opened again, each message's sender learns its fate."""
+    consumer = Consumer()
+    async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
+
+        async def publish(who):
+            taken = 0
+            for n in range(100):
+                try:
+                    await channel.publish("", QUEUE, Message(b"%d.%d" % (who, n)), mandatory=True)
+                    taken += 1
+                except (ConnectionLost, BrokerRefused):
+                    pass
+                if n % 20 == who:
+                    with contextlib.suppress(ConnectionLost):
+                        channel.send("not.there", "", Message(b"x"))
+            return taken
+
+        async with asyncio.timeout(30):
+            taken = sum(await asyncio.gather(*map(publish, range(10))))
+        came = {one.body for one in await consumer.count(taken)}
+    assert channel.generation > 5
+    assert taken > 100
+    assert len(came) >= taken
+    assert connection.reconnects == 0
+
+
+async def test_acknowledged_and_refused(connection):
+    """What is acknowledged is gone; what is refused or left comes again, and says so."""
+    consumer = Consumer(no_ack=False)
+    channel = connection.channel(consumer.set_up, prefetch=2)
+    async with channel, connection.channel(confirms=True) as publisher:
+        for n in range(4):
+            await publisher.publish("", QUEUE, Message(b"%d" % n))
+        first, second = await consumer.count(2)
+        channel.reject(first, requeue=True)
+        assert (await consumer.count(3))[2].body == b"0"
+        assert consumer.got[2].redelivered
+        channel.ack(consumer.got[2], multiple=True)
+        await consumer.count(5)
+        channel.ack(second)  # again, which the broker takes as an error
+        await until(lambda: channel.generation == 2)
+        await consumer.count(7)
+    assert [one.body for one in consumer.got[5:]] == [b"2", b"3"]
+    assert connection.reconnects == 0
+
+
+async def test_an_acknowledgement_of_the_time_before(connection):
+    """A delivery of an earlier opening is left alone: its tag may be another message's now."""
+    consumer = Consumer(no_ack=False)
+    channel = connection.channel(consumer.set_up)
+    async with channel, connection.channel(confirms=True) as publisher:
+        await publisher.publish("", QUEUE, Message(b"x"))
+        (old,) = await consumer.count(1)
+        channel.send("not.there", "", Message(b"x"))
+        _, again = await consumer.count(2)
+        channel.ack(old)
+        channel.reject(old, requeue=False)
+        assert again.redelivered
+        assert again.generation == 2
+        channel.reject(again, requeue=True)
+        await consumer.count(3)
+
+
+async def test_a_cancelled_consumer(connection):
+    """Nothing comes to a consumer that is cancelled, and the channel goes on."""
+    consumer = Consumer()
+    async with connection.channel() as channel:
+        await channel.declare_queue(QUEUE)
+        tag = await channel.consume(QUEUE, consumer.got.append, no_ack=True)
+        await channel.publish("", QUEUE, Message(b"1"))
+        await consumer.count(1)
+        await channel.cancel(tag)
+        await channel.publish("", QUEUE, Message(b"2"))
+        await channel.consume(QUEUE, consumer.got.append, no_ack=True)
+        await consumer.count(2)
+        assert channel.generation == 1
+
+
+async def test_closing_ends_what_waits(connection):
+    """A channel that is closed tells those who wait for confirms, and refuses more."""
+    channel = await connection.channel(confirms=True).open()
+    waiting = asyncio.ensure_future(channel.publish("", "nobody", Message(b"x" * 1000)))
+    await asyncio.sleep(0)
+    await channel.close()
+    with pytest.raises(ConnectionLost):
+        await waiting
+    with pytest.raises(NotConnected):
+        await channel.publish("", "nobody", Message(b"x"))
+    with pytest.raises(ConnectionLost):
+        channel.send("", "nobody", Message(b"x"))
+
+
+async def test_setup_that_is_given_up(connection):
+    """A setup that is cancelled in the middle leaves the connection as it was."""
+    consumer = Consumer()
+
+    async def set_up(channel):
+        for n in range(1000):
+            await channel.declare_queue(f"{QUEUE}.{n}", exclusive=True)
+
+    for delay in (0.0, 0.003, 0.01, 0.03):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(delay), connection.channel(set_up):
+                pass
+    async with connection.channel(consumer.set_up) as channel:
+        await channel.publish("", QUEUE, Message(b"x"))
+        await consumer.count(1)
+    assert connection.reconnects == 0

@@ -1,0 +1,217 @@
+"""The frames that are made and read by hand are byte for byte those of pamqp."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pamqp import body, commands, decode, header
+from pamqp import frame as pamqp_frame
+
+from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp.message import Delivery, Message
+
+short = st.text(max_size=60).filter(lambda text: len(text.encode(errors="replace")) <= 255)
+encodable = st.characters(exclude_categories=["Cs"])
+names = st.text(encodable, min_size=1, max_size=40)
+values = st.one_of(
+    st.text(encodable, max_size=40),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.none(),
+    st.lists(st.integers(0, 9), max_size=3),
+)
+texts = st.one_of(st.none(), st.text(encodable, min_size=1, max_size=60))
+messages = st.builds(
+    Message,
+    body=st.binary(max_size=300),
+    headers=st.dictionaries(names, values, max_size=4),
+    content_type=texts,
+    content_encoding=texts,
+    type=texts,
+    correlation_id=texts,
+    reply_to=texts,
+    priority=st.one_of(st.none(), st.integers(0, 255)),
+    expiration=st.one_of(st.none(), st.integers(0, 2**32)),
+    timestamp=st.one_of(st.none(), st.integers(1, 2**32)),
+    persistent=st.booleans(),
+)
+channels = st.integers(1, 65535)
+
+
+def properties_of(message: Message, message_id: str) -> commands.Basic.Properties:
+    """The message's properties as pamqp has them."""
+    return commands.Basic.Properties(
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=dict(message.headers) or None,
+        delivery_mode=2 if message.persistent else 1,
+        priority=message.priority,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        expiration=None if message.expiration is None else str(message.expiration),
+        message_id=message_id or None,
+        timestamp=(
+            None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
+        ),
+        message_type=message.type,
+    )
+
+
+def payload(one: bytes) -> bytes:
+    """What is in a frame."""
+    return one[7:-1]
+
+
+def split(stream: bytes) -> list[bytes]:
+    """The frames in some bytes."""
+    found = []
+    while stream:
+        end = 8 + struct.unpack_from(">I", stream, 3)[0]
+        found.append(stream[:end])
+        stream = stream[end:]
+    return found
+
+
+@given(messages, channels, short, short, st.booleans(), st.sampled_from(["", "1", "77"]))
+def test_publishing_is_what_pamqp_makes(
+    message: Message, channel: int, exchange: str, key: str, mandatory: bool, message_id: str
+) -> None:
+    """A message is sent as the bytes that pamqp would make of it."""
+    try:
+        start = commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
+        expected = pamqp_frame.marshal(start, channel)
+    except (ValueError, UnicodeError):  # a name that pamqp does not take
+        return
+    expected += pamqp_frame.marshal(
+        header.ContentHeader(
+            body_size=len(message.body), properties=properties_of(message, message_id)
+        ),
+        channel,
+    )
+    if message.body:
+        expected += pamqp_frame.marshal(body.ContentBody(message.body), channel)
+    made = frames.publish(
+        channel, exchange, key, message, mandatory=mandatory, message_id=message_id
+    )
+    assert made == expected
+
+
+@given(st.binary(min_size=1, max_size=500), st.integers(9, 200))
+def test_long_bodies_are_split(content: bytes, frame_max: int) -> None:
+    """No frame of a body is longer than the peer takes, and together they are the body."""
+    made = frames.publish(1, "", "q", Message(content), frame_max=frame_max)
+    bodies = split(made)[2:]
+    assert all(len(one) <= frame_max for one in bodies)
+    assert b"".join(map(payload, bodies)) == content
+
+
+@given(channels, st.integers(0, 2**63 - 1), st.booleans())
+def test_acks_and_rejects_are_what_pamqp_makes(channel: int, tag: int, flag: bool) -> None:
+    """Acknowledging and refusing are the bytes that pamqp would make of them."""
+    ack = pamqp_frame.marshal(commands.Basic.Ack(tag, flag), channel)
+    reject = pamqp_frame.marshal(commands.Basic.Reject(tag, flag), channel)
+    assert frames.ack(channel, tag, multiple=flag) == ack
+    assert frames.reject(channel, tag, requeue=flag) == reject
+    assert frames.read_confirm(payload(ack)) == (tag, flag)
+    nack = pamqp_frame.marshal(commands.Basic.Nack(tag, flag, False), channel)
+    assert frames.read_confirm(payload(nack)) == (tag, flag)
+
+
+@given(messages, st.sampled_from(["", "1", "77"]))
+def test_properties_are_what_pamqp_reads(message: Message, message_id: str) -> None:
+    """What a message says of itself is read as pamqp reads it."""
+    marshalled = header.ContentHeader(
+        body_size=len(message.body), properties=properties_of(message, message_id)
+    ).marshal()
+    assert frames.read_body_size(marshalled) == len(message.body)
+    read = frames.read_properties(marshalled)
+    delivery = Delivery(b"", *read)
+    assert delivery.content_type == message.content_type
+    assert delivery.content_encoding == message.content_encoding
+    assert delivery.type == message.type
+    assert delivery.correlation_id == message.correlation_id
+    assert delivery.reply_to == message.reply_to
+    assert (delivery.message_id or "") == message_id
+    assert read.headers == b"" or delivery.headers == decode.field_table(read.headers)[1]
+    assert delivery.headers == dict(message.headers)
+
+
+@given(st.text(encodable, max_size=60), st.integers(0, 2**63 - 1), st.booleans(), short)
+def test_deliver_is_what_pamqp_makes(
+    consumer: str, tag: int, redelivered: bool, routing_key: str
+) -> None:
+    """A delivery's consumer and tag are read as pamqp wrote them."""
+    try:
+        made = commands.Basic.Deliver(consumer, tag, redelivered, "", routing_key)
+        marshalled = pamqp_frame.marshal(made, 1)
+    except (ValueError, UnicodeError):
+        return
+    assert frames.read_deliver(payload(marshalled)) == (consumer.encode(), tag, redelivered)
+
+
+def test_close_is_read() -> None:
+    """Why the broker closed a channel is read from its frame."""
+    made = commands.Channel.Close(404, "NOT_FOUND - no exchange 'x'", 60, 40)
+    close = payload(pamqp_frame.marshal(made, 7))
+    assert close[:4] == frames.CLOSE
+    assert frames.read_close(close) == (404, "NOT_FOUND - no exchange 'x'")
+
+
+@pytest.mark.parametrize("same", [(1, True), (True, 1), (1.0, 1), (0, False)])
+def test_equal_headers_keep_their_types(same: tuple[Any, Any]) -> None:
+    """What is remembered of one message's headers is not sent for another's that are equal."""
+    sent = [frames.publish(1, "", "q", Message(b"", headers={"x": value})) for value in same]
+    read = [Delivery(b"", *frames.read_properties(payload(split(one)[1]))) for one in sent]
+    assert [type(one.headers["x"]) for one in read] == [type(value) for value in same]
+
+
+def test_names_that_are_too_long_are_refused() -> None:
+    """A name over 255 bytes cannot be sent, and says so."""
+    with pytest.raises(ValueError, match="longer than 255"):
+        frames.publish(1, "", "q" * 256, Message(b""))
+
+
+@given(st.binary(max_size=255))
+def test_what_is_not_utf8_goes_back_as_it_came(raw: bytes) -> None:
+    """A correlation id that is no text comes back to its sender byte for byte."""
+    came = struct.pack(">HHQH", 60, 0, 0, 0x0400) + bytes((len(raw),)) + raw
+    read = frames.read_properties(came)
+    answer = frames.publish(1, "", "q", Message(b"", correlation_id=read.correlation_id))
+    assert bytes((len(raw),)) + raw in payload(split(answer)[1])
+
+
+@given(st.binary(max_size=80))
+@example(b"")
+@example(struct.pack(">HHQH", 60, 0, 0, 0xFFFF))
+@example(struct.pack(">HHQH", 60, 0, 0, 0x2000) + b"\xff\xff\xff\xff")
+def test_hostile_bytes_are_refused_in_known_ways(raw: bytes) -> None:
+    """Whatever stands in a frame, reading it gives values or one of the errors that are caught."""
+    for read in (
+        frames.read_properties,
+        frames.read_deliver,
+        frames.read_confirm,
+        frames.read_close,
+        frames.read_body_size,
+    ):
+        with contextlib.suppress(ValueError, IndexError, struct.error):
+            read(raw)
+
+
+@given(st.binary(max_size=80))
+def test_hostile_headers_are_none(raw: bytes) -> None:
+    """Headers that cannot be read are empty, and nothing is raised to whoever asks for them."""
+    assert isinstance(Delivery(b"", raw).headers, dict)
+
+
+def test_headers_nested_too_deeply_are_none() -> None:
+    """A table in a table in a table, without end, is not followed."""
+    raw = b""
+    for _ in range(5000):
+        raw = struct.pack(">I", len(raw) + 3) + b"\x01aF" + raw if raw else b"\0\0\0\0"
+    assert Delivery(b"", raw).headers == {}
