@@ -22,6 +22,8 @@ from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
 
 _NOT_FOUND = 404
+_MARGIN = 50.0
+"""Milliseconds."""
 
 
 class Caller:
@@ -100,9 +102,8 @@ class Caller:
             if not (self._replies.is_ready and channel.is_ready):
                 async with asyncio.timeout_at(deadline):
                     await self._until_ready(channel)
-                if message.expiration is not None:  # waiting for the connection counts
-                    spent = int((loop.time() - began) * 1000)
-                    message.expiration = max(1, message.expiration - spent)
+            if deadline is not None:  # waiting for the connection counts
+                message.expiration = _expiration(deadline - loop.time())
             message.reply_to = self._reply_queue
             message.headers = {**message.headers, "From": self._reply_queue}
             self._pending[correlation_id] = reply
@@ -194,6 +195,15 @@ def _fail(reply: asyncio.Future[Delivery], error: FabricError | None) -> None:
     """What becomes of a request: no error means that the broker has it, and an answer may come."""
     if error is not None and not reply.done():
         reply.set_exception(error)
+
+
+def _expiration(seconds: float) -> int:
+    """Milliseconds that a request may wait at the broker, for a caller who waits so long.
+
+    A little less, so that no member takes a request whose caller has just given up.
+    """
+    milliseconds = seconds * 1000
+    return max(1, int(milliseconds - min(_MARGIN, milliseconds / 10)))
 
 
 def _timed_out(label: str, timeout: float | None, *, taken: bool) -> CallTimeout:

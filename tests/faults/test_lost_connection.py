@@ -142,14 +142,14 @@ async def test_lone_server_comes_back(fabric, apart, cut):
 
 def fail_once(channel, monkeypatch):
     """Let the next message on a channel fail as it does when the connection goes just then."""
-    publish = channel.publish
+    send, closing = channel.send, []
 
-    async def publish_and_fail(*args, **kwargs):
-        monkeypatch.setattr(channel, "publish", publish)
-        await channel._amqp.close()
+    def send_and_fail(*args, **kwargs):
+        monkeypatch.setattr(channel, "send", send)
+        closing.append(asyncio.ensure_future(channel._amqp.close()))
         raise ConnectionLost("in this very moment")
 
-    monkeypatch.setattr(channel, "publish", publish_and_fail)
+    monkeypatch.setattr(channel, "send", send_and_fail)
 
 
 async def test_reply_that_is_lost(fabric, apart, monkeypatch):
