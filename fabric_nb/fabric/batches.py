@@ -1,4 +1,4 @@
-"""Many rows in one message: JSON records, JSON columns, Arrow; compressed or not. Pure.
+"""Messages of data streams: JSON, JSON columns, Arrow; compressed or not. Pure.
 
 What a body is, its content type and content encoding tell; a body without them is JSON, as
 amqp-fabric publishes it. Everything read comes from elsewhere and is bounded and checked.
@@ -14,7 +14,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.tables import TABLES_HEADER
 
 Format = Literal["json", "json-columns", "arrow"]
 Compression = Literal["gzip", "zstd"]
@@ -31,6 +34,41 @@ Row = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 Table = Any
 """A `pyarrow.Table`; pyarrow is an extra."""
+Batch = Sequence[Row] | Columns | Table
+
+
+def data_message(
+    data: Any,
+    headers: Mapping[str, Any] | None,
+    sender: ServiceName,
+    *,
+    form: Format | None = None,
+    compression: Compression | None = None,
+) -> Message:
+    """One message of a data stream: bytes as they are, anything else as JSON, or as a batch.
+
+    Raises:
+        NotSerializable: the data cannot be put into that form.
+    """
+    mine = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
+    kind: str | None = None
+    if form is not None:
+        body, kind = encode_rows(data, form)
+    elif isinstance(data, (bytes, bytearray, memoryview)):
+        body = bytes(data)
+    else:
+        body, tables = encode(data, what="the data")
+        kind = JSON
+        if tables is not None:
+            mine[TABLES_HEADER] = tables
+    if compression is not None:
+        body = compress(body, compression)
+    return Message(body, headers=mine, content_type=kind, content_encoding=compression)
+
+
+def read_rows(delivery: Delivery) -> Batch:
+    """The rows in a message of a data stream, in whichever form they came."""
+    return decode_rows(delivery.body, delivery.content_type, delivery.content_encoding)
 
 
 def encode_rows(rows: pd.DataFrame | Iterable[Row], form: Format) -> tuple[bytes, str]:
@@ -75,9 +113,7 @@ def _arrow(frame: pd.DataFrame) -> bytes:
     return packed
 
 
-def decode_rows(
-    body: bytes, content_type: str | None, content_encoding: str | None
-) -> Sequence[Row] | Columns | Table:
+def decode_rows(body: bytes, content_type: str | None, content_encoding: str | None) -> Batch:
     """What is in a message of a data stream: rows, or columns, or an Arrow table.
 
     Raises:
@@ -97,6 +133,17 @@ def decode_rows(
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return value
     raise MalformedMessage("A data message's body must be a JSON object, or a list of them.")
+
+
+def rows_of(batch: Batch) -> Sequence[Row]:
+    """The rows of a batch one by one, whatever its form."""
+    if isinstance(batch, (list, tuple)):
+        return batch
+    if isinstance(batch, Mapping):
+        return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+    table: Table = batch
+    rows: Sequence[Row] = table.to_pylist()
+    return rows
 
 
 def _checked_columns(value: Any) -> Columns:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fabric_nb.errors import NotConnected
-from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
+from fabric_nb.fabric.batches import Compression, Format, data_message
 from fabric_nb.fabric.listener import KeepAliveCallback
 from fabric_nb.fabric.logs import AmqpHandler, ship_logs
 from fabric_nb.fabric.member import DEFAULT_TIMEOUT, FabricMember
@@ -191,6 +192,8 @@ class AmqBrokerConnector(FabricMember):
         headers: Mapping[str, Any] | None = None,
         *,
         items: object = None,
+        format: Format | None = None,  # noqa: A002 - the field's word for it
+        compression: Compression | None = None,
     ) -> Awaitable[None]:
         """Publish to the domain's data exchange.
 
@@ -201,9 +204,18 @@ class AmqBrokerConnector(FabricMember):
         Example::
 
             fabric.publish_data({"total": 55}, headers={"msg_type": "ORDER"})
+            fabric.publish_data(frame, headers={"msg_type": "TICKS"}, format="arrow")
+
+        Args:
+            data: the data; a DataFrame becomes a list of records.
+            headers: what subscribers choose by.
+            items: the data, under the name of amqp-fabric's documentation.
+            format: for a DataFrame or an iterable of rows: ``arrow`` (extra ``arrow``; by far the
+                fastest), ``json-columns`` or ``json``. amqp-fabric subscribers read JSON only.
+            compression: ``gzip``, or ``zstd`` (extra ``zstd``).
 
         Raises:
-            NotSerializable: the data cannot be JSON.
+            NotSerializable: the data cannot be put into that form.
             NotConnected: not open.
         """
         payload = items if data is None else data
@@ -211,7 +223,8 @@ class AmqBrokerConnector(FabricMember):
             raise TypeError("publish_data needs the data, once: as data, or as items=.")
         if self.state is State.CLOSED:
             raise NotConnected(f"{self.fqn} is not open: open the connector first.")
-        return self._publisher.publish(wire.data_message(payload, headers, self.name))
+        message = data_message(payload, headers, self.name, form=format, compression=compression)
+        return self._publisher.publish(message)
 
     async def subscribe_data(
         self,

@@ -12,8 +12,9 @@ from typing import Any, Self
 import pandas as pd
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, State
+from fabric_nb.fabric.batches import Batch, read_rows, rows_of
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.frames import FrameBuffer
@@ -204,12 +205,10 @@ class Stream:
             return
         self.messages += 1
         try:
-            rows = wire.read_rows(delivery)
-        except MalformedMessage as error:
+            self._take(read_rows(delivery))
+        except (MalformedMessage, ValueError, TypeError) as error:  # columns that do not fit
             self.malformed += 1
             self._malformed.add("data", error, delivery)
-        else:
-            self._take(rows)
         self._last = delivery
         self._unacknowledged += 1
         if self._unacknowledged >= ACK_EVERY:
@@ -218,11 +217,17 @@ class Stream:
             loop = asyncio.get_running_loop()
             self._ack_timer = loop.call_later(ACK_DELAY, self._acknowledge)
 
-    def _take(self, rows: Sequence[Row]) -> None:
-        self._buffer.extend(rows)
-        self._arrivals.append((time.monotonic(), len(rows)))
-        for queue in self._batches:
-            queue.put_nowait(rows)
+    def _take(self, batch: Batch) -> None:
+        before = self._buffer.rows_seen
+        if isinstance(batch, (list, tuple)):
+            self._buffer.extend(batch)
+        else:
+            self._buffer.extend_columns(batch)
+        self._arrivals.append((time.monotonic(), self._buffer.rows_seen - before))
+        if self._batches:
+            rows = rows_of(batch)
+            for queue in self._batches:
+                queue.put_nowait(rows)
         self._arrived.set()
 
     def _acknowledge(self) -> None:

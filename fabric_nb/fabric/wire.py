@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback as traceback_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -299,34 +299,6 @@ def _number(value: object, *, low: float, high: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if low <= value <= high else None
-
-
-# -- data
-
-
-def data_message(data: object, headers: Mapping[str, Any] | None, sender: ServiceName) -> Message:
-    """One message of a data stream: bytes as they are, anything else as JSON.
-
-    Raises:
-        NotSerializable: the data cannot be JSON.
-    """
-    mine = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return Message(bytes(data), headers=mine)
-    body, tables = encode(data, what="the data")
-    if tables is not None:
-        mine[TABLES_HEADER] = tables
-    return Message(body, headers=mine, content_type=JSON)
-
-
-def read_rows(delivery: Delivery) -> Sequence[Mapping[str, Any]]:
-    """The rows in a message of a data stream: one for a JSON object, several for a list."""
-    value = decode(delivery.body)
-    if isinstance(value, dict):
-        return (value,)
-    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        return value
-    raise MalformedMessage("A data message's body must be a JSON object, or a list of them.")
 
 
 # -- logs

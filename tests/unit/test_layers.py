@@ -23,7 +23,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     ("fabric.codec", "fabric.methods", "fabric.malformed"),
-    ("fabric.wire", "fabric.batches", "fabric.history"),
+    ("fabric.batches", "fabric.history"),
+    ("fabric.wire",),
     (
         "fabric.calls",
         "fabric.serving",

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError
-from fabric_nb.fabric import wire
+from fabric_nb.fabric import batches, wire
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tables import TABLES_HEADER
@@ -364,14 +364,14 @@ def test_lone_surrogates_do_not_silence_a_member() -> None:
 @pytest.mark.parametrize("data", [b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"\x00\xff")])
 def test_bytes_go_as_they_are(data: object) -> None:
     """Bytes are published untouched, with the sender in the headers."""
-    message = wire.data_message(data, None, NAME)
+    message = batches.data_message(data, None, NAME)
     assert message == Message(b"\x00\xff", headers={"service_id": "c1", "service_type": "calc"})
 
 
 def test_data_message() -> None:
     """Anything else goes as JSON, and the caller's headers are not touched."""
     headers = {"msg_type": "ORDER", "service_id": "mine"}
-    message = wire.data_message({"total": 55}, headers, NAME)
+    message = batches.data_message({"total": 55}, headers, NAME)
     assert message.body == b'{"total":55}'
     assert message.content_type == "application/json"
     assert message.headers == {"msg_type": "ORDER", "service_id": "c1", "service_type": "calc"}
@@ -380,18 +380,18 @@ def test_data_message() -> None:
 
 def test_table_as_data() -> None:
     """A published table is rows to whoever reads it."""
-    message = wire.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
-    assert list(wire.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
+    message = batches.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
+    assert list(batches.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
 
 
 def test_rows() -> None:
     """An object is one row, a list of them several."""
-    assert list(wire.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
-    assert list(wire.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
-    assert list(wire.read_rows(arrived(b"[]"))) == []
+    assert list(batches.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
+    assert list(batches.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
+    assert list(batches.read_rows(arrived(b"[]"))) == []
     for body in (b"", b"1", b"null", b'"x"', b"[1]", b'[{"a": 1}, 5]', b"\xff"):
         with pytest.raises(MalformedMessage):
-            wire.read_rows(arrived(body))
+            batches.read_rows(arrived(body))
 
 
 # -- logs
@@ -494,7 +494,7 @@ READERS: dict[str, Callable[[Delivery], Any]] = {
     "call": wire.read_call,
     "reply": wire.read_reply,
     "keep-alive": wire.read_keep_alive,
-    "rows": wire.read_rows,
+    "rows": batches.read_rows,
     "log": lambda delivery: wire.read_log(delivery, now=1.0),
 }
 
