@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     ("fabric.codec", "fabric.methods", "fabric.malformed"),
-    ("fabric.batches", "fabric.history"),
+    ("fabric.batches",),
     ("fabric.wire",),
     (
         "fabric.calls",
