@@ -291,7 +291,7 @@ def _nanoseconds(numbers: Array, unit: int) -> Array | None:
     if is_float:
         result += np.rint(np.where(gaps, 0, numbers - whole) * unit).astype(np.int64)
     times = result.view("M8[ns]")
-    times[gaps] = np.datetime64("NaT")
+    times[gaps] = np.datetime64("NaT", "ns")
     return times
 
 
@@ -369,7 +369,10 @@ def in_nanoseconds(values: Array) -> Array | None:
 
 
 def _converted(values: Array, unit: str) -> Array | None:
-    converted = values.astype(f"M8[{unit}]", copy=False)
-    # What overflows wraps around, so the way back shows it.
+    try:
+        converted = values.astype(f"M8[{unit}]", copy=False)
+    except OverflowError:  # from numpy 2.5 on
+        return None
+    # Before, what overflows wraps around, so the way back shows it.
     lost = (converted.astype(values.dtype) != values) & ~np.isnat(values)
     return None if lost.any() else converted
