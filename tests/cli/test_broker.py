@@ -1,0 +1,73 @@
+"""`fabric-nb broker`: the embedded broker by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no embedded broker runs yet."""
+    return {**os.environ, "FABRIC_NB_RUNTIME_DIR": str(tmp_path)}
+
+
+async def command(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fabric_nb.cli", "broker", *arguments,
+        env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+HOLD = """
+from fabric_nb.broker.launch import ensure_broker
+print(ensure_broker().pid, flush=True)
+input()
+"""
+
+
+async def test_the_running_broker_is_found_and_stopped(environment: dict[str, str]) -> None:
+    """`uri` prints where a notebook's broker is, which can be used; `stop` ends it at once."""
+    assert await command(environment, "uri") == (1, "", "No embedded broker runs.\n")
+    pipe = asyncio.subprocess.PIPE
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, env=environment, stdin=pipe, stdout=pipe
+    )
+    assert holder.stdout is not None
+    assert (await holder.stdout.readline()).strip().isdigit()
+    code, uri, _ = await command(environment, "uri")
+    assert code == 0
+    async with AmqBrokerConnector(uri.strip(), "d", "t", "one") as fabric:
+        await fabric.serve({"twice": lambda x: 2 * x}, id="two")
+        assert await fabric.call("d.t.two.twice", x=4) == 8
+    assert await command(environment, "stop") == (0, "Stopped.\n", "")
+    assert (await command(environment, "uri"))[0] == 1
+    assert (await command(environment, "stop"))[0] == 1
+    await holder.communicate(b"\n")
+
+
+async def test_a_broker_in_the_foreground(environment: dict[str, str]) -> None:
+    """With a port and a login of one's choice it is a stand-in for other programs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fabric_nb.cli", "broker", "--user", "guest", "--password", "guest",
+        env=environment, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert b"development" in await process.stdout.readline()
+    where = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
+    async with AmqBrokerConnector(f"amqp://guest:guest@{where}/", "d", "t", "one") as fabric:
+        assert "embedded" in fabric.broker
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
