@@ -8,6 +8,7 @@ python -m fabric_nb.demo services      only run the services, until interrupted
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def _tour(notebook: Path, page: Path) -> int:
 
 
 def _lab(notebook: Path) -> int:
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook)])  # noqa: S603
+    # Jupyter warns root, who is often the only user of a container; the server is local.
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook), *root])  # noqa: S603
 
 
 if __name__ == "__main__":
