@@ -301,3 +301,12 @@ def test_a_client_that_shows_no_life_is_dropped(broker: BrokerProcess, name: str
         assert again.body == b"once"
         assert again.method.redelivered
         assert silent.until_closed() == []
+
+
+def test_no_local_is_accepted_and_changes_nothing(client: RawClient, name: str) -> None:
+    """As in RabbitMQ, a consumer with no-local also gets what its own connection publishes."""
+    client.call(1, Queue.Declare(queue=name, exclusive=True))
+    started = client.call(1, Basic.Consume(queue=name, consumer_tag="t", no_local=True))
+    assert started.name == "Basic.ConsumeOk"
+    client.publish(1, name, b"mine")
+    assert client.receive_message().body == b"mine"
