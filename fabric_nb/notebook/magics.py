@@ -62,7 +62,8 @@ class FabricMagics(Magics, Configurable):
     timeout = Float(30.0, help="Seconds a call may take.").tag(config=True)
     progress_after = Float(2.0, help="Seconds before a call says what is awaited.").tag(config=True)
     connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
-    keep_alive_seconds = Float(5.0, help="Seconds between this notebook's keep-alives.").tag(
+    # Less than the five seconds after which amqp-fabric forgets who was not heard.
+    keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
         config=True
     )
     heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
