@@ -45,6 +45,7 @@ async def run(tmp_path, rabbitmq_uri):
         script.write_text(program.replace("amqp://guest:guest@127.0.0.1/", rabbitmq_uri))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-Wignore:There is no current event loop",  # the program's own; Python 3.12 says so
             str(script),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
