@@ -55,7 +55,7 @@ programs:
 
 test-matrix: programs
 	for version in $(SUPPORTED); do \
-	    if command -v python$$version >/dev/null; then \
+	    if python$$version --version >/dev/null 2>&1; then \
 	        $(MAKE) develop PYTHON=python$$version VENV=.venv-$$version && \
 	        .venv-$$version/bin/python -m pytest || exit 1; \
 	    else echo "Python $$version is not installed: left out"; fi; \

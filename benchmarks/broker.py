@@ -7,13 +7,18 @@ persistence. The brokers take turns; the median of the rounds is shown.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import statistics
 import time
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pamqp import body, frame, header
 from pamqp.commands import Basic, Confirm, Queue
 
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.broker.launch import ensure_broker, stop_broker
 from tests.broker.process import BrokerProcess
 from tests.broker.rawclient import RawClient
 from tests.support.rabbitmq import RabbitMq
@@ -130,6 +135,29 @@ def call(uri: str) -> float:
 KINDS: list[Callable[[str], float]] = [publish, publish_confirmed, consume, consume_acked, call]
 
 
+async def first_call() -> float:
+    """Seconds from asking for the embedded broker, which is not running, to a call's answer."""
+    began = time.perf_counter()
+    async with AmqBrokerConnector(
+        ensure_broker().uri, "bench", "t", "one", keep_alive_seconds=1, keep_alive_listen=True
+    ) as fabric:
+        await fabric.serve({"echo": lambda x: x})
+        await fabric.call("one.echo", x=1)
+        return time.perf_counter() - began
+
+
+def print_first_calls() -> None:
+    """Start an embedded broker several times, each time to a first answer."""
+    with TemporaryDirectory() as folder:
+        os.environ["FABRIC_NB_RUNTIME_DIR"] = folder
+        seconds = []
+        for _ in range(ROUNDS):
+            seconds.append(asyncio.run(first_call()))
+            stop_broker()
+    median, worst = statistics.median(seconds), max(seconds)
+    print(f"start to first answered call, embedded: median {median:.2f} s, at most {worst:.2f} s")
+
+
 def main() -> None:
     """Print a line for each kind: the rates of both, and ours against RabbitMQ's."""
     with RabbitMq.start() as rabbitmq, BrokerProcess() as embedded:
@@ -142,6 +170,7 @@ def main() -> None:
                     rates[name].append(kind(uri))
             theirs, ours = (statistics.median(values) for values in rates.values())
             print(f"{kind.__name__:<18}{theirs:>18,.0f}{ours:>18,.0f}{ours / theirs:>8.2f}")
+    print_first_calls()
 
 
 if __name__ == "__main__":
