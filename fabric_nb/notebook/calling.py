@@ -11,7 +11,7 @@ from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.naming import ServicePattern
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.views.html import Badge, Page
+from fabric_nb.notebook.pages import Badge, Page
 from fabric_nb.notebook.views.live import Transient
 from fabric_nb.notebook.views.registry import TONES
 

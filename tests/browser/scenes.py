@@ -8,8 +8,8 @@ from statistics import mean
 
 import orjson
 
+from fabric_nb.notebook.pages import Badge
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, TableWidget, Value
-from fabric_nb.notebook.views.html import Badge
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 STATES = [Badge("up", "good"), Badge("busy", "busy"), Badge("late", "warn"), Badge("gone", "bad")]

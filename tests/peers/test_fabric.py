@@ -107,9 +107,15 @@ async def test_subscribers_of_both_kinds_share(members, start_peer, rabbitmq_uri
     async with await member.stream(name="shared") as stream:
         for n in range(20):
             await member.publish_data({"n": n})
-        theirs_got = []
-        while stream.rows + len(theirs_got) < 20:
-            theirs_got.append(json.loads((await theirs.event("data", timeout=5))["body"])["n"])
+        theirs_got: list[int] = []
+
+        async def take() -> None:
+            while True:
+                theirs_got.append(json.loads((await theirs.event("data", timeout=60))["body"])["n"])
+
+        taking = asyncio.create_task(take())
+        await until(lambda: stream.rows + len(theirs_got) >= 20)
+        taking.cancel()
         assert sorted([*stream.df["n"], *theirs_got]) == list(range(20))
         assert stream.rows
 

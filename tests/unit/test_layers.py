@@ -36,7 +36,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.discovery", "fabric.proxies", "fabric.listener"),
     ("fabric.member",),
     ("fabric.connector",),
-    ("notebook.capture", "notebook.views.html"),
+    ("notebook.capture", "notebook.pages"),
     ("notebook.table",),
     ("notebook.views",),
     ("notebook",),
@@ -49,7 +49,7 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 BARE_PACKAGES = {"fabric"}
 """Packages that only hold others and import nothing."""
 
-VIEWS = {"notebook.views.html", "notebook.table", "notebook.views"}
+VIEWS = {"notebook.pages", "notebook.table", "notebook.views"}
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 

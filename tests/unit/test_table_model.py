@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
+from fabric_nb.notebook.pages import Badge, Code
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAIL, MAX_DETAILS, UNSHOWN
 from fabric_nb.notebook.table.pace import Budget, Pacer
 from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
-from fabric_nb.notebook.views.html import Badge, Code
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")

@@ -24,10 +24,7 @@ from fabric_nb.fabric.registry import Registry
 from fabric_nb.fabric.serving import FailedCall
 from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
 from fabric_nb.frames import FrameBuffer
-from fabric_nb.notebook.views import live
-from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
-from fabric_nb.notebook.views.card import ConnectionCard
-from fabric_nb.notebook.views.html import (
+from fabric_nb.notebook.pages import (
     MAX_CELL,
     STYLE,
     Badge,
@@ -39,6 +36,9 @@ from fabric_nb.notebook.views.html import (
     glimpse,
     plain,
 )
+from fabric_nb.notebook.views import live
+from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
+from fabric_nb.notebook.views.card import ConnectionCard
 from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LINES, LogView
 from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from fabric_nb.notebook.views.html import Badge, Cell, Code, plain
+from fabric_nb.notebook.pages import Badge, Cell, Code, plain
 
 Kind = Literal["text", "number", "code", "badge", "time", "age"]
 Value = str | int | float | Badge | None

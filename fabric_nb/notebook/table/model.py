@@ -16,8 +16,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fabric_nb.notebook.pages import Badge, plain
 from fabric_nb.notebook.table.cells import Column, Value, Wire, encode
-from fabric_nb.notebook.views.html import Badge, plain
 
 MAX_ROWS = 1000
 """Rows that a table holds unless it is told otherwise."""

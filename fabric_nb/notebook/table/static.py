@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, plain
 from fabric_nb.notebook.table.cells import known_tone, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAIL, TableModel
-from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table, plain
 
 SHOWN_ROWS = 50
 SHOWN_DETAILS = 10

@@ -30,10 +30,10 @@ import orjson
 import traitlets
 from IPython.display import display, update_display
 
+from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.table.model import TableModel
 from fabric_nb.notebook.table.pace import Budget, Pacer
 from fabric_nb.notebook.table.static import static_forms
-from fabric_nb.notebook.views.html import plain
 
 log = logging.getLogger(__name__)
 

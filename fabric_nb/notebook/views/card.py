@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.notebook.views.html import Badge, Page, Table
+from fabric_nb.notebook.pages import Badge, Page, Table
 from fabric_nb.notebook.views.registry import services_table
 from fabric_nb.notebook.views.state import state_badge
 

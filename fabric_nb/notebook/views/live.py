@@ -16,7 +16,7 @@ from typing import Protocol
 from IPython.display import DisplayHandle, display
 
 from fabric_nb.notebook.capture import current_parent
-from fabric_nb.notebook.views.html import Page
+from fabric_nb.notebook.pages import Page
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from itertools import islice
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire import LogRecord
-from fabric_nb.notebook.views.html import Badge, Cell, Page, Table, Tone
+from fabric_nb.notebook.pages import Badge, Cell, Page, Table, Tone
 from fabric_nb.notebook.views.state import state_badge
 
 LINES = 20

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.registry import Service, ServiceState
-from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table, Tone
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, Tone
 from fabric_nb.notebook.views.state import state_badge
 
 MAX_ROWS = 50

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.serving import FailedCall, Server
-from fabric_nb.notebook.views.html import Badge, Cell, Code, Page, Table, glimpse
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, glimpse
 from fabric_nb.notebook.views.state import state_badge
 
 FAILURES_KEPT = 20

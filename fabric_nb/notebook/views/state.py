@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.notebook.views.html import Badge
+from fabric_nb.notebook.pages import Badge
 
 
 def state_badge(fabric: FabricMember) -> list[Badge]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.views.html import Badge, Cell, Page, Table, glimpse
+from fabric_nb.notebook.pages import Badge, Cell, Page, Table, glimpse
 from fabric_nb.notebook.views.state import state_badge
 
 ROWS, COLUMNS = 5, 12

@@ -1,0 +1,67 @@
+"""What all the magics share: the session, what can be configured, and how mistakes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics
+from IPython.core.magic_arguments import MagicArgumentParser
+from traitlets import Float, Int, Unicode, observe
+from traitlets.config.configurable import Configurable
+
+from fabric_nb.errors import CallError, ConnectionLost, FabricError
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import KeywordProblem
+from fabric_nb.notebook.session import Session
+
+
+class SessionMagics(Magics, Configurable):
+    """Magics of one session."""
+
+    uri = Unicode("", help="AMQP URI of the broker; AMQP_URL when empty.").tag(config=True)
+    domain = Unicode("", help="The fabric's domain; SERVICE_DOMAIN when empty.").tag(config=True)
+    service_type = Unicode(
+        "", help="This notebook's type; SERVICE_TYPE, or 'notebook', when empty."
+    ).tag(config=True)
+    service_id = Unicode(
+        "", help="This notebook's id; SERVICE_ID, or the file's name, when empty."
+    ).tag(config=True)
+    version = Unicode("", help="A version that this notebook tells.").tag(config=True)
+    timeout = Float(30.0, help="Seconds a call may take.").tag(config=True)
+    progress_after = Float(2.0, help="Seconds before a call says what is awaited.").tag(config=True)
+    connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
+    # Less than the five seconds after which amqp-fabric forgets who was not heard.
+    keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
+        config=True
+    )
+    heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
+    max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
+
+    def __init__(self, shell: InteractiveShell, session: Session) -> None:
+        self.session = session
+        self._user_shell = shell
+        super().__init__(shell=shell, parent=shell)
+
+    @observe("timeout")
+    def _timeout_changed(self, change: Mapping[str, Any]) -> None:
+        if self.session.connected:
+            self.session.fabric.timeout = change["new"]
+
+    def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {**self._user_shell.user_ns, **(local_ns or {})}
+
+    @contextmanager
+    def _told(self, parser: MagicArgumentParser) -> Iterator[None]:
+        """Mistakes are told in a sentence; what went wrong remotely is raised as it is."""
+        try:
+            yield
+        except (CallError, ConnectionLost):
+            raise
+        except KeywordProblem as problem:
+            raise arguments.usage_error(parser, str(problem)) from None
+        except FabricError as error:
+            raise UsageError(str(error)) from None

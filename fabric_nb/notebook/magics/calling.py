@@ -1,0 +1,87 @@
+"""``%fabric_call`` and ``%fabric_result``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from IPython.core.magic import (
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from fabric_nb.fabric.naming import parse_call
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import KeywordProblem, seconds, unquoted
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.calling import CallHandle
+from fabric_nb.notebook.magics.base import SessionMagics
+
+
+@magics_class
+class CallingMagics(SessionMagics):
+    """Call remote methods."""
+
+    @no_var_expand
+    @needs_local_scope
+    @magic_arguments()
+    @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
+    @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
+    @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
+    @argument("--progress-after", type=float, help="Seconds before it is said what is awaited.")
+    @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
+    @argument("keywords", nargs="*", help="name=expression ...")
+    @line_cell_magic
+    def fabric_call(
+        self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call a remote method; the value of the line is its result.
+
+        In [3]: %fabric_call my_app.multiply x=5 y=a+1
+        In [4]: total = %fabric_call calc.c1.add numbers=[1, 2, 3] --timeout 5
+        In [5]: report = %fabric_call -a reports.make day="2026-11-24"
+        In [6]: report.result()
+
+        The expressions are Python, evaluated here; DataFrames may be sent and received. As
+        %%fabric_call, the arguments are what the cell assigns. After two seconds
+        (%config FabricMagics.progress_after) a line says what is awaited.
+        """
+        __tracebackhide__ = True
+        with self._told(self.fabric_call.parser):
+            args = arguments.parse(self.fabric_call.parser, line)
+            scope = self._scope(local_ns)
+            kwargs = arguments.keywords(" ".join(args.keywords), scope=scope)
+            if cell is not None:
+                kwargs |= arguments.assigned(cell, scope=scope)
+            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            options = {"timeout": args.timeout, "version": args.version}
+            if args.noblock:
+                return self.session.start_call(pattern, method, kwargs, **options)
+            after = self.progress_after if args.progress_after is None else args.progress_after
+            return wait(self.session.call(pattern, method, kwargs, progress_after=after, **options))
+
+    @magic_arguments()
+    @argument("handles", nargs="*", help="variables that hold handles; all open ones without")
+    @line_magic
+    def fabric_result(self, line: str) -> Any:
+        """Wait for calls that were started with -a, with one bar for all of them.
+
+        In [7]: a = %fabric_call -a reports.make day="2026-11-23"
+        In [8]: b = %fabric_call -a reports.make day="2026-11-24"
+        In [9]: %fabric_result a b
+
+        Returns the result of one call, or the list of several.
+        """
+        __tracebackhide__ = True
+        with self._told(self.fabric_result.parser):
+            args = arguments.parse(self.fabric_result.parser, line)
+            handles = [self._user_shell.user_ns.get(name) for name in args.handles]
+            for name, handle in zip(args.handles, handles, strict=True):
+                if not isinstance(handle, CallHandle):
+                    raise KeywordProblem(f"{name} is no call that was started with -a")
+            results = wait(self.session.results(handles))
+            return results[0] if len(handles) == 1 else results

@@ -1,0 +1,101 @@
+"""``%fabric_connect`` and ``%fabric_disconnect``."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+
+from IPython.core.error import UsageError
+from IPython.core.magic import line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from fabric_nb.broker.launch import BrokerStartError, ensure_broker
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import seconds, unquoted
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.session import notebook_id
+
+DEFAULT_DOMAIN = "my_project"
+EMBEDDED = (
+    "This is the embedded broker, for development: nothing is kept when it ends.",
+    "Others on this machine join with the URI that `fabric-nb broker uri` prints.",
+)
+
+
+@magics_class
+class ConnectingMagics(SessionMagics):
+    """Join the fabric and leave it."""
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("uri", nargs="?", type=unquoted, help="amqp://user:password@host:port/vhost")
+    @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
+    @argument("--type", type=unquoted, help="This notebook's type.")
+    @argument("--id", type=unquoted, help="This notebook's id.")
+    @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
+    @line_magic
+    def fabric_connect(self, line: str) -> None:
+        """Join the fabric: %fabric_connect amqp://user:pw@host/ --domain my_project.
+
+        In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
+
+        Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL;
+        without these an embedded broker for development is found or started. Shows where we
+        are, who we are and who is there, and puts the connector into the variable `fabric`.
+        """
+        with self._told(self.fabric_connect.parser):
+            args = arguments.parse(self.fabric_connect.parser, line)
+            uri, notes = self._broker(args)
+            wait(
+                self.session.connect(
+                    self._connector(uri, args),
+                    timeout=args.timeout or self.connect_timeout,
+                    notes=notes,
+                )
+            )
+
+    def _broker(self, args: Namespace) -> tuple[str, tuple[str, ...]]:
+        """Where the broker is, and what is to be said of it."""
+        uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
+        if uri:
+            return uri, ()
+        try:
+            return ensure_broker().uri, EMBEDDED
+        except BrokerStartError as error:
+            raise UsageError(
+                f"No broker is given, and {error}. Write %fabric_connect"
+                " amqp://user:password@host/, or set AMQP_URL."
+            ) from None
+
+    def _connector(self, uri: str, args: Namespace) -> AmqBrokerConnector:
+        return AmqBrokerConnector(
+            amqp_uri=uri,
+            service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
+            service_type=_first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
+            service_id=_first(args.id, self.service_id, "SERVICE_ID", "")
+            or notebook_id(self._user_shell.user_ns),
+            keep_alive_seconds=self.keep_alive_seconds,
+            keep_alive_listen=True,
+            service_version=self.version,
+            timeout=self.timeout,
+            heartbeat=self.heartbeat,
+            presence="thread",
+        )
+
+    @magic_arguments()
+    @argument("--grace", type=seconds, default=0.0, help="Seconds that running calls have to end.")
+    @line_magic
+    def fabric_disconnect(self, line: str) -> None:
+        """Leave the fabric: what is served ends, streams and logs keep what they hold.
+
+        In [9]: %fabric_disconnect
+        """
+        with self._told(self.fabric_disconnect.parser):
+            args = arguments.parse(self.fabric_disconnect.parser, line)
+            wait(self.session.disconnect(args.grace))
+
+
+def _first(option: str | None, configured: str, variable: str, default: str) -> str:
+    return option or configured or os.environ.get(variable, "") or default

@@ -1,0 +1,71 @@
+"""``%fabric_stream`` and ``%fabric_publish``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from IPython.core.magic import line_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import KeywordProblem, count, unquoted
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.magics.base import SessionMagics
+
+
+@magics_class
+class DataMagics(SessionMagics):
+    """Data in and data out."""
+
+    @magic_arguments()
+    @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
+    @argument("--domain", "-d", type=unquoted, help="The data of this domain.")
+    @argument("--max-rows", type=count, help="Rows that are kept.")
+    @argument("headers", nargs="*", help="name=value ... that messages must carry")
+    @line_magic
+    def fabric_stream(self, line: str) -> Stream:
+        """Let a data stream flow into a DataFrame; returns the stream.
+
+        In [6]: tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD
+        In [7]: tx.df.tail()
+
+        Header values are text, or Python literals such as 5 or True. `{expression}` and
+        `$variable` are replaced, as in any magic.
+        """
+        with self._told(self.fabric_stream.parser):
+            args = arguments.parse(self.fabric_stream.parser, line)
+            return wait(
+                self.session.open_stream(
+                    arguments.headers(args.headers),
+                    name=args.name,
+                    domain=args.domain,
+                    max_rows=args.max_rows or self.max_rows,
+                )
+            )
+
+    @no_var_expand
+    @needs_local_scope
+    @magic_arguments()
+    @argument("headers", nargs="*", help="name=value ... -- data")
+    @line_magic
+    def fabric_publish(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
+        """Publish a message: headers, two dashes, and the data as JSON or Python.
+
+        In [7]: %fabric_publish msg_type=ALERT -- {"text": "hello", "value": x}
+
+        Done when the broker has taken it.
+        """
+        with self._told(self.fabric_publish.parser):
+            before, dashes, data = f" {line} ".partition(" -- ")
+            if not dashes or not data.strip():
+                raise KeywordProblem("The data is missing; it stands behind two dashes")
+            args = arguments.parse(self.fabric_publish.parser, before)
+            value = arguments.payload(data.strip(), scope=self._scope(local_ns))
+            wait(_publish(self.session.fabric, value, arguments.headers(args.headers)))
+
+
+async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> None:
+    await fabric.publish_data(data, headers)

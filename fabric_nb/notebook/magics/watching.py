@@ -1,0 +1,52 @@
+"""``%fabric_services`` and ``%fabric_logs``."""
+
+from __future__ import annotations
+
+from IPython.core.magic import line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.notebook import arguments
+from fabric_nb.notebook.arguments import unquoted
+from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.views.registry import Filter
+
+
+@magics_class
+class WatchingMagics(SessionMagics):
+    """See who is there and what they log."""
+
+    @magic_arguments()
+    @argument("--domain", "-d", type=unquoted, help="Only this domain.")
+    @argument("--type", type=unquoted, help="Only this type.")
+    @argument("--id", type=unquoted, help="Only this id.")
+    @argument("--gone", action="store_true", help="Also services that have gone.")
+    @line_magic
+    def fabric_services(self, line: str) -> None:
+        """Show the services of all domains, kept live under the cell.
+
+        In [2]: %fabric_services --type calc
+
+        As a DataFrame: fabric.registry.df
+        """
+        with self._told(self.fabric_services.parser):
+            args = arguments.parse(self.fabric_services.parser, line)
+            self.session.show_services(Filter(args.domain, args.type, args.id, args.gone))
+
+    @magic_arguments()
+    @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")
+    @argument("--service", "-s", type=unquoted, help="Only this service: id or type.id.")
+    @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
+    @line_magic
+    def fabric_logs(self, line: str) -> LogFeed:
+        """Show remote Python logs as they come, live under the cell; returns the feed.
+
+        In [6]: logs = %fabric_logs --level WARNING --service my_app
+        In [7]: logs.df
+        """
+        with self._told(self.fabric_logs.parser):
+            args = arguments.parse(self.fabric_logs.parser, line)
+            return wait(
+                self.session.open_logs(level=args.level, service=args.service, domain=args.domain)
+            )
