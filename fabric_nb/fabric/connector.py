@@ -125,13 +125,13 @@ class AmqBrokerConnector(FabricMember):
         Raises:
             BrokerRefused: a queue exists with other properties, or may not be made.
         """
-        server = self._servers.get(self.name)
+        server = self._host.server(self.name)
         functions = public_functions(api)
         if server is None:
             await self.serve(functions, version=self.version)
         else:
             await server.replace({**server.functions, **functions})
-            self._announce(self.name, self.version)
+            self._host.announce()
 
     async def rpc_proxy(
         self, service_domain: str, service_id: str, service_type: str

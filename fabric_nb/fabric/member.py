@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.amqp import Connection, State, Unroutable, mask
 from fabric_nb.fabric.calls import Caller
 from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.hosting import Host
 from fabric_nb.fabric.listener import Listener
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.malformed import MalformedLog
@@ -23,7 +23,6 @@ from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.serving import DESCRIBE, FailedCall, Server
 from fabric_nb.fabric.streams import DEFAULT_PREFETCH, Publisher, Stream
 from fabric_nb.fabric.tasks import Background
-from fabric_nb.fabric.wire import Announcement, KeepAlive
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
@@ -74,7 +73,6 @@ class FabricMember:
         self._discovery = Discovery(self.registry, listening=listen)
         self._caller = Caller(self._connection, self.malformed)
         self._publisher = Publisher(self._connection, name.domain, self._background)
-        self._servers: dict[ServiceName, Server] = {}
         self._feeds: weakref.WeakSet[Stream | LogFeed] = weakref.WeakSet()
         self._presence: Presence | None = None
         if keep_alive is not None:
@@ -89,6 +87,15 @@ class FabricMember:
             background=self._background,
             listening=listen,
             on_request=self._presence.now if self._presence else lambda: None,
+        )
+        self._host = Host(
+            self._connection,
+            name,
+            version=version,
+            instance=self.instance,
+            presence=self._presence,
+            registry=self.registry if listen else None,
+            malformed=self.malformed,
         )
 
     def _connection_for_presence(self, where: Where) -> Callable[[], Connection]:
@@ -118,7 +125,7 @@ class FabricMember:
             self._discovery.opened()
             if self._presence is not None:
                 await self._presence.open()
-                self._announce(self.name, self.version)
+                self._host.announce()
         except BaseException:
             await self.close()
             raise
@@ -131,10 +138,9 @@ class FabricMember:
         """
         if self._presence is not None:
             await self._presence.close()
-        await asyncio.gather(*(server.close(grace) for server in self._servers.values()))
+        await self._host.close(grace)
         parts = (*self._feeds, self._publisher)
         await asyncio.gather(*(part.close() for part in parts))
-        self._servers.clear()
         await self._background.aclose()
         await self._connection.close()
 
@@ -290,58 +296,19 @@ class FabricMember:
             BrokerRefused: a queue exists with other properties, or may not be made.
         """
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
-        if name in self._servers:
-            raise InvalidName(
-                f"{name} is served already: replace its functions, or close it first."
-            )
-        server = Server(
-            self._connection,
+        return await self._host.serve(
             name,
-            malformed=self.malformed,
+            public_functions(api),
+            version=version,
             prefetch=prefetch,
             threads=threads,
-            version=version,
             on_failure=on_failure,
-            on_change=self._on_server_change,
         )
-        self._servers[name] = server
-        try:
-            await server.open(public_functions(api))
-        except BaseException:
-            self._servers.pop(name, None)
-            await server.close()
-            raise
-        self._announce(name, version)
-        return server
 
     @property
     def servers(self) -> tuple[Server, ...]:
         """What is being served."""
-        return tuple(self._servers.values())
-
-    def _on_server_change(self, server: Server) -> None:
-        if not server.closed:
-            self._announce(server.name, server.version)
-            return
-        self._servers.pop(server.name, None)
-        if server.name == self.name:
-            self._announce(self.name, self.version)
-        elif self._presence is not None:
-            self._presence.withdraw(server.name)
-
-    def _announce(self, name: ServiceName, version: str) -> None:
-        if self._presence is None:
-            return
-        server = self._servers.get(name)
-        said = Announcement(
-            version=version,
-            instance=self.instance,
-            interval=self._presence.interval,
-            methods=server.signatures if server is not None else {},
-        )
-        self._presence.say(name, said)
-        if self._listener.listening:  # what we serve can be called by its short name at once
-            self.registry.heard(KeepAlive(name, said))
+        return self._host.servers
 
     # -- data
 

@@ -33,7 +33,7 @@ LAYERS: list[tuple[str, ...]] = [
         "fabric.streams",
         "fabric.logs",
     ),
-    ("fabric.discovery", "fabric.proxies", "fabric.listener"),
+    ("fabric.discovery", "fabric.hosting", "fabric.proxies", "fabric.listener"),
     ("fabric.member",),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),

@@ -1,0 +1,122 @@
+"""The services that a member offers, and what is announced of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from fabric_nb.errors import InvalidName
+from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.methods import Function
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.presence import Presence
+from fabric_nb.fabric.registry import Registry
+from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.wire import Announcement, KeepAlive
+
+
+class Host:
+    """The servers of one member, each announced while it is open.
+
+    Args:
+        connection: where to serve.
+        name: the member's own address, which is announced whether it serves or not.
+        version: told of it.
+        instance: tells this process from others of the same address.
+        presence: announces; None: nothing is announced.
+        registry: where our own services are known at once; None: nobody listens.
+        malformed: where requests go that cannot be read.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: ServiceName,
+        *,
+        version: str,
+        instance: str,
+        presence: Presence | None,
+        registry: Registry | None,
+        malformed: MalformedLog,
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._version = version
+        self._instance = instance
+        self._presence = presence
+        self._registry = registry
+        self._malformed = malformed
+        self._servers: dict[ServiceName, Server] = {}
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """What is being served."""
+        return tuple(self._servers.values())
+
+    def server(self, name: ServiceName) -> Server | None:
+        """What serves under this address."""
+        return self._servers.get(name)
+
+    async def serve(
+        self, name: ServiceName, functions: Mapping[str, Function], **options: Any
+    ) -> Server:
+        """Serve these functions; see `Server` for the options.
+
+        Raises:
+            InvalidName: it is served already.
+            BrokerRefused: a queue exists with other properties, or may not be made.
+        """
+        if name in self._servers:
+            raise InvalidName(
+                f"{name} is served already: replace its functions, or close it first."
+            )
+        server = self._servers[name] = Server(
+            self._connection,
+            name,
+            malformed=self._malformed,
+            on_change=self._on_change,
+            **options,
+        )
+        try:
+            await server.open(functions)
+        except BaseException:
+            self._servers.pop(name, None)
+            await server.close()
+            raise
+        self._announce(name, server.version)
+        return server
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Close all servers; calls at hand have `grace` seconds to end."""
+        await asyncio.gather(*(server.close(grace) for server in self.servers))
+        self._servers.clear()
+
+    def announce(self) -> None:
+        """Announce the member itself."""
+        self._announce(self._name, self._version)
+
+    def _on_change(self, server: Server) -> None:
+        if not server.closed:
+            self._announce(server.name, server.version)
+            return
+        self._servers.pop(server.name, None)
+        if server.name == self._name:
+            self.announce()
+        elif self._presence is not None:
+            self._presence.withdraw(server.name)
+
+    def _announce(self, name: ServiceName, version: str) -> None:
+        if self._presence is None:
+            return
+        server = self._servers.get(name)
+        said = Announcement(
+            version=version,
+            instance=self._instance,
+            interval=self._presence.interval,
+            methods=server.signatures if server is not None else {},
+        )
+        self._presence.say(name, said)
+        if self._registry is not None:  # what we serve can be called by its short name at once
+            self._registry.heard(KeepAlive(name, said))
