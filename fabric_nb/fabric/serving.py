@@ -23,6 +23,7 @@ from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, signature_of
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
+from fabric_nb.fabric.suspension import suspendable
 from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
@@ -289,7 +290,7 @@ class Server:
             if self.threads and not inspect.iscoroutinefunction(function):
                 result, error = await asyncio.to_thread(_call, function, kwargs)
             else:
-                result, error = _call(function, kwargs)
+                result, error = await suspendable(_call, function, kwargs)
             if inspect.isawaitable(result):
                 result = await result
             elif inspect.isasyncgen(result):

@@ -1,8 +1,9 @@
-"""Waiting, in a plain cell, for something that happens on the notebook's own loop.
+"""Waiting, in code that cannot await, for something that happens on the notebook's own loop.
 
 A cell runs inside the loop it waits for, so the loop is run again from within. nest-asyncio2
 makes that possible; nest-asyncio 1.6, from which it was forked, loses the next queued cell
-on ipykernel 7.1 and later.
+on ipykernel 7.1 and later. A served function is left where it waits instead, since loops that
+are run from within each other can only end in the reverse order; and a thread just waits.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
 import nest_asyncio2
+
+from fabric_nb.fabric.suspension import can_suspend, suspend
 
 T = TypeVar("T")
 
@@ -34,8 +38,21 @@ def broken_nesting() -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where cells run."""
+
+    loop: asyncio.AbstractEventLoop
+    thread: int
+
+
+_home: _Home | None = None
+
+
 def notebook_loop() -> asyncio.AbstractEventLoop:
     """The loop that cells run on."""
+    if _home is not None and not _home.loop.is_closed():
+        return _home.loop
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -46,20 +63,26 @@ def notebook_loop() -> asyncio.AbstractEventLoop:
 
 
 def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
-    """Make `wait` possible on a loop; done once, when the extension is loaded."""
+    """Make `wait` possible on a loop; done once, in its thread, when the extension is loaded."""
+    global _home
+    _home = _Home(loop, threading.get_ident())
     nest_asyncio2.apply(loop)
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` on the notebook's loop and return its result, from code that cannot await.
 
-    The interrupt button cancels `work` and nothing else.
+    In a cell, the interrupt button cancels `work` and nothing else.
 
     Raises:
         KeyboardInterrupt: interrupted by the user.
     """
     __tracebackhide__ = True  # an interrupt is of the cell, not of what it waited in
     loop = notebook_loop()
+    if can_suspend():
+        return suspend(work)
+    if _home is not None and threading.get_ident() != _home.thread:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
     task = loop.create_task(work)
     with _interrupt_cancels(task, loop) as interrupted:
         try:

@@ -19,7 +19,6 @@ from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import FailedCall, Server
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.bridge import notebook_loop
 from fabric_nb.notebook.calling import CallHandle, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.serving import NotServed
@@ -136,15 +135,15 @@ class Session:
         **options: Any,
     ) -> Any:
         """Call a method; after a while a line under the cell says what is awaited."""
-        handle = self.start_call(pattern, method, kwargs, **options)
+        handle = await self.start_call(pattern, method, kwargs, **options)
         return await with_sign_of_life(self.fabric, pattern, handle, progress_after)
 
-    def start_call(
+    async def start_call(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
     ) -> CallHandle:
         """Call a method and go on; the handle is for its result."""
         calling = self.fabric.call_service(pattern, method, kwargs, **options)
-        handle = CallHandle(f"{pattern}.{method}", notebook_loop().create_task(calling))
+        handle = CallHandle(f"{pattern}.{method}", asyncio.create_task(calling))
         self._handles = [*(one for one in self._handles if not one.settled), handle]
         return handle
 

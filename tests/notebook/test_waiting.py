@@ -131,11 +131,31 @@ async def test_served_function_may_call(notebook: Notebook, caller: Peer) -> Non
     assert await call(caller, "relay", "nested", x=5) == 11
     # While a cell waits for them, and many at once.
     assert await notebook.value("%fabric_call relay.nested x=1") == "3"
+    methods = ("twice", "nested", "both")
     many = await asyncio.gather(
-        *(call(caller, "relay", method, x=x) for x in range(10) for method in ("twice", "both"))
+        *(call(caller, "relay", method, x=x) for x in range(10) for method in methods)
     )
-    assert many == [value for x in range(10) for value in (2 * x, 5 * x)]
+    assert many == [value for x in range(10) for value in (2 * x, 2 * x + 1, 5 * x)]
     await notebook.run("%fabric_stop relay")
+
+
+async def test_functions_served_in_threads_call_others(notebook: Notebook, caller: Peer) -> None:
+    """A function served in a thread may make calls too, waited for or not."""
+    await notebook.run(
+        "%%fabric_serve --id threads --thread --prefetch 2\n"
+        "def twice(x):\n"
+        "    y = %fabric_call calc1.multiply x=x y=2\n"
+        "    return y\n"
+        "def later(x):\n"
+        "    handle = %fabric_call -a threads.twice x=x\n"
+        "    return handle.result(timeout=20)\n"
+    )
+    methods = ("twice", "later")
+    many = await asyncio.gather(
+        *(call(caller, "threads", method, x=x) for x in range(5) for method in methods)
+    )
+    assert many == [2 * x for x in range(5) for _ in methods]
+    await notebook.run("%fabric_stop threads")
 
 
 async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Peer) -> None:

@@ -19,7 +19,7 @@ MAX_LINES = 400
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
-    ("frames", "broker", "fabric.tasks"),
+    ("frames", "broker", "fabric.suspension", "fabric.tasks"),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     ("fabric.codec", "fabric.methods", "fabric.malformed"),

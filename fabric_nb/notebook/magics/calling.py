@@ -60,7 +60,7 @@ class CallingMagics(SessionMagics):
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
             options = {"timeout": args.timeout, "version": args.version}
             if args.noblock:
-                return self.session.start_call(pattern, method, kwargs, **options)
+                return wait(self.session.start_call(pattern, method, kwargs, **options))
             after = self.progress_after if args.progress_after is None else args.progress_after
             return wait(self.session.call(pattern, method, kwargs, progress_after=after, **options))
 

@@ -34,9 +34,8 @@ class ServingMagics(SessionMagics):
            ...:     return sum(values) / len(values)
 
         Functions live in this notebook's namespace. Running the cell again swaps them without
-        losing a call. Names that start with an underscore are never served. A function that calls
-        other services is better an `async def` with `await fabric.call(...)`: plain ones that wait
-        for each other can only end in the reverse order.
+        losing a call. Names that start with an underscore are never served. A function may call
+        other services itself: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
         """
         __tracebackhide__ = True  # what the cell raises is the cell's
         with self._told(self.fabric_serve.parser):
