@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
 
 from tests.broker.rawclient import RawClient
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 Observation = dict[str, Any]
 
@@ -61,12 +58,7 @@ class Driver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
     def clean_up(self) -> None:

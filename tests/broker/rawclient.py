@@ -5,13 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pamqp import base, body, commands, frame, header, heartbeat
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 TIMEOUT = 5.0
@@ -55,12 +52,7 @@ class RawClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.socket.close()
 
     # Bytes and frames

@@ -23,8 +23,6 @@ from tests.broker.rawclient import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
 _HOLDER = """
@@ -72,12 +70,7 @@ class Holder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._process.kill()
         self._process.communicate()
 
