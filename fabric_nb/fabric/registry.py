@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import insort
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import pandas as pd
@@ -21,8 +22,13 @@ LATE_AFTER, GONE_AFTER = 1.6, 3.2
 """In intervals: one missed keep-alive is late, three are gone."""
 SLACK = 0.5
 FORGOTTEN_AFTER, FORGET_EVERY = 600.0, 60.0
+LOOK_AGAIN_EVERY = 1.0
+"""Seconds between two searches for room in a registry that is full."""
 MAX_SERVICES = 10_000
-MAX_INSTANCES = 1_000
+MAX_INSTANCES, MAX_ALL_INSTANCES = 1_000, 20_000
+"""Members of one service, and of all together."""
+MAX_TOLD = 20_000_000
+"""Characters that are kept of what all members tell of their methods."""
 MAX_ANSWERED = 200
 
 
@@ -107,8 +113,12 @@ class Service:
 
     def state(self, now: float) -> ServiceState:
         """The state of its best member."""
-        states = [instance.state(now) for instance in self.instances.values()]
-        return min(states, key=_ORDER.index, default=ServiceState.GONE)
+        best = len(_ORDER) - 1
+        for instance in self.instances.values():
+            best = min(best, _ORDER.index(instance.state(now)))
+            if best == 0:
+                break
+        return _ORDER[best]
 
     def present(self, now: float) -> list[Instance]:
         """The members that are not gone."""
@@ -153,14 +163,24 @@ class Registry:
 
     Args:
         clock: seconds that only grow; replaced in tests.
+
+    Attributes:
+        changes: goes up with every keep-alive.
+        roster: goes up when somebody comes, leaves, or tells something else than before.
+        dropped: keep-alives of services and members that there was no room for.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._services: dict[ServiceName, Service] = {}
+        self._order: list[ServiceName] = []
+        self._members = 0
+        self._told = 0
         self._heard = asyncio.Event()
         self._forget_at = clock() + FORGET_EVERY
+        self._look_again_at = 0.0
         self.changes = 0
+        self.roster = 0
         self.dropped = 0
 
     # -- in
@@ -175,30 +195,55 @@ class Registry:
             if sign.leaving or not self._room(now):
                 return None
             service = self._services[sign.name] = Service(sign.name)
-        key = sign.said.instance if sign.said is not None else ""
-        instance = service.instances.get(key)
-        if sign.leaving:
-            if instance is not None:
-                instance.left = True
-        elif instance is not None:
-            instance.heard(sign.said, now)
-        elif len(service.instances) < MAX_INSTANCES:
-            service.instances[key] = Instance(key, sign.said, now)
-        else:
-            self.dropped += 1
+            insort(self._order, sign.name)
+        self._take(service, sign, now)
         self.changes += 1
         self._heard.set()
         self._heard = asyncio.Event()
         return service
 
+    def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
+        key = sign.said.instance if sign.said is not None else ""
+        instance = service.instances.get(key)
+        if sign.leaving:
+            if instance is not None and not instance.left:
+                instance.left = True
+                self.roster += 1
+        elif instance is not None:
+            said = self._affordable(sign.said, instance.said)
+            self.roster += said != instance.said or instance.state(now) is ServiceState.GONE
+            instance.heard(said, now)
+        elif len(service.instances) < MAX_INSTANCES and self._members < MAX_ALL_INSTANCES:
+            service.instances[key] = Instance(key, self._affordable(sign.said, None), now)
+            self._members += 1
+            self.roster += 1
+        else:
+            self.dropped += 1
+
+    def _affordable(
+        self, said: Announcement | None, before: Announcement | None
+    ) -> Announcement | None:
+        """What a member tells, without its methods when all have told too much together."""
+        self._told -= _size(before)
+        size = _size(said)
+        if said is not None and self._told + size > MAX_TOLD:
+            return replace(said, methods={}, more_methods=said.more_methods + len(said.methods))
+        self._told += size
+        return said
+
     def _room(self, now: float) -> bool:
-        if len(self._services) < MAX_SERVICES:
-            return True
-        self.forget(now)
-        if len(self._services) < MAX_SERVICES:
-            return True
-        self.dropped += 1
-        return False
+        """Whether there is room for one more service and its first member."""
+        if self._full and now >= self._look_again_at:
+            self._look_again_at = now + LOOK_AGAIN_EVERY
+            self.forget(now)
+        if self._full:
+            self.dropped += 1
+            return False
+        return True
+
+    @property
+    def _full(self) -> bool:
+        return len(self._services) >= MAX_SERVICES or self._members >= MAX_ALL_INSTANCES
 
     def forget(self, now: float | None = None) -> None:
         """Drop services and members that have been gone for ten minutes."""
@@ -208,8 +253,12 @@ class Registry:
             for key, instance in list(service.instances.items()):
                 if now - instance.last_seen > max(FORGOTTEN_AFTER, instance.interval * GONE_AFTER):
                     del service.instances[key]
+                    self._members -= 1
+                    self._told -= _size(instance.said)
+                    self.roster += 1
             if not service.instances:
                 del self._services[name]
+        self._order = [name for name in self._order if name in self._services]
 
     # -- out
 
@@ -231,13 +280,14 @@ class Registry:
         gone: bool = False,
     ) -> list[Service]:
         """Services in order of their names; those that are gone only when asked for."""
+        now = self._clock()
         return [
-            service
-            for name, service in sorted(self._services.items())
+            self._services[name]
+            for name in self._order
             if (domain in (None, name.domain))
             and type in (None, name.type)
             and id in (None, name.id)
-            and (gone or self.state(service) is not ServiceState.GONE)
+            and (gone or self._services[name].state(now) is not ServiceState.GONE)
         ]
 
     def find(self, pattern: str | ServicePattern, *, domain: str = "") -> list[Service]:
@@ -297,3 +347,9 @@ class Registry:
         states = [str(self.state(service)) for service in self._services.values()]
         counts = ", ".join(f"{states.count(s)} {s}" for s in ServiceState if states.count(s))
         return f"<Registry: {counts or 'nobody heard yet'}>"
+
+
+def _size(said: Announcement | None) -> int:
+    if said is None:
+        return 0
+    return sum(len(name) + len(signature) for name, signature in said.methods.items())

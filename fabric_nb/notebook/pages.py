@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import reprlib
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MAX_CELL = 300
+BARS = "▁▂▃▄▅▆▇█"
+BARS_SHOWN = 60
 
 _GLIMPSE = reprlib.Repr()
 _GLIMPSE.maxlevel, _GLIMPSE.maxlist, _GLIMPSE.maxdict = 5, 30, 30
@@ -37,6 +40,10 @@ line-height:18px;font-weight:600;white-space:nowrap}
 .fabric-nb .good{background:#1b7f3b;color:#fff}.fabric-nb .busy{background:#1f5fbf;color:#fff}
 .fabric-nb .warn{background:#8a5a00;color:#fff}.fabric-nb .bad{background:#b3261e;color:#fff}
 .fabric-nb .quiet{background:#6b6b6b;color:#fff}
+.fabric-nb .chart{display:flex;align-items:center;gap:10px;margin:2px 0}
+.fabric-nb svg{width:300px;height:36px;overflow:visible;fill:none;stroke-width:1.5px;
+stroke:var(--jp-brand-color1,#1f7fd1)}
+.fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
 </style>"""
 
@@ -59,6 +66,44 @@ class Code:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A line over values, drawn small.
+
+    Attributes:
+        label: what it is of.
+        values: oldest first; one that is None, or no finite number, leaves a gap.
+    """
+
+    label: str
+    values: Sequence[float | None]
+
+    @property
+    def _finite(self) -> list[float]:
+        return [value for value in self.values if value is not None and math.isfinite(value)]
+
+    @property
+    def range(self) -> str:
+        """The least and the greatest value, as text."""
+        finite = self._finite
+        return f"{min(finite):,.6g} to {max(finite):,.6g}" if finite else "no numbers"
+
+    @property
+    def line(self) -> list[int | None]:
+        """How high each value stands, from 0 to 100."""
+        finite = self._finite or [0.0]
+        # Halves, as the difference of two floats may be more than a float holds.
+        low, span = min(finite) / 2, max(finite) / 2 - min(finite) / 2
+        return [
+            None
+            if value is None or not math.isfinite(value)
+            else round((value / 2 - low) / span * 100)
+            if span
+            else 50
+            for value in self.values
+        ]
+
+
 Cell = str | int | float | Badge | Code | None
 
 
@@ -79,6 +124,7 @@ class Page:
         title: what it is.
         badges: states beside the title.
         facts: short remarks beside the title.
+        chart: a line above the tables.
         progress: a share from 0 to 1, shown as a bar; None for no bar.
         tables: the tables.
         printed: what code has printed.
@@ -89,6 +135,7 @@ class Page:
     title: str
     badges: Sequence[Badge] = ()
     facts: Sequence[str] = ()
+    chart: Chart | None = None
     progress: float | None = None
     tables: Sequence[Table] = ()
     printed: str = ""
@@ -107,6 +154,7 @@ class Page:
         if self.progress is not None:
             head.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
+        parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
         parts += [f'<div class="note">{escape(note)}</div>' for note in self.notes]
@@ -117,6 +165,7 @@ class Page:
         """The page as plain text."""
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [plain(head)]
+        parts += [_chart_text(self.chart)] if self.chart is not None else []
         parts += [_table_text(table) for table in self.tables if table.rows]
         parts += [plain(self.printed, None)] if self.printed else []
         parts += [plain(note) for note in self.notes]
@@ -146,6 +195,29 @@ def _harmless(char: str) -> bool:
 def escape(text: str, longest: int | None = MAX_CELL) -> str:
     """`plain` text, for HTML."""
     return html.escape(plain(text, longest))
+
+
+def _chart_html(chart: Chart) -> str:
+    label = f"{escape(chart.label)} <span>{escape(chart.range)}</span>"
+    return (
+        f'<div class="chart note">{label}<svg viewBox="0 0 {max(1, len(chart.values) - 1)} 100"'
+        f' preserveaspectratio="none"><path d="{_path(chart.line)}"></path></svg></div>'
+    )
+
+
+def _path(line: Sequence[int | None]) -> str:
+    """The line for SVG; it begins anew after a gap."""
+    steps, drawing = [], False
+    for x, y in enumerate(line):
+        if y is not None:
+            steps.append(f"{'L' if drawing else 'M'}{x} {100 - y}")
+        drawing = y is not None
+    return "".join(steps)
+
+
+def _chart_text(chart: Chart) -> str:
+    bars = (" " if y is None else BARS[y * 7 // 100] for y in chart.line[-BARS_SHOWN:])
+    return f"{plain(chart.label)}  {''.join(bars)}  {plain(chart.range)}"
 
 
 def _folded(summary: str, text: str) -> str:

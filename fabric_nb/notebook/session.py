@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -17,7 +17,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.serving import FailedCall, Server
+from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.calling import CallHandle, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
@@ -45,7 +45,6 @@ class Session:
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
-        self._views: dict[ServiceName, ServingView] = {}
         self._open: list[Stream | LogFeed] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that the connector lives on, once there was one."""
@@ -79,6 +78,18 @@ class Session:
             if isinstance(value, (Stream, LogFeed)) and not name.startswith("_")
         ]
         return [*ids, *served, *held]
+
+    def streams(self) -> list[tuple[str, Stream]]:
+        """The streams that are open here or held by a variable, each with that variable."""
+        nameless = {
+            id(one): ("", one) for one in self._open if isinstance(one, Stream) and not one.closed
+        }
+        named = {
+            id(value): (name, value)
+            for name, value in list(self._shell.user_ns.items())
+            if isinstance(value, Stream) and not name.startswith("_")
+        }
+        return list((nameless | named).values())
 
     # -- connecting
 
@@ -116,12 +127,11 @@ class Session:
             await opened.close()
         self._open.clear()
         await fabric.close(grace)
-        self._views.clear()
         self.screen.close()
 
     # -- what magics do
 
-    def show_services(self, which: Filter) -> None:
+    async def show_services(self, which: Filter) -> None:
         """Show the registry."""
         self.screen.show(RegistryView(self.fabric, which))
 
@@ -143,7 +153,11 @@ class Session:
     ) -> CallHandle:
         """Call a method and go on; the handle is for its result."""
         calling = self.fabric.call_service(pattern, method, kwargs, **options)
-        handle = CallHandle(f"{pattern}.{method}", asyncio.create_task(calling))
+        return await self.start(f"{pattern}.{method}", calling)
+
+    async def start(self, label: str, calling: Coroutine[Any, Any, Any]) -> CallHandle:
+        """Let a call run behind a handle, which `results` knows of."""
+        handle = CallHandle(label, asyncio.create_task(calling))
         self._handles = [*(one for one in self._handles if not one.settled), handle]
         return handle
 
@@ -176,19 +190,13 @@ class Session:
                 version=version,
                 prefetch=prefetch,
                 threads=threads,
-                on_failure=lambda failed: self._on_failure(name, failed),
             )
         else:
             await server.replace(public_functions(functions), threads=threads, version=version)
-        view = self._views[name] = ServingView(fabric, server)
+        view = ServingView(fabric, server)
         self.screen.show(view)
         self._capture.divert(current_parent(), view.take_output)
         return server
-
-    def _on_failure(self, name: ServiceName, failed: FailedCall) -> None:
-        view = self._views.get(name)
-        if view is not None:
-            view.failures.append(failed)
 
     async def open_stream(self, headers: Mapping[str, Any], **options: Any) -> Stream:
         """Open a stream and show it."""

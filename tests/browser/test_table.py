@@ -148,7 +148,7 @@ async def test_rows_follow_the_kernel(notebook: LabNotebook) -> None:
         "table.update()"
     )
     await expect(table.locator(f"{ROWS} td:first-child")).to_have_text(["r4", "r9", "r0", "r2"])
-    await expect(table.locator(".notes")).to_have_text("… and 7 more rows, not held.")
+    await expect(table.locator(".notes")).to_have_text("… and 7 more rows, not shown.")
     await notebook.execute(
         "from fabric_nb.notebook.table import Column\n"
         "model.columns = [Column('one')]\n"
@@ -203,7 +203,7 @@ async def test_a_log_stays_at_its_newest_line(notebook: LabNotebook) -> None:
     before = await line.bounding_box()
     await notebook.execute(more.format(250) + more.format(300) + "table.update()")
     await expect(table.locator(".count")).to_have_text("300 rows")
-    await expect(table.locator(".notes")).to_have_text("… and 50 older rows, not held.")
+    await expect(table.locator(".notes")).to_have_text("… and 50 older rows, not shown.")
     assert await line.bounding_box() == before
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
-    from tests.notebook.notebooks import StartPeer
+    from tests.notebook.notebooks import StartNotebook, StartPeer
 
 # Streams
 
@@ -95,6 +99,72 @@ async def test_stream_of_another_domain(
     await notebook.run("s = %fabric_stream --domain elsewhere kind=E")
     await publisher.ask("publish", headers={"kind": "E"}, data={"n": 7})
     assert await notebook.value("await s.wait(timeout=10); s.df.n.tolist()") == "[7]"
+    await notebook.run("%fabric_stop s")
+
+
+# Charts and recordings
+
+
+async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
+    """`stream.plot` draws under its cell, follows the rows, and leaves the last picture."""
+    await notebook.run("s = %fabric_stream kind=chart")
+    cell = await notebook.run("chart = s.plot('price', window='5min')", cell_id="chart")
+    live, last = cell.outputs
+    assert "application/vnd.jupyter.widget-view+json" in live.data
+    assert "No row has come yet" in last.text
+    rows = [{"price": n % 50, "note": "<b>x</b>"} for n in range(1000)]
+    await watcher.publish_data(rows, {"kind": "chart"})
+    await cell.until(lambda cell: "1,000 rows" in cell.displays[0].text)
+    assert "price 0.0 to 49.0, last 49.0" in cell.displays[0].text
+    assert "<polyline" in cell.displays[0].html
+    wrong = await notebook.execute("s.plot(window='soon')")
+    assert wrong.error is not None
+    assert "window must be a span of time" in wrong.error.value
+    again = await notebook.run("s.plot('price')", cell_id="chart")
+    assert len(again.outputs) == 2, "it is not shown a second time as the cell's value"
+    assert await notebook.value("chart.live") == "False"
+    await notebook.run("%fabric_stop s")
+    await notebook.run("from fabric_nb.notebook import extension; extension._charts.close()")
+    await again.until(lambda cell: cell.outputs[0].data == {})
+    assert "<polyline" in again.outputs[1].html
+
+
+async def test_a_recording_is_whole_when_the_kernel_leaves(
+    start_notebook: StartNotebook, watcher: AmqBrokerConnector, uri: str, tmp_path: Path
+) -> None:
+    """A recording is valid after the kernel was shut down, and plays again in another one."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id="recorder")
+    await notebook.run("s = %fabric_stream kind=rec")
+    path = tmp_path / "r.parquet"
+    await notebook.run(f"r = await s.record({str(path)!r})")
+    for n in range(100):
+        await watcher.publish_data({"n": n}, {"kind": "rec"})
+    await notebook.run("await s.wait(100, timeout=10)")
+    assert await notebook.value("r") == "<Recording r.parquet: 100 rows of 100 messages, open>"
+    await notebook.shutdown()
+    assert pd.read_parquet(path)["n"].tolist() == list(range(100))
+    async with await watcher.stream(kind="again") as stream:
+        await (await watcher.replay(path, speed=0, headers={"kind": "again"}))
+        await stream.wait(100, timeout=10)
+
+
+async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
+    """Thousands of rows a second, with views shown, lose nothing and stay within bounds.
+
+    Its long version, with the times that it takes, is `python -m benchmarks.notebook`.
+    """
+    await notebook.run("s = %fabric_stream kind=flood --max-rows 50000\ns.plot()")
+    for _ in range(20):
+        frame = pd.DataFrame({"n": range(10_000), "v": [n / 7 for n in range(10_000)]})
+        publishing = [
+            watcher.publish_data({"n": n, "v": 0.5}, {"kind": "flood"}) for n in range(100)
+        ]
+        publishing.append(watcher.publish_data(frame, {"kind": "flood"}, format="arrow"))
+        await asyncio.gather(*publishing)
+    await notebook.run("await s.wait(202_000, timeout=30)", timeout=40)
+    counts = await notebook.value("s.rows, len(s), s.dropped, s.messages, s.malformed")
+    assert counts == "(202000, 50000, 152000, 2020, 0)"
     await notebook.run("%fabric_stop s")
 
 
@@ -194,6 +264,6 @@ async def test_mixed_versions_are_told(
         await second.serve({"f": int}, type="mixed", id="m1", version="2.0")
         await cell.until(lambda cell: "1.0 + 2.0 (mixed)" in cell.displays[0].text)
         (row,) = [line for line in cell.displays[0].text.splitlines() if " m1 " in line]
-        assert row.split()[7] == "2"
+        assert row.split()[8] == "2"
         await first_server.close()
         await cell.until(lambda cell: "(mixed)" not in cell.displays[0].text)

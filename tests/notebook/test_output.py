@@ -175,7 +175,7 @@ async def test_prints_of_a_cell_and_of_functions_do_not_mix(
     assert printing.stdout == "".join(f"cell {n}\n" for n in range(40))
     await serving.until(lambda cell: "function 14" in everything(cell))
     assert all(f"function {n}" in everything(serving) for n in range(15))
-    assert [output.kind for output in serving.outputs] == ["display_data"]
+    assert {output.kind for output in serving.outputs} == {"display_data"}
     await notebook.run("%fabric_stop mixing")
 
 
@@ -193,13 +193,15 @@ async def test_running_a_cell_again_leaves_one_live_view(
         {kind: await notebook.run(code, cell_id=f"again-{kind}") for kind, code in codes.items()}
         for _ in range(2)
     ]
-    before = {kind: len(notebook.updates(display_id(cell))) for kind, cell in first.items()}
+    before, made = [
+        {kind: len(notebook.updates(display_id(cell))) for kind, cell in cells.items()}
+        for cells in (first, second)
+    ]
     await watcher.publish_data({"n": 1}, {"mark": "again"})
     await call(caller, "again", "say", text="it")
     for kind in ("services", "stream", "serving"):
-        made = len(notebook.updates(display_id(second[kind])))
         await notebook.until(
-            lambda kind=kind, made=made: len(notebook.updates(display_id(second[kind]))) > made  # type: ignore[misc]
+            lambda kind=kind: len(notebook.updates(display_id(second[kind]))) > made[kind]  # type: ignore[misc]
         )
     await second["serving"].until(lambda cell: "said it" in everything(cell))
     after = {kind: len(notebook.updates(display_id(cell))) for kind, cell in first.items()}

@@ -144,8 +144,8 @@ class Cell:
 
     @property
     def displays(self) -> list[Output]:
-        """Its outputs that are displays, without its value and streams."""
-        return [o for o in self.outputs if o.kind == "display_data"]
+        """Its outputs that are displays and can be read: no value, no streams, no live widgets."""
+        return [o for o in self.outputs if o.kind == "display_data" and "text/plain" in o.data]
 
     @property
     def stdout(self) -> str:

@@ -12,8 +12,9 @@ import pytest
 from fabric_nb.notebook.pages import Badge, Code
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
-from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAIL, MAX_DETAILS, UNSHOWN
+from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, UNSHOWN
 from fabric_nb.notebook.table.pace import Budget, Pacer
+from fabric_nb.notebook.table.parts import MAX_DETAIL
 from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
@@ -114,12 +115,12 @@ def test_what_is_cut_is_said() -> None:
     assert [row.cells for row in log.rows] == [[7], [8], [9]]
     sent = log.diff()
     assert sent is not None
-    assert sent["head"]["notes"] == ["… and 7 older rows, not held."]
+    assert sent["head"]["notes"] == ["… and 7 older rows, not shown."]
     listing = TableModel("list", [TEXT], max_rows=2)
     listing.replace(rows("a", "b", "c"), more=1_000_000)
     assert len(listing) == 2
     assert listing.cut == 1_000_001
-    assert "… and 1,000,001 more rows." in static_forms(listing, 0)["text/plain"]
+    assert "… and 1,000,001 more rows." in static_forms([listing], 0)["text/plain"]
     wide = TableModel("wide", [TEXT] * (MAX_COLUMNS + 5))
     wide.put(0, ["x"] * (MAX_COLUMNS + 5))
     sent = wide.diff()
@@ -174,7 +175,7 @@ def test_what_strangers_send_is_made_harmless_in_the_kernel() -> None:
     sent = orjson.dumps(model.diff()).decode()
     assert not set("\u202e\x1b\ud800") & set(sent)
     assert len(sent) < 2500
-    forms = static_forms(model, 0)
+    forms = static_forms([model], 0)
     assert "<img" not in forms["text/html"]
     assert not set("\u202e\x1b\ud800") & set(forms["text/html"] + forms["text/plain"])
 
@@ -223,7 +224,7 @@ def test_the_static_forms_show_fifty_rows() -> None:
         model = TableModel("t", [TEXT], follow=follow)
         for n in range(200):
             model.put(n, [f"row {n}"], f"detail {n}" if n % 50 == 0 else "")
-        forms = static_forms(model, 0)
+        forms = static_forms([model], 0)
         assert forms["text/html"].count("<tr>") == SHOWN_ROWS + 1
         assert f"<td>{row}</td>" in forms["text/html"]
         assert f"… and 150 {more} rows." in forms["text/plain"]

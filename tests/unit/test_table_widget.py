@@ -16,8 +16,7 @@ from ipywidgets.widgets import widget as ipywidget
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from fabric_nb.notebook.table import Column, TableModel, TableWidget
-from fabric_nb.notebook.table import widget as module
+from fabric_nb.notebook.table import Column, TableModel, TableWidget, showing
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")
@@ -69,8 +68,8 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
             page.comms[self.comm_id] = self
 
     monkeypatch.setattr(comm, "create_comm", RecordingComm)
-    monkeypatch.setattr(module, "display", page.show)
-    monkeypatch.setattr(module, "update_display", page.show)
+    monkeypatch.setattr(showing, "display", page.show)
+    monkeypatch.setattr(showing, "update_display", page.show)
     return page
 
 
@@ -217,7 +216,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
         "import asyncio\n"
         "model.put('a', ['at last'])\n"
         "table.update()\n"
-        "while table._recorded != model.changes: await asyncio.sleep(0.01)\n"
+        "while table.showing._recorded != (model.changes,): await asyncio.sleep(0.01)\n"
     )
     cells = [nbformat.v4.new_code_cell(source) for source in (first, second)]
     notebook = nbformat.v4.new_notebook(cells=cells)

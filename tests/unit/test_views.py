@@ -3,216 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import html
-import time
+import json
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from html.parser import HTMLParser
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import orjson
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.codec import decode
+from fabric_nb.fabric.history import CallLog
 from fabric_nb.fabric.methods import MethodStats
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.registry import Registry
-from fabric_nb.fabric.serving import FailedCall
 from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
 from fabric_nb.frames import FrameBuffer
-from fabric_nb.notebook.pages import (
-    MAX_CELL,
-    STYLE,
-    Badge,
-    Cell,
-    Code,
-    Page,
-    Table,
-    escape,
-    glimpse,
-    plain,
-)
-from fabric_nb.notebook.views import live
+from fabric_nb.notebook.pages import Page
+from fabric_nb.notebook.table import Detail, Form, TableModel
+from fabric_nb.notebook.table.static import last_page
+from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard
-from fabric_nb.notebook.views.live import Screen
-from fabric_nb.notebook.views.logs import LINES, LogView
+from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
+from fabric_nb.notebook.views.logs import LogView
+from fabric_nb.notebook.views.methods import MAX_FORMS, NoValue, read_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
-from fabric_nb.notebook.views.serving import FAILURES_KEPT, ServingView
-from fabric_nb.notebook.views.stream import COLUMNS, ROWS, StreamView
-
-MARKUP = "<script>alert(\"1\")</script><img src=x onerror='a'>&amp;"
-CONTROLS = "\x1b\x00\x07\r\x9b\u202e\u2066\u200b\ufeff\ud800"
-HOSTILE = f"{MARKUP}\x1b[2J{CONTROLS}"
-
-
-class Reader(HTMLParser):
-    """The elements and texts of a page; every element must be closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.texts: list[str] = []
-        self.cells: list[list[str]] = []
-        self._open: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert all(name == "class" for name, _ in attrs)
-        self.elements.append(tag)
-        self._open.append(tag)
-        if tag == "tr":
-            self.cells.append([])
-        elif tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] == "style":
-            return
-        self.texts.append(data)
-        if self.cells and {"td", "th"} & set(self._open):
-            self.cells[-1][-1] += data
-
-
-OURS = {"style", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "pre"} | {
-    "details",
-    "summary",
-}
-
-
-def read(page: Page) -> Reader:
-    """The page as it is seen; nothing in it may be other than our own elements."""
-    bundle = page.mimebundle()
-    reader = Reader(bundle["text/html"])
-    assert set(reader.elements) <= OURS
-    for text in (*reader.texts, bundle["text/plain"]):
-        assert not set(text) & set(CONTROLS)
-    return reader
-
-
-# -- pages
-
-
-@given(st.text(st.characters()))
-def test_nothing_shown_is_obeyed(text: str) -> None:
-    """No shown text holds control characters, changes direction or is markup."""
-    shown = plain(text, None)
-    assert len(shown) == len(text)
-    assert all(char in "\n\t" or ord(char) > 31 for char in shown)
-    assert plain(shown, None) == shown
-    assert html.unescape(escape(text, None)) == shown
-    assert not set("<>\"'") & set(escape(text))
-
-
-@pytest.mark.parametrize("char", CONTROLS)
-def test_control_and_direction_characters_are_replaced(char: str) -> None:
-    """Control characters, direction overrides and lone surrogates are shown as such."""
-    assert plain(f"a{char}b") == "a\ufffdb"
-
-
-@pytest.mark.parametrize("text", ["plain", "é ü ß", "日本語", "עברית", "🎉", "a\nb\tc", ""])
-def test_readable_text_is_left_alone(text: str) -> None:
-    """Text of any language is shown as it is."""
-    assert plain(text) == text
-
-
-def test_long_text_is_cut() -> None:
-    """A long text is cut, with a sign that it was."""
-    assert len(plain("x" * 10_000)) == MAX_CELL
-    assert plain("x" * 10_000).endswith("…")
-    assert plain("x" * MAX_CELL) == "x" * MAX_CELL
-    assert len(plain("x" * 10_000, None)) == 10_000
-
-
-def hostile_page() -> Page:
-    cells: list[Cell] = [HOSTILE, Badge(HOSTILE, "bad"), Code(HOSTILE), 1, 2.5, None, True]
-    return Page(
-        title=HOSTILE,
-        badges=[Badge(HOSTILE, "good")],
-        facts=[HOSTILE],
-        tables=[Table([HOSTILE, *"bcdefg"], [cells], frozenset({HOSTILE}))],
-        printed=HOSTILE,
-        notes=[HOSTILE],
-        folded=[(HOSTILE, HOSTILE)],
-    )
-
-
-def test_hostile_page() -> None:
-    """Text from elsewhere is text in every place of a page, in HTML and in plain text."""
-    reader = read(hostile_page())
-    assert "".join(reader.texts).count(MARKUP) == 11
-    assert "script" not in reader.elements
-
-
-def test_table_as_text() -> None:
-    """A table has a plain form too: aligned, one line for each row."""
-    table = Table(["name", "n"], [["a\nb", 1], ["long name", 12345]], frozenset({"n"}))
-    assert Page("Title", facts=["fact"], tables=[table], notes=["note"]).text().splitlines() == [
-        "Title · fact",
-        "name            n",
-        "a b             1",
-        "long name  12,345",
-        "note",
-    ]
-
-
-def test_column_named_by_others_stays_on_its_line() -> None:
-    """A column's name from elsewhere neither breaks lines nor moves the cursor."""
-    text = Page("t", tables=[Table(["a\nb\x1b[2J", "x" * 1000], [[1, 2]])]).text()
-    assert len(text.splitlines()) == 3
-    assert "\x1b" not in text
-    assert len(text) < 2000
-
-
-def test_empty_page() -> None:
-    """A page without anything is its title, and an empty table is left out."""
-    page = Page("Title", tables=[Table(["a"], [])])
-    assert page.text() == "Title"
-    assert page.html() == (
-        f'{STYLE}<div class="fabric-nb"><div class="head">'
-        '<span class="title">Title</span></div></div>'
-    )
-
-
-@pytest.mark.parametrize(
-    ("cell", "text"),
-    [(None, ""), (1234567, "1,234,567"), (1234.56, "1,234.6"), (True, "True"), ("1", "1")],
-)
-def test_cells(cell: Cell, text: str) -> None:
-    """Numbers are written for people."""
-    [_, [shown]] = read(Page("t", tables=[Table(["a"], [[cell]])])).cells
-    assert shown == text
-
-
-def test_glimpse_is_short_and_cheap() -> None:
-    """The beginning of a value is shown at once, however large or deep it is."""
-    deep: Any = 1
-    for _ in range(100_000):
-        deep = [deep]
-    began = time.perf_counter()
-    for value in ("x" * 10_000_000, ["x" * 1_000_000] * 100_000, deep, {"a": deep}):
-        assert len(glimpse(value)) < 20_000
-    assert time.perf_counter() - began < 1
-    assert glimpse({"a": [1, "b", None]}) == "{'a': [1, 'b', None]}"
-
-
-# -- views over plain state
+from fabric_nb.notebook.views.serving import ServingView
+from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
+from tests.support.pages import CONTROLS, HOSTILE, MARKUP, Reader, read
 
 MINE = ServiceName("d", "notebook", "mynb")
+NOW = 1_700_000_000.0
+
+
+class Clock:
+    """Time that only a test moves."""
+
+    now = 100.0
 
 
 def fabric(**changes: Any) -> Any:
     """What views look at of a connector."""
-    clock = SimpleNamespace(now=100.0)
+    clock = Clock()
     state: dict[str, Any] = {
         "state": State.CONNECTED,
         "registry": Registry(lambda: clock.now),
@@ -222,13 +58,55 @@ def fabric(**changes: Any) -> Any:
         "uri": "amqp://ann:***@host/",
         "broker": "RabbitMQ 4.1",
         "transient_queues_refused": False,
+        "calls": CallLog(),
     }
     return SimpleNamespace(**{**state, **changes})
 
 
-def hear(where: Any, id_: str, *, domain: str = "d", **said: Any) -> None:
+def hear(where: Any, id_: str, *, domain: str = "d", **said: Any) -> ServiceName:
     told = Announcement(**{"instance": "i", "interval": 5.0, **said})
-    where.registry.heard(KeepAlive(ServiceName(domain, "calc", id_), told))
+    name = ServiceName(domain, "calc", id_)
+    where.registry.heard(KeepAlive(name, told))
+    return name
+
+
+class Shown:
+    """A view on a table of its own, as it is seen without a browser."""
+
+    def __init__(self, view: TableView) -> None:
+        self.view = view
+        self.model: TableModel = view.model()
+        view.fill(self.model)
+
+    def again(self) -> Shown:
+        """Look again."""
+        self.view.fill(self.model)
+        return self
+
+    @property
+    def page(self) -> Page:
+        return last_page(self.model, NOW)
+
+    @property
+    def reader(self) -> Reader:
+        """What is seen, in which nothing remote is obeyed, here or in the browser."""
+        sent = orjson.dumps(self.model.diff() or self.model.whole()).decode()
+        assert not set(sent) & (set(CONTROLS) - {"\\"})
+        return read(self.page)
+
+    @property
+    def texts(self) -> list[str]:
+        return self.reader.texts
+
+    @property
+    def cells(self) -> list[list[str]]:
+        return self.reader.cells
+
+    def detail(self, key: object) -> Detail:
+        return next(row.detail for row in self.model.rows if self.model.key_of(row.id) == key)
+
+
+# -- the card
 
 
 @pytest.mark.parametrize(
@@ -256,7 +134,7 @@ def test_card() -> None:
         ["I am", "notebook.mynb"],
         ["others", "1"],
     ]
-    assert [row[:5] for row in reader.cells[6:]] == [["calc", "c1", "up", "1.0", "1"]]
+    assert reader.cells[6:] == [["calc", "c1", "up", "1.0", "1", "now", "f"]]
     assert "a note" in reader.texts
 
 
@@ -271,16 +149,22 @@ def test_card_of_a_large_domain() -> None:
 
 
 def test_card_is_drawn_again_when_something_changed() -> None:
-    """A new service and a lost connection change the card."""
+    """A new service, one that is late, and a lost connection change the card."""
     where = fabric()
     card = ConnectionCard(where)
     before = card.version()
     assert card.version() == before
     hear(where, "c1")
-    after = card.version()
-    assert after != before
+    heard = card.version()
+    assert heard != before
+    where.clock.now += 10
+    late = card.version()
+    assert late != heard
     where.state = State.RECONNECTING
-    assert card.version() != after
+    assert card.version() != late
+
+
+# -- the registry
 
 
 def test_registry_view() -> None:
@@ -289,36 +173,61 @@ def test_registry_view() -> None:
     hear(where, "a", instance="1", version="1.0", methods={f"m{n}": "()" for n in range(10)})
     hear(where, "a", instance="2", version="2.0")
     hear(where, "b", busy_since=1.0, methods={"health_check": "()", "run": "(x)"})
+    where.registry.heard(KeepAlive(ServiceName("e", "seed", "s"), None))
     where.clock.now += 4
-    reader = read(RegistryView(where, Filter()).page())
-    assert reader.cells == [
-        ["type", "id", "state", "version", "members", "last seen", "methods"],
+    shown = Shown(RegistryView(where))
+    assert shown.cells[0] == [
+        *("domain", "type", "id", "state", "version", "instances", "last seen", "methods")
+    ]
+    assert [[*row[:6], row[7]] for row in shown.cells[1:]] == [
         [
+            "d",
             "calc",
             "a",
             "up",
             "1.0 + 2.0 (mixed)",
             "2",
-            "4 s ago",
             "m0, m1, m2, m3, m4, m5, m6, m7, … 2 more",
         ],
-        ["calc", "b", "busy", "", "1", "4 s ago", "run"],
+        ["d", "calc", "b", "busy", "", "1", "run"],
+        ["e", "seed", "s", "up", "", "1+", ""],
     ]
-    assert reader.texts[:4] == ["Services", "all domains", "1 up", "1 busy"]
+    assert shown.texts[:4] == ["Services", "all domains", "2 up", "1 busy"]
+    assert Shown(RegistryView(where, Filter(domain="e"))).cells[1][2] == "s"
 
 
-def test_registry_view_of_several_domains() -> None:
-    """Services of other domains are shown with their domain, and filtered by it."""
+def test_ages_count_up_in_the_browser() -> None:
+    """The table holds when a service was heard, and sends nothing while that stays the same."""
     where = fabric()
     hear(where, "a")
-    hear(where, "b", domain="e")
-    assert [row[:3] for row in read(RegistryView(where, Filter()).page()).cells] == [
-        ["domain", "type", "id"],
-        ["d", "calc", "a"],
-        ["e", "calc", "b"],
-    ]
-    only = read(RegistryView(where, Filter(domain="e")).page())
-    assert [row[:3] for row in only.cells[1:]] == [["e", "calc", "b"]]
+    where.clock.now += 4
+    shown = Shown(RegistryView(where))
+    (row,) = shown.model.rows
+    shown.model.diff()
+    where.clock.now += 1
+    assert shown.again().model.diff() is None
+    hear(where, "a")
+    shown.again()
+    assert cast("float", shown.model.rows[0].cells[6]) - cast("float", row.cells[6]) == 0
+    assert shown.model.diff() is not None
+
+
+def test_registry_view_follows_who_is_there() -> None:
+    """Who comes, leaves, is late or tells something else is seen; a mere keep-alive need not be."""
+    where = fabric()
+    view = RegistryView(where)
+    versions = [view.version()]
+    hear(where, "a")
+    versions.append(view.version())
+    hear(where, "a")
+    assert view.version() == versions[-1]
+    hear(where, "a", version="2")
+    versions.append(view.version())
+    where.registry.heard(KeepAlive(ServiceName("d", "calc", "a"), Announcement(instance="i"), True))
+    versions.append(view.version())
+    where.clock.now += 1
+    versions.append(view.version())
+    assert len(set(versions)) == len(versions)
 
 
 def test_registry_view_when_nobody_is_there() -> None:
@@ -326,23 +235,152 @@ def test_registry_view_when_nobody_is_there() -> None:
     where = fabric()
     hear(where, "a", methods={"f": HOSTILE})
     where.clock.now += 200
-    assert any(
-        "Nobody was heard" in text for text in read(RegistryView(where, Filter()).page()).texts
-    )
-    gone = read(RegistryView(where, Filter(gone=True)).page())
-    assert gone.cells[1][2:6] == ["gone", "", "0", "3 min ago"]
+    assert any("Nobody was heard" in text for text in Shown(RegistryView(where)).texts)
+    gone = Shown(RegistryView(where, Filter(gone=True)))
+    assert gone.cells[1][3:6] == ["gone", "", "0"]
 
 
 def test_registry_view_of_many_services() -> None:
-    """A large registry is cut, and its page stays small."""
+    """A large registry is cut and says so, and what is sent of it stays small."""
     where = fabric()
-    for number in range(1000):
+    for number in range(MAX_ROWS + 950):
         hear(where, f"c{number}", methods={f"method_{n}": "()" for n in range(50)}, version=HOSTILE)
-    page = RegistryView(where, Filter()).page()
-    reader = read(page)
-    assert len(reader.cells) == 1 + MAX_ROWS
-    assert any("and 950 more" in text for text in reader.texts)
-    assert len(page.html()) < 200_000
+    where.registry.dropped = 7
+    shown = Shown(RegistryView(where))
+    assert len(shown.model) == MAX_ROWS
+    assert len(orjson.dumps(shown.model.diff())) < 1_500_000
+    assert any("and 1,900 more" in text for text in shown.texts)
+    assert any("7 keep-alives of others were not taken" in text for text in shown.texts)
+    assert len(shown.page.html()) < 100_000
+
+
+class Described:
+    """A connector that describes services, and records what is called."""
+
+    def __init__(self, told: Any) -> None:
+        self.told = told
+        self.asked: list[ServicePattern] = []
+        self.called: list[tuple[ServicePattern, str, Mapping[str, Any]]] = []
+
+    async def describe(self, pattern: ServicePattern) -> Any:
+        self.asked.append(pattern)
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+    async def call_service(
+        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]
+    ) -> Any:
+        self.called.append((pattern, method, kwargs))
+        return sum(kwargs.values())
+
+
+def registry_view(told: Any, **said: Any) -> tuple[Shown, ServiceName, Described]:
+    described = Described(told)
+    where = fabric(describe=described.describe, call_service=described.call_service)
+    name = hear(where, "c1", **said)
+    return Shown(RegistryView(where)), name, described
+
+
+async def opened(shown: Shown, name: ServiceName) -> Sequence[Form]:
+    """The forms of a service whose row is opened."""
+    before = shown.view.version()
+    shown.view.opened(name)
+    shown.view.opened(name)
+    async with asyncio.timeout(5):
+        while shown.view.version() == before:  # noqa: ASYNC110 - a description sets no event
+            await asyncio.sleep(0)
+    return shown.again().detail(name).forms
+
+
+async def test_a_row_opens_to_signatures_and_docs() -> None:
+    """Signatures are there at once; opened, a row asks for the docs, once, and makes forms."""
+    told = {"add": {"signature": "(x: int, y: int = 2) -> int", "doc": "Adds."}}
+    shown, name, described = registry_view(told, methods={"add": "(x, y=2)"})
+    assert shown.detail(name) == Detail("add(x, y=2)")
+    (form,) = await opened(shown, name)
+    assert (form.title, form.text) == ("add(x: int, y: int = 2) -> int", "Adds.")
+    assert [(one.name, one.hint) for one in form.fields] == [("x", "int"), ("y", "int = 2")]
+    assert form.command == "%fabric_call calc.c1.add"
+    shown.view.opened(name)
+    assert described.asked == [ServicePattern("d", "calc", "c1")]
+    answer = await cast("Any", shown.view.act(form.name, {"x": "5", "y": "7"}))
+    assert answer.startswith("12\n")
+    assert described.called == [(ServicePattern("d", "calc", "c1"), "add", {"x": 5, "y": 7})]
+    with pytest.raises(NoValue, match="y is not a value"):
+        await cast("Any", shown.view.act(form.name, {"y": "__import__('os')"}))
+
+
+async def test_a_service_that_describes_nothing() -> None:
+    """Methods of amqp-fabric that have answered can be called with any arguments."""
+    shown, name, _ = registry_view({}, methods={"work": ""})
+    (form,) = await opened(shown, name)
+    assert [one.name for one in form.fields] == ["**"]
+    answer = await cast("Any", shown.view.act(form.name, {"**": '{"a": 1, "b": 2}'}))
+    assert answer.startswith("3\n")
+
+
+async def test_a_description_that_cannot_be_had() -> None:
+    """What went wrong stands above the methods, which are known from the keep-alives."""
+    shown, name, _ = registry_view(CallTimeout("No answer."), methods={"add": "(x)"})
+    (form,) = await opened(shown, name)
+    assert form.title == "add(x)"
+    assert shown.detail(name).text == "Its docs cannot be had: No answer."
+
+
+async def test_a_hostile_description() -> None:
+    """Thousands of methods with megabytes of docs are cut, and no markup is obeyed."""
+    told = {f"m{n}": {"signature": f"(x={HOSTILE})", "doc": HOSTILE * 100} for n in range(5000)}
+    shown, name, _ = registry_view(told)
+    forms = await opened(shown, name)
+    assert len(forms) == MAX_FORMS
+    assert [one.name for one in forms[0].fields] == ["**"]
+    shown.model.diff()
+    sent = orjson.dumps(shown.model.whole())
+    assert len(sent) < 100_000
+    assert b"and 4,970 more, not shown" in sent
+    assert any("not shown" in text for text in shown.texts)
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ({"x": "5"}, {"x": 5}),
+        ({"x": '"a"', "y": "'b'"}, {"x": "a", "y": "b"}),
+        ({"x": "[1, null]", "y": "[1, None]"}, {"x": [1, None], "y": [1, None]}),
+        ({"x": "(1, 2)"}, {"x": (1, 2)}),
+        ({"x": "true", "y": "True"}, {"x": True, "y": True}),
+        ({"x": "1", "**": '{"y": 2}'}, {"x": 1, "y": 2}),
+        ({}, {}),
+    ],
+)
+def test_arguments_are_json_or_python_literals(
+    written: dict[str, str], values: dict[str, Any]
+) -> None:
+    """What is written into a form is JSON or a Python literal."""
+    assert read_arguments(written) == values
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"x": "hello"}, "x is not a value"),
+        ({"x": "__import__('os').system('x')"}, "x is not a value"),
+        ({"x": "[" * 100_000}, "x is not a value"),
+        ({"x": "9" * 100_001}, "x is longer than 100,000 characters"),
+        ({"x": 5}, "x is longer"),
+        ({"**": "[1]"}, "by their names"),
+        ({"**": "{1: 2}"}, "by their names"),
+        ({"x": "1", "**": '{"x": 2}'}, "x is given twice"),
+    ],
+)
+def test_what_is_no_value_is_told(written: dict[str, Any], says: str) -> None:
+    """Nothing else is taken, and above all nothing is run."""
+    with pytest.raises(NoValue, match=says):
+        read_arguments(written)
+
+
+# -- serving
 
 
 def server(**changes: Any) -> Any:
@@ -366,41 +404,56 @@ def test_serving_view() -> None:
     mine.stats["f"].record(0.004, ValueError(HOSTILE))
     mine.stats["f"].running = 1
     assert view.version() != before
-    reader = read(view.page())
-    assert reader.texts[:4] == ["analytics.a1", "serving", "in d", "version 1.2"]
-    [_, row] = reader.cells
+    shown = Shown(view)
+    assert shown.texts[:4] == ["analytics.a1", "serving", "in d", "version 1.2"]
+    [_, row] = shown.cells
     assert row[:6] == ["f(x: int)", "2", "1", "1", "3.0", "4.0"]
     assert row[6].startswith("ValueError: <script>")
     mine.closed = True
-    assert "stopped" in read(view.page()).texts
+    assert "stopped" in shown.again().texts
 
 
-def test_serving_view_shows_the_last_failure() -> None:
-    """The last call that failed is shown with its arguments and traceback; few are kept."""
-    view = ServingView(fabric(), server())
-    deep = decode(b"[" * 1000 + b"]" * 1000)
-    for number in range(FAILURES_KEPT + 5):
-        kwargs = {"x": number, "big": "y" * 1_000_000, "deep": deep, "html": MARKUP}
-        view.failures.append(FailedCall(float(number), "f", kwargs, ValueError(), HOSTILE))
-    assert len(view.failures) == FAILURES_KEPT
-    page = view.page()
-    reader = read(page)
-    assert any(text.startswith("Last failure: f(x=24, big='yyy") for text in reader.texts)
-    assert len(page.html()) < 20_000
+def test_a_method_opens_to_its_last_failures() -> None:
+    """A method opens to the last calls that failed, with arguments and tracebacks."""
+    where = fabric()
+    shown = Shown(ServingView(where, server()))
+    deep = "[" * 1000 + "]" * 1000
+
+    def fail(service: str, **kwargs: Any) -> None:
+        record = where.calls.served(service, "f", 0.1, ValueError(HOSTILE), HOSTILE)
+        request = json.dumps(kwargs).replace('"deep"', deep)
+        where.calls.failed(record, request.encode())
+
+    for number in range(25):
+        fail("d.analytics.a1", x=number, big="y" * 10_000, z="deep", html=MARKUP)
+    fail("d.analytics.other", x=26)
+    detail = shown.again().detail("f").text
+    assert detail.startswith("Last failure: f(x=24, big='yyy")
+    assert "\nBefore it: f(x=23, " in detail
+    assert "x=21" not in detail
+    assert any(text.startswith("Last failure: f(x=24, big='yyy") for text in shown.texts)
+    assert len(shown.page.html()) < 20_000
+    fail("d.analytics.a1", x="y" * 1_000_000)
+    assert shown.again().detail("f").text.startswith("Last failure: f(… 1.0 MB)")
 
 
 def test_serving_view_shows_what_was_printed() -> None:
     """What served functions print is shown, the last lines of it."""
     view = ServingView(fabric(), server())
+    shown = Shown(view)
     before = view.version()
     for number in range(10_000):
         view.take_output(f"{number} {MARKUP}\n")
     assert view.version() != before
-    page = view.page()
-    assert f"9999 {MARKUP}" in page.text()
-    assert "\n100 " not in page.text()
-    assert len(page.html()) < 20_000
-    read(page)
+    shown.again()
+    assert f"9999 {MARKUP}" in shown.page.text()
+    assert "\n100 " not in shown.page.text()
+    assert len(shown.page.html()) < 20_000
+    assert len(orjson.dumps(shown.model.diff())) < 10_000
+    read(shown.page)
+
+
+# -- streams
 
 
 class FakeStream:
@@ -409,7 +462,7 @@ class FakeStream:
     def __init__(self, rows: Sequence[dict[str, Any]] = (), **headers: Any) -> None:
         self.headers = headers
         self.rate, self.malformed, self.closed, self.paused = 2.5, 0, False, False
-        self._buffer = FrameBuffer(max_rows=100)
+        self._buffer = FrameBuffer(max_rows=1000)
         self.take(rows)
 
     def take(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -417,6 +470,12 @@ class FakeStream:
 
     def tail(self, n: int) -> pd.DataFrame:
         return self._buffer.tail(n)
+
+    async def pause(self) -> None:
+        self.paused = True
+
+    async def resume(self) -> None:
+        self.paused = False
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -434,29 +493,66 @@ class FakeStream:
         return self._buffer.version + self.malformed
 
 
-def stream_view(stream: FakeStream, **changes: Any) -> StreamView:
-    return StreamView(fabric(**changes), cast("Any", stream))
+def stream_view(stream: FakeStream, **changes: Any) -> Shown:
+    return Shown(StreamView(fabric(**changes), cast("Any", stream)))
 
 
 def test_stream_view() -> None:
-    """A stream shows how much has come, how fast, and its last rows."""
-    stream = FakeStream(
-        [{"n": number, "x": number / 3, "s": "a"} for number in range(20)], kind="T"
-    )
-    reader = read(stream_view(stream).page())
-    assert reader.texts[:4] == ["Stream kind=T", "open", "20 rows", "2.5 rows/s"]
-    assert reader.cells[0] == ["n", "x", "s"]
-    assert len(reader.cells) == 1 + ROWS
-    assert reader.cells[-1] == ["19", "6.33333", "a"]
+    """A stream shows how much has come, how fast, its last rows, and a line over a column."""
+    rows = [{"s": "a", "n": n, "x": n / 3 if n % 2 else None, "l": [n]} for n in range(150)]
+    shown = stream_view(FakeStream(rows, kind="T"))
+    assert shown.texts[:4] == ["Stream kind=T", "open", "150 rows", "2.5 rows/s"]
+    assert shown.cells[0] == ["s", "n", "x", "l"]
+    assert shown.cells[-1] == ["a", "149", "49.6667", "[149]"]
+    assert len(shown.model) == ROWS
+    assert "… and 100 older rows." in shown.texts
+    assert "n, last 150 rows  " in shown.page.text()
+
+
+def test_a_stream_sends_only_the_rows_that_have_come() -> None:
+    """What flows costs what is new, and old rows leave the table."""
+    stream = FakeStream([{"n": n} for n in range(ROWS)])
+    shown = stream_view(stream)
+    shown.model.diff()
+    stream.take([{"n": n} for n in range(3)])
+    delta = shown.again().model.diff()
+    assert delta is not None
+    assert [row[1] for row in delta["add"]] == [[0], [1], [2]]
+    assert len(delta["drop"]) == 3
+    stream.take([{"n": 0, "other": 1}])
+    assert shown.again().cells[0] == ["n", "other"]
+    assert len(shown.model) == ROWS
+
+
+async def test_the_line_is_over_the_column_that_is_chosen() -> None:
+    """Any column of numbers can be chosen; a column that is gone is the first again."""
+    stream = FakeStream([{"s": "a", "n": n, "x": -n} for n in range(1000)])
+    shown = stream_view(stream)
+    assert shown.model.head.tools[0].options == ["n", "x"]  # type: ignore[union-attr]
+    shown.view.act("chart", "x")
+    chart = shown.again().model.head.chart
+    assert chart is not None
+    assert (chart.label, len(chart.values)) == (f"x, last {CHART_ROWS} rows", CHART_ROWS)
+    assert chart.values[-1] == -999
+    shown.view.act("chart", "gone")
+    chart = shown.again().model.head.chart
+    assert chart is not None
+    assert chart.label.startswith("n,")
+    await cast("Any", shown.view.act("pause", None))
+    assert "paused" in shown.again().texts
+    await cast("Any", shown.view.act("pause", None))
+    assert not stream.paused
+    with pytest.raises(LookupError):
+        shown.view.act("no such", None)
 
 
 def test_stream_view_counts_what_is_missing() -> None:
     """Dropped rows and unreadable messages are counted for the reader."""
     stream = FakeStream([{"n": number} for number in range(1500)])
     stream.malformed = 3
-    texts = read(stream_view(stream).page()).texts
+    texts = stream_view(stream).texts
     assert "Stream of all data" in texts
-    assert "1,400 dropped (kept: the last 100)" in texts
+    assert "500 dropped (kept: the last 1,000)" in texts
     assert "3 unreadable" in texts
 
 
@@ -464,185 +560,107 @@ def test_stream_view_counts_what_is_missing() -> None:
 def test_stream_view_shows_its_state(change: str, badge: str) -> None:
     """A stream that is paused or closed says so, and an empty one that nothing has come."""
     stream = FakeStream()
-    view = stream_view(stream, state=State.RECONNECTING)
-    before = view.version()
+    shown = stream_view(stream, state=State.RECONNECTING)
+    before = shown.view.version()
     setattr(stream, change, True)
-    assert view.version() != before
-    texts = read(view.page()).texts
-    assert {badge, "reconnecting", "No row has come yet."} <= set(texts)
+    assert shown.view.version() != before
+    assert {badge, "reconnecting", "No row has come yet."} <= set(shown.again().texts)
 
 
 def test_stream_view_of_hostile_rows() -> None:
     """Rows of any content are shown: many columns, markup, huge and deep values."""
     deep = decode(b"[" * 1000 + b"]" * 1000)
     row = {HOSTILE.replace("\ud800", ""): HOSTILE, "deep": deep, "big": ["x" * 1_000_000] * 100}
-    stream = FakeStream([{**row, **{f"c{n}": n for n in range(500)}}, {}, {"big": None}])
-    page = stream_view(stream).page()
-    reader = read(page)
-    assert len(reader.cells[0]) == COLUMNS
-    assert len(page.html()) < 100_000
-    assert len(page.text().splitlines()) == 2 + 3
+    numbers = {f"c{n}": 10.0**300 * (-1) ** n for n in range(500)}
+    stream = FakeStream([{**row, **numbers}, {}, {"big": None, "c1": float("inf")}])
+    shown = stream_view(stream)
+    assert len(shown.cells[0]) == COLUMNS
+    assert any("more columns, in its DataFrame." in text for text in shown.texts)
+    assert len(shown.page.html()) < 100_000
+    assert len(orjson.dumps(shown.model.whole())) < 100_000
+
+
+# -- logs
 
 
 def feed(records: Sequence[LogRecord] = (), **changes: Any) -> Any:
     state: dict[str, Any] = {
-        "records": deque(records),
+        "records": deque(records, maxlen=10_000),
         "dropped": 0,
-        "changes": 0,
+        "changes": len(records),
         "level": None,
         "service": None,
+        "closed": False,
     }
     return SimpleNamespace(**{**state, **changes})
 
 
 def record(message: str, level: str = "INFO", **more: Any) -> LogRecord:
-    return LogRecord(1_700_000_000.0, level, "calc", "c1", message, **more)
+    return LogRecord(NOW, level, "calc", "c1", message, **more)
+
+
+def log(feed: Any, *records: LogRecord) -> None:
+    feed.records.extend(records)
+    feed.changes += len(records)
 
 
 def test_log_view() -> None:
     """Logs are shown newest last, with their level, service and logger, and are counted."""
-    records = [record(f"line {number}") for number in range(50)]
+    records = [record(f"line {number}") for number in range(60)]
     records.append(record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}"))
-    logs = feed(records, dropped=1234, level="INFO", service="calc.c1")
-    reader = read(LogView(fabric(), logs).page())
-    assert {"from calc.c1", "INFO and above", "50 INFO", "1 WARNING", "1,234 older dropped"} <= set(
-        reader.texts
-    )
-    assert len(reader.cells) == 1 + LINES
-    assert reader.cells[1][4] == f"line {51 - LINES}"
-    assert reader.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last"]
-    assert "Traceback of: last" in reader.texts
+    shown = Shown(LogView(fabric(), feed(records, dropped=1234, level="INFO", service="calc.c1")))
+    facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
+    assert facts <= set(shown.texts)
+    assert shown.cells[1][4] == "line 11"
+    assert shown.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last"]
+    assert any(text.startswith("Traceback <script>") for text in shown.texts)
+
+
+def test_a_log_takes_what_has_come_since() -> None:
+    """Records are added as they come, the oldest leave, and none is missed when many come."""
+    logs = feed([record("first")])
+    shown = Shown(LogView(fabric(), logs))
+    shown.model.diff()
+    log(logs, record("second"), record("a\nb" * 200))
+    delta = shown.again().model.diff()
+    assert delta is not None
+    assert [row[1][4][:6] for row in delta["add"]] == ["second", "a\nba\nb"]
+    assert len(delta["add"][1][2]) == 600
+    log(logs, *(record(f"line {n}") for n in range(20_000)))
+    shown.again()
+    assert len(shown.model) == MAX_RECORDS
+    assert shown.model.rows[0].cells[4] == "line 19000"
+    assert shown.model.cut == 9_003
+
+
+def test_a_log_is_filtered_and_paused() -> None:
+    """The least level is chosen from what is held; paused, it stands still and counts."""
+    logs = feed([record(f"line {n}", level) for n in range(3) for level in ("INFO", "ERROR", "X")])
+    shown = Shown(LogView(fabric(), logs))
+    assert len(shown.model) == 9
+    shown.view.act("level", "WARNING")
+    assert [row.cells[4] for row in shown.again().model.rows] == ["line 0", "line 1", "line 2"]
+    shown.view.act("pause", None)
+    log(logs, record("later", "CRITICAL"), record("not this", "DEBUG"))
+    assert len(shown.again().model) == 3
+    assert {"paused", "2 new"} <= set(shown.texts)
+    shown.view.act("level", "all")
+    assert len(shown.again().model) == 11
+    shown.view.act("pause", None)
+    shown.view.act("level", "CRITICAL")
+    assert [row.cells[4] for row in shown.again().model.rows] == ["later"]
+    for wrong in (("level", "LOUD"), ("level", None), ("pause", "x"), ("other", None)):
+        with pytest.raises(LookupError):
+            shown.view.act(*wrong)
 
 
 def test_log_view_of_hostile_records() -> None:
     """Records of any content are shown, however many levels they invent."""
-    records = [record(HOSTILE * 100, f"{HOSTILE}{number}", logger=HOSTILE) for number in range(30)]
-    page = LogView(fabric(), feed(records)).page()
-    read(page)
-    assert len(page.html()) < 200_000
-    assert any("No record" in text for text in read(LogView(fabric(), feed()).page()).texts)
-
-
-# -- on the screen
-
-
-class Counter:
-    """A view that shows a number, and may refuse to be drawn."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.broken = False
-        self.drawn = asyncio.Event()
-
-    def version(self) -> Hashable:
-        return self.number
-
-    def page(self) -> Page:
-        if self.broken:
-            raise RuntimeError("cannot be drawn")
-        self.drawn.set()
-        return Page(f"number {self.number}")
-
-
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """What was displayed or updated, by the number of its display."""
-    seen: list[tuple[int, str]] = []
-
-    def display(bundle: dict[str, str], **_: object) -> Any:
-        number = len({at for at, _ in seen})
-        seen.append((number, bundle["text/plain"]))
-
-        def update(bundle: dict[str, str], **_: object) -> None:
-            seen.append((number, bundle["text/plain"]))
-
-        return SimpleNamespace(update=update)
-
-    monkeypatch.setattr(live, "display", display)
-    return seen
-
-
-@pytest.fixture
-async def screen() -> Any:
-    screen = Screen()
-    yield screen
-    screen.close()
-
-
-async def test_views_are_drawn_when_they_changed(screen: Screen, shown: list[Any]) -> None:
-    """A view is drawn when it is shown, and again only when there is something new."""
-    view = Counter()
-    screen.show(view)
-    screen.refresh()
-    assert shown == [(0, "number 0")]
-    view.number = 5
-    screen.refresh()
-    screen.refresh()
-    assert shown == [(0, "number 0"), (0, "number 5")]
-
-
-async def test_views_are_drawn_by_themselves(
-    screen: Screen, shown: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Views follow their state without being asked to."""
-    monkeypatch.setattr(live, "PERIOD", 0.001)
-    view = Counter()
-    screen.show(view)
-    view.drawn.clear()
-    view.number = 1
-    await asyncio.wait_for(view.drawn.wait(), 2)
-    assert shown[-1] == (0, "number 1")
-
-
-async def test_broken_view_ends_alone(
-    screen: Screen, shown: list[Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A view that cannot be drawn ends, and the others go on."""
-    broken, good = Counter(), Counter()
-    screen.show(broken)
-    screen.show(good)
-    broken.broken, broken.number, good.number = True, 1, 1
-    screen.refresh()
-    assert "A view could not be drawn" in caplog.text
-    assert shown[-1] == (1, "number 1")
-    broken.broken, broken.number, good.number = False, 2, 2
-    screen.refresh()
-    assert shown[2:] == [(1, "number 1"), (1, "number 2")]
-
-
-async def test_running_a_cell_again_ends_its_old_view(
-    screen: Screen, shown: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A cell that is run again has one live view of a kind, the new one."""
-    in_cell: Callable[[], str] = lambda: "cell-1"  # noqa: E731
-    monkeypatch.setattr(live, "current_cell", in_cell)
-    old, new = Counter(), Counter()
-    screen.show(old)
-    screen.show(new)
-    old.number = new.number = 1
-    screen.refresh()
-    assert shown == [(0, "number 0"), (1, "number 0"), (1, "number 1")]
-
-
-async def test_number_of_live_views_is_bounded(screen: Screen, shown: list[Any]) -> None:
-    """Only so many views stay alive: the oldest end first."""
-    views = [Counter() for _ in range(live.MAX_LIVE + 2)]
-    for view in views:
-        screen.show(view)
-    shown.clear()
-    for view in views:
-        view.number = 1
-    screen.refresh()
-    assert [at for at, _ in shown] == list(range(2, live.MAX_LIVE + 2))
-
-
-async def test_closing_draws_a_last_time(screen: Screen, shown: list[Any]) -> None:
-    """When the screen closes, each view shows its last state and then rests."""
-    view = Counter()
-    screen.show(view)
-    view.number = 9
-    screen.close()
-    assert shown[-1] == (0, "number 9")
-    view.number = 10
-    screen.refresh()
-    assert shown[-1] == (0, "number 9")
+    records = [
+        LogRecord(10.0**n, f"{HOSTILE}{n}", HOSTILE, HOSTILE, HOSTILE * 100, logger=HOSTILE)
+        for n in range(-5, 12)
+    ]
+    shown = Shown(LogView(fabric(), feed(records)))
+    assert len(shown.cells) == 18
+    assert len(shown.page.html()) < 200_000
+    assert any("No record" in text for text in Shown(LogView(fabric(), feed())).texts)

@@ -32,7 +32,7 @@ class WatchingMagics(SessionMagics):
         """
         with self._told(self.fabric_services.parser):
             args = arguments.parse(self.fabric_services.parser, line)
-            self.session.show_services(Filter(args.domain, args.type, args.id, args.gone))
+            wait(self.session.show_services(Filter(args.domain, args.type, args.id, args.gone)))
 
     @magic_arguments()
     @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")

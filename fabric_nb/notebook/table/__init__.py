@@ -4,7 +4,34 @@
 changes. Neither knows of a fabric.
 """
 
-from fabric_nb.notebook.table.model import Button, Column, Head, Select, TableModel, Value
-from fabric_nb.notebook.table.widget import TableWidget
+from __future__ import annotations
 
-__all__ = ["Button", "Column", "Head", "Select", "TableModel", "TableWidget", "Value"]
+from typing import TYPE_CHECKING
+
+from fabric_nb.notebook.table.cells import Column, Value
+from fabric_nb.notebook.table.model import TableModel
+from fabric_nb.notebook.table.parts import Button, Detail, Field, Form, Head, Select
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.table.widget import TableWidget
+
+__all__ = [
+    "Button",
+    "Column",
+    "Detail",
+    "Field",
+    "Form",
+    "Head",
+    "Select",
+    "TableModel",
+    "TableWidget",
+    "Value",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "TableWidget":  # half a second to import, and not every notebook shows a table
+        from fabric_nb.notebook.table.widget import TableWidget
+
+        return TableWidget
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

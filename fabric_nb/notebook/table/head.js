@@ -1,15 +1,44 @@
 // What stands around the rows: title, badges and facts, buttons and choices, filter, notes.
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A line over a column's last values. */
+class ChartView {
+  constructor() {
+    this.node = make("figure", "chart");
+    this.label = make("span");
+    this.range = make("span", "range");
+    this.svg = document.createElementNS(SVG, "svg");
+    setAttribute(this.svg, "preserveAspectRatio", "none");
+    setAttribute(this.svg, "aria-hidden", "true");
+    this.path = document.createElementNS(SVG, "path");
+    this.svg.append(this.path);
+    const caption = make("figcaption");
+    caption.append(this.label, this.range);
+    this.node.append(caption, this.svg);
+  }
+
+  /** @param chart {label, range, line: heights from 0 to 100, null for a gap}, or null */
+  paint(chart) {
+    this.node.hidden = !chart;
+    if (!chart) return;
+    const { label, range, line } = chart;
+    setText(this.label, label);
+    setText(this.range, range);
+    const steps = line.map((y, x) => (y === null ? "" : `${line[x - 1] == null ? "M" : "L"}${x} ${100 - y}`));
+    setAttribute(this.svg, "viewBox", `0 0 ${Math.max(1, line.length - 1)} 100`);
+    setAttribute(this.path, "d", steps.join(""));
+  }
+}
+
 class HeadView {
   /**
-   * @param send takes an action to the kernel
+   * @param actions what the kernel is asked through
    * @param onFilter takes the words that rows must hold
    */
-  constructor(send, onFilter) {
-    this.send = send;
+  constructor(actions, onFilter) {
+    this.actions = actions;
     this.onFilter = onFilter;
-    this.waiting = new Map(); // request id -> the control that was used, and the timer that says so
-    this.requests = 0;
     this.node = make("div", "head");
     this.title = make("span", "title");
     this.badges = make("span", "badges");
@@ -23,20 +52,35 @@ class HeadView {
     this.node.append(
       this.title, this.badges, this.facts, this.tools, this.filter, this.count, this.status,
     );
+    this.chart = new ChartView();
+    this.printed = make("pre", "printed", { tabindex: "0", "aria-label": "Printed" });
     this.answer = make("div", "answer", { role: "status" });
     this.notes = make("div", "notes");
+    this.lost = false;
     this.filter.addEventListener("input", () => this.onInput());
   }
 
   /** @param seen how many rows pass the filter, of how many */
-  paint({ title, badges, facts, notes, tools }, seen, all) {
+  paint({ title, badges, facts, notes, tools, chart, printed }, seen, all) {
     setText(this.title, title);
-    fill(this.badges, badges, () => make("span", "badge"), paintBadge);
+    const states = this.lost ? [["kernel gone: as it was last", "bad"]] : badges;
+    fill(this.badges, states, () => make("span", "badge"), paintBadge);
+    this.chart.paint(chart);
+    this.paintPrinted(printed);
     fill(this.facts, facts, () => make("span"), setText);
     fill(this.notes, notes, () => make("div"), setText);
     this.paintTools(tools);
     const of = this.filter.value.trim() ? `${grouped(seen)} of ` : "";
     setText(this.count, `${of}${grouped(all)} ${all === 1 ? "row" : "rows"}`);
+  }
+
+  paintPrinted(text) {
+    this.printed.hidden = !text;
+    if (this.printed.textContent === text) return;
+    const { scrollTop, clientHeight, scrollHeight } = this.printed;
+    const atEnd = scrollTop + clientHeight >= scrollHeight - 4;
+    setText(this.printed, text);
+    if (atEnd) this.printed.scrollTop = this.printed.scrollHeight;
   }
 
   paintTools(tools) {
@@ -60,41 +104,22 @@ class HeadView {
   makeTool({ name, label, options }) {
     if (!options) {
       const button = make("button", "tool", { type: "button" });
-      button.addEventListener("click", () => this.request(name, null, button));
+      button.addEventListener("click", () => this.actions.request(name, null, button, this.say));
       return button;
     }
     const node = make("label", "tool");
+    const undo = () => { select.value = node.dataset.value; };
     const select = make("select", "", { "aria-label": label });
     for (const option of options) select.append(new Option(option, option));
-    select.addEventListener("change", () => this.request(name, select.value, select));
+    select.addEventListener("change", () => this.actions.request(name, select.value, select, this.say, undo));
     node.append(label, " ", select);
     return node;
   }
 
-  request(name, value, control) {
-    if (control.hasAttribute("aria-busy")) return;
-    control.setAttribute("aria-busy", "true");
-    const request = (this.requests += 1);
-    const timer = setTimeout(() => this.say("Waiting for the running cell.", false), 1000);
-    this.waiting.set(request, { control, timer });
-    this.send({ type: "action", request, name, value });
-  }
-
-  onAnswer({ request, error, text }) {
-    const waiting = this.waiting.get(request);
-    if (!waiting) return; // another view asked
-    this.waiting.delete(request);
-    clearTimeout(waiting.timer);
-    waiting.control.removeAttribute("aria-busy");
-    const chosen = waiting.control.parentNode?.dataset.value;
-    if (error && chosen !== undefined) waiting.control.value = chosen;
-    this.say(text, error);
-  }
-
-  say(text, error) {
+  say = (text, error) => {
     setText(this.answer, text);
     this.answer.classList.toggle("error", error);
-  }
+  };
 
   onInput() {
     this.onFilter(this.filter.value.toLowerCase().split(/\s+/).filter(Boolean));

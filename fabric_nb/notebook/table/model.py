@@ -16,70 +16,17 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.notebook.pages import Badge, plain
+from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.table.cells import Column, Value, Wire, encode
+from fabric_nb.notebook.table.parts import Detail, Head, WireDetail, encoded_head
 
 MAX_ROWS = 1000
 """Rows that a table holds unless it is told otherwise."""
 MAX_COLUMNS = 50
-MAX_DETAIL, MAX_DETAILS = 8_000, 1_000_000
-"""Characters of one row's detail, and of all together."""
-MAX_LISTED = 30
-"""Badges, facts, notes and tools that a head shows of each."""
+MAX_DETAILS = 1_000_000
+"""Characters of all rows' details together."""
 UNSHOWN = "The details of this table are too long to show them all."
-
-__all__ = ["Button", "Column", "Head", "Select", "TableModel", "Value"]
-
-
-@dataclass(frozen=True, slots=True)
-class Button:
-    """A button above the table.
-
-    Attributes:
-        name: what the action is called when it comes back.
-        label: what stands on it.
-        pressed: whether it is in, for one that stays in; None for one that does not.
-    """
-
-    name: str
-    label: str
-    pressed: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Select:
-    """A choice above the table.
-
-    Attributes:
-        name: what the action is called when it comes back.
-        label: what is chosen.
-        options: what there is to choose.
-        value: what is chosen now.
-    """
-
-    name: str
-    label: str
-    options: Sequence[str]
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What stands around the rows.
-
-    Attributes:
-        title: what the table is.
-        badges: states beside the title.
-        facts: short remarks beside the title.
-        notes: lines under the table.
-        tools: buttons and choices.
-    """
-
-    title: str
-    badges: Sequence[Badge] = ()
-    facts: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    tools: Sequence[Button | Select] = ()
+NO_DETAIL = Detail()
 
 
 @dataclass(slots=True)
@@ -88,10 +35,12 @@ class Row:
 
     id: int
     cells: Sequence[Value]
-    detail: str
+    detail: Detail
     sent_from: Sequence[Value] = ()
     sent: list[Wire] | None = None
-    sent_detail: str = ""
+    sent_detail: WireDetail = ""
+    sent_detail_from: Detail = NO_DETAIL
+    detail_size: int = 0
 
 
 class TableModel:
@@ -171,13 +120,13 @@ class TableModel:
 
     # -- changing
 
-    def put(self, key: Hashable, cells: Sequence[Value], detail: str = "") -> None:
+    def put(self, key: Hashable, cells: Sequence[Value], detail: str | Detail = "") -> None:
         """Change the row of that key, or add it at the end; the oldest gives way to a new one.
 
         Args:
             key: which row.
             cells: a value for each column; not to be changed afterwards.
-            detail: text that opens under the row, with its line breaks.
+            detail: what opens under the row; a text keeps its line breaks.
 
         Raises:
             ValueError: there are more or fewer cells than columns.
@@ -193,7 +142,7 @@ class TableModel:
             self._forget(key)
 
     def replace(
-        self, rows: Iterable[tuple[Hashable, Sequence[Value], str]], *, more: int = 0
+        self, rows: Iterable[tuple[Hashable, Sequence[Value], str | Detail]], *, more: int = 0
     ) -> None:
         """Show these rows in this order and no others; only what differs will be sent.
 
@@ -224,9 +173,11 @@ class TableModel:
         """Remove all rows."""
         self.replace(())
 
-    def _put(self, key: Hashable, cells: Sequence[Value], detail: str) -> None:
+    def _put(self, key: Hashable, cells: Sequence[Value], detail: str | Detail) -> None:
         if len(cells) != len(self._columns):
             raise ValueError(f"{len(cells)} cells for {len(self._columns)} columns")
+        if isinstance(detail, str):
+            detail = Detail(detail) if detail else NO_DETAIL
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = Row(self._next_id, cells, detail)
@@ -244,7 +195,11 @@ class TableModel:
         self.changes += 1
 
     def _release(self, row: Row) -> None:
-        self._details -= len(row.sent_detail)
+        self._details -= row.detail_size
+
+    def key_of(self, id_: int) -> Hashable:
+        """The key of the row that was sent with that id; None when it is not there any more."""
+        return next((key for key, row in self._rows.items() if row.id == id_), None)
 
     # -- what is new
 
@@ -263,7 +218,7 @@ class TableModel:
         columns = self._encoded_columns()
         anew = columns != self._sent_columns
         delta: dict[str, Any] = {}
-        if (head := self._encoded_head()) != self._sent_head:
+        if (head := encoded_head(self._head, self.cut_notes())) != self._sent_head:
             self._sent_head = delta["head"] = head
         added, changed = self._sent_rows()
         if changed:
@@ -298,7 +253,7 @@ class TableModel:
                 continue
             if row.sent is None:
                 row.sent = [*map(encode, row.cells, self._columns[:MAX_COLUMNS])]
-                row.sent_detail = self._encoded_detail(row)
+                self._encode_detail(row)
                 added.append(_entry(row))
             elif change := self._changes_of(row, row.sent):
                 changed.append(change)
@@ -316,21 +271,21 @@ class TableModel:
                 sent[index] = wire
                 cells.append(index)
                 cells.append(wire)
-        if row.detail or row.sent_detail:
-            detail = self._encoded_detail(row)
-            if detail != row.sent_detail:
-                row.sent_detail = detail
-                return [row.id, cells, detail]
+        if row.detail != row.sent_detail_from:
+            sent_before = row.sent_detail
+            self._encode_detail(row)
+            if row.sent_detail != sent_before:
+                return [row.id, cells, row.sent_detail]
         return [row.id, cells] if cells else []
 
-    def _encoded_detail(self, row: Row) -> str:
-        """The detail to send, within what all of them may take together."""
-        detail = plain(row.detail, MAX_DETAIL) if row.detail else ""
-        self._details -= len(row.sent_detail)
-        if self._details + len(detail) > MAX_DETAILS:
-            detail = UNSHOWN
-        self._details += len(detail)
-        return detail
+    def _encode_detail(self, row: Row) -> None:
+        """Encode the detail to send, within what all of them may take together."""
+        detail = row.detail.encoded()
+        size = len(detail if isinstance(detail, str) else repr(detail))
+        if self._details - row.detail_size + size > MAX_DETAILS:
+            detail, size = UNSHOWN, len(UNSHOWN)
+        self._details += size - row.detail_size
+        row.sent_detail, row.sent_detail_from, row.detail_size = detail, row.detail, size
 
     def _order(self, added: list[list[Any]]) -> dict[str, Any]:
         ids = [row.id for row in self._rows.values()]
@@ -352,22 +307,13 @@ class TableModel:
             for one in self._columns[:MAX_COLUMNS]
         ]
 
-    def _encoded_head(self) -> dict[str, Any]:
-        head = self._head
-        badge = Column("", "badge")
-        return {
-            "title": plain(head.title),
-            "badges": [encode(one, badge) for one in head.badges[:MAX_LISTED]],
-            "facts": [plain(fact) for fact in head.facts[:MAX_LISTED]],
-            "notes": [*(plain(note) for note in head.notes[:MAX_LISTED]), *self.cut_notes()],
-            "tools": [_encoded_tool(tool) for tool in head.tools[:MAX_LISTED]],
-        }
-
     def cut_notes(self) -> list[str]:
         """What is not held, said in words."""
         notes = []
         if self.cut:
-            notes.append(f"… and {self.cut:,} {'older' if self.follow else 'more'} rows, not held.")
+            notes.append(
+                f"… and {self.cut:,} {'older' if self.follow else 'more'} rows, not shown."
+            )
         if (hidden := len(self._columns) - MAX_COLUMNS) > 0:
             notes.append(f"… and {hidden:,} more columns, not shown.")
         return notes
@@ -375,11 +321,3 @@ class TableModel:
 
 def _entry(row: Row) -> list[Any]:
     return [row.id, row.sent, row.sent_detail]
-
-
-def _encoded_tool(tool: Button | Select) -> dict[str, Any]:
-    encoded: dict[str, Any] = {"name": tool.name, "label": plain(tool.label)}
-    if isinstance(tool, Button):
-        return {**encoded, "pressed": tool.pressed}
-    options = [plain(option) for option in tool.options[:MAX_LISTED]]
-    return {**encoded, "options": options, "value": plain(tool.value)}

@@ -8,7 +8,7 @@ class Rows {
     this.columns = [];
     this.byId = new Map(); // id -> {id, cells, detail, words}
     this.ids = [];
-    this.head = { title: "", badges: [], facts: [], notes: [], tools: [] };
+    this.head = { title: "", badges: [], facts: [], notes: [], tools: [], chart: null, printed: "", empty: "" };
     this.follow = false;
     this.widths = []; // the longest text of each column, in characters
     this.shape = 0; // goes up when columns or widths change
@@ -76,7 +76,12 @@ class Rows {
 
   /** The present by the kernel's clock, in seconds. */
   get now() {
-    return Date.now() / 1000 - (Number.isFinite(this.lag) ? this.lag : 0);
+    return (this.stopped ?? Date.now() / 1000) - (Number.isFinite(this.lag) ? this.lag : 0);
+  }
+
+  /** Whether the present stands still. */
+  stop(stopped) {
+    this.stopped = stopped ? Date.now() / 1000 : undefined;
   }
 
   text(row, index) {

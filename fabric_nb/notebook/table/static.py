@@ -1,12 +1,13 @@
-"""A table without a browser or a kernel: its last rows as HTML and as text. Pure."""
+"""Tables without a browser or a kernel: their last rows as HTML and as text. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, plain
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
 from fabric_nb.notebook.table.cells import known_tone, shown
-from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAIL, TableModel
+from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
+from fabric_nb.notebook.table.parts import MAX_PRINTED
 
 SHOWN_ROWS = 50
 SHOWN_DETAILS = 10
@@ -23,16 +24,19 @@ STYLE = """<style>
 </style>"""
 
 
-def static_forms(model: TableModel, now: float) -> dict[str, str]:
-    """The table's last state as ``text/html`` and ``text/plain``.
+def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
+    """The tables' last state as ``text/html`` and ``text/plain``.
 
     Args:
-        model: what to show.
+        models: what to show.
         now: the present, in seconds since 1970.
     """
-    page = last_page(model, now)
-    html = f'{STYLE}<div class="fabric-table-last">{page.html()}</div>'
-    return {"text/html": html, "text/plain": page.text()}
+    pages = [last_page(model, now) for model in models]
+    html = "".join(page.html() for page in pages)
+    return {
+        "text/html": f'{STYLE}<div class="fabric-table-last">{html}</div>',
+        "text/plain": "\n\n".join(page.text() for page in pages),
+    }
 
 
 def last_page(model: TableModel, now: float) -> Page:
@@ -43,7 +47,7 @@ def last_page(model: TableModel, now: float) -> Page:
     # zip ends with the columns that are shown.
     texts = [[shown(*pair, now) for pair in zip(row.cells, columns, strict=False)] for row in rows]
     details = [
-        (_summary(cells), plain(row.detail, MAX_DETAIL))
+        (_summary(cells), row.detail.plain())
         for cells, row in zip(texts, rows, strict=True)
         if row.detail
     ]
@@ -53,6 +57,7 @@ def last_page(model: TableModel, now: float) -> Page:
         title=head.title,
         badges=[known_tone(badge) for badge in head.badges],
         facts=head.facts,
+        chart=head.chart,
         tables=[
             Table(
                 [column.label for column in columns],
@@ -60,7 +65,8 @@ def last_page(model: TableModel, now: float) -> Page:
                 frozenset(column.label for column in columns if column.kind == "number"),
             )
         ],
-        notes=[*more, *head.notes],
+        printed=head.printed[-MAX_PRINTED:],
+        notes=[*more, *head.notes] if held else [head.empty, *head.notes],
         folded=details[-SHOWN_DETAILS:] if model.follow else details[:SHOWN_DETAILS],
     )
 

@@ -9,7 +9,8 @@ class TableView {
   constructor(model, el) {
     this.model = model;
     this.rows = new Rows();
-    this.head = new HeadView((content) => model.send(content), (words) => this.setFilter(words));
+    this.actions = new Actions((content) => model.send(content));
+    this.head = new HeadView(this.actions, (words) => this.setFilter(words));
     this.sort = null; // {index, descending}
     this.words = [];
     this.ids = null; // of the rows to show, in order; null when that is to be found anew
@@ -24,6 +25,8 @@ class TableView {
     this.build(el);
     this.onMessage = (content, buffers) => this.receive(content, buffers);
     model.on("msg:custom", this.onMessage);
+    this.onComm = () => this.lose(el.closest(".jupyter-widgets-disconnected") !== null);
+    model.on("comm_live_update", this.onComm);
     this.rows.apply(JSON.parse(model.get("_whole")));
     this.hello();
     this.timer = setInterval(() => this.tick(), 1000);
@@ -40,7 +43,8 @@ class TableView {
     this.body = make("tbody");
     this.table.append(this.body);
     this.scroller.append(this.table);
-    this.root.append(this.head.node, this.scroller, this.head.answer, this.head.notes);
+    const { node, chart, printed, answer, notes } = this.head;
+    this.root.append(node, chart.node, this.scroller, printed, answer, notes);
     el.append(this.root);
     const filler = (className, attributes) => {
       const row = make("tr", className, attributes);
@@ -57,6 +61,7 @@ class TableView {
 
   dispose() {
     this.model.off("msg:custom", this.onMessage);
+    this.model.off("comm_live_update", this.onComm);
     clearInterval(this.timer);
     this.observer.disconnect();
     cancelAnimationFrame(this.frame);
@@ -72,13 +77,23 @@ class TableView {
   }
 
   receive(content, buffers) {
-    if (content.type === "answer") this.head.onAnswer(content);
+    if (content.type === "answer") this.actions.onAnswer(content);
     if (content.type !== "table") return;
     const known = this.rows.apply(JSON.parse(new TextDecoder().decode(buffers[0])));
     // Ask for everything when messages were lost, but not again while that is on its way.
     if (!known && performance.now() - this.asked > 1000) this.hello();
     this.updates = [...this.updates.slice(-4), performance.now()];
     this.changed();
+  }
+
+  /** The kernel was restarted or has died: what is shown stays as it was, and says so. */
+  lose(lost) {
+    this.head.lost = lost;
+    this.root.classList.toggle("lost", lost);
+    this.actions.lose(lost);
+    this.rows.stop(lost);
+    if (!lost) this.hello();
+    this.schedule();
   }
 
   // -- painting
@@ -169,14 +184,16 @@ class TableView {
       nodes.set(this.ids[index], parts);
       leave(this.top(index) - y);
       wanted.push(parts.row);
-      if (parts.open) wanted.push(parts.detail);
+      if (parts.open) wanted.push(parts.detail.node);
       y = this.top(index + 1);
     }
     leave(total - y);
     if (!this.ids.length) {
-      setText(this.nothing.firstChild, this.words.length ? "No row matches the filter." : "No rows yet.");
+      setText(this.nothing.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
       wanted.push(this.nothing);
     }
+    // What was written into a form stays while its row is out of sight.
+    for (const [id, parts] of this.nodes) if (this.isOpen(id) && !nodes.has(id)) nodes.set(id, parts);
     this.nodes = nodes;
     const { focused } = this;
     const within = this.body.contains(focused);
@@ -201,7 +218,7 @@ class TableView {
     parts.expander.hidden = !this.rows.details;
     parts.expander.style.visibility = row.detail ? "" : "hidden";
     setAttribute(parts.expander, "aria-expanded", String(parts.open));
-    if (parts.open) setText(parts.text, row.detail);
+    if (parts.open) parts.detail.paint(row.detail);
     parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
     return parts;
   }
@@ -228,13 +245,10 @@ class TableView {
       row.append(cell);
       return value;
     });
-    const detail = make("tr", "detail");
-    const cell = make("td", "", { colspan: String(columns.length) });
-    const text = make("pre", "", { tabindex: "0", "aria-label": "Details" });
-    cell.append(text);
-    detail.append(cell);
-    row.dataset.id = detail.dataset.id = id;
-    return { row, values, expander, detail, text, open: false };
+    const detail = new DetailView(id, columns.length, this.actions);
+    this.observer?.observe(detail.node); // it grows with what is in it
+    row.dataset.id = id;
+    return { row, values, expander, detail, open: false };
   }
 
   // -- where rows are
@@ -272,8 +286,9 @@ class TableView {
   /** Learn how high details are, now that they are in the document. */
   measure() {
     for (const [id, { open, detail }] of this.nodes) {
-      if (!open || !detail.offsetHeight || detail.offsetHeight === this.open.get(id)) continue;
-      this.open.set(id, detail.offsetHeight);
+      const { offsetHeight } = detail.node;
+      if (!open || !offsetHeight || offsetHeight === this.open.get(id)) continue;
+      this.open.set(id, offsetHeight);
       this.schedule();
     }
   }
@@ -316,7 +331,10 @@ class TableView {
 
   toggle(id, open = !this.open.has(id)) {
     if (!open) this.open.delete(id);
-    else if (!this.open.has(id)) this.open.set(id, ROW);
+    else if (!this.open.has(id)) {
+      this.open.set(id, ROW);
+      this.model.send({ type: "open", row: id });
+    }
     this.schedule();
   }
 

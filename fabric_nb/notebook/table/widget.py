@@ -1,11 +1,5 @@
 """The live table under a cell: sends what is new, and brings back what is clicked.
 
-Two outputs stand under the cell. The first is the live table. The second is its last state as
-HTML and text, renewed every few seconds and hidden while the live one is there: it is what is seen
-when the notebook is saved and opened again, exported, or run without a browser. (One output in
-all three forms would not do: of a notebook that was saved while it was live, JupyterLab shows
-"Error displaying widget: model not found" in place of the other forms.)
-
 Clicks while a cell runs. Sorting, filtering and opening a row happen in the browser, at any time. A
 button or choice is answered by the kernel: ipykernel hands what comes in on a comm to the
 thread that last sent on it, and a table always sends from the main one, so the answer
@@ -20,39 +14,41 @@ import inspect
 import logging
 import threading
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import orjson
 import traitlets
-from IPython.display import display, update_display
 
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.table.model import TableModel
-from fabric_nb.notebook.table.pace import Budget, Pacer
-from fabric_nb.notebook.table.static import static_forms
+from fabric_nb.notebook.table.pace import Pacer
+from fabric_nb.notebook.table.showing import Showing, budget
 
 log = logging.getLogger(__name__)
 
 PERIOD = 0.1
 """Seconds between two updates, at least."""
-BYTES_PER_SECOND = 800_000
-"""What all tables together send at most; above it, updates come less often. The Jupyter server
-drops messages when a kernel sends over 1 MB a second."""
-RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
-"""Seconds between two renewals of the last state, with a browser and without one."""
-VIEW_MIME = "application/vnd.jupyter.widget-view+json"
+MAX_ANSWER = 8_000
+"""Characters of the answer to an action."""
 
 Answer = str | None
 OnAction = Callable[[str, Any], "Answer | Awaitable[Answer]"]
 """Takes an action's name and value; what it returns, or the error it raises, is shown."""
+OnOpen = Callable[[Hashable], None]
 
-_budget = Budget(BYTES_PER_SECOND)
 _HERE = Path(__file__).parent
-_SCRIPTS = ("cells.js", "rows.js", "head.js", "heading.js", "table.js")
+_SCRIPTS = (
+    "cells.js",
+    "rows.js",
+    "actions.js",
+    "detail.js",
+    "head.js",
+    "heading.js",
+    "table.js",
+)
 """One module in the browser, as it can only be given one: each uses those before it."""
 
 
@@ -70,8 +66,13 @@ class TableWidget(anywidget.AnyWidget):
 
     Args:
         model: what to show.
-        on_action: called with ``(name, value)`` when a button (value None) or a choice (value the
-            option) of the head is used; may be async. By default nothing happens.
+        on_action: called with ``(name, value)`` when a button (value None), a choice (value the
+            option) or a form (value the texts by field) is used; may be async. By default
+            nothing happens.
+        on_open: called with the key of a row that was opened, to bring its detail up to date.
+
+    Attributes:
+        showing: the outputs it stands in; tables that are shown together share them.
     """
 
     _esm = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
@@ -79,20 +80,22 @@ class TableWidget(anywidget.AnyWidget):
     # Goes along when the widget is opened, or when a page that was loaded anew asks for all state.
     _whole = traitlets.Unicode().tag(sync=True, to_json=lambda _, table: table.encoded())
 
-    def __init__(self, model: TableModel, on_action: OnAction | None = None) -> None:
+    def __init__(
+        self,
+        model: TableModel,
+        on_action: OnAction | None = None,
+        on_open: OnOpen | None = None,
+    ) -> None:
         self.model = model
         self._on_action = on_action
+        self._on_open = on_open
         self._pacer = Pacer(self._send_changes, PERIOD)
-        self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
         self._attached = False
-        self._recorded = 0
-        self._live_id, self._last_id = uuid.uuid4().hex, uuid.uuid4().hex
-        self._shown = False
-        self._alone = False
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._tasks: set[asyncio.Task[None]] = set()
         model.diff()
         super().__init__()
+        self.showing = Showing((self,))
         self.on_msg(self._on_message)
 
     def __repr__(self) -> str:
@@ -107,45 +110,26 @@ class TableWidget(anywidget.AnyWidget):
 
     def show(self) -> None:
         """Display the table, with its last state, under the running cell."""
-        self._shown = True
-        self._recorded = self.model.changes
-        display(self._view(), raw=True, display_id=self._live_id)
-        display(static_forms(self.model, time.time()), raw=True, display_id=self._last_id)
+        self.showing.show()
 
     def update(self) -> None:
         """Show what the model has become, when the pace allows; from any thread."""
         self._pacer.request()
-        self._recorder.request()
+        self.showing.changed()
 
     def record(self) -> None:
         """Renew the last state now: what a notebook that is saved at this moment will show."""
-        if self._recorded == self.model.changes or not self.live:
-            return
-        self._recorded = self.model.changes
-        if self._shown and not self._alone:
-            forms = static_forms(self.model, time.time())
-            _budget.spend(len(forms["text/html"]))
-            self._replace(self._last_id, forms)
-        if not self._attached:
-            # What a headless run stores of the widget is this state, and no messages.
-            self.model.diff()
-            contextvars.Context().run(self.send_state, "_whole")
+        self.showing.record()
 
     def freeze(self) -> None:
         """Put the last rows in place of the live table, as plain HTML and text, and close it."""
-        if not self.live:
-            return
-        if self._shown:
-            self._replace(self._last_id, static_forms(self.model, time.time()))
-            self._replace(self._live_id, {})
-        self.close()
+        self.showing.freeze()
 
     def close(self) -> None:
         """End the table: it vanishes from the page, and nothing is sent any more."""
         if getattr(self, "comm", None) is None:
             return
         self._pacer.close()
-        self._recorder.close()
         for task in self._tasks:
             task.cancel()
         self.layout.close()  # a widget of its own, which would stay
@@ -153,21 +137,23 @@ class TableWidget(anywidget.AnyWidget):
         self.__dict__.pop("_repr_mimebundle_", None)  # the static forms can still be shown
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        forms: dict[str, Any] = static_forms(self.model, time.time())
-        return {**(self._view() if self.live else {}), **forms}, {}
-
-    def _view(self) -> dict[str, Any]:
-        view = {"version_major": 2, "version_minor": 1, "model_id": self.model_id}
-        return {VIEW_MIME: view}
-
-    def _replace(self, display_id: str, data: dict[str, Any]) -> None:
-        contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
+        live = self.showing.view() if self.live else {}
+        return {**live, **self.showing.forms()}, {}
 
     # -- sending
 
     def encoded(self) -> str:
         """All that was sent so far, as JSON."""
         return orjson.dumps({**self.model.whole(), "now": time.time()}).decode()
+
+    def save(self) -> None:
+        """Keep the rows in the widget's state: a headless run stores that, and no messages.
+
+        With a browser there is no need, and they would be sent twice.
+        """
+        if self.live and not self._attached:
+            self.model.diff()
+            contextvars.Context().run(self.send_state, "_whole")
 
     def _send_changes(self) -> None:
         """Send what is new, unless no browser shows it."""
@@ -179,7 +165,7 @@ class TableWidget(anywidget.AnyWidget):
         # As a buffer: ipykernel's own encoder would take most of the time of an update.
         encoded = orjson.dumps({**content, "now": time.time()})
         self._post({"type": "table"}, [encoded])
-        self._pacer.period = max(PERIOD, _budget.spend(len(encoded)))
+        self._pacer.period = max(PERIOD, budget.spend(len(encoded)))
 
     def _post(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         contextvars.Context().run(self.send, content, buffers)
@@ -198,19 +184,24 @@ class TableWidget(anywidget.AnyWidget):
                 self._on_hello(revision, hides=hides)
             case {"type": "action", "request": int(request), "name": str(name)}:
                 self._act(request, name, content.get("value"))
+            case {"type": "open", "row": int(id_)}:
+                self._open(id_)
             case _:
                 log.warning("A table's view sent what is not understood: %.200r", content)
 
     def _on_hello(self, revision: int, *, hides: bool) -> None:
-        """A view came up, or has lost its place; not every front end hides the last state."""
+        """A view came up, or has lost its place."""
         self._attached = True
-        self._recorder.period = RECORD_PERIOD
-        if self._shown and not hides and not self._alone:
-            self._alone = True
-            self._replace(self._last_id, {})
+        self.showing.attached(hides=hides)
         if revision != self.model.revision:
             self._send_table(self.model.whole())
         self._pacer.request()
+
+    def _open(self, id_: int) -> None:
+        key = self.model.key_of(id_)
+        if key is not None and self._on_open is not None:
+            self._on_open(key)
+            self.update()
 
     def _act(self, request: int, name: str, value: Any) -> None:
         async def act() -> None:
@@ -220,7 +211,7 @@ class TableWidget(anywidget.AnyWidget):
                 text = await answer if inspect.isawaitable(answer) else answer
             except Exception as failure:  # noqa: BLE001 - it is shown where the button is
                 error, text = True, str(failure) or type(failure).__name__
-            shown = plain(text) if text else ""
+            shown = plain(text, MAX_ANSWER) if text else ""
             self._post({"type": "answer", "request": request, "error": error, "text": shown})
             self.update()
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.notebook.pages import Badge, Page, Table
-from fabric_nb.notebook.views.registry import services_table
+from fabric_nb.fabric.registry import Service
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
+from fabric_nb.notebook.table.cells import ago
+from fabric_nb.notebook.views.base import PageView
+from fabric_nb.notebook.views.registry import TONES, instances, named_methods
 from fabric_nb.notebook.views.state import state_badge
 
 MAX_ROWS = 12
+CHECKED_EVERY = 2.0
+"""Seconds between two looks at how the others are doing."""
 
 
 @dataclass(frozen=True)
-class ConnectionCard:
+class ConnectionCard(PageView):
     """The connection and its surroundings.
 
     Attributes:
@@ -28,10 +33,8 @@ class ConnectionCard:
     def version(self) -> Hashable:
         """Who is there, how, and whether we are connected."""
         registry = self.fabric.registry
-        services = registry.services(domain=self.fabric.domain)[:MAX_ROWS]
-        states = tuple((one.name, registry.state(one)) for one in services)
         refused = self.fabric.transient_queues_refused
-        return self.fabric.state, refused, len(registry), states, int(registry.now / 5)
+        return self.fabric.state, refused, registry.roster, int(registry.now / CHECKED_EVERY)
 
     def page(self) -> Page:
         """The card."""
@@ -57,6 +60,23 @@ class ConnectionCard:
         return Page(
             title="Fabric",
             badges=[Badge("connected", "good")] if connected else state_badge(fabric),
-            tables=[facts, services_table(fabric, others[:MAX_ROWS])],
+            tables=[facts, _services(others[:MAX_ROWS], fabric.registry.now)],
             notes=[*remarks, *self.notes],
         )
+
+
+def _services(services: Sequence[Service], now: float) -> Table:
+    rows: list[Sequence[Cell]] = [
+        [
+            service.name.type,
+            service.name.id,
+            Badge(str(state := service.state(now)), TONES[state]),
+            " + ".join(service.versions(now)),
+            instances(service, now),
+            ago(now - service.last_seen),
+            Code(named_methods(service)),
+        ]
+        for service in services
+    ]
+    columns = ["type", "id", "state", "version", "instances", "last seen", "methods"]
+    return Table(columns, rows, frozenset({"instances"}))

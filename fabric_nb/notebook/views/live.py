@@ -1,8 +1,8 @@
 """Output that stays alive under the cell that asked for it.
 
 A view shows plain state. It is asked now and then whether there is anything new, and shows
-that by updating its display in place, so that it lands in its own cell whichever cell runs,
-and a saved or exported notebook holds the last state without a kernel.
+that in place, so that it lands in its own cell whichever cell runs, and a saved or exported
+notebook holds the last state without a kernel.
 """
 
 from __future__ import annotations
@@ -10,30 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Hashable
-from typing import Protocol
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, Protocol
 
 from IPython.display import DisplayHandle, display
 
 from fabric_nb.notebook.capture import current_parent
 from fabric_nb.notebook.pages import Page
+from fabric_nb.notebook.views.base import PageView, TableView, View
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.25
+PERIOD = 0.1
 """Seconds between two looks; a view is drawn at most so often."""
 MAX_LIVE = 30
 """Views that are kept alive; the oldest end when there are more."""
-
-
-class View(Protocol):
-    """State that can be seen."""
-
-    def version(self) -> Hashable:
-        """Something that differs whenever the page does; cheap."""
-
-    def page(self) -> Page:
-        """What is to be seen now."""
 
 
 class Transient:
@@ -52,84 +43,173 @@ class Transient:
 
     def _show(self, bundle: dict[str, str]) -> None:
         if self._handle is not None:
+            # Without the cell's context: a headless run records only what seems to come from the
+            # cell that runs, and the display's id already says where it belongs.
             contextvars.Context().run(self._handle.update, bundle, raw=True)
 
 
-class LiveView:
-    """A view on display.
+class Place(NamedTuple):
+    """Where output stands: a cell, and which of its runs; None where the front end tells none."""
 
-    Args:
-        view: what to show.
-        cell: the cell it stands under, when known; running that cell again ends it.
-    """
+    cell: str | None
+    run: str | None
 
-    def __init__(self, view: View, cell: str | None) -> None:
-        self.view = view
-        self.cell = cell
-        self._shown: Hashable = view.version()
-        self._handle: DisplayHandle | None = display(
-            view.page().mimebundle(), raw=True, display_id=True
-        )
+    @classmethod
+    def here(cls) -> Place:
+        """That of the cell that runs."""
+        parent = current_parent()
+        cell = parent.get("metadata", {}).get("cellId")
+        run = parent.get("header", {}).get("msg_id")
+        return cls(*(text if isinstance(text, str) else None for text in (cell, run)))
+
+    def is_replaced_by(self, other: Place) -> bool:
+        """Whether `other` is a later run of the same cell."""
+        return self.cell is not None and self.cell == other.cell and self.run != other.run
+
+
+class Live(Protocol):
+    """Something on display that follows its state."""
 
     def refresh(self) -> None:
         """Draw again, if there is anything new."""
-        version = self.view.version()
-        if version == self._shown or self._handle is None:
-            return
-        self._shown = version
-        bundle = self.view.page().mimebundle()
-        # Without the cell's context: a headless run records only what seems to come from the
-        # cell that runs, and the display's id already says where it belongs.
-        contextvars.Context().run(self._handle.update, bundle, raw=True)
+
+    def record(self) -> None:
+        """Renew the last state now."""
+
+    def freeze(self) -> None:
+        """Leave the last state, and follow no more."""
+
+    def close(self) -> None:
+        """Follow no more; the output is not there any more."""
+
+
+class LivePage:
+    """A page on display."""
+
+    def __init__(self, view: PageView) -> None:
+        self._view = view
+        self._drawn: Hashable = view.version()
+        self._page = Transient(view.page())
+
+    def refresh(self) -> None:
+        """Draw again, if there is anything new."""
+        if (version := self._view.version()) != self._drawn:
+            self._drawn = version
+            self._page.update(self._view.page())
+
+    def record(self) -> None:
+        """It was drawn so already."""
+
+    def freeze(self) -> None:
+        """It stays as it is."""
+
+    def close(self) -> None:
+        """It is not there any more."""
+
+
+class LiveTables:
+    """Tables on display, one alone or several together."""
+
+    def __init__(self, views: Sequence[TableView]) -> None:
+        # Half a second to import, which is not for when the extension is loaded.
+        from fabric_nb.notebook.table.showing import Showing
+
+        self._tables = [_LiveTable(view) for view in views]
+        self._showing = Showing([table.widget for table in self._tables])
+        self._showing.show()
+
+    def refresh(self) -> None:
+        """Draw again what has something new."""
+        for table in self._tables:
+            table.refresh()
+
+    def record(self) -> None:
+        """Renew the last state now."""
+        self._showing.record()
+
+    def freeze(self) -> None:
+        """Put the last rows in place of the live tables."""
+        self._showing.freeze()
+
+    def close(self) -> None:
+        """End the tables."""
+        self._showing.close()
+
+
+class _LiveTable:
+    def __init__(self, view: TableView) -> None:
+        from fabric_nb.notebook.table.widget import TableWidget
+
+        self._view = view
+        self._drawn: Hashable = view.version()
+        self._model = view.model()
+        view.fill(self._model)
+        self.widget = TableWidget(self._model, view.act, view.opened)
+
+    def refresh(self) -> None:
+        if (version := self._view.version()) != self._drawn:
+            self._drawn = version
+            self._view.fill(self._model)
+            self.widget.update()
 
 
 class Screen:
     """All live views of a notebook, and the one task that refreshes them."""
 
     def __init__(self) -> None:
-        self._live: list[LiveView] = []
+        self._live: list[tuple[Place, Live]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def show(self, view: View) -> LiveView:
-        """Display a view under the current cell and keep it alive."""
-        cell = current_cell()
-        if cell is not None:
-            self._end(lambda live: live.cell == cell and type(live.view) is type(view))
-        live = LiveView(view, cell)
-        self._live.append(live)
+    def show(self, view: View, *others: TableView) -> None:
+        """Display a view under the current cell and keep it alive; tables also several together.
+
+        What an earlier run of the cell has shown ends.
+        """
+        place = Place.here()
+        for earlier in [one for one in self._live if one[0].is_replaced_by(place)]:
+            earlier[1].close()
+            self._live.remove(earlier)
+        self._live.append((place, _live(view, others)))
         while len(self._live) > MAX_LIVE:
-            self._live.pop(0)
+            self._live.pop(0)[1].freeze()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fabric views")
-        return live
 
     def refresh(self) -> None:
-        """Bring all views up to date now."""
-        for live in tuple(self._live):
+        """Bring all views up to date now, and what a notebook that is saved now will show."""
+        self._draw()
+        for _, live in self._live:
+            live.record()
+
+    def _draw(self) -> None:
+        for one in tuple(self._live):
             try:
-                live.refresh()
+                one[1].refresh()
             except Exception:
                 log.exception("A view could not be drawn and ends")
-                self._live.remove(live)
+                self._live.remove(one)
+                one[1].freeze()
 
     def close(self) -> None:
         """Draw everything a last time, and end."""
-        self.refresh()
+        self._draw()
+        for _, live in self._live:
+            live.freeze()
         self._live.clear()
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def _end(self, which: Callable[[LiveView], bool]) -> None:
-        self._live = [live for live in self._live if not which(live)]
-
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
-            self.refresh()
+            self._draw()
 
 
-def current_cell() -> str | None:
-    """The id of the cell that runs, where the front end tells it."""
-    cell = current_parent().get("metadata", {}).get("cellId")
-    return cell if isinstance(cell, str) else None
+def _live(view: View, others: Sequence[TableView]) -> Live:
+    match view:
+        case PageView():
+            return LivePage(view)
+        case TableView():
+            return LiveTables([view, *others])
+    raise TypeError(f"{type(view).__name__} is neither a page nor a table.")

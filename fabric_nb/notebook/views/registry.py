@@ -1,23 +1,52 @@
-"""The registry, seen: who is there and how they are doing."""
+"""The registry, seen: who is there, how they are doing, and what can be called."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
 from fabric_nb.fabric.registry import Service, ServiceState
-from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, Tone
+from fabric_nb.notebook.pages import Badge, Tone
+from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
+from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.methods import method_forms, read_arguments, shown_result
 from fabric_nb.notebook.views.state import state_badge
 
-MAX_ROWS = 50
+MAX_ROWS = 1000
 MAX_METHODS = 8
+"""Methods that are named in a row."""
+MAX_SIGNATURES = 30
+"""Methods that are listed under a row."""
+MAX_OPENED = 50
+"""Services whose descriptions are kept; those opened last."""
+LEAP = 1.0
+"""Seconds by which the clocks must part to be set anew, as after the machine has slept."""
 TONES: dict[ServiceState, Tone] = {
     ServiceState.UP: "good",
     ServiceState.BUSY: "busy",
     ServiceState.LATE: "warn",
     ServiceState.GONE: "bad",
 }
+COLUMNS = (
+    Column("domain"),
+    Column("type"),
+    Column("id"),
+    Column("state", "badge"),
+    Column("version"),
+    Column("instances", "number"),
+    Column("last seen", "age"),
+    Column("methods", "code"),
+)
+
+Description = Mapping[str, Mapping[str, str]]
+"""Signature and doc by method name."""
 
 
 @dataclass(frozen=True)
@@ -30,89 +59,146 @@ class Filter:
     gone: bool = False
 
 
-@dataclass(frozen=True)
-class RegistryView:
-    """A table of services, a row for each."""
+@dataclass(eq=False)
+class RegistryView(TableView):
+    """A row for each service; it opens to its methods, which can be called there."""
 
     fabric: FabricMember
-    filter: Filter
-
-    def _services(self) -> list[Service]:
-        wanted = self.filter
-        return self.fabric.registry.services(
-            domain=wanted.domain, type=wanted.type, id=wanted.id, gone=wanted.gone
-        )
+    filter: Filter = Filter()
+    _asked: OrderedDict[ServiceName, Description | str] = field(default_factory=OrderedDict)
+    _asking: dict[ServiceName, asyncio.Task[None]] = field(default_factory=dict)
+    _told: int = 0
+    _epoch: float = 0.0
 
     def version(self) -> Hashable:
-        """Who is there, how, since when, and whether we are connected."""
+        """Who is there, what was asked, and the second, as states pass."""
         registry = self.fabric.registry
-        states = tuple((one.name, registry.state(one)) for one in self._services()[:MAX_ROWS])
-        return self.fabric.state, int(registry.now), registry.changes, states
+        return self.fabric.state, registry.roster, int(registry.now), self._told
 
-    def page(self) -> Page:
-        """The table, cut at `MAX_ROWS`."""
-        services = self._services()
-        counts = self._counts(services)
+    def model(self) -> TableModel:
+        """A table of services."""
+        return TableModel("Services", COLUMNS, max_rows=MAX_ROWS)
+
+    def fill(self, model: TableModel) -> None:
+        """Show the services that pass the filter, in the order of their names."""
+        registry, wanted = self.fabric.registry, self.filter
+        now, epoch = registry.now, self._seconds_since_1970()
+        services = registry.services(
+            domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True
+        )
+        states = {one.name: one.state(now) for one in services}
+        if not wanted.gone:
+            services = [one for one in services if states[one.name] is not ServiceState.GONE]
+        model.replace(
+            (
+                (
+                    one.name,
+                    _row(one, states[one.name], now, epoch),
+                    self._detail(one),
+                )
+                for one in services[:MAX_ROWS]
+            ),
+            more=max(0, len(services) - MAX_ROWS),
+        )
+        counts = Counter(states[one.name] for one in services)
         notes = []
         if len(services) > MAX_ROWS:
-            notes.append(f"… and {len(services) - MAX_ROWS} more; narrow it with --type or --id.")
-        if not services:
-            notes.append("Nobody was heard yet. Services announce themselves every few seconds.")
-        return Page(
-            title="Services",
-            badges=state_badge(self.fabric),
-            facts=[self.filter.domain or "all domains", *counts],
-            tables=[services_table(self.fabric, services[:MAX_ROWS])],
-            notes=notes,
-        )
-
-    def _counts(self, services: Sequence[Service]) -> list[str]:
-        states = [self.fabric.registry.state(service) for service in services]
-        return [f"{states.count(state)} {state}" for state in ServiceState if state in states]
-
-
-def services_table(fabric: FabricMember, services: Sequence[Service]) -> Table:
-    """Services as rows."""
-    registry = fabric.registry
-    now = registry.now
-    domains = {service.name.domain for service in services}
-    several = domains - {fabric.domain}
-    rows: list[list[Cell]] = []
-    for service in services:
-        state = registry.state(service)
-        versions = service.versions(now)
-        name = service.name
-        rows.append(
+            notes.append("Narrow it with --type or --id to see others.")
+        if registry.dropped:
+            notes.append(
+                f"The registry is full: {len(registry):,} services are held, and"
+                f" {registry.dropped:,} keep-alives of others were not taken."
+            )
+        model.head = Head(
+            "Services",
+            state_badge(self.fabric),
             [
-                *([name.domain] if several else []),
-                name.type,
-                name.id,
-                Badge(str(state), TONES[state]),
-                " + ".join(versions) + (" (mixed)" if len(versions) > 1 else ""),
-                _members(service, now),
-                _ago(now - service.last_seen),
-                Code(_methods(service)),
-            ]
+                wanted.domain or "all domains",
+                *(f"{counts[state]:,} {state}" for state in ServiceState if counts[state]),
+            ],
+            notes,
+            empty="Nobody was heard yet. Services announce themselves every few seconds.",
         )
-    columns = ["type", "id", "state", "version", "members", "last seen", "methods"]
-    return Table(
-        [*(["domain"] if several else []), *columns], rows, frozenset({"members", "last seen"})
-    )
+
+    def _seconds_since_1970(self) -> float:
+        """What to add to the registry's clock; the same each time, as the sum is shown."""
+        epoch = time.time() - self.fabric.registry.now
+        if abs(epoch - self._epoch) > LEAP:
+            self._epoch = epoch
+        return self._epoch
+
+    # -- what opens under a row
+
+    def _detail(self, service: Service) -> Detail:
+        told = self._asked.get(service.name)
+        methods = service.methods
+        if told is None:
+            lines = [f"{name}{text}" for name, text in islice(methods.items(), MAX_SIGNATURES)]
+            return Detail("\n".join(lines) + _more(len(methods) - MAX_SIGNATURES))
+        docs: Description = {} if isinstance(told, str) else told
+        signatures = {**methods, **{name: one.get("signature", "") for name, one in docs.items()}}
+        return Detail(
+            told if isinstance(told, str) else "",
+            method_forms(self._address(service.name), signatures, docs),
+            more=max(0, len(signatures) - MAX_SIGNATURES),
+        )
+
+    def _address(self, name: ServiceName) -> str:
+        """How a call names the service."""
+        return f"{name.type}.{name.id}" if name.domain == self.fabric.domain else name.fqn
+
+    def opened(self, key: Hashable) -> None:
+        """Ask the service for signatures and docs, unless that was done."""
+        if isinstance(key, ServiceName) and key not in self._asked and key not in self._asking:
+            self._asking[key] = asyncio.get_running_loop().create_task(self._describe(key))
+
+    async def _describe(self, name: ServiceName) -> None:
+        told: Description | str
+        try:
+            told = await self.fabric.describe(ServicePattern(name.domain, name.type, name.id))
+        except Exception as error:  # noqa: BLE001 - it is shown where the description would be
+            told = f"Its docs cannot be had: {error}"
+        del self._asking[name]
+        self._asked[name] = told
+        self._told += 1
+        while len(self._asked) > MAX_OPENED:
+            self._asked.popitem(last=False)
+
+    async def act(self, name: str, value: Any) -> str:
+        """Call the method that a form is for."""
+        pattern, method = parse_call(name, domain=self.fabric.domain)
+        arguments = read_arguments(value if isinstance(value, dict) else {})
+        began = time.perf_counter()
+        result = await self.fabric.call_service(pattern, method, arguments)
+        return f"{shown_result(result)}\n{(time.perf_counter() - began) * 1000:,.1f} ms"
 
 
-def _members(service: Service, now: float) -> Cell:
+def _row(service: Service, state: ServiceState, now: float, epoch: float) -> list[Value]:
+    versions = service.versions(now)
+    return [
+        service.name.domain,
+        service.name.type,
+        service.name.id,
+        Badge(str(state), TONES[state]),
+        " + ".join(versions) + (" (mixed)" if len(versions) > 1 else ""),
+        instances(service, now),
+        service.last_seen + epoch,
+        named_methods(service),
+    ]
+
+
+def instances(service: Service, now: float) -> str | int:
     """How many members there are; amqp-fabric's cannot be told apart, so there may be more."""
     present = service.present(now)
     return f"{len(present)}+" if any(not one.id for one in present) else len(present)
 
 
-def _ago(seconds: float) -> str:
-    if seconds < 1:
-        return "now"
-    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
-
-
-def _methods(service: Service) -> str:
+def named_methods(service: Service) -> str:
+    """The names of the first methods."""
     names = [name for name in service.methods if name != "health_check"]
     shown = ", ".join(names[:MAX_METHODS])
     return shown if len(names) <= MAX_METHODS else f"{shown}, … {len(names) - MAX_METHODS} more"
+
+
+def _more(methods: int) -> str:
+    return f"\n… and {methods:,} more methods." if methods > 0 else ""

@@ -1,34 +1,78 @@
-"""A data stream, seen: how much has come, how fast, and the last rows."""
+"""A data stream, seen: how much has come, how fast, a line over a column, and the last rows."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.pages import Badge, Cell, Page, Table, glimpse
+from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
+from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
+from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.state import state_badge
 
-ROWS, COLUMNS = 5, 12
+ROWS, COLUMNS = 100, 20
+CHART_ROWS = 200
 
 
 @dataclass(eq=False)
-class StreamView:
+class StreamView(TableView):
     """A stream of this notebook."""
 
     fabric: FabricMember
     stream: Stream
+    charted: str | None = None
+    """The column that the line is over; None for the first that holds numbers."""
 
     def version(self) -> Hashable:
         """How much has come, and every second the rate."""
         stream = self.stream
         flowing = int(time.monotonic()) if stream.rate else 0
-        return self.fabric.state, stream.changes, stream.closed, stream.paused, flowing
+        state = self.fabric.state, stream.closed, stream.paused
+        return *state, stream.changes, flowing, self.charted
 
-    def page(self) -> Page:
-        """Counts and the last rows."""
+    def model(self) -> TableModel:
+        """A table of the last rows."""
+        return TableModel("Stream", max_rows=ROWS, follow=True)
+
+    def fill(self, model: TableModel) -> None:
+        """Add the rows that have come since."""
+        stream = self.stream
+        last = stream.tail(CHART_ROWS)
+        if last.index.name is not None:
+            last = last.reset_index(allow_duplicates=True)
+        frame = last.iloc[-ROWS:, :COLUMNS]
+        model.columns = [
+            Column(plain(str(name)), "number" if _is_number(dtype) else "text")
+            for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
+        ]
+        if frame.columns.size:
+            numbers = range(stream.rows - len(frame), stream.rows)
+            fresh = [number for number in numbers if number not in model]
+            rows = frame.iloc[len(frame) - len(fresh) :]
+            values = [_values(rows.iloc[:, place]) for place in range(rows.shape[1])]
+            for number, row in zip(fresh, zip(*values, strict=True), strict=True):
+                model.put(number, row)
+        model.cut = max(0, stream.rows - len(model))
+        model.head = self._head(last)
+
+    def act(self, name: str, value: object) -> Any:
+        """Pause, go on, or choose the column of the line."""
+        match name, value:
+            case "pause", None:
+                return self.stream.resume() if self.stream.paused else self.stream.pause()
+            case "chart", str(column):
+                self.charted = column
+                return None
+        raise LookupError(f"There is no {name!r} here.")
+
+    def _head(self, last: pd.DataFrame) -> Head:
         stream = self.stream
         what = ", ".join(f"{name}={value}" for name, value in stream.headers.items())
         facts = [f"{stream.rows:,} rows", f"{stream.rate:,.1f} rows/s"]
@@ -36,12 +80,28 @@ class StreamView:
             facts.append(f"{stream.dropped:,} dropped (kept: the last {len(stream):,})")
         if stream.malformed:
             facts.append(f"{stream.malformed:,} unreadable")
-        return Page(
-            title=f"Stream {what or 'of all data'}",
-            badges=[self._badge(), *state_badge(self.fabric)],
-            facts=facts,
-            tables=[self._tail()],
-            notes=[] if stream.rows else ["No row has come yet."],
+        more = last.shape[1] - COLUMNS
+        numeric = [at for at, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
+        names = [plain(str(last.columns[at])) for at in numeric]
+        tools: list[Button | Select] = []
+        chart = None
+        if names:
+            charted = names.index(self.charted) if self.charted in names else 0
+            tools.append(Select("chart", "Line", names, names[charted]))
+            chart = Chart(
+                f"{names[charted]}, last {len(last):,} rows",
+                _numbers(last.iloc[:, numeric[charted]]),
+            )
+        if not stream.closed:
+            tools.append(Button("pause", "Pause", stream.paused))
+        return Head(
+            f"Stream {what or 'of all data'}",
+            [self._badge(), *state_badge(self.fabric)],
+            facts,
+            [f"… and {more:,} more columns, in its DataFrame."] if more > 0 else [],
+            tools,
+            chart,
+            empty="No row has come yet.",
         )
 
     def _badge(self) -> Badge:
@@ -49,20 +109,29 @@ class StreamView:
             return Badge("closed", "quiet")
         return Badge("paused", "warn") if self.stream.paused else Badge("open", "good")
 
-    def _tail(self) -> Table:
-        tail = self.stream.tail(ROWS)
-        frame = tail.iloc[:, :COLUMNS]
-        names = [str(name) for name in frame.columns]
-        numeric = frozenset(
-            name
-            for name, dtype in zip(names, frame.dtypes, strict=True)
-            if getattr(dtype, "kind", "O") in "iuf"
-        )
-        rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-        return Table(names, rows, numeric)
+
+def _is_number(dtype: Any) -> bool:
+    return getattr(dtype, "kind", "O") in "iuf"
 
 
-def _cell(value: object) -> Cell:
-    if isinstance(value, float):
-        return f"{value:.6g}"
+def _numbers(column: pd.Series[Any]) -> list[float | None]:
+    return list(column.astype(float))
+
+
+def _values(column: pd.Series[Any]) -> Sequence[Value]:
+    values = column.tolist()  # numpy's numbers as Python's
+    if _is_number(column.dtype):
+        return [None if _is_missing(value) else value for value in values]
+    return [_text(value) for value in values]
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if _is_missing(value):
+        return None
     return glimpse(value) if isinstance(value, (list, dict)) else str(value)

@@ -1,0 +1,118 @@
+// What opens under a row: a text, and forms to fill in.
+
+class DetailView {
+  constructor(id, columns, actions) {
+    this.actions = actions;
+    this.node = make("tr", "detail");
+    this.node.dataset.id = id;
+    const cell = make("td", "", { colspan: String(columns) });
+    this.text = make("pre", "", { tabindex: "0", "aria-label": "Details" });
+    this.forms = make("div", "forms");
+    cell.append(this.text, this.forms);
+    this.node.append(cell);
+  }
+
+  /** @param detail a text, or {text, forms} */
+  paint(detail) {
+    const { text, forms } = typeof detail === "string" ? { text: detail, forms: [] } : detail;
+    this.text.hidden = !text;
+    setText(this.text, text);
+    // Forms stay while they are the same, with what was written into them.
+    const kinds = JSON.stringify(forms.map(({ name, fields, submit, command }) => [name, fields, submit, command]));
+    if (kinds !== this.kinds) {
+      this.kinds = kinds;
+      this.forms.replaceChildren(...forms.map((form) => this.make(form, forms.length === 1)));
+    }
+    forms.forEach(({ title, text: more }, index) => {
+      const node = this.forms.children[index];
+      setText(node.firstChild, title);
+      setText(node.children[1], more);
+    });
+  }
+
+  make({ name, fields, submit, command }, open) {
+    const node = make("details", "form");
+    node.open = open;
+    const answer = make("pre", "answer", { role: "status" });
+    const say = (text, error) => {
+      setText(answer, text);
+      answer.classList.toggle("error", error);
+    };
+    const form = make("form");
+    const inputs = fields.map((field) => this.makeField(field));
+    form.append(...inputs.map(({ parentNode }) => parentNode));
+    const values = () => inputs.filter(({ value }) => value.trim()).map(({ name, value }) => [name, value.trim()]);
+    if (submit) {
+      const button = make("button", "tool", { type: "submit" });
+      setText(button, submit);
+      form.append(button);
+      form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        this.actions.request(name, Object.fromEntries(values()), button, say);
+      });
+    }
+    if (command) {
+      const button = make("button", "tool", { type: "button" });
+      setText(button, `Copy as ${command.split(" ", 1)[0]}`);
+      button.addEventListener("click", async () => {
+        const line = [command, ...values().map(([key, value]) => `${key}=${python(value)}`)].join(" ");
+        say((await copied(line)) ? `Copied: ${line}` : line, false);
+      });
+      form.append(button);
+    }
+    node.append(make("summary"), make("div", "text"), ...(form.children.length ? [form, answer] : []));
+    return node;
+  }
+
+  makeField({ name, hint }) {
+    const label = make("label", "field");
+    const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
+    // As wide as what it asks for.
+    input.style.width = `${Math.min(40, Math.max(8, hint.length + 2))}ch`;
+    const text = make("span");
+    setText(text, name);
+    label.append(text, input);
+    return input;
+  }
+}
+
+/** A value as Python writes it, where it was written as JSON. */
+function python(text) {
+  if (!/\b(true|false|null)\b/.test(text)) return text;
+  try {
+    return pythonOf(JSON.parse(text));
+  } catch {
+    return text;
+  }
+}
+
+function pythonOf(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(pythonOf).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  const items = Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonOf(item)}`);
+  return `{${items.join(", ")}}`;
+}
+
+/** Whether the text is in the clipboard now. */
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copiedByHand(text); // no clipboard without https
+  }
+}
+
+function copiedByHand(text) {
+  const area = make("textarea", "unseen");
+  area.value = text;
+  const { activeElement } = document;
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  activeElement?.focus();
+  return done;
+}

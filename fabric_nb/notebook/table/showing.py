@@ -1,0 +1,154 @@
+"""Where tables stand under a cell: live, and as they were last.
+
+Two outputs stand under the cell. The first is the live one. The second is the last state as
+HTML and text, renewed every few seconds and hidden while the live one is there: it is what is seen
+when the notebook is saved and opened again, exported, or run without a browser. (One output in
+all three forms would not do: of a notebook that was saved while it was live, JupyterLab shows
+"Error displaying widget: model not found" in place of the other forms.)
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from IPython.display import display, update_display
+from ipywidgets import GridBox, Layout  # type: ignore[import-untyped]
+
+from fabric_nb.notebook.table.model import TableModel
+from fabric_nb.notebook.table.pace import Budget, Pacer
+from fabric_nb.notebook.table.static import static_forms
+
+BYTES_PER_SECOND = 800_000
+"""What all tables together send at most; above it, updates come less often. The Jupyter server
+drops messages when a kernel sends over 1 MB a second."""
+RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
+"""Seconds between two renewals of the last state, with a browser and without one."""
+VIEW_MIME = "application/vnd.jupyter.widget-view+json"
+NARROWEST = "480px"
+"""Of tables that stand beside each other."""
+
+budget = Budget(BYTES_PER_SECOND)
+
+
+class LiveTable(Protocol):
+    """What is shown: a `TableWidget`."""
+
+    model: TableModel
+    showing: Showing
+
+    @property
+    def live(self) -> bool:
+        """Whether it is open."""
+
+    @property
+    def model_id(self) -> str | None:
+        """How the browser knows it."""
+
+    def save(self) -> None:
+        """Keep what a headless run stores of it."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Showing:
+    """Tables on display together.
+
+    Args:
+        tables: what is shown; one alone, or the first above the others, which stand side by
+            side where there is room.
+    """
+
+    def __init__(self, tables: Sequence[LiveTable]) -> None:
+        self._tables = tuple(tables)
+        self._box: GridBox | None = None
+        self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
+        self._recorded: tuple[int, ...] = ()
+        self._live_id, self._last_id = uuid.uuid4().hex, uuid.uuid4().hex
+        self._shown = False
+        self._alone = False
+        for table in tables:
+            table.showing = self
+
+    @property
+    def live(self) -> bool:
+        """Whether it was neither closed nor frozen."""
+        return any(table.live for table in self._tables)
+
+    def show(self) -> None:
+        """Display the tables, with their last state, under the running cell."""
+        self._shown = True
+        self._recorded = self._changes
+        display(self.view(), raw=True, display_id=self._live_id)
+        display(self.forms(), raw=True, display_id=self._last_id)
+
+    def changed(self) -> None:
+        """Renew the last state soon; from any thread."""
+        self._recorder.request()
+
+    def record(self) -> None:
+        """Renew the last state now: what a notebook that is saved at this moment will show."""
+        if self._recorded == self._changes or not self.live:
+            return
+        self._recorded = self._changes
+        if self._shown and not self._alone:
+            forms = self.forms()
+            budget.spend(len(forms["text/html"]))
+            self._replace(self._last_id, forms)
+        for table in self._tables:
+            table.save()
+
+    def attached(self, *, hides: bool) -> None:
+        """A browser shows it; not every front end hides the last state."""
+        self._recorder.period = RECORD_PERIOD
+        if self._shown and not hides and not self._alone:
+            self._alone = True
+            self._replace(self._last_id, {})
+
+    def freeze(self) -> None:
+        """Put the last rows in place of the live tables, as plain HTML and text, and close."""
+        if not self.live:
+            return
+        if self._shown:
+            self._replace(self._last_id, self.forms())
+            self._replace(self._live_id, {})
+        self.close()
+
+    def close(self) -> None:
+        """End the tables: they vanish from the page, and nothing is sent any more."""
+        self._recorder.close()
+        for table in self._tables:
+            table.close()
+        if self._box is not None:
+            self._box.layout.close()  # a widget of its own, which would stay
+            self._box.close()
+
+    def forms(self) -> dict[str, str]:
+        """The last state as HTML and text."""
+        return static_forms([table.model for table in self._tables], time.time())
+
+    def view(self) -> dict[str, Any]:
+        """The live form."""
+        if len(self._tables) > 1 and self._box is None:
+            self._box = _arranged(self._tables)
+        shown = self._tables[0] if self._box is None else self._box
+        view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
+        return {VIEW_MIME: view}
+
+    @property
+    def _changes(self) -> tuple[int, ...]:
+        return tuple(table.model.changes for table in self._tables)
+
+    def _replace(self, display_id: str, data: dict[str, Any]) -> None:
+        contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
+
+
+def _arranged(tables: Sequence[Any]) -> GridBox:
+    tables[0].layout.grid_column = "1 / -1"
+    columns = f"repeat(auto-fit, minmax(min(100%, {NARROWEST}), 1fr))"
+    layout = Layout(grid_template_columns=columns, grid_gap="4px 20px")
+    return GridBox(children=tuple(tables), layout=layout)

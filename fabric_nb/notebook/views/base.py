@@ -1,0 +1,48 @@
+"""What can be shown under a cell and kept alive: a page, or a table."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Hashable
+from typing import Any
+
+from fabric_nb.notebook.pages import Page
+from fabric_nb.notebook.table import TableModel
+
+
+class View(ABC):
+    """State that can be seen."""
+
+    @abstractmethod
+    def version(self) -> Hashable:
+        """Something that differs whenever what is seen does; asked for ten times a second."""
+
+
+class PageView(View):
+    """State that is seen as a page."""
+
+    @abstractmethod
+    def page(self) -> Page:
+        """What is to be seen now."""
+
+
+class TableView(View):
+    """State that is seen as a table."""
+
+    @abstractmethod
+    def model(self) -> TableModel:
+        """An empty table for it."""
+
+    @abstractmethod
+    def fill(self, model: TableModel) -> None:
+        """Make a table of `model` show what is to be seen now."""
+
+    def act(self, name: str, value: Any) -> str | Awaitable[str | None] | None:
+        """A button (`value` None), a choice (the option) or a form (texts by field) was used.
+
+        What is returned is shown, as is the error that is raised.
+        """
+        raise LookupError(f"There is no {name!r} here.")
+
+    def opened(self, key: Hashable) -> None:
+        """The row of that key was opened."""

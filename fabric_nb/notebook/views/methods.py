@@ -1,0 +1,106 @@
+"""Remote methods as forms to fill in; their text is parsed, never evaluated."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from fabric_nb.fabric.naming import is_method
+from fabric_nb.fabric.proxies import remote_signature
+from fabric_nb.notebook.pages import glimpse
+from fabric_nb.notebook.table import Field, Form
+
+MAX_FORMS = 30
+MAX_WRITTEN = 100_000
+"""Characters of an argument."""
+MORE = "**"
+"""The name of the field that takes further arguments by name."""
+
+
+class NoValue(ValueError):
+    """What was written into a form is no value."""
+
+
+def method_forms(
+    address: str, signatures: Mapping[str, str], docs: Mapping[str, Mapping[str, str]]
+) -> list[Form]:
+    """A form for each method, the first `MAX_FORMS`.
+
+    Args:
+        address: how a call names the service.
+        signatures: by method; empty where it is not known.
+        docs: by method, under ``doc``.
+    """
+    return [
+        _form(address, name, text, docs.get(name, {}).get("doc", ""))
+        for name, text in islice(signatures.items(), MAX_FORMS)
+        if is_method(name)
+    ]
+
+
+def _form(address: str, method: str, signature: str, doc: str) -> Form:
+    fields = [
+        Field(MORE, '{"name": value}')
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD
+        else Field(parameter.name, _hint(parameter))
+        for parameter in remote_signature(signature).parameters.values()
+    ]
+    return Form(
+        name=f"{address}.{method}",
+        title=f"{method}{signature}",
+        text=doc,
+        fields=fields,
+        submit="Call",
+        command=f"%fabric_call {address}.{method}",
+    )
+
+
+def _hint(parameter: inspect.Parameter) -> str:
+    annotation = "" if parameter.annotation is parameter.empty else repr(parameter.annotation)
+    default = "" if parameter.default is parameter.empty else f"= {parameter.default!r}"
+    return f"{annotation} {default}".strip()
+
+
+def read_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of what was written into the fields of a form.
+
+    Raises:
+        NoValue: a text is neither JSON nor a Python literal, or a name is given twice.
+    """
+    values = {name: _value(name, text) for name, text in written.items() if name != MORE}
+    if MORE in written:
+        more = _value(MORE, written[MORE])
+        if not isinstance(more, dict) or not all(isinstance(name, str) for name in more):
+            raise NoValue('Write further arguments by their names, as in {"x": 5}.')
+        if twice := more.keys() & values.keys():
+            raise NoValue(f"{min(twice)} is given twice.")
+        values |= more
+    return values
+
+
+def _value(name: str, text: object) -> Any:
+    if not isinstance(text, str) or len(text) > MAX_WRITTEN:
+        raise NoValue(f"{name} is longer than {MAX_WRITTEN:,} characters.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise NoValue(
+            f'{name} is not a value: write JSON or a Python literal, as in 5, "text" or [1, 2].'
+        ) from None
+
+
+def shown_result(result: object) -> str:
+    """A result as text, at little cost however large it is."""
+    if isinstance(result, (pd.DataFrame, pd.Series)):
+        return repr(result)
+    return result if isinstance(result, str) and "\n" in result else glimpse(result)

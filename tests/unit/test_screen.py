@@ -1,0 +1,218 @@
+"""Views on display: drawn when they change, ended when replaced, left as they were last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Any
+
+import pytest
+
+from fabric_nb.notebook.pages import Page
+from fabric_nb.notebook.table import Column, TableModel
+from fabric_nb.notebook.table import showing as table_showing
+from fabric_nb.notebook.views import live
+from fabric_nb.notebook.views.base import PageView, TableView
+from fabric_nb.notebook.views.live import Place, Screen
+
+
+class Number:
+    """State that is a number, and may refuse to be drawn."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.broken = False
+
+    def version(self) -> Hashable:
+        return self.number
+
+    def text(self) -> str:
+        if self.broken:
+            raise RuntimeError("cannot be drawn")
+        return f"number {self.number}"
+
+
+class NumberPage(Number, PageView):
+    """Seen as a page."""
+
+    def page(self) -> Page:
+        return Page(self.text())
+
+
+class NumberTable(Number, TableView):
+    """Seen as a table."""
+
+    def model(self) -> TableModel:
+        return TableModel("Numbers", [Column("number")])
+
+    def fill(self, model: TableModel) -> None:
+        model.put(0, [self.text()])
+
+
+class Displays:
+    """What stands under cells: the last text of each display that has one, in their order."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.drawn = asyncio.Event()
+
+    def show(self, data: dict[str, Any], *, display_id: Any, raw: bool) -> Displays | None:
+        assert raw
+        if display_id is True:  # a page, whose handle is `update`
+            display_id = f"page {len(self.texts)}"
+            handle = Handle(self, display_id)
+            handle.update(data, raw=True)
+            return handle  # type: ignore[return-value]
+        if "text/plain" in data:
+            self.texts[display_id] = data["text/plain"]
+            self.drawn.set()
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return [text.splitlines()[-1] for text in self.texts.values()] == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Handle:
+    """A page's display."""
+
+    def __init__(self, displays: Displays, id_: str) -> None:
+        self._displays, self._id = displays, id_
+
+    def update(self, data: dict[str, Any], *, raw: bool) -> None:
+        self._displays.show(data, display_id=self._id, raw=raw)
+
+
+@pytest.fixture(params=[NumberPage, NumberTable])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Each kind of view."""
+    return request.param
+
+
+@pytest.fixture
+def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
+    """What is displayed."""
+    displays = Displays()
+    monkeypatch.setattr(live, "display", displays.show)
+    monkeypatch.setattr(table_showing, "display", displays.show)
+    monkeypatch.setattr(table_showing, "update_display", displays.show)
+    return displays
+
+
+@pytest.fixture
+async def screen() -> Any:
+    """A screen that nothing refreshes by itself for an hour."""
+    screen = Screen()
+    yield screen
+    screen.close()
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views are not looked at unless the test does."""
+    monkeypatch.setattr(live, "PERIOD", 3600)
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_views_are_drawn_when_they_changed(
+    screen: Screen, displays: Displays, kind: Any
+) -> None:
+    """A view is drawn when it is shown, and again only when there is something new."""
+    view = kind()
+    screen.show(view)
+    assert displays == ["number 0"]
+    view.number = 5
+    screen.refresh()
+    assert displays == ["number 5"]
+    displays.drawn.clear()
+    screen.refresh()
+    assert not displays.drawn.is_set()
+
+
+async def test_views_are_drawn_by_themselves(
+    screen: Screen, displays: Displays, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views follow their state without being asked to."""
+    monkeypatch.setattr(live, "PERIOD", 0.001)
+    view = kind()
+    screen.show(view)
+    displays.drawn.clear()
+    view.number = 1
+    await asyncio.wait_for(displays.drawn.wait(), 5)
+    assert displays == ["number 1"]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_broken_view_ends_alone(
+    screen: Screen, displays: Displays, kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A view that cannot be drawn ends as it was last, and the others go on."""
+    broken, good = kind(), kind()
+    screen.show(broken)
+    screen.show(good)
+    broken.broken, broken.number, good.number = True, 1, 1
+    screen.refresh()
+    assert "A view could not be drawn" in caplog.text
+    assert displays == ["number 0", "number 1"]
+    broken.broken, broken.number, good.number = False, 2, 2
+    screen.refresh()
+    assert displays == ["number 0", "number 2"]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_running_a_cell_again_ends_its_old_views(
+    screen: Screen, displays: Displays, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run of a cell has shown ends; all that one run shows stays."""
+    old, first, second, other = kind(), kind(), kind(), kind()
+    places = iter([Place("cell", "1"), Place("cell", "2"), Place("cell", "2"), Place(None, "3")])
+    monkeypatch.setattr(live.Place, "here", lambda: next(places))
+    for view in (old, first, second, other):
+        screen.show(view)
+    for view in (old, first, second, other):
+        view.number = 1
+    screen.refresh()
+    assert displays == ["number 0", "number 1", "number 1", "number 1"]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_number_of_live_views_is_bounded(
+    screen: Screen, displays: Displays, kind: Any
+) -> None:
+    """Only so many views stay alive: the oldest end first, and stay as they were."""
+    views = [kind() for _ in range(live.MAX_LIVE + 2)]
+    for view in views:
+        screen.show(view)
+    for view in views:
+        view.number = 1
+    screen.refresh()
+    assert displays == ["number 0"] * 2 + ["number 1"] * live.MAX_LIVE
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_closing_draws_a_last_time(screen: Screen, displays: Displays, kind: Any) -> None:
+    """When the screen closes, each view shows its last state and then rests."""
+    view = kind()
+    screen.show(view)
+    view.number = 9
+    screen.close()
+    assert displays == ["number 9"]
+    view.number = 10
+    screen.refresh()
+    assert displays == ["number 9"]
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_tables_are_shown_together(screen: Screen, displays: Displays) -> None:
+    """Several tables stand in one display, each drawn when it changed."""
+    first, second = NumberTable(1), NumberTable(2)
+    screen.show(first, second)
+    (text,) = displays.texts.values()
+    assert "number 1" in text
+    assert "number 2" in text
+    second.number = 3
+    screen.refresh()
+    (text,) = displays.texts.values()
+    assert "number 1" in text
+    assert "number 3" in text
