@@ -1,6 +1,8 @@
 # make demo         the tour, headless: what each step saw, and build/tour.html
 # make lab          JupyterLab on the tour, with the demo's broker and services
 # make test         everything that CI checks
+# make docs         the manual, into build/docs; a warning is an error
+# make notebooks    run the notebooks and store them with what they showed
 # make develop      what a developer needs
 # make bench        calls, streams and frames measured against the peers
 # make test-matrix  the tests on every supported Python that is there
@@ -9,10 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-SOURCES := fabric_nb tests benchmarks
+SOURCES := fabric_nb tests benchmarks docs
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check bench programs develop test-matrix clean
+.PHONY: demo lab test lint check bench docs notebooks programs develop test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -33,6 +35,12 @@ check: develop
 # Ours against the peers, alternating in one run; a table, and JSON in build/bench.
 bench: develop programs
 	$(BIN)/python -m benchmarks
+
+docs: develop
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
+
+notebooks: develop programs
+	$(BIN)/python -m tests.docs
 
 develop: $(VENV)/.dev
 

@@ -3,6 +3,7 @@
 python -m fabric_nb.demo tour          run the tour headless; exit 0 when every step passed
 python -m fabric_nb.demo lab           open JupyterLab on the tour
 python -m fabric_nb.demo services      only run the services, until interrupted
+python -m fabric_nb.demo notebooks     run all notebooks and store them with what they showed
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import DOMAIN, DemoFailed, demo_services
 
+if TYPE_CHECKING:
+    from fabric_nb.demo.notebooks import Step
+
+NOTEBOOKS = Path("notebooks")
 TOUR = Path("notebooks/01_tour.ipynb")
 PAGE = Path("build/tour.html")
 
@@ -26,22 +33,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fabric_nb.demo", description="The demo's broker and services."
     )
-    parser.add_argument("what", choices=["tour", "lab", "services"])
-    parser.add_argument("--notebook", type=Path, default=TOUR)
+    parser.add_argument("what", choices=["tour", "lab", "services", "notebooks"])
+    parser.add_argument("--notebook", type=Path, action="append", help="only this one")
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--check", action="store_true", help="run notebooks, but store nothing")
+    parser.add_argument("--domain", default=DOMAIN, help="where the services are")
+    parser.add_argument("--until-eof", action="store_true", help="stop when the input ends")
     args = parser.parse_args()
     try:
         with demo_broker() as broker:
             print(f"Broker    {broker.shown}", flush=True)
-            with demo_services(broker.uri):
-                print(f"Services  math.calc (2 instances), host.monitor, in {DOMAIN}", flush=True)
+            with demo_services(broker.uri, args.domain):
+                print(
+                    f"Services  math.calc (2 instances), host.monitor, in {args.domain}", flush=True
+                )
                 match args.what:
                     case "tour":
-                        return _tour(args.notebook, args.page)
+                        return _tour((args.notebook or [TOUR])[0], args.page)
                     case "lab":
-                        return _lab(args.notebook)
+                        return _lab((args.notebook or [TOUR])[0])
+                    case "notebooks":
+                        return _notebooks(
+                            args.notebook or sorted(NOTEBOOKS.glob("*.ipynb")), keep=not args.check
+                        )
                 print("Running; stop with Ctrl-C.", flush=True)
-                signal.pause()
+                if args.until_eof:
+                    sys.stdin.read()
+                else:
+                    signal.pause()
     except DemoFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -55,13 +74,34 @@ def _tour(notebook: Path, page: Path) -> int:
 
     print(f"Tour      {notebook}", flush=True)
     steps = run_tour(notebook, page)
+    failed = _tell(steps)
+    print(f"{len(steps) - failed} of {len(steps)} steps passed. Page: {page}")
+    return 1 if failed else 0
+
+
+def _notebooks(paths: list[Path], *, keep: bool) -> int:
+    from fabric_nb.demo import notebooks
+
+    failures = 0
+    for path in paths:
+        print(f"Notebook  {path}", flush=True)
+        executed = notebooks.run(path)
+        failed = _tell(notebooks.steps(executed))
+        if keep and not failed:
+            notebooks.store(executed, path)
+        failures += failed
+    print(f"{failures} steps failed." if failures else "All steps passed.")
+    return 1 if failures else 0
+
+
+def _tell(steps: Sequence[Step]) -> int:
+    """Print what each step showed; returns how many failed."""
     for step in steps:
         print(step)
     failed = [step for step in steps if not step.passed]
     for step in failed:
         print(f"\n{step.name} showed:\n{step.saw}", file=sys.stderr)
-    print(f"{len(steps) - len(failed)} of {len(steps)} steps passed. Page: {page}")
-    return 1 if failed else 0
+    return len(failed)
 
 
 def _lab(notebook: Path) -> int:

@@ -1,6 +1,6 @@
 """A calculator as amqp-fabric's documentation would write it; knows nothing of fabric_nb.
 
-python -m fabric_nb.demo.calc AMQP_URI DOMAIN
+AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.calc
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Calc(AbstractServiceApi):
     def whoami(self) -> int:
         """The process id, which tells the members of a clique apart."""
         return os.getpid()
+
+    async def report(self, day: str, seconds: float = 3.0) -> dict[str, Any]:
+        """A report that takes its time."""
+        await asyncio.sleep(seconds)
+        return {"day": day, "orders": 1204, "total": 98213.5}
 
     async def ask(self, service_type: str, service_id: str, method: str, arguments: Any) -> Any:
         """Call another service, as any program on amqp-fabric would."""

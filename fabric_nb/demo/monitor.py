@@ -1,6 +1,6 @@
 """A service on fabric_nb that watches this machine: streams its load, answers, and logs.
 
-python -m fabric_nb.demo.monitor AMQP_URI DOMAIN
+AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.monitor
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logging.getLogger("monitor")
 class Monitor(AbstractServiceApi):
     """What the monitor offers."""
 
-    def top(self, n: int = 5) -> pd.DataFrame:
-        """The `n` processes that hold the most memory, in MB."""
+    def top(self, n: int = 5, like: str = "") -> pd.DataFrame:
+        """The `n` processes with `like` in their name that hold the most memory, in MB."""
         rows = []
         for process in psutil.process_iter(["pid", "name", "memory_info", "num_threads"]):
             facts = process.info
-            if facts["memory_info"] is not None:
+            if facts["memory_info"] is not None and like in facts["name"]:
                 megabytes = facts["memory_info"].rss / 1e6
                 rows.append((facts["pid"], facts["name"], megabytes, facts["num_threads"]))
         frame = pd.DataFrame(rows, columns=["pid", "name", "memory_mb", "threads"])

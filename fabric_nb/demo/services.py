@@ -60,6 +60,8 @@ def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[st
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _await_ready(name: str, process: subprocess.Popen[str]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import attrgetter
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -110,15 +112,18 @@ class Service:
     name: ServiceName
     instances: dict[str, Instance] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
+    _methods: Mapping[str, str] | None = None
+    """As its members tell; None when that is to be found anew."""
 
     def state(self, now: float) -> ServiceState:
         """The state of its best member."""
-        best = len(_ORDER) - 1
+        best = ServiceState.GONE
         for instance in self.instances.values():
-            best = min(best, _ORDER.index(instance.state(now)))
-            if best == 0:
-                break
-        return _ORDER[best]
+            if (state := instance.state(now)) is ServiceState.UP:
+                return state
+            if state is not best and _ORDER.index(state) < _ORDER.index(best):
+                best = state
+        return best
 
     def present(self, now: float) -> list[Instance]:
         """The members that are not gone."""
@@ -126,25 +131,31 @@ class Service:
 
     def versions(self, now: float) -> list[str]:
         """The versions of its present members, of all when none is present."""
-        members = self.present(now) or list(self.instances.values())
-        return sorted({one.said.version for one in members if one.said and one.said.version})
+        return versions_of(self.present(now) or self.instances.values())
 
     def answered(self, method: str) -> None:
         """A method has answered a call, so it is there, whether or not the service tells it."""
-        if len(self._answered) < MAX_ANSWERED:
-            self._answered.setdefault(method, "")
+        if method not in self._answered and len(self._answered) < MAX_ANSWERED:
+            self._answered[method] = ""
+            self._methods = None
+
+    def told_anew(self) -> None:
+        """A member tells something else than before."""
+        self._methods = None
 
     @property
-    def methods(self) -> dict[str, str]:
-        """Signatures by method name, as its members told.
+    def methods(self) -> Mapping[str, str]:
+        """Signatures by method name, as its members told; the same object until they change.
 
         amqp-fabric tells nothing: then the methods that have answered, with empty signatures.
         """
-        told: dict[str, str] = {}
-        for instance in self.instances.values():
-            if instance.said is not None:
-                told.update(instance.said.methods)
-        return told or dict(self._answered)
+        if self._methods is None:
+            told: dict[str, str] = {}
+            for instance in self.instances.values():
+                if instance.said is not None:
+                    told.update(instance.said.methods)
+            self._methods = MappingProxyType(told or dict(self._answered))
+        return self._methods
 
     @property
     def last_seen(self) -> float:
@@ -173,7 +184,7 @@ class Registry:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._services: dict[ServiceName, Service] = {}
-        self._order: list[ServiceName] = []
+        self._order: list[Service] = []
         self._members = 0
         self._told = 0
         self._heard = asyncio.Event()
@@ -195,7 +206,7 @@ class Registry:
             if sign.leaving or not self._room(now):
                 return None
             service = self._services[sign.name] = Service(sign.name)
-            insort(self._order, sign.name)
+            insort(self._order, service, key=attrgetter("name"))
         self._take(service, sign, now)
         self.changes += 1
         self._heard.set()
@@ -211,12 +222,17 @@ class Registry:
                 self.roster += 1
         elif instance is not None:
             said = self._affordable(sign.said, instance.said)
-            self.roster += said != instance.said or instance.state(now) is ServiceState.GONE
+            if said != instance.said:
+                service.told_anew()
+                self.roster += 1
+            elif instance.state(now) is ServiceState.GONE:
+                self.roster += 1
             instance.heard(said, now)
         elif len(service.instances) < MAX_INSTANCES and self._members < MAX_ALL_INSTANCES:
             service.instances[key] = Instance(key, self._affordable(sign.said, None), now)
             self._members += 1
             self.roster += 1
+            service.told_anew()
         else:
             self.dropped += 1
 
@@ -256,9 +272,10 @@ class Registry:
                     self._members -= 1
                     self._told -= _size(instance.said)
                     self.roster += 1
+                    service.told_anew()
             if not service.instances:
                 del self._services[name]
-        self._order = [name for name in self._order if name in self._services]
+        self._order = [service for service in self._order if service.instances]
 
     # -- out
 
@@ -280,21 +297,26 @@ class Registry:
         gone: bool = False,
     ) -> list[Service]:
         """Services in order of their names; those that are gone only when asked for."""
-        now = self._clock()
-        return [
-            self._services[name]
-            for name in self._order
-            if (domain in (None, name.domain))
-            and type in (None, name.type)
-            and id in (None, name.id)
-            and (gone or self._services[name].state(now) is not ServiceState.GONE)
-        ]
+        found = self._order
+        if (domain, type, id) != (None, None, None):
+            found = [
+                one
+                for one in found
+                if domain in (None, one.name.domain)
+                and type in (None, one.name.type)
+                and id in (None, one.name.id)
+            ]
+        return list(found) if gone else self._present(found)
 
     def find(self, pattern: str | ServicePattern, *, domain: str = "") -> list[Service]:
         """The present services that a name can mean."""
         if isinstance(pattern, str):
             pattern = ServicePattern.parse(pattern, domain=domain)
-        return [service for service in self.services() if pattern.matches(service.name)]
+        return self._present([one for one in self._order if pattern.matches(one.name)])
+
+    def _present(self, services: list[Service]) -> list[Service]:
+        now = self._clock()
+        return [one for one in services if one.state(now) is not ServiceState.GONE]
 
     def state(self, service: Service) -> ServiceState:
         """How a service is doing now."""
@@ -308,7 +330,7 @@ class Registry:
     def df(self) -> pd.DataFrame:
         """The registry as a DataFrame, a row for each service, gone ones included.
 
-        Columns: domain, type, id, version (several joined by ``, ``), instances (present
+        Columns: domain, type, id, version (several joined by commas), instances (present
         members that can be told apart), state, last_seen (seconds ago), methods.
         """
         return pd.DataFrame(
@@ -347,6 +369,11 @@ class Registry:
         states = [str(self.state(service)) for service in self._services.values()]
         counts = ", ".join(f"{states.count(s)} {s}" for s in ServiceState if states.count(s))
         return f"<Registry: {counts or 'nobody heard yet'}>"
+
+
+def versions_of(members: Iterable[Instance]) -> list[str]:
+    """The versions that they tell, each once."""
+    return sorted({one.said.version for one in members if one.said and one.said.version})
 
 
 def _size(said: Announcement | None) -> int:

@@ -1,0 +1,33 @@
+"""Pieces of a page, made by hand: text that was not written for Sphinx is not parsed by it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from docutils import nodes
+
+
+def paragraph(text: str) -> nodes.paragraph:
+    """Plain text, in which `code` stands between backticks."""
+    made = nodes.paragraph()
+    for index, part in enumerate(re.split(r"`([^`]+)`", text)):
+        if part:
+            made += nodes.literal(part, part) if index % 2 else nodes.Text(part)
+    return made
+
+
+def code_block(text: str, language: str) -> nodes.literal_block:
+    """A block of code."""
+    return nodes.literal_block(text, text, language=language)
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> list[nodes.Node]:
+    """A list of terms in the code font, each with its text; nothing for no pairs."""
+    made = nodes.definition_list()
+    for term, text in pairs:
+        item = nodes.definition_list_item()
+        item += nodes.term("", "", nodes.literal(term, term))
+        item += nodes.definition("", paragraph(text))
+        made += item
+    return [made] if made.children else []

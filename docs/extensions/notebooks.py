@@ -1,0 +1,39 @@
+"""The notebooks as pages of the manual: copied beside the text, which Sphinx must have below it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+FOLDER = "tutorial"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Copy them before Sphinx looks for pages."""
+    app.connect("config-inited", lambda app, _: copy(Path(app.srcdir)), priority=100)
+    return {"parallel_read_safe": True}
+
+
+def copy(docs: Path) -> None:
+    """Copy what has changed, and take away what is no longer there."""
+    target = docs / FOLDER
+    sources = {path.name: path for path in (docs.parent / "notebooks").glob("*.ipynb")}
+    for old in target.glob("*.ipynb"):
+        if old.name not in sources:
+            old.unlink()
+    for name, path in sources.items():
+        text = _as_page(json.loads(path.read_text(encoding="utf-8")))
+        if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text:
+            (target / name).write_text(text, encoding="utf-8")
+
+
+def _as_page(notebook: dict[str, Any]) -> str:
+    """A notebook whose links into docs/ hold from inside of docs/."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = text.replace("](../docs/", "](../")
+    return json.dumps(notebook)

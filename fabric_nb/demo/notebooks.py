@@ -1,0 +1,188 @@
+"""Runs the manual's notebooks from top to bottom, and keeps what they showed.
+
+What a cell must show stands with the cell, in its metadata: ``fabric_nb: {step, expect}``,
+where `expect` is a regular expression for the cell's output as text; ``freeze`` is explained at
+`run`. A stored notebook says
+in its own metadata which code its outputs are of: ``fabric_nb: {ran}``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionComplete
+from nbclient.util import ensure_async
+
+CELL_TIMEOUT = 60
+# Views are drawn at most four times a second.
+_SETTLE = "import asyncio; await asyncio.sleep(0.6)"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+# Where the machine that ran it would show: free ports, folders, and files of a running kernel.
+_LOCAL = (
+    (re.compile(r"\b(127\.0\.0\.1|localhost):\d{4,5}\b"), r"\1:…"),
+    (re.compile(r"(?<![\w<:/.…])/(?:[\w.+-]+/)+(?=[\w.+-])"), "…/"),
+    (re.compile(r"…/\d+\.py\b"), "<cell>"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a notebook, and whether it gave what it should."""
+
+    name: str
+    saw: str
+    passed: bool
+
+    def __str__(self) -> str:
+        line = next((line for line in reversed(self.saw.splitlines()) if line.strip()), "")
+        return f"  {'ok  ' if self.passed else 'FAIL'}  {self.name:36} {line.strip()[:80]}"
+
+
+class _Client(NotebookClient):
+    """Also takes in what live outputs have sent between two cells, which nbclient drops."""
+
+    async def _async_poll_output_msg(
+        self, parent_msg_id: str, cell: nbformat.NotebookNode, cell_index: int
+    ) -> None:
+        assert self.kc is not None  # noqa: S101 - set up before the first cell
+        while True:
+            message = await ensure_async(self.kc.iopub_channel.get_msg(timeout=None))
+            of_this_cell = message["parent_header"].get("msg_id") == parent_msg_id
+            if of_this_cell or message["msg_type"] == "update_display_data":
+                try:
+                    self.process_message(message, cell, cell_index)
+                except CellExecutionComplete:
+                    return
+
+
+def run(path: Path) -> nbformat.NotebookNode:
+    """Execute a notebook from top to bottom, in its folder; the file is not changed.
+
+    A cell that says ``freeze`` stops what those above it show live; their outputs are kept as
+    they stand before it.
+    """
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    client = _Client(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        allow_errors=True,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
+    environment = {**os.environ, "JPY_SESSION_NAME": str(path)}
+    kept: list[Any] = []
+    with client.setup_kernel(env=environment):
+        for index, cell in enumerate(tuple(notebook.cells)):
+            if cell.metadata.get("fabric_nb", {}).get("freeze"):
+                _settle(client)
+                kept += copy.deepcopy(notebook.cells[len(kept) : index])
+            client.execute_cell(cell, index)
+        _settle(client)
+    notebook.cells[: len(kept)] = kept
+    return notebook
+
+
+def _settle(client: NotebookClient) -> None:
+    """Let views show what has happened."""
+    client.nb.cells.append(nbformat.v4.new_code_cell(_SETTLE))
+    client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
+    client.nb.cells.pop()
+
+
+def steps(notebook: nbformat.NotebookNode) -> list[Step]:
+    """What each step showed, and whether it is what is expected there."""
+    return [_step(cell) for cell in notebook.cells if "fabric_nb" in cell.metadata]
+
+
+def store(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write an executed notebook so that it can be read without a kernel, anywhere."""
+    for cell in notebook.cells:
+        for output in tuple(cell.get("outputs", ())):
+            data = output.get("data")
+            if data is not None:
+                data.pop(_WIDGET, None)  # nothing stands behind it any more
+                if not data:
+                    cell.outputs.remove(output)
+            _scrub(output)
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
+    notebook.metadata.fabric_nb = {"ran": code_digest(notebook)}
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+
+
+def code_digest(notebook: nbformat.NotebookNode) -> str:
+    """A digest of a notebook's code, which differs when any of its cells does."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+
+
+def output_texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """Every text that a notebook's outputs hold, in any form."""
+    for output in _outputs(notebook):
+        yield from _texts(output)
+
+
+def _outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
+    for cell in notebook.cells:
+        yield from cell.get("outputs", ())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for part in value.values():
+                yield from _texts(part)
+        case list():
+            for part in value:
+                yield from _texts(part)
+
+
+def _scrub(output: Any) -> None:
+    for name in ("text", "traceback", "evalue"):
+        if name in output:
+            output[name] = _without_place(output[name])
+    for kind, content in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            output["data"][kind] = _without_place(content)
+
+
+def _without_place(text: Any) -> Any:
+    if isinstance(text, list):
+        return [_without_place(line) for line in text]
+    for pattern, replacement in _LOCAL:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _step(cell: Any) -> Step:
+    told = cell.metadata["fabric_nb"]
+    saw = "\n".join(_plain(output) for output in cell.outputs)
+    may_fail = "raises-exception" in cell.metadata.get("tags", [])
+    failed = any(output.output_type == "error" for output in cell.outputs)
+    expected = told.get("expect") is None or re.search(told["expect"], saw, re.MULTILINE)
+    return Step(told["step"], saw, bool(expected) and failed == may_fail)
+
+
+def _plain(output: Any) -> str:
+    match output.output_type:
+        case "stream":
+            text = output.text
+        case "error":
+            text = "\n".join(output.traceback)
+        case _:
+            text = output.data.get("text/plain", "")
+    return _ANSI.sub("", text)

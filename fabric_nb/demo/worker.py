@@ -1,0 +1,43 @@
+"""A service that is meant to run several times over: its members share the calls.
+
+AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.worker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from fabric_nb import AbstractServiceApi, AmqBrokerConnector
+
+
+class Worker(AbstractServiceApi):
+    """What a member of the clique offers."""
+
+    async def square(self, x: int, seconds: float = 0.01) -> dict[str, int]:
+        """The square of `x`, and the process that has worked it out."""
+        await asyncio.sleep(seconds)
+        return {"x": x, "square": x * x, "member": os.getpid()}
+
+
+async def main(uri: str, domain: str) -> None:
+    """Serve until told to stop; then let the calls at hand end."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    connector = AmqBrokerConnector(
+        amqp_uri=uri,
+        service_domain=domain,
+        service_type="math",
+        service_id="worker",
+        keep_alive_seconds=1,
+    )
+    await connector.open(timeout=10)
+    await connector.rpc_register(Worker())
+    print("ready", flush=True)
+    await stopped.wait()
+    await connector.close(grace=5)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(os.environ["AMQP_URL"], os.environ["SERVICE_DOMAIN"]))

@@ -1,0 +1,54 @@
+"""The notebooks, run around the demo's services as `make lab` has them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fabric_nb.demo.broker import demo_broker
+from fabric_nb.demo.services import demo_services
+from tests.docs.running import Runs, steps_of
+from tests.support.rabbitmq import RabbitMq
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, rabbitmq: RabbitMq, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    """The notebooks that tests were chosen for, being run.
+
+    Those that use the demo's services run one after the other, as they share a domain, and
+    beside them those that start services of their own.
+    """
+    chosen = [
+        item.callspec.params["path"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "runs" in item.fixturenames
+    ]
+    with pytest.MonkeyPatch.context() as patch, rabbitmq.private_vhost() as vhost:
+        for name in ("AMQP_URL", "SERVICE_DOMAIN", "SERVICE_TYPE", "SERVICE_ID"):
+            patch.delenv(name, raising=False)
+        patch.setenv("FABRIC_NB_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        patch.setenv("RABBITMQ_URL", rabbitmq.uri_for(vhost=vhost))
+        with (
+            demo_broker() as broker,
+            demo_services(broker.uri),
+            _one_process() as with_demo,
+            _one_process() as alone,
+        ):
+            yield {
+                path: (with_demo if _uses_demo(path) else alone).submit(steps_of, path)
+                for path in chosen
+            }
+
+
+def _one_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _uses_demo(path: Path) -> bool:
+    return "--domain demo" in path.read_text(encoding="utf-8")

@@ -1,0 +1,47 @@
+"""What others read of the project beside its manual agrees with the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fabric_nb import __version__
+
+ROOT = Path(__file__).parents[2]
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+def loaded(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_citation_is_of_this_version() -> None:
+    """CITATION.cff cites the version and the license that the package has."""
+    citation = loaded(ROOT / "CITATION.cff")
+    assert citation["version"] == __version__
+    assert citation["license"] == "BSD-3-Clause"
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("BSD 3-Clause License")
+
+
+@pytest.mark.parametrize("path", [one for one in FORMS if one.stem != "config"], ids=str)
+def test_issue_forms_can_be_filled_in(path: Path) -> None:
+    """Every field of an issue form has an id of its own and a label."""
+    form = loaded(path)
+    assert form["name"]
+    assert form["description"]
+    ids = [field["id"] for field in form["body"]]
+    assert len(ids) == len(set(ids))
+    assert all(field["attributes"]["label"] for field in form["body"])
+
+
+def test_pre_commit_runs_what_developers_have() -> None:
+    """Each hook's program is one that `make develop` installs."""
+    hooks = [
+        hook for repo in loaded(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]
+    ]
+    assert {"ruff-check", "ruff-format", "mypy"} <= {hook["id"] for hook in hooks}
+    for hook in hooks:
+        assert hook["entry"].startswith(".venv/bin/")

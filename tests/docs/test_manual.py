@@ -1,0 +1,73 @@
+"""The manual: it builds, and it is complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fabric_nb
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manual as `make docs` builds it: offline, and any warning is an error."""
+    built = tmp_path_factory.mktemp("manual")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "--fail-on-warning",
+            "--keep-going",
+            "-q",
+            "docs",
+            str(built),
+        ],
+        cwd=ROOT,
+        # Nothing may be fetched: what tries finds no proxy.
+        env={**os.environ, "https_proxy": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def test_the_notebooks_are_pages(manual: Path) -> None:
+    """Every notebook is a page of the manual, with the outputs that are stored in it."""
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        page = (manual / "tutorial" / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert "cell_output" in page
+    tour = (manual / "tutorial" / "01_tour.html").read_text(encoding="utf-8")
+    assert "the tour was here" in tour
+
+
+def test_the_reference_has_every_public_name(manual: Path) -> None:
+    """What can be imported from fabric_nb, and every error, stands in the reference."""
+    errors = [
+        name for name, value in vars(fabric_nb.errors).items()
+        if isinstance(value, type) and value.__module__ == "fabric_nb.errors"
+    ]  # fmt: skip
+    reference = "".join(
+        path.read_text(encoding="utf-8") for path in (manual / "reference").glob("*.html")
+    )
+    for name in [*(name for name in fabric_nb.__all__ if name != "__version__"), *errors]:
+        assert re.search(rf'id="fabric_nb[\w.]*\.{name}"', reference), name
+
+
+def test_pages_load_nothing_from_elsewhere(manual: Path) -> None:
+    """The manual can be read offline: no page loads a script, a font or an image from the web."""
+    loads = re.compile(
+        r'<(?:script|img|iframe)[^>]*\ssrc="https?:|<link[^>]*rel="stylesheet"[^>]*href="https?:'
+    )
+    for page in manual.rglob("*.html"):
+        assert not loads.search(page.read_text(encoding="utf-8")), page.name

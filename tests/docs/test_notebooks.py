@@ -1,0 +1,123 @@
+"""The notebooks of the manual: they run, and what is stored in them is what they showed."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from fabric_nb.demo import notebooks
+from tests.docs.running import Runs
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+# What would tell of the machine that ran a notebook, or open its broker.
+LOCAL = re.compile(
+    r"/(home|root|tmp|work|Users|usr|opt|var)/"
+    r"|site-packages"
+    r"|(127\.0\.0\.1|localhost):\d"
+    r"|amqps?://[^\s:@/]*:(?!\*\*\*@|password@)[^\s@/]+@"
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    return notebook
+
+
+def own_names() -> Iterator[str]:
+    """This machine and this user, unless they are called what anything may be called."""
+    for name in (socket.gethostname(), getpass.getuser()):
+        if len(name) > 4:
+            yield name
+
+
+@pytest.mark.timeout(300)
+@each_notebook
+def test_a_notebook_runs_from_top_to_bottom(path: Path, runs: Runs) -> None:
+    """Each notebook runs headless, and every step shows what it should."""
+    steps = runs[path].result()
+    assert steps
+    failed = [f"{step.name} showed:\n{step.saw}" for step in steps if not step.passed]
+    assert not failed, "\n\n".join(failed)
+
+
+@each_notebook
+def test_stored_outputs_are_those_of_the_code(path: Path) -> None:
+    """What a notebook shows without a kernel was shown by this very code (`make notebooks`)."""
+    notebook = read(path)
+    assert notebook.metadata.fabric_nb.ran == notebooks.code_digest(notebook)
+    assert [step.name for step in notebooks.steps(notebook) if not step.passed] == []
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_stored_outputs_tell_nothing_of_the_machine(path: Path) -> None:
+    """No folder, port, host, user or password of whoever ran the notebook is stored in it."""
+    for text in notebooks.output_texts(read(path)):
+        assert not LOCAL.search(text), text
+        assert not any(name in text for name in own_names()), text
+
+
+@each_notebook
+def test_stored_outputs_need_no_kernel(path: Path) -> None:
+    """Every output is there as text or HTML: nothing waits for a kernel or a widget's state."""
+    notebook = read(path)
+    assert "widgets" not in notebook.metadata
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {"text/plain": ""})
+            assert WIDGET not in data
+            assert "text/plain" in data or "text/html" in data
+
+
+def test_every_cell_that_runs_is_a_step() -> None:
+    """Each code cell of each notebook is a step with a name, so none goes unseen."""
+    for path in NOTEBOOKS:
+        for cell in read(path).cells:
+            assert cell.cell_type != "code" or cell.metadata.fabric_nb.step, cell.source
+
+
+def test_storing_takes_the_machine_out(tmp_path: Path) -> None:
+    """Storing cuts folders and ports, and leaves all else as it was shown."""
+    said = new_output(
+        "stream", text='File "/home/ann/x/y.py", line 3\namqp://a:***@127.0.0.1:5671/'
+    )
+    shown = new_output(
+        "display_data",
+        data={
+            "text/html": "<td>a/b and 3/4</td><td>127.0.0.1:40001</td>",
+            WIDGET: {"model_id": "1"},
+        },
+    )
+    trace = new_output(
+        "error", ename="KeyError", evalue="'/etc/x.conf'",
+        traceback=['  File "/tmp/ipykernel_17/4711.py", line 1'],
+    )  # fmt: skip
+    made = new_notebook(cells=[new_code_cell("1", outputs=[said, shown, trace])])
+    notebooks.store(made, tmp_path / "made.ipynb")
+    outputs = read(tmp_path / "made.ipynb").cells[0].outputs
+    assert outputs[0].text == 'File "…/y.py", line 3\namqp://a:***@127.0.0.1:…/'
+    assert dict(outputs[1].data) == {"text/html": "<td>a/b and 3/4</td><td>127.0.0.1:…</td>"}
+    assert outputs[2].evalue == "'…/x.conf'"
+    assert outputs[2].traceback == ['  File "<cell>", line 1']
+
+
+def test_other_code_has_another_digest() -> None:
+    """A notebook whose code was changed after it ran is found out; changed text is no matter."""
+    made = new_notebook(cells=[new_code_cell("a = 1"), new_code_cell("b")])
+    changed = new_notebook(cells=[new_code_cell("a = 2"), new_code_cell("b")])
+    joined = new_notebook(cells=[new_code_cell("a = 1\nb")])
+    digests = {notebooks.code_digest(one) for one in (made, changed, joined)}
+    assert len(digests) == 3
