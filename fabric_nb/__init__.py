@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 from fabric_nb._version import __version__
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.caller import caller
     from fabric_nb.fabric.connector import AmqBrokerConnector
     from fabric_nb.fabric.logs import AmqpHandler
     from fabric_nb.fabric.methods import AbstractServiceApi
     from fabric_nb.frames import FrameBuffer
 
-__all__ = ["AbstractServiceApi", "AmqBrokerConnector", "AmqpHandler", "FrameBuffer", "__version__"]
+__all__ = [
+    "AbstractServiceApi",
+    "AmqBrokerConnector",
+    "AmqpHandler",
+    "FrameBuffer",
+    "__version__",
+    "caller",
+]
 
 # Imported when first used: the broker's process and the command line do without pandas.
 _HOMES = {
@@ -26,6 +34,7 @@ _HOMES = {
     "AmqBrokerConnector": "fabric_nb.fabric.connector",
     "AmqpHandler": "fabric_nb.fabric.logs",
     "FrameBuffer": "fabric_nb.frames",
+    "caller": "fabric_nb.fabric.caller",
     "load_ipython_extension": "fabric_nb.notebook.extension",
     "unload_ipython_extension": "fabric_nb.notebook.extension",
 }

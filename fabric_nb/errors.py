@@ -14,9 +14,12 @@ where, and what to do::
     ├── ConnectionLost (ConnectionError)   the broker went away underneath
     ├── BrokerRefused                      the broker said no to one operation
     ├── NotSerializable (TypeError)        a value that cannot travel
+    ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
+    ├── NotInNotebook (RuntimeError)       something that is only seen in a notebook
     ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
     └── CallError
         ├── UnknownService (LookupError)   nobody serves it
+        │   └── ServiceLost                whoever served it left during the call
         ├── AmbiguousService (LookupError) several services fit a short name
         ├── VersionMismatch                it is there, in another version
         ├── MethodNotFound (AttributeError)
@@ -41,7 +44,7 @@ class FabricError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
-        return [f"{self._shown_as()}: {_printable(str(self))}", *_lines_of_the_user(self)]
+        return [f"{self._shown_as()}: {printable(str(self))}", *_lines_of_the_user(self)]
 
     def _shown_as(self) -> str:
         return type(self).__name__
@@ -114,6 +117,14 @@ class MalformedMessage(FabricError, ValueError):
     """A message from the broker that does not have the shape its kind must have."""
 
 
+class RecordingError(FabricError, ValueError):
+    """A file that cannot be recorded to, or replayed; the message says which."""
+
+
+class NotInNotebook(FabricError, RuntimeError):
+    """Something that is only seen in a notebook in which the extension is loaded."""
+
+
 class CallError(FabricError):
     """Root of what can go wrong with a call; `call` names it, as in ``calc.c1.multiply``."""
 
@@ -124,6 +135,10 @@ class CallError(FabricError):
 
 class UnknownService(CallError, LookupError):
     """Nobody serves the address."""
+
+
+class ServiceLost(UnknownService):
+    """All who served the address left before they answered; whether it was run is not known."""
 
 
 class AmbiguousService(CallError, LookupError):
@@ -192,7 +207,7 @@ class RemoteError(CallError):
 
     def __str__(self) -> str:
         where = f"{self.call}: " if self.call else ""
-        return _printable(f"{where}{self.message or self.type}")
+        return printable(f"{where}{self.message or self.type}")
 
     def _shown_as(self) -> str:
         return "RemoteError"
@@ -201,7 +216,7 @@ class RemoteError(CallError):
         """As any error of ours, with the remote traceback."""
         shown = super()._render_traceback_()
         if self.remote_traceback:
-            shown += ["", "Remote traceback:", _printable(self.remote_traceback)]
+            shown += ["", "Remote traceback:", printable(self.remote_traceback)]
         return shown
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -209,8 +224,10 @@ class RemoteError(CallError):
         return remote_error, state
 
 
-def _printable(text: str) -> str:
-    """Remote text without what a terminal would obey."""
+def printable(text: str) -> str:
+    """Remote text without what a terminal would obey, and what turns text around."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for char in text

@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import pandas as pd
@@ -32,6 +34,10 @@ def add_to(commands: Any) -> None:
 
     call = add_command(commands, "call", call_method, "call a method and print its result")
     call.add_argument("--version", help="the version that is required, as in '>=1.2,<2'")
+    call.add_argument(
+        "--stream", action="store_true", help="print a generator's items as they come"
+    )
+    call.add_argument("--count", "-n", type=int, help="end the stream after so many items")
     call.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     call.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 
@@ -70,15 +76,35 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
 async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Call, and print the result."""
     pattern, method = parse_call(options.call, domain=fabric.domain)
-    result = await fabric.call_service(
-        pattern, method, assignments(options.keywords), version=options.version
-    )
-    table = isinstance(result, (pd.DataFrame, pd.Series))
-    if table and not options.json:
+    kwargs = assignments(options.keywords)
+    if options.stream:
+        items = fabric.stream_service(pattern, method, kwargs, version=options.version)
+        return await _print_items(items, options.count)
+    result = await fabric.call_service(pattern, method, kwargs, version=options.version)
+    if isinstance(result, (pd.DataFrame, pd.Series)) and not options.json:
         print(result.to_string())
     else:
-        print_json(result.reset_index().to_dict(orient="records") if table else result)
+        print_json(_plain(result))
     return 0
+
+
+async def _print_items(items: AsyncGenerator[Any, None], most: int | None) -> int:
+    """Print each item of a stream as a line of JSON."""
+    printed = 0
+    async with aclosing(items):
+        async for item in items:
+            print_json(_plain(item))
+            printed += 1
+            if most is not None and printed >= most:
+                break
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: a table as its records."""
+    if isinstance(value, (pd.DataFrame, pd.Series)):
+        return value.reset_index().to_dict(orient="records")
+    return value
 
 
 async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:

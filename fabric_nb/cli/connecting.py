@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import os
 import secrets
 import sys
@@ -16,8 +17,14 @@ from fabric_nb.broker.launch import find_broker
 from fabric_nb.errors import FabricError, InvalidUri
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.credentials import complete
 
 DEFAULT_DOMAIN = "my_project"
+
+URI_HELP = (
+    "the broker; AMQP_URL, or the embedded broker that runs. A password in it is seen in this"
+    " machine's list of processes: prefer AMQP_URL, AMQP_PASSWORD or a keyring, or be asked"
+)
 
 Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
@@ -29,7 +36,7 @@ class InvalidArgument(FabricError):
 def add_command(commands: Any, name: str, work: Work, help: str) -> argparse.ArgumentParser:  # noqa: A002
     """Add a command that does `work` while connected; returns its parser, for its own options."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-    parser.add_argument("--uri", help="the broker; AMQP_URL, or the embedded broker that runs")
+    parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument("--domain", "-d", help=f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}")
     parser.add_argument("--timeout", "-t", type=float, default=10.0, help="seconds (default: 10)")
     parser.add_argument("--json", action="store_true", help="output for machines")
@@ -65,10 +72,16 @@ async def _connected(work: Work, options: argparse.Namespace) -> int:
         await connector.close()
 
 
-def _uri(options: argparse.Namespace) -> str:
+def given_uri(options: argparse.Namespace) -> str:
+    """The broker of ``--uri`` or AMQP_URL with its login, for which a terminal may be asked."""
     uri = options.uri or os.environ.get("AMQP_URL")
-    if uri:
-        return str(uri)
+    asks = sys.stdin is not None and sys.stdin.isatty()  # elsewhere `getpass` would echo
+    return complete(str(uri), ask=getpass.getpass if asks else None) if uri else ""
+
+
+def _uri(options: argparse.Namespace) -> str:
+    if uri := given_uri(options):
+        return uri
     found = find_broker()
     if found is None:
         raise InvalidUri(

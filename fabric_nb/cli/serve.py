@@ -16,6 +16,9 @@ from jupyter_client.manager import AsyncKernelManager, start_new_async_kernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from fabric_nb.cli.connecting import URI_HELP, given_uri
+from fabric_nb.errors import FabricError
+
 START_TIMEOUT = 60
 LEAVE_TIMEOUT = 10.0
 """Seconds that the kernel has to leave, beyond the grace of running calls."""
@@ -35,7 +38,7 @@ def add_to(commands: Any) -> None:
         " with 0. Several of them share the calls.",
     )
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("--uri", help="the broker for %%fabric_connect, as AMQP_URL")
+    parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument("--domain", "-d", help="the domain, as SERVICE_DOMAIN")
     parser.add_argument("--type", help="the notebook's service type, as SERVICE_TYPE")
     parser.add_argument("--id", help="the notebook's service id, as SERVICE_ID")
@@ -50,8 +53,13 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"fabric-nb: {options.notebook} cannot be read: {error}", file=sys.stderr)
         return 1
+    try:
+        uri = given_uri(options)
+    except FabricError as error:
+        print(f"fabric-nb: {error}", file=sys.stderr)
+        return 1
     given = {
-        "AMQP_URL": options.uri,
+        "AMQP_URL": uri,
         "SERVICE_DOMAIN": options.domain,
         "SERVICE_TYPE": options.type,
         "SERVICE_ID": options.id,

@@ -106,6 +106,13 @@ def _arrow(frame: pd.DataFrame) -> bytes:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise NotSerializable(f"The data cannot be an Arrow table: {error}") from None
+    return arrow_body(table)
+
+
+def arrow_body(table: Table) -> bytes:
+    """An Arrow table as an IPC stream."""
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

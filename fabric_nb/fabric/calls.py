@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -14,12 +15,19 @@ from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
     MalformedMessage,
+    NotConnected,
     RemoteError,
+    ServiceLost,
 )
 from fabric_nb.fabric import wire
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Unroutable
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, Unroutable
+from fabric_nb.fabric.amqp.lane import Fate
+from fabric_nb.fabric.caller import CALLER_HEADER
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
+from fabric_nb.fabric.streaming import WINDOW, Incoming, probe
+from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.vigil import NobodyLeft, Vigil
 
 _NOT_FOUND = 404
 _MARGIN = 50.0
@@ -34,30 +42,40 @@ class Caller:
     has left is gone, and publishing to it costs the channel.
     """
 
-    def __init__(self, connection: Connection, malformed: MalformedLog) -> None:
+    def __init__(
+        self, connection: Connection, malformed: MalformedLog, background: Background, sender: str
+    ) -> None:
+        self._sender = sender
         self._connection = connection
         self._malformed = malformed
+        self._background = background
+        self._vigil = Vigil(connection)
         self._pending: dict[str, asyncio.Future[Delivery]] = {}
         self._reply_queue = ""
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
+        self._streams: dict[str, Incoming] = {}
+        self._control: Channel | None = None
 
     async def open(self) -> Self:
         """Declare the reply queue and listen to it."""
         self._requests.clear()  # of the time before, when it was open already once
+        self._control = None
         await self._replies.open()
+        self._background.spawn(self._vigil.keep(), name="vigil")
         return self
 
     async def close(self) -> None:
         """Close; calls that are under way raise `ConnectionLost`."""
-        for channel in (self._replies, *self._requests.values()):
+        control = [] if self._control is None else [self._control]
+        for channel in (self._replies, *self._requests.values(), *control):
             await channel.close()
         self._on_lost()
 
     @property
     def pending(self) -> int:
         """How many calls are under way."""
-        return len(self._pending)
+        return len(self._pending) + len(self._streams)
 
     async def call(
         self,
@@ -82,6 +100,7 @@ class Caller:
 
         Raises:
             Unroutable: nobody serves the method.
+            ServiceLost: all who served it left before they answered.
             CallTimeout: no reply in time.
             RemoteError: the method raised.
             ConnectionLost: the connection went away; whether it ran is not known.
@@ -101,31 +120,25 @@ class Caller:
         try:
             if not (self._replies.is_ready and channel.is_ready):
                 async with asyncio.timeout_at(deadline):
-                    await self._until_ready(channel)
+                    channel = await self._ready_channel_to(name)
             if deadline is not None:  # waiting for the connection counts
                 message.expiration = _expiration(deadline - loop.time())
-            message.reply_to = self._reply_queue
-            message.headers = {**message.headers, "From": self._reply_queue}
             self._pending[correlation_id] = reply
-            channel.send(
-                name.api_exchange,
-                name.method_queue(method),
-                message,
-                mandatory=True,
-                fate=partial(_fail, reply),
-            )
+            queue = name.method_queue(method)
+            self._vigil.watch(reply, name, queue)
+            self._request(channel, name.api_exchange, queue, message, partial(_fail, reply))
             delivery = await reply
         except TimeoutError:
             raise _timed_out(label, timeout, taken=True) from None
+        except NobodyLeft:
+            raise _left(name, label) from None
         except BrokerRefused as error:
-            if error.code != _NOT_FOUND:
-                raise
-            await self._forget(name, channel)
-            raise Unroutable(
-                f"There is no exchange {name.api_exchange}.", exchange_missing=True
-            ) from None
+            if message.user_id and self._connection.disowned(error):
+                return await self.call(name, method, kwargs, timeout=timeout, label=label)
+            raise await self._refused(name, channel, error) from None
         finally:
             self._pending.pop(correlation_id, None)
+            self._vigil.leave(reply)
             if timer is not None:
                 timer.cancel()
             reply.cancel()
@@ -135,6 +148,105 @@ class Caller:
         if isinstance(answer, wire.Expired):
             raise _timed_out(label, timeout, taken=False)
         return answer
+
+    async def stream(
+        self,
+        name: ServiceName,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        label: str,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a method and give the items of its generator as they come.
+
+        The items of a list, or a single value, where the other end does not stream. When this is
+        closed, the generator at the other end is closed too.
+
+        Args, and what is raised, are those of `call`, with `timeout` for each item.
+        """
+        correlation_id = secrets.token_hex(16)
+        message = wire.call_message(
+            kwargs, correlation_id=correlation_id, reply_to="", timeout=timeout, credit=WINDOW
+        )
+        channel, queue = self._channel_to(name), name.method_queue(method)
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        incoming = Incoming(on_begin=partial(self._vigil.leave, lost))
+        lost.add_done_callback(partial(_fail_stream, incoming))
+        probing = asyncio.ensure_future(
+            probe(lambda: self._ask_after(incoming, correlation_id, _left(name, label)))
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                channel = await self._ready_channel_to(name)
+                await self._control_ready()
+            self._streams[correlation_id] = incoming
+            self._vigil.watch(lost, name, queue)
+            self._request(channel, name.api_exchange, queue, message, incoming.fail)
+            while (delivery := await incoming.next(timeout)).type == wire.ITEM:
+                yield self._read(delivery, label)
+                if incoming.control and (more := incoming.credit()):
+                    self._tell(incoming.control, wire.credit_message(correlation_id, more))
+            for item in self._last(delivery, timeout, label):
+                yield item
+        except TimeoutError:
+            raise _timed_out(label, timeout, taken=True) from None
+        except NobodyLeft:
+            raise _left(name, label) from None
+        except BrokerRefused as error:
+            if not (message.user_id and self._connection.disowned(error)):
+                raise await self._refused(name, channel, error) from None
+            again = self.stream(name, method, kwargs, timeout=timeout, label=label)
+            async with contextlib.aclosing(again):
+                async for item in again:
+                    yield item
+        finally:
+            probing.cancel()
+            self._streams.pop(correlation_id, None)
+            self._vigil.leave(lost)
+            lost.cancel()
+            if incoming.control:
+                self._tell(incoming.control, wire.cancel_message(correlation_id))
+
+    def _last(self, delivery: Delivery, timeout: float | None, label: str) -> Sequence[Any]:
+        """The last message of a stream: its end, its error, or the reply of who does not stream."""
+        if delivery.type == wire.END:
+            return ()
+        answer = self._read(delivery, label)
+        if isinstance(answer, RemoteError):
+            raise answer
+        if isinstance(answer, wire.Expired):
+            raise _timed_out(label, timeout, taken=False)
+        return answer if isinstance(answer, list) else [answer]
+
+    def _ask_after(self, incoming: Incoming, correlation_id: str, gone: ServiceLost) -> None:
+        def fate(error: FabricError | None) -> None:
+            incoming.fail(gone if isinstance(error, Unroutable) else error)
+
+        if incoming.control:
+            self._tell(incoming.control, wire.probe_message(correlation_id), fate)
+
+    def _tell(self, queue: str, message: Message, fate: Fate | None = None) -> None:
+        if self._control is not None:
+            with contextlib.suppress(ConnectionLost):  # with it the stream has ended
+                self._control.send("", queue, message, mandatory=fate is not None, fate=fate)
+
+    async def _control_ready(self) -> None:
+        if self._control is None:
+            self._control = self._connection.channel(confirms=True).start()
+        await self._control.ready()
+
+    def _request(
+        self, channel: Channel, exchange: str, queue: str, message: Message, fate: Fate
+    ) -> None:
+        message.reply_to = self._reply_queue
+        message.user_id = self._connection.user_id
+        message.headers = {
+            **message.headers,
+            "From": self._reply_queue,
+            CALLER_HEADER: self._sender,
+        }
+        channel.send(exchange, queue, message, mandatory=True, fate=fate)
 
     def _read(self, delivery: Delivery, label: str) -> Any:
         try:
@@ -151,15 +263,29 @@ class Caller:
             channel = self._requests[name] = self._connection.channel(confirms=True).start()
         return channel
 
-    async def _until_ready(self, channel: Channel) -> None:
-        while not (self._replies.is_ready and channel.is_ready):
+    async def _ready_channel_to(self, name: ServiceName) -> Channel:
+        while True:
+            channel = self._channel_to(name)
+            if self._replies.is_ready and channel.is_ready:
+                return channel
             await self._replies.ready()
-            await channel.ready()
+            try:
+                await channel.ready()
+            except NotConnected:
+                if self._requests.get(name) is channel:
+                    raise
+                # Another call found no exchange, and the channel was given up with it.
 
-    async def _forget(self, name: ServiceName, channel: Channel) -> None:
+    async def _refused(
+        self, name: ServiceName, channel: Channel, error: BrokerRefused
+    ) -> FabricError:
+        """What a refusal means; a missing exchange has cost the channel."""
+        if error.code != _NOT_FOUND:
+            return error
         if self._requests.get(name) is channel:
             del self._requests[name]
         await channel.close()
+        return Unroutable(f"There is no exchange {name.api_exchange}.", exchange_missing=True)
 
     # -- replies
 
@@ -172,18 +298,28 @@ class Caller:
 
     def _on_reply(self, delivery: Delivery) -> None:
         reply = self._pending.get(delivery.correlation_id or "")
-        if reply is not None and not reply.done():  # else: late, or answered twice
+        if reply is None:
+            self._on_stream(delivery)
+        elif not reply.done():  # else: late, or answered twice
             reply.set_result(delivery)
 
+    def _on_stream(self, delivery: Delivery) -> None:
+        incoming = self._streams.get(delivery.correlation_id or "")
+        if incoming is not None:
+            incoming.take_in(delivery)
+        elif delivery.type == wire.BEGIN:  # of a stream that was given up before it began
+            self._tell(delivery.reply_to or "", wire.cancel_message(delivery.correlation_id))
+
     def _on_lost(self) -> None:
+        lost = (
+            f"The connection to {self._connection.masked_uri} was lost before the"
+            " answer came; whether the call was run is not known."
+        )
         for reply in self._pending.values():
             if not reply.done():
-                reply.set_exception(
-                    ConnectionLost(
-                        f"The connection to {self._connection.masked_uri} was lost before the"
-                        " answer came; whether the call was run is not known."
-                    )
-                )
+                reply.set_exception(ConnectionLost(lost))
+        for incoming in self._streams.values():
+            incoming.fail(ConnectionLost(lost))
 
 
 def _expire(reply: asyncio.Future[Delivery]) -> None:
@@ -195,6 +331,19 @@ def _fail(reply: asyncio.Future[Delivery], error: FabricError | None) -> None:
     """What becomes of a request: no error means that the broker has it, and an answer may come."""
     if error is not None and not reply.done():
         reply.set_exception(error)
+
+
+def _fail_stream(incoming: Incoming, lost: asyncio.Future[None]) -> None:
+    if not lost.cancelled():
+        incoming.fail(lost.exception())
+
+
+def _left(name: ServiceName, label: str) -> ServiceLost:
+    return ServiceLost(
+        f"{name} left during the call, and nobody else serves {label}; whether it was run"
+        " is not known.",
+        call=label,
+    )
 
 
 def _expiration(seconds: float) -> int:

@@ -73,13 +73,14 @@ class AmqBrokerConnector(FabricMember):
         presence: Where = "loop",
         connection_name: str | None = None,
     ) -> None:
+        self._discovery_exchange = discovery_exchange or naming.discovery_exchange()
         super().__init__(
             amqp_uri,
             ServiceName(service_domain, service_type, service_id),
             version=service_version,
             keep_alive=float(keep_alive_seconds) if keep_alive_seconds else None,
             listen=bool(keep_alive_listen),
-            discovery_exchange=discovery_exchange or naming.discovery_exchange(),
+            discovery_exchange=self._discovery_exchange,
             timeout=timeout,
             heartbeat=heartbeat,
             presence=presence,
@@ -114,6 +115,21 @@ class AmqBrokerConnector(FabricMember):
     def data_exchange(self) -> str:
         """The exchange of the domain's data streams."""
         return naming.data_exchange(self.domain)
+
+    def observer(self) -> AmqBrokerConnector:
+        """A connector to the same place that hears and calls but is not announced; not yet open.
+
+        It has a connection of its own, so it may live on the loop of another thread.
+        """
+        return AmqBrokerConnector(
+            self._uri,
+            *(self.name.domain, self.name.type, self.name.id),
+            keep_alive_listen=True,
+            discovery_exchange=self._discovery_exchange,
+            timeout=self.timeout,
+            heartbeat=self._heartbeat,
+            connection_name=f"{self._connection_name} observer",
+        )
 
     # -- calls
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.caller import Admission
+from fabric_nb.fabric.history import CallLog
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import Function
 from fabric_nb.fabric.naming import ServiceName
@@ -28,6 +30,7 @@ class Host:
         presence: announces; None: nothing is announced.
         registry: where our own services are known at once; None: nobody listens.
         malformed: where requests go that cannot be read.
+        calls: where calls are recorded.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Host:
         presence: Presence | None,
         registry: Registry | None,
         malformed: MalformedLog,
+        calls: CallLog,
     ) -> None:
         self._connection = connection
         self._name = name
@@ -48,6 +52,7 @@ class Host:
         self._presence = presence
         self._registry = registry
         self._malformed = malformed
+        self._calls = calls
         self._servers: dict[ServiceName, Server] = {}
 
     @property
@@ -60,13 +65,19 @@ class Host:
         return self._servers.get(name)
 
     async def serve(
-        self, name: ServiceName, functions: Mapping[str, Function], **options: Any
+        self,
+        name: ServiceName,
+        functions: Mapping[str, Function],
+        *,
+        allow: Collection[str] | None = None,
+        **options: Any,
     ) -> Server:
-        """Serve these functions; see `Server` for the options.
+        """Serve these functions to everybody, or to users of the broker; options as `Server`'s.
 
         Raises:
             InvalidName: it is served already.
-            BrokerRefused: a queue exists with other properties, or may not be made.
+            BrokerRefused: a queue exists with other properties, or may not be made, or the
+                broker does not verify users.
         """
         if name in self._servers:
             raise InvalidName(
@@ -75,7 +86,9 @@ class Host:
         server = self._servers[name] = Server(
             self._connection,
             name,
+            admission=Admission(self._connection, allow),
             malformed=self._malformed,
+            calls=self._calls,
             on_change=self._on_change,
             **options,
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fabric_nb.errors import MalformedMessage
+from fabric_nb.errors import BrokerRefused, MalformedMessage
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.registry import Registry
 from fabric_nb.fabric.tasks import Background
+
+log = logging.getLogger(__name__)
 
 KeepAliveCallback = Callable[[dict[str, Any]], Awaitable[object]]
 
@@ -52,6 +55,7 @@ class Listener:
         self._background = background
         self._on_request = on_request
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
+        self._connection = connection
         self._channel = connection.channel(self._set_up)
 
     async def open(self) -> None:
@@ -71,7 +75,15 @@ class Listener:
             arguments = {"x-match": "all", naming.MSG_TYPE: kind}
             await channel.bind(queue, self._exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
-        await channel.publish(self._exchange, "", wire.keep_alive_request(self._name))
+        await self._ask()
+
+    async def _ask(self) -> None:
+        request = wire.keep_alive_request(self._name)
+        try:  # a refusal costs the channel, so it has one of its own
+            async with self._connection.channel(confirms=True) as channel:
+                await channel.publish(self._exchange, "", request)
+        except BrokerRefused as refused:
+            log.debug("Nobody was asked to announce themselves: %s", refused)
 
     def _on_keep_alive(self, delivery: Delivery) -> None:
         try:

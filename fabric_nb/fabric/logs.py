@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import NamedTuple, Self
 
@@ -155,6 +155,9 @@ class LogFeed:
             only without it.
         service: only records of services with this id, or ``type.id``.
         max_records: how many are kept; `dropped` counts those pushed out.
+
+    Attributes:
+        malformed: how many messages could not be read.
     """
 
     def __init__(
@@ -173,6 +176,7 @@ class LogFeed:
         self.records: deque[LogRecord] = deque(maxlen=max_records)
         self.changes = 0
         self.dropped = 0
+        self.malformed = 0
         self.closed = False
         self._pattern = naming.ServicePattern.parse(service, domain=domain) if service else None
         self._malformed = malformed
@@ -210,11 +214,7 @@ class LogFeed:
     @property
     def df(self) -> pd.DataFrame:
         """The records as a DataFrame, oldest first; `time` is UTC."""
-        fields = list(LogRecord.__dataclass_fields__)
-        rows = [[getattr(record, name) for name in fields] for record in self.records]
-        frame = pd.DataFrame(rows, columns=fields)
-        frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True)
-        return frame
+        return records_frame(self.records)
 
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.log_exchange(self.domain)
@@ -241,12 +241,22 @@ class LogFeed:
         try:
             record = wire.read_log(delivery, now=time.time())
         except MalformedMessage as error:
+            self.malformed += 1
             self._malformed.add("log", error, delivery)
             return
         self.dropped += len(self.records) == self.records.maxlen
         self.records.append(record)
         self.changes += 1
         self._arrived.set()
+
+
+def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
+    """Records as a DataFrame; `time` is UTC."""
+    fields = list(LogRecord.__dataclass_fields__)
+    rows = [[getattr(record, name) for name in fields] for record in tuple(records)]
+    frame = pd.DataFrame(rows, columns=fields)
+    frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True)
+    return frame
 
 
 def check_level(level: str) -> str:

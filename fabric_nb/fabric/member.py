@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, Self
 
 from fabric_nb.fabric.amqp import Connection, State, Unroutable, mask
+from fabric_nb.fabric.caller import caller_header
 from fabric_nb.fabric.calls import Caller
 from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.feeds import Feeds
+from fabric_nb.fabric.history import CallLog
 from fabric_nb.fabric.hosting import Host
 from fabric_nb.fabric.listener import Listener
-from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
 from fabric_nb.fabric.presence import Presence, Where
 from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
-from fabric_nb.fabric.serving import DESCRIBE, FailedCall, Server
-from fabric_nb.fabric.streams import DEFAULT_PREFETCH, Publisher, Stream
+from fabric_nb.fabric.retries import until_answered
+from fabric_nb.fabric.serving import DESCRIBE, Server
 from fabric_nb.fabric.tasks import Background
 
 DEFAULT_TIMEOUT = 30.0
@@ -29,7 +30,7 @@ OPEN_TIMEOUT = 10.0
 """Seconds."""
 
 
-class FabricMember:
+class FabricMember(Feeds):
     """A service on the fabric, without regard to amqp-fabric's API; see `AmqBrokerConnector`.
 
     Args:
@@ -64,16 +65,20 @@ class FabricMember:
         self.instance = secrets.token_hex(4)
         self.timeout = timeout
         self.registry = Registry()
-        self.malformed = MalformedLog()
+        self.calls = CallLog()
         self._uri = uri
         self._heartbeat = heartbeat
         self._connection_name = connection_name or f"fabric_nb {name} {self.instance}"
-        self._connection = self._connect(self._connection_name)
         self._background = Background(f"member {name}")
+        connection = self._connect(self._connection_name)
+        super().__init__(connection, name.domain, MalformedLog(), self._background)
         self._discovery = Discovery(self.registry, listening=listen)
-        self._caller = Caller(self._connection, self.malformed)
-        self._publisher = Publisher(self._connection, name.domain, self._background)
-        self._feeds: weakref.WeakSet[Stream | LogFeed] = weakref.WeakSet()
+        self._caller = Caller(
+            self._connection,
+            self.malformed,
+            self._background,
+            caller_header(name, self.instance),
+        )
         self._presence: Presence | None = None
         if keep_alive is not None:
             connect = self._connection_for_presence(presence)
@@ -96,6 +101,7 @@ class FabricMember:
             presence=self._presence,
             registry=self.registry if listen else None,
             malformed=self.malformed,
+            calls=self.calls,
         )
 
     def _connection_for_presence(self, where: Where) -> Callable[[], Connection]:
@@ -139,8 +145,7 @@ class FabricMember:
         if self._presence is not None:
             await self._presence.close()
         await self._host.close(grace)
-        parts = (*self._feeds, self._publisher)
-        await asyncio.gather(*(part.close() for part in parts))
+        await self._close_feeds()
         await self._background.aclose()
         await self._connection.close()
 
@@ -193,6 +198,7 @@ class FabricMember:
         *,
         timeout: float | None = None,
         version: str | None = None,
+        idempotent: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Call a remote method and return its result.
@@ -205,6 +211,8 @@ class FabricMember:
             call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
             timeout: seconds; None for the connector's own.
             version: what version the service must have, as in ``>=1.2,<2``.
+            idempotent: running it twice does no harm: make it again, within `timeout`, when the
+                connection or the service is lost during the call.
             kwargs: the method's arguments; use `call_service` for any of the names above.
 
         Raises:
@@ -214,7 +222,9 @@ class FabricMember:
             InvalidName: the call is not written as above.
         """
         pattern, method = parse_call(call, domain=self.domain)
-        return await self.call_service(pattern, method, kwargs, timeout=timeout, version=version)
+        return await self.call_service(
+            pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+        )
 
     async def call_service(
         self,
@@ -224,19 +234,76 @@ class FabricMember:
         *,
         timeout: float | None = None,
         version: str | None = None,
+        idempotent: bool = False,
     ) -> Any:
         """As `call`, with the name in parts and the arguments in a mapping."""
         seconds = self.timeout if timeout is None else timeout
-        name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
-        try:
-            result = await self._caller.call(
-                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
-            )
-        except Unroutable as error:
-            raise self._discovery.not_served(name, method, error) from None
+        with self.calls.making(pattern, method) as made:
+            name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
+            made.service = name
+            label = f"{name.fqn}.{method}"
+
+            def once(left: float | None) -> Awaitable[Any]:
+                return self._caller.call(name, method, kwargs, timeout=left, label=label)
+
+            try:
+                result = await until_answered(
+                    once, seconds, self._connection, idempotent=idempotent
+                )
+            except Unroutable as error:
+                raise self._discovery.not_served(name, method, error) from None
         if (service := self.registry.get(name)) is not None:
             service.answered(method)
         return result
+
+    def call_stream(
+        self,
+        call: str,
+        /,
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a remote generator and give its items as they come.
+
+        Example::
+
+            async for row in fabric.call_stream("reports.rows", day="2026-11-24"):
+                ...
+
+        The generator runs ahead by a few items only, and is closed when this is: by ``break``, by
+        its ``aclose``, or because we are gone. The reply of a method that is no generator, or of
+        an amqp-fabric service, is given at once: the items of a list, or a single value.
+
+        Args, and what is raised, are those of `call`; but `timeout` is for each item.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        return self.stream_service(pattern, method, kwargs, timeout=timeout, version=version)
+
+    async def stream_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """As `call_stream`, with the name in parts and the arguments in a mapping."""
+        seconds = self.timeout if timeout is None else timeout
+        with self.calls.making(pattern, method) as made:
+            name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
+            made.service = name
+            items = self._caller.stream(
+                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
+            )
+            try:
+                async with aclosing(items):
+                    async for item in items:
+                        yield item
+            except Unroutable as error:
+                raise self._discovery.not_served(name, method, error) from None
 
     def service(
         self, service: str, *, version: str | None = None, timeout: float | None = None
@@ -272,7 +339,7 @@ class FabricMember:
         version: str = "",
         prefetch: int = 1,
         threads: bool = False,
-        on_failure: Callable[[FailedCall], object] | None = None,
+        allow: Collection[str] | None = None,
     ) -> Server:
         """Serve an API, under a name of its own if one is given.
 
@@ -289,11 +356,12 @@ class FabricMember:
             version: told in keep-alives.
             prefetch: how many calls of one method run at once.
             threads: run plain functions in threads, off the loop.
-            on_failure: called with each call that raised.
+            allow: take only the calls of these users of the broker; None: everybody's.
 
         Raises:
             InvalidName: type or id cannot be part of an address, or it is served already.
-            BrokerRefused: a queue exists with other properties, or may not be made.
+            BrokerRefused: a queue exists with other properties, or may not be made; or callers
+                cannot be told apart, because the broker does not verify users.
         """
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
         return await self._host.serve(
@@ -302,65 +370,10 @@ class FabricMember:
             version=version,
             prefetch=prefetch,
             threads=threads,
-            on_failure=on_failure,
+            allow=allow,
         )
 
     @property
     def servers(self) -> tuple[Server, ...]:
         """What is being served."""
         return self._host.servers
-
-    # -- data
-
-    async def stream(
-        self,
-        headers: Mapping[str, Any] | None = None,
-        *,
-        name: str = "",
-        domain: str | None = None,
-        prefetch: int = DEFAULT_PREFETCH,
-        max_rows: int | None = 1_000_000,
-        **more_headers: Any,
-    ) -> Stream:
-        """Rows of a data stream, which accumulate into a DataFrame.
-
-        Example::
-
-            orders = await fabric.stream(msg_type="CUSTOMER_TRANSACTIONS", currency="USD")
-            orders.df
-
-        See `Stream` for the arguments; further keywords are headers too.
-        """
-        stream = Stream(
-            self._connection,
-            domain or self.domain,
-            {**(headers or {}), **more_headers},
-            malformed=self.malformed,
-            name=name,
-            prefetch=prefetch,
-            max_rows=max_rows,
-        )
-        self._feeds.add(stream)
-        return await stream.open()
-
-    # -- logs
-
-    async def logs(
-        self,
-        *,
-        level: str | None = None,
-        service: str | None = None,
-        domain: str | None = None,
-        max_records: int = 10_000,
-    ) -> LogFeed:
-        """Log records of the domain's services as they come; see `LogFeed`."""
-        feed = LogFeed(
-            self._connection,
-            domain or self.domain,
-            malformed=self.malformed,
-            level=level,
-            service=service,
-            max_records=max_records,
-        )
-        self._feeds.add(feed)
-        return await feed.open()

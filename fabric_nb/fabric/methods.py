@@ -14,6 +14,7 @@ from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.naming import check_method
 
 MAX_SIGNATURE = 300
+MAX_ERROR = 300
 DURATIONS_KEPT = 1000
 
 Function = Callable[..., Any]
@@ -108,11 +109,13 @@ def doc_of(function: Function) -> str:
     return (inspect.getdoc(function) or "")[:4000]
 
 
-def _said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Type and text of an error, in a line or so."""
     try:
-        return str(error)
+        said = str(error)
     except Exception:  # noqa: BLE001 - whatever a user's `__str__` does, the call is counted
-        return "(its text cannot be had)"
+        said = "(its text cannot be had)"
+    return f"{type(error).__name__}: {said}"[:MAX_ERROR]
 
 
 @dataclass(slots=True)
@@ -133,7 +136,7 @@ class MethodStats:
         self._durations.append(seconds * 1000)
         if error is not None:
             self.errors += 1
-            self.last_error = f"{type(error).__name__}: {_said(error)}"[:300]
+            self.last_error = error_text(error)
 
     @property
     def mean_ms(self) -> float | None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Message
 from fabric_nb.fabric.naming import ServiceName
@@ -32,6 +32,7 @@ BUSY_AFTER = 1.0
 MIN_GAP = 0.25
 """Seconds between two announcements, however many ask for one."""
 _STOP_TIMEOUT = 0.7
+_ACCESS_REFUSED = 403
 
 
 class Presence:
@@ -153,6 +154,7 @@ class _Beat:
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
+        self._refused = False
 
     def wake(self) -> None:
         """Announce at the next moment; from any thread."""
@@ -216,7 +218,7 @@ class _Beat:
 
     async def _announce(self, connection: Connection) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        channel = connection.channel().start()
+        channel = connection.channel(confirms=True).start()  # so that a refusal is heard of
         last_round = float("-inf")
         busy_since = None
         try:
@@ -239,9 +241,17 @@ class _Beat:
             await channel.close()
 
     async def _round(self, channel: Channel, busy_since: float | None) -> None:
+        if self._refused:
+            return
         try:
             for message in self._presence.due(busy_since):
                 await channel.publish(self._presence.exchange, "", message)
+        except BrokerRefused as refused:
+            # Without the right, again and again would only fill the broker's log; an exchange
+            # that somebody deleted comes back.
+            self._refused = refused.code == _ACCESS_REFUSED
+            level = logging.WARNING if self._refused else logging.DEBUG
+            log.log(level, "Nobody will hear of this service: %s", refused)
         except FabricError as error:  # the next round says it again
             log.debug("A keep-alive was not sent: %s", error)
 

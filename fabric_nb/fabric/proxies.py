@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
-from fabric_nb.errors import InvalidName
+from fabric_nb.errors import InvalidName, printable
 from fabric_nb.fabric.methods import Verbatim
 from fabric_nb.fabric.naming import ServicePattern, check_method, is_method
 from fabric_nb.fabric.registry import Service
 
+MAX_METHODS = 1000
+"""Methods of one service whose description is kept."""
 MAX_TEXT = 4000
 """Characters of a signature or doc that are kept."""
 
@@ -30,6 +33,17 @@ class Calls(Protocol):
         version: str | None,
     ) -> Any:
         """Call a method of the service that a name means."""
+
+    def stream_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        version: str | None,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a generator of the service that a name means, and give its items."""
 
     def known(self, pattern: ServicePattern) -> Service | None:
         """What the registry knows of it."""
@@ -96,6 +110,12 @@ class ServiceProxy:
 class RemoteMethod:
     """A method of a remote service; call it with keyword arguments and await the result.
 
+    Example::
+
+        total = await calc.add(numbers=[1, 2])
+        async for row in reports.rows.stream(day="2026-11-24"):
+            ...
+
     `timeout` and `version` are the proxy's; use ``fabric.call(..., timeout=)`` for others.
     """
 
@@ -130,6 +150,17 @@ class RemoteMethod:
             version=service._version,  # noqa: SLF001
         )
 
+    def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Call a generator, and give its items as they come; see `FabricMember.call_stream`."""
+        service = self._service
+        return service._calls.stream_service(  # noqa: SLF001
+            service._pattern,  # noqa: SLF001
+            self.__name__,
+            kwargs,
+            timeout=service._timeout,  # noqa: SLF001
+            version=service._version,  # noqa: SLF001
+        )
+
     def __repr__(self) -> str:
         return f"<Remote method {self.__qualname__}{self._signature_text}>"
 
@@ -137,12 +168,18 @@ class RemoteMethod:
 def read_description(told: object) -> dict[str, dict[str, str]]:
     """What a service's ``_describe`` has told: signature and doc by method name.
 
-    It comes from elsewhere: what is not of that form is left out, long texts are cut.
+    It comes from elsewhere: what is not of that form is left out, and so is what comes after the
+    first `MAX_METHODS`; long texts are cut.
     """
     methods = told.get("methods") if isinstance(told, dict) else None
+    first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)
     return {
-        method: {key: text[:MAX_TEXT] for key, text in described.items() if isinstance(text, str)}
-        for method, described in (methods.items() if isinstance(methods, dict) else ())
+        method: {
+            key: printable(text[:MAX_TEXT])
+            for key in ("signature", "doc")
+            if isinstance(text := described.get(key), str)
+        }
+        for method, described in first
         if is_method(method) and isinstance(described, dict)
     }
 

@@ -14,16 +14,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
-from fabric_nb.errors import ConnectionLost, FabricError, MalformedMessage, NotSerializable
+from fabric_nb.errors import (
+    ConnectionLost,
+    FabricError,
+    MalformedMessage,
+    NotSerializable,
+    ServiceLost,
+)
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
+from fabric_nb.fabric.caller import Admission
+from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, signature_of
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
-from fabric_nb.fabric.suspension import suspendable
+from fabric_nb.fabric.running import Items, is_generator, listed, run, uncancel, without_us
+from fabric_nb.fabric.streaming import GivenUp, Outgoing
+from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
@@ -35,17 +44,6 @@ neither have nor see it."""
 _QUEUE_ARGUMENTS = {"x-dead-letter-exchange": DEAD_LETTER_EXCHANGE}
 
 
-@dataclass(frozen=True, slots=True)
-class FailedCall:
-    """A call to one of our methods that raised."""
-
-    time: float
-    method: str
-    kwargs: Mapping[str, Any]
-    error: BaseException
-    traceback: str
-
-
 @dataclass(eq=False, slots=True)
 class _Method:
     name: str
@@ -55,6 +53,7 @@ class _Method:
     workers: set[_Worker] = field(default_factory=set)
     consumer_tag: str = ""
     generation: int = 0
+    held_since: int = 0  # calls of openings before that have gone to other members
 
 
 @dataclass(eq=False, slots=True)
@@ -79,8 +78,9 @@ class Server:
         prefetch: how many calls of one method run at once.
         threads: whether plain functions run in threads, off the loop.
         version: told to those who ask for a description.
+        admission: whose calls are taken.
         malformed: where requests go that cannot be read.
-        on_failure: called with each call that raised.
+        calls: where calls are recorded.
         on_change: called when the functions were replaced and when it was closed.
     """
 
@@ -89,24 +89,28 @@ class Server:
         connection: Connection,
         name: ServiceName,
         *,
+        admission: Admission,
         malformed: MalformedLog,
+        calls: CallLog,
         prefetch: int = 1,
         threads: bool = False,
         version: str = "",
-        on_failure: Callable[[FailedCall], object] | None = None,
         on_change: Callable[[Server], object] = lambda _: None,
     ) -> None:
         self.name = name
+        self._fqn = name.fqn
         self.version = version
         self.changes = 0
         self.threads = threads
         self.prefetch = prefetch
+        self.admission = admission
         self._malformed = malformed
-        self._on_failure = on_failure
+        self._calls = calls
         self._on_change = on_change
         self.closed = False
         self._ending = False
         self._methods: dict[str, _Method] = {}
+        self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
 
@@ -165,8 +169,10 @@ class Server:
         try:
             async with asyncio.timeout(grace):
                 for method in self._methods.values():
-                    await self._channel.cancel(method.consumer_tag)
+                    if method.name != DESCRIBE:  # it shows that somebody is there until the end
+                        await self._channel.cancel(method.consumer_tag)
                 await asyncio.gather(*(method.queue.join() for method in self._methods.values()))
+                await self._outgoing.idle()
         except TimeoutError:
             pass
         except Exception as error:  # noqa: BLE001 - closing goes on whatever the broker says
@@ -174,6 +180,7 @@ class Server:
         self._ending = True
         await self._channel.close()
         await self._background.aclose()
+        await self._outgoing.close()
         self.closed = True
         self.changes += 1
         self._on_change(self)
@@ -216,7 +223,8 @@ class Server:
             return  # a replacement and a recovery met: one of them is at it
         method.generation = channel.generation
         queue = self.name.method_queue(method.name)
-        await channel.declare_shared_queue(queue, _QUEUE_ARGUMENTS)
+        if await channel.declare_shared_queue(queue, _QUEUE_ARGUMENTS):
+            method.held_since = channel.generation
         await channel.bind(queue, self.name.api_exchange, queue)
         method.consumer_tag = await channel.consume(queue, method.queue.put_nowait)
 
@@ -248,7 +256,8 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    await self._answer(method, delivery)
+                    with self.admission.known(delivery):
+                        await self._answer(method, delivery)
                 finally:
                     worker.busy = False
                     method.queue.task_done()
@@ -258,26 +267,29 @@ class Server:
     # -- one call
 
     async def _answer(self, method: _Method, delivery: Delivery) -> None:
-        if delivery.generation != self._channel.generation:
+        if not await self._holds(method, delivery):
             return  # of a connection that was lost: the broker delivers it again
         try:
             kwargs = wire.read_call(delivery)
         except MalformedMessage as unreadable:
             self._malformed.add("call", unreadable, delivery)
-            await self._reply(delivery, wire.error_message(unreadable, delivery.correlation_id))
+            told = wire.error_message(unreadable, delivery.correlation_id)
+            await self._reply(method, delivery, told)
+            return
+        function = self.admission.admitted(method.function)
+        if (credit := wire.wanted_credit(delivery)) and is_generator(function):
+            # Not one of the `prefetch` calls: it may last, and those who wait may go elsewhere.
+            self._channel.ack(delivery)  # what has begun is not begun again by another member
+            streaming = self._stream(method, delivery, kwargs, credit)
+            self._background.spawn(streaming, name=f"{method.name} stream")
             return
         method.stats.running += 1
         began = time.perf_counter()
-        result, error = await self._outcome(method.function, kwargs)
-        reply = self._encode(result, error, delivery)
-        if isinstance(reply, NotSerializable):
-            error, reply = reply, wire.error_message(reply, delivery.correlation_id)
+        result, error = await self._outcome(function, kwargs)
+        reply, error, traceback = self._encode(result, error, delivery)
         method.stats.running -= 1
-        method.stats.record(time.perf_counter() - began, error)
-        self.changes += 1
-        await self._reply(delivery, reply)
-        if error is not None:
-            self._report(method.name, kwargs, error)
+        self._record(method, delivery, time.perf_counter() - began, error, traceback)
+        await self._reply(method, delivery, reply)
 
     async def _outcome(
         self, function: Function, kwargs: Mapping[str, Any]
@@ -287,72 +299,101 @@ class Server:
         Only a cancellation by `close` gets through.
         """
         try:
-            if self.threads and not inspect.iscoroutinefunction(function):
-                result, error = await asyncio.to_thread(_call, function, kwargs)
-            else:
-                result, error = await suspendable(_call, function, kwargs)
+            result, error = await run(function, kwargs, threads=self.threads)
             if inspect.isawaitable(result):
                 result = await result
-            elif inspect.isasyncgen(result):
-                result = [item async for item in result]
+            if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                result = await listed(Items(result, threads=self.threads))
         except asyncio.CancelledError as cancelled:
             if self._ending:
                 raise
-            while (task := asyncio.current_task()) is not None and task.cancelling():
-                task.uncancel()  # the function cancelled the task that it ran in
+            uncancel()
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             return None, raised
         return result, error
 
+    async def _stream(
+        self, method: _Method, request: Delivery, kwargs: Mapping[str, Any], credit: int
+    ) -> None:
+        method.stats.running += 1
+        began = time.perf_counter()
+        outcome: Outcome | None = None
+        error, traceback = None, ""
+        last = wire.end_message(request.correlation_id)
+        try:
+            items = Items(method.function(**kwargs), threads=self.threads)
+            try:
+                await self._outgoing.send(request, items, credit)
+            finally:
+                await items.close()
+        except GivenUp:
+            outcome = "cancelled"
+        except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
+            uncancel()
+            error = raised
+            if self._ending:
+                error = ServiceLost(f"{self._fqn} has stopped while it sent items.")
+            last, error, traceback = self._encode(None, error, request)
+        method.stats.running -= 1
+        self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
+        if outcome is None:
+            await self._outgoing.finish(request, last)
+
     def _encode(
         self, result: Any, error: BaseException | None, delivery: Delivery
-    ) -> Message | NotSerializable:
-        if error is not None:
-            return wire.error_message(
-                error, delivery.correlation_id, traceback=wire.format_traceback(_without_us(error))
-            )
-        try:
-            return wire.result_message(result, delivery.correlation_id)
-        except NotSerializable as refused:
-            return refused
+    ) -> tuple[Message, BaseException | None, str]:
+        """The reply, and the error in it with its traceback; a result may be one that cannot go."""
+        if error is None:
+            try:
+                return wire.result_message(result, delivery.correlation_id), None, ""
+            except NotSerializable as refused:
+                refused.__suppress_context__ = True
+                error = refused.with_traceback(None)  # it is ours, and the message says it all
+        traceback = wire.format_traceback(without_us(error))
+        message = wire.error_message(error, delivery.correlation_id, traceback=traceback)
+        return message, error, traceback
 
-    async def _reply(self, delivery: Delivery, reply: Message) -> None:
-        if delivery.generation != self._channel.generation:
+    def _record(
+        self,
+        method: _Method,
+        delivery: Delivery,
+        seconds: float,
+        error: BaseException | None,
+        traceback: str,
+        outcome: Outcome | None = None,
+    ) -> None:
+        method.stats.record(seconds, error)
+        self.changes += 1
+        if method.name == DESCRIBE:
+            return
+        record = self._calls.served(
+            self._fqn, method.name, seconds, error, traceback, outcome=outcome
+        )
+        if error is not None:
+            tables = delivery.headers.get(TABLES_HEADER)
+            self._calls.failed(record, delivery.body, tables)
+
+    async def _holds(self, method: _Method, delivery: Delivery) -> bool:
+        """Whether the call is ours to answer.
+
+        When the channel was lost, the broker gives the call to another member. Where there was
+        none, the queue went too, and with it the call: then it is nowhere but here.
+        """
+        channel = self._channel
+        if not channel.is_ready or delivery.generation != channel.generation:
+            try:
+                await channel.ready()
+            except FabricError:  # closed
+                return False
+        return delivery.generation >= method.held_since
+
+    async def _reply(self, method: _Method, delivery: Delivery, reply: Message) -> None:
+        if not await self._holds(method, delivery):
             return
         try:
-            if not self._channel.is_ready:
-                await self._channel.ready()
             if delivery.reply_to:
                 self._channel.send("", delivery.reply_to, reply)
             self._channel.ack(delivery)  # goes out in one write with the reply
         except FabricError as lost:  # the broker delivers the call again, here or elsewhere
             log.debug("A reply of %s was not sent: %s", self.name, lost)
-
-    def _report(self, method: str, kwargs: Mapping[str, Any], error: BaseException) -> None:
-        if self._on_failure is None:
-            return
-        traceback = wire.format_traceback(_without_us(error))
-        try:
-            self._on_failure(FailedCall(time.time(), method, kwargs, error, traceback))
-        except Exception:
-            log.exception("The listener for failed calls failed")
-
-
-def _call(function: Function, kwargs: Mapping[str, Any]) -> tuple[Any, BaseException | None]:
-    try:
-        result = function(**kwargs)
-        return (list(result) if inspect.isgenerator(result) else result), None
-    except BaseException as error:  # noqa: BLE001 - it is the caller's to know, not the loop's
-        return None, error
-
-
-def _without_us(error: BaseException) -> BaseException:
-    """The error with the frames of this package taken off the start of its traceback."""
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
-        traceback = traceback.tb_next
-    return error.with_traceback(traceback)
-
-
-_OURS = {__name__, "asyncio.threads", "concurrent.futures.thread"}

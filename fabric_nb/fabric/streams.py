@@ -1,97 +1,35 @@
-"""Data streams: messages out, rows in."""
+"""Data streams: messages in, rows of a DataFrame out."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
-
-import pandas as pd
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import naming
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, State
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.batches import Batch, read_rows, rows_of
+from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.tasks import Background
-from fabric_nb.frames import FrameBuffer
-
-log = logging.getLogger(__name__)
+from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
+from fabric_nb.fabric.tables import TABLES_HEADER
+from fabric_nb.frames import FrameBuffer, Unit
 
 DEFAULT_PREFETCH = 500
+DEFAULT_MAX_ROWS = 1_000_000
 ACK_EVERY = 100
 ACK_DELAY = 0.05
 """Seconds after which what was taken is acknowledged, however little it is."""
-_FLUSH_TIMEOUT = 0.5
-_RATE_WINDOW = 5.0
 
 Row = Mapping[str, Any]
 
 
-class Publisher:
-    """Publishes to the data exchange of a domain, each message confirmed by the broker.
-
-    `failed` counts messages that were not taken; nobody may have awaited them.
-    """
-
-    def __init__(self, connection: Connection, domain: str, background: Background) -> None:
-        self.exchange = naming.data_exchange(domain)
-        self.published = 0
-        self.failed = 0
-        self._connection = connection
-        self._channel = connection.channel(self._set_up, confirms=True)
-        self._background = background
-        self._sending: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> Self:
-        """Declare the exchange."""
-        await self._channel.open()
-        return self
-
-    async def close(self) -> None:
-        """Let what is on its way arrive, for at most a second, and close the channel."""
-        if self._sending and self._connection.state is State.CONNECTED:
-            await asyncio.wait(self._sending, timeout=_FLUSH_TIMEOUT)
-        await self._channel.close()
-
-    async def _set_up(self, channel: Channel) -> None:
-        await channel.declare_exchange(self.exchange, "headers", durable=True)
-
-    def publish(self, message: Message) -> asyncio.Future[None]:
-        """Send now; the future is done when the broker has the message.
-
-        It may be ignored: a failure that nobody looks at is counted and logged.
-        """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # An exception that nobody retrieves is told by our own log line, once.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        sending = self._background.spawn(self._publish(message, future), name="publish")
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-        return future
-
-    async def _publish(self, message: Message, future: asyncio.Future[None]) -> None:
-        try:
-            await self._channel.publish(self.exchange, "", message)
-        except Exception as error:  # noqa: BLE001 - it is for whoever awaits the future
-            self.failed += 1
-            log.warning("A message for %s was not published: %s", self.exchange, error)
-            if not future.done():
-                future.set_exception(error)
-        except asyncio.CancelledError:
-            self.failed += 1
-            future.cancel()
-            raise
-        else:
-            self.published += 1
-            if not future.done():
-                future.set_result(None)
-
-
-class Stream:
+class Stream(HeldRows):
     """Rows of a data stream as they come; a DataFrame at any moment.
 
     Example::
@@ -99,6 +37,10 @@ class Stream:
         async with await fabric.stream(msg_type="CUSTOMER_TRANSACTIONS") as orders:
             await orders.wait(rows=100, timeout=10)
             orders.df.groupby("currency").order_total.sum()
+
+    A stream that cannot keep up slows down rather than letting memory grow: what `max_rows` and
+    `max_bytes` push out is counted in `dropped`, and while a reader of `batches` or a recording is
+    behind by more than it may be, messages wait at the broker.
 
     Args:
         connection: where to listen.
@@ -108,6 +50,17 @@ class Stream:
             stream has a queue of its own and gets all of them.
         prefetch: how many messages may be on their way to us.
         max_rows: how many rows are kept; the oldest are dropped and counted.
+        max_bytes: about how many bytes the kept rows may take.
+        index: the column that is the DataFrame's index; by default, the number of the row.
+        unit: of columns whose numbers are times since 1970 in UTC: ``{"at": "ms"}``.
+        with_headers: the names of headers that become columns named ``header.<name>``; True for
+            all of them.
+        arrival: the name of a column of the times at which rows came, in UTC; True for
+            ``arrival``. A row's own column of that name becomes ``row.<name>``.
+
+    Raises:
+        ValueError: a bound is not positive, or a unit is unknown.
+        TypeError: `unit` is no mapping.
     """
 
     def __init__(
@@ -119,21 +72,35 @@ class Stream:
         malformed: MalformedLog,
         name: str = "",
         prefetch: int = DEFAULT_PREFETCH,
-        max_rows: int | None = 1_000_000,
+        max_rows: int | None = DEFAULT_MAX_ROWS,
+        max_bytes: int | None = None,
+        index: str | None = None,
+        unit: Mapping[str, Unit] | None = None,
+        with_headers: bool | Sequence[str] = False,
+        arrival: bool | str = False,
     ) -> None:
+        if not isinstance(unit, (Mapping, type(None))):
+            raise TypeError(
+                f"unit maps columns to units, as in {{'at': 'ms'}}, so it cannot be {unit!r}; a"
+                f" header of that name is given in a mapping: {{'unit': {unit!r}}}."
+            )
         self.domain = naming.check_part(domain, "domain")
         self.headers = dict(headers)
         self.name = name
+        super().__init__(
+            FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
+            ARRIVAL if arrival is True else arrival or "",
+        )
         self.messages = 0
-        self.malformed = 0
         self.closed = False
-        self._buffer = FrameBuffer(max_rows=max_rows)
+        self._with_headers = [with_headers] if isinstance(with_headers, str) else with_headers
         self._malformed = malformed
         self._arrived = asyncio.Event()
-        self._arrivals: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._batches: list[asyncio.Queue[Sequence[Row] | None]] = []
+        self._recordings: list[Recording] = []
+        self._prefetch = prefetch
         self._paused = False
-        self._waiting: list[Delivery] = []
+        self._waiting: deque[Delivery] = deque()
         self._unacknowledged = 0
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -161,6 +128,7 @@ class Stream:
         for queue in self._batches:
             queue.put_nowait(None)
         self._arrived.set()
+        await asyncio.gather(*(recording.end() for recording in self._recordings))
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,9 +149,19 @@ class Stream:
     async def resume(self) -> None:
         """Go on with what has waited."""
         self._paused = False
-        waiting, self._waiting = self._waiting, []
-        for delivery in waiting:
-            self._on_message(delivery)
+        self._go_on()
+
+    @property
+    def held_up(self) -> bool:
+        """Whether messages wait for a reader of `batches` or for a recording."""
+        if not (self._batches or self._recordings):
+            return False
+        behind = any(queue.qsize() >= self._prefetch for queue in self._batches)
+        return behind or any(recording.behind for recording in self._recordings)
+
+    def _go_on(self) -> None:
+        while self._waiting and not (self._paused or self.held_up):
+            self._accept(self._waiting.popleft())
 
     async def _set_up(self, channel: Channel) -> None:
         if self.name:
@@ -200,12 +178,15 @@ class Stream:
     # -- in
 
     def _on_message(self, delivery: Delivery) -> None:
-        if self._paused:
+        if self._paused or self._waiting or self.held_up:
             self._waiting.append(delivery)
-            return
+        else:
+            self._accept(delivery)
+
+    def _accept(self, delivery: Delivery) -> None:
         self.messages += 1
         try:
-            self._take(read_rows(delivery))
+            self._take(read_rows(delivery), delivery)
         except (MalformedMessage, ValueError, TypeError) as error:  # columns that do not fit
             self.malformed += 1
             self._malformed.add("data", error, delivery)
@@ -217,18 +198,34 @@ class Stream:
             loop = asyncio.get_running_loop()
             self._ack_timer = loop.call_later(ACK_DELAY, self._acknowledge)
 
-    def _take(self, batch: Batch) -> None:
-        before = self._buffer.rows_seen
+    def _take(self, batch: Batch, delivery: Delivery) -> None:
+        assign = self._of_message(delivery) if self._with_headers or self._arrival else None
         if isinstance(batch, (list, tuple)):
-            self._buffer.extend(batch)
+            shared = bool(self._batches or self._recordings)
+            self._buffer.extend(batch, assign=assign, copy=shared)
+            rows = len(batch)
         else:
-            self._buffer.extend_columns(batch)
-        self._arrivals.append((time.monotonic(), self._buffer.rows_seen - before))
-        if self._batches:
-            rows = rows_of(batch)
-            for queue in self._batches:
-                queue.put_nowait(rows)
+            rows = self._buffer.extend_columns(batch, assign=assign)
+        if rows:
+            self._arrivals.add(rows)
+        for recording in self._recordings:
+            recording.add(batch, delivery, rows)
+        for queue in self._batches:  # each has its own, to do with as it likes
+            queue.put_nowait([dict(row) for row in rows_of(batch)])
         self._arrived.set()
+
+    def _of_message(self, delivery: Delivery) -> dict[str, Any]:
+        """What all rows of a message have besides their own columns."""
+        assign: dict[str, Any] = {}
+        if self._with_headers:
+            headers = delivery.headers
+            names = headers if self._with_headers is True else self._with_headers
+            assign = {
+                HEADER_PREFIX + name: headers.get(name) for name in names if name != TABLES_HEADER
+            }
+        if self._arrival:
+            assign[self._arrival] = datetime.now(UTC)
+        return assign
 
     def _acknowledge(self) -> None:
         if self._ack_timer is not None:
@@ -240,39 +237,6 @@ class Stream:
             self._channel.ack(last, multiple=True)
 
     # -- out
-
-    @property
-    def df(self) -> pd.DataFrame:
-        """All rows that are kept, as a read-only DataFrame; `copy()` it to change it."""
-        return self._buffer.df
-
-    def tail(self, n: int = 10) -> pd.DataFrame:
-        """The last `n` rows."""
-        return self._buffer.tail(n)
-
-    def __len__(self) -> int:
-        return len(self._buffer)
-
-    @property
-    def rows(self) -> int:
-        """How many rows have come."""
-        return self._buffer.rows_seen
-
-    @property
-    def dropped(self) -> int:
-        """How many rows were pushed out by newer ones."""
-        return self._buffer.dropped
-
-    @property
-    def changes(self) -> int:
-        """Grows whenever there is something new to see."""
-        return self._buffer.version + self.malformed
-
-    @property
-    def rate(self) -> float:
-        """Rows a second, over the last five seconds."""
-        since = time.monotonic() - _RATE_WINDOW
-        return sum(rows for at, rows in self._arrivals if at >= since) / _RATE_WINDOW
 
     async def wait(self, rows: int = 1, *, timeout: float | None = None) -> None:
         """Wait until so many rows have come since it was opened.
@@ -290,14 +254,51 @@ class Stream:
             raise TimeoutError(f"{self.rows} of {target} rows came within {timeout:g} s.") from None
 
     async def batches(self) -> AsyncIterator[Sequence[Row]]:
-        """Rows as they come, a list for each message, until the stream is closed."""
+        """Rows as they come, a list for each message, until the stream is closed.
+
+        The stream waits for a reader that is `prefetch` messages behind.
+        """
         queue: asyncio.Queue[Sequence[Row] | None] = asyncio.Queue()
         self._batches.append(queue)
         try:
             while (rows := await queue.get()) is not None:
+                self._go_on()
                 yield rows
         finally:
             self._batches.remove(queue)
+            self._go_on()
+
+    async def record(self, path: str | Path, *, overwrite: bool = False) -> Recording:
+        """Write all rows that come from now on to a file; until it or the stream is closed.
+
+        Example::
+
+            async with await orders.record("orders.parquet"):
+                await orders.wait(10_000)
+            await fabric.replay("orders.parquet", speed=10)
+
+        Args:
+            path: ends in ``.parquet`` (extra `arrow`) or ``.jsonl``.
+            overwrite: whether it may take the place of a file.
+
+        Raises:
+            RecordingError: the file exists, cannot be written, or is of neither kind.
+        """
+        recording = Recording(path, overwrite=overwrite, on_room=self._go_on)
+        await recording.open()
+        self._recordings.append(recording)
+        recording.on_closed = partial(self._forget, recording)
+        return recording
+
+    def _forget(self, recording: Recording) -> None:
+        if recording in self._recordings:
+            self._recordings.remove(recording)
+        self._go_on()
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """What is being recorded to now."""
+        return tuple(self._recordings)
 
     def __repr__(self) -> str:
         what = ", ".join(f"{name}={value!r}" for name, value in self.headers.items()) or "all data"

@@ -10,6 +10,10 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+CANCEL_EVERY = 2.0
+"""Seconds after which what was cancelled and still runs is cancelled again: a client library may
+turn a cancellation into an error of its own, and the work then goes on after it."""
+
 
 class Background:
     """A task group that may be opened in one task and closed in another.
@@ -29,6 +33,7 @@ class Background:
         self._name = name
         self._group: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Make ready for `spawn`."""
@@ -57,9 +62,12 @@ class Background:
         if self._group is None or self._runner is None or self._runner.done():
             work.close()
             raise RuntimeError(f"{self._name} is not open")
-        return self._group.create_task(
+        task = self._group.create_task(
             self._guard(work, name), name=f"{self._name}: {name}", context=context
         )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guard(self, work: Coroutine[Any, Any, object], name: str) -> None:
         try:
@@ -70,6 +78,9 @@ class Background:
     async def aclose(self) -> None:
         """Cancel what still runs and wait until it has ended."""
         runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.cancel()
-            await asyncio.wait([runner])
+        if runner is None:
+            return
+        runner.cancel()
+        while not (await asyncio.wait([runner], timeout=CANCEL_EVERY))[0]:
+            for task in self._tasks:
+                task.cancel()

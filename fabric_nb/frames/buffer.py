@@ -7,19 +7,17 @@ costs the same with a thousand rows held as with a million.
 
 from __future__ import annotations
 
-import contextlib
-import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
 
 from fabric_nb.frames.columns import Column, footprint
+from fabric_nb.frames.intake import assigned, by_column, is_name, own_columns, own_row, own_rows
 from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, restored, unify
 from fabric_nb.frames.times import Unit
 
@@ -131,45 +129,53 @@ class FrameBuffer:
         Raises:
             TypeError: The row is not a mapping.
         """
-        self._take([_copied(row)])
+        self._take([own_row(row)])
 
-    def extend(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def extend(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        assign: Mapping[str, Any] | None = None,
+        copy: bool = True,
+    ) -> None:
         """Add rows, all of them or, if one is not a mapping, none.
+
+        Args:
+            rows: They are copied, though not deeply.
+            assign: What each of these rows has besides. If it has a column of such a name itself,
+                that becomes ``row.<name>``.
+            copy: False if the rows are for the buffer alone and need not be copied.
 
         Raises:
             TypeError: A row is not a mapping; the message says which.
         """
-        if isinstance(rows, Mapping) or hasattr(rows, "columns"):
-            raise TypeError("These are columns, not rows; add them with extend_columns().")
-        self._take(
-            [
-                row.copy() if type(row) is dict else _copied(row, place)
-                for place, row in enumerate(rows)
-            ]
-        )
+        own = own_rows(rows, copy=copy and not assign)
+        self._take([assigned(row, assign) for row in own] if assign else own)
 
-    def extend_columns(self, columns: Any) -> None:
+    def extend_columns(self, columns: Any, *, assign: Mapping[str, Any] | None = None) -> int:
         """Add rows that come as columns: all of them or, if something is wrong, none.
+
+        Returns how many there were.
 
         Args:
             columns: A mapping of column name to a list, a tuple, a one-dimensional array or a
                 Series, all equally long; or a DataFrame, whose index is not used; or an Arrow table
                 or record batch.
+            assign: What each of these rows has besides, as in `extend`.
 
         Raises:
             TypeError: It is none of these, or a column is neither a list, a tuple nor an array.
             ValueError: The columns differ in length, have more than one dimension, or two of them
                 have the same name.
         """
-        named = _columns_of(columns)
-        lengths = {name: len(values) for name, values in named.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"Columns differ in length: {lengths}.")
-        rows = next(iter(lengths.values()), 0)
+        named, rows = own_columns(columns)
+        if assign:
+            named = assigned(named, {name: [value] * rows for name, value in assign.items()})
         with self._lock:
             self._flush()
             if rows:
                 self._write(named, rows)
+        return rows
 
     def clear(self) -> None:
         """Forget all rows, columns and their types. Counters and arrival numbers go on."""
@@ -252,7 +258,7 @@ class FrameBuffer:
         rows = self._pending[:]
         if not rows:
             return
-        self._write(_by_column(rows), len(rows))
+        self._write(by_column(rows), len(rows))
         # What another thread has appended meanwhile stays.
         del self._pending[: len(rows)]
         self._pending_bytes = 0
@@ -298,7 +304,7 @@ class FrameBuffer:
         """The columns, with those that there is no room for made one; and their values' number."""
         room = max(0, self._max_columns - len(self._columns.keys() - {OVERFLOW}))
         new = [name for name in columns if name not in self._columns and name != OVERFLOW]
-        taken = self._columns.keys() | set([name for name in new if _is_name(name)][:room])
+        taken = self._columns.keys() | set([name for name in new if is_name(name)][:room])
         over = [name for name in columns if name not in taken or name == OVERFLOW]
         if not over:
             return columns, 0
@@ -339,62 +345,5 @@ class FrameBuffer:
         return pd.DataFrame(columns, index=index, copy=False)
 
 
-def _is_name(name: object) -> bool:
-    """Whether pandas can show a column of this name; JSON may hold half a surrogate pair."""
-    return not (isinstance(name, str) and re.search("[\ud800-\udfff]", name))
-
-
 def _is_object(values: Any) -> bool:
     return bool(values.dtype == np.dtype(object))
-
-
-def _copied(row: object, place: int | None = None) -> dict[str, Any]:
-    if type(row) is dict:
-        return row.copy()
-    if isinstance(row, Mapping):
-        return dict(row)
-    which = "A row" if place is None else f"Row {place}"
-    raise TypeError(f"{which} must be a mapping of column to value, not {type(row).__name__}.")
-
-
-def _by_column(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The values of each column, None where a row has none, in the order first seen."""
-    names = dict.fromkeys(rows[0])
-    if set(map(len, rows)) == {len(names)}:
-        # Most often all rows have the same columns, which is quicker to find by trying.
-        with contextlib.suppress(KeyError):
-            return {name: list(map(itemgetter(name), rows)) for name in names}
-    names = dict.fromkeys(chain.from_iterable(rows))
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _columns_of(columns: Any) -> dict[str, Any]:
-    """The columns of a mapping, a DataFrame or an Arrow table by name."""
-    if isinstance(columns, Mapping):
-        named = dict(columns)
-    elif isinstance(columns, pd.DataFrame):
-        named = dict(columns.items())
-    elif hasattr(columns, "column_names") and hasattr(columns, "column"):
-        named = {
-            name: _from_arrow(columns.column(i)) for i, name in enumerate(columns.column_names)
-        }
-    else:
-        raise TypeError(
-            "Columns must come as a mapping, a DataFrame or an Arrow table, "
-            f"not {type(columns).__name__}."
-        )
-    if not isinstance(columns, Mapping) and len(named) < columns.shape[1]:
-        raise ValueError("Two columns have the same name.")
-    for name, values in named.items():
-        if not hasattr(values, "dtype") and not isinstance(values, list | tuple | range):
-            raise TypeError(
-                f"Column {name!r} must be a list, a tuple or an array, not {type(values).__name__}."
-            )
-    return named
-
-
-def _from_arrow(column: Any) -> Any:
-    # Lists and structs stay plain Python; ints with gaps stay ints rather than rounded floats.
-    if column.type.num_fields:
-        return column.to_pylist()
-    return column.to_pandas(integer_object_nulls=True)

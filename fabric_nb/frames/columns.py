@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from fabric_nb.frames.pieces import Kind, Piece, arrow
+from fabric_nb.frames.pieces import Kind, Piece, arrow, in_utc
 from fabric_nb.frames.times import Array, Form
 
-# Room in a new array: each value is then copied two to three times in all, while at most a third of
-# the memory waits for values to come.
-_GROWTH = 1.5
+# Room in a new array: each value is then copied two to three times in all, while about a third of
+# the memory waits for values to come. No two columns have the same, or the long ones among them
+# would all be renewed in one moment, in which the loop would stand still.
+_GROWTH = 1.4
+_GROWTH_SPREAD = 0.2
+_GOLDEN = 0.618_033_988_749_895
 _SMALLEST = 64
+
+_LONGEST_TEXT = 65_536
+"""Rows of an Arrow array that others are not joined to, for the same reason."""
 
 
 class Column:
@@ -72,12 +79,8 @@ class Column:
             # fail in all columns alike.
             text._readonly = True  # noqa: SLF001 - there is no public way to say it
             return text
-        if self.kind is Kind.INSTANT:
-            unit: Literal["us", "ns"] = "ns" if values.dtype == "M8[ns]" else "us"
-            utc = pd.DatetimeTZDtype(unit, "UTC")
-            # From datetime64 pandas would make a copy, to shift it by nothing.
-            return pd.array(values.view(np.int64), dtype=utc, copy=False)
-        return values
+        # From datetime64 pandas would make a copy, to shift it by nothing.
+        return in_utc(values) if self.kind is Kind.INSTANT else values
 
     def _append_codes(self, piece: Piece) -> None:
         """Note in which form each value came, if there is more than one form."""
@@ -110,7 +113,10 @@ class _ArrayStore:
     room, when a new array takes what is left. Each value is so moved a bounded number of times.
     """
 
+    _counted = itertools.count()
+
     def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._growth = _GROWTH + _GROWTH_SPREAD * (next(self._counted) * _GOLDEN % 1)
         self._data: Array = np.empty(0, dtype=dtype)
         self._start = self._stop = 0
 
@@ -123,7 +129,7 @@ class _ArrayStore:
         if end > len(self._data):
             held = self.view()
             end = len(held) + len(values)
-            self._data = np.empty(max(_SMALLEST, int(end * _GROWTH)), dtype=held.dtype)
+            self._data = np.empty(max(_SMALLEST, int(end * self._growth)), dtype=held.dtype)
             self._data[: len(held)] = held
             self._start, self._stop = 0, len(held)
         self._data[self._stop : end] = values
@@ -141,8 +147,8 @@ class _ArrayStore:
 class _TextStore:
     """Text as Arrow arrays, which are never written; small ones are made into larger ones.
 
-    An array is joined with the one before it once it is as large, so that there are few of them,
-    each twice as large as the next, and a value is copied once for each doubling.
+    An array is joined with the one before it once it is as large, so that a value is copied once
+    for each doubling, up to arrays of a size of which even a million rows have few.
     """
 
     def __init__(self) -> None:
@@ -155,7 +161,7 @@ class _TextStore:
     def append(self, values: Any) -> None:
         chunks = self._chunks
         chunks += getattr(values, "chunks", [values])
-        while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]):
+        while len(chunks) > 1 and len(chunks[-2]) <= min(len(chunks[-1]), _LONGEST_TEXT // 2):
             chunks[-2:] = [_pyarrow().concat_arrays(chunks[-2:])]
 
     def drop(self, rows: int) -> None:

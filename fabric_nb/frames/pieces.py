@@ -99,6 +99,17 @@ def arrow() -> Any | None:
     return None
 
 
+def is_arrow_text(values: Any) -> bool:
+    """Whether this is a `pyarrow.ChunkedArray`, of which only those of text get here."""
+    return hasattr(values, "chunks") and not hasattr(values, "dtype")
+
+
+def in_utc(values: Array) -> Any:
+    """Times without a zone as times in UTC, without a copy."""
+    unit: Any = np.datetime_data(values.dtype)[0]
+    return pd.array(values.view(np.int64), dtype=pd.DatetimeTZDtype(unit, "UTC"), copy=False)
+
+
 def missing(rows: int) -> Piece:
     """That many missing values, of no kind yet."""
     return Piece(Kind.EMPTY, np.full(rows, np.nan))
@@ -110,7 +121,7 @@ def piece_of(
     """The piece of a list of Python values or of a one-dimensional array.
 
     Args:
-        values: A list or tuple, a numpy array, a Series or an extension array.
+        values: A list or tuple, a numpy array, a Series, an extension array or Arrow text.
         held: The kind of the column that it will join. A column that has stopped being one of
             times does not become one again, so the values need not be tried.
         unit: The unit if numbers are times since 1970.
@@ -121,7 +132,12 @@ def piece_of(
     """
     if held not in TIMES | {Kind.EMPTY}:
         text_times, unit = False, None
-    if hasattr(values, "dtype"):
+    if is_arrow_text(values):
+        piece = _arrow_text(values, text_times=text_times) if arrow() is not None else None
+        if piece is not None:
+            return piece
+        values = values.to_pylist()
+    elif hasattr(values, "dtype"):
         piece = _piece_of_array(values, unit, text_times=text_times)
         if piece is not None:
             return piece
@@ -268,8 +284,9 @@ def _text(values: Sequence[Any]) -> Piece | None:
 def _piece_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Piece | None:
     """The piece of an array by its dtype; None if its values must be looked at one by one."""
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        instants = pd.DatetimeIndex(values).tz_convert(None)
-        return _datetime_array(instants.to_numpy(), zoned=True)
+        # Of any zone, they are kept as times in UTC.
+        instants = np.asarray(pd.DatetimeIndex(values).asi8)
+        return _datetime_array(instants.view(f"M8[{values.dtype.unit}]"), zoned=True)
     if isinstance(values.dtype, pd.StringDtype):
         return _text_array(values, text_times=text_times)
     array = np.asarray(values)
@@ -289,13 +306,22 @@ def _text_array(values: Any, *, text_times: bool) -> Piece | None:
     pa = arrow()
     if pa is None:
         return None
-    text = pa.array(values, type=pa.large_string(), from_pandas=True)
-    present = text.drop_null()
-    if not len(present):
+    return _arrow_text(
+        pa.array(values, type=pa.large_string(), from_pandas=True), text_times=text_times
+    )
+
+
+def _arrow_text(text: Any, *, text_times: bool) -> Piece | None:
+    if text.null_count == len(text):
         return missing(len(text))
-    # Text that may be times is read value by value, as it is from rows.
-    may_be_times = text_times and times.looks_like_time(present[0].as_py())
-    return None if may_be_times else Piece(Kind.TEXT, text)
+    if text_times:
+        first = text[0].as_py() if text[0].is_valid else text.drop_null()[0].as_py()
+        # Text that may be times is read value by value, as it is from rows.
+        if times.looks_like_time(first):
+            return None
+    pa = arrow()
+    large = text if pa is None or text.type == pa.large_string() else text.cast(pa.large_string())
+    return Piece(Kind.TEXT, large)
 
 
 def _number_array(array: Array, unit: Unit | None) -> Piece | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -308,7 +308,9 @@ def from_datetimes(values: Sequence[datetime | None]) -> Times | None:
     )
     zoned = zones.pop()
     try:
-        if zoned:
+        if zoned and all(value is None or value.tzinfo is UTC for value in values):
+            values = [value and value.replace(tzinfo=None) for value in values]
+        elif zoned:
             values = [value and pd.Timestamp(value).tz_convert(None) for value in values]
         index = pd.DatetimeIndex(list(values), dtype=f"datetime64[{unit}]")
     except (ValueError, OverflowError):

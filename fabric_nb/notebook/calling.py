@@ -1,21 +1,23 @@
-"""Calls from a cell: waited for with a sign of life, or left running behind a handle."""
+"""Calls from a cell: waited for with a sign of life, taken item by item, or left running."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import aclosing
 from typing import Any
 
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.naming import ServicePattern
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.pages import Badge, Page
+from fabric_nb.notebook.pages import Badge, Page, glimpse
 from fabric_nb.notebook.views.live import Transient
 from fabric_nb.notebook.views.registry import TONES
 
 _PROGRESS_EVERY = 0.5
+_ITEMS_EVERY, _ITEMS_SHOWN = 0.25, 10
 
 
 class CallHandle:
@@ -157,3 +159,39 @@ async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
         if sign is not None:
             sign.remove()
     return [await handle for handle in waiting]
+
+
+async def all_items(items: AsyncGenerator[Any, None], label: str, most: int | None) -> list[Any]:
+    """The items of a stream; the last of them are shown as they come, and then how many came.
+
+    Args:
+        items: the stream, which is closed with this.
+        label: what it is.
+        most: take so many and no more; None: all.
+    """
+    taken: list[Any] = []
+    began = time.monotonic()
+
+    def page(*badges: Badge) -> Page:
+        shown = [glimpse(item) for item in taken[-_ITEMS_SHOWN:]] if not badges else []
+        facts = [f"{len(taken):,} items", f"{time.monotonic() - began:.1f} s"]
+        return Page(title=label, badges=badges, facts=facts, printed="\n".join(shown))
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(_ITEMS_EVERY)
+            sign.update(page())
+
+    sign, how = Transient(page()), Badge("broken off", "bad")
+    showing = asyncio.create_task(show())
+    try:
+        async with aclosing(items):
+            async for item in items:
+                taken.append(item)
+                if len(taken) == most:
+                    break
+        how = Badge("all" if most is None else "taken", "good")
+    finally:
+        showing.cancel()
+        sign.update(page(how))
+    return taken

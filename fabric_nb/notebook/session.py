@@ -6,13 +6,13 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import NotConnected
+from fabric_nb.errors import FabricError, NotConnected
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.methods import public_functions
@@ -22,12 +22,15 @@ from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.calling import CallHandle, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.serving import NotServed
-from fabric_nb.notebook.views.card import ConnectionCard
+from fabric_nb.notebook.views.base import Missing, TableView
+from fabric_nb.notebook.views.calls import ALL, CallsView
+from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import Filter, RegistryView
-from fabric_nb.notebook.views.serving import ServingView
+from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import StreamView
+from fabric_nb.notebook.views.streams import StreamsView
 
 VARIABLE = "fabric"
 """The variable under which the user's namespace holds the connector."""
@@ -49,6 +52,7 @@ class Session:
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that the connector lives on, once there was one."""
         self._handles: list[CallHandle] = []
+        self._all_logs: LogFeed | None = None
         self._capture = OutputCapture()
         self.screen = Screen()
 
@@ -131,9 +135,36 @@ class Session:
 
     # -- what magics do
 
+    async def show_all(self) -> None:
+        """Show who is there, calls, what is served, streams and logs together."""
+        fabric = self._fabric
+        if fabric is None:
+            self.screen.show(NoConnection())
+            return
+        self.screen.show(
+            RegistryView(fabric, tells_where=True),
+            CallsView(fabric),
+            AllServingView(fabric),
+            StreamsView(fabric, self.streams),
+            await self._logs_view(fabric),
+        )
+
+    async def _logs_view(self, fabric: AmqBrokerConnector) -> TableView:
+        """All logs, as far as the broker lets us hear them."""
+        try:
+            if self._all_logs is None or self._all_logs.closed:
+                self._all_logs = await fabric.logs()
+        except FabricError as error:
+            return Missing("Logs", str(error))
+        return LogView(fabric, self._all_logs)
+
     async def show_services(self, which: Filter) -> None:
         """Show the registry."""
         self.screen.show(RegistryView(self.fabric, which))
+
+    async def show_calls(self, which: str = ALL) -> None:
+        """Show the calls that were made and served; `which` as in `CallsView`."""
+        self.screen.show(CallsView(self.fabric, which))
 
     async def call(
         self,
@@ -174,6 +205,7 @@ class Session:
         version: str,
         prefetch: int,
         threads: bool,
+        allow: Collection[str] | None = None,
     ) -> Server:
         """Serve functions, or swap them in where the service is served already."""
         fabric = self.fabric
@@ -190,8 +222,10 @@ class Session:
                 version=version,
                 prefetch=prefetch,
                 threads=threads,
+                allow=allow,
             )
         else:
+            server.admission.restrict(allow)
             await server.replace(public_functions(functions), threads=threads, version=version)
         view = ServingView(fabric, server)
         self.screen.show(view)

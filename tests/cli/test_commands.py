@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -80,6 +81,34 @@ async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
     """`fabric-nb call` sends JSON values, or text, and prints the result as JSON."""
     done = await run(rabbitmq_uri, "call", "hello.h1.greet", "name=world")
     assert (done.code, json.loads(done.out)) == (0, "hello world")
+
+
+async def test_call_prints_items_as_they_come(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector
+) -> None:
+    """`fabric-nb call --stream` prints a line for each item, when it is there."""
+    go, ended = asyncio.Event(), asyncio.Event()
+
+    async def rows(n: int | None = None) -> AsyncIterator[object]:
+        try:
+            yield {"n": n}
+            if n is None:
+                await go.wait()
+            for i in itertools.count():
+                yield i
+        finally:
+            ended.set()
+
+    await fabric.serve({"rows": rows}, type="rows", id="r1")
+    process = await start(rabbitmq_uri, "call", "rows.r1.rows", "--stream", "--count", "4")
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert json.loads(await process.stdout.readline()) == {"n": None}
+        go.set()
+        out, _ = await process.communicate()
+        assert out.split() == [b"0", b"1", b"2"]
+        await ended.wait()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

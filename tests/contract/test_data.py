@@ -7,6 +7,7 @@ import json
 import logging
 
 import aio_pika
+import pandas as pd
 import pytest
 
 from tests.support.fabric import taken, until
@@ -80,7 +81,7 @@ async def test_publishing_may_be_ignored(members, hearer):
 async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
     """What the broker does not take is counted, logged, and raised to whoever waits."""
     await raw.exchange_delete(publisher.data_exchange)
-    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.streams"):
+    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.publisher"):
         waiting = publisher.publish_data({"n": 1})
         publisher.publish_data({"n": 2})  # nobody waits for this one
         with pytest.raises(Exception, match=r"refused|lost"):
@@ -283,6 +284,108 @@ async def test_shared_stream_hands_over_what_it_holds(members, publisher, hearer
     await first.close()
     await second.wait(5, timeout=5)
     assert sorted(second.df["n"]) == list(range(5))
+
+
+async def test_headers_and_arrival_as_columns(publisher, hearer):
+    """On request, headers and the time of arrival are columns; no row loses a column to them."""
+    before = pd.Timestamp.now("UTC")
+    async with (
+        await hearer.stream({"kind": "A"}, with_headers=["level", "other"], arrival=True) as some,
+        await hearer.stream({"kind": "A"}, with_headers=True, arrival="came") as all_,
+    ):
+        row = {"n": 1, "arrival": "noon", "header.level": "mine"}
+        await publisher.publish_data(row, {"kind": "A", "level": 3})
+        frame = pd.DataFrame({"n": [2, 3]})
+        await publisher.publish_data(frame, {"kind": "A", "level": "x"}, format="arrow")
+        await some.wait(3, timeout=5)
+        await all_.wait(3, timeout=5)
+        assert some.df["header.level"].tolist() == [3, "x", "x"]
+        assert some.df["header.other"].isna().all()
+        assert some.df["row.arrival"].tolist()[0] == "noon"
+        assert some.df["row.header.level"].tolist()[0] == "mine"
+        assert some.df["arrival"].between(before, pd.Timestamp.now("UTC")).all()
+        assert all_.df["header.service_id"].tolist() == ["publisher"] * 3
+        assert {"came", "arrival", "header.kind", "header.service_type"} <= {*all_.df.columns}
+
+
+async def test_index_unit_and_bytes(publisher, hearer):
+    """Index, the unit of times, and a bound in bytes are the stream's own."""
+    async with await hearer.stream(index="at", unit={"at": "ms"}, max_bytes=20_000) as stream:
+        for start in range(0, 2000, 100):
+            publisher.publish_data([{"at": n, "n": n} for n in range(start, start + 100)])
+        await stream.wait(2000, timeout=10)
+        assert str(stream.df.index.dtype) == "datetime64[ns, UTC]"
+        assert stream.df.index[-1] == pd.Timestamp(1999, unit="ms", tz="UTC")
+        assert len(stream) < 2000
+        assert stream.dropped == 2000 - len(stream)
+    with pytest.raises(TypeError, match="a header of that name is given in a mapping"):
+        await hearer.stream(unit="m")
+    with pytest.raises(ValueError, match="must be s, ms, us or ns"):
+        await hearer.stream(unit={"at": "minutes"})
+
+
+async def test_resample(publisher, hearer):
+    """Windows of time are over the column of times, or over the times of arrival."""
+    async with await hearer.stream(kind="A") as stream, await hearer.stream(kind="B") as other:
+        assert stream.resample("1s").mean().empty
+        rows = [
+            {"at": f"2026-11-25T12:00:0{n // 2}Z", "value": n, "ok": True, "who": "Ann"}
+            for n in range(10)
+        ]
+        await publisher.publish_data(rows, {"kind": "A"})
+        await publisher.publish_data([{"value": 1}, {"value": 3}], {"kind": "B"})
+        await stream.wait(10, timeout=5)
+        await other.wait(2, timeout=5)
+        means = stream.resample("1s").mean()
+        assert list(means["value"]) == [0.5, 2.5, 4.5, 6.5, 8.5]
+        assert list(means.columns) == ["value", "ok"]
+        assert means.index[0] == pd.Timestamp("2026-11-25T12:00:00Z")
+        assert list(stream.resample("5s", columns=["who"]).nunique()["who"]) == [1]
+        assert list(other.resample("1h").mean()["value"]) == [2]
+        assert (pd.Timestamp.now("UTC") - other.timed().index[-1]).total_seconds() < 60
+        with pytest.raises(ValueError, match="'value' holds int64, and no times"):
+            stream.resample("1s", on="value")
+        with pytest.raises(ValueError, match="There is no column 'nothing'"):
+            stream.timed("nothing")
+        await publisher.publish_data({"at": "2026-11-25", "b": "2026-11-25"}, {"kind": "B"})
+        await other.wait(3, timeout=5)
+        with pytest.raises(ValueError, match="several columns of times: choose one of at, b"):
+            other.resample("1s")
+        assert len(other.resample("1s", on="b").size()) == 1
+
+
+async def test_a_slow_reader_slows_the_stream(publisher, hearer):
+    """While a reader of batches is behind, messages wait at the broker, and none is lost."""
+    async with await hearer.stream(prefetch=20) as stream:
+        reader = aiter(stream.batches())
+        publishing = publisher.publish_data({"n": 0})
+        assert [row["n"] for row in await anext(reader)] == [0]
+        await publishing
+        for n in range(1, 300):
+            publisher.publish_data({"n": n})
+        await until(lambda: stream.held_up)
+        assert stream.rows <= 21
+        found = [(await anext(reader))[0]["n"] for _ in range(299)]
+        assert found == list(range(1, 300))
+        for n in range(300, 400):
+            publisher.publish_data({"n": n})
+        await until(lambda: stream.held_up)
+        await reader.aclose()  # nobody reads any more
+        await stream.wait(400, timeout=10)
+        assert list(stream.df["n"]) == list(range(400))
+
+
+async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
+    """Messages that are published while the channel is lost wait for it, in their order."""
+    async with await hearer.stream() as stream:
+        await publisher.publish_data({"n": 0})
+        publisher._publisher._channel._fell()  # as when the broker closes it
+        publisher._publisher._channel._link.recover(publisher._publisher._channel)
+        waiting = [publisher.publish_data({"n": n}) for n in range(1, 50)]
+        await asyncio.gather(*waiting)
+        await stream.wait(50, timeout=10)
+        assert list(stream.df["n"]) == list(range(50))
+        assert publisher._publisher.failed == 0
 
 
 async def test_stream_of_another_domain(members, hearer):

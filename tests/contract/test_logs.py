@@ -110,6 +110,22 @@ async def test_feed_of_a_service(members, reader, log, handler, service):
     assert said(feed) == ["ours"]
 
 
+async def test_logs_of_all_feeds_as_a_dataframe(reader, log, handler):
+    """`fabric.logs.df` has what all feeds have heard in order of time, each record once."""
+    assert reader.logs.df.empty
+    async with await reader.logs(level="error") as errors, await reader.logs() as everything:
+        for n in range(3):
+            log.info("same")
+            log.error("failed %d", n)
+        await errors.wait(3, timeout=5)
+        await everything.wait(6, timeout=5)
+        frame = reader.logs.df
+    assert list(frame["message"]) == ["same", "failed 0", "same", "failed 1", "same", "failed 2"]
+    assert list(frame.columns) == list(everything.df.columns)
+    assert "2 listening" not in repr(reader.logs)
+    assert len(reader.logs.df) == 6, "closed feeds keep what they hold"
+
+
 async def test_feed_is_bounded(reader, log, handler):
     """A feed keeps the newest records and counts those it dropped."""
     async with await reader.logs(max_records=10) as feed:

@@ -10,6 +10,7 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import CallTimeout, ConnectionLost, InvalidName, UnknownService
+from fabric_nb.fabric import vigil
 from fabric_nb.fabric.amqp import State
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
@@ -63,6 +64,62 @@ async def test_states_are_told(fabric, cut):
     await back()
     assert states == [State.RECONNECTING, State.CONNECTED]
     assert fabric.state is State.CONNECTED
+
+
+async def test_connected_means_that_all_stands(fabric, apart, cut):
+    """When a connector says that it is connected again, all of its parts are back already."""
+    await fabric.serve({"double": lambda x: 2 * x})
+    await fabric.stream()
+    await fabric.logs()
+    standing = []
+
+    def look(state):
+        if state is State.CONNECTED:
+            standing.append([channel.is_ready for channel in fabric._connection._channels])
+
+    fabric.on_state(look)
+    for n in range(3):
+        back = await cut(fabric)
+        await back()
+        assert await apart.call("app.one.double", x=n, timeout=5) == 2 * n
+    assert len(standing) == 3
+    assert all(len(channels) >= 6 and all(channels) for channels in standing)
+
+
+async def test_a_part_that_is_refused_does_not_hold_up_the_rest(
+    fabric, apart, rabbitmq, vhost, cut
+):
+    """A part that may not come back is left behind; the connector says connected without it."""
+    await fabric.serve({"double": lambda x: 2 * x})
+    stream = await fabric.stream(name="taken")
+    rabbitmq.add_user(vhost, rabbitmq.password, vhost=vhost, configure="^(?!taken)")
+    back = await cut(fabric)
+    await back()
+    assert fabric.state is State.CONNECTED
+    assert await apart.call("app.one.double", x=1, timeout=5) == 2
+    assert not stream._channel.is_ready
+    rabbitmq.add_user(vhost, rabbitmq.password, vhost=vhost)
+    await until(lambda: stream._channel.is_ready, timeout=20)
+
+
+async def test_lone_server_answers_what_it_had_taken(monkeypatch, fabric, apart, cut):
+    """A service of one member that is cut off for a moment answers the calls it had taken."""
+    monkeypatch.setattr(vigil, "GRACE", 20.0)  # however slow this machine is
+    go, began = asyncio.Event(), []
+
+    async def work(n):
+        began.append(n)
+        await go.wait()
+        return n
+
+    await apart.serve({"work": work}, prefetch=2)
+    calls = [asyncio.create_task(fabric.call("app.apart.work", n=n, timeout=30)) for n in range(2)]
+    await until(lambda: len(began) == 2)
+    back = await cut(apart, user="apart")
+    await back()
+    go.set()
+    assert await asyncio.gather(*calls) == [0, 1]
+    assert sorted(began) == [0, 1]
 
 
 async def test_pending_calls_end_and_new_ones_work(fabric, apart, cut):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import aio_pika
 import pytest
 
 from fabric_nb import AmqpHandler
-from fabric_nb.errors import CallError, ConnectionLost
+from fabric_nb.errors import BrokerRefused, CallError, ConnectionLost, UnknownService
+from fabric_nb.fabric.amqp import connection
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 
@@ -63,16 +65,62 @@ async def test_running_call_of_a_deleted_queue(members, raw):
     assert await call == "done"
 
 
-async def test_api_exchange_is_deleted(members, raw):
-    """A service whose exchange was deleted is served again when its queues are made anew."""
+@pytest.fixture
+def often(monkeypatch):
+    """Have channels look after what they declared more often than by default."""
+    monkeypatch.setattr(connection, "UPKEEP", 0.2)
+
+
+async def test_api_exchange_is_deleted(often, members, raw):
+    """A service whose exchange was deleted can be called again; its calls at hand are answered."""
     fabric = await members.join("one")
-    serving = await fabric.serve({"double": lambda x: 2 * x})
-    await raw.exchange_delete(fabric.name.api_exchange)
-    with pytest.raises(CallError):
-        await fabric.call("app.one.double", x=1, timeout=5)
-    await serving.close()
-    await fabric.serve({"double": lambda x: 3 * x})
-    assert await fabric.call("app.one.double", x=1, timeout=5) == 3
+    go, began = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        began.set()
+        await go.wait()
+        return "done"
+
+    serving = await fabric.serve({"double": lambda x: 2 * x, "work": work})
+    at_hand = asyncio.create_task(fabric.call("app.one.work", timeout=30))
+    await began.wait()
+    for x in range(2):
+        await raw.exchange_delete(fabric.name.api_exchange)
+        assert (
+            await eventually(lambda x=x: fabric.call("app.one.double", x=x, timeout=5), CallError)
+            == 2 * x
+        )
+    go.set()
+    assert await at_hand == "done"
+    assert serving._channel.generation == 1
+
+
+async def test_exchanges_of_what_is_open_are_deleted(often, members, raw):
+    """Streams, subscribers, feeds and listeners hear again after their exchange was deleted."""
+    fabric, other = await members.join("one"), await members.join("two")
+    stream, feed, got = await fabric.stream(), await fabric.logs(), []
+
+    async def callback(message):
+        async with message.process():
+            got.append(message.body)
+
+    await fabric.subscribe_data("sub", {}, callback)
+    handler = AmqpHandler()
+    await other.init_logging_handler(handler)
+    seen = (await heard(fabric, "two")).last_seen
+    for exchange in (fabric.data_exchange, f"{DOMAIN}.log.records", "msc.discovery"):
+        await raw.exchange_delete(exchange)
+
+    async def all_heard():
+        with contextlib.suppress(BrokerRefused):
+            await other.publish_data({"n": 1})
+        handler.handle(logging.makeLogRecord({"name": "x", "msg": "m", "levelname": "INFO"}))
+        assert stream.rows
+        assert got
+        assert feed.records
+        assert (await heard(fabric, "two")).last_seen > seen + 1
+
+    await eventually(all_heard, AssertionError)
 
 
 async def test_queue_of_a_stream_is_deleted(members, raw):
@@ -95,6 +143,49 @@ async def test_queue_of_a_stream_is_deleted(members, raw):
         assert got
 
     await eventually(publish, AssertionError)
+
+
+async def refused(fabric, raw):
+    """Ask for a queue that is there with other properties: 406."""
+    await raw.declare_queue("taken", durable=True)
+    with pytest.raises(BrokerRefused, match=r"refused.*taken") as caught:
+        await fabric.stream(name="taken")
+    assert caught.value.code == 406
+
+
+async def not_there(fabric, raw):
+    """Call a service that is not there: 404."""
+    with pytest.raises(UnknownService):
+        await fabric.call(f"{DOMAIN}.app.nobody.x", timeout=5)
+
+
+async def queue_deleted(fabric, raw):
+    """Delete the queue of a stream: its consumer is cancelled."""
+    await raw.queue_delete("rows")
+
+
+@pytest.mark.parametrize("fault", [refused, not_there, queue_deleted])
+async def test_one_channel_is_closed(members, raw, fault):
+    """When the broker closes one channel, the calls, rows and records of all others go on."""
+    fabric, other = await members.join("one"), await members.join("other")
+    serving = await fabric.serve({"double": lambda x: 2 * x})
+    await fabric.stream(name="rows")
+    stream, feed = await fabric.stream(), await fabric.logs()
+    handler = AmqpHandler()
+    await other.init_logging_handler(handler)
+    others = (serving._channel, stream._channel, feed._channel, fabric._caller._replies)
+    for n in range(60):
+        assert await other.call(f"{fabric.fqn}.double", x=n, timeout=5) == 2 * n
+        await other.publish_data({"n": n})
+        handler.handle(logging.makeLogRecord({"name": "x", "msg": f"{n}", "levelname": "INFO"}))
+        if n % 20 == 10:
+            await fault(fabric, raw)
+    await stream.wait(60, timeout=5)
+    await feed.wait(60, timeout=5)
+    assert list(stream.df["n"]) == list(range(60))
+    assert [record.message for record in feed.records] == [str(n) for n in range(60)]
+    assert [channel.generation for channel in others] == [1] * 4
+    assert fabric._connection.reconnects == 0
 
 
 async def test_exchanges_are_deleted(members, raw):

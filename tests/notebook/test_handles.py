@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.notebook.notebooks import Notebook, told
+from tests.notebook.notebooks import Notebook, call, told
+from tests.support.peers import Peer
 
 SLOW = "%fabric_call calc1.slow seconds={0} --progress-after {1}"
 
@@ -78,3 +79,79 @@ async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:
     assert await notebook.value("'value' in globals()") == "False"
     wrong = await notebook.execute("%%fabric_call calc1.echo\nvalue = = 3")
     assert "line 1" in told(wrong)
+
+
+ROWS = """%%fabric_serve --id rows
+import asyncio
+closed = []
+async def rows(n=None):
+    try:
+        i = 0
+        while n is None or i < n:
+            yield {'row': i}
+            i += 1
+            await asyncio.sleep(0.002)
+    finally:
+        closed.append(i)
+def fails():
+    yield 1
+    raise KeyError('second')
+def products(n):
+    for i in range(n):
+        product = %fabric_call calc1.multiply x=i y=2
+        yield product
+"""
+
+
+async def test_items_are_shown_as_they_come(notebook: Notebook, caller: Peer) -> None:
+    """`--stream` shows the last items as they come, and returns the list."""
+    await notebook.run(ROWS)
+    cell = notebook.execute_no_wait("items = %fabric_call --stream notebook.rows.rows n=300")
+    await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
+    await cell.wait()
+    assert "my_project.notebook.rows.rows · all · 300 items" in cell.displays[0].text
+    assert "{'row'" not in cell.displays[0].text
+    assert await notebook.value("items == [{'row': i} for i in range(300)]") == "True"
+    products = await notebook.run("%fabric_call --stream notebook.rows.products n=3")
+    assert products.text == "[0, 2, 4]"
+    some = await notebook.run("%fabric_call --stream notebook.rows.rows --count 2")
+    assert some.text == "[{'row': 0}, {'row': 1}]"
+    assert await notebook.value("%fabric_call notebook.rows.rows n=1") == "[{'row': 0}]"
+    assert await call(caller, "rows", "rows", n=2) == [{"row": 0}, {"row": 1}]
+    await notebook.run("%fabric_stop rows")
+
+
+async def test_streams_that_are_given_up_or_fail(notebook: Notebook) -> None:
+    """Interrupting closes the generator; an error comes after the items, which are counted."""
+    await notebook.run(ROWS)
+    cell = notebook.execute_no_wait("%fabric_call --stream notebook.rows.rows")
+    await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
+    await notebook.interrupt()
+    await cell.wait()
+    assert cell.error is not None
+    assert cell.error.name == "KeyboardInterrupt"
+    assert "broken off" in cell.displays[0].text
+    await notebook.run("while not closed: await asyncio.sleep(0.01)")
+    failed = await notebook.execute("%fabric_call --stream notebook.rows.fails")
+    assert failed.error is not None
+    assert "KeyError('second')" in failed.error.value
+    assert "broken off · 1 items" in failed.displays[0].text
+    await notebook.run("%fabric_stop rows")
+
+
+async def test_streams_in_the_background_and_in_a_loop(notebook: Notebook) -> None:
+    """With `-a` a handle gives the list; leaving an `async for` ends the stream."""
+    await notebook.run(ROWS)
+    await notebook.run("h = %fabric_call -a --stream notebook.rows.rows n=3")
+    assert await notebook.value("h.result(timeout=10)") == "[{'row': 0}, {'row': 1}, {'row': 2}]"
+    cell = await notebook.run(
+        "closed.clear()\n"
+        "async for item in fabric.call_stream('notebook.rows.rows'):\n"
+        "    if item['row'] == 5: break\n"
+        "while not closed: await asyncio.sleep(0.01)\n"
+        "item"
+    )
+    assert cell.text == "{'row': 5}"
+    wrong = await notebook.execute("%fabric_call notebook.rows.rows n=1 --count 3")
+    assert "--count is for --stream" in told(wrong)
+    await notebook.run("%fabric_stop rows")

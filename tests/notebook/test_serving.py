@@ -268,7 +268,7 @@ async def test_nothing_a_function_raises_ends_the_service(
     await cell.until(lambda cell: "Last failure: value_error(x=7)" in cell.displays[0].text)
     shown = cell.displays[0].text
     assert "raise ValueError('wrong', x)" in shown
-    assert "fabric_nb" not in shown
+    assert "fabric_nb/" not in shown
 
     for method, name in (
         ("leave", "SystemExit"),

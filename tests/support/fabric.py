@@ -53,7 +53,11 @@ class Members:
 
     async def join(self, id: str = "one", **options: Any) -> AmqBrokerConnector:  # noqa: A002
         """Return an open connector, closed with the test."""
-        connector = await self.connector(id, **options).open()
+        return await self.open(self.connector(id, **options))
+
+    async def open(self, connector: AmqBrokerConnector) -> AmqBrokerConnector:
+        """Open a connector of `connector`, to be closed with the test."""
+        await connector.open()
         self._open.append(connector)
         return connector
 

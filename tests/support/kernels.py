@@ -28,7 +28,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from tests.support.cells import Cell, Message, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO, Self
 
 T = TypeVar("T")
@@ -85,10 +85,12 @@ class Kernel:
         self._manager = manager
         self._news = asyncio.Event()
         self._client = manager.client()
-        self._client.start_channels(hb=False, stdin=False)
+        self._client.start_channels(hb=False)
+        self._answers: dict[str, list[str]] = {}
         self._reading = [
             asyncio.create_task(self._read(self._client.iopub_channel, self._publish)),
             asyncio.create_task(self._read(self._client.shell_channel, self._reply)),
+            asyncio.create_task(self._read(self._client.stdin_channel, self._answer)),
         ]
 
     @classmethod
@@ -136,11 +138,18 @@ class Kernel:
     # Requests
 
     def execute_no_wait(
-        self, code: str, *, store_history: bool = True, cell_id: str | None = None
+        self,
+        code: str,
+        *,
+        store_history: bool = True,
+        cell_id: str | None = None,
+        answers: Sequence[str] = (),
     ) -> Cell:
         """Queue a cell; several at once behave as Run All.
 
         A front end tells which cell of the notebook it runs; two of one `cell_id` are a re-run.
+        When the cell asks for input it gets these `answers`, one each time; without any it is told
+        that nobody can be asked.
         """
         id = self._send(  # noqa: A001
             "execute_request",
@@ -149,9 +158,10 @@ class Kernel:
             silent=False,
             store_history=store_history,
             user_expressions={},
-            allow_stdin=False,
+            allow_stdin=bool(answers),
             stop_on_error=True,
         )
+        self._answers[id] = list(answers)
         return Cell(self, id, code)
 
     async def execute(self, code: str, timeout: float = 30) -> Cell:
@@ -290,6 +300,11 @@ class Kernel:
 
     def _reply(self, parent_id: str, message: dict[str, Any]) -> None:
         self.replies[parent_id] = message["content"]
+
+    def _answer(self, parent_id: str, message: dict[str, Any]) -> None:
+        if answers := self._answers.get(parent_id):
+            self._client.input(answers.pop(0))
+            self._client.stdin_channel.socket.get(zmq.EVENTS)
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -51,17 +51,22 @@ class RabbitMq:
         self.start_seconds = time.monotonic() - began
         self.home = Path(facts["home"])
         self.port: int = facts["port"]
+        self.tls_port: int = facts["tls_port"]
         self.management_port: int = facts["management_port"]
         self.user: str = facts["user"]
         self.password: str = facts["password"]
         self.pid: int = facts["pid"]
 
     @classmethod
-    def start(cls) -> Self:
-        """Start a node and return when it takes connections."""
+    def start(cls, *, ssl_options: str = "") -> Self:
+        """Start a node and return when it takes connections.
+
+        With `ssl_options`, Erlang terms as in RabbitMQ's advanced.config, it also listens for TLS
+        on `tls_port`.
+        """
         find_server()
         supervisor = subprocess.Popen(
-            [sys.executable, rabbitmq_supervisor.__file__],
+            [sys.executable, rabbitmq_supervisor.__file__, *([ssl_options] if ssl_options else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

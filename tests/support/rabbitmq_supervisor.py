@@ -3,7 +3,8 @@
 It keeps the node and its port mapper (`epmd`) as children and holds one end of a pipe from the
 owner. When the pipe closes, whether the owner ended in order or was killed, it ends both and
 removes the data. It reads commands as lines, `start` and `kill`, and answers each with one line of
-JSON. Only the standard library is used, so that it starts at once.
+JSON. Only the standard library is used, so that it starts at once. Its one argument, where given,
+is the node's TLS: Erlang terms as they stand in `ssl_options`.
 """
 
 from __future__ import annotations
@@ -99,10 +100,11 @@ class Supervisor:
     owner's end) is put on one queue and handled in turn by one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ssl_options: str = "") -> None:
+        self._ssl_options = ssl_options
         self._home = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._ports = {name: free_port() for name in ("amqp", "management", "dist", "epmd")}
+        self._ports = {name: free_port() for name in ("amqp", "tls", "management", "dist", "epmd")}
         self._login = {"user": "tests", "password": secrets.token_hex(16)}
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
@@ -166,6 +168,7 @@ class Supervisor:
                 home=str(self._home),
                 pid=self._node.pid,
                 port=self._ports["amqp"],
+                tls_port=self._ports["tls"],
                 management_port=self._ports["management"],
                 **self._login,
             )
@@ -212,8 +215,11 @@ class Supervisor:
             f"default_pass = {self._login['password']}\n"
             "disk_free_limit.absolute = 50MB\n"
             "log.console = true\n"
-            "log.file = false\n",
+            "log.file = false\n"
+            + (f"listeners.ssl.1 = 127.0.0.1:{self._ports['tls']}\n" if self._ssl_options else ""),
         )
+        if self._ssl_options:
+            self._write("advanced.config", f"[{{rabbit, [{{ssl_options, {self._ssl_options}}}]}}].")
 
     def _write(self, name: str, text: str, mode: int = 0o600) -> None:
         path = self._home / name
@@ -271,4 +277,4 @@ class Supervisor:
 
 
 if __name__ == "__main__":
-    Supervisor().run()
+    Supervisor(*sys.argv[1:]).run()

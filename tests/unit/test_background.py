@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric import malformed
+from fabric_nb.fabric import malformed, tasks
 from fabric_nb.fabric.malformed import KEPT, MalformedLog
 from fabric_nb.fabric.tasks import Background
 from tests.unit.test_wire import arrived
@@ -198,3 +199,20 @@ async def test_work_in_a_context(background: Background) -> None:
     await background.spawn(look(), name="look", context=context)
     await background.spawn(look(), name="look")
     assert seen == ["mine", "none"]
+
+
+async def test_a_lost_cancellation_does_not_keep_it_open(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work whose library has swallowed a cancellation, and that goes on, is ended anyway."""
+    monkeypatch.setattr(tasks, "CANCEL_EVERY", 0.01)
+
+    async def work() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    task = background.spawn(work(), name="work")
+    await asyncio.sleep(0)
+    await background.aclose()
+    assert task.cancelled()

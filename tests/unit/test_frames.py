@@ -814,3 +814,47 @@ def test_zoned_datetimes_are_shown_in_utc() -> None:
         [{"at": datetime(2024, 1, 1, 2, tzinfo=east)}, {"at": datetime(2024, 1, 1, tzinfo=UTC)}]
     )
     assert list(buffer.df["at"]) == [pd.Timestamp("2024-01-01", tz="UTC")] * 2
+
+
+# -- what rows have besides ------------------------------------------------------------------------
+
+
+def test_rows_may_have_more_in_common() -> None:
+    """Values that all rows of a batch share become columns, however the rows come."""
+    by_rows, by_columns = FrameBuffer(), FrameBuffer()
+    at = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    shared = {"kind": "A", "at": at, "tags": ["x"], "none": None}
+    by_rows.extend([{"n": 1}, {"n": 2}], assign=shared)
+    assert by_columns.extend_columns({"n": [1, 2]}, assign=shared) == 2
+    for frame in (by_rows.df, by_columns.df):
+        assert list(frame.columns) == ["n", "kind", "at", "tags", "none"]
+        assert frame["kind"].tolist() == ["A", "A"]
+        assert str(frame["at"].dtype) == "datetime64[us, UTC]"
+        assert frame["at"].tolist() == [pd.Timestamp(at)] * 2
+        assert frame["none"].isna().all()
+
+
+def test_shared_values_take_no_row_s_place() -> None:
+    """A row's own column of a shared name is kept under another."""
+    buffer = FrameBuffer()
+    row = {"at": "noon", "n": 1}
+    buffer.extend([row], assign={"at": 5})
+    buffer.extend_columns({"at": ["night"], "n": [2]}, assign={"at": 6})
+    assert buffer.df["row.at"].tolist() == ["noon", "night"]
+    assert buffer.df["at"].tolist() == [5, 6]
+    assert row == {"at": "noon", "n": 1}
+
+
+def test_rows_may_be_given_away() -> None:
+    """Rows are copied unless they are for the buffer alone."""
+    copied, given_away = FrameBuffer(), FrameBuffer()
+    row = {"n": 1}
+    copied.extend([row])
+    given_away.extend([row], copy=False)
+    row["n"] = 2
+    assert copied.df["n"].tolist() == [1]
+    assert given_away.df["n"].tolist() == [2]
+    given_away.extend([OrderedDict(n=3)], copy=False)
+    with pytest.raises(TypeError, match="Row 1 must be a mapping"):
+        given_away.extend([{"n": 4}, 5], copy=False)  # type: ignore[list-item]
+    assert given_away.df["n"].tolist() == [2, 3]

@@ -22,23 +22,33 @@ LAYERS: list[tuple[str, ...]] = [
     ("frames", "broker", "fabric.suspension", "fabric.tasks"),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
-    ("fabric.codec", "fabric.methods", "fabric.malformed"),
-    ("fabric.batches",),
+    (
+        "fabric.codec",
+        "fabric.credentials",
+        "fabric.methods",
+        "fabric.malformed",
+        "fabric.retries",
+    ),
+    ("fabric.batches", "fabric.caller", "fabric.history", "fabric.running", "fabric.vigil"),
     ("fabric.wire",),
+    ("fabric.arrivals", "fabric.plotting", "fabric.recording", "fabric.streaming"),
+    ("fabric.held",),
     (
         "fabric.calls",
         "fabric.serving",
         "fabric.registry",
         "fabric.presence",
+        "fabric.publisher",
         "fabric.streams",
         "fabric.logs",
     ),
-    ("fabric.discovery", "fabric.hosting", "fabric.proxies", "fabric.listener"),
+    ("fabric.discovery", "fabric.feeds", "fabric.hosting", "fabric.proxies", "fabric.listener"),
     ("fabric.member",),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),
     ("notebook.table",),
-    ("notebook.views",),
+    ("notebook.views", "notebook.plot"),
+    ("notebook.panel",),
     ("notebook",),
     ("",),  # the package itself: its public names
     ("cli", "demo"),
@@ -49,7 +59,7 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 BARE_PACKAGES = {"fabric"}
 """Packages that only hold others and import nothing."""
 
-VIEWS = {"notebook.pages", "notebook.table", "notebook.views"}
+VIEWS = {"notebook.pages", "notebook.plot", "notebook.table", "notebook.views"}
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 

@@ -520,3 +520,25 @@ def test_service_that_has_just_left(house: House, why: Unroutable) -> None:
     assert str(error) == "d.calc.c1 has just left: nobody serves it any more."
     house.wait(100)
     assert "is gone" in str(found(house).not_served(CALC, "f", why))
+
+
+def test_methods_stay_the_same_object_until_they_change() -> None:
+    """What a service offers is put together once, so that many services cost little to show."""
+    house = House()
+    service = house.hear(methods={"f": "()"})
+    assert service is not None
+    before = service.methods
+    house.clock.now += 1
+    house.hear(methods={"f": "()"})
+    assert service.methods is before
+    house.hear(instance="i2", methods={"g": "()"})
+    assert service.methods == {"f": "()", "g": "()"}
+    house.hear(methods={"h": "()"})
+    assert service.methods == {"h": "()", "g": "()"}
+    seed = house.hear(ServiceName("d", "calc", "seed"), instance=None)
+    assert seed is not None
+    assert seed.methods == {}
+    seed.answered("work")
+    assert seed.methods == {"work": ""}
+    with pytest.raises(TypeError):
+        seed.methods["other"] = ""  # type: ignore[index]

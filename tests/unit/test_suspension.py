@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -118,3 +120,39 @@ async def test_a_function_that_was_given_up_leaves_nothing() -> None:
     waiting.send(None)
     waiting.close()
     assert cleaned == [True]
+
+
+async def test_nothing_is_held_after_the_end() -> None:
+    """What a function was given, returned or raised is not held once its caller let it go."""
+
+    class Large:
+        pass
+
+    def plain(given: Large, *, fail: bool) -> Large:
+        suspend(asyncio.sleep(0))
+        if fail:
+            raise LookupError(given)
+        return given
+
+    async def use() -> weakref.ref[Large]:
+        large = Large()
+        assert await suspendable(plain, large, fail=False) is large
+        with pytest.raises(LookupError):
+            await suspendable(plain, large, fail=True)
+        return weakref.ref(large)
+
+    left = await use()
+    gc.collect()
+    assert left() is None
+
+
+async def test_many_at_once() -> None:
+    """Any number of functions may wait at once, again and again."""
+
+    def plain(n: int) -> int:
+        return suspend(asyncio.sleep(0, n)) + suspend(asyncio.sleep(0, n))
+
+    for _ in range(3):
+        assert await asyncio.gather(*(suspendable(plain, n) for n in range(200))) == [
+            2 * n for n in range(200)
+        ]

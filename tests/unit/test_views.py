@@ -16,7 +16,8 @@ import pytest
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.codec import decode
-from fabric_nb.fabric.history import CallLog
+from fabric_nb.fabric.history import CallLog, CallRecord
+from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.methods import MethodStats
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.registry import Registry
@@ -25,15 +26,17 @@ from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel
 from fabric_nb.notebook.table.static import last_page
-from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.base import Missing, TableView
+from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
-from fabric_nb.notebook.views.card import ConnectionCard
+from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.methods import MAX_FORMS, NoValue, read_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
-from fabric_nb.notebook.views.serving import ServingView
+from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
+from fabric_nb.notebook.views.streams import StreamsView
 from tests.support.pages import CONTROLS, HOSTILE, MARKUP, Reader, read
 
 MINE = ServiceName("d", "notebook", "mynb")
@@ -59,6 +62,8 @@ def fabric(**changes: Any) -> Any:
         "broker": "RabbitMQ 4.1",
         "transient_queues_refused": False,
         "calls": CallLog(),
+        "servers": (),
+        "malformed": MalformedLog(),
     }
     return SimpleNamespace(**{**state, **changes})
 
@@ -164,6 +169,12 @@ def test_card_is_drawn_again_when_something_changed() -> None:
     assert card.version() != late
 
 
+def test_without_a_connection() -> None:
+    """Without a connection it is said how to get one, and of a part that cannot be had why."""
+    assert any("%fabric_connect joins" in text for text in read(NoConnection().page()).texts)
+    assert Shown(Missing("Logs", f"Refused: {HOSTILE}")).texts[1].startswith("Refused: <script>")
+
+
 # -- the registry
 
 
@@ -240,17 +251,25 @@ def test_registry_view_when_nobody_is_there() -> None:
     assert gone.cells[1][3:6] == ["gone", "", "0"]
 
 
+def test_registry_view_tells_where_we_are() -> None:
+    """In the dashboard, where no card stands beside it, it says which broker and who we are."""
+    texts = Shown(RegistryView(fabric(), tells_where=True)).texts
+    assert texts[1:4] == ["amqp://ann:***@host/", "domain d", "I am notebook.mynb"]
+
+
 def test_registry_view_of_many_services() -> None:
     """A large registry is cut and says so, and what is sent of it stays small."""
     where = fabric()
     for number in range(MAX_ROWS + 950):
         hear(where, f"c{number}", methods={f"method_{n}": "()" for n in range(50)}, version=HOSTILE)
     where.registry.dropped = 7
+    where.malformed.counts["keep-alive"] = 3
     shown = Shown(RegistryView(where))
     assert len(shown.model) == MAX_ROWS
     assert len(orjson.dumps(shown.model.diff())) < 1_500_000
     assert any("and 1,900 more" in text for text in shown.texts)
     assert any("7 keep-alives of others were not taken" in text for text in shown.texts)
+    assert "3 keep-alives could not be read." in shown.texts
     assert len(shown.page.html()) < 100_000
 
 
@@ -302,6 +321,7 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
     assert (form.title, form.text) == ("add(x: int, y: int = 2) -> int", "Adds.")
     assert [(one.name, one.hint) for one in form.fields] == [("x", "int"), ("y", "int = 2")]
     assert form.command == "%fabric_call calc.c1.add"
+    assert "JSON or Python literals" in form.hint
     shown.view.opened(name)
     assert described.asked == [ServicePattern("d", "calc", "c1")]
     answer = await cast("Any", shown.view.act(form.name, {"x": "5", "y": "7"}))
@@ -380,6 +400,72 @@ def test_what_is_no_value_is_told(written: dict[str, Any], says: str) -> None:
         read_arguments(written)
 
 
+# -- calls
+
+
+def made(calls: CallLog, method: str, outcome: str = "ok", **more: Any) -> None:
+    record = CallRecord(NOW, "made", "d.calc.c1", method, 12.34, cast("Any", outcome), **more)
+    calls.add(record)
+
+
+def test_calls_view() -> None:
+    """Calls are shown newest last: when, which way, whose method, how long, and how it ended."""
+    where = fabric()
+    shown = Shown(CallsView(where))
+    assert shown.texts[-1] == "No call was made or served yet: %fabric_call makes one."
+    before = shown.view.version()
+    made(where.calls, "add")
+    made(where.calls, "add", "failed", error=f"ValueError: {HOSTILE}\nmore", traceback=HOSTILE)
+    made(where.calls, "slow", "timeout", error="CallTimeout: no answer\nwithin 1 s")
+    record = where.calls.served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
+    where.calls.failed(record, b"{}")
+    assert shown.view.version() != before
+    shown.again()
+    assert [row[1:6] for row in shown.cells[1:]] == [
+        ["made", "calc.c1", "add", "12.3", "ok"],
+        ["made", "calc.c1", "add", "12.3", "failed"],
+        ["made", "calc.c1", "slow", "12.3", "timeout"],
+        ["served", "e.app.mine", "f", "500.0", "failed"],
+    ]
+    assert {"3 made", "1 served", "3 failed"} <= set(shown.texts)
+    assert "%fabric_replay runs the last call that failed here again." in shown.texts
+    details = [row.detail.text for row in shown.model.rows]
+    assert details == ["", HOSTILE, "CallTimeout: no answer\nwithin 1 s", "Traceback ..."]
+    _ = shown.reader
+
+
+def test_calls_are_chosen() -> None:
+    """Made, served or failed ones can be seen alone; nothing else can be chosen."""
+    where = fabric()
+    made(where.calls, "add")
+    made(where.calls, "add", "cancelled")
+    where.calls.served("d.app.mine", "f", 0.5)
+    shown = Shown(CallsView(where, "failed"))
+    assert [row[5] for row in shown.cells[1:]] == ["cancelled"]
+    for which, count in (("made", 2), ("served", 1), ("all", 3)):
+        shown.view.act("which", which)
+        assert len(shown.again().model) == count
+    for wrong in (("which", "none"), ("which", None), ("other", "made")):
+        with pytest.raises(LookupError):
+            shown.view.act(*wrong)
+
+
+def test_calls_view_takes_what_has_come_since() -> None:
+    """Many calls cost what is new; those that are not kept are counted."""
+    where = fabric()
+    shown = Shown(CallsView(where))
+    shown.model.diff()
+    made(where.calls, "one")
+    delta = shown.again().model.diff()
+    assert delta is not None
+    assert len(delta["add"]) == 1
+    for _ in range(2500):
+        made(where.calls, "many")
+    shown.again()
+    assert len(shown.model) == 1000
+    assert "1,501 older dropped" in shown.texts
+
+
 # -- serving
 
 
@@ -391,6 +477,7 @@ def server(**changes: Any) -> Any:
         "changes": 0,
         "stats": {"f": MethodStats(), "health_check": MethodStats()},
         "signatures": {"f": "(x: int)"},
+        "admission": SimpleNamespace(users=None),
     }
     return SimpleNamespace(**{**state, **changes})
 
@@ -435,6 +522,27 @@ def test_a_method_opens_to_its_last_failures() -> None:
     assert len(shown.page.html()) < 20_000
     fail("d.analytics.a1", x="y" * 1_000_000)
     assert shown.again().detail("f").text.startswith("Last failure: f(… 1.0 MB)")
+
+
+def test_everything_that_is_served() -> None:
+    """In the dashboard the methods of all services stand in one table, with their failures."""
+    where = fabric()
+    shown = Shown(AllServingView(where))
+    assert any("%%fabric_serve" in text for text in shown.texts)
+    where.servers = (server(), server(name=ServiceName("d", "app", "b")))
+    before = shown.view.version()
+    where.servers[1].stats["f"].record(0.1, ValueError("no"))
+    where.servers[1].changes += 1
+    assert shown.view.version() != before
+    record = where.calls.served("d.app.b", "f", 0.1, ValueError("no"), "Traceback")
+    where.calls.failed(record, b'{"x": 1}')
+    shown.again()
+    assert [row[:4] for row in shown.cells[1:]] == [
+        ["analytics.a1", "f(x: int)", "0", "0"],
+        ["app.b", "f(x: int)", "1", "1"],
+    ]
+    assert shown.detail((where.servers[1].name, "f")).text == "Last failure: f(x=1)\nTraceback"
+    assert not shown.detail((where.servers[0].name, "f"))
 
 
 def test_serving_view_shows_what_was_printed() -> None:
@@ -556,6 +664,26 @@ def test_stream_view_counts_what_is_missing() -> None:
     assert "3 unreadable" in texts
 
 
+def test_all_streams() -> None:
+    """In the dashboard each stream is a line: its variable, how much has come, and bars."""
+    streams: list[tuple[str, Any]] = []
+    shown = Shown(StreamsView(fabric(), lambda: streams))
+    assert any("%fabric_stream" in text for text in shown.texts)
+    numbers = FakeStream([{"s": HOSTILE, "n": n} for n in range(100)], kind=HOSTILE)
+    streams += [("s", numbers), ("", FakeStream([{"text": "a"}]))]
+    shown.again()
+    first, second = shown.cells[1:]
+    assert first[0] == "s"
+    assert first[2:6] == ["open", "100", "2.5", "0"]
+    assert first[6].startswith("n ▁")
+    assert second == ["", "all data", "open", "1", "2.5", "0", ""]
+    before = shown.view.version()
+    numbers.take([{"n": 1}])
+    assert shown.view.version() != before
+    streams.clear()
+    assert len(shown.again().model) == 0
+
+
 @pytest.mark.parametrize(("change", "badge"), [("closed", "closed"), ("paused", "paused")])
 def test_stream_view_shows_its_state(change: str, badge: str) -> None:
     """A stream that is paused or closed says so, and an empty one that nothing has come."""
@@ -587,6 +715,7 @@ def feed(records: Sequence[LogRecord] = (), **changes: Any) -> Any:
     state: dict[str, Any] = {
         "records": deque(records, maxlen=10_000),
         "dropped": 0,
+        "malformed": 0,
         "changes": len(records),
         "level": None,
         "service": None,
@@ -608,8 +737,10 @@ def test_log_view() -> None:
     """Logs are shown newest last, with their level, service and logger, and are counted."""
     records = [record(f"line {number}") for number in range(60)]
     records.append(record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}"))
-    shown = Shown(LogView(fabric(), feed(records, dropped=1234, level="INFO", service="calc.c1")))
+    heard = feed(records, dropped=1234, malformed=2, level="INFO", service="calc.c1")
+    shown = Shown(LogView(fabric(), heard))
     facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
+    facts.add("2 unreadable")
     assert facts <= set(shown.texts)
     assert shown.cells[1][4] == "line 11"
     assert shown.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last"]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError
+from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, printable
 from fabric_nb.fabric import batches, wire
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.naming import ServiceName
@@ -347,7 +347,8 @@ def test_keep_alives_stay_small(
     assert sign.said is not None
     assert len(sign.said.methods) + sign.said.more_methods == len(methods)
     if sum(len(name) + 6 * len(text) + 9 for name, text in methods.items()) < 3000:
-        assert sign.said.methods == methods
+        shown = {name: printable(text) for name, text in methods.items()}
+        assert sign.said.methods == shown
 
 
 def test_lone_surrogates_do_not_silence_a_member() -> None:

@@ -4,7 +4,7 @@ The only place that imports aio-pika and aiormq; everything above it deals in `M
 `Delivery` and `Channel`.
 """
 
-from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.fabric.amqp.channel import Channel, backoff
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.translation import Unroutable, keep_client_quiet
@@ -18,6 +18,7 @@ __all__ = [
     "Message",
     "State",
     "Unroutable",
+    "backoff",
     "keep_client_quiet",
     "mask",
     "parse_uri",

@@ -19,13 +19,16 @@ from pamqp import commands as spec
 from fabric_nb.errors import ConnectionLost, FabricError, NotConnected
 from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.topology import Link, Topology
+from fabric_nb.fabric.amqp.topology import ExchangeOfOthers, Link, Topology
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, connection_lost
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY, LAST_RETRY = 0.2, 10.0
+FIRST_RETRY, LAST_RETRY = 0.2, 4.0
+"""Seconds."""
 CLOSE_TIMEOUT = 0.5
+_LESSONS = 4
+"""A setup declares fewer exchanges than that."""
 
 Setup = Callable[["Channel"], Awaitable[None]]
 
@@ -61,6 +64,7 @@ class Channel(Topology):
         self._amqp: AmqpChannel | None = None
         self._lane: Lane | None = None
         self._ready = asyncio.Event()
+        self._tried = asyncio.Event()
         self._closed = True
         self.generation = 0
 
@@ -75,10 +79,10 @@ class Channel(Topology):
         """
         self._begin()
         try:
-            try:
-                return await self._open()
-            except TransientQueuesRefused:
-                return await self._open()  # on a new connection, and now without such queues
+            for _ in range(_LESSONS):  # the link learns from each what not to ask for
+                with contextlib.suppress(TransientQueuesRefused, ExchangeOfOthers):
+                    return await self._open()
+            return await self._open()
         except BaseException:
             await self.close()
             raise
@@ -92,12 +96,14 @@ class Channel(Topology):
     def _begin(self) -> None:
         self._closed = False
         self._ready.clear()
+        self._tried.clear()
         self._link.remember(self)
 
     async def _open(self) -> Self:
         with self._translated():
             amqp, lane = await self._link.open_channel(confirms=self._confirms)
         self._amqp, self._lane = amqp, lane
+        self._forget_topology()
         self.generation += 1
         lane.generation = self.generation
         try:
@@ -115,12 +121,14 @@ class Channel(Topology):
         amqp.closing.add_done_callback(lambda _: self._on_lost(amqp))
         lane.on_shut = partial(self._on_lost, amqp)
         self._ready.set()
+        self._tried.set()
         return self
 
     async def close(self) -> None:
         """Close until it is opened again; what it consumed is requeued by the broker."""
         self._closed = True
         self._ready.set()
+        self._tried.set()
         self._link.forget(self)
         amqp, lane = self._amqp, self._lane
         if amqp is not None and lane is not None:
@@ -162,6 +170,8 @@ class Channel(Topology):
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
                 log.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", error)
+                if not isinstance(error, ConnectionLost):
+                    self._tried.set()
                 await asyncio.sleep(delay)
             else:
                 return
@@ -175,6 +185,7 @@ class Channel(Topology):
     def _fell(self, reason: Reason | None = None) -> None:
         lane, self._amqp, self._lane = self._lane, None, None
         self._ready.clear()
+        self._tried.clear()
         if lane is not None:
             lane.shut(reason or self._lost)
         if self._on_lost_hook is not None:
@@ -193,6 +204,10 @@ class Channel(Topology):
     def is_ready(self) -> bool:
         """Whether the channel and its setup stand, and what is sent flows."""
         return self._lane is not None and self._ready.is_set() and not self._link.congested
+
+    async def tried(self) -> None:
+        """Wait until it stands, or was refused something, since it was last lost."""
+        await self._tried.wait()
 
     async def ready(self) -> None:
         """Wait until it is ready.
@@ -237,6 +252,7 @@ class Channel(Topology):
             await amqp.basic_consume(
                 queue, _never, no_ack=no_ack, exclusive=exclusive, consumer_tag=tag
             )
+        self._consumed[tag] = queue
         return tag
 
     async def consume_messages(
@@ -252,10 +268,13 @@ class Channel(Topology):
 
         with self._translated():
             started = await self._current.basic_consume(queue, deliver)
-        return str(started.consumer_tag)
+        tag = str(started.consumer_tag)
+        self._consumed[tag] = queue
+        return tag
 
     async def cancel(self, consumer_tag: str) -> None:
         """Stop a consumer; what it holds unacknowledged stays with this channel."""
+        self._consumed.pop(consumer_tag, None)
         with self._translated():
             await self._current.basic_cancel(consumer_tag)
         if self._lane is not None:
@@ -338,6 +357,11 @@ def _settle(taken: asyncio.Future[None], error: FabricError | None) -> None:
 
 
 async def _close(amqp: AmqpChannel) -> None:
+    # It is not cancelled when it takes long: aiormq would send a second close, and one too many
+    # costs the connection. It ends with the answer, or with the connection.
+    await asyncio.wait([asyncio.ensure_future(_close_quietly(amqp))], timeout=CLOSE_TIMEOUT)
+
+
+async def _close_quietly(amqp: AmqpChannel) -> None:
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await amqp.close()
+        await amqp.close()

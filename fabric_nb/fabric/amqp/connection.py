@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -21,9 +22,10 @@ from typing import Self, cast
 
 import aiormq
 from aiormq.channel import Channel as AmqpChannel
+from yarl import URL
 
-from fabric_nb.errors import ConnectionLost, FabricError, NotConnected
-from fabric_nb.fabric.amqp.channel import LAST_RETRY, Channel, Setup, backoff
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
+from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.transport import SocketTransport, explain_failure
 from fabric_nb.fabric.amqp.uri import mask, parse_uri
@@ -35,7 +37,14 @@ DEFAULT_HEARTBEAT = 600
 """Seconds. Long, because the loop of a notebook stands still while a cell computes; a dead
 peer is found earlier by TCP (see `transport`)."""
 
+RETRY_TIMEOUT = 10.0
+"""Seconds for one try to connect again."""
 CLOSE_TIMEOUT = 1.0
+UPKEEP = 20.0
+"""Seconds, at most, after which every channel declares again what it needs."""
+_PRECONDITION_FAILED = 406
+_VERIFYING = {"RabbitMQ", "fabric_nb embedded broker"}
+"""Products that refuse a message whose user-id is not that of the login."""
 _WRITE_BUFFER_HIGH = 256 * 1024
 
 
@@ -79,7 +88,10 @@ class Connection:
         self._opened = False
         self.on_state: list[Callable[[State], object]] = []
         self.reconnects = 0
+        self.back_since = float("-inf")
         self.transient_queues_refused = False
+        self.exchanges_of_others: set[str] = set()
+        self._user_id = _login_of(url)
 
     @property
     def state(self) -> State:
@@ -98,6 +110,27 @@ class Connection:
             else ""
         )
 
+    @property
+    def verifies_users(self) -> bool:
+        """Whether the broker lets nobody send under another user's name (RabbitMQ's user-id)."""
+        properties = self._amqp.server_properties if self._amqp is not None else None
+        return str((properties or {}).get("product")) in _VERIFYING
+
+    @property
+    def user_id(self) -> str | None:
+        """The user to send as, for the broker to verify; None where it would not."""
+        return self._user_id if self.verifies_users else None
+
+    def disowned(self, error: BrokerRefused) -> bool:
+        """Whether the broker refused a message for its user-id; then none is given any more.
+
+        It may know us by another name than the URI, as with OAuth 2.
+        """
+        disowned = error.code == _PRECONDITION_FAILED and "user_id" in str(error)
+        if disowned:
+            self._user_id = None
+        return disowned
+
     async def open(self, timeout: float = 10.0) -> Self:
         """Connect within `timeout` seconds.
 
@@ -109,6 +142,7 @@ class Connection:
         await self._background.open()
         self._opened = True
         self._background.spawn(self._supervise(), name="supervise")
+        self._background.spawn(self._keep_up(), name="keep up")
         self._set_state(State.CONNECTED)
         return self
 
@@ -189,19 +223,43 @@ class Connection:
             assert self._amqp is not None  # noqa: S101 - set by `_connect`
             lost = asyncio.Event()
             self._amqp.closing.add_done_callback(partial(_signal, lost))
+            await self._until_standing(lost)
+            if not lost.is_set():
+                self._set_state(State.CONNECTED)
             await lost.wait()
             self._connected.clear()
             self._set_state(State.RECONNECTING)
             log.info("Connection to %s lost, reconnecting", self.masked_uri)
             await self._reconnect()
             self.reconnects += 1
-            self._set_state(State.CONNECTED)
+            self.back_since = asyncio.get_running_loop().time()
+
+    async def _until_standing(self, lost: asyncio.Event) -> None:
+        """Wait until each channel stands again, or was refused it, or all is lost again."""
+        either = [asyncio.ensure_future(one) for one in (self._all_tried(), lost.wait())]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in either:
+                one.cancel()
+
+    async def _all_tried(self) -> None:
+        for channel in tuple(self._channels):
+            await channel.tried()
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            for channel in tuple(self._channels):
+                if channel.is_ready:
+                    with contextlib.suppress(FabricError):  # lost, and it recovers
+                        await channel.assert_again()
 
     async def _reconnect(self) -> None:
         for delay in backoff():
             await asyncio.sleep(delay)
             try:
-                await self._connect(timeout=LAST_RETRY)
+                await self._connect(RETRY_TIMEOUT)
             except FabricError as error:
                 log.info("%s", error)
             else:
@@ -259,6 +317,13 @@ class Connection:
         if line is not None:
             with contextlib.suppress(ConnectionError):
                 await line.drain()
+
+
+def _login_of(url: URL) -> str | None:
+    """The user of a login by password, where it can be a property of a message (255 bytes)."""
+    user = url.user or "guest"
+    by_password = url.query.get("auth", "plain") == "plain"
+    return user if by_password and len(user.encode()) < 256 else None
 
 
 async def _abort(amqp: aiormq.Connection) -> None:

@@ -38,7 +38,7 @@ _U16, _U64 = Struct(">H"), Struct(">Q")
 # Of the property flags (4.2.6.1), highest first.
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 0x0800, 0x0400, 0x0200, 0x0100
-_MESSAGE_ID, _TIMESTAMP, _TYPE = 0x0080, 0x0040, 0x0020
+_MESSAGE_ID, _TIMESTAMP, _TYPE, _USER_ID = 0x0080, 0x0040, 0x0020, 0x0010
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
@@ -99,6 +99,7 @@ def _properties(message: Message, message_id: str) -> bytes:
         (_MESSAGE_ID, _short(message_id) if message_id else None),
         (_TIMESTAMP, None if timestamp is None else _U64.pack(int(timestamp))),
         (_TYPE, _text(message.type)),
+        (_USER_ID, _text(message.user_id)),
     )
     flags, present = 0, []
     for flag, value in fields:
@@ -194,6 +195,7 @@ class Properties(NamedTuple):
     correlation_id: str | None = None
     reply_to: str | None = None
     message_id: str | None = None
+    user_id: str | None = None
 
 
 NO_PROPERTIES = Properties()
@@ -211,6 +213,7 @@ _LAYOUT = (
     (_MESSAGE_ID, "message_id", _TEXT),
     (_TIMESTAMP, None, 8),
     (_TYPE, "type", _TEXT),
+    (_USER_ID, "user_id", _TEXT),
 )
 """Flag, name where it is of use here, and size of each property up to the last one of use."""
 

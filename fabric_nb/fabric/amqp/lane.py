@@ -14,7 +14,7 @@ from itertools import takewhile
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.amqp.translation import Unroutable, refusal
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Lane:
             return True
         if method == frames.CLOSE:
             code, text = frames.read_close(payload)
-            self.shut(lambda: BrokerRefused(f"The broker refused: {text}.", code=code))
+            self.shut(lambda: refusal(code, text))
         return False
 
     def _finish(self, target: OnDelivery, header: bytes) -> None:

@@ -33,6 +33,7 @@ class Message:
     expiration: int | None = None
     timestamp: float | None = None
     persistent: bool = False
+    user_id: str | None = None
 
 
 class Delivery:
@@ -57,6 +58,7 @@ class Delivery:
         "reply_to",
         "tag",
         "type",
+        "user_id",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class Delivery:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         message_id: str | None = None,
+        user_id: str | None = None,
         tag: int = 0,
         redelivered: bool = False,
         generation: int = 0,
@@ -81,6 +84,7 @@ class Delivery:
         self.correlation_id = correlation_id
         self.reply_to = reply_to
         self.message_id = message_id
+        self.user_id = user_id
         self.tag = tag
         self.redelivered = redelivered
         self.generation = generation

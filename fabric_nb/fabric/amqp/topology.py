@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from aiormq.channel import Channel as AmqpChannel
+from pamqp import commands as spec
 
+from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, translated
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_FOUND = 404
+ACCESS_REFUSED = 403
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 
 
@@ -41,6 +45,9 @@ class Link(Protocol):
     transient_queues_refused: bool
     """Whether the broker was seen to refuse queues that are neither durable nor exclusive."""
 
+    exchanges_of_others: set[str]
+    """Exchanges that this user may not make (RabbitMQ's right to configure), only use."""
+
     @property
     def congested(self) -> bool:
         """Whether so much waits to be sent that a publisher should wait."""
@@ -49,11 +56,18 @@ class Link(Protocol):
         """Wait until what is sent flows again, or until the connection is lost."""
 
 
+class ExchangeOfOthers(BrokerRefused):
+    """This user may not make an exchange; on a new channel it is only looked for."""
+
+
 class Topology(abc.ABC):
     """The part of a `Channel` that declares exchanges and queues; aiormq does the work."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._exchanges: dict[str, dict[str, Any]] = {}
+        self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
+        self._consumed: dict[str, str] = {}  # consumer tag -> queue
 
     @property
     @abc.abstractmethod
@@ -66,11 +80,34 @@ class Topology(abc.ABC):
     async def declare_exchange(
         self, name: str, kind: ExchangeType, *, durable: bool = False, auto_delete: bool = False
     ) -> None:
-        """Declare an exchange; fails when it exists with other properties."""
-        with self._translated():
-            await self._current.exchange_declare(
-                name, exchange_type=kind, durable=durable, auto_delete=auto_delete
-            )
+        """Declare an exchange; fails when it exists with other properties.
+
+        Where this user may not make it, it need only be there.
+        """
+        what: dict[str, Any] = {
+            "exchange_type": kind,
+            "durable": durable,
+            "auto_delete": auto_delete,
+        }
+        others = self._link.exchanges_of_others
+        if name in others:
+            what = {"passive": True}
+        try:
+            with self._translated():
+                await self._current.exchange_declare(name, **what)
+        except BrokerRefused as refused:
+            if refused.code == ACCESS_REFUSED and name not in others:
+                others.add(name)
+                raise ExchangeOfOthers(str(refused), code=refused.code) from None
+            if refused.code == NOT_FOUND and name in others:
+                others.discard(name)  # the right may be given
+                raise BrokerRefused(
+                    f"The broker refused: the exchange {name!r} is not there, and this user may"
+                    " not make it; have its operator make it, or allow this user to configure it.",
+                    code=ACCESS_REFUSED,
+                ) from None
+            raise
+        self._exchanges[name] = what
 
     async def declare_queue(
         self,
@@ -82,26 +119,32 @@ class Topology(abc.ABC):
         arguments: Mapping[str, Any] | None = None,
     ) -> str:
         """Declare a queue and return its name, which the broker chooses when none is given."""
-        with self._translated():
-            declared = await self._current.queue_declare(
-                name,
-                durable=durable,
-                exclusive=exclusive,
-                auto_delete=auto_delete,
-                arguments=dict(arguments or {}),
-            )
+        declared = await self._declare_queue(
+            name,
+            durable=durable,
+            exclusive=exclusive,
+            auto_delete=auto_delete,
+            arguments=dict(arguments or {}),
+        )
         return str(declared.queue)
+
+    async def _declare_queue(self, name: str, **options: Any) -> spec.Queue.DeclareOk:
+        with self._translated():
+            return cast(spec.Queue.DeclareOk, await self._current.queue_declare(name, **options))
 
     async def declare_shared_queue(
         self, name: str, arguments: Mapping[str, Any] | None = None
-    ) -> None:
+    ) -> int:
         """Declare a queue that others may consume too and that goes with its last consumer.
 
         It is transient, as the wire contract has it; durable where the broker refuses that.
+        Returns how many consumers it has already: none means that it was just made.
         """
         durable = self._link.transient_queues_refused
         try:
-            await self.declare_queue(name, durable=durable, auto_delete=True, arguments=arguments)
+            declared = await self._declare_queue(
+                name, durable=durable, auto_delete=True, arguments=dict(arguments or {})
+            )
         except TransientQueuesRefused:
             if not self._link.transient_queues_refused:
                 self._link.transient_queues_refused = True
@@ -111,6 +154,30 @@ class Topology(abc.ABC):
                     self._link.masked_uri,
                 )
             raise
+        return int(declared.consumer_count or 0)
+
+    async def has_queue(self, name: str) -> bool:
+        """Whether there is such a queue; a no costs the channel, which is opened again."""
+        return await self._exists(lambda: self._current.queue_declare(name, passive=True))
+
+    async def has_exchange(self, name: str) -> bool:
+        """Whether there is such an exchange; a no costs the channel, which is opened again."""
+        return await self._exists(lambda: self._current.exchange_declare(name, passive=True))
+
+    async def _exists(self, ask: Callable[[], Awaitable[object]]) -> bool:
+        await self.ready()
+        try:
+            with self._translated():
+                await ask()
+        except BrokerRefused as refused:
+            if refused.code == NOT_FOUND:
+                return False
+            log.debug("Whether something is there was not told: %s", refused)
+        return True
+
+    @abc.abstractmethod
+    async def ready(self) -> None:
+        """Wait until the channel stands."""
 
     async def delete_queue(self, name: str) -> None:
         """Delete a queue with what is in it; does nothing when it is not there."""
@@ -125,7 +192,30 @@ class Topology(abc.ABC):
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Bind a queue to an exchange."""
+        given = dict(arguments or {})
         with self._translated():
-            await self._current.queue_bind(
-                queue, exchange, routing_key, arguments=dict(arguments or {})
-            )
+            await self._current.queue_bind(queue, exchange, routing_key, arguments=given)
+        self._bindings.append((queue, exchange, routing_key, given))
+
+    async def assert_again(self) -> None:
+        """Declare the exchanges again, and the bindings of the queues that are consumed.
+
+        It costs nothing where they are, and brings back what somebody deleted: the broker tells
+        a consumer that its queue is gone, and not that nothing can come to it any more. A refusal
+        closes the channel, and then its setup is run again.
+        """
+        consumed = set(self._consumed.values())
+        self._bindings = [binding for binding in self._bindings if binding[0] in consumed]
+        with self._translated():
+            for name, what in tuple(self._exchanges.items()):
+                await self._current.exchange_declare(name, nowait=True, **what)
+            for queue, exchange, routing_key, given in tuple(self._bindings):
+                await self._current.queue_bind(
+                    queue, exchange, routing_key, nowait=True, arguments=given
+                )
+
+    def _forget_topology(self) -> None:
+        """The channel is opened anew, and declares everything anew."""
+        self._exchanges.clear()
+        self._bindings.clear()
+        self._consumed.clear()

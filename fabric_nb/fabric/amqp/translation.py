@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 
 from aiormq import exceptions as amqp_errors
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
+
+# RabbitMQ's words for a missing permission.
+_NO_RIGHT = re.compile(
+    r"access to ((?:exchange|queue|topic) '.*?') in vhost '(.*?)' refused for user '(.*?)'"
+)
 
 
 def keep_client_quiet() -> None:
@@ -82,4 +88,17 @@ def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
         amqp_errors.ChannelPreconditionFailed: 406,
     }
     code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
-    return BrokerRefused(f"The broker refused: {text or error!r}.", code=int(code or 0))
+    return refusal(int(code or 0), text.strip('"') or repr(error))
+
+
+def refusal(code: int, text: str) -> BrokerRefused:
+    """The error for what the broker said when it closed a channel."""
+    right = _NO_RIGHT.search(text)
+    if right is None:
+        return BrokerRefused(f"The broker refused: {text}.", code=code)
+    what, vhost, user = right.groups()
+    return BrokerRefused(
+        f"The broker refused: user {user!r} has not the right to this use of the {what} in virtual"
+        f" host {vhost!r}; the broker's operator gives it.",
+        code=code,
+    )

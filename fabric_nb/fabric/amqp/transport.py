@@ -19,15 +19,16 @@ from fabric_nb.errors import (
     VirtualHostRefused,
 )
 from fabric_nb.fabric.amqp.tap import Line, Tap
+from fabric_nb.fabric.amqp.tls import UnusableFile, broken_off, tls_arguments, tls_reason
 
-# A peer that vanished without a word is noticed after idle + interval * count seconds, or
-# when sent bytes stay unacknowledged for the user timeout; the kernel does it, also while
-# the loop stands still (tcp(7)).
+# A peer that vanished without a word is noticed when probes of an idle connection, or bytes that
+# were sent, stay unanswered for the user timeout; the kernel does it, also while the loop stands
+# still (tcp(7)). Bytes sent just before the probes give up start anew: twice seven is below 15 s.
 _TCP_OPTIONS = {
-    "TCP_KEEPIDLE": 5,
-    "TCP_KEEPINTVL": 3,
+    "TCP_KEEPIDLE": 3,
+    "TCP_KEEPINTVL": 2,
     "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 14_000,
+    "TCP_USER_TIMEOUT": 7_000,
 }
 
 
@@ -41,13 +42,13 @@ class SocketTransport(TransportFactory):
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the URI's host and port, as `asyncio.open_connection` does."""
-        provider = kwargs.pop("ssl_context_provider")
-        context = await provider.get_context() if url.scheme == "amqps" else None
+        del kwargs["ssl_context_provider"]  # aiormq's: it gives no reasons
+        tls = await tls_arguments(url)
         loop = asyncio.get_running_loop()
         tap = Tap(loop)
         protocol = asyncio.StreamReaderProtocol(tap, loop=loop)
         transport, _ = await loop.create_connection(
-            lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs
+            lambda: protocol, url.host or "", url.port or 0, **tls, **kwargs
         )
         _notice_dead_peers(transport.get_extra_info("socket"))
         self.line = Line(transport, protocol, tap, loop)
@@ -73,14 +74,22 @@ def explain_failure(error: Exception, url: URL, shown: str, timeout: float) -> F
         shown: the same, as it may be shown.
         timeout: the seconds that were allowed.
     """
-    tls = _find(error, ssl.SSLError)
+    tls = _find_tls(error)
     if tls is not None:
-        return TlsFailed(f"TLS with {shown} failed: {_tls_reason(tls, url)}")
+        return TlsFailed(f"TLS with {shown} failed: {tls_reason(tls, url)}")
+    if url.scheme == "amqps" and type(error) is amqp_errors.AMQPConnectionError:
+        return TlsFailed(f"TLS with {shown} failed: {broken_off(url)}")
     text = " ".join(str(part) for part in error.args) or repr(error)
     if isinstance(error, amqp_errors.ProbableAuthenticationError):
         return LoginRefused(
             f"{shown} refuses the login: user {url.user or 'guest'!r} or its password is wrong,"
             " or the user may only log in from the broker's own host."
+        )
+    if isinstance(error, amqp_errors.AuthenticationError):
+        offered = ", ".join(str(error.args[0]).lower().split())
+        return LoginRefused(
+            f"{shown} does not offer the login auth={url.query.get('auth', 'plain')}; it offers"
+            f" {offered}."
         )
     if isinstance(error, (amqp_errors.ConnectionNotAllowed, amqp_errors.InvalidFrameError)) and (
         "NOT_ALLOWED" in text or "vhost" in text or "Connection.OpenOk" in text
@@ -93,28 +102,14 @@ def explain_failure(error: Exception, url: URL, shown: str, timeout: float) -> F
     return BrokerUnavailable(f"{shown} cannot be reached: {_network_reason(error, url, timeout)}")
 
 
-def _find(error: BaseException | None, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
-    while error is not None:
-        if isinstance(error, kind):
+def _find_tls(error: BaseException | None) -> ssl.SSLError | UnusableFile | None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # asyncio makes chains that are rings
+        if isinstance(error, (ssl.SSLError, UnusableFile)):
             return error
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
-
-
-def _tls_reason(error: ssl.SSLError, url: URL) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate is not accepted ({error.verify_message}); give the authority's"
-            " file as ?cafile=/path/ca.pem if it is your own."
-        )
-    reason = getattr(error, "reason", None)  # only OpenSSL's own errors have one
-    if reason in {
-        "WRONG_VERSION_NUMBER",
-        "RECORD_LAYER_FAILURE",
-        "UNEXPECTED_EOF_WHILE_READING",
-    }:
-        return f"port {url.port} does not speak TLS; use amqp:// or the TLS port (usually 5671)."
-    return f"{reason or error}."
 
 
 def _network_reason(error: BaseException, url: URL, timeout: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from yarl import URL
 
 from fabric_nb.errors import InvalidUri
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
+_PASSWORD_OPTION = re.compile(r"([?&]password=)[^&]*", re.IGNORECASE)
 _EXAMPLE = "amqp://user:password@host:5672/vhost"
 
 
@@ -33,6 +36,8 @@ def parse_uri(uri: object) -> URL:
         )
     if not url.host:
         raise InvalidUri(f"{mask(uri)} names no host: write {_EXAMPLE}.")
+    if "cadata" in url.query:  # aiormq's, which raises whatever base64 makes of it
+        raise InvalidUri(f"{mask(uri)} has cadata: give the authority's file, as cafile.")
     return url.with_port(port if port is not None else DEFAULT_PORTS[url.scheme])
 
 
@@ -45,7 +50,7 @@ def mask(uri: str | URL) -> str:
         >>> mask("amqp://ann:secret@host/")
         'amqp://ann:***@host/'
     """
-    text = str(uri)
+    text = _PASSWORD_OPTION.sub(r"\1***", str(uri))
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text

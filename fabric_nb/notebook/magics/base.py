@@ -10,10 +10,11 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.core.magic_arguments import MagicArgumentParser
-from traitlets import Float, Int, Unicode, observe
+from traitlets import Float, Int, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
 from fabric_nb.errors import CallError, ConnectionLost, FabricError
+from fabric_nb.fabric.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.session import Session
@@ -23,6 +24,20 @@ class SessionMagics(Magics, Configurable):
     """Magics of one session."""
 
     uri = Unicode("", help="AMQP URI of the broker; AMQP_URL when empty.").tag(config=True)
+    user = Unicode("", help="The user, where the URI has none; AMQP_USER when empty.").tag(
+        config=True
+    )
+    password = Unicode(
+        "", help="The password, where the URI has none; AMQP_PASSWORD when empty."
+    ).tag(config=True)
+    cafile = Unicode("", help="amqps: the authorities to trust, in place of the system's.").tag(
+        config=True
+    )
+    certfile = Unicode("", help="amqps: our own certificate.").tag(config=True)
+    keyfile = Unicode("", help="amqps: its key, where certfile does not hold it.").tag(config=True)
+    server_name_indication = Unicode(
+        "", help="amqps: the name that the broker's certificate is for; the host when empty."
+    ).tag(config=True)
     domain = Unicode("", help="The fabric's domain; SERVICE_DOMAIN when empty.").tag(config=True)
     service_type = Unicode(
         "", help="This notebook's type; SERVICE_TYPE, or 'notebook', when empty."
@@ -45,6 +60,14 @@ class SessionMagics(Magics, Configurable):
         self.session = session
         self._user_shell = shell
         super().__init__(shell=shell, parent=shell)
+
+    @validate("uri")
+    def _hide_uri(self, proposal: Mapping[str, Any]) -> BrokerUri:
+        return BrokerUri(proposal["value"])
+
+    @validate("password")
+    def _hide_password(self, proposal: Mapping[str, Any]) -> Secret:
+        return Secret(proposal["value"])
 
     @observe("timeout")
     def _timeout_changed(self, change: Mapping[str, Any]) -> None:

@@ -16,9 +16,9 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import KeywordProblem, seconds, unquoted
+from fabric_nb.notebook.arguments import KeywordProblem, count, seconds, unquoted
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.calling import CallHandle
+from fabric_nb.notebook.calling import CallHandle, all_items
 from fabric_nb.notebook.magics.base import SessionMagics
 
 
@@ -32,6 +32,8 @@ class CallingMagics(SessionMagics):
     @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
     @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
+    @argument("--stream", "-s", action="store_true", help="Show a generator's items as they come.")
+    @argument("--count", "-n", type=count, help="End the stream after so many items.")
     @argument("--progress-after", type=float, help="Seconds before it is said what is awaited.")
     @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
     @argument("keywords", nargs="*", help="name=expression ...")
@@ -45,10 +47,12 @@ class CallingMagics(SessionMagics):
         In [4]: total = %fabric_call calc.c1.add numbers=[1, 2, 3] --timeout 5
         In [5]: report = %fabric_call -a reports.make day="2026-11-24"
         In [6]: report.result()
+        In [7]: rows = %fabric_call --stream reports.rows day="2026-11-24" --count 100
 
         The expressions are Python, evaluated here; DataFrames may be sent and received. As
         %%fabric_call, the arguments are what the cell assigns. After two seconds
-        (%config FabricMagics.progress_after) a line says what is awaited.
+        (%config FabricMagics.progress_after) a line says what is awaited. With --stream the value
+        is the list of items, and --timeout is for each of them.
         """
         __tracebackhide__ = True
         with self._told(self.fabric_call.parser):
@@ -59,6 +63,13 @@ class CallingMagics(SessionMagics):
                 kwargs |= arguments.assigned(cell, scope=scope)
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
             options = {"timeout": args.timeout, "version": args.version}
+            if args.stream:
+                items = self.session.fabric.stream_service(pattern, method, kwargs, **options)
+                label = f"{pattern}.{method}"
+                taking = all_items(items, label, args.count)
+                return wait(self.session.start(label, taking) if args.noblock else taking)
+            if args.count is not None:
+                raise KeywordProblem("--count is for --stream")
             if args.noblock:
                 return wait(self.session.start_call(pattern, method, kwargs, **options))
             after = self.progress_after if args.progress_after is None else args.progress_after

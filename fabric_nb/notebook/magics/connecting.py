@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from argparse import Namespace
 
-from IPython.core.error import UsageError
+from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker
+from fabric_nb.fabric.amqp import parse_uri
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.credentials import BrokerUri, complete
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import seconds, unquoted
 from fabric_nb.notebook.bridge import wait
@@ -24,26 +27,34 @@ EMBEDDED = (
 )
 
 
+SAVED = (
+    "The password stands in this cell, and is saved with the notebook: write the URI without it and"
+    " be asked, or set AMQP_PASSWORD or AMQP_URL, or keep it in the system's keyring."
+)
+
+
 @magics_class
 class ConnectingMagics(SessionMagics):
     """Join the fabric and leave it."""
 
     @no_var_expand
     @magic_arguments()
-    @argument("uri", nargs="?", type=unquoted, help="amqp://user:password@host:port/vhost")
+    @argument("uri", nargs="?", type=unquoted, help="amqp://user@host:port/vhost, or amqps://")
     @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
     @argument("--type", type=unquoted, help="This notebook's type.")
     @argument("--id", type=unquoted, help="This notebook's id.")
     @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
     @line_magic
     def fabric_connect(self, line: str) -> None:
-        """Join the fabric: %fabric_connect amqp://user:pw@host/ --domain my_project.
+        """Join the fabric: %fabric_connect amqp://user@host/ --domain my_project.
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
 
         Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL;
-        without these an embedded broker for development is found or started. Shows where we
-        are, who we are and who is there, and puts the connector into the variable `fabric`.
+        without these an embedded broker for development is found or started. A password that
+        the URI does not give is that of %config FabricMagics.password, AMQP_PASSWORD or the
+        system's keyring, or is asked for. Shows where we are, who we are and who is there, and
+        puts the connector into the variable `fabric`.
         """
         with self._told(self.fabric_connect.parser):
             args = arguments.parse(self.fabric_connect.parser, line)
@@ -56,20 +67,31 @@ class ConnectingMagics(SessionMagics):
                 )
             )
 
-    def _broker(self, args: Namespace) -> tuple[str, tuple[str, ...]]:
+    def _broker(self, args: Namespace) -> tuple[BrokerUri, tuple[str, ...]]:
         """Where the broker is, and what is to be said of it."""
         uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
         if uri:
-            return uri, ()
+            notes = (SAVED,) if args.uri and _tells_password(args.uri) else ()
+            return self._completed(uri), notes
         try:
-            return ensure_broker().uri, EMBEDDED
+            return BrokerUri(ensure_broker().uri), EMBEDDED
         except BrokerStartError as error:
             raise UsageError(
                 f"No broker is given, and {error}. Write %fabric_connect"
                 " amqp://user:password@host/, or set AMQP_URL."
             ) from None
 
-    def _connector(self, uri: str, args: Namespace) -> AmqBrokerConnector:
+    def _completed(self, uri: str) -> BrokerUri:
+        tls = ("cafile", "certfile", "keyfile", "server_name_indication")
+        return complete(
+            uri,
+            user=self.user,
+            password=self.password,
+            tls={name: getattr(self, name) for name in tls},
+            ask=_ask,
+        )
+
+    def _connector(self, uri: BrokerUri, args: Namespace) -> AmqBrokerConnector:
         return AmqBrokerConnector(
             amqp_uri=uri,
             service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
@@ -95,6 +117,20 @@ class ConnectingMagics(SessionMagics):
         with self._told(self.fabric_disconnect.parser):
             args = arguments.parse(self.fabric_disconnect.parser, line)
             wait(self.session.disconnect(args.grace))
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except (StdinNotImplementedError, EOFError):
+        raise UsageError(
+            "The URI has a user and no password, and nobody can be asked here: set AMQP_PASSWORD."
+        ) from None
+
+
+def _tells_password(uri: str) -> bool:
+    """Whether it has a password other than the one that everybody knows."""
+    return parse_uri(uri).password not in (None, "", "guest")
 
 
 def _first(option: str | None, configured: str, variable: str, default: str) -> str:

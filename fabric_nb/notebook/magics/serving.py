@@ -1,11 +1,15 @@
-"""``%%fabric_serve`` and ``%fabric_stop``."""
+"""``%%fabric_serve``, ``%fabric_stop`` and ``%fabric_replay``."""
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from IPython.core.magic import cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.display import display
 
-from fabric_nb.notebook import arguments
+from fabric_nb.notebook import arguments, replay
 from fabric_nb.notebook.arguments import count, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
@@ -22,11 +26,14 @@ class ServingMagics(SessionMagics):
     @argument("--id", type=unquoted, help="The service's id.")
     @argument("--version", "-v", type=unquoted, default="", help="The service's version.")
     @argument("--only", type=unquoted, default="", help="Serve only these functions: a,b.")
+    @argument(
+        "--allow", type=unquoted, help="Take the calls of these users of the broker alone: a,b."
+    )
     @argument("--thread", action="store_true", help="Run plain functions off the loop.")
     @argument("--prefetch", type=count, default=1, help="Calls of one method at once.")
     @cell_magic
     def fabric_serve(self, line: str, cell: str) -> None:
-        """Run the cell and serve its top-level functions to everybody in the domain.
+        """Run the cell and serve its top-level functions to the domain.
 
         In [5]: %%fabric_serve --type analytics --id mynb --version 1.2
            ...: def mean(values: list) -> float:
@@ -34,8 +41,10 @@ class ServingMagics(SessionMagics):
            ...:     return sum(values) / len(values)
 
         Functions live in this notebook's namespace. Running the cell again swaps them without
-        losing a call. Names that start with an underscore are never served. A function may call
-        other services itself: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
+        losing a call. Names that start with an underscore are never served. Everybody who may use
+        the domain's exchanges can call them, or the users that --allow names alone;
+        `fabric_nb.caller()` tells a function who called it. A function may call other services
+        itself: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
         """
         __tracebackhide__ = True  # what the cell raises is the cell's
         with self._told(self.fabric_serve.parser):
@@ -43,7 +52,7 @@ class ServingMagics(SessionMagics):
             _ = self.session.fabric  # says that it is missing before the cell is run
         defined = run_cell(self._user_shell, cell)
         with self._told(self.fabric_serve.parser):
-            only = [name.strip() for name in args.only.split(",") if name.strip()]
+            only = _names(args.only)
             wait(
                 self.session.serve(
                     functions_to_serve(self._user_shell.user_ns, defined, only),
@@ -52,6 +61,7 @@ class ServingMagics(SessionMagics):
                     version=args.version,
                     prefetch=args.prefetch,
                     threads=args.thread,
+                    allow=_names(args.allow) if args.allow is not None else None,
                 )
             )
 
@@ -66,3 +76,42 @@ class ServingMagics(SessionMagics):
         with self._told(self.fabric_stop.parser):
             args = arguments.parse(self.fabric_stop.parser, line)
             print(f"Stopped {wait(self.session.stop(args.what))}")  # noqa: T201 - a magic's answer
+
+    @magic_arguments()
+    @argument("--debug", "-d", action="store_true", help="Stop in the debugger where it fails.")
+    @argument("--list", "-l", action="store_true", help="Show the calls that can be run again.")
+    @argument("what", nargs="?", type=unquoted, help="Its number or method; without: the last.")
+    @line_magic
+    def fabric_replay(self, line: str) -> Any:
+        """Run a call that failed here again: its arguments as they came, the function as it is now.
+
+        In [6]: %fabric_replay
+        In [7]: %fabric_replay mean --debug
+        In [8]: %fabric_replay --list
+
+        Returns what the function returns; nobody but this notebook is told.
+        """
+        __tracebackhide__ = True
+        with self._told(self.fabric_replay.parser):
+            args = arguments.parse(self.fabric_replay.parser, line)
+            fabric = self.session.fabric
+            if args.list:
+                display(replay.page(fabric.calls.failures).mimebundle(), raw=True)
+                return None
+            failed = replay.choose(fabric.calls.failures, args.what)
+            namespace = self._user_shell.user_ns
+            function = replay.current_function(failed, fabric.servers, namespace)
+            kwargs = replay.arguments_of(failed)
+        when = time.strftime("%H:%M:%S", time.localtime(failed.record.time))
+        print(  # noqa: T201 - a magic's answer
+            f"Failed call {failed.number}, {failed.record.service}.{failed.record.method} of"
+            f" {when}, again:"
+        )
+        if not args.debug:
+            return replay.run_again(function, kwargs)
+        with self._told(self.fabric_replay.parser):
+            return replay.debug(self._user_shell, function, kwargs)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

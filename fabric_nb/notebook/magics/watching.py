@@ -1,4 +1,4 @@
-"""``%fabric_services`` and ``%fabric_logs``."""
+"""``%fabric``, ``%fabric_services``, ``%fabric_calls`` and ``%fabric_logs``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,26 @@ from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.views.calls import ALL, FAILED
 from fabric_nb.notebook.views.registry import Filter
 
 
 @magics_class
 class WatchingMagics(SessionMagics):
-    """See who is there and what they log."""
+    """See who is there, what is called and what is logged."""
+
+    @magic_arguments()
+    @line_magic
+    def fabric(self, line: str) -> None:
+        """Show services, calls, what is served here, streams and logs together, live.
+
+        In [2]: %fabric
+
+        Needs no connection: without one it says how to get one.
+        """
+        with self._told(self.fabric.parser):
+            arguments.parse(self.fabric.parser, line)
+            wait(self.session.show_all())
 
     @magic_arguments()
     @argument("--domain", "-d", type=unquoted, help="Only this domain.")
@@ -35,6 +49,20 @@ class WatchingMagics(SessionMagics):
             wait(self.session.show_services(Filter(args.domain, args.type, args.id, args.gone)))
 
     @magic_arguments()
+    @argument("--failed", action="store_true", help="Only those that failed.")
+    @line_magic
+    def fabric_calls(self, line: str) -> None:
+        """Show the calls that this notebook made and served, kept live under the cell.
+
+        In [4]: %fabric_calls --failed
+
+        One that failed opens to its traceback. As a DataFrame: fabric.calls.df
+        """
+        with self._told(self.fabric_calls.parser):
+            args = arguments.parse(self.fabric_calls.parser, line)
+            wait(self.session.show_calls(FAILED if args.failed else ALL))
+
+    @magic_arguments()
     @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")
     @argument("--service", "-s", type=unquoted, help="Only this service: id or type.id.")
     @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
@@ -44,6 +72,8 @@ class WatchingMagics(SessionMagics):
 
         In [6]: logs = %fabric_logs --level WARNING --service my_app
         In [7]: logs.df
+
+        As a DataFrame of all feeds: fabric.logs.df
         """
         with self._told(self.fabric_logs.parser):
             args = arguments.parse(self.fabric_logs.parser, line)

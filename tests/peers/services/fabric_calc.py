@@ -12,7 +12,9 @@ from fabric_nb import AmqBrokerConnector
 
 async def main() -> None:
     """Serve until told to end."""
-    options = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1).parse_args()
+    parser = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1)
+    parser.add_argument("--grace", type=float, default=0.0, help="seconds for calls at the end")
+    options = parser.parse_args()
     async with AmqBrokerConnector(
         options.uri,
         options.domain,
@@ -22,6 +24,7 @@ async def main() -> None:
     ) as connector:
         await connector.rpc_register(CalcApi())
         await peer_io.serve()
+        await connector.close(options.grace)
 
 
 if __name__ == "__main__":

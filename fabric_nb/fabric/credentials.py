@@ -1,0 +1,110 @@
+"""Who we are at the broker: as the URI says, or as configured, in a keyring, or asked for.
+
+A password need not stand where it is saved or seen: a URI may name the user alone, or nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+
+from yarl import URL
+
+from fabric_nb.errors import InvalidUri
+from fabric_nb.fabric.amqp import mask, parse_uri
+
+log = logging.getLogger(__name__)
+
+USER, PASSWORD = "AMQP_USER", "AMQP_PASSWORD"
+DEFAULT_USER = "guest"
+"""Who an AMQP client is when it says nothing."""
+
+
+class Secret(str):
+    """Text that is not shown where values are: in tracebacks, settings and outputs."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr("***") if self else repr("")
+
+
+class BrokerUri(Secret):
+    """A URI whose password is not shown where values are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(mask(self))
+
+
+def complete(
+    uri: str,
+    *,
+    user: str = "",
+    password: str = "",
+    tls: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+    ask: Callable[[str], str] | None = None,
+) -> BrokerUri:
+    """The URI, with what it does not say of the login and of TLS.
+
+    The user is that of the URI, else `user`, else ``AMQP_USER``. The password is that of the
+    URI, else `password`, else ``AMQP_PASSWORD``, else what the system's keyring holds for the
+    user at ``amqp://host:port`` (the package ``keyring``, where it is installed), else it is
+    asked for. Without any user and password the client's default holds, ``guest``.
+
+    Example:
+        >>> complete("amqp://ann@localhost/", password="secret")
+        'amqp://ann:***@localhost:5672/'
+
+    Args:
+        uri: where the broker is.
+        user: as configured.
+        password: as configured.
+        tls: options for ``amqps://`` as configured: ``cafile``, ``certfile``, ``keyfile`` and
+            ``server_name_indication``.
+        environment: where the variables are.
+        ask: called with a prompt for the password; must not echo. None: nobody can be asked.
+
+    Raises:
+        InvalidUri: it cannot be used, or has a user without a password and nobody can be asked.
+    """
+    url = parse_uri(uri)
+    if url.user is None:
+        url = url.with_user(user or environment.get(USER) or None)
+    if url.password is None:
+        known = password or environment.get(PASSWORD)
+        if known or url.user is not None:
+            url = url.with_user(url.user or DEFAULT_USER)
+            url = url.with_password(known or _from_keyring(url) or _asked(url, ask))
+    if url.scheme == "amqps" and tls:
+        more = {name: value for name, value in tls.items() if value and name not in url.query}
+        url = url.update_query(more)
+    return BrokerUri(url)
+
+
+def _place(url: URL) -> str:
+    return f"{url.scheme}://{url.host}:{url.port}"
+
+
+def _from_keyring(url: URL) -> str | None:
+    try:
+        import keyring
+    except ImportError:
+        return None
+    try:
+        return keyring.get_password(_place(url), url.user or "")
+    except Exception as error:  # noqa: BLE001 - backends raise what they like: locked, not there
+        log.debug("The keyring gives no password: %r", error)
+        return None
+
+
+def _asked(url: URL, ask: Callable[[str], str] | None) -> str:
+    if ask is None:
+        raise InvalidUri(
+            f"{mask(url)} has no password: set {PASSWORD}, or keep it in the keyring"
+            f" (keyring set {_place(url)} {url.user})."
+        )
+    return ask(f"Password of {url.user} at {url.host}: ")

@@ -1,0 +1,117 @@
+"""Recordings as lines of JSON, one for each message: slow and large, whole at every moment.
+
+The first line says what the file is; of a kernel that was killed, all lines but the last are good::
+
+    {"fabric_nb": "recording", "version": 1}
+    {"arrival": "2026-11-24T12:00:00.125+00:00", "headers": {"kind": "A"}, "form": "object",
+     "rows": [{"n": 1}]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError
+from fabric_nb.fabric.batches import rows_of
+from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.recording.entry import Entry, plain
+
+_HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
+_CHUNK = 1000
+
+
+class JsonLinesWriter:
+    """Writes a recording."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._file.write(_HEAD)
+        self._file.flush()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Add messages."""
+        self._file.writelines(map(_line, entries))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _line(entry: Entry) -> bytes:
+    line = {
+        "arrival": entry.arrival.isoformat(),
+        "headers": dict(entry.headers),
+        "form": entry.form,
+        "rows": rows_of(entry.batch),
+    }
+    try:
+        return encode(line)[0] + b"\n"
+    except NotSerializable:
+        line["headers"] = {name: plain(value) for name, value in entry.headers.items()}
+        line["rows"] = [{name: plain(row[name]) for name in row} for row in rows_of(entry.batch)]
+        return encode(line)[0] + b"\n"
+
+
+class JsonLinesReader:
+    """Reads a recording."""
+
+    def __init__(self, path: Path) -> None:
+        self.progress = 0.0
+        self._path = path
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        if self._file.readline(len(_HEAD)) != _HEAD:
+            self.close()
+            raise RecordingError(f"{path} is no recording: make one with stream.record(...).")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Sequence[Entry]]:
+        entries: list[Entry] = []
+        read = len(_HEAD)
+        for number, line in enumerate(self._file, start=2):
+            read += len(line)
+            if not line.endswith(b"\n"):
+                break  # who wrote it was killed in the middle of it
+            entries.append(self._entry(line, number))
+            if len(entries) == _CHUNK:
+                self.progress = read / self._size
+                yield entries
+                entries = []
+        self.progress = 1.0
+        yield entries
+
+    def _entry(self, line: bytes, number: int) -> Entry:
+        try:
+            match decode(line):
+                case {
+                    "arrival": str(arrival),
+                    "headers": dict(headers),
+                    "form": "object" | "list" | "columns" | "arrow" as form,
+                    "rows": list(rows),
+                } if all(isinstance(row, dict) for row in rows):
+                    came = datetime.fromisoformat(arrival)
+                    return Entry(came, headers, _batch(form, rows), len(rows))
+        except (ValueError, MalformedMessage):
+            pass
+        raise RecordingError(f"Line {number} of {self._path} is no message of a recording.")
+
+
+def _batch(form: str, rows: list[dict[str, Any]]) -> Any:
+    if form == "object":
+        return tuple(rows)
+    if form == "list":
+        return rows
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    if form == "columns":
+        return columns
+    import pyarrow as pa
+
+    return pa.table(columns)

@@ -1,0 +1,274 @@
+"""Streams of items: what a generator gives travels item by item to a caller that asks for that.
+
+The caller grants credit, so many items at a time, so that neither end holds more than that.
+Each end asks now and then whether the other is there, by a message that says nothing: the broker
+gives it back when the queue is gone, as it does with the items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from fabric_nb.errors import FabricError, MalformedMessage
+from fabric_nb.fabric import wire
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.running import Items
+
+log = logging.getLogger(__name__)
+
+WINDOW = 64
+"""Items that may be on the way or wait to be taken; half of them is granted at a time."""
+PROBE_EVERY = 2.0
+"""Seconds after which either end asks whether the other is still there."""
+MAX_STREAMS = 100
+
+
+class GivenUp(Exception):
+    """The caller wants no more items, or is gone."""
+
+
+async def probe(ask: Callable[[], object]) -> None:
+    """Ask again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(PROBE_EVERY)
+        with contextlib.suppress(FabricError):  # a lost channel is told of in other ways
+            ask()
+
+
+# -- the caller's end
+
+
+class Incoming:
+    """What has arrived of one stream and was not taken yet.
+
+    Attributes:
+        control: where the server takes credit; empty before it has begun and after it has ended.
+    """
+
+    def __init__(self, on_begin: Callable[[], object]) -> None:
+        self.control = ""
+        self._on_begin = on_begin
+        self._arrived: deque[Delivery] = deque()
+        self._error: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._may_come = WINDOW
+        self._taken = 0
+
+    def take_in(self, delivery: Delivery) -> None:
+        """A message of the server has arrived."""
+        match delivery.type:
+            case wire.BEGIN:
+                self.control = delivery.reply_to or ""
+                self._on_begin()
+                return
+            case wire.PROBE:
+                return
+            case wire.ITEM:
+                self._may_come -= 1
+                if self._may_come < 0:
+                    self.fail(MalformedMessage("The server sends more items than were asked for."))
+                    return
+            case _:
+                self.control = ""  # it was the last message
+        self._arrived.append(delivery)
+        self._wake()
+
+    def fail(self, error: BaseException | None) -> None:
+        """Nothing more will come: `error` is raised after what has arrived; None is no error."""
+        if error is not None and self._error is None:
+            self._error = error
+            self._wake()
+
+    async def next(self, timeout: float | None) -> Delivery:
+        """The next message.
+
+        Raises:
+            TimeoutError: none came in time.
+            Whatever `fail` was given.
+        """
+        while not self._arrived:
+            if self._error is not None:
+                raise self._error
+            self._news = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(timeout):
+                await self._news
+        return self._arrived.popleft()
+
+    def credit(self) -> int:
+        """An item was taken: how many more to ask for now."""
+        self._taken += 1
+        if self._taken % (WINDOW // 2):
+            return 0
+        self._may_come += WINDOW // 2
+        return WINDOW // 2
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+# -- the server's end
+
+
+class _Sending:
+    """One stream that is being sent by the task that makes this."""
+
+    def __init__(self, request: Delivery, credit: int) -> None:
+        self.id = request.correlation_id
+        self.reply_to = request.reply_to or ""
+        self.given_up = False
+        self._credit = credit
+        self._granted = asyncio.Event()
+        self._task = asyncio.current_task()
+
+    async def allowed(self) -> None:
+        """Wait until the caller wants one item more, and count it."""
+        while not self._credit:
+            self._granted.clear()
+            await self._granted.wait()
+        self.check()
+        self._credit -= 1
+
+    def check(self) -> None:
+        """Raise `GivenUp` when the stream was given up."""
+        if self.given_up:  # and what runs has swallowed its cancellation
+            raise GivenUp
+
+    def grant(self, credit: int) -> None:
+        """The caller wants so many items more."""
+        self._credit = min(self._credit + credit, 2 * wire.MAX_CREDIT)
+        self._granted.set()
+
+    def give_up(self) -> None:
+        """The caller wants no more items, or is gone."""
+        if not self.given_up and self._task is not None:
+            self.given_up = True
+            self._task.cancel()
+
+    def fate(self, error: FabricError | None) -> None:
+        """What became of a message to the caller."""
+        if error is not None:
+            self.give_up()
+
+
+class Outgoing:
+    """The streams that one server sends, over a channel of their own.
+
+    Args:
+        connection: where they are sent.
+        malformed: where messages about streams go that cannot be read.
+    """
+
+    def __init__(self, connection: Connection, malformed: MalformedLog) -> None:
+        self._malformed = malformed
+        self._sending: dict[str, _Sending] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._control = ""
+        self._begun = False
+        # Confirms, because only what is confirmed is also told of when it comes back.
+        self._channel = connection.channel(self._set_up, confirms=True, on_lost=self._give_up_all)
+
+    def __len__(self) -> int:
+        return len(self._sending)
+
+    async def send(self, request: Delivery, items: Items, credit: int) -> None:
+        """Send what a generator gives, as long as the caller wants it.
+
+        Raises:
+            GivenUp: the caller wants no more, or is gone.
+            NotSerializable: an item cannot be JSON.
+            Whatever the generator raises.
+        """
+        sending = _Sending(request, credit)
+        key = request.correlation_id or ""
+        if not key or key in self._sending or len(self._sending) >= MAX_STREAMS:
+            raise RuntimeError(
+                f"The stream cannot begin: {len(self._sending)} are being sent, and"
+                f" {MAX_STREAMS} may be, each for a request with a correlation id of its own."
+            )
+        self._sending[key] = sending
+        self._idle.clear()
+        probing = None
+        try:
+            await self._ready()
+            self._out(sending, wire.begin_message(key, self._control))
+            probing = asyncio.ensure_future(probe(partial(self._probe, sending)))
+            while True:
+                await sending.allowed()
+                taken = await items.take()
+                sending.check()
+                if not taken:
+                    break
+                message = wire.item_message(taken[0], key)
+                await self._ready()
+                self._out(sending, message)
+                await asyncio.sleep(0)  # others have their turn between any two items
+        except asyncio.CancelledError:
+            if sending.given_up and (task := asyncio.current_task()) is not None:
+                task.uncancel()
+                raise GivenUp from None
+            raise
+        finally:
+            if probing is not None:
+                probing.cancel()
+            del self._sending[key]
+            if not self._sending:
+                self._idle.set()
+
+    async def finish(self, request: Delivery, last: Message) -> None:
+        """Send the last message of a stream, after its items."""
+        with contextlib.suppress(FabricError):  # then the caller finds out by itself
+            await self._ready()
+            self._channel.send("", request.reply_to or "", last)
+
+    async def idle(self) -> None:
+        """Wait until no stream is being sent."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Close the channel, when it was ever needed."""
+        if self._begun:
+            await self._channel.close()
+
+    async def _ready(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._channel.start()
+        if not self._channel.is_ready:
+            await self._channel.ready()
+
+    def _out(self, sending: _Sending, message: Message) -> None:
+        self._channel.send("", sending.reply_to, message, mandatory=True, fate=sending.fate)
+
+    def _probe(self, sending: _Sending) -> None:
+        self._out(sending, wire.probe_message(sending.id))
+
+    async def _set_up(self, channel: Channel) -> None:
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        await channel.consume(queue, self._on_message, no_ack=True)
+        self._control = queue
+
+    def _on_message(self, delivery: Delivery) -> None:
+        sending = self._sending.get(delivery.correlation_id or "")
+        if sending is None or delivery.type == wire.PROBE:
+            return  # it has ended meanwhile, or is only asked after
+        try:
+            credit = wire.read_credit(delivery)
+        except MalformedMessage as error:
+            self._malformed.add("stream", error, delivery)
+            return
+        if credit:
+            sending.grant(credit)
+        else:
+            sending.give_up()
+
+    def _give_up_all(self) -> None:
+        for sending in tuple(self._sending.values()):
+            sending.give_up()

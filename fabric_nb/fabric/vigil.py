@@ -1,0 +1,99 @@
+"""A watch over calls that wait: is there still anybody who could answer?
+
+The last member of a service that dies takes its queues and its exchange with it (they are
+auto-delete), and with the queues the calls that it had taken. The broker tells nobody; so it is
+asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric.amqp import Channel, Connection
+from fabric_nb.fabric.naming import ServiceName
+
+FIRST_LOOK, LAST_LOOK = 0.25, 1.0
+"""Seconds between two looks, for calls just made and for calls that wait for long. What is
+answered sooner costs nothing. A service that is started again meanwhile is seen to have been away
+only if that took longer."""
+_AGES = 20.0
+GRACE = 0.5
+"""Seconds after which a call whose service was seen to be away has failed: an answer may be on its
+way, and a service that lost its connection for a moment answers after all."""
+
+
+class NobodyLeft(Exception):
+    """There was a moment when nobody served the service of a call."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    reply: asyncio.Future[Any]
+    service: ServiceName
+    queue: str
+    since: float
+    failing: bool = False
+
+    def fail(self) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(NobodyLeft())
+
+
+class Vigil:
+    """Fails calls whose service has gone, about a second after it went."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._calls: dict[asyncio.Future[Any], _Call] = {}
+        self._begun = asyncio.Event()
+        self.looks = 0
+
+    def watch(self, reply: asyncio.Future[Any], service: ServiceName, queue: str) -> None:
+        """Let `reply` raise `NobodyLeft` when the service goes, until `leave`."""
+        now = reply.get_loop().time()
+        self._calls[reply] = _Call(reply, service, queue, now)
+        self._begun.set()
+
+    def leave(self, reply: asyncio.Future[Any]) -> None:
+        """The call has ended."""
+        self._calls.pop(reply, None)
+
+    async def keep(self) -> None:
+        """Look after the calls, until cancelled."""
+        self._calls.clear()  # of the time before, when it was open already once
+        while True:
+            await self._begun.wait()
+            await asyncio.sleep(FIRST_LOOK)
+            if not self._calls:
+                self._begun.clear()
+                continue
+            with contextlib.suppress(FabricError):  # a lost connection ends the calls by itself
+                async with self._connection.channel() as channel:
+                    await self._look_while_waiting(channel)
+
+    async def _look_while_waiting(self, channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+        while self._calls:
+            now = loop.time()
+            calls = [call for call in self._calls.values() if now - call.since >= FIRST_LOOK]
+            self.looks += 1
+            await self._look(channel, calls)
+            youngest = min((now - call.since for call in calls), default=0.0)
+            await asyncio.sleep(min(max(FIRST_LOOK, youngest / _AGES), LAST_LOOK))
+
+    async def _look(self, channel: Channel, calls: list[_Call]) -> None:
+        here = {
+            service: await channel.has_exchange(service.api_exchange)
+            for service in {call.service for call in calls}
+        }
+        away = [call for call in calls if not here[call.service] and not call.failing]
+        # An exchange that somebody deleted is made again; a queue lives as long as who consumes it.
+        queues = {queue: await channel.has_queue(queue) for queue in {call.queue for call in away}}
+        for call in away:
+            if not queues[call.queue]:
+                call.failing = True
+                asyncio.get_running_loop().call_later(GRACE, call.fail)

@@ -1,0 +1,164 @@
+"""Requests and replies."""
+
+from __future__ import annotations
+
+import time
+import traceback as traceback_module
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, remote_error
+from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.tables import TABLES_HEADER
+from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, text
+
+CALL, RESULT, ERROR = "call", "result", "error"
+STREAM_HEADER = "x-fabric-stream"
+CALL_PRIORITY = 5
+MAX_EXPIRATION = 2**32 - 1  # milliseconds; RabbitMQ refuses more
+
+
+def call_message(
+    kwargs: Mapping[str, Any],
+    *,
+    correlation_id: str,
+    reply_to: str,
+    timeout: float | None,
+    credit: int = 0,
+) -> Message:
+    """A request; the broker gives it back when nobody takes it within `timeout` seconds.
+
+    With `credit` it asks for the items of a generator as they come, so many to begin with.
+
+    Raises:
+        NotSerializable: a keyword's value cannot be JSON; the message names the keyword.
+    """
+    body, tables = _encode_keywords(kwargs)
+    headers: dict[str, Any] = {"From": reply_to}
+    if tables is not None:
+        headers[TABLES_HEADER] = tables
+    if credit:
+        headers[STREAM_HEADER] = credit
+    return Message(
+        body,
+        headers=headers,
+        content_type=JSON,
+        type=CALL,
+        correlation_id=correlation_id,
+        reply_to=reply_to,
+        priority=CALL_PRIORITY,
+        expiration=None if timeout is None else max(1, int(min(timeout * 1000, MAX_EXPIRATION))),
+        timestamp=time.time(),
+    )
+
+
+def _encode_keywords(kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
+    try:
+        return encode(kwargs, what="the arguments")
+    except NotSerializable:
+        for name, value in kwargs.items():  # again one by one, to name the one that fails
+            encode(value, what=f"argument {name!r}")
+        raise
+
+
+def read_call(delivery: Delivery) -> dict[str, Any]:
+    """The keyword arguments of a request."""
+    kwargs = decode(delivery.body, delivery.headers.get(TABLES_HEADER))
+    if not isinstance(kwargs, dict):
+        raise MalformedMessage(
+            f"A call's body must be a JSON object of keywords, not {type(kwargs).__name__}."
+        )
+    return kwargs
+
+
+def result_message(value: object, correlation_id: str | None) -> Message:
+    """The answer to a request that went well.
+
+    Raises:
+        NotSerializable: the value cannot be JSON.
+    """
+    return reply(RESULT, correlation_id, *encode(value, what="the result"))
+
+
+def error_message(
+    error: BaseException, correlation_id: str | None, *, traceback: str | None = None
+) -> Message:
+    """The answer to a request that failed.
+
+    The traceback is ours alone: a peer takes type, message and arguments and ignores the rest.
+    """
+    cls = type(error)
+    body = {
+        "error": {
+            "type": f"{cls.__module__}.{cls.__name__}",
+            "message": _short_repr(error),
+            "args": [_sendable(argument) for argument in error.args],
+            "traceback": format_traceback(error) if traceback is None else traceback,
+        }
+    }
+    return reply(ERROR, correlation_id, encode(body)[0])
+
+
+def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None = None) -> Message:
+    """A message to the caller, of any kind."""
+    return Message(
+        body,
+        headers={} if tables is None else {TABLES_HEADER: tables},
+        content_type=JSON,
+        type=kind,
+        correlation_id=correlation_id,
+        timestamp=time.time(),
+    )
+
+
+def _sendable(value: object) -> object:
+    try:
+        return decode(encode(value)[0])
+    except NotSerializable:
+        return _short_repr(value)
+
+
+def _short_repr(value: object) -> str:
+    try:
+        return repr(value)[:10_000]
+    except Exception as error:  # noqa: BLE001 - a broken repr must not hide the error it is in
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback as text, from the end when it is long."""
+    whole = "".join(traceback_module.format_exception(error))
+    return whole if len(whole) <= MAX_TRACEBACK else "...\n" + whole[-MAX_TRACEBACK:]
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A request that came back because nobody took it in time."""
+
+
+def read_reply(delivery: Delivery, call: str = "") -> Any | RemoteError | Expired:
+    """What a reply says: the result or item, or the `RemoteError` to raise, or `Expired`."""
+    match delivery.type:
+        case "result" | "item":
+            return decode(delivery.body, delivery.headers.get(TABLES_HEADER))
+        case "error":
+            return _read_error(decode(delivery.body), call)
+        case "call":
+            return Expired()
+    raise MalformedMessage(f"A reply must be a result or an error, not {delivery.type!r}.")
+
+
+def _read_error(body: Any, call: str) -> RemoteError:
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        raise MalformedMessage("An error reply's body must hold the object 'error'.")
+    args = error.get("args") or []
+    return remote_error(
+        text(error.get("type"), 200) or "Exception",
+        text(error.get("message"), 10_000),
+        args if isinstance(args, list) else [args],
+        text(error.get("traceback"), MAX_TRACEBACK),
+        call,
+    )

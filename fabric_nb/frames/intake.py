@@ -1,0 +1,131 @@
+"""Rows and columns as they are given, checked and made alike; pure."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final
+
+import pandas as pd
+
+from fabric_nb.frames.pieces import in_utc, is_arrow_text
+
+Row = dict[str, Any]
+
+OWN_PREFIX: Final = "row."
+
+
+def is_name(name: object) -> bool:
+    """Whether pandas can show a column of this name; JSON may hold half a surrogate pair."""
+    return not (isinstance(name, str) and re.search("[\ud800-\udfff]", name))
+
+
+def own_row(row: object, place: int | None = None) -> Row:
+    """A copy of a row, though not a deep one.
+
+    Raises:
+        TypeError: It is not a mapping; the message says which row.
+    """
+    if type(row) is dict:
+        return row.copy()
+    if isinstance(row, Mapping):
+        return dict(row)
+    which = "A row" if place is None else f"Row {place}"
+    raise TypeError(f"{which} must be a mapping of column to value, not {type(row).__name__}.")
+
+
+def own_rows(rows: Iterable[Mapping[str, Any]], *, copy: bool) -> list[Row]:
+    """Rows as dicts, copied where that is asked for or needed.
+
+    Raises:
+        TypeError: They are columns, or one of them is not a mapping.
+    """
+    if isinstance(rows, Mapping) or hasattr(rows, "columns"):
+        raise TypeError("These are columns, not rows; add them with extend_columns().")
+    if copy:
+        return [
+            row.copy() if type(row) is dict else own_row(row, place)
+            for place, row in enumerate(rows)
+        ]
+    return [row if type(row) is dict else own_row(row, place) for place, row in enumerate(rows)]
+
+
+def assigned(row: Row, values: Mapping[str, Any]) -> Row:
+    """A row with further values; its own under such a name is kept under another.
+
+    Example:
+        >>> assigned({"n": 1, "at": "noon"}, {"at": 5})
+        {'n': 1, 'row.at': 'noon', 'at': 5}
+    """
+    if row.keys().isdisjoint(values):
+        return {**row, **values}
+    renamed = {OWN_PREFIX + name if name in values else name: row[name] for name in row}
+    return {**renamed, **values}
+
+
+def by_column(rows: list[Row]) -> dict[str, list[Any]]:
+    """The values of each column, None where a row has none, in the order first seen."""
+    names = dict.fromkeys(rows[0])
+    if set(map(len, rows)) == {len(names)}:
+        # Most often all rows have the same columns, which is quicker to find by trying.
+        with contextlib.suppress(KeyError):
+            return {name: list(map(itemgetter(name), rows)) for name in names}
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
+    """The columns of a mapping, a DataFrame or an Arrow table by name, and how long they are.
+
+    Raises:
+        TypeError: It is none of these, or a column is neither a list, a tuple nor an array.
+        ValueError: The columns differ in length, or two of them have the same name.
+    """
+    if isinstance(columns, Mapping):
+        named = dict(columns)
+    elif isinstance(columns, pd.DataFrame):
+        named = dict(columns.items())
+    elif hasattr(columns, "column_names") and hasattr(columns, "column"):
+        named = {
+            name: _from_arrow(columns.column(i)) for i, name in enumerate(columns.column_names)
+        }
+    else:
+        raise TypeError(
+            "Columns must come as a mapping, a DataFrame or an Arrow table, "
+            f"not {type(columns).__name__}."
+        )
+    if not isinstance(columns, Mapping) and len(named) < columns.shape[1]:
+        raise ValueError("Two columns have the same name.")
+    for name, values in named.items():
+        known = hasattr(values, "dtype") or isinstance(values, list | tuple | range)
+        if not known and not is_arrow_text(values):
+            raise TypeError(
+                f"Column {name!r} must be a list, a tuple or an array, not {type(values).__name__}."
+            )
+    lengths = {name: len(values) for name, values in named.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Columns differ in length: {lengths}.")
+    return named, next(iter(lengths.values()), 0)
+
+
+def _from_arrow(column: Any) -> Any:
+    """An Arrow column as an array, or as it is if it is text; past pandas, where that is slow."""
+    import pyarrow as pa
+    from pyarrow import types as kinds
+
+    kind = column.type
+    if isinstance(column, pa.Array):  # of a record batch
+        column = pa.chunked_array([column])
+    if kinds.is_string(kind) or kinds.is_large_string(kind):
+        return column
+    if kinds.is_timestamp(kind):
+        times = column.to_numpy()
+        return times if kind.tz is None else in_utc(times)
+    plain = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
+    if plain and not column.null_count:
+        return column.to_numpy()
+    # Lists and structs stay plain Python; ints with gaps stay ints rather than rounded floats.
+    return column.to_pylist() if kind.num_fields else column.to_pandas(integer_object_nulls=True)

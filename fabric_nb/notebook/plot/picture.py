@@ -1,0 +1,140 @@
+"""What a chart shows at one moment: lines and axes, measured in columns of pixels. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.plot.decimate import Extremes
+from fabric_nb.notebook.plot.ticks import Tick, days_text, number_text, step_of, time_text
+
+TOP = 65_534
+"""The height of the drawing, in steps that 16 bits can count."""
+NOTHING = 65_535
+"""Where a column of pixels has no value."""
+
+Kind = Literal["time", "number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis.
+
+    Attributes:
+        low: where it begins; times in seconds since 1970.
+        high: where it ends.
+        ticks: its marks.
+        kind: what it measures.
+        label: its name.
+    """
+
+    low: float
+    high: float
+    ticks: Sequence[Tick] = ()
+    kind: Kind = "number"
+    label: str = ""
+
+    def text(self, value: float) -> str:
+        """A value as exactly as a few hundred columns of pixels can tell it."""
+        step = step_of(self.high - self.low, 300) if self.high > self.low else 1.0
+        return time_text(value, step) if self.kind == "time" else number_text(value, step)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line.
+
+    Attributes:
+        name: its column's.
+        seen: what there is to draw.
+        last: its newest value; NaN if there is none.
+    """
+
+    name: str
+    seen: Extremes
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A chart at one moment.
+
+    Attributes:
+        title: what stands above it.
+        columns: how many columns of pixels it has.
+        rows: how many rows are in sight.
+        lines: the lines; none if there is nothing to draw.
+        x: the axis across.
+        y: the axis upwards.
+        notes: what is to be said of it.
+    """
+
+    title: str
+    columns: int
+    rows: int = 0
+    lines: Sequence[Line] = ()
+    x: Axis = Axis(0, 1)
+    y: Axis = Axis(0, 1)
+    notes: Sequence[str] = ()
+
+    def heights(self, values: Any) -> Any:
+        """Values as steps from the bottom of the drawing."""
+        # Halves, as the difference of two floats may be more than a float holds.
+        low, high = self.y.low / 2, self.y.high / 2
+        return np.rint((values / 2 - low) / (high - low) * TOP).clip(0, TOP).astype("<u2")
+
+    def summary(self) -> list[str]:
+        """The picture in words: what the lines do, and over which rows."""
+        if not self.lines:
+            return []
+        told = [
+            f"{plain(line.name)} {self.y.text(line.seen.low)} to {self.y.text(line.seen.high)},"
+            f" last {self.y.text(line.last)}"
+            for line in self.lines
+            if len(line.seen.columns)
+        ]
+        over = f"{self.x.text(self.x.low)} to {self.x.text(self.x.high)}"
+        if self.x.kind == "time":
+            over = f"{over}, {days_text(self.x.low, self.x.high)}"
+        return [*told, f"{self.rows:,} rows, {plain(self.x.label) or 'x'} {over}"]
+
+    def encoded(self) -> dict[str, Any]:
+        """The picture for the browser, plain enough for JSON."""
+        return {
+            "title": plain(self.title),
+            "columns": self.columns,
+            "lines": [self._line(line) for line in self.lines],
+            "x": _axis(self.x),
+            "y": _axis(self.y),
+            "notes": [plain(note) for note in self.notes],
+            "summary": "; ".join(self.summary()),
+        }
+
+    def _line(self, line: Line) -> dict[str, Any]:
+        first = np.full(self.columns, NOTHING, dtype="<u2")
+        second = first.copy()
+        first[line.seen.columns] = self.heights(line.seen.first)
+        second[line.seen.columns] = self.heights(line.seen.second)
+        return {
+            "name": plain(line.name),
+            "last": self.y.text(line.last) if np.isfinite(line.last) else "",
+            "first": base64.b64encode(first.tobytes()).decode(),
+            "second": base64.b64encode(second.tobytes()).decode(),
+        }
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    step = step_of(axis.high - axis.low, 300) if axis.high > axis.low else 1.0
+    return {
+        "low": axis.low,
+        "high": axis.high,
+        "kind": axis.kind,
+        "label": plain(axis.label),
+        "step": step,
+        "ticks": [[tick.at, tick.text] for tick in axis.ticks],
+    }

@@ -1,0 +1,327 @@
+// The live chart: paints the picture that the kernel sends, and tells what is under the pointer.
+
+const NOTHING = 65535; // as in picture.py
+const TOP = 65534;
+const COLOURS = ["#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a"]; // as in static.py
+const EDGE = { top: 8, right: 12, bottom: 38 };
+
+function make(tag, className = "", attributes = {}) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function heights(encoded) {
+  const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
+  return new Uint16Array(bytes.buffer);
+}
+
+/** As many digits as tell a number from others that are a step away. */
+function numberText(value, step) {
+  if (Math.abs(value) >= 1e12 || step < 1e-9) return value.toPrecision(6);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+function timeText(seconds, step) {
+  const text = new Date(seconds * 1000).toISOString(); // 2026-11-25T12:30:05.123Z
+  const day = text.slice(0, 10);
+  if (step >= 86400) return day;
+  return `${day} ${text.slice(11, step >= 60 ? 16 : step >= 1 ? 19 : 23)}`;
+}
+
+function axisText(axis, value) {
+  return (axis.kind === "time" ? timeText : numberText)(value, axis.step);
+}
+
+class PlotView {
+  constructor(model, el) {
+    this.model = model;
+    this.picture = { title: "", columns: 1, lines: [], x: {}, y: {}, notes: [], summary: "" };
+    this.column = null; // under the pointer, or where the keys have moved to
+    this.left = 60;
+    this.columns = 0; // as the kernel was told
+    this.build(el);
+    this.onMessage = (content, buffers) => this.receive(content, buffers);
+    model.on("msg:custom", this.onMessage);
+    this.take(JSON.parse(model.get("_whole")));
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(this.area);
+    // The theme's colours are known by their names only; a canvas must be painted again.
+    this.themes = new MutationObserver(() => this.schedule());
+    this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] });
+    this.timer = setInterval(() => this.describe(), 1000);
+    this.describe();
+  }
+
+  build(el) {
+    this.root = make("section", "fabric-plot");
+    this.head = make("div", "head");
+    this.title = make("span", "title");
+    this.legend = make("span", "legend");
+    this.moment = make("span", "moment");
+    this.head.append(this.title, this.legend, this.moment);
+    this.area = make("div", "area");
+    this.canvas = make("canvas", "", { tabindex: "0", role: "img" });
+    this.area.append(this.canvas);
+    this.notes = make("div", "notes", { role: "status" });
+    this.told = make("div", "unseen", { role: "status" });
+    this.root.append(this.head, this.notes, this.area, this.told);
+    el.append(this.root);
+    this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
+    this.canvas.addEventListener("pointerleave", () => this.point(null));
+    this.canvas.addEventListener("blur", () => this.point(null));
+    this.canvas.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  dispose() {
+    this.model.off("msg:custom", this.onMessage);
+    clearInterval(this.timer);
+    this.observer.disconnect();
+    this.themes.disconnect();
+    cancelAnimationFrame(this.frame);
+  }
+
+  // -- to and from the kernel
+
+  receive(content, buffers) {
+    if (content.type === "picture") this.take(JSON.parse(new TextDecoder().decode(buffers[0])));
+  }
+
+  take(picture) {
+    for (const line of picture.lines) {
+      line.first = heights(line.first);
+      line.second = heights(line.second);
+    }
+    this.picture = picture;
+    this.schedule();
+  }
+
+  resize() {
+    const columns = Math.round(this.area.clientWidth - this.left - EDGE.right);
+    this.schedule();
+    if (columns < 10 || columns === this.columns) return;
+    const type = this.columns ? "resize" : "hello";
+    this.columns = columns;
+    // JupyterLab and Notebook obey the rule that hides the last picture under a live chart.
+    const hides = "jpThemeName" in document.body.dataset;
+    this.model.send(type === "hello" ? { type, columns, hides } : { type, columns });
+  }
+
+  // -- painting
+
+  schedule() {
+    this.frame ??= requestAnimationFrame(() => this.paint());
+  }
+
+  paint() {
+    this.frame = null;
+    const { clientWidth: width, clientHeight: height } = this.area;
+    if (!this.root.isConnected || width < 100) return; // the observer tells when it is again
+    const scale = window.devicePixelRatio || 1;
+    const pixels = [Math.round(width * scale), Math.round(height * scale)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
+      [this.canvas.width, this.canvas.height] = pixels;
+    }
+    const style = getComputedStyle(this.root);
+    const context = this.canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.font = `12px ${style.fontFamily}`;
+    this.ink = { text: style.getPropertyValue("--faint"), line: style.getPropertyValue("--line") };
+    this.measure(context);
+    this.plot = { left: this.left, top: EDGE.top, right: width - EDGE.right, bottom: height - EDGE.bottom };
+    if (this.picture.lines.length) {
+      this.paintFrame(context);
+      this.picture.lines.forEach((line, index) => this.paintLine(context, line, COLOURS[index]));
+      this.paintPointer(context);
+    }
+    this.paintHead();
+  }
+
+  /** Make room for the longest number at the left; only ever more, or all would jump about. */
+  measure(context) {
+    const widths = (this.picture.y.ticks ?? []).map(([, text]) => context.measureText(text).width);
+    const left = Math.min(160, Math.ceil(Math.max(0, ...widths)) + 14);
+    if (left <= this.left) return;
+    this.left = left;
+    this.resize();
+  }
+
+  paintFrame(context) {
+    const { left, top, right, bottom } = this.plot;
+    const { x, y } = this.picture;
+    context.lineWidth = 1;
+    context.strokeStyle = this.ink.line;
+    context.fillStyle = this.ink.text;
+    context.textBaseline = "middle";
+    context.textAlign = "end";
+    context.beginPath();
+    for (const [at, text] of y.ticks) {
+      const height = Math.round(bottom - at * (bottom - top)) + 0.5;
+      context.moveTo(left, height);
+      context.lineTo(right, height);
+      context.fillText(text, left - 8, height);
+    }
+    context.textBaseline = "top";
+    context.textAlign = "center";
+    for (const [at, text] of x.ticks) {
+      const across = Math.round(left + at * (right - left)) + 0.5;
+      context.moveTo(across, bottom);
+      context.lineTo(across, bottom + 5);
+      const half = context.measureText(text).width / 2;
+      context.fillText(text, Math.min(across, right + EDGE.right - half), bottom + 8);
+    }
+    context.stroke();
+    context.fillText(x.label, (left + right) / 2, bottom + 23, right - left);
+  }
+
+  across(column) {
+    const { left, right } = this.plot;
+    return left + ((column + 0.5) / this.picture.columns) * (right - left);
+  }
+
+  upwards(height) {
+    const { top, bottom } = this.plot;
+    return bottom - (height / TOP) * (bottom - top);
+  }
+
+  paintLine(context, { first, second }, colour) {
+    context.beginPath();
+    let points = 0;
+    for (let column = 0; column < first.length; column += 1) {
+      if (first[column] === NOTHING) continue;
+      // Two points stand a bit apart, or a gentle slope would look like stairs.
+      const apart = second[column] === first[column] ? 0 : 0.25;
+      const move = points ? "lineTo" : "moveTo";
+      context[move](this.across(column - apart), this.upwards(first[column]));
+      if (apart) context.lineTo(this.across(column + apart), this.upwards(second[column]));
+      points += 1;
+    }
+    context.strokeStyle = colour;
+    context.lineWidth = 1.4;
+    context.lineJoin = "round";
+    context.stroke();
+    if (points > 40) return;
+    context.fillStyle = colour;
+    for (let column = 0; column < first.length; column += 1) {
+      if (first[column] !== NOTHING) this.dot(context, column, first[column]);
+    }
+  }
+
+  dot(context, column, height) {
+    context.beginPath();
+    context.arc(this.across(column), this.upwards(height), 3, 0, 2 * Math.PI);
+    context.fill();
+  }
+
+  paintPointer(context) {
+    if (this.column === null) return;
+    const { top, bottom } = this.plot;
+    const x = Math.round(this.across(this.column)) + 0.5;
+    context.beginPath();
+    context.moveTo(x, top);
+    context.lineTo(x, bottom);
+    context.strokeStyle = this.ink.text;
+    context.lineWidth = 1;
+    context.stroke();
+    this.picture.lines.forEach((line, index) => {
+      const column = nearest(line.first, this.column);
+      context.fillStyle = COLOURS[index];
+      if (column !== null) this.dot(context, column, line.second[column]);
+    });
+  }
+
+  paintHead() {
+    const { title, lines, notes } = this.picture;
+    setText(this.title, title);
+    setText(this.notes, notes.join("\n"));
+    while (this.legend.children.length > lines.length) this.legend.lastChild.remove();
+    while (this.legend.children.length < lines.length) {
+      const series = make("span", "series");
+      const swatch = make("span", "swatch");
+      swatch.style.background = COLOURS[this.legend.children.length];
+      series.append(swatch, make("span", "name"), make("span", "value"));
+      this.legend.append(series);
+    }
+    lines.forEach((line, index) => {
+      const [, name, value] = this.legend.children[index].children;
+      setText(name, line.name);
+      if (name.title !== line.name) name.title = line.name;
+      setText(value, this.column === null ? line.last : this.valueAt(line));
+    });
+    setText(this.moment, this.column === null ? "" : this.momentText());
+  }
+
+  // -- what is where
+
+  momentText() {
+    const { x, columns } = this.picture;
+    return axisText(x, x.low + ((this.column + 0.5) / columns) * (x.high - x.low));
+  }
+
+  valueAt({ first, second }) {
+    const column = nearest(first, this.column);
+    if (column === null) return "";
+    const { y } = this.picture;
+    const value = (height) => axisText(y, y.low + (height / TOP) * (y.high - y.low));
+    const [low, high] = [first[column], second[column]].sort((a, b) => a - b).map(value);
+    return low === high ? low : `${low} to ${high}`;
+  }
+
+  point(offset) {
+    const { columns, lines } = this.picture;
+    if (offset === null || !lines.length || !this.plot) this.column = null;
+    else {
+      const { left, right } = this.plot;
+      const column = Math.floor(((offset - left) / (right - left)) * columns);
+      this.column = column < 0 || column >= columns ? null : column;
+    }
+    this.schedule();
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const { columns, lines } = this.picture;
+    const step = event.shiftKey ? Math.ceil(columns / 20) : 1;
+    const from = this.column ?? columns;
+    const to = { ArrowLeft: from - step, ArrowRight: from + step, Home: 0, End: columns - 1 }[event.key];
+    if (event.key === "Escape" && this.column !== null) this.column = null;
+    else if (to === undefined || !lines.length) return;
+    else this.column = Math.min(columns - 1, Math.max(0, to));
+    event.preventDefault();
+    event.stopPropagation(); // the notebook has keys of its own, which are not meant here
+    this.schedule();
+    const values = lines.map((line) => `${line.name} ${this.valueAt(line)}`);
+    setText(this.told, this.column === null ? "" : [this.momentText(), ...values].join(", "));
+  }
+
+  /** The chart in words, once a second: nobody can listen to more. */
+  describe() {
+    const { title, summary, notes } = this.picture;
+    const text = `Chart of ${title}: ${summary || notes.join(" ") || "nothing yet"}`;
+    if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
+  }
+}
+
+/** The column nearest to this one that has a value, within a few. */
+function nearest(first, column) {
+  for (let off = 0; off < 20; off += 1) {
+    for (const near of [column - off, column + off]) {
+      if (near >= 0 && near < first.length && first[near] !== NOTHING) return near;
+    }
+  }
+  return null;
+}
+
+export default {
+  render({ model, el }) {
+    const view = new PlotView(model, el);
+    return () => view.dispose();
+  },
+};

@@ -1,0 +1,105 @@
+"""A chart without a browser or a kernel: its last picture as HTML and as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Page, escape, plain
+from fabric_nb.notebook.plot.picture import TOP, Line, Picture
+
+WIDTH, HEIGHT = 800, 300
+COLUMNS = 400
+"""Columns of pixels; finer than this nobody sees a difference in a picture that stands still."""
+COLOURS = ("#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a")
+"""Of the lines, in their order; readable on a light and on a dark ground. plot.js has the same."""
+
+# As in `table.static`: this hides where the live chart stands right above, and shows where that
+# cannot come up.
+STYLE = """<style>
+.jp-OutputArea-child:has(.fabric-plot)+.jp-OutputArea-child:has(.fabric-plot-last),
+.jp-OutputArea-child:has(>.lm-Panel.jp-OutputArea-output,>.jupyter-widgets)\
+:not(:has(.fabric-plot)):has(+.jp-OutputArea-child .fabric-plot-last)
+{display:none!important}
+.fabric-plot-last svg{display:block;width:100%;max-width:1000px;height:auto;
+font:12px var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-ui-font-color1,inherit)}
+.fabric-plot-last text{fill:currentColor}
+.fabric-plot-last .grid{stroke:var(--jp-border-color2,#8886);stroke-width:1}
+.fabric-plot-last .line{fill:none;stroke-width:1.4;stroke-linejoin:round}
+</style>"""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
+
+
+def static_forms(picture: Picture) -> dict[str, str]:
+    """The chart as ``text/html`` and ``text/plain``."""
+    page = Page(title=picture.title, facts=picture.summary(), notes=picture.notes)
+    drawing = _svg(picture) if picture.lines else ""
+    return {
+        "text/html": f'{STYLE}<div class="fabric-plot-last">{page.html()}{drawing}</div>',
+        "text/plain": "\n".join([page.text(), *(_bars(picture, line) for line in picture.lines)]),
+    }
+
+
+def _svg(picture: Picture) -> str:
+    parts = [*_frame(picture), *_legend(picture)]
+    for colour, line in zip(COLOURS, picture.lines, strict=False):
+        parts.append(
+            f'<polyline class="line" stroke="{colour}" points="{_points(picture, line)}"/>'
+        )
+    label = escape("; ".join(picture.summary()))
+    box = f"0 0 {WIDTH} {HEIGHT}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _frame(picture: Picture) -> Iterator[str]:
+    """The grid, and what stands at its ends."""
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    for tick in picture.y.ticks:
+        y = round(bottom - tick.at * (bottom - _TOP), 1)
+        yield f'<path class="grid" d="M{_LEFT} {y}H{right}"/>'
+        yield f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(tick.text)}</text>'
+    for tick in picture.x.ticks:
+        x = round(_LEFT + tick.at * (right - _LEFT), 1)
+        yield f'<path class="grid" d="M{x} {bottom}v5"/>'
+        yield f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(tick.text)}</text>'
+    yield (
+        f'<text x="{(_LEFT + right) / 2}" y="{HEIGHT - 5}" text-anchor="middle">'
+        f"{escape(picture.x.label)}</text>"
+    )
+
+
+def _legend(picture: Picture) -> Iterator[str]:
+    x = float(_LEFT)
+    for colour, line in zip(COLOURS, picture.lines, strict=False):
+        name = plain(line.name, 40)
+        yield f'<rect x="{x}" y="8" width="14" height="4" rx="2" fill="{colour}"/>'
+        yield f'<text x="{x + 19}" y="14">{escape(name)}</text>'
+        x += 40 + 7 * len(name)
+
+
+def _points(picture: Picture, line: Line) -> str:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    column = (right - _LEFT) / picture.columns
+    across = _LEFT + (line.seen.columns + 0.5) * column
+    # Two points stand a bit apart, or a gentle slope would look like stairs.
+    apart = column / 4
+    first, second = (
+        bottom - picture.heights(values) / TOP * (bottom - _TOP)
+        for values in (line.seen.first, line.seen.second)
+    )
+    return " ".join(
+        f"{x:.1f},{a:.1f}" if a == b else f"{x - apart:.1f},{a:.1f} {x + apart:.1f},{b:.1f}"
+        for x, a, b in zip(across.tolist(), first.tolist(), second.tolist(), strict=True)
+    )
+
+
+def _bars(picture: Picture, line: Line) -> str:
+    """The line in text, as bars over its mean heights."""
+    heights = (picture.heights(line.seen.first) / 2 + picture.heights(line.seen.second) / 2) / TOP
+    bars = "".join(
+        BARS[min(len(BARS) - 1, int(part.mean() * len(BARS)))]
+        for part in np.array_split(heights, min(BARS_SHOWN, len(heights)))
+    )
+    return f"{plain(line.name, 40)} {bars}"

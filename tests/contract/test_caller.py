@@ -1,0 +1,196 @@
+"""Who calls: what a served function knows of its caller, and whose calls it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aio_pika
+import pytest
+
+import fabric_nb
+from fabric_nb.errors import BrokerRefused, RemoteError
+from fabric_nb.fabric.caller import CallerIdentity
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from tests.support.fabric import until
+from tests.support.peers import DOMAIN
+
+
+def whoami():
+    """Who called, as data."""
+    who = fabric_nb.caller()
+    assert who is not None
+    return [who.service, who.instance, who.user]
+
+
+async def awhoami():
+    await asyncio.sleep(0)
+    return whoami()
+
+
+def items():
+    yield whoami()
+    yield whoami()
+
+
+@pytest.fixture
+async def caller(members):
+    """A member that calls."""
+    return await members.join("client", type="cli")
+
+
+def user_of(fabric: AmqBrokerConnector) -> str | None:
+    return fabric._connection._url.user
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_functions_know_their_caller(members, caller, threads):
+    """Service and instance are as the caller says, the user as the broker has verified."""
+    server = await members.join("server")
+    functions = {"plain": whoami, "coroutine": awhoami, "items": items}
+    await server.serve(functions, threads=threads)
+    expected = [f"{DOMAIN}.cli.client", caller.instance, user_of(caller)]
+    assert user_of(caller)
+    assert await caller.call("app.server.plain") == expected
+    assert await caller.call("app.server.coroutine") == expected
+    assert await caller.call("app.server.items") == [expected, expected]
+    assert [item async for item in caller.call_stream("app.server.items")] == [expected] * 2
+    assert fabric_nb.caller() is None
+
+
+async def test_callers_are_not_mixed_up(members):
+    """Calls that run at once know each its own caller, also in tasks that they start."""
+    server = await members.join("server")
+    go = asyncio.Event()
+
+    async def wait_and_tell():
+        await go.wait()
+        return await asyncio.create_task(awhoami())
+
+    await server.serve({"tell": wait_and_tell}, prefetch=10)
+    clients = [await members.join(f"c{n}") for n in range(5)]
+    calls = [asyncio.create_task(client.call("app.server.tell")) for client in clients]
+    await until(lambda: server.servers[0].stats["tell"].running == 5)
+    go.set()
+    told = await asyncio.gather(*calls)
+    assert [instance for _, instance, _ in told] == [client.instance for client in clients]
+
+
+async def test_caller_on_another_library(members, raw):
+    """A caller that says nothing is known by nothing; what it says wrongly counts for nothing."""
+    server = await members.join("server")
+    seen: list[CallerIdentity | None] = []
+    await server.serve({"note": lambda: seen.append(fabric_nb.caller())})
+    exchange = await raw.get_exchange(server.name.api_exchange)
+    claims = [
+        None,
+        7,
+        "",
+        "a.b.c",
+        "a.b.c.d.e",
+        f"{DOMAIN}.app.x.<script>",
+        "x" * 100_000,
+        f"{DOMAIN}.app.bank.1",  # anybody can say that
+    ]
+    for claim in claims:
+        message = aio_pika.Message(b"{}", headers={"x-fabric-caller": claim})
+        await exchange.publish(message, server.name.method_queue("note"))
+    await until(lambda: len(seen) == len(claims))
+    assert seen == [CallerIdentity()] * 7 + [CallerIdentity(f"{DOMAIN}.app.bank", "1")]
+
+
+async def test_nobody_sends_as_another_user(members, raw):
+    """The broker refuses a message under another user's name, so a name that comes is true."""
+    server = await members.join("server")
+    await server.serve({"tell": whoami})
+    exchange = await raw.get_exchange(server.name.api_exchange)
+    with pytest.raises(aio_pika.exceptions.ChannelPreconditionFailed, match="user_id"):
+        await exchange.publish(
+            aio_pika.Message(b"{}", user_id="somebody"), server.name.method_queue("tell")
+        )
+
+
+async def test_user_that_the_broker_knows_by_another_name(members, caller):
+    """Where the login is not the URI's user, calls are made without one, and none is lost."""
+    server = await members.join("server")
+    await server.serve({"tell": whoami, "items": items})
+    for work in (
+        lambda: caller.call("app.server.tell", timeout=10),
+        lambda: anext(caller.call_stream("app.server.items", timeout=10)),
+    ):
+        caller._connection._user_id = "of-the-token"
+        told = await asyncio.gather(*(work() for _ in range(5)))
+        assert told == [[f"{DOMAIN}.cli.client", caller.instance, None]] * 5
+
+
+async def test_allowed_users(members, caller, raw):
+    """`allow` takes the calls of those users alone; others are refused, and counted as errors."""
+    server = await members.join("server")
+    serving = await server.serve({"tell": whoami, "items": items}, allow=[user_of(caller)])
+    assert (await caller.call("app.server.tell"))[2] == user_of(caller)
+
+    serving.admission.restrict({"somebody"})
+    for call in (
+        caller.call("app.server.tell", timeout=10),
+        caller.call("app.server.items", timeout=10),
+        anext(caller.call_stream("app.server.items", timeout=10)),
+    ):
+        with pytest.raises(PermissionError, match=f"does not take calls of {user_of(caller)}") as e:
+            await call
+        assert isinstance(e.value, RemoteError)
+    assert serving.stats["tell"].errors == 1
+    assert serving.stats["tell"].last_error.startswith("PermissionError")
+
+    replies = await raw.declare_queue(exclusive=True)
+    exchange = await raw.get_exchange(server.name.api_exchange)
+    anonymous = aio_pika.Message(b"{}", reply_to=replies.name, correlation_id="1")
+    await exchange.publish(anonymous, server.name.method_queue("tell"))
+    async with replies.iterator(timeout=10) as messages:
+        error = json.loads((await anext(messages)).body)["error"]
+    assert error["type"] == "builtins.PermissionError"
+    assert "a caller without a verified user" in error["message"]
+
+    serving.admission.restrict(None)
+    assert (await caller.call("app.server.tell"))[2] == user_of(caller)
+
+
+@pytest.fixture
+async def unknown_broker(broker_uri):
+    """The broker behind a proxy that gives it another product's name."""
+
+    async def pump(reader, writer, *names):
+        with_name = [name.encode() for name in names]
+        try:
+            while data := await reader.read(65536):
+                for name in with_name:
+                    data = data.replace(name, b"X" * len(name))
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def connect(reader, writer):
+        url = AmqBrokerConnector(broker_uri, "d", "t", "i")._connection._url
+        far_reader, far_writer = await asyncio.open_connection(url.host, url.port)
+        await asyncio.gather(
+            pump(reader, far_writer),
+            pump(far_reader, writer, "RabbitMQ", "fabric_nb embedded broker"),
+        )
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        before, _, after = broker_uri.rpartition(":")
+        yield f"{before}:{port}/{after.partition('/')[2]}"
+
+
+async def test_broker_that_does_not_verify(members, unknown_broker):
+    """Where the broker does not vouch for users, none is told, and `allow` is refused."""
+    server = await members.join("server", uri=unknown_broker)
+    with pytest.raises(BrokerRefused, match="does not verify which user sends a message") as caught:
+        await server.serve({"tell": whoami}, allow=["ann"])
+    assert "XXXX" in str(caught.value)  # it is named
+    assert server.servers == ()
+    await server.serve({"tell": whoami})
+    assert (await server.call("app.server.tell"))[2] is None

@@ -1,0 +1,112 @@
+"""The log of calls: what a member made and served, when, how long, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pandas as pd
+import pytest
+
+from fabric_nb.errors import CallTimeout, UnknownService
+from fabric_nb.fabric import history
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+def divide(x, y):
+    return x / y
+
+
+@pytest.fixture
+async def server(members):
+    """A member that serves, as ``app.server``."""
+    server = await members.join("server")
+    await server.serve({"divide": divide, "never": never}, version="1.2")
+    return server
+
+
+@pytest.fixture
+async def caller(members, server):
+    """A member that calls it."""
+    return await members.join("caller", type="client")
+
+
+async def test_both_ends_log_a_call(server, caller):
+    """A call that was answered is in the caller's log as made, and in the server's as served."""
+    assert (len(caller.calls), len(server.calls)) == (0, 0)
+    before = server.calls.changes
+    assert await caller.call("app.server.divide", x=6, y=3) == 2
+    (made,), (served,) = caller.calls.records, server.calls.records
+    for record, direction in ((made, "made"), (served, "served")):
+        assert record.direction == direction
+        assert (record.service, record.method) == (f"{DOMAIN}.app.server", "divide")
+        assert (record.outcome, record.error, record.traceback) == ("ok", "", "")
+    assert 0 < served.ms < made.ms
+    assert made.time <= served.time
+    assert server.calls.changes == before + 1
+    assert repr(caller.calls) == "<Calls: 1 made>"
+
+
+async def test_log_tells_how_calls_failed(server, caller):
+    """A call that failed is logged with its error, and with the traceback where there is one."""
+    await heard(caller, "server")
+    with pytest.raises(ZeroDivisionError):
+        await caller.call("server.divide", x=1, y=0)
+    with pytest.raises(CallTimeout):
+        await caller.call("server.never", timeout=0.1)
+    given_up = asyncio.create_task(caller.call("server.never"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(UnknownService):
+        await caller.call("nobody.method", timeout=0.1)
+    await until(lambda: len(caller.calls) == 4)
+
+    raised, late, cancelled, unknown = caller.calls.records
+    assert raised.outcome == "failed"
+    assert raised.error.startswith("RemoteZeroDivisionError: my_project.app.server.divide: Zero")
+    assert "return x / y" in raised.traceback
+    assert (late.outcome, cancelled.outcome) == ("timeout", "cancelled")
+    assert late.ms >= 100
+    assert (unknown.outcome, unknown.service) == ("failed", f"{DOMAIN}.nobody")
+    assert unknown.error.startswith("UnknownService: ")
+    served = server.calls.records[0]
+    assert (served.outcome, served.error) == ("failed", "ZeroDivisionError: division by zero")
+    assert "return x / y" in served.traceback
+    assert "fabric_nb" not in served.traceback.replace("fabric_nb/../", "")
+
+
+async def test_log_is_a_frame_that_joins_with_the_registry(server, caller):
+    """`calls.df` has typed columns, also when it is empty, and joins with `registry.df`."""
+    empty = caller.calls.df
+    await caller.call("app.server.divide", x=6, y=3)
+    await heard(caller, "server", methods=2)
+    frame = caller.calls.df
+    assert list(frame.dtypes) == list(empty.dtypes)
+    assert str(frame.time.dtype) == "datetime64[ns, UTC]"
+    assert frame.ms.dtype == "float64"
+    assert abs(frame.time[0] - pd.Timestamp.now("UTC")) < pd.Timedelta(minutes=1)
+    joined = frame.merge(caller.registry.df, on=["domain", "type", "id"])
+    assert joined[["method", "version", "state"]].values.tolist() == [["divide", "1.2", "up"]]
+
+
+async def test_log_is_bounded(server, caller, monkeypatch):
+    """The last thousand calls are kept, the last twenty failures, and no large arguments."""
+    monkeypatch.setattr(history, "REQUEST_KEPT", 1000)
+    monkeypatch.setattr(history, "REQUESTS_KEPT", 2000)
+    for n in range(1100):
+        await caller.call("app.server.divide", x=n, y=1)
+    assert len(caller.calls) == len(server.calls) == 1000
+    assert server.calls.failures == ()
+    for x in [1] * 25 + ["y" * 600] * 4 + ["y" * 1000]:
+        with pytest.raises((ZeroDivisionError, TypeError)):
+            await caller.call("app.server.divide", x=x, y=0)
+    failures = server.calls.failures
+    assert [one.number for one in failures] == [27, 28, 29, 30][-len(failures) :]
+    assert sum(len(one.request or b"") for one in failures) <= 2000
+    assert failures[0].kwargs() == {"x": "y" * 600, "y": 0}
+    with pytest.raises(ValueError, match=r"failed call 30 .* are not kept"):
+        failures[-1].kwargs()

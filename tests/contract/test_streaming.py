@@ -1,0 +1,518 @@
+"""Generators that are served: item by item to those who ask for that, as a list to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+import time
+from contextlib import aclosing
+
+import aio_pika
+import orjson
+import pandas as pd
+import pytest
+
+from fabric_nb.errors import (
+    CallTimeout,
+    ConnectionLost,
+    InvalidName,
+    MalformedMessage,
+    MethodNotFound,
+    RemoteError,
+    ServiceLost,
+    UnknownService,
+)
+from fabric_nb.fabric import running, streaming
+from tests.support.fabric import heard, until
+from tests.support.peers import DOMAIN
+
+
+class Counter:
+    """Generators of each kind that say how far they are."""
+
+    def __init__(self):
+        self.given = 0
+        self.closed = 0
+        self.pause = 0.0
+
+    def plain(self, n=None):
+        try:
+            for i in itertools.count() if n is None else range(n):
+                self.given += 1
+                time.sleep(self.pause)
+                yield i
+        finally:
+            self.closed += 1
+
+    async def later(self, n=None):
+        try:
+            for i in itertools.count() if n is None else range(n):
+                self.given += 1
+                await asyncio.sleep(self.pause)
+                yield i
+        finally:
+            self.closed += 1
+
+    async def stuck(self):
+        try:
+            yield "begun"
+            await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+
+KINDS = ["plain", "later"]
+
+
+@pytest.fixture
+def counter():
+    return Counter()
+
+
+@pytest.fixture
+async def server(members, counter):
+    """A member that serves the counter, as ``app.server``."""
+    member = await members.join("server")
+    await member.rpc_register(counter)
+    return member
+
+
+@pytest.fixture
+async def caller(members, server):
+    """A member that calls it."""
+    return await members.join("caller", type="client")
+
+
+async def collected(items):
+    return [item async for item in items]
+
+
+async def collected_until(error, items, pause=0.0):
+    """What came before the error, and the error."""
+    had = []
+    try:
+        async for item in items:
+            had.append(item)
+            await asyncio.sleep(pause)
+    except error as raised:
+        return had, raised
+    raise AssertionError(f"no {error} after {had}")
+
+
+# Items
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_items_come_one_by_one(server, caller, counter, kind):
+    """`call_stream` gives the items of a generator in order, however many there are."""
+    assert await collected(caller.call_stream(f"app.server.{kind}", n=1000)) == list(range(1000))
+    assert await collected(caller.call_stream(f"app.server.{kind}", n=0)) == []
+    assert (counter.given, counter.closed) == (1000, 2)
+
+
+async def test_each_item_comes_when_it_is_there(server, caller, counter):
+    """An item is had before the next one is made."""
+    items = caller.call_stream("app.server.stuck")
+    async with asyncio.timeout(10), aclosing(items):
+        assert await anext(items) == "begun"
+    await until(lambda: counter.closed == 1)
+
+
+async def test_stream_of_a_proxy(server, caller):
+    """A proxy's method streams too, by short names, once the service is heard."""
+    await heard(caller, "server")
+    proxy = caller.service("server")
+    assert await collected(proxy.later.stream(n=3)) == [0, 1, 2]
+    assert await proxy.later(n=3) == [0, 1, 2]
+
+
+async def test_items_are_any_values(members, caller):
+    """Items travel as results do: tables are tables again."""
+    frame = pd.DataFrame({"t": pd.to_datetime(["2026-01-01"]), "x": [1.5]})
+
+    def values():
+        yield {"a": [1, None, "ü"]}
+        yield frame
+        yield None
+
+    member = await members.join("values")
+    await member.serve({"values": values})
+    first, second, third = await collected(caller.call_stream("app.values.values"))
+    assert (first, third) == ({"a": [1, None, "ü"]}, None)
+    pd.testing.assert_frame_equal(second, frame)
+
+
+async def test_what_does_not_stream_is_given_at_once(members, caller):
+    """A method that is no generator gives the items of its list, or its one value."""
+    member = await members.join("plain")
+    await member.serve({"rows": lambda: [1, 2], "one": lambda: {"x": 1}, "no": lambda: 1 / 0})
+    assert await collected(caller.call_stream("app.plain.rows")) == [1, 2]
+    assert await collected(caller.call_stream("app.plain.one")) == [{"x": 1}]
+    with pytest.raises(ZeroDivisionError):
+        await collected(caller.call_stream("app.plain.no"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_caller_that_knows_no_streams_gets_a_list(server, caller, raw, counter, kind):
+    """Without the opt-in header a generator is answered by one reply with the list, as ever."""
+    assert await caller.call(f"app.server.{kind}", n=3) == [0, 1, 2]
+    replies = await raw.declare_queue(exclusive=True)
+    exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server", ensure=False)
+    request = aio_pika.Message(b'{"n": 3}', type="call", correlation_id="c1", reply_to=replies.name)
+    await exchange.publish(request, f"{DOMAIN}.api.app.server::{kind}")
+    async with asyncio.timeout(10), replies.iterator(no_ack=True) as messages:
+        answer = await anext(aiter(messages))
+    assert (answer.type, answer.correlation_id, answer.body) == ("result", "c1", b"[0,1,2]")
+    assert dict(answer.headers) == {}
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_endless_list_is_refused(members, caller, counter, monkeypatch, kind, threads):
+    """A generator that does not end is an error for who wants a list; it is closed."""
+    monkeypatch.setattr(running, "MAX_LISTED", 5000)
+    member = await members.join("endless")
+    await member.serve({"endless": getattr(counter, kind)}, threads=threads)
+    with pytest.raises(RemoteError, match="goes on, which is more than one reply carries"):
+        await caller.call("app.endless.endless", timeout=20)
+    assert counter.closed == 1
+    assert 5000 < counter.given < 7000
+
+
+# What is raised
+
+
+async def test_error_comes_after_the_items(members, caller):
+    """What a generator raises is raised after its items, with its traceback; it is logged."""
+
+    def rows():
+        yield 1
+        yield 2
+        raise KeyError("third")
+
+    member = await members.join("rows")
+    serving = await member.serve({"rows": rows})
+    had, raised = await collected_until(KeyError, caller.call_stream("app.rows.rows"))
+    assert had == [1, 2]
+    assert "raise KeyError" in raised.remote_traceback
+    assert "fabric_nb" not in raised.remote_traceback.replace("fabric_nb/../", "")
+    assert (serving.stats["rows"].errors, serving.stats["rows"].running) == (1, 0)
+    (failure,) = member.calls.failures
+    assert (failure.record.method, failure.kwargs()) == ("rows", {})
+    assert caller.calls.records[-1].outcome == "failed"
+
+
+async def test_mistakes_of_a_stream_are_those_of_a_call(server, caller):
+    """Who is not there, what it does not have, and what it does not take are told as ever."""
+    await heard(caller, "server", methods=4)
+    with pytest.raises(InvalidName):
+        caller.call_stream("nonsense")
+    with pytest.raises(MethodNotFound, match="did you mean plain"):
+        await collected(caller.call_stream("app.server.plane"))
+    with pytest.raises(UnknownService):
+        await collected(caller.call_stream("app.nobody.plain", timeout=2))
+    with pytest.raises(TypeError):
+        await collected(caller.call_stream("app.server.plain", wrong=1))
+    with pytest.raises(CallTimeout):
+        await collected(caller.call_stream("app.server.stuck", timeout=0.2))
+
+
+async def test_item_that_cannot_travel(members, caller):
+    """An item that cannot be sent ends the stream with an error that says so."""
+
+    def rows():
+        yield 1
+        yield object()
+
+    member = await members.join("rows")
+    await member.serve({"rows": rows})
+    items = caller.call_stream("app.rows.rows")
+    assert await anext(items) == 1
+    with pytest.raises(RemoteError, match="the item is a object, which JSON cannot carry"):
+        await anext(items)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_nothing_a_generator_raises_ends_the_service(members, caller, kind):
+    """Whatever a generator raises, the service goes on."""
+
+    def plain():
+        yield 1
+        raise kind
+
+    async def later():
+        yield 1
+        raise kind
+
+    async def cancels():
+        yield 1
+        asyncio.current_task().cancel()
+        await asyncio.sleep(10)
+
+    member = await members.join("rows")
+    await member.serve({"plain": plain, "later": later, "cancels": cancels})
+    for method in ("plain", "later", "cancels"):
+        for _ in range(2):
+            with pytest.raises(RemoteError):
+                await collected(caller.call_stream(f"app.rows.{method}", timeout=5))
+
+
+# Back-pressure and fairness
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_generator_waits_for_a_slow_caller(server, caller, counter, kind):
+    """The generator runs ahead of its caller by no more than the window."""
+    items = caller.call_stream(f"app.server.{kind}")
+    async with aclosing(items):
+        for taken in range(1, 200):
+            await anext(items)
+            assert counter.given <= taken + streaming.WINDOW
+        await asyncio.sleep(0.2)  # nothing must happen
+        assert counter.given <= 199 + streaming.WINDOW
+    await until(lambda: counter.closed == 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_stream_does_not_hold_the_loop(server, caller, counter, kind):
+    """While a generator without an await streams, other calls of the service are answered."""
+    counter.pause = 0.001 if kind == "plain" else 0.0
+    items = caller.call_stream(f"app.server.{kind}")
+    async with aclosing(items):
+        streaming_on = asyncio.create_task(collected(items))
+        await until(lambda: counter.given > 100)
+        assert await caller.call("app.server.health_check", timeout=5) is True
+        assert await caller.call(f"app.server.{kind}", n=5, timeout=5) == [0, 1, 2, 3, 4]
+        streaming_on.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await streaming_on
+
+
+async def test_streams_run_beside_each_other(server, caller):
+    """A stream that lasts keeps neither a second one nor a plain call of its method waiting."""
+    first, second = (caller.call_stream("app.server.later") for _ in range(2))
+    async with aclosing(first), aclosing(second):
+        assert [await anext(first), await anext(second), await anext(first)] == [0, 0, 1]
+        assert await caller.call("app.server.later", n=2, timeout=5) == [0, 1]
+
+
+async def test_generator_in_a_thread(members, caller):
+    """With `threads` a plain generator runs off the loop, and is closed there."""
+    names, go = [], threading.Event()
+
+    def rows():
+        try:
+            yield threading.current_thread().name
+            go.wait(10)
+            yield "went"
+            time.sleep(0.3)
+            yield "slept"
+        finally:
+            names.append(threading.current_thread().name)
+
+    member = await members.join("rows")
+    await member.serve({"rows": rows}, threads=True)
+    items = caller.call_stream("app.rows.rows")
+    async with aclosing(items):
+        assert await anext(items) != threading.current_thread().name
+        assert await caller.call("app.rows.health_check", timeout=5) is True
+        go.set()
+        assert await anext(items) == "went"
+    await until(lambda: names)
+    assert names != [threading.current_thread().name]
+
+
+async def test_service_can_stop_while_a_generator_blocks_its_thread(members, caller):
+    """A generator that holds its thread does not hold up the end of the service."""
+    go, closed = threading.Event(), threading.Event()
+
+    def rows():
+        try:
+            yield "begun"
+            go.wait(30)
+            yield "went"
+        finally:
+            closed.set()
+
+    member = await members.join("rows")
+    serving = await member.serve({"rows": rows}, threads=True)
+    items = caller.call_stream("app.rows.rows")
+    assert await anext(items) == "begun"
+    async with asyncio.timeout(10):
+        await serving.close()
+    with pytest.raises(RemoteError, match="has stopped"):
+        await anext(items)
+    assert not closed.is_set()
+    go.set()
+    await until(closed.is_set)
+
+
+async def test_too_many_streams(server, caller, monkeypatch):
+    """A server sends so many streams at once and no more, and says so."""
+    monkeypatch.setattr(streaming, "MAX_STREAMS", 2)
+    open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
+    for items in open_streams[:2]:
+        assert await anext(items) == 0
+    with pytest.raises(RuntimeError, match="2 are being sent, and 2 may be"):
+        await anext(open_streams[2])
+    for items in open_streams:
+        await items.aclose()
+
+
+# Giving up
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "stuck"])
+async def test_giving_up_closes_the_generator(server, caller, counter, kind):
+    """Leaving the loop closes the generator at the other end, wherever it waits."""
+    async for _ in caller.call_stream(f"app.server.{kind}"):
+        break
+    await until(lambda: counter.closed == 1)
+    await until(lambda: server.calls.records)
+    assert server.calls.records[0].outcome == "cancelled"
+    assert caller.calls.records[0].outcome == "cancelled"
+    assert server.servers[0].stats[kind].errors == 0
+
+
+async def test_giving_up_before_it_begins(members, caller, counter):
+    """A stream that is given up while its request waits is closed as soon as it begins."""
+    busy, go = asyncio.Event(), asyncio.Event()
+
+    async def rows(n=None):
+        if n is None:
+            busy.set()
+            await go.wait()
+        async for item in counter.later():
+            yield item
+
+    async def call_first():
+        busy.set()
+        await go.wait()
+
+    member = await members.join("rows")
+    serving = await member.serve({"rows": call_first})
+    first = asyncio.create_task(caller.call("app.rows.rows"))
+    await busy.wait()
+    waiting = asyncio.create_task(collected(caller.call_stream("app.rows.rows", n=1)))
+    queue = serving._methods["rows"].queue
+    await asyncio.sleep(0.1)  # it is on its way to the queue
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert queue.empty()
+    await serving.replace({"rows": rows})
+    go.set()
+    await first
+    await until(lambda: counter.closed == 1)
+    await until(lambda: member.calls.records[-1].outcome == "cancelled")
+
+
+async def test_caller_that_goes_is_noticed(members, server, counter):
+    """When the caller's connection goes, the generators that run for it are closed."""
+    leaving = await members.join("leaving", type="client")
+    flowing, stuck = (
+        leaving.call_stream("app.server.later"),
+        leaving.call_stream("app.server.stuck"),
+    )
+    assert await anext(flowing) == 0
+    assert await anext(stuck) == "begun"
+    await leaving._connection._amqp.close()  # its queue goes, and nothing is said
+    await until(lambda: counter.closed == 2)
+    for items in (flowing, stuck):
+        with pytest.raises(ConnectionLost):
+            await collected(items)
+
+
+async def test_server_that_goes_is_noticed(members, caller, counter):
+    """When the server goes without a word its streams end with an error, also in a clique."""
+    for _ in range(2):
+        member = await members.join("pair")
+        await member.serve({"stuck": counter.stuck})
+    items = caller.call_stream("app.pair.stuck", timeout=None)
+    assert await anext(items) == "begun"
+    streams_at = next(one for one in members._open if one.servers and one.servers[0]._outgoing)
+    await streams_at._connection._amqp.close()
+    with pytest.raises(ServiceLost):
+        await anext(items)
+
+
+async def test_server_that_stops_says_so(members, caller, counter):
+    """A service that stops ends its streams after its grace, with an error that says it."""
+    member = await members.join("stopping")
+    serving = await member.serve({"later": counter.later, "stuck": counter.stuck})
+    ending = caller.call_stream("app.stopping.later", n=100)
+    lasting = caller.call_stream("app.stopping.stuck")
+    assert [await anext(ending), await anext(lasting)] == [0, "begun"]
+    closing = asyncio.create_task(serving.close(grace=0.5))
+    assert await collected(ending) == list(range(1, 100))
+    with pytest.raises(RemoteError, match="has stopped while it sent items"):
+        await anext(lasting)
+    await closing
+    assert counter.closed == 2
+
+
+# Bad messages
+
+
+async def test_bad_messages_about_a_stream(server, caller, raw, counter):
+    """Messages about streams that make no sense, or come from strangers, change nothing."""
+    items = caller.call_stream("app.server.later")
+    async with aclosing(items):
+        assert await anext(items) == 0
+        outgoing = server.servers[0]._outgoing
+        (key,) = outgoing._sending
+        for kind, body, correlation_id in [
+            ("cancel", b"null", "stranger"),
+            ("credit", b"1000000", key),
+            ("credit", b"-5", key),
+            ("credit", b"{", key),
+            ("nonsense", b"null", key),
+        ]:
+            message = aio_pika.Message(body, type=kind, correlation_id=correlation_id)
+            await raw.default_exchange.publish(message, outgoing._control)
+        await until(lambda: server.malformed.counts["stream"] == 4)
+        assert [await anext(items) for _ in range(200)] == list(range(1, 201))
+        assert counter.given <= 201 + streaming.WINDOW
+
+
+async def test_bad_opt_in_is_none(server, raw):
+    """A header that asks for no sensible credit is as if there were none."""
+    replies = await raw.declare_queue(exclusive=True)
+    exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server", ensure=False)
+    bad = [-1, 0, "64", True, 10**9, None]
+    for number, credit in enumerate(bad):
+        request = aio_pika.Message(
+            b'{"n": 2}',
+            type="call",
+            correlation_id=f"c{number}",
+            reply_to=replies.name,
+            headers={"x-fabric-stream": credit},
+        )
+        await exchange.publish(request, f"{DOMAIN}.api.app.server::plain")
+    async with asyncio.timeout(10), replies.iterator(no_ack=True) as messages:
+        for number in range(len(bad)):
+            answer = await anext(aiter(messages))
+            assert (answer.type, answer.correlation_id) == ("result", f"c{number}")
+            assert orjson.loads(answer.body) == [0, 1]
+
+
+async def test_server_that_sends_more_than_was_asked_for(caller, raw):
+    """A server that ignores credit cannot fill the caller's memory: the stream ends."""
+    name = f"{DOMAIN}.api.app.flood"
+    exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
+    queue = await raw.declare_queue(f"{name}::rows", auto_delete=True)
+    await queue.bind(exchange, queue.name)
+
+    async def flood(request):
+        for kind in ["begin", *["item"] * 1000]:
+            message = aio_pika.Message(
+                b"1", type=kind, correlation_id=request.correlation_id, reply_to="nowhere"
+            )
+            await raw.default_exchange.publish(message, request.reply_to)
+
+    await queue.consume(flood, no_ack=True)
+    items = caller.call_stream("app.flood.rows", timeout=10)
+    had, raised = await collected_until(MalformedMessage, items, pause=0.01)
+    assert "more items than were asked for" in str(raised)
+    assert streaming.WINDOW <= len(had) < 1000

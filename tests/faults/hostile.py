@@ -1,0 +1,170 @@
+"""A peer that means harm: whatever a user of the broker can send, without any of our own code.
+
+async with Hostile.on(uri) as hostile:
+    await hostile.log(MARKUP + COMMANDS)
+    await hostile.serve("do", lambda request: Reply(b"...", type="error"))
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+COMMANDS = "\x1b]0;owned\x07\x1b[2J\x1b[8m"
+"""What a terminal obeys: a new title, an empty screen, invisible text."""
+TURNED = "\u202egpj.exe\u2066\u200b"
+"""What turns text around, and what is not seen."""
+SMUGGLED = "x; import os"
+DEEP = b"[" * 100_000 + b"]" * 100_000
+DEEP_OBJECT = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+
+
+def bomb(size: int = 1 << 30) -> bytes:
+    """A megabyte of gzip that unpacks to a gigabyte, as far as anybody gets."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(size >> 10)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + block * (1 << 10)
+
+
+def touching(path: Path) -> str:
+    """A Python expression that makes a file, which shows that it was evaluated."""
+    return f"__import__('pathlib').Path({str(path)!r}).touch()"
+
+
+class _Touch:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self._path,)
+
+
+def pickled(path: Path) -> bytes:
+    """A pickle that makes a file when it is loaded."""
+    return pickle.dumps(_Touch(path))
+
+
+@dataclass
+class Reply:
+    """An answer; properties that are not given are those of an honest one."""
+
+    body: bytes
+    type: str = "result"
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+def error(type: str, *args: object, message: str = "", traceback: str = "") -> Reply:  # noqa: A002
+    """An error reply that names a type."""
+    told = {"type": type, "message": message or type, "args": args, "traceback": traceback}
+    return Reply(json.dumps({"error": told}).encode(), "error")
+
+
+class Hostile:
+    """The service `app.evil`, and a publisher to every exchange."""
+
+    def __init__(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        self._connection = connection
+        self._channel: aio_pika.abc.AbstractChannel | None = None
+        self.requests: list[aio_pika.abc.AbstractIncomingMessage] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, uri: str) -> AsyncIterator[Hostile]:
+        """Connect, until the end of the block."""
+        async with await aio_pika.connect(uri) as connection:
+            yield cls(connection)
+
+    @property
+    async def channel(self) -> aio_pika.abc.AbstractChannel:
+        """A channel that is open."""
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await self._connection.channel()
+        return self._channel
+
+    async def send(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        headers: dict[str, Any] | None = None,
+        **properties: Any,
+    ) -> None:
+        """Publish anything anywhere."""
+        channel = await self.channel
+        target = await channel.get_exchange(exchange) if exchange else channel.default_exchange
+        await target.publish(aio_pika.Message(body, headers=headers, **properties), key)
+
+    async def announce(
+        self,
+        body: bytes | None = None,
+        *,
+        id: str = "evil",  # noqa: A002
+        headers: dict[str, Any] | None = None,
+        **said: Any,
+    ) -> None:
+        """A keep-alive with whatever additions."""
+        headers = {
+            **(headers or {}),
+            "msg_type": "keep_alive",
+            "service_domain": DOMAIN,
+            "service_type": "app",
+            "service_id": id,
+        }
+        said = {"instance": "evil", "interval": 600, **said}
+        await self.send(
+            "msc.discovery", "", json.dumps(said).encode() if body is None else body, headers
+        )
+
+    async def log(self, message: str | bytes, **headers: Any) -> None:
+        """A log record."""
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        await self.send(f"{DOMAIN}.log.records", "", body, {"level_name": "ERROR", **headers})
+
+    async def data(
+        self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any
+    ) -> None:
+        """A message of the data stream."""
+        await self.send(f"{DOMAIN}.data", "", body, headers, **properties)
+
+    async def serve(
+        self, answers: dict[str, Callable[[aio_pika.abc.AbstractIncomingMessage], Any]]
+    ) -> None:
+        """Serve methods; each is given a request and gives one `Reply`, or several."""
+        channel = await self._connection.channel()
+        exchange = await channel.declare_exchange(
+            f"{DOMAIN}.api.app.evil", "direct", auto_delete=True
+        )
+        for method, answer in answers.items():
+            queue = await channel.declare_queue(
+                f"{DOMAIN}.api.app.evil::{method}",
+                auto_delete=True,
+                arguments={"x-dead-letter-exchange": "rpc.dlx"},
+            )
+            await queue.bind(exchange, queue.name)
+            await queue.consume(self._answering(answer), no_ack=True)
+
+    def _answering(self, answer: Callable[[aio_pika.abc.AbstractIncomingMessage], Any]) -> Any:
+        async def take(request: aio_pika.abc.AbstractIncomingMessage) -> None:
+            self.requests.append(request)
+            replies = answer(request)
+            for reply in replies if isinstance(replies, list) else [replies]:
+                properties = {"correlation_id": request.correlation_id, **reply.properties}
+                await self.send(
+                    "", request.reply_to or "", reply.body, type=reply.type, **properties
+                )
+
+        return take

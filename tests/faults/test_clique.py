@@ -1,0 +1,90 @@
+"""Members of a clique die, are told to end, or are all gone; over each kind of broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fabric_nb.errors import ServiceLost, UnknownService
+from tests.support.fabric import Members
+from tests.support.peers import DOMAIN
+
+KINDS = ("calc_service", "fabric_calc")
+CALC = f"{DOMAIN}.calc.calc1"
+
+
+@pytest.fixture
+async def caller(broker_uri):
+    """A member that calls, on a connection of its own."""
+    async with Members(broker_uri) as members:
+        yield await members.join("caller")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_last_member_is_killed(caller, start_peer, broker_uri, kind):
+    """When the last member dies, callers learn it at once: those that wait, and new ones."""
+    peer = await start_peer(kind, broker_uri)
+    waiting = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60))
+    await peer.event("slow_began")
+    queued = [
+        asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60)) for _ in range(3)
+    ]
+    peer.kill()
+    async with asyncio.timeout(10):
+        for call in (waiting, *queued):
+            with pytest.raises(UnknownService):
+                await call
+        assert isinstance(waiting.exception(), ServiceLost)
+        assert "not known" in str(waiting.exception())
+        with pytest.raises(UnknownService):
+            await caller.call(f"{CALC}.echo", value=1, timeout=60)
+    assert caller._caller.pending == 0
+    assert not caller._caller._vigil._calls
+
+
+async def test_a_call_is_made_again(caller, start_peer, broker_uri):
+    """An idempotent call whose service dies is answered by the one that takes its place."""
+    peer = await start_peer("fabric_calc", broker_uri)
+    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1, timeout=60, idempotent=True))
+    await peer.event("slow_began")
+    peer.kill()
+    successor = await start_peer("fabric_calc", broker_uri)
+    assert await call == successor.pid
+
+
+async def test_long_calls_of_the_living_go_on(caller, start_peer, broker_uri):
+    """A call that takes long is answered, however often it was asked whether its service lives."""
+    await start_peer("calc_service", broker_uri)
+    peer = await start_peer("fabric_calc", broker_uri)
+    calls = [caller.call(f"{CALC}.slow", seconds=2.5, timeout=30) for _ in range(2)]
+    assert peer.pid in await asyncio.gather(*calls)
+    assert caller._caller._vigil.looks >= 3
+
+
+async def test_the_last_member_is_told_to_end(caller, start_peer, broker_uri):
+    """A member that gets SIGTERM answers the call at hand, also when nobody takes its place."""
+    leaving = await start_peer("fabric_calc", broker_uri, grace=20)
+    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=2.5, timeout=30))
+    await leaving.event("slow_began")
+    leaving.terminate()
+    assert await call == leaving.pid
+    assert await leaving.exited() == 0
+    with pytest.raises(UnknownService):
+        await caller.call(f"{CALC}.slow", seconds=0, timeout=30)
+
+
+async def test_a_member_is_told_to_end(caller, start_peer, broker_uri):
+    """A member that gets SIGTERM answers the call at hand; those it has not begun go to others."""
+    leaving = await start_peer("fabric_calc", broker_uri, grace=20)
+    began = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1.5, timeout=30))
+    await leaving.event("slow_began")
+    staying = await start_peer("fabric_calc", broker_uri)
+    others = [
+        asyncio.create_task(caller.call(f"{CALC}.slow", seconds=0.1, timeout=30)) for _ in range(6)
+    ]
+    leaving.terminate()
+    assert await began == leaving.pid
+    assert set(await asyncio.gather(*others)) <= {staying.pid, leaving.pid}
+    assert await leaving.exited() == 0
+    assert await caller.call(f"{CALC}.slow", seconds=0.1, timeout=30) == staying.pid

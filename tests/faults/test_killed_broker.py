@@ -1,0 +1,137 @@
+"""The broker is killed and started again while calls and messages flow; each is accounted for.
+
+A few rounds by default; `FABRIC_NB_ROUNDS=20` for as many, and as much load, as are promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.fabric.amqp import State
+from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
+from tests.faults.traffic import Calls, Messages
+from tests.support.fabric import Members, until
+
+ROUNDS = int(os.environ.get("FABRIC_NB_ROUNDS", "0"))
+CALLS, MESSAGES = (200, 2000) if ROUNDS else (100, 500)
+"""A second; a machine that runs other tests beside is not asked for more."""
+EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
+
+
+@pytest.fixture(params=["rabbitmq", "embedded"])
+def broker_and_rounds(request):
+    """A broker that may be killed, of each kind, and how often."""
+    if request.param == "rabbitmq":
+        node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
+        yield MortalRabbitMq(node, vhost), ROUNDS or 1
+    else:
+        with MortalEmbedded() as embedded:
+            yield embedded, ROUNDS or 3
+
+
+def handles():
+    """What would pile up: tasks, threads, open files and sockets."""
+    gc.collect()
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+def inside(connectors):
+    """What would pile up on the connections: channels that are open, and that are remembered."""
+    return [
+        (len(one._connection._amqp.channels), len(one._connection._channels)) for one in connectors
+    ]
+
+
+def record(text):
+    return logging.makeLogRecord({"name": "x", "msg": text, "levelname": "INFO"})
+
+
+def answers_of(connector):
+    """Count the answers that come from the broker, by the call that they belong to."""
+    counted, caller = Counter(), connector._caller
+    take = caller._on_reply
+
+    def count(delivery):
+        counted[delivery.correlation_id] += 1
+        take(delivery)
+
+    caller._on_reply = count
+    return counted
+
+
+@pytest.mark.timeout(120 + 60 * ROUNDS)
+async def test_killed_under_load(broker_and_rounds):
+    """Through any number of crashes all comes back by itself, nothing comes twice or is left."""
+    broker, rounds = broker_and_rounds
+    async with Members(broker.uri) as members:
+        everybody = [members.connector(one) for one in ("server", "caller", "publisher", "reader")]
+        server, caller, publisher, reader = everybody
+        answers = answers_of(caller)
+        await asyncio.gather(*(members.open(one) for one in everybody))
+        await server.serve({"double": lambda x: 2 * x}, prefetch=20)
+        stream, feed = await reader.stream(), await reader.logs()
+        handler = AmqpHandler()
+        await publisher.init_logging_handler(handler)
+        method = f"{server.fqn}.double"
+        assert await caller.call(method, x=1) == 2  # opens the channel to the service
+        calls = Calls(caller, method, CALLS * 3 / 4, timeout=60)
+        repeated = Calls(caller, method, CALLS / 4, timeout=60, idempotent=True)
+        messages = Messages(publisher, MESSAGES)
+        before, before_inside, queues = handles(), inside(everybody), sorted(broker.queues)
+
+        stop = asyncio.Event()
+        running = asyncio.gather(*(one.run(stop) for one in (calls, repeated, messages)))
+        steady = []  # from when all stood to what was heard last before the crash
+        began = 0
+        for number in range(rounds):
+            marks = calls.ended["answered"], stream.rows
+            await until(lambda m=marks: calls.ended["answered"] > m[0] + 100, timeout=30)
+            await until(lambda m=marks: stream.rows > m[1] + 1000, timeout=30)
+            steady.append(range(began, int(stream.df["n"].iloc[-1])))
+            await asyncio.to_thread(broker.kill)
+            for one in everybody:
+                await until(lambda one=one: one.state is State.RECONNECTING, timeout=5)
+            await asyncio.to_thread(broker.restart)
+            for one in everybody:
+                await until(lambda one=one: one.state is State.CONNECTED, timeout=30)
+            began = messages.made
+            handler.handle(record(f"round {number}"))
+            await until(lambda n=number: feed.records and feed.records[-1].message == f"round {n}")
+        stop.set()
+        await asyncio.wait_for(running, 60)
+        steady.append(range(began, messages.made))
+        await until(lambda: stream.df["n"].iloc[-1] == messages.made - 1)
+
+        assert calls.ended.total() == calls.made
+        assert set(calls.ended) <= EXPECTED
+        assert set(repeated.ended) <= {"answered", "UnknownService"}
+        assert max(answers.values()) == 1
+        assert messages.twice(stream) == 0
+        missing = messages.missing(stream)
+        for numbers in steady:
+            assert not missing.intersection(numbers)
+        print(
+            f"{rounds} rounds: calls {dict(calls.ended)}, repeated {dict(repeated.ended)}, messages"
+            f" {messages.made}, confirmed {len(messages.confirmed)}, not heard {len(missing)}"
+        )
+        await until(lambda: handles()["tasks"] <= before["tasks"], what="no task is left")
+        after = handles()
+        assert after["threads"] <= before["threads"] + 1  # of the loop's own executor
+        assert after["files"] <= before["files"]
+        assert inside(everybody) == before_inside
+        await until(lambda: len(broker.queues) == len(queues), what="no queue is left")
+        assert caller._caller.pending == 0
+        assert [one._connection.reconnects for one in everybody] == [rounds] * 4

@@ -1,0 +1,144 @@
+"""What a user of RabbitMQ may do: the rights of `docs/security.md`, each on a real broker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import BrokerRefused, FabricError
+from tests.support.fabric import Members, heard, until
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from tests.support.rabbitmq import RabbitMq
+
+OTHER = "other_project"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
+
+
+def rights(role: str) -> dict[str, str]:
+    """The three patterns that the document gives for a role."""
+    command = f"rabbitmqctl set_permissions -p / {role} "
+    (line,) = (text for text in DOCUMENT.read_text().splitlines() if command in text)
+    patterns = re.findall(r"'([^']*)'", line)
+    return dict(zip(("configure", "write", "read"), patterns, strict=True))
+
+
+@pytest.fixture
+async def owner(members: Members) -> AmqBrokerConnector:
+    """A member with all rights: it serves, publishes and logs, in both domains."""
+    for domain in (OTHER, DOMAIN):
+        owner = await members.join("boss", domain=domain)
+        await owner.serve({"add": lambda x, y: x + y})
+        await owner.publish_data({"n": 0})
+        await (await owner.logs()).close()
+    return owner
+
+
+@pytest.fixture
+async def join(
+    members: Members, owner: AmqBrokerConnector, rabbitmq: RabbitMq, vhost: str
+) -> Callable[[str], Awaitable[AmqBrokerConnector]]:
+    """Join as a user who has the rights of a role."""
+
+    async def join(role: str) -> AmqBrokerConnector:
+        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights(role))
+        fabric = await members.join("me", uri=uri)
+        await heard(fabric, "boss", methods=1)
+        return fabric
+
+    return join
+
+
+async def refused(work: Awaitable[Any], name: str) -> None:
+    """It is refused in one sentence, which says what was asked for and that it is a right."""
+    with pytest.raises(BrokerRefused) as caught:
+        await work
+    said = str(caught.value)
+    assert "\n" not in said
+    assert "secret" not in said
+    assert f"'{name}" in said
+    assert "right" in said or "may not make it" in said
+    assert caught.value.code == 403
+
+
+async def refused_to_serve(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
+    """Neither a service of its own nor a place in the clique of another is to be had."""
+    await refused(fabric.serve({"mine": lambda: 1}), f"{domain}.api.app.me")
+    await refused(fabric.serve({"add": lambda x, y: 0}, id="boss"), f"{domain}.api.app.boss")
+
+
+async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
+    """What others made is not to be taken away."""
+    for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
+        async with fabric._connection.channel() as channel:
+            with pytest.raises(FabricError, match="right"), channel._translated():
+                await channel._current.exchange_delete(exchange)
+
+
+async def test_may_only_call(join, owner):
+    """Who may only call calls the services of one domain, and does nothing else."""
+    fabric = await join("caller")
+    await heard(owner, "me")
+    assert await fabric.call("boss.add", x=1, y=2) == 3
+    await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
+    await refused_to_serve(fabric)
+    await refused_to_delete(fabric)
+    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+    await refused(fabric.stream(), f"{DOMAIN}.data")
+    await refused(fabric.logs(), f"{DOMAIN}.log.records")
+    assert await fabric.call("boss.add", x=1, y=2) == 3
+
+
+async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
+    """Who may only watch sees services, data and logs of one domain, and changes nothing."""
+    fabric = await join("watcher")
+    async with await fabric.stream() as stream, await fabric.logs():
+        await owner.publish_data({"n": 1})
+        await stream.wait(1, timeout=10)
+    await refused(fabric.stream(domain=OTHER), f"{OTHER}.data")
+    await refused(fabric.logs(domain=OTHER), f"{OTHER}.log.records")
+    await refused(fabric.call("boss.add", x=1, y=2), f"{DOMAIN}.api.app.boss")
+    await refused_to_serve(fabric)
+    await refused_to_delete(fabric)
+    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+
+    # It cannot announce itself either. It says so once, and does not try again and again.
+    await until(lambda: "Nobody will hear of this service" in caplog.text)
+    assert not owner.registry.find("me", domain=DOMAIN)
+    seen, changes = rabbitmq.log.count("msc.discovery"), fabric.registry.changes
+    await until(lambda: fabric.registry.changes > changes + 5)
+    assert rabbitmq.log.count("msc.discovery") == seen
+
+
+async def test_may_serve_in_one_domain(join, owner):
+    """Who may serve in a domain serves and calls there, and in no other."""
+    fabric = await join("server")
+    await fabric.serve({"twice": lambda x: 2 * x})
+    await heard(owner, "me", methods=1)
+    assert await owner.call("me.twice", x=4) == 8
+    assert await fabric.call("boss.add", x=1, y=2) == 3
+    await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
+    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+    await refused(fabric.logs(), f"{DOMAIN}.log.records")
+
+    uri = fabric._uri
+    async with AmqBrokerConnector(uri, OTHER, "app", "me", keep_alive_listen=True) as elsewhere:
+        await refused_to_serve(elsewhere, OTHER)
+        await refused_to_delete(elsewhere, OTHER)
+
+
+async def test_exchange_that_nobody_has_made(rabbitmq, vhost):
+    """A user who may not make an exchange that is not there yet is told who can."""
+    uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("watcher"))
+    fabric = AmqBrokerConnector(uri, DOMAIN, "app", "me", keep_alive_listen=True)
+    await refused(fabric.open(), "msc.discovery")
+    async with AmqBrokerConnector(rabbitmq.uri_for(vhost=vhost), DOMAIN, "app", "boss"):
+        pass
+    async with fabric:  # the exchanges are durable: once is enough
+        pass

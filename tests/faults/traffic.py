@@ -1,0 +1,102 @@
+"""Calls and messages at a steady rate, of which each is accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tests.support.fabric import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fabric_nb import AmqBrokerConnector
+    from fabric_nb.fabric.streams import Stream
+
+TICK, MOST = 0.02, 0.1
+"""Seconds."""
+
+
+async def _at_rate(rate: float, stop: asyncio.Event, once: Callable[[], object]) -> None:
+    """Do it so often a second; what a slow machine cannot do is left out, not made up for."""
+    owed, last = 0.0, time.monotonic()
+    while not stop.is_set():
+        now = time.monotonic()
+        owed, last = min(owed + rate * (now - last), rate * MOST), now
+        while owed >= 1:
+            owed -= 1
+            once()
+        await asyncio.sleep(TICK)
+
+
+class Calls:
+    """Calls a method that returns twice its `x`; `ended` counts how the calls ended.
+
+    `answered` is a right answer, `wrong` any other; else it is the name of the error's type.
+    """
+
+    def __init__(
+        self, caller: AmqBrokerConnector, method: str, rate: float, **options: Any
+    ) -> None:
+        self.made = 0
+        self.ended: Counter[str] = Counter()
+        self._caller = caller
+        self._method = method
+        self._rate = rate
+        self._options: Mapping[str, Any] = options
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Call until told to stop, and wait for the last answers."""
+        await _at_rate(self._rate, stop, self._begin)
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _begin(self) -> None:
+        self.made += 1
+        task = asyncio.ensure_future(self._call(self.made))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _call(self, x: int) -> None:
+        try:
+            answer = await self._caller.call(self._method, x=x, **self._options)
+        except Exception as error:  # noqa: BLE001 - it is counted
+            self.ended[type(error).__name__] += 1
+        else:
+            self.ended["answered" if answer == 2 * x else "wrong"] += 1
+
+
+class Messages:
+    """Publishes numbered rows; each ends as confirmed or as failed, and came to a stream or not."""
+
+    def __init__(self, publisher: AmqBrokerConnector, rate: float) -> None:
+        self.made = 0
+        self.confirmed: set[int] = set()
+        self.failed: set[int] = set()
+        self._publisher = publisher
+        self._rate = rate
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until told to stop, and wait until each has ended."""
+        await _at_rate(self._rate, stop, self._publish)
+        await until(lambda: len(self.confirmed) + len(self.failed) == self.made, timeout=60)
+
+    def _publish(self) -> None:
+        number = self.made
+        self.made += 1
+        taken = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
+        taken.add_done_callback(lambda done: self._ended(number, done))
+
+    def _ended(self, number: int, done: asyncio.Future[None]) -> None:
+        (self.failed if done.cancelled() or done.exception() else self.confirmed).add(number)
+
+    def missing(self, stream: Stream) -> set[int]:
+        """The numbers that did not come to the stream."""
+        return set(range(self.made)) - set(stream.df["n"])
+
+    def twice(self, stream: Stream) -> int:
+        """How many came more than once."""
+        return len(stream) - stream.df["n"].nunique()

@@ -1,0 +1,55 @@
+"""What a serving cell exposes, and to whom."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import call
+from tests.support.peers import DOMAIN, Peer
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartNotebook
+    from tests.support.rabbitmq import RabbitMq
+
+CELL = """\
+import fabric_nb
+
+def who():
+    caller = fabric_nb.caller()
+    return [caller.service, caller.user]
+
+def _private():
+    return "never served"
+"""
+
+
+async def test_who_may_call_is_shown_and_kept(
+    start_notebook: StartNotebook, uri: str, place: str, rabbitmq: RabbitMq, caller: Peer
+) -> None:
+    """A serving cell tells what it exposes and to whom; `--allow` names users of the broker."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id="exposed")
+    everybody = await notebook.run(f"%%fabric_serve --id exposed\n{CELL}")
+    (shown,) = everybody.displays
+    assert f"in {DOMAIN}" in shown.text
+    assert "for everybody there" in shown.text
+    assert "who()" in shown.text
+    assert "_private" not in shown.text
+    # A caller on amqp-fabric says nothing of itself.
+    assert await call(caller, "exposed", "who") == ["", None]
+
+    ann = rabbitmq.add_user(f"ann-{secrets.token_hex(4)}", "secret", vhost=place)
+    name = ann.partition("//")[2].partition(":")[0]
+    async with AmqBrokerConnector(ann, DOMAIN, "test", "ann", timeout=20) as of_ann:
+        assert await of_ann.call("notebook.exposed.who") == [f"{DOMAIN}.test.ann", name]
+
+        limited = await notebook.run(f"%%fabric_serve --id exposed --allow {name},eve\n{CELL}")
+        assert f"for {name}, eve only" in limited.displays[0].text
+        assert (await of_ann.call("notebook.exposed.who"))[1] == name
+        refused = await notebook.execute("%fabric_call notebook.exposed.who")
+        assert refused.error is not None
+        assert "does not take calls of" in refused.error.traceback
+        await limited.until(lambda cell: "PermissionError" in cell.displays[0].text)
+    rabbitmq._api("DELETE", "users", name)

@@ -1,0 +1,158 @@
+"""A peer that says far too much: the views stay up and small, and say what they leave out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import aio_pika
+import pytest
+import pytest_asyncio
+
+from fabric_nb.fabric.registry import MAX_SERVICES
+from tests.faults.hostile import MARKUP, Hostile, Reply
+from tests.notebook.notebooks import Notebook
+from tests.support.cells import Cell
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from tests.support.rabbitmq import RabbitMq
+
+YEAR_9999 = 253_402_300_799
+SMALL = 150_000
+"""Characters that one form of a view may have at most."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def place(rabbitmq: RabbitMq) -> AsyncIterator[str]:
+    """The address of a virtual host that nobody else is on."""
+    with rabbitmq.private_vhost() as vhost:
+        yield rabbitmq.uri_for(vhost=vhost)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def notebook(place: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Notebook]:
+    """A notebook that is connected there."""
+    async with await Notebook.start(tmp_path_factory.mktemp("kernel")) as notebook:
+        await notebook.connect(place, id="floods")
+        yield notebook
+        assert "Traceback" not in notebook.log
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def hostile(place: str, notebook: Notebook) -> AsyncIterator[Hostile]:
+    """Somebody there who means harm."""
+    async with Hostile.on(place) as hostile:
+        yield hostile
+
+
+def last(cell: Cell) -> str:
+    """The last state of the one view under a cell, which is small and holds no markup."""
+    (display,) = cell.displays
+    assert len(display.text) < SMALL
+    assert len(display.html) < SMALL
+    assert "<img" not in display.html
+    return display.text
+
+
+async def open_row(notebook: Notebook, cell: Cell, text: str) -> None:
+    """Open the row with that text, as a click does."""
+    opening = next(m for m in cell.messages if m.type == "comm_open" and "_whole" in str(m.content))
+    whole = json.loads(opening.content["data"]["state"]["_whole"])
+    row = next(id_ for id_, cells, _ in whole["add"] if text in cells)
+    message = {"method": "custom", "content": {"type": "open", "row": row}}
+    await notebook.send_comm(opening.content["comm_id"], message).wait()
+
+
+async def test_descriptions_of_megabytes(notebook: Notebook, hostile: Hostile) -> None:
+    """Ten megabytes of docs, and of thousands of methods, are cut where a row opens."""
+    doc = MARKUP * (10_000_000 // len(MARKUP))
+    told = {"m0": {"signature": "(x)", "doc": doc}}
+    told |= {f"m{n}": {"signature": f"(x={n})", "doc": "d" * 100} for n in range(1, 50_000)}
+    described = json.dumps({"methods": told}).encode()
+    assert len(described) > 10_000_000
+    await hostile.serve({"_describe": lambda _: Reply(described)})
+    await hostile.announce(b'{"instance": "x", "methods": "' + b"y" * 10_000_000 + b'"}')
+    await hostile.announce(methods={f"m{n}": f"(x={n})" for n in range(1000)})
+    await notebook.run(
+        "while not fabric.registry.find('app.evil'): await fabric.registry.changed()"
+    )
+    cell = await notebook.run("%fabric_services --type app")
+    await open_row(notebook, cell, "evil")
+    await cell.until(lambda cell: "<script>" in last(cell))
+    assert "… and 970 more, not shown." in last(cell)
+    assert "1 keep-alive could not be read." in last(cell)
+
+
+async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> None:
+    """Of services without end the first are held and the first of those shown, both as told."""
+    beyond = 1_000
+    await flood(hostile, [f"s{n}" for n in range(MAX_SERVICES + beyond)])
+    cell = await notebook.run("%fabric")
+    services = f"The registry is full: {MAX_SERVICES:,} services are held"
+    await cell.until(lambda cell: services in last(cell), 60)
+    assert f"… and {MAX_SERVICES - 50:,} more rows." in last(cell)
+    assert f"{MAX_SERVICES:,} up" in last(cell)
+    # The rest of a million, past the broker: it would say no other.
+    await notebook.run(
+        "from fabric_nb.fabric.naming import ServiceName\n"
+        "from fabric_nb.fabric.wire import KeepAlive\n"
+        "for n in range(200_000):\n"
+        "    fabric.registry.heard(KeepAlive(ServiceName('d', 'more', f's{n}'), None))",
+        timeout=60,
+    )
+    assert await notebook.value("len(fabric.registry), len(fabric.registry.df)") == (
+        f"({MAX_SERVICES}, {MAX_SERVICES})"
+    )
+    assert int(await notebook.value("fabric.registry.dropped")) > 200_000
+    await cell.until(lambda cell: " keep-alives of others were not taken." in last(cell))
+
+
+async def test_keep_alives_without_pause(notebook: Notebook, hostile: Hostile) -> None:
+    """Thousands of keep-alives of one service cost a few updates of the view, and are all heard."""
+    cell = await notebook.run("%fabric_services --type app\nbefore = fabric.registry.changes")
+    (display,) = cell.displays
+    assert display.display_id is not None
+    seen, began = len(notebook.updates(display.display_id)), time.monotonic()
+    await flood(hostile, ["evil"] * 3_000)
+    await notebook.run(
+        "while fabric.registry.changes < before + 3000: await fabric.registry.changed()"
+    )
+    took = time.monotonic() - began
+    assert len(notebook.updates(display.display_id)) - seen <= took / 0.2 + 2
+    assert "evil" in last(cell)
+
+
+async def test_clocks_of_the_year_9999(notebook: Notebook, hostile: Hostile) -> None:
+    """Moments that cannot be, in keep-alives, logs and data, stop no view and no DataFrame."""
+    cells = [
+        await notebook.run(code)
+        for code in ("%fabric_services --type app", "l = %fabric_logs", "s = %fabric_stream")
+    ]
+    await hostile.announce(busy_since=YEAR_9999, interval=YEAR_9999)
+    for moment in (YEAR_9999 * 1000, -1, 10**30, "never", 2**62):
+        await hostile.log(
+            f"at {moment}", timestamp_in_ms=str(moment) if moment == 10**30 else moment
+        )
+        await hostile.data(json.dumps({"time": moment, "at": "9999-12-31T23:59:59Z"}).encode())
+    services, logs, stream = cells
+    await logs.until(lambda cell: f"at {2**62}" in last(cell))
+    await stream.until(lambda cell: "5 rows" in last(cell))
+    assert "evil" in last(services)
+    assert await notebook.value("len(fabric.logs.df), len(s.df), len(fabric.registry.df) > 0") == (
+        "(5, 5, True)"
+    )
+
+
+async def flood(hostile: Hostile, ids: list[str]) -> None:
+    """A keep-alive of each, as fast as they go."""
+    channel = await hostile._connection.channel(publisher_confirms=False)
+    exchange = await channel.get_exchange("msc.discovery")
+    body = json.dumps({"instance": "x", "interval": 600, "methods": {"do": f"(x={MARKUP!r})"}})
+    for id_ in ids:
+        headers = {"msg_type": "keep_alive", "service_domain": DOMAIN, "service_type": "app"}
+        message = aio_pika.Message(body.encode(), headers={**headers, "service_id": id_})
+        await exchange.publish(message, "")
+    await channel.close()

@@ -1,0 +1,265 @@
+"""What a JupyterLab panel gets from a real kernel, over the two comms, whatever the cells do."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest_asyncio
+
+from fabric_nb import AmqBrokerConnector, AmqpHandler
+from fabric_nb.notebook.panel.link import REQUESTS, TARGET
+from tests.notebook.notebooks import Notebook
+from tests.support.peers import DOMAIN, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.notebook.notebooks import StartNotebook
+
+_numbers = itertools.count(1)
+
+
+class PanelClient:
+    """A panel without a page: finds the kernel's comm, asks, and merges what is pushed."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook = notebook
+        self.requests = f"requests-{next(_numbers)}"
+        self._begins = len(notebook.messages)
+
+    @classmethod
+    async def open(cls, notebook: Notebook) -> PanelClient:
+        """Find the kernel's comm, and ask for everything."""
+        client = cls(notebook)
+        assert await pushing_comms(notebook)
+        notebook._send("comm_open", comm_id=client.requests, target_name=REQUESTS, data={})
+        client.ask(do="tell")
+        await client.until(lambda: client.state)
+        return client
+
+    @property
+    def pushes(self) -> list[dict[str, Any]]:
+        """What was pushed since this client is there."""
+        return [
+            message.content["data"]
+            for message in self.notebook.messages[self._begins :]
+            if message.type == "comm_msg" and message.content["comm_id"] != self.requests
+        ]
+
+    @property
+    def state(self) -> dict[str, dict[str, Any]]:
+        """All pushes, merged; empty before the first."""
+        merged: dict[str, dict[str, Any]] = {}
+        for push in self.pushes:
+            if push.get("reset"):
+                merged = {"services": {}, "streams": {}, "serving": {}, "facts": {}}
+            merged.get("facts", {}).update(push.get("facts", {}))
+            for section in ("services", "streams", "serving"):
+                change = push.get(section, {"put": {}, "drop": []})
+                for key in change["drop"]:
+                    merged.get(section, {}).pop(key, None)
+                merged.get(section, {}).update(change["put"])
+        return merged
+
+    @property
+    def log(self) -> list[str]:
+        """The messages of the log lines that were pushed."""
+        return [
+            line["message"] for push in self.pushes for line in push.get("log", {}).get("lines", [])
+        ]
+
+    def ask(self, **request: Any) -> str:
+        """Send a request; returns its id."""
+        request_id = f"request-{next(_numbers)}"
+        self.notebook.send_comm(self.requests, {"id": request_id, **request})
+        return request_id
+
+    async def result(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its result, or for the answer that refuses it."""
+        request_id = self.ask(**request)
+
+        def found() -> dict[str, Any] | None:
+            answers = [
+                message.content["data"]
+                for message in self.notebook.messages
+                if message.type == "comm_msg" and message.content["comm_id"] == self.requests
+            ]
+            results = [one for push in self.pushes for one in push.get("results", [])]
+            refused = [one for one in answers if one.get("error")]
+            return next((one for one in refused + results if one.get("id") == request_id), None)
+
+        answer = await self.until(found)
+        assert answer is not None
+        return answer
+
+    async def until(self, what: Callable[[], Any], timeout: float = 30) -> Any:
+        """Wait until something holds, looked at after every message."""
+        return await self.notebook.until(what, timeout, about=self.state)
+
+
+async def pushing_comms(notebook: Notebook) -> list[str]:
+    """The comms that a panel would find."""
+    reply = await notebook._ask("comm_info_request", target_name=TARGET)
+    return list(reply["comms"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def panel(notebook: Notebook) -> AsyncIterator[PanelClient]:
+    """A panel on the connected notebook of this module."""
+    yield await PanelClient.open(notebook)
+
+
+async def test_a_panel_sees_where_the_notebook_is(panel: PanelClient, uri: str) -> None:
+    """The connection, the services of others and the notebook's own are told."""
+    connection = panel.state["facts"]["connection"]
+    assert connection["domain"] == DOMAIN
+    assert connection["name"] == "notebook.panel"
+    assert connection["state"] == "connected"
+    assert ":***@" in connection["uri"]
+    await panel.until(lambda: {f"{DOMAIN}.calc.calc1"} <= set(panel.state["services"]))
+    assert panel.state["services"][f"{DOMAIN}.calc.calc1"]["state"] == "up"
+    await panel.until(lambda: f"{DOMAIN}.notebook.panel" in panel.state["services"])
+
+
+async def test_other_front_ends_are_not_bothered(start_notebook: StartNotebook) -> None:
+    """Without a panel the kernel opens no comm and starts no thread for it."""
+    notebook = await start_notebook()
+    threads = "[t.name for t in __import__('threading').enumerate()]"
+    assert "fabric panel" not in await notebook.value(threads)
+    assert [m for m in notebook.messages if m.type == "comm_open"] == []
+    assert len(await pushing_comms(notebook)) == 1
+
+
+async def test_services_come_and_go_while_a_cell_blocks(panel: PanelClient, uri: str) -> None:
+    """While a cell blocks the loop the services stay live, and the panel is told of the cell."""
+    cell = panel.notebook.execute_no_wait("import time\nprint('on')\ntime.sleep(90)")
+    try:
+        await cell.until(lambda cell: "on" in cell.stdout)
+        fresh = f"{DOMAIN}.test.fresh"
+        async with AmqBrokerConnector(uri, DOMAIN, "test", "fresh", keep_alive_seconds=0.5):
+            await panel.until(lambda: panel.state["services"].get(fresh, {}).get("state") == "up")
+            await panel.until(lambda: panel.state["facts"]["busy_since"])
+        await panel.until(lambda: panel.state["services"][fresh]["state"] == "gone")
+        assert not cell.done
+    finally:
+        await panel.notebook.interrupt()
+    await cell.wait()
+    await panel.until(lambda: panel.state["facts"]["busy_since"] is None)
+
+
+async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBrokerConnector) -> None:
+    """Streams are told with variable, rate and rows, and can be paused; calls are counted."""
+    await panel.notebook.run("tx = %fabric_stream mark=panel")
+    await panel.notebook.run("%%fabric_serve --id seen\ndef double(x: int): return 2 * x")
+    streams = panel.state["streams"]
+    await panel.until(lambda: panel.state["streams"])
+    [(key, stream)] = panel.state["streams"].items()
+    assert (stream["variable"], stream["headers"]) == ("tx", "mark=panel")
+    for n in range(5):
+        await watcher.publish_data({"n": n}, {"mark": "panel"})
+    await panel.until(lambda: panel.state["streams"][key]["rows"] == 5)
+    assert (await panel.result(do="pause", stream=key, paused=True))["error"] == ""
+    await panel.until(lambda: panel.state["streams"][key]["state"] == "paused")
+    assert (await panel.result(do="pause", stream=key, paused=False))["error"] == ""
+    await panel.until(lambda: panel.state["streams"][key]["state"] == "open")
+    assert "not there" in (await panel.result(do="pause", stream="0", paused=True))["error"]
+    assert await watcher.call("seen.double", x=4) == 8
+    name = f"{DOMAIN}.notebook.seen"
+    await panel.until(
+        lambda: [one["calls"] for one in panel.state["serving"][name]["methods"]] == [1]
+    )
+    await panel.notebook.run("%fabric_stop seen\n%fabric_stop tx")
+    await panel.until(lambda: name not in panel.state["serving"])
+    await panel.until(lambda: panel.state["streams"][key]["state"] == "closed")
+    assert streams is not panel.state
+
+
+async def test_calls_from_the_form(panel: PanelClient) -> None:
+    """The form calls with JSON or Python literals; results and errors come back as text."""
+    target = f"{DOMAIN}.calc.calc1"
+    product = await panel.result(
+        do="call", call=f"{target}.multiply", arguments={"x": "6", "y": "7"}
+    )
+    assert (product["text"], product["error"]) == ("42", "")
+    echo = await panel.result(do="call", call=f"{target}.echo", arguments={"value": '"<b>"'})
+    assert echo["text"] == "'<b>'"
+    failed = await panel.result(do="call", call=f"{target}.fail", arguments={"message": '"so"'})
+    assert "so" in failed["error"]
+    assert "Traceback" not in failed["error"]
+    unread = await panel.result(do="call", call=f"{target}.echo", arguments={"value": "tx"})
+    assert "value is not a value" in unread["error"]
+    unnamed = await panel.result(do="call", call="nothing", arguments={})
+    assert "is not a call" in unnamed["error"]
+    methods = panel.state["services"][target]["methods"]
+    assert "multiply" not in [one["name"] for one in methods], "it is of the panel's own connection"
+
+
+async def test_logs_are_heard_when_asked_for(
+    panel: PanelClient, watcher: AmqBrokerConnector
+) -> None:
+    """The domain's log lines are told from the level on that was asked for."""
+    handler = AmqpHandler()
+    await watcher.init_logging_handler(handler)
+    logger = logging.Logger("panel.test")  # noqa: LOG001 - apart from all others
+    logger.addHandler(handler)
+    assert panel.log == []
+    assert (await panel.result(do="logs", level="WARNING"))["error"] == ""
+    logger.info("quiet")
+    logger.warning("loud <b> \x1b[31m")
+    await panel.until(lambda: panel.log)
+    assert panel.log == ["loud <b> \ufffd[31m"]
+    assert (await panel.result(do="logs", level=None))["error"] == ""
+    logger.info("quiet")
+    await panel.until(lambda: "quiet" in panel.log)
+
+
+async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, calc: Peer) -> None:
+    """A panel follows the notebook out of the fabric, into another domain, and out of loading."""
+    notebook = await start_notebook()
+    panel = await PanelClient.open(notebook)
+    assert panel.state["facts"]["connection"] == {}
+    await notebook.connect(uri, id="comes")
+    await panel.until(lambda: f"{DOMAIN}.calc.calc1" in panel.state["services"])
+    await notebook.run(f"%fabric_connect {uri} --domain elsewhere --id comes")
+    await panel.until(lambda: panel.state["facts"]["connection"].get("domain") == "elsewhere")
+    await panel.until(lambda: f"{DOMAIN}.calc.calc1" in panel.state["services"])
+    await notebook.run("%fabric_disconnect")
+    await panel.until(lambda: panel.state["facts"]["connection"] == {})
+    await panel.until(lambda: panel.state["services"] == {})
+    await notebook.run("%unload_ext fabric_nb")
+    assert await pushing_comms(notebook) == []
+    threads = "[t.name for t in __import__('threading').enumerate()]"
+    assert "fabric panel" not in await notebook.value(threads)
+    await notebook.load()
+    assert await PanelClient.open(notebook)
+    assert "Traceback" not in notebook.log
+
+
+async def test_demo_services_end_with_the_kernel(
+    start_notebook: StartNotebook, tmp_path: Path
+) -> None:
+    """Demo services are started for the embedded broker, and end even if the kernel is killed."""
+    notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path)})
+    await notebook.run("%fabric_connect --id newcomer --domain shop")
+    panel = await PanelClient.open(notebook)
+    assert panel.state["facts"]["connection"]["embedded"]
+    assert (await panel.result(do="demo"))["error"] == ""
+    await panel.until(
+        lambda: {"shop.math.calc", "shop.host.monitor"} <= set(panel.state["services"])
+    )
+    started = [
+        process
+        for process in psutil.Process(notebook.pid).children(recursive=True)
+        if "fabric_nb.demo" in " ".join(process.cmdline())
+    ]
+    assert len(started) >= 4
+    notebook.kill()
+    async with asyncio.timeout(20):
+        while any(one.is_running() and one.status() != "zombie" for one in started):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a process that is not ours offers nothing to wait for

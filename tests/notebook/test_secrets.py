@@ -1,0 +1,212 @@
+"""The broker's password: given in every way there is, and told in none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import nbformat
+import psutil
+import pytest
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from nbclient import NotebookClient
+
+from fabric_nb.broker.launch import find_broker
+from tests.cli.test_commands import start
+from tests.notebook.notebooks import Notebook, told
+from tests.support.peers import DOMAIN, Peer
+
+if TYPE_CHECKING:
+    from fabric_nb import AmqBrokerConnector
+    from tests.notebook.notebooks import StartNotebook
+    from tests.support.rabbitmq import RabbitMq
+
+SECRET = "s3cret:p@ss/w?rd"
+FORMS = {SECRET, quote(SECRET, safe=""), quote(SECRET)}
+"""How it can be written."""
+
+EVERY_MAGIC = """\
+%fabric_services
+%fabric_call calc1.multiply x=2 y=3
+c = %fabric_call -a calc1.multiply x=2 y=3
+%fabric_result c
+%fabric_publish kind=A -- {"n": 1}
+s = %fabric_stream kind=A
+l = %fabric_logs --level DEBUG
+%fabric_stop s
+%config FabricMagics
+%config FabricMagics.uri
+%config FabricMagics.password
+fabric, fabric.uri, fabric.registry, fabric.malformed, s, l
+vars(fabric)
+import logging; logging.getLogger("mine").warning("%s %r", fabric, fabric)
+%fabric_stop l
+"""
+SERVE = "%%fabric_serve --id secretive\ndef where():\n    return repr(fabric), vars(fabric)"
+FAILING = """\
+%fabric_call nobody.there
+%fabric_call calc1.divide x=1 y=0
+fabric.publish_data()
+await fabric.serve(7)
+await fabric.stream(max_rows="x")
+%fabric_stop nothing
+"""
+LOGGING = """\
+import logging
+logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=True)
+%xmode Verbose
+"""
+
+
+@pytest.fixture
+def login(rabbitmq: RabbitMq, place: str) -> Iterator[str]:
+    """A user with a password like no other; yields the URI."""
+    yield rabbitmq.add_user("secretive", SECRET, vhost=place)
+    rabbitmq._api("DELETE", "users", "secretive")
+
+
+def untold(text: str) -> None:
+    """The password is nowhere in a text, in none of its forms."""
+    for form in FORMS:
+        assert form not in text, text[max(0, text.index(form) - 300) :][:600]
+
+
+def untold_by(notebook: Notebook) -> None:
+    """Nothing that a kernel sent or logged tells it; what was typed is not counted."""
+    for message in notebook.messages:
+        if message.type != "execute_input":
+            untold(repr(message))
+    for reply in notebook.replies.values():
+        untold(repr(reply))
+    untold(notebook.log)
+
+
+def untold_by_processes() -> None:
+    """No process of this machine has it in its title."""
+    for process in psutil.process_iter():
+        try:
+            untold(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+async def test_no_magic_tells_the_password(
+    start_notebook: StartNotebook, login: str, calc: Peer
+) -> None:
+    """With all logs on and verbose tracebacks, no output, error, log or panel message tells it."""
+    notebook = await start_notebook()
+    await notebook.run(LOGGING)
+    for wrong in (
+        login.replace("secretive:", "nobody:"),
+        login.rpartition("/")[0] + "/nowhere",
+        login.replace("amqp://", "amqps://") + "?cafile=/none.pem",
+        login.replace("amqp://", "http://"),
+        login.replace("amqp://", "amqp://x@"),
+        f"amqp://ann:{SECRET}@127.0.0.1:notaport/",
+        f"amqp://ann:{SECRET}",
+    ):
+        refused = await notebook.execute(f"%fabric_connect '{wrong}'")
+        assert refused.error is not None
+        assert refused.error.name == "UsageError"
+    typed = await notebook.run(f"%fabric_connect {login} --domain {DOMAIN} --id secretive")
+    assert "The password stands in this cell" in typed.displays[0].text
+
+    await notebook.run(f"%config FabricMagics.uri = {login!r}\n%config FabricMagics.password = 'p'")
+    await notebook.run(f"%config FabricMagics.password = {SECRET!r}")
+    settings = (await notebook.run("%config FabricMagics")).stdout
+    assert "Current: 'amqp://secretive:***@" in settings
+    assert "Current: '***'" in settings
+    for cell in (*EVERY_MAGIC.splitlines(), SERVE):
+        await notebook.run(cell)
+    for cell in FAILING.splitlines():
+        assert (await notebook.execute(cell)).status == "error", cell
+    await notebook.inspect("fabric")
+
+    # A panel that looks at this kernel.
+    notebook._send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
+    notebook.send_comm("p", {"id": "1", "do": "tell"})
+    await notebook.until(
+        lambda: any("***@" in repr(m.content) for m in notebook.messages if m.type == "comm_msg")
+    )
+    untold_by(notebook)
+    untold_by_processes()
+
+
+async def test_a_saved_notebook_does_not_hold_it(login: str, calc: Peer, tmp_path: Path) -> None:
+    """A notebook whose password comes from the environment is saved without it, whatever it did."""
+    cells = [
+        LOGGING + f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id headless",
+        *EVERY_MAGIC.splitlines(),
+        SERVE,
+        *FAILING.splitlines(),
+        "%fabric_disconnect",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3")
+    bare, password = login.replace(quote(SECRET, safe=""), "", 1).replace(":@", "@"), SECRET
+    environment = {**os.environ, "AMQP_URL": bare, "AMQP_PASSWORD": password}
+    await client.async_execute(env=environment, cwd=str(tmp_path))
+    saved = json.dumps(notebook)
+    assert "secretive:***@" in saved
+    assert sum("error" in json.dumps(cell.outputs) for cell in notebook.cells) >= 4
+    untold(saved)
+
+
+async def test_asked_for(start_notebook: StartNotebook, login: str) -> None:
+    """A URI that names only the user asks for the password, in a field that does not echo."""
+    notebook = await start_notebook()
+    bare = login.replace(f":{quote(SECRET, safe='')}@", "@")
+    assert "set AMQP_PASSWORD" in told(await notebook.execute(f"%fabric_connect {bare}"))
+
+    client = AsyncKernelClient(connection_file=notebook._manager.connection_file)
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=30)
+        client.execute(f"%fabric_connect {bare} --domain {DOMAIN} --id asked", allow_stdin=True)
+        asked = (await client.get_stdin_msg(timeout=30))["content"]
+        assert asked == {"prompt": "Password of secretive at 127.0.0.1: ", "password": True}
+        client.input(SECRET)
+        reply = await client.get_shell_msg(timeout=30)
+        assert reply["content"]["status"] == "ok", reply
+    finally:
+        client.stop_channels()
+    assert await notebook.value("fabric.fqn") == f"'{DOMAIN}.notebook.asked'"
+    untold_by(notebook)
+
+
+async def test_command_line(login: str, watcher: AmqBrokerConnector) -> None:
+    """`fabric-nb` takes it from the environment, and then no list of processes shows it."""
+    process = await start(login, "stream", "kind=secret", "--json")
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = asyncio.create_task(process.stdout.readline())
+        while not line.done():  # until the stream stands
+            await watcher.publish_data({"n": 1}, {"kind": "secret"})
+            await asyncio.wait([line], timeout=0.2)
+        assert b'"n":1' in line.result()
+        untold_by_processes()
+    finally:
+        process.terminate()
+        out, err = await process.communicate()
+    untold((out + err).decode())
+
+
+async def test_embedded_broker(start_notebook: StartNotebook, tmp_path: Path) -> None:
+    """The embedded broker's own password is in no title of a process, and is shown nowhere."""
+    notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path / "run")})
+    await notebook.run("%fabric_connect --id embedded\n%fabric_services\nfabric, vars(fabric)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FABRIC_NB_RUNTIME_DIR", str(tmp_path / "run"))
+        broker = find_broker()
+    assert broker is not None
+    notebook.check_secret(broker.uri)
+    password = broker.uri.partition("://")[2].partition("@")[0].partition(":")[2]
+    for process in psutil.process_iter(["cmdline"]):
+        assert password not in " ".join(process.info["cmdline"] or [])

@@ -1,0 +1,45 @@
+"""Dependencies: ranges in pyproject.toml, and one tested version of each in constraints.txt."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+FOR_USERS = [*PROJECT["dependencies"], *EXTRAS["arrow"], *EXTRAS["keyring"], *EXTRAS["zstd"]]
+FOR_DEVELOPERS = [*EXTRAS["demo"], *EXTRAS["test"], *EXTRAS["dev"]]
+LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
+LOCKED = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in LINES}
+
+
+@pytest.mark.parametrize("text", FOR_USERS)
+def test_ranges_are_closed(text: str) -> None:
+    """What users install has a lowest version that is known to work, and an end."""
+    operators = {one.operator for one in Requirement(text).specifier}
+    assert operators in ({">=", "<"}, {"=="})
+
+
+@pytest.mark.parametrize("text", sorted({*FOR_USERS, *FOR_DEVELOPERS}))
+def test_locked_versions_are_in_range(text: str) -> None:
+    """Each dependency has a version in constraints.txt that is in its range."""
+    requirement = Requirement(text)
+    if requirement.name == "fabric-nb":
+        return
+    assert requirement.specifier.contains(
+        LOCKED[canonicalize_name(requirement.name)], prereleases=True
+    )
+
+
+def test_the_lock_names_no_place() -> None:
+    """constraints.txt holds names and versions, and no address of any registry or file."""
+    assert len(LINES) > 50
+    for line in LINES:
+        name, equals, version = line.partition("==")
+        assert equals, line
+        assert not set("/:@ ") & set(name + version), line

@@ -1,0 +1,309 @@
+"""Any bytes and any headers in: what is not a message is malformed, and nothing else is raised.
+
+Here everything goes the whole way: bytes from a socket are cut into frames and messages, and those
+are read by all who read messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import random
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pamqp import encode
+
+from fabric_nb.errors import MalformedMessage, RemoteError
+from fabric_nb.fabric import batches, caller, wire
+from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp.lane import Lane
+from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.tap import Tap
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.proxies import read_description, remote_signature
+from fabric_nb.fabric.registry import Registry
+from fabric_nb.fabric.tables import TABLES_HEADER
+from fabric_nb.fabric.wire import Announcement, LogRecord
+from fabric_nb.frames import FrameBuffer
+
+CHANNEL, TAG = 1, b"t"
+NAME = ServiceName("my_project", "calc", "c1")
+
+
+def read_all(delivery: Delivery) -> None:
+    """Read a delivery as everything that there is; only `MalformedMessage` may be raised."""
+    registry = Registry()
+
+    def keep_alive() -> None:
+        registry.heard(wire.read_keep_alive(delivery))
+        assert len(registry.df) <= 1
+        repr(registry)
+
+    def reply() -> None:
+        read = wire.read_reply(delivery, "calc.c1.add")
+        if isinstance(read, RemoteError):
+            str(read), read._render_traceback_()
+        else:
+            read_description(read)
+
+    def rows() -> None:
+        batch = batches.read_rows(delivery)
+        FrameBuffer().extend(batches.rows_of(batch))
+
+    def log() -> None:
+        wire.log_message(wire.read_log(delivery, now=1.0))
+
+    def call() -> None:
+        wire.read_call(delivery)
+        wire.wanted_credit(delivery)
+
+    for read in (keep_alive, reply, rows, log, call, lambda: wire.read_credit(delivery)):
+        with contextlib.suppress(MalformedMessage):
+            read()
+    identity = caller.identify(delivery, verified=True)
+    assert "\n" not in identity.service + identity.instance
+
+
+# -- bytes from the socket
+
+
+class Wire:
+    """The receiving end of a connection with one channel that has a consumer."""
+
+    def __init__(self, on_delivery: Callable[[Delivery], object]) -> None:
+        self.tap = Tap(asyncio.get_running_loop())
+        lane = Lane(CHANNEL, lambda _: None, frame_max=0)
+        lane.consumers[TAG] = on_delivery
+        lane.confirming = True
+        self.tap.lanes[CHANNEL] = lane
+
+    def take(self, received: bytes, cuts: list[int]) -> None:
+        """Take in what came, cut in any way."""
+        at = 0
+        for cut in [*sorted(cuts), len(received)]:
+            self.tap.feed_data(received[at:cut])
+            at = max(at, cut)
+
+
+def delivered(body: bytes, header: bytes) -> bytes:
+    """A delivery's frames, with a content header of any bytes behind the size."""
+    method = frames.DELIVER + bytes((len(TAG),)) + TAG + bytes(8) + b"\0" + b"\0\0"
+    start = frames.frame(frames.METHOD, CHANNEL, method)
+    head = struct.pack(">HHQ", 60, 0, len(body)) + header
+    content = frames.frame(frames.BODY, CHANNEL, body) if body else b""
+    return start + frames.frame(frames.HEADER, CHANNEL, head) + content
+
+
+methods = st.sampled_from(
+    [frames.DELIVER, frames.RETURN, frames.ACK, frames.NACK, frames.CLOSE, b"\0\x3c\0\x0b"]
+)
+any_frame = st.builds(
+    frames.frame,
+    st.sampled_from([frames.METHOD, frames.HEADER, frames.BODY, frames.HEARTBEAT, 77]),
+    st.sampled_from([0, CHANNEL, CHANNEL, 9]),
+    st.binary(max_size=40) | st.builds(bytes.__add__, methods, st.binary(max_size=40)),
+)
+some_delivery = st.builds(delivered, st.binary(max_size=30), st.binary(max_size=60))
+streams = st.lists(any_frame | some_delivery | st.binary(max_size=12), max_size=8).map(b"".join)
+
+
+async def fed(received: bytes, cuts: list[int]) -> list[Delivery]:
+    """What a consumer is given of some bytes."""
+    arrived: list[Delivery] = []
+    Wire(arrived.append).take(received, cuts)
+    return arrived
+
+
+@given(streams, st.lists(st.integers(0, 300), max_size=4))
+@example(delivered(b"x", b"\xff\xff"), [])
+@example(delivered(b"", b"\x20\0\xff\xff\xff\xff"), [3])
+def test_any_bytes_from_the_socket(received: bytes, cuts: list[int]) -> None:
+    """Whatever a socket brings, however cut, raises nothing, and what arrives can be read."""
+    logging.disable(logging.CRITICAL)  # what is out of order is logged with its traceback
+    try:
+        for delivery in asyncio.run(fed(received, cuts)):
+            read_all(delivery)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# -- headers
+
+
+def table(fields: bytes) -> bytes:
+    """Bytes as a field table of the right length."""
+    return struct.pack(">I", len(fields)) + fields
+
+
+NAMES = [
+    "service_domain",
+    "service_type",
+    "service_id",
+    "msg_type",
+    "level_name",
+    "line_number",
+    "timestamp_in_ms",
+    "x-fabric-caller",
+    "x-fabric-stream",
+    TABLES_HEADER,
+]
+kinds = st.sampled_from([bytes((kind,)) for kind in b"tbBsuIilLfdDSAxTFV?"])
+any_field = st.builds(
+    lambda name, kind, value: bytes((len(name),)) + name + kind + value,
+    st.sampled_from([name.encode() for name in NAMES]) | st.binary(max_size=10),
+    kinds,
+    st.binary(max_size=12) | st.binary(max_size=12).map(lambda text: table(text)),
+)
+plain = st.none() | st.booleans() | st.integers(-(2**31), 2**31 - 1) | st.text(max_size=12)
+named = st.dictionaries(st.sampled_from(NAMES), plain, max_size=8)
+header_tables = (
+    st.lists(any_field, max_size=5).map(b"".join).map(table)
+    | st.binary(max_size=40)
+    | named.map(lambda headers: encode.field_table(headers))
+    | named.map(
+        lambda headers: encode.field_table(
+            {**headers, "service_domain": "d", "service_type": "t", "service_id": "i"}
+        )
+    )
+)
+
+
+# -- bodies
+
+
+def messages() -> Iterator[Message]:
+    """One good message of each kind."""
+    yield wire.call_message({"x": 1, "y": [None, "é"]}, correlation_id="c", reply_to="q", timeout=1)
+    yield wire.result_message({"n": [1.5, "text", None]}, "c")
+    yield wire.error_message(ValueError("no", 1), "c")
+    yield wire.log_message(LogRecord(1.0, "INFO", "calc", "c1", "text", "logger", "file.py", 3))
+    yield wire.keep_alive_message(NAME, Announcement("1.0", "i1", 4.0, 2.0, {"f": "(x: int = 1)"}))
+    rows = [{"a": 1, "b": "x"}, {"a": 2.5, "b": None}]
+    for form in ("json", "json-columns", "arrow"):
+        for compression in (None, "gzip", "zstd"):
+            yield batches.data_message(rows, {}, NAME, form=form, compression=compression)  # type: ignore[arg-type]
+
+
+GOOD = list(messages())
+types = st.sampled_from(["call", "result", "error", "item", "end", "begin", None, "\udcff"])
+content_types = st.sampled_from(
+    [batches.JSON, batches.JSON_COLUMNS, batches.ARROW, None, "", ";", "text/plain; charset=x"]
+)
+encodings = st.sampled_from([None, "", "gzip", "x-gzip", "zstd", "GZIP", "br", "\udcff"])
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Delivery:
+    """A good message in which bytes were changed, cut out or doubled, or the kind exchanged."""
+    good = draw(st.sampled_from(GOOD))
+    body = bytearray(good.body)
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = chance.randrange(len(body) + 1)
+        match chance.randrange(4):
+            case 0:
+                body[at : at + 1] = bytes((chance.randrange(256),))
+            case 1:
+                del body[at : at + chance.randrange(1, 9)]
+            case 2:
+                body[at:at] = body[at : at + 9]
+            case _:
+                body[at:at] = chance.choice([b"[" * 50, b"{", b'"', b"\\ud800", b"1e999", b"-"])
+    as_it_was = draw(st.booleans())
+    return Delivery(
+        bytes(body),
+        encode.field_table(dict(good.headers)) if as_it_was else draw(header_tables),
+        good.content_type if as_it_was else draw(content_types),
+        good.content_encoding if as_it_was else draw(encodings),
+        good.type if as_it_was else draw(types),
+        draw(st.none() | st.text(max_size=5)),
+        draw(st.none() | st.text(max_size=5)),
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(damaged())
+def test_damaged_messages(delivery: Delivery) -> None:
+    """A message that was damaged on the way is still one, or malformed."""
+    read_all(delivery)
+
+
+KEYS = [
+    "error",
+    "type",
+    "message",
+    "args",
+    "traceback",
+    "instance",
+    "version",
+    "interval",
+    "busy_since",
+    "methods",
+    "more_methods",
+    "signature",
+    "doc",
+    "at",
+    "columns",
+    "dtype",
+    "label",
+    "levels",
+    "range",
+    "series",
+    "heading",
+]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values, header_tables, types, content_types, encodings)
+def test_any_json_in_any_wrapping(
+    value: Any, headers: bytes, kind: str | None, content_type: str | None, encoding: str | None
+) -> None:
+    """Any JSON under any properties and any headers is of its kind, or malformed."""
+    body = json.dumps(value).encode()
+    if encoding in ("gzip", "x-gzip", "GZIP"):
+        body = gzip.compress(body)
+    elif encoding == "zstd":
+        body = zstandard.compress(body)
+    read_all(Delivery(body, headers, content_type, encoding, kind))
+
+
+@given(json_values, json_values)
+def test_any_description_of_tables(value: Any, descriptor: Any) -> None:
+    """A description of tables that does not fit is ignored: the value is what the body says."""
+    headers = encode.field_table({TABLES_HEADER: json.dumps(descriptor)})
+    read_all(Delivery(json.dumps(value).encode(), headers, type="result"))
+
+
+@given(st.text(max_size=60) | st.text("(x:=1,*/)[]{}'\"lambda \n", max_size=60))
+@example("(x=" + "(" * 500 + ")" * 500 + ")")
+@example("(x: " + "-" * 3000 + "1)")
+@example("(\0)")
+def test_any_signature(text: str) -> None:
+    """A signature that a peer tells is read, or taken for any keywords."""
+    assert str(remote_signature(text))
+
+
+@pytest.mark.parametrize("cut", range(0, 200, 7))
+def test_what_ends_in_the_middle(cut: int) -> None:
+    """Good messages that end too early are malformed, or shorter messages."""
+    for good in GOOD:
+        headers = encode.field_table(dict(good.headers))
+        read_all(
+            Delivery(good.body[:cut], headers, good.content_type, good.content_encoding, good.type)
+        )
