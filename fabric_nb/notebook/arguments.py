@@ -200,6 +200,7 @@ def _keyword_starts(text: str) -> Iterator[tuple[int, str, int]]:
                     and depth == 0
                     and previous is not None
                     and previous.type == tokenize.NAME
+                    and previous.string.isidentifier()  # from 3.12 on, a name may be any text
                 ):
                     begin = offsets[previous.start[0] - 1] + previous.start[1]
                     yield begin, previous.string, offsets[token.end[0] - 1] + token.end[1]

@@ -259,6 +259,7 @@ def test_any_values_as_keywords(values: dict[str, Any], between: str) -> None:
 
 
 @given(st.text(max_size=30) | st.text("xy=()[]{}'\" ,1\n#\\", max_size=20))
+@example("\x80=0")
 def test_any_text_as_keywords(text: str) -> None:
     """Any text at all is keywords or a problem that can be told."""
     with contextlib.suppress(KeywordProblem):  # nothing is evaluated here
