@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from fabric_nb.frames import times
-from fabric_nb.frames.times import DATETIMES, NUMBERS, TEXT, Array, Form, Moment, Times, Unit
+from fabric_nb.frames.times import DATETIMES, NUMBERS, TEXT, Array, Epoch, Form, Iso, Times, Unit
 
 # Beyond this a float64 no longer holds every whole number.
 _EXACT = 2**53
@@ -383,13 +383,20 @@ def _filled(piece: Piece, *, like: Piece) -> Piece:
 
 
 def _without_times(piece: Piece) -> Piece:
+    """The values as they came; of what kind follows from their forms, also when none is left."""
     if piece.kind not in TIMES:
         return piece
     values = restored(piece)
-    if any(isinstance(form, Moment) for form in piece.forms):
-        return _objects(values)
-    return _piece_of_list(values, None, text_times=False)
+    written_as = {type(form) for form in piece.forms}
+    if written_as == {Iso}:
+        return _filled(_piece_of_list(values, None, text_times=False), like=_NO_TEXT)
+    if written_as == {Epoch}:
+        return _filled(_piece_of_list(values, None, text_times=False), like=_NO_FLOAT)
+    return _objects(values)
 
 
 def _as_objects(piece: Piece) -> Piece:
     return piece if piece.kind is Kind.OBJECT else _objects(restored(piece))
+
+
+_NO_TEXT, _NO_FLOAT = Piece(Kind.TEXT, np.empty(0)), Piece(Kind.FLOAT, np.empty(0))

@@ -221,6 +221,9 @@ def test_a_snapshot_never_changes(chunks: list[Rows], arrow: bool) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(chunks=chunked(), max_rows=st.integers(1, 8), n=st.integers(0, 10))
+@example(
+    chunks=[[{"a": None}, {"a": "2000-01-01T00:00:00Z"}, {"a": None}], [{"a": 0}]], max_rows=1, n=0
+)
 def test_max_rows_keeps_the_newest(chunks: list[Rows], max_rows: int, n: int) -> None:
     """With max_rows a snapshot is the end of the unbounded one, and the rest is counted."""
     bounded, unbounded = FrameBuffer(max_rows=max_rows), FrameBuffer()
