@@ -33,8 +33,8 @@ check: develop
 	$(BIN)/mypy
 
 # Ours against the peers, alternating in one run; a table, and JSON in build/bench.
-bench: develop programs
-	$(BIN)/python -m benchmarks
+bench: $(VENV)-bench/.bench programs
+	$(VENV)-bench/bin/python -m benchmarks
 
 docs: develop
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
@@ -43,6 +43,12 @@ notebooks: develop programs
 	$(BIN)/python -m tests.docs
 
 develop: $(VENV)/.dev
+
+# The peers, which bring much along, stay apart from what is developed with.
+$(VENV)-bench/.bench: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --editable '.[bench]'
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long calls are made each")
     parser.add_argument("--messages", type=int, default=20_000, help="of a stream, each time")
+    parser.add_argument("--batches", type=int, default=500, help="of a thousand rows, each time")
     parser.add_argument("--rows", type=int, default=1_000_000, help="the most held in a frame")
     parser.add_argument("--only", default=",".join(SUITES), help="suites, with commas between")
     parser.add_argument("--uri", help="a broker that runs; else a private RabbitMQ is started")
@@ -62,7 +63,11 @@ async def measure_on_broker(uri: str, options: argparse.Namespace, results: Resu
         )
     if "streams" in options.only:
         results.streams = await streams.measure(
-            uri, count=options.rounds, messages=options.messages, say=say
+            uri,
+            count=options.rounds,
+            messages=options.messages,
+            batches=options.batches,
+            say=say,
         )
     return await machine.broker(uri)
 

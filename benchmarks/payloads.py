@@ -1,4 +1,4 @@
-"""What travels: one request, and the rows of a data stream. Standard library only."""
+"""What travels: one request, and the rows of a data stream. Standard library, save for batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import numpy as np
 
 DOMAIN = "bench"
 SERVICE_TYPE = "echo"
@@ -64,6 +66,39 @@ def body(index: int) -> bytes:
         f'{{"at":"{one["at"]}","count":{one["count"]},"value":{one["value"]},'
         f'"ok":{ok},"sensor":"{one["sensor"]}","note":"{one["note"]}"}}'
     ).encode()
+
+
+def arrow_body(first: int, count: int) -> bytes:
+    """So many rows as an Arrow IPC stream, with the times as times."""
+    import pyarrow as pa
+
+    rows = [row(index) for index in range(first, first + count)]
+    columns = {name: [one[name] for one in rows] for name in rows[0]}
+    times = [datetime.fromisoformat(text) for text in columns.pop("at")]
+    table = pa.table({"at": pa.array(times, pa.timestamp("us", "UTC")), **columns})
+    return _ipc(table)
+
+
+def moved(arrow: bytes, first: int) -> bytes:
+    """An `arrow_body` with the times and numbers of the rows from `first` on, made quickly."""
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(arrow) as reader:
+        table = reader.read_all()
+    numbers = np.arange(first, first + len(table))
+    times = np.datetime64(_START.replace(tzinfo=None), "us") + numbers * np.timedelta64(1, "ms")
+    table = table.set_column(0, "at", pa.array(times, pa.timestamp("us", "UTC")))
+    return _ipc(table.set_column(1, "count", pa.array(_FIRST + numbers)))
+
+
+def _ipc(table: Any) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
 
 
 def check_rows(rows: Any, count: int) -> None:

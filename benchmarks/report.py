@@ -23,10 +23,10 @@ def tables(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdict
         )
     if results.streams:
         parts.append(
-            "Messages of one row, 120 bytes of JSON; CPU per message, minimum / median; ratios to"
-            f" bare aiormq\n{_figures(results.streams, streams.REFERENCE, 'messages/s')}"
+            "Messages of one row, 120 bytes of JSON; CPU per row, minimum / median; ratios to"
+            f" bare aiormq\n{_figures(results.streams, streams.REFERENCE, 'rows/s')}"
         )
-    parts.append(f"To reach\n{_verdicts(verdicts)}")
+    parts.append(f"To reach\n{verdict_table(verdicts)}")
     return "\n\n".join(parts)
 
 
@@ -78,13 +78,14 @@ def _figure_row(one: Figures) -> Row:
     )
 
 
-def _verdicts(verdicts: Iterable[Verdict]) -> str:
+def verdict_table(verdicts: Iterable[Verdict]) -> str:
+    """What was to be reached, beside what was found."""
     verdicts = list(verdicts)
     measured = [one for one in verdicts if one.found is not None]
     rows = [
         (
             one.what,
-            f"{one.bound} {one.limit:.2f}",
+            f"{one.bound} {_amount(one.limit, 2)}",
             _spread(one.found, digits=3),
             "met" if one.met else "NOT MET",
         )
@@ -98,14 +99,21 @@ def _verdicts(verdicts: Iterable[Verdict]) -> str:
 def _spread(spread: Spread | None, digits: int = 2) -> str:
     if spread is None:
         return ""
-    median = f"{spread.median:.{digits}f}"
+    median = _amount(spread.median, digits)
     if spread.low == spread.high:
         return median
-    return f"{median} ({spread.low:.{digits}f}-{spread.high:.{digits}f})"
+    return f"{median} ({_amount(spread.low, digits)}-{_amount(spread.high, digits)})"
+
+
+def _amount(value: float, digits: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}f}"
 
 
 def _micros(spread: Spread | None) -> str:
-    return "" if spread is None else f"{spread.low:.0f} / {spread.median:.0f}"
+    if spread is None:
+        return ""
+    digits = 0 if spread.median >= 10 else 1
+    return f"{spread.low:.{digits}f} / {spread.median:.{digits}f}"
 
 
 def _table(head: Row, rows: Sequence[Row]) -> str:

@@ -1,4 +1,7 @@
-"""Data streams: messages of one row each, waiting at the broker (drain) or as they come (live)."""
+"""Data streams: messages of one row each, waiting at the broker (drain) or as they come (live).
+
+And batches: as many messages as drained, each of a thousand rows in Arrow, as rows a second.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ REFERENCE = "aiormq"
 OURS = "fabric_nb"
 SEED = "amqp_fabric"
 DRAIN, LIVE = "drain", "live"
+ARROW = "fabric_nb, Arrow batches"
+BATCH_ROWS = 1000
 
 KINDS = (OURS, REFERENCE, SEED, "aio_pika", "faststream")
 """The peers, in the order in which they take turns."""
@@ -21,7 +26,7 @@ _OPTIONAL = {"faststream"}
 _DRAINED = {"msg_type": "DRAIN"}
 
 
-async def measure(uri: str, *, count: int, messages: int, say: Say) -> list[Sample]:
+async def measure(uri: str, *, count: int, messages: int, batches: int, say: Say) -> list[Sample]:
     """Measure every consumer `count` times, draining that many messages and taking them live."""
     samples: list[Sample] = []
     async with workers(uri, say) as group:
@@ -38,6 +43,7 @@ async def measure(uri: str, *, count: int, messages: int, say: Say) -> list[Samp
         for each in rounds(count, say, "streams"):
             found = await _drain(producer, consumers, each, messages)
             found += await _live(producer, consumers, each, messages)
+            found.append(await _batches(producer, consumers[OURS], each, batches))
             samples += found if each else []
     return samples
 
@@ -75,6 +81,16 @@ async def _live(
         )
         samples.append(_sample(peer, LIVE, each, measured))
     return samples
+
+
+async def _batches(producer: Worker, consumer: Worker, each: int, batches: int) -> Sample:
+    """Batches wait in the queue; beside the others' rows, these are rows too."""
+    feed, rows = Feed("batches", {"msg_type": "BATCHES"}), batches * BATCH_ROWS
+    await producer.ask("declare", feed=feed.as_json())
+    await producer.ask("publish batches", headers=feed.headers, count=rows, rows=BATCH_ROWS)
+    await consumer.ask("connect", feed=feed.as_json())
+    await consumer.ask("settle")
+    return _sample(ARROW, DRAIN, each, await consumer.ask("take", count=rows))
 
 
 def _sample(peer: str, load: str, each: int, measured: dict[str, float]) -> Sample:

@@ -1,6 +1,6 @@
 """What issue 4 asks for, and whether it is reached. Pure.
 
-Not here: Arrow batches, and the two minutes with a view shown, which the tests of notebooks run.
+Not here: the two minutes with a view shown, which `benchmarks.notebook` runs.
 """
 
 from __future__ import annotations
@@ -106,7 +106,17 @@ def _streams(samples: Sequence[Sample]) -> list[Verdict]:
         ):
             found = ratio(samples, streams.OURS, to, load, of)
             verdicts.append(Verdict(f"stream, {load}: {what}", bound, limit, found))  # type: ignore[arg-type]
-    return verdicts
+    batches = [sample for sample in samples if sample.kind == streams.ARROW]
+    to_rows, to_seed = (
+        ratio(samples, streams.ARROW, other, streams.DRAIN, rate)
+        for other in (streams.OURS, streams.SEED)
+    )
+    return [
+        *verdicts,
+        Verdict("Arrow batches, rows/s", "at least", 500_000, Spread.of(map(rate, batches))),
+        Verdict("Arrow batches, rows/s, to one row per message", "at least", 100, to_rows),
+        Verdict("Arrow batches, rows/s, to amqp-fabric's callback", "at least", 100, to_seed),
+    ]
 
 
 def _frames(found: dict[str, Any]) -> list[Verdict]:

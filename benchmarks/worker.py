@@ -132,10 +132,15 @@ async def run(commands: Commands) -> None:
                 producer = await enter(produce(setup["uri"]))
 
                 async def on_command(command: Command) -> None:
-                    if command["do"] == "declare":
-                        await producer.declare(Feed(**command["feed"]))
-                    else:
-                        await producer.publish(command["headers"], command["count"])
+                    match command["do"]:
+                        case "declare":
+                            await producer.declare(Feed(**command["feed"]))
+                        case "publish":
+                            await producer.publish(command["headers"], command["count"])
+                        case "publish batches":
+                            await producer.publish_batches(
+                                command["headers"], command["count"], command["rows"]
+                            )
 
                 await commands.each(on_command)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.amqp import Connection, ReadingConnection
 from fabric_nb.fabric.logs import LogFeed, records_frame
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.publisher import Publisher
@@ -31,6 +31,7 @@ class Feeds:
 
     Args:
         connection: the member's.
+        reading: the member's, for what acknowledges.
         domain: the member's.
         malformed: where messages that cannot be read are told.
         background: where what waits for a channel runs.
@@ -42,12 +43,14 @@ class Feeds:
     def __init__(
         self,
         connection: Connection,
+        reading: ReadingConnection,
         domain: str,
         malformed: MalformedLog,
         background: Background,
     ) -> None:
         self.malformed = malformed
         self._connection = connection
+        self._reading = reading
         self._own_domain = domain
         self._publisher = Publisher(connection, domain, background)
         self._feeds: weakref.WeakSet[Stream | Replay] = weakref.WeakSet()
@@ -57,6 +60,11 @@ class Feeds:
         await asyncio.gather(*(feed.close() for feed in tuple(self._feeds)))
         await self.logs.close()
         await self._publisher.close()
+
+    @property
+    def publisher(self) -> Publisher:
+        """What has become of the data that was published: how much was confirmed, waits, failed."""
+        return self._publisher
 
     async def stream(
         self,
@@ -83,7 +91,7 @@ class Feeds:
         See `Stream` for the arguments; further keywords are headers too.
         """
         stream = Stream(
-            self._connection,
+            self._reading,
             domain or self._own_domain,
             {**(headers or {}), **more_headers},
             malformed=self.malformed,

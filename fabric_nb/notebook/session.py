@@ -232,9 +232,17 @@ class Session:
         self._capture.divert(current_parent(), view.take_output)
         return server
 
-    async def open_stream(self, headers: Mapping[str, Any], **options: Any) -> Stream:
-        """Open a stream and show it."""
+    async def open_stream(
+        self, headers: Mapping[str, Any], *, record: str | None = None, **options: Any
+    ) -> Stream:
+        """Open a stream, record it where a file is named, and show it."""
         stream = await self.fabric.stream(headers, **options)
+        if record is not None:
+            try:
+                await stream.record(record)
+            except FabricError:
+                await stream.close()
+                raise
         self._open.append(stream)
         self.screen.show(StreamView(self.fabric, stream))
         return stream

@@ -149,6 +149,29 @@ async def test_a_recording_is_whole_when_the_kernel_leaves(
         await stream.wait(100, timeout=10)
 
 
+async def test_a_stream_is_recorded_from_its_first_row(
+    notebook: Notebook, watcher: AmqBrokerConnector, tmp_path: Path
+) -> None:
+    """`--record` writes what comes to a file, says so in the view, and refuses what it cannot."""
+    path = tmp_path / "some rows.jsonl"
+    line = "s = %fabric_stream kind=kept --with-headers --arrival --record"
+    cell = await notebook.run(f"{line} '{path}'")
+    for n in range(3):
+        await watcher.publish_data({"n": n}, {"kind": "kept"})
+    await cell.until(lambda cell: "3 rows recorded to some rows.jsonl" in cell.displays[0].text)
+    columns = "await s.wait(3, timeout=10)\nsorted(s.df.columns)"
+    shown = "['arrival', 'header.kind', 'header.service_id', 'header.service_type', 'n']"
+    assert await notebook.value(columns) == shown
+    await notebook.run("%fabric_stop s")
+    assert len(path.read_text().splitlines()) == 4, "a head and three messages"
+    for wrong, words in ((path, "exists"), (tmp_path / "x.csv", ".parquet")):
+        refused = await notebook.execute(f"{line} '{wrong}'")
+        assert refused.error is not None
+        assert refused.error.name == "UsageError"
+        assert words in refused.error.value
+    assert await notebook.value("s.closed") == "True"
+
+
 async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
     """Thousands of rows a second, with views shown, lose nothing and stay within bounds.
 

@@ -24,6 +24,9 @@ class DataMagics(SessionMagics):
     @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
     @argument("--domain", "-d", type=unquoted, help="The data of this domain.")
     @argument("--max-rows", type=count, help="Rows that are kept.")
+    @argument("--with-headers", action="store_true", help="Messages' headers as columns.")
+    @argument("--arrival", action="store_true", help="The time of arrival as a column.")
+    @argument("--record", type=unquoted, help="Write it all to this .parquet or .jsonl file too.")
     @argument("headers", nargs="*", help="name=value ... that messages must carry")
     @line_magic
     def fabric_stream(self, line: str) -> Stream:
@@ -31,6 +34,9 @@ class DataMagics(SessionMagics):
 
         In [6]: tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD
         In [7]: tx.df.tail()
+        In [8]: tx = %fabric_stream currency=USD --record dollars.parquet
+
+        A recording is played again with `await fabric.replay("dollars.parquet")`.
 
         Header values are text, or Python literals such as 5 or True. `{expression}` and
         `$variable` are replaced, as in any magic.
@@ -43,6 +49,9 @@ class DataMagics(SessionMagics):
                     name=args.name,
                     domain=args.domain,
                     max_rows=args.max_rows or self.max_rows,
+                    with_headers=args.with_headers,
+                    arrival=args.arrival,
+                    record=args.record,
                 )
             )
 

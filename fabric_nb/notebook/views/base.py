@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Hashable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from fabric_nb.notebook.pages import Page
-from fabric_nb.notebook.table import TableModel
+from fabric_nb.notebook.table import Head, TableModel
 
 
 class View(ABC):
@@ -27,7 +28,13 @@ class PageView(View):
 
 
 class TableView(View):
-    """State that is seen as a table."""
+    """State that is seen as a table.
+
+    Attributes:
+        narrow: whether it may stand beside another where several are shown together.
+    """
+
+    narrow: ClassVar[bool] = False
 
     @abstractmethod
     def model(self) -> TableModel:
@@ -46,3 +53,22 @@ class TableView(View):
 
     def opened(self, key: Hashable) -> None:
         """The row of that key was opened."""
+
+
+@dataclass(eq=False)
+class Missing(TableView):
+    """A table that cannot be had, and why."""
+
+    title: str
+    why: str
+
+    def version(self) -> Hashable:
+        """It stays as it is."""
+        return None
+
+    def model(self) -> TableModel:
+        """A table of nothing."""
+        return TableModel(Head(self.title, empty=self.why))
+
+    def fill(self, model: TableModel) -> None:
+        """There is nothing to be shown."""

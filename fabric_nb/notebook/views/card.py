@@ -72,7 +72,7 @@ def _services(services: Sequence[Service], now: float) -> Table:
             service.name.id,
             Badge(str(state := service.state(now)), TONES[state]),
             " + ".join(service.versions(now)),
-            instances(service, now),
+            instances(service.present(now)),
             ago(now - service.last_seen),
             Code(named_methods(service)),
         ]
@@ -80,3 +80,19 @@ def _services(services: Sequence[Service], now: float) -> Table:
     ]
     columns = ["type", "id", "state", "version", "instances", "last seen", "methods"]
     return Table(columns, rows, frozenset({"instances"}))
+
+
+class NoConnection(PageView):
+    """What there is to be seen without a connection: how to get one."""
+
+    def version(self) -> Hashable:
+        """It stays as it is."""
+        return None
+
+    def page(self) -> Page:
+        """A badge and what to do."""
+        return Page(
+            title="Fabric",
+            badges=[Badge("not connected", "quiet")],
+            notes=["%fabric_connect joins a fabric; then run this cell again."],
+        )

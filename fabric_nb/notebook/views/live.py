@@ -115,7 +115,8 @@ class LiveTables:
         from fabric_nb.notebook.table.showing import Showing
 
         self._tables = [_LiveTable(view) for view in views]
-        self._showing = Showing([table.widget for table in self._tables])
+        narrow = [index for index, view in enumerate(views) if view.narrow]
+        self._showing = Showing([table.widget for table in self._tables], narrow)
         self._showing.show()
 
     def refresh(self) -> None:

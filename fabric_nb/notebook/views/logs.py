@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
-from itertools import islice
 
 from fabric_nb.fabric.logs import LEVELS, LogFeed
 from fabric_nb.fabric.member import FabricMember
@@ -13,6 +12,7 @@ from fabric_nb.fabric.wire import LogRecord
 from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.newest import put_newest, since
 from fabric_nb.notebook.views.state import state_badge
 
 MAX_ROWS = 1000
@@ -49,7 +49,8 @@ class LogView(TableView):
 
     def version(self) -> Hashable:
         """How many records have come, and which are to be shown."""
-        return self.fabric.state, self.feed.changes, self.feed.closed, self.level, self.paused
+        feed = self.feed
+        return self.fabric.state, feed.changes, feed.malformed, feed.closed, self.level, self.paused
 
     def model(self) -> TableModel:
         """A table of records."""
@@ -62,7 +63,9 @@ class LogView(TableView):
             model.clear()
             self._taken, self._taken_from = 0, self.level
         if not self.paused or not self._taken:
-            self._take(model)
+            came = since(feed.records, feed.changes, self._taken)
+            put_newest(model, (one for one in came if self._shows(one[1])), _row)
+            self._taken = feed.changes
         fresh = feed.changes - self._taken
         model.head = Head(
             "Logs",
@@ -72,22 +75,10 @@ class LogView(TableView):
                 Button("pause", "Pause", self.paused),
                 Select("level", "Level", [ALL, *LEVELS], self.level),
             ],
-            empty="No record has come yet." if not feed.changes else "No record of that level.",
+            empty="No record of that level."
+            if feed.changes
+            else "No record has come yet. Services send theirs with init_logging_handler.",
         )
-
-    def _take(self, model: TableModel) -> None:
-        records = self.feed.records
-        first = self.feed.changes - len(records)
-        begin = max(self._taken, first)
-        fresh = [
-            (number, record)
-            for number, record in enumerate(islice(records, begin - first, None), begin)
-            if self._shows(record)
-        ]
-        model.cut += max(0, len(fresh) - MAX_ROWS)
-        for number, record in fresh[-MAX_ROWS:]:
-            model.put(number, _row(record), _detail(record))
-        self._taken = self.feed.changes
 
     def act(self, name: str, value: object) -> None:
         """Pause, go on, or choose the least level."""
@@ -114,22 +105,19 @@ class LogView(TableView):
         what = [f"from {feed.service}"] if feed.service else []
         what += [f"{feed.level} and above"] if feed.level else []
         what += [f"{count:,} {level}" for level, count in sorted(levels.items())[:8]]
-        return what + ([f"{feed.dropped:,} older dropped"] if feed.dropped else [])
+        what += [f"{feed.dropped:,} older dropped"] if feed.dropped else []
+        return what + ([f"{feed.malformed:,} unreadable"] if feed.malformed else [])
 
 
-def _row(record: LogRecord) -> list[Value]:
-    return [
+def _row(record: LogRecord) -> tuple[list[Value], str]:
+    cells: list[Value] = [
         record.time,
         Badge(record.level, TONES.get(record.level, "quiet")),
         f"{record.service_type}.{record.service_id}",
         record.logger,
         record.message,
     ]
-
-
-def _detail(record: LogRecord) -> str:
-    """What does not fit into the row."""
+    # What does not fit into the row opens under it.
     long = len(record.message) > MAX_CELL or "\n" in record.message
-    return "\n".join(
-        [*([record.message] if long else []), *([record.traceback] if record.traceback else [])]
-    )
+    parts = [record.message if long else "", record.traceback]
+    return cells, "\n".join(part for part in parts if part)

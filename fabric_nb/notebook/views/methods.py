@@ -19,6 +19,7 @@ from fabric_nb.notebook.table import Field, Form
 MAX_FORMS = 30
 MAX_WRITTEN = 100_000
 """Characters of an argument."""
+HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].'
 MORE = "**"
 """The name of the field that takes further arguments by name."""
 
@@ -56,6 +57,7 @@ def _form(address: str, method: str, signature: str, doc: str) -> Form:
         title=f"{method}{signature}",
         text=doc,
         fields=fields,
+        hint=HINT if fields else "",
         submit="Call",
         command=f"%fabric_call {address}.{method}",
     )

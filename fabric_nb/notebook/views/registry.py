@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
-from fabric_nb.fabric.registry import Service, ServiceState
+from fabric_nb.fabric.registry import Instance, Service, ServiceState, versions_of
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
@@ -59,21 +59,38 @@ class Filter:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown of a service's methods, and what it was made from."""
+
+    methods: Mapping[str, str]
+    told: Description | str | None
+    named: str
+    detail: Detail
+
+
 @dataclass(eq=False)
 class RegistryView(TableView):
-    """A row for each service; it opens to its methods, which can be called there."""
+    """A row for each service; it opens to its methods, which can be called there.
+
+    Attributes:
+        filter: which services.
+        tells_where: whether it says who we are and where, as there is no card beside it.
+    """
 
     fabric: FabricMember
     filter: Filter = Filter()
+    tells_where: bool = False
     _asked: OrderedDict[ServiceName, Description | str] = field(default_factory=OrderedDict)
     _asking: dict[ServiceName, asyncio.Task[None]] = field(default_factory=dict)
     _told: int = 0
+    _shown: dict[ServiceName, _Shown] = field(default_factory=dict)
     _epoch: float = 0.0
 
     def version(self) -> Hashable:
         """Who is there, what was asked, and the second, as states pass."""
         registry = self.fabric.registry
-        return self.fabric.state, registry.roster, int(registry.now), self._told
+        return self.fabric.state, registry.roster, int(registry.now), self._told, self._unreadable
 
     def model(self) -> TableModel:
         """A table of services."""
@@ -83,24 +100,16 @@ class RegistryView(TableView):
         """Show the services that pass the filter, in the order of their names."""
         registry, wanted = self.fabric.registry, self.filter
         now, epoch = registry.now, self._seconds_since_1970()
-        services = registry.services(
-            domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True
-        )
-        states = {one.name: one.state(now) for one in services}
-        if not wanted.gone:
-            services = [one for one in services if states[one.name] is not ServiceState.GONE]
+        found = registry.services(domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True)
+        services = [
+            (one, state)
+            for one in found
+            if (state := one.state(now)) is not ServiceState.GONE or wanted.gone
+        ]
         model.replace(
-            (
-                (
-                    one.name,
-                    _row(one, states[one.name], now, epoch),
-                    self._detail(one),
-                )
-                for one in services[:MAX_ROWS]
-            ),
-            more=max(0, len(services) - MAX_ROWS),
+            self._rows(services[:MAX_ROWS], now, epoch), more=max(0, len(services) - MAX_ROWS)
         )
-        counts = Counter(states[one.name] for one in services)
+        counts = Counter(state for _, state in services)
         notes = []
         if len(services) > MAX_ROWS:
             notes.append("Narrow it with --type or --id to see others.")
@@ -109,16 +118,27 @@ class RegistryView(TableView):
                 f"The registry is full: {len(registry):,} services are held, and"
                 f" {registry.dropped:,} keep-alives of others were not taken."
             )
+        if self._unreadable:
+            what = "keep-alive" if self._unreadable == 1 else "keep-alives"
+            notes.append(f"{self._unreadable:,} {what} could not be read.")
         model.head = Head(
             "Services",
             state_badge(self.fabric),
             [
-                wanted.domain or "all domains",
+                *(self._where() if self.tells_where else [wanted.domain or "all domains"]),
                 *(f"{counts[state]:,} {state}" for state in ServiceState if counts[state]),
             ],
             notes,
             empty="Nobody was heard yet. Services announce themselves every few seconds.",
         )
+
+    @property
+    def _unreadable(self) -> int:
+        return self.fabric.malformed.counts["keep-alive"]
+
+    def _where(self) -> list[str]:
+        fabric = self.fabric
+        return [fabric.uri, f"domain {fabric.domain}", f"I am {fabric.name.type}.{fabric.name.id}"]
 
     def _seconds_since_1970(self) -> float:
         """What to add to the registry's clock; the same each time, as the sum is shown."""
@@ -127,11 +147,25 @@ class RegistryView(TableView):
             self._epoch = epoch
         return self._epoch
 
+    def _rows(
+        self, services: Sequence[tuple[Service, ServiceState]], now: float, epoch: float
+    ) -> Iterator[tuple[ServiceName, list[Value], Detail]]:
+        # What they tell rarely changes, and would take most of the time to write out again.
+        before, self._shown = self._shown, {}
+        for service, state in services:
+            methods, told = service.methods, self._asked.get(service.name)
+            shown = before.get(service.name)
+            if shown is None or shown.methods is not methods or shown.told is not told:
+                detail = self._detail(service.name, methods, told)
+                shown = _Shown(methods, told, named_methods(service), detail)
+            self._shown[service.name] = shown
+            yield service.name, _row(service, state, now, epoch, shown.named), shown.detail
+
     # -- what opens under a row
 
-    def _detail(self, service: Service) -> Detail:
-        told = self._asked.get(service.name)
-        methods = service.methods
+    def _detail(
+        self, name: ServiceName, methods: Mapping[str, str], told: Description | str | None
+    ) -> Detail:
         if told is None:
             lines = [f"{name}{text}" for name, text in islice(methods.items(), MAX_SIGNATURES)]
             return Detail("\n".join(lines) + _more(len(methods) - MAX_SIGNATURES))
@@ -139,7 +173,7 @@ class RegistryView(TableView):
         signatures = {**methods, **{name: one.get("signature", "") for name, one in docs.items()}}
         return Detail(
             told if isinstance(told, str) else "",
-            method_forms(self._address(service.name), signatures, docs),
+            method_forms(self._address(name), signatures, docs),
             more=max(0, len(signatures) - MAX_SIGNATURES),
         )
 
@@ -173,23 +207,25 @@ class RegistryView(TableView):
         return f"{shown_result(result)}\n{(time.perf_counter() - began) * 1000:,.1f} ms"
 
 
-def _row(service: Service, state: ServiceState, now: float, epoch: float) -> list[Value]:
-    versions = service.versions(now)
+def _row(
+    service: Service, state: ServiceState, now: float, epoch: float, named: str
+) -> list[Value]:
+    present = service.present(now)
+    versions = versions_of(present or service.instances.values())
     return [
         service.name.domain,
         service.name.type,
         service.name.id,
         Badge(str(state), TONES[state]),
         " + ".join(versions) + (" (mixed)" if len(versions) > 1 else ""),
-        instances(service, now),
+        instances(present),
         service.last_seen + epoch,
-        named_methods(service),
+        named,
     ]
 
 
-def instances(service: Service, now: float) -> str | int:
+def instances(present: Sequence[Instance]) -> str | int:
     """How many members there are; amqp-fabric's cannot be told apart, so there may be more."""
-    present = service.present(now)
     return f"{len(present)}+" if any(not one.id for one in present) else len(present)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric.history import FailedCall
+from fabric_nb.fabric.history import CallLog, FailedCall
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.serving import Server
 from fabric_nb.notebook.pages import Badge, glimpse
-from fabric_nb.notebook.table import Column, Head, TableModel
+from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.state import state_badge
 
@@ -38,7 +38,10 @@ class ServingView(TableView):
     fabric: FabricMember
     server: Server
     printed: str = ""
-    _told: dict[int, str] = field(default_factory=dict)
+    _failures: Failures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._failures = Failures(self.fabric.calls)
 
     def take_output(self, text: str) -> None:
         """Text that a function has printed; from any thread."""
@@ -46,9 +49,7 @@ class ServingView(TableView):
 
     def version(self) -> Hashable:
         """Calls, functions and failures so far."""
-        running = sum(stats.running for stats in self.server.stats.values())
-        server = self.server
-        return self.fabric.state, server.changes, running, server.closed, self.printed
+        return self.fabric.state, _version(self.server), self.printed
 
     def model(self) -> TableModel:
         """A table of methods."""
@@ -57,24 +58,7 @@ class ServingView(TableView):
     def fill(self, model: TableModel) -> None:
         """Show each method, with its last failures."""
         server = self.server
-        signatures, failures = server.signatures, self._failures()
-        model.replace(
-            (
-                name,
-                [
-                    f"{name}{signatures.get(name, '')}",
-                    stats.calls,
-                    stats.errors,
-                    stats.running,
-                    stats.mean_ms,
-                    stats.p95_ms,
-                    stats.last_error,
-                ],
-                "\n".join(map(": ".join, zip(WHEN, failures.get(name, ()), strict=False))),
-            )
-            for name, stats in server.stats.items()
-            if name != "health_check" or stats.calls
-        )
+        model.replace(_rows(server, self._failures.texts()))
         model.head = Head(
             f"{server.name.type}.{server.name.id}",
             [
@@ -84,24 +68,103 @@ class ServingView(TableView):
             [
                 f"in {server.name.domain}",
                 *([f"version {server.version}"] if server.version else []),
+                _to_whom(server),
             ],
             printed="\n".join(self.printed.splitlines()[-LINES_SHOWN:]),
             empty="Nothing is served.",
         )
 
-    def _failures(self) -> dict[str, list[str]]:
-        """What failed here, by method, the last first."""
-        kept = {
-            failed.number: failed
-            for failed in reversed(self.fabric.calls.failures)
-            if failed.record.service == self.server.name.fqn
-        }
+
+@dataclass(eq=False)
+class AllServingView(TableView):
+    """Everything that this notebook serves."""
+
+    narrow = True
+
+    fabric: FabricMember
+    _failures: Failures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._failures = Failures(self.fabric.calls)
+
+    def version(self) -> Hashable:
+        """Calls, functions and failures so far."""
+        servers = self.fabric.servers
+        return self.fabric.state, *((one.name, _version(one)) for one in servers)
+
+    def model(self) -> TableModel:
+        """A table of methods."""
+        return TableModel("Serving", (Column("service"), *COLUMNS))
+
+    def fill(self, model: TableModel) -> None:
+        """Show each method of each service, with its last failures."""
+        servers, failures = self.fabric.servers, self._failures.texts()
+        model.replace(
+            ((server.name, method), [f"{server.name.type}.{server.name.id}", *cells], detail)
+            for server in servers
+            for method, cells, detail in _rows(server, failures)
+        )
+        count = len(servers)
+        model.head = Head(
+            "Serving",
+            state_badge(self.fabric),
+            [f"{count:,} {'service' if count == 1 else 'services'}"] if count else [],
+            empty="Nothing is served: a cell that begins with %%fabric_serve offers its functions.",
+        )
+
+
+class Failures:
+    """The calls to our methods that failed, as text.
+
+    Args:
+        calls: where they are kept.
+    """
+
+    def __init__(self, calls: CallLog) -> None:
+        self._calls = calls
+        self._told: dict[int, str] = {}
+
+    def texts(self) -> dict[tuple[str, str], list[str]]:
+        """By service and method, the last first."""
+        kept = self._calls.failures[::-1]
         # Arguments are read again from what came: once for each.
-        self._told = {number: self._told.get(number) or _told(one) for number, one in kept.items()}
-        texts: dict[str, list[str]] = {}
-        for number, failed in kept.items():
-            texts.setdefault(failed.record.method, []).append(self._told[number])
+        self._told = {one.number: self._told.get(one.number) or _told(one) for one in kept}
+        texts: dict[tuple[str, str], list[str]] = {}
+        for one in kept:
+            where = one.record.service, one.record.method
+            texts.setdefault(where, []).append(self._told[one.number])
         return texts
+
+
+def _version(server: Server) -> Hashable:
+    running = sum(stats.running for stats in server.stats.values())
+    return server.changes, running, server.closed
+
+
+def _rows(
+    server: Server, failures: Mapping[tuple[str, str], Sequence[str]]
+) -> Iterator[tuple[str, list[Value], str]]:
+    """Name, cells and detail of each method."""
+    signatures = server.signatures
+    for name, stats in server.stats.items():
+        if name == "health_check" and not stats.calls:
+            continue
+        cells: list[Value] = [
+            f"{name}{signatures.get(name, '')}",
+            stats.calls,
+            stats.errors,
+            stats.running,
+            stats.mean_ms,
+            stats.p95_ms,
+            stats.last_error,
+        ]
+        told = failures.get((server.name.fqn, name), ())
+        yield name, cells, "\n".join(map(": ".join, zip(WHEN, told, strict=False)))
+
+
+def _to_whom(server: Server) -> str:
+    users = server.admission.users
+    return "for everybody there" if users is None else f"for {', '.join(sorted(users))} only"
 
 
 def _told(failed: FailedCall) -> str:

@@ -10,6 +10,8 @@ from fabric_nb.notebook.pages import Badge
 def state_badge(fabric: FabricMember) -> list[Badge]:
     """A badge when the connection is not as it should be, none otherwise."""
     match fabric.state:
+        case State.BLOCKED:
+            return [Badge("blocked by the broker", "warn")]
         case State.RECONNECTING:
             return [Badge("reconnecting", "warn")]
         case State.CLOSED:

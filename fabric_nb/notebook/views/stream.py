@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.recording import Recording
 from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
@@ -74,12 +75,12 @@ class StreamView(TableView):
 
     def _head(self, last: pd.DataFrame) -> Head:
         stream = self.stream
-        what = ", ".join(f"{name}={value}" for name, value in stream.headers.items())
         facts = [f"{stream.rows:,} rows", f"{stream.rate:,.1f} rows/s"]
         if stream.dropped:
             facts.append(f"{stream.dropped:,} dropped (kept: the last {len(stream):,})")
         if stream.malformed:
             facts.append(f"{stream.malformed:,} unreadable")
+        facts += [_recorded(recording) for recording in stream.recordings]
         more = last.shape[1] - COLUMNS
         numeric = [at for at, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
         names = [plain(str(last.columns[at])) for at in numeric]
@@ -95,8 +96,8 @@ class StreamView(TableView):
         if not stream.closed:
             tools.append(Button("pause", "Pause", stream.paused))
         return Head(
-            f"Stream {what or 'of all data'}",
-            [self._badge(), *state_badge(self.fabric)],
+            f"Stream {shown_headers(stream) or 'of all data'}",
+            [stream_badge(stream), *state_badge(self.fabric)],
             facts,
             [f"… and {more:,} more columns, in its DataFrame."] if more > 0 else [],
             tools,
@@ -104,10 +105,31 @@ class StreamView(TableView):
             empty="No row has come yet.",
         )
 
-    def _badge(self) -> Badge:
-        if self.stream.closed:
-            return Badge("closed", "quiet")
-        return Badge("paused", "warn") if self.stream.paused else Badge("open", "good")
+
+def _recorded(recording: Recording) -> str:
+    lost = f", {recording.lost:,} lost" if recording.lost else ""
+    return f"{recording.rows:,} rows recorded to {recording.path.name}{lost}"
+
+
+def stream_badge(stream: Stream) -> Badge:
+    """Whether it is open, paused or closed."""
+    if stream.closed:
+        return Badge("closed", "quiet")
+    return Badge("paused", "warn") if stream.paused else Badge("open", "good")
+
+
+def shown_headers(stream: Stream) -> str:
+    """Which messages it takes; empty for all."""
+    return ", ".join(f"{name}={value}" for name, value in stream.headers.items())
+
+
+def chart_of(rows: pd.DataFrame) -> Chart | None:
+    """A line over the first column that holds numbers; None when there is none."""
+    columns = range(min(rows.shape[1], COLUMNS))
+    first = next((at for at in columns if _is_number(rows.dtypes.iloc[at])), None)
+    if first is None:
+        return None
+    return Chart(plain(str(rows.columns[first])), _numbers(rows.iloc[:, first]))
 
 
 def _is_number(dtype: Any) -> bool:

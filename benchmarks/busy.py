@@ -1,0 +1,205 @@
+"""What others see of a notebook whose cell computes: the figures of issue 5, part 5.
+
+    python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas]
+
+A cell sleeps, loops in Python, or works in pandas, each in a fresh kernel with the default settings
+and on a private RabbitMQ, while a peer listens and calls. Patient calls, which wait for the cell,
+are to be answered after it, in order; impatient ones, which do not, are to time out at their caller
+and not to run, the first of all calls among them: it is in the kernel's own hands when it expires.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.figures import Spread
+from benchmarks.report import verdict_table
+from benchmarks.targets import Verdict
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import CallTimeout
+from tests.notebook.notebooks import Notebook
+from tests.support.fabric import heard
+from tests.support.peers import DOMAIN
+from tests.support.rabbitmq import RabbitMq
+
+INTERVAL = 4.0
+"""Seconds between keep-alives, as a notebook has it by default."""
+IMPATIENT = 2.0
+CALLS = 10
+"""Of each kind, spread over the time that the cell takes."""
+
+UNTIL = "end = time.monotonic() + {seconds}\nwhile time.monotonic() < end:\n    "
+CELLS = {
+    "sleep": "time.sleep({seconds})",
+    "loop": f"{UNTIL}pass",
+    "pandas": f"{UNTIL}frame.sort_values('x').groupby('key').x.agg(['mean', 'std'])",
+}
+FRAME = """
+import numpy as np, pandas as pd, time
+keys = np.random.randint(0, 10_000, 2_000_000)
+frame = pd.DataFrame({"key": keys, "x": np.random.rand(len(keys))})
+"""
+SERVED = """%%fabric_serve --id busy
+ran = []
+def take(n):
+    ran.append(n)
+    return n
+"""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What became of one cell; the gap is in seconds."""
+
+    held: float
+    keep_alives: int
+    longest_gap: float
+    connections_lost: int
+    answered: list[int]
+    timed_out: list[int]
+    ran: list[int]
+
+    @property
+    def in_order(self) -> int:
+        """Patient calls that were answered, and run after those that were made before."""
+        patient = [n for n in self.ran if n in self.answered]
+        return len(self.answered) if patient == sorted(patient) == self.answered else 0
+
+    @property
+    def stale(self) -> int:
+        """Calls that ran although their callers had given up."""
+        return len(set(self.timed_out) & set(self.ran))
+
+
+class Calls:
+    """Makes calls for as long as the cell computes: impatient ones are even, the first is."""
+
+    def __init__(self, peer: AmqBrokerConnector) -> None:
+        self.answered: list[int] = []
+        self.timed_out: list[int] = []
+        self._peer = peer
+
+    async def make(self, seconds: float) -> None:
+        """All of them, over half of the time; ends when each has an answer or none."""
+        async with asyncio.TaskGroup() as calls:
+            for n in range(2 * CALLS):
+                calls.create_task(self._call(n, seconds + 60 if n % 2 else IMPATIENT))
+                await asyncio.sleep(seconds / 2 / CALLS / 2)
+
+    async def _call(self, n: int, timeout: float) -> None:
+        try:
+            self.answered.append(await self._peer.call("busy.take", n=n, timeout=timeout))
+        except CallTimeout:
+            self.timed_out.append(n)
+
+
+async def compute(kind: str, seconds: float, rabbitmq: RabbitMq) -> Seen:
+    """Run one kind of cell, and listen meanwhile."""
+    with rabbitmq.private_vhost() as vhost, tempfile.TemporaryDirectory() as folder:
+        uri = rabbitmq.uri_for(vhost=vhost)
+        async with (
+            AmqBrokerConnector(uri, DOMAIN, "bench", "peer", keep_alive_listen=True) as peer,
+            await Notebook.start(Path(folder)) as notebook,
+        ):
+            await notebook.run(f"%config FabricMagics.keep_alive_seconds = {INTERVAL}")
+            await notebook.connect(uri, id="busy")
+            await notebook.run(SERVED)
+            await notebook.run(FRAME)
+            await heard(peer, "busy", methods=1)
+            moments: list[float] = []
+
+            async def note(_: object) -> None:
+                moments.append(time.monotonic())
+
+            peer.subscribe_service_keepalives("bench", note, service_id="busy")
+            before = await asyncio.to_thread(_connections, rabbitmq, vhost)
+            cell = notebook.execute_no_wait(
+                f"print('on')\n{CELLS[kind].format(seconds=seconds)}\nprint('off')"
+            )
+            await cell.until(lambda cell: "on" in cell.stdout)
+            began = time.monotonic()
+            calls = Calls(peer)
+            making = asyncio.create_task(calls.make(seconds))
+            await cell.until(lambda cell: "off" in cell.stdout, seconds + 60)
+            ended = time.monotonic()
+            await making
+            after = await asyncio.to_thread(_connections, rabbitmq, vhost)
+            ran = json.loads(await notebook.value("ran"))
+        times = [began, *(at for at in moments if began < at < ended), ended]
+        return Seen(
+            held=ended - began,
+            keep_alives=len(times) - 2,
+            longest_gap=max(later - earlier for earlier, later in itertools.pairwise(times)),
+            connections_lost=len(before - after),
+            answered=calls.answered,
+            timed_out=calls.timed_out,
+            ran=ran,
+        )
+
+
+def _connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
+    return {connection["name"] for connection in rabbitmq.list_connections(vhost)}
+
+
+def judge(kind: str, seen: Seen) -> list[Verdict]:
+    """What was found beside what is to be."""
+
+    def verdict(what: str, found: float, limit: float, *, least: bool = False) -> Verdict:
+        bound = "at least" if least else "at most"
+        return Verdict(f"{kind}: {what}", bound, limit, Spread.of([found]))
+
+    return [
+        verdict("longest gap between keep-alives, s", seen.longest_gap, 2 * INTERVAL),
+        verdict("connections lost", seen.connections_lost, 0),
+        verdict("patient calls answered, in order", seen.in_order, CALLS, least=True),
+        verdict("impatient calls timed out", len(seen.timed_out), CALLS, least=True),
+        verdict("of these run all the same", seen.stale, 0),
+    ]
+
+
+async def measure(kinds: list[str], seconds: float) -> list[Verdict]:
+    """Each kind of cell after the other."""
+    verdicts = []
+    with RabbitMq.start() as rabbitmq:
+        for kind in kinds:
+            seen = await compute(kind, seconds, rabbitmq)
+            print(
+                f"{kind}: held {seen.held:.1f} s, {seen.keep_alives} keep-alives heard", flush=True
+            )
+            verdicts += judge(kind, seen)
+    return verdicts
+
+
+def main() -> None:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.busy")
+    parser.add_argument("--seconds", type=float, default=120, help="that each cell computes")
+    parser.add_argument("--only", default=",".join(CELLS), help="kinds, with commas between")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    kinds = options.only.split(",")
+    if unknown := set(kinds) - set(CELLS):
+        parser.error(f"there is no kind {', '.join(sorted(unknown))}; there are {', '.join(CELLS)}")
+    about: dict[str, Any] = machine.facts()
+    verdicts = asyncio.run(measure(kinds, options.seconds))
+    about["load_after"] = machine.load()
+    print(f"{about['date']}, {about['cpu']}, {about['cores']} cores, Python {about['python']},")
+    print(f"load before {about['load']}, after {about['load_after']}")
+    print(verdict_table(verdicts))
+    if options.json:
+        figures = [{**asdict(one), "met": one.met} for one in verdicts]
+        written = json.dumps({"machine": about, "targets": figures}, indent=2)
+        options.json.write_text(written + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""What a notebook costs and bears: the figures of issue 5, and the two minutes of issue 4.
+
+    python -m benchmarks.notebook [--seconds 60] [--kernels 5] [--only load,call,flow,browser]
+
+- load: `%load_ext fabric_nb` in fresh kernels, once pandas is imported.
+- call: the first `%fabric_call` on a fresh connection, over the median of plain calls after it.
+- flow: 2,000 messages a second, then 200,000 rows a second in batches, with the stream's view and a
+  chart shown: what is lost, how long the loop is held, when queued cells start, what memory does.
+- browser: a table of a thousand rows ten times a second, in JupyterLab in Chromium.
+
+By hand, on a machine that does nothing else: the figures are times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.figures import Spread
+from benchmarks.payloads import arrow_body, body, moved
+from benchmarks.producer import ARROW, JSON, Producer, produce
+from benchmarks.report import verdict_table
+from benchmarks.targets import Verdict
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook
+from tests.support.peers import DOMAIN
+from tests.support.rabbitmq import RabbitMq
+
+PARTS = ("load", "call", "flow", "browser")
+MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
+
+WATCH = """
+import asyncio, time
+class Watch:
+    def __init__(self):
+        self.longest, self.busiest, self.over = 0.0, 0.0, 0
+        self.task = asyncio.ensure_future(self.run())
+    async def run(self):
+        while True:
+            before, used = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(0.001)
+            held, used = time.perf_counter() - before - 0.001, time.thread_time() - used
+            self.longest, self.over = max(self.longest, held), self.over + (held > 0.05)
+            self.busiest = max(self.busiest, used)
+watch = Watch()
+"""
+"""How long the loop did not come back, and how much of the processor it used meanwhile, which
+other processes do not add to. Asking 1,000 times a second, it leaves time to others."""
+
+SPIN = """
+async def spin(seconds):
+    longest, before, ends = 0.0, time.perf_counter(), time.perf_counter() + seconds
+    while before < ends:
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    return longest * 1000
+await spin(3)
+"""
+
+
+@asynccontextmanager
+async def kernel(*, load: bool = True) -> AsyncIterator[Notebook]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with await Notebook.start(Path(folder), load=load) as notebook:
+            yield notebook
+
+
+async def measure_load(kernels: int, uri: str) -> list[Verdict]:
+    taken = []
+    for _ in range(kernels):
+        async with kernel(load=False) as notebook:
+            await notebook.run("import pandas, time")
+            await notebook.run(
+                "t = time.perf_counter()\n%load_ext fabric_nb\nt = time.perf_counter() - t"
+            )
+            taken.append(1000 * float(await notebook.value("t")))
+    return [Verdict("%load_ext fabric_nb, ms", "at most", 150, Spread.of(taken))]
+
+
+async def measure_call(kernels: int, uri: str) -> list[Verdict]:
+    over, plain = [], []
+    async with AmqBrokerConnector(uri, DOMAIN, "calc", "c1", 1.0) as service:
+        await service.serve({"double": lambda x: 2 * x})
+        for _ in range(kernels):
+            async with kernel() as notebook:
+                await notebook.connect(uri, id="caller")
+                await notebook.run(
+                    "import time, statistics\nt = time.perf_counter()\n"
+                    "%fabric_call calc.c1.double x=21\nfirst = time.perf_counter() - t"
+                )
+                await notebook.run(
+                    "taken = []\nfor n in range(100):\n    t = time.perf_counter()\n"
+                    "    await fabric.call('calc.c1.double', x=n)\n"
+                    "    taken.append(time.perf_counter() - t)\n"
+                    "plain = statistics.median(taken)"
+                )
+                over.append(1000 * float(await notebook.value("first - plain")))
+                plain.append(1000 * float(await notebook.value("plain")))
+    print(f"plain calls from a cell: {statistics.median(plain):.2f} ms")
+    return [Verdict("first %fabric_call, ms over a plain call", "at most", 30, Spread.of(over))]
+
+
+# -- two minutes -----------------------------------------------------------------------------------
+
+
+class Pace:
+    """Sends so much a second, evenly, and counts it."""
+
+    def __init__(self, producer: Producer, kind: str) -> None:
+        self.rows = 0
+        self._producer = producer
+        self._headers = {"flow": kind}
+        self._batch = arrow_body(0, 1000) if kind == "batches" else b""
+
+    async def run(self, seconds: float) -> None:
+        began, step = time.monotonic(), 0
+        while step * 0.01 < seconds:
+            await asyncio.sleep(began + step * 0.01 - time.monotonic())
+            if self._batch:  # 2,000 rows in a hundredth of a second
+                bodies = [moved(self._batch, self.rows + n) for n in (0, 1000)]
+                await self._producer.send(self._headers, bodies, ARROW)
+                self.rows += 2000
+            else:
+                rows = map(body, range(self.rows, self.rows + 20))
+                await self._producer.send(self._headers, rows, JSON)
+                self.rows += 20
+            step += 1
+
+
+async def measure_flow(kind: str, uri: str, seconds: float) -> list[Verdict]:
+    async with kernel() as notebook, produce(uri) as producer:
+        await notebook.connect(uri, id="flow")
+        limit = MAX_ROWS[kind]
+        await notebook.run(f"s = %fabric_stream --domain bench flow={kind} --max-rows {limit}")
+        await notebook.run("chart = s.plot('value', window='1min')")
+        await notebook.run(WATCH)
+        pace = Pace(producer, kind)
+        memory: list[tuple[int, float]] = []
+        starts: list[float] = []
+        flowing = asyncio.create_task(pace.run(seconds))
+        while not flowing.done():
+            await asyncio.sleep(0.5)
+            began = time.perf_counter()
+            cell = await notebook.run("s.rows")
+            starts.append(1000 * (time.perf_counter() - began))
+            memory.append((int(cell.text), _resident(notebook.pid)))
+        await flowing
+        sent = pace.rows
+        await notebook.run(f"await s.wait({sent}, timeout=30)", timeout=40)
+        seen = json.loads(
+            await notebook.value(
+                "[s.rows, len(s), s.dropped, s.malformed, watch.longest, watch.busiest, watch.over]"
+            )
+        )
+        await notebook.run("watch.task.cancel()")
+        again = asyncio.create_task(pace.run(4))
+        spun = float(await notebook.value(SPIN))
+        await again
+    rows, kept, dropped, malformed, held, busy, over = seen
+    full = [size for came, size in memory if came > 1.2 * limit]
+    half = len(full) // 2
+    growth = Spread.of([max(full[half:]) / max(full[:half])] if half else [])
+    print(
+        f"{kind}: {sent / seconds:,.0f} rows/s sent, {rows:,} came, {kept:,} kept,"
+        f" {dropped:,} dropped, {malformed} unreadable; resident {memory[0][1]:.0f} to"
+        f" {max(size for _, size in memory):.0f} MB; loop held over 50 ms {over} times"
+    )
+    name = "2,000 messages/s" if kind == "messages" else "200,000 rows/s in batches"
+    return [
+        Verdict(f"{name}: rows lost", "at most", 0, _one(sent - rows)),
+        Verdict(
+            f"{name}: kept and dropped, of those that came",
+            "at least",
+            1,
+            _one((kept + dropped) / rows),
+        ),
+        Verdict(f"{name}: loop held, longest, ms", "at most", 50, _one(1000 * held)),
+        Verdict(f"{name}: of that its own work, longest, ms", "at most", 50, _one(1000 * busy)),
+        Verdict(f"{name}: stall of a cell's sleep(0) loop, ms", "at most", 50, _one(spun)),
+        Verdict(f"{name}: queued cell has run, ms", "at most", 100, Spread.of(starts)),
+        Verdict(f"{name}: memory once full, second half to first", "at most", 1.1, growth),
+    ]
+
+
+def _one(value: float) -> Spread | None:
+    return Spread.of([value])
+
+
+def _resident(pid: int) -> float:
+    """Megabytes of a process that are in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+# -- in the browser --------------------------------------------------------------------------------
+
+
+async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
+    from playwright.async_api import async_playwright
+
+    from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+    from tests.browser.test_speed import WATCH as FRAMES
+
+    verdicts = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with await Lab.start(Path(folder)) as lab, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = await browser.new_page(viewport={"width": 1200, "height": 900})
+            await page.goto(f"{lab.url}/lab?reset")
+            await wait_for_lab(page)
+            notebook = await LabNotebook.open(page, lab)
+            for what, scene, flow, took in (
+                ("table of 1,000 rows", "scenes.numbers()", "scenes.flow", "sum(done[:2])"),
+                (
+                    "chart of 1,000,000 rows",
+                    "charts.chart(999_000, y=['price', 'offer'])",
+                    "charts.flow",
+                    "done[0]",
+                ),
+            ):
+                await notebook.run(
+                    "import asyncio\nfrom tests.browser import charts, scenes\n"
+                    f"shown = {scene}\nshown.show()"
+                )
+                await page.wait_for_timeout(2000)
+                await notebook.execute(f"flowing = asyncio.ensure_future({flow}(shown, {seconds}))")
+                seen = await page.evaluate(FRAMES, seconds - 0.5)
+                await notebook.execute("done = await flowing")
+                each = float(await notebook.value(took))
+                rate = int(await notebook.value("done[-1]")) / seconds
+                await notebook.execute("shown.close()")
+                verdicts += [
+                    Verdict(f"{what}: kernel ms an update", "at most", 10, _one(each)),
+                    Verdict(f"{what}: updates/s", "at most", 10.5, _one(rate)),
+                    Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
+                    Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
+                ]
+            await notebook.close()
+            await browser.close()
+    return verdicts
+
+
+@contextmanager
+def broker(uri: str | None) -> Iterator[str]:
+    if uri is not None:
+        yield uri
+        return
+    with RabbitMq.start() as rabbitmq:
+        yield rabbitmq.uri
+
+
+async def measure(options: argparse.Namespace, uri: str) -> list[Verdict]:
+    parts: dict[str, Callable[[], Awaitable[list[Verdict]]]] = {
+        "load": lambda: measure_load(options.kernels, uri),
+        "call": lambda: measure_call(options.kernels, uri),
+        "flow": lambda: _both(uri, options.seconds),
+        "browser": lambda: measure_browser(min(10, options.seconds), uri),
+    }
+    return [verdict for part in options.only.split(",") for verdict in await parts[part]()]
+
+
+async def _both(uri: str, seconds: float) -> list[Verdict]:
+    return [
+        *await measure_flow("messages", uri, seconds),
+        *await measure_flow("batches", uri, seconds),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.notebook")
+    parser.add_argument("--seconds", type=float, default=60, help="of each flow")
+    parser.add_argument("--kernels", type=int, default=5, help="fresh kernels for load and call")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
+    parser.add_argument("--uri", help="a broker that runs; else a private RabbitMQ is started")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    about: dict[str, Any] = machine.facts()
+    with broker(options.uri) as uri:
+        verdicts = asyncio.run(measure(options, uri))
+    about["load_after"] = machine.load()
+    print(f"{about['date']}, {about['cpu']}, {about['cores']} cores, Python {about['python']},")
+    print(f"load before {about['load']}, after {about['load_after']}")
+    print(verdict_table(verdicts))
+    if options.json:
+        figures = [{**asdict(one), "met": one.met} for one in verdicts]
+        written = json.dumps({"machine": about, "targets": figures}, indent=2)
+        options.json.write_text(written + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

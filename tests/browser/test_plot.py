@@ -1,0 +1,162 @@
+"""The live chart in a real JupyterLab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.async_api import Locator, Page, expect
+
+from tests.browser.lab import LabNotebook, set_theme
+from tests.browser.test_speed import WATCH
+
+DRAWN = """(canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const seen = {};
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] < 250) continue;
+    const colour = `${data[i]},${data[i + 1]},${data[i + 2]}`;
+    seen[colour] = (seen[colour] ?? 0) + 1;
+  }
+  return seen;
+}"""
+"""How many pixels are painted in each colour, without those that are half see-through."""
+BLUE, ORANGE = "47,127,214", "210,105,30"
+
+
+async def show(notebook: LabNotebook, scene: str) -> Locator:
+    """Show a scene as `chart` in the notebook; returns the live chart."""
+    await notebook.run(
+        "from tests.browser import charts\n\n"
+        "if 'chart' in globals():\n    chart.close()\n"
+        f"chart = charts.{scene}\nchart.show()"
+    )
+    chart = notebook.panel.locator(".fabric-plot")
+    await expect(chart.locator("canvas")).to_be_visible()
+    return chart
+
+
+async def painted(chart: Locator, colour: str) -> int:
+    """Wait until there are pixels of that colour; returns how many."""
+    canvas = chart.locator("canvas")
+    count = 0
+
+    async def look() -> bool:
+        nonlocal count
+        count = (await canvas.evaluate(DRAWN)).get(colour, 0)
+        return count > 0
+
+    await _until(chart.page, look)
+    return count
+
+
+async def _until(page: Page, condition: object) -> None:
+    for _ in range(200):
+        if await condition():  # type: ignore[operator]
+            return
+        await page.wait_for_timeout(50)
+    raise AssertionError("not within 10 s")
+
+
+async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Path) -> None:
+    """Each line is drawn in its colour, on a light and on a dark ground."""
+    chart = await show(notebook, "chart(y=['price', 'offer'], window='5min')")
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        await set_theme(notebook.page, theme)
+        assert await painted(chart, BLUE) > 1000
+        assert await painted(chart, ORANGE) > 100
+        await notebook.page.screenshot(path=screens / f"plot-{theme.split()[-1].lower()}.png")
+    await set_theme(notebook.page, "JupyterLab Light")
+    assert int(await notebook.value("chart._columns")) > 600
+    await expect(chart.locator(".name")).to_have_text(["price", "offer"])
+    assert await notebook.page.evaluate("window.hacked") is None
+    await expect(chart.locator(".title")).to_contain_text("<img src=x")
+
+
+async def test_what_is_under_the_pointer_is_told(notebook: LabNotebook) -> None:
+    """The values under the pointer stand in the legend, and where that is at its right."""
+    chart = await show(notebook, "chart(12, y='price')")
+    canvas, moment = chart.locator("canvas"), chart.locator(".moment")
+    await painted(chart, BLUE)
+    last = await chart.locator(".value").inner_text()
+    box = await canvas.bounding_box()
+    assert box is not None
+    await canvas.hover(position={"x": box["width"] / 2, "y": 100})
+    await expect(moment).to_contain_text("2026-11-25 12:00:00.0")
+    await expect(chart.locator(".value")).not_to_have_text(last)
+    await notebook.page.mouse.move(0, 0)
+    await expect(moment).to_have_text("")
+    await expect(chart.locator(".value")).to_have_text(last)
+
+
+async def test_the_chart_can_be_read_without_seeing_it(notebook: LabNotebook) -> None:
+    """The canvas has a text that tells what it shows; keys move along and are answered in words."""
+    chart = await show(notebook, "chart(12, y='price')")
+    image = chart.get_by_role("img")
+    await expect(image).to_have_attribute("aria-label", re.compile(r"price 5\d\.\d+ to 6\d\.\d+"))
+    await painted(chart, BLUE)
+    await image.focus()
+    await notebook.page.keyboard.press("Home")
+    told = chart.locator(".unseen")
+    await expect(told).to_contain_text("2026-11-25 12:00:00.000, price 60.5")
+    await notebook.page.keyboard.press("ArrowRight")
+    await expect(told).to_contain_text("price")
+    await notebook.page.keyboard.press("Escape")
+    await expect(told).to_have_text("")
+    await expect(notebook.panel.locator(".jp-CodeCell")).to_have_count(1)
+
+
+async def test_rows_that_come_are_drawn(notebook: LabNotebook) -> None:
+    """An empty chart says so, and draws what comes then."""
+    chart = await show(notebook, "chart(0, y='price')")
+    await expect(chart.locator(".notes")).to_have_text("No row has come yet.")
+    await notebook.execute("chart.rows.add(100); chart.update()")
+    await expect(chart.locator(".notes")).to_have_text("")
+    assert await painted(chart, BLUE) > 100
+    before = await chart.locator(".value").inner_text()
+    await notebook.execute("chart.rows.add(77); chart.update()")
+    await expect(chart.locator(".value")).not_to_have_text(before)
+
+
+async def test_the_last_picture_stays_in_a_saved_notebook(notebook: LabNotebook) -> None:
+    """A notebook that was saved while its chart was live shows the last picture."""
+    chart = await show(notebook, "chart(300, y='price')")
+    await painted(chart, BLUE)
+    last = notebook.panel.locator(".fabric-plot-last")
+    await expect(last).to_be_hidden()
+    await notebook.execute("chart.rows.add(300); chart.update(); chart.showing.record()")
+    await notebook.save()
+    page, path = notebook.page, notebook.path
+    again = path.with_name("again.ipynb")
+    again.write_bytes(path.read_bytes())
+    reopened = await LabNotebook.reopen(page, again)
+    await page.evaluate(
+        "() => { const { content } = jupyterapp.shell.currentWidget;"
+        " for (const cell of content.widgets) cell.model.trusted = true; }"
+    )
+    await expect(reopened.panel.locator(".fabric-plot-last svg polyline")).to_be_visible()
+    await expect(reopened.panel.locator(".fabric-plot-last")).to_contain_text("600 rows")
+    await expect(reopened.panel.get_by_text("Error displaying widget")).to_be_hidden()
+    await reopened.close()
+    await notebook.execute("chart.freeze()")
+    await expect(notebook.panel.locator(".fabric-plot")).to_have_count(0)
+    await expect(last.locator("polyline")).to_be_visible()
+
+
+async def test_a_million_rows_ten_times_a_second(notebook: LabNotebook) -> None:
+    """A chart of a million rows follows a thousand new ones ten times a second."""
+    chart = await show(notebook, "chart(999_000, y=['price', 'offer'])")
+    await painted(chart, BLUE)
+    await notebook.execute("import asyncio\nflowing = asyncio.ensure_future(charts.flow(chart, 3))")
+    seen = await notebook.page.evaluate(WATCH, 2.5)
+    await notebook.execute("took, pictures = await flowing")
+    took, pictures = float(await notebook.value("took")), int(await notebook.value("pictures"))
+    assert pictures > 2
+    last = (await notebook.value("chart.source.picture(800).encoded()['lines'][0]['last']")).strip(
+        "'"
+    )
+    await expect(chart.locator(".value").first).to_have_text(last)
+    print(
+        f"\n1,000,000 rows x 2 lines: {pictures / 3:.1f} pictures/s, {took:.1f} ms of the kernel "
+        f"each; browser {seen['frames']:.0f} frames/s, longest task {seen['longest']:.0f} ms"
+    )
