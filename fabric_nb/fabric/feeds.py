@@ -17,6 +17,7 @@ from fabric_nb.fabric.logs import LogFeed, records_frame
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.publisher import Publisher
 from fabric_nb.fabric.recording import Replay
+from fabric_nb.fabric.stream_queue import Start
 from fabric_nb.fabric.streams import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, Stream
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.fabric.wire import LogRecord
@@ -71,6 +72,8 @@ class Feeds:
         headers: Mapping[str, Any] | None = None,
         *,
         name: str = "",
+        durable: bool = False,
+        replay_from: Start | None = None,
         domain: str | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         max_rows: int | None = DEFAULT_MAX_ROWS,
@@ -96,6 +99,8 @@ class Feeds:
             {**(headers or {}), **more_headers},
             malformed=self.malformed,
             name=name,
+            durable=durable,
+            replay_from=replay_from,
             prefetch=prefetch,
             max_rows=max_rows,
             max_bytes=max_bytes,

@@ -8,12 +8,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import PurePath
 from typing import NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import ConnectionLost, FabricError, MalformedMessage
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, MalformedMessage
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.malformed import MalformedLog
@@ -21,8 +22,12 @@ from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.fabric.wire import LogRecord
 
+log = logging.getLogger(__name__)
+
 CAPACITY = 10_000
-_RETRY = 0.1
+WINDOW = 500
+"""Records that are sent before the broker has confirmed the first of them."""
+_ACCESS_REFUSED, _NOT_FOUND = 403, 404
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OWN_LOGGERS = ("aio_pika", "aiormq", "pamqp", "fabric_nb.fabric", "amqp_fabric")
@@ -33,13 +38,17 @@ class AmqpHandler(logging.Handler):
     """Publishes log records to the fabric; usable from any thread, never waits.
 
     Records are kept until a connector takes the handler over, and while the connection is
-    away, `capacity` of them; `dropped` counts the rest.
+    away, `capacity` of them.
 
     Example::
 
         handler = AmqpHandler()
         await connector.init_logging_handler(handler)
         logging.getLogger().addHandler(handler)
+
+    Attributes:
+        sent: how many records the broker has confirmed.
+        dropped: how many are lost, because too many waited or because the broker refused them.
     """
 
     def __init__(self, level: int | str = logging.NOTSET, *, capacity: int = CAPACITY) -> None:
@@ -48,6 +57,10 @@ class AmqpHandler(logging.Handler):
         self.sent = 0
         self._capacity = capacity
         self._waiting: deque[_Waiting] = deque()
+        self._unconfirmed = 0
+        self._returned: list[_Waiting] = []  # not known to be taken, in order
+        self._forbidden = False
+        self._told = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._idle = asyncio.Event()
@@ -76,34 +89,66 @@ class AmqpHandler(logging.Handler):
                 self._loop = None
 
     async def publish_to(self, channel: Channel, name: ServiceName, instance: str) -> None:
-        """Send what comes, until cancelled; run by the connector."""
+        """Send what comes over a channel with confirms, until cancelled; run by the connector."""
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        exchange = naming.log_exchange(name.domain)
+        self._forbidden = self._told = False
         try:
             while True:
-                while self._waiting:
-                    message = wire.log_message(_record(self._waiting[0], name, instance))
-                    try:
-                        await channel.publish(exchange, "", message)
-                    except ConnectionLost:
-                        await asyncio.sleep(_RETRY)  # it may have arrived: then it does twice
-                        continue
-                    self._waiting.popleft()
-                    self.sent += 1
-                self._idle.set()
+                await channel.ready()
+                self._send_waiting(channel, name, instance)
                 self._wake.clear()
-                if not self._waiting:
+                if self._left:
+                    self._idle.clear()
+                else:
+                    self._idle.set()
+                if channel.is_ready and (not self._waiting or self._unconfirmed >= WINDOW):
                     await self._wake.wait()
-                self._idle.clear()
         finally:
             self._loop = None
             self._idle.set()
+
+    def _send_waiting(self, channel: Channel, name: ServiceName, instance: str) -> None:
+        self._waiting.extendleft(reversed(self._returned))  # what had arrived does so twice
+        self._returned.clear()
+        exchange = naming.log_exchange(name.domain)
+        while self._waiting and self._unconfirmed < WINDOW and channel.is_ready:
+            waiting = self._waiting.popleft()
+            if self._forbidden:
+                self.dropped += 1
+                continue
+            message = wire.log_message(_record(waiting, name, instance))
+            self._unconfirmed += 1
+            try:
+                channel.send(exchange, "", message, fate=partial(self._settle, waiting))
+            except ConnectionLost as lost:
+                self._settle(waiting, lost)
+                return
+
+    def _settle(self, waiting: _Waiting, error: FabricError | None) -> None:
+        self._unconfirmed -= 1
+        if error is None:
+            self.sent += 1
+        elif not isinstance(error, BrokerRefused) or error.code == _NOT_FOUND:
+            self._returned.append(waiting)  # the channel comes back, and with it the exchange
+        else:
+            self.dropped += 1
+            # Without the right, again and again would only fill the broker's log.
+            self._forbidden = error.code == _ACCESS_REFUSED
+            if not self._told:
+                self._told = True
+                log.warning("Nobody will read these log records: %s", error)
+        if self._wake is not None:
+            self._wake.set()
+
+    @property
+    def _left(self) -> int:
+        return len(self._waiting) + len(self._returned) + self._unconfirmed
 
     async def flushed(self, timeout: float = 0.5) -> None:
         """Wait until what was logged is sent, or until the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._waiting and self._loop is not None:
+                while self._left and self._loop is not None:
                     self._idle.clear()
                     await self._idle.wait()
 
@@ -287,5 +332,5 @@ async def ship_logs(
     async def set_up(channel: Channel) -> None:
         await channel.declare_exchange(naming.log_exchange(name.domain), "headers", durable=True)
 
-    channel = await connection.channel(set_up).open()
+    channel = await connection.channel(set_up, confirms=True).open()
     background.spawn(handler.publish_to(channel, name, instance), name="logs")

@@ -31,6 +31,7 @@ class Calls(Protocol):
         *,
         timeout: float | None,
         version: str | None,
+        idempotent: bool,
     ) -> Any:
         """Call a method of the service that a name means."""
 
@@ -75,11 +76,13 @@ class ServiceProxy:
         *,
         version: str | None = None,
         timeout: float | None = None,
+        idempotent: bool = False,
     ) -> None:
         self._calls = calls
         self._pattern = pattern
         self._version = version
         self._timeout = timeout
+        self._idempotent = idempotent
         self._docs: Mapping[str, Mapping[str, str]] = {}
         self._methods: dict[str, RemoteMethod] = {}
 
@@ -116,7 +119,8 @@ class RemoteMethod:
         async for row in reports.rows.stream(day="2026-11-24"):
             ...
 
-    `timeout` and `version` are the proxy's; use ``fabric.call(..., timeout=)`` for others.
+    `timeout`, `version` and `idempotent` are the proxy's; use ``fabric.call(..., timeout=)`` for
+    others.
     """
 
     def __init__(self, service: ServiceProxy, name: str) -> None:
@@ -148,6 +152,7 @@ class RemoteMethod:
             kwargs,
             timeout=service._timeout,  # noqa: SLF001
             version=service._version,  # noqa: SLF001
+            idempotent=service._idempotent,  # noqa: SLF001
         )
 
     def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:

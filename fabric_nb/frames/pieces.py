@@ -386,17 +386,15 @@ def _without_times(piece: Piece) -> Piece:
     """The values as they came; of what kind follows from their forms, also when none is left."""
     if piece.kind not in TIMES:
         return piece
-    values = restored(piece)
-    written_as = {type(form) for form in piece.forms}
-    if written_as == {Iso}:
-        return _filled(_piece_of_list(values, None, text_times=False), like=_NO_TEXT)
-    if written_as == {Epoch}:
-        return _filled(_piece_of_list(values, None, text_times=False), like=_NO_FLOAT)
-    return _objects(values)
+    like = _WRITTEN.get(frozenset(map(type, piece.forms)))
+    if like is None:
+        return _objects(restored(piece))
+    return _filled(_piece_of_list(restored(piece), None, text_times=False), like=like)
 
 
 def _as_objects(piece: Piece) -> Piece:
     return piece if piece.kind is Kind.OBJECT else _objects(restored(piece))
 
 
-_NO_TEXT, _NO_FLOAT = Piece(Kind.TEXT, np.empty(0)), Piece(Kind.FLOAT, np.empty(0))
+_NONE = np.empty(0)
+_WRITTEN = {frozenset({Iso}): Piece(Kind.TEXT, _NONE), frozenset({Epoch}): Piece(Kind.FLOAT, _NONE)}

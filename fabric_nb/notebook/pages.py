@@ -23,6 +23,7 @@ _GLIMPSE.maxstring = _GLIMPSE.maxother = MAX_CELL
 STYLE = """<style>
 .fabric-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;
 color:var(--jp-ui-font-color1,inherit);max-width:100%;overflow-x:auto}
+.fabric-nb~.fabric-nb{margin-top:16px}
 .fabric-nb table{border-collapse:collapse;margin:4px 0!important;font-size:13px}
 .fabric-nb th,.fabric-nb td{text-align:left!important;padding:3px 14px 3px 0!important;
 border:0!important;border-bottom:1px solid var(--jp-border-color2,#8884)!important;
@@ -103,6 +104,11 @@ class Chart:
             for value in self.values
         ]
 
+    @property
+    def bars(self) -> str:
+        """The last values as a row of small bars."""
+        return "".join(" " if y is None else BARS[y * 7 // 100] for y in self.line[-BARS_SHOWN:])
+
 
 Cell = str | int | float | Badge | Code | None
 
@@ -182,7 +188,8 @@ def plain(text: str, longest: int | None = MAX_CELL) -> str:
     """Text as it may be shown: no control characters, none that change its direction."""
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
-    if text.isprintable():
+    # The usual first: going through the characters is slow.
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(char if _harmless(char) else "�" for char in text)
 
@@ -216,8 +223,7 @@ def _path(line: Sequence[int | None]) -> str:
 
 
 def _chart_text(chart: Chart) -> str:
-    bars = (" " if y is None else BARS[y * 7 // 100] for y in chart.line[-BARS_SHOWN:])
-    return f"{plain(chart.label)}  {''.join(bars)}  {plain(chart.range)}"
+    return f"{plain(chart.label)}  {chart.bars}  {plain(chart.range)}"
 
 
 def _folded(summary: str, text: str) -> str:

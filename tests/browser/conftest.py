@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +14,8 @@ from playwright.async_api import Page, async_playwright
 
 from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
 
-SCREENS = Path(__file__).parents[2] / "build" / "screens"
+PROJECT = Path(__file__).parents[2]
+SCREENS = PROJECT / "build" / "screens"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,8 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
+@pytest.fixture(scope="package")
+def panel_built() -> None:
+    """The panel is in this environment, built of its sources as they are."""
+    build = [sys.executable, PROJECT / "hatch_lab.py"]
+    subprocess.run(build, check=True, env={**os.environ, "FABRIC_NB_REQUIRE_LAB": "1"})
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+async def lab(panel_built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     """A running JupyterLab."""
     async with await Lab.start(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
@@ -49,7 +60,7 @@ async def page(lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = await browser.new_page(viewport={"width": 1200, "height": 900})
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
         await page.goto(f"{lab.url}/lab?reset")
         await wait_for_lab(page)
         yield page

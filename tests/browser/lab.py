@@ -47,8 +47,11 @@ class Lab:
         self._log = log
 
     @classmethod
-    async def start(cls, folder: Path) -> Self:
-        """Start it on a free port; without a token, as it only listens to this machine."""
+    async def start(cls, folder: Path, program: str = "jupyterlab") -> Self:
+        """Start it on a free port; without a token, as it only listens to this machine.
+
+        As the program `notebook` it is Notebook 7.
+        """
         root = folder / "root"
         root.mkdir(parents=True)
         log = folder / "lab.log"
@@ -68,8 +71,9 @@ class Lab:
                 "workspaces_dir": str(folder / "workspaces"),
                 "user_settings_dir": str(folder / "settings"),
             },
+            "JupyterNotebookApp": {"expose_app_in_browser": True},
         }
-        config = folder / "config" / "jupyter_lab_config.json"
+        config = folder / "config" / "jupyter_config.json"
         config.parent.mkdir()
         config.write_text(json.dumps(settings))
         news = folder / "settings" / "@jupyterlab" / "apputils-extension"
@@ -77,7 +81,7 @@ class Lab:
         (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "jupyterlab"),
+                *(sys.executable, "-m", program),
                 env=_environment(folder),
                 cwd=root,
                 stdout=output,
@@ -115,7 +119,7 @@ class Lab:
 
     async def _announced(self) -> str:
         async with asyncio.timeout(START_TIMEOUT):
-            while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/lab", self.log)):
+            while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/(?:lab|tree)", self.log)):
                 if self._process.returncode is not None:
                     raise RuntimeError(f"JupyterLab did not start:\n{self.log}")
                 await asyncio.sleep(0.1)  # a process's log offers nothing to wait for
@@ -133,13 +137,18 @@ class LabNotebook:
     @classmethod
     async def open(cls, page: Page, lab: Lab) -> Self:
         """Open a new notebook of one cell, and wait for its kernel."""
+        return await cls.reopen(page, cls.write(lab))
+
+    @staticmethod
+    def write(lab: Lab) -> Path:
+        """Write a new notebook of one cell; returns where it is."""
         path = lab.root / f"{uuid.uuid4().hex[:8]}.ipynb"
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell()],
             metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
         )
         nbformat.write(notebook, path)
-        return await cls.reopen(page, path)
+        return path
 
     @classmethod
     async def reopen(cls, page: Page, path: Path) -> Self:
@@ -236,5 +245,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": folder / "config",
         "JUPYTER_DATA_DIR": folder / "data",
         "JUPYTER_RUNTIME_DIR": folder / "runtime",
+        "FABRIC_NB_RUNTIME_DIR": folder / "fabric",
     }
     return os.environ | {name: str(value) for name, value in own.items()}

@@ -183,6 +183,7 @@ async def test_serving_cell_that_is_wrong(
         "%fabric_stream kind=A",
         "%fabric_publish kind=A -- 1",
         "%fabric_logs",
+        "%fabric_calls",
     ],
 )
 async def test_everything_needs_a_connection(notebook: Notebook, uri: str, line: str) -> None:

@@ -286,7 +286,7 @@ async def test_mixed_versions_are_told(
         first_server = await watcher.serve({"f": int}, type="mixed", id="m1", version="1.0")
         await second.serve({"f": int}, type="mixed", id="m1", version="2.0")
         await cell.until(lambda cell: "1.0 + 2.0 (mixed)" in cell.displays[0].text)
-        (row,) = [line for line in cell.displays[0].text.splitlines() if " m1 " in line]
+        row = next(line for line in cell.displays[0].text.splitlines() if " m1 " in line)
         assert row.split()[8] == "2"
         await first_server.close()
         await cell.until(lambda cell: "(mixed)" not in cell.displays[0].text)

@@ -247,8 +247,9 @@ async def test_headless_run_records_the_background(
     logger = await start_peer("log_publisher", uri, id="headless-logger")
     monkeypatch.setenv("AMQP_URL", uri)
     saved = notebook_of(
-        "%load_ext fabric_nb\n%config FabricMagics.keep_alive_seconds = 0.5",
+        "%load_ext fabric_nb\n%config FabricMagics.keep_alive_seconds = 0.5\n%fabric",
         f"%fabric_connect --domain {DOMAIN} --id headless",
+        "%fabric",
         "%fabric_services",
         "s = %fabric_stream mark=headless",
         "logs = %fabric_logs --level WARNING --service headless-logger",
@@ -274,7 +275,10 @@ async def test_headless_run_records_the_background(
     await logger.ask("log", level="ERROR", message="it was logged")
     await running
 
-    _, connected, services, stream, logs, serving, *_, caught, _, _ = saved.cells
+    first, connected, everything, services, stream, logs, serving, *_, caught, _, _ = saved.cells
+    assert "not connected" in outputs_of(first)
+    for part in ("calc1", "3 made", "3 served", "wrong()", "mark=headless", "it was logged"):
+        assert part in outputs_of(everything), part
     assert "notebook.headless" in outputs_of(connected)
     assert "calc1" in outputs_of(services)
     assert "2 rows" in outputs_of(stream)
@@ -289,7 +293,7 @@ async def test_headless_run_records_the_background(
             assert "later world" not in outputs_of(cell)
     written = nbformat.writes(saved)
     assert password_of(uri) not in written
-    for cell in (connected, services, stream, logs, serving):
+    for cell in (connected, everything, services, stream, logs, serving):
         assert (
             "disconnected" in outputs_of(cell)
             or "closed" in outputs_of(cell)

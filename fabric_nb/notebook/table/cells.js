@@ -39,7 +39,10 @@ function lengthOf(cell, { kind, digits }) {
   if (kind === "age") return 11; // whatever it counts up to
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
   if (kind === "badge") return Math.ceil((value?.length ?? 0) * 1.1) + 3; // bold, and rounded at its ends
-  if (typeof value !== "number") return value?.length ?? 0;
+  if (typeof value !== "number") {
+    const length = value?.length ?? 0;
+    return kind === "text" ? length + Math.min(2, Math.ceil(length / 8)) : length; // capitals are wide
+  }
   const whole = String(Math.trunc(value)).length;
   const fraction = digits === null ? String(value).length - whole : digits + 1;
   return Math.min(whole + Math.floor(whole / 3) + fraction, 24);

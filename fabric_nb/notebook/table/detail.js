@@ -1,5 +1,7 @@
 // What opens under a row: a text, and forms to fill in.
 
+let hints = 0; // for ids that no other has
+
 class DetailView {
   constructor(id, columns, actions) {
     this.actions = actions;
@@ -18,7 +20,7 @@ class DetailView {
     this.text.hidden = !text;
     setText(this.text, text);
     // Forms stay while they are the same, with what was written into them.
-    const kinds = JSON.stringify(forms.map(({ name, fields, submit, command }) => [name, fields, submit, command]));
+    const kinds = JSON.stringify(forms.map(({ title, text, ...kind }) => kind));
     if (kinds !== this.kinds) {
       this.kinds = kinds;
       this.forms.replaceChildren(...forms.map((form) => this.make(form, forms.length === 1)));
@@ -30,7 +32,7 @@ class DetailView {
     });
   }
 
-  make({ name, fields, submit, command }, open) {
+  make({ name, fields, hint, submit, command }, open) {
     const node = make("details", "form");
     node.open = open;
     const answer = make("pre", "answer", { role: "status" });
@@ -41,6 +43,7 @@ class DetailView {
     const form = make("form");
     const inputs = fields.map((field) => this.makeField(field));
     form.append(...inputs.map(({ parentNode }) => parentNode));
+    if (hint) form.append(this.makeHint(hint, inputs));
     const values = () => inputs.filter(({ value }) => value.trim()).map(({ name, value }) => [name, value.trim()]);
     if (submit) {
       const button = make("button", "tool", { type: "submit" });
@@ -64,11 +67,18 @@ class DetailView {
     return node;
   }
 
+  makeHint(hint, inputs) {
+    const node = make("div", "hint", { id: `fabric-hint-${(hints += 1)}` });
+    setText(node, hint);
+    for (const input of inputs) input.setAttribute("aria-describedby", node.id);
+    return node;
+  }
+
   makeField({ name, hint }) {
     const label = make("label", "field");
     const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
     // As wide as what it asks for.
-    input.style.width = `${Math.min(40, Math.max(8, hint.length + 2))}ch`;
+    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
     const text = make("span");
     setText(text, name);
     label.append(text, input);

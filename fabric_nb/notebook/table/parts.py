@@ -101,6 +101,7 @@ class Form:
         title: what it is, in the code font.
         text: more about it.
         fields: what to fill in.
+        hint: what may be written into them.
         submit: what stands on the button that sends it; empty for a form that is only read.
         command: a line that does the same, to which ``name=text`` of each field is added when
             it is copied; empty for none.
@@ -110,6 +111,7 @@ class Form:
     title: str
     text: str = ""
     fields: Sequence[Field] = ()
+    hint: str = ""
     submit: str = ""
     command: str = ""
 
@@ -192,6 +194,7 @@ def _encoded_form(form: Form, room: int) -> dict[str, Any]:
         "fields": [
             {"name": plain(one.name), "hint": plain(one.hint)} for one in form.fields[:MAX_LISTED]
         ],
+        "hint": plain(form.hint),
         "submit": plain(form.submit),
         "command": plain(form.command),
     }

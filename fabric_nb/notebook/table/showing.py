@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextvars
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 from IPython.display import display, update_display
@@ -28,7 +29,7 @@ drops messages when a kernel sends over 1 MB a second."""
 RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
 """Seconds between two renewals of the last state, with a browser and without one."""
 VIEW_MIME = "application/vnd.jupyter.widget-view+json"
-NARROWEST = "480px"
+NARROWEST = "760px"
 """Of tables that stand beside each other."""
 
 budget = Budget(BYTES_PER_SECOND)
@@ -59,13 +60,14 @@ class Showing:
     """Tables on display together.
 
     Args:
-        tables: what is shown; one alone, or the first above the others, which stand side by
-            side where there is room.
+        tables: what is shown; one alone, or several below each other.
+        narrow: the indices of tables that stand side by side where there is room.
     """
 
-    def __init__(self, tables: Sequence[LiveTable]) -> None:
+    def __init__(self, tables: Sequence[LiveTable], narrow: Collection[int] = ()) -> None:
         self._tables = tuple(tables)
-        self._box: GridBox | None = None
+        self._narrow = narrow
+        self._boxes: list[GridBox] = []
         self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
         self._recorded: tuple[int, ...] = ()
         self._live_id, self._last_id = uuid.uuid4().hex, uuid.uuid4().hex
@@ -123,9 +125,9 @@ class Showing:
         self._recorder.close()
         for table in self._tables:
             table.close()
-        if self._box is not None:
-            self._box.layout.close()  # a widget of its own, which would stay
-            self._box.close()
+        for box in self._boxes:
+            box.layout.close()  # a widget of its own, which would stay
+            box.close()
 
     def forms(self) -> dict[str, str]:
         """The last state as HTML and text."""
@@ -133,9 +135,9 @@ class Showing:
 
     def view(self) -> dict[str, Any]:
         """The live form."""
-        if len(self._tables) > 1 and self._box is None:
-            self._box = _arranged(self._tables)
-        shown = self._tables[0] if self._box is None else self._box
+        if len(self._tables) > 1 and not self._boxes:
+            self._boxes = _arranged(self._tables, self._narrow)
+        shown = (*self._boxes, *self._tables)[0]
         view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
         return {VIEW_MIME: view}
 
@@ -147,8 +149,22 @@ class Showing:
         contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
 
 
-def _arranged(tables: Sequence[Any]) -> GridBox:
-    tables[0].layout.grid_column = "1 / -1"
-    columns = f"repeat(auto-fit, minmax(min(100%, {NARROWEST}), 1fr))"
+def _arranged(tables: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
+    """Boxes that hold the tables, the outermost first."""
+    boxes: list[GridBox] = []
+    children: list[Any] = []
+    for beside, group in groupby(range(len(tables)), key=lambda index: index in narrow):
+        members = tuple(tables[index] for index in group)
+        if beside:
+            columns = f"repeat(auto-fit, minmax(min(100%, {NARROWEST}), 1fr))"
+            boxes.append(_box(members, columns))
+            members = (boxes[-1],)
+        children += members
+    return [_box(children, "minmax(0, 1fr)"), *boxes]
+
+
+def _box(children: Sequence[Any], columns: str) -> GridBox:
     layout = Layout(grid_template_columns=columns, grid_gap="4px 20px")
-    return GridBox(children=tuple(tables), layout=layout)
+    box = GridBox(children=tuple(children), layout=layout)
+    box.add_class("fabric-tables")
+    return box

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
-from fabric_nb.notebook.table.cells import known_tone, shown
+from fabric_nb.notebook.table.cells import Column, known_tone, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
 from fabric_nb.notebook.table.parts import MAX_PRINTED
 
 SHOWN_ROWS = 50
 SHOWN_DETAILS = 10
+SUMMED_UP = 4
+"""Cells that stand before a detail, so that it is seen what it is of."""
 
 # Where the live table stands right above, this one hides. Where that cannot come up (the notebook
 # was opened again with a new kernel, or exported), its place hides, and with it the error that
@@ -47,7 +49,7 @@ def last_page(model: TableModel, now: float) -> Page:
     # zip ends with the columns that are shown.
     texts = [[shown(*pair, now) for pair in zip(row.cells, columns, strict=False)] for row in rows]
     details = [
-        (_summary(cells), row.detail.plain())
+        (_summary(cells, columns), row.detail.plain())
         for cells, row in zip(texts, rows, strict=True)
         if row.detail
     ]
@@ -71,6 +73,11 @@ def last_page(model: TableModel, now: float) -> Page:
     )
 
 
-def _summary(cells: Sequence[Cell]) -> str:
-    texts = [cell.text if isinstance(cell, (Badge, Code)) else str(cell or "") for cell in cells]
-    return "Details of " + " · ".join(text for text in texts[:3] if text)
+def _summary(cells: Sequence[Cell], columns: Sequence[Column]) -> str:
+    """What tells a row from others."""
+    texts = [
+        cell.text if isinstance(cell, (Badge, Code)) else str(cell or "")
+        for cell, column in zip(cells, columns, strict=True)
+        if column.kind not in ("number", "age")
+    ]
+    return "Details of " + " · ".join(text for text in texts[:SUMMED_UP] if text)

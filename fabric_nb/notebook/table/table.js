@@ -2,14 +2,14 @@
 // their cells change.
 
 const ROW = 26; // the height of a row in pixels; table.css has the same
-const HEIGHT = 366; // the height of the table, likewise
+const HEIGHT = 368; // the height of the table, likewise
 const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
 
 class TableView {
   constructor(model, el) {
     this.model = model;
     this.rows = new Rows();
-    this.actions = new Actions((content) => model.send(content));
+    this.actions = new Actions((content) => this.send(content));
     this.head = new HeadView(this.actions, (words) => this.setFilter(words));
     this.sort = null; // {index, descending}
     this.words = [];
@@ -25,7 +25,7 @@ class TableView {
     this.build(el);
     this.onMessage = (content, buffers) => this.receive(content, buffers);
     model.on("msg:custom", this.onMessage);
-    this.onComm = () => this.lose(el.closest(".jupyter-widgets-disconnected") !== null);
+    this.onComm = () => this.hello();
     model.on("comm_live_update", this.onComm);
     this.rows.apply(JSON.parse(model.get("_whole")));
     this.hello();
@@ -72,8 +72,18 @@ class TableView {
   hello() {
     // JupyterLab and Notebook obey the rule that hides the last state under a live table.
     const hides = "jpThemeName" in document.body.dataset;
-    this.model.send({ type: "hello", revision: this.rows.revision, hides });
+    this.send({ type: "hello", revision: this.rows.revision, hides });
     this.asked = performance.now();
+  }
+
+  /** Nothing can be sent once the kernel was restarted or has died, and nothing else tells. */
+  send(content) {
+    try {
+      this.model.send(content);
+      this.lose(false);
+    } catch {
+      this.lose(true);
+    }
   }
 
   receive(content, buffers) {
@@ -86,13 +96,13 @@ class TableView {
     this.changed();
   }
 
-  /** The kernel was restarted or has died: what is shown stays as it was, and says so. */
+  /** The kernel is gone: what is shown stays as it was, and says so. */
   lose(lost) {
+    if (lost === this.head.lost) return;
     this.head.lost = lost;
     this.root.classList.toggle("lost", lost);
     this.actions.lose(lost);
     this.rows.stop(lost);
-    if (!lost) this.hello();
     this.schedule();
   }
 
@@ -333,7 +343,7 @@ class TableView {
     if (!open) this.open.delete(id);
     else if (!this.open.has(id)) {
       this.open.set(id, ROW);
-      this.model.send({ type: "open", row: id });
+      this.send({ type: "open", row: id });
     }
     this.schedule();
   }

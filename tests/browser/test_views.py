@@ -1,0 +1,331 @@
+"""The views in a real JupyterLab, on a fabric with a real service."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import pytest_asyncio
+from nbconvert import HTMLExporter
+from playwright.async_api import Locator, Page, expect
+
+from fabric_nb import AmqBrokerConnector, AmqpHandler
+from tests.broker.process import BrokerProcess
+from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.test_table import POOR_CONTRAST, ROWS
+from tests.faults import hostile as tricks
+from tests.faults.hostile import COMMANDS, MARKUP, TURNED, Hostile, Reply
+from tests.support.peers import DOMAIN
+
+EVERYTHING = MARKUP + COMMANDS + TURNED
+log = logging.getLogger("shop.orders")
+
+
+class Shop:
+    """What the service offers."""
+
+    def price(self, sku: str, count: int = 1, express: bool = False) -> float:
+        """What an order costs.
+
+        Args:
+            sku: which article.
+            count: how many.
+            express: by tomorrow.
+        """
+        return 9.5 * count + (20 if express else 0)
+
+    def ship(self, order: dict[str, object]) -> str:
+        """Send an order out."""
+        raise LookupError(f"no such order: {order}")
+
+    def set_options(self, **options: object) -> str:
+        """Set any options."""
+        return json.dumps(options)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def broker() -> AsyncIterator[BrokerProcess]:
+    """A broker of this module's own."""
+    with BrokerProcess() as broker:
+        yield broker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
+    """The service `shop.orders`, which also publishes and logs."""
+    async with AmqBrokerConnector(broker.uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
+        await shop.serve(Shop(), version="1.4.0")
+        handler = AmqpHandler()
+        await shop.init_logging_handler(handler)
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+        yield shop
+        log.removeHandler(handler)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def connected(
+    notebook: LabNotebook, broker: BrokerProcess, shop: AmqBrokerConnector
+) -> AsyncIterator[LabNotebook]:
+    """The notebook of the folder, connected as `notebook.cockpit`."""
+    await notebook.run(
+        f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN} --id cockpit"
+    )
+    await notebook.execute("await fabric.call('orders.price', sku='a')")  # it is known from here on
+    yield notebook
+    await notebook.execute("%fabric_disconnect\n%unload_ext fabric_nb")
+    await notebook.run("")
+
+
+async def show(notebook: LabNotebook, code: str) -> Locator:
+    """Run a cell that shows one view; returns that."""
+    await notebook.run(code)
+    table = notebook.panel.locator(".fabric-table")
+    await expect(table).to_have_count(1)
+    return table
+
+
+async def opened(table: Locator, text: str) -> Locator:
+    """Open the row with that text; returns what has opened."""
+    await table.locator(ROWS).filter(has_text=text).get_by_role("button", name="Details").click()
+    detail = table.locator("tr.detail")
+    await expect(detail).to_be_visible()
+    return detail
+
+
+# -- the registry
+
+
+async def test_a_method_is_called_from_its_form(connected: LabNotebook) -> None:
+    """A service opens to signatures, docs and forms; the result stands under the form."""
+    table = await show(connected, "%fabric_services --type shop")
+    detail = await opened(table, "orders")
+    form = detail.locator("details.form").filter(has_text="price(")
+    await form.locator("summary").click()
+    await expect(form.locator("summary")).to_have_text(
+        "price(sku: str, count: int = 1, express: bool = False) -> float"
+    )
+    await expect(form.locator(".text")).to_contain_text("count: how many.")
+    await expect(form.locator(".hint")).to_have_text(
+        'Values are JSON or Python literals, as in 5, "text" or [1, 2].'
+    )
+    await form.get_by_label("sku").fill("chair")
+    await form.get_by_role("button", name="Call", exact=True).click()
+    answer = form.locator(".answer")
+    await expect(answer).to_contain_text("sku is not a value: write JSON or a Python literal")
+    await form.get_by_label("sku").fill("'chair'")
+    await form.get_by_label("count").fill("2")
+    await form.get_by_label("express").fill("true")
+    await connected.page.keyboard.press("Enter")
+    await expect(answer).to_contain_text("39.0")
+    await expect(answer).to_contain_text(" ms")
+
+
+async def test_a_form_is_copied_as_a_call(connected: LabNotebook) -> None:
+    """What was filled in is copied as a line that makes the same call in a cell."""
+    await connected.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    table = await show(connected, "%fabric_services --type shop")
+    form = (await opened(table, "orders")).locator("details.form").filter(has_text="price(")
+    await form.locator("summary").click()
+    await form.get_by_label("sku").fill("\"a 'b' c\"")
+    await form.get_by_label("express").fill("true")
+    await form.get_by_role("button", name="Copy as %fabric_call").click()
+    line = "%fabric_call shop.orders.price sku=\"a 'b' c\" express=True"
+    await expect(form.locator(".answer")).to_have_text(f"Copied: {line}")
+    assert await connected.page.evaluate("() => navigator.clipboard.readText()") == line
+    await connected.run(f"x = {line}\nprint('costs', x)")
+    await expect(connected.panel.locator(".jp-OutputArea")).to_contain_text("costs 29.5")
+
+
+# -- calls
+
+
+async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> None:
+    """Calls come as they end; those that failed can be seen alone, with their tracebacks."""
+    table = await show(connected, "%fabric_calls")
+    await connected.execute(
+        "await fabric.call('orders.price', sku='b')\n"
+        "try:\n    await fabric.call('orders.ship', order={'n': 7})\n"
+        "except LookupError: pass"
+    )
+    failed = table.locator(ROWS).filter(has_text="ship")
+    await expect(failed).to_contain_text("no such order: {'n': 7}")
+    await expect(failed.locator("span.badge")).to_have_text("failed")
+    await table.get_by_label("Show").select_option("failed")
+    await expect(table.locator(ROWS)).to_have_count(1)
+    await expect(await opened(table, "ship")).to_contain_text("in ship")
+
+
+# -- streams
+
+
+async def test_a_stream_draws_a_line_over_a_column(
+    connected: LabNotebook, shop: AmqBrokerConnector
+) -> None:
+    """Rows, the rate and a line over any numeric column follow; paused, they stand still."""
+    table = await show(connected, "orders = %fabric_stream kind=ORDER")
+    for n in range(20):
+        await shop.publish_data({"n": n, "item": f"i{n}", "price": 100 - n}, {"kind": "ORDER"})
+    await expect(table.locator(ROWS).last).to_contain_text("i19")
+    line = table.locator("figure.chart")
+    await expect(line).to_contain_text("n, last 20 rows")
+    await expect(line).to_contain_text("0 to 19")
+    assert (await line.locator("path").get_attribute("d") or "").startswith("M0 100L1 95")
+    await table.get_by_label("Line").select_option("price")
+    await expect(line).to_contain_text("81 to 100")
+    pause = table.get_by_role("button", name="Pause")
+    await pause.click()
+    await expect(pause).to_have_attribute("aria-pressed", "true")
+    await expect(table.locator(".badges")).to_have_text("paused")
+    await shop.publish_data({"n": 20, "item": "i20", "price": 1}, {"kind": "ORDER"})
+    await pause.click()
+    await expect(table.locator(ROWS).last).to_contain_text("i20")
+    await expect(table.locator(".facts")).to_contain_text("21 rows")
+
+
+# -- logs
+
+
+async def test_logs_are_filtered_and_paused(connected: LabNotebook) -> None:
+    """The least level is chosen, words filter, and while it is paused new lines are counted."""
+    table = await show(connected, "%fabric_logs")
+    await expect(table.get_by_role("log", name="Logs")).to_be_visible()
+    log.info("Order %d was taken", 1)
+    log.error("The warehouse does not answer")
+    await expect(table.locator(ROWS)).to_have_count(2)
+    await table.get_by_label("Filter rows").fill("order taken")
+    await expect(table.locator(ROWS)).to_have_count(1)
+    await table.get_by_label("Filter rows").fill("")
+    await table.get_by_label("Level", exact=True).select_option("WARNING")
+    await expect(table.locator(ROWS)).to_have_count(1)
+    await expect(table.locator(ROWS)).to_contain_text("warehouse")
+    await table.get_by_role("button", name="Pause").click()
+    await expect(table.locator(".badges")).to_have_text("paused")
+    log.error("Another")
+    await expect(table.locator(".facts")).to_contain_text("1 new")
+    await expect(table.locator(ROWS)).to_have_count(1)
+    await table.get_by_role("button", name="Pause").click()
+    await expect(table.locator(ROWS)).to_have_count(2)
+
+
+# -- together
+
+
+async def fill_everything(notebook: LabNotebook, shop: AmqBrokerConnector) -> None:
+    """Something to see in each part of the dashboard."""
+    await notebook.execute(
+        "%%fabric_serve --type analytics --id mynb --version 0.3\n"
+        "def mean(values: list) -> float:\n    return sum(values) / len(values)\n"
+    )
+    await notebook.execute(
+        "prices = %fabric_stream kind=PRICE\n"
+        "for n in range(5): await fabric.call('orders.price', sku='c', count=n)\n"
+        "await fabric.call('mynb.mean', values=[1, 2, 6])\n"
+        "for call in ('orders.ship', 'mynb.mean'):\n"
+        "    try: await fabric.call(call, **{'order': {}} if 'ship' in call else {'values': []})\n"
+        "    except Exception: pass"
+    )
+    for n in range(40):
+        await shop.publish_data({"price": 100 + n * 37 % 23, "n": n}, {"kind": "PRICE"})
+    await notebook.execute("await prices.wait(40, timeout=20)")
+    for level, text in ((20, "Order 7 was taken"), (30, "Stock is low"), (40, "No answer")):
+        log.log(level, text)
+
+
+PARTS = ("Services", "Calls", "Serving", "Streams", "Logs")
+
+
+async def test_the_dashboard_shows_everything(
+    connected: LabNotebook, shop: AmqBrokerConnector, page: Page, screens: Path
+) -> None:
+    """`%fabric` shows services, calls, what is served, streams and logs, in both themes."""
+    await connected.run("%fabric")
+    tables = connected.panel.locator(".fabric-table")
+    await expect(tables.locator(".title")).to_have_text(PARTS)
+    services, calls, serving, streams, logs = await tables.all()
+    await fill_everything(connected, shop)
+    await expect(services).to_contain_text("notebook.cockpit")
+    await expect(services.locator(ROWS).filter(has_text="1.4.0")).to_be_visible()
+    await expect(calls.locator(ROWS).last).to_contain_text("ZeroDivisionError")
+    await expect(serving.locator(ROWS)).to_contain_text(["analytics.mynb"])
+    await expect(streams.locator(ROWS).filter(has_text="prices")).to_contain_text("40")
+    await expect(logs.locator(ROWS).last).to_contain_text("No answer")
+    for theme, name in (("JupyterLab Dark", "dark"), ("JupyterLab Light", "light")):
+        await set_theme(page, theme)
+        for table in await tables.all():
+            assert await table.evaluate(POOR_CONTRAST) == [], theme
+        await connected.panel.screenshot(path=screens / f"dashboard-{name}.png")
+
+
+@pytest.mark.filterwarnings("ignore:Your element with mimetype")  # the live table, left out
+async def test_an_exported_dashboard_shows_what_was_last(
+    connected: LabNotebook, page: Page, screens: Path
+) -> None:
+    """A notebook that was saved and exported shows the last rows, without a kernel."""
+    await connected.run("%fabric")
+    last = connected.panel.locator(".fabric-table-last")
+    await expect(last).to_be_attached()
+    await connected.save()
+    exporter = HTMLExporter()
+    exported, _ = exporter.from_notebook_node(nbformat.read(connected.path, as_version=4))
+    file = screens / "dashboard.html"
+    file.write_text(exported)
+    browser = page.context.browser
+    assert browser is not None
+    other = await browser.new_page()
+    await other.goto(file.as_uri(), wait_until="domcontentloaded")
+    for part in PARTS:
+        await expect(other.locator(".fabric-table-last .title").get_by_text(part)).to_be_visible()
+    await expect(other.locator(".fabric-table-last")).to_contain_text("orders")
+    await other.screenshot(path=screens / "dashboard-exported.png", full_page=True)
+    await other.close()
+
+
+async def test_markup_in_what_opens_stays_text(
+    connected: LabNotebook, broker: BrokerProcess
+) -> None:
+    """Docs, signatures, results and errors of a hostile peer are text where they open."""
+    told = {"methods": {"fail": {"signature": f"(x={MARKUP!r})", "doc": EVERYTHING}}}
+    fail = tricks.error("builtins.ValueError", EVERYTHING, message=EVERYTHING, traceback=EVERYTHING)
+    async with Hostile.on(broker.uri) as hostile:
+        await hostile.serve(
+            {"fail": lambda _: fail, "_describe": lambda _: Reply(json.dumps(told).encode())}
+        )
+        await hostile.announce(version=MARKUP, methods={"fail": f"(x={MARKUP!r})"})
+        await connected.run("%fabric")
+        services = connected.panel.locator(".fabric-table").first
+        form = (await opened(services, "evil")).locator("details.form")
+        await expect(form.locator(".text")).to_contain_text("<script>")
+        await form.get_by_role("button", name="Call", exact=True).click()
+        await expect(form.locator(".answer")).to_contain_text("onerror=")
+        calls = connected.panel.locator(".fabric-table").nth(1)
+        await expect(await opened(calls, "evil")).to_contain_text("<script>")
+        outputs = connected.panel.locator(".jp-OutputArea")
+        assert await outputs.locator("img, script").count() == 0
+        assert await connected.page.evaluate("() => window.hacked") is None
+        assert "\u202e" not in await outputs.first.inner_text()
+
+
+async def test_a_restarted_kernel_is_said(
+    lab: Lab, page: Page, broker: BrokerProcess, shop: AmqBrokerConnector
+) -> None:
+    """When the kernel is restarted, what was seen stays, says so, and its controls do too."""
+    notebook = await LabNotebook.open(page, lab)
+    await notebook.run(
+        f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN}\n%fabric_services"
+    )
+    table = notebook.panel.locator(".fabric-table")
+    form = (await opened(table, "orders")).locator("details.form").first
+    await form.locator("summary").click()
+    await page.evaluate(
+        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
+    await expect(table.locator(".badges")).to_have_text("kernel gone: as it was last")
+    await form.get_by_role("button", name="Call", exact=True).click()
+    await expect(form.locator(".answer")).to_contain_text("Run the cell again")
+    await expect(table.locator(ROWS).filter(has_text="orders")).to_be_visible()
+    await notebook.close()
