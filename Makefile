@@ -1,6 +1,7 @@
 # make demo         the tour, headless: what each step saw, and build/tour.html
 # make lab          JupyterLab on the tour, with the demo's broker and services
 # make test         everything that CI checks
+# make panel        the JupyterLab panel, which needs Node
 # make docs         the manual, into build/docs; a warning is an error
 # make notebooks    run the notebooks and store them with what they showed
 # make develop      what a developer needs
@@ -11,23 +12,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-SOURCES := fabric_nb tests benchmarks docs
+SOURCES := fabric_nb tests benchmarks docs hatch_lab.py
+PANEL_BUILD = $(BIN)/python hatch_lab.py
+JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check bench docs notebooks programs develop test-matrix clean
+.PHONY: demo lab test lint check bench panel docs notebooks programs develop test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
 
 lab: $(VENV)/.demo
+	$(PANEL_BUILD)
 	$(BIN)/python -m fabric_nb.demo lab
 
-test: develop programs lint check
+test: develop programs panel lint check
+	$(JLPM) test
 	$(PYTEST)
 
-lint: develop
+lint: develop panel
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(JLPM) lint
 
 check: develop
 	$(BIN)/mypy
@@ -35,6 +41,10 @@ check: develop
 # Ours against the peers, alternating in one run; a table, and JSON in build/bench.
 bench: $(VENV)-bench/.bench programs
 	$(VENV)-bench/bin/python -m benchmarks
+
+# The JupyterLab panel: built when its sources have changed, and linked into the environment.
+panel: develop programs
+	FABRIC_NB_REQUIRE_LAB=1 $(PANEL_BUILD)
 
 docs: develop
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -45,10 +47,25 @@ class Monitor(AbstractServiceApi):
         frame = pd.DataFrame(rows, columns=["mount", "total_gb", "used_gb", "used_percent"])
         return frame.sort_values("mount").round(1).reset_index(drop=True)
 
+    async def samples(self, n: int = 10) -> AsyncIterator[dict[str, Any]]:
+        """So many samples of the machine's load, one after the other."""
+        for number in range(1, n + 1):
+            await asyncio.sleep(1 / SAMPLES_A_SECOND)
+            yield {"number": number, **load_now()}
+
     def complain(self, text: str) -> bool:
         """Write a warning to the fabric's logs."""
         log.warning("%s", text)
         return True
+
+
+def load_now() -> dict[str, float]:
+    """The machine's load, of the processors since this was last asked."""
+    return {
+        "cpu_percent": psutil.cpu_percent(),
+        "memory_percent": psutil.virtual_memory().percent,
+        "processes": len(psutil.pids()),
+    }
 
 
 async def stream_load(connector: AmqBrokerConnector) -> None:
@@ -58,12 +75,7 @@ async def stream_load(connector: AmqBrokerConnector) -> None:
     while True:
         await asyncio.sleep(1 / SAMPLES_A_SECOND)
         sample += 1
-        load = {
-            "time": datetime.now(UTC).isoformat(),
-            "cpu_percent": psutil.cpu_percent(),
-            "memory_percent": psutil.virtual_memory().percent,
-            "processes": len(psutil.pids()),
-        }
+        load = {"time": datetime.now(UTC).isoformat(), **load_now()}
         await connector.publish_data(load, headers={"msg_type": "LOAD"})
         if sample % LOG_EVERY == 0:
             log.info("%d samples sent, cpu at %.0f %%", sample, load["cpu_percent"])

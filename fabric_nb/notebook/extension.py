@@ -8,17 +8,22 @@ from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from fabric_nb.fabric import plotting
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.notebook import bridge
 from fabric_nb.notebook.magics import FabricMagics
+from fabric_nb.notebook.panel import Panel
+from fabric_nb.notebook.plot import Charts
 from fabric_nb.notebook.session import Session
 
 _loaded: FabricMagics | None = None
+_panel: Panel | None = None
+_charts = Charts()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics."""
-    global _loaded
+    global _loaded, _panel
     if _loaded is not None:
         return
     problem = bridge.broken_nesting()
@@ -28,7 +33,10 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     keep_client_quiet()
     _loaded = FabricMagics(shell, Session(shell))
     shell.register_magics(_loaded)
+    plotting.set_backend(_charts)
     _matchers(shell).append(_loaded.matcher)
+    _panel = Panel(shell, _loaded.session, bridge.notebook_loop())
+    _panel.open()
     atexit.register(_leave)
 
 
@@ -37,7 +45,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     global _loaded
     if _loaded is None:
         return
+    _close_panel()
     bridge.wait(_loaded.session.close())
+    plotting.set_backend(None)
+    _charts.close()
     for kind, names in _loaded.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
@@ -52,8 +63,16 @@ def _matchers(shell: InteractiveShell) -> list[Any]:
     return shell.Completer.custom_matchers
 
 
+def _close_panel() -> None:
+    global _panel
+    if _panel is not None:
+        _panel.close()
+    _panel = None
+
+
 def _leave() -> None:
     """The kernel ends: leave in order, so that nobody waits for our expiry."""
+    _close_panel()
     session = _loaded.session if _loaded is not None else None
     if session is not None and session.connected and session.loop is not None:
         bridge.finish(session.close(), session.loop)

@@ -22,7 +22,7 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp.transport import explain_failure
-from fabric_nb.fabric.amqp.uri import mask, parse_uri
+from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_method, parse_call
 
 PART = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
@@ -189,6 +189,31 @@ def test_masked_uris(uri: str, shown: str) -> None:
     assert mask(uri) == shown
 
 
+@pytest.mark.parametrize(
+    ("uris", "each"),
+    [
+        ("amqp://host/", ["amqp://host/"]),
+        ("amqp://a,b,c/", ["amqp://a/", "amqp://b/", "amqp://c/"]),
+        (
+            "amqps://ann:p,w@a,b:1/v?x=1,2",
+            ["amqps://ann:p,w@a/v?x=1,2", "amqps://ann:p,w@b:1/v?x=1,2"],
+        ),
+        (["amqp://a/", "amqp://b,c/"], ["amqp://a/", "amqp://b/", "amqp://c/"]),
+        ("amqp://ann:p,w/d@host/", ["amqp://ann:p,w/d@host/"]),
+    ],
+)
+def test_uris_of_a_cluster(uris: object, each: list[str]) -> None:
+    """Several hosts in one URI, or a list of URIs, are the nodes of one cluster."""
+    assert split_uris(uris) == each
+
+
+@pytest.mark.parametrize("uris", [[], "", " ", None, 7])
+def test_no_uri_at_all(uris: object) -> None:
+    """Where there is no URI, that is said."""
+    with pytest.raises(InvalidUri, match="An AMQP URI is needed"):
+        split_uris(uris)
+
+
 passwords = st.text(
     st.sampled_from("@:/%?#[] &=+!~$") | st.characters(codec="utf-8", categories=["L", "N", "S"]),
     min_size=1,
@@ -204,9 +229,9 @@ def test_passwords_are_never_shown(password: str, rest: str, encoded: bool) -> N
     written = quote(password, safe="") if encoded else password
     uri = f"amqp://u-s:{written}@broker{rest}"
     assert mask(uri) == f"amqp://u-s:***@broker{rest}"
-    texts = [mask(uri)]
+    texts = [mask(uri), mask([uri, uri])]
     try:
-        texts.append(mask(parse_uri(uri)))
+        texts += [mask(parse_uri(one)) for one in split_uris(uri)]
     except InvalidUri as error:
         texts.append(str(error))
     for text in texts:

@@ -1,0 +1,63 @@
+"""The demo's services, started from the panel for a notebook on the embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+from fabric_nb.notebook.panel.observer import NotThere
+
+READY = "Running"
+STOP_TIMEOUT = 3.0
+
+
+class DemoServices:
+    """A process that runs them; it ends with this one, however that ends."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, domain: str) -> None:
+        """Start them in a domain, unless they run.
+
+        Raises:
+            NotThere: they cannot be started; says why.
+        """
+        if self._process is not None and self._process.returncode is None:
+            return
+        # Without AMQP_URL they go to the embedded broker; they end when their input does.
+        env = {name: value for name, value in os.environ.items() if name != "AMQP_URL"}
+        process = self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "fabric_nb.demo", "services"),
+            *("--domain", domain, "--until-eof"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=env,
+        )
+        assert process.stdout is not None  # noqa: S101 - a pipe, as asked for
+        last = ""
+        async for line in process.stdout:
+            text = line.decode(errors="replace").strip()
+            if text.startswith(READY):
+                return
+            last = text or last
+        if "No module named" in last:
+            last += ": install the extra, `pip install 'fabric-nb[demo]'`"
+        raise NotThere(f"The demo services did not start: {last or 'no answer'}")
+
+    async def stop(self) -> None:
+        """End them."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,130 @@
+"""The fabric as the panel sees it: over a connection of its own, on the thread's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.fabric.naming import parse_call
+from fabric_nb.fabric.registry import Registry
+from fabric_nb.notebook.panel.state import Item, log_line
+
+log = logging.getLogger(__name__)
+
+RETRY = 5.0
+"""Seconds after which a connection that could not be made is tried again."""
+LINES_KEPT, LINES_AT_ONCE = 1000, 200
+CLOSE_TIMEOUT = 1.0
+
+
+class Observer:
+    """Follows the notebook from fabric to fabric, and hears there what it does."""
+
+    def __init__(self) -> None:
+        self._fabric: AmqBrokerConnector | None = None
+        self._connection: AmqBrokerConnector | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._feed: LogFeed | None = None
+        self._level: str | None = None
+        self._wants_logs = False
+        self._lines_sent = 0
+
+    @property
+    def registry(self) -> Registry | None:
+        """The services that are heard; None while there is no connection."""
+        return self._connection.registry if self._connection is not None else None
+
+    async def follow(self, fabric: AmqBrokerConnector | None) -> None:
+        """Be where the notebook is; its password stays between the two connectors."""
+        if fabric is self._fabric:
+            return
+        await self.close()
+        self._fabric = fabric
+        if fabric is not None:
+            self._opening = asyncio.create_task(self._open(fabric.observer()))
+
+    async def _open(self, connection: AmqBrokerConnector) -> None:
+        while True:
+            try:
+                await connection.open()
+                break
+            except FabricError as error:
+                log.debug("The panel has no connection: %s", error)
+                await asyncio.sleep(RETRY)
+        self._connection = connection
+        if self._wants_logs:
+            await self._listen()
+
+    async def close(self) -> None:
+        """Follow nobody."""
+        self._fabric, connection, self._connection = None, self._connection, None
+        self._feed = None
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+            self._opening = None
+        if connection is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT)
+
+    # -- logs
+
+    async def hear_logs(self, level: str | None) -> None:
+        """Listen to the domain's logs from this level on; None: to all.
+
+        Raises:
+            FabricError: there is no such level, or the broker refuses.
+        """
+        if self._wants_logs and level == self._level:
+            return
+        self._wants_logs, self._level = True, level
+        if self._connection is not None:
+            await self._listen()
+
+    async def _listen(self) -> None:
+        if self._connection is None:
+            return
+        old, self._feed = self._feed, None
+        if old is not None:
+            await old.close()
+        self._feed = await self._connection.logs(level=self._level, max_records=LINES_KEPT)
+        self._lines_sent = 0
+
+    def new_lines(self) -> tuple[list[Item], int]:
+        """What was logged since it was asked last, and how many lines there was no room for."""
+        feed = self._feed
+        if feed is None or feed.changes == self._lines_sent:
+            return [], 0
+        count = feed.changes - self._lines_sent
+        taken = min(count, LINES_AT_ONCE, len(feed.records))
+        self._lines_sent = feed.changes
+        return [log_line(feed.records[index]) for index in range(-taken, 0)], count - taken
+
+    # -- calls
+
+    async def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
+        """Call a method as the notebook would; see `FabricMember.call`."""
+        connection = self._there()
+        pattern, method = parse_call(call, domain=connection.domain)
+        return await connection.call_service(pattern, method, arguments)
+
+    async def describe(self, call: str) -> Mapping[str, str]:
+        """Signature and doc of a method; empty where the service tells nothing."""
+        connection = self._there()
+        pattern, method = parse_call(call, domain=connection.domain)
+        return (await connection.describe(pattern)).get(method, {})
+
+    def _there(self) -> AmqBrokerConnector:
+        if self._connection is None:
+            raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
+        return self._connection
+
+
+class NotThere(FabricError):
+    """What was asked of the panel is not there."""

@@ -1,0 +1,212 @@
+"""What the panel shows, as plain data. Pure; text from elsewhere is cut and cleaned here.
+
+A remote name that could not be written into a cell is left out: services and methods by the rules
+of the wire, arguments unless they are ASCII identifiers.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.naming import is_method
+from fabric_nb.fabric.proxies import remote_signature
+from fabric_nb.fabric.registry import Registry, Service
+from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.notebook.pages import plain
+
+MAX_SERVICES = 2000
+MAX_METHODS = 100
+MAX_MEMBERS = 50
+MAX_STREAMS = 100
+MAX_LINE, MAX_TRACEBACK = 500, 4000
+"""Characters of a log record's message, and of its traceback."""
+MAX_RESULT = 4000
+HIDDEN = "health_check"
+EMBEDDED = "fabric_nb embedded broker"
+"""How the embedded broker names itself."""
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The notebook's own state at a moment.
+
+    Attributes:
+        fabric: its connector, None when it is not connected.
+        connection: who and where it is; empty when it is not connected.
+        streams: by a key that stays with the stream.
+        serving: by full name.
+        answered: methods that have answered, by the full names of services that tell none.
+    """
+
+    fabric: Any = None
+    connection: Item = field(default_factory=dict)
+    streams: Mapping[str, Item] = field(default_factory=dict)
+    serving: Mapping[str, Item] = field(default_factory=dict)
+    answered: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def connection(fabric: FabricMember) -> Item:
+    """Who and where the notebook is; the URI's password is masked."""
+    return {
+        "state": str(fabric.state),
+        "domain": fabric.domain,
+        "name": f"{fabric.name.type}.{fabric.name.id}",
+        "broker": plain(fabric.broker),
+        "uri": plain(fabric.uri),
+        "embedded": fabric.broker.startswith(EMBEDDED),
+    }
+
+
+def services(registry: Registry, answered: Mapping[str, Sequence[str]]) -> dict[str, Item]:
+    """The services that were heard, by full name, gone ones included; `MAX_SERVICES` of them."""
+    now = registry.now
+    heard = registry.services(gone=True)
+    if len(heard) > MAX_SERVICES:  # those that are there come first
+        heard = registry.services()
+    return {
+        service.name.fqn: _service(service, now, answered.get(service.name.fqn, ()))
+        for service in heard[:MAX_SERVICES]
+    }
+
+
+def answered(registry: Registry) -> dict[str, list[str]]:
+    """The methods that have answered calls, of services that tell none."""
+    found = {}
+    for service in registry.services(gone=True):
+        if not _tells(service) and (methods := service.methods):
+            found[service.name.fqn] = list(methods)
+    return found
+
+
+def _tells(service: Service) -> bool:
+    return any(one.said is not None and one.said.methods for one in service.instances.values())
+
+
+def _service(service: Service, now: float, has_answered: Iterable[str]) -> Item:
+    name = service.name
+    methods = service.methods if _tells(service) else dict.fromkeys(has_answered, "")
+    members = list(service.instances.values())
+    return {
+        "domain": name.domain,
+        "type": name.type,
+        "id": name.id,
+        "state": str(service.state(now)),
+        "version": plain(" + ".join(service.versions(now)), 60),
+        "members": [
+            {
+                "id": plain(one.id, 40),
+                "state": str(one.state(now)),
+                "version": plain(one.said.version, 40) if one.said else "",
+            }
+            for one in members[:MAX_MEMBERS]
+        ],
+        "more_members": max(0, len(members) - MAX_MEMBERS),
+        # Members of amqp-fabric cannot be told apart: there may be more than one.
+        "uncounted": any(not one.id for one in members),
+        "methods": _methods(tuple(methods.items())),
+        "more_methods": max(
+            (one.said.more_methods for one in members if one.said is not None), default=0
+        ),
+    }
+
+
+@lru_cache(maxsize=4096)  # services say the same again and again, and those of a type alike
+def _methods(signatures: tuple[tuple[str, str], ...]) -> Sequence[Item]:
+    shown = sorted((name, text) for name, text in signatures if name != HIDDEN and is_method(name))
+    return [
+        {"name": name, "signature": plain(text), **parameters(text)}
+        for name, text in shown[:MAX_METHODS]
+    ]
+
+
+def parameters(signature: str) -> Mapping[str, Any]:
+    """The arguments that a remote signature asks for and those that it allows.
+
+    Example:
+        >>> parameters("(x: float, y=2)")
+        {'required': ['x'], 'optional': ['y'], 'open': False}
+    """
+    found = list(remote_signature(signature).parameters.values())
+    named = [
+        one
+        for one in found
+        if one.kind is one.KEYWORD_ONLY
+        and one.name.isascii()
+        and one.name.isidentifier()
+        and not keyword.iskeyword(one.name)
+    ]
+    return {
+        "required": [one.name for one in named if one.default is one.empty],
+        "optional": [one.name for one in named if one.default is not one.empty],
+        "open": any(one.kind is one.VAR_KEYWORD for one in found),
+    }
+
+
+def streams(held: Iterable[tuple[str, Stream]]) -> dict[str, Item]:
+    """The notebook's streams with the variables that hold them, by a key that stays."""
+    return {
+        f"{id(stream):x}": _stream(variable, stream) for variable, stream in [*held][-MAX_STREAMS:]
+    }
+
+
+def _stream(variable: str, stream: Stream) -> Item:
+    state = "closed" if stream.closed else "paused" if stream.paused else "open"
+    return {
+        "variable": variable,
+        "headers": plain(", ".join(f"{key}={value}" for key, value in stream.headers.items())),
+        "domain": stream.domain,
+        "state": state,
+        "rate": round(stream.rate, 1) if state == "open" else 0.0,
+        "rows": stream.rows,
+        "kept": len(stream),
+        "dropped": stream.dropped,
+        "malformed": stream.malformed,
+    }
+
+
+def serving(servers: Iterable[Server]) -> dict[str, Item]:
+    """What the notebook serves, by full name."""
+    return {str(server.name): _server(server) for server in servers if not server.closed}
+
+
+def _server(server: Server) -> Item:
+    signatures = server.signatures
+    return {
+        "type": server.name.type,
+        "id": server.name.id,
+        "version": plain(server.version, 60),
+        "methods": [
+            {
+                "name": name,
+                "signature": plain(signatures.get(name, "")),
+                "calls": stats.calls,
+                "errors": stats.errors,
+                "running": stats.running,
+                "mean_ms": None if (mean := stats.mean_ms) is None else round(mean, 1),
+                "last_error": plain(stats.last_error),
+            }
+            for name, stats in server.stats.items()
+            if name != HIDDEN or stats.calls
+        ],
+    }
+
+
+def log_line(record: LogRecord) -> Item:
+    """One log record."""
+    return {
+        "time": record.time,
+        "level": plain(record.level, 40),
+        "service": plain(f"{record.service_type}.{record.service_id}", 130),
+        "logger": plain(record.logger, 100),
+        "message": plain(record.message, MAX_LINE),
+        "traceback": plain(record.traceback, MAX_TRACEBACK),
+    }

@@ -1,0 +1,289 @@
+"""The panel's thread: looks twice a second, and pushes what has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from fabric_nb.errors import FabricError
+from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.panel import state
+from fabric_nb.notebook.panel.changes import Changes
+from fabric_nb.notebook.panel.demo import DemoServices
+from fabric_nb.notebook.panel.observer import NotThere, Observer
+from fabric_nb.notebook.panel.state import Item, Look
+from fabric_nb.notebook.views.methods import shown_result
+
+log = logging.getLogger(__name__)
+
+PERIOD = 0.5
+"""Seconds between two looks, and so between two pushes at least."""
+BUSY_AFTER = 1.5
+"""Seconds without an answer from the notebook's loop after which a cell is said to block it."""
+MAX_CALLS = 8
+END_TIMEOUT = 2.0
+
+
+class Notebook(Protocol):
+    """What is looked at; the session."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connector."""
+
+    @property
+    def fabric(self) -> AmqBrokerConnector:
+        """The connector."""
+
+    def streams(self) -> list[tuple[str, Stream]]:
+        """Its streams, with the variables that hold them."""
+
+
+class Watcher:
+    """Watches a notebook and its fabric, from the first `tell_all` on, until `close`.
+
+    Args:
+        notebook: what to watch.
+        loop: the notebook's.
+        push: takes each message; called in the thread.
+    """
+
+    def __init__(
+        self,
+        notebook: Notebook,
+        loop: asyncio.AbstractEventLoop,
+        push: Callable[[Mapping[str, Any]], object],
+    ) -> None:
+        self._notebook = notebook
+        self._notebook_loop = loop
+        self._push = push
+        self._glance = _Glance(notebook, loop)
+        self._observer = Observer()
+        self._demo = DemoServices()
+        self._changes = Changes()
+        self._results: list[Item] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._ending = False
+
+    # -- from any thread
+
+    def tell_all(self) -> None:
+        """Somebody new listens: push everything again."""
+        self._do(self._changes.reset)
+
+    def call(self, request: str, call: str, arguments: Mapping[str, Any]) -> None:
+        """Call a method; the result is pushed under the request's id."""
+
+        async def work() -> str:
+            result = await self._observer.call(call, arguments)
+            return plain(shown_result(result), state.MAX_RESULT)
+
+        self._do(lambda: self._start(request, work))
+
+    def describe(self, request: str, call: str) -> None:
+        """Ask for a method's doc; pushed under the request's id."""
+
+        async def work() -> str:
+            return plain((await self._observer.describe(call)).get("doc", ""), state.MAX_RESULT)
+
+        self._do(lambda: self._start(request, work))
+
+    def hear_logs(self, request: str, level: str | None) -> None:
+        """Push the domain's logs from this level on."""
+
+        async def work() -> str:
+            await self._observer.hear_logs(level)
+            return ""
+
+        self._do(lambda: self._start(request, work))
+
+    def pause(self, request: str, key: str, paused: bool) -> None:
+        """Pause or resume a stream; done when the notebook's loop comes to it."""
+
+        async def work() -> str:
+            await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(
+                    _pause(self._notebook, key, paused), self._notebook_loop
+                )
+            )
+            return ""
+
+        self._do(lambda: self._start(request, work))
+
+    def start_demo(self, request: str) -> None:
+        """Start the demo's services in the notebook's domain."""
+
+        async def work() -> str:
+            look = self._glance.look
+            fabric = look.connection if look is not None else {}
+            if not fabric.get("embedded"):
+                raise NotThere("The demo services are for the embedded broker only.")
+            await self._demo.start(fabric["domain"])
+            return ""
+
+        self._do(lambda: self._start(request, work))
+
+    def close(self) -> None:
+        """End the thread, within two seconds."""
+        self._ending = True
+        thread, loop = self._thread, self._loop
+        if thread is None:
+            return
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(self._woken.set)
+        thread.join(END_TIMEOUT)
+
+    def _do(self, action: Callable[[], object]) -> None:
+        with self._guard:
+            if self._ending:
+                return
+            if self._thread is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._main, args=(self._loop,), name="fabric panel", daemon=True
+                )
+                self._thread.start()
+            loop = self._loop
+        assert loop is not None  # noqa: S101 - made with the thread
+
+        def act() -> None:
+            action()
+            self._woken.set()
+
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(act)
+
+    # -- in the thread
+
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._run())
+        except Exception:
+            log.exception("The panel's thread ended")
+        finally:
+            if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
+                loop.run_until_complete(asyncio.wait(left, timeout=END_TIMEOUT))
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    async def _run(self) -> None:
+        try:
+            while not self._ending:
+                self._woken.clear()
+                began = time.monotonic()
+                await self._turn()
+                if not self._ending:
+                    await _wait(self._woken, PERIOD - (time.monotonic() - began))
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(self._observer.close(), self._demo.stop())
+
+    async def _turn(self) -> None:
+        look, busy_since = self._glance.latest()
+        if look is None:
+            return  # nothing is known yet, and to say that there is nothing would be wrong
+        await self._observer.follow(look.fabric)
+        registry = self._observer.registry
+        sections = {
+            "services": state.services(registry, look.answered) if registry is not None else {},
+            "streams": look.streams,
+            "serving": look.serving,
+        }
+        facts = {"connection": look.connection, "busy_since": busy_since}
+        message = self._changes.since(sections, facts) or {}
+        lines, missed = self._observer.new_lines()
+        if lines:
+            message["log"] = {"lines": lines, "missed": missed}
+        if self._results:
+            message["results"], self._results = self._results, []
+        if message:
+            self._push(message)
+
+    def _start(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
+        if len(self._running) >= MAX_CALLS:
+            self._results.append(_result(request, error="Too many calls are still running."))
+            return
+        task = asyncio.create_task(self._finish(request, work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _finish(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
+        try:
+            self._results.append(_result(request, text=await work()))
+        except Exception as error:  # noqa: BLE001 - it is for whoever has asked
+            name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
+            self._results.append(_result(request, error=f"{name}{error}"))
+        self._woken.set()
+
+
+class _Glance:
+    """Looks at the notebook on the notebook's own loop, whenever that runs."""
+
+    def __init__(self, notebook: Notebook, loop: asyncio.AbstractEventLoop) -> None:
+        self.look: Look | None = None
+        self._notebook = notebook
+        self._loop = loop
+        self._asked: float | None = None
+
+    def latest(self) -> tuple[Look | None, float | None]:
+        """The last look, None before the first, and since when (epoch) the loop has not run."""
+        if self._asked is not None:
+            return self.look, self._asked if time.time() - self._asked > BUSY_AFTER else None
+        if not self._loop.is_closed():
+            self._asked = time.time()
+            self._loop.call_soon_threadsafe(self._look)
+        return self.look, None
+
+    def _look(self) -> None:
+        try:
+            self.look = look_at(self._notebook)
+        except Exception:
+            log.exception("The panel could not look at the notebook")
+        finally:
+            self._asked = None
+
+
+def look_at(notebook: Notebook) -> Look:
+    """The notebook's state now; on its own loop."""
+    streams = state.streams(notebook.streams())
+    if not notebook.connected:
+        return Look(streams=streams)
+    fabric = notebook.fabric
+    return Look(
+        fabric,
+        state.connection(fabric),
+        streams,
+        state.serving(fabric.servers),
+        state.answered(fabric.registry),
+    )
+
+
+async def _pause(notebook: Notebook, key: str, paused: bool) -> None:
+    stream = next((one for _, one in notebook.streams() if f"{id(one):x}" == key), None)
+    if stream is None:
+        raise NotThere("This stream is not there any more.")
+    await (stream.pause() if paused else stream.resume())
+
+
+def _result(request: str, *, text: str = "", error: str = "") -> Item:
+    return {"id": request, "text": text, "error": plain(error, state.MAX_RESULT)}
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()

@@ -1,0 +1,140 @@
+"""Builds the JupyterLab panel into the wheel, and into a developer's environment.
+
+As a hook of the build: a wheel has the panel if it is built already, as in an sdist, or if Node is
+there to build it. Without Node the wheel comes without the panel, and a warning says so. Editable
+installs never wait for it. As a program::
+
+    python hatch_lab.py            build what is out of date, and link it into this environment
+
+``FABRIC_NB_REQUIRE_LAB=1`` makes a missing panel an error, as releases need it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ModuleNotFoundError:  # run as a program, outside of a build
+    BuildHookInterface = object
+
+NAME = "fabric-nb"
+BUILDER = "jupyter-builder>=1.2,<2"
+"""Brings `jlpm`, a yarn of a known version, and calls the npm package that bundles."""
+SOURCES = ("src", "style", "schema", "package.json", "tsconfig.json", "yarn.lock", ".yarnrc.yml")
+REQUIRED = "FABRIC_NB_REQUIRE_LAB"
+
+
+class Panel:
+    """The panel's sources and what is built from them.
+
+    Args:
+        root: the project's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.sources = root / "labextension"
+        self.bundle = root / "fabric_nb" / "labextension"
+        self._packed = (root / "PKG-INFO").exists()  # an sdist, which has the bundle of its sources
+        self._built_from = root / "build" / "labextension.sha256"
+
+    @property
+    def built(self) -> bool:
+        """Whether there is a bundle of these very sources."""
+        if not any((self.bundle / "static").glob("remoteEntry.*.js")):
+            return False
+        if self._packed:
+            return True
+        return self._built_from.exists() and self._built_from.read_text() == self._digest()
+
+    @property
+    def can_build(self) -> bool:
+        """Whether there is a Node to build it with."""
+        return shutil.which("node") is not None
+
+    def build(self) -> None:
+        """Install the packages of the lock file and bundle."""
+        environment = dict(os.environ)
+        paths = [sysconfig.get_path("scripts"), environment.get("PATH", os.defpath)]
+        environment["PATH"] = os.pathsep.join(paths)  # where jlpm is
+        jlpm = shutil.which("jlpm", path=environment["PATH"])
+        if jlpm is None:
+            raise SystemExit(f"jlpm is missing: pip install '{BUILDER}'")
+        for command in (["install", "--immutable"], ["build:prod"]):
+            subprocess.run(  # noqa: S603 - our own scripts
+                [jlpm, *command], cwd=self.sources, env=environment, check=True
+            )
+        self._built_from.parent.mkdir(exist_ok=True)
+        self._built_from.write_text(self._digest())
+
+    def link(self) -> None:
+        """Let this environment's JupyterLab have the bundle as it is, and as it will be."""
+        place = Path(sys.prefix, "share", "jupyter", "labextensions", NAME)
+        if place.is_symlink():
+            place.unlink()
+        elif place.exists():
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(self.bundle, target_is_directory=True)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name in SOURCES:
+            place = self.sources / name
+            for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+                if path.is_file():
+                    digest.update(f"{path.relative_to(self.sources)}\0".encode())
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+class LabBuildHook(BuildHookInterface):
+    """Puts the panel into the wheel and the sdist."""
+
+    def dependencies(self) -> list[str]:
+        """What building takes; nothing when nothing is to be built."""
+        panel = Panel(Path(self.root))
+        return [BUILDER] if not panel.built and panel.can_build else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build the panel if that is wanted and possible."""
+        if version == "editable":
+            return
+        panel = Panel(Path(self.root))
+        if not panel.built and panel.can_build:
+            panel.build()
+        if not panel.built:
+            problem = "Node is missing, so the JupyterLab panel is not built"
+            if os.environ.get(REQUIRED) == "1":
+                raise SystemExit(f"{problem}, and {REQUIRED}=1 requires it.")
+            self.app.display_warning(f"{problem}; everything else works without it.")
+            return
+        if self.target_name == "wheel":
+            place = f"share/jupyter/labextensions/{NAME}"
+            build_data["shared_data"][str(panel.bundle)] = place
+            build_data["shared_data"][str(panel.sources / "install.json")] = f"{place}/install.json"
+        else:
+            build_data["artifacts"].append("/fabric_nb/labextension")
+
+
+def main() -> int:
+    """Build and link for a developer; returns the exit code."""
+    panel = Panel(Path(__file__).resolve().parent)
+    if not panel.built:
+        if not panel.can_build:
+            print("Node is missing: JupyterLab will be without the fabric's panel.")  # noqa: T201
+            return int(os.environ.get(REQUIRED) == "1")
+        panel.build()
+    panel.link()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+import { Notification, Clipboard } from '@jupyterlab/apputils';
+import { ISignal, Signal } from '@lumino/signaling';
+
+import {
+  callCell,
+  connectCell,
+  fullAddress,
+  ICellText,
+  openCell,
+  stopCell,
+  streamCell
+} from './cells';
+import { Current } from './current';
+import { insertCell, runCell } from './insert';
+import { IMethod, IServer, IService, IStream } from './protocol';
+import { Settings } from './settings';
+import { Row } from './tree';
+
+/** A method that the form is open for. */
+export interface IFormTarget {
+  service: IService;
+  method: IMethod;
+}
+
+/** What can be done in the panel, whether by mouse, key, menu or palette. */
+export class Actions {
+  constructor(
+    readonly current: Current,
+    private readonly settings: Settings
+  ) {}
+
+  /** Emitted when another row is active or the form opens or closes. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  /** The active row of the services. */
+  get row(): Row | null {
+    return this._row;
+  }
+
+  set row(row: Row | null) {
+    this._row = row;
+    this._changed.emit();
+  }
+
+  /** What the form calls; null when it is closed. */
+  get form(): IFormTarget | null {
+    return this._form;
+  }
+
+  set form(form: IFormTarget | null) {
+    this._form = form;
+    this._changed.emit();
+  }
+
+  /** Insert the call that the row stands for; false when it stands for none. */
+  insertRow(row: Row | null): boolean {
+    if (row?.kind === 'method') {
+      this.insertCall(row.service, row.method);
+      return true;
+    }
+    if (row?.kind === 'service' || row?.kind === 'note') {
+      const { service } = row;
+      this._insert(openCell(service, this._domain, this.settings.insertStyle));
+      return true;
+    }
+    return false;
+  }
+
+  insertCall(
+    service: IService,
+    method: IMethod,
+    values?: ReadonlyMap<string, string>
+  ): void {
+    const { insertStyle } = this.settings;
+    this._insert(callCell(service, method, this._domain, insertStyle, values));
+  }
+
+  insertStream(stream: IStream): void {
+    this._insert(streamCell(stream));
+  }
+
+  insertStop(server: IServer): void {
+    this._insert(stopCell(server.type, server.id));
+  }
+
+  /** Copy the full address of what the row stands for. */
+  copyAddress(row: Row | null): void {
+    const text =
+      row && row.kind !== 'type'
+        ? fullAddress(
+            row.service,
+            row.kind === 'method' ? row.method : undefined
+          )
+        : null;
+    if (text !== null) {
+      Clipboard.copyToSystem(text);
+    }
+  }
+
+  /** Load fabric_nb where it is not, and connect: in a cell of its own, which is run. */
+  async connect(): Promise<void> {
+    const companion = this.current.companion;
+    if (companion) {
+      const load = companion.model.phase === 'unloaded';
+      await runCell(
+        companion.notebook,
+        connectCell(load, this.settings.defaultDomain)
+      );
+    }
+  }
+
+  /** Load fabric_nb, in a cell of its own, which is run. */
+  async load(): Promise<void> {
+    const companion = this.current.companion;
+    if (companion) {
+      const text = '%load_ext fabric_nb';
+      const end = text.length;
+      await runCell(companion.notebook, { text, start: end, end });
+    }
+  }
+
+  async startDemo(): Promise<void> {
+    await this._ask({ do: 'demo' });
+  }
+
+  async pause(key: string, paused: boolean): Promise<void> {
+    await this._ask({ do: 'pause', stream: key, paused });
+  }
+
+  async hearLogs(level: string | null): Promise<void> {
+    await this._ask({ do: 'logs', level });
+  }
+
+  private async _ask(
+    request: Parameters<NonNullable<Current['companion']>['request']>[0]
+  ): Promise<void> {
+    try {
+      await this.current.companion?.request(request);
+    } catch (error) {
+      Notification.error(`Fabric: ${messageOf(error)}`, { autoClose: 8000 });
+    }
+  }
+
+  private get _domain(): string {
+    return this.current.companion?.model.connection?.domain ?? '';
+  }
+
+  private _insert(cell: ICellText | null): void {
+    const companion = this.current.companion;
+    if (!companion) {
+      return;
+    }
+    if (cell === null) {
+      Notification.warning(
+        'Fabric: this name is no identifier, so it is not written into a cell.'
+      );
+      return;
+    }
+    void insertCell(companion.notebook, cell);
+  }
+
+  private _row: Row | null = null;
+  private _form: IFormTarget | null = null;
+  private _changed = new Signal<this, void>(this);
+}
+
+/** What an error says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,88 @@
+import { ISessionContext } from '@jupyterlab/apputils';
+import { NotebookPanel } from '@jupyterlab/notebook';
+import { UUID } from '@lumino/coreutils';
+import { IDisposable } from '@lumino/disposable';
+
+import { findComms } from './find';
+import { KernelLink, Request } from './link';
+import { PanelModel, Phase } from './model';
+
+/** What the panel knows of one notebook; it lives as long as the notebook is open. */
+export class Companion implements IDisposable {
+  /**
+   * @param autoLoad - tells whether to load fabric_nb into kernels that do not have it.
+   */
+  constructor(
+    readonly notebook: NotebookPanel,
+    private readonly autoLoad: () => boolean
+  ) {
+    const context = notebook.sessionContext;
+    this.model.changed.connect(this._onChange, this);
+    context.kernelChanged.connect(this._onKernel, this);
+    notebook.disposed.connect(this.dispose, this);
+    this._onKernel(context);
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this.notebook.sessionContext.kernelChanged.disconnect(this._onKernel, this);
+    this._link?.dispose();
+    this._link = null;
+    this.model.phase = 'none';
+  }
+
+  /** Ask the kernel for something; see `KernelLink.request`. */
+  request(request: Request): Promise<string> {
+    return (
+      this._link?.request(request) ??
+      Promise.reject(new Error('This notebook has no kernel.'))
+    );
+  }
+
+  private _onChange(model: PanelModel): void {
+    const before = this._phase;
+    this._phase = model.phase;
+    // Once for each start: it may have been unloaded on purpose.
+    if (
+      before === 'starting' &&
+      model.phase === 'unloaded' &&
+      this.autoLoad()
+    ) {
+      void this._load();
+    }
+  }
+
+  private async _load(): Promise<void> {
+    const kernel = this.notebook.sessionContext.session?.kernel;
+    if (kernel && (await kernel.info).language_info.name === 'python') {
+      kernel.requestExecute({
+        code: '%load_ext fabric_nb',
+        silent: true,
+        store_history: false
+      });
+    }
+  }
+
+  private _onKernel(context: ISessionContext): void {
+    this._link?.dispose();
+    const kernel = context.session?.kernel;
+    if (kernel) {
+      this._link = new KernelLink(kernel, this.model, findComms, UUID.uuid4);
+    } else {
+      this._link = null;
+      this.model.phase = 'none';
+    }
+  }
+
+  readonly model = new PanelModel();
+  private _phase: Phase = 'none';
+  private _link: KernelLink | null = null;
+  private _isDisposed = false;
+}

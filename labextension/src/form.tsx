@@ -1,0 +1,168 @@
+import * as React from 'react';
+import { closeIcon } from '@jupyterlab/ui-components';
+
+import { Actions, IFormTarget, messageOf } from './actions';
+import { BLANK, fullAddress } from './cells';
+
+/** How the kernel calls the field of arguments that a method does not name. */
+const FURTHER = '**';
+
+interface IOutcome {
+  text: string;
+  failed: boolean;
+}
+
+/** Calls a method with what is typed in, or inserts that call. */
+export function CallForm(props: {
+  target: IFormTarget;
+  actions: Actions;
+}): React.ReactElement {
+  const { target, actions } = props;
+  const { service, method } = target;
+  const [values, setValues] = React.useState<ReadonlyMap<string, string>>(
+    new Map()
+  );
+  const [calling, setCalling] = React.useState(false);
+  const [outcome, setOutcome] = React.useState<IOutcome | null>(null);
+  const [doc, setDoc] = React.useState('');
+  const first = React.useRef<HTMLFormElement>(null);
+  const call = fullAddress(service, method);
+  const heading = React.useId();
+  const shown = React.useRef<HTMLDivElement>(null);
+
+  React.useEffect(() => {
+    first.current
+      ?.querySelector<HTMLElement>('input, button[type=submit]')
+      ?.focus();
+    if (call !== null) {
+      // Only fabric_nb services tell it, and the form does without.
+      actions.current.companion
+        ?.request({ do: 'describe', call })
+        .then(setDoc, () => undefined);
+    }
+  }, [call, actions]);
+
+  React.useEffect(() => {
+    if (outcome) {
+      shown.current?.scrollIntoView({ block: 'nearest' });
+    }
+  }, [outcome]);
+
+  const given = new Map([...values].filter(([, text]) => text.trim() !== ''));
+  const missing = method.required.filter(name => !given.has(name));
+
+  const submit = async (event: React.FormEvent): Promise<void> => {
+    event.preventDefault();
+    if (call === null || missing.length > 0) {
+      return;
+    }
+    setCalling(true);
+    setOutcome(null);
+    try {
+      const text = await actions.current.companion?.request({
+        do: 'call',
+        call,
+        arguments: Object.fromEntries(given)
+      });
+      setOutcome({ text: text ?? '', failed: false });
+    } catch (error) {
+      setOutcome({ text: messageOf(error), failed: true });
+    }
+    setCalling(false);
+  };
+
+  const field = (
+    name: string,
+    optional: boolean,
+    label = name
+  ): React.ReactElement => (
+    <label key={name} className="fabric-field">
+      <span>
+        {label}
+        {optional && <span className="fabric-quiet"> optional</span>}
+      </span>
+      <input
+        className="jp-mod-styled"
+        value={values.get(name) ?? ''}
+        required={!optional}
+        spellCheck={false}
+        onChange={event =>
+          setValues(new Map(values).set(name, event.target.value))
+        }
+      />
+    </label>
+  );
+
+  return (
+    <form
+      ref={first}
+      className="fabric-form"
+      aria-labelledby={heading}
+      onSubmit={event => void submit(event)}
+      onKeyDown={event => {
+        if (event.key === 'Escape') {
+          actions.form = null;
+        }
+      }}
+    >
+      <div className="fabric-cells">
+        <span id={heading} className="fabric-grow fabric-code">
+          {service.type}.{service.id}.<b>{method.name}</b>
+        </span>
+        <button
+          type="button"
+          className="fabric-button"
+          title="Close the form"
+          onClick={() => {
+            actions.form = null;
+          }}
+        >
+          <closeIcon.react tag="span" />
+        </button>
+      </div>
+      {doc && <p className="fabric-quiet fabric-doc">{doc}</p>}
+      {method.required.map(name => field(name, false))}
+      {method.optional.map(name => field(name, true))}
+      {method.open && field(FURTHER, true, 'further, as {"name": value}')}
+      {(method.open || method.required.length + method.optional.length > 0) && (
+        <p className="fabric-quiet">
+          Values are JSON or Python literals: 5, &quot;text&quot;, [1, 2].
+        </p>
+      )}
+      <div className="fabric-buttons">
+        <button
+          type="submit"
+          className="jp-mod-styled jp-mod-accept"
+          disabled={calling || call === null}
+        >
+          {calling ? 'Calling …' : 'Call'}
+        </button>
+        <button
+          type="button"
+          className="jp-mod-styled jp-mod-reject"
+          onClick={() =>
+            actions.insertCall(
+              service,
+              method,
+              new Map([
+                ...missing.map(name => [name, BLANK] as const),
+                ...[...given].filter(([name]) => name !== FURTHER)
+              ])
+            )
+          }
+        >
+          Insert as cell
+        </button>
+      </div>
+      <div role="status" aria-live="polite" ref={shown}>
+        {outcome && (
+          <pre
+            className={`fabric-outcome ${outcome.failed ? 'fabric-mod-failed' : ''}`}
+          >
+            {outcome.text}
+          </pre>
+        )}
+      </div>
+    </form>
+  );
+}

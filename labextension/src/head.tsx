@@ -1,0 +1,101 @@
+import * as React from 'react';
+
+import { Actions } from './actions';
+import { PanelModel, Phase } from './model';
+
+/** Where the notebook is, or what to do next. */
+export function Head(props: {
+  model: PanelModel | null;
+  actions: Actions;
+}): React.ReactElement {
+  const { model, actions } = props;
+  const connection = model?.connection;
+  if (!model || model.phase !== 'linked') {
+    return <Waiting phase={model?.phase ?? 'none'} actions={actions} />;
+  }
+  if (!connection) {
+    return (
+      <div className="fabric-hint">
+        <p>This notebook is not connected to a fabric.</p>
+        <button
+          className="jp-mod-styled jp-mod-accept"
+          onClick={() => void actions.connect()}
+        >
+          Connect
+        </button>
+        <p className="fabric-quiet">Adds a cell and runs it.</p>
+      </div>
+    );
+  }
+  return (
+    <div className="fabric-head">
+      <div className="fabric-cells">
+        <span className="fabric-grow fabric-strong" title={connection.uri}>
+          {connection.domain}
+        </span>
+        {connection.state !== 'connected' && (
+          <span className="fabric-badge fabric-mod-late">
+            {connection.state}
+          </span>
+        )}
+        {model.busySince !== null && (
+          <span
+            className="fabric-badge fabric-mod-busy"
+            title="A cell runs; streams and served calls wait for it."
+          >
+            busy
+          </span>
+        )}
+        <span className="fabric-quiet">{model.up} up</span>
+      </div>
+      <div className="fabric-quiet fabric-wrap">
+        {connection.name} · {connection.broker}
+      </div>
+    </div>
+  );
+}
+
+function Waiting(props: {
+  phase: Phase;
+  actions: Actions;
+}): React.ReactElement {
+  switch (props.phase) {
+    case 'none':
+      return (
+        <p className="fabric-hint">
+          Open a notebook with a Python kernel to see its fabric.
+        </p>
+      );
+    case 'starting':
+      return <p className="fabric-hint">Waiting for the kernel …</p>;
+    case 'dead':
+      return <p className="fabric-hint">The kernel has stopped. Restart it.</p>;
+    case 'unloaded':
+      return (
+        <div className="fabric-hint">
+          <p>fabric_nb is not loaded in this notebook.</p>
+          <div className="fabric-buttons">
+            <button
+              className="jp-mod-styled jp-mod-accept"
+              onClick={() => void props.actions.connect()}
+            >
+              Load and connect
+            </button>
+            <button
+              className="jp-mod-styled jp-mod-reject"
+              onClick={() => void props.actions.load()}
+            >
+              Only load
+            </button>
+          </div>
+          <p className="fabric-quiet">Adds a cell and runs it.</p>
+        </div>
+      );
+    default:
+      return (
+        <p className="fabric-hint">
+          Asking the kernel, which may be busy with a cell …
+        </p>
+      );
+  }
+}

@@ -1,0 +1,166 @@
+import { ISignal, Signal } from '@lumino/signaling';
+
+import {
+  IChange,
+  IConnection,
+  ILogLine,
+  IPush,
+  IResult,
+  IServer,
+  IService,
+  IStream
+} from './protocol';
+
+/** Log lines that are kept; older ones go first. */
+export const LINES_KEPT = 2000;
+
+/**
+ * How far the panel and the kernel are:
+ * - `none`: there is no kernel,
+ * - `starting`: it starts, or starts again,
+ * - `dead`: it has died,
+ * - `unloaded`: fabric_nb is not loaded in it,
+ * - `linking`: it is loaded and was asked for everything,
+ * - `linked`: what is shown is live.
+ */
+export type Phase =
+  'none' | 'starting' | 'dead' | 'unloaded' | 'linking' | 'linked';
+
+/** A log line and a number that stays with it. */
+export interface INumberedLine extends ILogLine {
+  number: number;
+}
+
+/**
+ * What is known of one notebook and its fabric.
+ *
+ * It takes in what the kernel pushes and tells when something is different; it knows nothing of
+ * comms nor of the page.
+ */
+export class PanelModel {
+  /** Emitted when something is different. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  /** Emitted with each result of a request. */
+  get resulted(): ISignal<this, IResult> {
+    return this._resulted;
+  }
+
+  get phase(): Phase {
+    return this._phase;
+  }
+
+  set phase(phase: Phase) {
+    if (phase === this._phase) {
+      return;
+    }
+    this._phase = phase;
+    if (phase !== 'linked') {
+      this._forget();
+    }
+    this._changed.emit();
+  }
+
+  /** Where the notebook is; null when it is not connected. */
+  get connection(): IConnection | null {
+    return this._connection;
+  }
+
+  /** Seconds since 1970 since when a cell has blocked the notebook's loop; null: none does. */
+  get busySince(): number | null {
+    return this._busySince;
+  }
+
+  readonly services = new Map<string, IService>();
+  readonly streams = new Map<string, IStream>();
+  readonly serving = new Map<string, IServer>();
+
+  /** The log lines, the newest last; a new list with each change. */
+  get log(): readonly INumberedLine[] {
+    return this._log;
+  }
+
+  /** How many log lines came too fast to be shown. */
+  get missed(): number {
+    return this._missed;
+  }
+
+  /** The services of the notebook's domain that are there. */
+  get up(): number {
+    const domain = this._connection?.domain;
+    let count = 0;
+    for (const service of this.services.values()) {
+      if (
+        service.domain === domain &&
+        (service.state === 'up' || service.state === 'busy')
+      ) {
+        count += 1;
+      }
+    }
+    return count;
+  }
+
+  /** Take in a push. */
+  apply(push: IPush): void {
+    if (push.reset) {
+      this._forget();
+      this._phase = 'linked';
+    }
+    if (push.facts) {
+      const { connection, busy_since } = push.facts;
+      this._connection =
+        'domain' in connection ? (connection as IConnection) : null;
+      this._busySince = busy_since;
+    }
+    merge(this.services, push.services);
+    merge(this.streams, push.streams);
+    merge(this.serving, push.serving);
+    if (push.log) {
+      const numbered = push.log.lines.map(line => ({
+        ...line,
+        number: this._nextLine++
+      }));
+      this._log = [...this._log, ...numbered].slice(-LINES_KEPT);
+      this._missed += push.log.missed;
+    }
+    this._changed.emit();
+    for (const result of push.results ?? []) {
+      this._resulted.emit(result);
+    }
+  }
+
+  /** Show no log lines but those to come. */
+  clearLog(): void {
+    this._log = [];
+    this._missed = 0;
+    this._changed.emit();
+  }
+
+  private _forget(): void {
+    this._connection = null;
+    this._busySince = null;
+    this.services.clear();
+    this.streams.clear();
+    this.serving.clear();
+  }
+
+  private _phase: Phase = 'none';
+  private _connection: IConnection | null = null;
+  private _busySince: number | null = null;
+  private _log: readonly INumberedLine[] = [];
+  private _missed = 0;
+  private _nextLine = 1;
+  private _changed = new Signal<this, void>(this);
+  private _resulted = new Signal<this, IResult>(this);
+}
+
+function merge<T>(items: Map<string, T>, change?: IChange<T>): void {
+  for (const key of change?.drop ?? []) {
+    items.delete(key);
+  }
+  for (const [key, item] of Object.entries(change?.put ?? {})) {
+    items.set(key, item);
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * What travels between the kernel and the panel; the kernel's side is
+ * `fabric_nb/notebook/panel`.
+ *
+ * All text in it may come from anywhere on the fabric. The kernel has cut it and freed it of
+ * control characters; here it is only ever shown as text, and what is to be written into a cell
+ * is checked again (`cells.ts`).
+ */
+
+/** The comm on which the kernel pushes. */
+export const TARGET = 'fabric_nb.panel';
+/** The comm that takes requests. */
+export const REQUESTS = 'fabric_nb.panel.requests';
+
+export type ServiceState = 'up' | 'busy' | 'late' | 'gone';
+
+export interface IConnection {
+  state: 'connected' | 'reconnecting' | 'closed';
+  domain: string;
+  /** The notebook's own type.id. */
+  name: string;
+  broker: string;
+  /** Where the broker is; its password is masked. */
+  uri: string;
+  embedded: boolean;
+}
+
+export interface IMethod {
+  name: string;
+  signature: string;
+  required: string[];
+  optional: string[];
+  /** Whether it takes arguments that it does not name. */
+  open: boolean;
+}
+
+export interface IMember {
+  id: string;
+  state: ServiceState;
+  version: string;
+}
+
+export interface IService {
+  domain: string;
+  type: string;
+  id: string;
+  state: ServiceState;
+  version: string;
+  members: IMember[];
+  more_members: number;
+  /** Whether there may be more members than are told. */
+  uncounted: boolean;
+  methods: IMethod[];
+  more_methods: number;
+}
+
+export interface IStream {
+  /** The variable that holds it, or nothing. */
+  variable: string;
+  headers: string;
+  domain: string;
+  state: 'open' | 'paused' | 'closed';
+  /** Rows a second. */
+  rate: number;
+  rows: number;
+  kept: number;
+  dropped: number;
+  malformed: number;
+}
+
+export interface IServedMethod {
+  name: string;
+  signature: string;
+  calls: number;
+  errors: number;
+  running: number;
+  mean_ms: number | null;
+  last_error: string;
+}
+
+export interface IServer {
+  type: string;
+  id: string;
+  version: string;
+  methods: IServedMethod[];
+}
+
+export interface ILogLine {
+  /** Seconds since 1970. */
+  time: number;
+  level: string;
+  service: string;
+  logger: string;
+  message: string;
+  traceback: string;
+}
+
+export interface IChange<T> {
+  put: { [key: string]: T };
+  drop: string[];
+}
+
+export interface IResult {
+  id: string;
+  text: string;
+  error: string;
+}
+
+/** One push. */
+export interface IPush {
+  /** Forget everything that came before. */
+  reset?: boolean;
+  facts?: {
+    connection: IConnection | Record<string, never>;
+    /** Seconds since 1970 since when the notebook's loop has not run. */
+    busy_since: number | null;
+  };
+  services?: IChange<IService>;
+  streams?: IChange<IStream>;
+  serving?: IChange<IServer>;
+  log?: { lines: ILogLine[]; missed: number };
+  results?: IResult[];
+}
+
+/** The first word of the kernel on the request comm, and its answers. */
+export interface IReply {
+  protocol?: number;
+  version?: string;
+  id?: string;
+  error?: string;
+}

@@ -1,0 +1,253 @@
+import * as React from 'react';
+import {
+  addIcon,
+  caretDownIcon,
+  caretRightIcon
+} from '@jupyterlab/ui-components';
+
+import { Actions } from './actions';
+import { CallForm } from './form';
+import { formIcon } from './icons';
+import { PanelModel } from './model';
+import { ServiceState } from './protocol';
+import { VirtualRows } from './rows';
+import { Row, rows } from './tree';
+
+/** The tree of services, its filter, and the form below it. */
+export function Services(props: {
+  model: PanelModel;
+  actions: Actions;
+}): React.ReactElement {
+  const { model, actions } = props;
+  const [filter, setFilter] = React.useState('');
+  const [folded, setFolded] = React.useState<ReadonlyMap<string, boolean>>(
+    new Map()
+  );
+  const domain = model.connection?.domain ?? '';
+  const shown = rows(model.services.values(), domain, filter, folded);
+  const form = actions.form;
+
+  const fold = (row: Row, open: boolean): void => {
+    setFolded(new Map(folded).set(row.key, open));
+  };
+
+  const open = (row: Row): void => {
+    if (row.expanded !== undefined) {
+      fold(row, !row.expanded);
+    } else {
+      actions.insertRow(row);
+    }
+  };
+
+  const onKey = (row: Row, key: string): boolean => {
+    switch (key) {
+      case 'ArrowRight':
+        if (row.expanded === false) {
+          fold(row, true);
+        } else if (row.expanded) {
+          actions.row = shown[shown.indexOf(row) + 1] ?? row;
+        }
+        return true;
+      case 'ArrowLeft':
+        if (row.expanded) {
+          fold(row, false);
+        } else {
+          actions.row = parentOf(row, shown) ?? row;
+        }
+        return true;
+      case ' ':
+        if (row.kind === 'method') {
+          actions.form = row;
+        } else {
+          open(row);
+        }
+        return true;
+      default:
+        return false;
+    }
+  };
+
+  return (
+    <div className="fabric-section">
+      <input
+        type="search"
+        className="fabric-filter jp-mod-styled"
+        aria-label="Filter services"
+        placeholder="Filter services"
+        value={filter}
+        onChange={event => setFilter(event.target.value)}
+      />
+      {shown.length > 0 && (
+        <VirtualRows
+          rows={shown}
+          role="tree"
+          label="Services"
+          rowHeight={24}
+          active={actions.row?.key ?? null}
+          onActive={row => {
+            actions.row = row;
+          }}
+          onOpen={open}
+          onKey={onKey}
+          aria={ariaOf}
+          className="fabric-services"
+          render={row => <RowContent row={row} actions={actions} />}
+        />
+      )}
+      {shown.length === 0 && filter !== '' && (
+        <p className="fabric-hint">No service matches the filter.</p>
+      )}
+      {filter === '' && isAlone(model) && (
+        <Alone model={model} actions={actions} />
+      )}
+      {form && (
+        <CallForm
+          key={`${form.service.type}.${form.service.id}.${form.method.name}`}
+          target={form}
+          actions={actions}
+        />
+      )}
+    </div>
+  );
+}
+
+/** Whether nobody but the notebook itself is there. */
+function isAlone(model: PanelModel): boolean {
+  const own = `${model.connection?.domain}.${model.connection?.name}`;
+  return [...model.services].every(
+    ([name, service]) => name === own || service.state === 'gone'
+  );
+}
+
+function Alone(props: {
+  model: PanelModel;
+  actions: Actions;
+}): React.ReactElement {
+  const [starting, setStarting] = React.useState(false);
+  return (
+    <div className="fabric-hint">
+      <p>
+        No other service is there. They announce themselves every few seconds.
+      </p>
+      {props.model.connection?.embedded && (
+        <button
+          className="jp-mod-styled jp-mod-accept"
+          disabled={starting}
+          onClick={() => {
+            setStarting(true);
+            void props.actions.startDemo().finally(() => setStarting(false));
+          }}
+        >
+          {starting ? 'Starting …' : 'Start demo services'}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
+  const { row, actions } = props;
+  const indent = { paddingLeft: (row.level - 1) * 14 };
+  switch (row.kind) {
+    case 'type':
+      return (
+        <div className="fabric-cells" style={indent}>
+          <Caret open={row.expanded === true} />
+          <span className="fabric-grow fabric-strong">{row.label}</span>
+          <span className="fabric-quiet">{row.services}</span>
+        </div>
+      );
+    case 'service': {
+      const { service } = row;
+      const members = service.members.filter(one => one.state !== 'gone');
+      return (
+        <div className="fabric-cells" style={indent}>
+          <Caret open={row.expanded === true} />
+          <span className="fabric-grow">{service.id}</span>
+          {service.version && (
+            <span className="fabric-quiet">{service.version}</span>
+          )}
+          {(members.length > 1 || service.uncounted) && (
+            <span className="fabric-quiet" title="members">
+              ×{members.length + service.more_members}
+              {service.uncounted ? '+' : ''}
+            </span>
+          )}
+          <StateBadge state={service.state} />
+        </div>
+      );
+    }
+    case 'member':
+      return (
+        <div className="fabric-cells" style={indent}>
+          <span className="fabric-grow fabric-quiet">
+            member <code>{row.member.id || 'unnamed'}</code>
+            {row.member.version && ` ${row.member.version}`}
+          </span>
+          <StateBadge state={row.member.state} />
+        </div>
+      );
+    case 'note':
+      return (
+        <div className="fabric-cells" style={indent}>
+          <span className="fabric-grow fabric-quiet">{row.text}</span>
+          <addIcon.react tag="span" className="fabric-mark" />
+        </div>
+      );
+    case 'method':
+      return (
+        <div
+          className="fabric-cells"
+          style={indent}
+          title={`${row.method.name}${row.method.signature}\nClick to insert the call`}
+        >
+          <span className="fabric-grow fabric-code">
+            <b>{row.method.name}</b>
+            {row.method.signature}
+          </span>
+          <button
+            className="fabric-button"
+            tabIndex={-1}
+            title="Open the form (Space)"
+            aria-hidden="true"
+            onClick={event => {
+              event.stopPropagation();
+              actions.form = row;
+            }}
+          >
+            <formIcon.react tag="span" />
+          </button>
+        </div>
+      );
+  }
+}
+
+function Caret(props: { open: boolean }): React.ReactElement {
+  const Icon = props.open ? caretDownIcon : caretRightIcon;
+  return <Icon.react tag="span" className="fabric-caret" />;
+}
+
+/** How a service is doing, in a word and a colour. */
+export function StateBadge(props: { state: ServiceState }): React.ReactElement {
+  return (
+    <span className={`fabric-badge fabric-mod-${props.state}`}>
+      {props.state}
+    </span>
+  );
+}
+
+function ariaOf(row: Row): React.AriaAttributes {
+  return {
+    'aria-level': row.level,
+    'aria-posinset': row.position,
+    'aria-setsize': row.siblings,
+    'aria-expanded': row.expanded
+  };
+}
+
+function parentOf(row: Row, all: readonly Row[]): Row | undefined {
+  return all
+    .slice(0, all.indexOf(row))
+    .reverse()
+    .find(other => other.level < row.level);
+}

@@ -1,0 +1,38 @@
+import * as React from 'react';
+import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
+import { TextItem } from '@jupyterlab/statusbar';
+
+import { Current } from './current';
+
+/** `Fabric: my_project · 7 up`, in the status bar; a click shows the panel. */
+export function statusItem(current: Current, show: () => void): ReactWidget {
+  return ReactWidget.create(
+    <UseSignal signal={current.changed}>
+      {() => {
+        const model = current.companion?.model;
+        const connection = model?.connection;
+        if (!model || !connection) {
+          return <></>;
+        }
+        const told =
+          connection.state === 'connected'
+            ? `${model.up} up`
+            : connection.state;
+        return (
+          <TextItem
+            source={`Fabric: ${connection.domain} · ${told}`}
+            title={`${connection.name} at ${connection.uri}`}
+            role="button"
+            tabIndex={0}
+            onClick={show}
+            onKeyDown={event => {
+              if (event.key === 'Enter' || event.key === ' ') {
+                show();
+              }
+            }}
+          />
+        );
+      }}
+    </UseSignal>
+  );
+}

@@ -1,0 +1,87 @@
+import * as assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import {
+  callCell,
+  connectCell,
+  fullAddress,
+  openCell,
+  stopCell,
+  streamCell
+} from '../src/cells';
+import { IStream } from '../src/protocol';
+import { method, service } from './things';
+
+const calc = service('d.calc.c1');
+const HOSTILE = [
+  'x; import os',
+  'x\n!rm -rf ~',
+  '$(id)',
+  '{secret}',
+  "x'",
+  'x y',
+  '',
+  'ｘ',
+  '../x',
+  '%magic'
+];
+
+test('a call has its arguments ready to fill in, the first selected', () => {
+  const cell = callCell(calc, method('add', 'x', 'y'), 'd', 'magic');
+  assert.equal(cell?.text, '%fabric_call calc.c1.add x=... y=...');
+  assert.equal(cell.text.slice(cell.start, cell.end), '...');
+  assert.equal(cell.start, cell.text.indexOf('...'));
+});
+
+test('a call can be written in Python', () => {
+  assert.equal(
+    callCell(calc, method('add', 'x'), 'd', 'python')?.text,
+    'await fabric.call("calc.c1.add", x=...)'
+  );
+  assert.equal(
+    callCell(calc, method('whoami'), 'd', 'python')?.text,
+    'await fabric.call("calc.c1.whoami")'
+  );
+});
+
+test('a service of another domain is written in full', () => {
+  assert.equal(
+    callCell(calc, method('whoami'), 'mine', 'magic')?.text,
+    '%fabric_call d.calc.c1.whoami'
+  );
+  assert.equal(openCell(calc, 'd', 'magic')?.text, '%fabric_call calc.c1....');
+});
+
+test('a remote name that is no identifier is never written', () => {
+  for (const name of HOSTILE) {
+    const hostile = { ...calc, id: name };
+    assert.equal(callCell(hostile, method('add'), 'd', 'magic'), null, name);
+    assert.equal(openCell(hostile, 'd', 'python'), null, name);
+    assert.equal(fullAddress(hostile), null, name);
+    assert.equal(
+      callCell({ ...calc, domain: name }, method('add'), 'd', 'magic'),
+      null,
+      name
+    );
+    assert.equal(callCell(calc, method(name), 'd', 'magic'), null, name);
+    assert.equal(callCell(calc, method('add', name), 'd', 'python'), null);
+    assert.equal(fullAddress(calc, method(name)), null, name);
+    assert.equal(stopCell('calc', name), null, name);
+    assert.equal(streamCell({ variable: name } as IStream), null, name);
+    assert.equal(connectCell(false, name).text, '%fabric_connect');
+  }
+});
+
+test('a value that would end the line is not written', () => {
+  const add = method('add', 'x');
+  const values = new Map([['x', '1\n!id']]);
+  assert.equal(callCell(calc, add, 'd', 'magic', values), null);
+});
+
+test('connecting joins the default domain, and loads where that is needed', () => {
+  assert.equal(connectCell(false, '').text, '%fabric_connect');
+  assert.equal(
+    connectCell(true, 'shop').text,
+    '%load_ext fabric_nb\n%fabric_connect --domain shop'
+  );
+});

@@ -1,0 +1,50 @@
+import { IMethod, IPush, IService } from '../src/protocol';
+
+export function method(name: string, ...required: string[]): IMethod {
+  return { name, signature: '', required, optional: [], open: false };
+}
+
+export function service(
+  address: string,
+  methods: IMethod[] = [],
+  more: Partial<IService> = {}
+): IService {
+  const [domain = '', type = '', id = ''] = address.split('.');
+  return {
+    domain,
+    type,
+    id,
+    state: 'up',
+    version: '',
+    members: [],
+    more_members: 0,
+    uncounted: false,
+    methods,
+    more_methods: 0,
+    ...more
+  };
+}
+
+/** The first push, of a notebook in the domain `d`. */
+export function everything(...services: IService[]): IPush {
+  return {
+    reset: true,
+    facts: {
+      connection: {
+        state: 'connected',
+        domain: 'd',
+        name: 'notebook.nb',
+        broker: 'B 1',
+        uri: 'amqp://me:***@host/',
+        embedded: true
+      },
+      busy_since: null
+    },
+    services: {
+      put: Object.fromEntries(
+        services.map(one => [`${one.domain}.${one.type}.${one.id}`, one])
+      ),
+      drop: []
+    }
+  };
+}

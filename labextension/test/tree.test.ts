@@ -1,0 +1,97 @@
+import * as assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { IService } from '../src/protocol';
+import { Row, rows } from '../src/tree';
+import { method, service } from './things';
+
+const SERVICES = [
+  service('d.math.calc', [method('add', 'x'), method('divide')]),
+  service('other.math.far'),
+  service('d.host.monitor', [], {
+    members: [
+      { id: 'a1', state: 'up', version: '' },
+      { id: 'b2', state: 'late', version: '' }
+    ]
+  })
+];
+
+function shown(
+  services: IService[],
+  filter = '',
+  folded: [string, boolean][] = []
+): string[] {
+  return rows(services, 'd', filter, new Map(folded)).map(row =>
+    '  '.repeat(row.level - 1).concat(labelOf(row))
+  );
+}
+
+function labelOf(row: Row): string {
+  switch (row.kind) {
+    case 'type':
+      return `${row.label} (${row.services})`;
+    case 'service':
+      return row.service.id;
+    case 'method':
+      return row.method.name;
+    case 'member':
+      return row.member.id;
+    case 'note':
+      return row.text;
+  }
+}
+
+test('types hold services; the notebook’s own domain comes first', () => {
+  assert.deepEqual(shown(SERVICES), [
+    'host (1)',
+    '  monitor',
+    'math (1)',
+    '  calc',
+    'other / math (1)',
+    '  far'
+  ]);
+});
+
+test('an open service shows its methods, or that it tells none, and its members', () => {
+  assert.deepEqual(
+    shown(SERVICES, '', [
+      ['service:d.math.calc', true],
+      ['service:d.host.monitor', true],
+      ['type:other.math', false]
+    ]),
+    [
+      'host (1)',
+      '  monitor',
+      '    Tells no methods',
+      '    a1',
+      '    b2',
+      'math (1)',
+      '  calc',
+      '    add',
+      '    divide',
+      'other / math (1)'
+    ]
+  );
+});
+
+test('the filter takes words of addresses, states and methods', () => {
+  assert.deepEqual(shown(SERVICES, 'CALC'), ['math (1)', '  calc']);
+  assert.deepEqual(shown(SERVICES, 'div'), ['math (1)', '  calc']);
+  assert.deepEqual(shown(SERVICES, 'math far'), ['other / math (1)', '  far']);
+  assert.deepEqual(shown(SERVICES, 'nothing'), []);
+});
+
+test('rows tell a screen reader where they stand', () => {
+  const all = rows(SERVICES, 'd', '', new Map([['service:d.math.calc', true]]));
+  const divide = all.find(
+    row => row.kind === 'method' && row.method.name === 'divide'
+  );
+  assert.deepEqual(
+    [divide?.level, divide?.position, divide?.siblings, divide?.expanded],
+    [3, 2, 2, undefined]
+  );
+  for (const row of all) {
+    assert.doesNotMatch(row.key, /\s/);
+  }
+  assert.equal(new Set(all.map(row => row.key)).size, all.length);
+});
