@@ -11,6 +11,7 @@ from typing import Any, cast
 from pamqp import base
 from pamqp.commands import Connection
 
+from fabric_nb._version import __version__
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import Table, decode_table
 
@@ -30,7 +31,7 @@ _CAPABILITIES = (
 )
 _SERVER_PROPERTIES = {
     "product": "fabric_nb embedded broker",
-    "version": "0-9-1",
+    "version": __version__,
     "platform": "Python",
     "information": "For development: nothing is kept. Use RabbitMQ in production.",
     "capabilities": dict.fromkeys(_CAPABILITIES, True),

@@ -121,7 +121,7 @@ def complaints(module: str, source: str) -> list[str]:
         target, library = own_module(name), name.partition(".")[0]
         if target is None:
             found += _complaints_about_library(module, part, library)
-        elif part == "broker" and target and part_of(target) != "broker":
+        elif part == "broker" and target and part_of(target) not in ("broker", "_version"):
             found.append(f"{module} imports {target}, and the broker stands alone")
         elif module and part not in LEVELS:
             found.append(f"{module} imports {name} and has no layer: give it one")
