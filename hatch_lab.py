@@ -61,7 +61,7 @@ class Panel:
 
     def build(self) -> None:
         """Install the packages of the lock file and bundle."""
-        environment = dict(os.environ)
+        environment = {**_as_npm_does(), **os.environ}
         paths = [sysconfig.get_path("scripts"), environment.get("PATH", os.defpath)]
         environment["PATH"] = os.pathsep.join(paths)  # where jlpm is
         jlpm = shutil.which("jlpm", path=environment["PATH"])
@@ -93,6 +93,22 @@ class Panel:
                     digest.update(f"{path.relative_to(self.sources)}\0".encode())
                     digest.update(path.read_bytes())
         return digest.hexdigest()
+
+
+def _as_npm_does() -> dict[str, str]:
+    """Where packages come from and whom to trust there: as npm has it, whose files yarn ignores."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return {}
+    variables = {"registry": "YARN_NPM_REGISTRY_SERVER", "cafile": "NODE_EXTRA_CA_CERTS"}
+    command = [npm, "config", "get", *variables]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    settings = dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line)
+    return {
+        variable: settings[name].strip()
+        for name, variable in variables.items()
+        if settings.get(name, "null").strip() not in ("", "null", "undefined")
+    }
 
 
 class LabBuildHook(BuildHookInterface):
