@@ -1,4 +1,4 @@
-"""What the magics do, on the command line: services, call, stream, logs, publish."""
+"""What the magics do, on the command line: services, call, stream, logs, publish, doctor."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fabric_nb.cli.connecting import (
 )
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery import PATIENCE
+from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.naming import parse_call
 
 
@@ -49,6 +50,14 @@ def add_to(commands: Any) -> None:
     logs.add_argument("--level", "-l", help="the least level")
     logs.add_argument("--service", "-s", help="only this service: id or type.id")
     logs.add_argument("--count", "-n", type=int, help="end after so many records")
+
+    doctor = add_command(
+        commands, "doctor", find_faults, "look for faults, and say what to do", connects=False
+    )
+    doctor.add_argument("--wait", type=float, default=LISTEN, help="seconds to listen for others")
+    doctor.add_argument(
+        "--subscriber", action="append", default=[], help="a name that streams share"
+    )
 
     publish = add_command(commands, "publish", publish_message, "publish a message")
     publish.add_argument("headers", nargs="*", metavar="name=value")
@@ -135,6 +144,18 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
                     print(f"{at} {record.level:8} {who} {record.message}", flush=True)
             printed = feed.changes
     return 0
+
+
+async def find_faults(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Print what was looked at; the exit code is 1 when there is an error among it."""
+    diagnosis = await fabric.diagnose(
+        seconds=options.wait, timeout=options.timeout, subscriptions=options.subscriber
+    )
+    if options.json:
+        print_json(diagnosis.as_json())
+    else:
+        print(diagnosis)
+    return 1 if diagnosis.worst is Severity.ERROR else 0
 
 
 async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:

@@ -33,22 +33,32 @@ class InvalidArgument(FabricError):
     """Something on the command line that cannot be used."""
 
 
-def add_command(commands: Any, name: str, work: Work, help: str) -> argparse.ArgumentParser:  # noqa: A002
-    """Add a command that does `work` while connected; returns its parser, for its own options."""
+def add_command(
+    commands: Any,
+    name: str,
+    work: Work,
+    help: str,  # noqa: A002
+    *,
+    connects: bool = True,
+) -> argparse.ArgumentParser:
+    """Add a command that does `work`; returns its parser, for its own options.
+
+    The connector it is given is open if the command `connects`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
     parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument("--domain", "-d", help=f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}")
     parser.add_argument("--timeout", "-t", type=float, default=10.0, help="seconds (default: 10)")
     parser.add_argument("--json", action="store_true", help="output for machines")
-    parser.set_defaults(run=lambda options: run(work, options))
+    parser.set_defaults(run=lambda options: run(work, options, connects=connects))
     return parser
 
 
-def run(work: Work, options: argparse.Namespace) -> int:
+def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:
     """Connect, do the work, and return the exit code; errors are a sentence on stderr."""
     keep_client_quiet()
     try:
-        return asyncio.run(_connected(work, options))
+        return asyncio.run(_with_connector(work, options, connects=connects))
     except (FabricError, TimeoutError) as error:
         print(f"fabric-nb: {error}", file=sys.stderr)
         return 1
@@ -56,7 +66,7 @@ def run(work: Work, options: argparse.Namespace) -> int:
         return 130
 
 
-async def _connected(work: Work, options: argparse.Namespace) -> int:
+async def _with_connector(work: Work, options: argparse.Namespace, *, connects: bool) -> int:
     connector = AmqBrokerConnector(
         amqp_uri=_uri(options),
         service_domain=options.domain or os.environ.get("SERVICE_DOMAIN") or DEFAULT_DOMAIN,
@@ -65,7 +75,8 @@ async def _connected(work: Work, options: argparse.Namespace) -> int:
         keep_alive_listen=True,
         timeout=options.timeout,
     )
-    await connector.open(timeout=options.timeout)
+    if connects:
+        await connector.open(timeout=options.timeout)
     try:
         return await work(connector, options)
     finally:

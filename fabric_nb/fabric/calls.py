@@ -32,6 +32,7 @@ from fabric_nb.fabric.vigil import NobodyLeft, Vigil
 _NOT_FOUND = 404
 _MARGIN = 50.0
 """Milliseconds."""
+_NOT_TAKEN = ": no member of the service was free to take it"
 
 
 class Caller:
@@ -129,7 +130,7 @@ class Caller:
             self._request(channel, name.api_exchange, queue, message, partial(_fail, reply))
             delivery = await reply
         except TimeoutError:
-            raise _timed_out(label, timeout, taken=True) from None
+            raise self._late(label, timeout) from None
         except NobodyLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
@@ -146,7 +147,7 @@ class Caller:
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, wire.Expired):
-            raise _timed_out(label, timeout, taken=False)
+            raise _timed_out(label, timeout, _NOT_TAKEN)
         return answer
 
     async def stream(
@@ -190,7 +191,7 @@ class Caller:
             for item in self._last(delivery, timeout, label):
                 yield item
         except TimeoutError:
-            raise _timed_out(label, timeout, taken=True) from None
+            raise self._late(label, timeout) from None
         except NobodyLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
@@ -216,8 +217,13 @@ class Caller:
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, wire.Expired):
-            raise _timed_out(label, timeout, taken=False)
+            raise _timed_out(label, timeout, _NOT_TAKEN)
         return answer if isinstance(answer, list) else [answer]
+
+    def _late(self, label: str, timeout: float | None) -> CallTimeout:
+        blocked = self._connection.blocked
+        why = f": the broker takes no messages ({blocked})" if blocked else ""
+        return _timed_out(label, timeout, why)
 
     def _ask_after(self, incoming: Incoming, correlation_id: str, gone: ServiceLost) -> None:
         def fate(error: FabricError | None) -> None:
@@ -355,9 +361,8 @@ def _expiration(seconds: float) -> int:
     return max(1, int(milliseconds - min(_MARGIN, milliseconds / 10)))
 
 
-def _timed_out(label: str, timeout: float | None, *, taken: bool) -> CallTimeout:
+def _timed_out(label: str, timeout: float | None, why: str) -> CallTimeout:
     seconds = timeout or 0.0
-    why = "" if taken else ": no member of the service was free to take it"
     return CallTimeout(
         f"{label} gave no answer within {seconds:g} s{why}.", call=label, seconds=seconds
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fabric_nb.errors import NotConnected
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
 from fabric_nb.fabric.batches import Compression, Format, data_message
+from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Patient, diagnose
 from fabric_nb.fabric.listener import KeepAliveCallback
 from fabric_nb.fabric.logs import AmqpHandler, ship_logs
-from fabric_nb.fabric.member import DEFAULT_TIMEOUT, FabricMember
+from fabric_nb.fabric.member import DEFAULT_TIMEOUT, OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.presence import Where
 from fabric_nb.fabric.proxies import ServiceProxy
+from fabric_nb.fabric.streams import Stream
 
 
 class AmqBrokerConnector(FabricMember):
@@ -33,7 +35,8 @@ class AmqBrokerConnector(FabricMember):
             await fabric.call("my_app.multiply", x=5, y=7)
 
     Args:
-        amqp_uri: where the broker is, ``amqp://`` or ``amqps://``.
+        amqp_uri: where the broker is, ``amqp://`` or ``amqps://``. Of a cluster, a list of the
+            nodes or one URI with several hosts (``amqp://a,b,c/``): they are tried in turn.
         service_domain: the group of services this one belongs to.
         service_type: services of one type have one API.
         service_id: tells services of one type apart; members with the same three names share
@@ -58,7 +61,7 @@ class AmqBrokerConnector(FabricMember):
 
     def __init__(
         self,
-        amqp_uri: str,
+        amqp_uri: str | Sequence[str],
         service_domain: str,
         service_type: str,
         service_id: str,
@@ -88,6 +91,7 @@ class AmqBrokerConnector(FabricMember):
         )
         self._cache_ttl = discovery_cache_ttl
         self._handlers: list[AmqpHandler] = []
+        self._subscribed: set[str] = set()
 
     async def close(self, grace: float = 0.0) -> None:
         """As `FabricMember.close`; what was published and logged last is sent before."""
@@ -130,6 +134,42 @@ class AmqBrokerConnector(FabricMember):
             heartbeat=self._heartbeat,
             connection_name=f"{self._connection_name} observer",
         )
+
+    async def diagnose(
+        self,
+        *,
+        seconds: float = LISTEN,
+        timeout: float = OPEN_TIMEOUT,
+        subscriptions: Collection[str] = (),
+    ) -> Diagnosis:
+        """Look for what is wrong with the broker, this user's rights and the other members.
+
+        Works whether this is open or not, over a connection of its own, and leaves nothing
+        behind at the broker.
+
+        Example::
+
+            print(await fabric.diagnose())
+
+        Args:
+            seconds: how long to listen for others.
+            timeout: seconds that connecting may take, and so many again what is tried then.
+            subscriptions: names that streams share, besides those of this connector's own.
+        """
+        streams = {
+            feed.name for feed in self._feeds if isinstance(feed, Stream) and not feed.closed
+        }
+        patient = Patient(
+            uri=self._uri,
+            name=self.name,
+            instance=self.instance,
+            discovery_exchange=self._discovery_exchange,
+            heartbeat=self._heartbeat,
+            interval=self._presence.interval if self._presence is not None else None,
+            subscriptions=sorted({*streams, *self._subscribed, *subscriptions} - {""}),
+            malformed=self.malformed,
+        )
+        return await diagnose(patient, seconds=seconds, timeout=timeout)
 
     # -- calls
 
@@ -215,7 +255,8 @@ class AmqBrokerConnector(FabricMember):
 
         Bytes go as they are, anything else as JSON. What is returned may be awaited, and is
         done when the broker has the message, or ignored, as in amqp-fabric; failures that
-        nobody awaits are counted and logged.
+        nobody awaits are counted and logged. While the broker is away or takes no messages, some
+        wait, for a minute at most; see `Publisher`.
 
         Example::
 
@@ -262,7 +303,8 @@ class AmqBrokerConnector(FabricMember):
             )
             await channel.consume_messages(subscriber_name, callback)
 
-        await self._connection.channel(set_up).open()
+        await self._reading.channel(set_up).open()
+        self._subscribed.add(subscriber_name)
 
     async def init_logging_handler(self, handler: AmqpHandler) -> None:
         """Let `handler` publish to the domain's log exchange."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from yarl import URL
 
 from fabric_nb.errors import InvalidUri
-from fabric_nb.fabric.amqp import mask, parse_uri
+from fabric_nb.fabric.amqp import mask, parse_uri, split_uris
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,27 @@ def complete(
         more = {name: value for name, value in tls.items() if value and name not in url.query}
         url = url.update_query(more)
     return BrokerUri(url)
+
+
+def complete_each(
+    uris: str | Sequence[str], *, ask: Callable[[str], str] | None = None, **configured: Any
+) -> list[BrokerUri]:
+    """`complete` for every node of a cluster; a password is asked for once.
+
+    Example:
+        >>> complete_each("amqp://ann@a,b/", password="secret")
+        ['amqp://ann:***@a:5672/', 'amqp://ann:***@b:5672/']
+    """
+    first: list[str] = []
+
+    def ask_once(prompt: str) -> str:
+        if not first:
+            assert ask is not None  # noqa: S101 - it is given where this is
+            first.append(ask(prompt))
+        return first[0]
+
+    asking = ask_once if ask is not None else None
+    return [complete(uri, ask=asking, **configured) for uri in split_uris(uris)]
 
 
 def _place(url: URL) -> str:

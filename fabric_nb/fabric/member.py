@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 
-from fabric_nb.fabric.amqp import Connection, State, Unroutable, mask
+from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable, mask
 from fabric_nb.fabric.caller import caller_header
 from fabric_nb.fabric.calls import Caller
 from fabric_nb.fabric.discovery import Discovery
@@ -16,13 +16,14 @@ from fabric_nb.fabric.history import CallLog
 from fabric_nb.fabric.hosting import Host
 from fabric_nb.fabric.listener import Listener
 from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.method_queues import DESCRIBE
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
 from fabric_nb.fabric.presence import Presence, Where
 from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.retries import until_answered
-from fabric_nb.fabric.serving import DESCRIBE, Server
+from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.tasks import Background
 
 DEFAULT_TIMEOUT = 30.0
@@ -34,7 +35,7 @@ class FabricMember(Feeds):
     """A service on the fabric, without regard to amqp-fabric's API; see `AmqBrokerConnector`.
 
     Args:
-        uri: where the broker is.
+        uri: where the broker is; of a cluster, `Connection` says how.
         name: the address.
         version: told in keep-alives.
         keep_alive: announce this service so often, in seconds; None: never.
@@ -48,7 +49,7 @@ class FabricMember(Feeds):
 
     def __init__(
         self,
-        uri: str,
+        uri: str | Sequence[str],
         name: ServiceName,
         *,
         version: str,
@@ -71,7 +72,10 @@ class FabricMember(Feeds):
         self._connection_name = connection_name or f"fabric_nb {name} {self.instance}"
         self._background = Background(f"member {name}")
         connection = self._connect(self._connection_name)
-        super().__init__(connection, name.domain, MalformedLog(), self._background)
+        reading = ReadingConnection(
+            uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
+        )
+        super().__init__(connection, reading, name.domain, MalformedLog(), self._background)
         self._discovery = Discovery(self.registry, listening=listen)
         self._caller = Caller(
             self._connection,
@@ -147,6 +151,7 @@ class FabricMember(Feeds):
         await self._host.close(grace)
         await self._close_feeds()
         await self._background.aclose()
+        await self._reading.close()
         await self._connection.close()
 
     async def __aenter__(self) -> Self:
@@ -174,17 +179,27 @@ class FabricMember(Feeds):
 
     @property
     def state(self) -> State:
-        """Whether there is a connection now."""
-        return self._connection.state
+        """Whether there is a connection now, and the broker takes messages."""
+        own, reading = self._connection.state, self._reading.state
+        return reading if own is State.CONNECTED and reading is not State.CLOSED else own
 
     @property
     def transient_queues_refused(self) -> bool:
         """Whether the broker has refused the queues that amqp-fabric peers need."""
-        return self._connection.transient_queues_refused
+        return self._connection.terms.transient_queues_refused
 
     def on_state(self, listener: Callable[[State], object]) -> None:
-        """Call `listener` whenever the state of the connection changes."""
-        self._connection.on_state.append(listener)
+        """Call `listener` whenever `state` changes."""
+        told = self.state
+
+        def tell(_: State) -> None:
+            nonlocal told
+            if told is not (state := self.state):
+                told = state
+                listener(state)
+
+        for connection in (self._connection, self._reading):
+            connection.on_state.append(tell)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} at {self.uri}: {self.state}>"
@@ -306,11 +321,16 @@ class FabricMember(Feeds):
                 raise self._discovery.not_served(name, method, error) from None
 
     def service(
-        self, service: str, *, version: str | None = None, timeout: float | None = None
+        self,
+        service: str,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
     ) -> ServiceProxy:
         """A remote service as an object, by ``id``, ``type.id`` or ``domain.type.id``."""
         pattern = ServicePattern.parse(service, domain=self.domain)
-        return ServiceProxy(self, pattern, version=version, timeout=timeout)
+        return ServiceProxy(self, pattern, version=version, timeout=timeout, idempotent=idempotent)
 
     def known(self, pattern: ServicePattern) -> Service | None:
         """What the registry knows of the service that a name means; None if not just one."""
@@ -339,6 +359,7 @@ class FabricMember(Feeds):
         version: str = "",
         prefetch: int = 1,
         threads: bool = False,
+        single_active: bool = False,
         allow: Collection[str] | None = None,
     ) -> Server:
         """Serve an API, under a name of its own if one is given.
@@ -356,6 +377,8 @@ class FabricMember(Feeds):
             version: told in keep-alives.
             prefetch: how many calls of one method run at once.
             threads: run plain functions in threads, off the loop.
+            single_active: of all members that serve it so, one takes all calls and the others
+                stand by; `prefetch` then holds for all methods together.
             allow: take only the calls of these users of the broker; None: everybody's.
 
         Raises:
@@ -364,14 +387,9 @@ class FabricMember(Feeds):
                 cannot be told apart, because the broker does not verify users.
         """
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
-        return await self._host.serve(
-            name,
-            public_functions(api),
-            version=version,
-            prefetch=prefetch,
-            threads=threads,
-            allow=allow,
-        )
+        more = {"prefetch": prefetch, "threads": threads, "single_active": single_active}
+        functions = public_functions(api)
+        return await self._host.serve(name, functions, version=version, allow=allow, **more)
 
     @property
     def servers(self) -> tuple[Server, ...]:

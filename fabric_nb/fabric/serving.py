@@ -28,20 +28,16 @@ from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
 from fabric_nb.fabric.caller import Admission
 from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, signature_of
-from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
-from fabric_nb.fabric.running import Items, is_generator, listed, run, uncancel, without_us
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.running import Items, Ran, is_generator, listed, run, uncancel, without_us
+from fabric_nb.fabric.stalls import StallGuard
 from fabric_nb.fabric.streaming import GivenUp, Outgoing
 from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
-
-DESCRIBE = "_describe"
-"""The method by which fabric_nb ends ask each other for signatures and docs; amqp-fabric peers
-neither have nor see it."""
-
-_QUEUE_ARGUMENTS = {"x-dead-letter-exchange": DEAD_LETTER_EXCHANGE}
 
 
 @dataclass(eq=False, slots=True)
@@ -78,6 +74,7 @@ class Server:
         prefetch: how many calls of one method run at once.
         threads: whether plain functions run in threads, off the loop.
         version: told to those who ask for a description.
+        single_active: whether one member at a time takes all calls, and the others stand by.
         admission: whose calls are taken.
         malformed: where requests go that cannot be read.
         calls: where calls are recorded.
@@ -94,6 +91,7 @@ class Server:
         calls: CallLog,
         prefetch: int = 1,
         threads: bool = False,
+        single_active: bool = False,
         version: str = "",
         on_change: Callable[[Server], object] = lambda _: None,
     ) -> None:
@@ -110,9 +108,12 @@ class Server:
         self.closed = False
         self._ending = False
         self._methods: dict[str, _Method] = {}
+        self._queues = LeaderQueue(name) if single_active else MethodQueues(name)
+        self._connection = connection
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
+        self._guard = StallGuard(self._channel)
 
     # -- life
 
@@ -122,7 +123,9 @@ class Server:
         Raises:
             BrokerRefused: the queues exist with other properties, or may not be made.
         """
+        await self._queues.check(self._connection, list(functions))
         await self._background.open()
+        self._background.spawn(self._guard.watch(), name="watch")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self._channel.open()
@@ -222,11 +225,10 @@ class Server:
         if method.generation == channel.generation:
             return  # a replacement and a recovery met: one of them is at it
         method.generation = channel.generation
-        queue = self.name.method_queue(method.name)
-        if await channel.declare_shared_queue(queue, _QUEUE_ARGUMENTS):
+        take = self._guard.before(method.queue.put_nowait)
+        method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
+        if others:
             method.held_since = channel.generation
-        await channel.bind(queue, self.name.api_exchange, queue)
-        method.consumer_tag = await channel.consume(queue, method.queue.put_nowait)
 
     def _add(self, name: str, function: Function) -> _Method:
         method = self._methods[name] = _Method(name, function)
@@ -236,7 +238,7 @@ class Server:
     async def _remove(self, name: str) -> None:
         method = self._methods.pop(name)
         with contextlib.suppress(ConnectionLost):
-            await self._channel.cancel(method.consumer_tag)
+            await self._queues.release(self._channel, name, method.consumer_tag)
         while not method.queue.empty():
             self._channel.reject(method.queue.get_nowait(), requeue=True)
         for worker in tuple(method.workers):
@@ -246,9 +248,8 @@ class Server:
         for number in range(self.prefetch):
             worker = _Worker()
             method.workers.add(worker)
-            worker.task = self._background.spawn(
-                self._work(method, worker), name=f"{method.name} {number}"
-            )
+            working = self._work(method, worker)
+            worker.task = self._background.spawn(working, name=f"{method.name} {number}")
 
     async def _work(self, method: _Method, worker: _Worker) -> None:
         try:
@@ -291,9 +292,7 @@ class Server:
         self._record(method, delivery, time.perf_counter() - began, error, traceback)
         await self._reply(method, delivery, reply)
 
-    async def _outcome(
-        self, function: Function, kwargs: Mapping[str, Any]
-    ) -> tuple[Any, BaseException | None]:
+    async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> Ran:
         """What the function returned or raised, whatever it raised.
 
         Only a cancellation by `close` gets through.

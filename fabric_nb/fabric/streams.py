@@ -17,6 +17,7 @@ from fabric_nb.fabric.batches import Batch, read_rows, rows_of
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
+from fabric_nb.fabric.stream_queue import Start, StreamQueue
 from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer, Unit
 
@@ -48,6 +49,11 @@ class Stream(HeldRows):
         headers: what a message must carry to be of this stream; none: all messages.
         name: of the queue; streams that share a name share the messages. Without it the
             stream has a queue of its own and gets all of them.
+        durable: keep the messages in a quorum queue of that `name`, also while nobody listens; it
+            stays until `delete`.
+        replay_from: keep them in a RabbitMQ stream of that `name`, and begin at ``"first"``,
+            ``"last"``, ``"next"``, an offset or a `datetime`; it stays until `delete`. After a
+            loss it goes on behind the last message that it had.
         prefetch: how many messages may be on their way to us.
         max_rows: how many rows are kept; the oldest are dropped and counted.
         max_bytes: about how many bytes the kept rows may take.
@@ -71,6 +77,8 @@ class Stream(HeldRows):
         *,
         malformed: MalformedLog,
         name: str = "",
+        durable: bool = False,
+        replay_from: Start | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         max_rows: int | None = DEFAULT_MAX_ROWS,
         max_bytes: int | None = None,
@@ -87,6 +95,7 @@ class Stream(HeldRows):
         self.domain = naming.check_part(domain, "domain")
         self.headers = dict(headers)
         self.name = name
+        self._queue = StreamQueue(name, durable=durable, replay_from=replay_from)
         super().__init__(
             FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
             ARRIVAL if arrival is True else arrival or "",
@@ -116,6 +125,12 @@ class Stream(HeldRows):
             await self.close()
             raise
         return self
+
+    async def delete(self) -> None:
+        """Stop to listen, for good: the broker's queue is deleted with what waits in it."""
+        if self.name and not self.closed:
+            await self._channel.delete_queue(self.name)
+        await self.close()
 
     async def close(self) -> None:
         """Stop to listen; the rows stay."""
@@ -165,15 +180,12 @@ class Stream(HeldRows):
 
     async def _set_up(self, channel: Channel) -> None:
         if self.name:
-            self._waiting.clear()  # of a channel that was lost: the broker has it for the others
-        exchange, queue = naming.data_exchange(self.domain), self.name
+            self._waiting.clear()  # of a channel that was lost: the broker gives it out again
+        exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
-        if queue:
-            await channel.declare_shared_queue(queue)
-        else:
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await self._queue.declare(channel)
         await channel.bind(queue, exchange, arguments={"x-match": "all", **self.headers})
-        await channel.consume(queue, self._on_message)
+        await channel.consume(queue, self._on_message, arguments=self._queue.arguments)
 
     # -- in
 
@@ -185,6 +197,7 @@ class Stream(HeldRows):
 
     def _accept(self, delivery: Delivery) -> None:
         self.messages += 1
+        self._queue.took(delivery)
         try:
             self._take(read_rows(delivery), delivery)
         except (MalformedMessage, ValueError, TypeError) as error:  # columns that do not fit

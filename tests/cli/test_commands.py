@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.cli import main
 from tests.support.peers import Peer
 
 DOMAIN = "my_project"
@@ -109,6 +110,39 @@ async def test_call_prints_items_as_they_come(
         assert out.split() == [b"0", b"1", b"2"]
         await ended.wait()
     assert process.returncode == 0
+
+
+async def test_doctor_tells_people_and_machines(
+    rabbitmq_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`fabric-nb doctor` prints what it found, also as JSON; the code is 0 without an error."""
+
+    async def doctor(*arguments: str) -> Done:
+        line = ["doctor", "--uri", rabbitmq_uri, "--wait", "0.5", *arguments]
+        code = await asyncio.to_thread(main, line)
+        return Done(code, *capsys.readouterr())
+
+    for_people = await doctor("--subscriber", "orders")
+    assert for_people.code == 0
+    assert "'orders' has no subscriber" in for_people.out
+    assert "2 heard" in for_people.out
+    for_machines = await doctor("--domain", "other", "--json")
+    told = json.loads(for_machines.out)
+    assert (for_machines.code, told["worst"]) == (0, "warning")
+    peers = next(one for one in told["findings"] if one["check"] == "peers")
+    assert peers["severity"] == "warning"
+    assert DOMAIN in peers["found"]
+    assert peers["advice"]
+
+
+async def test_doctor_fails_where_a_notebook_would(capsys: pytest.CaptureFixture[str]) -> None:
+    """`fabric-nb doctor` says why there is no connection, without the password; the code is 1."""
+    line = ["doctor", "--uri", "amqp://u:secret@127.0.0.1:1/"]
+    assert await asyncio.to_thread(main, line) == 1
+    out, err = capsys.readouterr()
+    assert "nothing listens on 127.0.0.1:1" in out
+    assert "->" in out
+    assert "secret" not in out + err
 
 
 @pytest.mark.parametrize(

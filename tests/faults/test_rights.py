@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fabric_nb import AmqBrokerConnector
+from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.errors import BrokerRefused, FabricError
 from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
@@ -142,3 +143,24 @@ async def test_exchange_that_nobody_has_made(rabbitmq, vhost):
         pass
     async with fabric:  # the exchanges are durable: once is enough
         pass
+
+
+async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
+    """Log records that the broker refuses are counted as dropped, and that is said once."""
+    fabric = await join("watcher")
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    feed = await owner.logs()
+
+    async def log(count):
+        for n in range(count):
+            handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
+        await handler.flushed(timeout=10)
+        return rabbitmq.log.count(f"{DOMAIN}.log.records")
+
+    refused = await log(700)
+    assert (handler.sent, handler.dropped) == (0, 700)
+    assert await log(10) == refused
+    assert (handler.sent, handler.dropped) == (0, 710)
+    assert caplog.text.count("Nobody will read these log records") == 1
+    assert not feed.records

@@ -19,7 +19,7 @@ TICK, MOST = 0.02, 0.1
 """Seconds."""
 
 
-async def _at_rate(rate: float, stop: asyncio.Event, once: Callable[[], object]) -> None:
+async def at_rate(rate: float, stop: asyncio.Event, once: Callable[[], object]) -> None:
     """Do it so often a second; what a slow machine cannot do is left out, not made up for."""
     owed, last = 0.0, time.monotonic()
     while not stop.is_set():
@@ -50,7 +50,7 @@ class Calls:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Call until told to stop, and wait for the last answers."""
-        await _at_rate(self._rate, stop, self._begin)
+        await at_rate(self._rate, stop, self._begin)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -81,7 +81,7 @@ class Messages:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until told to stop, and wait until each has ended."""
-        await _at_rate(self._rate, stop, self._publish)
+        await at_rate(self._rate, stop, self._publish)
         await until(lambda: len(self.confirmed) + len(self.failed) == self.made, timeout=60)
 
     def _publish(self) -> None:
@@ -92,6 +92,11 @@ class Messages:
 
     def _ended(self, number: int, done: asyncio.Future[None]) -> None:
         (self.failed if done.cancelled() or done.exception() else self.confirmed).add(number)
+
+    @property
+    def outcome(self) -> str:
+        """How many there are of each kind."""
+        return f"{self.made} made, {len(self.confirmed)} confirmed, {len(self.failed)} failed"
 
     def missing(self, stream: Stream) -> set[int]:
         """The numbers that did not come to the stream."""

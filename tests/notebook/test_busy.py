@@ -114,3 +114,22 @@ async def test_blocking_for_twenty_seconds(
     await notebook.connect(uri, id="twenty")
     listener = await start_peer("listener", uri)
     await blocked(notebook, watcher, caller, listener, BLOCKING["loop"], 20, interval=5)
+
+
+async def test_without_the_thread_on_request(
+    start_notebook: StartNotebook, watcher: AmqBrokerConnector, caller: Peer, uri: str
+) -> None:
+    """With `presence = "loop"` a notebook that computes falls silent; afterwards it is back."""
+    notebook = await start_notebook()
+    await notebook.run('%config FabricMagics.presence = "loop"')
+    await notebook.connect(uri, id="threadless")
+    await notebook.run("%%fabric_serve --id threadless\ndef f(n): return n + 1\n")
+    threads = "import threading; [one.name for one in threading.enumerate()]"
+    assert "presence" not in await notebook.value(threads)
+    await until(watcher, lambda: state_of(watcher, "threadless") == "up")
+    cell = notebook.execute_no_wait("import time; time.sleep(2.5)")
+    await until(watcher, lambda: state_of(watcher, "threadless") == "late")
+    answer = asyncio.create_task(call(caller, "threadless", "f", n=1))
+    await cell.wait(20)
+    assert await answer == 2
+    await until(watcher, lambda: state_of(watcher, "threadless") == "up")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, shown_error, state_of, until
+from tests.notebook.notebooks import Notebook, shown_error, state_of, told, until
 from tests.support.peers import Peer
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartPeer
 
 
 @pytest.mark.parametrize(
@@ -191,3 +196,21 @@ async def test_version_can_be_required(notebook: Notebook, watcher: AmqBrokerCon
     finally:
         await server.close()
     await until(watcher, lambda: state_of(watcher, "v1", "versioned") == "gone")
+
+
+async def test_idempotent_call_is_made_again(
+    notebook: Notebook, start_peer: StartPeer, uri: str
+) -> None:
+    """`--idempotent`, or an idempotent proxy, makes a call again whose service died meanwhile."""
+    refused = await notebook.execute("%fabric_call -i --stream calc1.echo value=1")
+    assert "--idempotent is not for --stream" in told(refused)
+    peer = await start_peer("fabric_calc", uri, id="mortal")
+    await notebook.run(
+        "h = %fabric_call -a -i calc.mortal.slow seconds=1 --timeout 60\n"
+        "import asyncio\nproxy = fabric.service('calc.mortal', timeout=60, idempotent=True)\n"
+        "again = asyncio.ensure_future(proxy.slow(seconds=0))"
+    )
+    await peer.event("slow_began")
+    peer.kill()
+    successor = await start_peer("fabric_calc", uri, id="mortal")
+    assert await notebook.value("await h, await again") == f"({successor.pid}, {successor.pid})"

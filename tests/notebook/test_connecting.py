@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAGICS = {
     "fabric_connect": "%fabric_connect amqp://guest:guest@localhost/ --domain my_project",
     "fabric_disconnect": "%fabric_disconnect",
+    "fabric_doctor": "%fabric_doctor",
     "fabric_services": "%fabric_services --type calc",
     "fabric_call": "%fabric_call my_app.multiply x=5 y=a+1",
     "%fabric_serve": "%%fabric_serve --type analytics --id mynb --version 1.2",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook
+from tests.notebook.notebooks import Notebook, told
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
@@ -89,6 +89,19 @@ async def test_named_streams_share_the_messages(
     )
     assert await notebook.value("a.rows + b.rows, min(a.rows, b.rows) > 0") == "(20, True)"
     await notebook.run("%fabric_stop a\n%fabric_stop b\n%fabric_stop c")
+
+
+async def test_streams_that_the_broker_keeps(
+    notebook: Notebook, watcher: AmqBrokerConnector
+) -> None:
+    """`--durable` has what came while nobody listened; `--replay-from` reads it again."""
+    for options in ("--durable --name dur", "--replay-from first --name rep"):
+        await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.close()")
+        await watcher.publish_data({"n": 1}, {"kind": "kept"})
+        await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.wait(1, timeout=20)")
+        assert await notebook.value("list(s.df.n)") == "[1]"
+        await notebook.run("await s.delete()")
+    assert "needs a name" in told(await notebook.execute("%fabric_stream --durable"))
 
 
 async def test_stream_of_another_domain(

@@ -32,6 +32,7 @@ FORMS = {SECRET, quote(SECRET, safe=""), quote(SECRET)}
 
 EVERY_MAGIC = """\
 %fabric_services
+%fabric_doctor --wait 0.2
 %fabric_call calc1.multiply x=2 y=3
 c = %fabric_call -a calc1.multiply x=2 y=3
 %fabric_result c

@@ -56,17 +56,18 @@ class RabbitMq:
         self.user: str = facts["user"]
         self.password: str = facts["password"]
         self.pid: int = facts["pid"]
+        self._environment: dict[str, str] = facts["environment"]
 
     @classmethod
-    def start(cls, *, ssl_options: str = "") -> Self:
+    def start(cls, **settings: Any) -> Self:
         """Start a node and return when it takes connections.
 
-        With `ssl_options`, Erlang terms as in RabbitMQ's advanced.config, it also listens for TLS
-        on `tls_port`.
+        The settings are `rabbitmq_supervisor.Supervisor`'s; with `ssl_options` it also listens
+        for TLS, on `tls_port`.
         """
         find_server()
         supervisor = subprocess.Popen(
-            [sys.executable, rabbitmq_supervisor.__file__, *([ssl_options] if ssl_options else [])],
+            [sys.executable, rabbitmq_supervisor.__file__, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -113,6 +114,24 @@ class RabbitMq:
             self.resume()
         except ProcessLookupError:
             self.restart_node()
+
+    def set_memory_alarm(self, *, raised: bool) -> None:
+        """Have the node believe that its memory is full, or that it is not."""
+        self.control("set_vm_memory_high_watermark", "0.0000001" if raised else "0.4")
+
+    def control(self, *command: str) -> str:
+        """Run a command of `rabbitmqctl` on the node, and return what it says."""
+        done = subprocess.run(
+            [find_server().with_name("rabbitmqctl"), "--quiet", *command],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode:
+            raise RabbitMqError(f"rabbitmqctl {' '.join(command)}: {done.stderr}{done.stdout}")
+        return done.stdout
 
     @property
     def log(self) -> str:
@@ -176,6 +195,10 @@ class RabbitMq:
     def list_queues(self, vhost: str = "/") -> list[dict[str, Any]]:
         """Return the queues as they are now, with `messages`, `messages_ready` and arguments."""
         return self._list("queues", vhost, enable_queue_totals="true")
+
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """Delete a queue with what is in it, as an operator may."""
+        self._api("DELETE", "queues", vhost, name)
 
     def list_exchanges(self, vhost: str = "/") -> list[dict[str, Any]]:
         """Return the exchanges, without the ones that every virtual host has."""

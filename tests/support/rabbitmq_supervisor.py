@@ -3,8 +3,8 @@
 It keeps the node and its port mapper (`epmd`) as children and holds one end of a pipe from the
 owner. When the pipe closes, whether the owner ended in order or was killed, it ends both and
 removes the data. It reads commands as lines, `start` and `kill`, and answers each with one line of
-JSON. Only the standard library is used, so that it starts at once. Its one argument, where given,
-is the node's TLS: Erlang terms as they stand in `ssl_options`.
+JSON. Only the standard library is used, so that it starts at once. Its one argument is a JSON
+object, the keyword arguments of `Supervisor`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MISSING = (
     "RabbitMQ is not installed, and this needs it: install it (Debian and Ubuntu: "
@@ -98,14 +98,33 @@ class Supervisor:
 
     Everything that happens (a command from the owner, the node's word that it is up, its end, the
     owner's end) is put on one queue and handled in turn by one thread.
+
+    Args:
+        ssl_options: the node's TLS: Erlang terms as they stand in RabbitMQ's advanced.config.
+        name: of the node, before the `@`.
+        cluster: the names of the nodes of its cluster; none: it stands alone.
+        secret: what the nodes of a cluster share: the password and Erlang's cookie.
+        epmd_port: where they find each other.
     """
 
-    def __init__(self, ssl_options: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        ssl_options: str = "",
+        name: str = "tests",
+        cluster: Sequence[str] = (),
+        secret: str = "",
+        epmd_port: int = 0,
+    ) -> None:
         self._ssl_options = ssl_options
+        self._name = name
+        self._cluster = cluster
         self._home = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._ports = {name: free_port() for name in ("amqp", "tls", "management", "dist", "epmd")}
-        self._login = {"user": "tests", "password": secrets.token_hex(16)}
+        self._ports["epmd"] = epmd_port or self._ports["epmd"]
+        self._secret = secret or secrets.token_hex(16)
+        self._login = {"user": "tests", "password": self._secret}
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
         self._answered = True
@@ -170,6 +189,7 @@ class Supervisor:
                 port=self._ports["amqp"],
                 tls_port=self._ports["tls"],
                 management_port=self._ports["management"],
+                environment=self._environment,
                 **self._login,
             )
 
@@ -204,7 +224,7 @@ class Supervisor:
     # The node's surroundings
 
     def _configure(self) -> None:
-        self._write(".erlang.cookie", secrets.token_hex(16), mode=0o400)
+        self._write(".erlang.cookie", self._secret[::-1], mode=0o400)
         self._write("enabled_plugins", "[rabbitmq_management].")
         self._write(
             "rabbitmq.conf",
@@ -216,10 +236,25 @@ class Supervisor:
             "disk_free_limit.absolute = 50MB\n"
             "log.console = true\n"
             "log.file = false\n"
+            + self._cluster_formation
             + (f"listeners.ssl.1 = 127.0.0.1:{self._ports['tls']}\n" if self._ssl_options else ""),
         )
         if self._ssl_options:
             self._write("advanced.config", f"[{{rabbit, [{{ssl_options, {self._ssl_options}}}]}}].")
+
+    @property
+    def _cluster_formation(self) -> str:
+        if not self._cluster:
+            return ""
+        formation = "cluster_formation."
+        return (
+            f"{formation}peer_discovery_backend = classic_config\n"
+            f"{formation}randomized_startup_delay_range.min = 0\n"
+            f"{formation}randomized_startup_delay_range.max = 1\n"
+        ) + "".join(
+            f"{formation}classic_config.nodes.{number} = {name}@localhost\n"
+            for number, name in enumerate(self._cluster, 1)
+        )
 
     def _write(self, name: str, text: str, mode: int = 0o600) -> None:
         path = self._home / name
@@ -238,7 +273,7 @@ class Supervisor:
             "NOTIFY_SOCKET": str(home / "notify"),
             "ERL_EPMD_PORT": str(self._ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "tests@localhost",
+            "RABBITMQ_NODENAME": f"{self._name}@localhost",
             "RABBITMQ_DIST_PORT": str(self._ports["dist"]),
             "RABBITMQ_BASE": str(home),
             "RABBITMQ_MNESIA_BASE": str(home / "data"),
@@ -266,7 +301,8 @@ class Supervisor:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
-        while self._epmd.poll() is None and time.monotonic() < deadline:
+        # Of the supervisors of a cluster one starts it; those of the others end at once.
+        while (self._cluster or self._epmd.poll() is None) and time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
             except OSError:
@@ -277,4 +313,4 @@ class Supervisor:
 
 
 if __name__ == "__main__":
-    Supervisor(*sys.argv[1:]).run()
+    Supervisor(**json.loads(sys.argv[1])).run()

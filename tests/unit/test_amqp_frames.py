@@ -146,13 +146,15 @@ def test_properties_are_what_pamqp_reads(message: Message, message_id: str) -> N
 def test_deliver_is_what_pamqp_makes(
     consumer: str, tag: int, redelivered: bool, routing_key: str
 ) -> None:
-    """A delivery's consumer and tag are read as pamqp wrote them."""
+    """A delivery's consumer, tag and routing key are read as pamqp wrote them."""
     try:
         made = commands.Basic.Deliver(consumer, tag, redelivered, "", routing_key)
         marshalled = pamqp_frame.marshal(made, 1)
     except (ValueError, UnicodeError):
         return
-    assert frames.read_deliver(payload(marshalled)) == (consumer.encode(), tag, redelivered)
+    deliver = frames.read_deliver(payload(marshalled))
+    assert deliver[:3] == (consumer.encode(), tag, redelivered)
+    assert frames.read_routing_key(deliver.origin) == routing_key
 
 
 def test_close_is_read() -> None:

@@ -7,8 +7,9 @@ The only place that imports aio-pika and aiormq; everything above it deals in `M
 from fabric_nb.fabric.amqp.channel import Channel, backoff
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
 from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.reading import ReadingConnection
 from fabric_nb.fabric.amqp.translation import Unroutable, keep_client_quiet
-from fabric_nb.fabric.amqp.uri import mask, parse_uri
+from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 
 __all__ = [
     "DEFAULT_HEARTBEAT",
@@ -16,10 +17,12 @@ __all__ = [
     "Connection",
     "Delivery",
     "Message",
+    "ReadingConnection",
     "State",
     "Unroutable",
     "backoff",
     "keep_client_quiet",
     "mask",
     "parse_uri",
+    "split_uris",
 ]

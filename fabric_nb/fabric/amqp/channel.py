@@ -7,11 +7,10 @@ import contextlib
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-import aio_pika
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
@@ -21,6 +20,9 @@ from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import ExchangeOfOthers, Link, Topology
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, connection_lost
+
+if TYPE_CHECKING:
+    from aio_pika import IncomingMessage
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +196,10 @@ class Channel(Topology):
     def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
         # The queue was deleted under its consumer: only a whole setup makes it good again.
         log.warning("The broker cancelled the consumer %s", frame.consumer_tag)
+        self.renew()
+
+    def renew(self) -> None:
+        """Close it and open it again, in the background; what is under way fails."""
         amqp = self._amqp
         if amqp is not None and not self._closed:
             self._fell()
@@ -238,7 +244,13 @@ class Channel(Topology):
         return self._amqp
 
     async def consume(
-        self, queue: str, on_delivery: OnDelivery, *, no_ack: bool = False, exclusive: bool = False
+        self,
+        queue: str,
+        on_delivery: OnDelivery,
+        *,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Mapping[str, Any] | None = None,
     ) -> str:
         """Start a consumer and return its tag; `on_delivery` is called in order of arrival.
 
@@ -250,21 +262,27 @@ class Channel(Topology):
         lane.consumers[tag.encode()] = on_delivery  # before the first delivery can come
         with self._translated():
             await amqp.basic_consume(
-                queue, _never, no_ack=no_ack, exclusive=exclusive, consumer_tag=tag
+                queue,
+                _never,
+                no_ack=no_ack,
+                exclusive=exclusive,
+                consumer_tag=tag,
+                arguments=dict(arguments or {}),
             )
         self._consumed[tag] = queue
         return tag
 
     async def consume_messages(
-        self, queue: str, callback: Callable[[aio_pika.IncomingMessage], Awaitable[object]]
+        self, queue: str, callback: Callable[[IncomingMessage], Awaitable[object]]
     ) -> str:
         """Start a consumer that awaits `callback` with aio-pika's own message object.
 
         This is what amqp-fabric hands to the callbacks of `subscribe_data`.
         """
+        from aio_pika import IncomingMessage  # takes a while, and few need it
 
         async def deliver(message: DeliveredMessage) -> None:
-            await callback(aio_pika.IncomingMessage(message, no_ack=False))
+            await callback(IncomingMessage(message, no_ack=False))
 
         with self._translated():
             started = await self._current.basic_consume(queue, deliver)

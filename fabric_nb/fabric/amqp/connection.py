@@ -15,10 +15,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import aiormq
 from aiormq.channel import Channel as AmqpChannel
@@ -27,8 +27,9 @@ from yarl import URL
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.lane import Lane
-from fabric_nb.fabric.amqp.transport import SocketTransport, explain_failure
-from fabric_nb.fabric.amqp.uri import mask, parse_uri
+from fabric_nb.fabric.amqp.nodes import Nodes, abort
+from fabric_nb.fabric.amqp.topology import Terms
+from fabric_nb.fabric.amqp.transport import SocketTransport
 from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,12 @@ DEFAULT_HEARTBEAT = 600
 peer is found earlier by TCP (see `transport`)."""
 
 RETRY_TIMEOUT = 10.0
-"""Seconds for one try to connect again."""
-CLOSE_TIMEOUT = 1.0
+"""Seconds for one try to connect again, to all nodes together."""
 UPKEEP = 20.0
 """Seconds, at most, after which every channel declares again what it needs."""
 _PRECONDITION_FAILED = 406
-_VERIFYING = {"RabbitMQ", "fabric_nb embedded broker"}
+_EMBEDDED = "fabric_nb embedded broker"
+_VERIFYING = {"RabbitMQ", _EMBEDDED}
 """Products that refuse a message whose user-id is not that of the login."""
 _WRITE_BUFFER_HIGH = 256 * 1024
 
@@ -53,6 +54,8 @@ class State(StrEnum):
 
     CLOSED = "closed"
     CONNECTED = "connected"
+    BLOCKED = "blocked"
+    """Connected, but the broker takes no messages (RabbitMQ: low on memory or disk)."""
     RECONNECTING = "reconnecting"
 
 
@@ -67,18 +70,22 @@ class Connection:
 
     Args:
         uri: where the broker is; options in its query are aiormq's (``heartbeat``,
-            ``cafile``, ``certfile``, ``keyfile``, ``no_verify_ssl``).
+            ``cafile``, ``certfile``, ``keyfile``, ``no_verify_ssl``). Of a cluster, a list of the
+            nodes or one URI with several hosts (``amqp://a,b,c/``): they are tried in turn.
         name: what the broker's own tools show for this connection.
         heartbeat: seconds between AMQP heartbeats; ``heartbeat=`` in the URI wins.
+        terms: what another connection has learned of the same broker, and learns.
     """
 
-    def __init__(self, uri: str, *, name: str, heartbeat: int = DEFAULT_HEARTBEAT) -> None:
-        url = parse_uri(uri)
-        if "heartbeat" not in url.query:
-            url = url.update_query(heartbeat=str(heartbeat))
-        self._url = url
-        self.masked_uri = mask(uri)
-        self._name = name
+    def __init__(
+        self,
+        uri: str | Sequence[str],
+        *,
+        name: str,
+        heartbeat: int = DEFAULT_HEARTBEAT,
+        terms: Terms | None = None,
+    ) -> None:
+        self._nodes = Nodes(uri, name=name, heartbeat=heartbeat)
         self._amqp: aiormq.Connection | None = None
         self._transport = SocketTransport()
         self._background = Background(f"connection {name}")
@@ -89,14 +96,24 @@ class Connection:
         self.on_state: list[Callable[[State], object]] = []
         self.reconnects = 0
         self.back_since = float("-inf")
-        self.transient_queues_refused = False
-        self.exchanges_of_others: set[str] = set()
-        self._user_id = _login_of(url)
+        self.terms = terms or Terms()
+        self._user_id: str | None = None
 
     @property
     def state(self) -> State:
         """What the connection is doing now."""
         return self._state
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no messages, in its words; None while it takes them."""
+        line = self._transport.line
+        return line.tap.blocked if line is not None else None
+
+    @property
+    def masked_uri(self) -> str:
+        """The broker or node in use, without the password."""
+        return self._nodes.shown
 
     @property
     def broker(self) -> str:
@@ -111,10 +128,28 @@ class Connection:
         )
 
     @property
+    def certificate(self) -> Mapping[str, Any]:
+        """The broker's certificate, as `ssl.SSLSocket.getpeercert` tells it.
+
+        It is empty without TLS, and where the certificate was not verified.
+        """
+        line = self._transport.line
+        return (line.get_extra_info("peercert") if line is not None else None) or {}
+
+    @property
+    def _product(self) -> str:
+        properties = self._amqp.server_properties if self._amqp is not None else None
+        return str((properties or {}).get("product"))
+
+    @property
     def verifies_users(self) -> bool:
         """Whether the broker lets nobody send under another user's name (RabbitMQ's user-id)."""
-        properties = self._amqp.server_properties if self._amqp is not None else None
-        return str((properties or {}).get("product")) in _VERIFYING
+        return self._product in _VERIFYING
+
+    @property
+    def keeps_queues(self) -> bool:
+        """Whether the broker can keep queues on a disk."""
+        return self._product != _EMBEDDED
 
     @property
     def user_id(self) -> str | None:
@@ -139,12 +174,20 @@ class Connection:
                 its subclasses say which.
         """
         await self._connect(timeout)
+        await self._begin(self._standing)
+        return self
+
+    async def start(self) -> Self:
+        """Connect in the background, however long it takes; channels wait for it."""
+        await self._begin(State.RECONNECTING)
+        return self
+
+    async def _begin(self, state: State) -> None:
         await self._background.open()
         self._opened = True
         self._background.spawn(self._supervise(), name="supervise")
         self._background.spawn(self._keep_up(), name="keep up")
-        self._set_state(State.CONNECTED)
-        return self
+        self._set_state(state)
 
     async def close(self) -> None:
         """Close in order, within two seconds; does nothing when already closed."""
@@ -197,35 +240,27 @@ class Connection:
     # -- recovery
 
     async def _connect(self, timeout: float) -> None:
-        amqp = aiormq.Connection(
-            self._url,
-            client_properties={"connection_name": self._name},
-            transport_factory=self._transport,
-        )
-        try:
-            async with asyncio.timeout(timeout):
-                await amqp.connect()
-        except BaseException as error:
-            await _abort(amqp)
-            if not isinstance(error, Exception):
-                raise
-            raise explain_failure(error, self._url, self.masked_uri, timeout) from None
-        self._amqp = amqp
+        self._amqp = await self._nodes.connect(self._transport, timeout)
+        if self._transport.line is not None:
+            self._transport.line.tap.on_flow = self._on_flow
+        self._user_id = _login_of(self._nodes.url)
         self._connected.set()
 
     async def _disconnect(self) -> None:
         amqp, self._amqp = self._amqp, None
         if amqp is not None:
-            await _abort(amqp)
+            await abort(amqp)
 
     async def _supervise(self) -> None:
+        if self._amqp is None:
+            await self._reconnect()
         while True:
             assert self._amqp is not None  # noqa: S101 - set by `_connect`
             lost = asyncio.Event()
             self._amqp.closing.add_done_callback(partial(_signal, lost))
             await self._until_standing(lost)
             if not lost.is_set():
-                self._set_state(State.CONNECTED)
+                self._set_state(self._standing)
             await lost.wait()
             self._connected.clear()
             self._set_state(State.RECONNECTING)
@@ -264,6 +299,14 @@ class Connection:
                 log.info("%s", error)
             else:
                 return
+
+    @property
+    def _standing(self) -> State:
+        return State.CONNECTED if self.blocked is None else State.BLOCKED
+
+    def _on_flow(self) -> None:
+        if self._state in (State.CONNECTED, State.BLOCKED):
+            self._set_state(self._standing)
 
     def _set_state(self, state: State) -> None:
         if state is self._state:
@@ -307,16 +350,18 @@ class Connection:
 
     @property
     def congested(self) -> bool:
-        """Whether so much waits to be sent that a publisher should wait."""
+        """Whether a publisher should wait: much is to be sent, or the broker takes nothing."""
         line = self._transport.line
-        return line is not None and line.buffered > _WRITE_BUFFER_HIGH
+        return line is not None and (
+            line.tap.blocked is not None or line.buffered > _WRITE_BUFFER_HIGH
+        )
 
     async def drained(self) -> None:
         """Wait until what is sent flows again, or until the connection is lost."""
         line = self._transport.line
         if line is not None:
             with contextlib.suppress(ConnectionError):
-                await line.drain()
+                await line.drained()
 
 
 def _login_of(url: URL) -> str | None:
@@ -324,12 +369,6 @@ def _login_of(url: URL) -> str | None:
     user = url.user or "guest"
     by_password = url.query.get("auth", "plain") == "plain"
     return user if by_password and len(user.encode()) < 256 else None
-
-
-async def _abort(amqp: aiormq.Connection) -> None:
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await amqp.close()
 
 
 def _signal(event: asyncio.Event, _: asyncio.Future[None]) -> None:

@@ -28,6 +28,8 @@ HEAD = Struct(">BHI")
 RETURN, DELIVER = b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x3c"
 ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 CLOSE, CLOSE_OK = b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"
+BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+"""RabbitMQ's extension: of the connection as a whole, on channel 0."""
 _PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
 
 _END = bytes((FRAME_END,))
@@ -154,15 +156,24 @@ class Deliver(NamedTuple):
     consumer_tag: bytes
     tag: int
     redelivered: bool
+    origin: bytes
+    """Exchange and routing key, still as short strings."""
 
 
-NO_DELIVER = Deliver(b"", 0, redelivered=False)
+NO_DELIVER = Deliver(b"", 0, redelivered=False, origin=b"")
 
 
 def read_deliver(payload: bytes) -> Deliver:
     """The payload of ``basic.deliver``."""
     at = 5 + payload[4]
-    return Deliver(payload[5:at], _U64.unpack_from(payload, at)[0], payload[at + 8] != 0)
+    tag = _U64.unpack_from(payload, at)[0]
+    return Deliver(payload[5:at], tag, payload[at + 8] != 0, payload[at + 9 :])
+
+
+def read_routing_key(origin: bytes) -> str:
+    """The routing key of a delivery; empty when it cannot be read."""
+    at = origin[0] + 1 if origin else 0
+    return origin[at + 1 :].decode(errors="replace")
 
 
 def read_confirm(payload: bytes) -> tuple[int, bool]:
@@ -174,6 +185,11 @@ def read_close(payload: bytes) -> tuple[int, str]:
     """The payload of ``channel.close``: reply code and text."""
     text = payload[7 : 7 + payload[6]].decode(errors="replace")
     return _U16.unpack_from(payload, 4)[0], text
+
+
+def read_reason(payload: bytes) -> str:
+    """The payload of ``connection.blocked``: why."""
+    return payload[5 : 5 + payload[4]].decode(errors="replace") if len(payload) > 4 else ""
 
 
 def read_body_size(header: bytes) -> int:
@@ -196,6 +212,7 @@ class Properties(NamedTuple):
     reply_to: str | None = None
     message_id: str | None = None
     user_id: str | None = None
+    timestamp: int | None = None
 
 
 NO_PROPERTIES = Properties()
@@ -211,7 +228,7 @@ _LAYOUT = (
     (_REPLY_TO, "reply_to", _TEXT),
     (_EXPIRATION, None, _TEXT),
     (_MESSAGE_ID, "message_id", _TEXT),
-    (_TIMESTAMP, None, 8),
+    (_TIMESTAMP, "timestamp", 8),
     (_TYPE, "type", _TEXT),
     (_USER_ID, "user_id", _TEXT),
 )
@@ -242,6 +259,8 @@ def read_properties(header: bytes) -> Properties:
             values[0] = header[at:end]
         else:
             end = at + size
+            if place is not None:
+                values[place] = int.from_bytes(header[at:end])
         at = end
     if at > len(header):
         raise ValueError("the properties are cut off")

@@ -102,9 +102,9 @@ class Lane:
             log.debug("A message has properties that cannot be read: %r", error)
             properties = frames.NO_PROPERTIES
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        _, tag, redelivered = self._deliver
+        _, tag, redelivered, origin = self._deliver
         try:
-            target(Delivery(body, *properties, tag, redelivered, self.generation))
+            target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
         except Exception:
             log.exception("A consumer failed")
 

@@ -44,6 +44,9 @@ class Delivery:
 
     `generation` counts the openings of the channel it came by: after a recovery, a delivery
     of the time before can no longer be acknowledged, and the broker delivers it again.
+
+    `origin` is what the broker says of exchange and routing key, read by `frames.read_routing_key`
+    where somebody needs it.
     """
 
     __slots__ = (
@@ -54,9 +57,11 @@ class Delivery:
         "correlation_id",
         "generation",
         "message_id",
+        "origin",
         "redelivered",
         "reply_to",
         "tag",
+        "timestamp",
         "type",
         "user_id",
     )
@@ -72,9 +77,11 @@ class Delivery:
         reply_to: str | None = None,
         message_id: str | None = None,
         user_id: str | None = None,
+        timestamp: int | None = None,
         tag: int = 0,
         redelivered: bool = False,
         generation: int = 0,
+        origin: bytes = b"",
     ) -> None:
         self.body = body
         self._headers = headers
@@ -85,9 +92,11 @@ class Delivery:
         self.reply_to = reply_to
         self.message_id = message_id
         self.user_id = user_id
+        self.timestamp = timestamp
         self.tag = tag
         self.redelivered = redelivered
         self.generation = generation
+        self.origin = origin
 
     @property
     def headers(self) -> Headers:

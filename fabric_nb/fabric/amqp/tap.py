@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, SupportsIndex
 
@@ -29,11 +29,23 @@ class Tap(asyncio.StreamReader):
 
     They are handled as they come, and nothing more is read meanwhile: the socket and the
     broker's prefetch hold up what is too much. aiormq's share pauses the socket as ever.
+
+    It also hears when the broker takes no more messages (``connection.blocked``), and keeps that
+    from aiormq: what the broker is asked for meanwhile waits in the socket.
+
+    Attributes:
+        blocked: why the broker takes nothing, in its words; None while it does.
+        flowing: set while it does, and when the connection is lost.
+        on_flow: called when `blocked` has changed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self.lanes: dict[int, Lane] = {}
+        self.blocked: str | None = None
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.on_flow: Callable[[], object] = lambda: None
         self._begun: list[bytes] = []  # a frame of which not all has come
         self._missing = 0  # bytes of it that must come before it is worth a look
         self._passed_on_at = monotonic()
@@ -75,7 +87,10 @@ class Tap(asyncio.StreamReader):
             if stop > end:
                 break
             lane = lanes.get(number)
-            if lane is not None and _taken(lane, kind, received[start + 7 : stop - 1]):
+            payload = received[start + 7 : stop - 1]
+            if (lane is not None and _taken(lane, kind, payload)) or (
+                number == 0 and self._heard_of_flow(payload)
+            ):
                 tapped = True
             else:
                 others.append(received[start:stop])
@@ -83,6 +98,32 @@ class Tap(asyncio.StreamReader):
         self._begun = [received[start:]] if start < end else []
         self._missing = stop - end
         return others, tapped
+
+    def _heard_of_flow(self, payload: bytes) -> bool:
+        """Take note of ``connection.blocked`` and ``unblocked``; False for anything else."""
+        if payload[:4] == frames.BLOCKED:
+            self.blocked = frames.read_reason(payload)
+            self.flowing.clear()
+        elif payload[:4] == frames.UNBLOCKED:
+            self._flow_again()
+        else:
+            return False
+        self.on_flow()
+        return True
+
+    def _flow_again(self) -> None:
+        self.blocked = None
+        self.flowing.set()
+
+    def feed_eof(self) -> None:
+        """The connection is lost: nobody waits for it any more."""
+        self._flow_again()
+        super().feed_eof()
+
+    def set_exception(self, exc: Exception) -> None:
+        """The connection is lost: nobody waits for it any more."""
+        self._flow_again()
+        super().set_exception(exc)
 
 
 def _taken(lane: Lane, kind: int, payload: bytes) -> bool:
@@ -152,6 +193,11 @@ class Line(asyncio.StreamWriter):
         """Wait until the socket takes more."""
         self._flush()  # so that what was gathered counts
         await super().drain()
+
+    async def drained(self) -> None:
+        """Wait until the socket and the broker take more."""
+        await self.drain()
+        await self.tap.flowing.wait()
 
     def _flush(self) -> None:
         if self._gathered:

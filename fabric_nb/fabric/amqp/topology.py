@@ -6,6 +6,7 @@ import abc
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from aiormq.channel import Channel as AmqpChannel
@@ -25,10 +26,28 @@ ACCESS_REFUSED = 403
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 
 
+@dataclass
+class Terms:
+    """What a broker was seen to refuse.
+
+    Attributes:
+        transient_queues_refused: whether it refuses queues that are neither durable nor exclusive.
+        exchanges_of_others: exchanges that this user may not make (RabbitMQ's right to
+            configure), only use.
+    """
+
+    transient_queues_refused: bool = False
+    exchanges_of_others: set[str] = field(default_factory=set)
+
+
 class Link(Protocol):
     """What a channel needs of its connection."""
 
-    masked_uri: str
+    terms: Terms
+
+    @property
+    def masked_uri(self) -> str:
+        """Where the broker is, as it may be shown."""
 
     async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, Lane]:
         """Wait for the connection and open an AMQP channel on it, with its lane."""
@@ -42,11 +61,9 @@ class Link(Protocol):
     def forget(self, channel: Channel) -> None:
         """The channel was closed."""
 
-    transient_queues_refused: bool
-    """Whether the broker was seen to refuse queues that are neither durable nor exclusive."""
-
-    exchanges_of_others: set[str]
-    """Exchanges that this user may not make (RabbitMQ's right to configure), only use."""
+    @property
+    def keeps_queues(self) -> bool:
+        """Whether the broker can keep queues on a disk."""
 
     @property
     def congested(self) -> bool:
@@ -89,7 +106,7 @@ class Topology(abc.ABC):
             "durable": durable,
             "auto_delete": auto_delete,
         }
-        others = self._link.exchanges_of_others
+        others = self._link.terms.exchanges_of_others
         if name in others:
             what = {"passive": True}
         try:
@@ -140,14 +157,17 @@ class Topology(abc.ABC):
         It is transient, as the wire contract has it; durable where the broker refuses that.
         Returns how many consumers it has already: none means that it was just made.
         """
-        durable = self._link.transient_queues_refused
+        terms = self._link.terms
         try:
             declared = await self._declare_queue(
-                name, durable=durable, auto_delete=True, arguments=dict(arguments or {})
+                name,
+                durable=terms.transient_queues_refused,
+                auto_delete=True,
+                arguments=dict(arguments or {}),
             )
         except TransientQueuesRefused:
-            if not self._link.transient_queues_refused:
-                self._link.transient_queues_refused = True
+            if not terms.transient_queues_refused:
+                terms.transient_queues_refused = True
                 log.warning(
                     "%s refuses queues that are neither durable nor exclusive"
                     " (transient_nonexcl_queues): services on amqp-fabric cannot run on it",
@@ -155,6 +175,19 @@ class Topology(abc.ABC):
                 )
             raise
         return int(declared.consumer_count or 0)
+
+    async def declare_kept_queue(self, name: str, kind: Literal["quorum", "stream"]) -> None:
+        """Declare a queue that stays, on several nodes where there are, until it is deleted.
+
+        Raises:
+            BrokerRefused: the broker has none of this kind.
+        """
+        if not self._link.keeps_queues:
+            raise BrokerRefused(
+                f"The queue {name!r} is to be kept, and the embedded broker keeps nothing: connect"
+                " to a RabbitMQ."
+            )
+        await self.declare_queue(name, durable=True, arguments={"x-queue-type": kind})
 
     async def has_queue(self, name: str) -> bool:
         """Whether there is such a queue; a no costs the channel, which is opened again."""
@@ -184,6 +217,15 @@ class Topology(abc.ABC):
         with self._translated():
             await self._current.queue_delete(name)
 
+    async def delete_exchange(self, name: str) -> None:
+        """Delete an exchange to which nothing is bound; does nothing when it is not there."""
+        with self._translated():
+            await self._current.exchange_delete(name, if_unused=True)
+
+    async def consumers_of(self, queue: str) -> int:
+        """How many consumers a queue has; fails when it is not there."""
+        return int((await self._declare_queue(queue, passive=True)).consumer_count or 0)
+
     async def bind(
         self,
         queue: str,
@@ -196,6 +238,14 @@ class Topology(abc.ABC):
         with self._translated():
             await self._current.queue_bind(queue, exchange, routing_key, arguments=given)
         self._bindings.append((queue, exchange, routing_key, given))
+
+    async def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
+        """Take back a binding that was made without arguments."""
+        self._bindings = [
+            one for one in self._bindings if one[:3] != (queue, exchange, routing_key)
+        ]
+        with self._translated():
+            await self._current.queue_unbind(queue, exchange, routing_key)
 
     async def assert_again(self) -> None:
         """Declare the exchanges again, and the bindings of the queues that are consumed.

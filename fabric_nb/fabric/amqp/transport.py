@@ -115,7 +115,9 @@ def _find_tls(error: BaseException | None) -> ssl.SSLError | UnusableFile | None
 def _network_reason(error: BaseException, url: URL, timeout: float) -> str:
     where = f"{url.host}:{url.port}"
     if isinstance(error, TimeoutError):
-        return f"{where} gave no answer within {timeout:g} s; check host, port and firewall."
+        return (
+            f"{where} gave no answer within {round(timeout, 2):g} s; check host, port and firewall."
+        )
     if isinstance(error, socket.gaierror):
         return f"the host {url.host!r} is not known; check its name."
     if isinstance(error, ConnectionRefusedError):

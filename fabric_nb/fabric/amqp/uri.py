@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from yarl import URL
 
@@ -41,7 +42,30 @@ def parse_uri(uri: object) -> URL:
     return url.with_port(port if port is not None else DEFAULT_PORTS[url.scheme])
 
 
-def mask(uri: str | URL) -> str:
+def split_uris(uris: object) -> list[str]:
+    """The URI of each broker that is meant, by a list or by several hosts in one URI.
+
+    Example:
+        >>> split_uris("amqp://ann@a,b:5673/vhost")
+        ['amqp://ann@a/vhost', 'amqp://ann@b:5673/vhost']
+
+    Raises:
+        InvalidUri: there is none.
+    """
+    if isinstance(uris, (list, tuple)) and uris:
+        return [one for uri in uris for one in split_uris(uri)]
+    if not isinstance(uris, str) or not uris.strip():
+        raise InvalidUri(f"An AMQP URI is needed, as in {_EXAMPLE}.")
+    scheme, separator, rest = uris.strip().partition("://")
+    end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
+    login, at_sign, hosts = rest[:end].rpartition("@")
+    if "," not in hosts or "@" in rest[end:]:  # then it may be in a password, and is not touched
+        return [uris]
+    prefix, suffix = f"{scheme}{separator}{login}{at_sign}", rest[end:]
+    return [f"{prefix}{host.strip()}{suffix}" for host in hosts.split(",")]
+
+
+def mask(uri: str | URL | Sequence[str]) -> str:
     """The URI as it may be shown: the password replaced, all else kept.
 
     Also works on text that is no URI at all, for use in error messages.
@@ -49,7 +73,11 @@ def mask(uri: str | URL) -> str:
     Example:
         >>> mask("amqp://ann:secret@host/")
         'amqp://ann:***@host/'
+        >>> mask(["amqp://ann:secret@a/", "amqp://ann:secret@b/"])
+        'amqp://ann:***@a/, amqp://ann:***@b/'
     """
+    if not isinstance(uri, (str, URL)):
+        return ", ".join(mask(one) for one in uri)
     text = _PASSWORD_OPTION.sub(r"\1***", str(uri))
     scheme, separator, rest = text.partition("://")
     if not separator:

@@ -145,7 +145,7 @@ class Recording:
 
     async def _write_pending(self, writer: Writer) -> None:
         entries, self._pending = self._pending, []
-        size, was_behind = sum(entry.size for entry in entries), self.behind
+        size = sum(entry.size for entry in entries)
         if entries:
             try:
                 await _in_thread(writer.write, entries)
@@ -153,8 +153,7 @@ class Recording:
                 self.lost += len(entries)
                 raise
         self._bytes -= size
-        if was_behind:
-            self._on_room()
+        self._on_room()  # what came while it was written may have had to wait
 
     def __repr__(self) -> str:
         lost = f", {self.lost:,} messages lost" if self.lost else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,7 +75,8 @@ def _presence(name: ServiceName, kind: str, body: bytes) -> Message:
         "service_type": name.type,
         "service_id": name.id,
     }
-    return Message(body, headers=headers, content_type=JSON if body else None)
+    content_type = JSON if body else None
+    return Message(body, headers=headers, content_type=content_type, timestamp=time.time())
 
 
 def _encode_announcement(said: Announcement) -> bytes:

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from fabric_nb.notebook.completion import Known, matcher
 from fabric_nb.notebook.magics.base import SessionMagics
 from fabric_nb.notebook.magics.calling import CallingMagics
+from fabric_nb.notebook.magics.checking import CheckingMagics
 from fabric_nb.notebook.magics.connecting import ConnectingMagics
 from fabric_nb.notebook.magics.data import DataMagics
 from fabric_nb.notebook.magics.serving import ServingMagics
@@ -17,7 +18,9 @@ from fabric_nb.notebook.magics.watching import WatchingMagics
 from fabric_nb.notebook.session import Session
 
 
-class FabricMagics(ConnectingMagics, WatchingMagics, CallingMagics, ServingMagics, DataMagics):
+class FabricMagics(
+    CheckingMagics, ConnectingMagics, WatchingMagics, CallingMagics, ServingMagics, DataMagics
+):
     """Magics to work on an AMQP fabric; ``%config FabricMagics`` lists what can be set."""
 
     def __init__(self, shell: InteractiveShell, session: Session) -> None:

@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.core.magic_arguments import MagicArgumentParser
-from traitlets import Float, Int, Unicode, observe, validate
+from traitlets import Enum, Float, Int, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
 from fabric_nb.errors import CallError, ConnectionLost, FabricError
@@ -53,6 +53,12 @@ class SessionMagics(Magics, Configurable):
     keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
         config=True
     )
+    presence = Enum(
+        ["thread", "loop"],
+        "thread",
+        help="Where keep-alives are sent from: 'thread', so that they go on while a cell computes,"
+        " or 'loop'.",
+    ).tag(config=True)
     heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
     max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
 

@@ -31,6 +31,12 @@ class CallingMagics(SessionMagics):
     @magic_arguments()
     @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
     @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
+    @argument(
+        "--idempotent",
+        "-i",
+        action="store_true",
+        help="Running it twice does no harm: make the call again when its service is lost.",
+    )
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
     @argument("--stream", "-s", action="store_true", help="Show a generator's items as they come.")
     @argument("--count", "-n", type=count, help="End the stream after so many items.")
@@ -64,12 +70,15 @@ class CallingMagics(SessionMagics):
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
             options = {"timeout": args.timeout, "version": args.version}
             if args.stream:
+                if args.idempotent:
+                    raise KeywordProblem("--idempotent is not for --stream")
                 items = self.session.fabric.stream_service(pattern, method, kwargs, **options)
                 label = f"{pattern}.{method}"
                 taking = all_items(items, label, args.count)
                 return wait(self.session.start(label, taking) if args.noblock else taking)
             if args.count is not None:
                 raise KeywordProblem("--count is for --stream")
+            options["idempotent"] = args.idempotent
             if args.noblock:
                 return wait(self.session.start_call(pattern, method, kwargs, **options))
             after = self.progress_after if args.progress_after is None else args.progress_after

@@ -5,15 +5,17 @@ from __future__ import annotations
 import getpass
 import os
 from argparse import Namespace
+from typing import cast
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker
-from fabric_nb.fabric.amqp import parse_uri
+from fabric_nb.fabric.amqp import parse_uri, split_uris
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.credentials import BrokerUri, complete
+from fabric_nb.fabric.credentials import BrokerUri, complete_each
+from fabric_nb.fabric.presence import Where
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import seconds, unquoted
 from fabric_nb.notebook.bridge import wait
@@ -49,6 +51,7 @@ class ConnectingMagics(SessionMagics):
         """Join the fabric: %fabric_connect amqp://user@host/ --domain my_project.
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
+        In [2]: %fabric_connect amqp://ann@node1,node2,node3/     # a cluster: tried in turn
 
         Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL;
         without these an embedded broker for development is found or started. A password that
@@ -67,23 +70,23 @@ class ConnectingMagics(SessionMagics):
                 )
             )
 
-    def _broker(self, args: Namespace) -> tuple[BrokerUri, tuple[str, ...]]:
+    def _broker(self, args: Namespace) -> tuple[list[BrokerUri], tuple[str, ...]]:
         """Where the broker is, and what is to be said of it."""
         uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
         if uri:
-            notes = (SAVED,) if args.uri and _tells_password(args.uri) else ()
+            notes = (SAVED,) if args.uri and tells_password(args.uri) else ()
             return self._completed(uri), notes
         try:
-            return BrokerUri(ensure_broker().uri), EMBEDDED
+            return [BrokerUri(ensure_broker().uri)], EMBEDDED
         except BrokerStartError as error:
             raise UsageError(
                 f"No broker is given, and {error}. Write %fabric_connect"
                 " amqp://user:password@host/, or set AMQP_URL."
             ) from None
 
-    def _completed(self, uri: str) -> BrokerUri:
+    def _completed(self, uri: str) -> list[BrokerUri]:
         tls = ("cafile", "certfile", "keyfile", "server_name_indication")
-        return complete(
+        return complete_each(
             uri,
             user=self.user,
             password=self.password,
@@ -91,7 +94,7 @@ class ConnectingMagics(SessionMagics):
             ask=_ask,
         )
 
-    def _connector(self, uri: BrokerUri, args: Namespace) -> AmqBrokerConnector:
+    def _connector(self, uri: list[BrokerUri], args: Namespace) -> AmqBrokerConnector:
         return AmqBrokerConnector(
             amqp_uri=uri,
             service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
@@ -103,7 +106,7 @@ class ConnectingMagics(SessionMagics):
             service_version=self.version,
             timeout=self.timeout,
             heartbeat=self.heartbeat,
-            presence="thread",
+            presence=cast(Where, self.presence),
         )
 
     @magic_arguments()
@@ -128,9 +131,9 @@ def _ask(prompt: str) -> str:
         ) from None
 
 
-def _tells_password(uri: str) -> bool:
+def tells_password(uri: str) -> bool:
     """Whether it has a password other than the one that everybody knows."""
-    return parse_uri(uri).password not in (None, "", "guest")
+    return any(parse_uri(one).password not in (None, "", "guest") for one in split_uris(uri))
 
 
 def _first(option: str | None, configured: str, variable: str, default: str) -> str:

@@ -16,12 +16,19 @@ from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
 
 
+def offset(word: str) -> str | int:
+    """Where in a RabbitMQ stream to begin."""
+    return int(word) if word.isascii() and word.isdecimal() else unquoted(word)
+
+
 @magics_class
 class DataMagics(SessionMagics):
     """Data in and data out."""
 
     @magic_arguments()
     @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
+    @argument("--durable", action="store_true", help="The broker keeps what comes meanwhile.")
+    @argument("--replay-from", type=offset, help="first, last, next, or an offset in what is kept.")
     @argument("--domain", "-d", type=unquoted, help="The data of this domain.")
     @argument("--max-rows", type=count, help="Rows that are kept.")
     @argument("--with-headers", action="store_true", help="Messages' headers as columns.")
@@ -36,6 +43,9 @@ class DataMagics(SessionMagics):
         In [7]: tx.df.tail()
         In [8]: tx = %fabric_stream currency=USD --record dollars.parquet
 
+        With `--durable` or `--replay-from` a RabbitMQ keeps the messages under the `--name`, until
+        `await tx.delete()`.
+
         A recording is played again with `await fabric.replay("dollars.parquet")`.
 
         Header values are text, or Python literals such as 5 or True. `{expression}` and
@@ -47,6 +57,8 @@ class DataMagics(SessionMagics):
                 self.session.open_stream(
                     arguments.headers(args.headers),
                     name=args.name,
+                    durable=args.durable,
+                    replay_from=args.replay_from,
                     domain=args.domain,
                     max_rows=args.max_rows or self.max_rows,
                     with_headers=args.with_headers,

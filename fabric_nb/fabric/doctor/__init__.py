@@ -1,0 +1,97 @@
+"""The doctor: looks for what keeps a member of the fabric from working, and says what to do.
+
+It connects by itself, as the member does, so that it works whether the member is connected or not,
+and leaves nothing behind at the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fabric_nb.errors import BrokerUnavailable, FabricError
+from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.doctor import broker, peers
+from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
+from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.doctor.rights import rights
+
+__all__ = ["LISTEN", "Diagnosis", "Finding", "Patient", "Severity", "diagnose"]
+
+LISTEN = 6.0
+"""Seconds; a little more than the interval that amqp-fabric's documentation proposes."""
+
+
+async def diagnose(patient: Patient, *, seconds: float = LISTEN, timeout: float) -> Diagnosis:
+    """Look at everything.
+
+    Args:
+        patient: whom to look at.
+        seconds: how long to listen for others.
+        timeout: seconds that connecting may take, and so many again what is tried then.
+    """
+    name = f"fabric_nb doctor of {patient.name}"
+    connection = Connection(patient.uri, name=name, heartbeat=patient.heartbeat)
+    findings: list[Finding] = []
+    try:
+        async with asyncio.timeout(2 * timeout + seconds):
+            await _examine(patient, connection, findings, seconds=seconds, timeout=timeout)
+    except (TimeoutError, FabricError) as error:
+        findings.append(_stopped(connection, error))
+    finally:
+        await connection.close()
+    return Diagnosis(findings)
+
+
+async def _examine(
+    patient: Patient,
+    connection: Connection,
+    findings: list[Finding],
+    *,
+    seconds: float,
+    timeout: float,
+) -> None:
+    """Look at everything; what was found before an error stays in `findings`."""
+
+    async def keep(found: AsyncIterator[Finding]) -> None:
+        async for finding in found:
+            findings.append(finding)
+
+    began = time.perf_counter()
+    try:
+        await connection.open(timeout)
+    except BrokerUnavailable as error:
+        findings += [broker.unreachable(error), broker.heartbeat(patient)]
+        await keep(broker.security(patient, None))
+        return
+    await keep(broker.broker(connection, time.perf_counter() - began))
+    await keep(broker.security(patient, connection))
+    findings.append(broker.heartbeat(patient))
+    # First, as it may cost the connection, which comes back.
+    findings.append(await broker.transient_queues(connection))
+    async with peers.listening(patient, connection) as heard:
+        ends = time.monotonic() + seconds
+        await keep(rights(patient, connection))
+        await asyncio.sleep(ends - time.monotonic())
+        await peers.ask_time(connection, heard, patient.name.domain)
+    findings.extend(peers.peers(patient, heard, seconds))
+    await keep(peers.subscriptions(patient, connection))
+
+
+def _stopped(connection: Connection, error: Exception) -> Finding:
+    """Why the examination ended before its end."""
+    if connection.blocked is not None:
+        return Finding(
+            "alarm",
+            Severity.ERROR,
+            f"The broker takes no messages: {connection.blocked}.",
+            "Have its operator free memory or disk; it goes on by itself then.",
+        )
+    why = str(error) or "the broker has stopped answering."
+    return Finding(
+        "broker",
+        Severity.ERROR,
+        f"The examination could not be ended: {why}",
+        "Look into the broker's log, and run this again.",
+    )

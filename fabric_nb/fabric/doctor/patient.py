@@ -1,0 +1,48 @@
+"""Who is looked at, and what every check shares."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from fabric_nb.errors import BrokerRefused
+from fabric_nb.fabric.amqp import Channel, Connection
+from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.naming import ServiceName
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A member of the fabric as the doctor sees it, whether it is connected or not.
+
+    Attributes:
+        uri: where its broker is; of a cluster, `Connection` says how.
+        name: its address.
+        instance: what tells it apart from other members of that name.
+        discovery_exchange: where keep-alives travel.
+        heartbeat: seconds between AMQP heartbeats, where the URI says nothing else.
+        interval: seconds between its keep-alives; None: it sends none.
+        subscriptions: the names of the queues that it consumes and others may consume too.
+        malformed: what it could not read.
+    """
+
+    uri: str | Sequence[str] = field(repr=False)
+    name: ServiceName
+    instance: str
+    discovery_exchange: str
+    heartbeat: int
+    interval: float | None
+    subscriptions: Sequence[str]
+    malformed: MalformedLog
+
+
+async def refusal(
+    connection: Connection, work: Callable[[Channel], Awaitable[object]]
+) -> BrokerRefused | None:
+    """What the broker refused of `work`, on a channel of its own that confirms; None if nothing."""
+    try:
+        async with connection.channel(confirms=True) as channel:
+            await work(channel)
+    except BrokerRefused as refused:
+        return refused
+    return None

@@ -1,0 +1,146 @@
+"""A notebook as a dashboard: `%fabric` and a chart, served by Voilà."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, async_playwright, expect
+
+from fabric_nb import AmqBrokerConnector, AmqpHandler
+from tests.broker.process import BrokerProcess
+from tests.browser.lab import CHROMIUM, FLAGS
+from tests.browser.test_table import ROWS
+from tests.browser.test_views import Shop, log, opened
+from tests.support.peers import DOMAIN
+
+SECTIONS = ("Services", "Calls", "Serving", "Streams", "Logs")
+# It starts a kernel and runs all cells before there is anything to see.
+APPEARS_WITHIN = 90_000
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[BrokerProcess]:
+    """A broker of this module's own."""
+    with BrokerProcess() as broker:
+        yield broker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
+    """The service `shop.orders`, which also publishes and logs."""
+    async with AmqBrokerConnector(broker.uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
+        await shop.serve(Shop(), version="1.4.0")
+        handler = AmqpHandler()
+        await shop.init_logging_handler(handler)
+        log.addHandler(handler)
+        yield shop
+        log.removeHandler(handler)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def address(
+    broker: BrokerProcess, shop: AmqBrokerConnector, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """A notebook served by Voilà."""
+    folder = tmp_path_factory.mktemp("voila")
+    cells = [
+        f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id dashboard",
+        "await fabric.call('orders.price', sku='a')",
+        "%fabric",
+        "orders = %fabric_stream kind=ORDER\norders.plot('total');",
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    nbformat.write(notebook, folder / "dashboard.ipynb")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    own = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "FABRIC_NB_RUNTIME_DIR")
+    command = [sys.executable, "-m", "voila", "dashboard.ipynb", "--no-browser", f"--port={port}"]
+    log = folder / "voila.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=os.environ | {"AMQP_URL": broker.uri} | {name: str(folder / name) for name in own},
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        assert await listening(port, process), log.read_text(errors="replace")
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+async def listening(port: int, process: asyncio.subprocess.Process) -> bool:
+    """Wait until something listens there; False when the process has ended instead."""
+    async with asyncio.timeout(60):
+        while process.returncode is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)  # a process that starts offers nothing to wait for
+            else:
+                writer.close()
+                return True
+    return False
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def dashboard(address: str, errors: list[str]) -> AsyncIterator[Page]:
+    """The dashboard in a browser, with a kernel of its own."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 1200, "height": 900})
+        page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
+        await page.goto(address, timeout=APPEARS_WITHIN)
+        yield page
+        await browser.close()
+
+
+@pytest.mark.timeout(240)
+async def test_the_dashboard_is_live_and_can_be_used(
+    dashboard: Page, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """Whoever opens it sees services, calls, streams, logs and the chart, live, and no code.
+
+    A method is called from the page, and its call is listed.
+    """
+    tables = dashboard.locator(".fabric-table")
+    await expect(tables).to_have_count(len(SECTIONS) + 1, timeout=APPEARS_WITHIN)
+    for name, table in zip(SECTIONS, await tables.all(), strict=False):
+        await expect(table).to_contain_text(name)
+    services, calls, _, streams, logs, _ = await tables.all()
+
+    detail = await opened(services, "orders")
+    form = detail.locator("details.form").filter(has_text="price(")
+    await form.locator("summary").click()
+    await form.get_by_label("sku").fill("'chair'")
+    await form.get_by_role("button", name="Call", exact=True).click()
+    await expect(form.locator(".answer")).to_contain_text("9.5")
+    await expect(calls.locator(ROWS).filter(has_text="price")).to_have_count(2)
+
+    for number in range(30):
+        await shop.publish_data({"total": number * 9.5}, {"kind": "ORDER"})
+    log.warning("the shelf is empty")
+    await expect(streams.locator(ROWS).filter(has_text="kind=ORDER")).to_contain_text("30")
+    await expect(logs.locator(ROWS).filter(has_text="the shelf is empty")).to_be_visible()
+    await expect(dashboard.get_by_role("img", name="30 rows")).to_be_visible()
+    for last in await dashboard.locator(".fabric-table-last, .fabric-plot-last").all():
+        await expect(last).not_to_be_visible()
+    await expect(dashboard.get_by_text("%fabric_stream kind=ORDER")).to_have_count(0)
+    await dashboard.screenshot(path=screens / "voila.png", full_page=True)

@@ -1,0 +1,394 @@
+"""The doctor: each trouble that it looks for, made for real."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import printable
+from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
+from tests.broker.process import QUOTED_PASSWORD, USER, BrokerProcess
+from tests.faults.test_rights import rights
+from tests.support.certificates import Certificates
+from tests.support.fabric import Members, heard, until
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from tests.conftest import StartPeer
+    from tests.support.rabbitmq import RabbitMq
+
+WAIT = 0.3
+"""Seconds: fabric_nb members answer at once."""
+OK, WARNING, ERROR = Severity.OK, Severity.WARNING, Severity.ERROR
+
+
+def of(diagnosis: Diagnosis, check: str) -> Finding:
+    """The finding of a check; one that asks for something to be done says what."""
+    (found,) = [one for one in diagnosis if one.check == check]
+    assert bool(found.advice) or found.severity in (OK, Severity.UNKNOWN), found
+    return found
+
+
+def stranger(uri: str, id: str = "stranger", **options: Any) -> AmqBrokerConnector:  # noqa: A002
+    """A member that is not connected."""
+    return AmqBrokerConnector(uri, DOMAIN, "app", id, **options)
+
+
+async def looked_at(uri: str, **options: Any) -> Diagnosis:
+    """What is found of a member that is not connected."""
+    return await stranger(uri, **options).diagnose(seconds=WAIT)
+
+
+@pytest.fixture
+def embedded() -> Iterator[BrokerProcess]:
+    """An embedded broker of the test's own."""
+    with BrokerProcess() as broker:
+        yield broker
+
+
+# -- nothing is wrong
+
+
+async def test_nothing_wrong(members: Members) -> None:
+    """Where nothing is wrong, all is ok, connected or not; others see and hear nothing of it."""
+    member, other = await members.join("one"), await members.join("other")
+    await other.serve({"f": lambda: 1})
+    stream, logs = await other.stream(), await other.logs()
+    await heard(member, "other", methods=1)
+    for diagnosis in (await member.diagnose(seconds=WAIT), await looked_at(members.uri)):
+        assert [one for one in diagnosis if one.severity is not OK] == []
+        assert diagnosis.worst is OK
+        assert "on fabric_nb" in of(diagnosis, "peers").found
+        assert "ms" in of(diagnosis, "broker").found
+    assert (stream.messages, logs.changes, other.malformed.total) == (0, 0, 0)
+    assert not other.registry.find("stranger", domain=DOMAIN)
+
+
+async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str) -> None:
+    """On an empty broker, and beside members, everything is as before, and no connection stays."""
+
+    def there() -> tuple[object, ...]:
+        return (
+            sorted(queue["name"] for queue in rabbitmq.list_queues(vhost)),
+            sorted(exchange["name"] for exchange in rabbitmq.list_exchanges(vhost)),
+            sorted((one["source"], one["destination"]) for one in rabbitmq.list_bindings(vhost)),
+            len(rabbitmq.list_connections(vhost)),
+        )
+
+    async def as_before(before: tuple[object, ...]) -> None:
+        async with asyncio.timeout(20):  # the broker forgets a closed connection some time later
+            while await asyncio.to_thread(there) != before:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.05)
+
+    before = await asyncio.to_thread(there)
+    assert before == ([], [], [], 0)
+    assert (await looked_at(rabbitmq_uri)).worst is not ERROR
+    await as_before(before)
+    async with Members(rabbitmq_uri) as members:
+        member = await members.join("one")
+        await member.serve({"f": lambda: 1})
+        before = await asyncio.to_thread(there)
+        assert (await member.diagnose(seconds=WAIT)).count(OK) > 15
+        await as_before(before)
+
+
+# -- the broker
+
+
+@pytest.mark.parametrize(
+    ("login", "place", "check", "said"),
+    [
+        (f"{USER}:wr0ng", "", "login", "password is wrong"),
+        (f"{USER}:{QUOTED_PASSWORD}", "nowhere", "login", "no virtual host 'nowhere'"),
+    ],
+)
+async def test_who_is_not_let_in(
+    embedded: BrokerProcess, login: str, place: str, check: str, said: str
+) -> None:
+    """A wrong password or virtual host is said, and what to do; the password is not."""
+    diagnosis = await looked_at(f"amqp://{login}@127.0.0.1:{embedded.port}/{place}")
+    assert of(diagnosis, check).severity is ERROR
+    assert said in of(diagnosis, check).found
+    for shown in (str(diagnosis), repr(diagnosis), repr(diagnosis.as_json()), repr(diagnosis.df)):
+        assert "wr0ng" not in shown
+        assert QUOTED_PASSWORD not in shown
+
+
+async def test_broker_that_is_not_there() -> None:
+    """Without a broker it is said what can be known without one: TLS and heartbeat too."""
+    uri = "amqp://ann:s3cret@192.0.2.1:5672/?heartbeat=5"  # an address that is nobody's (RFC 5737)
+    diagnosis = await stranger(uri).diagnose(seconds=WAIT, timeout=0.3)
+    assert of(diagnosis, "broker").severity is ERROR
+    assert "in the clear" in of(diagnosis, "tls").found
+    assert of(diagnosis, "tls").severity is WARNING
+    assert "more than 10 s" in of(diagnosis, "heartbeat").found
+    assert of(diagnosis, "heartbeat").severity is WARNING
+    assert "s3cret" not in str(diagnosis)
+
+
+async def test_heartbeat_that_is_off() -> None:
+    """Without heartbeats a silent connection may be dropped."""
+    diagnosis = await stranger("amqp://127.0.0.1:1/", heartbeat=0).diagnose(timeout=1)
+    assert of(diagnosis, "heartbeat").severity is WARNING
+    assert of(diagnosis, "tls").severity is OK  # it is this machine
+
+
+async def test_broker_that_stops_answering(embedded: BrokerProcess) -> None:
+    """A broker that falls silent ends the examination in time; what was found before is told."""
+    async with relay(embedded.port, silent_at=b"msc.discovery") as port:
+        uri = f"amqp://{USER}:{QUOTED_PASSWORD}@127.0.0.1:{port}/"
+        diagnosis = await stranger(uri).diagnose(seconds=0.1, timeout=0.7)
+    first, *_, last = diagnosis
+    assert (first.check, first.severity) == ("broker", OK)
+    assert (last.check, last.severity) == ("broker", ERROR)
+    assert "stopped answering" in last.found
+
+
+async def test_broker_that_takes_no_messages(rabbitmq: RabbitMq, rabbitmq_uri: str) -> None:
+    """A broker that is low on memory is not called silent: it is said what it lacks."""
+    await asyncio.to_thread(rabbitmq.set_memory_alarm, raised=True)
+    try:
+        diagnosis = await stranger(rabbitmq_uri).diagnose(seconds=0.1, timeout=0.8)
+    finally:
+        await asyncio.to_thread(rabbitmq.set_memory_alarm, raised=False)
+    assert of(diagnosis, "alarm").severity is ERROR
+    assert "low on memory" in of(diagnosis, "alarm").found
+
+
+async def test_broker_that_refuses_transient_queues() -> None:
+    """Where transient queues are refused it is said that amqp-fabric cannot run; we can."""
+    with BrokerProcess("--deny", "transient_nonexcl_queues") as broker:
+        diagnosis = await looked_at(broker.uri)
+    refused = of(diagnosis, "transient queues")
+    assert refused.severity is WARNING
+    assert "amqp-fabric cannot run" in refused.found
+    assert "rabbitmq.conf" in refused.advice
+    assert of(diagnosis, "serve").severity is OK
+    assert diagnosis.worst is WARNING
+
+
+@asynccontextmanager
+async def relay(
+    port: int, *, tls: ssl.SSLContext | None = None, silent_at: bytes | None = None
+) -> AsyncIterator[int]:
+    """A port that leads to another one: over TLS, or until something is said, then nowhere."""
+    silent = asyncio.Event()
+    connections: list[asyncio.Task[None]] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if silent_at is not None and silent_at in data:
+                silent.set()
+            if not silent.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        connections.append(asyncio.ensure_future(pass_on(there, writer)))
+        connections.append(asyncio.ensure_future(pass_on(reader, back)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("days", "options", "severity", "said"),
+    [
+        (30, "cafile={authority}", OK, "for 30 days"),
+        (3, "cafile={authority}", WARNING, "for 3 days only"),
+        (30, "no_verify_ssl=1", WARNING, "not verified"),
+        (-1, "cafile={authority}", ERROR, "has expired"),
+        (30, "", ERROR, "authority"),
+    ],
+)
+async def test_tls(
+    embedded: BrokerProcess,
+    tmp_path: Path,
+    days: int,
+    options: str,
+    severity: Severity,
+    said: str,
+) -> None:
+    """How long the certificate is good, whether it is verified, and why it is not accepted."""
+    made = Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made.issue("localhost", days=days))
+    async with relay(embedded.port, tls=context) as port:
+        query = options.format(authority=made.authority)
+        uri = f"amqps://{USER}:{QUOTED_PASSWORD}@localhost:{port}/?{query}"
+        diagnosis = await looked_at(uri)
+    (told,) = [one for one in diagnosis if one.check == "tls" and one.severity is severity]
+    assert said in told.found
+    assert told.advice or severity is OK
+    assert QUOTED_PASSWORD not in str(diagnosis)
+
+
+# -- rights
+
+ALL = ["call", "serve", "hear services", "be announced"]
+ALL += ["see data", "publish data", "see logs", "send logs"]
+
+
+@pytest.mark.parametrize(
+    ("role", "lacking"),
+    [
+        ("caller", {"serve", "see data", "publish data", "see logs", "send logs"}),
+        ("watcher", {"call", "serve", "be announced", "publish data", "send logs"}),
+        ("server", {"see data", "publish data", "see logs", "send logs"}),
+        ("nobody", set(ALL)),
+    ],
+)
+async def test_rights(
+    rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str, role: str, lacking: set[str]
+) -> None:
+    """For each thing that a member does it is said whether this user may; only some are needed."""
+    async with Members(rabbitmq_uri) as members:
+        owner = await members.join("boss")
+        await owner.publish_data({"n": 0})
+        await (await owner.logs()).close()
+        patterns = dict.fromkeys(("configure", "write", "read"), "^$")
+        patterns = patterns if role == "nobody" else rights(role)
+        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **patterns)
+        diagnosis = await looked_at(uri)
+    assert {check for check in ALL if of(diagnosis, check).severity is not OK} == lacking
+    assert diagnosis.worst is (ERROR if role == "nobody" else WARNING)
+    for check in lacking:
+        assert "user" in of(diagnosis, check).found.lower(), of(diagnosis, check)
+    assert "secret" not in str(diagnosis)
+
+
+async def test_exchanges_that_are_missing_or_of_another_kind(
+    rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str
+) -> None:
+    """Exchanges that an operator must make, and one that is in the way, are named."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        await channel.declare_exchange(f"{DOMAIN}.data", "topic", durable=True)
+        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("server"))
+        missing = of(await looked_at(uri), "hear services")
+        assert missing.severity is ERROR
+        assert "'msc.discovery' is not there" in missing.found
+        assert "operator make it" in missing.advice
+        wrong = of(await looked_at(rabbitmq_uri), "publish data")
+        assert wrong.severity is WARNING
+        assert "of another kind" in wrong.found
+
+
+# -- the others; whatever the broker
+
+
+@pytest.fixture
+async def there(embedded: BrokerProcess) -> AsyncIterator[Members]:
+    """Opens connectors that end with the test."""
+    async with Members(embedded.uri) as members:
+        yield members
+
+
+AHEAD = "import time\n_time = time.time\ntime.time = lambda: _time() + 90\n"
+
+
+async def test_clocks_that_differ_and_seldom_keep_alives(
+    there: Members, start_peer: StartPeer, tmp_path: Path
+) -> None:
+    """Members of either library whose clocks differ are named; so is who speaks too seldom."""
+    (tmp_path / "sitecustomize.py").write_text(AHEAD)
+    env = {"PYTHONPATH": str(tmp_path)}
+    await asyncio.gather(
+        start_peer("calc_service", there.uri, id="theirs", env=env, keep_alive=0.2),
+        start_peer("fabric_calc", there.uri, id="ours", env=env, keep_alive=6),
+    )
+    member = stranger(there.uri, keep_alive_seconds=5)
+    diagnosis = await member.diagnose(seconds=1)
+    clocks = of(diagnosis, "clocks")
+    assert clocks.severity is WARNING
+    for peer in ("calc.theirs", "calc.ours"):
+        assert any(f"{peer} is {seconds} s ahead" in clocks.found for seconds in (89, 90, 91))
+    seldom = of(diagnosis, "keep-alives")
+    assert seldom.severity is WARNING
+    assert "this member (every 5 s), calc.ours (every 6 s)" in seldom.found
+    assert of(diagnosis, "peers").found.startswith("2 heard")
+
+
+async def test_a_name_and_versions_that_are_mixed(there: Members) -> None:
+    """Two notebooks under one name, and members of one name in two versions, are told."""
+    one = await there.join("twin", service_version="1.0")
+    await there.join("twin", service_version="2.0")
+    await heard(one, "twin", instances=2)
+    diagnosis = await one.diagnose(seconds=WAIT)
+    assert of(diagnosis, "name").severity is WARNING
+    assert "--id" in of(diagnosis, "name").advice
+    assert of(diagnosis, "versions").severity is WARNING
+    assert "app.twin (1.0, 2.0)" in of(diagnosis, "versions").found
+
+
+async def test_subscribers_that_share_a_name(there: Members) -> None:
+    """Two subscribers of one name share the messages; it is told while it is so."""
+    one, other = await there.join("one"), await there.join("other")
+
+    async def take(message: aio_pika.IncomingMessage) -> None:
+        await message.ack()
+
+    streams = [await member.stream(name="orders") for member in (one, other)]
+    await one.subscribe_data("alone", {"kind": "X"}, take)
+    alone, shared = shared_names(await one.diagnose(seconds=WAIT))
+    assert "2 subscribers share the name 'orders'" in shared.found
+    assert (shared.severity, alone.severity) == (WARNING, OK)
+    outside = await stranger(there.uri).diagnose(seconds=WAIT, subscriptions=["orders", "none"])
+    assert [name.severity for name in shared_names(outside)] == [OK, WARNING]
+    await streams[1].close()
+    assert all(name.severity is OK for name in shared_names(await one.diagnose(seconds=WAIT)))
+
+
+def shared_names(diagnosis: Diagnosis) -> list[Finding]:
+    """What is told of subscribers, by name."""
+    found = [one for one in diagnosis if one.check == "subscriber"]
+    return sorted(found, key=lambda one: one.found.partition("'")[2])
+
+
+async def test_messages_that_cannot_be_read(there: Members) -> None:
+    """What could not be read is told with its reason, without what a terminal obeys."""
+    one = await there.join("one")
+    headers = {"msg_type": "keep_alive", "service_domain": DOMAIN, "service_id": "\x1b[2J"}
+    bad = aio_pika.Message(b"", headers={**headers, "service_type": "t"})
+    # Of the year 9999, and not on fabric_nb.
+    headers = {**headers, "service_type": "t", "service_id": "far"}
+    far = aio_pika.Message(b"", headers=headers, timestamp=253_402_300_799)
+    async with await aio_pika.connect(there.uri) as connection:
+        exchange = await (await connection.channel()).get_exchange("msc.discovery")
+        await exchange.publish(bad, "")
+        await until(lambda: one.malformed.total)
+        looking = asyncio.create_task(stranger(there.uri).diagnose(seconds=0.6))
+        while not looking.done():
+            for message in (bad, far):
+                await exchange.publish(message, "")
+            await asyncio.sleep(0.1)
+    for diagnosis in (await one.diagnose(seconds=WAIT), await looking):
+        unreadable = of(diagnosis, "unreadable messages")
+        assert unreadable.severity is WARNING
+        assert "keep-alive" in unreadable.found
+        assert unreadable.found == printable(unreadable.found)
+    assert "t.far is" in of(await looking, "clocks").found
+
+
+async def test_another_domain(there: Members) -> None:
+    """Where nobody is in this domain but others are elsewhere, it is said where."""
+    await there.join("one", domain="elsewhere")
+    diagnosis = await looked_at(there.uri)
+    assert of(diagnosis, "peers").severity is WARNING
+    assert of(diagnosis, "peers").found.endswith("but in elsewhere.")
+    assert "--domain" in of(diagnosis, "peers").advice

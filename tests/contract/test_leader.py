@@ -1,0 +1,79 @@
+"""A leader among members: one serves, the others stand by."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fabric_nb.errors import BrokerRefused, CallError
+from tests.support.fabric import Members, heard, until
+from tests.support.peers import DOMAIN
+
+LEADER = f"{DOMAIN}.app.boss"
+
+
+def who(n):
+    return {"who": lambda: n, "me": lambda: n}
+
+
+async def test_one_leads_and_another_takes_over(members, broker_uri):
+    """One member answers all calls of all methods; when it goes, the next one does."""
+    caller = await members.join("caller")
+    apart = [Members(broker_uri) for _ in range(3)]
+    leaders = [await one.join(f"leader{n}") for n, one in enumerate(apart)]
+    servers = [
+        await one.serve(who(n), id="boss", single_active=True) for n, one in enumerate(leaders)
+    ]
+    for n in range(3):
+        calls = [caller.call(f"{LEADER}.{name}", timeout=10) for name in ("who", "me") * 5]
+        assert await asyncio.gather(*calls) == [n] * 10
+        found = await heard(caller, "boss", methods=2)
+        assert {"who", "me"} <= set(found.methods)
+        if n == 0:
+            await servers[0].close()
+        elif n == 1:
+            await leaders[1].close()
+    for one in apart:
+        await one.__aexit__()
+
+
+async def test_call_at_hand_of_a_leader_that_goes(members):
+    """A call that the leader had taken is run by the next one when the leader is gone."""
+    caller, first, second = [await members.join(name) for name in ("caller", "first", "second")]
+    began = asyncio.Event()
+
+    async def hang():
+        began.set()
+        await asyncio.Event().wait()
+
+    await first.serve({"work": hang}, id="boss", single_active=True)
+    await second.serve({"work": lambda: "done"}, id="boss", single_active=True)
+    call = asyncio.create_task(caller.call(f"{LEADER}.work", timeout=20))
+    await began.wait()
+    await first.close()
+    assert await call == "done"
+
+
+async def test_leader_replaces_its_methods(members):
+    """A leader's methods can be replaced, added and taken away while it serves."""
+    caller, leader = [await members.join(name) for name in ("caller", "leader")]
+    server = await leader.serve({"a": lambda: 1, "b": lambda: 1}, id="boss", single_active=True)
+    assert await caller.call(f"{LEADER}.a", timeout=5) == 1
+    await server.replace({"a": lambda: 2, "c": lambda: 3})
+    assert await caller.call(f"{LEADER}.a", timeout=5) == 2
+    assert await caller.call(f"{LEADER}.c", timeout=5) == 3
+    with pytest.raises(CallError):
+        await caller.call(f"{LEADER}.b", timeout=5)
+
+
+async def test_not_beside_members_that_share(members):
+    """Who would lead is refused while others share the calls: both would answer."""
+    sharing, leader = [await members.join(name) for name in ("sharing", "leader")]
+    server = await sharing.serve(who(0), id="boss")
+    with pytest.raises(BrokerRefused, match=r"boss is served already by members that share"):
+        await leader.serve(who(1), id="boss", single_active=True)
+    await server.close()
+    await until(lambda: server.closed)
+    await leader.serve(who(1), id="boss", single_active=True)
+    assert await sharing.call(f"{LEADER}.who", timeout=5) == 1

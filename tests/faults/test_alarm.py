@@ -1,0 +1,154 @@
+"""The broker is low on memory: it takes no messages until it has room again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from fabric_nb.errors import BrokerRefused, BrokerUnavailable, CallTimeout, ConnectionLost
+from fabric_nb.fabric import publisher as publishing
+from fabric_nb.fabric.amqp import Connection, Message, State
+from fabric_nb.notebook.views.state import state_badge
+from tests.faults.brokers import MortalEmbedded
+from tests.support.fabric import Members, until
+
+
+@pytest.fixture
+def alarm(rabbitmq):
+    """Raise the node's alarm for memory, or end it."""
+    now = False
+
+    def set_alarm(*, raised):
+        nonlocal now
+        rabbitmq.set_memory_alarm(raised=raised)
+        now = raised
+
+    yield set_alarm
+    if now:
+        rabbitmq.set_memory_alarm(raised=False)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A publisher that waits for a second only."""
+    monkeypatch.setattr(publishing, "PATIENCE", 1.0)
+    monkeypatch.setattr(publishing, "LOOK_EVERY", 0.05)
+
+
+async def fill(uri, queue, count):
+    """Put messages into the queue of a stream, past its exchange."""
+    async with Connection(uri, name="fill") as connection, connection.channel() as channel:
+        for n in range(count):
+            await channel.publish("", queue, Message(b'{"n": %d}' % n))
+
+
+async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, alarm):
+    """While the broker takes nothing, that is shown, publishing waits, and rows still come."""
+    states = []
+    fabric = await members.join("one", presence="thread")
+    fabric.on_state(states.append)
+    await fabric.serve({"double": lambda x: 2 * x})
+    assert await fabric.call("app.one.double", x=1) == 2
+    stream = await fabric.stream(name="rows", prefetch=20)
+    await fabric.publish_data({"n": -1})
+    await stream.wait(1, timeout=5)
+    await stream.pause()
+    await fill(rabbitmq_uri, "rows", 500)
+
+    await asyncio.to_thread(alarm, raised=True)
+    published = [fabric.publish_data({"n": 1000 + n}) for n in range(3)]
+    await until(lambda: fabric.state is State.BLOCKED)
+    assert [badge.text for badge in state_badge(fabric)] == ["blocked by the broker"]
+    await stream.resume()
+    await stream.wait(501, timeout=10)  # far more than the prefetch: acknowledgements are read
+    with pytest.raises(CallTimeout, match=r"takes no messages \(low on memory\)"):
+        await fabric.call("app.one.double", x=2, timeout=0.5)
+    assert fabric.publisher.waiting == 3
+    assert "3 waiting" in repr(fabric.publisher)
+
+    await asyncio.to_thread(alarm, raised=False)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*published)
+    assert await fabric.call("app.one.double", x=3, timeout=10) == 6
+    await stream.wait(504, timeout=10)
+    assert states == [State.BLOCKED, State.CONNECTED]
+
+
+async def test_publishing_gives_up(impatient, members, alarm, caplog):
+    """What the broker does not take in time fails, is counted, and is told in a line or two.
+
+    A member that leaves meanwhile does not wait for the broker.
+    """
+    fabric = await members.join("one", presence="thread")
+    other = await members.join("two", presence="thread")
+    stream = await other.stream()
+    leaving = await members.join("leaving", presence="thread")
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    await asyncio.to_thread(alarm, raised=True)
+    sent = fabric.publish_data({"n": 0})
+    await until(lambda: fabric.state is State.BLOCKED)
+    waiting = [fabric.publish_data({"n": n}) for n in range(1, 4)]
+    handler.handle(logging.makeLogRecord({"name": "x", "msg": "kept", "levelname": "INFO"}))
+    with caplog.at_level(logging.WARNING, "fabric_nb"):
+        async with asyncio.timeout(10):
+            for taken in (sent, *waiting):
+                with pytest.raises(BrokerRefused, match=r"takes no messages \(low on memory\)"):
+                    await taken
+        assert fabric.publisher.failed == 4
+        taken = leaving.publish_data({"n": 0})
+        await until(lambda: leaving.state is State.BLOCKED)
+        async with asyncio.timeout(5):
+            await leaving.close()
+        assert leaving.publisher.waiting == 0
+        assert taken.exception() is not None
+        await asyncio.to_thread(alarm, raised=False)
+        await until(lambda: fabric.state is State.CONNECTED, timeout=20)
+        await fabric.publish_data({"n": 4})
+    await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 4)
+    assert set(stream.df["n"]) <= {0, 4}  # the first was on its way; the others were kept back
+    assert len(caplog.messages) == 3  # one of each member, and the sum
+    assert "4 messages" in caplog.messages[2]
+    await until(lambda: handler.sent == 1)
+
+
+async def test_waiting_is_bounded(monkeypatch):
+    """While the broker is away, so many messages wait and no more; each of the others fails."""
+    monkeypatch.setattr(publishing, "MAX_WAITING", 5)
+    monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
+    with MortalEmbedded() as broker:
+        async with Members(broker.uri) as members:
+            fabric = await members.join("one", presence="thread")
+            await asyncio.to_thread(broker.kill)
+            await until(lambda: fabric.state is State.RECONNECTING)
+            small = [fabric.publish_data({"n": n}) for n in range(8)]
+            large = fabric.publish_data(b"x" * 2000)
+            for refused in (*small[5:], large):
+                with pytest.raises(BrokerUnavailable, match="5 messages wait"):
+                    await refused
+            assert (fabric.publisher.waiting, fabric.publisher.failed) == (5, 4)
+            await asyncio.to_thread(broker.restart)
+            async with asyncio.timeout(30):
+                await asyncio.gather(*small[:5])
+            assert fabric.publisher.published == 5
+
+
+async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
+    """A queue that is full fails what is published; afterwards publishing goes on."""
+    fabric = await members.join("one")
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    async with Connection(rabbitmq_uri, name="full") as connection, connection.channel() as channel:
+        await channel.declare_queue("full", arguments=full)
+        await channel.bind("full", fabric.data_exchange, arguments={"x-match": "all"})
+        await fabric.publish_data({"n": 0})
+        generation = fabric.publisher._channel.generation
+        async with asyncio.timeout(20):
+            while fabric.publisher._channel.generation == generation:
+                with pytest.raises((BrokerRefused, ConnectionLost)):
+                    await fabric.publish_data({"n": 1})
+        await channel.delete_queue("full")
+    await fabric.publish_data({"n": 2})
+    assert fabric.publisher.published == 2

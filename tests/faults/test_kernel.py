@@ -1,0 +1,104 @@
+"""A notebook's kernel is interrupted, suspended, restarted or killed: nothing of it haunts others.
+
+It is suspended for some seconds; `FABRIC_NB_SUSPEND=60` for as long as is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from fabric_nb.errors import CallTimeout, UnknownService
+from fabric_nb.fabric.registry import ServiceState
+from tests.notebook.notebooks import Notebook
+from tests.support.fabric import until
+from tests.support.peers import DOMAIN
+
+SUSPENDED = float(os.environ.get("FABRIC_NB_SUSPEND", "4"))
+"""Seconds; longer than its keep-alives may be missing."""
+RAN = f"{DOMAIN}.notebook.mortal.ran"
+SERVE = """\
+%%fabric_serve --id mortal
+calls = []
+def ran(n: int):
+    calls.append(n)
+    return list(calls)
+"""
+
+
+@pytest.fixture
+async def notebook(tmp_path, rabbitmq_uri):
+    """A notebook that serves, and has a stream and logs open."""
+    async with await Notebook.start(tmp_path) as notebook:
+        await join(notebook, rabbitmq_uri)
+        yield notebook
+
+
+async def join(notebook, uri):
+    await notebook.connect(uri, id="mortal")
+    await notebook.run(SERVE)
+    await notebook.run("rows = %fabric_stream kind=A\nfeed = %fabric_logs")
+
+
+@pytest.fixture
+async def watcher(members, rabbitmq, vhost):
+    """A member that hears and calls, and what it has at the broker when it is alone there."""
+    watcher = await members.join("watcher")
+    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)
+    return watcher
+
+
+def state(watcher):
+    found = [one for one in watcher.registry.services(gone=True) if one.name.id == "mortal"]
+    return watcher.registry.state(found[0]) if found else None
+
+
+async def gone(watcher, rabbitmq, vhost):
+    """It is gone from the registry within its expiry, from the broker, and for callers."""
+    await until(lambda: state(watcher) is ServiceState.GONE, timeout=10)
+    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, what="only our queues are left")
+    await until(lambda: len(rabbitmq.list_connections(vhost)) == 1)
+    with pytest.raises(UnknownService):
+        await watcher.call(RAN, n=0, timeout=10)
+
+
+@pytest.mark.timeout(120 + SUSPENDED)
+async def test_interrupted_and_suspended(watcher, notebook):
+    """An interrupt ends a cell and nothing else; a suspended notebook is gone, and comes back."""
+    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
+    await until(lambda: state(watcher) is ServiceState.BUSY)
+    await notebook.interrupt()
+    await waiting.wait(20)
+    assert await watcher.call(RAN, n=2, timeout=20) == [1, 2]
+    await until(lambda: state(watcher) is ServiceState.UP)
+
+    os.kill(notebook.pid, signal.SIGSTOP)
+    try:
+        await until(lambda: state(watcher) is ServiceState.GONE)
+        with pytest.raises((CallTimeout, UnknownService)):
+            await watcher.call(RAN, n=3, timeout=1)
+        await asyncio.sleep(SUSPENDED)
+        assert state(watcher) is ServiceState.GONE
+    finally:
+        os.kill(notebook.pid, signal.SIGCONT)
+    await until(lambda: state(watcher) is ServiceState.UP, timeout=20)
+    # A call whose caller had given up is not run afterwards, if it was still at the broker.
+    assert (await watcher.call(RAN, n=4, timeout=20))[-1] == 4
+    await notebook.run("assert not rows.closed and not feed.closed")
+
+
+async def test_restarted_and_killed(watcher, notebook, rabbitmq, rabbitmq_uri, vhost):
+    """A kernel that was restarted or killed leaves neither a service nor a queue behind."""
+    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    await notebook.restart()
+    await gone(watcher, rabbitmq, vhost)
+    await notebook.load()
+    await join(notebook, rabbitmq_uri)
+    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    os.kill(notebook.pid, signal.SIGSTOP)  # also when it could not even say goodbye
+    os.kill(notebook.pid, signal.SIGKILL)
+    await gone(watcher, rabbitmq, vhost)

@@ -1,0 +1,165 @@
+"""Front ends that are no JupyterLab: what VS Code and Colab get from the kernel, and send to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.cells import Cell, Message
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import Notebook, StartNotebook
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+# How VS Code names a cell when it runs one; Colab names none.
+VSCODE_CELL = "vscode-notebook-cell:/home/somebody/shop.ipynb#W2sZmlsZQ%3D%3D"
+COLAB = '''
+import sys
+import types
+
+output = types.ModuleType("google.colab.output")
+output.enabled = 0
+output._widgets = types.SimpleNamespace(_installed_url=None)
+
+
+def enable_custom_widget_manager():
+    """As in Colab: only what is displayed with this metadata is shown by the manager."""
+    output.enabled += 1
+
+    def add_manager(message):
+        if "VIEW" in message["content"].get("data", {}):
+            message["content"]["metadata"]["VIEW"] = {"colab": {"custom_widget_manager": "url"}}
+        return message
+
+    get_ipython().display_pub.register_hook(add_manager)
+
+
+output.enable_custom_widget_manager = enable_custom_widget_manager
+sys.modules["google.colab.output"] = output
+'''.replace("VIEW", VIEW)
+
+
+def models(cell: Cell) -> dict[str, dict[str, Any]]:
+    """The states of the widgets that a cell has opened, by their ids."""
+    return {
+        message.content["comm_id"]: message.content["data"]["state"]
+        for message in cell.messages
+        if message.type == "comm_open"
+    }
+
+
+def shown(cell: Cell) -> Iterator[Message]:
+    """The outputs of a cell that are widgets."""
+    for message in cell.messages:
+        if message.type == "display_data" and VIEW in message.content["data"]:
+            yield message
+
+
+def table_of(cell: Cell) -> str:
+    """The id of the one live table under a cell."""
+    (view,) = shown(cell)
+    return str(view.content["data"][VIEW]["model_id"])
+
+
+def hello(notebook: Notebook, model: str) -> None:
+    """Say what a view says when it comes up outside of JupyterLab."""
+    content = {"type": "hello", "revision": 1, "hides": False}
+    notebook.send_comm(model, {"method": "custom", "content": content})
+
+
+def sent(notebook: Notebook, model: str) -> list[dict[str, Any]]:
+    """The changes that were sent to a table's view."""
+    return [
+        json.loads(bytes(message.buffers[0]))
+        for message in notebook.messages
+        if message.type == "comm_msg" and message.content["comm_id"] == model and message.buffers
+    ]
+
+
+@pytest.mark.parametrize(
+    "code", ["%fabric_services", "%fabric", "s = %fabric_stream kind=x\ns.plot('n');"]
+)
+async def test_views_speak_the_widgets_protocol(notebook: Notebook, code: str) -> None:
+    """A view needs nothing of JupyterLab: it is opened as any widget, before it is displayed."""
+    cell = await notebook.run(code)
+    opened: set[str] = set()
+    views = 0
+    for message in cell.messages:
+        if message.type == "comm_open":
+            assert message.content["target_name"] == "jupyter.widget"
+            assert message.metadata["version"].startswith("2.")
+            state = message.content["data"]["state"]
+            assert set(re.findall(r"IPY_MODEL_(\w+)", str(state))) <= opened
+            if state["_model_module"] == "anywidget":
+                assert "export default" in state["_esm"]
+            else:  # those that every front end has
+                assert state["_model_module"].startswith("@jupyter-widgets/")
+            opened.add(message.content["comm_id"])
+        elif message.type == "display_data" and VIEW in message.content["data"]:
+            assert message.content["data"][VIEW]["model_id"] in opened
+            views += 1
+    assert views == len([one for one in cell.displays if one.html])
+
+
+async def test_vs_code_shows_a_live_table_and_no_second_one(notebook: Notebook) -> None:
+    """A view that came up outside of JupyterLab is sent what changes; the static form goes."""
+    cell = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
+    await cell.until(lambda cell: "calc1" in cell.displays[0].text)
+    table = table_of(cell)
+    hello(notebook, table)
+    await cell.until(lambda cell: not cell.displays)
+    await notebook.run("%%fabric_serve --id newcomer\ndef greet(): return 'hello'")
+    await notebook.until(lambda: "newcomer" in str(sent(notebook, table)))
+    assert not cell.displays
+    await notebook.run("%fabric_stop newcomer")
+
+
+async def test_vs_code_runs_a_cell_again(notebook: Notebook) -> None:
+    """VS Code names a cell by its address: a second run ends the first view, and shows no path."""
+    first = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
+    second = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
+    closed = [m.content["comm_id"] for m in notebook.messages if m.type == "comm_close"]
+    assert table_of(first) in closed
+    assert table_of(second) not in closed
+    for message in (*first.messages, *second.messages):
+        assert "somebody" not in str(message.content)
+
+
+async def test_a_front_end_without_widgets_has_the_last_state(notebook: Notebook) -> None:
+    """Where no view ever comes up, the static form stands beside and follows what happens."""
+    cell = await notebook.run("%fabric_services")
+    await notebook.run("%%fabric_serve --id latecomer\ndef greet(): return 'hello'")
+    await cell.until(lambda cell: "latecomer" in cell.displays[0].text)
+    assert "latecomer" in cell.displays[0].html
+    assert not sent(notebook, table_of(cell))
+    await notebook.run("%fabric_stop latecomer")
+
+
+async def test_colab_is_asked_for_its_widget_manager(
+    start_notebook: StartNotebook, uri: str
+) -> None:
+    """In Colab, which shows widgets only on request, the first view already asks for it."""
+    notebook = await start_notebook(load=False)
+    await notebook.run(COLAB)
+    await notebook.load()
+    await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN} --id colab")
+    for code in ("%fabric_services", "%fabric", "%fabric_services"):
+        cell = await notebook.run(code)
+        (view,) = shown(cell)
+        assert view.content["metadata"][VIEW] == {"colab": {"custom_widget_manager": "url"}}
+    assert await notebook.value("output.enabled") == "1"
+
+
+async def test_a_cell_without_a_name_may_run_again(notebook: Notebook) -> None:
+    """Colab does not tell which cell runs: views of earlier runs stay live, and the last works."""
+    first, second = [await notebook.run("%fabric_services --type calc") for _ in range(2)]
+    for cell in (first, second):
+        hello(notebook, table_of(cell))
+        await cell.until(lambda cell: not cell.displays)
+    closed = [m.content["comm_id"] for m in notebook.messages if m.type == "comm_close"]
+    assert not {table_of(first), table_of(second)} & set(closed)
