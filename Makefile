@@ -17,7 +17,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check bench panel docs notebooks programs develop test-matrix clean
+.PHONY: demo lab test lint check bench panel docs notebooks programs develop first-lane second-lane test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -28,7 +28,16 @@ lab: $(VENV)/.demo
 
 test: develop programs panel lint check
 	$(JLPM) test
-	$(PYTEST)
+	$(MAKE) --jobs=2 --output-sync=line --keep-going first-lane second-lane
+
+# The tests in two lanes, one for each core of a small machine.
+FIRST_LANE := binder broker browser cli contract demo docs
+
+first-lane:
+	$(PYTEST) $(FIRST_LANE:%=tests/%)
+
+second-lane:
+	$(PYTEST) tests $(FIRST_LANE:%=--ignore=tests/%)
 
 lint: develop panel
 	$(BIN)/ruff check $(SOURCES)

@@ -95,14 +95,14 @@ class AmqpHandler(logging.Handler):
         try:
             while True:
                 await channel.ready()
-                self._send_waiting(channel, name, instance)
                 self._wake.clear()
+                self._send_waiting(channel, name, instance)
                 if self._left:
                     self._idle.clear()
                 else:
                     self._idle.set()
                 if channel.is_ready and (not self._waiting or self._unconfirmed >= WINDOW):
-                    await self._wake.wait()
+                    await self._wake.wait()  # also set by what has come back already
         finally:
             self._loop = None
             self._idle.set()

@@ -23,6 +23,12 @@ def current_parent() -> dict[str, Any]:
     return parent if isinstance(parent, dict) else {}
 
 
+def in_terminal() -> bool:
+    """Whether cells run in a terminal's IPython, where what was printed cannot be changed."""
+    shell = get_ipython()
+    return shell is not None and getattr(shell, "kernel", None) is None
+
+
 class OutputCapture:
     """Diverts the output that belongs to certain cells, whenever and wherever it is written.
 

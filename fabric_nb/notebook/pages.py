@@ -28,7 +28,7 @@ color:var(--jp-ui-font-color1,inherit);max-width:100%;overflow-x:auto}
 .fabric-nb th,.fabric-nb td{text-align:left!important;padding:3px 14px 3px 0!important;
 border:0!important;border-bottom:1px solid var(--jp-border-color2,#8884)!important;
 background:none!important;white-space:pre-wrap;vertical-align:top;max-width:60ch;
-overflow-wrap:anywhere}
+overflow-wrap:break-word}
 .fabric-nb th{font-weight:600;color:var(--jp-ui-font-color2,inherit);white-space:nowrap}
 .fabric-nb td.num,.fabric-nb th.num{text-align:right!important;
 font-variant-numeric:tabular-nums;white-space:nowrap}

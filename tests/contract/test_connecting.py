@@ -24,6 +24,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.amqp import State
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
+from tests.support.rabbitmq_supervisor import free_port
 
 # Life
 
@@ -339,3 +340,31 @@ async def test_connection_fails_before_presence(broker_uri, monkeypatch):
         await connector.open()
     assert connector.state is State.CLOSED
     await until(lambda: asyncio.all_tasks() == tasks)
+
+
+# Several nodes
+
+
+async def test_nodes_are_tried_in_turn(members, broker_uri):
+    """Of several nodes the first that is there is used, given as a list or in one URI."""
+    login, _, place = broker_uri.rpartition("@")
+    dead = f"127.0.0.1:{free_port()}"
+    for uris in (f"{login}@{dead},{place}", [f"{login}@{dead}/", broker_uri]):
+        fabric = await members.join("one", uri=uris)
+        await fabric.serve({"double": lambda x: 2 * x})
+        assert await fabric.call("app.one.double", x=2) == 4
+        assert dead in fabric.uri
+        assert login.rpartition(":")[2] not in f"{fabric.uri} {fabric!r}"
+        await fabric.close()
+
+
+async def test_no_node_is_there():
+    """When no node can be reached, each is named with its reason, and no password."""
+    ports = [free_port(), free_port()]
+    uri = f"amqp://ann:s3cret@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/"
+    with pytest.raises(BrokerUnavailable) as caught:
+        await AmqBrokerConnector(uri, DOMAIN, "app", "one").open(timeout=5)
+    text = str(caught.value)
+    assert text.startswith("None of 2 brokers: ")
+    assert [text.count(f"nothing listens on 127.0.0.1:{port}") for port in ports] == [1, 1]
+    assert "s3cret" not in text

@@ -1,16 +1,23 @@
-"""Front ends that are no JupyterLab: what VS Code and Colab get from the kernel, and send to it."""
+"""Front ends that are no JupyterLab: VS Code and Colab, and IPython in a terminal."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from tests.notebook.notebooks import password_of
 from tests.support.cells import Cell, Message
-from tests.support.peers import DOMAIN
+from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import Notebook, StartNotebook
@@ -163,3 +170,86 @@ async def test_a_cell_without_a_name_may_run_again(notebook: Notebook) -> None:
         await cell.until(lambda cell: not cell.displays)
     closed = [m.content["comm_id"] for m in notebook.messages if m.type == "comm_close"]
     assert not {table_of(first), table_of(second)} & set(closed)
+
+
+# -- IPython in a terminal
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What IPython in a terminal has printed, by the number of the prompt."""
+
+    printed: Mapping[int, str]
+
+    @classmethod
+    async def run(cls, *cells: str, folder: Path, uri: str) -> Self:
+        """Type these cells into IPython, one after the other."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner"),
+            *("--colors=NoColor", "--no-confirm-exit"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=os.environ | {"IPYTHONDIR": str(folder), "AMQP_URL": uri},
+            cwd=folder,
+        )
+        async with asyncio.timeout(60):
+            typed = "\n".join(f"{cell}\n" if "\n" in cell else cell for cell in cells)
+            output, _ = await process.communicate(f"{typed}\nexit\n".encode())
+        _, *rest = re.split(r"In \[(\d+)\]: ", output.decode())
+        return cls({int(n): text for n, text in zip(rest[::2], rest[1::2], strict=True)})
+
+    def __getitem__(self, number: int) -> str:
+        return self.printed[number]
+
+
+async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: Peer) -> None:
+    """In plain IPython views are text, printed where they were asked for and never again."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id terminal",
+        "%fabric_call calc1.multiply x=5 y=7",
+        "s = %fabric_stream kind=TERMINAL",
+        '%fabric_publish kind=TERMINAL -- {"n": 1}',
+        "await s.wait(timeout=10)",
+        "s.plot()",
+        "%fabric_services --type calc",
+        "%fabric",
+        "%fabric_call calc1.multiply x=5 z=7",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+    )
+    assert "connected" in terminal[2]
+    assert "I am    notebook.terminal" in terminal[2]
+    assert "35" in terminal[3]
+    assert "Stream kind=TERMINAL" in terminal[4]
+    assert "1 rows" in terminal[7]
+    assert re.search(r"calc\s+calc1\s+up", terminal[8])
+    for name in ("Services", "Calls", "Serving", "Streams · 1 open", "Logs"):
+        assert name in terminal[9]
+    assert "RemoteError" in terminal[10]
+    everything = "\n".join(terminal.printed.values())
+    assert everything.count("Stream kind=TERMINAL") == 1
+    assert everything.count("Fabric ·") == 1
+    assert not re.search(r"<\w+Widget|GridBox\(|<div|Traceback", everything)
+    assert password_of(uri) not in everything
+
+
+async def test_a_terminal_is_told_once_what_is_awaited(
+    tmp_path: Path, uri: str, calc: Peer
+) -> None:
+    """A slow call says once that it waits; what a served function prints is seen."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id slow-terminal",
+        "%fabric_call calc1.slow seconds=1.5 --progress-after 0.1",
+        "%%fabric_serve --id printing\ndef say(n): print('said', n)\n",
+        "%fabric_call printing.say n=5",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+    )
+    assert terminal[3].count("Waiting for") == 1
+    assert "printing · serving" in terminal[4]
+    assert "said 5" in terminal[5]

@@ -570,6 +570,7 @@ class FakeStream:
     def __init__(self, rows: Sequence[dict[str, Any]] = (), **headers: Any) -> None:
         self.headers = headers
         self.rate, self.malformed, self.closed, self.paused = 2.5, 0, False, False
+        self.recordings = ()
         self._buffer = FrameBuffer(max_rows=1000)
         self.take(rows)
 

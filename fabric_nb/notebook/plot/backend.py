@@ -11,7 +11,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fabric_nb.notebook.capture import current_parent
+from IPython.display import display
+
+from fabric_nb.notebook.capture import current_parent, in_terminal
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.streams import Stream
@@ -43,15 +45,23 @@ class Charts:
         x: str | None,
         window: Window,
         title: str | None,
-    ) -> Chart:
-        """Draw a chart under the current cell and keep it alive; see `Stream.plot`."""
+    ) -> Chart | None:
+        """Draw a chart under the current cell and keep it alive; see `Stream.plot`.
+
+        A terminal prints bars of now, and there is no chart.
+        """
         from fabric_nb.notebook.plot.chart import Chart, request
         from fabric_nb.notebook.plot.source import Source
+        from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
         if title is None:
             headers = (f"{name}={value}" for name, value in stream.headers.items())
             title = ", ".join(headers) or "all data"
-        chart = Chart(stream, Source(stream, y, x, window, title))
+        source = Source(stream, y, x, window, title)
+        if in_terminal():
+            display(static_forms(source.picture(COLUMNS)), raw=True)
+            return None
+        chart = Chart(stream, source)
         cell = current_parent().get("metadata", {}).get("cellId")
         self._end_those_of(cell, request())
         chart.show(request())

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
 
 from IPython.display import DisplayHandle, display
 
-from fabric_nb.notebook.capture import current_parent
+from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.views.base import PageView, TableView, View
 
@@ -31,7 +32,8 @@ class Transient:
     """A page that is shown for a while and leaves nothing behind."""
 
     def __init__(self, page: Page) -> None:
-        self._handle: DisplayHandle | None = display(page.mimebundle(), raw=True, display_id=True)
+        handle: DisplayHandle | None = display(page.mimebundle(), raw=True, display_id=True)
+        self._handle = None if in_terminal() else handle
 
     def update(self, page: Page) -> None:
         """Show this page instead."""
@@ -164,8 +166,11 @@ class Screen:
     def show(self, view: View, *others: TableView) -> None:
         """Display a view under the current cell and keep it alive; tables also several together.
 
-        What an earlier run of the cell has shown ends.
+        What an earlier run of the cell has shown ends. A terminal prints the text of now.
         """
+        if in_terminal():
+            display({"text/plain": "\n\n".join(map(_text, (view, *others)))}, raw=True)
+            return
         place = Place.here()
         for earlier in [one for one in self._live if one[0].is_replaced_by(place)]:
             earlier[1].close()
@@ -213,4 +218,16 @@ def _live(view: View, others: Sequence[TableView]) -> Live:
             return LivePage(view)
         case TableView():
             return LiveTables([view, *others])
+    raise TypeError(f"{type(view).__name__} is neither a page nor a table.")
+
+
+def _text(view: View) -> str:
+    from fabric_nb.notebook.table.static import last_page
+
+    match view:
+        case PageView():
+            return view.page().text()
+        case TableView():
+            view.fill(model := view.model())
+            return last_page(model, time.time()).text()
     raise TypeError(f"{type(view).__name__} is neither a page nor a table.")

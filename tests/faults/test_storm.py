@@ -1,0 +1,64 @@
+"""Everybody logs far too much: feeds stay small, and what they leave out is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from fabric_nb import AmqpHandler
+from fabric_nb.fabric import wire
+from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.wire import LogRecord
+from tests.support.fabric import until
+from tests.support.peers import DOMAIN
+
+RECORDS, KEPT = 5000, 1000
+SERVICE = {"service_type": "app", "service_id": "loud"}
+
+
+async def test_log_storm(members, rabbitmq_uri):
+    """In a storm a feed keeps what it may and counts the rest, and calls are answered meanwhile."""
+    fabric, other = await members.join("one"), await members.join("other")
+    await fabric.serve({"double": lambda x: 2 * x})
+    feed = await fabric.logs(max_records=KEPT)
+    answered = 0
+
+    async def storm():
+        async with Connection(rabbitmq_uri, name="storm") as loud, loud.channel() as channel:
+            for n in range(RECORDS):
+                record = LogRecord(time=n, level="INFO", message=str(n), **SERVICE)
+                await channel.publish(f"{DOMAIN}.log.records", "", wire.log_message(record))
+                if n % 100 == 0:
+                    await asyncio.sleep(0)
+            await until(lambda: feed.changes == RECORDS, timeout=30)
+
+    storming = asyncio.create_task(storm())
+    while not storming.done():
+        assert await other.call(f"{fabric.fqn}.double", x=answered, timeout=20) == 2 * answered
+        answered += 1
+    await storming
+    assert answered > 1
+    assert len(feed.records) == KEPT
+    assert feed.dropped == RECORDS - KEPT
+    assert feed.records[-1].message == str(RECORDS - 1)
+
+
+async def test_a_function_that_logs_does_not_feed_itself(members):
+    """A served function that logs is heard once for each call, also by its own member's feed."""
+    fabric, other = await members.join("one"), await members.join("other")
+    log = logging.getLogger("faults.storm")
+    log.setLevel(logging.DEBUG)
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        feed = await fabric.logs()
+        await fabric.serve({"shout": lambda n: log.info("called %d", n)})
+        for n in range(20):
+            await other.call(f"{fabric.fqn}.shout", n=n, timeout=10)
+        await feed.wait(20, timeout=10)
+        await handler.flushed()
+        assert [record.message for record in feed.records] == [f"called {n}" for n in range(20)]
+    finally:
+        root.removeHandler(handler)
