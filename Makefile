@@ -6,6 +6,7 @@
 # make notebooks    run the notebooks and store them with what they showed
 # make develop      what a developer needs
 # make bench        calls, streams and frames measured against the peers
+# make soak         everything at once with a fault every 20 s; MINUTES=30
 # make test-matrix  the tests on every supported Python that is there
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check bench panel docs notebooks programs develop first-lane second-lane test-matrix clean
+.PHONY: demo lab test lint check bench soak panel docs notebooks programs develop first-lane second-lane test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -50,6 +51,9 @@ check: develop
 # Ours against the peers, alternating in one run; a table, and JSON in build/bench.
 bench: $(VENV)-bench/.bench programs
 	$(VENV)-bench/bin/python -m benchmarks
+
+soak: develop programs
+	$(BIN)/python -m benchmarks.soak
 
 # The JupyterLab panel: built when its sources have changed, and linked into the environment.
 panel: develop programs

@@ -15,7 +15,7 @@ export const REQUESTS = 'fabric_nb.panel.requests';
 export type ServiceState = 'up' | 'busy' | 'late' | 'gone';
 
 export interface IConnection {
-  state: 'connected' | 'reconnecting' | 'closed';
+  state: 'connected' | 'blocked' | 'reconnecting' | 'closed';
   domain: string;
   /** The notebook's own type.id. */
   name: string;
