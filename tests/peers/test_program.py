@@ -22,7 +22,9 @@ IMPORTS = {
 
 def example(title):
     """Return the Python example under a title of amqp-fabric's README."""
-    readme = metadata("amqp-fabric").get_payload()
+    about = metadata("amqp-fabric")
+    # The backport of importlib.metadata, where something has imported it, makes it a header.
+    readme = about.get_payload() or about["Description"]
     return re.search(rf"### {title}\s+```python\n(.*?)```", readme, re.DOTALL)[1]
 
 

@@ -345,8 +345,9 @@ class Fabric:
         *,
         timeout: float | None,
         version: str | None,
+        idempotent: bool,
     ) -> Any:
-        self.called.append((str(pattern), method, dict(kwargs), timeout, version))
+        self.called.append((str(pattern), method, dict(kwargs), timeout, version, idempotent))
         return "result"
 
     def known(self, pattern: ServicePattern) -> Service | None:
@@ -362,9 +363,10 @@ PATTERN = ServicePattern("d", "calc", "c1")
 async def test_proxy_calls() -> None:
     """A proxy's methods are the service's; a call takes any keyword, `self` too."""
     fabric = Fabric()
-    proxy = ServiceProxy(fabric, PATTERN, version=">=1", timeout=5)
+    proxy = ServiceProxy(fabric, PATTERN, version=">=1", timeout=5, idempotent=True)
     assert await proxy.multiply(x=1, self=2, method=3) == "result"
-    assert fabric.called == [("d.calc.c1", "multiply", {"x": 1, "self": 2, "method": 3}, 5, ">=1")]
+    keywords = {"x": 1, "self": 2, "method": 3}
+    assert fabric.called == [("d.calc.c1", "multiply", keywords, 5, ">=1", True)]
     with pytest.raises(TypeError):
         await proxy.multiply(1)  # type: ignore[call-arg]
 
