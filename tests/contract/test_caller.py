@@ -7,6 +7,7 @@ import json
 
 import aio_pika
 import pytest
+from yarl import URL
 
 import fabric_nb
 from fabric_nb.errors import BrokerRefused, RemoteError
@@ -40,7 +41,7 @@ async def caller(members):
 
 
 def user_of(fabric: AmqBrokerConnector) -> str | None:
-    return fabric._connection._url.user
+    return URL(str(fabric._uri)).user
 
 
 @pytest.mark.parametrize("threads", [False, True])
@@ -172,7 +173,7 @@ async def unknown_broker(broker_uri):
             writer.close()
 
     async def connect(reader, writer):
-        url = AmqBrokerConnector(broker_uri, "d", "t", "i")._connection._url
+        url = URL(broker_uri)
         far_reader, far_writer = await asyncio.open_connection(url.host, url.port)
         await asyncio.gather(
             pump(reader, far_writer),
