@@ -93,7 +93,7 @@ programs:
 test-matrix: programs
 	for version in $(SUPPORTED); do \
 	    if python$$version --version >/dev/null 2>&1; then \
-	        $(MAKE) develop PYTHON=python$$version VENV=.venv-$$version && \
+	        $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
 	        .venv-$$version/bin/python -m pytest || exit 1; \
 	    else echo "Python $$version is not installed: left out"; fi; \
 	done
