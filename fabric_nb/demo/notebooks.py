@@ -91,7 +91,19 @@ def run(path: Path) -> nbformat.NotebookNode:
             client.execute_cell(cell, index)
         _settle(client)
     notebook.cells[: len(kept)] = kept
+    _drop_live_forms(notebook)
     return notebook
+
+
+def _drop_live_forms(notebook: nbformat.NotebookNode) -> None:
+    """Take away the widgets, behind which nothing stands any more; their last state stays."""
+    for cell in notebook.cells:
+        for output in tuple(cell.get("outputs", ())):
+            data = output.get("data")
+            if data is not None:
+                data.pop(_WIDGET, None)
+                if not data:
+                    cell.outputs.remove(output)
 
 
 def _settle(client: NotebookClient) -> None:
@@ -109,12 +121,7 @@ def steps(notebook: nbformat.NotebookNode) -> list[Step]:
 def store(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write an executed notebook so that it can be read without a kernel, anywhere."""
     for cell in notebook.cells:
-        for output in tuple(cell.get("outputs", ())):
-            data = output.get("data")
-            if data is not None:
-                data.pop(_WIDGET, None)  # nothing stands behind it any more
-                if not data:
-                    cell.outputs.remove(output)
+        for output in cell.get("outputs", ()):
             _scrub(output)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
