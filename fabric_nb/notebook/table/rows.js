@@ -2,6 +2,8 @@
 
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
+const ROW = 26; // the height of a row in pixels; table.css has the same
+
 class Rows {
   constructor() {
     this.revision = 0;

@@ -1,8 +1,7 @@
 // The live table: only the rows in sight are in the document, and they stay the same nodes while
 // their cells change.
 
-const ROW = 26; // the height of a row in pixels; table.css has the same
-const HEIGHT = 368; // the height of the table, likewise
+const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
 
 class TableView {
@@ -54,7 +53,8 @@ class TableView {
     this.gaps = [0, 1, 2].map(() => filler("gap", { "aria-hidden": "true" }));
     this.nothing = filler("nothing");
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.keys = new Keys(this);
+    this.root.addEventListener("keydown", (event) => this.keys.onKey(event));
     this.body.addEventListener("click", (event) => this.onClick(event));
     this.body.addEventListener("focusin", (event) => this.onFocus(event));
   }
@@ -361,38 +361,6 @@ class TableView {
     cancelAnimationFrame(this.frame);
     this.paint();
     this.nodes.get(id)?.row.focus({ preventScroll: true });
-  }
-
-  onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const used = event.target === this.head.filter ? this.onFilterKey(event.key) : this.onRowKey(event);
-    if (used) event.preventDefault();
-    // The notebook has keys of its own (b adds a cell, arrows leave this one) that are not meant here.
-    if (used || event.key !== "Escape") event.stopPropagation();
-  }
-
-  onFilterKey(key) {
-    if (key === "Escape") return this.head.clearFilter();
-    if (key !== "ArrowDown" || !this.ids?.length) return false;
-    this.goTo(this.ids[this.at(this.scroller.scrollTop)]);
-    return true;
-  }
-
-  onRowKey({ key, target }) {
-    if (!target.closest("tr.row") || !this.ids) return false;
-    const page = Math.max(1, Math.floor(this.scroller.clientHeight / ROW) - 2);
-    const steps = {
-      ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
-    };
-    if (key in steps) {
-      const to = this.ids.indexOf(this.current) + steps[key];
-      this.goTo(this.ids[Math.min(this.ids.length - 1, Math.max(0, to))]);
-    } else if (key === "Enter" || key === " ") this.toggle(this.current);
-    else if (key === "ArrowRight") this.toggle(this.current, true);
-    else if (key === "ArrowLeft") this.toggle(this.current, false);
-    else if (key === "/") this.head.filter.focus();
-    else return false;
-    return true;
   }
 }
 

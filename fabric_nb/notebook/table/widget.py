@@ -47,6 +47,7 @@ _SCRIPTS = (
     "detail.js",
     "head.js",
     "heading.js",
+    "keys.js",
     "table.js",
 )
 """One module in the browser, as it can only be given one: each uses those before it."""

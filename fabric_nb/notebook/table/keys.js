@@ -1,0 +1,42 @@
+// What the keys do in a table: go from row to row, open and close, filter.
+
+class Keys {
+  constructor(table) {
+    this.table = table;
+  }
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const inFilter = event.target === this.table.head.filter;
+    const used = inFilter ? this.onFilterKey(event.key) : this.onRowKey(event);
+    if (used) event.preventDefault();
+    // The notebook has keys of its own (b adds a cell, arrows leave this one) that are not meant here.
+    if (used || event.key !== "Escape") event.stopPropagation();
+  }
+
+  onFilterKey(key) {
+    const table = this.table;
+    if (key === "Escape") return table.head.clearFilter();
+    if (key !== "ArrowDown" || !table.ids?.length) return false;
+    table.goTo(table.ids[table.at(table.scroller.scrollTop)]);
+    return true;
+  }
+
+  onRowKey({ key, target }) {
+    const table = this.table;
+    if (!target.closest("tr.row") || !table.ids) return false;
+    const page = Math.max(1, Math.floor(table.scroller.clientHeight / ROW) - 2);
+    const steps = {
+      ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
+    };
+    if (key in steps) {
+      const to = table.ids.indexOf(table.current) + steps[key];
+      table.goTo(table.ids[Math.min(table.ids.length - 1, Math.max(0, to))]);
+    } else if (key === "Enter" || key === " ") table.toggle(table.current);
+    else if (key === "ArrowRight") table.toggle(table.current, true);
+    else if (key === "ArrowLeft") table.toggle(table.current, false);
+    else if (key === "/") table.head.filter.focus();
+    else return false;
+    return true;
+  }
+}
