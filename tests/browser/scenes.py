@@ -111,7 +111,7 @@ async def flow(table: TableWidget, seconds: float) -> tuple[float, float, int]:
         Milliseconds of the kernel's processor per update, to put and to send, and the updates.
     """
     model, putting, sending = table.model, [], []
-    send = table._send_changes
+    send = table.send_news
 
     def timed() -> None:
         started = time.thread_time()

@@ -54,6 +54,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.member", "fabric.doctor"),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),
+    ("notebook.live",),
     ("notebook.table",),
     ("notebook.views", "notebook.plot"),
     ("notebook.panel",),
@@ -67,7 +68,7 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 BARE_PACKAGES = {"fabric"}
 """Packages that only hold others and import nothing."""
 
-VIEWS = {"notebook.pages", "notebook.plot", "notebook.table", "notebook.views"}
+VIEWS = {"notebook.live", "notebook.pages", "notebook.plot", "notebook.table", "notebook.views"}
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fabric_nb.notebook.live import showing
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Column, TableModel
-from fabric_nb.notebook.table import showing as table_showing
 from fabric_nb.notebook.views import live
 from fabric_nb.notebook.views.base import PageView, TableView
 from fabric_nb.notebook.views.live import Place, Screen
@@ -95,8 +95,8 @@ def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
     """What is displayed."""
     displays = Displays()
     monkeypatch.setattr(live, "display", displays.show)
-    monkeypatch.setattr(table_showing, "display", displays.show)
-    monkeypatch.setattr(table_showing, "update_display", displays.show)
+    monkeypatch.setattr(showing, "display", displays.show)
+    monkeypatch.setattr(showing, "update_display", displays.show)
     return displays
 
 

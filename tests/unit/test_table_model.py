@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
+from fabric_nb.notebook.live.pace import Budget, Pacer
 from fabric_nb.notebook.pages import Badge, Code
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, UNSHOWN
-from fabric_nb.notebook.table.pace import Budget, Pacer
 from fabric_nb.notebook.table.parts import MAX_DETAIL
 from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
 

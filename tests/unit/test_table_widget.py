@@ -16,7 +16,8 @@ from ipywidgets.widgets import widget as ipywidget
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from fabric_nb.notebook.table import Column, TableModel, TableWidget, showing
+from fabric_nb.notebook.live import showing
+from fabric_nb.notebook.table import Column, TableModel, TableWidget
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")

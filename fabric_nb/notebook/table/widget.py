@@ -9,28 +9,22 @@ waits until the running cell ends or awaits something. The table says that it wa
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import orjson
-import traitlets
 
+from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.table.model import TableModel
-from fabric_nb.notebook.table.pace import Pacer
-from fabric_nb.notebook.table.showing import Showing, budget
+from fabric_nb.notebook.table.static import static_forms
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.1
-"""Seconds between two updates, at least."""
 MAX_ANSWER = 8_000
 """Characters of the answer to an action."""
 
@@ -53,7 +47,7 @@ _SCRIPTS = (
 """One module in the browser, as it can only be given one: each uses those before it."""
 
 
-class TableWidget(anywidget.AnyWidget):
+class TableWidget(LiveWidget):
     """A `TableModel` on display.
 
     table = TableWidget(model)
@@ -62,24 +56,18 @@ class TableWidget(anywidget.AnyWidget):
     table.update()                     # at most ten times a second, however often it is called
     table.freeze()                     # the last rows stay, as plain HTML
 
-    To be made and used in the thread of the notebook's event loop, as its model; only `update` may
-    be called from any thread. `close` it when its cell runs again: nothing else ends it.
+    See `LiveWidget` for what it shares with charts.
 
     Args:
-        model: what to show.
+        model: what to show; to be used in the same thread.
         on_action: called with ``(name, value)`` when a button (value None), a choice (value the
             option) or a form (value the texts by field) is used; may be async. By default
             nothing happens.
         on_open: called with the key of a row that was opened, to bring its detail up to date.
-
-    Attributes:
-        showing: the outputs it stands in; tables that are shown together share them.
     """
 
     _esm = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
     _css = (_HERE / "table.css").read_text("utf-8")
-    # Goes along when the widget is opened, or when a page that was loaded anew asks for all state.
-    _whole = traitlets.Unicode().tag(sync=True, to_json=lambda _, table: table.encoded())
 
     def __init__(
         self,
@@ -90,56 +78,28 @@ class TableWidget(anywidget.AnyWidget):
         self.model = model
         self._on_action = on_action
         self._on_open = on_open
-        self._pacer = Pacer(self._send_changes, PERIOD)
-        self._attached = False
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._tasks: set[asyncio.Task[None]] = set()
         model.diff()
         super().__init__()
-        self.showing = Showing((self,))
-        self.on_msg(self._on_message)
 
     def __repr__(self) -> str:
         return f"<TableWidget {plain(self.model.head.title)!r}: {len(self.model):,} rows>"
 
     @property
-    def live(self) -> bool:
-        """Whether the table is open; False once it was closed or frozen."""
-        return self.comm is not None
+    def changes(self) -> int:
+        """Those of the model."""
+        return self.model.changes
 
-    # -- showing
-
-    def show(self) -> None:
-        """Display the table, with its last state, under the running cell."""
-        self.showing.show()
-
-    def update(self) -> None:
-        """Show what the model has become, when the pace allows; from any thread."""
-        self._pacer.request()
-        self.showing.changed()
-
-    def record(self) -> None:
-        """Renew the last state now: what a notebook that is saved at this moment will show."""
-        self.showing.record()
-
-    def freeze(self) -> None:
-        """Put the last rows in place of the live table, as plain HTML and text, and close it."""
-        self.showing.freeze()
+    def forms(self) -> dict[str, str]:
+        """The last rows as HTML and text."""
+        return static_forms([self.model], time.time())
 
     def close(self) -> None:
-        """End the table: it vanishes from the page, and nothing is sent any more."""
-        if getattr(self, "comm", None) is None:
-            return
-        self._pacer.close()
-        for task in self._tasks:
-            task.cancel()
-        self.layout.close()  # a widget of its own, which would stay
+        """End the table, and what its buttons have begun."""
+        if self.live:
+            for task in self._tasks:
+                task.cancel()
         super().close()
-        self.__dict__.pop("_repr_mimebundle_", None)  # the static forms can still be shown
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        live = self.showing.view() if self.live else {}
-        return {**live, **self.showing.forms()}, {}
 
     # -- sending
 
@@ -148,38 +108,24 @@ class TableWidget(anywidget.AnyWidget):
         return orjson.dumps({**self.model.whole(), "now": time.time()}).decode()
 
     def save(self) -> None:
-        """Keep the rows in the widget's state: a headless run stores that, and no messages.
-
-        With a browser there is no need, and they would be sent twice.
-        """
-        if self.live and not self._attached:
+        """Keep the rows in the widget's state, where they are not sent."""
+        if not self._attached:
             self.model.diff()
-            contextvars.Context().run(self.send_state, "_whole")
+        super().save()
 
-    def _send_changes(self) -> None:
-        """Send what is new, unless no browser shows it."""
-        if self._attached and (delta := self.model.diff()) is not None:
+    def send_news(self) -> None:
+        """Send the rows that are new."""
+        if self.attached and (delta := self.model.diff()) is not None:
             self._send_table(delta)
 
     def _send_table(self, content: dict[str, Any]) -> None:
         """Send a part of the table or all of it."""
-        # As a buffer: ipykernel's own encoder would take most of the time of an update.
-        encoded = orjson.dumps({**content, "now": time.time()})
-        self._post({"type": "table"}, [encoded])
-        self._pacer.period = max(PERIOD, budget.spend(len(encoded)))
-
-    def _post(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        contextvars.Context().run(self.send, content, buffers)
+        self.send_part("table", orjson.dumps({**content, "now": time.time()}))
 
     # -- what comes from the browser
 
-    def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
-        if threading.get_ident() == self._thread:
-            self._take(content)
-        else:  # a front end may send through a subshell, which is another thread
-            self._loop.call_soon_threadsafe(self._take, content)
-
-    def _take(self, content: dict[str, Any]) -> None:
+    def take(self, content: dict[str, Any]) -> None:
+        """Take a view's greeting, an action, or that a row was opened."""
         match content:
             case {"type": "hello", "revision": int(revision), "hides": bool(hides)}:
                 self._on_hello(revision, hides=hides)
@@ -192,8 +138,7 @@ class TableWidget(anywidget.AnyWidget):
 
     def _on_hello(self, revision: int, *, hides: bool) -> None:
         """A view came up, or has lost its place."""
-        self._attached = True
-        self.showing.attached(hides=hides)
+        self.attach(hides=hides)
         if revision != self.model.revision:
             self._send_table(self.model.whole())
         self._pacer.request()
@@ -213,7 +158,7 @@ class TableWidget(anywidget.AnyWidget):
             except Exception as failure:  # noqa: BLE001 - it is shown where the button is
                 error, text = True, str(failure) or type(failure).__name__
             shown = plain(text, MAX_ANSWER) if text else ""
-            self._post({"type": "answer", "request": request, "error": error, "text": shown})
+            self.post({"type": "answer", "request": request, "error": error, "text": shown})
             self.update()
 
         task = self._loop.create_task(act(), name=f"table action {name}")

@@ -18,6 +18,7 @@ from IPython.display import DisplayHandle, display
 
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
+from fabric_nb.notebook.table.static import last_page, static_forms
 from fabric_nb.notebook.views.base import PageView, TableView, View
 
 log = logging.getLogger(__name__)
@@ -114,12 +115,15 @@ class LiveTables:
 
     def __init__(self, views: Sequence[TableView]) -> None:
         # Half a second to import, which is not for when the extension is loaded.
-        from fabric_nb.notebook.table.showing import Showing
+        from fabric_nb.notebook.live.showing import Showing
 
         self._tables = [_LiveTable(view) for view in views]
         narrow = [index for index, view in enumerate(views) if view.narrow]
-        self._showing = Showing([table.widget for table in self._tables], narrow)
+        self._showing = Showing([table.widget for table in self._tables], self._forms, narrow)
         self._showing.show()
+
+    def _forms(self) -> dict[str, str]:
+        return static_forms([table.widget.model for table in self._tables], time.time())
 
     def refresh(self) -> None:
         """Draw again what has something new."""
@@ -222,8 +226,6 @@ def _live(view: View, others: Sequence[TableView]) -> Live:
 
 
 def _text(view: View) -> str:
-    from fabric_nb.notebook.table.static import last_page
-
     match view:
         case PageView():
             return view.page().text()

@@ -1,4 +1,4 @@
-"""Where tables stand under a cell: live, and as they were last.
+"""Where widgets stand under a cell: live, and as they were last.
 
 Two outputs stand under the cell. The first is the live one. The second is the last state as
 HTML and text, renewed every few seconds and hidden while the live one is there: it is what is seen
@@ -10,36 +10,36 @@ all three forms would not do: of a notebook that was saved while it was live, Ju
 from __future__ import annotations
 
 import contextvars
-import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
 from IPython.display import display, update_display
 from ipywidgets import GridBox, Layout  # type: ignore[import-untyped]
 
-from fabric_nb.notebook.table.model import TableModel
-from fabric_nb.notebook.table.pace import Budget, Pacer
-from fabric_nb.notebook.table.static import static_forms
+from fabric_nb.notebook.live.pace import Budget, Pacer
 
 BYTES_PER_SECOND = 800_000
-"""What all tables together send at most; above it, updates come less often. The Jupyter server
+"""What all widgets together send at most; above it, updates come less often. The Jupyter server
 drops messages when a kernel sends over 1 MB a second."""
 RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
 """Seconds between two renewals of the last state, with a browser and without one."""
 VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 NARROWEST = "760px"
-"""Of tables that stand beside each other."""
+"""Of widgets that stand beside each other."""
 
 budget = Budget(BYTES_PER_SECOND)
 
 
-class LiveTable(Protocol):
-    """What is shown: a `TableWidget`."""
+class Shown(Protocol):
+    """What is shown: a `LiveWidget`."""
 
-    model: TableModel
     showing: Showing
+
+    @property
+    def changes(self) -> int:
+        """A number that grows with each change."""
 
     @property
     def live(self) -> bool:
@@ -57,15 +57,22 @@ class LiveTable(Protocol):
 
 
 class Showing:
-    """Tables on display together.
+    """Widgets on display together.
 
     Args:
-        tables: what is shown; one alone, or several below each other.
-        narrow: the indices of tables that stand side by side where there is room.
+        widgets: what is shown; one alone, or several below each other.
+        forms: their last state as ``text/html`` and ``text/plain``.
+        narrow: the indices of widgets that stand side by side where there is room.
     """
 
-    def __init__(self, tables: Sequence[LiveTable], narrow: Collection[int] = ()) -> None:
-        self._tables = tuple(tables)
+    def __init__(
+        self,
+        widgets: Sequence[Shown],
+        forms: Callable[[], dict[str, str]],
+        narrow: Collection[int] = (),
+    ) -> None:
+        self.forms = forms
+        self._widgets = tuple(widgets)
         self._narrow = narrow
         self._boxes: list[GridBox] = []
         self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
@@ -73,16 +80,16 @@ class Showing:
         self._live_id, self._last_id = uuid.uuid4().hex, uuid.uuid4().hex
         self._shown = False
         self._alone = False
-        for table in tables:
-            table.showing = self
+        for widget in widgets:
+            widget.showing = self
 
     @property
     def live(self) -> bool:
         """Whether it was neither closed nor frozen."""
-        return any(table.live for table in self._tables)
+        return any(widget.live for widget in self._widgets)
 
     def show(self) -> None:
-        """Display the tables, with their last state, under the running cell."""
+        """Display the widgets, with their last state, under the running cell."""
         self._shown = True
         self._recorded = self._changes
         display(self.view(), raw=True, display_id=self._live_id)
@@ -101,8 +108,8 @@ class Showing:
             forms = self.forms()
             budget.spend(len(forms["text/html"]))
             self._replace(self._last_id, forms)
-        for table in self._tables:
-            table.save()
+        for widget in self._widgets:
+            widget.save()
 
     def attached(self, *, hides: bool) -> None:
         """A browser shows it; not every front end hides the last state."""
@@ -112,7 +119,7 @@ class Showing:
             self._replace(self._last_id, {})
 
     def freeze(self) -> None:
-        """Put the last rows in place of the live tables, as plain HTML and text, and close."""
+        """Put the last state in place of the live one, as plain HTML and text, and close."""
         if not self.live:
             return
         if self._shown:
@@ -121,40 +128,36 @@ class Showing:
         self.close()
 
     def close(self) -> None:
-        """End the tables: they vanish from the page, and nothing is sent any more."""
+        """End the widgets: they vanish from the page, and nothing is sent any more."""
         self._recorder.close()
-        for table in self._tables:
-            table.close()
+        for widget in self._widgets:
+            widget.close()
         for box in self._boxes:
             box.layout.close()  # a widget of its own, which would stay
             box.close()
 
-    def forms(self) -> dict[str, str]:
-        """The last state as HTML and text."""
-        return static_forms([table.model for table in self._tables], time.time())
-
     def view(self) -> dict[str, Any]:
         """The live form."""
-        if len(self._tables) > 1 and not self._boxes:
-            self._boxes = _arranged(self._tables, self._narrow)
-        shown = (*self._boxes, *self._tables)[0]
+        if len(self._widgets) > 1 and not self._boxes:
+            self._boxes = _arranged(self._widgets, self._narrow)
+        shown = (*self._boxes, *self._widgets)[0]
         view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
         return {VIEW_MIME: view}
 
     @property
     def _changes(self) -> tuple[int, ...]:
-        return tuple(table.model.changes for table in self._tables)
+        return tuple(widget.changes for widget in self._widgets)
 
     def _replace(self, display_id: str, data: dict[str, Any]) -> None:
         contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
 
 
-def _arranged(tables: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
-    """Boxes that hold the tables, the outermost first."""
+def _arranged(widgets: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
+    """Boxes that hold the widgets, the outermost first."""
     boxes: list[GridBox] = []
     children: list[Any] = []
-    for beside, group in groupby(range(len(tables)), key=lambda index: index in narrow):
-        members = tuple(tables[index] for index in group)
+    for beside, group in groupby(range(len(widgets)), key=lambda index: index in narrow):
+        members = tuple(widgets[index] for index in group)
         if beside:
             columns = f"repeat(auto-fit, minmax(min(100%, {NARROWEST}), 1fr))"
             boxes.append(_box(members, columns))
