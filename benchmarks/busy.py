@@ -16,14 +16,14 @@ import itertools
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
 from benchmarks.figures import Spread
-from benchmarks.report import verdict_table
 from benchmarks.targets import Verdict
+from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
 from tests.notebook.notebooks import Notebook
@@ -192,13 +192,7 @@ def main() -> None:
     about: dict[str, Any] = machine.facts()
     verdicts = asyncio.run(measure(kinds, options.seconds))
     about["load_after"] = machine.load()
-    print(f"{about['date']}, {about['cpu']}, {about['cores']} cores, Python {about['python']},")
-    print(f"load before {about['load']}, after {about['load_after']}")
-    print(verdict_table(verdicts))
-    if options.json:
-        figures = [{**asdict(one), "met": one.met} for one in verdicts]
-        written = json.dumps({"machine": about, "targets": figures}, indent=2)
-        options.json.write_text(written + "\n", encoding="utf-8")
+    tell_verdicts(about, verdicts, options.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from benchmarks import machine
 from benchmarks.figures import Spread
 from benchmarks.payloads import arrow_body, body, moved
 from benchmarks.producer import ARROW, JSON, Producer, produce
-from benchmarks.report import verdict_table
 from benchmarks.targets import Verdict
+from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN
@@ -289,13 +288,7 @@ def main() -> None:
     with broker(options.uri) as uri:
         verdicts = asyncio.run(measure(options, uri))
     about["load_after"] = machine.load()
-    print(f"{about['date']}, {about['cpu']}, {about['cores']} cores, Python {about['python']},")
-    print(f"load before {about['load']}, after {about['load_after']}")
-    print(verdict_table(verdicts))
-    if options.json:
-        figures = [{**asdict(one), "met": one.met} for one in verdicts]
-        written = json.dumps({"machine": about, "targets": figures}, indent=2)
-        options.json.write_text(written + "\n", encoding="utf-8")
+    tell_verdicts(about, verdicts, options.json)
 
 
 if __name__ == "__main__":

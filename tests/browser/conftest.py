@@ -12,7 +12,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, async_playwright
 
+from fabric_nb import AmqBrokerConnector
+from tests.broker.process import BrokerProcess
 from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+from tests.browser.shop import open_shop
 
 PROJECT = Path(__file__).parents[2]
 SCREENS = PROJECT / "build" / "screens"
@@ -80,3 +83,17 @@ def screens() -> Path:
     """The folder for screenshots."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     return SCREENS
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[BrokerProcess]:
+    """A broker of this module's own."""
+    with BrokerProcess() as broker:
+        yield broker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
+    """The service `shop.orders`, which also publishes and logs."""
+    async with open_shop(broker.uri) as shop:
+        yield shop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,58 +12,16 @@ import pytest_asyncio
 from nbconvert import HTMLExporter
 from playwright.async_api import Locator, Page, expect
 
-from fabric_nb import AmqBrokerConnector, AmqpHandler
+from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.shop import log
 from tests.browser.test_table import POOR_CONTRAST, ROWS
 from tests.faults import hostile as tricks
 from tests.faults.hostile import COMMANDS, MARKUP, TURNED, Hostile, Reply
 from tests.support.peers import DOMAIN
 
 EVERYTHING = MARKUP + COMMANDS + TURNED
-log = logging.getLogger("shop.orders")
-
-
-class Shop:
-    """What the service offers."""
-
-    def price(self, sku: str, count: int = 1, express: bool = False) -> float:
-        """What an order costs.
-
-        Args:
-            sku: which article.
-            count: how many.
-            express: by tomorrow.
-        """
-        return 9.5 * count + (20 if express else 0)
-
-    def ship(self, order: dict[str, object]) -> str:
-        """Send an order out."""
-        raise LookupError(f"no such order: {order}")
-
-    def set_options(self, **options: object) -> str:
-        """Set any options."""
-        return json.dumps(options)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def broker() -> AsyncIterator[BrokerProcess]:
-    """A broker of this module's own."""
-    with BrokerProcess() as broker:
-        yield broker
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
-    """The service `shop.orders`, which also publishes and logs."""
-    async with AmqBrokerConnector(broker.uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
-        await shop.serve(Shop(), version="1.4.0")
-        handler = AmqpHandler()
-        await shop.init_logging_handler(handler)
-        log.addHandler(handler)
-        log.setLevel(logging.DEBUG)
-        yield shop
-        log.removeHandler(handler)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

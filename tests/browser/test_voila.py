@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nbformat
@@ -15,35 +15,17 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, async_playwright, expect
 
-from fabric_nb import AmqBrokerConnector, AmqpHandler
+from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import CHROMIUM, FLAGS
+from tests.browser.shop import log
 from tests.browser.test_table import ROWS
-from tests.browser.test_views import Shop, log, opened
+from tests.browser.test_views import opened
 from tests.support.peers import DOMAIN
 
 SECTIONS = ("Services", "Calls", "Serving", "Streams", "Logs")
 # It starts a kernel and runs all cells before there is anything to see.
 APPEARS_WITHIN = 90_000
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[BrokerProcess]:
-    """A broker of this module's own."""
-    with BrokerProcess() as broker:
-        yield broker
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
-    """The service `shop.orders`, which also publishes and logs."""
-    async with AmqBrokerConnector(broker.uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
-        await shop.serve(Shop(), version="1.4.0")
-        handler = AmqpHandler()
-        await shop.init_logging_handler(handler)
-        log.addHandler(handler)
-        yield shop
-        log.removeHandler(handler)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -1,0 +1,48 @@
+"""A service that the browser tests look at: `shop.orders`, which answers, publishes and logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fabric_nb import AmqBrokerConnector, AmqpHandler
+from tests.support.peers import DOMAIN
+
+log = logging.getLogger("shop.orders")
+
+
+class Shop:
+    """What the service offers."""
+
+    def price(self, sku: str, count: int = 1, express: bool = False) -> float:
+        """What an order costs.
+
+        Args:
+            sku: which article.
+            count: how many.
+            express: by tomorrow.
+        """
+        return 9.5 * count + (20 if express else 0)
+
+    def ship(self, order: dict[str, object]) -> str:
+        """Send an order out."""
+        raise LookupError(f"no such order: {order}")
+
+    def set_options(self, **options: object) -> str:
+        """Set any options."""
+        return json.dumps(options)
+
+
+@asynccontextmanager
+async def open_shop(uri: str) -> AsyncIterator[AmqBrokerConnector]:
+    """The shop, open while this lasts."""
+    async with AmqBrokerConnector(uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
+        await shop.serve(Shop(), version="1.4.0")
+        handler = AmqpHandler()
+        await shop.init_logging_handler(handler)
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+        yield shop
+        log.removeHandler(handler)
