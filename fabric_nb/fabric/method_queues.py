@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
@@ -83,8 +84,7 @@ class LeaderQueue(MethodQueues):
             self._generation = channel.generation
             arguments = {**_ARGUMENTS, "x-single-active-consumer": True}
             self._others = await channel.declare_shared_queue(self._queue, arguments) > 0
-            self._channel = channel
-            self._tag = await channel.consume(self._queue, self._dispatch)
+            self._tag = await channel.consume(self._queue, partial(self._dispatch, channel))
         await channel.bind(self._queue, self._name.api_exchange, key)
         return self._tag, self._others
 
@@ -97,9 +97,9 @@ class LeaderQueue(MethodQueues):
         await channel.unbind(self._queue, self._name.api_exchange, key)
         self._takes.pop(key, None)
 
-    def _dispatch(self, delivery: Delivery) -> None:
+    def _dispatch(self, channel: Channel, delivery: Delivery) -> None:
         take = self._takes.get(read_routing_key(delivery.origin))
         if take is not None:
             take(delivery)
         else:  # of a method that was just taken away: its caller is told
-            self._channel.reject(delivery, requeue=False)
+            channel.reject(delivery, requeue=False)
