@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fabric_nb.demo import notebooks
 from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import demo_services
-from tests.docs.running import Runs, steps_of
+from tests.docs.running import Runs
 from tests.support.rabbitmq import RabbitMq
 
 
@@ -41,7 +42,7 @@ def runs(
             _one_process() as alone,
         ):
             yield {
-                path: (with_demo if _uses_demo(path) else alone).submit(steps_of, path)
+                path: (with_demo if _uses_demo(path) else alone).submit(notebooks.run, path)
                 for path in chosen
             }
 

@@ -1,4 +1,4 @@
-"""Runs notebooks in processes of their own, out of the way of the tests' event loops."""
+"""What the tests of the notebooks are given of their runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from fabric_nb.demo import notebooks
-from fabric_nb.demo.notebooks import Step
+import nbformat
 
-Runs = Mapping[Path, "Future[list[Step]]"]
-"""What each notebook showed, or will have shown."""
-
-
-def steps_of(path: Path) -> list[Step]:
-    """Run a notebook, and tell what its steps showed."""
-    return notebooks.steps(notebooks.run(path))
+Runs = Mapping[Path, "Future[nbformat.NotebookNode]"]
+"""Each notebook as it was executed, or will have been."""
