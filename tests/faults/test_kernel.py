@@ -94,11 +94,13 @@ async def test_interrupted_and_suspended(watcher, notebook):
 async def test_restarted_and_killed(watcher, notebook, rabbitmq, rabbitmq_uri, vhost):
     """A kernel that was restarted or killed leaves neither a service nor a queue behind."""
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    await until(lambda: state(watcher) is ServiceState.UP)
     await notebook.restart()
     await gone(watcher, rabbitmq, vhost)
     await notebook.load()
     await join(notebook, rabbitmq_uri)
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    await until(lambda: state(watcher) is ServiceState.UP)
     os.kill(notebook.pid, signal.SIGSTOP)  # also when it could not even say goodbye
     os.kill(notebook.pid, signal.SIGKILL)
     await gone(watcher, rabbitmq, vhost)
