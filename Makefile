@@ -90,13 +90,17 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 programs:
 	@tests/install-programs
 
+# Every version is tried, also after one that failed; the last line says how each went.
 test-matrix: programs
+	@told=""; failed=""; \
 	for version in $(SUPPORTED); do \
-	    if python$$version --version >/dev/null 2>&1; then \
-	        $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
-	        .venv-$$version/bin/python -m pytest || exit 1; \
-	    else echo "Python $$version is not installed: left out"; fi; \
-	done
+	    if ! python$$version --version >/dev/null 2>&1; then told="$$told $$version: not installed;"; \
+	    elif $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
+	        $(MAKE) --jobs=2 --output-sync=line --keep-going first-lane second-lane VENV=.venv-$$version; \
+	    then told="$$told $$version: passed;"; \
+	    else told="$$told $$version: FAILED;"; failed=yes; fi; \
+	done; \
+	echo "Python$${told%;}"; [ -z "$$failed" ]
 
 clean:
 	rm -rf build dist .venv .venv-*
