@@ -137,7 +137,9 @@ class LabBuildHook(BuildHookInterface):
             build_data["shared_data"][str(panel.bundle)] = place
             build_data["shared_data"][str(panel.sources / "install.json")] = f"{place}/install.json"
         else:
-            build_data["artifacts"].append("/fabric_nb/labextension")
+            # Not as an artifact: hatchling visits each folder once, and may have come to this one
+            # before, by the link in a virtual environment that lies in the project.
+            build_data["force_include"][str(panel.bundle)] = "fabric_nb/labextension"
 
 
 def main() -> int:
