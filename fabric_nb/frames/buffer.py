@@ -17,7 +17,16 @@ import numpy as np
 import pandas as pd
 
 from fabric_nb.frames.columns import Column, footprint
-from fabric_nb.frames.intake import assigned, by_column, is_name, own_columns, own_row, own_rows
+from fabric_nb.frames.intake import (
+    assigned,
+    by_column,
+    is_name,
+    is_plain_table,
+    joined,
+    own_columns,
+    own_row,
+    own_rows,
+)
 from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, restored, unify
 from fabric_nb.frames.times import Unit
 
@@ -27,6 +36,10 @@ OVERFLOW: Final = "_overflow"
 # Rows that wait for a look cost ten times what they cost as columns, and a look at many at once
 # would hold up the loop: so this many are written without waiting for one.
 _PENDING_ROWS = 4096
+
+# Arrow tables that wait cost little, and to join many before they are written costs a fraction of
+# writing each; so few that a look does not hold up the loop.
+_PENDING_TABLES, _PENDING_TABLE_ROWS = 64, 32_768
 
 
 class FrameBuffer:
@@ -114,6 +127,8 @@ class FrameBuffer:
         # Appending takes no lock: a list's append is atomic, and only `_flush` removes from it.
         self._pending: list[dict[str, Any]] = []
         self._pending_bytes = 0
+        self._tables: list[Any] = []  # of one schema, and older than all rows in `_pending`
+        self._table_rows = 0
         self._columns: dict[str, Column] = {}
         self._rows = 0
         self._written = 0  # rows that have ever left `_pending`
@@ -160,7 +175,7 @@ class FrameBuffer:
         Args:
             columns: A mapping of column name to a list, a tuple, a one-dimensional array or a
                 Series, all equally long; or a DataFrame, whose index is not used; or an Arrow table
-                or record batch.
+                or record batch, whose memory is not to be changed.
             assign: What each of these rows has besides, as in `extend`.
 
         Raises:
@@ -168,6 +183,8 @@ class FrameBuffer:
             ValueError: The columns differ in length, have more than one dimension, or two of them
                 have the same name.
         """
+        if not assign and (self._continues(columns) or is_plain_table(columns)):
+            return self._take_table(columns)
         named, rows = own_columns(columns)
         if assign:
             named = assigned(named, {name: [value] * rows for name, value in assign.items()})
@@ -214,7 +231,7 @@ class FrameBuffer:
     def rows_seen(self) -> int:
         """How many rows were ever added."""
         with self._lock:
-            return self._written + len(self._pending)
+            return self._written + self._table_rows + len(self._pending)
 
     @property
     def version(self) -> int:
@@ -254,7 +271,27 @@ class FrameBuffer:
             with self._lock:
                 self._flush()
 
+    def _continues(self, columns: Any) -> bool:
+        """Whether it is an Arrow table of the schema of those that wait."""
+        schema = getattr(columns, "schema", None)
+        return bool(schema is not None and self._tables and schema.equals(self._tables[0].schema))
+
+    def _take_table(self, table: Any) -> int:
+        with self._lock:
+            if self._pending or not self._continues(table):
+                self._flush()
+            self._tables.append(table)
+            self._table_rows += table.num_rows
+            full = len(self._tables) >= _PENDING_TABLES or self._table_rows >= _PENDING_TABLE_ROWS
+            if full or self._max_bytes is not None:
+                self._flush()
+        return int(table.num_rows)
+
     def _flush(self) -> None:
+        if self._tables:
+            if self._table_rows:
+                self._write(*own_columns(joined(self._tables)))
+            self._tables, self._table_rows = [], 0
         rows = self._pending[:]
         if not rows:
             return

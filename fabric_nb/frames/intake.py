@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
@@ -109,6 +109,36 @@ def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
     if len(set(lengths.values())) > 1:
         raise ValueError(f"Columns differ in length: {lengths}.")
     return named, next(iter(lengths.values()), 0)
+
+
+def is_plain_table(columns: Any) -> bool:
+    """Whether it is an Arrow table whose columns, all named differently, are simple arrays."""
+    return (
+        hasattr(columns, "combine_chunks")
+        and all(_is_plain(kind) for kind in columns.schema.types)
+        and len(set(columns.column_names)) == columns.num_columns
+    )
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types as kinds
+
+    simple = (
+        kinds.is_integer,
+        kinds.is_floating,
+        kinds.is_boolean,
+        kinds.is_timestamp,
+        kinds.is_string,
+        kinds.is_large_string,
+    )
+    return any(is_kind(kind) for is_kind in simple)
+
+
+def joined(tables: Sequence[Any]) -> Any:
+    """Arrow tables of one schema as one, each column in one piece."""
+    import pyarrow as pa
+
+    return pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
 
 
 def _from_arrow(column: Any) -> Any:

@@ -480,6 +480,62 @@ def test_a_frame_comes_out_as_it_went_in() -> None:
     pd.testing.assert_frame_equal(again.df, frame)
 
 
+@given(
+    chunks=st.lists(
+        st.tuples(
+            st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "n": st.none() | st.integers(-5, 5),
+                        "x": st.none() | st.floats(-5, 5),
+                        "text": st.none() | st.sampled_from(["a", "b", "2026-11-27", ""]),
+                        "at": st.none() | st.integers(0, 10**6),
+                    }
+                ),
+                max_size=4,
+            ),
+            st.sampled_from(["rows", "table", "narrow table"]),
+            st.booleans(),
+        ),
+        max_size=8,
+    ),
+    max_rows=st.none() | st.integers(1, 6),
+)
+def test_arrow_tables_may_wait_for_a_look(
+    chunks: list[tuple[Rows, str, bool]], max_rows: int | None
+) -> None:
+    """Tables of any schemas, with rows between them, show the same whenever somebody looks."""
+    pa = pytest.importorskip("pyarrow")
+    fields = {"n": pa.int32(), "x": pa.float64(), "text": pa.string(), "at": pa.timestamp("ms")}
+    looked, unlooked = FrameBuffer(max_rows=max_rows), FrameBuffer(max_rows=max_rows)
+    for rows, kind, look in chunks:
+        names = list(fields)[: 2 if kind == "narrow table" else 4]
+        table = pa.table(
+            {name: pa.array([row[name] for row in rows], fields[name]) for name in names}
+        )
+        for buffer in (looked, unlooked):
+            if kind == "rows":
+                buffer.extend(table.to_pylist())
+            else:
+                assert buffer.extend_columns(table) == len(rows)
+        if look:
+            assert looked.rows_seen == unlooked.rows_seen
+            assert len(looked.df) == len(looked)
+    pd.testing.assert_frame_equal(looked.df, unlooked.df)
+    assert looked.dropped == unlooked.dropped
+    assert looked.version == unlooked.version
+
+
+def test_tables_that_wait_are_bounded() -> None:
+    """However many tables come without a look, few of them wait."""
+    pa = pytest.importorskip("pyarrow")
+    buffer = FrameBuffer()
+    for n in range(1000):
+        buffer.extend_columns(pa.table({"n": [n]}))
+        assert len(buffer._tables) < 100
+    assert buffer.df["n"].tolist() == list(range(1000))
+
+
 def test_an_arrow_table_or_batch_can_be_added() -> None:
     """Arrow columns are taken exactly: ints with gaps, zones, nested values, text."""
     pa = pytest.importorskip("pyarrow")
