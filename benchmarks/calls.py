@@ -10,6 +10,7 @@ from benchmarks.figures import Sample
 from benchmarks.harness import Say, Worker, Workers, rounds, workers
 
 REFERENCE = "aiormq"
+REFERENCE_NARROW = "aiormq, prefetch 1"
 OURS = "fabric_nb"
 OURS_WIDE = "fabric_nb, prefetch 100"
 SEED = "amqp_fabric"
@@ -38,6 +39,7 @@ _SEED = Server("amqp_fabric", 1)
 KINDS: Mapping[str, tuple[str, Server]] = {
     OURS: ("fabric_nb", _FABRIC),
     REFERENCE: ("aiormq", Server("aiormq", 0)),
+    REFERENCE_NARROW: ("aiormq", Server("aiormq", 1)),
     OURS_WIDE: ("fabric_nb", _FABRIC_WIDE),
     OURS_TO_SEED: ("fabric_nb", _SEED),
     SEED: ("amqp_fabric", _SEED),

@@ -87,6 +87,14 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
         ]
     return [
         *verdicts,
+        # With a prefetch of 1 each call waits for the broker to hear of the one before: so does
+        # the bare client, when it must not lose one.
+        Verdict(
+            f"{full} calls/s, {calls.OURS}, to bare aiormq that acknowledges, prefetch 1",
+            "at least",
+            0.85,
+            of(calls.OURS, calls.REFERENCE_NARROW, full, rate),
+        ),
         Verdict(
             f"caller CPU per call, {full}, to an amqp-fabric service, to amqp-fabric's caller",
             "at most",

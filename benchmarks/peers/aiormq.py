@@ -1,8 +1,10 @@
 """Bare aiormq, the limit: it does what the others do and nothing besides.
 
 The caller uses RabbitMQ's direct reply-to, counts its correlation ids and awaits neither drain nor
-confirm; the server neither acknowledges nor holds back; the consumer acknowledges a hundred
-messages at once. There are no timeouts, no errors, no recovery and no word of what a message is.
+confirm; the server neither acknowledges nor holds back, unless it is given a prefetch: then it
+acknowledges each call once it is answered, as whoever must not lose one does; the consumer
+acknowledges a hundred messages at once. There are no timeouts, no errors, no recovery and no word
+of what a message is.
 """
 
 from __future__ import annotations
@@ -51,9 +53,13 @@ async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
                 ),
                 wait=False,
             )
+            if prefetch:
+                await channel.basic_ack(message.delivery_tag or 0, wait=False)
 
+        if prefetch:
+            await channel.basic_qos(prefetch_count=prefetch)
         await channel.queue_declare(service, auto_delete=True)
-        await channel.basic_consume(service, answer, no_ack=True)
+        await channel.basic_consume(service, answer, no_ack=not prefetch)
         yield
 
 
