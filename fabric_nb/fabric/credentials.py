@@ -13,7 +13,7 @@ from typing import Any
 from yarl import URL
 
 from fabric_nb.errors import InvalidUri
-from fabric_nb.fabric.amqp import mask, parse_uri, split_uris
+from fabric_nb.fabric.uri import mask, parse_uri, split_uris
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import aclosing
 from typing import Any, Self
 
-from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable, mask
+from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable
 from fabric_nb.fabric.caller import caller_header
 from fabric_nb.fabric.calls import Caller
 from fabric_nb.fabric.discovery import Discovery
@@ -25,6 +25,7 @@ from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.retries import until_answered
 from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.uri import mask
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0

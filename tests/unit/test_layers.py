@@ -19,7 +19,7 @@ MAX_LINES = 400
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
-    ("frames", "broker", "fabric.suspension", "fabric.tasks"),
+    ("frames", "broker", "fabric.suspension", "fabric.tasks", "fabric.uri"),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     (
@@ -73,7 +73,7 @@ AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 
 def module_name(path: Path) -> str:
-    """`fabric.amqp.uri` for that file; empty for the package itself."""
+    """`fabric.uri` for that file; empty for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -171,7 +171,7 @@ def test_every_module_has_a_layer(module: str) -> None:
         ("fabric.logs", "from fabric_nb.fabric import registry"),
         ("fabric.streams", "from . import presence"),
         ("fabric.wire", "def late():\n    from fabric_nb.fabric.member import FabricMember"),
-        ("fabric.amqp.uri", "from ..naming import ServiceName"),
+        ("fabric.uri", "from .naming import ServiceName"),
         ("fabric.naming", "import aiormq.exceptions"),
         ("fabric.member", "import fabric_nb"),
         ("fabric.connector", "from fabric_nb.notebook import bridge"),
@@ -242,10 +242,11 @@ HEAVY = ["pandas", "numpy", "aio_pika", "aiormq", "IPython", "orjson", "yarl"]
         ("import fabric_nb.fabric.naming", HEAVY),
         ("from fabric_nb import FrameBuffer", ["aio_pika", "IPython"]),
         ("from fabric_nb import AmqBrokerConnector, AmqpHandler", ["IPython", "ipykernel"]),
+        ("import fabric_nb.notebook.extension", ["aio_pika", "aiormq", "ipywidgets", "anywidget"]),
     ],
 )
 def test_imports_are_light(statement: str, not_loaded: list[str]) -> None:
-    """Importing the package loads neither pandas nor AMQP; the connector does without Jupyter."""
+    """The package loads neither pandas nor AMQP, the connector no Jupyter, magics no widgets."""
     program = f"import sys; {statement}; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60

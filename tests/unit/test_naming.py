@@ -22,8 +22,8 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp.transport import explain_failure
-from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_method, parse_call
+from fabric_nb.fabric.uri import mask, parse_uri, split_uris
 
 PART = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 parts = st.from_regex(PART, fullmatch=True)

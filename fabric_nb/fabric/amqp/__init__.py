@@ -9,7 +9,6 @@ from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, Stat
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.reading import ReadingConnection
 from fabric_nb.fabric.amqp.translation import Unroutable, keep_client_quiet
-from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 
 __all__ = [
     "DEFAULT_HEARTBEAT",
@@ -22,7 +21,4 @@ __all__ = [
     "Unroutable",
     "backoff",
     "keep_client_quiet",
-    "mask",
-    "parse_uri",
-    "split_uris",
 ]

@@ -11,7 +11,7 @@ from yarl import URL
 
 from fabric_nb.errors import BrokerUnavailable, FabricError
 from fabric_nb.fabric.amqp.transport import SocketTransport, explain_failure
-from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
+from fabric_nb.fabric.uri import mask, parse_uri, split_uris
 
 CLOSE_TIMEOUT = 1.0
 """Seconds."""

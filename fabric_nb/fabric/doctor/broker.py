@@ -20,10 +20,11 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp import Connection, parse_uri, split_uris
+from fabric_nb.fabric.amqp import Connection
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.uri import parse_uri, split_uris
 
 SLOW = 0.25
 """Seconds for one exchange with the broker from which on it is called slow."""
