@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.codec import decode
 
+_CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
 
@@ -42,6 +44,16 @@ def words(line: str) -> list[str]:
             depth += (char in _OPENING) - (char in _CLOSING)
         word += char
     return [*found, word] if word else found
+
+
+def call_among(typed: Sequence[str]) -> str | None:
+    """The word that names a call, among those behind a magic.
+
+    Example:
+        >>> call_among(["--timeout", "2.5", "calc.multiply", "x=5.0"])
+        'calc.multiply'
+    """
+    return next((word for word in typed if _CALL.fullmatch(word)), None)
 
 
 def parse(parser: MagicArgumentParser, line: str) -> Namespace:

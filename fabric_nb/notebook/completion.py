@@ -5,19 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from IPython.core.completer import (
-    CompletionContext,
-    SimpleCompletion,
-    SimpleMatcherResult,
-    context_matcher,
-)
+from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
 from fabric_nb.fabric.logs import LEVELS
 from fabric_nb.fabric.proxies import remote_signature
 from fabric_nb.fabric.registry import Service
-from fabric_nb.notebook.arguments import words
+from fabric_nb.notebook.arguments import call_among, words
 
 _MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
 MAX_OFFERED = 200
@@ -86,7 +80,7 @@ def _candidates(
 
 
 def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Iterator[str]:
-    called = next((word for word in typed if "." in word and "=" not in word), None)
+    called = call_among(typed)
     for service in known.services:
         if called is None:
             name = _spelled(service, fragment, _short_name(known.services))
@@ -128,20 +122,13 @@ def _header_values(services: Sequence[Service]) -> Iterator[str]:
         yield f"service_type={service.name.type}"
 
 
-def matcher(known: Callable[[], Known | None]) -> Any:
-    """A matcher for IPython's completer; `known` is asked at each Tab and must be quick."""
-
-    @context_matcher()
-    def fabric_matcher(context: CompletionContext) -> SimpleMatcherResult:
-        line = context.text_until_cursor
-        there = known() if "%fabric_" in line else None
-        offer = complete(line, there) if there is not None else None
-        if offer is None:
-            return {"completions": []}
-        return {
-            "completions": [SimpleCompletion(text=text) for text in offer.texts],
-            "matched_fragment": offer.fragment,
-            "suppress": True,
-        }
-
-    return fabric_matcher
+def completions(line: str, known: Known) -> SimpleMatcherResult:
+    """What could follow the line up to the cursor, as a matcher of IPython's tells it."""
+    offer = complete(line, known)
+    if offer is None:
+        return {"completions": []}
+    return {
+        "completions": [SimpleCompletion(text=text) for text in offer.texts],
+        "matched_fragment": offer.fragment,
+        "suppress": True,
+    }

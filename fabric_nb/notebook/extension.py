@@ -9,44 +9,51 @@ from typing import Any, cast
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric import plotting
-from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.notebook import bridge
+from fabric_nb.notebook.inspection import Inspection
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.panel import Panel
 from fabric_nb.notebook.plot import Charts
-from fabric_nb.notebook.session import Session
 
 _loaded: FabricMagics | None = None
 _panel: Panel | None = None
+_inspection: Inspection | None = None
 _charts = Charts()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics."""
-    global _loaded, _panel
+    global _loaded, _panel, _inspection
     if _loaded is not None:
         return
     problem = bridge.broken_nesting()
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
     bridge.allow_waiting(bridge.notebook_loop())
-    keep_client_quiet()
-    _loaded = FabricMagics(shell, Session(shell))
+    _loaded = magics = FabricMagics(shell)
     shell.register_magics(_loaded)
     plotting.set_backend(_charts)
     _matchers(shell).append(_loaded.matcher)
-    _panel = Panel(shell, _loaded.session, bridge.notebook_loop())
+    _panel = Panel(shell, lambda: magics.open_session, bridge.notebook_loop())
     _panel.open()
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:  # there is none in a terminal
+        _inspection = Inspection(kernel, magics.method_help)
+        _inspection.open()
     atexit.register(_leave)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Leave the fabric and take the magics away."""
-    global _loaded
+    global _loaded, _inspection
     if _loaded is None:
         return
     _close_panel()
-    bridge.wait(_loaded.session.close())
+    if _inspection is not None:
+        _inspection.close()
+        _inspection = None
+    if _loaded.open_session is not None:
+        bridge.wait(_loaded.open_session.close())
     plotting.set_backend(None)
     _charts.close()
     for kind, names in _loaded.magics.items():
@@ -73,6 +80,6 @@ def _close_panel() -> None:
 def _leave() -> None:
     """The kernel ends: leave in order, so that nobody waits for our expiry."""
     _close_panel()
-    session = _loaded.session if _loaded is not None else None
+    session = _loaded.open_session if _loaded is not None else None
     if session is not None and session.connected and session.loop is not None:
         bridge.finish(session.close(), session.loop)

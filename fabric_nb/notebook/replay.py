@@ -7,8 +7,9 @@ import inspect
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from IPython.core.display_trap import DisplayTrap
 from IPython.core.error import StdinNotImplementedError
@@ -16,6 +17,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.history import FailedCall
+from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.serving import Server
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Cell, Code, Page, Table
@@ -24,6 +26,47 @@ from fabric_nb.notebook.views.serving import shown_arguments
 
 class NotReplayed(FabricError):
     """A failed call that cannot be run again; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A failed call, ready to be run again.
+
+    Attributes:
+        failed: the call as it was.
+        function: what is run, as it is now.
+        kwargs: its arguments as they came.
+    """
+
+    failed: FailedCall
+    function: Callable[..., Any]
+    kwargs: dict[str, Any]
+
+    @classmethod
+    def prepare(cls, fabric: FabricMember, namespace: Mapping[str, Any], what: str | None) -> Self:
+        """Find the call: `what` is its number or method; None: the last one.
+
+        Raises:
+            NotReplayed: there is none, or its function or its arguments are not there any more.
+        """
+        failed = choose(fabric.calls.failures, what)
+        return cls(
+            failed, current_function(failed, fabric.servers, namespace), arguments_of(failed)
+        )
+
+    def __str__(self) -> str:
+        record = self.failed.record
+        when = time.strftime("%H:%M:%S", time.localtime(record.time))
+        return f"Failed call {self.failed.number}, {record.service}.{record.method} of {when}"
+
+    def run(self) -> Any:
+        """As `run_again`."""
+        __tracebackhide__ = True
+        return run_again(self.function, self.kwargs)
+
+    def debug(self, shell: InteractiveShell) -> Any:
+        """As `debug`."""
+        return debug(shell, self.function, self.kwargs)
 
 
 def choose(failures: Sequence[FailedCall], what: str | None) -> FailedCall:
@@ -132,7 +175,7 @@ def _inspect(shell: InteractiveShell, traceback: TracebackType | None) -> None:
         ) from None
 
 
-def page(failures: Sequence[FailedCall]) -> Page:
+def failures_page(failures: Sequence[FailedCall]) -> Page:
     """The failed calls that are kept, the last one first."""
     rows: list[list[Cell]] = [
         [

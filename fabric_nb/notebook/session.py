@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import secrets
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
 
 from fabric_nb.errors import FabricError, NotConnected
+from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.calling import CallHandle, all_results, with_sign_of_life
+from fabric_nb.notebook.arguments import KeywordProblem
+from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
+from fabric_nb.notebook.checkup import examine
+from fabric_nb.notebook.inspection import method_help
+from fabric_nb.notebook.replay import Replay, failures_page
 from fabric_nb.notebook.serving import NotServed
 from fabric_nb.notebook.views.base import Missing, TableView
-from fabric_nb.notebook.views.calls import ALL, CallsView
+from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
@@ -39,13 +41,14 @@ STOP_GRACE = 2.0
 
 
 class Session:
-    """What one notebook has open; made when the extension is loaded.
+    """What one notebook has open; made by the first magic that needs it.
 
     Args:
         shell: the notebook's IPython.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
+        keep_client_quiet()
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
         self._open: list[Stream | LogFeed] = []
@@ -96,6 +99,10 @@ class Session:
         return list((nameless | named).values())
 
     # -- connecting
+
+    def connector(self, **settings: Any) -> AmqBrokerConnector:
+        """A connector that is not open yet; `settings` as `AmqBrokerConnector` takes them."""
+        return AmqBrokerConnector(**settings)
 
     async def connect(
         self,
@@ -158,13 +165,19 @@ class Session:
             return Missing("Logs", str(error))
         return LogView(fabric, self._all_logs)
 
-    async def show_services(self, which: Filter) -> None:
-        """Show the registry."""
-        self.screen.show(RegistryView(self.fabric, which))
+    async def show_services(
+        self,
+        domain: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's word for it
+        id: str | None = None,  # noqa: A002
+        gone: bool = False,
+    ) -> None:
+        """Show the registry, or the part of it that is like this."""
+        self.screen.show(RegistryView(self.fabric, Filter(domain, type, id, gone)))
 
-    async def show_calls(self, which: str = ALL) -> None:
-        """Show the calls that were made and served; `which` as in `CallsView`."""
-        self.screen.show(CallsView(self.fabric, which))
+    async def show_calls(self, *, failed: bool = False) -> None:
+        """Show the calls that were made and served, or only those that failed."""
+        self.screen.show(CallsView(self.fabric, FAILED if failed else ALL))
 
     async def call(
         self,
@@ -192,9 +205,29 @@ class Session:
         self._handles = [*(one for one in self._handles if not one.settled), handle]
         return handle
 
-    async def results(self, handles: Sequence[CallHandle] = ()) -> list[Any]:
-        """The results of these calls, or of all that were started and not yet asked for."""
-        return await all_results(handles or [one for one in self._handles if not one.settled])
+    def take_items(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        most: int | None,
+        **options: Any,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """Take the items that a generator sends, all of them or so many, and show them coming."""
+        items = self.fabric.stream_service(pattern, method, kwargs, **options)
+        return all_items(items, f"{pattern}.{method}", most)
+
+    async def results(self, variables: Sequence[str] = ()) -> list[Any]:
+        """The results of the calls in these variables, or of all that nobody has asked for yet.
+
+        Raises:
+            KeywordProblem: a variable holds no call.
+        """
+        held = [self._shell.user_ns.get(name) for name in variables]
+        for name, value in zip(variables, held, strict=True):
+            if not isinstance(value, CallHandle):
+                raise KeywordProblem(f"{name} is no call that was started with -a")
+        return await all_results(held or [one for one in self._handles if not one.settled])
 
     async def serve(
         self,
@@ -254,6 +287,32 @@ class Session:
         self.screen.show(LogView(self.fabric, feed))
         return feed
 
+    async def diagnose(
+        self,
+        fabric: AmqBrokerConnector,
+        saved: str | None,
+        *,
+        seconds: float | None,
+        **options: Any,
+    ) -> None:
+        """Show what is wrong; as `examine`, `seconds` the doctor's own where there are none."""
+        if seconds is not None:
+            options["seconds"] = seconds
+        page = await examine(fabric, saved, **options)
+        display(page.mimebundle(), raw=True)
+
+    async def method_help(self, call: str) -> str | None:
+        """What a remote method tells of itself; None when it is not known, or we know nobody."""
+        return await method_help(self._fabric, call) if self._fabric is not None else None
+
+    def show_failures(self) -> None:
+        """Show the failed calls that can be run again."""
+        display(failures_page(self.fabric.calls.failures).mimebundle(), raw=True)
+
+    def replay(self, what: str | None) -> Replay:
+        """A failed call of ours, ready to be run again; `what` as in `Replay.prepare`."""
+        return Replay.prepare(self.fabric, self._shell.user_ns, what)
+
     async def stop(self, what: str) -> str:
         """Stop a service of ours, a stream or a log feed; returns what was stopped.
 
@@ -283,10 +342,3 @@ class Session:
         await self.disconnect()
         self._capture.close()
         self.screen.close()
-
-
-def notebook_id(namespace: Mapping[str, Any]) -> str:
-    """An id for this notebook: its file's name where it is known, otherwise a random one."""
-    path = os.environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or ""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]
-    return name or f"notebook-{secrets.token_hex(3)}"

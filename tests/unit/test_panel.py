@@ -242,7 +242,7 @@ class Pushed:
 async def test_the_thread_tells_what_there_is_and_ends() -> None:
     """Pushes come from a thread of their own, which is not there before somebody listens."""
     pushed = Pushed()
-    watcher = Watcher(FakeNotebook(), asyncio.get_running_loop(), pushed)
+    watcher = Watcher(FakeNotebook, asyncio.get_running_loop(), pushed)
     assert "fabric panel" not in [one.name for one in threading.enumerate()]
     watcher.tell_all()
     first = await pushed.until(lambda message: message.get("reset"))
@@ -278,7 +278,8 @@ async def test_a_blocked_loop_is_told() -> None:
     loop = asyncio.new_event_loop()
     running = threading.Thread(target=loop.run_forever)
     running.start()
-    watcher = Watcher(Blocked(), loop, pushed)
+    notebook = Blocked()
+    watcher = Watcher(lambda: notebook, loop, pushed)
     watcher.tell_all()
     busy = await pushed.until(lambda message: message.get("facts", {}).get("busy_since"))
     assert blocked.is_set()
@@ -330,7 +331,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def requests() -> FakeComm:
     """The comm of requests, opened."""
-    panel = link.Panel(cast("Any", SimpleNamespace()), FakeNotebook(), cast("Any", None))
+    panel = link.Panel(cast("Any", SimpleNamespace()), FakeNotebook, cast("Any", None))
     panel.open()  # outside a kernel this does nothing
     comm = FakeComm()
     panel._on_open(comm, {})
@@ -399,5 +400,5 @@ def test_the_password_is_masked() -> None:
 def test_an_end_of_the_thread_is_no_surprise(caplog: pytest.LogCaptureFixture) -> None:
     """A watcher that nobody has listened to ends without a thread and without a word."""
     with caplog.at_level(logging.DEBUG):
-        Watcher(FakeNotebook(), cast("Any", None), lambda _: None).close()
+        Watcher(FakeNotebook, cast("Any", None), lambda _: None).close()
     assert caplog.records == []

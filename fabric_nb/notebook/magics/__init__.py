@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.notebook.completion import Known, matcher
 from fabric_nb.notebook.magics.base import SessionMagics
 from fabric_nb.notebook.magics.calling import CallingMagics
 from fabric_nb.notebook.magics.checking import CheckingMagics
@@ -15,7 +15,9 @@ from fabric_nb.notebook.magics.connecting import ConnectingMagics
 from fabric_nb.notebook.magics.data import DataMagics
 from fabric_nb.notebook.magics.serving import ServingMagics
 from fabric_nb.notebook.magics.watching import WatchingMagics
-from fabric_nb.notebook.session import Session
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.completion import Known
 
 
 class FabricMagics(
@@ -23,20 +25,35 @@ class FabricMagics(
 ):
     """Magics to work on an AMQP fabric; ``%config FabricMagics`` lists what can be set."""
 
-    def __init__(self, shell: InteractiveShell, session: Session) -> None:
-        self.matcher = matcher(self.known)
-        super().__init__(shell, session)
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
 
-    def known(self) -> Known | None:
-        """What Tab completes with; None when there is no connection."""
-        if not self.session.connected:
-            return None
+        @context_matcher()
+        def fabric_matcher(context: CompletionContext) -> SimpleMatcherResult:
+            if "%fabric_" not in context.text_until_cursor:
+                return {"completions": []}
+            from fabric_nb.notebook.completion import completions
+
+            return completions(context.text_until_cursor, self.known())
+
+        self.matcher = fabric_matcher
+        """What IPython's completer asks at each Tab."""
+
+    def known(self) -> Known:
+        """What Tab completes with; without a connection, the options alone."""
+        from fabric_nb.notebook.completion import Known
+
+        options = {name: _options(magic) for name, magic in self._magics().items()}
+        if not self.connected:
+            return Known(services=[], own=[], options=options)
         fabric = self.session.fabric
-        return Known(
-            services=fabric.registry.services(domain=fabric.domain),
-            own=self.session.own_names(),
-            options={name: _options(magic) for name, magic in self._magics().items()},
-        )
+        services = fabric.registry.services(domain=fabric.domain)
+        return Known(services=services, own=self.session.own_names(), options=options)
+
+    async def method_help(self, call: str) -> str | None:
+        """What Shift-Tab shows of a call; None when there is nothing to show."""
+        session = self.open_session
+        return await session.method_help(call) if session is not None else None
 
     def _magics(self) -> dict[str, Any]:
         names = {name for kind in self.magics.values() for name in kind}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,7 +17,9 @@ from fabric_nb.errors import CallError, ConnectionLost, FabricError
 from fabric_nb.fabric.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
-from fabric_nb.notebook.session import Session
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.session import Session
 
 
 class SessionMagics(Magics, Configurable):
@@ -62,10 +64,29 @@ class SessionMagics(Magics, Configurable):
     heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
     max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
 
-    def __init__(self, shell: InteractiveShell, session: Session) -> None:
-        self.session = session
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.open_session: Session | None = None
+        """The session, once there is one."""
         self._user_shell = shell
         super().__init__(shell=shell, parent=shell)
+
+    @property
+    def session(self) -> Session:
+        """What this notebook has open.
+
+        Made when it is first asked for: it imports all that a notebook can do, and loading the
+        extension is to be quick. For that, magics import only what reading their line takes.
+        """
+        if self.open_session is None:
+            from fabric_nb.notebook.session import Session
+
+            self.open_session = Session(self._user_shell)
+        return self.open_session
+
+    @property
+    def connected(self) -> bool:
+        """Whether the notebook is on a fabric."""
+        return self.open_session is not None and self.open_session.connected
 
     @validate("uri")
     def _hide_uri(self, proposal: Mapping[str, Any]) -> BrokerUri:
@@ -77,7 +98,7 @@ class SessionMagics(Magics, Configurable):
 
     @observe("timeout")
     def _timeout_changed(self, change: Mapping[str, Any]) -> None:
-        if self.session.connected:
+        if self.connected:
             self.session.fabric.timeout = change["new"]
 
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:

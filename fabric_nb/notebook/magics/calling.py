@@ -18,7 +18,6 @@ from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem, count, seconds, unquoted
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.calling import CallHandle, all_items
 from fabric_nb.notebook.magics.base import SessionMagics
 
 
@@ -72,9 +71,8 @@ class CallingMagics(SessionMagics):
             if args.stream:
                 if args.idempotent:
                     raise KeywordProblem("--idempotent is not for --stream")
-                items = self.session.fabric.stream_service(pattern, method, kwargs, **options)
+                taking = self.session.take_items(pattern, method, kwargs, args.count, **options)
                 label = f"{pattern}.{method}"
-                taking = all_items(items, label, args.count)
                 return wait(self.session.start(label, taking) if args.noblock else taking)
             if args.count is not None:
                 raise KeywordProblem("--count is for --stream")
@@ -99,9 +97,5 @@ class CallingMagics(SessionMagics):
         __tracebackhide__ = True
         with self._told(self.fabric_result.parser):
             args = arguments.parse(self.fabric_result.parser, line)
-            handles = [self._user_shell.user_ns.get(name) for name in args.handles]
-            for name, handle in zip(args.handles, handles, strict=True):
-                if not isinstance(handle, CallHandle):
-                    raise KeywordProblem(f"{name} is no call that was started with -a")
-            results = wait(self.session.results(handles))
-            return results[0] if len(handles) == 1 else results
+            results = wait(self.session.results(args.handles))
+            return results[0] if len(args.handles) == 1 else results

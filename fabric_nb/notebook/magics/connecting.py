@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
+import secrets
 from argparse import Namespace
-from typing import cast
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 from IPython.core.magic import line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker
-from fabric_nb.fabric.amqp import parse_uri, split_uris
-from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.credentials import BrokerUri, complete_each
-from fabric_nb.fabric.presence import Where
+from fabric_nb.fabric.uri import parse_uri, split_uris
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import seconds, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
-from fabric_nb.notebook.session import notebook_id
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.connector import AmqBrokerConnector
 
 DEFAULT_DOMAIN = "my_project"
 EMBEDDED = (
@@ -95,7 +99,7 @@ class ConnectingMagics(SessionMagics):
         )
 
     def _connector(self, uri: list[BrokerUri], args: Namespace) -> AmqBrokerConnector:
-        return AmqBrokerConnector(
+        return self.session.connector(
             amqp_uri=uri,
             service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
             service_type=_first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
@@ -106,7 +110,7 @@ class ConnectingMagics(SessionMagics):
             service_version=self.version,
             timeout=self.timeout,
             heartbeat=self.heartbeat,
-            presence=cast(Where, self.presence),
+            presence=self.presence,
         )
 
     @magic_arguments()
@@ -138,3 +142,10 @@ def tells_password(uri: str) -> bool:
 
 def _first(option: str | None, configured: str, variable: str, default: str) -> str:
     return option or configured or os.environ.get(variable, "") or default
+
+
+def notebook_id(namespace: Mapping[str, Any]) -> str:
+    """An id for this notebook: its file's name where it is known, otherwise a random one."""
+    path = os.environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or ""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]
+    return name or f"notebook-{secrets.token_hex(3)}"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem, count, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.connector import AmqBrokerConnector
+    from fabric_nb.fabric.streams import Stream
 
 
 def offset(word: str) -> str | int:

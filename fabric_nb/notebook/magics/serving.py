@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from IPython.core.magic import cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
-from IPython.display import display
 
-from fabric_nb.notebook import arguments, replay
+from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import count, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
@@ -94,23 +92,15 @@ class ServingMagics(SessionMagics):
         __tracebackhide__ = True
         with self._told(self.fabric_replay.parser):
             args = arguments.parse(self.fabric_replay.parser, line)
-            fabric = self.session.fabric
             if args.list:
-                display(replay.page(fabric.calls.failures).mimebundle(), raw=True)
+                self.session.show_failures()
                 return None
-            failed = replay.choose(fabric.calls.failures, args.what)
-            namespace = self._user_shell.user_ns
-            function = replay.current_function(failed, fabric.servers, namespace)
-            kwargs = replay.arguments_of(failed)
-        when = time.strftime("%H:%M:%S", time.localtime(failed.record.time))
-        print(  # noqa: T201 - a magic's answer
-            f"Failed call {failed.number}, {failed.record.service}.{failed.record.method} of"
-            f" {when}, again:"
-        )
+            replay = self.session.replay(args.what)
+        print(f"{replay}, again:")  # noqa: T201 - a magic's answer
         if not args.debug:
-            return replay.run_again(function, kwargs)
+            return replay.run()
         with self._told(self.fabric_replay.parser):
-            return replay.debug(self._user_shell, function, kwargs)
+            return replay.debug(self._user_shell)
 
 
 def _names(text: str) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
-from fabric_nb.notebook.views.calls import ALL, FAILED
-from fabric_nb.notebook.views.registry import Filter
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.logs import LogFeed
 
 
 @magics_class
@@ -46,7 +48,7 @@ class WatchingMagics(SessionMagics):
         """
         with self._told(self.fabric_services.parser):
             args = arguments.parse(self.fabric_services.parser, line)
-            wait(self.session.show_services(Filter(args.domain, args.type, args.id, args.gone)))
+            wait(self.session.show_services(args.domain, args.type, args.id, args.gone))
 
     @magic_arguments()
     @argument("--failed", action="store_true", help="Only those that failed.")
@@ -60,7 +62,7 @@ class WatchingMagics(SessionMagics):
         """
         with self._told(self.fabric_calls.parser):
             args = arguments.parse(self.fabric_calls.parser, line)
-            wait(self.session.show_calls(FAILED if args.failed else ALL))
+            wait(self.session.show_calls(failed=args.failed))
 
     @magic_arguments()
     @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")

@@ -10,41 +10,43 @@ push would bring requests behind the running cell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import comm
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb._version import __version__
-from fabric_nb.fabric.logs import LEVELS
-from fabric_nb.notebook.panel.watcher import Notebook, Watcher
-from fabric_nb.notebook.views.methods import NoValue, read_arguments
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.panel.watcher import Notebook, Watcher
 
 TARGET = "fabric_nb.panel"
 REQUESTS = "fabric_nb.panel.requests"
 PROTOCOL = 1
-MAX_ARGUMENTS = 50
-
-
-class BadRequest(ValueError):
-    """A request that is not as the panel writes them."""
 
 
 class Panel:
-    """What a panel in JupyterLab talks to; does nothing until one does.
+    """What a panel in JupyterLab talks to; does nothing, and imports nothing, until one does.
 
     Args:
         shell: the notebook's IPython; outside a kernel there is no panel.
-        notebook: what to show.
+        notebook: tells what to show; None as long as there is nothing.
         loop: the notebook's.
     """
 
     def __init__(
-        self, shell: InteractiveShell, notebook: Notebook, loop: asyncio.AbstractEventLoop
+        self,
+        shell: InteractiveShell,
+        notebook: Callable[[], Notebook | None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._in_kernel = getattr(shell, "kernel", None) is not None
-        self._watcher = Watcher(notebook, loop, self._push)
+        self._notebook = notebook
+        self._loop = loop
+        self._guard = threading.Lock()  # panels may ask in subshells, each a thread of its own
+        self._made_watcher: Watcher | None = None
         self._pushing: Any = None
 
     def open(self) -> None:
@@ -62,7 +64,8 @@ class Panel:
             return
         manager = comm.get_comm_manager()
         manager.unregister_target(REQUESTS, self._on_open)
-        self._watcher.close()
+        if self._made_watcher is not None:
+            self._made_watcher.close()
         self._pushing.close()
         self._pushing = None
 
@@ -75,57 +78,21 @@ class Panel:
         requests.send({"protocol": PROTOCOL, "version": __version__})
 
     def _on_request(self, requests: Any, message: Mapping[str, Any]) -> None:
+        from fabric_nb.notebook.panel.requests import BadRequest, take, text
+
         data = message.get("content", {}).get("data", {})
-        request = _text(data, "id", 64)
+        request = text(data, "id", 64)
         try:
-            self._take(request, data)
+            take(self._watcher(), request, data)
         except BadRequest as problem:
             requests.send({"id": request, "error": str(problem)})
         else:
             requests.send({"id": request})
 
-    def _take(self, request: str, data: Mapping[str, Any]) -> None:
-        watcher = self._watcher
-        match data.get("do"):
-            case "tell":
-                watcher.tell_all()
-            case "call":
-                watcher.call(request, _call(data), _arguments(data))
-            case "describe":
-                watcher.describe(request, _call(data))
-            case "logs":
-                watcher.hear_logs(request, _level(data))
-            case "pause":
-                watcher.pause(request, _text(data, "stream", 40), data.get("paused") is True)
-            case "demo":
-                watcher.start_demo(request)
-            case _:
-                raise BadRequest("fabric_nb in this kernel is too old or too new for this panel.")
+    def _watcher(self) -> Watcher:
+        from fabric_nb.notebook.panel.watcher import Watcher
 
-
-def _text(data: Mapping[str, Any], name: str, longest: int) -> str:
-    value = data.get(name, "")
-    if not isinstance(value, str) or len(value) > longest:
-        raise BadRequest(f"{name} is not a text of up to {longest} characters.")
-    return value
-
-
-def _call(data: Mapping[str, Any]) -> str:
-    return _text(data, "call", 400)
-
-
-def _level(data: Mapping[str, Any]) -> str | None:
-    level = data.get("level")
-    if level is not None and level not in LEVELS:
-        raise BadRequest("There is no such log level.")
-    return level
-
-
-def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
-    written = data.get("arguments")
-    if not isinstance(written, dict) or len(written) > MAX_ARGUMENTS:
-        raise BadRequest(f"A call has up to {MAX_ARGUMENTS} arguments.")
-    try:
-        return read_arguments(written)
-    except NoValue as problem:
-        raise BadRequest(str(problem)) from None
+        with self._guard:
+            if self._made_watcher is None:
+                self._made_watcher = Watcher(self._notebook, self._loop, self._push)
+            return self._made_watcher

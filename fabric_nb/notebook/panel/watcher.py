@@ -50,21 +50,21 @@ class Watcher:
     """Watches a notebook and its fabric, from the first `tell_all` on, until `close`.
 
     Args:
-        notebook: what to watch.
+        notebook: tells what to watch; None as long as there is nothing.
         loop: the notebook's.
         push: takes each message; called in the thread.
     """
 
     def __init__(
         self,
-        notebook: Notebook,
+        notebook: Callable[[], Notebook | None],
         loop: asyncio.AbstractEventLoop,
         push: Callable[[Mapping[str, Any]], object],
     ) -> None:
         self._notebook = notebook
         self._notebook_loop = loop
         self._push = push
-        self._glance = _Glance(notebook, loop)
+        self._glance = _Glance(notebook, loop, on_connection=lambda: self._do(lambda: None))
         self._observer = Observer()
         self._demo = DemoServices()
         self._changes = Changes()
@@ -114,7 +114,7 @@ class Watcher:
         async def work() -> str:
             await asyncio.wrap_future(
                 asyncio.run_coroutine_threadsafe(
-                    _pause(self._notebook, key, paused), self._notebook_loop
+                    _pause(self._notebook(), key, paused), self._notebook_loop
                 )
             )
             return ""
@@ -233,7 +233,13 @@ class Watcher:
 class _Glance:
     """Looks at the notebook on the notebook's own loop, whenever that runs."""
 
-    def __init__(self, notebook: Notebook, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        notebook: Callable[[], Notebook | None],
+        loop: asyncio.AbstractEventLoop,
+        on_connection: Callable[[], object],
+    ) -> None:
+        self._on_connection = on_connection
         self.look: Look | None = None
         self._notebook = notebook
         self._loop = loop
@@ -249,16 +255,22 @@ class _Glance:
         return self.look, None
 
     def _look(self) -> None:
+        before = self.look
         try:
-            self.look = look_at(self._notebook)
+            self.look = look_at(self._notebook())
         except Exception:
             log.exception("The panel could not look at the notebook")
         finally:
             self._asked = None
+        # That a connection was lost is told now: with the next look, it would be a second old.
+        if self.look is not None and (before is None or before.connection != self.look.connection):
+            self._on_connection()
 
 
-def look_at(notebook: Notebook) -> Look:
+def look_at(notebook: Notebook | None) -> Look:
     """The notebook's state now; on its own loop."""
+    if notebook is None:
+        return Look()
     streams = state.streams(notebook.streams())
     if not notebook.connected:
         return Look(streams=streams)
@@ -272,8 +284,9 @@ def look_at(notebook: Notebook) -> Look:
     )
 
 
-async def _pause(notebook: Notebook, key: str, paused: bool) -> None:
-    stream = next((one for _, one in notebook.streams() if f"{id(one):x}" == key), None)
+async def _pause(notebook: Notebook | None, key: str, paused: bool) -> None:
+    held = notebook.streams() if notebook is not None else []
+    stream = next((one for _, one in held if f"{id(one):x}" == key), None)
     if stream is None:
         raise NotThere("This stream is not there any more.")
     await (stream.pause() if paused else stream.resume())

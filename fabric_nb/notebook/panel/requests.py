@@ -1,0 +1,77 @@
+"""What a panel may ask for, checked: plain data in, a call to the watcher out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fabric_nb.fabric.logs import LEVELS
+from fabric_nb.notebook.panel.watcher import Watcher
+from fabric_nb.notebook.views.methods import NoValue, read_arguments
+
+MAX_ARGUMENTS = 50
+
+
+class BadRequest(ValueError):
+    """A request that is not as the panel writes them."""
+
+
+def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
+    """Let the watcher do what is asked for.
+
+    Args:
+        watcher: does it, and pushes what comes of it.
+        request: its id, under which the result is pushed.
+        data: as it came.
+
+    Raises:
+        BadRequest: it is not as the panel writes them.
+    """
+    match data.get("do"):
+        case "tell":
+            watcher.tell_all()
+        case "call":
+            watcher.call(request, _call(data), _arguments(data))
+        case "describe":
+            watcher.describe(request, _call(data))
+        case "logs":
+            watcher.hear_logs(request, _level(data))
+        case "pause":
+            watcher.pause(request, text(data, "stream", 40), data.get("paused") is True)
+        case "demo":
+            watcher.start_demo(request)
+        case _:
+            raise BadRequest("fabric_nb in this kernel is too old or too new for this panel.")
+
+
+def text(data: Mapping[str, Any], name: str, longest: int) -> str:
+    """A text of a request; empty where there is none.
+
+    Raises:
+        BadRequest: it is something else, or longer than `longest`.
+    """
+    value = data.get(name, "")
+    if not isinstance(value, str) or len(value) > longest:
+        raise BadRequest(f"{name} is not a text of up to {longest} characters.")
+    return value
+
+
+def _call(data: Mapping[str, Any]) -> str:
+    return text(data, "call", 400)
+
+
+def _level(data: Mapping[str, Any]) -> str | None:
+    level = data.get("level")
+    if level is not None and level not in LEVELS:
+        raise BadRequest("There is no such log level.")
+    return level
+
+
+def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
+    written = data.get("arguments")
+    if not isinstance(written, dict) or len(written) > MAX_ARGUMENTS:
+        raise BadRequest(f"A call has up to {MAX_ARGUMENTS} arguments.")
+    try:
+        return read_arguments(written)
+    except NoValue as problem:
+        raise BadRequest(str(problem)) from None

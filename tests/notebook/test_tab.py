@@ -1,0 +1,143 @@
+"""Tab and Shift-Tab in the magics, in a real kernel, on services of both kinds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from fabric_nb import AmqBrokerConnector
+from tests.notebook.notebooks import Notebook
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from tests.notebook.notebooks import StartNotebook
+
+
+class Reports:
+    """Served to the notebook."""
+
+    def make(self, day: str, *, pages: int = 10) -> str:
+        """Make the report of a day."""
+        return f"{day}: {pages}"
+
+    def month_end(self) -> None:
+        """Close the books."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def reports(uri: str, notebook: Notebook) -> AsyncIterator[AmqBrokerConnector]:
+    """`office.reports`, on fabric_nb; the notebook has seen it, and has called `calc1` once."""
+    async with AmqBrokerConnector(
+        uri, DOMAIN, "office", "reports", keep_alive_seconds=0.5, service_version="1.2"
+    ) as fabric:
+        await fabric.rpc_register(Reports())
+        await notebook.run(
+            "import asyncio\n"
+            "while 'make' not in ' '.join(fabric.registry.df['methods']):\n"
+            "    await asyncio.sleep(0.1)\n"
+            "%fabric_call calc1.multiply x=2 y=3"
+        )
+        yield fabric
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=[True, False], ids=["jedi", "no jedi"])
+async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
+    """IPython completes with jedi, and without."""
+    await notebook.run(f"%config IPCompleter.use_jedi = {request.param}")
+    return bool(request.param)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%fabric_call rep", ["reports.health_check", "reports.make", "reports.month_end"]),
+        ("v = %fabric_call reports.mo", ["reports.month_end"]),
+        ("%fabric_call office.reports.ma", ["office.reports.make"]),
+        (f"%fabric_call {DOMAIN}.office.reports.ma", [f"{DOMAIN}.office.reports.make"]),
+        ("%fabric_call reports.make ", ["day=", "pages="]),
+        ("%fabric_call --timeout 2.5 reports.make d", ["day="]),
+        ("%fabric_call reports.make day='x' ", ["pages="]),
+        ("%%fabric_call reports.ma", ["reports.make"]),
+        ("%fabric_call --ti", ["--timeout"]),
+        ("%fabric_call reports.make --idem", ["--idempotent"]),
+        ("%fabric_stream --max", ["--max-rows"]),
+        ("%fabric_stream service_id=rep", ["service_id=reports"]),
+        ("%fabric_logs --level W", ["WARNING"]),
+        ("%fabric_logs --service rep", ["reports"]),
+        ("%fabric_logs --lev", ["--level"]),
+    ],
+)
+@pytest.mark.usefixtures("jedi")
+async def test_tab_offers_what_fits(notebook: Notebook, line: str, offered: list[str]) -> None:
+    """Services, methods, arguments and options complete where each can stand."""
+    completion = await notebook.complete(line)
+    assert completion.matches == offered
+    assert line[: completion.start].endswith((" ", "\t"))
+    assert completion.end == len(line)
+
+
+async def test_tab_knows_what_this_notebook_holds(notebook: Notebook) -> None:
+    """`%fabric_stop` completes to what is served here and to variables of streams."""
+    await notebook.run("%%fabric_serve --id desk\ndef mine(): ...")
+    await notebook.run("ticks = %fabric_stream msg_type=TICK")
+    assert (await notebook.complete("%fabric_stop d")).matches == ["desk"]
+    assert (await notebook.complete("%fabric_stop ti")).matches == ["ticks"]
+    assert (await notebook.complete("%fabric_stop notebook.")).matches == ["notebook.desk"]
+    await notebook.run("%fabric_stop desk\n%fabric_stop ticks")
+
+
+async def test_methods_that_answered_are_offered(notebook: Notebook) -> None:
+    """A service of amqp-fabric, which describes nothing, completes by what has worked before."""
+    assert (await notebook.complete("%fabric_call calc1.")).matches == ["calc1.multiply"]
+
+
+async def test_other_lines_are_left_to_ipython(notebook: Notebook) -> None:
+    """Tab elsewhere gives what it gave before: ours stay out of Python and of other magics."""
+    await notebook.run("reporting = 1")
+    assert (await notebook.complete("repor")).matches == ["reporting"]
+    assert "%timeit" in (await notebook.complete("%timei")).matches
+
+
+async def test_options_complete_without_a_connection(start_notebook: StartNotebook) -> None:
+    """Before there is a connection, Tab knows the options that make one."""
+    alone = await start_notebook()
+    assert (await alone.complete("%fabric_connect --do")).matches == ["--domain"]
+    assert "reports.make" not in (await alone.complete("%fabric_call reports.m")).matches
+
+
+async def test_shift_tab_shows_the_remote_method(notebook: Notebook) -> None:
+    """On a called method, help shows its signature and doc; the arguments' own help stays."""
+    line = "total = %fabric_call reports.make day=str(5)"
+    for place in (line.index("make"), line.index("reports") + 1, len("total = %fabric_call ")):
+        shown = await notebook.inspect(line, place)
+        assert "Signature: make(day: str, *, pages: int = 10) -> str" in shown
+        assert "Make the report of a day." in shown
+        assert f"{DOMAIN}.office.reports" in shown
+    assert "Make the report" not in await notebook.inspect(line, line.index("str(") + 4)
+    assert "Call a remote method" in await notebook.inspect("%fabric_call", 5)
+    assert await notebook.inspect("%fabric_call reports.nothing", 20) == ""
+    # Of amqp-fabric, what is known is that it has answered.
+    assert "my_project.calc.calc1" in await notebook.inspect("%fabric_call calc1.multiply", 20)
+
+
+async def test_a_proxy_shows_the_remote_method(notebook: Notebook) -> None:
+    """`fabric.service("…").method?` shows the remote signature and doc, and Tab its methods."""
+    await notebook.run("office = await fabric.service('reports').load()")
+    assert (await notebook.complete("office.m")).matches[-2:] == [".make", ".month_end"]
+    shown = await notebook.inspect("office.make", len("office.make"))
+    assert "day: str" in shown
+    assert "Make the report of a day." in shown
+
+
+async def test_unloading_leaves_the_kernel_as_it_was(start_notebook: StartNotebook) -> None:
+    """Without the extension, Tab and Shift-Tab are IPython's alone again."""
+    alone = await start_notebook()
+    before = await alone.value("get_ipython().kernel.do_inspect.__func__.__qualname__")
+    await alone.run("%unload_ext fabric_nb")
+    after = await alone.value("get_ipython().kernel.do_inspect.__func__.__qualname__")
+    assert "Inspection" in before
+    assert "Inspection" not in after
+    assert "--domain" not in (await alone.complete("%fabric_connect --do")).matches
