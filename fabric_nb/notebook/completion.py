@@ -122,13 +122,22 @@ def _header_values(services: Sequence[Service]) -> Iterator[str]:
         yield f"service_type={service.name.type}"
 
 
+def _kind(text: str) -> str:
+    """What front ends name and colour an offer by."""
+    if text.startswith("-"):
+        return "keyword"
+    if "=" in text:
+        return "param"
+    return "function" if "." in text else "instance"
+
+
 def completions(line: str, known: Known) -> SimpleMatcherResult:
     """What could follow the line up to the cursor, as a matcher of IPython's tells it."""
     offer = complete(line, known)
     if offer is None:
         return {"completions": []}
     return {
-        "completions": [SimpleCompletion(text=text) for text in offer.texts],
+        "completions": [SimpleCompletion(text, type=_kind(text)) for text in offer.texts],
         "matched_fragment": offer.fragment,
         "suppress": True,
     }

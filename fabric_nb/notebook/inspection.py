@@ -66,13 +66,12 @@ async def method_help(fabric: FabricMember, call: str) -> str | None:
         async with asyncio.timeout(DESCRIBED_WITHIN):
             described = (await fabric.describe(pattern)).get(method, {})
             doc, signature = described.get("doc", ""), described.get("signature") or signature
-    return "\n".join(
-        (
-            f"Signature: {method}{signature or '(...)'}",
-            f"Docstring: {doc or '<no docstring>'}",
-            f"Service:   {service.name.fqn}",
-            "Type:      remote method",
-        )
+    doc = doc or "<no docstring>"
+    return (
+        f"Signature: {method}{signature or '(...)'}\n"
+        + (f"Docstring:\n{doc}\n" if "\n" in doc else f"Docstring: {doc}\n")
+        + f"Service:   {service.name.fqn}\n"
+        + "Type:      remote method"
     )
 
 
