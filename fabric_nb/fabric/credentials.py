@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from yarl import URL
+from typing import TYPE_CHECKING, Any
 
 from fabric_nb.errors import InvalidUri
 from fabric_nb.fabric.uri import mask, parse_uri, split_uris
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 log = logging.getLogger(__name__)
 

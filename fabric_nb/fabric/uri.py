@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-from yarl import URL
+from typing import TYPE_CHECKING
 
 from fabric_nb.errors import InvalidUri
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 _PASSWORD_OPTION = re.compile(r"([?&]password=)[^&]*", re.IGNORECASE)
@@ -20,6 +22,8 @@ def parse_uri(uri: object) -> URL:
     Raises:
         InvalidUri: it is not ``amqp://`` or ``amqps://`` with a host and a valid port.
     """
+    from yarl import URL  # slow to import, and what only masks does without
+
     if not isinstance(uri, str) or not uri.strip():
         raise InvalidUri(f"An AMQP URI is needed, as in {_EXAMPLE}.")
     try:
@@ -76,7 +80,7 @@ def mask(uri: str | URL | Sequence[str]) -> str:
         >>> mask(["amqp://ann:secret@a/", "amqp://ann:secret@b/"])
         'amqp://ann:***@a/, amqp://ann:***@b/'
     """
-    if not isinstance(uri, (str, URL)):
+    if isinstance(uri, Sequence) and not isinstance(uri, str):
         return ", ".join(mask(one) for one in uri)
     text = _PASSWORD_OPTION.sub(r"\1***", str(uri))
     scheme, separator, rest = text.partition("://")

@@ -242,7 +242,10 @@ HEAVY = ["pandas", "numpy", "aio_pika", "aiormq", "IPython", "orjson", "yarl"]
         ("import fabric_nb.fabric.naming", HEAVY),
         ("from fabric_nb import FrameBuffer", ["aio_pika", "IPython"]),
         ("from fabric_nb import AmqBrokerConnector, AmqpHandler", ["IPython", "ipykernel"]),
-        ("import fabric_nb.notebook.extension", ["aio_pika", "aiormq", "ipywidgets", "anywidget"]),
+        (
+            "import fabric_nb.notebook.extension",
+            ["aio_pika", "aiormq", "yarl", "ipywidgets", "anywidget"],
+        ),
     ],
 )
 def test_imports_are_light(statement: str, not_loaded: list[str]) -> None:
