@@ -132,10 +132,20 @@ class RemoteMethod:
         self._told_signature = told.get("signature", "")
 
     @property
+    def service(self) -> Service | None:
+        """What the registry knows of its service."""
+        return self._service._calls.known(self._service._pattern)  # noqa: SLF001
+
+    async def told(self) -> Mapping[str, str]:
+        """Ask the service: ``signature`` and ``doc``; empty where it has nothing to tell."""
+        described = await self._service._calls.describe(self._service._pattern)  # noqa: SLF001
+        return described.get(self.__name__, {})
+
+    @property
     def _signature_text(self) -> str:
         if self._told_signature:
             return self._told_signature
-        service = self._service._calls.known(self._service._pattern)  # noqa: SLF001
+        service = self.service
         return service.methods.get(self.__name__, "") if service else ""
 
     @property

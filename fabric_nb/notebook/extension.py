@@ -36,10 +36,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _matchers(shell).append(_loaded.matcher)
     _panel = Panel(shell, lambda: magics.open_session, bridge.notebook_loop())
     _panel.open()
-    kernel = getattr(shell, "kernel", None)
-    if kernel is not None:  # there is none in a terminal
-        _inspection = Inspection(kernel, magics.method_help)
-        _inspection.open()
+    _inspection = Inspection(shell, magics.method_help)
+    _inspection.open()
     atexit.register(_leave)
 
 

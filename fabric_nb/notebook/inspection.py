@@ -1,7 +1,8 @@
-"""Shift-Tab on a call in a magic's line: the remote method's signature and doc.
+"""What Shift-Tab and ``?`` show of remote methods: signature and doc, as of a local function.
 
-IPython looks up names of the user's namespace alone, so the kernel's own answer is asked first and
-replaced on the lines that call.
+IPython looks up names of the user's namespace alone and reads the docs that objects have. So the
+kernel's answer is replaced on the lines that call a remote method, an inspector's hook asks the
+service of a method's proxy, and ``fabric.service("reports").make?`` is made an expression.
 """
 
 from __future__ import annotations
@@ -13,14 +14,22 @@ import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.interactiveshell import InteractiveShell
+
 from fabric_nb.errors import FabricError, InvalidName
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook.arguments import call_among, words
+from fabric_nb.notebook.bridge import wait
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.member import FabricMember
+    from fabric_nb.fabric.proxies import RemoteMethod
 
 _CALLING = re.compile(r"(?:^|=)\s*%{1,2}fabric_call\s")
+_ASKED = re.compile(r"(?P<method>[^\s?!%].*\.service\(.*\)\.[A-Za-z_]\w*)\?{1,2}\s*")
+Fields = list[tuple[str, str]]
+"""What IPython shows of something, each under its heading."""
+
 DESCRIBED_WITHIN = 1.0
 """Seconds that a service has to tell a method's doc; its signature is known before."""
 
@@ -46,7 +55,22 @@ def call_at(code: str, cursor: int) -> tuple[str, bool] | None:
     return call, place <= cursor <= place + len(call)
 
 
-async def method_help(fabric: FabricMember, call: str) -> str | None:
+def asked_of_proxy(lines: list[str]) -> list[str]:
+    """A cell that only asks for help on a proxy's method, as Python; any other as it is.
+
+    Example:
+        >>> print(*asked_of_proxy(['fabric.service("calc").add?']), sep="")
+        _method = fabric.service("calc").add
+        %pinfo _method
+        <BLANKLINE>
+    """
+    asked = _ASKED.fullmatch("".join(lines))
+    if asked is None:
+        return lines
+    return [f"_method = {asked['method']}\n", "%pinfo _method\n"]
+
+
+async def method_help(fabric: FabricMember, call: str) -> Fields | None:
     """What a remote method tells of itself, as IPython shows a function's; None: it is not known.
 
     Args:
@@ -54,48 +78,77 @@ async def method_help(fabric: FabricMember, call: str) -> str | None:
         call: as in ``calc.multiply``.
     """
     try:
-        pattern, method = parse_call(call, domain=fabric.domain)
+        parse_call(call, domain=fabric.domain)
     except InvalidName:
         return None
-    service = fabric.known(pattern)
-    if service is None or method not in service.methods:
+    target, _, name = call.rpartition(".")
+    return await _help_on(getattr(fabric.service(target), name))
+
+
+async def _help_on(method: RemoteMethod) -> Fields | None:
+    service, name = method.service, method.__name__
+    if service is None or name not in service.methods:
         return None
-    doc = ""
-    signature = service.methods[method]
+    doc, signature = "", service.methods[name]
     with contextlib.suppress(FabricError, TimeoutError):
         async with asyncio.timeout(DESCRIBED_WITHIN):
-            described = (await fabric.describe(pattern)).get(method, {})
-            doc, signature = described.get("doc", ""), described.get("signature") or signature
-    doc = doc or "<no docstring>"
-    return (
-        f"Signature: {method}{signature or '(...)'}\n"
-        + (f"Docstring:\n{doc}\n" if "\n" in doc else f"Docstring: {doc}\n")
-        + f"Service:   {service.name.fqn}\n"
-        + "Type:      remote method"
-    )
+            told = await method.told()
+            doc, signature = told.get("doc", ""), told.get("signature") or signature
+    return [
+        ("Signature", f"{name}{signature or '(...)'}"),
+        ("Docstring", doc or "<no docstring>"),
+        ("Service", service.name.fqn),
+        ("Type", "remote method"),
+    ]
+
+
+def help_on_proxy(asked: Any, info: object = None) -> Fields | None:
+    """IPython's hook for what it shows of an object: None for all but proxies' methods.
+
+    Args:
+        asked: holds the object; before IPython 8.22, the object itself.
+        info: before IPython 8.22, what IPython knows of it.
+    """
+    from fabric_nb.fabric.proxies import RemoteMethod
+
+    method = asked.obj if info is None else asked
+    return wait(_help_on(method)) if isinstance(method, RemoteMethod) else None
 
 
 class Inspection:
-    """Answers a kernel's inspect requests where a line calls a remote method.
+    """Lets a shell and its kernel explain remote methods.
 
     Args:
-        kernel: ipykernel's; its other answers stay as they are.
+        shell: the notebook's IPython; its other answers stay as they are.
         help: tells the help on a call, as `method_help`.
     """
 
-    def __init__(self, kernel: Any, help: Callable[[str], Awaitable[str | None]]) -> None:  # noqa: A002
-        self._kernel = kernel
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        help: Callable[[str], Awaitable[Fields | None]],  # noqa: A002 - what it is
+    ) -> None:
+        self._shell = shell
+        self._kernel = getattr(shell, "kernel", None)  # there is none in a terminal
         self._help = help
-        self._inspect = kernel.do_inspect
+        self._inspect = getattr(self._kernel, "do_inspect", None)
 
     def open(self) -> None:
-        """Answer from now on."""
-        self._kernel.do_inspect = self._do_inspect
+        """Explain from now on."""
+        if self._kernel is not None:
+            self._kernel.do_inspect = self._do_inspect
+        self._shell.inspector.mime_hooks["text/plain"] = help_on_proxy
+        self._shell.input_transformers_cleanup.append(asked_of_proxy)
 
     def close(self) -> None:
-        """Leave the kernel as it was, unless somebody else has come in between."""
-        if self._kernel.__dict__.get("do_inspect") == self._do_inspect:
+        """Leave all as it was, where nobody else has come in between."""
+        if self._kernel is not None and self._kernel.__dict__.get("do_inspect") == self._do_inspect:
             self._kernel.do_inspect = self._inspect
+        hooks = self._shell.inspector.mime_hooks
+        if hooks.get("text/plain") is help_on_proxy:
+            del hooks["text/plain"]
+        with contextlib.suppress(ValueError):
+            self._shell.input_transformers_cleanup.remove(asked_of_proxy)
 
     async def _do_inspect(
         self,
@@ -104,6 +157,7 @@ class Inspection:
         detail_level: int = 0,
         omit_sections: Collection[str] = (),
     ) -> dict[str, Any]:
+        assert self._inspect is not None  # noqa: S101 - this stands in its place
         answer: Any = self._inspect(code, cursor_pos, detail_level, omit_sections)
         reply: dict[str, Any] = await answer if inspect.isawaitable(answer) else answer
         found = call_at(code, cursor_pos)
@@ -112,7 +166,8 @@ class Inspection:
         call, on_it = found
         if reply.get("found") and not on_it:  # a name in an argument
             return reply
-        text = await self._help(call)
-        if text is None:
+        fields = await self._help(call)
+        if fields is None:
             return reply
-        return {"status": "ok", "found": True, "data": {"text/plain": text}, "metadata": {}}
+        shown = self._shell.inspector.format_mime({"text/plain": fields})
+        return {"status": "ok", "found": True, "data": shown, "metadata": {}}

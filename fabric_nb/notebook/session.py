@@ -21,7 +21,7 @@ from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.checkup import examine
-from fabric_nb.notebook.inspection import method_help
+from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.replay import Replay, failures_page
 from fabric_nb.notebook.serving import NotServed
 from fabric_nb.notebook.views.base import Missing, TableView
@@ -301,7 +301,7 @@ class Session:
         page = await examine(fabric, saved, **options)
         display(page.mimebundle(), raw=True)
 
-    async def method_help(self, call: str) -> str | None:
+    async def method_help(self, call: str) -> Fields | None:
         """What a remote method tells of itself; None when it is not known, or we know nobody."""
         return await method_help(self._fabric, call) if self._fabric is not None else None
 

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook
+from tests.support.cells import Cell, plain
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
@@ -123,13 +124,23 @@ async def test_shift_tab_shows_the_remote_method(notebook: Notebook) -> None:
     assert "my_project.calc.calc1" in await notebook.inspect("%fabric_call calc1.multiply", 20)
 
 
+def paged(cell: Cell) -> str:
+    """What a cell shows in the front end's pager."""
+    pages = [one["data"]["text/plain"] for one in cell.reply["payload"] if one["source"] == "page"]
+    return plain("".join(pages))
+
+
 async def test_a_proxy_shows_the_remote_method(notebook: Notebook) -> None:
     """`fabric.service("…").method?` shows the remote signature and doc, and Tab its methods."""
-    await notebook.run("office = await fabric.service('reports').load()")
+    await notebook.run("office = fabric.service('reports')")
     assert (await notebook.complete("office.m")).matches[-2:] == [".make", ".month_end"]
-    shown = await notebook.inspect("office.make", len("office.make"))
-    assert "day: str" in shown
-    assert "Make the report of a day." in shown
+    shown = [paged(await notebook.run("fabric.service('reports').make?"))]
+    shown.append(paged(await notebook.run("office.make?")))
+    shown.append(await notebook.inspect("office.make", len("office.make")))
+    for text in shown:
+        assert "Signature: make(day: str, *, pages: int = 10) -> str" in text
+        assert "Make the report of a day." in text
+    assert "Make the report" not in paged(await notebook.run("str?"))
 
 
 async def test_unloading_leaves_the_kernel_as_it_was(start_notebook: StartNotebook) -> None:

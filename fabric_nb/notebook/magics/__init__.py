@@ -18,6 +18,7 @@ from fabric_nb.notebook.magics.watching import WatchingMagics
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.completion import Known
+    from fabric_nb.notebook.inspection import Fields
 
 
 class FabricMagics(
@@ -50,7 +51,7 @@ class FabricMagics(
         services = fabric.registry.services(domain=fabric.domain)
         return Known(services=services, own=self.session.own_names(), options=options)
 
-    async def method_help(self, call: str) -> str | None:
+    async def method_help(self, call: str) -> Fields | None:
         """What Shift-Tab shows of a call; None when there is nothing to show."""
         session = self.open_session
         return await session.method_help(call) if session is not None else None
