@@ -6,9 +6,11 @@ amqp-fabric publishes it. Everything read comes from elsewhere and is bounded an
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import importlib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -57,7 +59,8 @@ def data_message(
     elif isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
     else:
-        body, tables = encode(data, what="the data")
+        rows = list(data) if isinstance(data, Iterator) else data
+        body, tables = encode(rows, what="the data")
         kind = JSON
         if tables is not None:
             mine[TABLES_HEADER] = tables
@@ -82,16 +85,15 @@ def encode_rows(rows: pd.DataFrame | Iterable[Row], form: Format) -> tuple[bytes
     Raises:
         NotSerializable: a value does not exist in that form, or pyarrow is not installed.
     """
+    if form == "json":
+        records = rows.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else list(rows)
+        return encode(records, what="the data")[0], JSON
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    match form:
-        case "arrow":
-            return _arrow(frame), ARROW
-        case "json-columns":
-            columns = {str(name): frame[name].tolist() for name in frame.columns}
-            return encode(columns, what="the data")[0], JSON_COLUMNS
-        case "json":
-            records = frame.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else rows
-            return encode(records, what="the data")[0], JSON
+    if form == "arrow":
+        return _arrow(frame), ARROW
+    if form == "json-columns":
+        columns = {str(name): frame[name].tolist() for name in frame.columns}
+        return encode(columns, what="the data")[0], JSON_COLUMNS
     raise NotSerializable(f"{form!r} is no format: use json, json-columns or arrow.")
 
 
@@ -181,18 +183,28 @@ def compress(body: bytes, compression: Compression) -> bytes:
     """A compressed body; its content encoding is the compression's name.
 
     Raises:
-        NotSerializable: zstd is not there (Python 3.14, or the package zstandard).
+        NotSerializable: zstd is not there (Python 3.14 has it, or the package backports.zstd).
     """
     if compression == "gzip":
         return gzip.compress(body, compresslevel=6, mtime=0)
     if compression != "zstd":
         raise NotSerializable(f"{compression!r} is no compression: use gzip or zstd.")
-    try:
-        import zstandard
-    except ImportError:
-        raise NotSerializable("zstd needs the package zstandard; use gzip.") from None
-    packed: bytes = zstandard.compress(body)
+    zstd = _zstd()
+    if zstd is None:
+        raise NotSerializable(f"{_WITHOUT_ZSTD}, or use gzip.")
+    packed: bytes = zstd.compress(body)
     return packed
+
+
+_WITHOUT_ZSTD = "zstd needs Python 3.14 or backports.zstd: pip install 'fabric-nb[zstd]'"
+
+
+def _zstd() -> Any:
+    """The module of the standard library, or its backport; None where there is neither."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None
 
 
 def _unpack(body: bytes, encoding: str) -> bytes:
@@ -217,15 +229,16 @@ def _gunzip(body: bytes) -> bytes:
 
 
 def _unzstd(body: bytes) -> bytes:
+    zstd = _zstd()
+    if zstd is None:
+        raise MalformedMessage(f"{_WITHOUT_ZSTD}.")
+    unpacker = zstd.ZstdDecompressor()
     try:
-        import zstandard
-    except ImportError:
-        raise MalformedMessage("zstd cannot be read without the package zstandard.") from None
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            unpacked: bytes = reader.read(MAX_UNPACKED + 1)
-    except zstandard.ZstdError as error:
+        unpacked: bytes = unpacker.decompress(body, MAX_UNPACKED + 1)
+    except zstd.ZstdError as error:
         raise MalformedMessage(f"The body is not zstd ({error}).") from None
     if len(unpacked) > MAX_UNPACKED:
         raise MalformedMessage(f"The body unpacks to more than {MAX_UNPACKED} bytes.")
+    if not unpacker.eof:
+        raise MalformedMessage("The zstd body ends too early.")
     return unpacked

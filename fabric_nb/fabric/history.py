@@ -37,6 +37,7 @@ class CallRecord(NamedTuple):
         outcome: ``cancelled`` is a call that the caller gave up.
         error: type and text of what was raised, empty when nothing was.
         traceback: of the function that raised, where it is known.
+        caller: of a served call, ``domain.type.id`` of who made it; empty where it did not say.
     """
 
     time: float
@@ -47,6 +48,7 @@ class CallRecord(NamedTuple):
     outcome: Outcome
     error: str = ""
     traceback: str = ""
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class CallLog:
         traceback: str = "",
         *,
         outcome: Outcome | None = None,
+        caller: str = "",
     ) -> CallRecord:
         """A call to one of our methods has ended after so many seconds."""
         record = CallRecord(
@@ -125,6 +128,7 @@ class CallLog:
             outcome or ("ok" if error is None else "failed"),
             "" if error is None else error_text(error),
             traceback,
+            caller,
         )
         self.add(record)
         return record

@@ -54,6 +54,8 @@ class Host:
         self._malformed = malformed
         self._calls = calls
         self._servers: dict[ServiceName, Server] = {}
+        self._retiring: dict[Server, asyncio.Task[None]] = {}
+        """Servers that others have replaced, until their last calls are answered."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -70,16 +72,20 @@ class Host:
         functions: Mapping[str, Function],
         *,
         allow: Collection[str] | None = None,
+        replacing: Server | None = None,
         **options: Any,
     ) -> Server:
         """Serve these functions to everybody, or to users of the broker; options as `Server`'s.
+
+        With `replacing`, in place of that server: it takes no more calls once the new one takes
+        them, and ends when those that it has are answered.
 
         Raises:
             InvalidName: it is served already.
             BrokerRefused: a queue exists with other properties, or may not be made, or the
                 broker does not verify users.
         """
-        if name in self._servers:
+        if self._servers.get(name) is not replacing:
             raise InvalidName(
                 f"{name} is served already: replace its functions, or close it first."
             )
@@ -96,15 +102,23 @@ class Host:
             await server.open(functions)
         except BaseException:
             self._servers.pop(name, None)
+            if replacing is not None:
+                self._servers[name] = replacing
             await server.close()
             raise
         self._announce(name, server.version)
+        if replacing is not None:
+            self._retiring[replacing] = asyncio.create_task(replacing.close(grace=None))
         return server
 
     async def close(self, grace: float = 0.0) -> None:
         """Close all servers; calls at hand have `grace` seconds to end."""
-        await asyncio.gather(*(server.close(grace) for server in self.servers))
+        for task in self._retiring.values():
+            task.cancel()
+        await asyncio.gather(*self._retiring.values(), return_exceptions=True)
+        await asyncio.gather(*(one.close(grace) for one in (*self.servers, *self._retiring)))
         self._servers.clear()
+        self._retiring.clear()
 
     def announce(self) -> None:
         """Announce the member itself."""
@@ -113,6 +127,8 @@ class Host:
     def _on_change(self, server: Server) -> None:
         if not server.closed:
             self._announce(server.name, server.version)
+            return
+        if self._retiring.pop(server, None) is not None:
             return
         self._servers.pop(server.name, None)
         if server.name == self._name:

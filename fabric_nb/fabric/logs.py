@@ -284,7 +284,7 @@ class LogFeed:
 
     def _on_record(self, delivery: Delivery) -> None:
         try:
-            record = wire.read_log(delivery, now=time.time())
+            record = wire.read_log(delivery, now=time.time(), domain=self.domain)
         except MalformedMessage as error:
             self.malformed += 1
             self._malformed.add("log", error, delivery)
@@ -296,10 +296,11 @@ class LogFeed:
 
 
 def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
-    """Records as a DataFrame; `time` is UTC."""
-    fields = list(LogRecord.__dataclass_fields__)
-    rows = [[getattr(record, name) for name in fields] for record in tuple(records)]
-    frame = pd.DataFrame(rows, columns=fields)
+    """Records as a DataFrame; `time` is UTC, and domain, type and id are as in ``registry.df``."""
+    fields = [name for name in LogRecord.__dataclass_fields__ if name != "domain"]
+    rows = [[getattr(record, name) for name in (*fields, "domain")] for record in tuple(records)]
+    frame = pd.DataFrame(rows, columns=[*fields, "domain"])
+    frame["type"], frame["id"] = frame["service_type"], frame["service_id"]
     frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True)
     return frame
 

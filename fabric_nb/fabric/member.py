@@ -25,7 +25,6 @@ from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.retries import until_answered
 from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.tasks import Background
-from fabric_nb.fabric.uri import mask
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
@@ -170,8 +169,8 @@ class FabricMember(Feeds):
 
     @property
     def uri(self) -> str:
-        """The broker's URI, with its password masked."""
-        return mask(self._uri)
+        """The URI of the broker, of a cluster the node in use; with its password masked."""
+        return self._connection.masked_uri
 
     @property
     def broker(self) -> str:
@@ -362,6 +361,7 @@ class FabricMember(Feeds):
         threads: bool = False,
         single_active: bool = False,
         allow: Collection[str] | None = None,
+        replacing: Server | None = None,
     ) -> Server:
         """Serve an API, under a name of its own if one is given.
 
@@ -369,7 +369,6 @@ class FabricMember(Feeds):
 
             server = await fabric.serve({"double": lambda x: 2 * x}, type="math", id="m1")
             await server.replace({"double": better_double})
-            await server.close()
 
         Args:
             api: an object with public methods, or a mapping from names to functions.
@@ -381,6 +380,7 @@ class FabricMember(Feeds):
             single_active: of all members that serve it so, one takes all calls and the others
                 stand by; `prefetch` then holds for all methods together.
             allow: take only the calls of these users of the broker; None: everybody's.
+            replacing: what serves it until then; no call is lost, and those at hand end there.
 
         Raises:
             InvalidName: type or id cannot be part of an address, or it is served already.
@@ -389,8 +389,9 @@ class FabricMember(Feeds):
         """
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
         more = {"prefetch": prefetch, "threads": threads, "single_active": single_active}
-        functions = public_functions(api)
-        return await self._host.serve(name, functions, version=version, allow=allow, **more)
+        return await self._host.serve(
+            name, public_functions(api), version=version, allow=allow, replacing=replacing, **more
+        )
 
     @property
     def servers(self) -> tuple[Server, ...]:

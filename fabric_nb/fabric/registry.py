@@ -308,11 +308,14 @@ class Registry:
             ]
         return list(found) if gone else self._present(found)
 
-    def find(self, pattern: str | ServicePattern, *, domain: str = "") -> list[Service]:
-        """The present services that a name can mean."""
+    def find(
+        self, pattern: str | ServicePattern, *, domain: str = "", gone: bool = False
+    ) -> list[Service]:
+        """The services that a name can mean: those that are present, and with `gone` all."""
         if isinstance(pattern, str):
             pattern = ServicePattern.parse(pattern, domain=domain)
-        return self._present([one for one in self._order if pattern.matches(one.name)])
+        found = [one for one in self._order if pattern.matches(one.name)]
+        return found if gone else self._present(found)
 
     def _present(self, services: list[Service]) -> list[Service]:
         now = self._clock()

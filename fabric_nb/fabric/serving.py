@@ -25,7 +25,7 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
-from fabric_nb.fabric.caller import Admission
+from fabric_nb.fabric.caller import Admission, identify
 from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
@@ -162,8 +162,8 @@ class Server:
         self.changes += 1
         self._on_change(self)
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Take no more calls, let those at hand end within `grace` seconds, and leave.
+    async def close(self, grace: float | None = 0.0) -> None:
+        """Take no more calls, let those at hand end within `grace` seconds (None: all), and leave.
 
         What was not answered goes to another member.
         """
@@ -366,8 +366,9 @@ class Server:
         self.changes += 1
         if method.name == DESCRIBE:
             return
+        caller = identify(delivery, verified=False).service
         record = self._calls.served(
-            self._fqn, method.name, seconds, error, traceback, outcome=outcome
+            self._fqn, method.name, seconds, error, traceback, outcome=outcome, caller=caller
         )
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)

@@ -15,6 +15,7 @@ from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Badge, Page, glimpse
 from fabric_nb.notebook.views.live import Transient
 from fabric_nb.notebook.views.registry import TONES
+from fabric_nb.notebook.views.state import state_badge
 
 _PROGRESS_EVERY = 0.5
 _ITEMS_EVERY, _ITEMS_SHOWN = 0.25, 10
@@ -112,7 +113,7 @@ async def with_sign_of_life(
     try:
         done = await handle.ended(None if after < 0 else after)
         while not done:
-            page = _waiting_page(fabric, pattern, handle)
+            page = waiting_page(fabric, pattern, handle)
             if sign is None:
                 sign = Transient(page)
             else:
@@ -127,12 +128,14 @@ async def with_sign_of_life(
             sign.remove()
 
 
-def _waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
-    service = fabric.known(pattern)
+def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
+    """What is awaited, for how long, and how the service is doing."""
     badges = [Badge("not heard yet", "warn")]
-    if service is not None:
-        state = fabric.registry.state(service)
-        badges = [Badge(f"{service.name.id} is {state}", TONES[state])]
+    found = fabric.registry.find(pattern) or fabric.registry.find(pattern, gone=True)
+    if len(found) == 1:
+        state = fabric.registry.state(found[0])
+        badges = [Badge(f"{found[0].name.id} is {state}", TONES[state])]
+    badges += state_badge(fabric)
     return Page(
         title=f"Waiting for {handle.label}", badges=badges, facts=[f"{handle.elapsed:.0f} s"]
     )

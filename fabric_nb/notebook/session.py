@@ -24,6 +24,7 @@ from fabric_nb.notebook.checkup import examine
 from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.replay import Replay, failures_page
 from fabric_nb.notebook.serving import NotServed
+from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
@@ -244,10 +245,7 @@ class Session:
         fabric = self.fabric
         name = ServiceName(fabric.domain, type or fabric.name.type, id or fabric.name.id)
         server = next((one for one in fabric.servers if one.name == name), None)
-        if server is not None and server.prefetch != prefetch:
-            await server.close(STOP_GRACE)
-            server = None
-        if server is None:
+        if server is None or server.prefetch != prefetch:
             server = await fabric.serve(
                 functions,
                 type=type,
@@ -256,6 +254,7 @@ class Session:
                 prefetch=prefetch,
                 threads=threads,
                 allow=allow,
+                replacing=server,
             )
         else:
             server.admission.restrict(allow)
@@ -299,7 +298,7 @@ class Session:
         if seconds is not None:
             options["seconds"] = seconds
         page = await examine(fabric, saved, **options)
-        display(page.mimebundle(), raw=True)
+        display(forms(page), raw=True)
 
     async def method_help(self, call: str) -> Fields | None:
         """What a remote method tells of itself; None when it is not known, or we know nobody."""
@@ -307,7 +306,7 @@ class Session:
 
     def show_failures(self) -> None:
         """Show the failed calls that can be run again."""
-        display(failures_page(self.fabric.calls.failures).mimebundle(), raw=True)
+        display(forms(failures_page(self.fabric.calls.failures)), raw=True)
 
     def replay(self, what: str | None) -> Replay:
         """A failed call of ours, ready to be run again; `what` as in `Replay.prepare`."""

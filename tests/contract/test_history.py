@@ -45,6 +45,7 @@ async def test_both_ends_log_a_call(server, caller):
         assert record.direction == direction
         assert (record.service, record.method) == (f"{DOMAIN}.app.server", "divide")
         assert (record.outcome, record.error, record.traceback) == ("ok", "", "")
+    assert (made.caller, served.caller) == ("", f"{DOMAIN}.client.caller")
     assert 0 < served.ms < made.ms
     assert made.time <= served.time
     assert server.calls.changes == before + 1

@@ -123,6 +123,10 @@ async def test_logs_of_all_feeds_as_a_dataframe(reader, log, handler):
     assert list(frame["message"]) == ["same", "failed 0", "same", "failed 1", "same", "failed 2"]
     assert list(frame.columns) == list(everything.df.columns)
     assert "2 listening" not in repr(reader.logs)
+    known = reader.registry.df
+    joined = frame.merge(known, on=["domain", "type", "id"])
+    assert set(joined["state"]) == {"up"}
+    assert len(joined) == len(frame)
     assert len(reader.logs.df) == 6, "closed feeds keep what they hold"
 
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
+import sys
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
 from fabric_nb.fabric import batches
-from fabric_nb.fabric.batches import Format, compress, decode_rows, encode_rows
+from fabric_nb.fabric.batches import (
+    Format,
+    compress,
+    data_message,
+    decode_rows,
+    encode_rows,
+)
+from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.frames import FrameBuffer
 
 KINDS = (batches.JSON, batches.JSON_COLUMNS, batches.ARROW)
@@ -56,12 +64,32 @@ def test_a_frame_arrives_in_every_form(form: Format, compression: Any) -> None:
 
 
 def test_rows_are_batched_as_well() -> None:
-    """Rows can be published in every form that a DataFrame can."""
+    """Rows can be published in every form that a DataFrame can, also from an iterator."""
     rows = [{"a": 1}, {"a": 2, "b": "x"}]
     for form in ("json", "json-columns", "arrow"):
-        arrived = frame_of(*encode_rows(rows, form))  # type: ignore[arg-type]
-        assert arrived["a"].tolist() == [1, 2]
-        assert arrived["b"].tolist()[1] == "x"
+        for given_rows in (rows, iter(rows)):
+            arrived = frame_of(*encode_rows(given_rows, form))  # type: ignore[arg-type]
+            assert arrived["a"].tolist() == [1, 2]
+            assert arrived["b"].tolist()[1] == "x"
+    plain = data_message(iter(rows), None, ServiceName("d", "t", "i"))
+    assert plain.content_type == "application/json"
+    assert json.loads(plain.body) == rows
+
+
+def test_without_the_extras_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sender and reader name what is missing for Arrow and for zstd."""
+    arrow, _ = encode_rows(FRAME, "arrow")
+    packed = compress(b"[]", "zstd")
+    for name in ("pyarrow", "compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for extra, does in (
+        ("arrow", lambda: encode_rows(FRAME, "arrow")),
+        ("arrow", lambda: decode_rows(arrow, batches.ARROW, None)),
+        ("zstd", lambda: compress(b"[]", "zstd")),
+        ("zstd", lambda: decode_rows(packed, None, "zstd")),
+    ):
+        with pytest.raises((NotSerializable, MalformedMessage), match=rf"fabric-nb\[{extra}\]"):
+            does()
 
 
 @pytest.mark.parametrize(
@@ -98,13 +126,12 @@ def test_what_it_is_not_is_said(
         decode_rows(body, content_type, encoding)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
-def test_a_bomb_is_refused(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_bomb_is_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body that unpacks to more than the bound is refused before it is unpacked."""
     monkeypatch.setattr(batches, "MAX_UNPACKED", 100_000)
-    bomb = pack(b" " * 10_000_000)
+    bomb = compress(b" " * 10_000_000, encoding)
     assert len(bomb) < 20_000
-    encoding = "gzip" if pack is gzip.compress else "zstd"
     with pytest.raises(MalformedMessage, match="more than"):
         decode_rows(bomb, None, encoding)
 

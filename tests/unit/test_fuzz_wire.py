@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pamqp import encode
@@ -28,6 +27,7 @@ from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.tap import Tap
+from fabric_nb.fabric.batches import compress
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.proxies import read_description, remote_signature
 from fabric_nb.fabric.registry import Registry
@@ -279,7 +279,7 @@ def test_any_json_in_any_wrapping(
     if encoding in ("gzip", "x-gzip", "GZIP"):
         body = gzip.compress(body)
     elif encoding == "zstd":
-        body = zstandard.compress(body)
+        body = compress(body, "zstd")
     read_all(Delivery(body, headers, content_type, encoding, kind))
 
 

@@ -23,6 +23,7 @@ from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.registry import Registry
 from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
 from fabric_nb.frames import FrameBuffer
+from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel
 from fabric_nb.notebook.table.static import last_page
@@ -796,3 +797,28 @@ def test_log_view_of_hostile_records() -> None:
     assert len(shown.cells) == 18
     assert len(shown.page.html()) < 200_000
     assert any("No record" in text for text in Shown(LogView(fabric(), feed())).texts)
+
+
+# -- what a long call shows
+
+
+def test_who_waits_is_told_how_the_service_is_doing() -> None:
+    """The line of a long call says what is awaited, how long, and busy, late or gone."""
+    here = fabric()
+    awaited = ServicePattern.parse("slow", domain="d")
+    handle = cast("Any", SimpleNamespace(label="d.slow.work", elapsed=12.4))
+
+    def shown() -> str:
+        return waiting_page(here, awaited, handle).mimebundle()["text/plain"]
+
+    assert "Waiting for d.slow.work" in shown()
+    assert "12 s" in shown()
+    assert "not heard yet" in shown()
+    hear(here, "slow")
+    assert "slow is up" in shown()
+    hear(here, "slow", busy_since=90.0)
+    assert "slow is busy" in shown()
+    here.clock.now += 12
+    assert "slow is late" in shown()
+    here.clock.now += 60
+    assert "slow is gone" in shown()

@@ -22,6 +22,7 @@ class LogRecord:
         time: epoch seconds.
         level: the level's name, as in ``WARNING``.
         traceback: formatted, empty when there is none.
+        domain: of whose logs it came; it does not travel.
     """
 
     time: float
@@ -34,6 +35,7 @@ class LogRecord:
     line: int | None = None
     traceback: str = ""
     instance: str = ""
+    domain: str = ""
 
 
 def log_message(record: LogRecord) -> Message:
@@ -56,7 +58,7 @@ def log_message(record: LogRecord) -> Message:
     )
 
 
-def read_log(delivery: Delivery, *, now: float) -> LogRecord:
+def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
     """A log record of either kind; `now` is its time when it carries none."""
     headers = delivery.headers
     message = decode(delivery.body)
@@ -75,4 +77,5 @@ def read_log(delivery: Delivery, *, now: float) -> LogRecord:
         line=None if line is None else int(line),
         traceback=text(headers.get("traceback"), MAX_TRACEBACK),
         instance=text(headers.get("instance_id"), 64),
+        domain=domain,
     )

@@ -24,6 +24,7 @@ COLUMNS = (
     Column("method", "code"),
     Column("ms", "number", digits=1),
     Column("outcome", "badge"),
+    Column("caller"),
     Column("error"),
 )
 
@@ -99,6 +100,7 @@ class CallsView(TableView):
             record.method,
             record.ms,
             Badge(record.outcome, TONES[record.outcome]),
+            record.caller.removeprefix(f"{self.fabric.domain}."),
             record.error.partition("\n")[0],
         ]
         return cells, record.traceback or record.error
