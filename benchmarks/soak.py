@@ -5,84 +5,48 @@
 
 A private RabbitMQ is killed, stopped, out of memory; connections are closed and queues deleted,
 while members call, stream, publish and log. It ends with what was sent, received and lost, and with
-an error when something was lost that `docs/guarantees.md` does not allow for, or when memory, tasks
-or handles have grown.
+an error when something was lost that `docs/guarantees.md` does not allow for, or when memory,
+tasks, threads, files, channels or queues have grown.
+
+No speed is asked of the machine: what it cannot do at the rates below is left out, a connection
+that is lost for want of time is an outage as any other, and the limits of time below only end a run
+that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
+from benchmarks.account import CONFIRMED, FAILED, UNSETTLED, Flow, Used
 from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp import Connection, State
 from fabric_nb.fabric.streams import Stream
 from tests.faults.traffic import Calls, at_rate
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 
 MINUTES = float(os.environ.get("MINUTES", "30"))
-FAULT_EVERY = 20.0
+FAULT_EVERY, CALM = 20.0, 8.0
+"""Seconds; at least so many are between the end of one and the next."""
 CALLS, MESSAGES, RECORDS = 50, 200, 20
 """A second."""
 KEPT_ROWS = 20_000
 NOTICED_AFTER = 1.0
-RECOVERED_WITHIN = 60.0
-ARRIVES_WITHIN = 5.0
-SETTLED_WITHIN = 90.0
-"""Seconds; more than a message is waited for."""
-MAY_GROW, GROWTH = 30.0, 1.1
-"""MB, and by this factor; numbers of messages are kept here until the end."""
+RECOVERED_WITHIN = SETTLED_WITHIN = ARRIVES_WITHIN = FLAT_WITHIN = 180.0
+"""Seconds; ends of a run that hangs, far beyond the minute that a message is waited for."""
 EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService", "CallTimeout"}
-
-
-@dataclass
-class Ledger:
-    """What became of each message: a byte for each kind of end, by the message's number."""
-
-    confirmed: bytearray = field(default_factory=bytearray)
-    failed: bytearray = field(default_factory=bytearray)
-    plain: bytearray = field(default_factory=bytearray)
-    durable: bytearray = field(default_factory=bytearray)
-
-    @property
-    def made(self) -> int:
-        """How many there are."""
-        return len(self.confirmed)
-
-    @property
-    def settled(self) -> int:
-        """How many are known to be taken or not."""
-        return sum(self.confirmed) + sum(self.failed)
-
-    def publish(self, publisher: AmqBrokerConnector) -> None:
-        """Publish the next number."""
-        number = self.made
-        for column in (self.confirmed, self.failed, self.plain, self.durable):
-            column.append(0)
-        taken = asyncio.ensure_future(publisher.publish_data({"n": number}))
-        taken.add_done_callback(
-            lambda done: (self.failed if done.exception() else self.confirmed).__setitem__(
-                number, 1
-            )
-        )
-
-    async def hear(self, stream: Stream, column: bytearray) -> None:
-        """Count what comes to a stream, until it is closed."""
-        async for rows in stream.batches():
-            for row in rows:
-                column[row["n"]] = min(column[row["n"]] + 1, 255)
 
 
 class Soak:
@@ -92,11 +56,14 @@ class Soak:
         self._node = node
         self._vhost = vhost
         self._members = members
-        self.ledger = Ledger()
-        self.windows: list[range] = []
-        """Numbers of messages that were under way during a fault."""
-        self.logged = 0
+        fates = bytearray()  # of the messages that both streams hear
+        self.plain = Flow("plain stream", fates=fates)
+        self.durable = Flow("durable stream", kept=True, repeats=True, fates=fates)
+        self.records = Flow("log records", repeats=True)
+        self.flows = [self.plain, self.durable, self.records]
         self.handler = AmqpHandler()
+        self._away: set[int] = set()
+        """Who has no connection that can be used, by the place in `everybody`."""
 
     async def open(self) -> None:
         """Open everything."""
@@ -109,33 +76,78 @@ class Soak:
             Calls(caller, method, CALLS, timeout=30),
             Calls(caller, method, CALLS, timeout=30, idempotent=True),
         ]
-        self.plain = await reader.stream(max_rows=KEPT_ROWS)
-        self.durable = await reader.stream(name="kept", durable=True, max_rows=KEPT_ROWS)
-        self.feed = await reader.logs()
-        self.publisher = publisher
+        plain = await reader.stream(max_rows=KEPT_ROWS)
+        self._kept = await reader.stream(name="kept", durable=True, max_rows=KEPT_ROWS)
+        self._feed = await reader.logs()
+        self._streams = [plain, self._kept]
+        self._publisher = publisher
         await publisher.init_logging_handler(self.handler)
         self._hearing = [
-            asyncio.create_task(self.ledger.hear(self.plain, self.ledger.plain)),
-            asyncio.create_task(self.ledger.hear(self.durable, self.ledger.durable)),
+            asyncio.create_task(self._hear(plain, self.plain)),
+            asyncio.create_task(self._hear(self._kept, self.durable)),
+            asyncio.create_task(self._hear_records()),
         ]
+        for place, one in enumerate(self.everybody):
+            _connection(one).on_state.append(lambda state, p=place: self._on_state(p, state))
         await caller.call(method, x=1)
 
+    async def _hear(self, stream: Stream, flow: Flow) -> None:
+        async for rows in stream.batches():
+            for row in rows:
+                flow.hear(row["n"])
+
+    async def _hear_records(self) -> None:
+        feed, heard = self._feed, 0
+        while not feed.closed:
+            await feed.wait(heard + 1)
+            new = feed.changes - heard
+            heard += new
+            for record in itertools.islice(reversed(feed.records), new):
+                self.records.hear(int(record.message))
+
+    def _on_state(self, place: int, state: State) -> None:
+        if state is State.CONNECTED:
+            self._away.discard(place)
+        else:
+            self._away.add(place)
+        for flow in self.flows:
+            if self._away:
+                flow.begin_outage()
+            else:
+                flow.end_outage()
+
+    def _publish(self) -> None:
+        number, fates = self.plain.made, self.plain.fates
+        fates.append(UNSETTLED)
+        taken = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
+        taken.add_done_callback(
+            lambda done: fates.__setitem__(number, FAILED if done.exception() else CONFIRMED)
+        )
+
     def _log(self) -> None:
-        self.logged += 1
-        text = {"name": "soak", "msg": str(self.logged), "levelname": "INFO"}
+        text = {"name": "soak", "msg": str(self.records.made), "levelname": "INFO"}
+        self.records.fates.append(CONFIRMED)  # or dropped: the handler knows of them together
         self.handler.handle(logging.makeLogRecord(text))
 
+    @property
+    def _unsent(self) -> int:
+        return self.records.made - self.handler.sent - self.handler.dropped
+
     async def load(self, stop: asyncio.Event) -> None:
-        """Call, publish and log until told to stop, and until each has ended."""
+        """Call, publish and log until told to stop, and until each has ended or time is over."""
         await asyncio.gather(
             *(calls.run(stop) for calls in self.calls),
-            at_rate(MESSAGES, stop, lambda: self.ledger.publish(self.publisher)),
+            at_rate(MESSAGES, stop, self._publish),
             at_rate(RECORDS, stop, self._log),
         )
-        await until(lambda: self.ledger.settled == self.ledger.made, timeout=SETTLED_WITHIN)
-        await until(
-            lambda: self.handler.sent + self.handler.dropped == self.logged, timeout=SETTLED_WITHIN
-        )
+        with contextlib.suppress(AssertionError):  # then there are complaints
+            await until(
+                lambda: UNSETTLED not in self.plain.fates and not self._unsent,
+                timeout=SETTLED_WITHIN,
+            )
+        ends = time.monotonic() + ARRIVES_WITHIN
+        while self.complaints() and time.monotonic() < ends:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(1)  # what was sent last may still come
 
     # -- faults
 
@@ -165,7 +177,7 @@ class Soak:
         await asyncio.to_thread(self._node.set_memory_alarm, raised=False)
 
     async def deleted(self) -> None:
-        """An operator deletes the queue of the plain stream, or whatever stands in its place."""
+        """An operator deletes the queue of the method that is called."""
         queues = await asyncio.to_thread(self._node.list_queues, self._vhost)
         methods = [one["name"] for one in queues if one["name"].endswith("::double")]
         for name in methods:
@@ -173,73 +185,69 @@ class Soak:
 
     async def suffer(self, fault: Callable[[], Awaitable[None]]) -> float:
         """Let it happen, and return after how many seconds all is as before."""
-        began, first = time.monotonic(), self._first_unheard()
+        began = time.monotonic()
         await fault()
         await asyncio.sleep(NOTICED_AFTER)
         for one in self.everybody:
             await until(lambda one=one: one.state is State.CONNECTED, timeout=RECOVERED_WITHIN)
         answered = self.calls[0].ended["answered"]
         await until(lambda: self.calls[0].ended["answered"] > answered, timeout=RECOVERED_WITHIN)
-        self.windows.append(range(first, self.ledger.made))
         return time.monotonic() - began
-
-    def _first_unheard(self) -> int:
-        heard = self.ledger.plain
-        number = len(heard)
-        while number and not heard[number - 1]:
-            number -= 1
-        return number
 
     # -- the account
 
     def complaints(self) -> list[str]:
         """What should not be."""
-        ledger = self.ledger
         wrong = []
         for calls in self.calls:
             if calls.ended.total() != calls.made:
                 wrong.append(f"{calls.made - calls.ended.total()} calls have not ended")
             if set(calls.ended) - EXPECTED:
                 wrong.append(f"calls ended as {dict(calls.ended)}")
-        lost = [n for n, c in enumerate(ledger.confirmed) if c and not ledger.durable[n]]
-        if lost:
-            wrong.append(f"the durable stream lost {len(lost)} confirmed messages: {lost[:5]} ...")
-        twice = sum(count > 1 for count in ledger.plain)
-        if twice:
-            wrong.append(f"the plain stream had {twice} messages twice")
-        allowed = {n for window in self.windows for n in window}
-        missing = [
-            n
-            for n, c in enumerate(ledger.confirmed)
-            if c and not ledger.plain[n] and n not in allowed
-        ]
-        if missing:
-            wrong.append(f"the plain stream missed {len(missing)} without a fault: {missing[:5]}")
-        return wrong
+        if self._unsent:
+            wrong.append(f"{self._unsent} log records are neither sent nor dropped")
+        self.records.dropped = self.handler.dropped
+        return [*wrong, *(text for flow in self.flows for text in flow.complaints())]
 
     def account(self) -> str:
         """Sent, received and lost, in words."""
-        ledger = self.ledger
-        heard = sum(map(bool, ledger.plain))
-        kept = sum(map(bool, ledger.durable))
-        confirmed, failed = sum(ledger.confirmed), sum(ledger.failed)
-        twice = sum(count > 1 for count in ledger.durable)
-        sent, dropped = self.handler.sent, self.handler.dropped
         lines = [
-            f"calls      {self.calls[0].made:>9,} made: {_counted(self.calls[0])}",
-            f"idempotent {self.calls[1].made:>9,} made: {_counted(self.calls[1])}",
-            f"messages   {ledger.made:>9,} made: {confirmed:,} confirmed, {failed:,} failed",
-            f"plain      {heard:>9,} received, {ledger.made - heard:,} not, all during a fault",
-            f"durable    {kept:>9,} received, {twice:,} of them twice",
-            f"records    {self.logged:>9,} made: {sent:,} sent, {dropped:,} dropped",
-            f"feed       {self.feed.changes:>9,} records heard",
+            f"calls: {self.calls[0].made:,} made: {_counted(self.calls[0])}",
+            f"idempotent calls: {self.calls[1].made:,} made: {_counted(self.calls[1])}",
+            *(f"{flow.name}: {flow.balance}" for flow in self.flows),
         ]
         return "\n".join(lines)
 
+    async def used(self) -> Used:
+        """What is used now."""
+        queues = await asyncio.to_thread(self._node.list_queues, self._vhost)
+        gc.collect()
+        # The loop's own executor, which runs the faults, keeps its threads.
+        threads = [one for one in threading.enumerate() if not one.name.startswith("asyncio_")]
+        return Used(
+            memory=psutil.Process().memory_info().rss / 1e6,
+            tasks=len(asyncio.all_tasks()),
+            threads=len(threads),
+            files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - it does not block
+            channels=sum(_channels(one) for one in self.everybody),
+            queues=len(queues),
+        )
+
+    async def flat(self, idle: Used) -> Used:
+        """What is used when nothing is more than it was, or when time is over."""
+        ends = time.monotonic() + FLAT_WITHIN
+        used = await self.used()
+        while used.more_than(idle) and time.monotonic() < ends:
+            await asyncio.sleep(0.5)
+            used = await self.used()
+        return used
+
     async def close(self) -> None:
-        """End the streams."""
-        await self.durable.delete()
-        await self.plain.close()
+        """End the streams and the feed."""
+        await self._kept.delete()
+        for stream in self._streams:
+            await stream.close()
+        await self._feed.close()
         await asyncio.gather(*self._hearing)
 
 
@@ -247,24 +255,16 @@ def _counted(calls: Calls) -> str:
     return ", ".join(f"{count:,} {how}" for how, count in calls.ended.most_common())
 
 
-@dataclass(frozen=True)
-class Used:
-    """What the process has."""
+def _connection(one: AmqBrokerConnector) -> Connection:
+    return one._connection  # noqa: SLF001 - what must not pile up is inside
 
-    memory: float
-    tasks: int
-    files: int
 
-    @classmethod
-    def now(cls) -> Used:
-        """What it has now."""
-        gc.collect()
-        memory = psutil.Process().memory_info().rss / 1e6
-        files = len(list(Path("/proc/self/fd").iterdir()))
-        return cls(memory, len(asyncio.all_tasks()), files)
-
-    def __str__(self) -> str:
-        return f"{self.memory:.0f} MB, {self.tasks} tasks, {self.files} files"
+def _channels(one: AmqBrokerConnector) -> int:
+    """Those that are open, and those that are remembered."""
+    connection = _connection(one)
+    amqp = connection._amqp  # noqa: SLF001
+    remembered = len(connection._channels)  # noqa: SLF001
+    return remembered + (len(amqp.channels) if amqp is not None else 0)
 
 
 async def soak(node: RabbitMq, vhost: str) -> list[str]:
@@ -272,28 +272,26 @@ async def soak(node: RabbitMq, vhost: str) -> list[str]:
     async with Members(node.uri_for(vhost=vhost)) as members:
         run = Soak(node, vhost, members)
         await run.open()
-        idle, warm = Used.now(), None
+        idle, warm = await run.used(), None
         stop = asyncio.Event()
         loading = asyncio.create_task(run.load(stop))
         ends = time.monotonic() + 60 * MINUTES
-        for fault in itertools.cycle(run.faults):
-            await asyncio.sleep(FAULT_EVERY * random.uniform(0.8, 1.2))
-            if time.monotonic() > ends or loading.done():
+        pause = FAULT_EVERY
+        for number, fault in enumerate(itertools.cycle(run.faults)):
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            # On a slow machine it takes longer, rather than leave out a fault.
+            if loading.done() or (time.monotonic() > ends and number >= len(run.faults)):
                 break
             took = await run.suffer(fault)
-            warm = warm or Used.now()
-            print(f"{fault.__name__:8} over after {took:5.1f} s; {Used.now()}", flush=True)
+            pause = max(FAULT_EVERY - took, CALM)
+            used = await run.used()
+            warm = warm or used
+            print(f"{fault.__name__:8} over after {took:5.1f} s; {used}", flush=True)
         stop.set()
         await loading
-        await asyncio.sleep(ARRIVES_WITHIN)
-        after = Used.now()
-        await until(lambda: len(asyncio.all_tasks()) <= idle.tasks, timeout=10)
-        print(f"\n{run.account()}\nidle {idle}; warm {warm}; after {Used.now()}")
-        wrong = run.complaints()
-        if warm is not None and after.memory > warm.memory * GROWTH + MAY_GROW:
-            wrong.append(f"memory grew from {warm.memory:.0f} to {after.memory:.0f} MB")
-        if after.files > idle.files:
-            wrong.append(f"files grew from {idle.files} to {after.files}")
+        after = await run.flat(idle)
+        print(f"\n{run.account()}\nidle:  {idle}\nwarm:  {warm}\nafter: {after}")
+        wrong = run.complaints() + after.more_than(idle) + after.grown_from(warm or idle)
         await run.close()
         return wrong
 

@@ -109,6 +109,11 @@ class Chart:
         """The last values as a row of small bars."""
         return "".join(" " if y is None else BARS[y * 7 // 100] for y in self.line[-BARS_SHOWN:])
 
+    @property
+    def text(self) -> str:
+        """The label, the bars and the range, as plain text."""
+        return f"{plain(self.label)}  {self.bars}  {plain(self.range)}"
+
 
 Cell = str | int | float | Badge | Code | None
 
@@ -171,7 +176,7 @@ class Page:
         """The page as plain text."""
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [plain(head)]
-        parts += [_chart_text(self.chart)] if self.chart is not None else []
+        parts += [self.chart.text] if self.chart is not None else []
         parts += [_table_text(table) for table in self.tables if table.rows]
         parts += [plain(self.printed, None)] if self.printed else []
         parts += [plain(note) for note in self.notes]
@@ -222,10 +227,6 @@ def _path(line: Sequence[int | None]) -> str:
     return "".join(steps)
 
 
-def _chart_text(chart: Chart) -> str:
-    return f"{plain(chart.label)}  {chart.bars}  {plain(chart.range)}"
-
-
 def _folded(summary: str, text: str) -> str:
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text, None)}</pre></details>"
 
@@ -249,10 +250,11 @@ def _cell_html(cell: Cell, css: str) -> str:
             return f"<td{css}>{_badge(cell)}</td>"
         case Code():
             return f'<td class="code">{escape(cell.text)}</td>'
-    return f"<td{css}>{escape(_cell_text(cell))}</td>"
+    return f"<td{css}>{escape(cell_text(cell))}</td>"
 
 
-def _cell_text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """What a cell says, not escaped."""
     match cell:
         case None:
             return ""
@@ -266,7 +268,7 @@ def _cell_text(cell: Cell) -> str:
 
 
 def _table_text(table: Table) -> str:
-    texts = [[plain(_cell_text(cell)).replace("\n", " ") for cell in row] for row in table.rows]
+    texts = [[plain(cell_text(cell)).replace("\n", " ") for cell in row] for row in table.rows]
     lines = [[plain(name).replace("\n", " ") for name in table.columns], *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

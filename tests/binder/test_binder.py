@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -44,10 +47,16 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server(clean: Path) -> Iterator[str]:
+def application() -> str:
+    """What is started; repo2docker's images start `notebook` where nobody asks for `lab`."""
+    return "lab"
+
+
+@pytest.fixture
+def server(clean: Path, application: str) -> Iterator[str]:
     """Jupyter as `binder/start` starts it; its address."""
     command = [
-        "binder/start", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--port=0",
+        "binder/start", "jupyter", application, "--no-browser", "--ip=127.0.0.1", "--port=0",
         f"--IdentityProvider.token={TOKEN}",
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]  # fmt: skip
@@ -67,21 +76,60 @@ def _address(home: Path, process: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         for file in (home / ".local/share/jupyter/runtime").glob("jpserver-*.json"):
-            return str(json.loads(file.read_text())["url"])
+            with contextlib.suppress(OSError, ValueError):  # it is written before all is ready
+                told = json.loads(file.read_text())
+                socket.create_connection(("127.0.0.1", told["port"])).close()
+                return str(told["url"])
         time.sleep(0.1)
     raise AssertionError((home / "jupyter.log").read_text())
 
 
 def _get(address: str) -> bytes:
-    request = urllib.request.Request(address, headers={"Authorization": f"token {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=30) as reply:
+    with _open(address) as reply:
         content: bytes = reply.read()
         return content
+
+
+def _open(address: str) -> http.client.HTTPResponse:
+    request = urllib.request.Request(address, headers={"Authorization": f"token {TOKEN}"})
+    reply: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=30)
+    return reply
+
+
+def _lands_on_the_tour(server: str) -> bool:
+    with _open(server) as reply:
+        jupyterlab = b"jupyter-config-data" in reply.read()
+        return jupyterlab and reply.url == f"{server}lab/tree/notebooks/01_tour.ipynb"
+
+
+@pytest.mark.parametrize("application", ["notebook"])
+@pytest.mark.timeout(180)
+def test_the_tour_opens_where_notebook_is_started(server: str) -> None:
+    """Whoever comes without a `urlpath` finds the tour in JupyterLab, also if Notebook runs."""
+    assert _lands_on_the_tour(server)
+
+
+def test_repo2docker_finds_what_is_in_the_folder(clean: Path) -> None:
+    """`repo2docker --no-build` makes an image of Python and Node, with our two steps in it."""
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
+    done = subprocess.run(
+        command, cwd=clean, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    dockerfile = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+    assert "Building conda environment for python=3.12" in dockerfile
+    assert "COPY --chown=0:0 src/binder/environment.yml ${REPO_DIR}/binder/environment.yml" in (
+        dockerfile
+    )
+    assert any('--file "binder/environment.yml"' in line for line in dockerfile)
+    assert "RUN ./binder/postBuild" in dockerfile
+    assert 'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in dockerfile
 
 
 @pytest.mark.timeout(180)
 def test_the_tour_runs_where_start_has_started_jupyter(server: str, clean: Path) -> None:
     """Whoever opens the Binder finds the tour in JupyterLab, and every step of it works."""
+    assert _lands_on_the_tour(server)
     assert b"jupyter" in _get(f"{server}lab/tree/notebooks/01_tour.ipynb").lower()
     assert json.loads(_get(f"{server}api/contents/notebooks/01_tour.ipynb?content=0"))["name"]
     steps = notebooks.steps(notebooks.run(clean / "notebooks" / "01_tour.ipynb"))

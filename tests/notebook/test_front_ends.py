@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
 import re
 import sys
+import termios
+import threading
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -175,6 +179,29 @@ async def test_a_cell_without_a_name_may_run_again(notebook: Notebook) -> None:
 # -- IPython in a terminal
 
 
+class Screen:
+    """A real terminal, so wide, on which a program may print."""
+
+    def __init__(self, columns: int) -> None:
+        self._ours, self.fileno = pty.openpty()
+        termios.tcsetwinsize(self.fileno, (50, columns))
+        self._printed = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while some := os.read(self._ours, 65536):
+                self._printed += some
+
+    def read(self) -> bytes:
+        """What the program that has ended has printed."""
+        os.close(self.fileno)
+        self._reader.join()
+        os.close(self._ours)
+        return self._printed.replace(b"\r\n", b"\n")
+
+
 @dataclass(frozen=True)
 class Terminal:
     """What IPython in a terminal has printed, by the number of the prompt."""
@@ -182,20 +209,22 @@ class Terminal:
     printed: Mapping[int, str]
 
     @classmethod
-    async def run(cls, *cells: str, folder: Path, uri: str) -> Self:
-        """Type these cells into IPython, one after the other."""
+    async def run(cls, *cells: str, folder: Path, uri: str, screen: Screen | None = None) -> Self:
+        """Type these cells into IPython, one after the other; what it prints goes to a pipe."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner"),
             *("--colors=NoColor", "--no-confirm-exit"),
             stdin=PIPE,
-            stdout=PIPE,
+            stdout=PIPE if screen is None else screen.fileno,
             stderr=STDOUT,
-            env=os.environ | {"IPYTHONDIR": str(folder), "AMQP_URL": uri},
+            env=os.environ | {"IPYTHONDIR": str(folder), "AMQP_URL": uri, "TERM": "xterm-256color"},
             cwd=folder,
         )
         async with asyncio.timeout(60):
             typed = "\n".join(f"{cell}\n" if "\n" in cell else cell for cell in cells)
             output, _ = await process.communicate(f"{typed}\nexit\n".encode())
+        if screen is not None:
+            output = await asyncio.to_thread(screen.read)
         _, *rest = re.split(r"In \[(\d+)\]: ", output.decode())
         return cls({int(n): text for n, text in zip(rest[::2], rest[1::2], strict=True)})
 
@@ -234,6 +263,26 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
     assert everything.count("Fabric ·") == 1
     assert not re.search(r"<\w+Widget|GridBox\(|<div|Traceback", everything)
     assert password_of(uri) not in everything
+
+
+async def test_a_terminal_shows_tables_by_rich(tmp_path: Path, uri: str, calc: Peer) -> None:
+    """On a real terminal tables have lines and colours, and fit its width."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id rich-terminal",
+        "%fabric_call calc1.multiply x=5 y=7",
+        "%fabric_services --type calc",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+        screen=Screen(columns=100),
+    )
+    assert "35" in terminal[3]
+    text = re.sub(r"\x1b\[[\d;]*m", "", terminal[4])
+    assert len(text) < len(terminal[4])
+    assert "─" * 20 in text
+    assert re.search(r"calc +calc1 +up", text)
+    assert 60 < max(map(len, text.splitlines())) <= 100
 
 
 async def test_a_terminal_is_told_once_what_is_awaited(

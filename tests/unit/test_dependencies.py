@@ -12,7 +12,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-FOR_USERS = [*PROJECT["dependencies"], *EXTRAS["arrow"], *EXTRAS["keyring"], *EXTRAS["zstd"]]
+FOR_USERS = [
+    *PROJECT["dependencies"],
+    *(text for extra in ("arrow", "keyring", "terminal", "zstd") for text in EXTRAS[extra]),
+]
 FOR_DEVELOPERS = [*EXTRAS["demo"], *EXTRAS["test"], *EXTRAS["dev"]]
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
 LOCKED = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in LINES}

@@ -54,6 +54,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.member", "fabric.doctor"),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),
+    ("notebook.terminal",),
     ("notebook.live",),
     ("notebook.table",),
     ("notebook.views", "notebook.plot"),

@@ -19,6 +19,7 @@ from IPython.display import DisplayHandle, display
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table.static import last_page, static_forms
+from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Transient:
     """A page that is shown for a while and leaves nothing behind."""
 
     def __init__(self, page: Page) -> None:
-        handle: DisplayHandle | None = display(page.mimebundle(), raw=True, display_id=True)
+        handle: DisplayHandle | None = display(forms(page), raw=True, display_id=True)
         self._handle = None if in_terminal() else handle
 
     def update(self, page: Page) -> None:
@@ -173,7 +174,8 @@ class Screen:
         What an earlier run of the cell has shown ends. A terminal prints the text of now.
         """
         if in_terminal():
-            display({"text/plain": "\n\n".join(map(_text, (view, *others)))}, raw=True)
+            text = terminal_text([_page(one) for one in (view, *others)])
+            display({"text/plain": text}, raw=True)
             return
         place = Place.here()
         for earlier in [one for one in self._live if one[0].is_replaced_by(place)]:
@@ -225,11 +227,11 @@ def _live(view: View, others: Sequence[TableView]) -> Live:
     raise TypeError(f"{type(view).__name__} is neither a page nor a table.")
 
 
-def _text(view: View) -> str:
+def _page(view: View) -> Page:
     match view:
         case PageView():
-            return view.page().text()
+            return view.page()
         case TableView():
             view.fill(model := view.model())
-            return last_page(model, time.time()).text()
+            return last_page(model, time.time())
     raise TypeError(f"{type(view).__name__} is neither a page nor a table.")

@@ -1,0 +1,162 @@
+"""Makes the pictures of the README and the manual, from the running demo, in the light theme.
+
+python -m tests.browser.pictures           into docs/images
+python -m tests.browser.pictures FOLDER    elsewhere
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright, expect
+
+from fabric_nb.demo.broker import demo_broker
+from fabric_nb.demo.services import DOMAIN, demo_services
+from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, set_theme, wait_for_lab
+from tests.browser.panels import LONG, cell, panel_of, row, show_panel
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SHARPNESS = 2
+"""Pixels of the picture to one of the page."""
+WIDTH = 1240
+UNSEEN = ".jp-cell-toolbar { display: none }"
+MARGIN, BAR = 8, 24
+"""Above and below the cells; and what marks the active one, at their left."""
+SERVE = """%%fabric_serve --type analytics --id stats --version 1.2
+import statistics
+
+
+def spread(values: list) -> dict:
+    "The mean and the standard deviation of the values."
+    return {"mean": statistics.mean(values), "stdev": round(statistics.stdev(values), 3)}"""
+ASK = '%fabric_call calc.ask service_type="analytics" service_id="stats" method="spread"'
+ASK += ' arguments={"values": [1, 2, 6]}'
+CALLS = """
+async def tried(method, /, **arguments):
+    try:
+        await fabric.call(method, **arguments)
+    except Exception:
+        pass
+
+await tried("calc.multiply", x=5, y=7)
+await tried("monitor.top", n=3)
+await tried("calc.ask", service_type="analytics", service_id="stats", method="spread",
+            arguments={"values": [1, 2, 6]})
+await tried("calc.divide", x=1, y=0)
+await tried("stats.spread", values=[1])
+await tried("monitor.complain", text="the disk is nearly full")
+"""
+
+
+async def notebook(page: Page, lab: Lab) -> None:
+    """`notebook.png`: cells that connect, call, stream and serve."""
+    one = await _open(page, lab, "tour", width=WIDTH, height=1400)
+    await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await expect(one.panel).to_contain_text("host", timeout=LONG)
+    await cell(one, "%fabric_call calc.multiply x=5 y=7")
+    plot = 'load.plot(["cpu_percent", "memory_percent"], window="30s")'
+    await cell(one, f'load = await fabric.stream(msg_type="LOAD")\n{plot}')
+    await cell(one, SERVE)
+    await cell(one, ASK)
+    await one.execute("await load.wait(150, timeout=90)")  # fills the chart
+    await expect(one.panel.locator(".fabric-table")).to_contain_text("spread(values: list)")
+    await _take(one, "notebook")
+
+
+async def dashboard(page: Page, lab: Lab) -> None:
+    """`dashboard.png`: `%fabric`, with something in each of its tables."""
+    one = await _open(page, lab, "cockpit", width=WIDTH, height=1200)
+    await one.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id cockpit")
+    await one.execute(SERVE)
+    await one.run("%fabric")
+    tables = one.panel.locator(".fabric-table")
+    await expect(tables).to_have_count(5, timeout=LONG)
+    await one.execute("load = %fabric_stream msg_type=LOAD")
+    await one.execute(CALLS)
+    await one.execute("await load.wait(30, timeout=60)")
+    await expect(tables.nth(1)).to_contain_text("StatisticsError")
+    await expect(tables.nth(4)).to_contain_text("nearly full")
+    await _take(one, "dashboard")
+
+
+async def panel(page: Page, lab: Lab) -> None:
+    """`panel.png`: the panel beside a notebook."""
+    one = await _open(page, lab, "orders", width=1200, height=900)
+    await show_panel(page)
+    await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await expect(panel_of(page)).to_contain_text(DOMAIN, timeout=LONG)
+    await cell(one, SERVE)
+    await cell(one, ASK)
+    await cell(one, "load = %fabric_stream msg_type=LOAD")
+    await one.execute(CALLS)
+    await page.get_by_role("tab", name="Launcher").locator(".lm-TabBar-tabCloseIcon").click()
+    await row(page, "monitor").click()
+    await expect(panel_of(page)).to_contain_text("complain")
+    await expect(panel_of(page)).to_contain_text("nearly full")
+    await one.execute("await load.wait(30, timeout=60)")
+    await one.panel.locator(".fabric-table").last.scroll_into_view_if_needed()
+    await page.mouse.move(0, 0)
+    await page.screenshot(path=_folder() / "panel.png")
+
+
+async def _open(page: Page, lab: Lab, name: str, *, width: int, height: int) -> LabNotebook:
+    await page.set_viewport_size({"width": width, "height": height})
+    path = LabNotebook.write(lab)
+    return await LabNotebook.reopen(page, path.rename(path.with_stem(name)))
+
+
+async def _take(notebook: LabNotebook, name: str) -> None:
+    """Take a picture of the cells, and of nothing around them."""
+    await notebook.page.mouse.move(0, 0)
+    await notebook.page.evaluate("() => document.activeElement.blur()")
+    cells = notebook.panel.locator(".jp-Cell")
+    boxes = [await one.bounding_box() for one in await cells.all()]
+    first, last = boxes[0], boxes[-1]
+    assert first is not None
+    assert last is not None
+    clip = {
+        "x": first["x"] + BAR,
+        "y": first["y"] - MARGIN,
+        "width": first["width"] - BAR + MARGIN,
+        "height": last["y"] + last["height"] - first["y"] + 2 * MARGIN,
+    }
+    await notebook.page.screenshot(path=_folder() / f"{name}.png", clip=clip)
+
+
+def _folder() -> Path:
+    return Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
+
+
+async def _all(folder: Path) -> None:
+    async with await Lab.start(folder) as lab, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for picture in (notebook, dashboard, panel):
+            page = await browser.new_page(device_scale_factor=SHARPNESS)
+            await page.goto(f"{lab.url}/lab/workspaces/{picture.__name__}?reset")
+            await wait_for_lab(page)
+            await set_theme(page, "JupyterLab Light")
+            await page.add_style_tag(content=UNSEEN)
+            await picture(page, lab)
+            await page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
+            await page.close()
+            print(f"{_folder() / picture.__name__}.png", flush=True)
+        await browser.close()
+
+
+def main() -> None:
+    """Run the demo, and make the pictures."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        demo_broker() as broker,
+        demo_services(broker.uri, DOMAIN),
+    ):
+        os.environ["AMQP_URL"] = broker.uri  # of the kernels
+        asyncio.run(_all(Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Pages on a terminal: rich's tables, and nothing that others have sent is obeyed."""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+from typing import Any
+
+import pytest
+
+from fabric_nb.notebook.pages import Badge, Cell, Chart, Code, Page, Table
+from fabric_nb.notebook.terminal import forms, rich_text, terminal_text
+from tests.support.pages import CONTROLS, HOSTILE
+
+MARKUP = "[red]red[/red] [link=http://x/]here[/link] [/] :smile: [bold"
+STYLE = re.compile(r"\x1b\[[\d;]*m")
+
+
+def page(text: str, *more: Cell) -> Page:
+    """A page that has this text everywhere."""
+    cells = (text, Badge(text, "good"), Code(text), *more)
+    return Page(
+        title=text,
+        badges=[Badge(text, "bad")],
+        facts=[text],
+        chart=Chart(text, [1, 2, 3]),
+        tables=[Table([f"{number} {text}" for number in range(len(cells))], [cells])],
+        printed=text,
+        notes=[text],
+        folded=[(text, text)],
+    )
+
+
+def test_markup_is_shown_as_it_is() -> None:
+    """Rich's markup, links and emoji in what others have sent are text like any other."""
+    shown = STYLE.sub("", rich_text([page(MARKUP)], width=600))
+    assert shown.count(MARKUP) == 14
+    assert "\x1b" not in shown
+
+
+def test_controls_do_not_arrive() -> None:
+    """No control character reaches the terminal but the colours that are ours."""
+    shown = STYLE.sub("", rich_text([page(HOSTILE)], width=600))
+    assert not set(shown) & set(CONTROLS)
+
+
+def test_tables_have_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long cells are folded and lose nothing; numbers are to the right; states have colours."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    table = Table(
+        ["name", "n", "state"],
+        [("a" * 90, 1, Badge("up", "good")), ("b", 1234, Badge("gone", "bad"))],
+        frozenset({"n"}),
+    )
+    text = rich_text([Page("One", tables=[table]), Page("Two")], width=60)
+    lines = STYLE.sub("", text).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "".join(lines).count("a") == 90 + 2  # and those of the column's names
+    assert [line.rstrip() for line in lines][-2:] == ["", "Two"]
+    assert any(re.search(r"b +1,234 +gone", line) for line in lines)
+    assert any(re.search(r"a {6,}1 +up", line) for line in lines)
+    assert "\x1b[1;32mup" in text
+    assert "\x1b[1;31mgone" in text
+
+
+def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`NO_COLOR` is respected."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[\d;]*3\dm", rich_text([page("x")], width=200))
+
+
+@pytest.mark.parametrize("lacking", ["rich", "a terminal"])
+def test_plain_text_otherwise(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    """Without rich, or where output goes to a file, the text is plain."""
+    importing = builtins.__import__
+
+    def without_rich(name: str, *more: Any) -> Any:
+        if name.partition(".")[0] == "rich":
+            raise ModuleNotFoundError(name)
+        return importing(name, *more)
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: lacking == "rich", raising=False)
+    if lacking == "rich":
+        monkeypatch.setattr(builtins, "__import__", without_rich)
+    one = page("x", 1, None)
+    assert terminal_text([one, one]) == f"{one.text()}\n\n{one.text()}"
+
+
+def test_a_front_end_gets_both_forms() -> None:
+    """Outside of a terminal's IPython a page is HTML and plain text, as ever."""
+    one = page("x")
+    assert forms(one) == one.mimebundle()
