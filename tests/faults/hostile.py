@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
+import aiormq
+from aiormq.abc import ChannelFrame
+from pamqp import constants, encode, frame
+from pamqp.commands import Basic
 
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 COMMANDS = "\x1b]0;owned\x07\x1b[2J\x1b[8m"
@@ -38,6 +43,17 @@ def bomb(size: int = 1 << 30) -> bytes:
     head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(size >> 10)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head + block * (1 << 10)
+
+
+def headers_frame(count: int, others: Mapping[str, str] | None = None) -> bytes:
+    """So many headers, and others, as the content header of a message: one frame, made by hand.
+
+    Of AMQP 0-9-1, 4.2.5.5 and 4.2.6.1: a content header is never split, whatever was agreed on.
+    """
+    table = encode.field_table({**(others or {})})[4:]
+    table += b"".join(b"\x07h%06dI\x00\x00\x00\x01" % n for n in range(count))
+    flags = 1 << 13  # headers, and no other property
+    return struct.pack(">HHQHI", 60, 0, 0, flags, len(table)) + table
 
 
 def touching(path: Path) -> str:
@@ -133,6 +149,20 @@ class Hostile:
         """A log record."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         await self.send(f"{DOMAIN}.log.records", "", body, {"level_name": "ERROR", **headers})
+
+    async def headers(self, exchange: str, count: int) -> None:
+        """A message with more headers than any client would send; ends with the connection."""
+        aside = await self._connection.channel(publisher_confirms=False)
+        channel = await aside.get_underlay_channel()
+        assert isinstance(channel, aiormq.Channel)
+        method = frame.marshal(Basic.Publish(exchange=exchange), channel.number)
+        payload = headers_frame(count)
+        head = struct.pack(">BHI", constants.FRAME_HEADER, channel.number, len(payload))
+        parts = [method, head, payload, bytes([constants.FRAME_END])]
+        await channel.connection.write_queue.put(
+            ChannelFrame(payload=b"".join(parts), should_close=False)
+        )
+        await channel.connection.closing
 
     async def data(
         self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import aiormq
 import pytest
-import zstandard
 
 from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
+from fabric_nb.fabric import wire
+from fabric_nb.fabric.amqp import Delivery
+from fabric_nb.fabric.amqp.frames import read_properties
+from fabric_nb.fabric.batches import compress
 from tests.faults import hostile as tricks
-from tests.faults.hostile import COMMANDS, MARKUP, SMUGGLED, TURNED, Hostile, Reply
-from tests.support.fabric import heard, until
+from tests.faults.hostile import COMMANDS, MARKUP, SMUGGLED, TURNED, Hostile, Reply, headers_frame
+from tests.support.fabric import Members, heard, until
 from tests.support.kernels import Kernel
 from tests.support.peers import DOMAIN
 
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fabric_nb import AmqBrokerConnector
-    from tests.support.fabric import Members
 
 HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u202a-\u202e\u2066-\u2069]")
 
@@ -171,7 +173,7 @@ async def test_bombs(fabric, hostile):
     assert len(packed) < 2_000_000
     async with await fabric.stream() as stream:
         await hostile.data(packed, content_encoding="gzip")
-        await hostile.data(zstandard.compress(bytes(300 << 20)), content_encoding="zstd")
+        await hostile.data(compress(bytes(300 << 20), "zstd"), content_encoding="zstd")
         await hostile.data(b"x", content_encoding=MARKUP)
         await until(lambda: stream.malformed == 3, timeout=60)
     reasons = [one.reason for one in fabric.malformed.last]
@@ -179,6 +181,31 @@ async def test_bombs(fabric, hostile):
     assert "unpacks to more than" in reasons[1]
     assert "not known: gzip or zstd" in reasons[2]
     await works(fabric)
+
+
+async def test_a_million_headers(broker_uri):
+    """A million headers in one message cost their sender the connection, and nobody else."""
+    async with Members(broker_uri) as members:
+        fabric = await members.join("me")
+        await fabric.serve({"add": lambda x, y: x + y})
+        async with await fabric.stream() as stream, await fabric.logs() as feed:
+            async with Hostile.on(broker_uri) as other, asyncio.timeout(30):
+                with pytest.raises(aiormq.exceptions.ConnectionFrameError):
+                    await other.headers(f"{DOMAIN}.data", 1_000_000)
+            await works(fabric)
+            assert len(stream.df) == 1  # what `works` has published
+            assert feed.changes == stream.malformed == feed.malformed == 0
+        assert not fabric.malformed.counts
+
+
+def test_a_million_headers_that_pass():
+    """Where a broker lets a million headers pass, as longer frames would, they are not read."""
+    for count, level in ((1_000, "ERROR"), (1_000_000, "NOTSET")):
+        payload = headers_frame(count, {"level_name": "ERROR"})
+        delivery = Delivery(b'"text"', *read_properties(payload))
+        record = wire.read_log(delivery, now=1)
+        assert (record.message, record.level) == ("text", level)
+        assert len(delivery.headers) == (0 if level == "NOTSET" else count + 1)
 
 
 async def test_headers_without_end(fabric, hostile, rabbitmq_uri):

@@ -14,7 +14,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import ConnectionLost, LoginRefused, TlsFailed, UnknownService
-from tests.support.certificates import Certificates
+from tests.support.certificates import Certificates, tls_options
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 
@@ -46,17 +46,7 @@ def files(made: Certificates) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def broker(made: Certificates, files: dict[str, Path]) -> Iterator[RabbitMq]:
     """The node; as ``members-only.test`` it wants a certificate of the client."""
-
-    def shown(file: Path, more: str = "") -> str:
-        of = f'{{cacertfile, "{made.authority}"}}'
-        return f'{of}, {{certfile, "{file}"}}, {{keyfile, "{file}"}}{more}'
-
-    asks = ", {verify, verify_peer}, {fail_if_no_peer_cert, true}"
-    hosts = ", ".join(
-        f'{{"{name}", [{shown(file, asks if name.startswith("members") else "")}]}}'
-        for name, file in files.items()
-    )
-    options = f"[{shown(files['localhost'])}, {{sni_hosts, [{hosts}]}}]"
+    options = tls_options(made.authority, files, {"members-only.test"})
     with RabbitMq.start(ssl_options=options) as node:
         yield node
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import aio_pika
+import psutil
 import pytest
 import pytest_asyncio
 
+from fabric_nb.fabric.logs import CAPACITY
 from fabric_nb.fabric.registry import MAX_SERVICES
 from tests.faults.hostile import MARKUP, Hostile, Reply
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell
 from tests.support.peers import DOMAIN
+from tests.support.storm import Storm
 
 if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMq
 
 YEAR_9999 = 253_402_300_799
+SHOWN = 50
+"""Rows in the forms of a view that a saved notebook keeps."""
 SMALL = 150_000
 """Characters that one form of a view may have at most."""
+STORM, STORM_RATE = 30_000, 50_000
+"""Records, and how many of them a second if the machine can."""
+STORM_BYTES = 100_000_000
+"""What a kernel may take to keep the last 10,000 of them and show the last 1,000."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -93,7 +104,7 @@ async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> Non
     cell = await notebook.run("%fabric")
     services = f"The registry is full: {MAX_SERVICES:,} services are held"
     await cell.until(lambda cell: services in last(cell), 60)
-    assert f"… and {MAX_SERVICES - 50:,} more rows." in last(cell)
+    assert f"… and {MAX_SERVICES - SHOWN:,} more rows." in last(cell)
     assert f"{MAX_SERVICES:,} up" in last(cell)
     # The rest of a million, past the broker: it would say no other.
     await notebook.run(
@@ -144,6 +155,75 @@ async def test_clocks_of_the_year_9999(notebook: Notebook, hostile: Hostile) -> 
     assert await notebook.value("len(fabric.logs.df), len(s.df), len(fabric.registry.df) > 0") == (
         "(5, 5, True)"
     )
+
+
+async def test_log_storm(
+    notebook: Notebook, hostile: Hostile, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a storm of logs the log view goes on and stays small, and says what it leaves out."""
+    cell = await notebook.run("l = %fabric_logs")
+    (display,) = cell.displays
+    assert display.display_id is not None
+    process = psutil.Process(notebook.pid)
+    before = most = process.memory_info().rss
+
+    end, seen = f"storm {STORM - 1:09d}", list[str]()
+    async with Storm.of(place, STORM, rate=STORM_RATE) as storm:
+        while end not in last(cell):
+            now = last(cell)
+            await cell.until(lambda cell, now=now: last(cell) != now)
+            seen += re.findall(r"storm \d{9}", last(cell))[-1:]
+            assert int(await notebook.value("len(l.df)")) <= CAPACITY  # cells run meanwhile
+            most = max(most, process.memory_info().rss)
+    assert storm.sent == STORM
+    assert await notebook.value("l.changes, l.dropped, len(l.df), l.malformed") == (
+        f"({STORM}, {STORM - CAPACITY}, {CAPACITY}, 0)"
+    )
+    await cell.until(lambda cell: f"{STORM - CAPACITY:,} older dropped" in last(cell))
+    assert f"… and {STORM - SHOWN:,} older rows." in last(cell)
+    assert len(set(seen)) > 1
+    assert seen == sorted(seen)
+    assert most - before < STORM_BYTES
+    with capsys.disabled():
+        grown = (most - before) / 1e6
+        print(
+            f"\n{STORM:,} records at {storm.rate:,.0f}/s, {grown:.0f} MB more, {len(seen)} states"
+        )
+    await notebook.run("%fabric_stop l")
+
+
+async def test_logs_do_not_feed_themselves(notebook: Notebook, hostile: Hostile) -> None:
+    """With everything logged, what a served function logs is seen once, and nothing comes of it."""
+    await notebook.run(
+        "import logging\n"
+        "from fabric_nb import AmqpHandler\n"
+        "handler = AmqpHandler()\n"
+        "await fabric.init_logging_handler(handler)\n"
+        "logging.getLogger().addHandler(handler)\n"
+        "level = logging.getLogger().level\n"
+        "logging.getLogger().setLevel(logging.DEBUG)"
+    )
+    await notebook.run(
+        "%%fabric_serve\ndef shout(n):\n    logging.getLogger('mine').info('shouted %d.', n)"
+    )
+    cell = await notebook.run("l = %fabric_logs")
+    await notebook.run("for n in range(20): await fabric.call('floods.shout', n=n)")
+    try:
+        counts = []
+        for n in range(5):  # each is sent when the view has shown all that was said before
+            await hostile.log(f"sign {n}.")
+            await cell.until(lambda cell, n=n: f"sign {n}." in last(cell))
+            counts.append(int(await notebook.value("l.changes")))
+        messages = ast.literal_eval(await notebook.value("[r.message for r in l.records]"))
+        mine = [f"shouted {n}." for n in range(20)]
+        assert [message for message in messages if "shouted" in message] == mine
+        assert all(last(cell).count(message) == 1 for message in mine)
+        assert counts == list(range(counts[0], counts[0] + 5)), messages[-20:]
+    finally:
+        await notebook.run(
+            "logging.getLogger().removeHandler(handler)\n"
+            "logging.getLogger().setLevel(level)\n%fabric_stop l"
+        )
 
 
 async def flood(hostile: Hostile, ids: list[str]) -> None:

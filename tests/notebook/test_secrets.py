@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,8 +16,10 @@ import psutil
 import pytest
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 from fabric_nb.broker.launch import find_broker
+from fabric_nb.notebook.magics import FabricMagics
 from tests.cli.test_commands import start
 from tests.notebook.notebooks import Notebook, told
 from tests.support.peers import DOMAIN, Peer
@@ -30,33 +33,46 @@ SECRET = "s3cret:p@ss/w?rd"
 FORMS = {SECRET, quote(SECRET, safe=""), quote(SECRET)}
 """How it can be written."""
 
-EVERY_MAGIC = """\
-%fabric_services
-%fabric_doctor --wait 0.2
-%fabric_call calc1.multiply x=2 y=3
-c = %fabric_call -a calc1.multiply x=2 y=3
-%fabric_result c
-%fabric_publish kind=A -- {"n": 1}
-s = %fabric_stream kind=A
-l = %fabric_logs --level DEBUG
-%fabric_stop s
-%config FabricMagics
-%config FabricMagics.uri
-%config FabricMagics.password
-fabric, fabric.uri, fabric.registry, fabric.malformed, s, l
-vars(fabric)
-import logging; logging.getLogger("mine").warning("%s %r", fabric, fabric)
-%fabric_stop l
-"""
-SERVE = "%%fabric_serve --id secretive\ndef where():\n    return repr(fabric), vars(fabric)"
-FAILING = """\
-%fabric_call nobody.there
-%fabric_call calc1.divide x=1 y=0
-fabric.publish_data()
-await fabric.serve(7)
-await fabric.stream(max_rows="x")
-%fabric_stop nothing
-"""
+SERVE = """\
+%%fabric_serve --id secretive
+def where():
+    return repr(fabric) + repr(vars(fabric))
+def fail():
+    raise ValueError(repr(fabric), repr(vars(fabric)))"""
+WORKING = (
+    "%fabric",
+    "%fabric_services",
+    "%fabric_calls",
+    "%fabric_doctor --wait 0.2",
+    "%fabric_call calc1.multiply x=2 y=3",
+    "%%fabric_call calc1.multiply\nx = 2\ny = 3",
+    "c = %fabric_call -a calc1.multiply x=2 y=3",
+    "%fabric_result c",
+    '%fabric_publish kind=A -- {"n": 1}',
+    "s = %fabric_stream kind=A",
+    "l = %fabric_logs --level DEBUG",
+    "%fabric_stop s",
+    "%config FabricMagics",
+    "%config FabricMagics.uri",
+    "%config FabricMagics.password",
+    "fabric, fabric.uri, fabric.registry, fabric.malformed, s, l",
+    "vars(fabric)",
+    'import logging; logging.getLogger("mine").warning("%s %r", fabric, fabric)',
+    "%fabric_stop l",
+    SERVE,
+    "%fabric_call secretive.where",
+)
+FAILING = (
+    "%fabric_call nobody.there",
+    "%fabric_call calc1.divide x=1 y=0",
+    "fabric.publish_data()",
+    "await fabric.serve(7)",
+    'await fabric.stream(max_rows="x")',
+    "%fabric_stop nothing",
+    "%fabric_call secretive.fail",
+    "%fabric_replay",
+)
+LEAVING = ("%fabric_calls", "%fabric_replay --list", "%fabric_disconnect")
 LOGGING = """\
 import logging
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=True)
@@ -96,6 +112,20 @@ def untold_by_processes() -> None:
             continue
 
 
+def tells_error(output: NotebookNode) -> bool:
+    """Whether an output is an error, or the sentence that IPython makes of a `UsageError`."""
+    return bool(output.output_type == "error" or "UsageError: " in output.get("text", ""))
+
+
+def ran_every_magic(cells: Iterable[str]) -> None:
+    """Every magic there is stands in one of these cells, as a line and as a cell if it is both."""
+    ran = {"line": set[str](), "cell": set[str]()}
+    for cell in cells:
+        for signs, name in re.findall(r"^(?:\w+ = )?(%%?)(fabric\w*)", cell, re.MULTILINE):
+            ran["cell" if signs == "%%" else "line"].add(name)
+    assert ran == {kind: set(magics) for kind, magics in FabricMagics.magics.items()}
+
+
 async def test_no_magic_tells_the_password(
     start_notebook: StartNotebook, login: str, calc: Peer
 ) -> None:
@@ -122,9 +152,9 @@ async def test_no_magic_tells_the_password(
     settings = (await notebook.run("%config FabricMagics")).stdout
     assert "Current: 'amqp://secretive:***@" in settings
     assert "Current: '***'" in settings
-    for cell in (*EVERY_MAGIC.splitlines(), SERVE):
+    for cell in WORKING:
         await notebook.run(cell)
-    for cell in FAILING.splitlines():
+    for cell in FAILING:
         assert (await notebook.execute(cell)).status == "error", cell
     await notebook.inspect("fabric")
 
@@ -134,18 +164,25 @@ async def test_no_magic_tells_the_password(
     await notebook.until(
         lambda: any("***@" in repr(m.content) for m in notebook.messages if m.type == "comm_msg")
     )
+    for cell in LEAVING:
+        await notebook.run(cell)
     untold_by(notebook)
     untold_by_processes()
+    ran_every_magic(
+        message.content["code"]
+        for message in notebook.messages
+        if message.type == "execute_input"
+        and notebook.replies.get(message.parent_id, {}).get("status") == "ok"
+    )
 
 
 async def test_a_saved_notebook_does_not_hold_it(login: str, calc: Peer, tmp_path: Path) -> None:
     """A notebook whose password comes from the environment is saved without it, whatever it did."""
     cells = [
-        LOGGING + f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id headless",
-        *EVERY_MAGIC.splitlines(),
-        SERVE,
-        *FAILING.splitlines(),
-        "%fabric_disconnect",
+        LOGGING + f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id secretive",
+        *WORKING,
+        *FAILING,
+        *LEAVING,
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = NotebookClient(notebook, timeout=60, allow_errors=True, kernel_name="python3")
@@ -154,8 +191,10 @@ async def test_a_saved_notebook_does_not_hold_it(login: str, calc: Peer, tmp_pat
     await client.async_execute(env=environment, cwd=str(tmp_path))
     saved = json.dumps(notebook)
     assert "secretive:***@" in saved
-    assert sum("error" in json.dumps(cell.outputs) for cell in notebook.cells) >= 4
+    failed = [cell for cell in notebook.cells if any(map(tells_error, cell.outputs))]
+    assert [cell.source for cell in failed] == list(FAILING)
     untold(saved)
+    ran_every_magic(cell.source for cell in notebook.cells if cell not in failed)
 
 
 async def test_asked_for(start_notebook: StartNotebook, login: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import trustme
@@ -61,6 +62,11 @@ class Certificates:
             )
         return self._write(key + b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
 
+    def split(self, file: Path) -> tuple[Path, Path]:
+        """The certificate and the key of a file that holds both, each in a file of its own."""
+        key, begin, chain = file.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+        return self._write(begin + chain), self._write(key)
+
     def of_another_authority(self, name: str) -> Path:
         """A certificate of an authority that nobody has heard of, with its key."""
         leaf = trustme.CA().issue_cert(name)
@@ -91,3 +97,24 @@ class Certificates:
             key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
             + certificate.public_bytes(pem)
         )
+
+
+def tls_options(authority: Path, shown: Mapping[str, Path], members_only: Collection[str]) -> str:
+    """The `ssl_options` of a RabbitMQ that shows a certificate for each name it is asked for.
+
+    Args:
+        authority: whose certificates it takes of clients.
+        shown: the certificates by name; the first is shown where no name is asked for.
+        members_only: as which of these it wants a certificate of the client.
+    """
+
+    def options(name: str) -> str:
+        asks = ", {verify, verify_peer}, {fail_if_no_peer_cert, true}"
+        file = shown[name]
+        return (
+            f'[{{cacertfile, "{authority}"}}, {{certfile, "{file}"}}, {{keyfile, "{file}"}}'
+            f"{asks if name in members_only else ''}]"
+        )
+
+    hosts = ", ".join(f'{{"{name}", {options(name)}}}' for name in shown)
+    return f"{options(next(iter(shown)))[:-1]}, {{sni_hosts, [{hosts}]}}]"

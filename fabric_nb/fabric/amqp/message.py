@@ -13,6 +13,10 @@ log = logging.getLogger(__name__)
 
 Headers = Mapping[str, Any]
 
+MAX_HEADERS = 131_072
+"""Bytes of headers that are read: a frame of the usual size, and headers are never more than one.
+Where a broker allows longer frames, reading a million headers would take pamqp many minutes."""
+
 
 @dataclass(slots=True)
 class Message:
@@ -108,6 +112,9 @@ class Delivery:
 
 
 def _read_table(raw: bytes) -> Headers:
+    if len(raw) > MAX_HEADERS:
+        log.debug("A message has %d bytes of headers, which are too many to be read", len(raw))
+        return {}
     try:
         return decode.field_table(raw)[1]
     except Exception as error:  # noqa: BLE001 - pamqp raises many kinds, RecursionError too
