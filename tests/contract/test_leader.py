@@ -11,6 +11,9 @@ from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 
 LEADER = f"{DOMAIN}.app.boss"
+CALC = f"{DOMAIN}.calc.calc1"
+CONTRACT = {f"{DOMAIN}.api.app.clique::{method}" for method in ("who", "me")}
+SINGLE = "x-single-active-consumer"
 
 
 def who(n):
@@ -77,3 +80,50 @@ async def test_not_beside_members_that_share(members):
     await until(lambda: server.closed)
     await leader.serve(who(1), id="boss", single_active=True)
     assert await sharing.call(f"{LEADER}.who", timeout=5) == 1
+
+
+async def test_leader_is_killed(members, broker_uri, start_peer):
+    """When the leader dies in the middle of a call, one that stands by takes over: calls too.
+
+    Callers on amqp-fabric call whoever leads, as any other service.
+    """
+    caller = await members.join("caller")
+    theirs, first, second = await asyncio.gather(
+        start_peer("caller", broker_uri),
+        *(start_peer("fabric_calc", broker_uri, single_active=1) for _ in range(2)),
+    )
+
+    async def answered_by():
+        ours = await caller.call(f"{CALC}.whoami", timeout=10)
+        their_call = {"target": "calc1", "method": "whoami"}
+        assert await theirs.ask("call", **their_call, timeout=10) == ours
+        return ours
+
+    leading = await answered_by()
+    leader, other = (first, second) if leading == first.pid else (second, first)
+    assert await answered_by() == leader.pid
+    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1, timeout=30))
+    await leader.event("slow_began")
+    leader.kill()
+    assert await call == other.pid
+    assert await answered_by() == other.pid
+
+
+async def test_only_queues_of_leaders_have_one_consumer(rabbitmq, vhost, rabbitmq_uri):
+    """A leader takes calls from a queue of its own; those of the wire contract are as they were."""
+    async with Members(rabbitmq_uri) as members:
+        caller, first, second, sharing = [
+            await members.join(name) for name in ("caller", "first", "second", "sharing")
+        ]
+        for one in (first, second):
+            await one.serve(who(1), id="boss", single_active=True)
+        await sharing.serve(who(2), id="clique")
+        await caller.stream(name="rows")
+        await caller.logs()
+        for name in ("boss", "clique"):
+            await caller.call(f"{DOMAIN}.app.{name}.who", timeout=10)
+        queues = {one["name"]: one["arguments"] for one in rabbitmq.list_queues(vhost)}
+        assert set(queues) >= CONTRACT
+        single = [name for name, arguments in queues.items() if SINGLE in arguments]
+        assert single == [f"{DOMAIN}.api.app.boss.leader"]
+        assert queues[single[0]][SINGLE] is True

@@ -1,9 +1,10 @@
-"""The broker is low on memory: it takes no messages until it has room again."""
+"""The broker is low on memory or disk: it takes no messages until it has room again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import pytest
 
@@ -11,24 +12,43 @@ from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerRefused, BrokerUnavailable, CallTimeout, ConnectionLost
 from fabric_nb.fabric import publisher as publishing
 from fabric_nb.fabric.amqp import Connection, Message, State
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.table.static import last_page
+from fabric_nb.notebook.views.base import PageView
+from fabric_nb.notebook.views.calls import CallsView
+from fabric_nb.notebook.views.card import ConnectionCard
+from fabric_nb.notebook.views.logs import LogView
+from fabric_nb.notebook.views.registry import RegistryView
+from fabric_nb.notebook.views.serving import AllServingView, ServingView
+from fabric_nb.notebook.views.stream import StreamView
+from fabric_nb.notebook.views.streams import StreamsView
+from tests.broker.process import BrokerProcess
 from tests.faults.brokers import MortalEmbedded
 from tests.support.fabric import Members, until
+from tests.support.pages import read
+
+BLOCKED = "blocked by the broker"
 
 
 @pytest.fixture
-def alarm(rabbitmq):
-    """Raise the node's alarm for memory, or end it."""
+def low_on():
+    """What the node is low on."""
+    return "memory"
+
+
+@pytest.fixture
+def alarm(rabbitmq, low_on):
+    """Raise the node's alarm, or end it."""
+    set_node = {"memory": rabbitmq.set_memory_alarm, "disk": rabbitmq.set_disk_alarm}[low_on]
     now = False
 
     def set_alarm(*, raised):
         nonlocal now
-        rabbitmq.set_memory_alarm(raised=raised)
+        set_node(raised=raised)
         now = raised
 
     yield set_alarm
     if now:
-        rabbitmq.set_memory_alarm(raised=False)
+        set_node(raised=False)
 
 
 @pytest.fixture
@@ -45,14 +65,33 @@ async def fill(uri, queue, count):
             await channel.publish("", queue, Message(b'{"n": %d}' % n))
 
 
-async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, alarm):
-    """While the broker takes nothing, that is shown, publishing waits, and rows still come."""
+def shown(view):
+    """What a view of the notebook shows now."""
+    if isinstance(view, PageView):
+        return read(view.page()).texts
+    view.fill(model := view.model())
+    return read(last_page(model, time.time())).texts
+
+
+@pytest.mark.parametrize("low_on", ["memory", "disk"])
+async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, low_on, alarm):
+    """While the broker takes nothing, every view shows it, publishing waits, and rows still come.
+
+    It is the same for each alarm of RabbitMQ's.
+    """
     states = []
     fabric = await members.join("one", presence="thread")
     fabric.on_state(states.append)
-    await fabric.serve({"double": lambda x: 2 * x})
+    server = await fabric.serve({"double": lambda x: 2 * x})
     assert await fabric.call("app.one.double", x=1) == 2
     stream = await fabric.stream(name="rows", prefetch=20)
+    views = [
+        *(view(fabric) for view in (ConnectionCard, RegistryView, CallsView, AllServingView)),
+        ServingView(fabric, server),
+        StreamView(fabric, stream),
+        StreamsView(fabric, lambda: [("rows", stream)]),
+        LogView(fabric, await fabric.logs()),
+    ]
     await fabric.publish_data({"n": -1})
     await stream.wait(1, timeout=5)
     await stream.pause()
@@ -61,10 +100,10 @@ async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, alarm
     await asyncio.to_thread(alarm, raised=True)
     published = [fabric.publish_data({"n": 1000 + n}) for n in range(3)]
     await until(lambda: fabric.state is State.BLOCKED)
-    assert [badge.text for badge in state_badge(fabric)] == ["blocked by the broker"]
+    assert [type(view) for view in views if BLOCKED not in shown(view)] == []
     await stream.resume()
     await stream.wait(501, timeout=10)  # far more than the prefetch: acknowledgements are read
-    with pytest.raises(CallTimeout, match=r"takes no messages \(low on memory\)"):
+    with pytest.raises(CallTimeout, match=rf"takes no messages \(low on {low_on}\)"):
         await fabric.call("app.one.double", x=2, timeout=0.5)
     assert fabric.publisher.waiting == 3
     assert "3 waiting" in repr(fabric.publisher)
@@ -75,6 +114,34 @@ async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, alarm
     assert await fabric.call("app.one.double", x=3, timeout=10) == 6
     await stream.wait(504, timeout=10)
     assert states == [State.BLOCKED, State.CONNECTED]
+    assert [type(view) for view in views if BLOCKED in shown(view)] == []
+
+
+async def test_embedded_broker_is_full():
+    """The embedded broker blocks who has filled it; that waits, is shown, and goes on with room."""
+    row, count = {"text": "x" * 100_000}, 400  # more than it and the sockets have room for
+    with BrokerProcess("--memory-limit", "16") as broker:
+        async with Members(broker.uri) as members:
+            fabric, reader = [await members.join(name) for name in ("one", "reader")]
+            states = []
+            fabric.on_state(states.append)
+            stream = await reader.stream(prefetch=5)
+            await stream.pause()
+            published = [fabric.publish_data(row) for _ in range(count)]
+            await until(lambda: fabric.state is State.BLOCKED)
+            assert BLOCKED in shown(ConnectionCard(fabric))
+            assert BLOCKED in shown(RegistryView(fabric))
+            assert fabric._connection.blocked == "low on memory"
+            assert fabric.publisher.waiting > 0
+            assert reader.state is State.CONNECTED  # it has filled nothing
+            await stream.resume()
+            async with asyncio.timeout(30):
+                await asyncio.gather(*published)
+            await stream.wait(count, timeout=10)
+            await until(lambda: fabric.state is State.CONNECTED)
+            assert set(states) == {State.BLOCKED, State.CONNECTED}
+            assert (fabric.publisher.published, fabric.publisher.failed) == (count, 0)
+            assert BLOCKED not in shown(ConnectionCard(fabric))
 
 
 async def test_publishing_gives_up(impatient, members, alarm, caplog):
@@ -134,6 +201,26 @@ async def test_waiting_is_bounded(monkeypatch):
             async with asyncio.timeout(30):
                 await asyncio.gather(*small[:5])
             assert fabric.publisher.published == 5
+
+
+async def test_waiting_is_bounded_in_bytes(monkeypatch):
+    """While the broker is away, so many bytes wait and no more, however few messages they are."""
+    monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
+    with MortalEmbedded() as broker:
+        async with Members(broker.uri) as members:
+            fabric = await members.join("one", presence="thread")
+            await asyncio.to_thread(broker.kill)
+            await until(lambda: fabric.state is State.RECONNECTING)
+            sent = [fabric.publish_data(b"x" * size) for size in (400, 400, 400, 200, 1)]
+            for refused in (sent[2], sent[4]):
+                with pytest.raises(BrokerUnavailable, match=r"[23] messages wait for it already"):
+                    await refused
+            assert (fabric.publisher.waiting, fabric.publisher.failed) == (3, 2)
+            await asyncio.to_thread(broker.restart)
+            async with asyncio.timeout(30):
+                await asyncio.gather(*sent[:2], sent[3])
+            assert fabric.publisher.published == 3
+            assert fabric.publisher._waiting_bytes == 0  # there is room for as many again
 
 
 async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):

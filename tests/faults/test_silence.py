@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import socket
 import struct
-import threading
 import time
+from pathlib import Path
 
 from fabric_nb.fabric.amqp import Connection, State
 from tests.broker.process import BrokerProcess
@@ -34,34 +35,78 @@ def fall_silent(connection: Connection) -> None:
         ours.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
 
 
-async def test_silence_is_noticed():
+class Watched:
+    """A member, and how many seconds after its silence began it noticed that."""
+
+    def __init__(self, fabric) -> None:
+        self.fabric = fabric
+        self.seconds = 0.0
+        self._channels = open_channels(fabric)
+        fabric.on_state(self._on_state)
+
+    def fall_silent(self) -> None:
+        fall_silent(self.fabric._connection)
+        self._began = time.monotonic()
+
+    def _on_state(self, state: State) -> None:
+        if state is State.RECONNECTING and not self.seconds:
+            self.seconds = time.monotonic() - self._began
+
+    async def noticed(self) -> None:
+        """Wait until it has noticed and is back, as whole as before."""
+        await until(lambda: self.seconds, timeout=NOTICED_AFTER + MARGIN)
+        await until(lambda: self.fabric.state is State.CONNECTED)
+        assert self.fabric._connection.reconnects == 1
+        assert open_channels(self.fabric) == self._channels
+
+
+def open_channels(fabric):
+    """How many channels of a member are open, and how many it has in use."""
+    return len(fabric._connection._amqp.channels), len(fabric._connection._channels)
+
+
+def open_files():
+    """What this process has open."""
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_silence_is_noticed(rabbitmq_uri):
     """A silent connection is noticed within 15 s: idle, in use, and while the loop is blocked.
 
-    Whoever was noticed is back right afterwards. A call that the broker has meanwhile given to
-    the silent connection is given to others when the broker's own end has noticed.
+    Whoever was noticed is back right afterwards, with nothing left of what was. A call that the
+    broker has meanwhile given to the silent connection is given to others when the broker's own
+    end has noticed.
     """
     with BrokerProcess() as broker:
-        async with Members(broker.uri) as members:
-            idle = await members.join("idle", keep_alive_seconds=False, keep_alive_listen=False)
-            busy = await members.join("busy")
-            late = await members.join("late", keep_alive_seconds=False, keep_alive_listen=False)
-            outcome: list[State] = []
-            blocked = threading.Thread(
-                target=lambda: outcome.append(asyncio.run(block(broker.uri)))
-            )
-            blocked.start()
-            for one in (idle, busy, late):
-                fall_silent(one._connection)
-            # Bytes sent while an idle connection is being probed start the waiting anew.
-            asyncio.get_running_loop().call_later(LATE, late.publish_data, {"n": 1})
-            within = NOTICED_AFTER + MARGIN
-            for one in (idle, busy, late):
-                await until(lambda one=one: one._connection.reconnects, timeout=within)
-                await until(lambda one=one: one.state is State.CONNECTED)
-            await idle.serve({"double": lambda x: 2 * x})
-            assert await busy.call(f"{idle.fqn}.double", x=1, timeout=10) == 2
-            await asyncio.to_thread(blocked.join)
-            assert outcome == [State.RECONNECTING]
+        tasks, files = asyncio.all_tasks(), open_files()
+        noticed = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
+        await until(lambda: asyncio.all_tasks() <= tasks, what="no task is left")
+        assert open_files() <= files
+    for seconds in noticed:
+        assert max(seconds.values()) < NOTICED_AFTER, noticed
+
+
+async def silence(uri):
+    """Let members of each kind fall silent; in how many seconds each has noticed."""
+    async with Members(uri) as members:
+        quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
+        idle = Watched(await members.join("idle", **quiet))
+        busy = await members.join("busy")
+        await until(lambda: open_channels(busy) == (4, 4))  # one is opened in the background
+        busy = Watched(busy)
+        late = Watched(await members.join("late", **quiet))
+        blocked = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(block(uri))))
+        for one in (idle, busy, late):
+            one.fall_silent()
+        # Bytes sent while an idle connection is being probed start the waiting anew.
+        asyncio.get_running_loop().call_later(LATE, late.fabric.publish_data, {"n": 1})
+        for one in (idle, busy, late):
+            await one.noticed()
+        await idle.fabric.serve({"double": lambda x: 2 * x})
+        assert await busy.fabric.call(f"{idle.fabric.fqn}.double", x=1, timeout=10) == 2
+        assert await blocked is State.RECONNECTING
+        return {one.fabric.name.id: one.seconds for one in (idle, busy, late)}
 
 
 async def block(uri):
@@ -70,6 +115,6 @@ async def block(uri):
         states = []
         connection.on_state.append(states.append)
         fall_silent(connection)
-        time.sleep(NOTICED_AFTER + 1)  # noqa: ASYNC251 - that is the point
+        time.sleep(NOTICED_AFTER)  # noqa: ASYNC251 - that is the point
         await until(lambda: states, timeout=2)
         return states[0]

@@ -11,6 +11,7 @@ from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, password_of, state_of, told, until
 from tests.support.cells import plain
 from tests.support.peers import DOMAIN, Peer
+from tests.support.rabbitmq_supervisor import free_port
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import StartNotebook, StartPeer
@@ -89,6 +90,29 @@ async def test_connecting_shows_where_and_who(
     assert "disconnected" in again.displays[0].text
     assert "%fabric_connect" in told(await notebook.execute("%fabric_call calc1.count"))
     await notebook.run("%fabric_disconnect")  # once more is harmless
+
+
+async def test_several_nodes(
+    start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector
+) -> None:
+    """Of several nodes in one URI, the first that is there is used, and the card names it."""
+    login, _, rest = uri.partition("@")
+    live, _, vhost = rest.partition("/")
+    dead = f"127.0.0.1:{free_port()}"
+    notebook = await start_notebook()
+    several = f"{login}@{dead},{live},{dead}/{vhost}"
+    cell = await notebook.run(f"%fabric_connect {several} --domain {DOMAIN} --id nodes")
+    (card,) = cell.displays
+    masked = uri.replace(password_of(uri), "***")
+    for shown in (card.text, card.html):
+        assert masked in shown
+        assert "connected" in shown
+        assert dead not in shown
+    await until(watcher, lambda: state_of(watcher, "nodes") == "up")
+    refused = told(await notebook.execute(f"%fabric_connect {login}@{dead},{dead}/{vhost}"))
+    assert "None of 2 brokers" in refused
+    assert refused.count(f"nothing listens on {dead}") == 2
+    assert await notebook.value("fabric.uri") == f"'{masked}'"
 
 
 async def test_names_are_the_notebook_s(start_notebook: StartNotebook, uri: str) -> None:

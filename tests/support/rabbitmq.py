@@ -119,6 +119,10 @@ class RabbitMq:
         """Have the node believe that its memory is full, or that it is not."""
         self.control("set_vm_memory_high_watermark", "0.0000001" if raised else "0.4")
 
+    def set_disk_alarm(self, *, raised: bool) -> None:
+        """Have the node believe that its disk is full, or that it is not."""
+        self.control("set_disk_free_limit", "1000000GB" if raised else "50MB")
+
     def control(self, *command: str) -> str:
         """Run a command of `rabbitmqctl` on the node, and return what it says."""
         done = subprocess.run(
@@ -144,6 +148,11 @@ class RabbitMq:
     def uri(self) -> str:
         """The address of the default virtual host, for a user that may do everything."""
         return self.uri_for()
+
+    @property
+    def management_uri(self) -> str:
+        """The address of the management plugin, with its administrator."""
+        return f"http://{self.user}:{self.password}@127.0.0.1:{self.management_port}/"
 
     def uri_for(
         self, user: str | None = None, password: str | None = None, vhost: str = "/"

@@ -37,9 +37,10 @@ Setup = Callable[["Channel"], Awaitable[None]]
 
 def backoff() -> Iterator[float]:
     """Seconds to wait before each further try: doubling, jittered, at most `LAST_RETRY`."""
-    for attempt in itertools.count():
-        ceiling = min(FIRST_RETRY * 2**attempt, LAST_RETRY)
+    ceiling = FIRST_RETRY
+    while True:
         yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
+        ceiling = min(2 * ceiling, LAST_RETRY)
 
 
 class Channel(Topology):

@@ -31,10 +31,10 @@ class ConnectionCard(PageView):
     notes: tuple[str, ...] = ()
 
     def version(self) -> Hashable:
-        """Who is there, how, and whether we are connected."""
-        registry = self.fabric.registry
-        refused = self.fabric.transient_queues_refused
-        return self.fabric.state, refused, registry.roster, int(registry.now / CHECKED_EVERY)
+        """Who is there, how, and whether and to what we are connected."""
+        fabric, registry = self.fabric, self.fabric.registry
+        where = fabric.state, fabric.uri, fabric.transient_queues_refused
+        return *where, registry.roster, int(registry.now / CHECKED_EVERY)
 
     def page(self) -> Page:
         """The card."""

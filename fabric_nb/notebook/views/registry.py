@@ -89,8 +89,9 @@ class RegistryView(TableView):
 
     def version(self) -> Hashable:
         """Who is there, what was asked, and the second, as states pass."""
-        registry = self.fabric.registry
-        return self.fabric.state, registry.roster, int(registry.now), self._told, self._unreadable
+        fabric, registry = self.fabric, self.fabric.registry
+        where = fabric.state, fabric.uri
+        return *where, registry.roster, int(registry.now), self._told, self._unreadable
 
     def model(self) -> TableModel:
         """A table of services."""

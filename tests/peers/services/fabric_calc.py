@@ -14,6 +14,7 @@ async def main() -> None:
     """Serve until told to end."""
     parser = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1)
     parser.add_argument("--grace", type=float, default=0.0, help="seconds for calls at the end")
+    parser.add_argument("--single-active", type=int, default=0, help="1: lead, or stand by")
     options = parser.parse_args()
     async with AmqBrokerConnector(
         options.uri,
@@ -22,7 +23,10 @@ async def main() -> None:
         options.id,
         keep_alive_seconds=options.keep_alive or False,
     ) as connector:
-        await connector.rpc_register(CalcApi())
+        if options.single_active:
+            await connector.serve(CalcApi(), single_active=True)
+        else:
+            await connector.rpc_register(CalcApi())
         await peer_io.serve()
         await connector.close(options.grace)
 
