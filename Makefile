@@ -5,6 +5,8 @@
 # make docs         the manual, into build/docs; a warning is an error
 # make notebooks    run the notebooks and store them with what they showed
 # make develop      what a developer needs
+# make dist         wheel and sdist for a release; fails without the panel
+# make pictures     the README's pictures, from the demo
 # make bench        calls, streams and frames measured against the peers
 # make soak         everything at once with a fault every 20 s; MINUTES=30
 # make test-matrix  the tests on every supported Python that is there
@@ -18,7 +20,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab test lint check bench soak panel docs notebooks programs develop first-lane second-lane test-matrix clean
+.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -58,6 +60,12 @@ soak: develop programs
 # The JupyterLab panel: built when its sources have changed, and linked into the environment.
 panel: develop programs
 	FABRIC_NB_REQUIRE_LAB=1 $(PANEL_BUILD)
+
+dist: develop panel
+	FABRIC_NB_REQUIRE_LAB=1 $(BIN)/python -m hatchling build -d dist
+
+pictures: develop programs panel
+	$(BIN)/python -m tests.browser.pictures
 
 docs: develop
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
