@@ -1,11 +1,12 @@
 """What others see of a notebook whose cell computes: the figures of issue 5, part 5.
 
-    python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas]
+    python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas] [--presence loop]
 
 A cell sleeps, loops in Python, or works in pandas, each in a fresh kernel with the default settings
 and on a private RabbitMQ, while a peer listens and calls. Patient calls, which wait for the cell,
 are to be answered after it, in order; impatient ones, which do not, are to time out at their caller
 and not to run, the first of all calls among them: it is in the kernel's own hands when it expires.
+With `--presence loop` nothing speaks for the notebook meanwhile: keep-alives are not judged.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.targets import Verdict
 from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
+from fabric_nb.fabric.presence import Where
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import heard
 from tests.support.peers import DOMAIN
@@ -102,7 +104,7 @@ class Calls:
             self.timed_out.append(n)
 
 
-async def compute(kind: str, seconds: float, rabbitmq: RabbitMq) -> Seen:
+async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq) -> Seen:
     """Run one kind of cell, and listen meanwhile."""
     with rabbitmq.private_vhost() as vhost, tempfile.TemporaryDirectory() as folder:
         uri = rabbitmq.uri_for(vhost=vhost)
@@ -111,6 +113,7 @@ async def compute(kind: str, seconds: float, rabbitmq: RabbitMq) -> Seen:
             await Notebook.start(Path(folder)) as notebook,
         ):
             await notebook.run(f"%config FabricMagics.keep_alive_seconds = {INTERVAL}")
+            await notebook.run(f"%config FabricMagics.presence = {presence!r}")
             await notebook.connect(uri, id="busy")
             await notebook.run(SERVED)
             await notebook.run(FRAME)
@@ -150,15 +153,16 @@ def _connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
     return {connection["name"] for connection in rabbitmq.list_connections(vhost)}
 
 
-def judge(kind: str, seen: Seen) -> list[Verdict]:
+def judge(kind: str, presence: Where, seen: Seen) -> list[Verdict]:
     """What was found beside what is to be."""
 
     def verdict(what: str, found: float, limit: float, *, least: bool = False) -> Verdict:
         bound = "at least" if least else "at most"
         return Verdict(f"{kind}: {what}", bound, limit, Spread.of([found]))
 
+    heard_of = verdict("longest gap between keep-alives, s", seen.longest_gap, 2 * INTERVAL)
     return [
-        verdict("longest gap between keep-alives, s", seen.longest_gap, 2 * INTERVAL),
+        *([heard_of] if presence == "thread" else []),
         verdict("connections lost", seen.connections_lost, 0),
         verdict("patient calls answered, in order", seen.in_order, CALLS, least=True),
         verdict("impatient calls timed out", len(seen.timed_out), CALLS, least=True),
@@ -166,16 +170,16 @@ def judge(kind: str, seen: Seen) -> list[Verdict]:
     ]
 
 
-async def measure(kinds: list[str], seconds: float) -> list[Verdict]:
+async def measure(kinds: list[str], seconds: float, presence: Where) -> list[Verdict]:
     """Each kind of cell after the other."""
     verdicts = []
     with RabbitMq.start() as rabbitmq:
         for kind in kinds:
-            seen = await compute(kind, seconds, rabbitmq)
+            seen = await compute(kind, seconds, presence, rabbitmq)
             print(
                 f"{kind}: held {seen.held:.1f} s, {seen.keep_alives} keep-alives heard", flush=True
             )
-            verdicts += judge(kind, seen)
+            verdicts += judge(kind, presence, seen)
     return verdicts
 
 
@@ -184,13 +188,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy")
     parser.add_argument("--seconds", type=float, default=120, help="that each cell computes")
     parser.add_argument("--only", default=",".join(CELLS), help="kinds, with commas between")
+    parser.add_argument(
+        "--presence", choices=["thread", "loop"], default="thread", help="what sends keep-alives"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
     kinds = options.only.split(",")
     if unknown := set(kinds) - set(CELLS):
         parser.error(f"there is no kind {', '.join(sorted(unknown))}; there are {', '.join(CELLS)}")
     about: dict[str, Any] = machine.facts()
-    verdicts = asyncio.run(measure(kinds, options.seconds))
+    verdicts = asyncio.run(measure(kinds, options.seconds, options.presence))
     about["load_after"] = machine.load()
     tell_verdicts(about, verdicts, options.json)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from fabric_nb._version import __version__
 from fabric_nb.cli import broker, completion
 
+MEMBERS = ("services", "call", "stream", "logs", "publish", "doctor")
+"""The commands that join a fabric; they need nothing that runs a notebook."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -34,7 +37,7 @@ def command_parser(only: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fabric-nb {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     broker.add_to(commands)
-    if only != "broker":
+    if only not in ("broker", *MEMBERS):
         from fabric_nb.cli import serve
 
         serve.add_to(commands)

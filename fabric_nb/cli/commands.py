@@ -23,33 +23,58 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.naming import parse_call
+from fabric_nb.notebook.option_types import count, offset
 
 
 def add_to(commands: Any) -> None:
     """Add the commands."""
-    services = add_command(commands, "services", list_services, "list the services that are there")
+    services = add_command(
+        commands,
+        "services",
+        list_services,
+        "list the services of all domains that are there",
+        domain="only this domain",
+    )
     services.add_argument("--wait", type=float, default=PATIENCE, help="seconds to listen")
     services.add_argument("--type", help="only this type")
     services.add_argument("--id", help="only this id")
-    services.add_argument("--all-domains", action="store_true", help="of all domains")
+    services.add_argument("--gone", action="store_true", help="also services that have gone")
 
     call = add_command(commands, "call", call_method, "call a method and print its result")
     call.add_argument("--version", help="the version that is required, as in '>=1.2,<2'")
     call.add_argument(
+        "--idempotent",
+        "-i",
+        action="store_true",
+        help="running it twice does no harm: make the call again when its service is lost",
+    )
+    call.add_argument(
         "--stream", action="store_true", help="print a generator's items as they come"
     )
-    call.add_argument("--count", "-n", type=int, help="end the stream after so many items")
+    call.add_argument("--count", "-n", type=count, help="end the stream after so many items")
     call.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     call.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 
     stream = add_command(commands, "stream", print_rows, "print the rows of a data stream")
-    stream.add_argument("--count", "-n", type=int, help="end after so many rows")
+    stream.add_argument("--count", "-n", type=count, help="end after so many rows")
+    stream.add_argument("--name", default="", help="share the messages under a name")
+    stream.add_argument(
+        "--durable", action="store_true", help="the broker keeps what comes meanwhile"
+    )
+    stream.add_argument(
+        "--replay-from", type=offset, help="first, last, next, or an offset in what is kept"
+    )
+    stream.add_argument(
+        "--with-headers", action="store_true", help="messages' headers as header.<name>"
+    )
+    stream.add_argument("--arrival", action="store_true", help="the time of arrival, as arrival")
+    stream.add_argument("--record", help="write it all to this .parquet or .jsonl file too")
     stream.add_argument("headers", nargs="*", metavar="name=value", help="what messages must carry")
 
     logs = add_command(commands, "logs", print_logs, "print remote logs as they come")
     logs.add_argument("--level", "-l", help="the least level")
     logs.add_argument("--service", "-s", help="only this service: id or type.id")
-    logs.add_argument("--count", "-n", type=int, help="end after so many records")
+    logs.add_argument("--count", "-n", type=count, help="end after so many records")
 
     doctor = add_command(
         commands, "doctor", find_faults, "look for faults, and say what to do", connects=False
@@ -68,13 +93,11 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     """Listen for a while, then print who is there."""
     await asyncio.sleep(options.wait)
     frame = fabric.registry.df
-    wanted = {"type": options.type, "id": options.id}
-    if not options.all_domains:
-        wanted["domain"] = fabric.domain
-    for column, value in wanted.items():
-        if value:
+    for column in ("domain", "type", "id"):
+        if value := getattr(options, column):
             frame = frame[frame[column] == value]
-    frame = frame[frame["state"] != "gone"]
+    if not options.gone:
+        frame = frame[frame["state"] != "gone"]
     if options.json:
         print_json(frame.to_dict(orient="records"))
     else:
@@ -87,9 +110,15 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     pattern, method = parse_call(options.call, domain=fabric.domain)
     kwargs = assignments(options.keywords)
     if options.stream:
+        if options.idempotent:
+            raise InvalidArgument("--idempotent is not for --stream.")
         items = fabric.stream_service(pattern, method, kwargs, version=options.version)
         return await _print_items(items, options.count)
-    result = await fabric.call_service(pattern, method, kwargs, version=options.version)
+    if options.count is not None:
+        raise InvalidArgument("--count is for --stream.")
+    result = await fabric.call_service(
+        pattern, method, kwargs, version=options.version, idempotent=options.idempotent
+    )
     if isinstance(result, (pd.DataFrame, pd.Series)) and not options.json:
         print(result.to_string())
     else:
@@ -119,12 +148,25 @@ def _plain(value: Any) -> Any:
 async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Print each row as a line of JSON."""
     left = options.count
-    async with await fabric.stream(assignments(options.headers)) as stream:
-        async for rows in stream.batches():
+    stream = await fabric.stream(
+        assignments(options.headers),
+        name=options.name,
+        durable=options.durable,
+        replay_from=options.replay_from,
+        with_headers=options.with_headers,
+        arrival=options.arrival,
+        paused=True,
+    )
+    async with stream:
+        if options.record:
+            await stream.record(options.record)
+        # Runs once the reader below waits: what the broker has kept is not to pass it by.
+        resuming = asyncio.create_task(stream.resume())
+        async for rows in stream.batches(left):
             for row in rows if left is None else rows[:left]:
                 print_json(row)
-            if left is not None and (left := left - len(rows)) <= 0:
-                break
+            left = None if left is None else left - len(rows)
+        await resuming
     return 0
 
 
@@ -135,14 +177,15 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
         while options.count is None or printed < options.count:
             await feed.wait(printed + 1)
             fresh = list(feed.records)[printed - feed.changes :]
-            for record in fresh:
+            printed = feed.changes
+            surplus = 0 if options.count is None else max(0, printed - options.count)
+            for record in fresh[: len(fresh) - surplus]:
                 if options.json:
                     print_json(record)
                 else:
                     at = time.strftime("%H:%M:%S", time.localtime(record.time))
                     who = f"{record.service_type}.{record.service_id}"
                     print(f"{at} {record.level:8} {who} {record.message}", flush=True)
-            printed = feed.changes
     return 0
 
 

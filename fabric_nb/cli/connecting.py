@@ -8,16 +8,17 @@ import getpass
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
+from yarl import URL
 
 from fabric_nb.broker.launch import find_broker
 from fabric_nb.errors import FabricError, InvalidUri
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.credentials import complete
+from fabric_nb.fabric.credentials import BrokerUri, complete_each
 
 DEFAULT_DOMAIN = "my_project"
 
@@ -40,14 +41,16 @@ def add_command(
     help: str,  # noqa: A002
     *,
     connects: bool = True,
+    domain: str = f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}",
 ) -> argparse.ArgumentParser:
     """Add a command that does `work`; returns its parser, for its own options.
 
-    The connector it is given is open if the command `connects`.
+    The connector it is given is open if the command `connects`; `domain` says what that option
+    means to it.
     """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
     parser.add_argument("--uri", help=URI_HELP)
-    parser.add_argument("--domain", "-d", help=f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}")
+    parser.add_argument("--domain", "-d", help=domain)
     parser.add_argument("--timeout", "-t", type=float, default=10.0, help="seconds (default: 10)")
     parser.add_argument("--json", action="store_true", help="output for machines")
     parser.set_defaults(run=lambda options: run(work, options, connects=connects))
@@ -84,10 +87,22 @@ async def _with_connector(work: Work, options: argparse.Namespace, *, connects: 
 
 
 def given_uri(options: argparse.Namespace) -> str:
-    """The broker of ``--uri`` or AMQP_URL with its login, for which a terminal may be asked."""
+    """The broker of ``--uri`` or AMQP_URL with its login, for which a terminal may be asked.
+
+    Of a cluster it names all nodes that are named there.
+    """
     uri = options.uri or os.environ.get("AMQP_URL")
     asks = sys.stdin is not None and sys.stdin.isatty()  # elsewhere `getpass` would echo
-    return complete(str(uri), ask=getpass.getpass if asks else None) if uri else ""
+    return _joined(complete_each(uri, ask=getpass.getpass if asks else None)) if uri else ""
+
+
+def _joined(nodes: Sequence[str]) -> BrokerUri:
+    """One URI for the nodes of a cluster, which differ in their hosts only."""
+    scheme, _, rest = nodes[0].partition("://")
+    authority, slash, place = rest.partition("/")
+    login, at, _ = authority.rpartition("@")
+    hosts = ",".join(URL(node).raw_authority.rpartition("@")[2] for node in nodes)
+    return BrokerUri(f"{scheme}://{login}{at}{hosts}{slash}{place}")
 
 
 def _uri(options: argparse.Namespace) -> str:

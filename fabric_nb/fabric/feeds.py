@@ -82,6 +82,7 @@ class Feeds:
         unit: Mapping[str, Unit] | None = None,
         with_headers: bool | Sequence[str] = False,
         arrival: bool | str = False,
+        paused: bool = False,
         **more_headers: Any,
     ) -> Stream:
         """Rows of a data stream, which accumulate into a DataFrame.
@@ -108,6 +109,7 @@ class Feeds:
             unit=unit,
             with_headers=with_headers,
             arrival=arrival,
+            paused=paused,
         )
         self._feeds.add(stream)
         return await stream.open()

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import naming
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, State
 from fabric_nb.fabric.batches import Batch, read_rows, rows_of
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
@@ -20,6 +20,7 @@ from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
 from fabric_nb.fabric.stream_queue import Start, StreamQueue
 from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer, Unit
+from fabric_nb.frames.intake import assigned
 
 DEFAULT_PREFETCH = 500
 DEFAULT_MAX_ROWS = 1_000_000
@@ -63,6 +64,7 @@ class Stream(HeldRows):
             all of them.
         arrival: the name of a column of the times at which rows came, in UTC; True for
             ``arrival``. A row's own column of that name becomes ``row.<name>``.
+        paused: take no rows before `resume`, so that a reader of `batches` misses none.
 
     Raises:
         ValueError: a bound is not positive, or a unit is unknown.
@@ -86,6 +88,7 @@ class Stream(HeldRows):
         unit: Mapping[str, Unit] | None = None,
         with_headers: bool | Sequence[str] = False,
         arrival: bool | str = False,
+        paused: bool = False,
     ) -> None:
         if not isinstance(unit, (Mapping, type(None))):
             raise TypeError(
@@ -106,9 +109,11 @@ class Stream(HeldRows):
         self._malformed = malformed
         self._arrived = asyncio.Event()
         self._batches: list[asyncio.Queue[Sequence[Row] | None]] = []
+        self._ends: list[int] = []  # the counts of rows at which readers end
         self._recordings: list[Recording] = []
+        self._connection = connection
         self._prefetch = prefetch
-        self._paused = False
+        self._paused = paused
         self._waiting: deque[Delivery] = deque()
         self._unacknowledged = 0
         self._last: Delivery | None = None
@@ -152,6 +157,11 @@ class Stream(HeldRows):
         await self.close()
 
     @property
+    def reconnecting(self) -> bool:
+        """Whether the connection was lost and is not back yet; no row comes meanwhile."""
+        return not self.closed and self._connection.state is State.RECONNECTING
+
+    @property
     def paused(self) -> bool:
         """Whether it was told to pause."""
         return self._paused
@@ -171,6 +181,8 @@ class Stream(HeldRows):
         """Whether messages wait for a reader of `batches` or for a recording."""
         if not (self._batches or self._recordings):
             return False
+        if any(self.rows >= end for end in self._ends):
+            return True
         behind = any(queue.qsize() >= self._prefetch for queue in self._batches)
         return behind or any(recording.behind for recording in self._recordings)
 
@@ -224,7 +236,8 @@ class Stream(HeldRows):
         for recording in self._recordings:
             recording.add(batch, delivery, rows)
         for queue in self._batches:  # each has its own, to do with as it likes
-            queue.put_nowait([dict(row) for row in rows_of(batch)])
+            own = map(dict, rows_of(batch))
+            queue.put_nowait([assigned(row, assign) for row in own] if assign else list(own))
         self._arrived.set()
 
     def _of_message(self, delivery: Delivery) -> dict[str, Any]:
@@ -266,19 +279,33 @@ class Stream(HeldRows):
         except TimeoutError:
             raise TimeoutError(f"{self.rows} of {target} rows came within {timeout:g} s.") from None
 
-    async def batches(self) -> AsyncIterator[Sequence[Row]]:
+    async def batches(self, rows: int | None = None) -> AsyncIterator[Sequence[Row]]:
         """Rows as they come, a list for each message, until the stream is closed.
 
         The stream waits for a reader that is `prefetch` messages behind.
+
+        Args:
+            rows: end with the message that has the last of so many; the stream is paused then, so
+                that those behind it stay at the broker.
         """
         queue: asyncio.Queue[Sequence[Row] | None] = asyncio.Queue()
+        end = None if rows is None else self.rows + rows
         self._batches.append(queue)
+        if end is not None:
+            self._ends.append(end)
+        left = rows
         try:
-            while (rows := await queue.get()) is not None:
+            while (batch := await queue.get()) is not None:
                 self._go_on()
-                yield rows
+                if left is not None and (left := left - len(batch)) <= 0:
+                    await self.pause()
+                yield batch
+                if left is not None and left <= 0:
+                    return
         finally:
             self._batches.remove(queue)
+            if end is not None:
+                self._ends.remove(end)
             self._go_on()
 
     async def record(self, path: str | Path, *, overwrite: bool = False) -> Recording:

@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -73,31 +73,6 @@ def usage_error(parser: MagicArgumentParser, problem: str) -> UsageError:
     """A `UsageError` that says what was wrong and how the magic is written."""
     usage = " ".join(parser.format_usage().split()).removeprefix("::").strip()
     return UsageError(f"{problem.rstrip('.')}.\nUsage: {usage}")
-
-
-def unquoted(word: str) -> str:
-    """An option's value, which may be written in quotes."""
-    if len(word) > 1 and word[0] in _QUOTES and word[-1] == word[0]:
-        return word[1:-1]
-    return word
-
-
-def seconds(word: str) -> float:
-    """An option's value that is a time in seconds, more than none."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{word!r} is not a time in seconds")
-    return value
-
-
-def count(word: str) -> int:
-    """An option's value that is a number from one upward."""
-    if not word.isascii() or not word.isdecimal() or int(word) < 1:
-        raise ArgumentTypeError(f"{word!r} is not a number from 1 upward")
-    return int(word)
 
 
 class KeywordProblem(ValueError):

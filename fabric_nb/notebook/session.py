@@ -268,13 +268,15 @@ class Session:
         self, headers: Mapping[str, Any], *, record: str | None = None, **options: Any
     ) -> Stream:
         """Open a stream, record it where a file is named, and show it."""
-        stream = await self.fabric.stream(headers, **options)
+        # Nothing is taken before it can be recorded: what a broker keeps comes at once.
+        stream = await self.fabric.stream(headers, paused=record is not None, **options)
         if record is not None:
             try:
                 await stream.record(record)
             except FabricError:
                 await stream.close()
                 raise
+            await stream.resume()
         self._open.append(stream)
         self.screen.show(StreamView(self.fabric, stream))
         return stream

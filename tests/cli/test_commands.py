@@ -44,8 +44,12 @@ async def start(uri: str | None, *arguments: str) -> asyncio.subprocess.Process:
 
 async def run(uri: str | None, *arguments: str, given: str = "") -> Done:
     process = await start(uri, *arguments)
-    async with asyncio.timeout(60):
-        out, err = await process.communicate(given.encode())
+    try:
+        async with asyncio.timeout(60):
+            out, err = await process.communicate(given.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())
 
@@ -82,6 +86,14 @@ async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
     """`fabric-nb call` sends JSON values, or text, and prints the result as JSON."""
     done = await run(rabbitmq_uri, "call", "hello.h1.greet", "name=world")
     assert (done.code, json.loads(done.out)) == (0, "hello world")
+
+
+async def test_all_nodes_of_a_cluster_can_be_named(rabbitmq_uri: str) -> None:
+    """A command that is given several nodes takes the first that is there."""
+    nodes = rabbitmq_uri.replace("@", "@127.0.0.1:1,")
+    done = await run(nodes, "call", "hello.h1.greet")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out) == "hello you"
 
 
 async def test_call_prints_items_as_they_come(

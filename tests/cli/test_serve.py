@@ -87,9 +87,13 @@ async def test_a_notebook_serves_until_sigterm(
 
 
 async def test_several_are_a_clique(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
-    """Run twice, the same notebook is a service with two members that share the calls."""
+    """Run twice, the same notebook is a service with two members that share the calls.
+
+    To the second one two nodes of a cluster are named, of which the first is not there.
+    """
     path = notebook(tmp_path, JOIN, SERVE)
-    for process in [await serve(path), await serve(path)]:
+    nodes = rabbitmq_uri.replace("@", "@127.0.0.1:1,")
+    for process in [await serve(path), await serve(path, "--uri", nodes)]:
         await ready(process)
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
         assert len({await fabric.call("an.svc.pid") for _ in range(8)}) == 2

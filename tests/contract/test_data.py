@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 
@@ -271,6 +272,64 @@ async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count)
     await second.wait(1, timeout=5)
     assert list(second.df["n"]) == [-1]
     await first.close()
+
+
+async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
+    """A burst is acknowledged a hundred messages at a time, and its rest soon after."""
+    async with await hearer.stream() as stream:
+        sent = []
+        send = stream._channel.ack
+
+        def ack(delivery, *, multiple=False):
+            sent.append((stream.messages, multiple))
+            send(delivery, multiple=multiple)
+
+        monkeypatch.setattr(stream._channel, "ack", ack)
+        for n in range(250):
+            publisher.publish_data({"n": n})
+        await stream.wait(250, timeout=10)
+        await until(lambda: sent and sent[-1][0] == 250, timeout=2)
+        assert all(multiple for _, multiple in sent)
+        taken = [0, *(messages for messages, _ in sent)]
+        # At a hundred, or when 50 ms are over: a burst that takes long to come may have more.
+        assert len(sent) <= 10
+        assert max(later - sooner for sooner, later in itertools.pairwise(taken)) <= 100
+        assert stream._unacknowledged == 0
+
+
+async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
+    """A stream that takes nothing holds 500 messages by default; the others stay at the broker."""
+    async with await hearer.stream(name="paused") as stream:
+        await stream.pause()
+        await asyncio.gather(*(publisher.publish_data({"n": n}) for n in range(600)))
+        await until(lambda: len(stream._waiting) >= 500)
+        queue = await raw.get_queue("paused", ensure=False)
+        left = [await queue.get(no_ack=True, timeout=5) for _ in range(100)]
+        assert len(stream._waiting) == 500
+        assert [json.loads(message.body)["n"] for message in left] == list(range(500, 600))
+        assert await queue.get(no_ack=True, fail=False) is None
+
+
+async def test_batches_of_so_many_rows(publisher, hearer):
+    """A reader that asks for so many rows leaves the others to whoever reads next, none missed."""
+    async with await hearer.stream(name="kept", paused=True) as first:
+        for n in range(300):
+            publisher.publish_data({"n": n}, {"kind": "A"})
+        await until(lambda: len(first._waiting) == 300)
+        assert first.rows == 0
+        second = await hearer.stream(name="kept", paused=True, with_headers=["kind"])
+        resuming = asyncio.create_task(first.resume())  # once the reader waits
+        read = [row async for rows in first.batches(120) for row in rows]
+        await resuming
+        assert [row["n"] for row in read] == list(range(120))
+        assert first.paused
+        assert first.rows == 120
+    resuming = asyncio.create_task(second.resume())
+    rest = [row async for rows in second.batches(180) for row in rows]
+    await resuming
+    assert sorted(row["n"] for row in rest) == list(range(120, 300))
+    assert {row["header.kind"] for row in rest} == {"A"}
+    await second.close()
 
 
 async def test_shared_stream_hands_over_what_it_holds(members, publisher, hearer):

@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.naming import ServiceName
 from tests.notebook.notebooks import Notebook, call, state_of, until
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import StartNotebook, StartPeer
+    from tests.support.rabbitmq import RabbitMq
 
 BLOCKING = {
     "sleep": "time.sleep({seconds})",
     "loop": "end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass",
+    "pandas": (
+        "import pandas as pd\nframe = pd.DataFrame({{'x': range(200_000)}})\n"
+        "end = time.monotonic() + {seconds}\nwhile time.monotonic() < end:\n"
+        "    frame.sort_values('x', ascending=False).groupby(frame.x % 97).x.agg(['mean', 'std'])"
+    ),
 }
 
 
@@ -117,19 +124,45 @@ async def test_blocking_for_twenty_seconds(
 
 
 async def test_without_the_thread_on_request(
-    start_notebook: StartNotebook, watcher: AmqBrokerConnector, caller: Peer, uri: str
+    start_notebook: StartNotebook,
+    watcher: AmqBrokerConnector,
+    caller: Peer,
+    uri: str,
+    rabbitmq: RabbitMq,
+    vhost: str,
 ) -> None:
-    """With `presence = "loop"` a notebook that computes falls silent; afterwards it is back."""
+    """With `presence = "loop"` a notebook that computes falls silent; afterwards it is back.
+
+    It keeps its connections, answers the calls that came meanwhile in their order, and does not
+    run one whose caller has given up.
+    """
     notebook = await start_notebook()
     await notebook.run('%config FabricMagics.presence = "loop"')
     await notebook.connect(uri, id="threadless")
-    await notebook.run("%%fabric_serve --id threadless\ndef f(n): return n + 1\n")
+    await notebook.run(
+        "%%fabric_serve --id threadless\nran = []\ndef f(n):\n    ran.append(n)\n    return n + 1\n"
+    )
     threads = "import threading; [one.name for one in threading.enumerate()]"
     assert "presence" not in await notebook.value(threads)
     await until(watcher, lambda: state_of(watcher, "threadless") == "up")
-    cell = notebook.execute_no_wait("import time; time.sleep(2.5)")
+    before = await connections(rabbitmq, vhost)
+    cell = notebook.execute_no_wait("import time; print('on'); time.sleep(2.5)")
+    await cell.until(lambda cell: "on" in cell.stdout)
+    with pytest.raises(CallTimeout):
+        await watcher.call("notebook.threadless.f", n=0, timeout=0.3)
+    answers = []
+    for n in range(1, 4):  # one behind the other, as the caller sends what it is told
+        answers.append(asyncio.create_task(call(caller, "threadless", "f", n=n)))
+        await asyncio.sleep(0)
     await until(watcher, lambda: state_of(watcher, "threadless") == "late")
-    answer = asyncio.create_task(call(caller, "threadless", "f", n=1))
     await cell.wait(20)
-    assert await answer == 2
+    assert await asyncio.gather(*answers) == [2, 3, 4]
+    assert await notebook.value("ran") == "[1, 2, 3]"
+    assert await connections(rabbitmq, vhost) >= before
     await until(watcher, lambda: state_of(watcher, "threadless") == "up")
+
+
+async def connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
+    """The names of the connections that the broker has."""
+    found = await asyncio.to_thread(rabbitmq.list_connections, vhost)
+    return {str(one["name"]) for one in found}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.notebook.magics import FabricMagics
 from tests.notebook.notebooks import Notebook, password_of, state_of, told, until
 from tests.support.cells import plain
 from tests.support.peers import DOMAIN, Peer
@@ -27,7 +28,17 @@ MAGICS = {
     "fabric_stream": "tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD",
     "fabric_publish": '%fabric_publish msg_type=ALERT -- {"text": "hello"',
     "fabric_logs": "logs = %fabric_logs --level WARNING --service my_app",
+    "fabric": "%fabric",
+    "fabric_calls": "%fabric_calls --failed",
+    "fabric_result": "%fabric_result a b",
+    "fabric_replay": "%fabric_replay",
 }
+
+
+def test_every_magic_has_an_example() -> None:
+    """There is no magic whose help is not looked at here."""
+    names = {name for kind in FabricMagics.magics.values() for name in kind}
+    assert {name.removeprefix("%") for name in MAGICS} == names
 
 
 @pytest.mark.parametrize("magic", MAGICS)

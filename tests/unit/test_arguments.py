@@ -22,17 +22,15 @@ from IPython.core.magic_arguments import (
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import (
     KeywordProblem,
-    count,
     evaluate,
     headers,
     keywords,
     parse,
     payload,
-    seconds,
-    unquoted,
     usage_error,
     words,
 )
+from fabric_nb.notebook.option_types import count, seconds, unquoted
 from fabric_nb.notebook.serving import NotServed, functions_to_serve
 
 # -- words

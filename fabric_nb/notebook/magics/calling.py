@@ -16,9 +16,10 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import KeywordProblem, count, seconds, unquoted
+from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.option_types import count, seconds, unquoted
 
 
 @magics_class

@@ -11,9 +11,9 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from fabric_nb.broker.launch import find_broker
 from fabric_nb.fabric.credentials import BrokerUri
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import seconds, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password
+from fabric_nb.notebook.option_types import seconds, unquoted
 
 
 @magics_class

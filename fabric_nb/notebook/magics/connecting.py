@@ -19,9 +19,9 @@ from fabric_nb.broker.launch import BrokerStartError, ensure_broker
 from fabric_nb.fabric.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.uri import parse_uri, split_uris
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import seconds, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.option_types import seconds, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector

@@ -9,18 +9,14 @@ from IPython.core.magic import line_magic, magics_class, needs_local_scope, no_v
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import KeywordProblem, count, unquoted
+from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.option_types import count, offset, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
     from fabric_nb.fabric.streams import Stream
-
-
-def offset(word: str) -> str | int:
-    """Where in a RabbitMQ stream to begin."""
-    return int(word) if word.isascii() and word.isdecimal() else unquoted(word)
 
 
 @magics_class

@@ -8,9 +8,9 @@ from IPython.core.magic import cell_magic, line_magic, magics_class, no_var_expa
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import count, unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.option_types import count, unquoted
 from fabric_nb.notebook.serving import functions_to_serve, run_cell
 
 

@@ -8,9 +8,9 @@ from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import unquoted
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.option_types import unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.logs import LogFeed

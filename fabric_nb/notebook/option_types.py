@@ -1,0 +1,37 @@
+"""What a word behind an option means, in a magic and on the command line. Pure."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+_QUOTES = "'\""
+
+
+def unquoted(word: str) -> str:
+    """An option's value, which may be written in quotes."""
+    if len(word) > 1 and word[0] in _QUOTES and word[-1] == word[0]:
+        return word[1:-1]
+    return word
+
+
+def seconds(word: str) -> float:
+    """An option's value that is a time in seconds, more than none."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{word!r} is not a time in seconds")
+    return value
+
+
+def count(word: str) -> int:
+    """An option's value that is a number from one upward."""
+    if not word.isascii() or not word.isdecimal() or int(word) < 1:
+        raise ArgumentTypeError(f"{word!r} is not a number from 1 upward")
+    return int(word)
+
+
+def offset(word: str) -> str | int:
+    """Where in a RabbitMQ stream to begin."""
+    return int(word) if word.isascii() and word.isdecimal() else unquoted(word)
