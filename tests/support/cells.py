@@ -23,13 +23,17 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Message:
-    """One message from a kernel; `parent_id` is the request (a cell's `id`) it belongs to."""
+    """One message from a kernel; `parent_id` is the request (a cell's `id`) it belongs to.
+
+    `time` is when the kernel sent it, by its own clock, in seconds since 1970.
+    """
 
     type: str
     parent_id: str
     content: dict[str, Any]
     metadata: dict[str, Any]
     buffers: list[Any]
+    time: float
 
     @property
     def display_id(self) -> str | None:

@@ -295,6 +295,7 @@ class Kernel:
                 message["content"],
                 message["metadata"],
                 message["buffers"],
+                message["header"]["date"].timestamp(),
             )
         )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.capture import current_parent
+from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
 
@@ -21,7 +24,12 @@ class Chart(PlotWidget):
     @property
     def version(self) -> object:
         """Something that differs whenever there is something new to draw."""
-        return self.stream.changes, self.stream.closed
+        return self.stream.changes, self.stream.closed, self.stream.reconnecting
+
+    def picture(self, columns: int) -> Picture:
+        """The chart of now, and whether rows can come."""
+        state = "reconnecting" if self.stream.reconnecting else ""
+        return replace(super().picture(columns), state=state)
 
     def _ipython_display_(self) -> None:
         if self.shown_in != request():

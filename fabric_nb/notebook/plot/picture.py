@@ -72,6 +72,7 @@ class Picture:
         x: the axis across.
         y: the axis upwards.
         notes: what is to be said of it.
+        state: why no row comes; empty where they do.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Picture:
     x: Axis = Axis(0, 1)
     y: Axis = Axis(0, 1)
     notes: Sequence[str] = ()
+    state: str = ""
 
     def heights(self, values: Any) -> Any:
         """Values as steps from the bottom of the drawing."""
@@ -112,6 +114,7 @@ class Picture:
             "x": _axis(self.x),
             "y": _axis(self.y),
             "notes": [plain(note) for note in self.notes],
+            "state": plain(self.state),
             "summary": "; ".join(self.summary()),
         }
 

@@ -42,7 +42,7 @@ function axisText(axis, value) {
 class PlotView {
   constructor(model, el) {
     this.model = model;
-    this.picture = { title: "", columns: 1, lines: [], x: {}, y: {}, notes: [], summary: "" };
+    this.picture = { title: "", columns: 1, lines: [], x: {}, y: {}, notes: [], state: "", summary: "" };
     this.column = null; // under the pointer, or where the keys have moved to
     this.left = 60;
     this.columns = 0; // as the kernel was told
@@ -63,9 +63,10 @@ class PlotView {
     this.root = make("section", "fabric-plot");
     this.head = make("div", "head");
     this.title = make("span", "title");
+    this.state = make("span", "state", { role: "status" });
     this.legend = make("span", "legend");
     this.moment = make("span", "moment");
-    this.head.append(this.title, this.legend, this.moment);
+    this.head.append(this.title, this.state, this.legend, this.moment);
     this.area = make("div", "area");
     this.canvas = make("canvas", "", { tabindex: "0", role: "img" });
     this.area.append(this.canvas);
@@ -238,8 +239,9 @@ class PlotView {
   }
 
   paintHead() {
-    const { title, lines, notes } = this.picture;
+    const { title, lines, notes, state } = this.picture;
     setText(this.title, title);
+    setText(this.state, state);
     setText(this.notes, notes.join("\n"));
     while (this.legend.children.length > lines.length) this.legend.lastChild.remove();
     while (this.legend.children.length < lines.length) {
@@ -303,8 +305,8 @@ class PlotView {
 
   /** The chart in words, once a second: nobody can listen to more. */
   describe() {
-    const { title, summary, notes } = this.picture;
-    const text = `Chart of ${title}: ${summary || notes.join(" ") || "nothing yet"}`;
+    const { title, summary, notes, state } = this.picture;
+    const text = `Chart of ${title}: ${state && `${state}; `}${summary || notes.join(" ") || "nothing yet"}`;
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }
 }

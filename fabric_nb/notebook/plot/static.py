@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Page, escape, plain
+from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Badge, Page, escape, plain
 from fabric_nb.notebook.plot.picture import TOP, Line, Picture
 
 WIDTH, HEIGHT = 800, 300
@@ -34,7 +34,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
 
 def static_forms(picture: Picture) -> dict[str, str]:
     """The chart as ``text/html`` and ``text/plain``."""
-    page = Page(title=picture.title, facts=picture.summary(), notes=picture.notes)
+    badges = [Badge(picture.state, "warn")] if picture.state else []
+    page = Page(picture.title, badges, facts=picture.summary(), notes=picture.notes)
     drawing = _svg(picture) if picture.lines else ""
     return {
         "text/html": f'{STYLE}<div class="fabric-plot-last">{page.html()}{drawing}</div>',

@@ -15,6 +15,7 @@ import orjson
 
 from fabric_nb.notebook.live.widget import PERIOD, LiveWidget
 from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
@@ -59,9 +60,13 @@ class PlotWidget(LiveWidget):
         """How often it was said that there is something new."""
         return self._changes
 
+    def picture(self, columns: int) -> Picture:
+        """The chart of now, so many columns of pixels wide."""
+        return self.source.picture(columns)
+
     def forms(self) -> dict[str, str]:
         """The last picture as HTML and text."""
-        return static_forms(self.source.picture(COLUMNS))
+        return static_forms(self.picture(COLUMNS))
 
     def show(self, cell: object = None) -> None:
         """Display the chart, with its last picture, under the running cell."""
@@ -77,7 +82,7 @@ class PlotWidget(LiveWidget):
 
     def encoded(self) -> str:
         """The picture of now, as JSON."""
-        return orjson.dumps(self.source.picture(self._columns).encoded()).decode()
+        return orjson.dumps(self.picture(self._columns).encoded()).decode()
 
     def send_news(self) -> None:
         """Send the picture of now."""

@@ -1,0 +1,203 @@
+"""The broker dies under a notebook: whatever is shown says so within a second, and when it is back.
+
+The moments are of the kernel's own clock: those of the change in the connector's state, and of the
+messages to the front end.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.faults.brokers import MortalEmbedded
+from tests.notebook.notebooks import Notebook
+from tests.notebook.test_panel import PanelClient
+from tests.support.kernels import KernelTimeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.cells import Cell, Message
+
+WITHIN = 1.0
+"""Seconds."""
+STATES = """\
+import time
+states = []
+fabric.on_state(lambda state: states.append((time.time(), str(state))))
+"""
+SERVED = """\
+%%fabric_serve --id shown --prefetch 2
+import asyncio
+begun = []
+async def ready():
+    begun.append(1)
+    print(f"it was called {len(begun)} times")
+    await asyncio.sleep(60 if len(begun) == 1 else 0)
+"""
+WAITING = "%fabric_call shown.ready --idempotent --timeout 50 --progress-after 0"
+CELLS = {
+    "services": "%fabric_services",
+    "calls": "%fabric_calls",
+    "logs": "l = %fabric_logs",
+    "serving": SERVED,
+    "stream": "s = %fabric_stream mark=shown",
+    "chart": "chart = s.plot('n')",
+    "dashboard": "%fabric",
+}
+TABLES_OF_DASHBOARD = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere that the state is shown, `times` at once.
+
+    `sight` gives what a message makes to be seen there; None if it has nothing to do with it.
+    """
+
+    name: str
+    sight: Callable[[Message], str | None]
+    times: int = 1
+
+    def counts(self, messages: Sequence[Message]) -> list[tuple[float, int]]:
+        """How often it was seen from which moment on."""
+        seen = ((message.time, self.sight(message)) for message in messages)
+        return [(time, text.count("reconnecting")) for time, text in seen if text is not None]
+
+    def shows(self, messages: Sequence[Message], times: int) -> bool:
+        """Whether it is seen so often after these messages."""
+        counts = self.counts(messages)
+        return bool(counts) and counts[-1][1] == times
+
+    def span(self, messages: Sequence[Message]) -> tuple[float, float]:
+        """The moments at which it came up and was gone again."""
+        counts = self.counts(messages)
+        shown = [time for time, count in counts if count == self.times]
+        return shown[0], next(time for time, count in counts if time > shown[-1] and not count)
+
+
+def written(name: str, cell: Cell, times: int = 1) -> Place:
+    """A cell's display without a widget: a page, or the last state of tables and charts."""
+    (display,) = cell.displays
+
+    def sight(message: Message) -> str | None:
+        if message.display_id != display.display_id:
+            return None
+        return str(message.content["data"].get("text/plain", ""))
+
+    return Place(name, sight, times)
+
+
+def live(name: str, comm_id: str) -> Place:
+    """A table or a chart in a browser."""
+
+    def sight(message: Message) -> str | None:
+        if message.type != "comm_msg" or message.content["comm_id"] != comm_id:
+            return None
+        told = [json.loads(bytes(buffer)) for buffer in message.buffers]
+        heads = [one if "lines" in one else one.get("head") for one in told]
+        return json.dumps(heads) if any(heads) else None
+
+    return Place(name, sight)
+
+
+def pushed(panel: PanelClient) -> Place:
+    """The connection in the panel."""
+
+    def sight(message: Message) -> str | None:
+        facts = message.content.get("data", {}).get("facts", {})
+        return facts["connection"]["state"] if "connection" in facts else None
+
+    assert panel.state["facts"]["connection"]["state"] == "connected"
+    return Place("panel", sight)
+
+
+async def in_a_browser(notebook: Notebook, cells: dict[str, Cell]) -> list[Place]:
+    """The widgets under the cells, which a browser greets when it shows them."""
+    found = []
+    for name, cell in cells.items():
+        for message in cell.messages:
+            state: dict[str, Any] = message.content.get("data", {}).get("state", {})
+            if message.type != "comm_open" or "_whole" not in state:
+                continue
+            is_chart = "lines" in json.loads(state["_whole"])
+            size = {"columns": 300} if is_chart else {"revision": -1}
+            hello = {"method": "custom", "content": {"type": "hello", "hides": True, **size}}
+            comm_id = message.content["comm_id"]
+            await notebook.send_comm(comm_id, hello).wait()
+            found.append(live(f"{name} in a browser", comm_id))
+    return found
+
+
+def has_told(notebook: Notebook, text: bytes) -> bool:
+    """Whether a widget's message to the browser held a text."""
+    return any(text in bytes(buffer) for one in notebook.messages for buffer in one.buffers)
+
+
+async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, lost: bool) -> None:
+    """Wait until each place says that the connection is lost, or does not say so any more."""
+
+    def others() -> list[str]:
+        seen = notebook.messages[begins:]
+        return [one.name for one in places if not one.shows(seen, one.times if lost else 0)]
+
+    try:
+        await notebook.until(lambda: not others(), 20)
+    except KernelTimeout:
+        raise AssertionError(f"not as they should be: {others()}\n{notebook.log}") from None
+
+
+async def lose_and_find(
+    notebook: Notebook, broker: MortalEmbedded, places: Sequence[Place]
+) -> dict[str, tuple[float, float]]:
+    """Kill the broker and start it again, and run no cell until all places have told of both.
+
+    Returns the moments of each, and of the connector's own state as `state`.
+    """
+    begins = len(notebook.messages)
+    await asyncio.to_thread(broker.kill)
+    await all_show(notebook, places, begins, lost=True)
+    await asyncio.to_thread(broker.restart)
+    await all_show(notebook, places, begins, lost=False)
+    seen = notebook.messages[begins:]
+    states = ast.literal_eval(await notebook.value("states[:], states.clear()"))[0]
+    assert (states[0][1], states[-1][1]) == ("reconnecting", "connected")
+    spans = {place.name: place.span(seen) for place in places}
+    return {"state": (states[0][0], states[-1][0]), **spans}
+
+
+def late(spans: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The places that told later than they should, and how many seconds after each change."""
+    lost, back = spans["state"]
+    delays = {name: (began - lost, ended - back) for name, (began, ended) in spans.items()}
+    return {name: delay for name, delay in delays.items() if max(delay) > WITHIN}
+
+
+async def test_every_view_tells_of_a_lost_broker(tmp_path: Path) -> None:
+    """All that is shown says `reconnecting` within a second, and within one that it is over."""
+    with MortalEmbedded() as broker:
+        async with await Notebook.start(tmp_path) as notebook:
+            cells = {"card": await notebook.connect(broker.uri, id="shown")}
+            for name, code in CELLS.items():
+                cells[name] = await notebook.run(code)
+            await notebook.run(STATES)
+            panel = await PanelClient.open(notebook)
+            card, told = written("card", cells["card"]), pushed(panel)
+
+            # At rest, as a notebook that runs without a browser will be saved.
+            times = {"dashboard": TABLES_OF_DASHBOARD}
+            saved = [written(name, cell, times.get(name, 1)) for name, cell in cells.items()]
+            assert not late(await lose_and_find(notebook, broker, [*saved, told]))
+
+            # In a browser, while a cell waits for an answer.
+            shown = await in_a_browser(notebook, cells)
+            assert len(shown) == len(CELLS) - 1 + TABLES_OF_DASHBOARD
+            waiting = notebook.execute_no_wait(WAITING)
+            await notebook.until(lambda: has_told(notebook, b"it was called 1 times"))
+            places = [card, told, *shown, written("waiting", waiting)]
+            assert not late(await lose_and_find(notebook, broker, places))
+            assert (await waiting.wait()).status == "ok"
