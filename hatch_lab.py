@@ -48,11 +48,20 @@ class Panel:
     @property
     def built(self) -> bool:
         """Whether there is a bundle of these very sources."""
+        return not self.lacks
+
+    @property
+    def lacks(self) -> str:
+        """Why there is no bundle of these very sources; nothing when there is one."""
         if not any((self.bundle / "static").glob("remoteEntry.*.js")):
-            return False
+            return "fabric_nb/labextension has no bundle"
         if self._packed:
-            return True
-        return self._built_from.exists() and self._built_from.read_text() == self._digest()
+            return ""
+        if not self._built_from.exists():
+            return "build/labextension.sha256 does not say of which sources the bundle is"
+        if self._built_from.read_text() != self._digest():
+            return "its sources have changed since the bundle was built"
+        return ""
 
     @property
     def can_build(self) -> bool:
@@ -127,7 +136,7 @@ class LabBuildHook(BuildHookInterface):
         if not panel.built and panel.can_build:
             panel.build()
         if not panel.built:
-            problem = "Node is missing, so the JupyterLab panel is not built"
+            problem = f"Node is missing, so the JupyterLab panel is not built ({panel.lacks})"
             if os.environ.get(REQUIRED) == "1":
                 raise SystemExit(f"{problem}, and {REQUIRED}=1 requires it.")
             self.app.display_warning(f"{problem}; everything else works without it.")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
 FOLDER = "tutorial"
+_TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Copy them before Sphinx looks for pages."""
     app.connect("config-inited", lambda app, _: copy(Path(app.srcdir)), priority=100)
+    app.connect("source-read", _to_copies)
     return {"parallel_read_safe": True}
 
 
@@ -28,6 +31,11 @@ def copy(docs: Path) -> None:
         text = _as_page(json.loads(path.read_text(encoding="utf-8")))
         if not (target / name).exists() or (target / name).read_text(encoding="utf-8") != text:
             (target / name).write_text(text, encoding="utf-8")
+
+
+def _to_copies(_: Sphinx, docname: str, source: list[str]) -> None:
+    """Have the links of a page, which hold in the repository, lead to the copies."""
+    source[0] = _TO_NOTEBOOK.sub(f"](/{FOLDER}/", source[0])
 
 
 def _as_page(notebook: dict[str, Any]) -> str:

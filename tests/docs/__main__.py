@@ -1,7 +1,7 @@
 """`make notebooks`: run the manual's notebooks and store them with what they showed.
 
-As ``python -m fabric_nb.demo notebooks``, with a private RabbitMQ, which speaks TLS, for the steps
-that need one.
+As ``python -m fabric_nb.demo notebooks``, with a private RabbitMQ for the steps that need one: a
+cluster, which speaks TLS, and of which a node may be killed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from yarl import URL
-
 from tests.support.certificates import Certificates
-from tests.support.rabbitmq import RabbitMq
+from tests.support.rabbitmq_cluster import NAMES, RabbitMqCluster
 
 
 def main() -> int:
@@ -25,14 +23,29 @@ def main() -> int:
         made = Certificates(Path(folder))
         shown = made.issue("localhost")
         options = f'[{{certfile, "{shown}"}}, {{keyfile, "{shown}"}}]'
-        with RabbitMq.start(ssl_options=options) as rabbitmq, rabbitmq.private_vhost() as vhost:
-            uri = URL(rabbitmq.uri_for(vhost=vhost)).with_scheme("amqps").with_host("localhost")
-            uri = uri.with_port(rabbitmq.tls_port).with_query(cafile=str(made.authority))
-            environment = {**os.environ, "RABBITMQ_URL": str(uri)}
+        with RabbitMqCluster.start(ssl_options=options) as cluster:
+            hosts = ",".join(f"localhost:{node.tls_port}" for node in cluster.nodes)
+            last = cluster.nodes[-1]  # the first dies
+            environment = {
+                **os.environ,
+                "RABBITMQ_URL": f"amqps://{hosts}/?cafile={made.authority}",
+                "RABBITMQ_API": last.management_uri,
+                "RABBITMQ_KILL": str(_killer(cluster, Path(folder))),
+            }
             environment.pop("AMQP_URL", None)
             return subprocess.call(
                 [sys.executable, "-m", "fabric_nb.demo", "notebooks", *named], env=environment
             )
+
+
+def _killer(cluster: RabbitMqCluster, folder: Path) -> Path:
+    """A command that kills the node whose name it is given."""
+    script = folder / "kill-node"
+    nodes = zip(NAMES, cluster.nodes, strict=True)
+    cases = "".join(f"{name}@localhost) kill -KILL {node.pid};;\n" for name, node in nodes)
+    script.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
+    script.chmod(0o700)
+    return script
 
 
 if __name__ == "__main__":

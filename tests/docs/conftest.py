@@ -15,6 +15,8 @@ from fabric_nb.demo.services import demo_services
 from tests.docs.running import Runs
 from tests.support.rabbitmq import RabbitMq
 
+NOT_GIVEN = ("AMQP_URL", "SERVICE_DOMAIN", "SERVICE_TYPE", "SERVICE_ID", "RABBITMQ_KILL")
+
 
 @pytest.fixture(scope="module")
 def runs(
@@ -30,11 +32,12 @@ def runs(
         for item in request.session.items
         if isinstance(item, pytest.Function) and "runs" in item.fixturenames
     ]
-    with pytest.MonkeyPatch.context() as patch, rabbitmq.private_vhost() as vhost:
-        for name in ("AMQP_URL", "SERVICE_DOMAIN", "SERVICE_TYPE", "SERVICE_ID"):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in NOT_GIVEN:
             patch.delenv(name, raising=False)
         patch.setenv("FABRIC_NB_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        patch.setenv("RABBITMQ_URL", rabbitmq.uri_for(vhost=vhost))
+        patch.setenv("RABBITMQ_URL", f"amqp://127.0.0.1:{rabbitmq.port}/")
+        patch.setenv("RABBITMQ_API", rabbitmq.management_uri)
         with (
             demo_broker() as broker,
             demo_services(broker.uri),

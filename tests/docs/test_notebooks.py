@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import getpass
 import re
 import socket
@@ -14,9 +15,12 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from fabric_nb.demo import notebooks
 from tests.docs.running import Runs
+from tests.faults.test_rights import rights
+from tests.support.peers import DOMAIN
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PRODUCTION = FOLDER / "07_production.ipynb"
 
 # What would tell of the machine that ran a notebook, or open its broker.
 LOCAL = re.compile(
@@ -59,6 +63,7 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, runs: Runs) -> None:
     assert steps
     failed = [f"{step.name} showed:\n{step.saw}" for step in steps if not step.passed]
     assert not failed, "\n\n".join(failed)
+    assert not any("left out" in text for text in notebooks.output_texts(executed))
     assert not any(WIDGET in data for data in shown(executed))
 
 
@@ -88,6 +93,29 @@ def test_stored_outputs_need_no_kernel(path: Path) -> None:
     for data in shown(notebook):
         assert WIDGET not in data
         assert "text/plain" in data or "text/html" in data
+
+
+def test_production_is_stored_as_it_was_on_a_cluster() -> None:
+    """What is read of RabbitMQ was shown by a cluster with TLS, of which a node was killed."""
+    told = "\n".join(notebooks.output_texts(read(PRODUCTION)))
+    assert "left out" not in told
+    assert told.count("@localhost  running") == 3
+    assert "amqps://tour-caller:***@localhost:…" in told
+    assert "certificate is of an authority" in told
+    assert re.search(r"(\w+)@localhost was killed[\s\S]*this notebook is on (?!\1)\w+@", told)
+
+
+def test_rights_on_production_are_those_of_the_manual() -> None:
+    """The rights that the notebook gives are, for its domain, those that the manual tells."""
+    (cell,) = [one.source for one in read(PRODUCTION).cells if "RIGHTS = {" in one.source]
+    (given,) = [
+        ast.literal_eval(statement.value)
+        for statement in ast.parse(cell).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "RIGHTS"
+    ]
+    told = {role: tuple(rights(role).values()) for role in given}
+    assert len(told) == 3
+    assert {role: tuple(p.replace("store", DOMAIN) for p in given[role]) for role in given} == told
 
 
 def test_every_cell_that_runs_is_a_step() -> None:

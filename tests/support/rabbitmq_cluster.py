@@ -11,7 +11,7 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.rabbitmq import RabbitMq
 from tests.support.rabbitmq_supervisor import free_port
@@ -30,13 +30,18 @@ class RabbitMqCluster:
         self.start_seconds = start_seconds
 
     @classmethod
-    def start(cls) -> Self:
-        """Start the nodes together and return when all take connections."""
+    def start(cls, **settings: Any) -> Self:
+        """Start the nodes together and return when all take connections.
+
+        The settings are `RabbitMq.start`'s, the same for each.
+        """
         began = time.monotonic()
         secret, epmd_port = secrets.token_hex(16), free_port()
 
         def start(name: str) -> RabbitMq:
-            return RabbitMq.start(name=name, cluster=NAMES, secret=secret, epmd_port=epmd_port)
+            return RabbitMq.start(
+                name=name, cluster=NAMES, secret=secret, epmd_port=epmd_port, **settings
+            )
 
         with ExitStack() as started, ThreadPoolExecutor(len(NAMES)) as pool:
             starting = [pool.submit(start, name) for name in NAMES]

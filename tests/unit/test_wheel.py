@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,20 +18,17 @@ import pytest
 import fabric_nb
 
 PROJECT = Path(__file__).parents[2]
+Done = subprocess.CompletedProcess[str]
 IN_WHEEL = "/data/share/jupyter/labextensions/fabric-nb/"
 
 
-def build(
-    kind: str, source: Path, target: Path, **env: str
-) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def build(kind: str, source: Path, target: Path, **env: str) -> tuple[Done, list[str]]:
     """Build a wheel or an sdist without Node; returns how it went and the files in it."""
-    result = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)],
+    result = run(
+        *("-m", "hatchling", "build", "-t", kind, "-d", str(target)),
         cwd=source,
-        env={**os.environ, "PATH": "/nowhere", **env},
-        text=True,
-        capture_output=True,
-        check=False,
+        PATH="/nowhere",
+        **env,
     )
     built = list(target.glob("*")) if target.exists() else []
     if result.returncode or not built:
@@ -41,6 +40,56 @@ def build(
         return result, sdist.getnames()
 
 
+def pip_install(what: str, prefix: Path, **env: str) -> Done:
+    """Have pip install it into a folder of its own.
+
+    What builds it and what it depends on is taken from here, without a network: to fetch that
+    anew takes a minute, and is pip's affair.
+    """
+    return run(
+        *("-m", "pip", "install", "--verbose", "--prefix", str(prefix), "--ignore-installed"),
+        *("--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir", what),
+        cwd=prefix.parent,
+        **env,
+    )
+
+
+def run(*arguments: str, cwd: Path, **env: str) -> Done:
+    """Run this Python."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, **env},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+def succeeded(what: str, result: Done) -> None:
+    """It did, or what it said is told."""
+    assert result.returncode == 0, f"{what} failed:\n{result.stdout}{result.stderr}"
+
+
+def imported_from(prefix: Path) -> Path:
+    """Where the package is found when that folder is looked into first."""
+    place = sysconfig.get_path("purelib", vars={"base": str(prefix)})
+    done = run("-c", "import fabric_nb as it; print(it.__file__)", cwd=prefix, PYTHONPATH=place)
+    succeeded("importing it", done)
+    return Path(done.stdout.strip())
+
+
+def panel_under(prefix: Path) -> bool:
+    """Whether the panel was installed there, and JupyterLab finds it and takes it."""
+    data = prefix / "share" / "jupyter"
+    if not (data / "labextensions").exists():
+        return False
+    done = run("-m", "jupyter", "labextension", "list", cwd=prefix, JUPYTER_PATH=str(data))
+    succeeded("asking JupyterLab for its extensions", done)
+    _, _, listed = (done.stdout + done.stderr).partition(f"{data / 'labextensions'}\n")
+    return bool(re.match(rf"\s*fabric-nb v{fabric_nb.__version__} \S*enabled\S* \S*OK", listed))
+
+
 def panel_in(names: list[str]) -> list[str]:
     """The files of the panel in a wheel."""
     return [name.partition(IN_WHEEL)[2] for name in names if IN_WHEEL in name]
@@ -48,15 +97,32 @@ def panel_in(names: list[str]) -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The project's sources, with nothing built."""
+    """The project's sources as they are now, with nothing built."""
     source = tmp_path / "source"
     for name in ("fabric_nb", "labextension"):
         ignored = shutil.ignore_patterns("__pycache__", "node_modules", "lib", "lib-test")
         shutil.copytree(PROJECT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "hatch_lab.py", "README.md", "LICENSE"):
+    for name in (".gitignore", "pyproject.toml", "hatch_lab.py", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)
     shutil.rmtree(source / "fabric_nb" / "labextension", ignore_errors=True)
     return source
+
+
+@pytest.fixture
+def repository(checkout: Path) -> str:
+    """The address of a git repository with these sources, as pip takes it."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in ("init --quiet", "add .", "commit --quiet --message=now"):
+        subprocess.run([*git, *command.split()], cwd=checkout, env=environment, check=True)
+    return f"git+{checkout.as_uri()}"
+
+
+@pytest.fixture(scope="module")
+def built_project() -> Path:
+    """This checkout, in which the panel is built."""
+    succeeded("building the panel", run("hatch_lab.py", cwd=PROJECT, FABRIC_NB_REQUIRE_LAB="1"))
+    return PROJECT
 
 
 def test_without_node_all_but_the_panel_is_installed(checkout: Path, tmp_path: Path) -> None:
@@ -76,26 +142,64 @@ def test_a_release_needs_the_panel(checkout: Path, tmp_path: Path) -> None:
     assert "FABRIC_NB_REQUIRE_LAB=1 requires it" in result.stdout + result.stderr
 
 
-def test_an_sdist_brings_the_panel_built(tmp_path: Path) -> None:
+def test_an_sdist_brings_the_panel_built(built_project: Path, tmp_path: Path) -> None:
     """From an sdist the panel is installed without Node, and is found by JupyterLab."""
-    subprocess.run(
-        [sys.executable, "hatch_lab.py"],
-        cwd=PROJECT,
-        env={**os.environ, "FABRIC_NB_REQUIRE_LAB": "1"},
-        check=True,
-    )
-    result, names = build("sdist", PROJECT, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
-    assert result.returncode == 0, result.stderr
+    result, names = build("sdist", built_project, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
+    succeeded("building the sdist", result)
     assert not [name for name in names if "node_modules" in name or "/lib/" in name]
-    with tarfile.open(next((tmp_path / "out").glob("*.tar.gz"))) as sdist:
-        sdist.extractall(tmp_path / "unpacked", filter="data")
-    [source] = (tmp_path / "unpacked").iterdir()
-    result, names = build("wheel", source, tmp_path / "wheel", FABRIC_NB_REQUIRE_LAB="1")
-    assert result.returncode == 0, result.stderr
-    panel = panel_in(names)
-    assert [name for name in panel if name.startswith("static/remoteEntry.")]
-    assert {"package.json", "install.json", "schemas/fabric-nb/plugin.json"} <= set(panel)
-    assert not [name for name in names if name.startswith("fabric_nb/labextension")]
+    [sdist] = (tmp_path / "out").iterdir()
+    prefix = tmp_path / "there"
+    installed = pip_install(str(sdist), prefix, PATH="/nowhere", FABRIC_NB_REQUIRE_LAB="1")
+    succeeded("installing the sdist", installed)
+    assert panel_under(prefix)
+    package = imported_from(prefix).parent
+    assert package.is_relative_to(prefix)
+    assert not (package / "labextension").exists()
+
+
+def test_an_sdist_is_whole_beside_a_virtual_environment(
+    built_project: Path, checkout: Path, tmp_path: Path
+) -> None:
+    """The panel is in the sdist also where an environment in the checkout has a link to it."""
+    bundle, digest = Path("fabric_nb", "labextension"), Path("build", "labextension.sha256")
+    shutil.copytree(built_project / bundle, checkout / bundle)
+    (checkout / digest).parent.mkdir()
+    shutil.copy(built_project / digest, checkout / digest)
+    linked = checkout / ".venv-3.11" / "share" / "jupyter" / "labextensions"
+    linked.mkdir(parents=True)
+    (linked / "fabric-nb").symlink_to(checkout / bundle, target_is_directory=True)
+    result, names = build("sdist", checkout, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
+    succeeded("building the sdist", result)
+    assert [name for name in names if "/fabric_nb/labextension/static/remoteEntry." in name]
+
+
+def test_from_git_without_node(repository: str, tmp_path: Path) -> None:
+    """From git, where there is no Node, all but the panel is installed; pip can be asked why."""
+    only_git = tmp_path / "bin"
+    only_git.mkdir()
+    (only_git / "git").symlink_to(str(shutil.which("git")))
+    prefix = tmp_path / "there"
+    installed = pip_install(repository, prefix, PATH=str(only_git), FABRIC_NB_REQUIRE_LAB="")
+    succeeded("installing it from git", installed)
+    said = installed.stdout + installed.stderr
+    assert "Node is missing" in said
+    assert "fabric_nb/labextension has no bundle" in said
+    assert imported_from(prefix).is_relative_to(prefix)
+    assert (prefix / "bin" / "fabric-nb").exists()
+    assert not panel_under(prefix)
+
+
+@pytest.mark.timeout(300)
+def test_from_git_with_node(repository: str, tmp_path: Path) -> None:
+    """From git, where there is Node, the panel is built on the way, and found by JupyterLab.
+
+    The only test that builds it anew: half a minute.
+    """
+    prefix = tmp_path / "there"
+    installed = pip_install(repository, prefix, FABRIC_NB_REQUIRE_LAB="1")
+    succeeded("installing it from git", installed)
+    assert panel_under(prefix)
+    assert imported_from(prefix).is_relative_to(prefix)
 
 
 def test_the_lock_file_names_no_place() -> None:

@@ -1,0 +1,182 @@
+"""What the documents point at is there: files, headings, commands, options and magics."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from fabric_nb.cli import command_parser
+from fabric_nb.notebook.magics import FabricMagics
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+)
+HOW_TO = ROOT / "docs" / "how-to"
+COPIES = ROOT / "docs" / "tutorial"
+"""Where a build of the manual copies the notebooks to; nobody who reads the repository has them."""
+
+FENCED = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+VARIABLE = re.compile(r'"((?:AMQP|SERVICE|FABRIC_NB|DATA_EXCHANGE|DISCOVERY_EXCHANGE)_[A-Z_]+)"')
+TARGET = re.compile(r"^([\w-]+):", re.MULTILINE)
+PLACE = re.compile(r"(?<![\w/.-])(?:tests|docs|notebooks|benchmarks|fabric_nb|binder)/[\w./-]*")
+
+each_document = pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+def text_of(path: Path) -> str:
+    """What is written there, without what a notebook runs."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "markdown")
+
+
+def prose_of(path: Path) -> str:
+    """The same without code."""
+    return INLINE.sub("", FENCED.sub("", text_of(path)))
+
+
+def code_of(path: Path) -> Iterator[str]:
+    """Each line of code in it, and each piece of code in its text; comments are taken away."""
+    text = text_of(path)
+    for _, _, block in FENCED.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield re.sub(r"(^|\s+)#.*", "", line)
+    yield from INLINE.findall(FENCED.sub("", text))
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The headings of a document as links name them."""
+    headings = HEADING.findall(FENCED.sub("", text_of(path)))
+    return {re.sub(r"[^\w\- ]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+@each_document
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every link between documents leads to a file of the repository, and to a heading in it."""
+    for link in LINK.findall(prose_of(path)):
+        if re.match(r"\w+:", link):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.is_file(), f"{link} leads nowhere"
+        assert target.parent != COPIES or target.suffix == ".md", f"{link} is not in a clone"
+        assert not anchor or anchor in anchors_of(target), f"{link}: no such heading"
+
+
+@each_document
+def test_files_that_are_named_exist(path: Path) -> None:
+    """Every file and folder of the repository that is named as code is there."""
+    for place in PLACE.findall("\n".join(code_of(path))):
+        assert (ROOT / place).exists(), place
+
+
+@each_document
+def test_targets_and_modules_exist(path: Path) -> None:
+    """Each `make` has its target, and each `python -m` its module."""
+    targets = re.findall(
+        r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for line in code_of(path):
+        if made := re.match(r"\s*(?:\$ )?make((?: +[\w-]+)*)", line):
+            assert set(made[1].split()) <= set(targets), line
+        for module in re.findall(r"python3? -m ([\w.]+)", line):
+            assert importlib.util.find_spec(module), line
+
+
+@each_document
+def test_commands_can_be_given(path: Path) -> None:
+    """Each `fabric-nb` that is written names a command, and options that it has."""
+    commands = _commands(command_parser())
+    for line in code_of(path):
+        for given in re.findall(r"(?:^|[\s(/])(?:fabric-nb|jupyter fabric) ([^)|>]+)", line):
+            if line.lstrip().startswith(("pip ", "RUN pip ")):
+                continue
+            name, *words = given.split()
+            assert name in commands or name == "--version", line
+            for option in (word.partition("=")[0] for word in words if word.startswith("-")):
+                assert option in commands[name]._option_string_actions, line
+
+
+@each_document
+def test_magics_can_be_written(path: Path) -> None:
+    """Each magic that is written exists, and has the options that it is given."""
+    for line in code_of(path):
+        for sign, name, given in re.findall(r"(%{1,2})(fabric\w*)([^%]*)", line):
+            known = FabricMagics.magics["line" if sign == "%" else "cell"]
+            assert name in known, line
+            parser = getattr(FabricMagics, known[name]).parser
+            for word in given.partition(" -- ")[0].split():
+                if re.match(r"--?[a-z]", word):
+                    assert word.partition("=")[0] in parser._option_string_actions, line
+
+
+@each_document
+def test_python_is_python(path: Path) -> None:
+    """Each block of Python, with magics or without, can be read as such; its imports exist."""
+    for _, language, block in FENCED.findall(text_of(path)):
+        if language.split("{")[0].strip() not in ("python", "ipython"):
+            continue
+        code = TransformerManager().transform_cell(textwrap.dedent(block))
+        for part in ast.walk(ast.parse(code)):
+            if isinstance(part, ast.ImportFrom) and (part.module or "").startswith("fabric_nb"):
+                module = importlib.import_module(str(part.module))
+                assert all(hasattr(module, one.name) for one in part.names), block
+
+
+def test_the_environment_is_documented() -> None:
+    """Every environment variable of ours that is read stands in the reference."""
+    told = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fabric_nb").rglob("*.py"))
+    read = set(VARIABLE.findall(code))
+    assert {"AMQP_URL", "SERVICE_ID", "FABRIC_NB_RUNTIME_DIR"} <= read
+    assert {name for name in read if f"`{name}`" not in told} == set()
+
+
+def test_the_example_of_a_test_runs(tmp_path: Path) -> None:
+    """What the manual shows of testing a service works as it stands there."""
+    (test,), (program,) = (
+        [block for _, language, block in FENCED.findall(text_of(path)) if language == "python"]
+        for path in (HOW_TO / "testing.md", HOW_TO / "program.md")
+    )
+    service, _, _ = program.partition("async def main")
+    (tmp_path / "shop.py").write_text(service)
+    (tmp_path / "test_shop.py").write_text(test)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (
+        action.choices
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(commands)
