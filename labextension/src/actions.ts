@@ -111,9 +111,8 @@ export class Actions {
     }
   }
 
-  /** Load fabric_nb, in a cell of its own, which is run. */
-  async load(): Promise<void> {
-    const companion = this.current.companion;
+  /** Load fabric_nb in a notebook, in a cell of its own, which is run. */
+  async load(companion = this.current.companion): Promise<void> {
     if (companion) {
       const text = '%load_ext fabric_nb';
       const end = text.length;

@@ -4,6 +4,7 @@ import { UUID } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 
 import { findComms } from './find';
+import { Kept } from './kept';
 import { KernelLink, Request } from './link';
 import { PanelModel, Phase } from './model';
 
@@ -36,6 +37,11 @@ export class Companion implements IDisposable {
     this._link?.dispose();
     this._link = null;
     this.model.phase = 'none';
+  }
+
+  /** Ask the kernel again whether fabric_nb is loaded; done when the model has the answer. */
+  async look(): Promise<void> {
+    await this._link?.look();
   }
 
   /** Ask the kernel for something; see `KernelLink.request`. */
@@ -82,6 +88,7 @@ export class Companion implements IDisposable {
   }
 
   readonly model = new PanelModel();
+  readonly kept = new Kept();
   private _phase: Phase = 'none';
   private _link: KernelLink | null = null;
   private _isDisposed = false;

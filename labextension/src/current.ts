@@ -1,4 +1,8 @@
-import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import {
+  INotebookTracker,
+  Notebook,
+  NotebookPanel
+} from '@jupyterlab/notebook';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { Companion } from './companion';
@@ -17,6 +21,12 @@ export class Current {
   /** Its companion; null while there is no notebook. */
   get companion(): Companion | null {
     return this._companion;
+  }
+
+  /** The companion of any notebook that is open. */
+  companionIn(notebook: Notebook): Companion | null {
+    const panel = this.tracker.find(one => one.content === notebook);
+    return panel ? this._companionOf(panel) : null;
   }
 
   /** Emitted when another notebook is current, or when something is different in it. */

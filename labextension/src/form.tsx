@@ -12,6 +12,14 @@ interface IOutcome {
   failed: boolean;
 }
 
+interface IDraft {
+  values: ReadonlyMap<string, string>;
+  outcome: IOutcome | null;
+}
+
+/** What the form that is open for a target shows: it outlives the element, as `Kept` does. */
+const drafts = new WeakMap<IFormTarget, IDraft>();
+
 /** Calls a method with what is typed in, or inserts that call. */
 export function CallForm(props: {
   target: IFormTarget;
@@ -19,11 +27,12 @@ export function CallForm(props: {
 }): React.ReactElement {
   const { target, actions } = props;
   const { service, method } = target;
-  const [values, setValues] = React.useState<ReadonlyMap<string, string>>(
-    new Map()
+  const draft = drafts.get(target);
+  const [values, setValues] = React.useState(
+    draft?.values ?? new Map<string, string>()
   );
   const [calling, setCalling] = React.useState(false);
-  const [outcome, setOutcome] = React.useState<IOutcome | null>(null);
+  const [outcome, setOutcome] = React.useState(draft?.outcome ?? null);
   const [doc, setDoc] = React.useState('');
   const first = React.useRef<HTMLFormElement>(null);
   const call = fullAddress(service, method);
@@ -31,16 +40,22 @@ export function CallForm(props: {
   const shown = React.useRef<HTMLDivElement>(null);
 
   React.useEffect(() => {
-    first.current
-      ?.querySelector<HTMLElement>('input, button[type=submit]')
-      ?.focus();
+    if (!drafts.has(target)) {
+      first.current
+        ?.querySelector<HTMLElement>('input, button[type=submit]')
+        ?.focus();
+    }
     if (call !== null) {
       // Only fabric_nb services tell it, and the form does without.
       actions.current.companion
         ?.request({ do: 'describe', call })
         .then(setDoc, () => undefined);
     }
-  }, [call, actions]);
+  }, [call, target, actions]);
+
+  React.useEffect(() => {
+    drafts.set(target, { values, outcome });
+  }, [target, values, outcome]);
 
   React.useEffect(() => {
     if (outcome) {
@@ -82,6 +97,7 @@ export function CallForm(props: {
         {optional && <span className="fabric-quiet"> optional</span>}
       </span>
       <input
+        name={name}
         className="jp-mod-styled"
         value={values.get(name) ?? ''}
         required={!optional}

@@ -11,6 +11,7 @@ import { IStatusBar } from '@jupyterlab/statusbar';
 import { Actions } from './actions';
 import { Current } from './current';
 import { fabricIcon } from './icons';
+import { LoadOffer } from './loading';
 import { FabricPanel } from './panel';
 import { Settings } from './settings';
 import { statusItem } from './status';
@@ -47,6 +48,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const current = new Current(tracker, settings);
     const actions = new Actions(current, settings);
     const panel = new FabricPanel(actions);
+    new LoadOffer(actions, notebook => app.shell.activateById(notebook.id));
     app.shell.add(panel, 'left', { rank: 450, type: 'Fabric' });
     restorer?.add(panel, panel.id);
     registry?.load(PLUGIN).then(

@@ -42,7 +42,7 @@ export class KernelLink implements IDisposable {
     kernel.statusChanged.connect(this._onStatus, this);
     kernel.iopubMessage.connect(this._onMessage, this);
     model.resulted.connect(this._onResult, this);
-    void this._look(false);
+    void this.look();
   }
 
   get isDisposed(): boolean {
@@ -88,11 +88,19 @@ export class KernelLink implements IDisposable {
     });
   }
 
-  private async _look(urgent: boolean): Promise<void> {
-    if (this._looking || this._push !== null || this._isDisposed) {
-      return;
+  /**
+   * Find out whether fabric_nb is loaded; done when the model knows, or the kernel is gone.
+   *
+   * @param urgent - ask past the cells that are queued.
+   */
+  async look(urgent = false): Promise<void> {
+    if (this._push === null && !this._isDisposed) {
+      this._looking ??= this._look(urgent);
+      await this._looking;
     }
-    this._looking = true;
+  }
+
+  private async _look(urgent: boolean): Promise<void> {
     const life = this._life;
     try {
       const [found] = await this.find(this.kernel, TARGET, urgent);
@@ -114,7 +122,7 @@ export class KernelLink implements IDisposable {
       }
     } finally {
       if (life === this._life) {
-        this._looking = false;
+        this._looking = null;
       }
     }
   }
@@ -150,7 +158,7 @@ export class KernelLink implements IDisposable {
     if (phase !== null) {
       this._lost(phase);
     } else if (status === 'idle' && this.model.phase === 'starting') {
-      void this._look(false);
+      void this.look();
     }
   }
 
@@ -185,7 +193,7 @@ export class KernelLink implements IDisposable {
           content.execution_state === 'idle' &&
           parent.msg_type === 'execute_request'
         ) {
-          void this._look(this._mayLoad);
+          void this.look(this._mayLoad);
         }
         break;
       }
@@ -227,7 +235,7 @@ export class KernelLink implements IDisposable {
       return;
     }
     this._life += 1;
-    this._looking = false;
+    this._looking = null;
     this._push = null;
     this._requests = null;
     this._failAll('The kernel has stopped.');
@@ -245,7 +253,7 @@ export class KernelLink implements IDisposable {
   private _push: string | null = null;
   private _requests: Kernel.IComm | null = null;
   private _pending = new Map<string, IPending>();
-  private _looking = false;
+  private _looking: Promise<void> | null = null;
   private _mayLoad = false;
   private _life = 0;
   private _isDisposed = false;

@@ -2,6 +2,7 @@ import * as React from 'react';
 import { HTMLSelect } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
+import { Kept, useKept } from './kept';
 import { INumberedLine, PanelModel } from './model';
 import { VirtualRows } from './rows';
 
@@ -14,14 +15,15 @@ interface ILogRow extends INumberedLine {
 /** The domain's log lines; they are heard from when this is first seen. */
 export function Logs(props: {
   model: PanelModel;
+  kept: Kept;
   actions: Actions;
 }): React.ReactElement {
-  const { model, actions } = props;
-  const [level, setLevel] = React.useState('INFO');
-  const [filter, setFilter] = React.useState('');
-  const [pausedAt, setPausedAt] = React.useState<readonly INumberedLine[]>();
-  const [active, setActive] = React.useState<ILogRow | null>(null);
-  const [follow, setFollow] = React.useState(true);
+  const { model, kept, actions } = props;
+  const [level, setLevel] = useKept(kept, 'logLevel');
+  const [filter, setFilter] = useKept(kept, 'logFilter');
+  const [pausedAt, setPausedAt] = useKept(kept, 'logPausedAt');
+  const [active, setActive] = useKept(kept, 'logActive');
+  const [follow, setFollow] = useKept(kept, 'logFollow');
   const connected = model.connection !== null;
 
   React.useEffect(() => {
@@ -71,7 +73,7 @@ export function Logs(props: {
           role="listbox"
           label="Log lines"
           rowHeight={42}
-          active={active?.key ?? null}
+          active={active && keyOf(active)}
           onActive={row => {
             setActive(row);
             setFollow(false);
@@ -160,7 +162,11 @@ function linesOf(
         words.every(word => text.toLowerCase().includes(word))
       );
     })
-    .map(line => ({ ...line, key: `line:${line.number}` }));
+    .map(line => ({ ...line, key: keyOf(line) }));
+}
+
+function keyOf(line: INumberedLine): string {
+  return `line:${line.number}`;
 }
 
 /** A class name of ours for a level that may have any name. */

@@ -5,11 +5,13 @@ import {
   SidePanel,
   UseSignal
 } from '@jupyterlab/ui-components';
+import { Message } from '@lumino/messaging';
 import { AccordionPanel } from '@lumino/widgets';
 
 import { Actions } from './actions';
 import { Head } from './head';
 import { fabricIcon } from './icons';
+import { Kept } from './kept';
 import { Logs } from './logs';
 import { PanelModel } from './model';
 import { Services } from './services';
@@ -18,6 +20,7 @@ import { Streams } from './streams';
 
 type Section = (props: {
   model: PanelModel;
+  kept: Kept;
   actions: Actions;
 }) => React.ReactElement;
 
@@ -31,15 +34,23 @@ export class FabricPanel extends SidePanel {
     this.addClass('fabric-panel');
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', 'Fabric');
-    this.header.addWidget(ReactWidget.create(this._watched(this._head)));
+    this.node.addEventListener('focusin', this._onFocus);
+    this.header.addWidget(this._part(this._head));
     for (const [label, section] of Object.entries(SECTIONS)) {
       this.addWidget(this._section(label, section));
     }
     if (this.content instanceof AccordionPanel) {
       this.content.setRelativeSizes(SHARES);
     }
+    // The head takes of their height when its text wraps, which they are not told.
+    this._resized.observe(this.content.node);
     actions.current.changed.connect(this._refresh, this);
     this._refresh();
+  }
+
+  override dispose(): void {
+    this._resized.disconnect();
+    super.dispose();
   }
 
   private _section(label: string, section: Section): PanelWithToolbar {
@@ -49,17 +60,17 @@ export class FabricPanel extends SidePanel {
     const element = (): React.ReactElement => {
       const companion = this.actions.current.companion;
       return companion?.model.connection ? (
-        // Another notebook: another filter, another folding.
         React.createElement(section, {
-          key: companion.notebook.id,
+          key: companion.notebook.id, // what it keeps is read when it is made
           model: companion.model,
+          kept: companion.kept,
           actions: this.actions
         })
       ) : (
         <></>
       );
     };
-    panel.addWidget(ReactWidget.create(this._watched(element)));
+    panel.addWidget(this._part(element));
     return panel;
   }
 
@@ -70,20 +81,56 @@ export class FabricPanel extends SidePanel {
     />
   );
 
-  private _watched(element: () => React.ReactElement): React.ReactElement {
-    return (
+  private _part(element: () => React.ReactElement): ReactWidget {
+    const part = ReactWidget.create(
       <UseSignal signal={this.actions.current.changed}>
         {() => (
           <UseSignal signal={this.actions.changed}>{() => element()}</UseSignal>
         )}
       </UseSignal>
     );
+    this._parts.push(part);
+    return part;
   }
+
+  protected override onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    void this._giveFocus(this._focused);
+  }
+
+  /** Focus what had the focus last, which may have been made anew; nothing if there is no such. */
+  private async _giveFocus(selector: string | null): Promise<void> {
+    for (const part of this._parts) {
+      await part.renderPromise;
+    }
+    if (selector !== null && !this.node.contains(document.activeElement)) {
+      this.node.querySelector<HTMLElement>(selector)?.focus();
+    }
+  }
+
+  private _onFocus = (event: FocusEvent): void => {
+    this._focused = selectorOf(event.target as Element);
+  };
 
   private _refresh(): void {
     const model = this.actions.current.companion?.model;
     this.content.setHidden(!model?.connection);
   }
+
+  private _parts: ReactWidget[] = [];
+  private _focused: string | null = null;
+  private _resized = new ResizeObserver(() => this.content.update());
+}
+
+/** What finds the element again when it has been made anew; null when nothing does. */
+function selectorOf(element: Element): string | null {
+  for (const attribute of ['aria-label', 'name', 'title']) {
+    const value = element.getAttribute(attribute);
+    if (value) {
+      return `[${attribute}="${CSS.escape(value)}"]`;
+    }
+  }
+  return null;
 }
 
 /** What the sections get of the height at first, in their order. */

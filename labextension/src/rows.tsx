@@ -1,6 +1,9 @@
 import * as React from 'react';
 
+/** Rows above and below those in sight that are there as well. */
 const BEYOND = 10;
+/** Rows by which one scrolls before others are put there. */
+const STEP = BEYOND / 2;
 
 export interface IVirtualRowsProps<T extends { key: string }> {
   rows: readonly T[];
@@ -21,6 +24,10 @@ export interface IVirtualRowsProps<T extends { key: string }> {
   onKey?: (row: T, key: string) => boolean;
   /** Keep the last row in sight. */
   follow?: boolean;
+  /** Pixels that they are scrolled by at first. */
+  top?: number;
+  /** They are scrolled by so many pixels. */
+  onTop?: (top: number) => void;
   className?: string;
 }
 
@@ -35,8 +42,9 @@ export function VirtualRows<T extends { key: string }>(
 ): React.ReactElement {
   const { rows, active, onActive, rowHeight } = props;
   const scroller = React.useRef<HTMLDivElement>(null);
-  const [top, setTop] = React.useState(0);
+  const [top, setTop] = React.useState(props.top ?? 0);
   const [height, setHeight] = React.useState(400);
+  const initial = React.useRef(top);
   const prefix = React.useId();
 
   React.useEffect(() => {
@@ -46,6 +54,7 @@ export function VirtualRows<T extends { key: string }>(
     }
     const observer = new ResizeObserver(() => setHeight(node.clientHeight));
     observer.observe(node);
+    node.scrollTop = initial.current;
     return () => observer.disconnect();
   }, []);
 
@@ -84,6 +93,34 @@ export function VirtualRows<T extends { key: string }>(
     }
   };
 
+  // JupyterLab opens its menu for what the event is on; a key's is on the whole, not on the row.
+  const openMenu = (): boolean => {
+    move(at);
+    const node =
+      activeRow && document.getElementById(`${prefix}${activeRow.key}`);
+    const place = node?.getBoundingClientRect();
+    const event = new MouseEvent('contextmenu', {
+      bubbles: true,
+      cancelable: true,
+      clientX: place && place.left + rowHeight,
+      clientY: place?.bottom
+    });
+    const opened = node?.dispatchEvent(event) === false;
+    const menu = document.querySelector('.lm-Menu');
+    if (opened && menu) {
+      // It takes the focus, and leaves it nowhere when it closes.
+      new MutationObserver((_, observer) => {
+        if (!menu.isConnected) {
+          observer.disconnect();
+          if (document.activeElement === document.body) {
+            scroller.current?.focus();
+          }
+        }
+      }).observe(document.body, { childList: true });
+    }
+    return opened;
+  };
+
   const onKeyDown = (event: React.KeyboardEvent): void => {
     if (event.ctrlKey || event.metaKey || event.altKey) {
       return;
@@ -102,6 +139,10 @@ export function VirtualRows<T extends { key: string }>(
       move(step);
     } else if (activeRow && event.key === 'Enter') {
       props.onOpen?.(activeRow);
+    } else if (isMenuKey(event)) {
+      if (!openMenu()) {
+        return;
+      }
     } else if (!activeRow || !props.onKey?.(activeRow, event.key)) {
       return;
     }
@@ -121,7 +162,10 @@ export function VirtualRows<T extends { key: string }>(
       }
       tabIndex={0}
       onKeyDown={onKeyDown}
-      onScroll={event => setTop(event.currentTarget.scrollTop)}
+      onScroll={({ currentTarget: { scrollTop } }) => {
+        setTop(scrollTop - (scrollTop % (STEP * rowHeight)));
+        props.onTop?.(scrollTop);
+      }}
     >
       <div
         role="presentation"
@@ -146,4 +190,8 @@ export function VirtualRows<T extends { key: string }>(
       </div>
     </div>
   );
+}
+
+function isMenuKey(event: React.KeyboardEvent): boolean {
+  return event.key === 'ContextMenu' || (event.shiftKey && event.key === 'F10');
 }

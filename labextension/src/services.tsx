@@ -8,6 +8,7 @@ import {
 import { Actions } from './actions';
 import { CallForm } from './form';
 import { formIcon } from './icons';
+import { Kept, useKept } from './kept';
 import { PanelModel } from './model';
 import { ServiceState } from './protocol';
 import { VirtualRows } from './rows';
@@ -16,13 +17,12 @@ import { Row, rows } from './tree';
 /** The tree of services, its filter, and the form below it. */
 export function Services(props: {
   model: PanelModel;
+  kept: Kept;
   actions: Actions;
 }): React.ReactElement {
-  const { model, actions } = props;
-  const [filter, setFilter] = React.useState('');
-  const [folded, setFolded] = React.useState<ReadonlyMap<string, boolean>>(
-    new Map()
-  );
+  const { model, kept, actions } = props;
+  const [filter, setFilter] = useKept(kept, 'filter');
+  const [folded, setFolded] = useKept(kept, 'folded');
   const domain = model.connection?.domain ?? '';
   const shown = rows(model.services.values(), domain, filter, folded);
   const form = actions.form;
@@ -75,10 +75,18 @@ export function Services(props: {
         aria-label="Filter services"
         placeholder="Filter services"
         value={filter}
-        onChange={event => setFilter(event.target.value)}
+        onChange={event => {
+          kept.top = 0;
+          setFilter(event.target.value);
+        }}
       />
       {shown.length > 0 && (
         <VirtualRows
+          key={filter} // other rows, shown from the first
+          top={kept.top}
+          onTop={top => {
+            kept.top = top;
+          }}
           rows={shown}
           role="tree"
           label="Services"

@@ -66,6 +66,18 @@ describe('the link to a kernel', () => {
     assert.deepEqual(kernel.asked, [false, false, true]);
   });
 
+  test('who looks waits for the answer, also for one that was asked for before', async () => {
+    await connect();
+    kernel.loaded = ['push'];
+    kernel.ran('%load_ext fabric_nb');
+    const looked = link.look().then(() => model.phase);
+    await settled();
+    kernel.push(everything());
+    kernel.requests.answer({ id: kernel.requests.sent[0]?.id });
+    assert.equal(await looked, 'linked');
+    assert.equal(kernel.asked.length, 2);
+  });
+
   test('the answer to its own question is no reason to ask again', async () => {
     await connect();
     kernel.say('status', { execution_state: 'idle' }, 'comm_info_request');

@@ -15,6 +15,7 @@ from playwright.async_api import Page, async_playwright
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+from tests.browser.panels import show
 from tests.browser.shop import open_shop
 
 PROJECT = Path(__file__).parents[2]
@@ -97,3 +98,12 @@ async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
     """The service `shop.orders`, which also publishes and logs."""
     async with open_shop(broker.uri) as shop:
         yield shop
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
+    """A new notebook."""
+    notebook = await LabNotebook.open(page, lab)
+    yield notebook
+    await show(notebook)
+    await notebook.close()

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 START_TIMEOUT = 60.0
+NO_SPLASH = "() => document.getElementById('jupyterlab-splash') === null"
+"""JupyterLab covers the page at its start and while a theme loads, and takes that cover away twice,
+the second time with a `NotFoundError`, when another theme is asked for in the 200 ms it fades."""
 
 
 class Lab:
@@ -230,12 +233,14 @@ async def wait_for_lab(page: Page) -> None:
 
 async def set_theme(page: Page, theme: str) -> None:
     """Change to the theme of that name and wait until it is there."""
+    await page.wait_for_function(NO_SPLASH)
     await page.evaluate(
         "(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme
     )
     await page.wait_for_function(
         "(theme) => document.body.dataset.jpThemeName === theme", arg=theme
     )
+    await page.wait_for_function(NO_SPLASH)
 
 
 def _environment(folder: Path) -> dict[str, str]:

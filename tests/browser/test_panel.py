@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab: the story of a newcomer, and what must not go wrong in it."""
+"""The panel in a real JupyterLab: what one may rely on in it."""
 
 from __future__ import annotations
 
@@ -7,48 +7,29 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Locator, Page, Response, expect
+from playwright.async_api import Page, Response, expect
 
-from tests.browser.lab import Lab, LabNotebook, set_theme, wait_for_lab
-
-LONG = 40_000
-"""Milliseconds for what starts processes."""
-
-
-CROWD = """
-from fabric_nb.fabric.naming import ServiceName, discovery_exchange
-from fabric_nb.fabric.wire import Announcement, keep_alive_message
-async def crowd(count, **said):
-    channel = await fabric._connection.channel().open()
-    for n in range(count):
-        told = Announcement(**{"instance": "i", "interval": 60.0, **said})
-        message = keep_alive_message(ServiceName("crowd", "many", f"s{n:04}"), told)
-        await channel.publish(discovery_exchange(), "", message)
-    await channel.close()
-"""
-"""Announces services `crowd.many.s0000`, `s0001`, ... that say whatever they are told to say."""
+from tests.browser.lab import Lab, LabNotebook
+from tests.browser.panels import (
+    CROWD,
+    LONG,
+    active_cell,
+    beside_notebooks,
+    connected,
+    only,
+    panel_of,
+    row,
+    show,
+    show_panel,
+    source,
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
     """A JupyterLab of this module's own, with the panel beside its notebooks."""
-    assert page.context.browser is not None
-    own = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
-    own.on("pageerror", lambda error: errors.append(error.stack or str(error)))
-    await own.goto(f"{lab.url}/lab/workspaces/panel?reset")
-    await wait_for_lab(own)
-    await show_panel(own)
-    yield own
-    await own.close()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def empty(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A new notebook."""
-    notebook = await LabNotebook.open(page, lab)
-    yield notebook
-    await show(notebook)
-    await notebook.close()
+    async with beside_notebooks(page, lab, errors) as own:
+        yield own
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -62,145 +43,19 @@ async def crowded(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
     await notebook.close()
 
 
-async def show(notebook: LabNotebook) -> None:
-    """Make a notebook the current one again."""
-    await notebook.page.evaluate(
-        "async (path) => { await jupyterapp.commands.execute('docmanager:open', { path }); }",
-        notebook.path.name,
-    )
-
-
-async def show_panel(page: Page) -> None:
-    """Show the panel, as its command does."""
-    await page.evaluate("() => jupyterapp.commands.execute('fabric-nb:show')")
-    await expect(panel_of(page)).to_be_visible()
-
-
-def panel_of(page: Page) -> Locator:
-    return page.get_by_role("region", name="Fabric")
-
-
-def row(page: Page, name: str | re.Pattern[str]) -> Locator:
-    """A row of the services."""
-    return panel_of(page).get_by_role("treeitem", name=name)
-
-
-def active_cell(page: Page) -> Locator:
-    return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
-
-
-async def only(page: Page, words: str) -> None:
-    """Leave the services that match."""
-    await panel_of(page).get_by_label("Filter services").fill(words)
-
-
-async def source(page: Page) -> str:
-    """The text of the active cell."""
-    text = "() => jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.source"
-    return str(await page.evaluate(text))
-
-
-async def cell(notebook: LabNotebook, code: str) -> None:
-    """Run code in a cell of its own at the end of the notebook."""
-    await notebook.page.evaluate(
-        """async (code) => {
-          const { content } = jupyterapp.shell.currentWidget;
-          content.activeCellIndex = content.widgets.length - 1;
-          await jupyterapp.commands.execute("notebook:insert-cell-below");
-          content.activeCell.model.sharedModel.setSource(code);
-          await jupyterapp.commands.execute("notebook:run-cell");
-        }""",
-        code,
-    )
-
-
-async def test_story_of_a_newcomer(empty: LabNotebook, page: Page, screens: Path) -> None:
-    """From an empty notebook to called services, a stream, logs and a served cell, by clicks."""
-    panel = panel_of(page)
-    # Nothing is loaded: a button does it, in a cell that one can see.
-    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
-    await page.screenshot(path=screens / "panel-empty.png")
-    await panel.get_by_role("button", name="Load and connect").click()
-    await expect(panel).to_contain_text("1 up", timeout=LONG)
-    assert await source(page) == "%load_ext fabric_nb\n%fabric_connect"
-    await expect(page.locator("#jp-main-statusbar")).to_contain_text("Fabric: my_project · 1 up")
-    # Nobody is there: a button starts the demo's services.
-    await panel.get_by_role("button", name="Start demo services").click()
-    await expect(row(page, "monitor")).to_be_visible(timeout=LONG)
-    await expect(panel.get_by_role("button", name="Start demo services")).to_have_count(0)
-    await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up", timeout=LONG)
-    # A click inserts the call, the first argument selected; it is not run.
-    await row(page, "monitor").click()
-    await row(page, "complain").click()
-    await expect(active_cell(page).locator(".cm-selectionBackground")).to_be_visible()
-    assert await source(page) == "%fabric_call host.monitor.complain text=..."
-    await page.keyboard.type("'from a cell'")
-    assert await source(page) == "%fabric_call host.monitor.complain text='from a cell'"
-    await page.keyboard.press("Control+Enter")
-    await expect(panel.get_by_role("option", name="from a cell")).to_be_visible(timeout=LONG)
-    # The form calls at once.
-    await row(page, "complain").click(button="right")
-    await page.get_by_role("menuitem", name="Open the Form").click()
-    form = panel.get_by_role("form", name="host.monitor.complain")
-    await expect(form).to_contain_text("Write a warning to the fabric's logs.")
-    await expect(form.get_by_label("text")).to_be_focused()
-    await page.keyboard.type("no quotes")
-    await page.keyboard.press("Enter")
-    await expect(form.get_by_role("status")).to_contain_text("text is not a value")
-    await form.get_by_label("text").fill('"from the form"')
-    await page.keyboard.press("Enter")
-    await expect(form.get_by_role("status")).to_have_text("True")
-    await expect(panel.get_by_role("option", name="from the form")).to_be_visible(timeout=LONG)
-    await page.keyboard.press("Escape")
-    await expect(form).to_have_count(0)
-    # A stream and what the notebook serves.
-    await cell(empty, "tx = %fabric_stream msg_type=LOAD")
-    streams = panel.get_by_role("list", name="Streams")
-    await expect(streams).to_contain_text(re.compile(r"tx.*[1-9][\d.]* rows/s"), timeout=LONG)
-    await streams.get_by_role("button", name="Pause tx").click()
-    await expect(streams).to_contain_text("paused")
-    await streams.get_by_role("button", name="Go on tx").click()
-    await expect(streams).to_contain_text("rows/s")
-    await streams.get_by_role("button", name="Insert df = tx.df").click()
-    await expect(active_cell(page)).to_contain_text("df = tx.df")
-    await cell(
-        empty,
-        "%%fabric_serve --id answers --version 1.2\n"
-        "def twice(x: float) -> float:\n    return 2 * x",
-    )
-    await cell(empty, "%fabric_call answers.twice x=21")
-    served = panel.get_by_role("table", name="notebook.answers")
-    await expect(served.get_by_role("row", name=re.compile("^twice 1 0"))).to_be_visible()
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
-        await set_theme(page, theme)
-        await page.screenshot(path=screens / f"panel-{theme.split()[1].lower()}.png")
-    await set_theme(page, "JupyterLab Light")
-    await page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-    # Restarting empties it, and running everything again brings it back.
-    await page.evaluate(
-        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
-    )
-    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.", timeout=LONG)
-    await panel.get_by_role("button", name="Load and connect").click()
-    await expect(panel).to_contain_text("my_project", timeout=LONG)
-    await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
-
-
-async def connected(notebook: LabNotebook, domain: str) -> None:
-    """Connect a notebook without a cell, and open its services."""
-    await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {domain} --id nb")
-    await expect(panel_of(notebook.page)).to_contain_text(domain, timeout=LONG)
-
-
 async def test_the_panel_follows_the_notebook(lab: Lab, empty: LabNotebook, page: Page) -> None:
     """Another notebook shows its own fabric; back in the first there is what was there."""
     panel = panel_of(page)
     await connected(empty, "first")
+    await only(page, "notebook")
     other = await LabNotebook.open(page, lab)
     await expect(panel).to_contain_text("fabric_nb is not loaded")
     await expect(page.locator("#jp-main-statusbar")).not_to_contain_text("Fabric:")
     await connected(other, "second")
+    words = panel.get_by_label("Filter services")
+    await expect(words).to_have_value("")
     await show(empty)
+    await expect(words).to_have_value("notebook")
     head = panel.locator(".fabric-head")
     await expect(head).to_contain_text("first")
     await expect(head).not_to_contain_text("second")
@@ -274,6 +129,56 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     await only(page, "s0777")
     await expect(row(page, "s0777")).to_be_visible()
     await expect(tree.get_by_role("treeitem")).to_have_count(2)
+
+
+async def switch_side(page: Page, side: str) -> None:
+    """Move the panel to the side, as the menu of its tab does."""
+    await page.get_by_role("tab", name="Fabric").click(button="right")
+    await page.get_by_role("menuitem", name="Switch Sidebar Side").click()
+    await expect(page.locator(f"#jp-{side}-stack").locator(panel_of(page))).to_be_visible()
+
+
+async def test_the_other_side(crowded: LabNotebook, page: Page, screens: Path) -> None:
+    """On the other side the panel has its filters, what is open, its place and the focus."""
+    await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)'})")
+    panel = panel_of(page)
+    tree = panel.get_by_role("tree", name="Services")
+    await only(page, "crowd s0")
+    await row(page, "s0007").click(timeout=LONG)
+    await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
+    await row(page, "add").click(button="right")
+    await page.get_by_role("menuitem", name="Open the Form").click()
+    form = panel.get_by_role("form", name="many.s0007.add")
+    await form.get_by_label("x").fill("42")
+    await panel.get_by_label("Filter log lines").fill("nothing")
+    await panel.get_by_label("The least level").select_option("ERROR")
+    await panel.get_by_role("button", name="Follow").click()
+    await tree.press("End")
+    for _ in range(40):
+        await page.keyboard.press("ArrowUp")
+    place = await tree.evaluate("tree => tree.scrollTop")
+    for side, part in (("right", tree), ("left", form.get_by_label("x"))):
+        await part.focus()
+        await switch_side(page, side)
+        await expect(panel.get_by_label("Filter services")).to_have_value("crowd s0")
+        await expect(part).to_be_focused()
+        await expect(row(page, "s0959")).to_have_attribute("aria-selected", "true")
+        await expect(row(page, "s0959")).to_be_in_viewport()
+        assert await tree.evaluate("tree => tree.scrollTop") == place
+        await expect(form.get_by_label("x")).to_have_value("42")
+        await expect(panel.get_by_label("Filter log lines")).to_have_value("nothing")
+        await expect(panel.get_by_label("The least level")).to_have_value("ERROR")
+        await expect(panel.get_by_role("button", name="Follow")).to_have_attribute(
+            "aria-pressed", "false"
+        )
+        await page.screenshot(path=screens / f"panel-on-the-{side}.png")
+    await tree.press("Home")
+    await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
+    # It lives on there: what is new is shown.
+    await crowded.execute("await crowd(1, methods={'about': '()'})")
+    await row(page, "s0000").click()
+    await expect(row(page, "about")).to_be_visible()
+    await form.get_by_role("button", name="Close the form").click()
 
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"

@@ -1,11 +1,19 @@
-"""What a flowing table costs; the figures are printed (`pytest -s`), not asserted."""
+"""A flowing table and a crowded panel; the figures are printed (`pytest -s`), not asserted."""
 
 from __future__ import annotations
 
-from playwright.async_api import expect
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from tests.browser.lab import LabNotebook
+from playwright.async_api import Page, expect
+
+from fabric_nb import AmqBrokerConnector
+from tests.broker.process import BrokerProcess
+from tests.browser.lab import Lab, LabNotebook
+from tests.browser.panels import CROWD, LONG, beside_notebooks, only, panel_of, row
 from tests.browser.test_table import ROWS, show
+from tests.support.peers import DOMAIN
 
 SECONDS = 5
 
@@ -52,3 +60,54 @@ async def test_a_thousand_rows_ten_times_a_second(notebook: LabNotebook) -> None
         f"browser {seen['frames']:.0f} frames/s, "
         f"{seen['long']} tasks over 50 ms, longest {seen['longest']:.0f} ms"
     )
+
+
+@asynccontextmanager
+async def messages(uri: str) -> AsyncIterator[None]:
+    """2,000 messages a second for whom listens, as far as the machine can, while this lasts."""
+
+    async def publish() -> None:
+        while True:
+            rows = [ticker.publish_data({"n": n}, {"flow": "panel"}) for n in range(200)]
+            await asyncio.gather(*rows, asyncio.sleep(0.1))
+
+    async with AmqBrokerConnector(uri, DOMAIN, "ticker", "t1", 1.0) as ticker:
+        publishing = asyncio.create_task(publish())
+        yield
+        publishing.cancel()
+
+
+async def test_the_panel_among_a_thousand_services(
+    page: Page, lab: Lab, errors: list[str], broker: BrokerProcess
+) -> None:
+    """A thousand services and a stream of 2,000 messages a second leave the panel as usable."""
+    async with beside_notebooks(page, lab, errors) as own:
+        notebook = await LabNotebook.open(own, lab)
+        await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --id many")
+        panel = panel_of(own)
+        await expect(panel).to_contain_text("1 up", timeout=LONG)  # it listens by now
+        await notebook.execute(f"{CROWD}\nawait crowd(1000, methods={{'add': '(x, y=2)'}})")
+        tree = panel.get_by_role("tree", name="Services")
+        await expect(row(own, "crowd / many")).to_contain_text("1000", timeout=LONG)
+        async with messages(broker.uri):
+            await notebook.execute("tx = %fabric_stream flow=panel")
+            streams = panel.get_by_role("list", name="Streams")
+            await expect(streams).to_contain_text("rows/s")
+            # What it tells of the stream is new again and again, and rows come and go by the way.
+            for key, seen in (("End", "s0999"), ("Home", "s0000"), ("End", "s0999")):
+                before = await streams.inner_text()
+                await tree.press(key)
+                await expect(row(own, seen)).to_be_visible()
+                await expect(streams).not_to_have_text(before, use_inner_text=True)
+                assert await tree.get_by_role("treeitem").count() < 80
+            # The filter leads to each of them.
+            for hundred in range(10):
+                await only(own, f"many s0{hundred}")
+                first = row(own, f"s0{hundred}00")
+                await expect(first).to_have_attribute("aria-setsize", "100")
+            # Who comes meanwhile is seen, and can be called.
+            await only(own, "s1007")
+            await notebook.execute("await crowd(1008, methods={'add': '(x, y=2)'})")
+            await row(own, "s1007").click()
+            await expect(row(own, "add")).to_be_visible()
+        await notebook.close()

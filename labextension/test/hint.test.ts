@@ -1,0 +1,74 @@
+import * as assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { hintOf, missingMagic } from '../src/hint';
+
+function stderr(text: string | string[]): object {
+  return { output_type: 'stream', name: 'stderr', text };
+}
+
+function line(name: string): string {
+  return `UsageError: Line magic function \`%${name}\` not found.\n`;
+}
+
+test('a magic of fabric_nb that is not there is recognised', () => {
+  for (const name of ['fabric', 'fabric_connect', 'fabric_services']) {
+    assert.equal(missingMagic([stderr(line(name))]), `%${name}`);
+    const cell = `UsageError: Cell magic \`%%${name}\` not found.\n`;
+    assert.equal(missingMagic([stderr(cell)]), `%%${name}`);
+  }
+});
+
+test('what else the cell has written does not hide it', () => {
+  const error = line('fabric_call');
+  const printed = { output_type: 'stream', name: 'stdout', text: 'hello\n' };
+  assert.equal(
+    missingMagic([printed, stderr(`a warning\n${error}later\n`)]),
+    '%fabric_call'
+  );
+  assert.equal(
+    missingMagic([stderr(['a warning\n', error]), printed]),
+    '%fabric_call'
+  );
+});
+
+test('nothing else is taken for it', () => {
+  const others = [
+    line('matplotlib'),
+    line('fabrics'),
+    line('fabric_'),
+    line('my_fabric_call'),
+    line(`fabric_${'x'.repeat(1000)}`),
+    line('fabric_<img src=x>'),
+    line('fabric_call').replace('UsageError', 'He said: UsageError'),
+    // fabric_nb is loaded, and has the other kind of magic of this name.
+    'UsageError: Line magic function `%fabric_serve` not found (But cell magic `%%fabric_serve`' +
+      ' exists, did you mean that instead?).\n'
+  ];
+  for (const text of others) {
+    assert.equal(missingMagic([stderr(text)]), null, text);
+  }
+  const text = line('fabric_call');
+  assert.equal(
+    missingMagic([{ output_type: 'stream', name: 'stdout', text }]),
+    null
+  );
+  assert.equal(
+    missingMagic([{ output_type: 'error', ename: 'E', evalue: text }]),
+    null
+  );
+  for (const outputs of [undefined, null, [], 'text', [5, 'text', {}]]) {
+    assert.equal(missingMagic(outputs), null);
+  }
+});
+
+test('the hint is one sentence that says what, where and what to do', () => {
+  assert.equal(
+    hintOf('%fabric_call', 'a.ipynb'),
+    '%fabric_call needs fabric_nb, which is not loaded in a.ipynb; load it and run the cell again.'
+  );
+  // JupyterLab cuts what is longer.
+  assert.ok(
+    hintOf(`%%fabric_${'x'.repeat(20)}`, 'n'.repeat(400)).length <= 140
+  );
+});

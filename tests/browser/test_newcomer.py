@@ -1,0 +1,154 @@
+"""The panel in a real JupyterLab: the story of a newcomer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.panels import (
+    LONG,
+    active_cell,
+    beside_notebooks,
+    cell,
+    panel_of,
+    row,
+    show,
+    source,
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
+    """A JupyterLab of this module's own, with the panel beside its notebooks."""
+    async with beside_notebooks(page, lab, errors) as own:
+        yield own
+
+
+async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, screens: Path) -> None:
+    """From an empty notebook by clicks to services, a stream, logs and a cell served to another."""
+    panel = panel_of(page)
+    # Nothing is loaded: a button does it, in a cell that one can see.
+    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
+    await page.screenshot(path=screens / "panel-empty.png")
+    await panel.get_by_role("button", name="Load and connect").click()
+    await expect(panel).to_contain_text("1 up", timeout=LONG)
+    assert await source(page) == "%load_ext fabric_nb\n%fabric_connect"
+    await expect(page.locator("#jp-main-statusbar")).to_contain_text("Fabric: my_project · 1 up")
+    # Nobody is there: a button starts the demo's services.
+    await panel.get_by_role("button", name="Start demo services").click()
+    await expect(row(page, "monitor")).to_be_visible(timeout=LONG)
+    await expect(panel.get_by_role("button", name="Start demo services")).to_have_count(0)
+    await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up", timeout=LONG)
+    # A click inserts the call, the first argument selected; it is not run.
+    await row(page, "monitor").click()
+    await row(page, "complain").click()
+    await expect(active_cell(page).locator(".cm-selectionBackground")).to_be_visible()
+    assert await source(page) == "%fabric_call host.monitor.complain text=..."
+    await page.keyboard.type("'from a cell'")
+    assert await source(page) == "%fabric_call host.monitor.complain text='from a cell'"
+    await page.keyboard.press("Control+Enter")
+    await expect(panel.get_by_role("option", name="from a cell")).to_be_visible(timeout=LONG)
+    # The form calls at once.
+    await row(page, "complain").click(button="right")
+    await page.get_by_role("menuitem", name="Open the Form").click()
+    form = panel.get_by_role("form", name="host.monitor.complain")
+    await expect(form).to_contain_text("Write a warning to the fabric's logs.")
+    await expect(form.get_by_label("text")).to_be_focused()
+    await page.keyboard.type("no quotes")
+    await page.keyboard.press("Enter")
+    await expect(form.get_by_role("status")).to_contain_text("text is not a value")
+    await form.get_by_label("text").fill('"from the form"')
+    await page.keyboard.press("Enter")
+    await expect(form.get_by_role("status")).to_have_text("True")
+    await expect(panel.get_by_role("option", name="from the form")).to_be_visible(timeout=LONG)
+    await page.keyboard.press("Escape")
+    await expect(form).to_have_count(0)
+    # A stream and what the notebook serves.
+    await cell(empty, "tx = %fabric_stream msg_type=LOAD")
+    streams = panel.get_by_role("list", name="Streams")
+    await expect(streams).to_contain_text(re.compile(r"tx.*[1-9][\d.]* rows/s"), timeout=LONG)
+    await streams.get_by_role("button", name="Pause tx").click()
+    await expect(streams).to_contain_text("paused")
+    await streams.get_by_role("button", name="Go on tx").click()
+    await expect(streams).to_contain_text("rows/s")
+    await streams.get_by_role("button", name="Insert df = tx.df").click()
+    await expect(active_cell(page)).to_contain_text("df = tx.df")
+    await cell(
+        empty,
+        "%%fabric_serve --id answers --version 1.2\n"
+        "def twice(x: float) -> float:\n    return 2 * x",
+    )
+    await cell(empty, "%fabric_call answers.twice x=21")
+    served = panel.get_by_role("table", name="notebook.answers")
+    await expect(served.get_by_role("row", name=re.compile("^twice 1 0"))).to_be_visible()
+    # The panel follows to a second notebook, which calls what the first one serves.
+    second = await LabNotebook.open(page, lab)
+    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
+    await panel.get_by_role("button", name="Load and connect").click()
+    await row(page, "answers").click(timeout=LONG)
+    await row(page, "twice").click()
+    assert await source(page) == "%fabric_call notebook.answers.twice x=..."
+    await page.keyboard.type("4.5")
+    await page.keyboard.press("Control+Enter")
+    await expect(second.panel.locator(".jp-OutputArea-executeResult")).to_contain_text("9.0")
+    await expect(panel).to_contain_text("Nothing is served.")
+    await show(empty)
+    await expect(served.get_by_role("row", name=re.compile("^twice 2 0"))).to_be_visible()
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        await set_theme(page, theme)
+        await page.screenshot(path=screens / f"panel-{theme.split()[1].lower()}.png")
+    await set_theme(page, "JupyterLab Light")
+    await page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    # Restarting empties it, and running everything again brings it back.
+    await page.evaluate(
+        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
+    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.", timeout=LONG)
+    await panel.get_by_role("button", name="Load and connect").click()
+    await expect(panel).to_contain_text("my_project", timeout=LONG)
+    await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
+    await show(second)
+    await second.close()
+
+
+async def test_a_magic_before_loading(empty: LabNotebook, page: Page, screens: Path) -> None:
+    """A magic of fabric_nb, used before that is loaded, brings a button that loads it."""
+    hint = page.locator(".Toastify__toast")
+    await empty.run("%fabric_connect")
+    await expect(hint).to_have_text(
+        f"%fabric_connect needs fabric_nb, which is not loaded in {empty.path.name};"
+        " load it and run the cell again.Load the extension"
+    )
+    # Whoever goes on without it gets no second one, and nothing is run.
+    await empty.run("%%fabric_serve\ndef one():\n    return 1")
+    await expect(hint).to_contain_text("%%fabric_serve needs fabric_nb")
+    await expect(hint).to_have_count(1)
+    assert await empty.value("'fabric_nb' in __import__('sys').modules") == "False"
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        await set_theme(page, theme)
+        await page.screenshot(path=screens / f"hint-{theme.split()[1].lower()}.png")
+    await set_theme(page, "JupyterLab Light")
+    # One that was hidden comes back with the next such cell.
+    await page.get_by_role("button", name="Hide notification").click()
+    await expect(hint).to_have_count(0)
+    await empty.run("%fabric_services")
+    await hint.get_by_role("button", name="Load the extension").click()
+    await expect(hint).to_have_count(0)
+    await expect(panel_of(page)).to_contain_text("This notebook is not connected to a fabric.")
+    assert await source(page) == "%load_ext fabric_nb"
+    # A name that no magic has is IPython's to speak of: another's notification comes alone.
+    await empty.run("%fabric_nothing")
+    await page.evaluate(
+        """() => jupyterapp.commands.execute(
+          "apputils:notify", { message: "x", options: { autoClose: false } }
+        )"""
+    )
+    await expect(hint).to_have_text(["x"])
+    # The magic works now.
+    await empty.run("%fabric_connect --domain early")
+    await expect(panel_of(page).locator(".fabric-head")).to_contain_text("early", timeout=LONG)
