@@ -1,12 +1,15 @@
 """What a notebook costs and bears: the figures of issue 5, and the two minutes of issue 4.
 
-    python -m benchmarks.notebook [--seconds 60] [--kernels 5] [--only load,call,flow,browser]
+    python -m benchmarks.notebook [--seconds 60] [--kernels 5] [--only load,call,…]
 
 - load: `%load_ext fabric_nb` in fresh kernels, once pandas is imported.
 - call: the first `%fabric_call` on a fresh connection, over the median of plain calls after it.
 - flow: 2,000 messages a second, then 200,000 rows a second in batches, with the stream's view and a
   chart shown: what is lost, how long the loop is held, when queued cells start, what memory does.
-- browser: a table of a thousand rows ten times a second, in JupyterLab in Chromium.
+- browser: a table of a thousand rows ten times a second, a chart, and the panel with a thousand
+  services beside 2,000 messages a second, in JupyterLab in Chromium.
+- tab: what Tab takes in a kernel that hears a thousand services of ten methods each.
+- registry: what memory and how much of a core hearing them takes.
 
 By hand, on a machine that does nothing else: the figures are times.
 """
@@ -22,9 +25,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import machine
+from benchmarks import crowd, machine
 from benchmarks.figures import Spread
 from benchmarks.payloads import arrow_body, body, moved
 from benchmarks.producer import ARROW, JSON, Producer, produce
@@ -35,7 +38,10 @@ from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN
 from tests.support.rabbitmq import RabbitMq
 
-PARTS = ("load", "call", "flow", "browser")
+if TYPE_CHECKING:
+    from tests.browser.lab import LabNotebook
+
+PARTS = ("load", "call", "flow", "browser", "tab", "registry")
 MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
 
 WATCH = """
@@ -245,8 +251,50 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                     Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
                     Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
                 ]
+            verdicts += await _measure_panel(notebook, seconds, uri)
             await notebook.close()
             await browser.close()
+    return verdicts
+
+
+SCROLL = """(seconds) => {
+  const tree = document.querySelector(".fabric-services");
+  const timer = setInterval(() => {
+    tree.scrollTop = (tree.scrollTop + 100) % (tree.scrollHeight - tree.clientHeight);
+  }, 33);
+  setTimeout(() => clearInterval(timer), seconds * 1000);
+}"""
+
+
+async def _measure_panel(notebook: LabNotebook, seconds: float, uri: str) -> list[Verdict]:
+    from playwright.async_api import expect
+
+    from tests.browser.panels import panel_of, show_panel
+    from tests.browser.test_speed import WATCH as FRAMES
+
+    page = notebook.page
+    await show_panel(page)
+    await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {uri} --domain {DOMAIN}")
+    async with crowd.crowd(uri), produce(uri) as producer:
+        up = f"{crowd.SERVICES + 1} up"
+        await expect(panel_of(page)).to_contain_text(up, timeout=60_000)
+        limit = MAX_ROWS["messages"]
+        await notebook.execute(
+            f"s = %fabric_stream --domain bench flow=messages --max-rows {limit}"
+        )
+        flowing = asyncio.create_task(Pace(producer, "messages").run(2 * seconds + 2))
+        await page.wait_for_timeout(1000)
+        verdicts = []
+        for scrolled in ("", ", scrolled"):
+            if scrolled:
+                await page.evaluate(SCROLL, seconds)
+            seen = await page.evaluate(FRAMES, seconds - 0.5)
+            what = f"panel of {crowd.SERVICES:,} services, 2,000 messages/s{scrolled}"
+            verdicts += [
+                Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
+                Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
+            ]
+        await flowing
     return verdicts
 
 
@@ -265,6 +313,8 @@ async def measure(options: argparse.Namespace, uri: str) -> list[Verdict]:
         "call": lambda: measure_call(options.kernels, uri),
         "flow": lambda: _both(uri, options.seconds),
         "browser": lambda: measure_browser(min(10, options.seconds), uri),
+        "tab": lambda: crowd.measure_tab(uri),
+        "registry": lambda: crowd.measure_registry(uri, options.seconds / 2),
     }
     return [verdict for part in options.only.split(",") for verdict in await parts[part]()]
 

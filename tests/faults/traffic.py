@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TICK, MOST = 0.02, 0.1
 """Seconds."""
+BACKLOG = 10.0
+"""Seconds of calls that may wait for their answers: more would only be late on a slow machine."""
 
 
 async def at_rate(rate: float, stop: asyncio.Event, once: Callable[[], object]) -> None:
@@ -46,19 +48,28 @@ class Calls:
         self._method = method
         self._rate = rate
         self._options: Mapping[str, Any] = options
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[int, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Call until told to stop, and wait for the last answers."""
         await at_rate(self._rate, stop, self._begin)
         if self._under_way:
-            await asyncio.wait(self._under_way)
+            await asyncio.wait(self._under_way.values())
 
     def _begin(self) -> None:
+        if len(self._under_way) >= self._rate * BACKLOG:
+            return
         self.made += 1
-        task = asyncio.ensure_future(self._call(self.made))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._under_way[self.made] = asyncio.ensure_future(self._call(self.made))
+
+    def all_ended(self, first: int) -> bool:
+        """Whether that many that were made first have ended."""
+        return next(iter(self._under_way), self.made + 1) > first
+
+    @property
+    def outcome(self) -> str:
+        """How many were made, and how they ended."""
+        return f"{self.made} made, {', '.join(f'{n} {how}' for how, n in self.ended.items())}"
 
     async def _call(self, x: int) -> None:
         try:
@@ -67,6 +78,8 @@ class Calls:
             self.ended[type(error).__name__] += 1
         else:
             self.ended["answered" if answer == 2 * x else "wrong"] += 1
+        finally:
+            del self._under_way[x]
 
 
 class Messages:
