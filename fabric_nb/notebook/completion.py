@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 
 from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
@@ -81,17 +84,26 @@ def _candidates(
 
 def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Iterator[str]:
     called = call_among(typed)
+    if called is None:
+        yield from islice(_calls(fragment, known.services), MAX_OFFERED)
+        return
     for service in known.services:
-        if called is None:
-            name = _spelled(service, fragment, _short_name(known.services))
-            yield from (f"{name}.{method}" for method in service.methods or ("",))
-            continue
         target, _, method = called.rpartition(".")
         if f".{service.name.fqn}".endswith(f".{target}"):
             given = {word.partition("=")[0] for word in typed if "=" in word}
             for parameter in remote_signature(service.methods.get(method, "")).parameters.values():
                 if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in given:
                     yield f"{parameter.name}="
+
+
+def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
+    """What begins so, in the order of names: of thousands of methods, most are not looked at."""
+    short = _short_name(services)
+    named = sorted(((_spelled(one, fragment, short), one) for one in services), key=itemgetter(0))
+    for name, service in named:
+        if f"{name}.".startswith(fragment) or fragment.startswith(f"{name}."):
+            calls = (f"{name}.{method}" for method in sorted(service.methods) or ("",))
+            yield from (call for call in calls if call.startswith(fragment))
 
 
 def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
@@ -106,11 +118,11 @@ def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -
 
 def _short_name(services: Sequence[Service]) -> Callable[[Service], str]:
     """How a service is named shortest: by its id where that is unique, else by type and id."""
-    ids = [service.name.id for service in services]
+    ids = Counter(service.name.id for service in services)
 
     def name(service: Service) -> str:
         one = service.name
-        return one.id if ids.count(one.id) == 1 else f"{one.type}.{one.id}"
+        return one.id if ids[one.id] == 1 else f"{one.type}.{one.id}"
 
     return name
 

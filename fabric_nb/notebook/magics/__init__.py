@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleMatcherResult, context_matcher
@@ -44,21 +45,21 @@ class FabricMagics(
         """What Tab completes with; without a connection, the options alone."""
         from fabric_nb.notebook.completion import Known
 
-        options = {name: _options(magic) for name, magic in self._magics().items()}
         if not self.connected:
-            return Known(services=[], own=[], options=options)
+            return Known(services=[], own=[], options=self._options)
         fabric = self.session.fabric
         services = fabric.registry.services(domain=fabric.domain)
-        return Known(services=services, own=self.session.own_names(), options=options)
+        return Known(services=services, own=self.session.own_names(), options=self._options)
 
     async def method_help(self, call: str) -> Fields | None:
         """What Shift-Tab shows of a call; None when there is nothing to show."""
         session = self.open_session
         return await session.method_help(call) if session is not None else None
 
-    def _magics(self) -> dict[str, Any]:
+    @cached_property
+    def _options(self) -> dict[str, list[str]]:
         names = {name for kind in self.magics.values() for name in kind}
-        return {name: getattr(self, name) for name in names}
+        return {name: _options(getattr(self, name)) for name in names}
 
 
 def _options(magic: Any) -> list[str]:
