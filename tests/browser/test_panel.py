@@ -138,9 +138,10 @@ async def switch_side(page: Page, side: str) -> None:
     await expect(page.locator(f"#jp-{side}-stack").locator(panel_of(page))).to_be_visible()
 
 
-async def test_the_other_side(crowded: LabNotebook, page: Page, screens: Path) -> None:
+async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> None:
     """On the other side the panel has its filters, what is open, its place and the focus."""
-    await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)'})")
+    await connected(empty, "moved")
+    await empty.execute(f"{CROWD}\nawait crowd(1000, methods={{'add': '(x, y=2)'}})")
     panel = panel_of(page)
     tree = panel.get_by_role("tree", name="Services")
     await only(page, "crowd s0")
@@ -175,8 +176,7 @@ async def test_the_other_side(crowded: LabNotebook, page: Page, screens: Path) -
     await tree.press("Home")
     await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
     # It lives on there: what is new is shown.
-    await crowded.execute("await crowd(1, methods={'about': '()'})")
-    await row(page, "s0000").click()
+    await empty.execute("await crowd(8, methods={'add': '(x, y=2)', 'about': '()'})")
     await expect(row(page, "about")).to_be_visible()
     await form.get_by_role("button", name="Close the form").click()
 

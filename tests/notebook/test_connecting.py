@@ -35,7 +35,7 @@ MAGICS = {
 }
 
 
-def test_every_magic_has_an_example() -> None:
+async def test_every_magic_has_an_example() -> None:
     """There is no magic whose help is not looked at here."""
     names = {name for kind in FabricMagics.magics.values() for name in kind}
     assert {name.removeprefix("%") for name in MAGICS} == names
@@ -53,7 +53,8 @@ async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
         assert "--timeout" in page
         assert "Seconds the call may take." in page
         assert "name=expression" in page
-    assert MAGICS[magic] in await notebook.inspect(f"%{magic}")
+    if magic != "fabric":  # Shift-Tab shows the variable of that name
+        assert MAGICS[magic] in await notebook.inspect(f"%{magic}")
 
 
 async def test_settings_are_listed(notebook: Notebook) -> None:
