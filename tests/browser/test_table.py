@@ -309,12 +309,35 @@ async def test_it_looks_right_in_both_themes(
         await set_theme(page, theme)
         for table in await tables.all():
             assert await table.evaluate(POOR_CONTRAST) == [], theme
+            ground, wanted = await table.evaluate(GROUND)
+            assert ground == wanted, theme
         await page.screenshot(path=screens / f"table-{name}.png")
     await notebook.execute("table.freeze(), log.freeze()")
     await expect(tables).to_have_count(0)
     await page.screenshot(path=screens / "table-frozen.png")
 
 
+async def test_ages_count_up(notebook: LabNotebook, page: Page) -> None:
+    """How long ago something was goes on counting while the kernel sends nothing."""
+    await notebook.run("ages = scenes.services()\nages.show()")
+    age = notebook.panel.locator(
+        ".fabric-table tbody td", has_text=re.compile(r"^\d+ s ago$")
+    ).first
+    seen = await age.inner_text()
+    await expect(age).not_to_have_text(seen)
+    assert int((await age.inner_text()).split()[0]) > int(seen.split()[0])
+    await notebook.execute("ages.close()")
+
+
+GROUND = """(root) => {
+  // The ground of the table, and what the theme has for that.
+  const probe = document.createElement("div");
+  probe.style.background = "var(--jp-layout-color1)";
+  root.append(probe);
+  const wanted = getComputedStyle(probe).backgroundColor;
+  probe.remove();
+  return [getComputedStyle(root.querySelector(".filter")).backgroundColor, wanted];
+}"""
 POOR_CONTRAST = """(root) => {
   // Texts with too little contrast to the ground that they stand on, as WCAG 2 counts it.
   const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

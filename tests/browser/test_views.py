@@ -154,6 +154,7 @@ async def test_logs_are_filtered_and_paused(connected: LabNotebook) -> None:
     log.info("Order %d was taken", 1)
     log.error("The warehouse does not answer")
     await expect(table.locator(ROWS)).to_have_count(2)
+    await expect(table.locator("[data-tone=bad]")).to_have_text("ERROR")
     await table.get_by_label("Filter rows").fill("order taken")
     await expect(table.locator(ROWS)).to_have_count(1)
     await table.get_by_label("Filter rows").fill("")

@@ -89,14 +89,35 @@ async def test_a_notebook_serves_until_sigterm(
 async def test_several_are_a_clique(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
     """Run twice, the same notebook is a service with two members that share the calls.
 
-    To the second one two nodes of a cluster are named, of which the first is not there.
+    To the second one two nodes of a cluster are named, of which the first is not there. The one
+    that is told to end takes no more calls while its last one runs.
     """
     path = notebook(tmp_path, JOIN, SERVE)
     nodes = rabbitmq_uri.replace("@", "@127.0.0.1:1,")
-    for process in [await serve(path), await serve(path, "--uri", nodes)]:
+    members = [await serve(path), await serve(path, "--uri", nodes)]
+    for process in members:
         await ready(process)
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
-        assert len({await fabric.call("an.svc.pid") for _ in range(8)}) == 2
+        pids = {await fabric.call("an.svc.pid") for _ in range(8)}
+        assert len(pids) == 2
+        running = [asyncio.create_task(fabric.call("an.svc.slow", seconds=4)) for _ in range(2)]
+        await asyncio.sleep(0.5)  # each has taken one; there is no event for their start
+        members[0].send_signal(signal.SIGTERM)
+        await asyncio.sleep(1)  # it hears of it, which nobody is told
+        (left,) = {await fabric.call("an.svc.pid") for _ in range(8)}
+        assert left in pids
+        assert not any(call.done() for call in running)
+        assert await asyncio.gather(*running) == ["done", "done"]
+
+
+async def test_the_options_name_it(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
+    """`--uri`, `--domain`, `--type` and `--id` count for a notebook that names none itself."""
+    cells = "%load_ext fabric_nb\n%fabric_connect", "%%fabric_serve\ndef ping(): return 'pong'"
+    named = ("--domain", "elsewhere", "--type", "an", "--id", "svc2")
+    process = await serve(notebook(tmp_path, *cells), "--uri", rabbitmq_uri, *named)
+    assert "elsewhere.an.svc2" in await ready(process)
+    async with AmqBrokerConnector(rabbitmq_uri, "elsewhere", "test", "t") as fabric:
+        assert await fabric.call("an.svc2.ping") == "pong"
 
 
 async def test_a_failing_cell_ends_it(serve: Serve, tmp_path: Path) -> None:
