@@ -99,7 +99,9 @@ class Calls:
 
     async def _call(self, n: int, timeout: float) -> None:
         try:
-            self.answered.append(await self._peer.call("busy.take", n=n, timeout=timeout))
+            # By its full name, which needs nobody who announces it.
+            call = f"{DOMAIN}.notebook.busy.take"
+            self.answered.append(await self._peer.call(call, n=n, timeout=timeout))
         except CallTimeout:
             self.timed_out.append(n)
 
