@@ -11,7 +11,8 @@ import aio_pika
 import pandas as pd
 import pytest
 
-from tests.support.fabric import taken, until
+from fabric_nb.fabric.recording import HEADER_PREFIX
+from tests.support.fabric import heard, taken, until
 
 
 @pytest.fixture
@@ -463,3 +464,15 @@ async def test_refused_stream_leaves_nothing(hearer, raw):
         await hearer.stream(name="taken")
     await until(lambda: asyncio.all_tasks() <= tasks)
     await (await raw.declare_queue("taken", durable=True)).delete(if_empty=False, if_unused=False)
+
+
+async def test_rows_join_with_the_registry(members):
+    """With their headers, rows join with `registry.df`: by type and id of their publisher."""
+    publisher, reader = [await members.join(name) for name in ("publisher", "reader")]
+    async with await reader.stream(mark="joined", with_headers=True) as stream:
+        await publisher.publish_data({"n": 1}, {"mark": "joined"})
+        await stream.wait(1, timeout=10)
+        await heard(reader, "publisher")
+        who = [f"{HEADER_PREFIX}service_type", f"{HEADER_PREFIX}service_id"]
+        joined = stream.df.merge(reader.registry.df, left_on=who, right_on=["type", "id"])
+    assert joined[["n", "id", "state"]].values.tolist() == [[1, "publisher", "up"]]
