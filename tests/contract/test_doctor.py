@@ -238,6 +238,30 @@ async def test_tls(
     assert QUOTED_PASSWORD not in str(diagnosis)
 
 
+async def test_each_node_shows_its_certificate(embedded: BrokerProcess, tmp_path: Path) -> None:
+    """Of several nodes each is asked, and one that nobody could move to is told."""
+    made = Certificates(tmp_path)
+    soon, later, expired = (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) for _ in range(3))
+    for context, days in ((soon, 3), (later, 30), (expired, -1)):
+        context.load_cert_chain(made.issue("localhost", days=days))
+    async with (
+        relay(embedded.port, tls=later) as one,
+        relay(embedded.port, tls=soon) as other,
+        relay(embedded.port, tls=expired) as third,
+    ):
+        hosts = ",".join(f"localhost:{port}" for port in (one, other, third))
+        uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={made.authority}"
+        diagnosis = await looked_at(uri)
+    told = [one for one in diagnosis if one.check == "tls"]
+    assert [one.severity for one in told] == [OK, WARNING, WARNING]
+    for found, port, said in zip(
+        told, (one, other, third), ("30 days", "3 days only", "has expired"), strict=True
+    ):
+        assert f"localhost:{port}" in found.found
+        assert said in found.found
+    assert QUOTED_PASSWORD not in str(diagnosis)
+
+
 # -- rights
 
 ALL = ["call", "serve", "hear services", "be announced"]

@@ -15,10 +15,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import aiormq
 from aiormq.channel import Channel as AmqpChannel
@@ -126,15 +126,6 @@ class Connection:
             if properties
             else ""
         )
-
-    @property
-    def certificate(self) -> Mapping[str, Any]:
-        """The broker's certificate, as `ssl.SSLSocket.getpeercert` tells it.
-
-        It is empty without TLS, and where the certificate was not verified.
-        """
-        line = self._transport.line
-        return (line.get_extra_info("peercert") if line is not None else None) or {}
 
     @property
     def _product(self) -> str:

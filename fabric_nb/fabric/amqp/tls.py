@@ -41,6 +41,11 @@ async def tls_arguments(url: URL) -> dict[str, Any]:
     return {"ssl": context, "server_hostname": url.query.get(SERVER_NAME) or url.host}
 
 
+def is_verified(url: URL) -> bool:
+    """Whether the broker at an ``amqps://`` URI has to show whose it is."""
+    return url.query.get("no_verify_ssl", "").lower() not in _YES
+
+
 def _context(url: URL) -> ssl.SSLContext:
     files = {name: url.query.get(name) or None for name in FILES}
     for name, file in files.items():
@@ -54,7 +59,7 @@ def _context(url: URL) -> ssl.SSLContext:
         _load_own(context, certfile, keyfile)
     elif keyfile is not None:
         raise UnusableFile("keyfile is given without certfile, the certificate that it is for.")
-    if url.query.get("no_verify_ssl", "").lower() in _YES:
+    if not is_verified(url):
         log.warning("The certificate of %s is not verified (no_verify_ssl)", url.host)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

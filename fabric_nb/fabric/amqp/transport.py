@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from aiormq import exceptions as amqp_errors
@@ -63,6 +64,31 @@ def _notice_dead_peers(sock: socket.socket | None) -> None:
         option = getattr(socket, name, None)  # not every platform has all of them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def read_certificate(url: URL, shown: str, timeout: float) -> Mapping[str, Any]:
+    """The certificate of the broker at an ``amqps://`` URI, by a handshake of its own.
+
+    Args:
+        url: where it is.
+        shown: the same, as it may be shown.
+        timeout: seconds that it may take.
+
+    Returns:
+        What `ssl.SSLSocket.getpeercert` tells of it; nothing where it is not verified.
+
+    Raises:
+        BrokerUnavailable: nobody is there, or the certificate is not accepted.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            tls = await tls_arguments(url)
+            _, writer = await asyncio.open_connection(url.host, url.port, **tls)
+    except (OSError, UnusableFile) as error:
+        raise explain_failure(error, url, shown, timeout) from None
+    told = writer.get_extra_info("peercert")
+    writer.close()
+    return told or {}
 
 
 def explain_failure(error: Exception, url: URL, shown: str, timeout: float) -> FabricError:

@@ -66,7 +66,7 @@ async def _examine(
         await keep(broker.security(patient, None))
         return
     await keep(broker.broker(connection, time.perf_counter() - began))
-    await keep(broker.security(patient, connection))
+    await keep(broker.security(patient, timeout))
     findings.append(broker.heartbeat(patient))
     # First, as it may cost the connection, which comes back.
     findings.append(await broker.transient_queues(connection))

@@ -21,10 +21,12 @@ from fabric_nb.errors import (
     VirtualHostRefused,
 )
 from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.amqp.tls import is_verified
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused
+from fabric_nb.fabric.amqp.transport import read_certificate
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
-from fabric_nb.fabric.uri import parse_uri, split_uris
+from fabric_nb.fabric.uri import mask, parse_uri, split_uris
 
 SLOW = 0.25
 """Seconds for one exchange with the broker from which on it is called slow."""
@@ -106,8 +108,13 @@ async def transient_queues(connection: Connection) -> Finding:
     return Finding(check, Severity.OK, "Permitted, as amqp-fabric needs it.")
 
 
-async def security(patient: Patient, connection: Connection | None) -> AsyncIterator[Finding]:
-    """Whether others can read along, and for how long the certificate is good."""
+async def security(patient: Patient, timeout: float | None) -> AsyncIterator[Finding]:
+    """Whether others can read along, and for how long the certificate of each node is good.
+
+    Args:
+        patient: who connects to them.
+        timeout: seconds that a node may take to show its certificate; None: they are not asked.
+    """
     check = "tls"
     for url in map(parse_uri, split_uris(patient.uri)):
         where = f"{url.host}:{url.port}"
@@ -122,15 +129,15 @@ async def security(patient: Patient, connection: Connection | None) -> AsyncIter
                     f"The password and everything else travel to {where} in the clear.",
                     "Use amqps:// and the broker's TLS port, usually 5671.",
                 )
-        elif url.query.get("no_verify_ssl"):
+        elif not is_verified(url):
             yield Finding(
                 check,
                 Severity.WARNING,
                 f"The certificate of {where} is not verified: anybody in between can read along.",
                 "Take no_verify_ssl out of the URI, and give the authority's file as ?cafile=.",
             )
-        elif connection is not None:
-            yield _certificate(where, str(connection.certificate.get("notAfter", "")))
+        elif timeout is not None:
+            yield await _certificate(url, timeout)
 
 
 async def _is_here(url: URL) -> bool:
@@ -146,11 +153,16 @@ async def _is_here(url: URL) -> bool:
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
-def _certificate(where: str, until: str) -> Finding:
-    if not until:
-        return Finding("tls", Severity.UNKNOWN, f"TLS with {where}; its certificate is not told.")
+async def _certificate(url: URL, timeout: float) -> Finding:
+    try:
+        told = await read_certificate(url, mask(str(url)), timeout)
+    except BrokerUnavailable as error:
+        advice = "Should the other nodes fail, nobody can move there: look into this one."
+        return Finding("tls", Severity.WARNING, str(error), advice)
+    until = str(told["notAfter"])
     left = ssl.cert_time_to_seconds(until) - time.time()
-    found = f"TLS with {where}; its certificate is good until {until}, for {left / 86_400:.0f} days"
+    found = f"TLS with {url.host}:{url.port}; its certificate is good until {until}"
+    found = f"{found}, for {left / 86_400:.0f} days"
     if left > EXPIRES_SOON:
         return Finding("tls", Severity.OK, f"{found}.")
     return Finding(
