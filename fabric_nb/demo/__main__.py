@@ -107,7 +107,12 @@ def _tell(steps: Sequence[Step]) -> int:
 def _lab(notebook: Path) -> int:
     # Jupyter warns root, who is often the only user of a container; the server is local.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebook), *root])  # noqa: S603
+    command = [sys.executable, "-m", "jupyterlab", str(notebook), *root]
+    with subprocess.Popen(command) as lab:  # noqa: S603
+        # It asks whether Ctrl-C was meant, and the services are there until it has ended.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: lab.terminate())
+        return lab.wait()
 
 
 if __name__ == "__main__":

@@ -50,13 +50,13 @@ class Lab:
         self._log = log
 
     @classmethod
-    async def start(cls, folder: Path, program: str = "jupyterlab") -> Self:
+    async def start(cls, folder: Path, program: str = "jupyterlab", *arguments: str) -> Self:
         """Start it on a free port; without a token, as it only listens to this machine.
 
-        As the program `notebook` it is Notebook 7.
+        As the program `notebook` it is Notebook 7. It shows what is in the folder's `root`.
         """
         root = folder / "root"
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
         log = folder / "lab.log"
         settings = {
             "ServerApp": {
@@ -84,7 +84,7 @@ class Lab:
         (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", program),
+                *(sys.executable, "-m", program, *arguments),
                 env=_environment(folder),
                 cwd=root,
                 stdout=output,
@@ -104,6 +104,11 @@ class Lab:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
 
     @property
     def log(self) -> str:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.looks import BLUE, painted
 from tests.browser.panels import (
     LONG,
     active_cell,
@@ -68,7 +69,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     await expect(panel.get_by_role("option", name="from the form")).to_be_visible(timeout=LONG)
     await page.keyboard.press("Escape")
     await expect(form).to_have_count(0)
-    # A stream and what the notebook serves.
+    # A stream with a live plot, and what the notebook serves.
     await cell(empty, "tx = %fabric_stream msg_type=LOAD")
     streams = panel.get_by_role("list", name="Streams")
     await expect(streams).to_contain_text(re.compile(r"tx.*[1-9][\d.]* rows/s"), timeout=LONG)
@@ -76,6 +77,11 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     await expect(streams).to_contain_text("paused")
     await streams.get_by_role("button", name="Go on tx").click()
     await expect(streams).to_contain_text("rows/s")
+    await cell(empty, 'tx.plot("cpu_percent", window="30s")')
+    chart = empty.panel.locator(".fabric-plot")
+    assert await painted(chart, BLUE) > 0
+    rows = await chart.get_by_role("img").get_attribute("aria-label")
+    await expect(chart.get_by_role("img")).not_to_have_attribute("aria-label", str(rows))
     await streams.get_by_role("button", name="Insert df = tx.df").click()
     await expect(active_cell(page)).to_contain_text("df = tx.df")
     await cell(
@@ -109,8 +115,12 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
     await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.", timeout=LONG)
-    await panel.get_by_role("button", name="Load and connect").click()
+    await panel.get_by_role("button", name="Only load").click()
+    await expect(panel).to_contain_text("This notebook is not connected to a fabric.", timeout=LONG)
+    assert await source(page) == "%load_ext fabric_nb"
+    await panel.get_by_role("button", name="Connect", exact=True).click()
     await expect(panel).to_contain_text("my_project", timeout=LONG)
+    assert await source(page) == "%fabric_connect"
     await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
     await show(second)
     await second.close()

@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, Page, Response, expect
 
 from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.looks import POOR_CONTRAST
 from tests.browser.panels import (
     CROWD,
     LONG,
@@ -22,7 +23,6 @@ from tests.browser.panels import (
     show,
     source,
 )
-from tests.browser.test_table import POOR_CONTRAST
 
 SETTINGS = "lab/api/settings/fabric-nb:plugin"
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, expect
 
 from tests.browser.lab import LabNotebook, set_theme
+from tests.browser.looks import BLUE, ORANGE, painted
 from tests.browser.test_speed import WATCH
-
-DRAWN = """(canvas) => {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const seen = {};
-  for (let i = 0; i < data.length; i += 4) {
-    if (data[i + 3] < 250) continue;
-    const colour = `${data[i]},${data[i + 1]},${data[i + 2]}`;
-    seen[colour] = (seen[colour] ?? 0) + 1;
-  }
-  return seen;
-}"""
-"""How many pixels are painted in each colour, without those that are half see-through."""
-BLUE, ORANGE = "47,127,214", "210,105,30"
 
 
 async def show(notebook: LabNotebook, scene: str) -> Locator:
@@ -34,28 +22,6 @@ async def show(notebook: LabNotebook, scene: str) -> Locator:
     chart = notebook.panel.locator(".fabric-plot")
     await expect(chart.locator("canvas")).to_be_visible()
     return chart
-
-
-async def painted(chart: Locator, colour: str) -> int:
-    """Wait until there are pixels of that colour; returns how many."""
-    canvas = chart.locator("canvas")
-    count = 0
-
-    async def look() -> bool:
-        nonlocal count
-        count = (await canvas.evaluate(DRAWN)).get(colour, 0)
-        return count > 0
-
-    await _until(chart.page, look)
-    return count
-
-
-async def _until(page: Page, condition: object) -> None:
-    for _ in range(200):
-        if await condition():  # type: ignore[operator]
-            return
-        await page.wait_for_timeout(50)
-    raise AssertionError("not within 10 s")
 
 
 async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.lab import Lab, LabNotebook, set_theme, wait_for_lab
+from tests.browser.looks import POOR_CONTRAST
 
 ROWS = "tbody tr.row"
 
@@ -337,34 +338,4 @@ GROUND = """(root) => {
   const wanted = getComputedStyle(probe).backgroundColor;
   probe.remove();
   return [getComputedStyle(root.querySelector(".filter")).backgroundColor, wanted];
-}"""
-POOR_CONTRAST = """(root) => {
-  // Texts with too little contrast to the ground that they stand on, as WCAG 2 counts it.
-  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const parse = (color) => {
-    paint.clearRect(0, 0, 1, 1);
-    paint.fillStyle = color;
-    paint.fillRect(0, 0, 1, 1);
-    return [...paint.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (rgb) => {
-    const linear = (c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-    const [r, g, b] = rgb.slice(0, 3).map((c) => linear(c / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const color = parse(getComputedStyle(at).backgroundColor);
-      if (color[3] === 255) return color;
-    }
-    return [255, 255, 255];
-  };
-  const poor = [];
-  for (const node of root.querySelectorAll("*")) {
-    if (![...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())) continue;
-    const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < 4.5) poor.push(`${contrast.toFixed(1)}: ${node.className} ${node.textContent}`);
-  }
-  return poor;
 }"""

@@ -15,8 +15,9 @@ from playwright.async_api import Locator, Page, expect
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.looks import POOR_CONTRAST
 from tests.browser.shop import log
-from tests.browser.test_table import POOR_CONTRAST, ROWS
+from tests.browser.test_table import ROWS
 from tests.faults import hostile as tricks
 from tests.faults.hostile import COMMANDS, MARKUP, TURNED, Hostile, Reply
 from tests.support.peers import DOMAIN
