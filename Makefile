@@ -20,7 +20,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane test-matrix clean
+.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane short-soak test-matrix clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -31,7 +31,7 @@ lab: $(VENV)/.demo
 
 test: develop programs panel lint check
 	$(JLPM) test
-	$(MAKE) --jobs=2 --output-sync=line --keep-going first-lane second-lane
+	$(MAKE) --jobs=3 --output-sync=line --keep-going first-lane second-lane short-soak
 
 # The tests in two lanes, one for each core of a small machine.
 FIRST_LANE := binder broker browser cli contract demo docs
@@ -41,6 +41,10 @@ first-lane:
 
 second-lane:
 	$(PYTEST) tests $(FIRST_LANE:%=--ignore=tests/%)
+
+# Each fault once; it waits more than it works.
+short-soak:
+	MINUTES=2 $(BIN)/python -m benchmarks.soak
 
 lint: develop panel
 	$(BIN)/ruff check $(SOURCES)
