@@ -15,6 +15,9 @@ where, and what to do::
     ├── BrokerRefused                      the broker said no to one operation
     ├── NotSerializable (TypeError)        a value that cannot travel
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
+    ├── UnusableQueue (ValueError)         a queue as no stream can have it
+    ├── UnknownLevel (ValueError)          a log level that is none
+    ├── NotServed                          what was to be served, or not any more, is not there
     ├── NotInNotebook (RuntimeError)       something that is only seen in a notebook
     ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
     └── CallError
@@ -119,6 +122,18 @@ class MalformedMessage(FabricError, ValueError):
 
 class RecordingError(FabricError, ValueError):
     """A file that cannot be recorded to, or replayed; the message says which."""
+
+
+class UnusableQueue(FabricError, ValueError):
+    """A queue as no stream can have it."""
+
+
+class UnknownLevel(FabricError, ValueError):
+    """A log level that is none."""
+
+
+class NotServed(FabricError):
+    """What was to be served, or to be served no more, is not there."""
 
 
 class NotInNotebook(FabricError, RuntimeError):

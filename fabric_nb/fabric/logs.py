@@ -14,7 +14,13 @@ from typing import NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, MalformedMessage
+from fabric_nb.errors import (
+    BrokerRefused,
+    ConnectionLost,
+    FabricError,
+    MalformedMessage,
+    UnknownLevel,
+)
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.malformed import MalformedLog
@@ -309,16 +315,12 @@ def check_level(level: str) -> str:
     """A level's name in capitals.
 
     Raises:
-        ValueError: it is none of the standard levels.
+        UnknownLevel: it is none of the standard levels.
     """
     name = {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(level.upper(), level.upper())
     if name not in LEVELS:
         raise UnknownLevel(f"{level!r} is not a log level: use one of {', '.join(LEVELS)}.")
     return name
-
-
-class UnknownLevel(FabricError, ValueError):
-    """A log level that is none."""
 
 
 async def ship_logs(

@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import UnusableQueue
 from fabric_nb.fabric.amqp import Channel, Delivery
 
 Start = Literal["first", "last", "next"] | int | datetime
 """Where in a RabbitMQ stream to begin: its first message, the last chunk, the next one to come, an
 offset, or a time."""
 _OFFSET = "x-stream-offset"
-
-
-class UnusableQueue(FabricError, ValueError):
-    """A queue as no stream can have it."""
 
 
 class StreamQueue:

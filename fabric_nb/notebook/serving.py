@@ -10,12 +10,8 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import NotServed
 from fabric_nb.notebook.bridge import wait
-
-
-class NotServed(FabricError):
-    """What was to be served, or to be served no more, is not there."""
 
 
 def run_cell(shell: InteractiveShell, source: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from fabric_nb.errors import FabricError, NotConnected
+from fabric_nb.errors import FabricError, NotConnected, NotServed
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
@@ -23,7 +23,6 @@ from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.checkup import examine
 from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.replay import Replay, failures_page
-from fabric_nb.notebook.serving import NotServed
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView

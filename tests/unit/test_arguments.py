@@ -19,6 +19,7 @@ from IPython.core.magic_arguments import (
     magic_arguments,
 )
 
+from fabric_nb.errors import NotServed
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import (
     KeywordProblem,
@@ -31,7 +32,7 @@ from fabric_nb.notebook.arguments import (
     words,
 )
 from fabric_nb.notebook.option_types import count, seconds, unquoted
-from fabric_nb.notebook.serving import NotServed, functions_to_serve
+from fabric_nb.notebook.serving import functions_to_serve
 
 # -- words
 
