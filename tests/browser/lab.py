@@ -50,10 +50,13 @@ class Lab:
         self._log = log
 
     @classmethod
-    async def start(cls, folder: Path, program: str = "jupyterlab", *arguments: str) -> Self:
+    async def start(
+        cls, folder: Path, program: str = "jupyterlab", *arguments: str, browser: str = ""
+    ) -> Self:
         """Start it on a free port; without a token, as it only listens to this machine.
 
-        As the program `notebook` it is Notebook 7. It shows what is in the folder's `root`.
+        As the program `notebook` it is Notebook 7. It shows what is in the folder's `root`, and
+        opens it with a browser's command if that is given.
         """
         root = folder / "root"
         root.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,8 @@ class Lab:
             "ServerApp": {
                 "ip": "127.0.0.1",
                 "port": 0,
-                "open_browser": False,
+                "open_browser": bool(browser),
+                "browser": browser,
                 "root_dir": str(root),
                 "allow_root": True,
                 "disable_check_xsrf": True,
