@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import reprlib
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Literal
 MAX_CELL = 300
 BARS = "▁▂▃▄▅▆▇█"
 BARS_SHOWN = 60
+
+_QUOTED = re.compile("`([^`]+)`")
 
 _GLIMPSE = reprlib.Repr()
 _GLIMPSE.maxlevel, _GLIMPSE.maxlist, _GLIMPSE.maxdict = 5, 30, 30
@@ -139,7 +142,7 @@ class Page:
         progress: a share from 0 to 1, shown as a bar; None for no bar.
         tables: the tables.
         printed: what code has printed.
-        notes: lines under them.
+        notes: lines under them; what stands `so` is code.
         folded: pairs of a summary and the text it opens.
     """
 
@@ -168,7 +171,7 @@ class Page:
         parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
-        parts += [f'<div class="note">{escape(note)}</div>' for note in self.notes]
+        parts += [f'<div class="note">{_note(note)}</div>' for note in self.notes]
         parts += [_folded(summary, text) for summary, text in self.folded]
         return "".join([*parts, "</div>"])
 
@@ -207,6 +210,10 @@ def _harmless(char: str) -> bool:
 def escape(text: str, longest: int | None = MAX_CELL) -> str:
     """`plain` text, for HTML."""
     return html.escape(plain(text, longest))
+
+
+def _note(text: str) -> str:
+    return _QUOTED.sub(r'<span class="code">\1</span>', escape(text))
 
 
 def _chart_html(chart: Chart) -> str:

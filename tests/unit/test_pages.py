@@ -77,6 +77,12 @@ def test_hostile_page() -> None:
     assert "script" not in reader.elements
 
 
+def test_code_in_notes() -> None:
+    """What stands in backticks in a note looks like code, and is text like the rest."""
+    html = Page("Title", notes=["`a <b>` prints; `c"]).html()
+    assert '<span class="code">a &lt;b&gt;</span> prints; `c</div>' in html
+
+
 def test_table_as_text() -> None:
     """A table has a plain form too: aligned, one line for each row."""
     table = Table(["name", "n"], [["a\nb", 1], ["long name", 12345]], frozenset({"n"}))
