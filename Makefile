@@ -72,7 +72,7 @@ pictures: develop programs panel
 	$(BIN)/python -m tests.browser.pictures
 
 docs: develop
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs build/docs
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going -q docs build/docs
 
 notebooks: develop programs
 	$(BIN)/python -m tests.docs

@@ -7,13 +7,17 @@ from collections.abc import Iterable
 
 from docutils import nodes
 
+# Magics and environment variables are code without backticks too: help is also read as it is.
+_CODE = re.compile(r"(`[^`]+`|(?<!\w)%%?\w+(?: FabricMagics\.\w+)?|\b[A-Z]+_[A-Z_]+\b)")
+
 
 def paragraph(text: str) -> nodes.paragraph:
-    """Plain text, in which `code` stands between backticks."""
+    """Plain text, in which `code` stands between backticks, or is known by how it looks."""
     made = nodes.paragraph()
-    for index, part in enumerate(re.split(r"`([^`]+)`", text)):
+    for index, part in enumerate(_CODE.split(text)):
+        code = part.strip("`")
         if part:
-            made += nodes.literal(part, part) if index % 2 else nodes.Text(part)
+            made += nodes.literal(code, code) if index % 2 else nodes.Text(part)
     return made
 
 

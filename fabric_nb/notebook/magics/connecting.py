@@ -52,7 +52,7 @@ class ConnectingMagics(SessionMagics):
     @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
     @line_magic
     def fabric_connect(self, line: str) -> None:
-        """Join the fabric: %fabric_connect amqp://user@host/ --domain my_project.
+        """Join the fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
         In [2]: %fabric_connect amqp://ann@node1,node2,node3/     # a cluster: tried in turn
