@@ -92,6 +92,7 @@ def run(path: Path) -> nbformat.NotebookNode:
         _settle(client)
     notebook.cells[: len(kept)] = kept
     _drop_live_forms(notebook)
+    _join_streams(notebook)
     return notebook
 
 
@@ -104,6 +105,20 @@ def _drop_live_forms(notebook: nbformat.NotebookNode) -> None:
                 data.pop(_WIDGET, None)
                 if not data:
                     cell.outputs.remove(output)
+
+
+def _join_streams(notebook: nbformat.NotebookNode) -> None:
+    """Make one output of what was printed in a row, in however many messages it came."""
+    for cell in notebook.cells:
+        joined: list[Any] = []
+        for output in cell.get("outputs", ()):
+            last = joined[-1] if joined else {}
+            if output.output_type == "stream" and last.get("name") == output.name:
+                last["text"] += output.text
+            else:
+                joined.append(output)
+        if "outputs" in cell:
+            cell.outputs = joined
 
 
 def _settle(client: NotebookClient) -> None:

@@ -7,6 +7,7 @@ import getpass
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -93,6 +94,14 @@ def test_stored_outputs_need_no_kernel(path: Path) -> None:
     for data in shown(notebook):
         assert WIDGET not in data
         assert "text/plain" in data or "text/html" in data
+
+
+@each_notebook
+def test_stored_prints_are_joined(path: Path) -> None:
+    """What a cell printed in a row is one output, in however many messages it came."""
+    for cell in read(path).cells:
+        names = [output.get("name") for output in cell.get("outputs", ())]
+        assert not any(name and name == next_ for name, next_ in pairwise(names)), cell.source
 
 
 def test_production_is_stored_as_it_was_on_a_cluster() -> None:
