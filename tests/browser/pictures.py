@@ -93,7 +93,13 @@ async def panel(page: Page, lab: Lab) -> None:
     await cell(one, ASK)
     await cell(one, "load = %fabric_stream msg_type=LOAD")
     await one.execute(CALLS)
-    await page.get_by_role("tab", name="Launcher").locator(".lm-TabBar-tabCloseIcon").click()
+    await page.evaluate(
+        """() => {
+          for (const widget of [...jupyterapp.shell.widgets("main")]) {
+            if (widget.title.label === "Launcher") widget.close();
+          }
+        }"""
+    )
     await row(page, "monitor").click()
     await expect(panel_of(page)).to_contain_text("complain")
     await expect(panel_of(page)).to_contain_text("nearly full")
