@@ -30,10 +30,10 @@ from collections.abc import Awaitable, Callable
 import psutil
 
 from benchmarks.account import CONFIRMED, FAILED, UNSETTLED, Flow, Used
-from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.fabric.amqp import Connection, State
+from fabric_nb import AmqpHandler
+from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.streams import Stream
-from tests.faults.traffic import Calls, at_rate
+from tests.faults.traffic import Calls, at_rate, channels_of
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 
@@ -63,7 +63,7 @@ class Soak:
         self.flows = [self.plain, self.durable, self.records]
         self.handler = AmqpHandler()
         self._away: set[int] = set()
-        """Who has no connection that can be used, by the place in `everybody`."""
+        """Who has not all connections that are used, by the place in `everybody`."""
 
     async def open(self) -> None:
         """Open everything."""
@@ -88,7 +88,7 @@ class Soak:
             asyncio.create_task(self._hear_records()),
         ]
         for place, one in enumerate(self.everybody):
-            _connection(one).on_state.append(lambda state, p=place: self._on_state(p, state))
+            one.on_state(lambda state, place=place: self._on_state(place, state))
         await caller.call(method, x=1)
 
     async def _hear(self, stream: Stream, flow: Flow) -> None:
@@ -229,7 +229,7 @@ class Soak:
             tasks=len(asyncio.all_tasks()),
             threads=len(threads),
             files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - it does not block
-            channels=sum(_channels(one) for one in self.everybody),
+            channels=sum(sum(channels_of(one)) for one in self.everybody),
             queues=len(queues),
         )
 
@@ -253,18 +253,6 @@ class Soak:
 
 def _counted(calls: Calls) -> str:
     return ", ".join(f"{count:,} {how}" for how, count in calls.ended.most_common())
-
-
-def _connection(one: AmqBrokerConnector) -> Connection:
-    return one._connection  # noqa: SLF001 - what must not pile up is inside
-
-
-def _channels(one: AmqBrokerConnector) -> int:
-    """Those that are open, and those that are remembered."""
-    connection = _connection(one)
-    amqp = connection._amqp  # noqa: SLF001
-    remembered = len(connection._channels)  # noqa: SLF001
-    return remembered + (len(amqp.channels) if amqp is not None else 0)
 
 
 async def soak(node: RabbitMq, vhost: str) -> list[str]:

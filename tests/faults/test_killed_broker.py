@@ -19,7 +19,7 @@ import pytest
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.amqp import State
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
-from tests.faults.traffic import Calls, Messages
+from tests.faults.traffic import Calls, Messages, channels_of
 from tests.support.fabric import Members, until
 
 ROUNDS = int(os.environ.get("FABRIC_NB_ROUNDS", "0"))
@@ -53,9 +53,7 @@ def handles():
 
 def inside(connectors):
     """What would pile up on the connections: channels that are open, and that are remembered."""
-    return [
-        (len(one._connection._amqp.channels), len(one._connection._channels)) for one in connectors
-    ]
+    return [channels_of(one) for one in connectors]
 
 
 def record(text):

@@ -118,3 +118,10 @@ class Messages:
     def twice(self, stream: Stream) -> int:
         """How many came more than once."""
         return len(stream) - stream.df["n"].nunique()
+
+
+def channels_of(member):
+    """How many channels a member has open, and how many it remembers, on both its connections."""
+    connections = member._connection, member._reading
+    opened = (one._amqp.channels for one in connections if one._amqp is not None)
+    return sum(map(len, opened)), sum(len(one._channels) for one in connections)
