@@ -1,19 +1,21 @@
 """A process that logs far too much: records as they travel, as fast as it is told to and as it can.
 
-    python -m tests.support.storm URI DOMAIN SERVICE_ID RATE RECORDS
+    python -m tests.support.storm URI DOMAIN SERVICE_ID RATE RECORDS publish|log
 
     async with Storm.of(uri, 100_000, rate=50_000, processes=2) as storm:
         ...
     storm.sent, storm.rate
 
-Its records are numbered, `storm.text(number)`, from 0 in each process. Publishing them with the
-project's own code would take as much of the machine as what is tested.
+Its records are numbered, `storm.text(number)`, from 0 in each process. They are published by hand,
+as the project's own code would take as much of the machine as what is tested; or they are logged,
+and an `AmqpHandler` sends what it can and drops the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import struct
 import sys
 import time
@@ -27,6 +29,7 @@ from pamqp import frame
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.fabric import naming, wire
 from tests.support.peers import DOMAIN
 
@@ -45,13 +48,15 @@ class Storm:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.dropped = 0
+        """What the senders themselves have left out."""
         self.rate = 0.0
-        """Records a second, of all together."""
+        """Records a second, of all together, with what was left out."""
 
     @classmethod
     @asynccontextmanager
     async def of(
-        cls, uri: str, records: int, *, rate: float, processes: int = 1
+        cls, uri: str, records: int, *, rate: float, processes: int = 1, logged: bool = False
     ) -> AsyncIterator[Storm]:
         """Start them; they log while the block runs, and have ended after it.
 
@@ -60,12 +65,13 @@ class Storm:
             records: how many, of all together.
             rate: how many a second, at most.
             processes: how many processes share in it.
+            logged: whether they log, in place of publishing by hand.
         """
         storm = cls()
         started = [
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", __name__, uri, DOMAIN, f"storm{n}"),
-                *(str(rate / processes), str(records // processes)),
+                *(str(rate / processes), str(records // processes), "log" if logged else "publish"),
                 stdout=asyncio.subprocess.PIPE,
                 cwd=Path(__file__).parents[2],
             )
@@ -77,7 +83,8 @@ class Storm:
                 out, _ = await process.communicate()
                 told = json.loads(out)
                 storm.sent += told["sent"]
-                storm.rate += told["sent"] / told["seconds"]
+                storm.dropped += told["dropped"]
+                storm.rate += (told["sent"] + told["dropped"]) / told["seconds"]
         finally:
             for process in started:
                 if process.returncode is None:
@@ -85,7 +92,7 @@ class Storm:
                     await process.wait()
 
 
-async def _send(uri: str, domain: str, service: str, rate: float, records: int) -> None:
+async def _publish(uri: str, domain: str, service: str, rate: float, records: int) -> None:
     connection = await aiormq.connect(uri)
     channel = await connection.channel(publisher_confirms=False)
     exchange = naming.log_exchange(domain)
@@ -121,9 +128,31 @@ async def _send(uri: str, domain: str, service: str, rate: float, records: int) 
             await asyncio.sleep(0.001)
     # Answered behind all that was published before it on the channel.
     await channel.exchange_declare(exchange, passive=True)
-    print(json.dumps({"sent": sent, "seconds": time.monotonic() - began}))
+    print(json.dumps({"sent": sent, "dropped": 0, "seconds": time.monotonic() - began}))
     await connection.close()
 
 
+async def _log(uri: str, domain: str, service: str, rate: float, records: int) -> None:
+    handler, log = AmqpHandler(), logging.getLogger("storm")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+    def work() -> float:
+        began = time.monotonic()
+        for n in range(records):
+            log.info(text(n))
+            if n % CHUNK == 0:
+                time.sleep(max(0.0, n / rate - (time.monotonic() - began)))
+        return time.monotonic() - began
+
+    async with AmqBrokerConnector(uri, domain, "app", service, 4) as fabric:
+        await fabric.init_logging_handler(handler)
+        seconds = await asyncio.to_thread(work)
+        await handler.flushed(timeout=60)
+        print(json.dumps({"sent": handler.sent, "dropped": handler.dropped, "seconds": seconds}))
+
+
 if __name__ == "__main__":
-    asyncio.run(_send(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5])))
+    how = {"publish": _publish, "log": _log}[sys.argv[6]]
+    asyncio.run(how(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5])))
