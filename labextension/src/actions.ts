@@ -12,15 +12,10 @@ import {
 } from './cells';
 import { Current } from './current';
 import { insertCell, runCell } from './insert';
+import { IFormTarget } from './kept';
 import { IMethod, IServer, IService, IStream } from './protocol';
 import { Settings } from './settings';
 import { Row } from './tree';
-
-/** A method that the form is open for. */
-export interface IFormTarget {
-  service: IService;
-  method: IMethod;
-}
 
 /** What can be done in the panel, whether by mouse, key, menu or palette. */
 export class Actions {
@@ -34,24 +29,28 @@ export class Actions {
     return this._changed;
   }
 
-  /** The active row of the services. */
+  /** The active row of the current notebook's services. */
   get row(): Row | null {
-    return this._row;
+    return this.current.companion?.kept.row ?? null;
   }
 
   set row(row: Row | null) {
-    this._row = row;
-    this._changed.emit();
+    if (this.current.companion) {
+      this.current.companion.kept.row = row;
+      this._changed.emit();
+    }
   }
 
-  /** What the form calls; null when it is closed. */
+  /** What the current notebook's form calls; null when it is closed. */
   get form(): IFormTarget | null {
-    return this._form;
+    return this.current.companion?.kept.form ?? null;
   }
 
   set form(form: IFormTarget | null) {
-    this._form = form;
-    this._changed.emit();
+    if (this.current.companion) {
+      this.current.companion.kept.form = form;
+      this._changed.emit();
+    }
   }
 
   /** Insert the call that the row stands for; false when it stands for none. */
@@ -160,8 +159,6 @@ export class Actions {
     void insertCell(companion.notebook, cell);
   }
 
-  private _row: Row | null = null;
-  private _form: IFormTarget | null = null;
   private _changed = new Signal<this, void>(this);
 }
 

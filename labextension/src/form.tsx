@@ -1,8 +1,9 @@
 import * as React from 'react';
 import { closeIcon } from '@jupyterlab/ui-components';
 
-import { Actions, IFormTarget, messageOf } from './actions';
+import { Actions, messageOf } from './actions';
 import { BLANK, fullAddress } from './cells';
+import { IFormTarget } from './kept';
 
 /** How the kernel calls the field of arguments that a method does not name. */
 const FURTHER = '**';

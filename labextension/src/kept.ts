@@ -1,6 +1,14 @@
 import * as React from 'react';
 
 import { INumberedLine } from './model';
+import { IMethod, IService } from './protocol';
+import { Row } from './tree';
+
+/** A method that the form is open for. */
+export interface IFormTarget {
+  service: IService;
+  method: IMethod;
+}
 
 /**
  * What one has set up in the panel for a notebook.
@@ -12,6 +20,9 @@ export class Kept {
   filter = '';
   /** By row key, whether it was opened (true) or closed (false). */
   folded: ReadonlyMap<string, boolean> = new Map();
+  /** The active row of the services. */
+  row: Row | null = null;
+  form: IFormTarget | null = null;
   /** Pixels that the services are scrolled by. */
   top = 0;
   logLevel = 'INFO';

@@ -6,6 +6,7 @@ import {
 } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
+import { fullAddress } from './cells';
 import { CallForm } from './form';
 import { formIcon } from './icons';
 import { Kept, useKept } from './kept';
@@ -110,7 +111,7 @@ export function Services(props: {
       )}
       {form && (
         <CallForm
-          key={`${form.service.type}.${form.service.id}.${form.method.name}`}
+          key={fullAddress(form.service, form.method)}
           target={form}
           actions={actions}
         />
