@@ -74,7 +74,7 @@ async def test_connecting_shows_where_and_who(
     (card,) = cell.displays
     masked = uri.replace(password_of(uri), "***")
     for shown in (card.text, card.html):
-        for fact in (masked, "RabbitMQ", DOMAIN, "lab.mine", "connected", "`fabric`"):
+        for fact in (masked, "RabbitMQ", DOMAIN, "lab.mine", "connected", "is this connection."):
             assert fact in shown
     await cell.until(lambda cell: "calc1" in cell.displays[0].text)
     assert "calc1" in cell.displays[0].html
