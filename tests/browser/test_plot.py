@@ -39,6 +39,22 @@ async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Pa
     await expect(chart.locator(".title")).to_contain_text("<img src=x")
 
 
+async def test_colours_without_a_theme(notebook: LabNotebook) -> None:
+    """In a front end that is not JupyterLab the axes are drawn as the system wants it."""
+    chart = await show(notebook, "chart(12, y='price')")
+    names = ["--jp-border-color2", "--jp-ui-font-color1", "--jp-layout-color1"]
+    for scheme, line in (("light", "221,221,221"), ("dark", "68,68,68")):
+        await chart.evaluate(
+            """(chart, [scheme, names]) => {
+              for (const name of names) chart.style.setProperty(name, "initial");
+              chart.style.colorScheme = scheme;
+            }""",
+            [scheme, names],
+        )
+        await notebook.execute("chart.rows.add(1); chart.update()")
+        assert await painted(chart, line) > 100
+
+
 async def test_what_is_under_the_pointer_is_told(notebook: LabNotebook) -> None:
     """The values under the pointer stand in the legend, and where that is at its right."""
     chart = await show(notebook, "chart(12, y='price')")

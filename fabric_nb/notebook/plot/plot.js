@@ -134,7 +134,8 @@ class PlotView {
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
     context.font = `12px ${style.fontFamily}`;
-    this.ink = { text: style.getPropertyValue("--faint"), line: style.getPropertyValue("--line") };
+    const { color: text, borderTopColor: line } = getComputedStyle(this.canvas);
+    this.ink = { text, line }; // as colours: a canvas does not know all that CSS does
     this.measure(context);
     this.plot = { left: this.left, top: EDGE.top, right: width - EDGE.right, bottom: height - EDGE.bottom };
     if (this.picture.lines.length) {
