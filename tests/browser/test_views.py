@@ -49,7 +49,9 @@ async def show(notebook: LabNotebook, code: str) -> Locator:
 
 async def opened(table: Locator, text: str) -> Locator:
     """Open the row with that text; returns what has opened."""
-    await table.locator(ROWS).filter(has_text=text).get_by_role("button", name="Details").click()
+    details = table.locator(ROWS).filter(has_text=text).get_by_role("button", name="Details")
+    # Services that are heard meanwhile would move it away from under a pointer.
+    await details.dispatch_event("click")
     detail = table.locator("tr.detail")
     await expect(detail).to_be_visible()
     return detail
