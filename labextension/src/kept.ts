@@ -22,6 +22,7 @@ export class Kept {
   folded: ReadonlyMap<string, boolean> = new Map();
   /** The active row of the services. */
   row: Row | null = null;
+  /** What the form calls; null when it is closed. */
   form: IFormTarget | null = null;
   /** Pixels that the services are scrolled by. */
   top = 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -260,6 +262,24 @@ async def test_each_node_shows_its_certificate(embedded: BrokerProcess, tmp_path
         assert f"localhost:{port}" in found.found
         assert said in found.found
     assert QUOTED_PASSWORD not in str(diagnosis)
+
+
+async def test_nodes_that_say_nothing(embedded: BrokerProcess, tmp_path: Path) -> None:
+    """However many nodes are silent, they cost one timeout, and the examination goes to its end."""
+    made = Certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made.issue("localhost"))
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        ports = [one.getsockname()[1] for one in silent]
+        async with relay(embedded.port, tls=context) as port:
+            hosts = ",".join(f"localhost:{one}" for one in (port, *ports))
+            uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={made.authority}"
+            diagnosis = await stranger(uri).diagnose(seconds=WAIT, timeout=2)
+    told = [one for one in diagnosis if one.check == "tls"]
+    assert [one.severity for one in told] == [OK, *5 * [WARNING]]
+    assert all("gave no answer within 2 s" in one.found for one in told[1:])
+    assert "could not be ended" not in str(diagnosis)
 
 
 # -- rights

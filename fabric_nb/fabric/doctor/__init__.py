@@ -63,10 +63,10 @@ async def _examine(
         await connection.open(timeout)
     except BrokerUnavailable as error:
         findings += [broker.unreachable(error), broker.heartbeat(patient)]
-        await keep(broker.security(patient, None))
+        findings += await broker.security(patient, None)
         return
     await keep(broker.broker(connection, time.perf_counter() - began))
-    await keep(broker.security(patient, timeout))
+    findings += await broker.security(patient, timeout)
     findings.append(broker.heartbeat(patient))
     # First, as it may cost the connection, which comes back.
     findings.append(await broker.transient_queues(connection))

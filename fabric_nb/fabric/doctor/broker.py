@@ -108,36 +108,39 @@ async def transient_queues(connection: Connection) -> Finding:
     return Finding(check, Severity.OK, "Permitted, as amqp-fabric needs it.")
 
 
-async def security(patient: Patient, timeout: float | None) -> AsyncIterator[Finding]:
+async def security(patient: Patient, timeout: float | None) -> list[Finding]:
     """Whether others can read along, and for how long the certificate of each node is good.
 
     Args:
         patient: who connects to them.
-        timeout: seconds that a node may take to show its certificate; None: they are not asked.
+        timeout: seconds that the nodes may take, all at once, to show their certificates; None:
+            they are not asked.
     """
-    check = "tls"
-    for url in map(parse_uri, split_uris(patient.uri)):
-        where = f"{url.host}:{url.port}"
-        if url.scheme != "amqps":
-            if await _is_here(url):
-                found = f"Without TLS to {where}, which is this machine."
-                yield Finding(check, Severity.OK, found)
-            else:
-                yield Finding(
-                    check,
-                    Severity.WARNING,
-                    f"The password and everything else travel to {where} in the clear.",
-                    "Use amqps:// and the broker's TLS port, usually 5671.",
-                )
-        elif not is_verified(url):
-            yield Finding(
-                check,
-                Severity.WARNING,
-                f"The certificate of {where} is not verified: anybody in between can read along.",
-                "Take no_verify_ssl out of the URI, and give the authority's file as ?cafile=.",
-            )
-        elif timeout is not None:
-            yield await _certificate(url, timeout)
+    urls = map(parse_uri, split_uris(patient.uri))
+    found = await asyncio.gather(*(_way_to(url, timeout) for url in urls))
+    return [finding for finding in found if finding is not None]
+
+
+async def _way_to(url: URL, timeout: float | None) -> Finding | None:
+    check, where = "tls", f"{url.host}:{url.port}"
+    if url.scheme != "amqps":
+        if await _is_here(url):
+            found = f"Without TLS to {where}, which is this machine."
+            return Finding(check, Severity.OK, found)
+        return Finding(
+            check,
+            Severity.WARNING,
+            f"The password and everything else travel to {where} in the clear.",
+            "Use amqps:// and the broker's TLS port, usually 5671.",
+        )
+    if not is_verified(url):
+        return Finding(
+            check,
+            Severity.WARNING,
+            f"The certificate of {where} is not verified: anybody in between can read along.",
+            "Take no_verify_ssl out of the URI, and give the authority's file as ?cafile=.",
+        )
+    return None if timeout is None else await _certificate(url, timeout)
 
 
 async def _is_here(url: URL) -> bool:
@@ -157,12 +160,14 @@ async def _certificate(url: URL, timeout: float) -> Finding:
     try:
         told = await read_certificate(url, mask(str(url)), timeout)
     except BrokerUnavailable as error:
-        advice = "Should the other nodes fail, nobody can move there: look into this one."
+        advice = "Nobody can connect to it, or move there from another node: look into this one."
         return Finding("tls", Severity.WARNING, str(error), advice)
     until = str(told["notAfter"])
     left = ssl.cert_time_to_seconds(until) - time.time()
-    found = f"TLS with {url.host}:{url.port}; its certificate is good until {until}"
-    found = f"{found}, for {left / 86_400:.0f} days"
+    found = (
+        f"TLS with {url.host}:{url.port}; its certificate is good until {until},"
+        f" for {left / 86_400:.0f} days"
+    )
     if left > EXPIRES_SOON:
         return Finding("tls", Severity.OK, f"{found}.")
     return Finding(

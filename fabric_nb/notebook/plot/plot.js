@@ -129,13 +129,13 @@ class PlotView {
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
       [this.canvas.width, this.canvas.height] = pixels;
     }
-    const style = getComputedStyle(this.root);
+    // As colours: a canvas does not know all that CSS does.
+    const { fontFamily, color: text, borderTopColor: line } = getComputedStyle(this.canvas);
+    this.ink = { text, line };
     const context = this.canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
-    context.font = `12px ${style.fontFamily}`;
-    const { color: text, borderTopColor: line } = getComputedStyle(this.canvas);
-    this.ink = { text, line }; // as colours: a canvas does not know all that CSS does
+    context.font = `12px ${fontFamily}`;
     this.measure(context);
     this.plot = { left: this.left, top: EDGE.top, right: width - EDGE.right, bottom: height - EDGE.bottom };
     if (this.picture.lines.length) {
