@@ -7,20 +7,23 @@ beside a descriptor (see `tables`), which lets another fabric_nb end build it ag
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import json
 import math
 import uuid
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 import pandas as pd
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.plain import error_text, shown, unboxed
 from fabric_nb.fabric.tables import Path, Tables, restore_tables
 
 _HINTS: dict[type, str] = {
@@ -30,6 +33,15 @@ _HINTS: dict[type, str] = {
     frozenset: "make it a list",
     complex: "send its real and imaginary parts",
 }
+
+_EXACT = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+"""orjson writes only what it reads back; all else is for `_simple`, or for `_Plain`.
+
+By itself it leaves out fields of a dataclass, and the seconds of a time zone's offset."""
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
@@ -46,17 +58,28 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
         what: how the value is called in an error, as in ``argument 'x'``.
 
     Raises:
-        NotSerializable: something in it cannot be JSON; the message says what and where.
+        NotSerializable: something in it cannot be JSON, or raises when it is read; the message
+            says what and where. No other exception, unless it is one that ends a program.
 
     Example:
         >>> encode({"x": 1})
         (b'{"x":1}', None)
     """
-    try:
-        body = orjson.dumps(value)
-    except TypeError:  # not plain JSON, or a number that is too large for orjson
-        return _encode_slowly(value, what)
-    return (body, None) if _kept_numbers(body, value) else _encode_slowly(value, what)
+    body = None
+    with contextlib.suppress(Exception):  # not plain JSON, or a number too large for orjson
+        body = orjson.dumps(value, _simple, _EXACT)
+    if body is not None and _kept_numbers(body, value):
+        return body, None
+    return _encode_slowly(value, what)
+
+
+def _simple(value: object) -> Any:
+    """What `_Plain` makes of a value, for the few kinds that are common; orjson asks for it."""
+    if type(value) in (dt.datetime, dt.date, dt.time):
+        return cast("dt.date", value).isoformat()
+    if type(value) in (OrderedDict, defaultdict, Counter):
+        return dict(cast("dict[Any, Any]", value))
+    raise TypeError
 
 
 def decode(body: bytes, tables: object = None) -> Any:
@@ -93,8 +116,14 @@ def _encode_slowly(value: object, what: str) -> tuple[bytes, str | None]:
     try:
         plain = _Plain(what, tables).of(value, ())
         return _dumps(plain), tables.descriptor()
+    except NotSerializable:
+        raise
     except RecursionError:
         raise NotSerializable(f"{what} is nested too deeply to be sent.") from None
+    except MemoryError:
+        raise NotSerializable(f"{what} is too large to be sent: memory ran out.") from None
+    except Exception as error:
+        raise NotSerializable(f"{what} cannot be sent: {error_text(error)}.") from error
 
 
 def _dumps(plain: object) -> bytes:
@@ -113,7 +142,7 @@ def _kept_numbers(body: bytes, value: object) -> bool:
 
 
 def _floats(value: object) -> Iterator[float]:
-    """The floats in a value; NaN stands for what is not plain JSON and may hold some."""
+    """The floats in a plain value; NaN stands for what is not plain JSON and may hold some."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, Mapping):
@@ -122,7 +151,7 @@ def _floats(value: object) -> Iterator[float]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _floats(item)
-    elif not isinstance(value, (str, int, type(None))):
+    elif not isinstance(value, (str, int, type(None), dt.date, dt.time)):
         yield math.nan
 
 
@@ -134,22 +163,24 @@ class _Plain:
         self._tables = tables
 
     def of(self, value: Any, at: Path) -> Any:
-        match value:
-            case None | bool() | int() | float() | str():
-                return value
-            case Mapping():
-                return self._mapping(value, at)
-            case list() | tuple():
-                return [self.of(item, (*at, index)) for index, item in enumerate(value)]
-            case pd.DataFrame() | pd.Series():
-                return self._tables.add(value, at, self)
-            case np.ndarray():
-                if value.dtype.kind in "mM":  # whose nanoseconds `tolist` would make integers
-                    return self.of(list(value) if value.ndim else value[()], at)
-                return self.of(value.tolist(), at)
-            case pd.Index():
-                return self.of(value.tolist(), at)
-        return self._scalar(value, at)
+        try:
+            match value:
+                case None | str() | int() | float():
+                    return unboxed(value)
+                case Mapping():
+                    return self._mapping(value, at)
+                case list() | tuple():
+                    return [self.of(item, (*at, index)) for index, item in enumerate(value)]
+                case pd.DataFrame() | pd.Series():
+                    return self._tables.add(value, at, self)
+            return self._scalar(value, at)
+        except (NotSerializable, RecursionError, MemoryError):
+            raise
+        except Exception as error:
+            raise NotSerializable(
+                f"{self.place(at)} is a {type(value).__name__} that cannot be read to be sent:"
+                f" {error_text(error)}."
+            ) from error
 
     def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
         plain: dict[str, Any] = {}
@@ -167,10 +198,12 @@ class _Plain:
         if value is pd.NaT or value is pd.NA:
             return None
         match value:
+            case np.ndarray() | pd.Index():
+                return self.of(_listed(value), at)
             case np.datetime64():
                 return self.of(pd.Timestamp(value), at)
-            case np.generic() if not isinstance(value, np.timedelta64):
-                return self._unboxed(value, at)
+            case np.generic() if unboxed(value) is not value:
+                return self.of(unboxed(value), at)
             case dt.datetime() | dt.date() | dt.time():
                 return value.isoformat()
             case Enum():
@@ -182,20 +215,14 @@ class _Plain:
                 return {name: self.of(getattr(value, name), (*at, name)) for name in names}
         raise self.refuse(value, at)
 
-    def _unboxed(self, value: Any, at: Path) -> Any:
-        item = value.item()
-        if isinstance(item, np.generic):  # a number that Python does not have
-            raise self.refuse(value, at)
-        return self.of(item, at)
-
     def _key(self, key: object, at: Path) -> str:
-        if isinstance(key, str):
-            return key
-        if key is None or isinstance(key, (bool, int, float, np.integer, np.floating)):
-            text: str = json.loads(json.dumps({_unboxed(key): 0}).partition(":")[0][1:])
-            return text
+        plain = unboxed(key)
+        if isinstance(plain, str):
+            return plain
+        if plain is None or isinstance(plain, (bool, int, float)):
+            return str(json.dumps(plain))
         raise NotSerializable(
-            f"{self.place(at)} has the key {str(key)[:40]!r} of type {type(key).__name__}, and JSON"
+            f"{self.place(at)} has the key {shown(key)} of type {type(key).__name__}, and JSON"
             " keys are text: use text keys."
         )
 
@@ -212,5 +239,9 @@ class _Plain:
         return self._what + "".join(f"[{step!r}]" for step in at)
 
 
-def _unboxed(key: object) -> Any:
-    return key.item() if isinstance(key, np.generic) else key
+def _listed(array: Any) -> Any:
+    """An array's values in lists; of one without dimensions its only value."""
+    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
+        # `tolist` would make integers of nanoseconds.
+        return list(array) if array.ndim else array[()]
+    return array.tolist()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
 from fabric_nb.fabric.codec import decode
-from fabric_nb.fabric.methods import error_text
+from fabric_nb.fabric.plain import error_text
 
 RECORDS_KEPT = 1000
 FAILURES_KEPT = 20

@@ -12,9 +12,9 @@ from typing import Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.naming import check_method
+from fabric_nb.fabric.plain import error_text
 
 MAX_SIGNATURE = 300
-MAX_ERROR = 300
 DURATIONS_KEPT = 1000
 
 Function = Callable[..., Any]
@@ -107,15 +107,6 @@ def _unquoted(annotation: object) -> object:
 def doc_of(function: Function) -> str:
     """The docstring, cleaned of indentation; empty when there is none."""
     return (inspect.getdoc(function) or "")[:4000]
-
-
-def error_text(error: BaseException) -> str:
-    """Type and text of an error, in a line or so."""
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - whatever a user's `__str__` does, the call is counted
-        said = "(its text cannot be had)"
-    return f"{type(error).__name__}: {said}"[:MAX_ERROR]
 
 
 @dataclass(slots=True)

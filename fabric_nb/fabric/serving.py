@@ -259,6 +259,11 @@ class Server:
                 try:
                     with self.admission.known(delivery):
                         await self._answer(method, delivery)
+                except Exception as error:
+                    log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
+                    await self._reply(
+                        method, delivery, wire.error_message(error, delivery.correlation_id)
+                    )
                 finally:
                     worker.busy = False
                     method.queue.task_done()
@@ -286,9 +291,11 @@ class Server:
             return
         method.stats.running += 1
         began = time.perf_counter()
-        result, error = await self._outcome(function, kwargs)
-        reply, error, traceback = self._encode(result, error, delivery)
-        method.stats.running -= 1
+        try:
+            result, error = await self._outcome(function, kwargs)
+            reply, error, traceback = self._encode(result, error, delivery)
+        finally:
+            method.stats.running -= 1
         self._record(method, delivery, time.perf_counter() - began, error, traceback)
         await self._reply(method, delivery, reply)
 
@@ -349,6 +356,8 @@ class Server:
             except NotSerializable as refused:
                 refused.__suppress_context__ = True
                 error = refused.with_traceback(None)  # it is ours, and the message says it all
+            except BaseException as raised:  # noqa: BLE001 - nor does anything in its result
+                error = raised
         traceback = wire.format_traceback(without_us(error))
         message = wire.error_message(error, delivery.correlation_id, traceback=traceback)
         return message, error, traceback

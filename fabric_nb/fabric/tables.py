@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypedDict, cast
 import pandas as pd
 
 from fabric_nb.errors import NotSerializable
+from fabric_nb.fabric.plain import shown, unboxed
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +98,11 @@ class Tables:
                 descriptor["index"].append({"key": key, "label": name, "dtype": str(labels.dtype)})
                 values[key] = _cells(labels.to_series(), (*at, key), encoder)
         for position, label in enumerate(frame.columns):
-            key = _column_key(label, values, (*at,), encoder)
+            name = _checked_label(label, values, at, encoder)
+            key = str(name)
             column = frame.iloc[:, position]
-            name = table.name if isinstance(table, pd.Series) else label
+            if isinstance(table, pd.Series) and table.name is None:
+                name = None
             descriptor["columns"].append({"key": key, "label": name, "dtype": str(column.dtype)})
             values[key] = _cells(column, (*at, key), encoder)
         self._found.append(descriptor)
@@ -132,25 +135,27 @@ def _label_of(series: pd.Series[Any]) -> Any:
 
 
 def _checked_name(name: Any, at: Path, encoder: Encoder) -> Any:
-    if name is None or isinstance(name, (str, int, float)):
-        return name
+    plain = unboxed(name)
+    if plain is None or isinstance(plain, (str, int, float)):
+        return plain
     raise NotSerializable(
-        f"{encoder.place(at)} has an index called {str(name)[:60]!r}, and names must be text or"
+        f"{encoder.place(at)} has an index called {shown(name)}, and names must be text or"
         " numbers: rename it."
     )
 
 
-def _column_key(label: Any, taken: dict[str, list[Any]], at: Path, encoder: Encoder) -> str:
-    if not isinstance(label, (str, int, float)):
+def _checked_label(label: Any, taken: dict[str, list[Any]], at: Path, encoder: Encoder) -> Any:
+    plain = unboxed(label)
+    if not isinstance(plain, (str, int, float)):
         raise NotSerializable(
-            f"{encoder.place(at)} has the column {str(label)[:60]!r}, and column labels must be"
+            f"{encoder.place(at)} has the column {shown(label)}, and column labels must be"
             " text or numbers: flatten or rename them."
         )
-    if str(label) in taken:
+    if str(plain) in taken:
         raise NotSerializable(
-            f"{encoder.place(at)} has the column {str(label)[:60]!r} twice: rename one of them."
+            f"{encoder.place(at)} has the column {shown(label)} twice: rename one of them."
         )
-    return str(label)
+    return plain
 
 
 def _cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:

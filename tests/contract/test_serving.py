@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import threading
 import time
+from collections import UserDict
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from fabric_nb import AbstractServiceApi
@@ -415,3 +419,131 @@ async def test_remote_error_of_unencodable_result(server, caller):
         await caller.call("app.server.bad", timeout=5)
     assert await caller.call("app.server.good", timeout=5) == 1
     assert serving.stats["bad"].errors == 1
+
+
+class Broken:
+    """An object that raises whatever is done with it."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def _fail(self, *_):
+        raise self._error
+
+    __repr__ = __str__ = __len__ = __iter__ = __hash__ = __bool__ = _fail
+
+
+class BrokenMapping(UserDict):
+    """A mapping that cannot be gone through."""
+
+    def items(self):
+        raise self.data["error"]
+
+
+@dataclasses.dataclass
+class BrokenRecord:
+    """A record whose field is computed, and fails."""
+
+    total: int = dataclasses.field(init=False)
+
+
+class BrokenError(Exception):
+    """An error that cannot be told of."""
+
+    args = property(lambda self: 1 / 0)
+
+    def __repr__(self):
+        raise SystemExit("no repr")
+
+    __str__ = __repr__
+
+
+def without_end():
+    endless = []
+    for _ in range(100_000):
+        endless = [endless]
+    return endless
+
+
+def raising(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+UNLUCKY = {
+    "a broken object": lambda: Broken(ValueError("no")),
+    "a broken object within": lambda: {"rows": [1, Broken(KeyError("no"))]},
+    "out of memory": lambda: {"a": BrokenMapping(error=MemoryError())},
+    "an interrupt": lambda: {"a": BrokenMapping(error=KeyboardInterrupt())},
+    "a mapping that fails": lambda: {"a": BrokenMapping(error=LookupError("closed"))},
+    "a record that fails": BrokenRecord,
+    "a table of broken cells": lambda: pd.DataFrame({"a": [1, Broken(RuntimeError())]}),
+    "nested without end": without_end,
+    "a broken error": raising(BrokenError(Broken(ValueError()))),
+    "an error about a broken object": raising(ValueError(Broken(KeyboardInterrupt()))),
+    "an error of 100 MB": raising(ValueError("x" * 100_000_000)),
+    "half a character": raising(ValueError("\udc80")),
+}
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_no_result_ends_a_method(server, caller, threads):
+    """Whatever a result does while it is read, the caller gets an error, and the next call works.
+
+    The statistics stay right: nothing runs any more, and each of them has failed.
+    """
+    await server.serve({"get": lambda what: UNLUCKY[what]()}, threads=threads)
+    await heard(caller, "server", methods=1)
+    for what in UNLUCKY:
+        with pytest.raises(RemoteError):
+            await caller.call("server.get", what=what, timeout=10)
+    stats = server.servers[0].stats["get"]
+    assert (stats.running, stats.calls, stats.errors) == (0, len(UNLUCKY), len(UNLUCKY))
+    with pytest.raises(KeyError, match="not there"):
+        await caller.call("server.get", what="not there", timeout=10)
+
+
+async def test_numpy_labels_in_results(server, caller):
+    """Labels, names and keys that are numpy's numbers arrive as numbers, as `iloc` gives them."""
+    frame = pd.DataFrame({"total": [3, 1, 2]}, index=np.array([7, 8, 9]))
+    by_number = pd.DataFrame({np.int64(0): [1.5], np.int64(1): [2.5]})
+    results = {
+        "row": frame.sort_values("total").iloc[-1],
+        "named": pd.Series([1], name=np.float64(0.5)),
+        "levels": frame.set_index(pd.MultiIndex.from_product([[np.int64(1)], ["a", "b", "c"]])),
+        "columns": by_number.rename_axis(columns=np.int64(5)).rename_axis(index=np.bool_(True)),
+        "keys": {np.int64(3): np.float32(0.5), np.str_("a"): {np.bool_(False): np.uint8(1)}},
+    }
+    await server.serve({"get": lambda key: results[key]})
+    await heard(caller, "server", methods=1)
+
+    async def get(key):
+        return await caller.call("server.get", key=key)
+
+    pd.testing.assert_series_equal(await get("row"), results["row"])
+    pd.testing.assert_series_equal(await get("named"), results["named"])
+    pd.testing.assert_frame_equal(await get("levels"), results["levels"])
+    columns = await get("columns")
+    pd.testing.assert_frame_equal(columns, results["columns"], check_column_type=False)
+    assert await get("keys") == {"3": 0.5, "a": {"false": 1}}
+
+
+async def test_no_item_ends_a_generator_method(server, caller):
+    """An item that cannot be read ends its own stream with an error, and the next one begins."""
+
+    def items(what):
+        yield 1
+        yield UNLUCKY[what]()
+
+    await server.serve({"items": items})
+    await heard(caller, "server", methods=1)
+    for what in ("a broken object", "a mapping that fails", "an interrupt", "a broken error"):
+        got = []
+        with pytest.raises(RemoteError):
+            async for item in caller.call_stream("server.items", what=what, timeout=10):
+                got.append(item)
+        assert got == [1]
+    await until(lambda: server.servers[0].stats["items"].running == 0)
+    assert server.servers[0].stats["items"].errors == 4

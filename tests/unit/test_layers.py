@@ -15,11 +15,11 @@ import pytest
 import fabric_nb
 
 PACKAGE = Path(fabric_nb.__file__).parent
-MAX_LINES = 400
+MAX_LINES = 600
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
-    ("frames", "broker", "fabric.suspension", "fabric.tasks", "fabric.uri"),
+    ("frames", "broker", "fabric.plain", "fabric.suspension", "fabric.tasks", "fabric.uri"),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     (
@@ -195,7 +195,7 @@ def test_climbing_is_noticed(module: str, source: str) -> None:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_modules_stay_readable(module: str) -> None:
-    """No module is longer than 400 lines."""
+    """No module is longer than 600 lines."""
     lines = len(SOURCES[module].read_text().splitlines())
     assert lines <= MAX_LINES
 

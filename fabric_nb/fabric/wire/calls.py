@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback as traceback_module
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, text
 CALL, RESULT, ERROR = "call", "result", "error"
 STREAM_HEADER = "x-fabric-stream"
 CALL_PRIORITY = 5
+MAX_ARGUMENTS = 1024 * 1024
+"""Bytes of an exception's arguments that are sent; of longer ones, the beginning of the `repr`."""
 MAX_EXPIRATION = 2**32 - 1  # milliseconds; RabbitMQ refuses more
 
 
@@ -94,7 +96,7 @@ def error_message(
         "error": {
             "type": f"{cls.__module__}.{cls.__name__}",
             "message": _short_repr(error),
-            "args": [_sendable(argument) for argument in error.args],
+            "args": _arguments(error),
             "traceback": format_traceback(error) if traceback is None else traceback,
         }
     }
@@ -113,23 +115,35 @@ def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None
     )
 
 
-def _sendable(value: object) -> object:
+def _arguments(error: BaseException) -> list[object]:
+    # Past whatever a class of its own calls `args`.
+    arguments: Sequence[object] = vars(BaseException)["args"].__get__(error)
+    bodies = [_sendable(argument) for argument in arguments]
+    if sum(map(len, bodies)) > MAX_ARGUMENTS:
+        return [_short_repr(error)]  # an error tells what is wrong; it does not carry data
+    return [decode(body) for body in bodies]
+
+
+def _sendable(value: object) -> bytes:
     try:
-        return decode(encode(value)[0])
-    except NotSerializable:
-        return _short_repr(value)
+        return encode(value)[0]
+    except BaseException:  # noqa: BLE001 - an argument must not hide the error it is in
+        return encode(_short_repr(value))[0]
 
 
 def _short_repr(value: object) -> str:
     try:
-        return repr(value)[:10_000]
-    except Exception as error:  # noqa: BLE001 - a broken repr must not hide the error it is in
+        return str.__str__(repr(value))[:10_000]
+    except BaseException as error:  # noqa: BLE001 - nor must a broken repr
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
 def format_traceback(error: BaseException) -> str:
     """The traceback as text, from the end when it is long."""
-    whole = "".join(traceback_module.format_exception(error))
+    try:
+        whole = "".join(traceback_module.format_exception(error))
+    except BaseException as broken:  # noqa: BLE001 - what an error holds may raise anything
+        whole = f"{type(error).__name__}, whose traceback cannot be had: {type(broken).__name__}\n"
     return whole if len(whole) <= MAX_TRACEBACK else "...\n" + whole[-MAX_TRACEBACK:]
 
 
