@@ -22,7 +22,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, Unroutable
 from fabric_nb.fabric.amqp.lane import Fate
-from fabric_nb.fabric.caller import CALLER_HEADER
+from fabric_nb.fabric.caller import CALLER_HEADER, is_reply_queue
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
 from fabric_nb.fabric.streaming import WINDOW, Incoming, probe
@@ -52,6 +52,8 @@ class Caller:
         self._background = background
         self._vigil = Vigil(connection)
         self._pending: dict[str, asyncio.Future[Delivery]] = {}
+        self._asked: dict[str, tuple[str, ...]] = {}
+        """The queues in which each request that is under way may be."""
         self._reply_queue = ""
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
@@ -126,6 +128,7 @@ class Caller:
                 message.expiration = _expiration(deadline - loop.time())
             self._pending[correlation_id] = reply
             queue = name.method_queue(method)
+            self._asked[correlation_id] = (queue, name.leader_queue)
             self._vigil.watch(reply, name, queue)
             self._request(channel, name.api_exchange, queue, message, partial(_fail, reply))
             delivery = await reply
@@ -139,6 +142,7 @@ class Caller:
             raise await self._refused(name, channel, error) from None
         finally:
             self._pending.pop(correlation_id, None)
+            self._asked.pop(correlation_id, None)
             self._vigil.leave(reply)
             if timer is not None:
                 timer.cancel()
@@ -182,6 +186,7 @@ class Caller:
                 channel = await self._ready_channel_to(name)
                 await self._control_ready()
             self._streams[correlation_id] = incoming
+            self._asked[correlation_id] = (queue, name.leader_queue)
             self._vigil.watch(lost, name, queue)
             self._request(channel, name.api_exchange, queue, message, incoming.fail)
             while (delivery := await incoming.next(timeout)).type == wire.ITEM:
@@ -204,6 +209,7 @@ class Caller:
         finally:
             probing.cancel()
             self._streams.pop(correlation_id, None)
+            self._asked.pop(correlation_id, None)
             self._vigil.leave(lost)
             lost.cancel()
             if incoming.control:
@@ -303,17 +309,29 @@ class Caller:
         self._reply_queue = queue
 
     def _on_reply(self, delivery: Delivery) -> None:
+        if delivery.type == wire.CALL and not self._came_back(delivery):
+            self._malformed.add("reply", "A request in place of its reply.", delivery)
+            return
         reply = self._pending.get(delivery.correlation_id or "")
         if reply is None:
             self._on_stream(delivery)
         elif not reply.done():  # else: late, or answered twice
             reply.set_result(delivery)
 
+    def _came_back(self, delivery: Delivery) -> bool:
+        """Return whether a request of ours is back that nobody took in time.
+
+        Anybody may bind a queue to the service's exchange, and let a copy of it die there.
+        """
+        asked = self._asked.get(delivery.correlation_id or "", ())
+        return wire.queue_of_death(delivery) in asked
+
     def _on_stream(self, delivery: Delivery) -> None:
         incoming = self._streams.get(delivery.correlation_id or "")
         if incoming is not None:
             incoming.take_in(delivery)
-        elif delivery.type == wire.BEGIN:  # of a stream that was given up before it began
+        elif delivery.type == wire.BEGIN and is_reply_queue(delivery.reply_to or ""):
+            # Of a stream that was given up before it began.
             self._tell(delivery.reply_to or "", wire.cancel_message(delivery.correlation_id))
 
     def _on_lost(self) -> None:

@@ -72,10 +72,12 @@ class Host:
         functions: Mapping[str, Function],
         *,
         allow: Collection[str] | None = None,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
         replacing: Server | None = None,
         **options: Any,
     ) -> Server:
-        """Serve these functions to everybody, or to users of the broker; options as `Server`'s.
+        """Serve these functions; options as `Admission`'s and `Server`'s.
 
         With `replacing`, in place of that server: it takes no more calls once the new one takes
         them, and ends when those that it has are answered.
@@ -92,7 +94,9 @@ class Host:
         server = self._servers[name] = Server(
             self._connection,
             name,
-            admission=Admission(self._connection, allow),
+            admission=Admission(
+                self._connection, allow, exchanges=exchanges, reply_queues=reply_queues
+            ),
             malformed=self._malformed,
             calls=self._calls,
             on_change=self._on_change,

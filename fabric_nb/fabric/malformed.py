@@ -1,4 +1,4 @@
-"""What came from the broker and could not be read: counted, kept, and said once a minute."""
+"""Messages that were not taken, unreadable or refused: counted, kept, and logged once a minute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG_INTERVAL = 60.0
 
 @dataclass(frozen=True, slots=True)
 class MalformedDelivery:
-    """One message that could not be read; `body` is cut at 10 kB, `size` is its whole length."""
+    """One message that was not taken; `body` is cut at 10 kB, `size` is its whole length."""
 
     time: float
     kind: str
@@ -31,7 +31,7 @@ class MalformedDelivery:
 
 
 class MalformedLog:
-    """Counts unreadable messages and keeps the last hundred for inspection.
+    """Counts messages that were not taken, and keeps the last hundred for inspection.
 
     Example::
 
@@ -69,7 +69,7 @@ class MalformedLog:
         if now - self._said_at >= LOG_INTERVAL:
             self._said_at = now
             log.warning(
-                "%d unreadable message(s) from the broker, the last one a %s: %s",
+                "%d message(s) from the broker were not taken, the last one a %s: %s",
                 self._unsaid,
                 kind,
                 str(reason)[:500],

@@ -361,6 +361,8 @@ class FabricMember(Feeds):
         threads: bool = False,
         single_active: bool = False,
         allow: Collection[str] | None = None,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
         replacing: Server | None = None,
     ) -> Server:
         """Serve an API, under a name of its own if one is given.
@@ -380,6 +382,10 @@ class FabricMember(Feeds):
             single_active: of all members that serve it so, one takes all calls and the others
                 stand by; `prefetch` then holds for all methods together.
             allow: take only the calls of these users of the broker; None: everybody's.
+            exchanges: take also messages that were published to these exchanges and not to the
+                service's own; ``""`` is the default one, ``"*"`` stands for all, dead letters too.
+            reply_queues: reply also to queues of these names (shell patterns, ``rpc.reply-*``),
+                beside those that the broker or aio-pika names.
             replacing: what serves it until then; no call is lost, and those at hand end there.
 
         Raises:
@@ -388,9 +394,17 @@ class FabricMember(Feeds):
                 cannot be told apart, because the broker does not verify users.
         """
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
-        more = {"prefetch": prefetch, "threads": threads, "single_active": single_active}
         return await self._host.serve(
-            name, public_functions(api), version=version, allow=allow, replacing=replacing, **more
+            name,
+            public_functions(api),
+            version=version,
+            allow=allow,
+            exchanges=exchanges,
+            reply_queues=reply_queues,
+            replacing=replacing,
+            prefetch=prefetch,
+            threads=threads,
+            single_active=single_active,
         )
 
     @property

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from fabric_nb.errors import BrokerRefused
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery
-from fabric_nb.fabric.amqp.frames import read_routing_key
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, frames
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
 
 DESCRIBE = "_describe"
@@ -24,6 +23,10 @@ class MethodQueues:
 
     def __init__(self, name: ServiceName) -> None:
         self._name = name
+
+    def origin(self, method: str) -> bytes:
+        """The `Delivery.origin` of a method's calls: where all callers publish them."""
+        return frames.origin(self._name.api_exchange, self._name.method_queue(method))
 
     async def check(self, connection: Connection, methods: list[str]) -> None:
         """See that nobody takes the calls in another way; here everybody may."""
@@ -50,11 +53,16 @@ class LeaderQueue(MethodQueues):
 
     The others stand by, and one of them takes over when it goes (RabbitMQ: single active
     consumer). All methods have one queue, so that they have one leader. Callers see no difference.
+
+    Args:
+        name: the service.
+        stray: receives what reached the queue by a binding that is not the service's.
     """
 
-    def __init__(self, name: ServiceName) -> None:
+    def __init__(self, name: ServiceName, stray: Take) -> None:
         super().__init__(name)
-        self._queue = f"{name.api_exchange}.leader"
+        self._queue = name.leader_queue
+        self._stray = stray
         self._takes: dict[str, Take] = {}
         self._generation = 0
         self._tag = ""
@@ -98,8 +106,10 @@ class LeaderQueue(MethodQueues):
         self._takes.pop(key, None)
 
     def _dispatch(self, channel: Channel, delivery: Delivery) -> None:
-        take = self._takes.get(read_routing_key(delivery.origin))
+        take = self._takes.get(frames.read_routing_key(delivery.origin))
         if take is not None:
             take(delivery)
+        elif frames.read_exchange(delivery.origin) != self._name.api_exchange:
+            self._stray(delivery)
         else:  # of a method that was just taken away: its caller is told
             channel.reject(delivery, requeue=False)

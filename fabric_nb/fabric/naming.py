@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fabric_nb.errors import InvalidName
 
 DEAD_LETTER_EXCHANGE = "rpc.dlx"
+DEATH_HEADER = "x-death"
+"""Header that a broker adds to what it dead-letters, and that no publisher can take away again."""
 DEFAULT_DISCOVERY_EXCHANGE = "msc.discovery"
 DEFAULT_DATA_EXCHANGE = "data"
 
@@ -110,6 +112,11 @@ class ServiceName:
     def method_queue(self, method: str) -> str:
         """The queue of one method, which is its routing key too."""
         return f"{self.api_exchange}::{method}"
+
+    @property
+    def leader_queue(self) -> str:
+        """The queue of all methods, where one instance at a time takes all calls."""
+        return f"{self.api_exchange}.leader"
 
     def __str__(self) -> str:
         return self.fqn

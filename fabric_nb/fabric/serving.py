@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from fabric_nb.errors import (
@@ -25,7 +26,7 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
-from fabric_nb.fabric.caller import Admission, identify
+from fabric_nb.fabric.caller import STRAY, Admission, identify
 from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 class _Method:
     name: str
     function: Function
+    origin: bytes
     stats: MethodStats = field(default_factory=MethodStats)
     queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
     workers: set[_Worker] = field(default_factory=set)
@@ -108,7 +110,9 @@ class Server:
         self.closed = False
         self._ending = False
         self._methods: dict[str, _Method] = {}
-        self._queues = LeaderQueue(name) if single_active else MethodQueues(name)
+        self._queues = (
+            LeaderQueue(name, stray=self._refuse) if single_active else MethodQueues(name)
+        )
         self._connection = connection
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
@@ -225,15 +229,27 @@ class Server:
         if method.generation == channel.generation:
             return  # a replacement and a recovery met: one of them is at it
         method.generation = channel.generation
-        take = self._guard.before(method.queue.put_nowait)
+        take = self._guard.before(partial(self._take, method))
         method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
         if others:
             method.held_since = channel.generation
 
     def _add(self, name: str, function: Function) -> _Method:
-        method = self._methods[name] = _Method(name, function)
+        method = self._methods[name] = _Method(name, function, self._queues.origin(name))
         self._hire(method)
         return method
+
+    def _take(self, method: _Method, delivery: Delivery) -> None:
+        refused = self.admission.refusal(delivery, method.origin)
+        if refused is None:
+            method.queue.put_nowait(delivery)
+        else:
+            self._refuse(delivery, refused)
+
+    def _refuse(self, delivery: Delivery, reason: str = STRAY) -> None:
+        # Neither answered nor dead-lettered: whoever waits for a reply has called another service.
+        self._malformed.add("call", reason, delivery)
+        self._channel.ack(delivery)
 
     async def _remove(self, name: str) -> None:
         method = self._methods.pop(name)

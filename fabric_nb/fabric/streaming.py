@@ -17,6 +17,8 @@ from functools import partial
 from fabric_nb.errors import FabricError, MalformedMessage
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
+from fabric_nb.fabric.amqp.frames import read_exchange
+from fabric_nb.fabric.caller import is_reply_queue
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.running import Items
 
@@ -64,8 +66,7 @@ class Incoming:
         """A message of the server has arrived."""
         match delivery.type:
             case wire.BEGIN:
-                self.control = delivery.reply_to or ""
-                self._on_begin()
+                self._begin(delivery)
                 return
             case wire.PROBE:
                 return
@@ -78,6 +79,14 @@ class Incoming:
                 self.control = ""  # it was the last message
         self._arrived.append(delivery)
         self._wake()
+
+    def _begin(self, delivery: Delivery) -> None:
+        control = delivery.reply_to or ""
+        self._on_begin()
+        if is_reply_queue(control):
+            self.control = control
+        else:  # it would get messages that are sent with our rights
+            self.fail(MalformedMessage("The server names a queue for credit that no server has."))
 
     def fail(self, error: BaseException | None) -> None:
         """Nothing more will come: `error` is raised after what has arrived; None is no error."""
@@ -257,6 +266,9 @@ class Outgoing:
 
     def _on_message(self, delivery: Delivery) -> None:
         sending = self._sending.get(delivery.correlation_id or "")
+        if read_exchange(delivery.origin):
+            self._malformed.add("stream", "It came over an exchange.", delivery)
+            return
         if sending is None or delivery.type == wire.PROBE:
             return  # it has ended meanwhile, or is only asked after
         try:

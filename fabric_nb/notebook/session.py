@@ -239,6 +239,8 @@ class Session:
         prefetch: int,
         threads: bool,
         allow: Collection[str] | None = None,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
     ) -> Server:
         """Serve functions, or swap them in where the service is served already."""
         fabric = self.fabric
@@ -254,9 +256,11 @@ class Session:
                 threads=threads,
                 allow=allow,
                 replacing=server,
+                exchanges=exchanges,
+                reply_queues=reply_queues,
             )
         else:
-            server.admission.restrict(allow)
+            server.admission.restrict(allow, exchanges=exchanges, reply_queues=reply_queues)
             await server.replace(public_functions(functions), threads=threads, version=version)
         view = ServingView(fabric, server)
         self.screen.show(view)

@@ -94,7 +94,7 @@ async def test_caller_on_another_library(members, raw):
         f"{DOMAIN}.app.bank.1",  # anybody can say that
     ]
     for claim in claims:
-        message = aio_pika.Message(b"{}", headers={"x-fabric-caller": claim})
+        message = aio_pika.Message(b"{}", type="call", headers={"x-fabric-caller": claim})
         await exchange.publish(message, server.name.method_queue("note"))
     await until(lambda: len(seen) == len(claims))
     assert seen == [CallerIdentity()] * 7 + [CallerIdentity(f"{DOMAIN}.app.bank", "1")]
@@ -144,7 +144,7 @@ async def test_allowed_users(members, caller, raw):
 
     replies = await raw.declare_queue(exclusive=True)
     exchange = await raw.get_exchange(server.name.api_exchange)
-    anonymous = aio_pika.Message(b"{}", reply_to=replies.name, correlation_id="1")
+    anonymous = aio_pika.Message(b"{}", type="call", reply_to=replies.name, correlation_id="1")
     await exchange.publish(anonymous, server.name.method_queue("tell"))
     async with replies.iterator(timeout=10) as messages:
         error = json.loads((await anext(messages)).body)["error"]

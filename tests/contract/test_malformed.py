@@ -75,10 +75,10 @@ async def test_call_that_cannot_be_read(fabric, send, raw, body):
 
 
 async def test_call_without_properties(fabric, send):
-    """A call without reply address, id, type or headers is run, and nobody is answered."""
+    """A call without reply address, id or headers is run, and nobody is answered."""
     runs = []
     await fabric.serve({"work": lambda **kwargs: runs.append(kwargs)}, id="two")
-    await send(f"{DOMAIN}.api.app.two", f"{DOMAIN}.api.app.two::work", b'{"x": 1}')
+    await send(f"{DOMAIN}.api.app.two", f"{DOMAIN}.api.app.two::work", b'{"x": 1}', type="call")
     await until(lambda: runs == [{"x": 1}])
     await works(fabric)
 

@@ -507,7 +507,7 @@ async def test_server_that_sends_more_than_was_asked_for(caller, raw):
     async def flood(request):
         for kind in ["begin", *["item"] * 1000]:
             message = aio_pika.Message(
-                b"1", type=kind, correlation_id=request.correlation_id, reply_to="nowhere"
+                b"1", type=kind, correlation_id=request.correlation_id, reply_to="amq.nowhere"
             )
             await raw.default_exchange.publish(message, request.reply_to)
 

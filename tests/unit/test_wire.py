@@ -243,7 +243,7 @@ def test_request_whose_table_is_no_object() -> None:
     """A description that turns the keywords themselves into a table makes no call of it."""
     told = json.dumps([{"at": [], "columns": [], "index": [], "range": [0, 1, None]}])
     with pytest.raises(MalformedMessage, match="JSON object of keywords"):
-        wire.read_call(arrived(b"[]", {TABLES_HEADER: told}))
+        wire.read_call(arrived(b"[]", {TABLES_HEADER: told}, type=wire.CALL))
 
 
 # -- keep-alives

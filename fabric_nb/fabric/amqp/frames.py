@@ -170,6 +170,16 @@ def read_deliver(payload: bytes) -> Deliver:
     return Deliver(payload[5:at], tag, payload[at + 8] != 0, payload[at + 9 :])
 
 
+def origin(exchange: str, routing_key: str) -> bytes:
+    """The `origin` of a delivery that was published with these."""
+    return _short(exchange) + _short(routing_key)
+
+
+def read_exchange(origin: bytes) -> str:
+    """The exchange that a delivery was published to; empty for the default one."""
+    return origin[1 : origin[0] + 1].decode(errors="replace") if origin else ""
+
+
 def read_routing_key(origin: bytes) -> str:
     """The routing key of a delivery; empty when it cannot be read."""
     at = origin[0] + 1 if origin else 0

@@ -5,10 +5,12 @@ Reading never trusts: a message that does not have the shape of its kind raises
 """
 
 from fabric_nb.fabric.wire.calls import (
+    CALL,
     Expired,
     call_message,
     error_message,
     format_traceback,
+    queue_of_death,
     read_call,
     read_reply,
     result_message,
@@ -42,6 +44,7 @@ from fabric_nb.fabric.wire.reading import MAX_TRACEBACK
 
 __all__ = [
     "BEGIN",
+    "CALL",
     "END",
     "ITEM",
     "MAX_ANNOUNCEMENT",
@@ -65,6 +68,7 @@ __all__ = [
     "keep_alive_request",
     "log_message",
     "probe_message",
+    "queue_of_death",
     "read_call",
     "read_credit",
     "read_keep_alive",

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, remote_error
+from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, DEATH_HEADER
 from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, text
 
@@ -67,6 +69,8 @@ def _encode_keywords(kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
 
 def read_call(delivery: Delivery) -> dict[str, Any]:
     """The keyword arguments of a request."""
+    if delivery.type != CALL:
+        raise MalformedMessage(f"A call must have the type 'call', not {delivery.type!r}.")
     kwargs = decode(delivery.body, delivery.headers.get(TABLES_HEADER))
     if not isinstance(kwargs, dict):
         raise MalformedMessage(
@@ -145,6 +149,18 @@ def format_traceback(error: BaseException) -> str:
     except BaseException as broken:  # noqa: BLE001 - what an error holds may raise anything
         whole = f"{type(error).__name__}, whose traceback cannot be had: {type(broken).__name__}\n"
     return whole if len(whole) <= MAX_TRACEBACK else "...\n" + whole[-MAX_TRACEBACK:]
+
+
+def queue_of_death(delivery: Delivery) -> str:
+    """The queue in which a request died that came back; empty when it did not come back.
+
+    A broker adds to what it dead-letters the header ``x-death``, the latest death first.
+    """
+    if read_exchange(delivery.origin) != DEAD_LETTER_EXCHANGE:
+        return ""
+    deaths = delivery.headers.get(DEATH_HEADER)
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return text(latest.get("queue"), 255) if isinstance(latest, dict) else ""
 
 
 @dataclass(frozen=True, slots=True)

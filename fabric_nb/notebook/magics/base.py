@@ -10,7 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.core.magic_arguments import MagicArgumentParser
-from traitlets import Enum, Float, Int, Unicode, observe, validate
+from traitlets import Enum, Float, Int, List, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
 from fabric_nb.errors import CallError, ConnectionLost, FabricError
@@ -62,6 +62,12 @@ class SessionMagics(Magics, Configurable):
         " or 'loop'.",
     ).tag(config=True)
     heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
+    call_exchanges = List(
+        Unicode(), help="Exchanges whose calls are served too, beside the service's own."
+    ).tag(config=True)
+    reply_queues = List(
+        Unicode(), help="Further names of queues that get replies, as in 'rpc.reply-*'."
+    ).tag(config=True)
     max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:

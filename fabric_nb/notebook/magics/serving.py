@@ -60,6 +60,8 @@ class ServingMagics(SessionMagics):
                     prefetch=args.prefetch,
                     threads=args.thread,
                     allow=_names(args.allow) if args.allow is not None else None,
+                    exchanges=self.call_exchanges,
+                    reply_queues=self.reply_queues,
                 )
             )
 

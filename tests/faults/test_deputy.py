@@ -1,0 +1,336 @@
+"""A service does not lend its rights: nobody reaches one service through another.
+
+Each attack is tried on RabbitMQ, by users who have the rights of `docs/security.md` or fewer.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import pytest
+
+from fabric_nb.errors import BrokerRefused, MalformedMessage
+from fabric_nb.fabric.caller import is_reply_queue
+from tests.faults.test_rights import rights
+from tests.support.fabric import Members, taken, until
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fabric_nb import AmqBrokerConnector
+    from tests.support.rabbitmq import RabbitMq
+
+API = f"{DOMAIN}.api.app"
+CALL = {"type": "call", "correlation_id": "1"}
+
+
+class Bank:
+    """A service that notes whose money went where."""
+
+    def __init__(self) -> None:
+        self.transfers: list[Any] = []
+
+    def transfer(self, to: object = None, **_: object) -> str:
+        """Note it."""
+        self.transfers.append(to)
+        return "done"
+
+    def balance(self, to: object = None) -> int:
+        """Answer."""
+        return 5
+
+
+@pytest.fixture
+def bank_api() -> Bank:
+    """What the bank was made to do."""
+    return Bank()
+
+
+@pytest.fixture(params=[False, True], ids=["clique", "leader"])
+async def bank(request, members: Members, bank_api: Bank) -> AmqBrokerConnector:
+    """The service that is to be reached, with all rights."""
+    bank = await members.join("bank")
+    await bank.serve(bank_api, single_active=request.param)
+    return bank
+
+
+@pytest.fixture
+async def lookup(members: Members, bank: AmqBrokerConnector) -> AmqBrokerConnector:
+    """A service of the same domain that everybody may call; it gives back what it is given."""
+    lookup = await members.join("lookup")
+    await lookup.serve({"echo": lambda **kwargs: kwargs})
+    return lookup
+
+
+@asynccontextmanager
+async def as_user(
+    rabbitmq: RabbitMq, vhost: str, name: str, **patterns: str
+) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A channel of a user with these rights, without any of our own code."""
+    uri = rabbitmq.add_user(f"{name}-{vhost}", "secret", vhost=vhost, **patterns)
+    async with await aio_pika.connect(uri) as connection:
+        yield await connection.channel()
+
+
+async def call(
+    channel: aio_pika.abc.AbstractChannel, exchange: str, key: str, reply_to: str, **properties: Any
+) -> None:
+    """Publish a request by hand."""
+    target = await channel.get_exchange(exchange, ensure=False) if exchange else None
+    message = aio_pika.Message(
+        json.dumps({"to": "mallory"}).encode(), reply_to=reply_to, **{**CALL, **properties}
+    )
+    await (target or channel.default_exchange).publish(message, key)
+
+
+def methods_queue(service: str, method: str) -> str:
+    return f"{API}.{service}::{method}"
+
+
+async def refused(fabric: AmqBrokerConnector, text: str, count: int = 1) -> None:
+    """So many calls were counted as malformed, the last one for this reason."""
+    await until(lambda: fabric.malformed.counts["call"] == count)
+    assert text in fabric.malformed.last[-1].reason
+
+
+async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhost):
+    """Who may call `lookup` alone does not get into `bank` by letting it reply there."""
+    rights = {
+        "configure": r"^amq\.gen.*$",
+        "write": rf"^(amq\.gen.*|{API}\.lookup)$".replace("app.", r"app\."),
+        "read": r"^amq\.gen.*$",
+    }
+    leader = f"{API}.bank.leader"
+    async with as_user(rabbitmq, vhost, "mallory", **rights) as channel:
+        for queue in (methods_queue("bank", "transfer"), leader, methods_queue("lookup", "echo")):
+            await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue)
+        await refused(lookup, "wants its reply in", 3)
+        # A name of the broker's own gets its reply.
+        queue = await channel.declare_queue("", exclusive=True)
+        await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue.name)
+        reply = await taken(queue)
+        assert json.loads(reply.body) == {"to": "mallory"}
+    assert bank_api.transfers == []
+    assert lookup.servers[0].stats["echo"].calls == 1
+
+
+@pytest.mark.parametrize("kind", ["result", "error", "call", None])
+async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, rabbitmq_uri, kind):
+    """What reaches a method's queue by the default exchange is counted and does nothing.
+
+    So a service of amqp-fabric, which replies wherever it is told, lends nobody its rights.
+    """
+    leads = await bank._connection.channel().open()
+    leader = await leads.has_queue(f"{API}.bank.leader")
+    queue = f"{API}.bank.leader" if leader else methods_queue("bank", "transfer")
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        replies = await channel.declare_queue("", exclusive=True)
+        await call(channel, "", queue, replies.name, type=kind)
+        await refused(bank, "published to another exchange")
+        assert await replies.get(fail=False) is None
+    assert bank_api.transfers == []
+
+
+@pytest.fixture
+async def mallory(
+    rabbitmq: RabbitMq, vhost: str, lookup: AmqBrokerConnector
+) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A user who may serve in the domain, as the document has it, and who shares `lookup`."""
+    async with as_user(rabbitmq, vhost, "mallory", **rights("server")) as channel:
+        yield channel
+
+
+async def test_may_serve_one_service(bank, bank_api, members, rabbitmq, vhost):
+    """Who may serve one service serves it and calls others, and cannot listen to their calls."""
+    uri = rabbitmq.add_user(f"lookup-{vhost}", "secret", vhost=vhost, **rights("lookup"))
+    fabric = await members.join("lookup", uri=uri)
+    await fabric.serve({"twice": lambda x: 2 * x})
+    assert await bank.call("app.lookup.twice", x=2, timeout=10) == 4
+    assert await fabric.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
+    for make in (
+        lambda channel, own: channel.bind(own, f"{API}.bank", methods_queue("bank", "balance")),
+        lambda channel, _: channel.bind(
+            methods_queue("bank", "transfer"), f"{API}.lookup", methods_queue("lookup", "twice")
+        ),
+        lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
+    ):
+        async with fabric._connection.channel() as channel:
+            own = await channel.declare_queue(exclusive=True)
+            with pytest.raises(BrokerRefused, match="has not the right"):
+                await make(channel, own)
+
+
+@pytest.fixture
+async def ann(members: Members, rabbitmq: RabbitMq, vhost: str) -> AmqBrokerConnector:
+    """A user who calls `lookup`, and may call the bank too."""
+    uri = rabbitmq.add_user(f"ann-{vhost}", "secret", vhost=vhost, **rights("caller"))
+    return await members.join("ann", uri=uri)
+
+
+async def bind(channel: aio_pika.abc.AbstractChannel, how: str, leader: bool) -> None:
+    """Let a copy of what is published for `lookup.echo` reach the bank's queue."""
+    queue = f"{API}.bank.leader" if leader else methods_queue("bank", "transfer")
+    underlay = await channel.get_underlay_channel()
+    key = methods_queue("lookup", "echo")
+    if how == "queue":
+        await underlay.queue_bind(queue, f"{API}.lookup", key)
+    elif how == "exchange":
+        await underlay.exchange_bind(
+            destination=f"{API}.bank", source=f"{API}.lookup", routing_key=key
+        )
+        await underlay.queue_bind(queue, f"{API}.bank", key)
+    else:  # it dies in a queue of mallory's, and the broker publishes it again
+        arguments = {
+            "x-message-ttl": 0,
+            "x-dead-letter-exchange": f"{API}.bank",
+            "x-dead-letter-routing-key": methods_queue("bank", "transfer"),
+        }
+        dying = await underlay.queue_declare("", exclusive=True, arguments=arguments)
+        await underlay.queue_bind(dying.queue, f"{API}.lookup", key)
+
+
+@pytest.mark.parametrize("how", ["queue", "exchange", "dead letters"])
+async def test_rebinding_does_not_make_calls(bank, bank_api, lookup, mallory, ann, how):
+    """A call to one service is not run by another one, whatever somebody binds together.
+
+    Its caller gets the answer of the one that it called.
+    """
+    channel = await bank._connection.channel().open()
+    leader = await channel.has_queue(f"{API}.bank.leader")
+    await bind(mallory, how, leader)
+    assert await ann.call("app.lookup.echo", to="mallory", timeout=10) == {"to": "mallory"}
+    await refused(bank, "dead-lettered" if how == "dead letters" else "another exchange")
+    assert bank_api.transfers == []
+    assert await ann.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
+    assert bank_api.transfers == ["bob"]
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
+async def test_one_method_is_not_another(bank, bank_api, mallory, ann):
+    """A call of one method is not run as another one of the same service."""
+    underlay = await mallory.get_underlay_channel()
+    queue, key = methods_queue("bank", "transfer"), methods_queue("bank", "balance")
+    await underlay.queue_bind(queue, f"{API}.bank", key)
+    assert await ann.call(f"{DOMAIN}.app.bank.balance", to="mallory", timeout=10) == 5
+    await refused(bank, "for another method")
+    assert bank_api.transfers == []
+
+
+async def test_a_copy_that_dies_is_not_the_call(bank, bank_api, lookup, mallory, ann):
+    """A copy of a call that dies in somebody's queue does not end the call."""
+    underlay = await mallory.get_underlay_channel()
+    arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "rpc.dlx"}
+    dying = await underlay.queue_declare("", exclusive=True, arguments=arguments)
+    await underlay.queue_bind(dying.queue, f"{API}.lookup", methods_queue("lookup", "slow"))
+
+    async def slow() -> str:
+        await until(lambda: ann.malformed.counts["reply"] == 1)
+        return "answer"
+
+    await lookup.servers[0].replace({"slow": slow})
+    assert await ann.call("app.lookup.slow", timeout=10) == "answer"
+    assert "in place of its reply" in ann.malformed.last[-1].reason
+
+
+async def test_credit_goes_to_servers_alone(bank, bank_api, lookup, mallory, members):
+    """A hostile server cannot let its caller publish into the queue of another service."""
+    underlay = await mallory.get_underlay_channel()
+    await underlay.exchange_declare(f"{API}.evil", auto_delete=True)
+    queue = await mallory.declare_queue(
+        methods_queue("evil", "items"), auto_delete=True, arguments={}
+    )
+    await queue.bind(f"{API}.evil", queue.name)
+
+    async def begin(request: aio_pika.abc.AbstractIncomingMessage) -> None:
+        await mallory.default_exchange.publish(
+            aio_pika.Message(
+                b"null",
+                type="begin",
+                correlation_id=request.correlation_id,
+                reply_to=methods_queue("bank", "transfer"),
+            ),
+            request.reply_to or "",
+        )
+
+    await queue.consume(begin, no_ack=True)
+    caller = await members.join("caller")
+    with pytest.raises(MalformedMessage, match="no server has"):
+        async for _ in caller.call_stream(f"{DOMAIN}.app.evil.items", timeout=10):
+            pass
+    assert await caller.call(f"{DOMAIN}.app.bank.balance") == 5
+    assert bank.malformed.total == 0
+    assert bank_api.transfers == []
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
+async def test_what_is_allowed(bank, bank_api, members, rabbitmq_uri):
+    """Callers of another kind are served where the service says so."""
+    open_bank = await members.join("open")
+    await open_bank.serve(bank_api, exchanges=[""], reply_queues=["rpc.reply-*"])
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(f"rpc.reply-{uuid.uuid4()}", exclusive=True)
+        for exchange in ("", f"{API}.open"):
+            await call(channel, exchange, methods_queue("open", "balance"), queue.name)
+            assert json.loads((await taken(queue)).body) == 5
+    assert open_bank.malformed.total == 0
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
+async def test_direct_reply_to(bank, rabbitmq_uri):
+    """Callers who use the broker's direct reply-to are answered."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        underlay = await channel.get_underlay_channel()
+        replies: list[Any] = []
+
+        async def take(message: Any) -> None:
+            replies.append(message.body)
+
+        await underlay.basic_consume("amq.rabbitmq.reply-to", take, no_ack=True)
+        exchange = await channel.get_exchange(f"{API}.bank", ensure=False)
+        message = aio_pika.Message(b"{}", reply_to="amq.rabbitmq.reply-to", **CALL)
+        await exchange.publish(message, methods_queue("bank", "balance"))
+        await until(lambda: replies)
+    assert replies == [b"5"]
+
+
+@pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
+async def test_a_call_without_its_type(bank, bank_api, rabbitmq_uri):
+    """A message of another type is no call, and whoever asks for a reply is told so."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("", exclusive=True)
+        await call(
+            channel, f"{API}.bank", methods_queue("bank", "transfer"), queue.name, type="result"
+        )
+        told = json.loads((await taken(queue)).body)
+    assert "must have the type 'call'" in told["error"]["message"]
+    assert bank_api.transfers == []
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("amq.gen-X4LGVLwQBpQh0Fg5ZP6ojA", True),  # RabbitMQ's, and the embedded broker's
+        ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUAyODYzOTAyMwAAC64AAAAAZYQ.nQ==", True),
+        (f"amq_{uuid.UUID(int=2**127).hex}", True),  # aio-pika's, robust
+        ("", False),
+        ("amq.", False),
+        ("amq.gen-x\n", False),
+        ("amq_orders", False),
+        (f"amq_{uuid.UUID(int=2**127).hex}x", False),
+        (methods_queue("bank", "transfer"), False),
+        (f"{API}.bank.leader", False),
+        ("orders", False),
+    ],
+)
+def test_names_of_reply_queues(name, may):
+    """Reply queues are those that brokers and aio-pika name."""
+    assert is_reply_queue(name) is may
