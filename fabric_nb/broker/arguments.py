@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table, Value
+from fabric_nb.broker.fieldtable import Table, Value, type_name
 from fabric_nb.broker.messages import MAX_MILLISECONDS
 
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
@@ -25,29 +25,38 @@ Check = Callable[[Value], str | None]
 def _integer(minimum: int, maximum: int) -> Check:
     def check(value: Value) -> str | None:
         if not isinstance(value, int) or isinstance(value, bool):
-            return "unacceptable type"
-        if not minimum <= value <= maximum:
-            return f"value {value} is not between {minimum} and {maximum}"
-        return None
+            return not_an_integer(value)
+        if value < minimum:
+            return f"{{value_{'negative' if value < 0 else 'zero'},{value}}}"
+        return f"{{max_value_exceeded,{value}}}" if value > maximum else None
 
     return check
 
 
-def _one_of(*choices: str) -> Check:
+def not_an_integer(value: Value) -> str:
+    """Return RabbitMQ's words for a value that should be a whole number."""
+    return f'"expected integer, got {type_name(value)}"'
+
+
+def _one_of(*choices: str, otherwise: str) -> Check:
     def check(value: Value) -> str | None:
-        return None if value in choices else f"value is not one of {', '.join(choices)}"
+        return None if value in choices else otherwise.format(value)
 
     return check
 
 
 def _text(value: Value) -> str | None:
     if not isinstance(value, str):
-        return "unacceptable type"
+        return _unacceptable(value)
     return None if len(value.encode()) <= _MAX_NAME else "longer than a name can be"
 
 
 def _boolean(value: Value) -> str | None:
-    return None if isinstance(value, bool) else "unacceptable type"
+    return None if isinstance(value, bool) else _unacceptable(value)
+
+
+def _unacceptable(value: Value) -> str:
+    return f"{{unacceptable_type,{type_name(value)}}}"
 
 
 _QUEUE_CHECKS: dict[str, Check] = {
@@ -58,9 +67,11 @@ _QUEUE_CHECKS: dict[str, Check] = {
     "x-max-length": _integer(0, _MAX_COUNT),
     "x-max-length-bytes": _integer(0, _MAX_COUNT),
     "x-max-priority": _integer(0, _MAX_PRIORITY),
-    "x-overflow": _one_of("drop-head", "reject-publish", "reject-publish-dlx"),
-    "x-queue-mode": _one_of("default", "lazy"),
-    "x-queue-type": _one_of("classic"),
+    "x-overflow": _one_of(
+        "drop-head", "reject-publish", "reject-publish-dlx", otherwise="invalid_overflow"
+    ),
+    "x-queue-mode": _one_of("default", "lazy", otherwise="\"unsupported queue mode '{}'\""),
+    "x-queue-type": _one_of("classic", otherwise="\"unsupported queue type '{}'\""),
     "x-single-active-consumer": _boolean,
 }
 
@@ -90,6 +101,11 @@ def queue_policy(arguments: Table, where: str) -> QueuePolicy:
     Raises:
         AMQPError: PRECONDITION_FAILED when an argument is not acceptable.
     """
+    exchange = arguments.get(DEAD_LETTER_EXCHANGE, "")
+    if not isinstance(exchange, str):
+        raise AMQPError(
+            ReplyCode.PRECONDITION_FAILED, _wrong_type(DEAD_LETTER_EXCHANGE, exchange, where)
+        )
     for name, check in _QUEUE_CHECKS.items():
         complaint = check(arguments[name]) if name in arguments else None
         if complaint:
@@ -99,8 +115,7 @@ def queue_policy(arguments: Table, where: str) -> QueuePolicy:
     if DEAD_LETTER_ROUTING_KEY in arguments and DEAD_LETTER_EXCHANGE not in arguments:
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {where}: "
-            f"there is no {DEAD_LETTER_EXCHANGE}",
+            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {where}: routing_key_but_no_dlx_defined",
         )
     given = {_field(name): arguments[name] for name in _QUEUE_CHECKS if name in arguments}
     return QueuePolicy(**{name: given[name] for name in QueuePolicy.__slots__ if name in given})  # type: ignore[arg-type]
@@ -120,9 +135,13 @@ def exchange_alternate(arguments: Table, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid arg '{ALTERNATE_EXCHANGE}' for {where}: unacceptable type",
+            _wrong_type(ALTERNATE_EXCHANGE, value, where),
         )
     return value
+
+
+def _wrong_type(name: str, value: Value, where: str) -> str:
+    return f"invalid type '{type_name(value)}' for arg '{name}' in {where}"
 
 
 def assert_equivalent(
@@ -139,8 +158,9 @@ def assert_equivalent(
         if not same_value(received.get(name), current.get(name)):
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
-                f"inequivalent arg '{name}' for {where}: received {_shown(received.get(name))} "
-                f"but current is {_shown(current.get(name))}",
+                f"inequivalent arg '{name}' for {where}: "
+                f"received {_shown(name, received.get(name))} "
+                f"but current is {_shown(name, current.get(name))}",
             )
 
 
@@ -163,7 +183,11 @@ def same_value(one: Value, other: Value) -> bool:
     return type(one) is type(other) and one == other
 
 
-def _shown(value: Value) -> str:
+def _shown(name: str, value: Value) -> str:
+    """Return RabbitMQ's words for a value; those of the argument table come with their type."""
     if value is None:
         return "none"
-    return f"'{str(value).lower()}'" if isinstance(value, bool) else repr(value)
+    shown = f"'{str(value).lower() if isinstance(value, bool) else value!s}'"
+    if name in _QUEUE_CHECKS or name == ALTERNATE_EXCHANGE:
+        return f"the value {shown} of type '{type_name(value)}'"
+    return shown

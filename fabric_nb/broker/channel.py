@@ -10,8 +10,9 @@ from pamqp.commands import Basic, Confirm, Tx
 from pamqp.commands import Channel as ChannelClass
 
 from fabric_nb.broker import topology
+from fabric_nb.broker.arguments import not_an_integer
 from fabric_nb.broker.consuming import Consuming, Delivery, Outcome, Subscription
-from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import Table
 from fabric_nb.broker.framing import BODY, HEADER, HEARTBEAT, METHOD
 from fabric_nb.broker.methods import decode_method
@@ -59,9 +60,7 @@ class Channel:
         """
         if kind == METHOD:
             if self.publishing.in_content:
-                raise AMQPError(
-                    ReplyCode.UNEXPECTED_FRAME, "expected content, got a method frame instead"
-                )
+                raise self.publishing.unexpected_frame()
             index = payload[:4]
             if index == _PUBLISH:
                 self.publishing.on_publish(payload)
@@ -75,16 +74,21 @@ class Channel:
         elif kind == HEADER:
             self.publishing.on_header(payload)
         elif kind == HEARTBEAT:
-            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "heartbeat on a channel")
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "heartbeat on a channel", NO_METHOD)
         else:
-            raise AMQPError(ReplyCode.FRAME_ERROR, f"frame of unknown type {kind}")
+            raise AMQPError(ReplyCode.FRAME_ERROR, f"frame of unknown type {kind}", NO_METHOD)
 
     def _on_method(self, method: base.Frame) -> None:
         handler = _HANDLERS.get(type(method))
         if handler is None:
-            raise AMQPError(ReplyCode.COMMAND_INVALID, f"unexpected method {method.name}")
+            raise AMQPError(ReplyCode.COMMAND_INVALID, "unimplemented method")
         reply = handler(self, method)
-        if reply is not None and not getattr(method, "nowait", False):
+        if reply is not None:
+            self.answer(method, reply)
+
+    def answer(self, method: base.Frame, reply: base.Frame) -> None:
+        """Answer a method, unless its client wants no answer."""
+        if not getattr(method, "nowait", False):
             self.connection.send_method(self.number, reply)
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ class Channel:
         consuming, publishing = self.consuming, self.publishing
         self.vhost.quota.refund("channels")
         # What one consumer leaves must not go to the next one here.
-        consuming.flow = False
+        consuming.active = False
         for subscription in list(consuming.subscriptions.values()):
             self.cancel(subscription)
         unsettled = consuming.take_all()
@@ -140,9 +144,10 @@ def _open_again(channel: Channel, method: ChannelClass.Open) -> None:
 
 
 def _flow(channel: Channel, method: ChannelClass.Flow) -> base.Frame:
-    channel.consuming.flow = bool(method.active)
-    channel.consuming.dispatch()
-    return ChannelClass.FlowOk(method.active)
+    # As RabbitMQ, which takes Basic.Qos for this, since 2.0.
+    if not method.active:
+        raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "active=false")
+    return ChannelClass.FlowOk(True)
 
 
 def _qos(channel: Channel, method: Basic.Qos) -> base.Frame:
@@ -160,9 +165,8 @@ def _consume(channel: Channel, method: Basic.Consume) -> None:
     tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
     if tag in channel.consuming.subscriptions:
         raise AMQPError(ReplyCode.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
-    arguments: Table = method.arguments or {}  # type: ignore[assignment]
-    priority = _consumer_priority(arguments)
     queue = _queue_to_consume(channel, method)
+    priority = _consumer_priority(method, f"queue '{queue.name}' in vhost '{channel.vhost.name}'")
     subscription = Subscription(
         channel.consuming,
         queue,
@@ -174,8 +178,7 @@ def _consume(channel: Channel, method: Basic.Consume) -> None:
     # As in RabbitMQ, `no_local` is taken and means nothing.
     channel.vhost.add_consumer(queue, subscription)
     channel.consuming.subscribe(subscription)
-    if not method.nowait:
-        channel.connection.send_method(channel.number, Basic.ConsumeOk(tag))
+    channel.answer(method, Basic.ConsumeOk(tag))
     # The answer goes first, the messages follow.
     queue.dispatch()
 
@@ -204,10 +207,14 @@ def _reply_queue(channel: Channel, method: Basic.Consume) -> Queue:
     return queue
 
 
-def _consumer_priority(arguments: Table) -> int:
+def _consumer_priority(method: Basic.Consume, where: str) -> int:
+    arguments: Table = method.arguments or {}  # type: ignore[assignment]
     priority = arguments.get("x-priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
-        raise AMQPError(ReplyCode.PRECONDITION_FAILED, "invalid arg 'x-priority'")
+        raise AMQPError(
+            ReplyCode.PRECONDITION_FAILED,
+            f"invalid arg 'x-priority' for {where}: {not_an_integer(priority)}",
+        )
     return priority
 
 

@@ -99,7 +99,7 @@ class Subscription:
         consuming = self._consuming
         return (
             self._outlet.writable
-            and consuming.flow
+            and consuming.active
             and (not self._prefetch or self.unacked < self._prefetch)
             and consuming.has_room()
         )
@@ -130,7 +130,7 @@ class Consuming:
         outlet: The connection that deliveries go to.
 
     Attributes:
-        flow: False while the client has stopped deliveries with Channel.Flow.
+        active: False when the channel ends: nothing more is delivered.
         consumer_prefetch: Limit of unsettled deliveries for each consumer to come; 0 for none.
         channel_prefetch: The same for the consumers of the channel together.
         last_tag: The delivery tag given out last.
@@ -139,7 +139,7 @@ class Consuming:
     def __init__(self, channel: int, outlet: Outlet) -> None:
         self.channel = channel
         self.outlet = outlet
-        self.flow = True
+        self.active = True
         self.consumer_prefetch = 0
         self.channel_prefetch = 0
         self.last_tag = 0

@@ -25,6 +25,7 @@ from fabric_nb.broker.fieldtable import (
 )
 from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.senderselected import COPY, sender_selected
 
 _MAX_COUNT = 2**62
 _NO_FIELDS = b"\x00\x00\x00\x00"
@@ -93,12 +94,14 @@ def dead_letter(message: Message, queue: Queue, reason: str, exchange: str, now:
     fields = split_table(header.raw("headers") or _NO_FIELDS)
     fields["x-death"] = array_value(_deaths(fields, message, header, queue.name, reason, now))
     if "x-first-death-reason" not in fields:
-        fields["x-first-death-reason"] = longstr_value(reason)
-        fields["x-first-death-queue"] = longstr_value(queue.name)
         fields["x-first-death-exchange"] = longstr_value(message.exchange)
+        fields["x-first-death-queue"] = longstr_value(queue.name)
+        fields["x-first-death-reason"] = longstr_value(reason)
     routing_key = queue.policy.dead_letter_routing_key
     if routing_key is None:
         routing_key = message.routing_key
+    else:
+        fields.pop(COPY, None)
     return Message(
         exchange,
         routing_key,
@@ -118,7 +121,7 @@ def _deaths(
     now: int,
 ) -> list[bytes]:
     """The entries of `x-death` with this death first; one of its like only counts one more."""
-    where = {"queue": longstr_value(queue), "reason": longstr_value(reason)}
+    where = {"reason": longstr_value(reason), "queue": longstr_value(queue)}
     this, others = None, []
     for entry in _entries(fields):
         death = split_table(entry[1:])
@@ -127,12 +130,13 @@ def _deaths(
         else:
             others.append(entry)
     if this is None:
+        keys, _ = sender_selected(message.routing_key, header)
         this = {
             "count": long_value(1),
             **where,
             "time": timestamp_value(now),
             "exchange": longstr_value(message.exchange),
-            "routing-keys": array_value([longstr_value(message.routing_key)]),
+            "routing-keys": array_value([longstr_value(key) for key in keys]),
         }
         expiration = header.raw("expiration")
         if expiration is not None:

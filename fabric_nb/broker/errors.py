@@ -30,6 +30,9 @@ class ReplyCode(enum.IntEnum):
     INTERNAL_ERROR = 541
 
 
+NO_METHOD = (0, 0)
+"""Class and method number of a close that no method has caused."""
+
 _SOFT = frozenset(
     {
         ReplyCode.ACCESS_REFUSED,
@@ -43,15 +46,23 @@ _SOFT = frozenset(
 class AMQPError(Exception):
     """A client did something that AMQP answers with a close.
 
+    Args:
+        code: The reply code.
+        explanation: What is wrong, for the client's developer.
+        method_ids: Class and method number for the close; None for those of the offending frame.
+
     Example:
         ```python
         raise AMQPError(ReplyCode.NOT_FOUND, "no queue 'orders' in vhost '/'")
         ```
     """
 
-    def __init__(self, code: ReplyCode, explanation: str) -> None:
+    def __init__(
+        self, code: ReplyCode, explanation: str, method_ids: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(f"{code.name} - {explanation}")
         self.code = code
+        self.method_ids = method_ids
 
     @property
     def closes_connection(self) -> bool:

@@ -193,6 +193,26 @@ def split_array(raw: bytes) -> list[bytes]:
     return values
 
 
+_TYPE_NAMES: dict[type, str] = {
+    type(None): "void",
+    bool: "bool",
+    int: "signedint",
+    float: "double",
+    decimal.Decimal: "decimal",
+    str: "longstr",
+    bytes: "longstr",
+    bytearray: "binary",
+    list: "array",
+    dict: "table",
+    Timestamp: "timestamp",
+}
+
+
+def type_name(value: Value) -> str:
+    """Return RabbitMQ's name of a value's type; how wide a number was is not known."""
+    return _TYPE_NAMES[type(value)]
+
+
 def shortstr(text: str) -> bytes:
     """Encode a short string: at most 255 bytes.
 

@@ -12,30 +12,43 @@ from pamqp import base
 from pamqp.commands import Connection
 
 from fabric_nb._version import __version__
-from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table, decode_table
+from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
+from fabric_nb.broker.fieldtable import (
+    Table,
+    decode_table,
+    join_table,
+    longstr_value,
+    table_value,
+)
 
 FRAME_MIN_SIZE = 4096
 """No side may ask for less, and none may send more before they have agreed; bytes."""
 
+# Names and order are RabbitMQ's, also of the properties: a client may count on either.
 _CAPABILITIES = (
-    "authentication_failure_close",
-    "basic.nack",
-    "connection.blocked",
-    "consumer_cancel_notify",
-    "consumer_priorities",
-    "direct_reply_to",
-    "exchange_exchange_bindings",
-    "per_consumer_qos",
     "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
 )
-_SERVER_PROPERTIES = {
-    "product": "fabric_nb embedded broker",
-    "version": __version__,
-    "platform": "Python",
-    "information": "For development: nothing is kept. Use RabbitMQ in production.",
-    "capabilities": dict.fromkeys(_CAPABILITIES, True),
-}
+_SERVER_PROPERTIES = join_table(
+    {
+        "capabilities": table_value(dict.fromkeys(_CAPABILITIES, b"t\x01")),
+        "cluster_name": longstr_value("fabric_nb"),
+        "copyright": longstr_value("Copyright (c) The fabric_nb developers"),
+        "information": longstr_value(
+            "For development: nothing is kept. Use RabbitMQ in production."
+        ),
+        "platform": longstr_value("Python"),
+        "product": longstr_value("fabric_nb embedded broker"),
+        "version": longstr_value(__version__),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,7 @@ class Handshake:
             raise AMQPError(
                 ReplyCode.ACCESS_REFUSED,
                 f"Login was refused using authentication mechanism {method.mechanism}",
+                NO_METHOD,
             )
         self._expected = Connection.TuneOk
         proposed = self.agreement

@@ -5,6 +5,7 @@ scanned for where its properties lie; a property is decoded when something depen
 """
 
 import functools
+import re
 import struct
 from collections.abc import Mapping
 
@@ -34,9 +35,11 @@ _PROPERTIES: tuple[tuple[str, int | str], ...] = (
     ("cluster_id", "shortstr"),
 )
 _LENGTH = struct.Struct(">I")
+HEADER_EXPECTED = "expected content header for class 60, got non content header frame instead"
 MAX_MILLISECONDS = 315_360_000_000
 """The longest time to live or idle time that RabbitMQ takes: ten years."""
 
+_NUMBER = re.compile(rb"[+-]?[0-9]+")
 MESSAGE_OVERHEAD = 512
 """Bytes that a message costs beside its header and body, when memory is accounted."""
 
@@ -45,6 +48,20 @@ MESSAGE_OVERHEAD = 512
 def _layout(flags: int) -> tuple[tuple[str, int | str], ...]:
     """The properties that a flag word announces, in the order of the wire."""
     return tuple(entry for index, entry in enumerate(_PROPERTIES) if flags & (1 << (15 - index)))
+
+
+def _expiration_complaint(text: bytes) -> str | None:
+    """Return what RabbitMQ finds wrong with an expiration, or None."""
+    number = _NUMBER.match(text)
+    if number is None:
+        return "no_integer"
+    rest = text[number.end() :].decode(errors="replace")
+    if rest:
+        return f'{{leftover_string,"{rest}"}}'
+    value = int(text)
+    if value < 0:
+        return f"{{value_negative,{value}}}"
+    return f"{{value_too_large,{value}}}" if value > MAX_MILLISECONDS else None
 
 
 class ContentHeader:
@@ -63,9 +80,14 @@ class ContentHeader:
     def __init__(self, payload: bytes) -> None:
         if len(payload) < _FIXED.size:
             raise AMQPError(ReplyCode.FRAME_ERROR, "truncated content header")
-        class_id, _, self.body_size, flags = _FIXED.unpack_from(payload)
+        class_id, weight, self.body_size, flags = _FIXED.unpack_from(payload)
         if class_id != _BASIC:
-            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, f"content header of class {class_id}")
+            raise AMQPError(
+                ReplyCode.UNEXPECTED_FRAME,
+                f"expected content header for class 60, got one for class {class_id} instead",
+            )
+        if weight:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, HEADER_EXPECTED)
         if flags & _CONTINUATION:
             raise AMQPError(ReplyCode.FRAME_ERROR, "unknown content properties")
         self.payload = payload
@@ -118,10 +140,11 @@ class ContentHeader:
         text = self.shortstr("expiration")
         if text is None:
             return None
-        if not text.isdigit() or int(text) > MAX_MILLISECONDS:
+        complaint = _expiration_complaint(text)
+        if complaint:
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
-                f"invalid expiration {text.decode(errors='replace')!r}",
+                f"invalid expiration '{text.decode(errors='replace')}': {complaint}",
             )
         return int(text)
 

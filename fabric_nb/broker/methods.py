@@ -80,7 +80,8 @@ def _read(kind: str, payload: bytes, position: int) -> tuple[Any, int]:
 def encode_method(method: base.Frame) -> bytes:
     """Encode a method as the payload of a method frame.
 
-    Names are not held to the character set of `pamqp`: RabbitMQ takes any UTF-8 name.
+    Names are not held to the character set of `pamqp`: RabbitMQ takes any UTF-8 name. A table is
+    given as bytes, see `fieldtable.join_table`.
     """
     parts = [_LENGTH.pack(method.index)]
     bits, count = 0, 0
@@ -94,7 +95,8 @@ def encode_method(method: base.Frame) -> bytes:
         if count:
             parts.append(bytes((bits,)))
             bits, count = 0, 0
-        parts.append(encode.by_type(value, kind))
+        # Tables come encoded, because pamqp would sort their fields.
+        parts.append(value if kind == "table" else encode.by_type(value, kind))
     if count:
         parts.append(bytes((bits,)))
     return b"".join(parts)

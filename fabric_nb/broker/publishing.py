@@ -10,15 +10,18 @@ from typing import Protocol
 from pamqp import commands
 
 from fabric_nb.broker.consuming import Delivery, Outcome, Outlet
-from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import shortstr
 from fabric_nb.broker.framing import content_frames, method_frame
 from fabric_nb.broker.memory import Account
-from fabric_nb.broker.messages import ContentHeader, Message
+from fabric_nb.broker.messages import HEADER_EXPECTED, ContentHeader, Message
 from fabric_nb.broker.methods import decode_method, encode_method
 from fabric_nb.broker.names import REPLY_TO
 from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.senderselected import sender_selected
 from fabric_nb.broker.vhost import VirtualHost
+
+_PUBLISH_IDS = (60, 40)
 
 
 class Publisher(Outlet, Protocol):
@@ -102,6 +105,17 @@ class Publishing:
         """Whether a Basic.Publish waits for the rest of its message."""
         return self._target is not None
 
+    def unexpected_frame(self) -> AMQPError:
+        """Return the error for a frame that is none of those that can come next."""
+        if self._target is None:
+            text, method_ids = "expected method frame, got non method frame instead", NO_METHOD
+        elif self._header is None:
+            text, method_ids = HEADER_EXPECTED, _PUBLISH_IDS
+        else:
+            text = "expected content body, got non content body frame instead"
+            method_ids = _PUBLISH_IDS
+        return AMQPError(ReplyCode.UNEXPECTED_FRAME, text, method_ids)
+
     @property
     def confirms(self) -> bool:
         """Whether the channel is in confirm mode."""
@@ -127,7 +141,7 @@ class Publishing:
                 malformed, PRECONDITION_FAILED for a message that is too large.
         """
         if self._target is None or self._header is not None:
-            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "content header without a method")
+            raise self.unexpected_frame()
         header = self._header = ContentHeader(payload)
         limit = self._publisher.max_message_size
         if header.body_size > limit:
@@ -146,8 +160,10 @@ class Publishing:
             AMQPError: UNEXPECTED_FRAME when no body, or not as much, is due.
         """
         size = len(payload)
-        if self._header is None or size > self._missing:
-            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "content body where none is due")
+        if self._header is None:
+            raise self.unexpected_frame()
+        if size > self._missing:
+            raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "more content than its header announces")
         self._missing -= size
         if not self._missing and not self._pieces:
             self._complete(payload)
@@ -182,7 +198,7 @@ class Publishing:
                 ReplyCode.ACCESS_REFUSED,
                 f"cannot publish to internal exchange '{exchange.name}' in vhost '{vhost.name}'",
             )
-        header = self._checked(header)
+        keys, header = sender_selected(target.routing_key, self._checked(header))
         message = Message(
             target.exchange,
             target.routing_key,
@@ -191,7 +207,7 @@ class Publishing:
             body,
             self._publisher.account,
         )
-        queues = vhost.route(exchange, target.routing_key, header)
+        queues = vhost.route(exchange, keys, header)
         if self.transaction is not None:
             message.hold()
             self.transaction.publications.append(Publication(message, queues, target.mandatory))
@@ -243,7 +259,9 @@ class Publishing:
         else:
             self._confirmed = self._sequence
             self._publisher.send_method(
-                self._channel, commands.Basic.Nack(self._sequence, requeue=False)
+                # As RabbitMQ: all before it are confirmed, and the last bit says nothing here.
+                self._channel,
+                commands.Basic.Nack(self._sequence, multiple=True, requeue=True),
             )
 
     def flush_confirms(self) -> None:

@@ -347,7 +347,10 @@ class Queue:
         """Take the next message outside any subscription; None when there is none."""
         self.touch()
         self._drop_expired()
-        return self._ready.pop() if self._ready else None
+        queued = self._ready.pop() if self._ready else None
+        # What has expired behind it is not counted with the answer.
+        self._drop_expired()
+        return queued
 
     def settle(self, messages: Iterable[QueuedMessage]) -> None:
         """Forget messages that a client has acknowledged or taken without acknowledgement."""

@@ -221,7 +221,8 @@ def _headers_rule(arguments: Table) -> Callable[[Table], bool]:
     if mode not in {"all", "any", "all-with-x", "any-with-x"}:
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid x-match field value {mode!r}; expected all, any, all-with-x or any-with-x",
+            f'Invalid x-match field value <<"{mode!s}">>; '
+            "expected all, any, all-with-x, or any-with-x",
         )
     with_x = str(mode).endswith("-with-x")
     wanted = [

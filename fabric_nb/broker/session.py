@@ -13,7 +13,7 @@ from typing import Protocol
 from pamqp import base, commands
 
 from fabric_nb.broker.channel import Channel
-from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.framing import (
     FRAME_OVERHEAD,
     HEARTBEAT,
@@ -42,6 +42,10 @@ CLOSE_TIMEOUT = 5.0
 
 _FRAMES_A_TURN = 1500
 """How many frames of one client are handled before the others get their turn."""
+
+_OPEN_OK = commands.Channel.OpenOk()
+# The reserved field is empty in RabbitMQ. pamqp takes only "0" for it, which some clients refuse.
+_OPEN_OK.channel_id = ""
 
 _METHOD_IDS = struct.Struct(">HH")
 _BASIC_PUBLISH = (60, 40)
@@ -134,7 +138,7 @@ class Session(asyncio.Protocol):
         except AMQPError as error:
             # The stream has lost its frame boundaries: nothing after this can be understood. Only
             # our side is ended, since a client may still be sending and must not miss the reason.
-            self._close_connection(error, (0, 0))
+            self._close_connection(error, NO_METHOD)
             self._state = State.CLOSED
             self._outbox.flush()
             self._transport.write_eof()
@@ -162,7 +166,7 @@ class Session(asyncio.Protocol):
             return
         if kind == HEARTBEAT and number == 0:
             if payload:
-                raise AMQPError(ReplyCode.FRAME_ERROR, "heartbeat with a payload")
+                raise AMQPError(ReplyCode.FRAME_ERROR, "heartbeat with a payload", NO_METHOD)
         elif self._state is State.CLOSING:
             if number == 0 and kind == METHOD:
                 self._on_closing_method(decode_method(payload))
@@ -191,7 +195,9 @@ class Session(asyncio.Protocol):
         elif isinstance(method, commands.Connection.UpdateSecret):
             self.send_method(0, commands.Connection.UpdateSecretOk())
         else:
-            raise AMQPError(ReplyCode.CHANNEL_ERROR, f"unexpected method {method.name}")
+            raise AMQPError(
+                ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running"
+            )
 
     def _on_closing_method(self, method: base.Frame) -> None:
         if isinstance(method, commands.Connection.Close):
@@ -217,10 +223,12 @@ class Session(asyncio.Protocol):
         if len(self._channels) + len(self._closing_channels) >= self._agreement.channel_max:
             raise AMQPError(
                 ReplyCode.NOT_ALLOWED,
-                f"the negotiated channel_max ({self._agreement.channel_max}) is reached",
+                f"number of channels opened ({len(self._channels)}) has reached the negotiated "
+                f"channel_max ({self._agreement.channel_max})",
+                NO_METHOD,
             )
         self._channels[number] = Channel(number, self)
-        self.send_method(number, commands.Channel.OpenOk())
+        self.send_method(number, _OPEN_OK)
 
     def _on_closing_channel(self, kind: int, number: int, payload: bytes) -> None:
         """Ignore what a client sent before it read that its channel is closed."""
@@ -314,6 +322,7 @@ class Session(asyncio.Protocol):
 
     def _fail(self, number: int, method_ids: tuple[int, int], error: AMQPError) -> None:
         """Close the channel, or the connection, on which a client has made an error."""
+        method_ids = error.method_ids or method_ids
         channel = self._channels.get(number)
         if error.closes_connection or channel is None:
             self._close_connection(error, method_ids)
@@ -340,8 +349,11 @@ class Session(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """Close the connection because the broker stops."""
-        error = AMQPError(ReplyCode.CONNECTION_FORCED, "broker forced connection closure")
-        self._close_connection(error, (0, 0))
+        error = AMQPError(
+            ReplyCode.CONNECTION_FORCED,
+            "broker forced connection closure with reason 'shutdown'",
+        )
+        self._close_connection(error, NO_METHOD)
 
     def _let_go(self) -> None:
         """Give back all that this connection holds."""

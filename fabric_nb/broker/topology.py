@@ -26,6 +26,9 @@ class DeclaringChannel(Protocol):
     def queue(self, name: str) -> queues.Queue:
         """The queue that a client names."""
 
+    def answer(self, method: base.Frame, reply: base.Frame) -> None:
+        """Answer a method, unless its client wants no answer."""
+
 
 def _table(arguments: Any) -> Table:
     return arguments or {}
@@ -54,6 +57,7 @@ def _exchange_delete(channel: DeclaringChannel, method: Exchange.Delete) -> base
 
 def _exchange_bind(channel: DeclaringChannel, method: Exchange.Bind) -> base.Frame:
     refuse_default_exchange(method.destination)
+    channel.vhost.exchange(method.source)  # of two that are missing, this one is named
     destination = channel.vhost.exchange(method.destination)
     channel.vhost.bind(method.source, destination, method.routing_key, _table(method.arguments))
     return Exchange.BindOk()
@@ -73,7 +77,8 @@ def _queue_declare(channel: DeclaringChannel, method: Queue.Declare) -> base.Fra
         # It is there for everybody, and always has its consumer.
         return Queue.DeclareOk(REPLY_TO, 0, 1)
     if method.passive or method.queue.startswith(REPLY_TO):
-        queue = channel.queue(method.queue)
+        # By its name, which the one declared last does not stand in for.
+        queue = channel.vhost.queue(method.queue, channel.connection)
     else:
         queue = channel.vhost.declare_queue(
             method.queue,
@@ -91,6 +96,7 @@ def _queue_declare(channel: DeclaringChannel, method: Queue.Declare) -> base.Fra
 
 
 def _queue_bind(channel: DeclaringChannel, method: Queue.Bind) -> base.Frame:
+    channel.vhost.exchange(method.exchange)  # of two that are missing, this one is named
     queue = channel.queue(method.queue)
     key = _binding_key(channel, method)
     channel.vhost.bind(method.exchange, queue, key, _table(method.arguments))
@@ -117,7 +123,7 @@ def _queue_purge(channel: DeclaringChannel, method: Queue.Purge) -> base.Frame:
     return Queue.PurgeOk(channel.queue(method.queue).purge())
 
 
-def _queue_delete(channel: DeclaringChannel, method: Queue.Delete) -> base.Frame:
+def _queue_delete(channel: DeclaringChannel, method: Queue.Delete) -> base.Frame | None:
     try:
         queue = channel.queue(method.queue)
     except AMQPError as error:
@@ -129,10 +135,13 @@ def _queue_delete(channel: DeclaringChannel, method: Queue.Delete) -> base.Frame
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{where} in use")
     if method.if_empty and queue.message_count:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{where} not empty")
-    return Queue.DeleteOk(channel.vhost.delete_queue(queue))
+    channel.answer(method, Queue.DeleteOk(queue.message_count))
+    # The answer goes first; what tells consumers follows.
+    channel.vhost.delete_queue(queue)
+    return None
 
 
-HANDLERS: dict[type[base.Frame], Callable[[Any, Any], base.Frame]] = {
+HANDLERS: dict[type[base.Frame], Callable[[Any, Any], base.Frame | None]] = {
     Exchange.Declare: _exchange_declare,
     Exchange.Delete: _exchange_delete,
     Exchange.Bind: _exchange_bind,

@@ -5,7 +5,7 @@ deletion, alternate exchanges) its documentation of "Queues" and "Exchanges" is 
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fabric_nb.broker.arguments import (
     QueuePolicy,
@@ -16,7 +16,7 @@ from fabric_nb.broker.arguments import (
 from fabric_nb.broker.deadletters import DeadLetters
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.fieldtable import Table
-from fabric_nb.broker.messages import Message
+from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.names import (
     PREDECLARED_EXCHANGES,
     REPLY_TO,
@@ -27,6 +27,7 @@ from fabric_nb.broker.names import (
 from fabric_nb.broker.queues import Clock, Consumer, Queue
 from fabric_nb.broker.quota import Limits, Quota
 from fabric_nb.broker.routing import MATCHERS, Binding, Destination, Exchange, RoutedMessage
+from fabric_nb.broker.senderselected import sender_selected
 from fabric_nb.broker.unused import UnusedQueues
 
 
@@ -118,7 +119,11 @@ class VirtualHost:
                 bindings and `if_unused` is set.
         """
         refuse_default_exchange(name)
-        refuse_reserved("exchange", name)
+        if name in PREDECLARED_EXCHANGES:
+            raise AMQPError(
+                ReplyCode.ACCESS_REFUSED,
+                f"deletion of system {self._where('exchange', name)} not allowed",
+            )
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
@@ -341,17 +346,18 @@ class VirtualHost:
 
     # Messages
 
-    def route(self, exchange: Exchange, routing_key: str, header: RoutedMessage) -> list[Queue]:
+    def route(
+        self, exchange: Exchange, routing_keys: Sequence[str], header: RoutedMessage
+    ) -> list[Queue]:
         """The queues that a message goes to, each once."""
         if not exchange.name:
-            queue = self.queues.get(routing_key)
-            return [queue] if queue else []
+            return [self.queues[key] for key in dict.fromkeys(routing_keys) if key in self.queues]
         found: dict[Queue, None] = {}
         visited = {exchange}
         pending = [exchange]
         while pending:
             current = pending.pop()
-            for destination in self._matches(current, routing_key, header):
+            for destination in self._matches(current, routing_keys, header):
                 if isinstance(destination, Queue):
                     found[destination] = None
                 elif isinstance(destination, Exchange) and destination not in visited:
@@ -360,13 +366,15 @@ class VirtualHost:
         return list(found)
 
     def _matches(
-        self, exchange: Exchange, routing_key: str, header: RoutedMessage
+        self, exchange: Exchange, routing_keys: Sequence[str], header: RoutedMessage
     ) -> Iterable[Destination]:
+        matches: Iterable[Destination]
         if not exchange.name:
-            queue = self.queues.get(routing_key)
-            matches: Iterable[Destination] = (queue,) if queue else ()
+            matches = [self.queues[key] for key in routing_keys if key in self.queues]
+        elif len(routing_keys) == 1:
+            matches = exchange.match(routing_keys[0], header)
         else:
-            matches = exchange.match(routing_key, header)
+            matches = [found for key in routing_keys for found in exchange.match(key, header)]
         if not matches and exchange.alternate in self.exchanges:
             return (self.exchanges[exchange.alternate],)
         return matches
@@ -382,9 +390,12 @@ class VirtualHost:
                 accepted &= queue.publish(message)
         return accepted
 
-    def _route_dead_letter(self, message: Message, header: RoutedMessage) -> list[Queue]:
+    def _route_dead_letter(self, message: Message, header: ContentHeader) -> list[Queue]:
         exchange = self.exchanges.get(message.exchange)
-        return [] if exchange is None else self.route(exchange, message.routing_key, header)
+        if exchange is None:
+            return []
+        keys, _ = sender_selected(message.routing_key, header)
+        return self.route(exchange, keys, header)
 
     # Refusals
 
