@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fabric_nb.fabric import tasks
 from tests.broker.process import BrokerProcess
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
@@ -22,8 +23,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from fabric_nb.fabric.tasks import Failures
+
     StartPeer = Callable[..., Awaitable[Peer]]
     StartKernel = Callable[..., Awaitable[Kernel]]
+
+
+@pytest.fixture(autouse=True)
+def failures() -> Iterator[Failures]:
+    """The failures of background work, which are of the whole process, counted from zero."""
+    tasks.failures.clear()
+    yield tasks.failures
+    tasks.failures.clear()
+
 
 # Brokers
 

@@ -65,7 +65,7 @@ class Caller:
         self._requests.clear()  # of the time before, when it was open already once
         self._control = None
         await self._replies.open()
-        self._background.spawn(self._vigil.keep(), name="vigil")
+        self._background.keep(self._vigil.keep, name="vigil")
         return self
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.presence import Presence
 from fabric_nb.fabric.registry import Registry
 from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.tasks import watched
 from fabric_nb.fabric.wire import Announcement, KeepAlive
 
 
@@ -112,7 +113,9 @@ class Host:
             raise
         self._announce(name, server.version)
         if replacing is not None:
-            self._retiring[replacing] = asyncio.create_task(replacing.close(grace=None))
+            closing = asyncio.create_task(replacing.close(grace=None))
+            self._retiring[replacing] = closing
+            watched(closing, f"closing the replaced server of {name}")
         return server
 
     async def close(self, grace: float = 0.0) -> None:

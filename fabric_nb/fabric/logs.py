@@ -8,9 +8,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
-from typing import NamedTuple, Self
+from typing import Self
 
 import pandas as pd
 
@@ -18,7 +19,6 @@ from fabric_nb.errors import (
     BrokerRefused,
     ConnectionLost,
     FabricError,
-    MalformedMessage,
     UnknownLevel,
 )
 from fabric_nb.fabric import naming, wire
@@ -26,15 +26,17 @@ from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tasks import Background
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.wire import LEVELS, LogRecord
 
 log = logging.getLogger(__name__)
 
 CAPACITY = 10_000
 WINDOW = 500
 """Records that are sent before the broker has confirmed the first of them."""
+TRIES = 4
+"""Times a record may be on its way when the channel or the connection is lost. Then it is dropped:
+it may be the reason."""
 _ACCESS_REFUSED, _NOT_FOUND = 403, 404
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OWN_LOGGERS = ("aio_pika", "aiormq", "pamqp", "fabric_nb.fabric", "amqp_fabric")
 """Records of the messaging itself would be sent by messages that log records."""
@@ -44,7 +46,7 @@ class AmqpHandler(logging.Handler):
     """Publishes log records to the fabric; usable from any thread, never waits.
 
     Records are kept until a connector takes the handler over, and while the connection is
-    away, `capacity` of them.
+    away, `capacity` of them. A field that is too long is shortened and says so.
 
     Example::
 
@@ -54,7 +56,8 @@ class AmqpHandler(logging.Handler):
 
     Attributes:
         sent: how many records the broker has confirmed.
-        dropped: how many are lost, because too many waited or because the broker refused them.
+        dropped: how many are lost, because too many waited, because one could not be formatted,
+            or because the broker refused them.
     """
 
     def __init__(self, level: int | str = logging.NOTSET, *, capacity: int = CAPACITY) -> None:
@@ -70,8 +73,6 @@ class AmqpHandler(logging.Handler):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._idle = asyncio.Event()
-        self._name: ServiceName | None = None
-        self._instance = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; called by `logging`, which holds the handler's lock."""
@@ -80,8 +81,9 @@ class AmqpHandler(logging.Handler):
         try:
             # The text is made now: other handlers write to the record as well.
             text = self.format(record) if self.formatter else record.getMessage()
-            waiting = _Waiting(record, text[: wire.MAX_TRACEBACK], _traceback(record))
+            waiting = _Waiting(_fields(record, text))
         except Exception:  # noqa: BLE001 - a record that cannot be formatted, as `logging` does it
+            self.dropped += 1
             self.handleError(record)
             return
         if len(self._waiting) >= self._capacity:
@@ -107,7 +109,7 @@ class AmqpHandler(logging.Handler):
                     self._idle.clear()
                 else:
                     self._idle.set()
-                if channel.is_ready and (not self._waiting or self._unconfirmed >= WINDOW):
+                if channel.is_ready and (not self._waiting or not self._may_send(self._waiting[0])):
                     await self._wake.wait()  # also set by what has come back already
         finally:
             self._loop = None
@@ -117,34 +119,69 @@ class AmqpHandler(logging.Handler):
         self._waiting.extendleft(reversed(self._returned))  # what had arrived does so twice
         self._returned.clear()
         exchange = naming.log_exchange(name.domain)
-        while self._waiting and self._unconfirmed < WINDOW and channel.is_ready:
+        while self._waiting and channel.is_ready and self._may_send(self._waiting[0]):
             waiting = self._waiting.popleft()
             if self._forbidden:
                 self.dropped += 1
                 continue
-            message = wire.log_message(_record(waiting, name, instance))
-            self._unconfirmed += 1
             try:
+                message = wire.log_message(
+                    replace(
+                        waiting.record,
+                        service_type=name.type,
+                        service_id=name.id,
+                        instance=instance,
+                    )
+                )
                 channel.send(exchange, "", message, fate=partial(self._settle, waiting))
-            except ConnectionLost as lost:
-                self._settle(waiting, lost)
+            except ConnectionLost:
+                self._return(waiting)
                 return
+            except Exception as error:  # noqa: BLE001 - this record is dropped, the next one is sent
+                self._drop(error)
+                continue
+            self._unconfirmed += 1
+
+    def _may_send(self, waiting: _Waiting) -> bool:
+        """Return whether the next record may be sent now.
+
+        One that was on its way at a loss goes alone, so that it is known whether it is the reason.
+        """
+        return self._unconfirmed < (1 if waiting.losses else WINDOW)
 
     def _settle(self, waiting: _Waiting, error: FabricError | None) -> None:
         self._unconfirmed -= 1
+        code = error.code if isinstance(error, BrokerRefused) else 0
+        waiting.losses += error is not None and code != _NOT_FOUND  # which comes back with us
         if error is None:
             self.sent += 1
-        elif not isinstance(error, BrokerRefused) or error.code == _NOT_FOUND:
-            self._returned.append(waiting)  # the channel comes back, and with it the exchange
-        else:
-            self.dropped += 1
+        elif code == _ACCESS_REFUSED:
             # Without the right, again and again would only fill the broker's log.
-            self._forbidden = error.code == _ACCESS_REFUSED
-            if not self._told:
-                self._told = True
-                log.warning("Nobody will read these log records: %s", error)
+            self._forbidden = True
+            self._drop(error)
+        elif waiting.losses < TRIES:
+            self._return(waiting)
+        else:
+            self._drop(error)
         if self._wake is not None:
             self._wake.set()
+
+    def _return(self, waiting: _Waiting) -> None:
+        """Keep a record that was not taken, to send it again."""
+        self._returned.append(waiting)
+        if self._wake is not None:
+            self._wake.set()
+
+    def _drop(self, error: Exception) -> None:
+        self.dropped += 1
+        if not self._told:
+            self._told = True
+            log.warning(
+                "Nobody will read these log records: %s"
+                if self._forbidden
+                else "A log record is dropped: %s",
+                error,
+            )
 
     @property
     def _left(self) -> int:
@@ -163,31 +200,48 @@ def _is_own(logger: str) -> bool:
     return any(logger == own or logger.startswith(f"{own}.") for own in _OWN_LOGGERS)
 
 
-def _traceback(record: logging.LogRecord) -> str:
-    error = record.exc_info[1] if record.exc_info else None
-    return wire.format_traceback(error) if error is not None else ""
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A record that waits, without what only the connector knows.
+
+    Attributes:
+        losses: how often it was on its way when the channel or the connection was lost.
+    """
+
+    record: LogRecord
+    losses: int = 0
 
 
-class _Waiting(NamedTuple):
-    record: logging.LogRecord
-    text: str
-    traceback: str
-
-
-def _record(waiting: _Waiting, name: ServiceName, instance: str) -> LogRecord:
-    record = waiting.record
+def _fields(record: logging.LogRecord, text: str) -> LogRecord:
+    """What is sent of a record; it keeps no frame and no argument of the caller's alive."""
+    level = record.levelno
+    severity = wire.severity_of(level) if isinstance(level, int) else ""
+    # Programs rename the standard levels, to colour them or to shorten them: feeds and views
+    # choose by their standard names.
+    standard = getattr(logging, severity, None) == level
     return LogRecord(
-        time=record.created,
-        level=record.levelname,
-        service_type=name.type,
-        service_id=name.id,
-        message=waiting.text,
+        time=float(record.created),
+        level=severity if standard else str(record.levelname),
+        service_type="",
+        service_id="",
+        message=wire.shortened(text, wire.MAX_TRACEBACK),
         logger=str(record.name),
-        file=PurePath(record.pathname).name,
+        file=PurePath(str(record.pathname)).name,
         line=record.lineno,
-        traceback=waiting.traceback,
-        instance=instance,
+        traceback=_traceback(record),
+        severity="" if standard else severity,
     )
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    """The traceback of a record's error, and the stack that `stack_info` asked for."""
+    error = record.exc_info[1] if record.exc_info else None
+    parts = [
+        wire.format_traceback(error) if error is not None else record.exc_text,
+        record.stack_info,
+    ]
+    whole = "\n".join(str(part).rstrip("\n") for part in parts if part)
+    return wire.ending(whole, wire.MAX_TRACEBACK)
 
 
 class LogFeed:
@@ -202,8 +256,8 @@ class LogFeed:
     Args:
         connection: where to listen.
         domain: whose records.
-        level: the least level, by name; records of levels with names of their own are heard
-            only without it.
+        level: the minimum level, by its standard name. Records of other levels are heard by the
+            severity that fabric_nb sends with them; those of amqp-fabric only without `level`.
         service: only records of services with this id, or ``type.id``.
         max_records: how many are kept; `dropped` counts those pushed out.
 
@@ -287,11 +341,12 @@ class LogFeed:
         else:
             for name in LEVELS[LEVELS.index(self.level) :]:
                 yield {**wanted, "level_name": name}
+                yield {**wanted, wire.SEVERITY_HEADER: name}
 
     def _on_record(self, delivery: Delivery) -> None:
         try:
             record = wire.read_log(delivery, now=time.time(), domain=self.domain)
-        except MalformedMessage as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is one message
             self.malformed += 1
             self._malformed.add("log", error, delivery)
             return
@@ -336,4 +391,4 @@ async def ship_logs(
         await channel.declare_exchange(naming.log_exchange(name.domain), "headers", durable=True)
 
     channel = await connection.channel(set_up, confirms=True).open()
-    background.spawn(handler.publish_to(channel, name, instance), name="logs")
+    background.keep(partial(handler.publish_to, channel, name, instance), name="logs")

@@ -24,7 +24,7 @@ from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.retries import until_answered
 from fabric_nb.fabric.serving import Server
-from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.tasks import Background, Failures, failures
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
@@ -182,6 +182,11 @@ class FabricMember(Feeds):
         """Whether there is a connection now, and the broker takes messages."""
         own, reading = self._connection.state, self._reading.state
         return reading if own is State.CONNECTED and reading is not State.CLOSED else own
+
+    @property
+    def failures(self) -> Failures:
+        """Errors in background work of this process, which no caller receives."""
+        return failures
 
     @property
     def transient_queues_refused(self) -> bool:

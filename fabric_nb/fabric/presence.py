@@ -20,7 +20,7 @@ from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Message
 from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.tasks import RESTART_AFTER, Background, failures
 from fabric_nb.fabric.wire import Announcement
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Presence:
         if self._where == "loop":
             self._beat = _Beat(self, watched=None)
             await self._background.open()
-            self._background.spawn(self._beat.run(), name="beat")
+            self._background.keep(self._beat.run, name="beat")
             return
         loop = asyncio.get_running_loop()
         started: asyncio.Future[None] = loop.create_future()
@@ -120,13 +120,21 @@ class Presence:
     def due(self, busy_since: float | None) -> list[Message]:
         """The messages of one round; each goodbye is said once."""
         goodbyes, self._leaving = self._leaving, []
-        return [
-            *(wire.goodbye_message(name, said) for name, said in goodbyes),
-            *(
-                wire.keep_alive_message(name, dataclasses.replace(said, busy_since=busy_since))
-                for name, said in list(self._said.items())
-            ),
+        keep_alives = [
+            (name, dataclasses.replace(said, busy_since=busy_since))
+            for name, said in list(self._said.items())
         ]
+        messages = []
+        for message, announcements in (
+            (wire.goodbye_message, goodbyes),
+            (wire.keep_alive_message, keep_alives),
+        ):
+            for name, said in announcements:
+                try:
+                    messages.append(message(name, said))
+                except Exception as error:  # noqa: BLE001 - the other services are announced
+                    failures.add(f"announcing {name}", error)
+        return messages
 
     @property
     def interval(self) -> float:
@@ -190,8 +198,8 @@ class _Beat:
             loop.run_until_complete(self._run_connected(started))
         except asyncio.CancelledError:
             log.debug("The last keep-alive was not sent in time")
-        except Exception:
-            log.exception("The presence thread ended")
+        except Exception as error:  # noqa: BLE001 - a thread has no caller
+            failures.add("the thread of keep-alives", error)
         finally:
             if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
                 loop.run_until_complete(asyncio.wait(left, timeout=_STOP_TIMEOUT))
@@ -208,9 +216,19 @@ class _Beat:
             return
         waiting.call_soon_threadsafe(_settle, started, None)
         try:
-            await self._announce(connection)
+            while not await self._announced(connection):
+                await _wait(self._stopping, RESTART_AFTER)
         finally:
             await connection.close()
+
+    async def _announced(self, connection: Connection) -> bool:
+        """Announce until told to stop; False when that failed."""
+        try:
+            await self._announce(connection)
+        except Exception as error:  # noqa: BLE001 - it is counted, and announcing starts again
+            failures.add("keep-alives", error)
+            return False
+        return True
 
     async def run(self) -> None:
         """Announce over the connection that is there."""
@@ -218,6 +236,7 @@ class _Beat:
 
     async def _announce(self, connection: Connection) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._done.clear()
         channel = connection.channel(confirms=True).start()  # so that a refusal is heard of
         last_round = float("-inf")
         busy_since = None

@@ -113,7 +113,7 @@ class Publisher:
         self._waiting.append((message, taken))
         self._waiting_bytes += size
         if len(self._waiting) == 1:
-            self._background.spawn(self._send_waiting(), name="publish")
+            self._background.keep(self._send_waiting, name="publish")
 
     def _next_waiting(self) -> Taken:
         message, taken = self._waiting.popleft()

@@ -129,7 +129,7 @@ class Server:
         """
         await self._queues.check(self._connection, list(functions))
         await self._background.open()
-        self._background.spawn(self._guard.watch(), name="watch")
+        self._background.keep(self._guard.watch, name="watch")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self._channel.open()

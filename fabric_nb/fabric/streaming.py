@@ -21,6 +21,7 @@ from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.caller import is_reply_queue
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.running import Items
+from fabric_nb.fabric.tasks import failures
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,12 @@ async def probe(ask: Callable[[], object]) -> None:
     """Ask again and again, until cancelled."""
     while True:
         await asyncio.sleep(PROBE_EVERY)
-        with contextlib.suppress(FabricError):  # a lost channel is told of in other ways
+        try:
             ask()
+        except FabricError:  # a lost channel is told of in other ways
+            pass
+        except Exception as error:  # noqa: BLE001 - the next probe may succeed
+            failures.add("probing a stream of items", error)
 
 
 # -- the caller's end

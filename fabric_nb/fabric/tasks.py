@@ -1,31 +1,115 @@
-"""Background work with an owner."""
+"""Background work with an owner, and a record of what failed in it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import logging
-from collections.abc import Coroutine
-from typing import Any
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CANCEL_EVERY = 2.0
 """Seconds after which what was cancelled and still runs is cancelled again: a client library may
 turn a cancellation into an error of its own, and the work then goes on after it."""
+RESTART_AFTER = 1.0
+"""Seconds until work that must go on is started again after it failed."""
+KEPT = 100
+"""Failures that are kept for inspection."""
+LOG_INTERVAL = 60.0
+"""Seconds between two log records about failures of one place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that ended one step of background work.
+
+    Attributes:
+        time: epoch seconds.
+        where: the work, as in ``connection demo.app.a: keep up``.
+        error: the error's type and text.
+    """
+
+    time: float
+    where: str
+    error: str
+
+
+class Failures:
+    """Errors in the background work of this process, counted by place.
+
+    No caller receives an error of a background task, a callback or a companion thread. It is
+    counted here, logged once a minute for each place, and shown by the views and the doctor.
+
+    Example::
+
+        fabric.failures.total
+        fabric.failures.last[-1].error
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.last: deque[Failure] = deque(maxlen=KEPT)
+        self._logged: dict[str, float] = {}
+
+    @property
+    def total(self) -> int:
+        """Number of failures so far."""
+        return self.counts.total()
+
+    def add(self, where: str, error: BaseException) -> None:
+        """Count an error; from any thread."""
+        if where not in self.counts and len(self.counts) >= KEPT:
+            where = "other work"  # names of tasks may hold names from elsewhere
+        self.counts[where] += 1
+        text = f"{type(error).__name__}: {_text(error)}"[:500]
+        self.last.append(Failure(time.time(), where, text))
+        now = time.monotonic()
+        if now - self._logged.get(where, float("-inf")) >= LOG_INTERVAL:
+            self._logged[where] = now
+            log.error("%s failed (failure %d)", where, self.counts[where], exc_info=error)
+
+    def clear(self) -> None:
+        """Drop what was counted so far."""
+        self.counts.clear()
+        self.last.clear()
+        self._logged.clear()
+
+    def __repr__(self) -> str:
+        return f"<Failures: {self.total} in {len(self.counts)} places>"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - a broken text must not hide the error
+        return f"(its text raised {type(broken).__name__})"
+
+
+failures: Final = Failures()
+"""The failures of this process: threads, connections and views have no owner in common."""
 
 
 class Background:
     """A task group that may be opened in one task and closed in another.
 
-    A task that fails is logged and does not take the others with it; `aclose` cancels what
-    is left and waits for it, so that nothing outlives its owner.
+    A task that fails is counted in `failures` and does not take the others with it; `aclose`
+    cancels what is left and waits for it, so that nothing outlives its owner.
 
     Example::
 
         background = Background("reader")
         await background.open()
         background.spawn(read(), name="read")
+        background.keep(watch, name="watch")
         await background.aclose()
     """
 
@@ -69,11 +153,37 @@ class Background:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def keep(self, work: Callable[[], Awaitable[object]], *, name: str) -> asyncio.Task[None]:
+        """Run `work` until it returns; start it again, a second later, whenever it fails.
+
+        Raises:
+            RuntimeError: not open.
+        """
+        return self.spawn(self._kept(work, name), name=name)
+
+    async def _kept(self, work: Callable[[], Awaitable[object]], name: str) -> None:
+        while True:
+            if await self._succeeds(work(), name):
+                return
+            await asyncio.sleep(RESTART_AFTER)
+
     async def _guard(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        await self._succeeds(work, name)
+
+    async def _succeeds(self, work: Awaitable[object], name: str) -> bool:
         try:
             await work
-        except Exception:
-            log.exception("%s: %s failed", self._name, name)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # It awaited something that was cancelled: that ends the work as an error does.
+            failures.add(f"{self._name}: {name}", error)
+            return False
+        except Exception as error:  # noqa: BLE001 - it has no caller; it is counted
+            failures.add(f"{self._name}: {name}", error)
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Cancel what still runs and wait until it has ended."""
@@ -84,3 +194,34 @@ class Background:
         while not (await asyncio.wait([runner], timeout=CANCEL_EVERY))[0]:
             for task in self._tasks:
                 task.cancel()
+
+
+def watched(task: asyncio.Task[Any], where: str) -> None:
+    """Count the error with which a task without an owner ends."""
+
+    def look(ended: asyncio.Task[Any]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            failures.add(where, error)
+
+    task.add_done_callback(look)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    # Of our own: served functions that block may hold all threads of the loop's own pool.
+    return ThreadPoolExecutor(4, thread_name_prefix="fabric")
+
+
+async def in_thread(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run blocking `work` in a thread, in the caller's context."""
+    context = contextvars.copy_context()
+    try:
+        running = asyncio.get_running_loop().run_in_executor(
+            _threads(), lambda: context.run(work, *args, **kwargs)
+        )
+    except RuntimeError as error:
+        # When the interpreter ends there are no threads any more, but time to finish a file.
+        if "shutdown" not in str(error):
+            raise
+        return work(*args, **kwargs)
+    return await running

@@ -24,6 +24,7 @@ from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.tasks import Failures
     from tests.conftest import StartPeer
     from tests.support.rabbitmq import RabbitMq
 
@@ -72,6 +73,22 @@ async def test_nothing_wrong(members: Members) -> None:
         assert "ms" in of(diagnosis, "broker").found
     assert (stream.messages, logs.changes, other.malformed.total) == (0, 0, 0)
     assert not other.registry.find("stranger", domain=DOMAIN)
+
+
+async def test_failed_background_work_is_told(members: Members, failures: Failures) -> None:
+    """An error in the background, which no caller receives, is a finding that says where."""
+    member = await members.join("one")
+
+    async def fail(_: object) -> None:
+        raise LookupError("no \x1b[31msuch thing")
+
+    member.subscribe_service_keepalives("mine", fail)
+    await until(lambda: failures.total)
+    found = of(await member.diagnose(seconds=WAIT), "background work")
+    assert found.severity is WARNING
+    assert "keep-alive callback" in found.found
+    assert "LookupError: no \ufffd[31msuch thing" in found.found
+    assert member.failures.last[-1].error.startswith("LookupError")
 
 
 async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str) -> None:

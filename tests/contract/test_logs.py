@@ -8,10 +8,12 @@ import logging
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import FabricError
+from fabric_nb.fabric import wire
 from tests.support.fabric import until
 
 
@@ -230,8 +232,105 @@ async def test_broken_records_are_the_callers_own(reader, log, handler, monkeypa
         log.info("x" * 1_000_000)
         log.info("fine")
         await feed.wait(3, timeout=5)
-    assert said(feed)[2] == "fine"
+    assert said(feed)[0] == "lone \\ud800 surrogate"
     assert said(feed)[1].startswith("xxx")
+    assert said(feed)[1].endswith("more characters]")
+    assert said(feed)[2] == "fine"
+    assert (handler.sent, handler.dropped) == (3, 1)
+    assert list(feed.df["message"]) == said(feed)
+
+
+LATIN = b"caf\xe9.py".decode(errors="surrogateescape")
+HARD = {
+    "logger": {"name": "x" * 200_000},
+    "logger-surrogate": {"name": LATIN},
+    "level": {"levelname": "L" * 200_000, "levelno": 35},
+    "level-surrogate": {"levelname": LATIN, "levelno": 35},
+    "file": {"pathname": "/tmp/" + "x" * 200_000},
+    "file-surrogate": {"pathname": LATIN},
+    "traceback": {"exc_text": "\U0001f600" * 200_000},
+    "traceback-surrogate": {"exc_text": LATIN},
+    "stack": {"stack_info": "y" * 200_000},
+    "nul": {"name": "a\0b", "pathname": "a\0b", "exc_text": "a\0b", "msg": "a\0b"},
+    "times": {"created": float("nan")},
+    "line": {"lineno": 2**80},
+    "numpy": {"lineno": np.int64(7), "levelno": np.int64(30), "created": np.float64(1.5)},
+    "none": {"name": None, "levelname": None, "pathname": None, "lineno": None, "levelno": None},
+    "objects": {"name": object(), "levelname": object(), "pathname": object(), "msg": object()},
+}
+
+
+@pytest.mark.parametrize("hard", HARD.values(), ids=HARD)
+async def test_one_record_does_not_end_logging(reader, logger, log, handler, failures, hard):
+    """Whatever stands in a record, it is sent as far as it can be, and so are the next ones."""
+    async with await reader.logs() as feed:
+        record = {"msg": "hard", "levelname": "INFO", "levelno": 20, **hard}
+        handler.handle(logging.makeLogRecord(record))
+        for n in range(3):
+            log.warning("after %d", n)
+        await feed.wait(4, timeout=5)
+        assert said(feed)[1:] == ["after 0", "after 1", "after 2"]
+        assert len(feed.df) == 4
+    await handler.flushed(5)
+    assert (handler.sent, handler.dropped, feed.malformed) == (4, 0, 0)
+    assert logger._connection.reconnects == 0
+    assert failures.total == 0
+
+
+async def test_a_record_that_the_client_cannot_take(reader, log, handler, monkeypatch):
+    """A record that cannot be made a message is dropped and counted, and the next one is sent."""
+    make = wire.log_message
+
+    def fail(record):
+        if record.message == "bad":
+            raise OverflowError("no message")
+        return make(record)
+
+    monkeypatch.setattr(wire, "log_message", fail)
+    async with await reader.logs() as feed:
+        for text in ("bad", "good", "bad", "fine"):
+            log.info(text)
+        await feed.wait(2, timeout=5)
+    assert said(feed) == ["good", "fine"]
+    assert (handler.sent, handler.dropped) == (2, 2)
+
+
+async def test_where_a_record_was_logged_is_told(reader, log, handler):
+    """`stack_info=True` sends the stack, with the traceback if there is one."""
+    async with await reader.logs() as feed:
+        log.info("here", stack_info=True)
+        try:
+            int("inner")
+        except ValueError:
+            log.exception("failed", stack_info=True)
+        await feed.wait(2, timeout=5)
+    here, failed = feed.records
+    assert here.traceback.startswith("Stack (most recent call last):")
+    assert "test_where_a_record_was_logged_is_told" in here.traceback
+    assert failed.traceback.index("ValueError") < failed.traceback.index("Stack (most recent")
+
+
+async def test_levels_of_other_names_are_heard(reader, log, handler):
+    """A feed of a level hears renamed levels by their standard names, and those in between."""
+    names = {number: logging.getLevelName(number) for number in (10, 20, 30, 40)}
+    logging.addLevelName(logging.WARNING, "\x1b[33mWARN\x1b[0m")
+    logging.addLevelName(logging.ERROR, "error")
+    logging.addLevelName(35, "AUDIT")
+    logging.addLevelName(25, "NOTICE")
+    try:
+        async with await reader.logs(level="warning") as feed:
+            for level in (25, 30, 35, 40):
+                log.log(level, "%d", level)
+            await feed.wait(3, timeout=5)
+            await handler.flushed(5)
+    finally:
+        for number, name in names.items():
+            logging.addLevelName(number, name)
+    assert [(one.level, one.severity) for one in feed.records] == [
+        ("WARNING", ""),
+        ("AUDIT", "WARNING"),
+        ("ERROR", ""),
+    ]
 
 
 async def test_last_words_are_sent(reader, logger, log, handler):

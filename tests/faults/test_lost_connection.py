@@ -251,6 +251,38 @@ async def test_record_that_is_lost(fabric, apart, monkeypatch):
         assert list(heard) == ["0", "1", "2"]
 
 
+async def test_a_record_that_costs_the_connection(fabric, apart, monkeypatch):
+    """A record at whose sending the channel is lost each time is dropped, and all others arrive."""
+    channels = []
+    make = fabric._connection.channel
+    monkeypatch.setattr(
+        fabric._connection,
+        "channel",
+        lambda *a, **k: channels.append(make(*a, **k)) or channels[-1],
+    )
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    (channel,) = channels
+    send, closing, sent = channel.send, [], []
+
+    def send_and_fail(exchange, key, message, **options):
+        sent.append(message.body)
+        send(exchange, key, message, **options)
+        if message.body == b'"poison"':
+            closing.append(asyncio.ensure_future(channel._amqp.close()))
+
+    monkeypatch.setattr(channel, "send", send_and_fail)
+    async with await apart.logs() as feed:
+        for text in ("before", "poison", *map(str, range(20))):
+            handler.handle(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
+        await until(lambda: "19" in [record.message for record in feed.records])
+        await handler.flushed(5)
+    assert (handler.sent, handler.dropped) == (21, 1)
+    assert sent.count(b'"poison"') == 4
+    heard = [record.message for record in feed.records if record.message != "poison"]
+    assert list(dict.fromkeys(heard)) == ["before", *map(str, range(20))]
+
+
 async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
     """Functions that end while there is no connection do not end the serving of their method."""
     go, began = asyncio.Event(), []

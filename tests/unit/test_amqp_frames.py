@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import body, commands, decode, header
+from pamqp import encode as pamqp_encode
 from pamqp import frame as pamqp_frame
 
-from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp import frames, message
 from fabric_nb.fabric.amqp.message import Delivery, Message
 
 short = st.text(max_size=60).filter(lambda text: len(text.encode(errors="replace")) <= 255)
@@ -209,6 +210,52 @@ def test_hostile_bytes_are_refused_in_known_ways(raw: bytes) -> None:
 def test_hostile_headers_are_none(raw: bytes) -> None:
     """Headers that cannot be read are empty, and nothing is raised to whoever asks for them."""
     assert isinstance(Delivery(b"", raw).headers, dict)
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        b"T" + struct.pack(">q", 2**62),
+        b"T" + struct.pack(">q", -1),
+        b"F" + struct.pack(">I", 9) + b"\x05name?" + b"?12",
+        b"A" + struct.pack(">I", 2) + b"?1",
+    ],
+    ids=["time-late", "time-early", "table", "array"],
+)
+@pytest.mark.parametrize("more", [0, 5000], ids=["small", "large"])
+def test_one_unreadable_header_leaves_the_others(unreadable: bytes, more: int) -> None:
+    """Of headers of which one cannot be read, all others are."""
+    fields = [
+        b"\x01aS" + struct.pack(">I", 3) + b"one",
+        b"\x03bad" + unreadable,
+        b"\x01bI" + struct.pack(">i", 2),
+        b"\x04moreS" + struct.pack(">I", more) + b"x" * more,
+    ]
+    raw = b"".join(fields)
+    read = Delivery(b"", struct.pack(">I", len(raw)) + raw).headers
+    assert {name: read.get(name) for name in "ab"} == {"a": "one", "b": 2}
+    assert read["more"] == "x" * more
+
+
+@given(st.dictionaries(names, values, max_size=4), st.integers(0, 3))
+def test_large_headers_are_read_as_small_ones(headers: dict[str, Any], depth: int) -> None:
+    """Headers are read alike, however large the table is and however they are nested."""
+    for _ in range(depth):
+        headers = {"nested": headers, "list": [headers, 1]}
+    large = {**headers, "filler": "x" * 5000}
+    raw = pamqp_encode.field_table(large)
+    assert Delivery(b"", raw).headers == decode.field_table(raw)[1]
+
+
+def test_headers_cost_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many headers as fit into a frame are read, each of them from its own bytes alone."""
+    handed = []
+    monkeypatch.setattr(
+        message.decode, "embedded_value", lambda raw: (len(raw), handed.append(len(raw)))
+    )
+    raw = b"".join(b"\x05%05dV" % number for number in range(18_000))
+    assert len(Delivery(b"", struct.pack(">I", len(raw)) + raw).headers) == 18_000
+    assert sum(handed) == 18_000
 
 
 def test_headers_nested_too_deeply_are_none() -> None:

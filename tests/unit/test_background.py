@@ -13,7 +13,7 @@ import pytest
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import malformed, tasks
 from fabric_nb.fabric.malformed import KEPT, MalformedLog
-from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.tasks import Background, Failures
 from tests.unit.test_wire import arrived
 
 # -- messages that cannot be read
@@ -110,9 +110,9 @@ async def test_work_is_done(background: Background) -> None:
 
 
 async def test_failure_is_logged_and_takes_nothing_with_it(
-    background: Background, caplog: pytest.LogCaptureFixture
+    background: Background, caplog: pytest.LogCaptureFixture, failures: Failures
 ) -> None:
-    """Work that fails is logged; what else runs goes on, and more can be started."""
+    """Work that fails is logged and counted; what else runs goes on, and more can be started."""
     ends = asyncio.Event()
 
     async def fail() -> None:
@@ -127,9 +127,43 @@ async def test_failure_is_logged_and_takes_nothing_with_it(
     assert not other.done()
     assert "worker: bad failed" in caplog.text
     assert "ValueError: no" in caplog.text
+    assert failures.counts == {"worker: bad": 1}
+    assert failures.last[-1].error == "ValueError: no"
     await asyncio.wait_for(background.spawn(asyncio.sleep(0), name="more"), 1)
     ends.set()
     await asyncio.wait_for(other, 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), asyncio.CancelledError()])
+async def test_work_that_must_go_on_is_started_again(
+    background: Background,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    """Work that is kept up is counted when it fails, and goes on, whatever it has raised."""
+    monkeypatch.setattr(tasks, "RESTART_AFTER", 0.0)
+    runs = []
+
+    async def work() -> None:
+        runs.append(True)
+        if len(runs) < 4:
+            raise error
+
+    await asyncio.wait_for(background.keep(work, name="loop"), 2)
+    assert len(runs) == 4
+    assert failures.counts == {"worker: loop": 3}
+
+
+async def test_failures_are_bounded(failures: Failures, caplog: pytest.LogCaptureFixture) -> None:
+    """However much fails, the last hundred are kept, and each place is logged once a minute."""
+    for number in range(500):
+        failures.add("one place", ValueError(number))
+        failures.add(f"place {number}", ValueError("x" * 10_000))
+    assert failures.total == 1000
+    assert failures.counts["one place"] == 500
+    assert len(failures.last) == len(failures.counts) - 1 == 100
+    assert caplog.text.count("one place failed") == 1
 
 
 async def test_cancelled_work_takes_nothing_with_it(background: Background) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from pamqp import decode, encode
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, printable
 from fabric_nb.fabric import batches, wire
@@ -43,6 +44,13 @@ def arrived(
         "generation": 1,
     }
     return Delivery(body=body, headers=headers or {}, **{**whole, **properties})
+
+
+def pamqp_table(headers: dict[str, Any]) -> Any:
+    """Headers as the bytes of a field table, which must hold them all."""
+    raw = encode.field_table(headers)
+    assert decode.field_table(raw)[1] == headers
+    return raw
 
 
 def delivered(message: Message) -> Delivery:
@@ -192,9 +200,10 @@ def test_arguments_of_an_exception_are_exact() -> None:
 def test_long_traceback_keeps_its_end() -> None:
     """Of a long traceback the end is sent, where the error is."""
     text = wire.format_traceback(ValueError("start" + "x" * 50_000 + "end"))
-    assert text.startswith("...\n")
+    assert text.startswith("[")
+    assert " more characters] …\n" in text[:50]
     assert text.endswith("end\n")
-    assert len(text) < 20_000
+    assert len(text) <= wire.MAX_TRACEBACK
 
 
 def test_peer_errors_are_read() -> None:
@@ -435,6 +444,45 @@ def test_log_record_with_nonsense() -> None:
     for body in (b"", b"text", b"{}", b"5"):
         with pytest.raises(MalformedMessage):
             wire.read_log(arrived(body), now=5.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "longest"),
+    [("message", 16_384), ("traceback", 16_384), ("logger", 200), ("file", 500), ("level", 40)],
+)
+def test_log_fields_that_are_too_long_say_so(field: str, longest: int) -> None:
+    """A field that is too long is shortened, says so, and stays as it is at every further hop."""
+    sent = dataclasses.replace(RECORD, **{field: "a" * 300_000})
+    message = wire.log_message(sent)
+    assert sum(len(str(value).encode()) for value in message.headers.values()) < 100_000
+    read = wire.read_log(delivered(message), now=5.0)
+    text = getattr(read, field)
+    assert len(text) <= longest
+    assert text.startswith("aaa")
+    assert "more char" in text
+    assert wire.read_log(delivered(wire.log_message(read)), now=5.0) == read
+
+
+@given(st.text(st.characters(), max_size=60))
+@example("latin-1 \udce9")
+@example("\0")
+def test_log_fields_of_any_text_can_be_sent(text: str) -> None:
+    """A record of any text becomes a message that is valid UTF-8, and reads the same afterwards."""
+    record = LogRecord(1.0, text or "x", "app", "a", text, text, text, 1, text)
+    message = wire.log_message(record)
+    message.body.decode()
+    read = wire.read_log(arrived(message.body, pamqp_table(dict(message.headers))), now=5.0)
+    for field in ("message", "logger", "file", "traceback"):
+        getattr(read, field).encode()
+        if not any("\ud800" <= char <= "\udfff" for char in text):
+            assert getattr(read, field) == text
+
+
+@pytest.mark.parametrize("weird", [float("nan"), float("inf"), -1.0, 1e300])
+def test_log_times_that_are_none(weird: float) -> None:
+    """A time that cannot be is left out, and the record is read with that of its arrival."""
+    message = wire.log_message(dataclasses.replace(RECORD, time=weird))
+    assert wire.read_log(delivered(message), now=5.0).time == 5.0
 
 
 # -- whatever may come

@@ -30,7 +30,7 @@ from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.nodes import Nodes, abort
 from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.transport import SocketTransport
-from fabric_nb.fabric.tasks import Background
+from fabric_nb.fabric.tasks import Background, failures
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +176,8 @@ class Connection:
     async def _begin(self, state: State) -> None:
         await self._background.open()
         self._opened = True
-        self._background.spawn(self._supervise(), name="supervise")
-        self._background.spawn(self._keep_up(), name="keep up")
+        self._background.keep(self._supervise, name="supervise")
+        self._background.keep(self._keep_up, name="keep up")
         self._set_state(state)
 
     async def close(self) -> None:
@@ -278,8 +278,12 @@ class Connection:
             await asyncio.sleep(UPKEEP * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
             for channel in tuple(self._channels):
                 if channel.is_ready:
-                    with contextlib.suppress(FabricError):  # lost, and it recovers
+                    try:
                         await channel.assert_again()
+                    except FabricError:  # lost, and it recovers
+                        pass
+                    except Exception as error:  # noqa: BLE001 - the other channels are next
+                        failures.add("declaring a channel's queues again", error)
 
     async def _reconnect(self) -> None:
         for delay in backoff():
@@ -288,6 +292,8 @@ class Connection:
                 await self._connect(RETRY_TIMEOUT)
             except FabricError as error:
                 log.info("%s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+                failures.add("reconnecting", error)
             else:
                 return
 
@@ -306,8 +312,8 @@ class Connection:
         for listener in tuple(self.on_state):
             try:
                 listener(state)
-            except Exception:
-                log.exception("A listener for the connection's state failed")
+            except Exception as error:  # noqa: BLE001 - the other listeners are next
+                failures.add("a listener for the connection's state", error)
 
     # -- what a channel needs (`channel.Link`)
 

@@ -15,6 +15,7 @@ from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.translation import Unroutable, refusal
+from fabric_nb.fabric.tasks import failures
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,8 @@ class Lane:
         _, tag, redelivered, origin = self._deliver
         try:
             target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
-        except Exception:
-            log.exception("A consumer failed")
+        except Exception as error:  # noqa: BLE001 - the next delivery is another one
+            failures.add("a consumer", error)
 
     # -- what became of what was published
 
@@ -120,13 +121,13 @@ class Lane:
     def _settle(self, tag: int, *, taken: bool) -> None:
         fate = self._fates.pop(tag, None)
         if fate is not None:
-            fate(None if taken else BrokerRefused("The broker did not take the message."))
+            _tell(fate, None if taken else BrokerRefused("The broker did not take the message."))
 
     def _returned(self, delivery: Delivery) -> None:
         tag = delivery.message_id or ""
         fate = self._fates.pop(int(tag), None) if tag.isdecimal() else None
         if fate is not None:
-            fate(Unroutable("No queue took the message."))
+            _tell(fate, Unroutable("No queue took the message."))
 
     def shut(self, reason: Reason | None = None) -> None:
         """Nothing more may be sent; what is not known to be taken has failed."""
@@ -138,7 +139,7 @@ class Lane:
         if self.on_shut is not None:
             self.on_shut(reason)
         for fate in fates.values():
-            fate(reason())
+            _tell(fate, reason())
 
     # -- out
 
@@ -178,3 +179,11 @@ class Lane:
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Refuse a delivery."""
         self._send(frames.reject(self.number, tag, requeue=requeue))
+
+
+def _tell(fate: Fate, error: FabricError | None) -> None:
+    """Call `fate`; its failure is counted, so that those of the next messages are called too."""
+    try:
+        fate(error)
+    except Exception as failed:  # noqa: BLE001 - one of many callbacks
+        failures.add("a callback of a published message", failed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,8 +117,103 @@ def _read_table(raw: bytes) -> Headers:
     if len(raw) > MAX_HEADERS:
         log.debug("A message has %d bytes of headers, which are too many to be read", len(raw))
         return {}
+    if len(raw) <= _SMALL_TABLE:
+        with contextlib.suppress(Exception):  # pamqp raises many kinds, RecursionError too
+            return decode.field_table(raw)[1]
+    # pamqp takes time by the square of the size, and gives up a table for one value in it.
+    headers: dict[str, Any] = {}
     try:
-        return decode.field_table(raw)[1]
-    except Exception as error:  # noqa: BLE001 - pamqp raises many kinds, RecursionError too
+        _read_fields(raw, 0, headers, depth=0)
+    except (IndexError, struct.error, _Unreadable) as error:
         log.debug("A message has headers that cannot be read: %r", error)
-        return {}
+    return headers
+
+
+_SMALL_TABLE = 4096
+_DEEPEST = 50
+_LENGTH = struct.Struct(">I")
+_FIXED = {
+    **dict.fromkeys(b"V\x00", 0),
+    **dict.fromkeys(b"tbB", 1),
+    **dict.fromkeys(b"su", 2),
+    **dict.fromkeys(b"Iif", 4),
+    **dict.fromkeys(b"lLdT", 8),
+    ord("D"): 5,
+}
+"""Bytes of a value by its type; of all other types, the length stands before the value."""
+_WITH_LENGTH = frozenset(b"SxAF")
+_TABLE, _ARRAY = b"FA"
+
+
+class _Unreadable(Exception):
+    """The rest of a table, whose values end nobody knows where."""
+
+
+class _TooDeep(Exception):
+    """A value is nested so deeply that it is not read at all."""
+
+
+def _read_fields(raw: bytes, at: int, fields: dict[str, Any], *, depth: int) -> int:
+    """Read a table at an offset into `fields`, without the values that cannot be read."""
+    end = _end(raw, at)
+    at += _LENGTH.size
+    while at < end:
+        value = at + 1 + raw[at]
+        name = raw[at + 1 : value].decode(errors="backslashreplace")
+        at, read = _read_value(raw, value, depth)
+        if at > end:
+            raise _Unreadable(name)
+        if read is not _UNREADABLE:
+            fields[name] = read
+    return end
+
+
+_UNREADABLE: Any = object()
+
+
+def _read_value(raw: bytes, at: int, depth: int) -> tuple[int, Any]:
+    """Read a value at an offset; return where it ends, and it or `_UNREADABLE`."""
+    kind = raw[at]
+    if kind in _WITH_LENGTH:
+        end = _end(raw, at + 1)
+    elif kind in _FIXED:
+        end = at + 1 + _FIXED[kind]
+    else:
+        raise _Unreadable(f"type {kind}")
+    if end > len(raw):
+        raise _Unreadable(f"type {kind}")
+    if kind in (_TABLE, _ARRAY):
+        return end, _read_nested(raw, at, end, depth + 1)
+    try:
+        return end, decode.embedded_value(raw[at:end])[1]
+    except Exception as error:  # noqa: BLE001 - such as a time after the year 9999
+        log.debug("A message has a header that cannot be read: %r", error)
+        return end, _UNREADABLE
+
+
+def _read_nested(raw: bytes, at: int, end: int, depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise _TooDeep
+    try:
+        if raw[at] == _TABLE:
+            fields: dict[str, Any] = {}
+            _read_fields(raw, at + 1, fields, depth=depth)
+            return fields
+        values, at = [], at + 1 + _LENGTH.size
+        while at < end:
+            at, value = _read_value(raw, at, depth)
+            values.append(None if value is _UNREADABLE else value)
+    except (IndexError, struct.error, _Unreadable) as error:
+        log.debug("A message has a header that cannot be read: %r", error)
+        return _UNREADABLE
+    except _TooDeep:
+        if depth > 1:
+            raise
+        return _UNREADABLE
+    return values
+
+
+def _end(raw: bytes, at: int) -> int:
+    """The end of what has its length at an offset."""
+    end: int = at + _LENGTH.size + _LENGTH.unpack_from(raw, at)[0]
+    return end

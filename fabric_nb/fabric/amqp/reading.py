@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fabric_nb.errors import NotConnected
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
+from fabric_nb.fabric.tasks import watched
 
 LINGER = 1.0
 """Seconds that it stays when nothing uses it any more."""
@@ -62,6 +63,7 @@ class ReadingConnection(Connection):
         super().forget(channel)
         if self._opened and not self._channels and self._leaving is None:
             self._leaving = asyncio.ensure_future(self._close_unused())
+            watched(self._leaving, "closing an unused connection")
             self._leaving.add_done_callback(lambda _: setattr(self, "_leaving", None))
 
     async def _close_unused(self) -> None:

@@ -9,15 +9,13 @@ send in one pass of the loop goes out in one write, in order with what aiormq wr
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, SupportsIndex
 
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.lane import Lane
-
-log = logging.getLogger(__name__)
+from fabric_nb.fabric.tasks import failures
 
 SIGN_OF_LIFE = 1.0
 """Seconds after which aiormq, which sees nothing of our frames, gets a heartbeat in their place:
@@ -130,8 +128,8 @@ def _taken(lane: Lane, kind: int, payload: bytes) -> bool:
     """Offer a frame to a lane; one that it cannot read is aiormq's to complain about."""
     try:
         return lane.take(kind, payload)
-    except Exception:
-        log.exception("A frame on channel %d could not be read", lane.number)
+    except Exception as error:  # noqa: BLE001 - aiormq closes the connection over it
+        failures.add("a frame that cannot be read", error)
         return False
 
 

@@ -10,12 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from fabric_nb.errors import BrokerUnavailable, FabricError
+from fabric_nb.errors import BrokerUnavailable, FabricError, printable
 from fabric_nb.fabric.amqp import Connection
 from fabric_nb.fabric.doctor import broker, peers
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
 from fabric_nb.fabric.doctor.rights import rights
+from fabric_nb.fabric.tasks import failures
 
 __all__ = ["LISTEN", "Diagnosis", "Finding", "Patient", "Severity", "diagnose"]
 
@@ -34,14 +35,29 @@ async def diagnose(patient: Patient, *, seconds: float = LISTEN, timeout: float)
     name = f"fabric_nb doctor of {patient.name}"
     connection = Connection(patient.uri, name=name, heartbeat=patient.heartbeat)
     findings: list[Finding] = []
+    stopped: list[Finding] = []
     try:
         async with asyncio.timeout(2 * timeout + seconds):
             await _examine(patient, connection, findings, seconds=seconds, timeout=timeout)
     except (TimeoutError, FabricError) as error:
-        findings.append(_stopped(connection, error))
+        stopped.append(_stopped(connection, error))
     finally:
         await connection.close()
-    return Diagnosis(findings)
+    return Diagnosis([*findings, _background_work(), *stopped])
+
+
+def _background_work() -> Finding:
+    """Errors that no caller has received."""
+    if not failures.total:
+        return Finding("background work", Severity.OK, "No task has failed.")
+    last = failures.last[-1]
+    places = ", ".join(f"{where} ({count})" for where, count in failures.counts.most_common(5))
+    return Finding(
+        "background work",
+        Severity.WARNING,
+        printable(f"Work in the background failed: {places}; the last: {last.where}: {last.error}"),
+        "What must go on was started again. fabric.failures.last has the errors; report them.",
+    )
 
 
 async def _examine(

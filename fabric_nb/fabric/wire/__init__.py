@@ -30,7 +30,14 @@ from fabric_nb.fabric.wire.items import (
     read_credit,
     wanted_credit,
 )
-from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
+from fabric_nb.fabric.wire.logs import (
+    LEVELS,
+    SEVERITY_HEADER,
+    LogRecord,
+    log_message,
+    read_log,
+    severity_of,
+)
 from fabric_nb.fabric.wire.presence import (
     MAX_ANNOUNCEMENT,
     Announcement,
@@ -40,17 +47,19 @@ from fabric_nb.fabric.wire.presence import (
     keep_alive_request,
     read_keep_alive,
 )
-from fabric_nb.fabric.wire.reading import MAX_TRACEBACK
+from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened
 
 __all__ = [
     "BEGIN",
     "CALL",
     "END",
     "ITEM",
+    "LEVELS",
     "MAX_ANNOUNCEMENT",
     "MAX_CREDIT",
     "MAX_TRACEBACK",
     "PROBE",
+    "SEVERITY_HEADER",
     "Announcement",
     "Expired",
     "KeepAlive",
@@ -60,6 +69,7 @@ __all__ = [
     "cancel_message",
     "credit_message",
     "end_message",
+    "ending",
     "error_message",
     "format_traceback",
     "goodbye_message",
@@ -75,5 +85,7 @@ __all__ = [
     "read_log",
     "read_reply",
     "result_message",
+    "severity_of",
+    "shortened",
     "wanted_credit",
 ]

@@ -14,7 +14,7 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, DEATH_HEADER
 from fabric_nb.fabric.tables import TABLES_HEADER
-from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, text
+from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, ending, text
 
 CALL, RESULT, ERROR = "call", "result", "error"
 STREAM_HEADER = "x-fabric-stream"
@@ -143,12 +143,12 @@ def _short_repr(value: object) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The traceback as text, from the end when it is long."""
+    """The traceback as text, at most `MAX_TRACEBACK` characters; the end of a long one."""
     try:
         whole = "".join(traceback_module.format_exception(error))
     except BaseException as broken:  # noqa: BLE001 - what an error holds may raise anything
         whole = f"{type(error).__name__}, whose traceback cannot be had: {type(broken).__name__}\n"
-    return whole if len(whole) <= MAX_TRACEBACK else "...\n" + whole[-MAX_TRACEBACK:]
+    return ending(whole, MAX_TRACEBACK)
 
 
 def queue_of_death(delivery: Delivery) -> str:

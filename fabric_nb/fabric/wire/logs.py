@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
-from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, number, text
+from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, number, shortened, text, valid
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+SEVERITY_HEADER: Final = "severity"
+
+MAX_NAME, MAX_LEVEL, MAX_LOGGER, MAX_FILE = 64, 40, 200, 500
+"""Characters of the other fields; with `MAX_TRACEBACK`, all fit into one AMQP frame."""
+_MAX_LINE, _MAX_MILLISECONDS = 1e9, 1e14
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class LogRecord:
         level: the level's name, as in ``WARNING``.
         traceback: formatted, empty when there is none.
         domain: of whose logs it came; it does not travel.
+        severity: of a level that is not standard, the standard one at or below it, if known.
     """
 
     time: float
@@ -36,26 +45,46 @@ class LogRecord:
     traceback: str = ""
     instance: str = ""
     domain: str = ""
+    severity: str = ""
+
+
+def severity_of(number: int) -> str:
+    """The standard level at or below a level's number; empty below DEBUG.
+
+    Example:
+        >>> severity_of(logging.WARNING + 5)
+        'WARNING'
+    """
+    return next((name for name in reversed(LEVELS) if getattr(logging, name) <= number), "")
 
 
 def log_message(record: LogRecord) -> Message:
-    """A log record as it travels: its text in the body, all else in headers."""
-    headers: dict[str, Any] = {
-        "service_id": record.service_id,
-        "service_type": record.service_type,
-        "level_name": record.level,
-        "logger_name": record.logger,
-        "timestamp_in_ms": round(record.time * 1000),  # AMQP clients cut floats to 32 bits
-        "file_name": record.file,
-        "line_number": record.line,
-        "traceback": record.traceback,
-        "instance_id": record.instance,
+    """A log record as it travels: its text in the body, all else in headers.
+
+    A field that is too long is shortened and says so; half a surrogate pair, which UTF-8 cannot
+    hold, is written out.
+    """
+    line = number(record.line, low=0, high=_MAX_LINE)
+    milliseconds = number(record.time * 1000, low=0, high=_MAX_MILLISECONDS)
+    texts = {
+        "service_id": (record.service_id, MAX_NAME),
+        "service_type": (record.service_type, MAX_NAME),
+        "level_name": (record.level, MAX_LEVEL),
+        "logger_name": (record.logger, MAX_LOGGER),
+        "file_name": (record.file, MAX_FILE),
+        "traceback": (record.traceback, MAX_TRACEBACK),
+        "instance_id": (record.instance, MAX_NAME),
+        SEVERITY_HEADER: (record.severity, MAX_LEVEL),
     }
-    return Message(
-        encode(record.message)[0],
-        headers={name: value for name, value in headers.items() if value not in ("", None)},
-        content_type=JSON,
-    )
+    headers: dict[str, Any] = {
+        name: _text(value, longest) for name, (value, longest) in texts.items() if value
+    }
+    if milliseconds is not None:
+        headers["timestamp_in_ms"] = round(milliseconds)  # AMQP clients cut floats to 32 bits
+    if line is not None:
+        headers["line_number"] = int(line)
+    body = encode(_text(record.message, MAX_TRACEBACK))[0]
+    return Message(body, headers=headers, content_type=JSON)
 
 
 def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
@@ -64,18 +93,26 @@ def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
     message = decode(delivery.body)
     if not isinstance(message, str):
         raise MalformedMessage("A log record's body must be a JSON string.")
-    line = number(headers.get("line_number"), low=0, high=1e9)
-    milliseconds = number(headers.get("timestamp_in_ms"), low=0, high=1e14)
+    line = number(headers.get("line_number"), low=0, high=_MAX_LINE)
+    milliseconds = number(headers.get("timestamp_in_ms"), low=0, high=_MAX_MILLISECONDS)
+    level = _text(headers.get("level_name"), MAX_LEVEL) or "NOTSET"
+    severity = headers.get(SEVERITY_HEADER)
     return LogRecord(
         time=now if milliseconds is None else milliseconds / 1000,
-        level=text(headers.get("level_name"), 40) or "NOTSET",
-        service_type=text(headers.get("service_type"), 64),
-        service_id=text(headers.get("service_id"), 64),
-        message=message[:MAX_TRACEBACK],
-        logger=text(headers.get("logger_name"), 200),
-        file=text(headers.get("file_name"), 500),
+        level=level,
+        service_type=text(headers.get("service_type"), MAX_NAME),
+        service_id=text(headers.get("service_id"), MAX_NAME),
+        message=_text(message, MAX_TRACEBACK),
+        logger=_text(headers.get("logger_name"), MAX_LOGGER),
+        file=_text(headers.get("file_name"), MAX_FILE),
         line=None if line is None else int(line),
-        traceback=text(headers.get("traceback"), MAX_TRACEBACK),
-        instance=text(headers.get("instance_id"), 64),
+        traceback=_text(headers.get("traceback"), MAX_TRACEBACK),
+        instance=text(headers.get("instance_id"), MAX_NAME),
         domain=domain,
+        severity=str(severity) if level not in LEVELS and severity in LEVELS else "",
     )
+
+
+def _text(value: object, longest: int) -> str:
+    """A text that every reader can hold; empty for anything else."""
+    return shortened(valid(value), longest) if isinstance(value, str) else ""

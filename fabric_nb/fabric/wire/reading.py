@@ -7,6 +7,29 @@ MAX_TRACEBACK = 16_384
 """Characters of a traceback or a log message that are sent or read."""
 
 
+def shortened(value: str, longest: int) -> str:
+    """The beginning of a text, at most `longest` characters, with a note of what is left out."""
+    if len(value) <= longest:
+        return value
+    kept = max(longest // 2, longest - 40)
+    return f"{value[:kept]}… [{len(value) - kept:,} more characters]"[:longest]
+
+
+def ending(value: str, longest: int) -> str:
+    """The end of a text, at most `longest` characters, after a note of what is left out."""
+    if len(value) <= longest:
+        return value
+    kept = longest - 50
+    return f"[{len(value) - kept:,} more characters] …\n{value[-kept:]}"
+
+
+def valid(value: str) -> str:
+    """A text in which UTF-8 can hold every character; half a surrogate pair becomes an escape."""
+    if value.isascii():
+        return value
+    return value.encode(errors="backslashreplace").decode()
+
+
 def text(value: object, longest: int) -> str:
     """The beginning of a text; empty for anything else."""
     return value[:longest] if isinstance(value, str) else ""

@@ -13,6 +13,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.fabric.registry import Registry
+from fabric_nb.fabric.tasks import failures, watched
 from fabric_nb.notebook.panel.state import Item, log_line
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Observer:
         self._fabric = fabric
         if fabric is not None:
             self._opening = asyncio.create_task(self._open(fabric.observer()))
+            watched(self._opening, "the panel's connection")
 
     async def _open(self, connection: AmqBrokerConnector) -> None:
         while True:
@@ -59,7 +61,10 @@ class Observer:
                 await asyncio.sleep(RETRY)
         self._connection = connection
         if self._wants_logs:
-            await self._listen()
+            try:
+                await self._listen()
+            except FabricError as error:  # it asks again with the next choice of a level
+                failures.add("the panel's log lines", error)
 
     async def close(self) -> None:
         """Follow nobody."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.tasks import failures
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel import state
 from fabric_nb.notebook.panel.changes import Changes
@@ -20,8 +20,6 @@ from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import NotThere, Observer
 from fabric_nb.notebook.panel.state import Item, Look
 from fabric_nb.notebook.views.methods import shown_result
-
-log = logging.getLogger(__name__)
 
 PERIOD = 0.5
 """Seconds between two looks, and so between two pushes at least."""
@@ -171,8 +169,8 @@ class Watcher:
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(self._run())
-        except Exception:
-            log.exception("The panel's thread ended")
+        except Exception as error:  # noqa: BLE001 - a thread has no caller
+            failures.add("the panel's thread", error)
         finally:
             if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
                 loop.run_until_complete(asyncio.wait(left, timeout=END_TIMEOUT))
@@ -184,7 +182,10 @@ class Watcher:
             while not self._ending:
                 self._woken.clear()
                 began = time.monotonic()
-                await self._turn()
+                try:
+                    await self._turn()
+                except Exception as error:  # noqa: BLE001 - the next turn may succeed
+                    failures.add("the panel", error)
                 if not self._ending:
                     await _wait(self._woken, PERIOD - (time.monotonic() - began))
         finally:
@@ -258,8 +259,8 @@ class _Glance:
         before = self.look
         try:
             self.look = look_at(self._notebook())
-        except Exception:
-            log.exception("The panel could not look at the notebook")
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
+            failures.add("the panel's look at the notebook", error)
         finally:
             self._asked = None
         # That a connection was lost is told now: with the next look, it would be a second old.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from IPython.display import display
 
+from fabric_nb.fabric.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ class Charts:
             for chart, shown in tuple(self._live.items()):
                 try:
                     self._look(chart, shown)
-                except Exception:
+                except Exception as error:
                     log.exception("A chart could not be drawn and ends")
+                    failures.add("a chart", error)
                     self._drop(chart)
 
     def _look(self, chart: Chart, shown: object) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.registry import Service
+from fabric_nb.fabric.tasks import failures
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
 from fabric_nb.notebook.table.cells import ago
 from fabric_nb.notebook.views.base import PageView
@@ -33,7 +34,7 @@ class ConnectionCard(PageView):
     def version(self) -> Hashable:
         """Who is there, how, and whether and to what we are connected."""
         fabric, registry = self.fabric, self.fabric.registry
-        where = fabric.state, fabric.uri, fabric.transient_queues_refused
+        where = fabric.state, fabric.uri, fabric.transient_queues_refused, failures.total
         return *where, registry.roster, int(registry.now / CHECKED_EVERY)
 
     def page(self) -> Page:
@@ -57,6 +58,8 @@ class ConnectionCard(PageView):
             remarks.append(
                 "This broker refuses transient queues: services on amqp-fabric cannot run on it."
             )
+        if failed := failures.total:
+            remarks.append(f"{failed:,} errors in background work: %fabric_doctor shows them.")
         return Page(
             title="Fabric",
             badges=[Badge("connected", "good")] if connected else state_badge(fabric),

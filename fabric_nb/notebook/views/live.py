@@ -8,6 +8,7 @@ notebook holds the last state without a kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
@@ -16,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from IPython.display import DisplayHandle, display
 
+from fabric_nb.fabric.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table.static import last_page, static_forms
@@ -197,10 +199,13 @@ class Screen:
         for one in tuple(self._live):
             try:
                 one[1].refresh()
-            except Exception:
+            except Exception as error:
                 log.exception("A view could not be drawn and ends")
-                self._live.remove(one)
-                one[1].freeze()
+                failures.add("a view", error)
+                if one in self._live:
+                    self._live.remove(one)
+                with contextlib.suppress(Exception):  # it shows what it has shown last
+                    one[1].freeze()
 
     def close(self) -> None:
         """Draw everything a last time, and end."""

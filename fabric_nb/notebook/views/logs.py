@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fabric_nb.fabric.logs import LEVELS, LogFeed
+from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.wire import LEVELS, LogRecord
 from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
@@ -93,7 +93,8 @@ class LogView(TableView):
     def _shows(self, record: LogRecord) -> bool:
         if self.level == ALL:
             return True
-        return record.level in LEVELS and LEVELS.index(record.level) >= LEVELS.index(self.level)
+        level = record.severity or record.level
+        return level in LEVELS and LEVELS.index(level) >= LEVELS.index(self.level)
 
     def _states(self) -> list[Badge]:
         closed = [Badge("closed", "quiet")] if self.feed.closed else []
