@@ -6,6 +6,7 @@ where, and what to do::
     FabricError
     ├── InvalidName (AttributeError)       a domain, type, id, method or target that cannot be
     ├── InvalidUri (ValueError)            an AMQP URI that cannot be used
+    ├── BadArgument (ValueError)           a word behind a magic that can be read and not be used
     ├── BrokerUnavailable (ConnectionError)
     │   ├── LoginRefused                   wrong user or password
     │   ├── VirtualHostRefused             missing virtual host, or no right to it
@@ -57,14 +58,15 @@ _MACHINERY = {"fabric_nb", "IPython", "ipykernel", "asyncio", "nest_asyncio2", "
 
 
 def _is_magic_line(line: str | None) -> bool:
-    return "run_line_magic(" in (line or "")
+    return "run_line_magic(" in (line or "") or "run_cell_magic(" in (line or "")
 
 
 def _lines_of_the_user(error: BaseException) -> list[str]:
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = PurePath(frame.filename)
-        if _MACHINERY.intersection((*path.parts, path.stem)) or _is_magic_line(frame.line):
+        made = frame.filename == "<string>"  # what dataclasses are made of
+        if made or _MACHINERY.intersection((*path.parts, path.stem)) or _is_magic_line(frame.line):
             continue
         cell = frame.name in ("<module>", "<cell line: 1>") or "ipykernel" in frame.filename
         where = "cell" if cell else frame.filename
@@ -78,6 +80,10 @@ class InvalidName(FabricError, AttributeError):
 
 class InvalidUri(FabricError, ValueError):
     """An AMQP URI that cannot be used."""
+
+
+class BadArgument(FabricError, ValueError):
+    """What stands behind a magic can be read, and not be used: its expression raised, or so."""
 
 
 class BrokerUnavailable(FabricError, ConnectionError):

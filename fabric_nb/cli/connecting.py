@@ -121,13 +121,15 @@ def assignments(texts: list[str]) -> dict[str, Any]:
     """``name=value`` arguments; a value is JSON, or else text.
 
     Raises:
-        InvalidArgument: one is not of that form.
+        InvalidArgument: one is not of that form, or a name is given twice.
     """
     values = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise InvalidArgument(f"{text!r} is not of the form name=value.")
+        if name in values:
+            raise InvalidArgument(f"{name} is given twice.")
         values[name] = json_or_text(value)
     return values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import re
 import tokenize
@@ -12,10 +13,12 @@ from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
+from IPython.utils.text import DollarFormatter
 
-from fabric_nb.errors import MalformedMessage
+from fabric_nb.errors import BadArgument, MalformedMessage
 from fabric_nb.fabric.codec import decode
 
+_NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
 _CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
@@ -27,23 +30,40 @@ def words(line: str) -> list[str]:
         >>> words('calc.echo value=[1, 2] text="a b"')
         ['calc.echo', 'value=[1, 2]', 'text="a b"']
     """
-    found: list[str] = []
-    word, quote, depth, escaped = "", "", 0, False
-    for char in line:
+    return [line[start:end] for start, end in _spans(line)]
+
+
+def _spans(line: str) -> Iterator[tuple[int, int]]:
+    """Yield where each word begins and ends."""
+    start: int | None = None
+    quote, depth, escaped = "", 0, False
+    for place, char in enumerate(line):
         if quote:
             quote = "" if char == quote and not escaped else quote
             escaped = char == "\\" and not escaped
         elif char in _QUOTES:
             quote = char
         elif char.isspace() and depth <= 0:
-            if word:
-                found.append(word)
-            word = ""
+            if start is not None:
+                yield start, place
+            start = None
             continue
         else:
             depth += (char in _OPENING) - (char in _CLOSING)
-        word += char
-    return [*found, word] if word else found
+        start = place if start is None else start
+    if start is not None:
+        yield start, len(line)
+
+
+def at_dashes(line: str) -> tuple[str, str] | None:
+    """Split a line at its first word ``--``; None if there is none.
+
+    Example:
+        >>> at_dashes("text='a -- b' -- [1, 2]")
+        ("text='a -- b' ", ' [1, 2]')
+    """
+    dashes = next((span for span in _spans(line) if line[slice(*span)] == "--"), None)
+    return None if dashes is None else (line[: dashes[0]], line[dashes[1] :])
 
 
 def call_among(typed: Sequence[str]) -> str | None:
@@ -56,23 +76,121 @@ def call_among(typed: Sequence[str]) -> str | None:
     return next((word for word in typed if _CALL.fullmatch(word)), None)
 
 
-def parse(parser: MagicArgumentParser, line: str) -> Namespace:
-    """The options and words of a magic's line; options may stand anywhere.
+def parse(
+    parser: MagicArgumentParser,
+    line: str,
+    *,
+    scope: Mapping[str, Any] | None = None,
+    expressions: bool = False,
+) -> Namespace:
+    """Return the options and words of a magic's line.
+
+    Values begin with the first word ``name=``. From there on an option is written with two
+    dashes and ends the value before it; any other word is part of a value, also one that begins
+    with a dash. A word that could be either is refused.
+
+    Args:
+        parser: the magic's own.
+        line: the text behind the magic.
+        scope: variables for ``{expression}`` and ``$name``, which are replaced; None replaces none.
+        expressions: values are Python expressions, in which nothing is replaced.
 
     Raises:
-        UsageError: an option is unknown or wrong; the message ends with the usage line.
+        UsageError: an option is unknown, wrong or ambiguous; the message ends with the usage line.
+        BadArgument: ``{expression}`` or ``$name`` cannot be replaced.
     """
     try:
-        parsed: Namespace = parser.parse_intermixed_args(words(line))
-    except UsageError as error:
+        typed, values = _options_and_values(parser, words(line))
+        if scope is not None:
+            typed = [expanded(word, scope) for word in typed]
+            values = values if expressions else [expanded(word, scope) for word in values]
+        # argparse takes what begins with a space for a value.
+        guarded = [f" {word}" if word.startswith("-") else word for word in values]
+        parser.allow_abbrev = False  # `--s` is no `--stream`
+        parsed: Namespace = parser.parse_intermixed_args([*typed, *guarded])
+    except (UsageError, KeywordProblem) as error:
         raise usage_error(parser, str(error)) from None
     return parsed
+
+
+def _options_and_values(
+    parser: MagicArgumentParser, found: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Split words into options, with the words before the first ``name=``, and values."""
+    known = parser._option_string_actions  # noqa: SLF001 - argparse has no public name for it
+    typed: list[str] = []
+    values: list[str] = []
+    option = ""  # that stands before this word
+    place = 0
+    while place < len(found):
+        word = found[place]
+        name, equals, _ = word.partition("=")
+        if word.startswith("--") or (word in known and not values):
+            if values and name not in known:
+                raise KeywordProblem(f"unrecognized arguments: {word}")
+            takes_next = name in known and not equals and known[name].nargs != 0
+            typed += found[place : place + 1 + takes_next]
+            place += 1 + takes_next
+            option = name
+            continue
+        if word in known:
+            raise KeywordProblem(_ambiguous(word, known[word].option_strings))
+        begins = _begins_value(found, place)
+        if values and option and not begins:
+            raise KeywordProblem(f"{word!r} behind {option} is part of no value")
+        (values if values or begins else typed).append(word)
+        option = ""
+        place += 1
+    return typed, values
+
+
+def _ambiguous(word: str, spellings: Sequence[str]) -> str:
+    long = next(one for one in spellings if one.startswith("--"))
+    return (
+        f"{word} behind a value may be an option or a part of the value: write {long}, or put"
+        " brackets around the value"
+    )
+
+
+def _begins_value(found: Sequence[str], place: int) -> bool:
+    """Return whether ``name=`` stands there, in one word or with white space around its ``=``."""
+    if _NAME.match(found[place]):
+        return True
+    after = found[place + 1] if place + 1 < len(found) else ""
+    return found[place].isidentifier() and bool(_EQUALS.match(after))
+
+
+def _is_half(word: str, error: Exception) -> bool:
+    return isinstance(error, ValueError) and word.count("{") != word.count("}")
+
+
+def expanded(word: str, scope: Mapping[str, Any]) -> str:
+    """Replace ``{expression}`` and ``$name`` in a word, as IPython does in magics.
+
+    A bracket without its other half stays as it is, and so does a URI in which something cannot be
+    replaced: passwords may hold these characters.
+
+    Raises:
+        BadArgument: the expression or name cannot be evaluated.
+    """
+    try:
+        return str(DollarFormatter().vformat(word, (), dict(scope)))
+    except Exception as error:
+        if "://" in word or _is_half(word, error):
+            return word
+        raise BadArgument(
+            f"{{expression}} or $name raised {type(error).__name__}: {error}; {{{{ and $$ stand for"
+            " these characters themselves."
+        ) from error
 
 
 def usage_error(parser: MagicArgumentParser, problem: str) -> UsageError:
     """A `UsageError` that says what was wrong and how the magic is written."""
     usage = " ".join(parser.format_usage().split()).removeprefix("::").strip()
-    return UsageError(f"{problem.rstrip('.')}.\nUsage: {usage}")
+    error = UsageError(f"{problem.rstrip('.')}.\nUsage: {usage}")
+    # A subclass would do, but IPython shows only `UsageError` itself as one line.
+    error.of_fabric_nb = True  # type: ignore[attr-defined]
+    return error
 
 
 class KeywordProblem(ValueError):
@@ -89,7 +207,8 @@ def keywords(text: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
         {'x': 5, 'y': 7}
 
     Raises:
-        KeywordProblem: not of that form, a name twice, or an expression that fails.
+        KeywordProblem: not of that form, a name twice, or no expression.
+        BadArgument: an expression raised.
     """
     values: dict[str, Any] = {}
     for name, source in _split_keywords(text):
@@ -100,49 +219,75 @@ def keywords(text: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assigned(body: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Run a cell's text in a copy of the user's scope and return what it assigns at its top.
+    r"""Run a cell's text in a copy of the user's scope and return what it assigns.
 
-    Names that start with an underscore are its own. What it raises is raised here.
+    These are the global variables that Python has when it has run, also those that are assigned
+    inside `if`, `for`, `with`, `try` or `match`. Left out are the cell's own: names that start with
+    an underscore, and what is only bound by an import, `def`, `class`, `for` or `with ... as`.
+
+    What it raises is raised here.
 
     Example:
-        >>> assigned("x = 5\n_half = x / 2\ny = [_half]", scope={})
+        >>> assigned("x = 5\nif x > 2:\n    _half = x / 2\n    y = [_half]", scope={})
         {'x': 5, 'y': [2.5]}
 
     Raises:
-        KeywordProblem: it is not Python.
+        KeywordProblem: it is not Python, or imports names with a star.
     """
     try:
         tree = ast.parse(body)
-    except SyntaxError as error:
-        raise KeywordProblem(
-            f"line {error.lineno} of the cell is not Python: {error.msg}"
-        ) from None
-    names = [
-        node.id
-        for statement in tree.body
-        for target in _targets(statement)
-        for node in ast.walk(target)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
-    namespace = dict(scope)
-    exec(compile(tree, "<cell>", "exec"), namespace)  # noqa: S102 - the user's own cell
-    return {name: namespace[name] for name in names if not name.startswith("_")}
+        code = compile(tree, "<cell>", "exec")
+    except (SyntaxError, ValueError) as error:
+        line, said = getattr(error, "lineno", None), getattr(error, "msg", error)
+        raise KeywordProblem(f"line {line or 1} of the cell is not Python: {said}") from None
+    bindings = list(_bindings(tree))
+    if ("*", False) in bindings:
+        raise KeywordProblem("the cell imports names with a star: name those that are needed")
+    # Found behind the globals, the user's variables can be read, and are not what was assigned.
+    namespace: dict[str, Any] = {"__builtins__": {**vars(builtins), **scope}}
+    exec(code, namespace)  # noqa: S102 - the user's own cell
+    tools = {name for name, _ in bindings} - {name for name, by_value in bindings if by_value}
+    return {
+        name: value
+        for name, value in namespace.items()
+        if name not in tools and not name.startswith("_")
+    }
 
 
-def _targets(statement: ast.stmt) -> Sequence[ast.expr]:
-    match statement:
-        case ast.Assign():
-            return statement.targets
-        case ast.AnnAssign() | ast.AugAssign():
-            return [statement.target]
-    return []
+def _bindings(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Yield each name that is bound outside of functions, and whether an assignment binds it."""
+    own: object = None  # what a loop or the like binds
+    match node:
+        case ast.Name(id=str(name), ctx=ast.Store()):
+            yield name, True
+        case (
+            ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+        ):
+            yield name, True
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name, False
+            return
+        case ast.Lambda():
+            return
+        case ast.alias():
+            yield node.asname or node.name.partition(".")[0], False
+        case ast.For() | ast.AsyncFor() | ast.comprehension():
+            own = node.target
+        case ast.withitem():
+            own = node.optional_vars
+    for child in ast.iter_child_nodes(node):
+        for name, assigned in _bindings(child):
+            yield name, assigned and child is not own
 
 
 def evaluate(source: str, scope: Mapping[str, Any], *, what: str) -> Any:
     """The value of one expression.
 
     Raises:
-        KeywordProblem: it is no expression, or it raised; names `what` it was for.
+        KeywordProblem: it is no expression; names `what` it was for.
+        BadArgument: it raised.
     """
     try:
         code = compile(source.strip(), f"<{what}>", "eval")
@@ -151,7 +296,7 @@ def evaluate(source: str, scope: Mapping[str, Any], *, what: str) -> Any:
     try:
         return eval(code, dict(scope))  # noqa: S307 - the user's own text, as in any cell
     except Exception as error:
-        raise KeywordProblem(
+        raise BadArgument(
             f"{what}={source.strip()} raised {type(error).__name__}: {error}"
         ) from error
 
@@ -204,13 +349,15 @@ def headers(assignments: list[str]) -> dict[str, Any]:
         {'currency': 'USD', 'priority': 3, 'paid': True}
 
     Raises:
-        KeywordProblem: a word is not of that form.
+        KeywordProblem: a word is not of that form, or a name is given twice.
     """
     values: dict[str, Any] = {}
     for word in assignments:
         name, equals, text = word.partition("=")
         if not equals or not name or not text:
             raise KeywordProblem(f"{word!r} is not of the form name=value")
+        if name in values:
+            raise KeywordProblem(f"{name} is given twice")
         values[name] = _literal(text)
     return values
 
@@ -228,6 +375,7 @@ def payload(text: str, *, scope: Mapping[str, Any]) -> Any:
 
     Raises:
         KeywordProblem: it is neither.
+        BadArgument: the expression raised.
     """
     try:
         return decode(text.encode(errors="surrogatepass"))

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric import plotting
 from fabric_nb.notebook import bridge
+from fabric_nb.notebook.cells import Cells
 from fabric_nb.notebook.inspection import Inspection
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.panel import Panel
@@ -18,12 +19,13 @@ from fabric_nb.notebook.plot import Charts
 _loaded: FabricMagics | None = None
 _panel: Panel | None = None
 _inspection: Inspection | None = None
+_cells: Cells | None = None
 _charts = Charts()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics."""
-    global _loaded, _panel, _inspection
+    global _loaded, _panel, _inspection, _cells
     if _loaded is not None:
         return
     problem = bridge.broken_nesting()
@@ -38,18 +40,23 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _panel.open()
     _inspection = Inspection(shell, magics.method_help)
     _inspection.open()
+    _cells = Cells(shell)
+    _cells.open()
     atexit.register(_leave)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Leave the fabric and take the magics away."""
-    global _loaded, _inspection
+    global _loaded, _inspection, _cells
     if _loaded is None:
         return
     _close_panel()
     if _inspection is not None:
         _inspection.close()
         _inspection = None
+    if _cells is not None:
+        _cells.close()
+        _cells = None
     if _loaded.open_session is not None:
         bridge.wait(_loaded.open_session.close())
     plotting.set_backend(None)

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from fabric_nb.errors import FabricError, NotConnected, NotServed
+from fabric_nb.errors import BadArgument, FabricError, NotConnected, NotServed
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
@@ -17,7 +17,6 @@ from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.streams import Stream
-from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.checkup import examine
@@ -221,12 +220,12 @@ class Session:
         """The results of the calls in these variables, or of all that nobody has asked for yet.
 
         Raises:
-            KeywordProblem: a variable holds no call.
+            BadArgument: a variable holds no call.
         """
         held = [self._shell.user_ns.get(name) for name in variables]
         for name, value in zip(variables, held, strict=True):
             if not isinstance(value, CallHandle):
-                raise KeywordProblem(f"{name} is no call that was started with -a")
+                raise BadArgument(f"{name} is no call that was started with -a.")
         return await all_results(held or [one for one in self._handles if not one.settled])
 
     async def serve(

@@ -104,19 +104,24 @@ def password_of(uri: str) -> str:
     return password
 
 
-def told(cell: Cell) -> str:
-    """What a cell told that ended with a `UsageError`: a sentence or two, no traceback.
+def told(cell: Cell, name: str = "UsageError") -> str:
+    """What a cell told that ended with an error of ours: a sentence or two, no traceback.
 
-    IPython shows a `UsageError` as one line on the standard error.
+    IPython shows a `UsageError`, for a line that cannot be read, as text on the standard error,
+    and any other error as what front ends and headless runs take for one.
     """
     assert cell.status == "error", cell
     assert cell.error is not None
-    assert cell.error.name == "UsageError", cell.error
-    shown = cell.stderr.strip()
-    assert "Traceback" not in shown
-    assert not [output for output in cell.outputs if output.kind == "error"]
-    assert len(shown.splitlines()) <= 2, shown
-    return shown.removeprefix("UsageError: ")
+    assert cell.error.name == name, cell.error
+    shown = [output.text for output in cell.outputs if output.kind == "error"]
+    if name == "UsageError":
+        assert not shown
+        shown = [cell.stderr.strip()]
+    assert len(shown) == 1, shown
+    assert "Traceback" not in shown[0]
+    assert len(shown[0].splitlines()) <= 2, shown
+    assert shown[0].startswith(f"{name}: {cell.error.value}"), shown
+    return shown[0].removeprefix(f"{name}: ")
 
 
 def shown_error(cell: Cell, name: str) -> str:

@@ -24,21 +24,21 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    ("broker", "says"),
+    ("broker", "error", "says"),
     [
-        ("http://me:SECRET@HOST/", "http://me:***@"),
-        ("me:SECRET@HOST", "amqp://"),
-        ("amqp://me:SECRET@HOST:notaport/", "port"),
-        ("amqp://me:SECRET@:PORT/", "host"),
-        ("amqp://me:SECRET@127.0.0.1:FREE/", "nothing listens"),
-        ("amqp://me:SECRET@no-such-host.invalid/", "no-such-host.invalid"),
-        ("amqp://me:SECRET@HOST/", "me:***@"),
-        ("amqps://me:SECRET@HOST/", "TLS"),
-        ("'amqp://me:SECRET@HOST/'", "me:***@"),
+        ("http://me:SECRET@HOST/", "InvalidUri", "http://me:***@"),
+        ("me:SECRET@HOST", "InvalidUri", "amqp://"),
+        ("amqp://me:SECRET@HOST:notaport/", "InvalidUri", "port"),
+        ("amqp://me:SECRET@:PORT/", "InvalidUri", "host"),
+        ("amqp://me:SECRET@127.0.0.1:FREE/", "BrokerUnavailable", "nothing listens"),
+        ("amqp://me:SECRET@no-such-host.invalid/", "BrokerUnavailable", "no-such-host.invalid"),
+        ("amqp://me:SECRET@HOST/", "LoginRefused", "me:***@"),
+        ("amqps://me:SECRET@HOST/", "TlsFailed", "TLS"),
+        ("'amqp://me:SECRET@HOST/'", "LoginRefused", "me:***@"),
     ],
 )
 async def test_broker_that_cannot_be_had(
-    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, says: str
+    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, error: str, says: str
 ) -> None:
     """Whatever is wrong with the broker is one sentence: the URI, masked, and the cause."""
     host = f"127.0.0.1:{rabbitmq.port}"
@@ -47,7 +47,7 @@ async def test_broker_that_cannot_be_had(
     began = asyncio.get_running_loop().time()
     cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 5")
     assert asyncio.get_running_loop().time() - began < 6
-    sentence = told(cell)
+    sentence = told(cell, error)
     assert says in sentence
     assert "\n" not in sentence
     notebook.check_secret(f"amqp://me:{SECRET}@host/")
@@ -58,9 +58,9 @@ async def test_refused_login_and_missing_vhost_are_told_apart(
 ) -> None:
     """A wrong password and a missing virtual host are told as what they are."""
     wrong = f"amqp://me:{SECRET}@127.0.0.1:{rabbitmq.port}/"
-    assert "refuse" in told(await notebook.execute(f"%fabric_connect {wrong}"))
+    assert "refuse" in told(await notebook.execute(f"%fabric_connect {wrong}"), "LoginRefused")
     missing = uri.rpartition("/")[0] + "/no-such-vhost"
-    sentence = told(await notebook.execute(f"%fabric_connect {missing}"))
+    sentence = told(await notebook.execute(f"%fabric_connect {missing}"), "VirtualHostRefused")
     assert "no-such-vhost" in sentence
     assert "virtual host" in sentence
 
@@ -83,17 +83,13 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
     over.set()
     server.close()
     assert 0.9 < asyncio.get_running_loop().time() - began < 4
-    assert "me:***@" in told(cell)
-    assert "1 s" in told(cell)
+    assert "me:***@" in told(cell, "BrokerUnavailable")
+    assert "1 s" in told(cell, "BrokerUnavailable")
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("fabric_connect URI --domain my.project", "domain"),
-        ("fabric_connect URI --type 'a b'", "type"),
-        ("fabric_connect URI --id ü", "id"),
-        (f"fabric_connect URI --id {'x' * 64}", "63"),
         ("fabric_connect URI --timeout soon", "'soon' is not a time in seconds"),
         ("fabric_connect URI --timeout -1", "time"),
         ("fabric_connect URI --nix", "--nix"),
@@ -101,15 +97,9 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
         ("fabric_connect URI --domain", "expected one argument"),
         ("fabric_disconnect now", "now"),
         ("fabric_doctor --wait never", "'never' is not a time in seconds"),
-        ("fabric_doctor http://u:p@h/", "not AMQP"),
         ("fabric_services --nix", "--nix"),
         ("fabric_services calc", "calc"),
         ("fabric_call", "call"),
-        ("fabric_call calc1", "id.method"),
-        ("fabric_call .", "cannot be a service"),
-        ("fabric_call a.b.c.d.e x=1", "domain.type.id.method"),
-        ("fabric_call calc1.mult-iply x=1", "'mult-iply' cannot be a method"),
-        ("fabric_call cälc.multiply x=1", "cannot be a service"),
         ("fabric_call calc1.multiply 5", "'5' is not of the form name=expression"),
         ("fabric_call calc1.multiply x", "'x' is not of the form name=expression"),
         ("fabric_call calc1.multiply x=", "x= has no value"),
@@ -117,61 +107,103 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
         ("fabric_call calc1.multiply x=1 +", "x=1 + is not a Python expression"),
         ("fabric_call calc1.multiply x=[1, 2", "cannot be read"),
         ("fabric_call calc1.multiply x='open", "'open"),
-        ("fabric_call calc1.multiply x=nix y=1", "x=nix raised NameError: name 'nix'"),
-        ("fabric_call calc1.multiply x=1/0", "x=1/0 raised ZeroDivisionError"),
         ("fabric_call calc1.multiply x=1 --nix", "--nix"),
         ("fabric_call calc1.multiply x=1 --timeout 0", "'0' is not a time in seconds"),
-        ("fabric_call calc1.multiply x=1 --version 2.x.y", "'2.x.y' is not a version requirement"),
-        ("fabric_call calc1.echo value=object()", "value"),
-        ("fabric_call calc1.echo value={1, 2, object()}", "value"),
         ("fabric_stop", "what"),
-        ("fabric_stop a.b.c.d", "'a.b.c.d' is not a service"),
-        ("fabric_stop nix", "serves no 'nix'"),
         ("fabric_stream kind", "'kind' is not of the form name=value"),
         ("fabric_stream =A", "'=A' is not of the form name=value"),
         ("fabric_stream --max-rows 0", "'0' is not a number from 1 upward"),
         ("fabric_stream --max-rows many", "'many' is not a number"),
-        ("fabric_stream --domain a.b kind=A", "domain"),
         ("fabric_publish", "two dashes"),
         ("fabric_publish kind=A", "two dashes"),
         ("fabric_publish kind=A -- ", "two dashes"),
         ("fabric_publish kind -- 1", "'kind' is not of the form name=value"),
         ("fabric_publish kind=A -- {broken", "{broken"),
-        ("fabric_publish kind=A -- nix", "nix"),
-        ("fabric_publish kind=A -- object()", "object"),
-        ("fabric_logs --level LOUD", "'LOUD' is not a log level"),
-        ("fabric_logs --service a.b.c.d", "'a.b.c.d' is not a service"),
-        ("fabric_logs --domain a.b", "domain"),
         ("fabric_logs calc", "calc"),
+        ("fabric_call calc1.echo value=1 -i", "-i behind a value"),
+        ("fabric_call calc1.echo value=1 --idempotent + 1", "'+' behind --idempotent"),
+        ("fabric_call calc1.echo value=1 --idem", "--idem"),
+        ("fabric_stream kind=A -n shared", "-n behind a value"),
+        ("fabric_stream kind=A kind=B", "kind is given twice"),
+        ("fabric_publish kind=A kind=B -- {}", "kind is given twice"),
     ],
 )
 async def test_line_that_is_wrong(notebook: Notebook, uri: str, line: str, says: str) -> None:
-    """A line that is wrong is told in a sentence, with how the magic is written where it helps."""
+    """A line that cannot be read is told in a sentence, with how the magic is written."""
     cell = await notebook.execute("%" + line.replace("URI", uri))
     assert says in told(cell)
     assert await notebook.value("fabric.state.value") == "'connected'"
 
 
 @pytest.mark.parametrize(
-    ("line", "body", "says"),
+    ("line", "error", "says"),
     [
-        ("--id a.b", "def f(): pass", "id"),
-        ("--type 'a b'", "def f(): pass", "type"),
-        ("--nix", "def f(): pass", "--nix"),
-        ("--prefetch 0", "def f(): pass", "'0' is not a number from 1 upward"),
-        ("--only g", "def f(): pass", "--only names g"),
-        ("--only _f", "def _f(): pass", "_f starts with an underscore"),
-        ("", "x = 1", "defines no function to serve"),
-        ("", "def _f(): pass", "defines no function to serve"),
-        ("", "class A:\n    def f(self): pass", "defines no function to serve"),
+        ("fabric_connect URI --domain my.project", "InvalidName", "domain"),
+        ("fabric_connect URI --type 'a b'", "InvalidName", "type"),
+        ("fabric_connect URI --id ü", "InvalidName", "id"),
+        (f"fabric_connect URI --id {'x' * 64}", "InvalidName", "63"),
+        ("fabric_doctor http://u:p@h/", "InvalidUri", "not AMQP"),
+        ("fabric_call calc1", "InvalidName", "id.method"),
+        ("fabric_call .", "InvalidName", "cannot be a service"),
+        ("fabric_call a.b.c.d.e x=1", "InvalidName", "domain.type.id.method"),
+        ("fabric_call calc1.mult-iply x=1", "InvalidName", "'mult-iply' cannot be a method"),
+        ("fabric_call cälc.multiply x=1", "InvalidName", "cannot be a service"),
+        (
+            "fabric_call calc1.multiply x=nix y=1",
+            "BadArgument",
+            "x=nix raised NameError: name 'nix'",
+        ),
+        ("fabric_call calc1.multiply x=1/0", "BadArgument", "x=1/0 raised ZeroDivisionError"),
+        (
+            "fabric_call calc1.multiply x=1 --version 2.x.y",
+            "InvalidName",
+            "'2.x.y' is not a version requirement",
+        ),
+        ("fabric_call calc1.echo value=object()", "NotSerializable", "value"),
+        ("fabric_call calc1.echo value={1, 2, object()}", "NotSerializable", "value"),
+        ("fabric_stop a.b.c.d", "InvalidName", "'a.b.c.d' is not a service"),
+        ("fabric_stop nix", "NotServed", "serves no 'nix'"),
+        ("fabric_stream --domain a.b kind=A", "InvalidName", "domain"),
+        ("fabric_publish kind=A -- nix", "BadArgument", "nix"),
+        ("fabric_publish kind=A -- object()", "NotSerializable", "object"),
+        ("fabric_logs --level LOUD", "UnknownLevel", "'LOUD' is not a log level"),
+        ("fabric_logs --service a.b.c.d", "InvalidName", "'a.b.c.d' is not a service"),
+        ("fabric_logs --domain a.b", "InvalidName", "domain"),
+        ("fabric_connect {nix}", "BadArgument", "raised NameError: name 'nix' is not defined"),
+        ("fabric_publish kind=$nix -- 1", "BadArgument", "raised NameError: name 'nix'"),
+        ("fabric_stream kind={1 / 0}", "BadArgument", "raised ZeroDivisionError"),
+        ("fabric_result nix", "BadArgument", "nix is no call"),
+    ],
+)
+async def test_line_that_cannot_be_done(
+    notebook: Notebook, uri: str, line: str, error: str, says: str
+) -> None:
+    """A line that can be read and not be done raises what is wrong, shown as a sentence."""
+    cell = await notebook.execute("%" + line.replace("URI", uri))
+    assert says in told(cell, error)
+    assert await notebook.value("fabric.state.value") == "'connected'"
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "error", "says"),
+    [
+        ("--id a.b", "def f(): pass", "InvalidName", "id"),
+        ("--type 'a b'", "def f(): pass", "InvalidName", "type"),
+        ("--nix", "def f(): pass", "UsageError", "--nix"),
+        ("--prefetch 0", "def f(): pass", "UsageError", "'0' is not a number from 1 upward"),
+        ("--only g", "def f(): pass", "NotServed", "--only names g"),
+        ("--only _f", "def _f(): pass", "NotServed", "_f starts with an underscore"),
+        ("", "x = 1", "NotServed", "defines no function to serve"),
+        ("", "def _f(): pass", "NotServed", "defines no function to serve"),
+        ("", "class A:\n    def f(self): pass", "NotServed", "defines no function to serve"),
     ],
 )
 async def test_serving_cell_that_is_wrong(
-    notebook: Notebook, line: str, body: str, says: str
+    notebook: Notebook, line: str, body: str, error: str, says: str
 ) -> None:
     """A serving cell with a wrong line, or nothing to serve, is told in a sentence."""
     cell = await notebook.execute(f"%%fabric_serve {line}\n{body}")
-    assert says in told(cell)
+    assert says in told(cell, error)
     assert cell.displays == []
 
 
@@ -192,7 +224,7 @@ async def test_everything_needs_a_connection(notebook: Notebook, uri: str, line:
     """Without a connection each magic says to connect first, and a serving cell is not run."""
     await notebook.run("ran = False\n%fabric_disconnect")
     try:
-        assert "run %fabric_connect first" in told(await notebook.execute(line))
+        assert "run %fabric_connect first" in told(await notebook.execute(line), "NotConnected")
         assert await notebook.value("ran") == "False"
     finally:
         await notebook.connect(uri, id="bad_input")

@@ -92,7 +92,7 @@ async def test_connecting_shows_where_and_who(
 
     # A refused one leaves what is there as it is.
     assert "cannot be reached" in told(
-        await notebook.execute("%fabric_connect amqp://u:p@127.0.0.1:1/")
+        await notebook.execute("%fabric_connect amqp://u:p@127.0.0.1:1/"), "BrokerUnavailable"
     )
     assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
 
@@ -100,7 +100,9 @@ async def test_connecting_shows_where_and_who(
     assert left.outputs == []
     await until(watcher, lambda: state_of(watcher, "other") == "gone", timeout=2)
     assert "disconnected" in again.displays[0].text
-    assert "%fabric_connect" in told(await notebook.execute("%fabric_call calc1.count"))
+    assert "%fabric_connect" in told(
+        await notebook.execute("%fabric_call calc1.count"), "NotConnected"
+    )
     await notebook.run("%fabric_disconnect")  # once more is harmless
 
 
@@ -121,7 +123,10 @@ async def test_several_nodes(
         assert "connected" in shown
         assert dead not in shown
     await until(watcher, lambda: state_of(watcher, "nodes") == "up")
-    refused = told(await notebook.execute(f"%fabric_connect {login}@{dead},{dead}/{vhost}"))
+    refused = told(
+        await notebook.execute(f"%fabric_connect {login}@{dead},{dead}/{vhost}"),
+        "BrokerUnavailable",
+    )
     assert "None of 2 brokers" in refused
     assert refused.count(f"nothing listens on {dead}") == 2
     assert await notebook.value("fabric.uri") == f"'{masked}'"

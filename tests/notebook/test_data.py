@@ -101,7 +101,9 @@ async def test_streams_that_the_broker_keeps(
         await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.wait(1, timeout=20)")
         assert await notebook.value("list(s.df.n)") == "[1]"
         await notebook.run("await s.delete()")
-    assert "needs a name" in told(await notebook.execute("%fabric_stream --durable"))
+    assert "needs a name" in told(
+        await notebook.execute("%fabric_stream --durable"), "UnusableQueue"
+    )
 
 
 async def test_stream_of_another_domain(
@@ -180,7 +182,7 @@ async def test_a_stream_is_recorded_from_its_first_row(
     for wrong, words in ((path, "exists"), (tmp_path / "x.csv", ".parquet")):
         refused = await notebook.execute(f"{line} '{wrong}'")
         assert refused.error is not None
-        assert refused.error.name == "UsageError"
+        assert refused.error.name == "RecordingError"
         assert words in refused.error.value
     assert await notebook.value("s.closed") == "True"
 

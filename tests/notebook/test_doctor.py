@@ -29,7 +29,7 @@ async def test_it_looks_wherever_it_is_told_to(
     notebook = await start_notebook(nobody, load=False)
     await notebook.run("import asyncio; asyncio._nest_patched = True")
     await notebook.load()
-    nothing = told(await notebook.execute("%fabric_doctor"))
+    nothing = told(await notebook.execute("%fabric_doctor"), "BrokerUnavailable")
     assert "no broker to look at" in nothing
     cell = await notebook.run("%fabric_doctor amqp://guest:guest@127.0.0.1:1/ --timeout 2")
     assert "nothing listens on 127.0.0.1:1" in cell.outputs[-1].text
@@ -40,7 +40,7 @@ async def test_it_looks_wherever_it_is_told_to(
     assert "AMQP_PASSWORD" in row(shown, "password")
     assert "Restart the kernel" in row(shown, "waiting in cells")
     assert password_of(uri) not in shown.text + shown.html
-    assert "not connected" in told(await notebook.execute("%fabric_services"))
+    assert "not connected" in told(await notebook.execute("%fabric_services"), "NotConnected")
 
     await notebook.connect(uri, id="doctor")
     await notebook.run("s = %fabric_stream kind=doctor --name shared-name")

@@ -66,7 +66,7 @@ async def test_several_results_share_one_bar(notebook: Notebook) -> None:
     assert bars
     assert await notebook.value("%fabric_result") == "['x']"
     wrong = await notebook.execute("%fabric_result nothing")
-    assert "nothing is no call" in told(wrong)
+    assert "nothing is no call" in told(wrong, "BadArgument")
 
 
 async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:

@@ -62,7 +62,9 @@ async def test_a_function_that_was_defined_elsewhere_meanwhile(notebook: Noteboo
     await notebook.run("%fabric_stop replayed")
     assert await notebook.value("again = %fabric_replay mean\nagain") == "0.0"
     await notebook.run("del mean")
-    assert "there is no function mean" in told(await notebook.execute("%fabric_replay mean"))
+    assert "there is no function mean" in told(
+        await notebook.execute("%fabric_replay mean"), "NotReplayed"
+    )
 
 
 async def test_async_functions_are_awaited(notebook: Notebook) -> None:
@@ -90,7 +92,7 @@ async def test_kept_calls_are_listed_and_numbered(notebook: Notebook, caller: Pe
     assert "'n'" in wrong.error.value
     for nothing in ("0", str(number + 1), "nothing", "other.replayed.mean"):
         cell = await notebook.execute(f"%fabric_replay {nothing}")
-        assert f"There is no failed call '{nothing}'" in told(cell)
+        assert f"There is no failed call '{nothing}'" in told(cell, "NotReplayed")
 
 
 async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
@@ -117,14 +119,14 @@ async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
 async def test_debugger_needs_a_front_end_that_answers(notebook: Notebook) -> None:
     """Where nobody can be asked for commands, that is said, and the kernel goes on."""
     cell = await notebook.execute("%fabric_replay mean --debug")
-    assert "takes no input" in told(cell)
+    assert "takes no input" in told(cell, "NotReplayed")
     assert await notebook.value("1 + 1") == "2"
 
 
 async def test_nothing_has_failed(start_notebook, uri: str) -> None:  # type: ignore[no-untyped-def]
     """Before any call has failed, that is what is said; also before there is a connection."""
     notebook = await start_notebook()
-    assert "not connected" in told(await notebook.execute("%fabric_replay"))
+    assert "not connected" in told(await notebook.execute("%fabric_replay"), "NotConnected")
     await notebook.connect(uri, id="nothing-failed")
-    assert "has failed yet" in told(await notebook.execute("%fabric_replay"))
+    assert "has failed yet" in told(await notebook.execute("%fabric_replay"), "NotReplayed")
     assert "none yet" in (await notebook.run("%fabric_replay --list")).displays[0].text

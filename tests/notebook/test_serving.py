@@ -214,7 +214,7 @@ async def test_running_the_cell_again_loses_no_call(
         ("def which(): return 2\n1 / 0", "ZeroDivisionError"),
         ("def which(: return 2", "SyntaxError"),
         ("await asyncio.sleep(0)\ndef which(): return 2\nraise KeyError('x')", "KeyError"),
-        ("which_else = 2", "UsageError"),
+        ("which_else = 2", "NotServed"),
     ],
 )
 async def test_failing_cell_changes_nothing(
@@ -321,6 +321,8 @@ async def test_stopping_lets_calls_at_hand_end(notebook: Notebook, caller: Peer)
 async def test_what_is_not_served_cannot_be_stopped(notebook: Notebook) -> None:
     """Stopping what is not there says what is."""
     await notebook.run("%%fabric_serve --id there\ndef f(): pass")
-    assert "it serves notebook.there" in told(await notebook.execute("%fabric_stop nix"))
+    assert "it serves notebook.there" in told(
+        await notebook.execute("%fabric_stop nix"), "NotServed"
+    )
     await notebook.run("%fabric_stop notebook.there")
-    assert "it serves nothing" in told(await notebook.execute("%fabric_stop there"))
+    assert "it serves nothing" in told(await notebook.execute("%fabric_stop there"), "NotServed")

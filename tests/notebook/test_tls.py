@@ -74,16 +74,18 @@ async def config(notebook: Notebook, **settings: Path | str) -> None:
 
 async def test_cafile_by_config(notebook: Notebook, broker: RabbitMq, made: Certificates) -> None:
     """`%config FabricMagics.cafile` is whom a notebook trusts; without it, only the system's."""
-    refused = told(await connect(notebook, broker, "localhost"))
+    refused = told(await connect(notebook, broker, "localhost"), "TlsFailed")
     assert "of an authority that is not known to this system" in refused
     await config(notebook, cafile=made.of_another_authority("localhost"))
-    assert "of an authority that is not in " in told(await connect(notebook, broker, "localhost"))
+    assert "of an authority that is not in " in told(
+        await connect(notebook, broker, "localhost"), "TlsFailed"
+    )
     await config(notebook, cafile=made.authority)
     assert (await connect(notebook, broker, "localhost")).status == "ok"
     await works(notebook)
 
     # What stands in the URI counts before what is configured.
-    missing = told(await connect(notebook, broker, "localhost", "?cafile=/none.pem"))
+    missing = told(await connect(notebook, broker, "localhost", "?cafile=/none.pem"), "TlsFailed")
     assert "cafile /none.pem cannot be read" in missing
 
 
@@ -92,17 +94,19 @@ async def test_client_certificate_by_config(
 ) -> None:
     """So do `server_name_indication`, and `certfile` and `keyfile` with which a notebook comes."""
     await config(notebook, cafile=made.authority)
-    wrong = told(await connect(notebook, broker, "127.0.0.1"))
+    wrong = told(await connect(notebook, broker, "127.0.0.1"), "TlsFailed")
     assert "the certificate is not for '127.0.0.1'" in wrong
     await config(notebook, server_name_indication=MEMBERS_ONLY)
-    anonymous = told(await connect(notebook, broker, "127.0.0.1"))
+    anonymous = told(await connect(notebook, broker, "127.0.0.1"), "TlsFailed")
     assert "wants a certificate of yours: give ?certfile=" in anonymous
 
     certificate, key = made.split(made.issue("ann"))
     await config(notebook, keyfile=key)
-    assert "without certfile" in told(await connect(notebook, broker, "127.0.0.1"))
+    assert "without certfile" in told(await connect(notebook, broker, "127.0.0.1"), "TlsFailed")
     await config(notebook, keyfile="", certfile=certificate)
-    assert f"certfile {certificate}" in told(await connect(notebook, broker, "127.0.0.1"))
+    assert f"certfile {certificate}" in told(
+        await connect(notebook, broker, "127.0.0.1"), "TlsFailed"
+    )
     await config(notebook, keyfile=key)
     assert (await connect(notebook, broker, "127.0.0.1")).status == "ok"
     await works(notebook)

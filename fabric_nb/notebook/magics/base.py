@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics
+from IPython.core.magic import Magics, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser
 from traitlets import Enum, Float, Int, List, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
-from fabric_nb.errors import CallError, ConnectionLost, FabricError
 from fabric_nb.fabric.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.session import Session
+
+
+Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+
+def reads_line(magic: Magic) -> Magic:
+    """Give a magic its line as it was written, and the variables that are seen there.
+
+    IPython replaces ``{expression}`` and ``$name`` before it calls a magic, also in Python
+    expressions, and leaves them as they are when one fails. `SessionMagics._read` does that for
+    each word, where it belongs.
+    """
+    return no_var_expand(needs_local_scope(magic))
 
 
 class SessionMagics(Magics, Configurable):
@@ -110,14 +122,22 @@ class SessionMagics(Magics, Configurable):
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**self._user_shell.user_ns, **(local_ns or {})}
 
+    def _read(
+        self,
+        parser: MagicArgumentParser,
+        line: str,
+        local_ns: Mapping[str, Any] | None,
+        *,
+        expressions: bool = False,
+    ) -> Namespace:
+        """Return what a line says; see `arguments.parse`."""
+        scope = self._scope(local_ns)
+        return arguments.parse(parser, line, scope=scope, expressions=expressions)
+
     @contextmanager
     def _told(self, parser: MagicArgumentParser) -> Iterator[None]:
-        """Mistakes are told in a sentence; what went wrong remotely is raised as it is."""
+        """Raise `UsageError` for a line that cannot be read; any other error is raised as it is."""
         try:
             yield
-        except (CallError, ConnectionLost):
-            raise
         except KeywordProblem as problem:
             raise arguments.usage_error(parser, str(problem)) from None
-        except FabricError as error:
-            raise UsageError(str(error)) from None

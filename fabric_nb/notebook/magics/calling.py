@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from IPython.core.magic import (
-    line_cell_magic,
-    line_magic,
-    magics_class,
-    needs_local_scope,
-    no_var_expand,
-)
+from IPython.core.magic import line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import count, seconds, unquoted
 
 
@@ -26,8 +20,7 @@ from fabric_nb.notebook.option_types import count, seconds, unquoted
 class CallingMagics(SessionMagics):
     """Call remote methods."""
 
-    @no_var_expand
-    @needs_local_scope
+    @reads_line
     @magic_arguments()
     @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
     @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
@@ -55,18 +48,22 @@ class CallingMagics(SessionMagics):
         In [6]: report.result()
         In [7]: rows = %fabric_call --stream reports.rows day="2026-11-24" --count 100
 
-        The expressions are Python, evaluated here; DataFrames may be sent and received. As
-        %%fabric_call, the arguments are what the cell assigns. After two seconds
+        The expressions are Python, evaluated here; DataFrames may be sent and received. Behind
+        the first name=, options are written with two dashes. After two seconds
         (%config FabricMagics.progress_after) a line says what is awaited. With --stream the value
         is the list of items, and --timeout is for each of them.
+
+        As %%fabric_call, the arguments are what the cell assigns, also inside `if`, `for`, `with`
+        and `try`. Names that start with an underscore, loop variables, `with ... as`, imports,
+        functions and classes are the cell's own.
         """
         __tracebackhide__ = True
         with self._told(self.fabric_call.parser):
-            args = arguments.parse(self.fabric_call.parser, line)
+            args = self._read(self.fabric_call.parser, line, local_ns, expressions=True)
             scope = self._scope(local_ns)
             kwargs = arguments.keywords(" ".join(args.keywords), scope=scope)
             if cell is not None:
-                kwargs |= arguments.assigned(cell, scope=scope)
+                kwargs = _joined(kwargs, arguments.assigned(cell, scope=scope))
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
             options = {"timeout": args.timeout, "version": args.version}
             if args.stream:
@@ -83,10 +80,11 @@ class CallingMagics(SessionMagics):
             after = self.progress_after if args.progress_after is None else args.progress_after
             return wait(self.session.call(pattern, method, kwargs, progress_after=after, **options))
 
+    @reads_line
     @magic_arguments()
     @argument("handles", nargs="*", help="variables that hold handles; all open ones without")
     @line_magic
-    def fabric_result(self, line: str) -> Any:
+    def fabric_result(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Wait for calls that were started with -a, with one bar for all of them.
 
         In [7]: a = %fabric_call -a reports.make day="2026-11-23"
@@ -97,6 +95,13 @@ class CallingMagics(SessionMagics):
         """
         __tracebackhide__ = True
         with self._told(self.fabric_result.parser):
-            args = arguments.parse(self.fabric_result.parser, line)
+            args = self._read(self.fabric_result.parser, line, local_ns)
             results = wait(self.session.results(args.handles))
             return results[0] if len(args.handles) == 1 else results
+
+
+def _joined(line: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    twice = sorted(line.keys() & cell.keys())
+    if twice:
+        raise KeywordProblem(f"{', '.join(twice)} is given in the line and again in the cell")
+    return {**line, **cell}

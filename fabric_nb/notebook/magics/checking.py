@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from IPython.core.error import UsageError
-from IPython.core.magic import line_magic, magics_class, no_var_expand
+from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import find_broker
+from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.credentials import BrokerUri
-from fabric_nb.notebook import arguments
 from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.magics.base import reads_line
 from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password
 from fabric_nb.notebook.option_types import seconds, unquoted
 
@@ -20,7 +22,7 @@ from fabric_nb.notebook.option_types import seconds, unquoted
 class CheckingMagics(ConnectingMagics):
     """Find out what is wrong."""
 
-    @no_var_expand
+    @reads_line
     @magic_arguments()
     @argument("uri", nargs="?", type=unquoted, help="Another broker than the one we are on.")
     @argument("--domain", "-d", type=unquoted, help="The fabric's domain, with another broker.")
@@ -36,7 +38,7 @@ class CheckingMagics(ConnectingMagics):
         help="A name that streams share, besides our own; may be given several times.",
     )
     @line_magic
-    def fabric_doctor(self, line: str) -> None:
+    def fabric_doctor(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Look for what is wrong: with the broker, our rights, the others; and say what to do.
 
         In [2]: %fabric_doctor
@@ -46,12 +48,12 @@ class CheckingMagics(ConnectingMagics):
         behind at the broker. In programs: await fabric.diagnose().
         """
         with self._told(self.fabric_doctor.parser):
-            args = arguments.parse(self.fabric_doctor.parser, line)
+            args = self._read(self.fabric_doctor.parser, line, local_ns)
             if args.uri is None and self.connected:
                 fabric = self.session.fabric
             else:
                 fabric = self._connector(self._broker_that_runs(args.uri), args)
-            saved = SAVED if args.uri and tells_password(args.uri) else None
+            saved = SAVED if args.uri and tells_password(args.uri, line) else None
             wait(
                 self.session.diagnose(
                     fabric,
@@ -68,7 +70,7 @@ class CheckingMagics(ConnectingMagics):
             return self._completed(given)
         found = find_broker()
         if found is None:
-            raise UsageError(
+            raise BrokerUnavailable(
                 "There is no broker to look at: write %fabric_doctor amqp://user@host/, or set"
                 " AMQP_URL."
             )

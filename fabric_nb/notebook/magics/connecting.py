@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.error import StdinNotImplementedError, UsageError
-from IPython.core.magic import line_magic, magics_class, no_var_expand
+from IPython.core.error import StdinNotImplementedError
+from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker
+from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.uri import parse_uri, split_uris
-from fabric_nb.notebook import arguments
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import seconds, unquoted
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SAVED = (
 class ConnectingMagics(SessionMagics):
     """Join the fabric and leave it."""
 
-    @no_var_expand
+    @reads_line
     @magic_arguments()
     @argument("uri", nargs="?", type=unquoted, help="amqp://user@host:port/vhost, or amqps://")
     @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
@@ -51,7 +51,7 @@ class ConnectingMagics(SessionMagics):
     @argument("--id", type=unquoted, help="This notebook's id.")
     @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
     @line_magic
-    def fabric_connect(self, line: str) -> None:
+    def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Join the fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
@@ -64,8 +64,8 @@ class ConnectingMagics(SessionMagics):
         puts the connector into the variable `fabric`.
         """
         with self._told(self.fabric_connect.parser):
-            args = arguments.parse(self.fabric_connect.parser, line)
-            uri, notes = self._broker(args)
+            args = self._read(self.fabric_connect.parser, line, local_ns)
+            uri, notes = self._broker(args, line)
             wait(
                 self.session.connect(
                     self._connector(uri, args),
@@ -74,16 +74,16 @@ class ConnectingMagics(SessionMagics):
                 )
             )
 
-    def _broker(self, args: Namespace) -> tuple[list[BrokerUri], tuple[str, ...]]:
+    def _broker(self, args: Namespace, line: str) -> tuple[list[BrokerUri], tuple[str, ...]]:
         """Where the broker is, and what is to be said of it."""
         uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
         if uri:
-            notes = (SAVED,) if args.uri and tells_password(args.uri) else ()
+            notes = (SAVED,) if args.uri and tells_password(args.uri, line) else ()
             return self._completed(uri), notes
         try:
             return [BrokerUri(ensure_broker().uri)], EMBEDDED
         except BrokerStartError as error:
-            raise UsageError(
+            raise BrokerUnavailable(
                 f"No broker is given, and {error}. Write %fabric_connect"
                 " amqp://user:password@host/, or set AMQP_URL."
             ) from None
@@ -113,16 +113,17 @@ class ConnectingMagics(SessionMagics):
             presence=self.presence,
         )
 
+    @reads_line
     @magic_arguments()
     @argument("--grace", type=seconds, default=0.0, help="Seconds that running calls have to end.")
     @line_magic
-    def fabric_disconnect(self, line: str) -> None:
+    def fabric_disconnect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Leave the fabric: what is served ends, streams and logs keep what they hold.
 
         In [9]: %fabric_disconnect
         """
         with self._told(self.fabric_disconnect.parser):
-            args = arguments.parse(self.fabric_disconnect.parser, line)
+            args = self._read(self.fabric_disconnect.parser, line, local_ns)
             wait(self.session.disconnect(args.grace))
 
 
@@ -130,14 +131,17 @@ def _ask(prompt: str) -> str:
     try:
         return getpass.getpass(prompt)
     except (StdinNotImplementedError, EOFError):
-        raise UsageError(
+        raise BrokerUnavailable(
             "The URI has a user and no password, and nobody can be asked here: set AMQP_PASSWORD."
         ) from None
 
 
-def tells_password(uri: str) -> bool:
-    """Whether it has a password other than the one that everybody knows."""
-    return any(parse_uri(one).password not in (None, "", "guest") for one in split_uris(uri))
+def tells_password(uri: str, line: str) -> bool:
+    """Return whether the line holds a password of the URI, other than the one that all know."""
+    return any(
+        parse_uri(one).password not in (None, "", "guest") and uri.rpartition("@")[0] in line
+        for one in split_uris(uri)
+    )
 
 
 def _first(option: str | None, configured: str, variable: str, default: str) -> str:

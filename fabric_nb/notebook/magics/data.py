@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import line_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import count, offset, unquoted
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class DataMagics(SessionMagics):
     """Data in and data out."""
 
+    @reads_line
     @magic_arguments()
     @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
     @argument("--durable", action="store_true", help="The broker keeps what comes meanwhile.")
@@ -34,7 +35,7 @@ class DataMagics(SessionMagics):
     @argument("--record", type=unquoted, help="Write it all to this .parquet or .jsonl file too.")
     @argument("headers", nargs="*", help="name=value ... that messages must carry")
     @line_magic
-    def fabric_stream(self, line: str) -> Stream:
+    def fabric_stream(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Stream:
         """Let a data stream flow into a DataFrame; returns the stream.
 
         In [6]: tx = %fabric_stream msg_type=CUSTOMER_TRANSACTIONS currency=USD
@@ -50,7 +51,7 @@ class DataMagics(SessionMagics):
         `$variable` are replaced, as in any magic.
         """
         with self._told(self.fabric_stream.parser):
-            args = arguments.parse(self.fabric_stream.parser, line)
+            args = self._read(self.fabric_stream.parser, line, local_ns)
             return wait(
                 self.session.open_stream(
                     arguments.headers(args.headers),
@@ -65,8 +66,7 @@ class DataMagics(SessionMagics):
                 )
             )
 
-    @no_var_expand
-    @needs_local_scope
+    @reads_line
     @magic_arguments()
     @argument("headers", nargs="*", help="name=value ... -- data")
     @line_magic
@@ -78,10 +78,10 @@ class DataMagics(SessionMagics):
         Done when the broker has taken it.
         """
         with self._told(self.fabric_publish.parser):
-            before, dashes, data = f" {line} ".partition(" -- ")
-            if not dashes or not data.strip():
+            before, data = arguments.at_dashes(line) or ("", "")
+            if not data.strip():
                 raise KeywordProblem("The data is missing; it stands behind two dashes")
-            args = arguments.parse(self.fabric_publish.parser, before)
+            args = self._read(self.fabric_publish.parser, before, local_ns)
             value = arguments.payload(data.strip(), scope=self._scope(local_ns))
             wait(_publish(self.session.fabric, value, arguments.headers(args.headers)))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from IPython.core.magic import cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from fabric_nb.notebook import arguments
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import count, unquoted
 from fabric_nb.notebook.serving import functions_to_serve, run_cell
 
@@ -18,7 +18,7 @@ from fabric_nb.notebook.serving import functions_to_serve, run_cell
 class ServingMagics(SessionMagics):
     """Offer a cell's functions to others."""
 
-    @no_var_expand
+    @reads_line
     @magic_arguments()
     @argument("--type", type=unquoted, help="The service's type.")
     @argument("--id", type=unquoted, help="The service's id.")
@@ -30,7 +30,7 @@ class ServingMagics(SessionMagics):
     @argument("--thread", action="store_true", help="Run plain functions off the loop.")
     @argument("--prefetch", type=count, default=1, help="Calls of one method at once.")
     @cell_magic
-    def fabric_serve(self, line: str, cell: str) -> None:
+    def fabric_serve(self, line: str, cell: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Run the cell and serve its top-level functions to the domain.
 
         In [5]: %%fabric_serve --type analytics --id mynb --version 1.2
@@ -46,7 +46,7 @@ class ServingMagics(SessionMagics):
         """
         __tracebackhide__ = True  # what the cell raises is the cell's
         with self._told(self.fabric_serve.parser):
-            args = arguments.parse(self.fabric_serve.parser, line)
+            args = self._read(self.fabric_serve.parser, line, local_ns)
             _ = self.session.fabric  # says that it is missing before the cell is run
         defined = run_cell(self._user_shell, cell)
         with self._told(self.fabric_serve.parser):
@@ -65,24 +65,26 @@ class ServingMagics(SessionMagics):
                 )
             )
 
+    @reads_line
     @magic_arguments()
     @argument("what", type=unquoted, help="A service's id or type.id, or a stream's variable.")
     @line_magic
-    def fabric_stop(self, line: str) -> None:
+    def fabric_stop(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Stop serving, or close a stream or log feed.
 
         In [8]: %fabric_stop mynb
         """
         with self._told(self.fabric_stop.parser):
-            args = arguments.parse(self.fabric_stop.parser, line)
+            args = self._read(self.fabric_stop.parser, line, local_ns)
             print(f"Stopped {wait(self.session.stop(args.what))}")  # noqa: T201 - a magic's answer
 
+    @reads_line
     @magic_arguments()
     @argument("--debug", "-d", action="store_true", help="Stop in the debugger where it fails.")
     @argument("--list", "-l", action="store_true", help="Show the calls that can be run again.")
     @argument("what", nargs="?", type=unquoted, help="Its number or method; without: the last.")
     @line_magic
-    def fabric_replay(self, line: str) -> Any:
+    def fabric_replay(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run a call that failed here again: its arguments as they came, the function as it is now.
 
         In [6]: %fabric_replay
@@ -93,7 +95,7 @@ class ServingMagics(SessionMagics):
         """
         __tracebackhide__ = True
         with self._told(self.fabric_replay.parser):
-            args = arguments.parse(self.fabric_replay.parser, line)
+            args = self._read(self.fabric_replay.parser, line, local_ns)
             if args.list:
                 self.session.show_failures()
                 return None

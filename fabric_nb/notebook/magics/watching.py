@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from fabric_nb.notebook import arguments
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import unquoted
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class WatchingMagics(SessionMagics):
     """See who is there, what is called and what is logged."""
 
+    @reads_line
     @magic_arguments()
     @line_magic
-    def fabric(self, line: str) -> None:
+    def fabric(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show services, calls, what is served here, streams and logs together, live.
 
         In [2]: %fabric
@@ -30,16 +31,17 @@ class WatchingMagics(SessionMagics):
         Needs no connection: without one it says how to get one.
         """
         with self._told(self.fabric.parser):
-            arguments.parse(self.fabric.parser, line)
+            self._read(self.fabric.parser, line, local_ns)
             wait(self.session.show_all())
 
+    @reads_line
     @magic_arguments()
     @argument("--domain", "-d", type=unquoted, help="Only this domain.")
     @argument("--type", type=unquoted, help="Only this type.")
     @argument("--id", type=unquoted, help="Only this id.")
     @argument("--gone", action="store_true", help="Also services that have gone.")
     @line_magic
-    def fabric_services(self, line: str) -> None:
+    def fabric_services(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show the services of all domains, kept live under the cell.
 
         In [2]: %fabric_services --type calc
@@ -47,13 +49,14 @@ class WatchingMagics(SessionMagics):
         As a DataFrame: fabric.registry.df
         """
         with self._told(self.fabric_services.parser):
-            args = arguments.parse(self.fabric_services.parser, line)
+            args = self._read(self.fabric_services.parser, line, local_ns)
             wait(self.session.show_services(args.domain, args.type, args.id, args.gone))
 
+    @reads_line
     @magic_arguments()
     @argument("--failed", action="store_true", help="Only those that failed.")
     @line_magic
-    def fabric_calls(self, line: str) -> None:
+    def fabric_calls(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show the calls that this notebook made and served, kept live under the cell.
 
         In [4]: %fabric_calls --failed
@@ -61,15 +64,16 @@ class WatchingMagics(SessionMagics):
         One that failed opens to its traceback. As a DataFrame: fabric.calls.df
         """
         with self._told(self.fabric_calls.parser):
-            args = arguments.parse(self.fabric_calls.parser, line)
+            args = self._read(self.fabric_calls.parser, line, local_ns)
             wait(self.session.show_calls(failed=args.failed))
 
+    @reads_line
     @magic_arguments()
     @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")
     @argument("--service", "-s", type=unquoted, help="Only this service: id or type.id.")
     @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
     @line_magic
-    def fabric_logs(self, line: str) -> LogFeed:
+    def fabric_logs(self, line: str, local_ns: Mapping[str, Any] | None = None) -> LogFeed:
         """Show remote Python logs as they come, live under the cell; returns the feed.
 
         In [6]: logs = %fabric_logs --level WARNING --service my_app
@@ -78,7 +82,7 @@ class WatchingMagics(SessionMagics):
         As a DataFrame of all feeds: fabric.logs.df
         """
         with self._told(self.fabric_logs.parser):
-            args = arguments.parse(self.fabric_logs.parser, line)
+            args = self._read(self.fabric_logs.parser, line, local_ns)
             return wait(
                 self.session.open_logs(level=args.level, service=args.service, domain=args.domain)
             )
