@@ -93,6 +93,8 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     """Listen for a while, then print who is there."""
     await asyncio.sleep(options.wait)
     frame = fabric.registry.df
+    if fabric.registry.deaf:
+        print("The connection is lost: states are those that were known last.", file=sys.stderr)
     for column in ("domain", "type", "id"):
         if value := getattr(options, column):
             frame = frame[frame[column] == value]

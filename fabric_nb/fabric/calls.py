@@ -20,7 +20,7 @@ from fabric_nb.errors import (
     ServiceLost,
 )
 from fabric_nb.fabric import wire
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, Unroutable
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message, State, Unroutable
 from fabric_nb.fabric.amqp.lane import Fate
 from fabric_nb.fabric.caller import CALLER_HEADER, is_reply_queue
 from fabric_nb.fabric.malformed import MalformedLog
@@ -229,6 +229,9 @@ class Caller:
     def _late(self, label: str, timeout: float | None) -> CallTimeout:
         blocked = self._connection.blocked
         why = f": the broker takes no messages ({blocked})" if blocked else ""
+        if self._connection.state is State.RECONNECTING:
+            where = self._connection.masked_uri
+            why = f": it was not sent, because the connection to {where} is lost and not back yet"
         return _timed_out(label, timeout, why)
 
     def _ask_after(self, incoming: Incoming, correlation_id: str, gone: ServiceLost) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import time
 from collections.abc import Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -13,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 from fabric_nb.errors import (
     AmbiguousService,
     CallError,
+    CallTimeout,
     InvalidName,
     MethodNotFound,
     UnknownService,
@@ -23,8 +23,10 @@ from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.registry import Registry, Service, ServiceState
 
 PATIENCE = 6.0
-"""Seconds after opening during which an unknown service may still announce itself; a little
-more than the interval that amqp-fabric's documentation proposes."""
+"""Seconds after the connection was made, or made again, during which a service may still announce
+itself; a little more than the interval that amqp-fabric's documentation proposes."""
+_LONG = 1e9
+"""Seconds."""
 
 
 class Discovery:
@@ -38,11 +40,6 @@ class Discovery:
     def __init__(self, registry: Registry, *, listening: bool) -> None:
         self._registry = registry
         self._listening = listening
-        self._opened_at = time.monotonic()
-
-    def opened(self) -> None:
-        """Listening starts now."""
-        self._opened_at = time.monotonic()
 
     async def resolve(
         self,
@@ -51,9 +48,12 @@ class Discovery:
         version: str | None = None,
         timeout: float | None = None,
     ) -> ServiceName:
-        """The address that a name means; waits for it to be heard right after opening.
+        """The address that a name means.
+
+        Waits for it to be heard, right after the connection was made and while there is none.
 
         Raises:
+            CallTimeout: there was no connection within `timeout` seconds.
             UnknownService: nobody of that name was heard.
             AmbiguousService: the name fits several services.
             VersionMismatch: it is there, but not as `version` requires.
@@ -73,15 +73,15 @@ class Discovery:
         return service.name
 
     async def _heard(self, pattern: ServicePattern, timeout: float | None) -> Service:
-        patience = PATIENCE - (time.monotonic() - self._opened_at)
-        patience = max(0.0, patience if timeout is None else min(patience, timeout))
-        try:
-            async with asyncio.timeout(patience):
-                while not (found := self._registry.find(pattern)):
-                    await self._registry.changed()
-        except TimeoutError:
-            found = self._registry.find(pattern)
+        found = await self._found(pattern, timeout)
         if not found:
+            if self._registry.deaf:
+                raise CallTimeout(
+                    f"{pattern} could not be looked up within {timeout or 0:g} s, because the"
+                    " connection to the broker is lost and not back yet.",
+                    call=str(pattern),
+                    seconds=timeout or 0.0,
+                )
             raise self.unknown(pattern)
         if len(found) > 1:
             names = [service.name.fqn for service in found]
@@ -91,6 +91,21 @@ class Discovery:
                 candidates=names,
             )
         return found[0]
+
+    async def _found(self, pattern: ServicePattern, timeout: float | None) -> list[Service]:
+        registry, clock = self._registry, asyncio.get_running_loop().time
+        ends = float("inf") if timeout is None else clock() + timeout
+        while not (found := registry.find(pattern)):
+            left = ends - clock()
+            # Nobody can be heard without a connection: that says nothing of who is there.
+            patience = left if registry.deaf else min(left, PATIENCE - registry.hears_for)
+            try:
+                async with asyncio.timeout(max(0.0, patience) if patience < _LONG else None):
+                    await registry.changed()
+            except TimeoutError:
+                if not registry.deaf or clock() >= ends:
+                    return registry.find(pattern)
+        return found
 
     def _check_version(self, service: Service, required: SpecifierSet) -> None:
         now = self._registry.now

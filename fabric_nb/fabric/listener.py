@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from fabric_nb.errors import BrokerRefused, MalformedMessage
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.hearing import PULSE
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.registry import Registry
@@ -56,11 +58,18 @@ class Listener:
         self._on_request = on_request
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
         self._connection = connection
-        self._channel = connection.channel(self._set_up)
+        self._channel = connection.channel(self._set_up, on_lost=registry.stop_hearing)
 
     async def open(self) -> None:
         """Declare the exchange; when listening, also ask everybody to announce themselves."""
         await self._channel.open()
+        if self.listening:
+            self._background.spawn(self._pulse(), name="pulse")
+
+    async def _pulse(self) -> None:
+        while True:
+            self._registry.pulse()
+            await asyncio.sleep(PULSE)
 
     def subscribe(self, callback: KeepAliveCallback, headers: Mapping[str, str]) -> None:
         """Await `callback` with the headers of each keep-alive that has these `headers`."""
@@ -75,6 +84,7 @@ class Listener:
             arguments = {"x-match": "all", naming.MSG_TYPE: kind}
             await channel.bind(queue, self._exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
+        self._registry.hear_again()
         await self._ask()
 
     async def _ask(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -29,6 +30,8 @@ from fabric_nb.fabric.tasks import Background, Failures, failures
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
 """Seconds."""
+WAITED = 0.1
+"""Seconds from which on the wait for a name counts in the time of its call."""
 
 
 class FabricMember(Feeds):
@@ -132,7 +135,6 @@ class FabricMember(Feeds):
             await self._listener.open()
             await self._caller.open()
             await self._publisher.open()
-            self._discovery.opened()
             if self._presence is not None:
                 await self._presence.open()
                 self._host.announce()
@@ -259,9 +261,13 @@ class FabricMember(Feeds):
         """As `call`, with the name in parts and the arguments in a mapping."""
         seconds = self.timeout if timeout is None else timeout
         with self.calls.making(pattern, method) as made:
+            clock = asyncio.get_running_loop().time
+            began = clock()
             name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
             made.service = name
             label = f"{name.fqn}.{method}"
+            if seconds is not None and (waited := clock() - began) >= WAITED:
+                seconds = max(0.0, seconds - waited)
 
             def once(left: float | None) -> Awaitable[Any]:
                 return self._caller.call(name, method, kwargs, timeout=left, label=label)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from fabric_nb.fabric.hearing import HearingClock
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.wire import Announcement, KeepAlive
 
@@ -57,6 +58,7 @@ class Instance:
     said: Announcement | None
     last_seen: float
     left: bool = False
+    _excused_from: float = float("-inf")
     _first_seen: float = field(init=False)
     _span_began: float = field(init=False)
     _longest_gap: float = 0.0
@@ -93,9 +95,20 @@ class Instance:
     def _known_gap(self) -> float:
         return max(self._longest_gap, self._longest_gap_before)
 
+    def excuse(self, now: float) -> None:
+        """Do not count the next interval: it has to come back too, and may not have been heard."""
+        self._excused_from = now
+
+    def silence(self, now: float) -> float:
+        """Seconds for which it could have been heard, and was not."""
+        silence = now - self.last_seen
+        if self._excused_from < self.last_seen:
+            return silence
+        return max(0.0, silence - min(now - self._excused_from, self.interval))
+
     def state(self, now: float) -> ServiceState:
         """How it is doing at `now`."""
-        silence = now - self.last_seen
+        silence = self.silence(now)
         if self.left or silence > self.interval * GONE_AFTER + SLACK:
             return ServiceState.GONE
         if silence > self.interval * LATE_AFTER + SLACK:
@@ -172,27 +185,73 @@ class Registry:
         fabric.registry.find("calc.c1")          # what a short name means
         [service.name.fqn for service in fabric.registry.services()]
 
+    Its clock stands still while nobody can be heard, because there is no connection or the loop
+    does not run, so that all states stay as they were last known.
+
     Args:
-        clock: seconds that only grow; replaced in tests.
+        clock: monotonic seconds; replaced in tests.
 
     Attributes:
         changes: goes up with every keep-alive.
-        roster: goes up when somebody comes, leaves, or tells something else than before.
+        roster: goes up when somebody comes, leaves, or tells something else than before, and when
+            the connection is lost or made.
         dropped: keep-alives of services and members that there was no room for.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self._clock = HearingClock(clock)
+        self._hears_since = self._clock()
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
         self._members = 0
         self._told = 0
         self._heard = asyncio.Event()
-        self._forget_at = clock() + FORGET_EVERY
+        self._forget_at = self._clock() + FORGET_EVERY
         self._look_again_at = 0.0
         self.changes = 0
         self.roster = 0
         self.dropped = 0
+
+    # -- whether anybody can be heard
+
+    @property
+    def deaf(self) -> bool:
+        """True while there is no connection over which anybody could be heard."""
+        return self._clock.deaf
+
+    @property
+    def hears_for(self) -> float:
+        """Seconds for which others could be heard since the connection was made."""
+        return 0.0 if self.deaf else self._clock() - self._hears_since
+
+    def stop_hearing(self, since: float | None = None) -> None:
+        """The connection is lost, or silent since that moment of `time.monotonic`."""
+        if not self.deaf:
+            self._clock.stop(since)
+            self._change()
+
+    def hear_again(self) -> None:
+        """There is a connection."""
+        if self.deaf:
+            self._clock.go()
+            now = self._clock()
+            for service in self._services.values():
+                for instance in service.instances.values():
+                    instance.excuse(now)
+        self._hears_since = self._clock()
+        self._change()
+
+    def pulse(self) -> None:
+        """The loop runs; see `HearingClock.pulse`."""
+        self._clock.pulse()
+
+    def _change(self) -> None:
+        self.roster += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._heard.set()
+        self._heard = asyncio.Event()
 
     # -- in
 
@@ -209,8 +268,7 @@ class Registry:
             insort(self._order, service, key=attrgetter("name"))
         self._take(service, sign, now)
         self.changes += 1
-        self._heard.set()
-        self._heard = asyncio.Event()
+        self._wake()
         return service
 
     def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
@@ -281,7 +339,7 @@ class Registry:
 
     @property
     def now(self) -> float:
-        """The time on the registry's clock."""
+        """The time on the registry's clock, which stands still while nobody can be heard."""
         return self._clock()
 
     def get(self, name: ServiceName) -> Service | None:
@@ -326,7 +384,7 @@ class Registry:
         return service.state(self._clock())
 
     async def changed(self) -> None:
-        """Wait until the next keep-alive is heard."""
+        """Wait until a keep-alive is heard, or the connection is lost or made."""
         await self._heard.wait()
 
     @property

@@ -11,8 +11,9 @@ from fabric_nb.fabric.amqp import Connection, Unroutable, backoff
 
 PATIENCE = 30.0
 """Seconds that an idempotent call without a timeout waits for a service that was lost."""
-RETURNING = 5.0
-"""Seconds after the connection came back during which services may not yet be back."""
+RETURNING = 8.0
+"""Seconds after the connection came back during which services may not yet be back; amqp-fabric's
+try every five."""
 
 
 async def until_answered(

@@ -10,6 +10,7 @@ import time
 import aio_pika
 import pytest
 
+from fabric_nb.fabric.hearing import HearingClock
 from fabric_nb.fabric.registry import ServiceState
 from fabric_nb.fabric.wire import MAX_ANNOUNCEMENT
 from tests.support.fabric import KEEP_ALIVE, heard, until
@@ -121,7 +122,7 @@ async def test_late_and_gone_by_its_own_interval(listener, announce):
 async def test_interval_is_observed_where_it_is_not_told(listener, announce):
     """A peer that tells no interval is judged by the one it keeps."""
     clock = [1000.0]
-    listener.registry._clock = lambda: clock[0]
+    listener.registry._clock = HearingClock(lambda: clock[0])
     for changes in range(1, 6):
         await announce("app.hand")
         await until(lambda changes=changes: listener.registry.changes == changes)

@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     (
         "fabric.codec",
         "fabric.credentials",
+        "fabric.hearing",
         "fabric.method_queues",
         "fabric.methods",
         "fabric.malformed",

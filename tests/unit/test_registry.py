@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fabric_nb.errors import (
     AmbiguousService,
+    CallTimeout,
     InvalidName,
     MethodNotFound,
     UnknownService,
@@ -17,6 +20,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric import discovery, registry
 from fabric_nb.fabric.amqp import Unroutable
 from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.hearing import HearingClock
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.registry import Registry, Service, ServiceState
 from fabric_nb.fabric.wire import Announcement, KeepAlive
@@ -542,3 +546,114 @@ def test_methods_stay_the_same_object_until_they_change() -> None:
     assert seed.methods == {"work": ""}
     with pytest.raises(TypeError):
         seed.methods["other"] = ""  # type: ignore[index]
+
+
+# -- our own deafness is not the absence of others
+
+
+def test_states_stand_still_without_a_connection(house: House) -> None:
+    """While nobody can be heard all states stay as they are, and for one interval afterwards."""
+    house.hear()
+    for age, state in ((3.0, UP), (6.0, LATE)):
+        house.clock.now += age
+        house.registry.stop_hearing()
+        house.clock.now += 3600
+        assert house.state() is state
+        assert house.registry.deaf
+        house.registry.hear_again()
+        assert not house.registry.deaf
+        house.clock.now += 5.0  # its interval, in which it too comes back
+        assert house.state() is state
+    house.clock.now += 20
+    assert house.state() is GONE
+    house.hear()
+    assert house.state() is UP
+
+
+def test_silence_of_the_connection_counts_from_its_beginning(house: House) -> None:
+    """A connection that turns out to be dead has been so since it was last heard."""
+    house.hear()
+    house.clock.now += 2
+    silent_since = house.clock.now
+    house.clock.now += 6
+    house.registry.stop_hearing(silent_since)
+    house.registry.stop_hearing()
+    house.clock.now += 100
+    house.registry.hear_again()
+    house.clock.now += 5 + 6.4
+    assert house.state() is UP  # 8.4 s of hearing, of which 5 do not count
+    assert house.registry.hears_for == pytest.approx(11.4)
+
+
+def test_a_loop_that_stands_still_hears_nobody(house: House) -> None:
+    """A loop that is blocked for a minute makes nobody late; one that runs does."""
+    house.hear()
+    house.registry.pulse()
+    house.clock.now += 60
+    assert house.state() is UP
+    house.registry.pulse()
+    assert house.state() is UP
+    for _ in range(40):
+        house.clock.now += 0.5
+        house.registry.pulse()
+    assert house.state() is GONE
+
+
+def test_nobody_is_forgotten_without_a_connection(house: House) -> None:
+    """Who was there before an outage of hours is there after it."""
+    house.hear()
+    house.registry.stop_hearing()
+    house.clock.now += 5 * registry.FORGOTTEN_AFTER
+    house.registry.forget()
+    house.hear(ServiceName("d", "own", "me"))
+    assert {one.name.id for one in house.registry.services()} == {"c1", "me"}
+
+
+async def test_names_wait_for_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that cannot be looked up for want of a connection is looked up when it is back."""
+    monkeypatch.setattr(discovery, "PATIENCE", 0.05)
+    finder = Discovery(house.registry, listening=True)
+    house.clock.now += 10
+    house.registry.stop_hearing()
+    with pytest.raises(CallTimeout, match=r"within 0\.2 s, because the connection"):
+        await finder.resolve(ServicePattern("d", None, "c1"), timeout=0.2)
+    looking = asyncio.create_task(finder.resolve(ServicePattern("d", None, "c1"), timeout=10))
+    await asyncio.sleep(0.2)
+    assert not looking.done()
+    house.registry.hear_again()
+    house.hear()
+    assert await looking == CALC
+    house.clock.now += 10
+    with pytest.raises(UnknownService, match=r"No service d\.c2"):
+        await finder.resolve(ServicePattern("d", None, "c2"), timeout=10)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["stop", "go", "pulse", "late stop", "look"]), st.floats(0, 100)),
+        max_size=30,
+    )
+)
+def test_the_clock_never_runs_ahead_or_back(steps: list[tuple[str, float]]) -> None:
+    """Whatever happens in whatever order, the time grows, by at most what has passed."""
+    clock = Clock()
+    hearing = HearingClock(clock)
+    shown = hearing()
+    for step, seconds in steps:
+        clock.now += seconds
+        began = clock.now
+        match step:
+            case "stop":
+                hearing.stop()
+            case "late stop":
+                hearing.stop(clock.now - seconds / 2)
+            case "go":
+                hearing.go()
+            case "pulse":
+                hearing.pulse()
+        assert shown <= hearing() <= shown + seconds + 1e-6
+        assert clock.now == began
+        shown = hearing()
+        if hearing.deaf:
+            clock.now += 7
+            assert hearing() == shown

@@ -53,10 +53,16 @@ class Heard:
     Attributes:
         members: by name and instance.
         unreadable: how many messages could not be read, and why the last one could not.
+        cut_off: whether the connection was lost meanwhile, so that others went unheard.
     """
 
     members: dict[tuple[ServiceName, str], Member] = field(default_factory=dict)
     unreadable: tuple[int, str] = (0, "")
+    cut_off: bool = False
+
+    def cut(self) -> None:
+        """The connection is lost."""
+        self.cut_off = True
 
     def take(self, delivery: Delivery) -> None:
         """Take in one message."""
@@ -100,7 +106,7 @@ async def listening(patient: Patient, connection: Connection) -> AsyncIterator[H
 
     async with AsyncExitStack() as ending:
         with contextlib.suppress(BrokerRefused):  # it is told with the rights
-            await ending.enter_async_context(connection.channel(set_up))
+            await ending.enter_async_context(connection.channel(set_up, on_lost=heard.cut))
             async with connection.channel(confirms=True) as channel:
                 await channel.publish(exchange, "", wire.keep_alive_request(patient.name))
         yield heard
@@ -154,7 +160,7 @@ def peers(patient: Patient, heard: Heard, seconds: float) -> Iterator[Finding]:
     members = {
         key: one for key, one in heard.of(domain).items() if key != (patient.name, patient.instance)
     }
-    yield _presence(domain, heard, members, seconds)
+    yield _presence(domain, heard, members, seconds) if members or not heard.cut_off else CUT_OFF
     yield _clocks(members)
     yield _keep_alives(patient, members)
     yield _versions(heard.of(domain))
@@ -163,6 +169,13 @@ def peers(patient: Patient, heard: Heard, seconds: float) -> Iterator[Finding]:
 
 
 Members = dict[tuple[ServiceName, str], Member]
+
+CUT_OFF = Finding(
+    "peers",
+    Severity.UNKNOWN,
+    "The connection was lost while others were listened to, so who is there is not known.",
+    "Run this again when the connection holds.",
+)
 
 
 def _presence(domain: str, heard: Heard, members: Members, seconds: float) -> Finding:

@@ -54,6 +54,8 @@ class ConnectionCard(PageView):
         )
         more = len(others) - MAX_ROWS
         remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
+        if fabric.registry.deaf and others:
+            remarks.append("How the others are doing is as it was known last.")
         if fabric.transient_queues_refused:
             remarks.append(
                 "This broker refuses transient queues: services on amqp-fabric cannot run on it."

@@ -112,6 +112,10 @@ class RegistryView(TableView):
         )
         counts = Counter(state for _, state in services)
         notes = []
+        if registry.deaf:
+            notes.append(
+                "There is no connection, so no keep-alive is received: states are the last known."
+            )
         if len(services) > MAX_ROWS:
             notes.append("Narrow it with --type or --id to see others.")
         if registry.dropped:

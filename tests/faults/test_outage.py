@@ -1,0 +1,97 @@
+"""An outage of the broker is not the absence of the services on it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from fabric_nb.errors import CallTimeout, ConnectionLost
+from fabric_nb.fabric.amqp import Connection, State
+from fabric_nb.fabric.doctor import peers
+from fabric_nb.fabric.doctor.findings import Severity
+from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.registry import ServiceState
+from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
+from tests.support.fabric import KEEP_ALIVE, Members, heard, until
+
+GONE_AFTER = 4 * KEEP_ALIVE + 1.0
+"""Seconds without a keep-alive after which a member of the tests is gone."""
+
+
+@pytest.fixture(params=["rabbitmq", "embedded"])
+def mortal(request):
+    """A broker that may be killed, of each kind."""
+    if request.param == "rabbitmq":
+        node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
+        yield MortalRabbitMq(node, vhost)
+    else:
+        with MortalEmbedded() as embedded:
+            yield embedded
+
+
+async def test_an_outage_is_not_the_absence_of_services(mortal):
+    """While the broker is away nobody is gone; short names wait as full ones do, and are answered.
+
+    What ends before it is back says that it is the connection that is missing.
+    """
+    async with Members(mortal.uri) as members:
+        server = await members.join("quote", type="pricing")
+        await server.serve({"price": lambda: 7})
+        caller = await members.join("me")
+        await heard(caller, "quote", methods=2)
+        running = [
+            asyncio.create_task(caller.call(name, idempotent=True, timeout=120))
+            for name in ("quote.price", "pricing.quote.price")
+        ]
+        assert await asyncio.gather(*running) == [7, 7]
+
+        await asyncio.to_thread(mortal.kill)
+        await until(lambda: caller.state is State.RECONNECTING)
+        ends = time.monotonic() + GONE_AFTER
+        await until(lambda: time.monotonic() > ends)
+        (service,) = caller.registry.find("pricing.quote", domain=caller.domain)
+        assert caller.registry.state(service) is ServiceState.UP
+        assert caller.registry.deaf
+        assert {one["id"] for one in caller.list_services()} == {"quote", "me"}
+        for name in ("quote.price", "pricing.quote.price", "unheard.price"):
+            with pytest.raises((CallTimeout, ConnectionLost), match="connection"):
+                await caller.call(name, timeout=0.3)
+        waiting = [
+            asyncio.create_task(caller.call(name, timeout=120))
+            for name in ("quote.price", "pricing.quote.price", f"{server.fqn}.price")
+        ]
+        await asyncio.to_thread(mortal.restart)
+        states = set()
+        while not all(call.done() for call in waiting):
+            states.add(caller.registry.state(service))
+            await asyncio.wait(waiting, timeout=0.05)
+        assert [call.result() for call in waiting] == [7, 7, 7]
+        assert ServiceState.GONE not in states
+        await until(lambda: not caller.registry.deaf)
+
+
+async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
+    """A doctor whose connection is cut while it listens does not say that nobody is there."""
+    async with Members(rabbitmq.uri_for(vhost=vhost)) as members:
+        fabric = await members.join("me", keep_alive_seconds=False)
+        connection = Connection(fabric._uri, name="doctor")
+        async with connection:
+            patient = Patient(
+                uri=fabric._uri,
+                name=fabric.name,
+                instance=fabric.instance,
+                discovery_exchange=fabric._discovery_exchange,
+                heartbeat=60,
+                interval=None,
+                subscriptions=[],
+                malformed=fabric.malformed,
+            )
+            async with peers.listening(patient, connection) as heard:
+                await asyncio.to_thread(rabbitmq.close_connections, vhost)
+                await until(lambda: connection.reconnects == 1)
+        found = {one.check: one for one in peers.peers(patient, heard, 1)}["peers"]
+        assert found.severity is Severity.UNKNOWN
+        assert "connection was lost" in found.found
+        assert "heard" not in found.found
