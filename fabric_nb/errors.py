@@ -19,6 +19,7 @@ where, and what to do::
     ├── UnusableQueue (ValueError)         a queue as no stream can have it
     ├── UnknownLevel (ValueError)          a log level that is none
     ├── NotServed                          what was to be served, or not any more, is not there
+    ├── LoopBlocked (RuntimeError)         a thread and the running cell wait for each other
     ├── NotInNotebook (RuntimeError)       something that is only seen in a notebook
     ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
     └── CallError
@@ -48,7 +49,7 @@ class FabricError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
-        return [f"{self._shown_as()}: {printable(str(self))}", *_lines_of_the_user(self)]
+        return [f"{self._shown_as()}: {printable(str(self))}", *lines_of_the_user(self)]
 
     def _shown_as(self) -> str:
         return type(self).__name__
@@ -61,7 +62,8 @@ def _is_magic_line(line: str | None) -> bool:
     return "run_line_magic(" in (line or "") or "run_cell_magic(" in (line or "")
 
 
-def _lines_of_the_user(error: BaseException) -> list[str]:
+def lines_of_the_user(error: BaseException) -> list[str]:
+    """Return the lines of a traceback that are neither ours nor the notebook's machinery."""
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = PurePath(frame.filename)
@@ -140,6 +142,10 @@ class UnknownLevel(FabricError, ValueError):
 
 class NotServed(FabricError):
     """What was to be served, or to be served no more, is not there."""
+
+
+class LoopBlocked(FabricError, RuntimeError):
+    """A thread waits for the notebook's loop, and the running cell for threads."""
 
 
 class NotInNotebook(FabricError, RuntimeError):

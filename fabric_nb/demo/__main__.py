@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 NOTEBOOKS = Path("notebooks")
 TOUR = Path("notebooks/01_tour.ipynb")
 PAGE = Path("build/tour.html")
+_ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def main() -> int:
@@ -40,6 +43,9 @@ def main() -> int:
     parser.add_argument("--domain", default=DOMAIN, help="where the services are")
     parser.add_argument("--until-eof", action="store_true", help="stop when the input ends")
     args = parser.parse_args()
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     try:
         with demo_broker() as broker:
             print(f"Broker    {broker.shown}", flush=True)
@@ -67,6 +73,13 @@ def main() -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _end(*_: object) -> None:
+    """Stop as Ctrl-C does; a second signal does not break off what ends the services."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _tour(notebook: Path, page: Path) -> int:
@@ -110,8 +123,9 @@ def _lab(notebook: Path) -> int:
     command = [sys.executable, "-m", "jupyterlab", str(notebook), *root]
     with subprocess.Popen(command) as lab:  # noqa: S603
         # It asks whether Ctrl-C was meant, and the services are there until it has ended.
+        for number in _ENDING:
+            signal.signal(number, lambda *_: lab.terminate())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: lab.terminate())
         return lab.wait()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,14 @@ from typing import Any, TypeVar
 
 import nest_asyncio2
 
+from fabric_nb.errors import LoopBlocked, lines_of_the_user
 from fabric_nb.fabric.suspension import can_suspend, suspend
 
 T = TypeVar("T")
+
+LOOK_EVERY, STANDS_STILL_AFTER = 0.5, 3.0
+"""Seconds between two looks of a thread that waits for the loop, and until it gives up when the
+running cell waits for threads all the while."""
 
 LEAVE_TIMEOUT = 2.0
 """Seconds that closing may take when the kernel leaves."""
@@ -82,15 +88,62 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     if can_suspend():
         return suspend(work)
     if _home is not None and threading.get_ident() != _home.thread:
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+        return _wait_in_thread(work, _home)
     task = loop.create_task(work)
     with _interrupt_cancels(task, loop) as interrupted:
         try:
             return loop.run_until_complete(task)
         except asyncio.CancelledError:
             if interrupted.is_set():
-                raise KeyboardInterrupt from None
+                raise _interruption() from None
             raise
+
+
+def _interruption() -> KeyboardInterrupt:
+    """Return an interrupt that IPython shows with the user's own lines only."""
+    error = KeyboardInterrupt("what this cell waited for was given up")
+    error.__dict__["_render_traceback_"] = lambda: [
+        f"KeyboardInterrupt: {error}",
+        *lines_of_the_user(error),
+    ]
+    return error
+
+
+def _wait_in_thread(work: Coroutine[Any, Any, T], home: _Home) -> T:
+    """Run `work` on the loop of another thread, unless that thread waits for this one.
+
+    Raises:
+        LoopBlocked: the loop stands still, because the cell that runs waits for threads.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, home.loop)
+    stood = 0.0  # seconds that the loop has not run
+    while True:
+        alive = threading.Event()
+        home.loop.call_soon_threadsafe(alive.set)
+        try:
+            return future.result(LOOK_EVERY)
+        except TimeoutError:
+            if future.done():  # meanwhile, or it is the work's own
+                return future.result()
+        stood = 0.0 if alive.is_set() or not _waits_for_threads(home) else stood + LOOK_EVERY
+        if stood >= STANDS_STILL_AFTER:
+            future.cancel()
+            raise LoopBlocked(
+                "This thread waits for the notebook, and the running cell waits for threads: call"
+                " from the cell with %fabric_call -a and %fabric_result, or write"
+                " `await asyncio.to_thread(...)` around what waits."
+            )
+
+
+def _waits_for_threads(home: _Home) -> bool:
+    """Return whether the thread in which cells run waits for others, without a limit.
+
+    Executors, queues and events all wait in `threading`.
+    """
+    frame = sys._current_frames().get(home.thread)  # noqa: SLF001 - documented, with this name
+    if frame is None or frame.f_globals.get("__name__") != "threading":
+        return False
+    return frame.f_locals.get("timeout") in (None, -1)
 
 
 @contextmanager

@@ -142,7 +142,10 @@ def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHand
 
 
 async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
-    """The results of several calls, with one line of progress for all of them."""
+    """The results of several calls, with one line of progress for all of them.
+
+    In place of a result that cannot be had stands the error.
+    """
     waiting = list(handles)
     sign: Transient | None = None
     try:
@@ -161,7 +164,7 @@ async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
     finally:
         if sign is not None:
             sign.remove()
-    return [await handle for handle in waiting]
+    return await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def all_items(items: AsyncGenerator[Any, None], label: str, most: int | None) -> list[Any]:

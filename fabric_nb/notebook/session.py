@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from fabric_nb.errors import BadArgument, FabricError, NotConnected, NotServed
-from fabric_nb.fabric.amqp import keep_client_quiet
+from fabric_nb.fabric.amqp import State, keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.methods import public_functions
@@ -50,6 +50,7 @@ class Session:
         keep_client_quiet()
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
+        self._settings: Mapping[str, Any] = {}
         self._open: list[Stream | LogFeed] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that the connector lives on, once there was one."""
@@ -99,22 +100,31 @@ class Session:
 
     # -- connecting
 
-    def connector(self, **settings: Any) -> AmqBrokerConnector:
+    def connector(self, settings: Mapping[str, Any]) -> AmqBrokerConnector:
         """A connector that is not open yet; `settings` as `AmqBrokerConnector` takes them."""
         return AmqBrokerConnector(**settings)
 
     async def connect(
         self,
-        fabric: AmqBrokerConnector,
+        settings: Mapping[str, Any],
         *,
         timeout: float,
         notes: tuple[str, ...] = (),
     ) -> AmqBrokerConnector:
-        """Join the fabric and show where we are; an older connection is left once this one is."""
+        """Join the fabric and show where we are.
+
+        A connection that stands and was made of the same settings is kept, with all that is open
+        on it; any other is left once the new one is there.
+        """
         self.loop = asyncio.get_running_loop()
-        await fabric.open(timeout=timeout)
-        await self.disconnect()
-        self._fabric = fabric
+        fabric = self._standing(settings)
+        if fabric is None:
+            fabric = self.connector(settings)
+            await fabric.open(timeout=timeout)
+            notes = (*self._ending(), *notes)
+            await self.disconnect()
+        self._fabric, self._settings = fabric, settings
+        fabric.timeout = settings["timeout"]
         namespace = self._shell.user_ns
         if isinstance(namespace.get(VARIABLE), (AmqBrokerConnector, type(None))):
             namespace[VARIABLE] = fabric
@@ -123,6 +133,29 @@ class Session:
             notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
         self.screen.show(ConnectionCard(fabric, notes))
         return fabric
+
+    def _standing(self, settings: Mapping[str, Any]) -> AmqBrokerConnector | None:
+        """The connection that there is, if it stands and these settings would make the same."""
+        fabric = self._fabric
+        if fabric is None or fabric.state not in (State.CONNECTED, State.BLOCKED):
+            return None
+        different = {name for name, value in settings.items() if self._settings[name] != value}
+        return None if different - {"timeout"} else fabric
+
+    def _ending(self) -> Iterator[str]:
+        """Say what ends when the connection that there is does."""
+        if self._fabric is None:
+            return
+        variables = {id(value): name for name, value in self._shell.user_ns.items()}
+        kinds = {Stream: "the stream", LogFeed: "the log feed"}
+        ending = [f"the service {one.name.type}.{one.name.id}" for one in self._fabric.servers]
+        ending += [
+            f"{kinds[type(one)]} {variables.get(id(one), '')}".rstrip()
+            for one in self._open
+            if not one.closed
+        ]
+        with_it = f", and with it {', '.join(ending)}" if ending else ""
+        yield f"The earlier connection, as {self._fabric.name}, has ended{with_it}."
 
     async def disconnect(self, grace: float = 0.0) -> None:
         """Leave the fabric; streams and logs keep what they hold.
@@ -219,6 +252,9 @@ class Session:
     async def results(self, variables: Sequence[str] = ()) -> list[Any]:
         """The results of the calls in these variables, or of all that nobody has asked for yet.
 
+        Of one variable its result, or what the call raised is raised; of several, errors stand in
+        the list.
+
         Raises:
             BadArgument: a variable holds no call.
         """
@@ -226,7 +262,10 @@ class Session:
         for name, value in zip(variables, held, strict=True):
             if not isinstance(value, CallHandle):
                 raise BadArgument(f"{name} is no call that was started with -a.")
-        return await all_results(held or [one for one in self._handles if not one.settled])
+        results = await all_results(held or [one for one in self._handles if not one.settled])
+        if len(variables) == 1 and isinstance(results[0], BaseException):
+            raise results[0]
+        return results
 
     async def serve(
         self,

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from fabric_nb import AmqBrokerConnector
@@ -31,3 +37,30 @@ async def test_the_monitor_streams_and_answers() -> None:
     assert 1 < (came.iloc[11] - came.iloc[1]).total_seconds() < 4
     assert len(disks) > 0
     assert len(top) == 3
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) -> None:
+    """However the demo is told to end, it ends its services before, and once more does not hurt."""
+    command = [sys.executable, "-m", "fabric_nb.demo", "services", "--domain", "ending"]
+    with BrokerProcess() as broker:
+        env = {**os.environ, "AMQP_URL": broker.uri}
+        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        assert demo.stdout is not None
+        services: list[psutil.Process] = []
+        try:
+            while "Running" not in (line := demo.stdout.readline()):
+                assert line, "the demo has ended"
+            services = psutil.Process(demo.pid).children()
+            assert len(services) == 3
+            demo.send_signal(number)
+            demo.send_signal(number)
+            assert demo.wait(20) == 0
+            assert not [one for one in services if one.is_running()]
+        finally:
+            demo.kill()
+            for one in services:
+                if one.is_running():
+                    one.kill()
+            demo.stdout.close()

@@ -9,7 +9,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.notebook.magics import FabricMagics
-from tests.notebook.notebooks import Notebook, password_of, state_of, told, until
+from tests.notebook.notebooks import Notebook, call, password_of, state_of, told, until
 from tests.support.cells import plain
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq_supervisor import free_port
@@ -104,6 +104,36 @@ async def test_connecting_shows_where_and_who(
         await notebook.execute("%fabric_call calc1.count"), "NotConnected"
     )
     await notebook.run("%fabric_disconnect")  # once more is harmless
+
+
+async def test_connecting_again(
+    start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector, caller: Peer
+) -> None:
+    """With the same broker and names all that is open is kept; with others it is said what ends."""
+    notebook = await start_notebook()
+    line = f"%fabric_connect {uri} --domain {DOMAIN} --type lab"
+    await notebook.run(line)
+    await notebook.run("first = fabric\ns = %fabric_stream kind=again\nlogs = %fabric_logs")
+    await notebook.run("%%fabric_serve --id again\ndef one(): return 1")
+    await notebook.run("%config FabricMagics.timeout = 7")
+    card = await notebook.run(line)
+    assert "connected" in card.displays[0].text
+    assert "has ended" not in card.displays[0].text
+    assert await notebook.value("fabric is first, s.closed, logs.closed, fabric.timeout") == (
+        "(True, False, False, 7.0)"
+    )
+    assert await call(caller, "lab.again", "one") == 1
+    await watcher.publish_data({"n": 1}, {"kind": "again"})
+    assert await notebook.value("(await s.wait(1)) or list(s.df.n)") == "[1]"
+
+    other = await notebook.run(f"{line} --id other")
+    ended = "has ended, and with it the service lab.again, the stream s, the log feed logs."
+    assert ended in other.displays[0].text
+    assert await notebook.value("fabric is first, first.state.value, s.closed, list(s.df.n)") == (
+        "(False, 'closed', True, [1])"
+    )
+    last = await notebook.run("%config FabricMagics.heartbeat = 60\n" + f"{line} --id other")
+    assert f"The earlier connection, as {DOMAIN}.lab.other, has ended." in last.displays[0].text
 
 
 async def test_several_nodes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.notebook.notebooks import Notebook, call, told
+from tests.notebook.notebooks import Notebook, call, shown_error, told
 from tests.support.peers import Peer
 
 SLOW = "%fabric_call calc1.slow seconds={0} --progress-after {1}"
@@ -67,6 +67,28 @@ async def test_several_results_share_one_bar(notebook: Notebook) -> None:
     assert await notebook.value("%fabric_result") == "['x']"
     wrong = await notebook.execute("%fabric_result nothing")
     assert "nothing is no call" in told(wrong, "BadArgument")
+
+
+async def test_one_that_failed_leaves_the_others(notebook: Notebook) -> None:
+    """Of several calls the results come although one failed, which is told; alone it raises."""
+    await notebook.run(
+        "a = %fabric_call -a calc1.echo value=1\n"
+        "b = %fabric_call -a calc1.divide x=1 y=0\n"
+        "c = %fabric_call -a calc1.echo value=3\n"
+        "d = %fabric_call -a calc1.slow seconds=5\nd.cancel()"
+    )
+    cell = await notebook.run(
+        "found = %fabric_result a b c d\n[type(one).__name__ for one in found]"
+    )
+    assert cell.text == "['int', 'RemoteZeroDivisionError', 'int', 'CancelledError']"
+    assert "RemoteZeroDivisionError: my_project.calc.calc1.divide: ZeroDiv" in cell.stderr
+    assert await notebook.value("found[0], found[2]") == "(1, 3)"
+    alone = await notebook.execute("%fabric_result b")
+    assert shown_error(alone, "RemoteZeroDivisionError").startswith("RemoteError: my_project.calc")
+    await notebook.run(
+        "e = %fabric_call -a calc1.divide x=1 y=0\nf = %fabric_call -a calc1.echo value=6"
+    )
+    assert "6]" in (await notebook.run("%fabric_result")).text
 
 
 async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, SlowCall, call, state_of
 from tests.support.cells import Cell
@@ -237,3 +239,51 @@ async def test_background_task_may_call(notebook: Notebook) -> None:
     )
     assert await notebook.value("%fabric_call calc1.multiply x=1 y=1") == "1"
     assert await notebook.value("set(await asyncio.gather(*tasks))") == "{(6, 9)}"
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        "with ThreadPoolExecutor(2) as pool:\n    list(pool.map(ask, range(4)))",
+        "thread = threading.Thread(target=ask, args=(1,))\nthread.start()\nthread.join()",
+        "threading.Thread(target=keep, args=(1,)).start()\nraise found.get()",
+    ],
+)
+async def test_threads_that_the_cell_waits_for(notebook: Notebook, waiting: str) -> None:
+    """Threads that wait for calls while their cell waits for them end with what to do instead."""
+    await notebook.run(
+        "import asyncio, queue, threading\nfound = queue.Queue()\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "raised = []\n"
+        "def ask(n):\n"
+        "    try:\n"
+        "        return get_ipython().run_line_magic('fabric_call', f'calc1.echo value={n}')\n"
+        "    except Exception as error:\n        raised.append(error)\n        raise\n"
+        "def keep(n):\n"
+        "    try:\n        ask(n)\n    except Exception as error:\n        found.put(error)"
+    )
+    await notebook.execute(waiting)
+    assert await notebook.value("{type(one).__name__ for one in raised}") == "{'LoopBlocked'}"
+    assert "await asyncio.to_thread" in await notebook.value("str(raised[0])")
+    awaited = "await asyncio.gather(*(asyncio.to_thread(ask, n) for n in range(4)))"
+    assert await notebook.value(awaited) == "[0, 1, 2, 3]"
+
+
+async def test_interrupt_shows_the_users_lines(notebook: Notebook, calc: Peer) -> None:
+    """What an interrupt shows are the user's own lines, and nothing of how they waited."""
+    for code, line in (
+        ("%fabric_call {}", None),
+        (
+            "def ask():\n    return get_ipython().run_line_magic('fabric_call', '{}')\nask()",
+            "ask()",
+        ),
+        ("h = %fabric_call -a {}\nh.result()", "h.result()"),
+    ):
+        cell = await interrupted(notebook, calc, code.replace("{}", "SLOW"))
+        assert cell.error is not None
+        assert cell.error.name == "KeyboardInterrupt"
+        first, *lines = cell.error.traceback.splitlines()
+        assert first == "KeyboardInterrupt: what this cell waited for was given up"
+        assert [one.strip() for one in lines] == (
+            [] if line is None else [f"cell, line {len(code.splitlines())}, in <module>: {line}"]
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.magic import line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from fabric_nb.errors import printable
 from fabric_nb.fabric.naming import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
@@ -91,13 +93,19 @@ class CallingMagics(SessionMagics):
         In [8]: b = %fabric_call -a reports.make day="2026-11-24"
         In [9]: %fabric_result a b
 
-        Returns the result of one call, or the list of several.
+        Returns the result of one call, or the list of several. Of several, one that failed is
+        told, and its error stands in the list.
         """
         __tracebackhide__ = True
         with self._told(self.fabric_result.parser):
             args = self._read(self.fabric_result.parser, line, local_ns)
             results = wait(self.session.results(args.handles))
-            return results[0] if len(args.handles) == 1 else results
+            if len(args.handles) == 1:
+                return results[0]
+            for failed in (one for one in results if isinstance(one, BaseException)):
+                told = printable(f"{type(failed).__name__}: {failed}")
+                print(told, file=sys.stderr)  # noqa: T201 - the list shows it only in part
+            return results
 
 
 def _joined(line: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:

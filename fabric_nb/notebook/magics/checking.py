@@ -52,7 +52,9 @@ class CheckingMagics(ConnectingMagics):
             if args.uri is None and self.connected:
                 fabric = self.session.fabric
             else:
-                fabric = self._connector(self._broker_that_runs(args.uri), args)
+                fabric = self.session.connector(
+                    self._settings(self._broker_that_runs(args.uri), args)
+                )
             saved = SAVED if args.uri and tells_password(args.uri, line) else None
             wait(
                 self.session.diagnose(

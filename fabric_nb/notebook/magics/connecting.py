@@ -8,8 +8,9 @@ import re
 import secrets
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.magic import line_magic, magics_class
@@ -22,9 +23,6 @@ from fabric_nb.fabric.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import seconds, unquoted
-
-if TYPE_CHECKING:
-    from fabric_nb.fabric.connector import AmqBrokerConnector
 
 DEFAULT_DOMAIN = "my_project"
 EMBEDDED = (
@@ -61,14 +59,15 @@ class ConnectingMagics(SessionMagics):
         without these an embedded broker for development is found or started. A password that
         the URI does not give is that of %config FabricMagics.password, AMQP_PASSWORD or the
         system's keyring, or is asked for. Shows where we are, who we are and who is there, and
-        puts the connector into the variable `fabric`.
+        puts the connector into the variable `fabric`. Run again with the same broker and names it
+        keeps what is open; with others it says what has ended.
         """
         with self._told(self.fabric_connect.parser):
             args = self._read(self.fabric_connect.parser, line, local_ns)
             uri, notes = self._broker(args, line)
             wait(
                 self.session.connect(
-                    self._connector(uri, args),
+                    self._settings(uri, args),
                     timeout=args.timeout or self.connect_timeout,
                     notes=notes,
                 )
@@ -98,20 +97,27 @@ class ConnectingMagics(SessionMagics):
             ask=_ask,
         )
 
-    def _connector(self, uri: list[BrokerUri], args: Namespace) -> AmqBrokerConnector:
-        return self.session.connector(
-            amqp_uri=uri,
-            service_domain=_first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
-            service_type=_first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
-            service_id=_first(args.id, self.service_id, "SERVICE_ID", "")
-            or notebook_id(self._user_shell.user_ns),
-            keep_alive_seconds=self.keep_alive_seconds,
-            keep_alive_listen=True,
-            service_version=self.version,
-            timeout=self.timeout,
-            heartbeat=self.heartbeat,
-            presence=self.presence,
-        )
+    def _settings(self, uri: list[BrokerUri], args: Namespace) -> dict[str, Any]:
+        """Return what a connector is made of."""
+        return {
+            "amqp_uri": uri,
+            "service_domain": _first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
+            "service_type": _first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
+            "service_id": _first(args.id, self.service_id, "SERVICE_ID", "")
+            or notebook_id(self._user_shell.user_ns)
+            or self._made_id,
+            "keep_alive_seconds": self.keep_alive_seconds,
+            "keep_alive_listen": True,
+            "service_version": self.version,
+            "timeout": self.timeout,
+            "heartbeat": self.heartbeat,
+            "presence": self.presence,
+        }
+
+    @cached_property
+    def _made_id(self) -> str:
+        """Id of a notebook whose file is not known; the same each time that it connects."""
+        return f"notebook-{secrets.token_hex(3)}"
 
     @reads_line
     @magic_arguments()
@@ -149,7 +155,6 @@ def _first(option: str | None, configured: str, variable: str, default: str) -> 
 
 
 def notebook_id(namespace: Mapping[str, Any]) -> str:
-    """An id for this notebook: its file's name where it is known, otherwise a random one."""
+    """Return an id made of the name of this notebook's file; empty where that is not known."""
     path = os.environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or ""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]
-    return name or f"notebook-{secrets.token_hex(3)}"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]
