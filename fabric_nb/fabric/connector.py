@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from fabric_nb.errors import NotConnected
@@ -15,8 +16,9 @@ from fabric_nb.fabric.logs import AmqpHandler, ship_logs
 from fabric_nb.fabric.member import DEFAULT_TIMEOUT, OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.presence import Where
+from fabric_nb.fabric.presence import ANSWERED_WITHIN, Where
 from fabric_nb.fabric.proxies import ServiceProxy
+from fabric_nb.fabric.registry import Service
 from fabric_nb.fabric.streams import Stream
 
 
@@ -204,16 +206,34 @@ class AmqBrokerConnector(FabricMember):
         service_type: str | None = None,
         health_check: bool = True,
     ) -> list[dict[str, str]]:
-        """The services that are there, as dicts with domain, type and id.
+        """Return the services that are present, as dicts with domain, type and id.
 
-        Names match exactly; empty without ``keep_alive_listen``.
+        Names match exactly; empty without ``keep_alive_listen``. The order is amqp-fabric's: as
+        they were first heard, or heard again after they were gone.
         """
         now = self.registry.now
+        found = self.registry.services(domain=service_domain, type=service_type)
         return [
             {"domain": service.name.domain, "type": service.name.type, "id": service.name.id}
-            for service in self.registry.services(domain=service_domain, type=service_type)
+            for service in self._as_heard(found)
             if self._cache_ttl is None or now - service.last_seen <= self._cache_ttl
         ]
+
+    def _as_heard(self, found: list[Service]) -> list[Service]:
+        """Return services as amqp-fabric would have heard them, new ones always last.
+
+        amqp-fabric hears itself an interval after it was opened. Here the first keep-alive is sent
+        at once, so this service is put behind the members that answer a newcomer, and behind
+        those of amqp-fabric that are heard within that interval.
+        """
+        itself = self.registry.get(self.name)
+        if itself is None or self._presence is None or itself.instances.keys() != {self.instance}:
+            return sorted(found, key=attrgetter("since"))
+        begun = itself.since + self._presence.interval
+        behind = [itself.since + min(ANSWERED_WITHIN, self._presence.interval)]
+        behind += [one.since for one in found if one.instances.keys() == {""}]
+        last = max(since for since in behind if since <= begun)
+        return sorted(found, key=lambda one: (last, 1) if one.name == self.name else (one.since, 0))
 
     def subscribe_service_keepalives(
         self,

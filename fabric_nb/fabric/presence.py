@@ -31,6 +31,8 @@ BUSY_AFTER = 1.0
 """Seconds without an answer from the loop after which it is said to be busy."""
 MIN_GAP = 0.25
 """Seconds between two announcements, however many ask for one."""
+ANSWERED_WITHIN = MIN_GAP + 0.1
+"""Seconds in which members have answered a newcomer that asks who is there."""
 _STOP_TIMEOUT = 0.7
 _ACCESS_REFUSED = 403
 

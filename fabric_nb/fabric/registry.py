@@ -120,9 +120,13 @@ class Instance:
 
 @dataclass(slots=True)
 class Service:
-    """A service as the registry knows it."""
+    """A service as the registry knows it.
+
+    `since` is when it was first heard, or heard again after it was gone, on the registry's clock.
+    """
 
     name: ServiceName
+    since: float = 0.0
     instances: dict[str, Instance] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
     _methods: Mapping[str, str] | None = None
@@ -264,8 +268,10 @@ class Registry:
         if service is None:
             if sign.leaving or not self._room(now):
                 return None
-            service = self._services[sign.name] = Service(sign.name)
+            service = self._services[sign.name] = Service(sign.name, now)
             insort(self._order, service, key=attrgetter("name"))
+        elif not sign.leaving and service.state(now) is ServiceState.GONE:
+            service.since = now
         self._take(service, sign, now)
         self.changes += 1
         self._wake()

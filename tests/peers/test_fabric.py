@@ -58,6 +58,14 @@ async def test_we_list_amqp_fabric(members, start_peer, rabbitmq_uri):
     assert service.state(now + 60) is ServiceState.GONE
 
 
+async def test_we_are_listed_behind_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """Beside services on amqp-fabric we list ourselves where amqp-fabric would: behind them."""
+    await start_peer("calc_service", rabbitmq_uri, keep_alive=0.4)
+    fabric = await members.join("a", keep_alive_seconds=2)
+    await until(lambda: len(fabric.list_services()) == 2)
+    assert [one["id"] for one in fabric.list_services()] == ["calc1", "a"]
+
+
 # Data
 
 

@@ -657,3 +657,22 @@ def test_the_clock_never_runs_ahead_or_back(steps: list[tuple[str, float]]) -> N
         if hearing.deaf:
             clock.now += 7
             assert hearing() == shown
+
+
+def test_a_service_that_comes_back_is_heard_anew() -> None:
+    """`since` is kept while a service is there, late or not, and begins again after it was gone."""
+    house = House()
+    service = house.hear()
+    assert service is not None
+    began = house.clock.now
+    for seconds in (5, 10, 5):
+        house.clock.now += seconds
+        house.hear()
+        assert service.since == began
+    for away in (20, 0):
+        house.clock.now += away
+        if not away:
+            house.hear(leaving=True)
+            house.clock.now += 1
+        house.hear()
+        assert service.since == house.clock.now

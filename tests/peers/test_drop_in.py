@@ -1,0 +1,260 @@
+"""One program on either library: what amqp-fabric's own tests and examples show holds for both.
+
+The program is written once, against the API of amqp-fabric, and run with its connector and with
+ours; the services' peers are plain aio-pika, as in amqp-fabric's tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aio_pika
+import amqp_fabric.amq_broker_connector
+import amqp_fabric.logging_amqp_handler
+import pytest
+from aio_pika.exceptions import MessageProcessError
+from aio_pika.patterns.rpc import JsonRPCError
+from amqp_fabric.amq_broker_connector import CustomJsonRPC
+
+import fabric_nb
+from tests.support.fabric import until
+
+LIBRARIES = {
+    "amqp-fabric": (
+        amqp_fabric.amq_broker_connector.AmqBrokerConnector,
+        amqp_fabric.logging_amqp_handler.AmqpHandler,
+    ),
+    "fabric_nb": (fabric_nb.AmqBrokerConnector, fabric_nb.AmqpHandler),
+}
+DOMAIN = "shop"
+ALIVE = 0.5
+"""Seconds between two keep-alives."""
+
+
+class Api(fabric_nb.AbstractServiceApi):
+    """What the service can do."""
+
+    class Refused(Exception):
+        """Where a client that imports what an error names does not find it."""
+
+    def multiply(self, x, y):
+        return x * y
+
+    async def slow(self, x):
+        await asyncio.sleep(0)
+        return x
+
+    def refuse(self):
+        raise Api.Refused("not today")
+
+    def _hidden(self):
+        raise AssertionError("a name that begins with _ is not served")
+
+
+@pytest.fixture(params=LIBRARIES)
+async def join(request, rabbitmq_uri):
+    """Open connectors of one of the libraries; they are closed with the test."""
+    connector_class, _ = LIBRARIES[request.param]
+    connectors = []
+
+    async def join(type, id, api=None, **options):  # noqa: A002
+        connector = connector_class(
+            amqp_uri=rabbitmq_uri,
+            service_domain=DOMAIN,
+            service_type=type,
+            service_id=id,
+            **options,
+        )
+        await connector.open(timeout=10)
+        connectors.append(connector)
+        if api is not None:
+            await connector.rpc_register(api)
+        return connector
+
+    join.handler = LIBRARIES[request.param][1]
+    yield join
+    for connector in connectors:
+        await connector.close()
+
+
+@pytest.fixture
+async def rpc(rabbitmq_uri):
+    """Open amqp-fabric's bare JSON-RPC client on an exchange."""
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+
+        async def open_client(exchange):
+            channel = await connection.channel()
+            return await CustomJsonRPC.create(channel, exchange=exchange, auto_delete=True)
+
+        yield open_client
+
+
+async def test_names(join):
+    """A connector tells its parts, its full name and its data exchange."""
+    service = await join("calc", "one")
+    assert (service.domain, service.service_type, service.service_id) == (DOMAIN, "calc", "one")
+    assert (service.fqn, service.data_exchange) == ("shop.calc.one", "shop.data")
+
+
+async def test_any_json_rpc_client_calls_the_service(join, rpc):
+    """Results, an unknown method, wrong arguments and the service's own error reach the caller."""
+    await join("calc", "one", Api())
+    client = await rpc("shop.api.calc.one")
+    assert [await client.proxy.multiply(x=100, y=n) for n in range(20)] == [
+        100 * n for n in range(20)
+    ]
+    assert await client.call("slow", kwargs={"x": "ü"}) == "ü"
+    for method in ("missing", "_hidden"):
+        with pytest.raises(MessageProcessError):
+            await client.call(method, kwargs={})
+    with pytest.raises(TypeError):
+        await client.proxy.multiply(c=100)
+    with pytest.raises(JsonRPCError) as error:
+        await client.proxy.refuse()
+    assert error.value.args[1]["error"]["type"] == f"{__name__}.Refused"
+
+
+async def test_proxy(join):
+    """`rpc_proxy` takes domain, id and type in this order, and is called with keywords."""
+    await join("calc", "one", Api())
+    client = await join("app", "client")
+    proxy = await client.rpc_proxy(DOMAIN, "one", "calc")
+    assert await proxy.health_check()
+    assert await proxy.multiply(x=5, y=7) == 35
+
+
+async def test_services_are_listed_as_they_were_heard(join):
+    """Not by name: a program that takes the first gets the same service from either library."""
+    await join("zebra", "z", Api(), keep_alive_seconds=ALIVE)
+    client = await join(
+        "app",
+        "client",
+        keep_alive_seconds=ALIVE,
+        keep_alive_listen=True,
+        discovery_cache_ttl=3 * ALIVE,
+    )
+    own = asyncio.Semaphore(0)
+
+    async def heard(headers):
+        own.release()
+
+    client.subscribe_service_keepalives("me", heard, service_type="app")
+    zebra = {"domain": DOMAIN, "type": "zebra", "id": "z"}
+    itself = {"domain": DOMAIN, "type": "app", "id": "client"}
+    await until(lambda: len(client.list_services()) == 2)
+    assert client.list_services() == [zebra, itself]
+    assert client.list_services(service_domain=DOMAIN) == [zebra, itself]
+    assert client.list_services(service_type="zebra") == [zebra]
+
+    for _ in range(2):  # fabric_nb hears itself at once, amqp-fabric after an interval
+        await own.acquire()
+    aardvark = await join("aardvark", "a", Api(), keep_alive_seconds=ALIVE)
+    last = {"domain": DOMAIN, "type": "aardvark", "id": "a"}
+    await until(lambda: len(client.list_services()) == 3)
+    assert client.list_services() == [zebra, itself, last]
+    await aardvark.close()
+    aardvark.close = lambda: asyncio.sleep(0)  # it is closed once
+    await until(lambda: client.list_services() == [zebra, itself])
+
+
+async def test_nothing_is_listed_without_listening(join):
+    """A connector that does not listen lists nothing, and cannot subscribe to keep-alives."""
+    client = await join("app", "client", keep_alive_seconds=ALIVE)
+    assert client.list_services() == []
+    with pytest.raises(AssertionError):
+        client.subscribe_service_keepalives("me", print)
+
+
+async def test_keep_alives_are_heard(join):
+    """A callback gets the headers of each keep-alive of the type that it wants."""
+    client = await join("app", "client", keep_alive_seconds=ALIVE, keep_alive_listen=True)
+    got = []
+
+    async def heard(headers):
+        got.append(headers)
+
+    client.subscribe_service_keepalives("me", heard, service_type="calc")
+    await join("calc", "one", Api(), keep_alive_seconds=ALIVE)
+    await until(lambda: len(got) >= 2)
+    expected = {
+        "msg_type": "keep_alive",
+        "service_domain": DOMAIN,
+        "service_id": "one",
+        "service_type": "calc",
+    }
+    assert [dict(headers) for headers in got] == [expected] * len(got)
+
+
+async def test_data_by_headers(join):
+    """Bytes go to whoever asked for their headers, awaited or not, and to nobody else."""
+    publisher, subscriber = await join("shop", "till"), await join("app", "accountant")
+    got = asyncio.Queue()
+
+    async def process_data(message):
+        async with message.process():
+            got.put_nowait((message.body, dict(message.headers)))
+
+    await subscriber.subscribe_data(
+        subscriber_name="accountant",
+        headers={"msg_type": "CUSTOMER_TRANSACTIONS", "service_id": "till"},
+        callback=process_data,
+    )
+    for kind, currency in (("OTHER", "USD"), ("CUSTOMER_TRANSACTIONS", "EUR")):
+        publisher.publish_data(b"{}", headers={"msg_type": kind, "currency": currency})
+    body, headers = await asyncio.wait_for(got.get(), 5)
+    assert body == b"{}"
+    assert headers == {
+        "msg_type": "CUSTOMER_TRANSACTIONS",
+        "currency": "EUR",
+        "service_id": "till",
+        "service_type": "shop",
+    }
+    assert got.empty()
+
+
+async def test_log_records_are_published(join, rabbitmq_uri):
+    """A handler of the standard library's logging sends records to the domain's exchange."""
+    service = await join("calc", "one")
+    handler = join.handler()
+    handler.setLevel(logging.INFO)
+    await service.init_logging_handler(handler)
+    log = logging.getLogger("tests.drop_in")
+    log.setLevel(logging.DEBUG)
+    async with await aio_pika.connect(rabbitmq_uri) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind("shop.log.records")
+        log.addHandler(handler)
+        try:
+            log.debug("too quiet")
+            log.info("hi there")
+            async with asyncio.timeout(5), queue.iterator() as messages:
+                async for message in messages:
+                    await message.ack()
+                    break
+        finally:
+            log.removeHandler(handler)
+    assert message.body == b'"hi there"'
+    assert message.headers["level_name"] == "INFO"
+
+
+async def test_clique_goes_on(join, rpc):
+    """Calls that a member had when it was closed are answered by the next one of its name."""
+    began = asyncio.Queue()
+
+    class Clique:
+        async def work(self, value):
+            began.put_nowait(value)
+            await asyncio.sleep(0.2)
+            return value
+
+    first = await join("calc", "pair", Clique())
+    await join("calc", "pair", Clique())
+    client = await rpc("shop.api.calc.pair")
+    calls = [asyncio.create_task(client.proxy.work(value=n)) for n in range(6)]
+    await began.get()
+    await first.close()
+    first.close = lambda: asyncio.sleep(0)  # it is closed once
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*calls) == list(range(6))
