@@ -15,6 +15,7 @@ where, and what to do::
     ├── ConnectionLost (ConnectionError)   the broker went away underneath
     ├── BrokerRefused                      the broker said no to one operation
     ├── NotSerializable (TypeError)        a value that cannot travel
+    │   └── UnusableHeader (ValueError)    a header or filter that no broker takes
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
     ├── UnusableQueue (ValueError)         a queue as no stream can have it
     ├── UnknownLevel (ValueError)          a log level that is none
@@ -122,6 +123,10 @@ class BrokerRefused(FabricError):
 
 class NotSerializable(FabricError, TypeError):
     """A value that JSON cannot carry; the message says where in the value it stands."""
+
+
+class UnusableHeader(NotSerializable, ValueError):
+    """A header or filter that brokers do not take, or change; the message says which and why."""
 
 
 class MalformedMessage(FabricError, ValueError):

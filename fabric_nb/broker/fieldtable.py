@@ -8,6 +8,7 @@ change the types of what a client wrote.
 
 import decimal
 import functools
+import math
 import struct
 from collections.abc import Iterable, Mapping
 
@@ -54,6 +55,8 @@ _NUMBERS: dict[int, struct.Struct] = {
         "D": ">Bi",
     }.items()
 }
+
+_FLOATS = frozenset(b"fd")
 
 
 def decode_table(data: bytes, start: int = 0, end: int | None = None) -> Table:
@@ -150,6 +153,9 @@ def _number(raw: bytes, code: int, position: int, end: int) -> tuple[Value, int]
         return Timestamp(value), stop
     if code == ord("D"):
         return decimal.Decimal(rest[0]).scaleb(-value), stop
+    if code in _FLOATS and not math.isfinite(value):
+        # Erlang has no such numbers, so RabbitMQ cannot read the table.
+        raise AMQPError(ReplyCode.INTERNAL_ERROR, f"a field is {value}, which is no finite number")
     return value, stop
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.naming import ServiceName
@@ -51,6 +52,7 @@ def data_message(
 
     Raises:
         NotSerializable: the data cannot be put into that form.
+        UnusableHeader: a header cannot be sent.
     """
     mine = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
     kind: str | None = None
@@ -66,7 +68,8 @@ def data_message(
             mine[TABLES_HEADER] = tables
     if compression is not None:
         body = compress(body, compression)
-    return Message(body, headers=mine, content_type=kind, content_encoding=compression)
+    headers = checked(mine)
+    return Message(body, headers=headers, content_type=kind, content_encoding=compression)
 
 
 def read_rows(delivery: Delivery) -> Batch:

@@ -7,7 +7,6 @@ beside a descriptor (see `tables`), which lets another fabric_nb end build it ag
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import json
@@ -65,9 +64,10 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
         >>> encode({"x": 1})
         (b'{"x":1}', None)
     """
-    body = None
-    with contextlib.suppress(Exception):  # not plain JSON, or a number too large for orjson
+    try:
         body = orjson.dumps(value, _simple, _EXACT)
+    except Exception:  # noqa: BLE001 - not plain JSON, or a number that is too large for orjson
+        body = None
     if body is not None and _kept_numbers(body, value):
         return body, None
     return _encode_slowly(value, what)

@@ -9,6 +9,7 @@ from typing import Any
 from fabric_nb.errors import NotConnected
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
+from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.batches import Compression, Format, data_message
 from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Patient, diagnose
 from fabric_nb.fabric.listener import KeepAliveCallback
@@ -293,6 +294,8 @@ class AmqBrokerConnector(FabricMember):
 
         Raises:
             NotSerializable: the data cannot be put into that form.
+            UnusableHeader: a header cannot be sent: brokers take text, numbers, booleans, None,
+                bytes, times, and lists and mappings of these.
             NotConnected: not open.
         """
         payload = items if data is None else data
@@ -313,14 +316,16 @@ class AmqBrokerConnector(FabricMember):
 
         Subscribers that share a name share the messages. The callback acknowledges, for
         example by ``async with message.process():``.
+
+        Raises:
+            UnusableHeader: a header cannot be one, so that no message has it.
         """
+        wanted = checked({"x-match": "all", **headers}, "filter")
 
         async def set_up(channel: Channel) -> None:
             await channel.declare_exchange(self.data_exchange, "headers", durable=True)
             await channel.declare_shared_queue(subscriber_name)
-            await channel.bind(
-                subscriber_name, self.data_exchange, arguments={"x-match": "all", **dict(headers)}
-            )
+            await channel.bind(subscriber_name, self.data_exchange, arguments=wanted)
             await channel.consume_messages(subscriber_name, callback)
 
         await self._reading.channel(set_up).open()

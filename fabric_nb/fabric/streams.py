@@ -13,6 +13,7 @@ from typing import Any, Self
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, State
+from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.batches import Batch, read_rows, rows_of
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
@@ -69,6 +70,7 @@ class Stream(HeldRows):
     Raises:
         ValueError: a bound is not positive, or a unit is unknown.
         TypeError: `unit` is no mapping.
+        UnusableHeader: a header cannot be one, so that no message has it.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Stream(HeldRows):
                 f" header of that name is given in a mapping: {{'unit': {unit!r}}}."
             )
         self.domain = naming.check_part(domain, "domain")
-        self.headers = dict(headers)
+        self.headers = checked(headers, "filter")
         self.name = name
         self._queue = StreamQueue(name, durable=durable, replay_from=replay_from)
         super().__init__(

@@ -310,3 +310,35 @@ def test_no_local_is_accepted_and_changes_nothing(client: RawClient, name: str) 
     assert started.name == "Basic.ConsumeOk"
     client.publish(1, name, b"mine")
     assert client.receive_message().body == b"mine"
+
+
+NUMBERS = [float("nan"), float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("layout", ["f", "d"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_numbers_that_are_not_finite_cost_the_connection(
+    broker_uri: str, number: float, layout: str, nested: bool
+) -> None:
+    """RabbitMQ cannot read a table with NaN or an infinity in it, and neither broker takes one."""
+    value = layout.encode() + struct.pack(f">{layout}", number)
+    if nested:
+        value = b"A" + struct.pack(">I", len(value)) + value
+    table = struct.pack(">I", len(value) + 2) + b"\x01k" + value
+    with RawClient(broker_uri) as client:
+        client.open()
+        client.send_bytes(content(b"\x00\x3c\0\0" + bytes(8) + b"\x20\0" + table))
+        _, closed = client.receive()
+        assert isinstance(closed, Connection.Close)
+        assert closed.reply_code == 541
+    with RawClient(broker_uri) as client:
+        client.open()
+        queue = client.call(1, Queue.Declare(exclusive=True)).queue.encode()
+        names = bytes((len(queue),)) + queue + b"\x0bamq.headers" + b"\0"
+        client.send_bytes(raw_frame(1, 1, b"\x00\x32\x00\x14\0\0" + names + b"\0" + table))
+        try:
+            _, answer = client.receive()
+        except (Closed, ConnectionResetError):  # RabbitMQ says nothing more
+            return
+        assert isinstance(answer, Connection.Close)

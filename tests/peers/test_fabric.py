@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 
+import pytest
+
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.registry import ServiceState
 from tests.support.fabric import heard, until
@@ -126,6 +128,27 @@ async def test_subscribers_of_both_kinds_share(members, start_peer, rabbitmq_uri
         taking.cancel()
         assert sorted([*stream.df["n"], *theirs_got]) == list(range(20))
         assert stream.rows
+
+
+async def test_floats_in_headers_of_both_kinds(members, start_peer, rabbitmq_uri):
+    """Our filter for a float hears amqp-fabric's and ours; its own hears those of 32 bits.
+
+    amqp-fabric cuts the floats of its headers and filters to 32 bits. A header of 64 bits is none
+    that such a filter can meet, and its own 0.1 arrives as what is left of it.
+    """
+    member = await members.join("ours")
+    publisher = await start_peer("data_publisher", rabbitmq_uri)
+    theirs = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 0.5}')
+    for score in (0.1, 0.5):
+        async with await member.stream(score=score, with_headers=["score"]) as stream:
+            await publisher.ask("publish", headers={"score": score}, data={"n": 1})
+            await member.publish_data({"n": 2}, {"score": score})
+            await stream.wait(2, timeout=10)
+            by_sender = dict(zip(stream.df["n"], stream.df["header.score"], strict=True))
+            assert by_sender[2] == score
+            assert by_sender[1] == pytest.approx(score, rel=1e-7)
+    heard = [(await theirs.event("data"))["headers"]["score"] for _ in range(2)]
+    assert heard == [0.5, 0.5]
 
 
 # Logs

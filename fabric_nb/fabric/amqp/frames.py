@@ -2,9 +2,9 @@
 
 pamqp turns each frame into objects that a call or a row never looks at. Here are only the
 frames of the hot path, byte for byte what pamqp makes and reads; all others stay with aiormq.
-Of AMQP 0-9-1: the frame (section 4.2.3), content header and body (4.2.6), field tables (4.2.5.5,
-left to pamqp), and of the class basic its publish, return, deliver, ack and reject (1.8.3 of the
-XML reference), with RabbitMQ's ``basic.nack`` for confirms.
+Of AMQP 0-9-1: the frame (section 4.2.3), content header and body (4.2.6), and of the class basic
+its publish, return, deliver, ack and reject (1.8.3 of the XML reference), with RabbitMQ's
+``basic.nack`` for confirms.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
-from pamqp import encode
-
-from fabric_nb.fabric.amqp.message import Headers, Message
+from fabric_nb.errors import UnusableHeader
+from fabric_nb.fabric.amqp.fields import Fields, checked
+from fabric_nb.fabric.amqp.message import Message
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 FRAME_END = 0xCE
 OVERHEAD = 8
 """Bytes of a frame that are not its payload."""
+MIN_FRAME_MAX = 4096
+"""Bytes of the longest frame, at least (AMQP 0-9-1, 4.2.3)."""
 HEAD = Struct(">BHI")
 """Kind, channel number and payload size."""
 
@@ -31,6 +33,7 @@ CLOSE, CLOSE_OK = b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"
 BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 """RabbitMQ's extension: of the connection as a whole, on channel 0."""
 _PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
+_BIND = b"\x00\x32\x00\x14"
 
 _END = bytes((FRAME_END,))
 _CONTENT = Struct(">HHQ")
@@ -68,9 +71,15 @@ def publish(
 
     Raises:
         ValueError: a name or property is longer than 255 bytes.
+        UnusableHeader: a header cannot be sent, or all together do not fit into a frame.
     """
     body = message.body
     header = _CONTENT.pack(_BASIC, 0, len(body)) + _properties(message, message_id)
+    if frame_max and len(header) > (most := max(frame_max, MIN_FRAME_MAX) - OVERHEAD):
+        raise UnusableHeader(
+            f"The headers take {len(header):,} bytes, and this broker takes {most:,}: put what is"
+            " long into the body."
+        )
     start = _publish(channel, exchange, routing_key, mandatory)
     room = frame_max - OVERHEAD
     if len(body) <= room or frame_max == 0:
@@ -92,7 +101,7 @@ def _properties(message: Message, message_id: str) -> bytes:
     fields = (
         (_CONTENT_TYPE, _text(message.content_type)),
         (_CONTENT_ENCODING, _text(message.content_encoding)),
-        (_HEADERS, _table(message.headers)),
+        (_HEADERS, checked(message.headers).raw if message.headers else None),
         (_DELIVERY_MODE, b"\2" if message.persistent else b"\1"),
         (_PRIORITY, None if message.priority is None else bytes((message.priority,))),
         (_CORRELATION_ID, _text(message.correlation_id)),
@@ -123,18 +132,10 @@ def _short(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-def _table(headers: Headers) -> bytes | None:
-    if not headers:
-        return None
-    # Only text is remembered: 1, 1.0 and True would be found as one another.
-    if all(type(value) is str for value in headers.values()):
-        return _table_of_text(tuple(headers.items()))
-    return encode.field_table(dict(headers))
-
-
-@lru_cache(maxsize=256)
-def _table_of_text(items: tuple[tuple[str, Any], ...]) -> bytes:
-    return encode.field_table(dict(items))
+def bind(queue: str, exchange: str, routing_key: str, arguments: Fields, *, nowait: bool) -> bytes:
+    """Return the payload of ``queue.bind``."""
+    names = _short(queue) + _short(exchange) + _short(routing_key)
+    return b"".join((_BIND, b"\0\0", names, bytes((nowait,)), arguments.raw))
 
 
 def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:

@@ -13,6 +13,8 @@ from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
 from fabric_nb.errors import BrokerRefused
+from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp.fields import Fields, filters
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, translated
 
@@ -77,13 +79,28 @@ class ExchangeOfOthers(BrokerRefused):
     """This user may not make an exchange; on a new channel it is only looked for."""
 
 
+class _Bind(spec.Queue.Bind):
+    """``queue.bind`` with arguments that are encoded already, because pamqp changes floats."""
+
+    def __init__(
+        self, queue: str, exchange: str, routing_key: str, given: Fields, *, nowait: bool = False
+    ) -> None:
+        super().__init__(
+            queue=queue, exchange=exchange, routing_key=routing_key, nowait=nowait, arguments=given
+        )
+        self._payload = frames.bind(queue, exchange, routing_key, given, nowait=nowait)
+
+    def marshal(self) -> bytes:
+        return self._payload[4:]
+
+
 class Topology(abc.ABC):
     """The part of a `Channel` that declares exchanges and queues; aiormq does the work."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._exchanges: dict[str, dict[str, Any]] = {}
-        self._bindings: list[tuple[str, str, str, dict[str, Any]]] = []
+        self._bindings: list[tuple[str, str, str, Fields]] = []
         self._consumed: dict[str, str] = {}  # consumer tag -> queue
 
     @property
@@ -233,11 +250,15 @@ class Topology(abc.ABC):
         routing_key: str = "",
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        """Bind a queue to an exchange."""
-        given = dict(arguments or {})
-        with self._translated():
-            await self._current.queue_bind(queue, exchange, routing_key, arguments=given)
-        self._bindings.append((queue, exchange, routing_key, given))
+        """Bind a queue to an exchange; several times where `arguments` have floats in them.
+
+        Raises:
+            UnusableHeader: an argument cannot be sent.
+        """
+        for given in filters(arguments or {}):
+            with self._translated():
+                await self._current.rpc(_Bind(queue, exchange, routing_key, given))
+            self._bindings.append((queue, exchange, routing_key, given))
 
     async def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
         """Take back a binding that was made without arguments."""
@@ -260,9 +281,7 @@ class Topology(abc.ABC):
             for name, what in tuple(self._exchanges.items()):
                 await self._current.exchange_declare(name, nowait=True, **what)
             for queue, exchange, routing_key, given in tuple(self._bindings):
-                await self._current.queue_bind(
-                    queue, exchange, routing_key, nowait=True, arguments=given
-                )
+                await self._current.rpc(_Bind(queue, exchange, routing_key, given, nowait=True))
 
     def _forget_topology(self) -> None:
         """The channel is opened anew, and declares everything anew."""

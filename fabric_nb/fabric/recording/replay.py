@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.amqp import Message
+from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.batches import ARROW, JSON, JSON_COLUMNS, arrow_body
 from fabric_nb.fabric.codec import encode
 from fabric_nb.fabric.recording.entry import Entry, Reader
@@ -55,7 +56,7 @@ class Replay:
         self.messages = self.rows = self.failed = 0
         self.cancelled = False
         self._publish = publish
-        self._headers = dict(headers or {})
+        self._headers = checked(headers or {})
         self._reader: Reader | None = None
         self._task: asyncio.Task[None] | None = None
 
