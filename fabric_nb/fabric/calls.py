@@ -305,7 +305,7 @@ class Caller:
     # -- replies
 
     async def _set_up_replies(self, channel: Channel) -> None:
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.declare_own_queue()
         await channel.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
         await channel.bind(queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"})
         await channel.consume(queue, self._on_reply, no_ack=True, exclusive=True)

@@ -79,7 +79,7 @@ class Listener:
         await channel.declare_exchange(self._exchange, "headers", durable=True)
         if not self.listening:
             return
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.declare_own_queue()
         for kind in _HEARD:
             arguments = {"x-match": "all", naming.MSG_TYPE: kind}
             await channel.bind(queue, self._exchange, arguments=arguments)

@@ -324,7 +324,7 @@ class LogFeed:
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.log_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.declare_own_queue()
         for arguments in self._bindings():
             await channel.bind(queue, exchange, arguments=arguments)
         await channel.consume(queue, self._on_record, no_ack=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from functools import partial
@@ -51,6 +52,7 @@ class Publisher:
         self.failed = 0
         self._connection = connection
         self._channel = connection.channel(self._set_up, confirms=True)
+        self._opened = False
         self._background = background
         self._unsettled: dict[Taken, float] = {}  # and until when; in order
         self._waiting: deque[tuple[Message, Taken]] = deque()  # for the channel, in order
@@ -60,15 +62,29 @@ class Publisher:
         self._refused_since: float | None = None
 
     async def open(self) -> Self:
-        """Declare the exchange."""
-        await self._channel.open()
+        """Declare the exchange; a member that never publishes needs no permission for that."""
+        try:
+            await self._open()
+        except BrokerRefused as refused:
+            log.debug("Not needed before the first message: %s", refused)
         return self
+
+    async def _open(self) -> None:
+        await self._channel.open()
+        self._opened = True
+
+    async def _ready(self) -> None:
+        while not self._opened:
+            with contextlib.suppress(ConnectionLost):
+                await self._open()
+        await self._channel.ready()
 
     async def close(self) -> None:
         """Let what is on its way arrive, for at most half a second, and close the channel."""
         if self._unsettled and self._connection.state is State.CONNECTED:
             await asyncio.wait(self._unsettled, timeout=_FLUSH_TIMEOUT)
         await self._channel.close()
+        self._opened = False
         while self._waiting:
             self._settle(
                 self._next_waiting(),
@@ -134,7 +150,7 @@ class Publisher:
         """Send what waits for the channel, once that is there and takes it."""
         while self._waiting:
             try:
-                await self._channel.ready()
+                await self._ready()
             except FabricError as error:
                 while self._waiting:
                     self._settle(self._next_waiting(), error)

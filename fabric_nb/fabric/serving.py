@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,40 @@ from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY = 0.25
+"""Seconds between two looks at the calls that run."""
+_WAITS = 1.0
+"""Seconds that a call waits here behind one that was acknowledged before its end."""
+_LONG = 1.0
+"""Seconds after which a call is answered only once the broker was seen to have kept the channel."""
+_ANSWERED = 1000
+"""Calls that were answered after the broker had taken them back."""
+
+CallKey = tuple[str | None, str | None]
+"""Reply queue and correlation id."""
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    """A call that is being run.
+
+    Attributes:
+        method: of whose calls it is one.
+        delivery: its request; when the broker took that back and delivered it again, the later one.
+        acknowledged: True once the broker is not to deliver it again.
+        since: when it began, in seconds of `time.monotonic`.
+    """
+
+    method: _Method
+    delivery: Delivery
+    acknowledged: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def key(self) -> CallKey:
+        """What tells this call from all others."""
+        return self.delivery.reply_to, self.delivery.correlation_id
+
 
 @dataclass(eq=False, slots=True)
 class _Method:
@@ -52,6 +87,7 @@ class _Method:
     consumer_tag: str = ""
     generation: int = 0
     held_since: int = 0  # calls of openings before that have gone to other members
+    crowded_since: float | None = None  # when calls began to wait behind one acknowledged early
 
 
 @dataclass(eq=False, slots=True)
@@ -113,7 +149,11 @@ class Server:
         self._queues = (
             LeaderQueue(name, stray=self._refuse) if single_active else MethodQueues(name)
         )
+        self._running: set[_Running] = set()
+        self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
+        self._reconnects = connection.reconnects
+        self._connected_since = 0  # the channel's first opening on the connection of now
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
@@ -130,6 +170,7 @@ class Server:
         await self._queues.check(self._connection, list(functions))
         await self._background.open()
         self._background.keep(self._guard.watch, name="watch")
+        self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self._channel.open()
@@ -156,8 +197,7 @@ class Server:
             method = self._methods.get(name)
             if method is None:
                 method = self._add(name, function)
-                with contextlib.suppress(ConnectionLost):  # then it starts with all the others
-                    await self._start_consumer(self._channel, method)
+                await self._channel.amend(partial(self._start_consumer, method=method))
             else:
                 method.function = function
                 for worker in tuple(method.workers):
@@ -221,6 +261,10 @@ class Server:
     # -- queues and workers
 
     async def _set_up(self, channel: Channel) -> None:
+        if self._reconnects != self._connection.reconnects:
+            self._reconnects = self._connection.reconnects
+            self._connected_since = channel.generation
+            self._answered.clear()  # those replies may have been lost with the connection
         await channel.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
         for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
@@ -277,14 +321,60 @@ class Server:
                         await self._answer(method, delivery)
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
-                    await self._reply(
-                        method, delivery, wire.error_message(error, delivery.correlation_id)
-                    )
+                    failed = wire.error_message(error, delivery.correlation_id)
+                    await self._reply(_Running(method, delivery), failed)
                 finally:
                     worker.busy = False
                     method.queue.task_done()
         finally:
             method.workers.discard(worker)
+
+    # -- calls that the broker delivers again
+
+    def _take(self, method: _Method, delivery: Delivery) -> None:
+        """Let a worker have the call, unless it is one that runs here or was answered here.
+
+        The broker takes back what is not acknowledged in time, and delivers it again.
+        """
+        if delivery.redelivered:
+            again = _Running(method, delivery)
+            running = next((one for one in self._running if one.key == again.key), None)
+            if running is not None:
+                running.delivery = delivery
+            if again.key in self._answered or (running is not None and running.acknowledged):
+                self._channel.ack(delivery)
+            elif running is None:
+                method.queue.put_nowait(delivery)
+            return
+        method.queue.put_nowait(delivery)
+
+    async def _acknowledge_in_time(self) -> None:
+        """Acknowledge calls that run for long before the broker takes them back, until cancelled.
+
+        The next call then comes; it is not begun before a worker is free, and other members may
+        have it meanwhile.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            now = time.monotonic()
+            for running in self._running:
+                if now - running.since > self._channel.acknowledge_within - _LOOK_EVERY:
+                    self._acknowledge(running)
+            for method in {running.method for running in self._running if running.acknowledged}:
+                self._give_back_waiting(method, now)
+
+    def _acknowledge(self, running: _Running) -> None:
+        if not running.acknowledged:
+            running.acknowledged = True
+            self._channel.ack(running.delivery)
+
+    def _give_back_waiting(self, method: _Method, now: float) -> None:
+        if method.queue.empty() or method.crowded_since is None:
+            method.crowded_since = now
+        elif now - method.crowded_since >= _WAITS:
+            while not method.queue.empty():
+                self._channel.reject(method.queue.get_nowait(), requeue=True)
+                method.queue.task_done()
 
     # -- one call
 
@@ -296,7 +386,7 @@ class Server:
         except MalformedMessage as unreadable:
             self._malformed.add("call", unreadable, delivery)
             told = wire.error_message(unreadable, delivery.correlation_id)
-            await self._reply(method, delivery, told)
+            await self._reply(_Running(method, delivery), told)
             return
         function = self.admission.admitted(method.function)
         if (credit := wire.wanted_credit(delivery)) and is_generator(function):
@@ -305,15 +395,28 @@ class Server:
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
+        running = _Running(method, delivery)
+        self._running.add(running)
+        try:
+            await self._run(running, function, kwargs)
+        finally:
+            self._running.discard(running)
+
+    async def _run(self, running: _Running, function: Function, kwargs: Mapping[str, Any]) -> None:
+        method, request = running.method, running.delivery
         method.stats.running += 1
         began = time.perf_counter()
         try:
             result, error = await self._outcome(function, kwargs)
-            reply, error, traceback = self._encode(result, error, delivery)
+            reply, error, traceback = self._encode(result, error, request)
         finally:
             method.stats.running -= 1
-        self._record(method, delivery, time.perf_counter() - began, error, traceback)
-        await self._reply(method, delivery, reply)
+        seconds = time.perf_counter() - began
+        self._record(method, request, seconds, error, traceback)
+        if seconds > _LONG:  # the broker may have closed the channel, unseen by a busy loop
+            with contextlib.suppress(FabricError):
+                await self._channel.check()
+        await self._reply(running, reply)
 
     async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> Ran:
         """What the function returned or raised, whatever it raised.
@@ -332,8 +435,12 @@ class Server:
             uncancel()
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
-            return None, raised
-        return result, error
+            error = raised
+        if isinstance(error, StopIteration):  # a future cannot hold one: its caller would hang
+            replaced = RuntimeError(f"the method raised {error!r}")
+            replaced.__cause__ = error
+            error = replaced.with_traceback(error.__traceback__)
+        return (result, None) if error is None else (None, error)
 
     async def _stream(
         self, method: _Method, request: Delivery, kwargs: Mapping[str, Any], credit: int
@@ -413,12 +520,27 @@ class Server:
                 return False
         return delivery.generation >= method.held_since
 
-    async def _reply(self, method: _Method, delivery: Delivery, reply: Message) -> None:
-        if not await self._holds(method, delivery):
+    async def _reply(self, running: _Running, reply: Message) -> None:
+        request = running.delivery
+        if not (await self._holds(running.method, request) or self._only_taken_back(running)):
             return
         try:
-            if delivery.reply_to:
-                self._channel.send("", delivery.reply_to, reply)
-            self._channel.ack(delivery)  # goes out in one write with the reply
+            if request.reply_to:
+                self._channel.send("", request.reply_to, reply)
+            self._acknowledge(running)  # goes out in one write with the reply
+            if running.delivery.generation != self._channel.generation:
+                self._remember_answered(running.key)
         except FabricError as lost:  # the broker delivers the call again, here or elsewhere
             log.debug("A reply of %s was not sent: %s", self.name, lost)
+
+    def _only_taken_back(self, running: _Running) -> bool:
+        """Return whether the broker took the call back on a connection that still stands.
+
+        Another member may have begun it: the caller takes the first reply.
+        """
+        return running.acknowledged or running.delivery.generation >= self._connected_since
+
+    def _remember_answered(self, key: CallKey) -> None:
+        self._answered[key] = None
+        if len(self._answered) > _ANSWERED:
+            self._answered.popitem(last=False)

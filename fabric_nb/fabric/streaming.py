@@ -265,7 +265,7 @@ class Outgoing:
         self._out(sending, wire.probe_message(sending.id))
 
     async def _set_up(self, channel: Channel) -> None:
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.declare_own_queue()
         await channel.consume(queue, self._on_message, no_ack=True)
         self._control = queue
 

@@ -100,7 +100,7 @@ class Stream(HeldRows):
         self.domain = naming.check_part(domain, "domain")
         self.headers = checked(headers, "filter")
         self.name = name
-        self._queue = StreamQueue(name, durable=durable, replay_from=replay_from)
+        self._queue = StreamQueue(name, durable=durable, replay_from=replay_from, prefetch=prefetch)
         super().__init__(
             FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
             ARRIVAL if arrival is True else arrival or "",
@@ -117,6 +117,7 @@ class Stream(HeldRows):
         self._prefetch = prefetch
         self._paused = paused
         self._waiting: deque[Delivery] = deque()
+        self._repeated: set[Delivery] = set()  # to be acknowledged in their turn, and no more
         self._unacknowledged = 0
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -193,23 +194,32 @@ class Stream(HeldRows):
             self._accept(self._waiting.popleft())
 
     async def _set_up(self, channel: Channel) -> None:
-        if self.name:
-            self._waiting.clear()  # of a channel that was lost: the broker gives it out again
         exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
         queue = await self._queue.declare(channel)
+        if self.name:  # the broker delivers again, here or elsewhere, what came by a lost channel
+            self._waiting.clear()
+        elif self._repeated:
+            self._waiting = deque(one for one in self._waiting if one not in self._repeated)
+            self._repeated.clear()
         await channel.bind(queue, exchange, arguments={"x-match": "all", **self.headers})
         await channel.consume(queue, self._on_message, arguments=self._queue.arguments)
 
     # -- in
 
     def _on_message(self, delivery: Delivery) -> None:
+        if self._queue.is_repeat(delivery):
+            self._repeated.add(delivery)
         if self._paused or self._waiting or self.held_up:
             self._waiting.append(delivery)
         else:
             self._accept(delivery)
 
     def _accept(self, delivery: Delivery) -> None:
+        if delivery in self._repeated:
+            self._repeated.discard(delivery)
+            self._settle(delivery)
+            return
         self.messages += 1
         self._queue.took(delivery)
         try:
@@ -217,6 +227,10 @@ class Stream(HeldRows):
         except (MalformedMessage, ValueError, TypeError) as error:  # columns that do not fit
             self.malformed += 1
             self._malformed.add("data", error, delivery)
+        self._settle(delivery)
+
+    def _settle(self, delivery: Delivery) -> None:
+        """Acknowledge a message together with others, soon."""
         self._last = delivery
         self._unacknowledged += 1
         if self._unacknowledged >= ACK_EVERY:

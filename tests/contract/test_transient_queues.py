@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aio_pika.abc import AbstractChannel
 
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
+from tests.support.fabric import until
+from tests.support.rabbitmq import RabbitMq
+from tests.support.rabbitmq_supervisor import rabbitmq_version
+
+DENIED = "deprecated_features.permit.transient_nonexcl_queues"
 
 
-@pytest.fixture
-def strict_uri() -> Iterator[str]:
-    with BrokerProcess("--deny", "transient_nonexcl_queues") as broker:
-        yield broker.uri
+@pytest.fixture(scope="module")
+def strict_node() -> Iterator[RabbitMq]:
+    """A node that refuses transient queues, as upstream's RabbitMQ 4.3 does by itself."""
+    with RabbitMq.start(settings={DENIED: "false"} if CAN_REFUSE else {}) as node:
+        yield node
+
+
+CAN_REFUSE = rabbitmq_version() >= [3, 12]
+"""Whether the RabbitMQ that is installed has this setting."""
+
+
+@pytest.fixture(params=["embedded", *(["rabbitmq"] if CAN_REFUSE else [])])
+def strict_uri(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "embedded":
+        with BrokerProcess("--deny", "transient_nonexcl_queues") as broker:
+            yield broker.uri
+    else:
+        node: RabbitMq = request.getfixturevalue("strict_node")
+        with node.private_vhost() as vhost:
+            yield node.uri_for(vhost=vhost)
 
 
 def connector(uri: str, service_id: str) -> AmqBrokerConnector:
@@ -47,6 +70,64 @@ async def test_calls_and_streams_work_where_transient_queues_are_refused(
     assert len([record for record in told if record.name.startswith("fabric_nb")]) == 2  # one each
 
 
+async def test_each_further_member_shares_the_durable_queues(strict_uri: str) -> None:
+    """Where transient queues are refused, members of a clique, leaders and streams share queues."""
+    async with (
+        connector(strict_uri, "a") as first,
+        connector(strict_uri, "a") as second,
+        connector(strict_uri, "b") as client,
+    ):
+        served = []
+        for number, member in enumerate((first, second)):
+            await member.serve({"who": lambda number=number: number}, id="shared")
+            served.append(member)
+            await member.serve({"who": lambda: "leader"}, id="led", single_active=True)
+        assert {await client.call("shared.who") for _ in range(8)} == {0, 1}
+        assert await client.call("led.who") == "leader"
+        streams = [await member.stream(name="shared", kind="X") for member in (first, second)]
+        for n in range(8):
+            await client.publish_data({"n": n}, {"kind": "X"})
+        await until(lambda: sum(stream.rows for stream in streams) == 8)
+        assert all(stream.rows for stream in streams)
+
+
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "transient"])
+async def test_a_queue_that_is_there_already_is_used(
+    broker_uri: str, raw: AbstractChannel, durable: bool
+) -> None:
+    """A service starts on method queues that are there, durable or not, whatever it expected."""
+    queue = await raw.declare_queue(
+        "d.api.t.a::increment",
+        durable=durable,
+        auto_delete=True,
+        arguments={"x-dead-letter-exchange": "rpc.dlx"},
+    )
+    async with connector(broker_uri, "a") as first, connector(broker_uri, "a") as second:
+        first._connection.terms.transient_queues_refused = not durable  # as another queue taught
+        await first.serve({"increment": lambda x: x + 1}, id="a")
+        await second.serve({"more": lambda: 2}, id="a")
+        await second.servers[0].replace({"more": lambda: 2, "increment": lambda x: x + 1})
+        assert await first.call("a.increment", x=1) == 2
+        assert (await raw.get_queue(queue.name)).declaration_result.consumer_count == 2
+
+
+async def test_a_service_starts_after_it_and_the_broker_died(strict_node: RabbitMq) -> None:
+    """Durable queues that a broker has kept over its own death and the service's are used again."""
+    with strict_node.private_vhost() as vhost:
+        uri = strict_node.uri_for(vhost=vhost)
+        first = connector(uri, "a")
+        await first.open()
+        first._connection.terms.transient_queues_refused = True
+        await first.rpc_register(Api())
+        await asyncio.to_thread(strict_node.kill)
+        await first.close()
+        await asyncio.to_thread(strict_node.restart_node)
+        async with connector(uri, "a") as second, connector(uri, "a") as third:
+            await second.rpc_register(Api())
+            await third.rpc_register(Api())
+            assert await third.call("a.increment", x=1) == 2
+
+
 async def test_queues_stay_as_in_the_contract_where_they_are_permitted(
     rabbitmq: Any, vhost: str, rabbitmq_uri: str
 ) -> None:
@@ -56,7 +137,8 @@ async def test_queues_stay_as_in_the_contract_where_they_are_permitted(
         queues = {queue["name"]: queue for queue in rabbitmq.list_queues(vhost)}
         queue = queues["d.api.t.a::increment"]
         assert (queue["durable"], queue["auto_delete"], queue["exclusive"]) == (False, True, False)
-        assert queue["arguments"] == {"x-dead-letter-exchange": "rpc.dlx"}
+        arguments = {**queue["arguments"], "x-queue-type": "classic"}  # shown by RabbitMQ 4
+        assert arguments == {"x-dead-letter-exchange": "rpc.dlx", "x-queue-type": "classic"}
         own = [one for name, one in queues.items() if "::" not in name]
         assert own
         assert all(one["exclusive"] for one in own)

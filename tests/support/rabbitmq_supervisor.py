@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MISSING = (
     "RabbitMQ is not installed, and this needs it: install it (Debian and Ubuntu: "
@@ -72,6 +72,14 @@ def _glob(pattern: str) -> list[Path]:
     return sorted(Path("/").glob(pattern.lstrip("/")))
 
 
+def rabbitmq_version() -> list[int]:
+    """Return the version of the RabbitMQ that is used, as in ``[3, 10, 8]``; empty without one."""
+    try:
+        return _version(find_server())
+    except RabbitMqError:
+        return []
+
+
 def _version(server: Path) -> list[int]:
     name = server.parent.parent.resolve().name
     return [int(part) for part in name.rpartition("-")[2].split(".") if part.isdigit()]
@@ -105,6 +113,8 @@ class Supervisor:
         cluster: the names of the nodes of its cluster; none: it stands alone.
         secret: what the nodes of a cluster share: the password and Erlang's cookie.
         epmd_port: where they find each other.
+        settings: of rabbitmq.conf, beside those that every node has.
+        advanced: Erlang terms of the application `rabbit` in advanced.config.
     """
 
     def __init__(
@@ -115,7 +125,12 @@ class Supervisor:
         cluster: Sequence[str] = (),
         secret: str = "",
         epmd_port: int = 0,
+        settings: Mapping[str, object] | None = None,
+        advanced: str = "",
     ) -> None:
+        self._settings = settings or {}
+        terms = (advanced, ssl_options and f"{{ssl_options, {ssl_options}}}")
+        self._advanced = [term for term in terms if term]
         self._ssl_options = ssl_options
         self._name = name
         self._cluster = cluster
@@ -237,10 +252,11 @@ class Supervisor:
             "log.console = true\n"
             "log.file = false\n"
             + self._cluster_formation
+            + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
             + (f"listeners.ssl.1 = 127.0.0.1:{self._ports['tls']}\n" if self._ssl_options else ""),
         )
-        if self._ssl_options:
-            self._write("advanced.config", f"[{{rabbit, [{{ssl_options, {self._ssl_options}}}]}}].")
+        if self._advanced:
+            self._write("advanced.config", f"[{{rabbit, [{', '.join(self._advanced)}]}}].")
 
     @property
     def _cluster_formation(self) -> str:

@@ -15,11 +15,21 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
-from fabric_nb.errors import ConnectionLost, FabricError, NotConnected
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
 from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.topology import ExchangeOfOthers, Link, Topology
-from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, connection_lost
+from fabric_nb.fabric.amqp.topology import (
+    NOT_FOUND,
+    ExchangeOfOthers,
+    Link,
+    OtherDurability,
+    Topology,
+)
+from fabric_nb.fabric.amqp.translation import (
+    NotAcknowledgedInTime,
+    TransientQueuesRefused,
+    connection_lost,
+)
 
 if TYPE_CHECKING:
     from aio_pika import IncomingMessage
@@ -28,16 +38,16 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 0.2, 4.0
 """Seconds."""
+FIRST_RACE, RACES = 0.01, 8
+"""Seconds before a setup is repeated because something it had declared was gone, and how often."""
 CLOSE_TIMEOUT = 0.5
-_LESSONS = 4
-"""A setup declares fewer exchanges than that."""
 
 Setup = Callable[["Channel"], Awaitable[None]]
 
 
-def backoff() -> Iterator[float]:
+def backoff(first: float = FIRST_RETRY) -> Iterator[float]:
     """Seconds to wait before each further try: doubling, jittered, at most `LAST_RETRY`."""
-    ceiling = FIRST_RETRY
+    ceiling = first
     while True:
         yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
         ceiling = min(2 * ceiling, LAST_RETRY)
@@ -82,13 +92,27 @@ class Channel(Topology):
         """
         self._begin()
         try:
-            for _ in range(_LESSONS):  # the link learns from each what not to ask for
-                with contextlib.suppress(TransientQueuesRefused, ExchangeOfOthers):
-                    return await self._open()
-            return await self._open()
+            return await self._open_informed()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_informed(self) -> Self:
+        """Open, again after each refusal that another declaration avoids.
+
+        An auto-delete exchange or queue may go between its declaration and its use, when its last
+        user leaves: the whole setup is repeated then, because a missing one costs the channel.
+        """
+        races = itertools.islice(backoff(FIRST_RACE), RACES)
+        while True:
+            try:
+                return await self._open()
+            except (TransientQueuesRefused, ExchangeOfOthers, OtherDurability):
+                continue  # the link has learnt from it, and does not ask for the same again
+            except BrokerRefused as refused:
+                if refused.code != NOT_FOUND or (delay := next(races, None)) is None:
+                    raise
+                await asyncio.sleep(delay)
 
     def start(self) -> Self:
         """Open in the background, however long it takes; operations wait for it."""
@@ -127,6 +151,26 @@ class Channel(Topology):
         self._tried.set()
         return self
 
+    async def amend(self, step: Setup) -> None:
+        """Run a step that the setup has as well from now on.
+
+        Where it is refused avoidably, or the channel is lost, the whole setup is run again.
+
+        Raises:
+            BrokerRefused: the broker refused it for good.
+            NotConnected: the channel was closed.
+        """
+        try:
+            await step(self)
+        except (TransientQueuesRefused, ExchangeOfOthers, OtherDurability):
+            await self.ready()
+        except ConnectionLost:
+            return  # it is opened again in the background, however long that takes
+        except BrokerRefused as refused:
+            if refused.code != NOT_FOUND:
+                raise
+            await self.ready()
+
     async def close(self) -> None:
         """Close until it is opened again; what it consumed is requeued by the broker."""
         self._closed = True
@@ -136,6 +180,7 @@ class Channel(Topology):
         amqp, lane = self._amqp, self._lane
         if amqp is not None and lane is not None:
             self._leave(amqp, lane)
+            await self._delete_own_queue(amqp)
             await _close(amqp)
 
     def _leave(self, amqp: AmqpChannel, lane: Lane) -> None:
@@ -168,7 +213,7 @@ class Channel(Topology):
             if self._closed:
                 return
             try:
-                await self._open()
+                await self._open_informed()
             except NotConnected:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
@@ -182,8 +227,21 @@ class Channel(Topology):
     def _on_lost(self, amqp: AmqpChannel, reason: Reason | None = None) -> None:
         if self._closed or self._amqp is not amqp:
             return
+        if reason is not None:
+            self._learn_from(reason())
         self._fell(reason)
         self._link.recover(self)
+
+    def _learn_from(self, error: FabricError) -> None:
+        terms = self._link.terms
+        if isinstance(error, NotAcknowledgedInTime) and terms.consumer_timeout != error.seconds:
+            terms.consumer_timeout = error.seconds
+            log.warning(
+                "%s takes back what is not acknowledged within %g s (its consumer_timeout), and"
+                " closes the channel: calls that run for longer are acknowledged before they end",
+                self._link.masked_uri,
+                error.seconds,
+            )
 
     def _fell(self, reason: Reason | None = None) -> None:
         lane, self._amqp, self._lane = self._lane, None, None
@@ -196,6 +254,7 @@ class Channel(Topology):
 
     def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
         # The queue was deleted under its consumer: only a whole setup makes it good again.
+        self._own_queue = None
         log.warning("The broker cancelled the consumer %s", frame.consumer_tag)
         self.renew()
 
@@ -232,8 +291,27 @@ class Channel(Topology):
                 return
         raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
 
+    async def check(self) -> None:
+        """Wait until the broker has answered on this channel, which is opened again if need be.
+
+        What is sent to a channel that the broker has just closed is lost without a word.
+
+        Raises:
+            NotConnected: it was closed.
+        """
+        while True:
+            await self.ready()
+            with contextlib.suppress(ConnectionLost, BrokerRefused), self._translated():
+                await self._current.basic_qos(prefetch_count=self._prefetch)
+                return
+
     def _lost(self) -> ConnectionLost:
         return connection_lost(self._link.masked_uri)
+
+    @property
+    def acknowledge_within(self) -> float:
+        """Seconds within which to acknowledge a delivery, before the broker takes it back."""
+        return self._link.terms.acknowledge_within
 
     # -- messages
 

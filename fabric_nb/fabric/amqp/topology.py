@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
@@ -25,21 +26,40 @@ log = logging.getLogger(__name__)
 
 NOT_FOUND = 404
 ACCESS_REFUSED = 403
+PRECONDITION_FAILED = 406
+_OTHER_DURABILITY = "inequivalent arg 'durable'"
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
+
+
+DEFAULT_CONSUMER_TIMEOUT = 1800.0
+"""Seconds; RabbitMQ's default of `consumer_timeout` since 3.8.17."""
 
 
 @dataclass
 class Terms:
-    """What a broker was seen to refuse.
+    """Limits and refusals of a broker, learnt from its answers.
 
     Attributes:
-        transient_queues_refused: whether it refuses queues that are neither durable nor exclusive.
-        exchanges_of_others: exchanges that this user may not make (RabbitMQ's right to
+        consumer_timeout: seconds after which the broker closes a channel that has not acknowledged
+            a delivery; None: not known.
+        transient_queues_refused: True if it refuses queues that are neither durable nor exclusive.
+        durable_queues: durability of shared queues that were found with another one than expected.
+        exchanges_of_others: exchanges that this user may not declare (RabbitMQ's permission to
             configure), only use.
+        unverified_exchanges: those of them that this user may not even declare passively, as
+            RabbitMQ 4.3 has it; they are taken to be there.
     """
 
+    consumer_timeout: float | None = None
     transient_queues_refused: bool = False
+    durable_queues: dict[str, bool] = field(default_factory=dict)
     exchanges_of_others: set[str] = field(default_factory=set)
+    unverified_exchanges: set[str] = field(default_factory=set)
+
+    @property
+    def acknowledge_within(self) -> float:
+        """Seconds within which each delivery is to be acknowledged; the broker looks at times."""
+        return 0.8 * (self.consumer_timeout or DEFAULT_CONSUMER_TIMEOUT)
 
 
 class Link(Protocol):
@@ -94,6 +114,10 @@ class _Bind(spec.Queue.Bind):
         return self._payload[4:]
 
 
+class OtherDurability(BrokerRefused):
+    """A shared queue exists with the other durability; on a new channel it is declared so."""
+
+
 class Topology(abc.ABC):
     """The part of a `Channel` that declares exchanges and queues; aiormq does the work."""
 
@@ -102,6 +126,7 @@ class Topology(abc.ABC):
         self._exchanges: dict[str, dict[str, Any]] = {}
         self._bindings: list[tuple[str, str, str, Fields]] = []
         self._consumed: dict[str, str] = {}  # consumer tag -> queue
+        self._own_queue: tuple[str, object] | None = None  # and the connection that it goes with
 
     @property
     @abc.abstractmethod
@@ -124,14 +149,17 @@ class Topology(abc.ABC):
             "auto_delete": auto_delete,
         }
         others = self._link.terms.exchanges_of_others
+        unverified = self._link.terms.unverified_exchanges
+        if name in unverified:
+            return
         if name in others:
             what = {"passive": True}
         try:
             with self._translated():
                 await self._current.exchange_declare(name, **what)
         except BrokerRefused as refused:
-            if refused.code == ACCESS_REFUSED and name not in others:
-                others.add(name)
+            if refused.code == ACCESS_REFUSED:
+                (unverified if name in others else others).add(name)
                 raise ExchangeOfOthers(str(refused), code=refused.code) from None
             if refused.code == NOT_FOUND and name in others:
                 others.discard(name)  # the right may be given
@@ -166,22 +194,41 @@ class Topology(abc.ABC):
         with self._translated():
             return cast(spec.Queue.DeclareOk, await self._current.queue_declare(name, **options))
 
+    async def declare_own_queue(self) -> str:
+        """Declare the queue of this channel that no other connection may use; return its name.
+
+        It outlives the channel: opened again on the same connection, the channel has the same
+        queue, with what waits in it. It goes with the connection, and with `Channel.close`.
+        """
+        connection = self._current.connection
+        name, of = self._own_queue or ("", None)
+        if of is connection:
+            self._own_queue = None  # until it is known to be there still
+            await self._declare_queue(name, passive=True)
+        else:
+            name = await self.declare_queue(exclusive=True)
+        self._own_queue = name, connection
+        return name
+
     async def declare_shared_queue(
         self, name: str, arguments: Mapping[str, Any] | None = None
     ) -> int:
         """Declare a queue that others may consume too and that goes with its last consumer.
 
-        It is transient, as the wire contract has it; durable where the broker refuses that.
-        Returns how many consumers it has already: none means that it was just made.
+        It is transient, as the wire contract has it; durable where the broker refuses that, or
+        has such a queue already. Return how many consumers it has; none: it was just made.
         """
         terms = self._link.terms
+        durable = terms.durable_queues.get(name, terms.transient_queues_refused)
         try:
             declared = await self._declare_queue(
-                name,
-                durable=terms.transient_queues_refused,
-                auto_delete=True,
-                arguments=dict(arguments or {}),
+                name, durable=durable, auto_delete=True, arguments=dict(arguments or {})
             )
+        except BrokerRefused as refused:
+            if refused.code != PRECONDITION_FAILED or _OTHER_DURABILITY not in str(refused):
+                raise
+            terms.durable_queues[name] = not durable
+            raise OtherDurability(str(refused), code=refused.code) from None
         except TransientQueuesRefused:
             if not terms.transient_queues_refused:
                 terms.transient_queues_refused = True
@@ -282,6 +329,12 @@ class Topology(abc.ABC):
                 await self._current.exchange_declare(name, nowait=True, **what)
             for queue, exchange, routing_key, given in tuple(self._bindings):
                 await self._current.rpc(_Bind(queue, exchange, routing_key, given, nowait=True))
+
+    async def _delete_own_queue(self, amqp: AmqpChannel) -> None:
+        own, self._own_queue = self._own_queue, None
+        if own is not None and own[1] is amqp.connection and not amqp.is_closed:
+            with contextlib.suppress(Exception):  # it goes with the connection
+                await amqp.queue_delete(own[0], nowait=True)
 
     def _forget_topology(self) -> None:
         """The channel is opened anew, and declares everything anew."""

@@ -17,6 +17,8 @@ _NO_RIGHT = re.compile(
     r"access to ((?:exchange|queue|topic) '.*?') in vhost '(.*?)' refused for user '(.*?)'"
 )
 
+_NOT_ACKNOWLEDGED = re.compile(r"delivery acknowledgement .* timed out\..* (\d+) ms")
+
 
 def keep_client_quiet() -> None:
     """Keep the client's own log records off stderr, unless somebody has set logging up.
@@ -44,6 +46,19 @@ class TransientQueuesRefused(ConnectionLost):
 
     RabbitMQ 4.3 does so by default (its deprecated feature ``transient_nonexcl_queues``).
     """
+
+
+class NotAcknowledgedInTime(BrokerRefused):
+    """The broker has taken back a delivery that was not acknowledged in time, with its channel.
+
+    Args:
+        message: the sentence for the user.
+        seconds: RabbitMQ's `consumer_timeout`.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message, code=406)
+        self.seconds = seconds
 
 
 @contextlib.contextmanager
@@ -93,6 +108,9 @@ def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
 
 def refusal(code: int, text: str) -> BrokerRefused:
     """The error for what the broker said when it closed a channel."""
+    late = _NOT_ACKNOWLEDGED.search(text)
+    if late is not None:
+        return NotAcknowledgedInTime(f"The broker refused: {text}.", int(late[1]) / 1000)
     right = _NO_RIGHT.search(text)
     if right is None:
         return BrokerRefused(f"The broker refused: {text}.", code=code)

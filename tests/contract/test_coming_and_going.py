@@ -1,0 +1,50 @@
+"""Members that come and go while others do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aio_pika
+
+from tests.support.fabric import KEEP_ALIVE
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.amqp import Channel
+    from tests.support.fabric import Members
+
+ROUNDS = 25
+
+
+async def test_members_that_come_and_go_do_not_refuse_each_other(members: Members) -> None:
+    """A connector opens and serves while others, who delete what they shared, leave."""
+
+    async def come_and_go(service_id: str) -> None:
+        for _ in range(ROUNDS):
+            connector = members.connector(service_id, keep_alive_seconds=KEEP_ALIVE)
+            async with connector:
+                await connector.serve({"one": lambda: 1}, id="shared")
+
+    await asyncio.gather(*(come_and_go(f"m{number}") for number in range(3)))
+
+
+async def test_what_goes_between_its_declaration_and_its_use(
+    members: Members, broker_uri: str
+) -> None:
+    """A part whose auto-delete exchange goes before it is bound to declares it again."""
+    one = await members.join("one")
+    async with await aio_pika.connect(broker_uri) as connection:
+        raw = await connection.channel()
+        setups = 0
+
+        async def set_up(channel: Channel) -> None:
+            nonlocal setups
+            setups += 1
+            queue = await channel.declare_own_queue()
+            await channel.declare_exchange("gone", "direct", auto_delete=True)
+            if setups < 4:
+                await (await raw.get_exchange("gone", ensure=False)).delete()
+            await channel.bind(queue, "gone", "key")
+
+        async with one._connection.channel(set_up):
+            assert setups == 4
