@@ -286,7 +286,7 @@ class Server:
     def _take(self, method: _Method, delivery: Delivery) -> None:
         refused = self.admission.refusal(delivery, method.origin)
         if refused is None:
-            method.queue.put_nowait(delivery)
+            self._accept(method, delivery)
         else:
             self._refuse(delivery, refused)
 
@@ -331,7 +331,7 @@ class Server:
 
     # -- calls that the broker delivers again
 
-    def _take(self, method: _Method, delivery: Delivery) -> None:
+    def _accept(self, method: _Method, delivery: Delivery) -> None:
         """Let a worker have the call, unless it is one that runs here or was answered here.
 
         The broker takes back what is not acknowledged in time, and delivers it again.
