@@ -38,8 +38,10 @@ Only the standard library is imported here, so that every module may use it.
 from __future__ import annotations
 
 import builtins
+import re
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -201,6 +203,45 @@ class CallTimeout(CallError, TimeoutError):
         self.seconds = seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One call of a chain of calls that failed, as text from elsewhere.
+
+    Attributes:
+        call: the call's name, ``domain.type.id.method``; empty where it is not known.
+        type: the type of the error that it raised, as sent (``builtins.KeyError``).
+        message: the error's `repr`.
+        traceback: its traceback, empty when the peer sends none.
+    """
+
+    call: str = ""
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+    @property
+    def said(self) -> str:
+        """The error in a line: ``KeyError 'beer'``."""
+        name = self.type.rpartition(".")[2]
+        message = self.message
+        if message.startswith(f"{name}(") and message.endswith(")"):
+            message = message[len(name) + 1 : -1]
+            text = f"{name} {message}"
+        else:
+            text = f"{name}: {message}" if message else name
+        return " ".join(text.split())
+
+    @property
+    def last_line(self) -> str:
+        """Where in its own code it failed: the last frame of the traceback that is no library's."""
+        frames = _FRAME.findall(self.traceback)
+        own = [frame for frame in frames if _library(frame[0]) is None]
+        if not frames:
+            return ""
+        path, line, function = (own or frames)[-1]
+        return f"{path}, line {line}, in {function}"
+
+
 class RemoteError(CallError):
     """The remote method raised.
 
@@ -214,7 +255,11 @@ class RemoteError(CallError):
 
     No other type is ever looked up by name: a reply is data from somewhere else.
 
+    When it failed because a call that it made has failed, `chain` has a hop for each call, and the
+    error's text names them all: ``orders.place → pricing.quote → catalog.price: KeyError 'beer'``.
+
     Attributes:
+        chain: the calls that failed, from the one that was made here to the innermost one.
         type: the remote type's name, as sent (``builtins.ZeroDivisionError``).
         message: the remote ``repr``.
         remote_args: the remote exception's arguments, as data.
@@ -229,6 +274,7 @@ class RemoteError(CallError):
         remote_traceback: str = "",
         *,
         call: str = "",
+        chain: Sequence[Hop] = (),
     ) -> None:
         Exception.__init__(self, message)  # not the built-in's own: it may want other arguments
         self.call = call
@@ -236,8 +282,16 @@ class RemoteError(CallError):
         self.message = message
         self.remote_args = tuple(args)
         self.remote_traceback = remote_traceback
+        self.chain = (Hop(call, type, message, remote_traceback), *chain)
+
+    @property
+    def is_builtin(self) -> bool:
+        """True if it can be caught as one of Python's own exceptions."""
+        return type(self) is not RemoteError
 
     def __str__(self) -> str:
+        if len(self.chain) > 1:
+            return printable(_path(self.chain))
         where = f"{self.call}: " if self.call else ""
         return printable(f"{where}{self.message or self.type}")
 
@@ -245,15 +299,104 @@ class RemoteError(CallError):
         return "RemoteError"
 
     def _render_traceback_(self) -> list[str]:
-        """As any error of ours, with the remote traceback."""
+        """As any error of ours, with a line for each hop and the innermost traceback."""
         shown = super()._render_traceback_()
-        if self.remote_traceback:
-            shown += ["", "Remote traceback:", printable(self.remote_traceback)]
+        *outer, innermost = self.chain
+        names = _short_names(self.chain)
+        lines = [
+            f"  {name}: {hop.last_line}"
+            for name, hop in zip(names, outer, strict=False)
+            if hop.last_line
+        ]
+        if lines:
+            shown += ["", *(printable(line) for line in lines)]
+        if innermost.traceback:
+            where = f" of {names[-1]}" if outer else ""
+            shown += ["", f"Remote traceback{where}:", printable(folded(innermost.traceback))]
         return shown
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)
-        return remote_error, state
+        return remote_error, (*state, self.chain[1:])
+
+
+def _path(chain: Sequence[Hop]) -> str:
+    """The calls in a line, each error once: ``a.f → b.g: ValueError 1, from c.h: KeyError 2``."""
+    parts: list[tuple[list[str], str]] = []
+    for name, hop in zip(_short_names(chain), chain, strict=True):
+        if parts and (hop.said in ("", parts[-1][1])):
+            parts[-1][0].append(name)
+        else:
+            parts.append(([name], hop.said))
+    return ", from ".join(f"{' → '.join(names)}: {said}" for names, said in parts)
+
+
+def _short_names(chain: Sequence[Hop]) -> list[str]:
+    """The calls as ``id.method``, or in full where that would be two services' name."""
+    meant: dict[str, set[str]] = {}
+    for hop in chain:
+        meant.setdefault(_id_and_method(hop.call), set()).add(hop.call)
+    return [
+        hop.call if len(meant[_id_and_method(hop.call)]) > 1 else _id_and_method(hop.call) or "…"
+        for hop in chain
+    ]
+
+
+def _id_and_method(call: str) -> str:
+    return ".".join(call.split(".")[-2:])
+
+
+_FRAME = re.compile(r'^ {2}File "([^"\n]+)", line (\d+), in ([^\n]+)$', re.MULTILINE)
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)")
+_STANDARD = re.compile(r"[/\\]lib(?:rary)?[/\\]python3[^/\\]*[/\\]([^/\\.]+)|<frozen ([^>]+)>")
+_OWN = re.compile(r"[/\\]fabric_nb[/\\](?:fabric[/\\]|errors\.py)")
+
+
+def _library(path: str) -> str | None:
+    """The library that a file belongs to; None for a program's own."""
+    if _OWN.search(path):
+        return "fabric_nb"
+    if found := _INSTALLED.search(path) or _STANDARD.search(path):
+        return (found.group(1) or found.group(found.lastindex or 1)).removesuffix(".py")
+    return None
+
+
+def folded(text: str) -> str:
+    """A traceback in which the frames of libraries are counted, not shown.
+
+    The last frame before an error's own line stays, where all of them are of libraries.
+    """
+    shown: list[str] = []
+    hidden: list[tuple[str, list[str]]] = []  # library and lines of each frame
+    own = False
+
+    def unfold(*, keep_last: bool) -> None:
+        kept = hidden.pop()[1] if hidden and keep_last else []
+        if hidden:
+            frames = f"{len(hidden)} frame{'s' if len(hidden) > 1 else ''}"
+            shown.append(f"  … {frames} of {', '.join(dict.fromkeys(one for one, _ in hidden))}")
+        shown.extend(kept)
+        hidden.clear()
+
+    inside = False
+    for line in text.splitlines():
+        if found := _FRAME.match(line):
+            library = _library(found.group(1))
+            inside = library is not None
+            if library is not None:
+                hidden.append((library, [line]))
+                continue
+            own = True
+            unfold(keep_last=False)
+        elif inside and line.startswith("    "):
+            hidden[-1][1].append(line)
+            continue
+        elif not line.startswith(" "):
+            unfold(keep_last=not own)
+            inside = own = False
+        shown.append(line)
+    unfold(keep_last=not own)
+    return "\n".join(shown)
 
 
 def printable(text: str) -> str:
@@ -272,6 +415,7 @@ def remote_error(
     args: Sequence[Any] = (),
     remote_traceback: str = "",
     call: str = "",
+    chain: Sequence[Hop] = (),
 ) -> RemoteError:
     """The `RemoteError` for what a peer sent, catchable as the built-in type it names.
 
@@ -282,7 +426,7 @@ def remote_error(
     """
     module, _, name = type_name.rpartition(".")
     cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
-    error = cls(type_name, message, args, remote_traceback, call=call)
+    error = cls(type_name, message, args, remote_traceback, call=call, chain=chain)
     if isinstance(error, SyntaxError):
         error.msg = str(error)  # tracebacks show it in place of the text
     return error

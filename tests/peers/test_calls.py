@@ -273,3 +273,43 @@ async def test_amqp_fabric_outlives_our_service(caller, ours, members):
     await again.rpc_register(Api())
     await until(lambda: again.servers)
     assert await caller.call("ours", "multiply", x=1, y=2) == 2
+
+
+# Chains of calls
+
+
+@pytest.mark.parametrize(
+    ("method", "builtin", "said"),
+    [("decode", UnicodeDecodeError, None), ("missing", KeyError, "KeyError 'beer'")],
+)
+async def test_errors_through_a_hop_of_amqp_fabric(
+    members, ours, start_peer, rabbitmq_uri, method, builtin, said
+):
+    """What amqp-fabric passes on of an error of ours is caught as what it was, where it can."""
+    await ours.servers[0].replace({"missing": missing, "decode": Api().decode})
+    await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
+    caller = await members.join("caller")
+    await heard(caller, "forward")
+    call = caller.call("forward.forward", target="ours", type="calc", method=method, timeout=20)
+    with pytest.raises(RemoteError) as caught:
+        await call
+    if said is not None:
+        assert isinstance(caught.value, builtin)
+        assert caught.value.remote_args == ("beer",)
+        assert str(caught.value) == f"forward.forward → …: {said}"
+
+
+async def test_own_errors_through_a_hop_of_amqp_fabric(members, ours, start_peer, rabbitmq_uri):
+    """An error that amqp-fabric cannot import arrives whole, with its traceback."""
+    await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
+    caller = await members.join("caller")
+    await heard(caller, "forward")
+    with pytest.raises(RemoteError) as caught:
+        await caller.call("forward.forward", target="ours", type="calc", method="refuse")
+    assert caught.value.type == "our_service.OwnError"
+    assert caught.value.remote_args == ("closed", 42)
+    assert "in refuse" in caught.value.chain[-1].traceback
+
+
+def missing():
+    return {}["beer"]

@@ -240,3 +240,59 @@ def test_rebuilding_warns_about_nothing() -> None:
         warnings.simplefilter("error")
         for name in BUILTINS:
             remote_error(name, "m", [1, 2])
+
+
+# -- tracebacks from elsewhere
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/pricing.py", line 12, in quote
+    return lookup(name)
+  File "/usr/lib/python3.11/functools.py", line 30, in wrapper
+    return f(*args)
+           ^^^^^^^^
+  File "/v/lib/python3.11/site-packages/pandas/core/frame.py", line 9, in get
+    raise KeyError(key)
+  File "/app/catalog.py", line 5, in price
+    return PRICES[name]
+KeyError: 'beer'
+"""
+
+
+def test_frames_of_libraries_are_folded() -> None:
+    """Of a traceback the frames of a program's own are shown, and those of libraries counted."""
+    assert errors.folded(TRACEBACK).splitlines() == [
+        "Traceback (most recent call last):",
+        '  File "/app/pricing.py", line 12, in quote',
+        "    return lookup(name)",
+        "  … 2 frames of functools, pandas",
+        '  File "/app/catalog.py", line 5, in price',
+        "    return PRICES[name]",
+        "KeyError: 'beer'",
+    ]
+
+
+def test_an_error_in_a_library_keeps_its_frame() -> None:
+    """Where all frames are a library's the last one is shown."""
+    lines = [
+        line for line in TRACEBACK.splitlines() if "/app/" not in line and "[name]" not in line
+    ]
+    lines.remove("    return lookup(name)")
+    assert errors.folded("\n".join(lines)).splitlines() == [
+        "Traceback (most recent call last):",
+        "  … 1 frame of functools",
+        '  File "/v/lib/python3.11/site-packages/pandas/core/frame.py", line 9, in get',
+        "    raise KeyError(key)",
+        "KeyError: 'beer'",
+    ]
+
+
+@given(st.text(), st.lists(st.sampled_from([*TRACEBACK.splitlines(), "", "x", "    y", " z"])))
+def test_any_text_can_be_folded(text: str, lines: list[str]) -> None:
+    """What is no traceback stays as it is, but for what separates lines."""
+    assert errors.folded(text).split() == text.split() or "File" in text
+    whole = "\n".join(lines)
+    shown = errors.folded(whole)
+    assert [one for one in shown.splitlines() if "/app/" in one] == [
+        one for one in lines if "/app/" in one
+    ]

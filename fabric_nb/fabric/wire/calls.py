@@ -14,6 +14,7 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, DEATH_HEADER
 from fabric_nb.fabric.tables import TABLES_HEADER
+from fabric_nb.fabric.wire.chains import hops_of, read_chain
 from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, ending, text
 
 CALL, RESULT, ERROR = "call", "result", "error"
@@ -93,18 +94,27 @@ def error_message(
 ) -> Message:
     """The answer to a request that failed.
 
-    The traceback is ours alone: a peer takes type, message and arguments and ignores the rest.
+    Traceback and chain are ours alone: a peer takes type, message and arguments and ignores the
+    rest. An error of another service that passes through keeps its type where that is one of
+    Python's own. No other name is passed on, because a peer may look it up.
     """
-    cls = type(error)
-    body = {
-        "error": {
-            "type": f"{cls.__module__}.{cls.__name__}",
-            "message": _short_repr(error),
-            "args": _arguments(error),
-            "traceback": format_traceback(error) if traceback is None else traceback,
+    told: dict[str, object]
+    if isinstance(error, RemoteError):
+        name = error.type if error.is_builtin else f"{RemoteError.__module__}.RemoteError"
+        args = _sendable_arguments(error.remote_args)
+        told = {
+            "type": name,
+            "message": error.message,
+            "args": [error.message] if args is None else args,
         }
-    }
-    return reply(ERROR, correlation_id, encode(body)[0])
+    else:
+        cls = type(error)
+        name, args = f"{cls.__module__}.{cls.__name__}", _arguments(error)
+        told = {"type": name, "message": _short_repr(error), "args": args}
+    told["traceback"] = format_traceback(error) if traceback is None else traceback
+    if hops := hops_of(error):
+        told["chain"] = hops
+    return reply(ERROR, correlation_id, encode({"error": told})[0])
 
 
 def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None = None) -> Message:
@@ -122,9 +132,15 @@ def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None
 def _arguments(error: BaseException) -> list[object]:
     # Past whatever a class of its own calls `args`.
     arguments: Sequence[object] = vars(BaseException)["args"].__get__(error)
+    sendable = _sendable_arguments(arguments)
+    return [_short_repr(error)] if sendable is None else sendable
+
+
+def _sendable_arguments(arguments: Sequence[object]) -> list[object] | None:
+    """Arguments as they travel; None if they are too long."""
     bodies = [_sendable(argument) for argument in arguments]
     if sum(map(len, bodies)) > MAX_ARGUMENTS:
-        return [_short_repr(error)]  # an error tells what is wrong; it does not carry data
+        return None  # an error tells what is wrong; it does not carry data
     return [decode(body) for body in bodies]
 
 
@@ -184,6 +200,7 @@ def _read_error(body: Any, call: str) -> RemoteError:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         raise MalformedMessage("An error reply's body must hold the object 'error'.")
+    error, hops = read_chain(error)
     args = error.get("args") or []
     return remote_error(
         text(error.get("type"), 200) or "Exception",
@@ -191,4 +208,5 @@ def _read_error(body: Any, call: str) -> RemoteError:
         args if isinstance(args, list) else [args],
         text(error.get("traceback"), MAX_TRACEBACK),
         call,
+        hops,
     )

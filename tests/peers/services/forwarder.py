@@ -1,0 +1,36 @@
+"""A service on amqp-fabric whose method calls a method of another service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import peer_io
+from amqp_fabric.abstract_service_api import AbstractServiceApi
+
+
+class ForwardApi(AbstractServiceApi):
+    """Calls others through `connector`."""
+
+    def __init__(self, connector: Any, domain: str) -> None:
+        self._connector = connector
+        self._domain = domain
+
+    async def forward(self, target: str, type: str, method: str) -> Any:  # noqa: A002
+        """Call a method without arguments, and return what it returns."""
+        proxy = await self._connector.rpc_proxy(self._domain, target, type)
+        return await getattr(proxy, method)()
+
+
+async def main() -> None:
+    """Serve until told to end."""
+    options = peer_io.arguments(__doc__, type="calc", id="forward", keep_alive=1).parse_args()
+    connector = peer_io.connector(options)
+    await connector.open()
+    await connector.rpc_register(ForwardApi(connector, options.domain))
+    await peer_io.serve()
+    await connector.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
