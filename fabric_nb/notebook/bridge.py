@@ -75,6 +75,27 @@ def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
     nest_asyncio2.apply(loop)
 
 
+def run_at_prompt(shell: Any) -> None:
+    """Let the loop run while the prompt of a terminal's IPython waits, as ``%gui asyncio`` does.
+
+    A kernel's loop runs anyway. A prompt that has another event loop, or is a simple one, is left
+    as it is; see `prompt_note`.
+    """
+    if _is_terminal(shell) and not shell.simple_prompt and shell.active_eventloop is None:
+        shell.enable_gui("asyncio")
+
+
+def prompt_note(shell: Any) -> tuple[str, ...]:
+    """Say where the loop does not run while the prompt waits."""
+    if not _is_terminal(shell) or shell.active_eventloop == "asyncio":
+        return ()
+    return ("While this prompt waits no loop runs: messages are taken while a cell runs.",)
+
+
+def _is_terminal(shell: Any) -> bool:
+    return getattr(shell, "kernel", None) is None and hasattr(shell, "simple_prompt")
+
+
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` on the notebook's loop and return its result, from code that cannot await.
 

@@ -51,6 +51,11 @@ class OutputCapture:
                 stream.flush()  # what was printed before is the cell's own
             self._sinks[cell] = sink
 
+    def flush(self) -> None:
+        """Wait until what was written so far has come to the sinks."""
+        for stream in self._streams if self._sinks else ():
+            stream.flush()
+
     def close(self) -> None:
         """Divert nothing any more."""
         self._sinks.clear()

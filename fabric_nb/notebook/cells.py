@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dis
+import logging
 import re
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -12,6 +16,8 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from fabric_nb.errors import FabricError
+
+log = logging.getLogger(__name__)
 
 _LINE = re.compile(
     r"(.*\bget_ipython\(\)\.run_line_magic\('fabric(?:_\w+)?)(;?)(', (['\"]).*?)\s*(;?)\s*(\4\))\s*"
@@ -50,15 +56,31 @@ def _moved(line: str) -> str:
     return f"{found[1]}{found[3]}{found[6]};\n"
 
 
+def receiving_variable() -> str | None:
+    """Return the global variable to which the running code assigns the value of our magic."""
+    frame = sys._getframe(1)  # noqa: SLF001 - documented, with this name
+    while frame.f_globals.get("__name__", "").partition(".")[0] in ("fabric_nb", "IPython"):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    after = (one for one in dis.get_instructions(frame.f_code) if one.offset > frame.f_lasti)
+    follows = next(after, None)
+    if follows is None or follows.opname not in ("STORE_NAME", "STORE_GLOBAL"):
+        return None
+    return str(follows.argval)
+
+
 class Cells:
     """Looks after the cells of a shell while it is open.
 
     Args:
         shell: the notebook's IPython.
+        at_end: called when a cell has run, before that is told to the front end.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, at_end: Callable[[], object]) -> None:
         self._shell = shell
+        self._at_end = at_end
         self._failed: BaseException | None = None
 
     def open(self) -> None:
@@ -83,12 +105,18 @@ class Cells:
         self._failed = None
 
     def _after(self, result: ExecutionResult | None) -> None:
+        try:
+            self._at_end()
+        except Exception:
+            log.exception("What a cell has left could not be brought up to date")
+        if result is not None:
+            self._fail_as_within(result)
+
+    def _fail_as_within(self, result: ExecutionResult) -> None:
         """Let a cell fail in which one of our errors ended a cell within, as in ``%%capture``.
 
         IPython forgets how the cell within has ended, and the run would go on.
         """
-        if result is None:
-            return
         failed = result.error_before_exec or result.error_in_exec
         if failed is None and self._failed is not None:
             result.error_in_exec = self._failed

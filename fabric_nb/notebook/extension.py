@@ -32,6 +32,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
     bridge.allow_waiting(bridge.notebook_loop())
+    bridge.run_at_prompt(shell)
     _loaded = magics = FabricMagics(shell)
     shell.register_magics(_loaded)
     plotting.set_backend(_charts)
@@ -40,7 +41,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _panel.open()
     _inspection = Inspection(shell, magics.method_help)
     _inspection.open()
-    _cells = Cells(shell)
+    _cells = Cells(shell, magics.cell_ended)
     _cells.open()
     atexit.register(_leave)
 

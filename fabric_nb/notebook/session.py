@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,6 +19,7 @@ from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.streams import Stream
+from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent
 from fabric_nb.notebook.checkup import examine
@@ -26,7 +29,7 @@ from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
-from fabric_nb.notebook.views.live import Screen
+from fabric_nb.notebook.views.live import Place, Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import Filter, RegistryView
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
@@ -37,6 +40,31 @@ VARIABLE = "fabric"
 """The variable under which the user's namespace holds the connector."""
 STOP_GRACE = 2.0
 """Seconds that calls at hand have when serving is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A stream or log feed, the cell that has opened it, and the variable it was assigned to."""
+
+    what: Stream | LogFeed
+    place: Place
+    variable: str | None
+
+    def is_replaced_by(self, other: _Opened) -> bool:
+        """Return whether a later run of the same cell assigns to the same variable."""
+        return self.place.is_replaced_by(other.place) and self.variable == other.variable
+
+
+def _parts(value: object) -> Iterable[object]:
+    """Return what a container or an object of the user's holds itself."""
+    match value:
+        case ModuleType() | Stream() | LogFeed():
+            return ()
+        case Mapping():
+            return list(value.values())
+        case list() | tuple() | set() | frozenset():
+            return value
+    return list(getattr(value, "__dict__", {}).values())
 
 
 class Session:
@@ -51,7 +79,7 @@ class Session:
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
         self._settings: Mapping[str, Any] = {}
-        self._open: list[Stream | LogFeed] = []
+        self._open: list[_Opened] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that the connector lives on, once there was one."""
         self._handles: list[CallHandle] = []
@@ -89,7 +117,9 @@ class Session:
     def streams(self) -> list[tuple[str, Stream]]:
         """The streams that are open here or held by a variable, each with that variable."""
         nameless = {
-            id(one): ("", one) for one in self._open if isinstance(one, Stream) and not one.closed
+            id(one.what): ("", one.what)
+            for one in self._open
+            if isinstance(one.what, Stream) and not one.what.closed
         }
         named = {
             id(value): (name, value)
@@ -131,6 +161,7 @@ class Session:
             notes = (f"`{VARIABLE}` is this connection.", *notes)
         else:
             notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
+        notes = (*notes, *prompt_note(self._shell))
         self.screen.show(ConnectionCard(fabric, notes))
         return fabric
 
@@ -150,9 +181,9 @@ class Session:
         kinds = {Stream: "the stream", LogFeed: "the log feed"}
         ending = [f"the service {one.name.type}.{one.name.id}" for one in self._fabric.servers]
         ending += [
-            f"{kinds[type(one)]} {variables.get(id(one), '')}".rstrip()
+            f"{kinds[type(one.what)]} {variables.get(id(one.what), '')}".rstrip()
             for one in self._open
-            if not one.closed
+            if not one.what.closed
         ]
         with_it = f", and with it {', '.join(ending)}" if ending else ""
         yield f"The earlier connection, as {self._fabric.name}, has ended{with_it}."
@@ -167,7 +198,7 @@ class Session:
         if fabric is None:
             return
         for opened in self._open:
-            await opened.close()
+            await opened.what.close()
         self._open.clear()
         await fabric.close(grace)
         self.screen.close()
@@ -306,9 +337,21 @@ class Session:
         return server
 
     async def open_stream(
-        self, headers: Mapping[str, Any], *, record: str | None = None, **options: Any
+        self,
+        headers: Mapping[str, Any],
+        variable: str | None,
+        *,
+        record: str | None = None,
+        **options: Any,
     ) -> Stream:
-        """Open a stream, record it where a file is named, and show it."""
+        """Open a stream, record it where a file is named, and show it.
+
+        Args:
+            headers: which messages it takes.
+            variable: that it is going to be assigned to; an earlier one of this cell is closed.
+            record: the file.
+            options: as `AmqBrokerConnector.stream` takes them.
+        """
         # Nothing is taken before it can be recorded: what a broker keeps comes at once.
         stream = await self.fabric.stream(headers, paused=record is not None, **options)
         if record is not None:
@@ -318,16 +361,39 @@ class Session:
                 await stream.close()
                 raise
             await stream.resume()
-        self._open.append(stream)
+        await self._put_in_place(stream, variable)
         self.screen.show(StreamView(self.fabric, stream))
         return stream
 
-    async def open_logs(self, **options: Any) -> LogFeed:
-        """Listen to logs and show them."""
+    async def open_logs(self, variable: str | None, **options: Any) -> LogFeed:
+        """Listen to logs and show them; `variable` as in `open_stream`."""
         feed = await self.fabric.logs(**options)
-        self._open.append(feed)
+        await self._put_in_place(feed, variable)
         self.screen.show(LogView(self.fabric, feed))
         return feed
+
+    async def _put_in_place(self, what: Stream | LogFeed, variable: str | None) -> None:
+        """Keep what was opened; close what an earlier run of this cell has opened in its place."""
+        opened = _Opened(what, Place.here(), variable)
+        kept = [one for one in self._open if not one.what.closed]
+        for one in [one for one in kept if one.is_replaced_by(opened)]:
+            if not self._is_held(one.what, variable):
+                await one.what.close()
+                kept.remove(one)
+        self._open = [*kept, opened]
+
+    def _is_held(self, what: object, variable: str | None) -> bool:
+        """Return whether a variable of the user's other than `variable` holds it, or its value."""
+        return any(
+            value is what or any(part is what for part in _parts(value))
+            for name, value in self._shell.user_ns.items()
+            if name != variable and name != "Out" and not name.startswith("_")
+        )
+
+    def cell_ended(self) -> None:
+        """Bring all views up to date, with what was printed until now."""
+        self._capture.flush()
+        self.screen.settle()
 
     async def diagnose(
         self,

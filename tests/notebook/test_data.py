@@ -305,3 +305,54 @@ async def test_mixed_versions_are_told(
         assert row.split()[8] == "2"
         await first_server.close()
         await cell.until(lambda cell: "(mixed)" not in cell.displays[0].text)
+
+
+async def test_a_cell_that_runs_again_closes_its_earlier_stream(notebook: Notebook) -> None:
+    """A stream or log feed ends when its cell runs again, unless something else still holds it."""
+    cell = "tx = %fabric_stream kind=rerun\nlogs = %fabric_logs"
+    await notebook.run(f"{cell}\nfirst = []", cell_id="a")
+    await notebook.run("import weakref\nones = weakref.WeakSet([tx, logs])")
+    for _ in range(3):
+        await notebook.run(f"{cell}\nones |= {{tx, logs}}", cell_id="a")
+    assert await notebook.value("tx.closed, logs.closed") == "(False, False)"
+    assert await notebook.value("sorted(one.closed for one in ones)[:3]") == "[False, False, True]"
+    assert await notebook.value("len([one for one in ones if not one.closed])") == "2"
+    # What is held elsewhere stays, and so does what another cell has opened.
+    for holder in (
+        "mine = tx",
+        "first.append(tx)",
+        "class Kept: pass\nfirst = Kept()\nfirst.tx = tx",
+    ):
+        await notebook.run(f"{holder}\nheld = weakref.ref(tx)")
+        await notebook.run(cell, cell_id="a")
+        assert await notebook.value("held() is not tx, held().closed") == "(True, False)"
+        await notebook.run("await held().close()\nmine, first = None, []")
+    await notebook.run("before = weakref.ref(tx)\nother = tx\ndel other")
+    await notebook.run("tx = %fabric_stream kind=other", cell_id="b")
+    assert await notebook.value("before().closed") == "False"
+    await notebook.run("await tx.close()\nawait before().close()\nawait logs.close()")
+
+
+async def test_a_cell_that_fails_keeps_its_earlier_stream(notebook: Notebook) -> None:
+    """A stream stays open when the cell that has opened it runs again and cannot."""
+    await notebook.run("s = %fabric_stream kind=kept", cell_id="c")
+    failed = await notebook.execute_no_wait(
+        "s = %fabric_stream kind=kept --durable", cell_id="c"
+    ).wait()
+    assert failed.status == "error"
+    assert await notebook.value("s.closed") == "False"
+    await notebook.run("%fabric_stop s")
+
+
+async def test_a_shared_stream_moves_to_the_later_run(
+    notebook: Notebook, watcher: AmqBrokerConnector
+) -> None:
+    """When its cell runs again, a stream with a name has all that comes, and not a half."""
+    for _ in range(2):
+        await notebook.run("s = %fabric_stream kind=shared --name shared", cell_id="d")
+    for n in range(6):
+        await watcher.publish_data({"n": n}, {"kind": "shared"})
+    assert await notebook.value("(await s.wait(6, timeout=10)) or list(s.df.n)") == (
+        "[0, 1, 2, 3, 4, 5]"
+    )
+    await notebook.run("%fabric_stop s")

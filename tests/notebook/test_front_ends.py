@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import pexpect
 import pytest
 
-from tests.notebook.notebooks import password_of
+from tests.notebook.notebooks import call, password_of
 from tests.support.cells import Cell, Message
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
+    from fabric_nb import AmqBrokerConnector
     from tests.notebook.notebooks import Notebook, StartNotebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -302,3 +304,48 @@ async def test_a_terminal_is_told_once_what_is_awaited(
     assert terminal[3].count("Waiting for") == 1
     assert "printing · serving" in terminal[4]
     assert "said 5" in terminal[5]
+
+
+async def test_a_terminal_takes_messages_while_its_prompt_waits(
+    tmp_path: Path, uri: str, caller: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """Others are answered, and rows come, while nothing is typed into IPython."""
+    arguments = ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
+    env = {**os.environ, "IPYTHONDIR": str(tmp_path), "AMQP_URL": uri, "TERM": "xterm-256color"}
+    terminal = pexpect.spawn(
+        sys.executable, arguments, env=env, cwd=str(tmp_path), encoding="utf-8", timeout=30
+    )
+    terminal.setwinsize(50, 200)
+
+    async def typed(number: int, line: str) -> None:
+        await terminal.expect(rf"In \[{number}\]:", async_=True)
+        terminal.send(f"{line}\r")
+
+    try:
+        await typed(1, "%load_ext fabric_nb")
+        await typed(2, f"%fabric_connect --domain {DOMAIN} --id prompt")
+        await typed(3, "s = %fabric_stream kind=PROMPT")
+        await typed(4, "f = lambda: s.rows; _ = await fabric.serve({'rows': f}, id='prompt2')")
+        await terminal.expect(r"In \[5\]:", async_=True)
+        assert await call(caller, "prompt2", "rows") == 0
+        await watcher.publish_data([{"n": 1}, {"n": 2}], {"kind": "PROMPT"})
+        while await call(caller, "prompt2", "rows") != 2:
+            pass
+        terminal.send("print('rows', len(s.df))\r")
+        await terminal.expect("rows 2", async_=True)
+        terminal.send("exit\r")
+        await terminal.expect(pexpect.EOF, async_=True)
+    finally:
+        terminal.close(force=True)
+
+
+async def test_a_prompt_that_runs_no_loop_is_said(tmp_path: Path, uri: str) -> None:
+    """Where messages are only taken while a cell runs, the card says so."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id simple",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+    )
+    assert "While this prompt waits no loop runs" in terminal[2]

@@ -299,3 +299,26 @@ async def test_headless_run_records_the_background(
             or "closed" in outputs_of(cell)
             or "stopped" in (outputs_of(cell))
         )
+
+
+async def test_headless_run_records_the_last_calls(
+    headless: Path, uri: str, calc: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the last cell of a headless run has caused is stored, although the run ends with it."""
+    monkeypatch.setenv("AMQP_URL", uri)
+    saved = notebook_of(
+        f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id last-calls",
+        "%fabric_calls",
+        "%%fabric_serve --id last\ndef say(text):\n    print('said', text)\n    return 1",
+        "s = %fabric_stream mark=last",
+        "%fabric_publish mark=last -- {'n': 'the row'}\nawait s.wait(1)\n"
+        "for n in range(3): _ = await fabric.call('last.say', text=n)",
+    )
+    client = NotebookClient(saved, timeout=60, resources={"metadata": {"path": str(headless)}})
+    await client.async_execute()
+    _, calls, serving, stream, last = saved.cells
+    assert "3 made" in outputs_of(calls)
+    assert "said 0\nsaid 1\nsaid 2" in outputs_of(serving)
+    assert "say(text)      3" in outputs_of(serving)
+    assert "the row" in outputs_of(stream)
+    assert outputs_of(last) == ""

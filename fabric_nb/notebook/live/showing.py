@@ -88,6 +88,11 @@ class Showing:
         """Whether it was neither closed nor frozen."""
         return any(widget.live for widget in self._widgets)
 
+    @property
+    def headless(self) -> bool:
+        """True if no browser has shown it."""
+        return self._recorder.period == HEADLESS_RECORD_PERIOD
+
     def show(self) -> None:
         """Display the widgets, with their last state, under the running cell."""
         self._shown = True

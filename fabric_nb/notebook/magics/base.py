@@ -101,6 +101,11 @@ class SessionMagics(Magics, Configurable):
             self.open_session = Session(self._user_shell)
         return self.open_session
 
+    def cell_ended(self) -> None:
+        """Bring up to date what a headless run stores."""
+        if self.open_session is not None:
+            self.open_session.cell_ended()
+
     @property
     def connected(self) -> bool:
         """Whether the notebook is on a fabric."""

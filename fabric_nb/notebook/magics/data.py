@@ -11,6 +11,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.cells import receiving_variable
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import count, offset, unquoted
 
@@ -45,6 +46,9 @@ class DataMagics(SessionMagics):
         With `--durable` or `--replay-from` a RabbitMQ keeps the messages under the `--name`, until
         `await tx.delete()`.
 
+        A cell that runs again closes the stream that it has assigned to the same variable before,
+        unless something else still holds that.
+
         A recording is played again with `await fabric.replay("dollars.parquet")`.
 
         Header values are text, or Python literals such as 5 or True. `{expression}` and
@@ -55,6 +59,7 @@ class DataMagics(SessionMagics):
             return wait(
                 self.session.open_stream(
                     arguments.headers(args.headers),
+                    receiving_variable(),
                     name=args.name,
                     durable=args.durable,
                     replay_from=args.replay_from,

@@ -9,6 +9,7 @@ from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.cells import receiving_variable
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import unquoted
 
@@ -84,5 +85,10 @@ class WatchingMagics(SessionMagics):
         with self._told(self.fabric_logs.parser):
             args = self._read(self.fabric_logs.parser, line, local_ns)
             return wait(
-                self.session.open_logs(level=args.level, service=args.service, domain=args.domain)
+                self.session.open_logs(
+                    receiving_variable(),
+                    level=args.level,
+                    service=args.service,
+                    domain=args.domain,
+                )
             )

@@ -82,6 +82,10 @@ class Live(Protocol):
     def record(self) -> None:
         """Renew the last state now."""
 
+    @property
+    def headless(self) -> bool:
+        """True if no browser has shown it, so that its last state is all that is seen."""
+
     def freeze(self) -> None:
         """Leave the last state, and follow no more."""
 
@@ -105,6 +109,8 @@ class LivePage:
 
     def record(self) -> None:
         """It was drawn so already."""
+
+    headless = False
 
     def freeze(self) -> None:
         """It stays as it is."""
@@ -136,6 +142,11 @@ class LiveTables:
     def record(self) -> None:
         """Renew the last state now."""
         self._showing.record()
+
+    @property
+    def headless(self) -> bool:
+        """True if no browser has shown it."""
+        return self._showing.headless
 
     def freeze(self) -> None:
         """Put the last rows in place of the live tables."""
@@ -194,6 +205,13 @@ class Screen:
         self._draw()
         for _, live in self._live:
             live.record()
+
+    def settle(self) -> None:
+        """Bring up to date what a headless run stores, which ends with its last cell."""
+        self._draw()
+        for _, live in self._live:
+            if live.headless:
+                live.record()
 
     def _draw(self) -> None:
         for one in tuple(self._live):
