@@ -14,6 +14,7 @@ where, and what to do::
     ├── NotConnected (RuntimeError)        used before `open()` or after `close()`
     ├── ConnectionLost (ConnectionError)   the broker went away underneath
     ├── BrokerRefused                      the broker said no to one operation
+    │   └── MessageTooLarge                a message larger than it takes
     ├── NotSerializable (TypeError)        a value that cannot travel
     │   └── UnusableHeader (ValueError)    a header or filter that no broker takes
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
@@ -121,6 +122,24 @@ class BrokerRefused(FabricError):
     def __init__(self, message: str, *, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+class MessageTooLarge(BrokerRefused):
+    """A message that is larger than the broker takes (RabbitMQ's ``max_message_size``).
+
+    Attributes:
+        size: of its body, in bytes.
+        limit: bytes that the broker takes at most.
+    """
+
+    def __init__(self, size: int, limit: int, *, what: str = "The message") -> None:
+        super().__init__(
+            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker takes"
+            " (its max_message_size): send less at once, or have its operator raise the limit.",
+            code=406,
+        )
+        self.size = size
+        self.limit = limit
 
 
 class NotSerializable(FabricError, TypeError):

@@ -19,7 +19,7 @@ from fabric_nb.broker.discovery import (
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.names import DENIABLE_FEATURES
-from fabric_nb.broker.server import HOST, Server, Settings
+from fabric_nb.broker.server import HOST, MAX_MESSAGE_SIZE, Server, Settings
 
 BANNER = (
     "fabric_nb embedded AMQP 0-9-1 broker: for development. "
@@ -53,6 +53,13 @@ def argument_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
         default=256,
         metavar="MB",
         help="memory for messages; publishers wait before it is reached (default: 256)",
+    )
+    parser.add_argument(
+        "--max-message-size",
+        type=int,
+        default=MAX_MESSAGE_SIZE,
+        metavar="BYTES",
+        help="refuse larger messages, as RabbitMQ does (default: 67108864; RabbitMQ 4: 16777216)",
     )
     parser.add_argument(
         "--leased",
@@ -107,6 +114,7 @@ def run(options: argparse.Namespace) -> None:
         options.port,
         denied=frozenset(options.deny),
         memory_limit=options.memory_limit * _MEGABYTE,
+        max_message_size=options.max_message_size,
     )
     try:
         asyncio.run(serve(settings, leased=options.leased, linger=options.linger))

@@ -147,7 +147,7 @@ class Publishing:
         if header.body_size > limit:
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
-                f"message size {header.body_size} is larger than the largest allowed, {limit}",
+                f"message size {header.body_size} is larger than configured max size {limit}",
             )
         self._missing = header.body_size
         if not self._missing:

@@ -15,6 +15,8 @@ from fabric_nb.broker.vhost import VirtualHost
 LOGGER = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
+MAX_MESSAGE_SIZE = 64 * 1024 * 1024
+"""Bytes."""
 _STOP_TIMEOUT = 2.0
 
 
@@ -35,7 +37,7 @@ class Settings:
     port: int = 0
     denied: frozenset[str] = frozenset()
     memory_limit: int = 256 * 1024 * 1024
-    max_message_size: int = 64 * 1024 * 1024
+    max_message_size: int = MAX_MESSAGE_SIZE
     max_connections: int = 500
 
 

@@ -108,6 +108,7 @@ class Caller:
             RemoteError: the method raised.
             ConnectionLost: the connection went away; whether it ran is not known.
             NotSerializable: an argument cannot be sent.
+            MessageTooLarge: the arguments are larger than the broker takes.
         """
         correlation_id = secrets.token_hex(16)
         # Encoding comes first: what cannot be sent is told at once, connected or not.
@@ -121,9 +122,10 @@ class Caller:
         timer = None if deadline is None else loop.call_at(deadline, _expire, reply)
         channel = self._channel_to(name)
         try:
-            if not (self._replies.is_ready and channel.is_ready):
+            if not (self._replies.is_ready and channel.is_ready and channel.takes(message)):
                 async with asyncio.timeout_at(deadline):
                     channel = await self._ready_channel_to(name)
+                    await channel.check_size(message, f"The request to {label}")
             if deadline is not None:  # waiting for the connection counts
                 message.expiration = _expiration(deadline - loop.time())
             self._pending[correlation_id] = reply
@@ -185,6 +187,7 @@ class Caller:
             async with asyncio.timeout(timeout):
                 channel = await self._ready_channel_to(name)
                 await self._control_ready()
+                await channel.check_size(message, f"The request to {label}")
             self._streams[correlation_id] = incoming
             self._asked[correlation_id] = (queue, name.leader_queue)
             self._vigil.watch(lost, name, queue)

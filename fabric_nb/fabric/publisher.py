@@ -114,7 +114,8 @@ class Publisher:
         self._unsettled[taken] = loop.time() + PATIENCE
         if self._timer is None:
             self._timer = loop.call_later(LOOK_EVERY, self._give_up)
-        if self._waiting or not (self._channel.is_ready and self._send(message, taken)):
+        ready = self._channel.is_ready and self._channel.takes(message)
+        if self._waiting or not (ready and self._send(message, taken)):
             self._wait(message, taken)
         return taken
 
@@ -157,9 +158,23 @@ class Publisher:
                 return
             while self._waiting and self._channel.is_ready:
                 message, taken = self._waiting[0]
+                if taken in self._unsettled and not self._channel.takes(message):
+                    if not await self._fits(message, taken):
+                        break
+                    continue  # this one may have been given up meanwhile
                 if taken in self._unsettled and not self._send(message, taken):
                     break
                 self._next_waiting()
+
+    async def _fits(self, message: Message, taken: Taken) -> bool:
+        """Settle a message that is too large; return False if the connection was lost."""
+        try:
+            await self._channel.check_size(message, "The message")
+        except ConnectionLost:
+            return False
+        except FabricError as refused:
+            self._settle(taken, refused)
+        return True
 
     # -- what became of them
 

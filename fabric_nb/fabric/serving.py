@@ -22,6 +22,7 @@ from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
     MalformedMessage,
+    MessageTooLarge,
     NotSerializable,
     ServiceLost,
 )
@@ -408,7 +409,7 @@ class Server:
         began = time.perf_counter()
         try:
             result, error = await self._outcome(function, kwargs)
-            reply, error, traceback = self._encode(result, error, request)
+            reply, error, traceback = await self._encode_fitting(result, error, request)
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
@@ -468,6 +469,19 @@ class Server:
         self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
             await self._outgoing.finish(request, last)
+
+    async def _encode_fitting(
+        self, result: Any, error: BaseException | None, request: Delivery
+    ) -> tuple[Message, BaseException | None, str]:
+        """As `_encode`; a reply that is larger than the broker takes becomes an error."""
+        encoded = self._encode(result, error, request)
+        try:
+            await self._channel.check_size(encoded[0], "The result")
+        except MessageTooLarge as refused:
+            return self._encode(None, refused.with_traceback(None), request)
+        except FabricError as lost:  # seen again when the reply is sent
+            log.debug("A reply of %s was not measured: %s", self.name, lost)
+        return encoded
 
     def _encode(
         self, result: Any, error: BaseException | None, delivery: Delivery

@@ -198,6 +198,7 @@ class Outgoing:
         Raises:
             GivenUp: the caller wants no more, or is gone.
             NotSerializable: an item cannot be JSON.
+            MessageTooLarge: an item is larger than the broker takes.
             Whatever the generator raises.
         """
         sending = _Sending(request, credit)
@@ -222,6 +223,7 @@ class Outgoing:
                     break
                 message = wire.item_message(taken[0], key)
                 await self._ready()
+                await self._channel.check_size(message, "An item")
                 self._out(sending, message)
                 await asyncio.sleep(0)  # others have their turn between any two items
         except asyncio.CancelledError:

@@ -15,7 +15,13 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
+from fabric_nb.errors import (
+    BrokerRefused,
+    ConnectionLost,
+    FabricError,
+    MessageTooLarge,
+    NotConnected,
+)
 from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
@@ -234,6 +240,8 @@ class Channel(Topology):
 
     def _learn_from(self, error: FabricError) -> None:
         terms = self._link.terms
+        if isinstance(error, MessageTooLarge):
+            terms.max_message_size = terms.accepted_size = error.limit
         if isinstance(error, NotAcknowledgedInTime) and terms.consumer_timeout != error.seconds:
             terms.consumer_timeout = error.seconds
             log.warning(
@@ -314,6 +322,31 @@ class Channel(Topology):
         return self._link.terms.acknowledge_within
 
     # -- messages
+
+    def takes(self, message: Message) -> bool:
+        """Return whether the broker is known to take a message of this size."""
+        return len(message.body) <= self._link.terms.accepted_size
+
+    async def check_size(self, message: Message, what: str) -> None:
+        """Find out whether the broker takes a message of this size, before it is sent.
+
+        A broker that refuses a message closes the channel that it came by, with all that the
+        channel is used for.
+
+        Args:
+            message: the message, which is not sent.
+            what: its name in the error, as in ``The result``.
+
+        Raises:
+            MessageTooLarge: the broker refuses it.
+            ConnectionLost: the connection was lost meanwhile.
+        """
+        if not self.takes(message):
+            size = len(message.body)
+            try:
+                await self._link.check_size(size)
+            except MessageTooLarge as refused:
+                raise MessageTooLarge(size, refused.limit, what=what) from None
 
     @property
     def _current(self) -> AmqpChannel:

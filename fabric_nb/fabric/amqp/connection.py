@@ -24,9 +24,16 @@ import aiormq
 from aiormq.channel import Channel as AmqpChannel
 from yarl import URL
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, NotConnected
+from fabric_nb.errors import (
+    BrokerRefused,
+    ConnectionLost,
+    FabricError,
+    MessageTooLarge,
+    NotConnected,
+)
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.lane import Lane
+from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.nodes import Nodes, abort
 from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.transport import SocketTransport
@@ -43,6 +50,9 @@ RETRY_TIMEOUT = 10.0
 UPKEEP = 20.0
 """Seconds, at most, after which every channel declares again what it needs."""
 _PRECONDITION_FAILED = 406
+_FIRST_SIZE = 128 * 1024
+"""Bytes that are tried at once where less is asked for."""
+_NO_QUEUE = "fabric_nb.no_queue"
 _EMBEDDED = "fabric_nb embedded broker"
 _VERIFYING = {"RabbitMQ", _EMBEDDED}
 """Products that refuse a message whose user-id is not that of the login."""
@@ -98,6 +108,7 @@ class Connection:
         self.back_since = float("-inf")
         self.terms = terms or Terms()
         self._user_id: str | None = None
+        self._sizing = asyncio.Lock()
 
     @property
     def state(self) -> State:
@@ -314,6 +325,31 @@ class Connection:
                 listener(state)
             except Exception as error:  # noqa: BLE001 - the other listeners are next
                 failures.add("a listener for the connection's state", error)
+
+    async def check_size(self, size: int) -> None:
+        """Find out whether the broker takes a body of `size` bytes, by one that goes to no queue.
+
+        Raises:
+            MessageTooLarge: the broker refuses it.
+            ConnectionLost: the connection was lost meanwhile.
+        """
+        terms = self.terms
+        async with self._sizing:
+            if size > terms.accepted_size and terms.max_message_size is None:
+                tried = max(size, _FIRST_SIZE)
+                await self._try_size(tried)
+                terms.accepted_size = terms.max_message_size or tried
+        if size > terms.accepted_size:
+            raise MessageTooLarge(size, terms.accepted_size)
+
+    async def _try_size(self, size: int) -> None:
+        try:
+            async with self.channel(confirms=True) as channel:
+                await channel.publish("", _NO_QUEUE, Message(bytes(size)))
+        except MessageTooLarge as refused:
+            self.terms.max_message_size = refused.limit
+        except BrokerRefused as refused:  # the size comes first, then the permission to publish
+            log.debug("Trying a size: %s", refused)
 
     # -- what a channel needs (`channel.Link`)
 

@@ -42,6 +42,8 @@ class Terms:
     Attributes:
         consumer_timeout: seconds after which the broker closes a channel that has not acknowledged
             a delivery; None: not known.
+        accepted_size: bytes of the largest body that the broker is known to take.
+        max_message_size: bytes of the largest that it takes; None: not known.
         transient_queues_refused: True if it refuses queues that are neither durable nor exclusive.
         durable_queues: durability of shared queues that were found with another one than expected.
         exchanges_of_others: exchanges that this user may not declare (RabbitMQ's permission to
@@ -51,6 +53,8 @@ class Terms:
     """
 
     consumer_timeout: float | None = None
+    accepted_size: int = 16 * 1024
+    max_message_size: int | None = None
     transient_queues_refused: bool = False
     durable_queues: dict[str, bool] = field(default_factory=dict)
     exchanges_of_others: set[str] = field(default_factory=set)
@@ -93,6 +97,9 @@ class Link(Protocol):
 
     async def drained(self) -> None:
         """Wait until what is sent flows again, or until the connection is lost."""
+
+    async def check_size(self, size: int) -> None:
+        """Find out whether the broker takes a body of `size` bytes."""
 
 
 class ExchangeOfOthers(BrokerRefused):

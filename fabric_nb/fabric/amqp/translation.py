@@ -10,13 +10,14 @@ from collections.abc import Iterator
 
 from aiormq import exceptions as amqp_errors
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, MessageTooLarge
 
 # RabbitMQ's words for a missing permission.
 _NO_RIGHT = re.compile(
     r"access to ((?:exchange|queue|topic) '.*?') in vhost '(.*?)' refused for user '(.*?)'"
 )
 
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
 _NOT_ACKNOWLEDGED = re.compile(r"delivery acknowledgement .* timed out\..* (\d+) ms")
 
 
@@ -108,6 +109,9 @@ def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
 
 def refusal(code: int, text: str) -> BrokerRefused:
     """The error for what the broker said when it closed a channel."""
+    large = _TOO_LARGE.search(text)
+    if large is not None:
+        return MessageTooLarge(int(large[1]), int(large[2]))
     late = _NOT_ACKNOWLEDGED.search(text)
     if late is not None:
         return NotAcknowledgedInTime(f"The broker refused: {text}.", int(late[1]) / 1000)

@@ -1,0 +1,133 @@
+"""Messages that are larger than the broker takes (RabbitMQ's `max_message_size`)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fabric_nb.errors import MessageTooLarge, RemoteError
+from tests.broker.process import BrokerProcess
+from tests.support.fabric import Members, heard, until
+from tests.support.rabbitmq import RabbitMq
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+LIMIT = 1_000_000
+"""Bytes."""
+
+
+@pytest.fixture(scope="module")
+def small_node() -> Iterator[RabbitMq]:
+    with RabbitMq.start(settings={"max_message_size": LIMIT}) as node:
+        yield node
+
+
+@pytest.fixture(params=["rabbitmq", "embedded"])
+def small_uri(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A broker that takes messages of `LIMIT` bytes at most."""
+    if request.param == "embedded":
+        with BrokerProcess("--max-message-size", str(LIMIT)) as broker:
+            yield broker.uri
+    else:
+        node: RabbitMq = request.getfixturevalue("small_node")
+        with node.private_vhost() as vhost:
+            yield node.uri_for(vhost=vhost)
+
+
+@pytest.fixture
+async def members(small_uri: str) -> AsyncIterator[Members]:
+    async with Members(small_uri) as members:
+        yield members
+
+
+class Api:
+    """Gives results of any size, and counts how often it was asked for one."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.gate = asyncio.Event()
+
+    def text(self, size: int) -> str:
+        self.runs += 1
+        return "x" * size
+
+    def items(self, sizes: list[int]):  # type: ignore[no-untyped-def]
+        for size in sizes:
+            yield "x" * size
+
+    async def wait(self) -> str:
+        await self.gate.wait()
+        return "waited"
+
+    def measure(self, text: str) -> int:
+        return len(text)
+
+
+async def test_a_result_that_is_too_large(members: Members) -> None:
+    """A result that the broker refuses is an error at once, and disturbs no other call."""
+    apis = []
+    for _ in range(2):
+        member = await members.join("calc")
+        apis.append(Api())
+        await member.serve(apis[-1])
+    caller = await members.join("caller")
+    await heard(caller, "calc", methods=4, instances=2)
+    waiting = [asyncio.ensure_future(caller.call("calc.wait", timeout=20)) for _ in range(2)]
+    for runs in (1, 2, 3):  # also when the limit is known
+        with pytest.raises(RemoteError, match=r"1,000,000 bytes.*max_message_size") as caught:
+            await caller.call("calc.text", size=2 * LIMIT, timeout=15)
+        assert caught.value.type == "fabric_nb.errors.MessageTooLarge"
+        assert sum(api.runs for api in apis) == runs
+    assert len(await caller.call("calc.text", size=LIMIT - 2, timeout=15)) == LIMIT - 2
+    for api in apis:
+        api.gate.set()
+    assert await asyncio.gather(*waiting) == ["waited", "waited"]
+    errors = [member.servers[0].stats["text"].errors for member in members._open[:2]]
+    assert sum(errors) == 3
+
+
+async def test_arguments_that_are_too_large(members: Members) -> None:
+    """Arguments that the broker refuses are an error at once, and disturb no other call."""
+    member, caller = await members.join("calc"), await members.join("caller")
+    api = Api()
+    await member.serve(api)
+    await heard(caller, "calc", methods=4)
+    waiting = asyncio.ensure_future(caller.call("calc.wait", timeout=20))
+    for _ in range(2):
+        with pytest.raises(MessageTooLarge, match=r"The request to .*calc\.measure of 2,000,0"):
+            await caller.call("calc.measure", text="x" * 2 * LIMIT, timeout=15)
+    assert await caller.call("calc.measure", text="x" * (LIMIT - 20), timeout=15) == LIMIT - 20
+    api.gate.set()
+    assert await waiting == "waited"
+
+
+async def test_data_that_are_too_large(members: Members) -> None:
+    """A published message that the broker refuses fails and is counted; the others keep order."""
+    one = await members.join("one")
+    async with await one.stream() as stream:
+        sizes = [10, 2 * LIMIT, 50_000, 20, LIMIT // 2, 30, 2 * LIMIT, LIMIT - 100, 40]
+        sent = [one.publish_data({"size": size, "text": "x" * size}) for size in sizes]
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        refused = [size for size, outcome in zip(sizes, outcomes, strict=True) if outcome]
+        assert refused == [2 * LIMIT] * 2
+        assert all(isinstance(outcome, MessageTooLarge) for outcome in outcomes if outcome)
+        await stream.wait(7, timeout=10)
+        assert list(stream.df["size"]) == [size for size in sizes if size < LIMIT]
+    assert (one.publisher.published, one.publisher.failed) == (7, 2)
+
+
+async def test_an_item_that_is_too_large(members: Members) -> None:
+    """An item that the broker refuses ends its stream of items with an error, and nothing else."""
+    member, caller = await members.join("calc"), await members.join("caller")
+    await member.serve(Api())
+    await heard(caller, "calc", methods=4)
+    items = caller.call_stream("calc.items", sizes=[10, 50_000, 2 * LIMIT, 10], timeout=15)
+    assert len(await anext(items)) == 10
+    assert len(await anext(items)) == 50_000
+    with pytest.raises(RemoteError, match="max_message_size"):
+        await anext(items)
+    await until(lambda: member.servers[0].stats["items"].running == 0)
+    assert len(await caller.call("calc.text", size=10, timeout=15)) == 10
