@@ -10,15 +10,14 @@ import contextlib
 import gzip
 import importlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
-
-import pandas as pd
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric import rows
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.codec import decode, encode, encode_columns
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tables import TABLES_HEADER
 
@@ -61,8 +60,8 @@ def data_message(
     elif isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
     else:
-        rows = list(data) if isinstance(data, Iterator) else data
-        body, tables = encode(rows, what="the data")
+        given = list(data) if isinstance(data, Iterator) else data
+        body, tables = encode(given, what=rows.WHAT)
         kind = JSON
         if tables is not None:
             mine[TABLES_HEADER] = tables
@@ -77,41 +76,28 @@ def read_rows(delivery: Delivery) -> Batch:
     return decode_rows(delivery.body, delivery.content_type, delivery.content_encoding)
 
 
-def encode_rows(rows: pd.DataFrame | Iterable[Row], form: Format) -> tuple[bytes, str]:
+def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
     """The body and content type of a batch.
 
     Args:
-        rows: a DataFrame, whose index is not sent, or rows.
+        data: a mapping of values (one row) or of lists (columns), mappings (rows), a DataFrame, or
+            an Arrow table or what exports one; an index is sent as further columns unless it
+            only counts.
         form: ``json``: a list of records, which amqp-fabric peers read too; ``json-columns``: an
             object of lists; ``arrow``: an Arrow IPC stream, by far the fastest (extra ``arrow``).
 
     Raises:
-        NotSerializable: a value does not exist in that form, or pyarrow is not installed.
+        NotSerializable: it is none of these, a value does not exist in that form, or pyarrow is not
+            installed.
     """
-    if form == "json":
-        records = rows.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else list(rows)
-        return encode(records, what="the data")[0], JSON
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if form not in get_args(Format):
+        raise NotSerializable(f"{form!r} is no format: use {', '.join(get_args(Format))}.")
+    batch = rows.rows_or_columns(data)
     if form == "arrow":
-        return _arrow(frame), ARROW
+        return arrow_body(rows.as_table(batch)), ARROW
     if form == "json-columns":
-        columns = {str(name): frame[name].tolist() for name in frame.columns}
-        return encode(columns, what="the data")[0], JSON_COLUMNS
-    raise NotSerializable(f"{form!r} is no format: use json, json-columns or arrow.")
-
-
-def _arrow(frame: pd.DataFrame) -> bytes:
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise NotSerializable(
-            "Arrow needs pyarrow: pip install 'fabric-nb[arrow]', or use another format."
-        ) from None
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise NotSerializable(f"The data cannot be an Arrow table: {error}") from None
-    return arrow_body(table)
+        return encode_columns(rows.as_columns(batch), what=rows.WHAT), JSON_COLUMNS
+    return encode(rows.as_rows(batch), what=rows.WHAT)[0], JSON
 
 
 def arrow_body(table: Table) -> bytes:
@@ -154,8 +140,8 @@ def rows_of(batch: Batch) -> Sequence[Row]:
     if isinstance(batch, Mapping):
         return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
     table: Table = batch
-    rows: Sequence[Row] = table.to_pylist()
-    return rows
+    listed: Sequence[Row] = table.to_pylist()
+    return listed
 
 
 def _checked_columns(value: Any) -> Columns:

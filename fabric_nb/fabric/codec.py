@@ -23,7 +23,7 @@ import pandas as pd
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
 from fabric_nb.fabric.plain import error_text, shown, unboxed
-from fabric_nb.fabric.tables import Path, Tables, restore_tables
+from fabric_nb.fabric.tables import Path, Tables, cells, restore_tables
 
 _HINTS: dict[type, str] = {
     bytes: "decode it to text, or publish it as data",
@@ -71,6 +71,24 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
     if body is not None and _kept_numbers(body, value):
         return body, None
     return _encode_slowly(value, what)
+
+
+def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
+    """Return the JSON of columns: an object of lists.
+
+    Args:
+        columns: by name, each a list, an array or a Series.
+        what: how all of it is called in an error.
+
+    Raises:
+        NotSerializable: as `encode`.
+    """
+    plain = _Plain(what, Tables())
+    listed = {
+        name: plain.cells(column, name) if isinstance(column, pd.Series) else column
+        for name, column in columns.items()
+    }
+    return encode(listed, what=what)[0]
 
 
 def _simple(value: object) -> Any:
@@ -182,6 +200,10 @@ class _Plain:
                 f" {error_text(error)}."
             ) from error
 
+    def cells(self, column: pd.Series[Any], name: str) -> list[Any]:
+        """The cells of a column, without its index."""
+        return cells(column, (name,), self)
+
     def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         for key, item in mapping.items():
@@ -229,6 +251,8 @@ class _Plain:
     def refuse(self, value: object, at: Path) -> NotSerializable:
         """The error for a value that JSON does not have."""
         hint = next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
+        if hasattr(type(value), "__arrow_c_stream__"):
+            hint = "publish it with format='arrow', or send its rows"
         return NotSerializable(
             f"{self.place(at)} is a {type(value).__name__}, which JSON cannot carry"
             f"{': ' + hint if hint else ''}."

@@ -285,11 +285,14 @@ class AmqBrokerConnector(FabricMember):
             fabric.publish_data(frame, headers={"msg_type": "TICKS"}, format="arrow")
 
         Args:
-            data: the data; a DataFrame becomes a list of records.
+            data: the data; a DataFrame becomes a list of records, with its index as further fields
+                unless it only counts.
             headers: what subscribers choose by.
             items: the data, under the name of amqp-fabric's documentation.
-            format: for a DataFrame or an iterable of rows: ``arrow`` (extra ``arrow``; by far the
-                fastest), ``json-columns`` or ``json``. amqp-fabric subscribers read JSON only.
+            format: for rows: ``arrow`` (extra ``arrow``; by far the fastest), ``json-columns`` or
+                ``json``. amqp-fabric subscribers read JSON only. Rows are a mapping of values (one
+                row), mappings, a mapping of lists (columns), a DataFrame, or a table of pyarrow,
+                polars or whatever else exports Arrow.
             compression: ``gzip``, or ``zstd`` (extra ``zstd``).
 
         Raises:

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
 import pandas as pd
 
@@ -34,10 +34,18 @@ _DTYPE = re.compile(
 )
 
 
-class _Column(TypedDict):
+class _Categories(TypedDict):
+    values: list[Any]
+    dtype: str
+    ordered: bool
+
+
+class _Column(TypedDict, total=False):
     key: str
     label: Any
     dtype: str
+    categories: _Categories
+    range: list[int]
 
 
 class _Descriptor(TypedDict, total=False):
@@ -47,6 +55,20 @@ class _Descriptor(TypedDict, total=False):
     range: list[Any]
     heading: Any
     series: bool
+
+
+class Field(NamedTuple):
+    """A column of a table, or a level of its index, on its way.
+
+    Attributes:
+        key: the name that it has in a record.
+        label: the name that it has in the table.
+        values: its cells; of a level, also its own index.
+    """
+
+    key: str
+    label: Any
+    values: pd.Series[Any]
 
 
 class Encoder(Protocol):
@@ -68,8 +90,8 @@ class Tables:
     def add(self, table: pd.DataFrame | pd.Series[Any], at: Path, encoder: Encoder) -> Any:
         """Return the plain form of a table and remember how to build it again.
 
-        A DataFrame becomes a list of records, its index as a further field unless it only
-        counts. A Series that only counts becomes a list, any other one a list of records.
+        A DataFrame becomes a list of records, its index as further fields unless it only counts. A
+        Series that only counts becomes a list, any other one a list of records.
 
         Raises:
             NotSerializable: duplicate or nested column labels, or a column type that cannot
@@ -77,37 +99,29 @@ class Tables:
         """
         series = isinstance(table, pd.Series)
         frame = table.to_frame(_label_of(table)) if isinstance(table, pd.Series) else table
-        descriptor: _Descriptor = {"at": list(at), "series": series, "columns": [], "index": []}
+        levels, columns = index_fields(frame, encoder.place(at)), fields(frame, encoder.place(at))
+        if isinstance(table, pd.Series) and table.name is None:
+            columns = [columns[0]._replace(label=None)]
+        descriptor: _Descriptor = {
+            "at": list(at),
+            "series": series,
+            "columns": [_described(one, at, encoder) for one in columns],
+            "index": [_described(one, at, encoder) for one in levels],
+        }
         if frame.columns.name is not None:
-            descriptor["heading"] = _checked_name(frame.columns.name, at, encoder)
-        values: dict[str, list[Any]] = {}
+            descriptor["heading"] = _checked_name(frame.columns.name, encoder.place(at))
         if isinstance(frame.index, pd.RangeIndex):
-            index = frame.index
-            name = _checked_name(index.name, at, encoder)
-            descriptor["range"] = [index.start, index.step, name]
-        else:
-            names = list(frame.index.names)
-            unnamed = frame.index.set_names([None] * len(names))  # else a name may be a number
-            for level, its_name in enumerate(names):
-                labels = unnamed.get_level_values(level)
-                fallback = "index" if len(names) == 1 else f"level_{level}"
-                name = _checked_name(its_name, at, encoder)
-                key = str(name) if name is not None else fallback
-                while key in values or key in map(str, frame.columns):
-                    key = f"_{key}"
-                descriptor["index"].append({"key": key, "label": name, "dtype": str(labels.dtype)})
-                values[key] = _cells(labels.to_series(), (*at, key), encoder)
-        for position, label in enumerate(frame.columns):
-            name = _checked_label(label, values, at, encoder)
-            key = str(name)
-            column = frame.iloc[:, position]
-            if isinstance(table, pd.Series) and table.name is None:
-                name = None
-            descriptor["columns"].append({"key": key, "label": name, "dtype": str(column.dtype)})
-            values[key] = _cells(column, (*at, key), encoder)
+            counted = [frame.index.start, frame.index.step]
+            if levels:
+                descriptor["index"][0]["range"] = counted
+            else:
+                descriptor["range"] = [*counted, None]
+        values = {
+            one.key: cells(one.values, (*at, one.key), encoder) for one in (*levels, *columns)
+        }
         self._found.append(descriptor)
-        if series and not descriptor["index"]:
-            return values[descriptor["columns"][0]["key"]]
+        if series and not levels:
+            return values[columns[0].key]
         if not values:
             return [{} for _ in range(len(frame))]
         return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
@@ -116,7 +130,7 @@ class Tables:
         """The text for the header, None when there was no table.
 
         Raises:
-            NotSerializable: the columns are too many to be described.
+            NotSerializable: the columns, or their categories, are too many to be described.
         """
         if not self._found:
             return None
@@ -124,62 +138,114 @@ class Tables:
         if len(text) > MAX_DESCRIPTOR:
             columns = sum(len(found["columns"]) for found in self._found)
             raise NotSerializable(
-                f"A table of {columns} columns is too wide to be sent as a table: send it in long"
-                " form, or as a dict of lists."
+                f"A table of {columns} columns is too wide to be sent as a table, or has too many"
+                " categories: send it in long form, as a dict of lists, or with astype(str)."
             )
         return text
+
+
+def fields(frame: pd.DataFrame, place: str) -> list[Field]:
+    """Return the columns of a frame, beside those of `index_fields`.
+
+    Raises:
+        NotSerializable: a label that is neither text nor a number, or that is there twice.
+    """
+    found: dict[str, Field] = {}
+    for position, label in enumerate(frame.columns):
+        plain = unboxed(label)
+        if not isinstance(plain, (str, int, float)):
+            raise NotSerializable(
+                f"{place} has the column {shown(label)}, and column labels must be text or numbers:"
+                " flatten or rename them."
+            )
+        key = str(plain)
+        if key in found:
+            raise NotSerializable(
+                f"{place} has the column {shown(label)} twice: rename one of them."
+            )
+        found[key] = Field(key, plain, frame.iloc[:, position])
+    return list(found.values())
+
+
+def index_fields(frame: pd.DataFrame, place: str) -> list[Field]:
+    """Return the levels of a frame's index; none where it only counts, which is without a name.
+
+    Raises:
+        NotSerializable: a level's name is neither text nor a number.
+    """
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return []
+    names = list(frame.index.names)
+    unnamed = frame.index.set_names([None] * len(names))  # else a name may be a number
+    taken = {str(unboxed(label)) for label in frame.columns}
+    found = []
+    for level, its_name in enumerate(names):
+        name = _checked_name(its_name, place)
+        key = ("index" if len(names) == 1 else f"level_{level}") if name is None else str(name)
+        while key in taken:
+            key = f"_{key}"
+        taken.add(key)
+        found.append(Field(key, name, unnamed.get_level_values(level).to_series()))
+    return found
 
 
 def _label_of(series: pd.Series[Any]) -> Any:
     return "value" if series.name is None else series.name
 
 
-def _checked_name(name: Any, at: Path, encoder: Encoder) -> Any:
+def _checked_name(name: Any, place: str) -> Any:
     plain = unboxed(name)
     if plain is None or isinstance(plain, (str, int, float)):
         return plain
     raise NotSerializable(
-        f"{encoder.place(at)} has an index called {shown(name)}, and names must be text or"
-        " numbers: rename it."
+        f"{place} has an index called {shown(name)}, and names must be text or numbers: rename it."
     )
 
 
-def _checked_label(label: Any, taken: dict[str, list[Any]], at: Path, encoder: Encoder) -> Any:
-    plain = unboxed(label)
-    if not isinstance(plain, (str, int, float)):
-        raise NotSerializable(
-            f"{encoder.place(at)} has the column {shown(label)}, and column labels must be"
-            " text or numbers: flatten or rename them."
-        )
-    if str(plain) in taken:
-        raise NotSerializable(
-            f"{encoder.place(at)} has the column {shown(label)} twice: rename one of them."
-        )
-    return plain
+def _described(field: Field, at: Path, encoder: Encoder) -> _Column:
+    dtype = field.values.dtype
+    told: _Column = {"key": field.key, "label": field.label, "dtype": str(dtype)}
+    if isinstance(dtype, pd.CategoricalDtype) and not _is_inferred(field.values, dtype):
+        values = dtype.categories.to_series()
+        told["categories"] = {
+            "values": cells(values, (*at, field.key, "categories"), encoder),
+            "dtype": str(values.dtype),
+            "ordered": bool(dtype.ordered),
+        }
+    return told
 
 
-def _cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
+def _is_inferred(values: pd.Series[Any], dtype: pd.CategoricalDtype) -> bool:
+    """Return whether the cells alone tell these categories, in this order."""
+    if dtype.ordered or dtype.categories.dtype.kind in "mM":  # times travel as text
+        return False
+    inferred = pd.Series(values.astype(object).tolist(), dtype="category").cat.categories
+    return inferred.dtype == dtype.categories.dtype and inferred.equals(dtype.categories)
+
+
+def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
     """One column as JSON values; what is missing becomes null."""
-    dtype = str(column.dtype)
+    kind = column.dtype
+    dtype = str(kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind)
     if not _DTYPE.match(dtype):
         raise NotSerializable(
             f"{encoder.place(at)} has the type {dtype}, which JSON cannot carry: convert the"
             " column, for example with astype(str)."
         )
     missing = column.isna()
-    cells = column.astype(object).tolist()
+    values = column.astype(object).tolist()
     if dtype.startswith(("datetime64", "timedelta64")):
         return [
-            None if gone else cell.isoformat() for cell, gone in zip(cells, missing, strict=True)
+            None if gone else cell.isoformat() for cell, gone in zip(values, missing, strict=True)
         ]
-    if dtype in ("object", "category"):
+    if dtype == "object":
         return [
             None if gone else encoder.of(cell, (*at, row))
-            for row, (cell, gone) in enumerate(zip(cells, missing, strict=True))
+            for row, (cell, gone) in enumerate(zip(values, missing, strict=True))
         ]
     if missing.any():
-        return [None if gone else cell for cell, gone in zip(cells, missing, strict=True)]
-    return cells
+        return [None if gone else cell for cell, gone in zip(values, missing, strict=True)]
+    return values
 
 
 def restore_tables(value: Any, text: str) -> Any:
@@ -214,22 +280,24 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         read = lambda column: records  # noqa: E731
     else:
         read = lambda column: [record[column["key"]] for record in records]  # noqa: E731
-    made = {
-        position: _column(read(column), column["dtype"]) for position, column in enumerate(columns)
-    }
+    made = {position: _column(read(column), column) for position, column in enumerate(columns)}
     frame = pd.DataFrame(made, index=range(len(records)))
     frame.columns = pd.Index([_label(column) for column in columns], name=descriptor.get("heading"))
     if index:
-        levels = [_column(read(level), level["dtype"]) for level in index]
         names = [level["label"] for level in index]
-        frame.index = (
-            pd.Index(levels[0], name=names[0])
-            if len(levels) == 1
-            else pd.MultiIndex.from_arrays(levels, names=names)
-        )
+        if "range" in index[0]:
+            start, step = index[0]["range"]
+            frame.index = _counted(start, step, len(records), names[0])
+        else:
+            levels = [_column(read(level), level) for level in index]
+            frame.index = (
+                pd.Index(levels[0], name=names[0])
+                if len(levels) == 1
+                else pd.MultiIndex.from_arrays(levels, names=names)
+            )
     else:
         start, step, name = descriptor["range"]
-        frame.index = pd.RangeIndex(start, start + step * len(records), step, name=name)
+        frame.index = _counted(start, step, len(records), name)
     if not descriptor.get("series"):
         return frame
     series: pd.Series[Any] = frame.iloc[:, 0]
@@ -243,15 +311,31 @@ def _label(column: _Column) -> Any:
     raise TypeError("label")
 
 
-def _column(cells: list[Any], dtype_name: object) -> pd.Series[Any]:
+def _counted(start: int, step: int, rows: int, name: Any) -> pd.RangeIndex:
+    return pd.RangeIndex(start, start + step * rows, step, name=name)
+
+
+def _column(values: list[Any], told: _Column) -> pd.Series[Any]:
+    if "categories" not in told:
+        return _typed(values, told["dtype"])
+    categories = told["categories"]
+    dtype = pd.CategoricalDtype(
+        pd.Index(_typed(categories["values"], categories["dtype"])), bool(categories["ordered"])
+    )
+    if categories["dtype"].startswith(("datetime64", "timedelta64")):
+        return cast("pd.Series[Any]", _typed(values, categories["dtype"]).astype(dtype))
+    return cast("pd.Series[Any]", pd.Series(values, dtype=object).astype(dtype))
+
+
+def _typed(values: list[Any], dtype_name: object) -> pd.Series[Any]:
     if not isinstance(dtype_name, str) or not _DTYPE.match(dtype_name):
         raise ValueError(dtype_name)
     dtype: Any = dtype_name
     column: Any
     if dtype_name.startswith("datetime64"):
-        column = pd.Series(pd.to_datetime(cells, format="ISO8601", utc="," in dtype_name))
+        column = pd.Series(pd.to_datetime(values, format="ISO8601", utc="," in dtype_name))
     elif dtype_name.startswith("timedelta64"):
-        column = pd.Series(pd.to_timedelta(cells))
+        column = pd.Series(pd.to_timedelta(values))
     else:
-        column = pd.Series(cells, dtype=dtype)
+        column = pd.Series(values, dtype=dtype)
     return cast("pd.Series[Any]", column.astype(dtype))

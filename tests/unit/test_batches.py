@@ -52,11 +52,12 @@ def frame_of(body: bytes, content_type: str | None, encoding: str | None = None)
 @pytest.mark.parametrize("form", ["json", "json-columns", "arrow"])
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
 def test_a_frame_arrives_in_every_form(form: Format, compression: Any) -> None:
-    """A DataFrame that is published arrives with its values and types, compressed or not."""
+    """A DataFrame arrives with its values, types and index, compressed or not."""
     body, content_type = encode_rows(FRAME, form)
     packed = body if compression is None else compress(body, compression)
     arrived = frame_of(packed, content_type, compression)
-    assert list(arrived.columns) == list(FRAME.columns)
+    assert list(arrived.columns) == ["index", *FRAME.columns]
+    assert arrived["index"].tolist() == [7, 8, 9]
     assert arrived["n"].tolist() == [1, 2, 3]
     assert arrived["x"].isna().tolist() == [False, True, False]
     assert arrived["name"].tolist()[2] == "ü"

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -51,10 +51,76 @@ class Colour(enum.Enum):
     NOTHING = None
 
 
+class Shade(str, enum.Enum):  # noqa: UP042 - as older programs have it
+    DARK = "dark"
+
+
+class Level(enum.IntEnum):
+    LOW = 3
+
+
+class Odd(int, enum.Enum):
+    """A member that is one number and stands for another."""
+
+    def __new__(cls, number: int) -> Odd:
+        made = int.__new__(cls, number)
+        made._value_ = -number
+        return made
+
+    ONE = 1
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another"
+
+
+class Whole(int):
+    def __int__(self) -> int:
+        return 7
+
+
+class Real(float):
+    def __float__(self) -> float:
+        return 7.0
+
+
 @dataclasses.dataclass
 class Point:
     x: float
     y: object = None
+
+
+@dataclasses.dataclass
+class Account:
+    _id: int
+    name: str = "a"
+    opened: int = dataclasses.field(init=False, default=2024)
+    tags: list[str] = dataclasses.field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.no_field = "not sent"
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    _id: int
+    opened: int = dataclasses.field(init=False, default=2024)
+
+
+@dataclasses.dataclass
+class Unfinished:
+    total: int = dataclasses.field(init=False)
+
+
+LMT = dt.timezone(dt.timedelta(minutes=53, seconds=28))
 
 
 # -- there and back
@@ -117,6 +183,24 @@ STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=dt.UTC)
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (np.array([1.5, NAN]), [1.5, NAN]),
         (pd.Index([1, 2]), [1, 2]),
+        (Account(5), {"_id": 5, "name": "a", "opened": 2024, "tags": []}),
+        ([Slotted(5)], [{"_id": 5, "opened": 2024}]),
+        (STAMP.replace(tzinfo=LMT), "2024-05-31T12:30:00+00:53:28"),
+        (dt.time(12, 30, tzinfo=dt.UTC), "12:30:00+00:00"),
+        (dt.date.min, "0001-01-01"),
+        (STAMP.replace(microsecond=5), "2024-05-31T12:30:00.000005+00:00"),
+        (Shade.DARK, "dark"),
+        (Level.LOW, 3),
+        (Odd.ONE, -1),
+        (Rights.READ | Rights.WRITE, 3),
+        (Text("text"), "text"),
+        (Whole(5), 5),
+        (Real(0.5), 0.5),
+        (defaultdict(list, {"a": [1]}), {"a": [1]}),
+        (Counter("aab"), {"a": 2, "b": 1}),
+        ({Shade.DARK: 1, Text("t"): 2, Colour.RED: 3}, {"dark": 1, "t": 2, "red": 3}),
+        ({Level.LOW: 1, Odd.ONE: 2, Whole(5): 3}, {"3": 1, "-1": 2, "5": 3}),
+        ({np.str_("s"): np.str_("v"), np.bool_(True): 1}, {"s": "v", "true": 1}),
         (Colour.RED, "red"),
         (Colour.NOTHING, None),
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
@@ -136,6 +220,38 @@ def test_python_values_become_json(value: Any, arrives: Any, beside: Any) -> Non
     """Dates, tuples, numpy and the like become the same JSON whatever stands beside them."""
     received = decode(encode({"value": value, "beside": beside})[0])
     assert same(received, {"value": arrives, "beside": beside})
+
+
+beside = st.sampled_from([None, NAN, 2**70, (1,), Point(1.5), "\udc80", np.int64(1), pd.NaT])
+python_values = st.recursive(
+    json_values
+    | st.datetimes(timezones=st.none() | st.timezones())
+    | st.dates()
+    | st.times()
+    | st.uuids()
+    | st.sampled_from([*Colour, *Shade, *Level, *Odd, *Rights, Text("t"), Whole(1), Real(0.5)])
+    | st.builds(Account, st.integers())
+    | st.builds(Slotted, st.integers()),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(text | st.sampled_from([Shade.DARK, Level.LOW, 5, None]), inner)
+        | st.builds(Point, st.floats(), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(python_values, beside)
+def test_what_stands_beside_a_value_does_not_change_it(value: Any, other: Any) -> None:
+    """A value arrives the same alone and beside what takes another way through the codec."""
+    try:
+        alone = decode(encode(value)[0])
+    except NotSerializable:
+        with pytest.raises(NotSerializable):
+            encode([value, other])
+        return
+    assert same(decode(encode([value, other])[0])[0], alone)
+    assert same(decode(encode({"a": value, "b": [other]})[0])["a"], alone)
 
 
 def test_nan_survives_inside_a_dataclass() -> None:
@@ -188,6 +304,13 @@ def nested(depth: int) -> Any:
         ({"a": {(1, 2): 3}}, "v['a'] has the key '(1, 2)' of type tuple, and JSON keys are text"),
         ({"a": {1: "x", "1": "y"}}, "v['a'] has the key '1' twice, as text and as a number"),
         ({5: b""}, "v['5'] is a bytes"),
+        ({Colour.RED: 1, "red": 2}, "v has the key 'red' twice"),
+        (
+            {uuid.UUID(int=1): 1},
+            "v has the key '00000000-0000-0000-0000-000000000001' of type UUID",
+        ),
+        ({STAMP: 1}, "v has the key '2024-05-31 12:30:00+00:00' of type datetime, and"),
+        ([Unfinished()], "v[0] is a Unfinished that cannot be read to be sent: AttributeError"),
         (LOOP, "v is nested too deeply to be sent."),
         (nested(100_000), "v is nested too deeply to be sent."),
         (nested(sys.getrecursionlimit()), "v is nested too deeply to be sent."),

@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
         "fabric.methods",
         "fabric.malformed",
         "fabric.retries",
+        "fabric.rows",
         "fabric.stalls",
     ),
     ("fabric.batches", "fabric.caller", "fabric.history", "fabric.running", "fabric.vigil"),
