@@ -14,6 +14,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -144,6 +145,8 @@ class Server:
         self._malformed = malformed
         self._calls = calls
         self._on_change = on_change
+        self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        """Entered for each call, in the context in which the functions were given."""
         self.closed = False
         self._ending = False
         self._methods: dict[str, _Method] = {}
@@ -318,7 +321,7 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    with self.admission.known(delivery):
+                    with self.admission.known(delivery), self.around():
                         await self._answer(method, delivery)
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
@@ -21,8 +22,9 @@ from fabric_nb.fabric.serving import Server
 from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
-from fabric_nb.notebook.capture import OutputCapture, current_parent
+from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.checkup import examine
+from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.replay import Replay, failures_page
 from fabric_nb.notebook.terminal import forms
@@ -85,6 +87,7 @@ class Session:
         self._handles: list[CallHandle] = []
         self._all_logs: LogFeed | None = None
         self._capture = OutputCapture()
+        self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
         self.screen = Screen()
 
     @property
@@ -334,6 +337,9 @@ class Session:
         view = ServingView(fabric, server)
         self.screen.show(view)
         self._capture.divert(current_parent(), view.take_output)
+        if not in_terminal():
+            figures = self._figures[server] = ServedFigures(self._shell)
+            server.around = figures.caught
         return server
 
     async def open_stream(
@@ -393,6 +399,8 @@ class Session:
     def cell_ended(self) -> None:
         """Bring all views up to date, with what was printed until now."""
         self._capture.flush()
+        for figures in self._figures.values():
+            figures.show()
         self.screen.settle()
 
     async def diagnose(

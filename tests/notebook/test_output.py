@@ -322,3 +322,44 @@ async def test_headless_run_records_the_last_calls(
     assert "say(text)      3" in outputs_of(serving)
     assert "the row" in outputs_of(stream)
     assert outputs_of(last) == ""
+
+
+def pictures(cell: Cell) -> int:
+    """How many pictures stand under a cell."""
+    return sum("image/png" in output.data for output in cell.outputs)
+
+
+async def test_figures_of_served_functions(notebook: Notebook, caller: Peer) -> None:
+    """What a served function draws is shown under its own cell, and a cell's figures in theirs."""
+    pytest.importorskip("matplotlib")
+    await notebook.run("%matplotlib inline\nimport asyncio\nimport matplotlib.pyplot as plt")
+    serving = await notebook.run(
+        "%%fabric_serve --id drawing --prefetch 4\n"
+        "def draw(n):\n    plt.figure()\n    plt.plot([1, n])\n    return n\n"
+        "async def later(n):\n"
+        "    figure, axes = plt.subplots()\n"
+        "    begun.set()\n"
+        "    await ended.wait()\n"
+        "    axes.plot([1, n])\n"
+        "    return n\n"
+        "def closes(n):\n    plt.close(plt.figure())"
+    )
+    await notebook.run("begun, ended = asyncio.Event(), asyncio.Event()")
+    assert await call(caller, "drawing", "closes", n=1) is None
+    assert pictures(serving) == 0
+    for n in range(3):
+        assert await call(caller, "drawing", "draw", n=n) == n
+    assert pictures(await notebook.run("1 + 1")) == 0
+    assert pictures(serving) == 1
+
+    # Beside a figure of the cell's own, which is made while another function draws.
+    own = await notebook.run(
+        "waiting = %fabric_call -a drawing.later n=5\nawait begun.wait()\n"
+        "figure, axes = plt.subplots()\n"
+        "n = %fabric_call drawing.draw n=2\n"
+        "ended.set()\nawait waiting\naxes.plot([1, n]);"
+    )
+    assert pictures(own) == 1
+    assert pictures(serving) == 1
+    assert await notebook.value("plt.get_fignums()") == "[]"
+    await notebook.run("%fabric_stop drawing")
