@@ -18,6 +18,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from fabric_nb.cli.connecting import URI_HELP, given_uri
 from fabric_nb.errors import FabricError
+from fabric_nb.fabric.signals import on_signals
 
 START_TIMEOUT = 60
 LEAVE_TIMEOUT = 10.0
@@ -34,8 +35,8 @@ def add_to(commands: Any) -> None:
         "serve",
         help=text,
         description=f"{text.capitalize()}. Prints `ready` when its cells have run; a cell that"
-        " fails ends it with 1. SIGTERM takes no more calls, lets running ones end, and ends it"
-        " with 0. Several of them share the calls.",
+        " fails ends it with 1. SIGTERM or Ctrl-C takes no more calls, lets running ones end, and"
+        " ends it with 0. Several of them share the calls.",
     )
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--uri", help=URI_HELP)
@@ -73,8 +74,7 @@ async def _serve(
     notebook: nbformat.NotebookNode, options: argparse.Namespace, environment: dict[str, str]
 ) -> int:
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_signals(stopping.set, signal.SIGTERM, signal.SIGINT)
     manager, channels = await start_new_async_kernel(
         START_TIMEOUT,
         notebook.metadata.get("kernelspec", {}).get("name", "python3"),

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,8 @@ def main() -> int:
                 if args.until_eof:
                     sys.stdin.read()
                 else:
-                    signal.pause()
+                    while True:
+                        time.sleep(3600)  # a signal ends it, see `_end`
     except DemoFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,6 +13,8 @@ from typing import Any
 from amqp_fabric.abstract_service_api import AbstractServiceApi
 from amqp_fabric.amq_broker_connector import AmqBrokerConnector
 
+from fabric_nb.fabric.signals import on_signals
+
 
 class Calc(AbstractServiceApi):
     """What the calculator offers."""
@@ -46,7 +48,7 @@ class Calc(AbstractServiceApi):
 async def main(uri: str, domain: str) -> None:
     """Serve until told to stop."""
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    on_signals(stopped.set, signal.SIGTERM)
     connector = AmqBrokerConnector(
         amqp_uri=uri,
         service_domain=domain,

@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 
 from fabric_nb import AbstractServiceApi, AmqBrokerConnector, AmqpHandler
+from fabric_nb.fabric.signals import on_signals
 
 SAMPLES_A_SECOND = 5
 LOG_EVERY = 25
@@ -84,7 +85,7 @@ async def stream_load(connector: AmqBrokerConnector) -> None:
 async def main(uri: str, domain: str) -> None:
     """Serve and stream until told to stop."""
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    on_signals(stopped.set, signal.SIGTERM)
     async with AmqBrokerConnector(
         amqp_uri=uri,
         service_domain=domain,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -67,14 +66,13 @@ def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[st
 def _await_ready(name: str, process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None  # noqa: S101 - a pipe, as asked for
     said = []
-    deadline = time.monotonic() + READY_WITHIN
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([process.stdout], [], [], left)[0]:
-            break
-        line = process.stdout.readline()
-        if line.strip() == "ready":
-            return
-        if not line:
-            break
-        said.append(line)
+    watchdog = threading.Timer(READY_WITHIN, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            if line.strip() == "ready":
+                return
+            said.append(line)
+    finally:
+        watchdog.cancel()
     raise DemoFailed(f"The service {name} did not start: {''.join(said).strip() or 'no answer'}")

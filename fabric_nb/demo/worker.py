@@ -10,6 +10,7 @@ import os
 import signal
 
 from fabric_nb import AbstractServiceApi, AmqBrokerConnector
+from fabric_nb.fabric.signals import on_signals
 
 
 class Worker(AbstractServiceApi):
@@ -24,7 +25,7 @@ class Worker(AbstractServiceApi):
 async def main(uri: str, domain: str) -> None:
     """Serve until told to stop; then let the calls at hand end."""
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    on_signals(stopped.set, signal.SIGTERM)
     connector = AmqBrokerConnector(
         amqp_uri=uri,
         service_domain=domain,

@@ -19,7 +19,15 @@ MAX_LINES = 600
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
-    ("frames", "broker", "fabric.plain", "fabric.suspension", "fabric.tasks", "fabric.uri"),
+    (
+        "frames",
+        "broker",
+        "fabric.plain",
+        "fabric.signals",
+        "fabric.suspension",
+        "fabric.tasks",
+        "fabric.uri",
+    ),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     (
