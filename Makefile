@@ -10,6 +10,7 @@
 # make bench        calls, streams and frames measured against the peers
 # make soak         everything at once with a fault every 20 s; MINUTES=30
 # make test-matrix  the tests on every supported Python that is there
+# make test-oldest  most tests on the lowest versions that pyproject.toml promises
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +21,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane short-soak test-matrix clean
+.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane short-soak test-matrix test-oldest clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m fabric_nb.demo tour
@@ -113,6 +114,21 @@ test-matrix: programs
 	    else told="$$told $$version: FAILED;"; failed=yes; fi; \
 	done; \
 	echo "Python$${told%;}"; [ -z "$$failed" ]
+
+# Without the tests of building, of the docs and of browsers, whose tools are newer.
+OLDEST := $(VENV)-oldest
+OLDEST_TOOLS := cryptography hypothesis jupyter-client kombu pika pytest pytest-asyncio pytest-timeout trustme
+
+test-oldest: $(OLDEST)/.oldest programs
+	$(OLDEST)/bin/python -m pytest tests/unit tests/contract tests/notebook tests/peers \
+	    --ignore=tests/unit/test_editable.py --ignore=tests/unit/test_wheel.py \
+	    -W "ignore:Deprecated in traitlets 4.1:DeprecationWarning"
+
+$(OLDEST)/.oldest: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt \
+	    --editable '.[arrow,demo,keyring,terminal,zstd]' $(OLDEST_TOOLS)
+	touch $@
 
 clean:
 	rm -rf build dist .venv .venv-*

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
+import numpy as np
 import pandas as pd
 
 from fabric_nb.errors import NotSerializable
@@ -32,6 +33,11 @@ _DTYPE = re.compile(
     r"|str|string|category|datetime64\[(?:s|ms|us|ns)(?:, [A-Za-z0-9_+:/-]{1,40})?\]"
     r"|timedelta64\[(?:s|ms|us|ns)\])\Z"
 )
+
+
+_LONG_DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{1,9}))?S\Z", re.ASCII)
+"""As pandas writes one; in a unit that is not nanoseconds, with six digits at most."""
+_SIGNS = frozenset("+-")
 
 
 class _Categories(TypedDict):
@@ -235,9 +241,7 @@ def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
     missing = column.isna()
     values = column.astype(object).tolist()
     if dtype.startswith(("datetime64", "timedelta64")):
-        return [
-            None if gone else cell.isoformat() for cell, gone in zip(values, missing, strict=True)
-        ]
+        return [None if gone else _iso(cell) for cell, gone in zip(values, missing, strict=True)]
     if dtype == "object":
         return [
             None if gone else encoder.of(cell, (*at, row))
@@ -246,6 +250,12 @@ def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
     if missing.any():
         return [None if gone else cell for cell, gone in zip(values, missing, strict=True)]
     return values
+
+
+def _iso(cell: Any) -> str:
+    """ISO 8601, which has no seconds in an offset; those of local mean times are in UTC."""
+    text = cast("str", cell.isoformat())
+    return cast("str", cell.tz_convert("UTC").isoformat()) if text[-9:-8] in _SIGNS else text
 
 
 def restore_tables(value: Any, text: str) -> Any:
@@ -259,7 +269,7 @@ def restore_tables(value: Any, text: str) -> Any:
         try:
             _restore(root, descriptor)
         except Exception as error:  # noqa: BLE001 - pandas on nonsense may raise anything
-            log.debug("A table came with a description that does not fit: %r", error)
+            log.warning("A table arrives as plain records: its description fails: %r", error)
     return root[0]
 
 
@@ -333,9 +343,49 @@ def _typed(values: list[Any], dtype_name: object) -> pd.Series[Any]:
     dtype: Any = dtype_name
     column: Any
     if dtype_name.startswith("datetime64"):
-        column = pd.Series(pd.to_datetime(values, format="ISO8601", utc="," in dtype_name))
+        column = pd.Series(_times(values, dtype_name))
     elif dtype_name.startswith("timedelta64"):
-        column = pd.Series(pd.to_timedelta(values))
+        column = pd.Series(_durations(values, dtype_name))
     else:
         column = pd.Series(values, dtype=dtype)
     return cast("pd.Series[Any]", column.astype(dtype))
+
+
+def _times(cells: list[Any], dtype_name: str) -> pd.DatetimeIndex:
+    zoned = "," in dtype_name
+    try:
+        return pd.to_datetime(cells, format="ISO8601", utc=zoned)
+    except pd.errors.OutOfBoundsDatetime:
+        # pandas 2 reads all into nanoseconds, which end in 2262.
+        stamps: list[Any] = [pd.NaT if cell is None else pd.Timestamp(cell) for cell in cells]
+        naive = [stamp.tz_convert(None) if zoned else stamp for stamp in stamps]
+        values = np.array(
+            [stamp.to_datetime64() for stamp in naive], dtype=f"datetime64[{_unit(dtype_name)}]"
+        )
+        return pd.DatetimeIndex(values, tz="UTC" if zoned else None)
+
+
+def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:
+    try:
+        return pd.to_timedelta(cells)
+    except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
+        # pandas reads all into nanoseconds, which end after 292 years.
+        dtype = f"timedelta64[{_unit(dtype_name)}]"
+        return pd.TimedeltaIndex(np.array([_duration(cell) for cell in cells], dtype=dtype))
+
+
+def _duration(text: str | None) -> np.timedelta64:
+    if text is None:
+        return np.timedelta64("NaT")
+    found = _LONG_DURATION.match(text)
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = map(int, found.groups()[:4])
+    whole = np.timedelta64(((days * 24 + hours) * 60 + minutes) * 60 + seconds, "s")
+    fraction = int((found[5] or "0").ljust(6, "0")[:6])
+    return np.timedelta64(whole, "us") + np.timedelta64(fraction, "us") if fraction else whole
+
+
+def _unit(dtype_name: str) -> str:
+    """The unit in ``datetime64[us, UTC]``."""
+    return dtype_name.partition("[")[2].partition(",")[0].rstrip("]")

@@ -232,6 +232,39 @@ def test_peers_see_plain_records() -> None:
 # -- tables of all kinds
 
 labels = st.text(max_size=5) | st.integers(-5, 5)
+LONG_AGO_AND_FAR_AHEAD: list[tuple[str, list[Any]]] = [
+    *(
+        (f"datetime64[{unit}{zone}]", times)
+        for unit in ("s", "ms", "us")
+        for zone in ("", ", UTC")
+        for times in (["2500-01-01T00:00:01", None, "2024-05-31"], ["9999-12-30", "0001-01-03"])
+    ),
+    ("datetime64[us, Europe/Berlin]", ["2500-07-01T12:00:00", "2024-05-31", None]),
+    ("datetime64[us, Europe/Berlin]", ["1890-05-31", "1893-04-02"]),
+    *(
+        (f"timedelta64[{unit}]", [10**14 if unit == "us" else 10**11, 5, -3, None])
+        for unit in ("s", "ms", "us")
+    ),
+    ("timedelta64[us]", [2**62, 7, -(2**62) + 1, None]),
+]
+"""Beyond what nanoseconds can count, which pandas 2 reads everything into; and local mean times."""
+
+
+@pytest.mark.parametrize("as_index", [False, True])
+@pytest.mark.parametrize(("dtype", "cells"), LONG_AGO_AND_FAR_AHEAD)
+def test_any_time_survives(dtype: str, cells: list[Any], as_index: bool) -> None:
+    """A column or an index of any times and durations arrives as a table, equal."""
+    kind, _, unit = dtype.removesuffix("]").partition("[")
+    unit, _, zone = unit.partition(", ")
+    values = np.array(["NaT" if cell is None else cell for cell in cells], dtype=f"{kind}[{unit}]")
+    column = pd.Series(values)
+    if zone:
+        column = column.dt.tz_localize("UTC").dt.tz_convert(zone)
+    frame = pd.DataFrame({"t": column, "n": range(len(cells))})
+    frame = frame.set_index("t") if as_index else frame
+    pd.testing.assert_frame_equal(decode(*encode(frame)), frame)
+
+
 CELLS: dict[str, st.SearchStrategy[Any]] = {
     "int64": st.integers(-(2**63), 2**63 - 1),
     "uint8": st.integers(0, 255),
