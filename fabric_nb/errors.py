@@ -19,6 +19,7 @@ where, and what to do::
     │   └── UnusableHeader (ValueError)    a header or filter that no broker takes
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
     ├── UnusableQueue (ValueError)         a queue as no stream can have it
+    ├── InvalidTimeout (ValueError)        a time to wait that is none
     ├── UnknownLevel (ValueError)          a log level that is none
     ├── NotServed                          what was to be served, or not any more, is not there
     ├── LoopBlocked (RuntimeError)         a thread and the running cell wait for each other
@@ -160,6 +161,10 @@ class RecordingError(FabricError, ValueError):
 
 class UnusableQueue(FabricError, ValueError):
     """A queue as no stream can have it."""
+
+
+class InvalidTimeout(FabricError, ValueError):
+    """A time to wait that is none: negative, NaN or no number."""
 
 
 class UnknownLevel(FabricError, ValueError):

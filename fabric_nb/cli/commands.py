@@ -23,7 +23,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.naming import parse_call
-from fabric_nb.notebook.option_types import count, offset
+from fabric_nb.notebook.option_types import count, duration, offset
 
 
 def add_to(commands: Any) -> None:
@@ -35,7 +35,7 @@ def add_to(commands: Any) -> None:
         "list the services of all domains that are there",
         domain="only this domain",
     )
-    services.add_argument("--wait", type=float, default=PATIENCE, help="seconds to listen")
+    services.add_argument("--wait", type=duration, default=PATIENCE, help="seconds to listen")
     services.add_argument("--type", help="only this type")
     services.add_argument("--id", help="only this id")
     services.add_argument("--gone", action="store_true", help="also services that have gone")
@@ -79,7 +79,9 @@ def add_to(commands: Any) -> None:
     doctor = add_command(
         commands, "doctor", find_faults, "look for faults, and say what to do", connects=False
     )
-    doctor.add_argument("--wait", type=float, default=LISTEN, help="seconds to listen for others")
+    doctor.add_argument(
+        "--wait", type=duration, default=LISTEN, help="seconds to listen for others"
+    )
     doctor.add_argument(
         "--subscriber", action="append", default=[], help="a name that streams share"
     )

@@ -19,6 +19,7 @@ from fabric_nb.errors import FabricError, InvalidUri
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.credentials import BrokerUri, complete_each
+from fabric_nb.notebook.option_types import time_limit
 
 DEFAULT_DOMAIN = "my_project"
 
@@ -51,7 +52,9 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
     parser.add_argument("--uri", help=URI_HELP)
     parser.add_argument("--domain", "-d", help=domain)
-    parser.add_argument("--timeout", "-t", type=float, default=10.0, help="seconds (default: 10)")
+    parser.add_argument(
+        "--timeout", "-t", type=time_limit, default=10.0, help="seconds, or inf (default: 10)"
+    )
     parser.add_argument("--json", action="store_true", help="output for machines")
     parser.set_defaults(run=lambda options: run(work, options, connects=connects))
     return parser

@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from fabric_nb.cli.connecting import URI_HELP, given_uri
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.signals import on_signals
+from fabric_nb.notebook.option_types import duration
 
 START_TIMEOUT = 60
 LEAVE_TIMEOUT = 10.0
@@ -43,7 +44,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--domain", "-d", help="the domain, as SERVICE_DOMAIN")
     parser.add_argument("--type", help="the notebook's service type, as SERVICE_TYPE")
     parser.add_argument("--id", help="the notebook's service id, as SERVICE_ID")
-    parser.add_argument("--grace", type=float, default=30.0, help="seconds (default: 30)")
+    parser.add_argument("--grace", type=duration, default=30.0, help="seconds (default: 30)")
     parser.set_defaults(run=run)
 
 

@@ -382,7 +382,8 @@ def _expiration(seconds: float) -> int:
     A little less, so that no member takes a request whose caller has just given up.
     """
     milliseconds = seconds * 1000
-    return max(1, int(milliseconds - min(_MARGIN, milliseconds / 10)))
+    left = int(milliseconds - min(_MARGIN, milliseconds / 10))
+    return min(max(1, left), wire.MAX_EXPIRATION)
 
 
 def _timed_out(label: str, timeout: float | None, why: str) -> CallTimeout:

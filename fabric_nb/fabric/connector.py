@@ -11,6 +11,7 @@ from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.batches import Compression, Format, data_message
+from fabric_nb.fabric.deadlines import finite_limit, time_limit
 from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Patient, diagnose
 from fabric_nb.fabric.listener import KeepAliveCallback
 from fabric_nb.fabric.logs import AmqpHandler, ship_logs
@@ -60,6 +61,7 @@ class AmqBrokerConnector(FabricMember):
     Raises:
         InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``.
         InvalidUri: the URI cannot be used.
+        InvalidTimeout: `timeout` or `keep_alive_seconds` is negative, NaN or no number.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class AmqBrokerConnector(FabricMember):
             amqp_uri,
             ServiceName(service_domain, service_type, service_id),
             version=service_version,
-            keep_alive=float(keep_alive_seconds) if keep_alive_seconds else None,
+            keep_alive=_interval(keep_alive_seconds),
             listen=bool(keep_alive_listen),
             discovery_exchange=self._discovery_exchange,
             timeout=timeout,
@@ -96,7 +98,7 @@ class AmqBrokerConnector(FabricMember):
         self._handlers: list[AmqpHandler] = []
         self._subscribed: set[str] = set()
 
-    async def close(self, grace: float = 0.0) -> None:
+    async def close(self, grace: float | None = 0.0) -> None:
         """As `FabricMember.close`; what was published and logged last is sent before."""
         for handler in self._handlers if self.state is State.CONNECTED else ():
             await handler.flushed()
@@ -172,7 +174,9 @@ class AmqBrokerConnector(FabricMember):
             subscriptions=sorted({*streams, *self._subscribed, *subscriptions} - {""}),
             malformed=self.malformed,
         )
-        return await diagnose(patient, seconds=seconds, timeout=timeout)
+        return await diagnose(
+            patient, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)
+        )
 
     # -- calls
 
@@ -338,3 +342,11 @@ class AmqBrokerConnector(FabricMember):
         """Let `handler` publish to the domain's log exchange."""
         await ship_logs(self._background, self._connection, handler, self.name, self.instance)
         self._handlers.append(handler)
+
+
+def _interval(seconds: float | bool) -> float | None:
+    """Seconds between two keep-alives; None for none, True for one second, as in amqp-fabric."""
+    return time_limit(float(seconds) if isinstance(seconds, bool) else seconds, _EVERY) or None
+
+
+_EVERY = "keep_alive_seconds"

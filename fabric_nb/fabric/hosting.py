@@ -118,7 +118,7 @@ class Host:
             watched(closing, f"closing the replaced server of {name}")
         return server
 
-    async def close(self, grace: float = 0.0) -> None:
+    async def close(self, grace: float | None = 0.0) -> None:
         """Close all servers; calls at hand have `grace` seconds to end."""
         for task in self._retiring.values():
             task.cancel()

@@ -23,6 +23,7 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tasks import Background
@@ -190,7 +191,7 @@ class AmqpHandler(logging.Handler):
     async def flushed(self, timeout: float = 0.5) -> None:
         """Wait until what was logged is sent, or until the time is over."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(time_limit(timeout)):
                 while self._left and self._loop is not None:
                     self._idle.clear()
                     await self._idle.wait()
@@ -311,7 +312,7 @@ class LogFeed:
         Raises:
             TimeoutError: they did not come within `timeout` seconds.
         """
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(time_limit(timeout)):
             while self.changes < records and not self.closed:
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -11,6 +11,7 @@ from typing import Any, Self
 from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable
 from fabric_nb.fabric.caller import caller_header
 from fabric_nb.fabric.calls import Caller
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.discovery import Discovery
 from fabric_nb.fabric.feeds import Feeds
 from fabric_nb.fabric.history import CallLog
@@ -67,7 +68,7 @@ class FabricMember(Feeds):
         self.name = name
         self.version = version
         self.instance = secrets.token_hex(4)
-        self.timeout = timeout
+        self._timeout = time_limit(timeout)
         self.registry = Registry()
         self.calls = CallLog()
         self._uri = uri
@@ -121,10 +122,20 @@ class FabricMember(Feeds):
 
     # -- life
 
-    async def open(self, timeout: float = OPEN_TIMEOUT, **_: Any) -> Self:
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for a call that gives none of its own; None: no limit."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = time_limit(seconds)
+
+    async def open(self, timeout: float | None = OPEN_TIMEOUT, **_: Any) -> Self:
         """Connect, within `timeout` seconds, and start to announce and to listen.
 
         Raises:
+            InvalidTimeout: `timeout` is negative, NaN or no number.
             BrokerUnavailable: the broker cannot be reached or refuses the login; subclasses
                 say which, in words.
             BrokerRefused: the broker refuses an exchange or a queue.
@@ -143,14 +154,19 @@ class FabricMember(Feeds):
             raise
         return self
 
-    async def close(self, grace: float = 0.0) -> None:
+    async def close(self, grace: float | None = 0.0) -> None:
         """Say goodbye and close.
 
-        Calls at hand may end within `grace` seconds; then they are left to other members.
+        Calls at hand may end within `grace` seconds (None: all of them); then they are left to
+        other members.
+
+        Raises:
+            InvalidTimeout: `grace` is negative, NaN or no number.
         """
+        limit = time_limit(grace, "grace")
         if self._presence is not None:
             await self._presence.close()
-        await self._host.close(grace)
+        await self._host.close(limit)
         await self._close_feeds()
         await self._background.aclose()
         await self._reading.close()
@@ -231,7 +247,7 @@ class FabricMember(Feeds):
 
         Args:
             call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
-            timeout: seconds; None for the connector's own.
+            timeout: seconds; None for the connector's own, infinity for no limit.
             version: what version the service must have, as in ``>=1.2,<2``.
             idempotent: running it twice does no harm: make it again, within `timeout`, when the
                 connection or the service is lost during the call.
@@ -241,6 +257,7 @@ class FabricMember(Feeds):
             CallError: one of its subclasses says what went wrong.
             ConnectionLost: the connection went away; whether it ran is not known.
             NotSerializable: an argument cannot be sent.
+            InvalidTimeout: `timeout` is negative, NaN or no number.
             InvalidName: the call is not written as above.
         """
         pattern, method = parse_call(call, domain=self.domain)
@@ -259,7 +276,7 @@ class FabricMember(Feeds):
         idempotent: bool = False,
     ) -> Any:
         """As `call`, with the name in parts and the arguments in a mapping."""
-        seconds = self.timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else time_limit(timeout)
         with self.calls.making(pattern, method) as made:
             clock = asyncio.get_running_loop().time
             began = clock()
@@ -305,6 +322,7 @@ class FabricMember(Feeds):
         Args, and what is raised, are those of `call`; but `timeout` is for each item.
         """
         pattern, method = parse_call(call, domain=self.domain)
+        time_limit(timeout)  # what is wrong is said at once, not with the first item
         return self.stream_service(pattern, method, kwargs, timeout=timeout, version=version)
 
     async def stream_service(
@@ -317,7 +335,7 @@ class FabricMember(Feeds):
         version: str | None = None,
     ) -> AsyncGenerator[Any, None]:
         """As `call_stream`, with the name in parts and the arguments in a mapping."""
-        seconds = self.timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else time_limit(timeout)
         with self.calls.making(pattern, method) as made:
             name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
             made.service = name

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from fabric_nb.errors import InvalidName, printable
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.methods import Verbatim
 from fabric_nb.fabric.naming import ServicePattern, check_method, is_method
 from fabric_nb.fabric.registry import Service
@@ -81,6 +82,7 @@ class ServiceProxy:
         self._calls = calls
         self._pattern = pattern
         self._version = version
+        time_limit(timeout)  # raises what is wrong with it now
         self._timeout = timeout
         self._idempotent = idempotent
         self._docs: Mapping[str, Mapping[str, str]] = {}

@@ -30,6 +30,7 @@ from fabric_nb.errors import (
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
 from fabric_nb.fabric.caller import STRAY, Admission, identify
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
@@ -215,10 +216,11 @@ class Server:
 
         What was not answered goes to another member.
         """
+        limit = time_limit(grace, "grace")
         if self.closed:
             return
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(limit):
                 for method in self._methods.values():
                     if method.name != DESCRIBE:  # it shows that somebody is there until the end
                         await self._channel.cancel(method.consumer_tag)

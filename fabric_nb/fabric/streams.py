@@ -15,6 +15,7 @@ from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, State
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.batches import Batch, read_rows, rows_of
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
@@ -285,15 +286,17 @@ class Stream(HeldRows):
 
         Raises:
             TimeoutError: they did not come within `timeout` seconds.
+            InvalidTimeout: `timeout` is negative, NaN or no number.
         """
         target = rows
+        limit = time_limit(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 while self.rows < target and not self.closed:
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
-            raise TimeoutError(f"{self.rows} of {target} rows came within {timeout:g} s.") from None
+            raise TimeoutError(f"{self.rows} of {target} rows came within {limit:g} s.") from None
 
     async def batches(self, rows: int | None = None) -> AsyncIterator[Sequence[Row]]:
         """Rows as they come, a list for each message, until the stream is closed.

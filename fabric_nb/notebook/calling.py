@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fabric_nb.errors import CallTimeout
+from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.naming import ServicePattern
 from fabric_nb.notebook.bridge import wait
@@ -70,7 +71,7 @@ class CallHandle:
     async def _result(self, timeout: float | None) -> Any:
         self.settled = True
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(time_limit(timeout)):
                 return await asyncio.shield(self._task)
         except TimeoutError:
             if self._task.done():

@@ -25,6 +25,16 @@ def seconds(word: str) -> float:
     return value
 
 
+def time_limit(word: str) -> float:
+    """An option's value that is a limit in seconds, more than none; ``inf`` for no limit."""
+    return float("inf") if word.strip().lower() in ("inf", "infinity") else seconds(word)
+
+
+def duration(word: str) -> float:
+    """An option's value that is a time in seconds, or 0."""
+    return 0.0 if word.strip("0.") == "" and "0" in word else seconds(word)
+
+
 def count(word: str) -> int:
     """An option's value that is a number from one upward."""
     if not word.isascii() or not word.isdecimal() or int(word) < 1:

@@ -28,6 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
         "fabric.tasks",
         "fabric.uri",
     ),
+    ("fabric.deadlines",),
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     (

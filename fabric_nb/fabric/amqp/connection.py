@@ -37,6 +37,7 @@ from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.nodes import Nodes, abort
 from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.transport import SocketTransport
+from fabric_nb.fabric.deadlines import finite_limit
 from fabric_nb.fabric.tasks import Background, failures
 
 log = logging.getLogger(__name__)
@@ -168,14 +169,14 @@ class Connection:
             self._user_id = None
         return disowned
 
-    async def open(self, timeout: float = 10.0) -> Self:
+    async def open(self, timeout: float | None = 10.0) -> Self:
         """Connect within `timeout` seconds.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached, or does not let this user in;
                 its subclasses say which.
         """
-        await self._connect(timeout)
+        await self._connect(finite_limit(timeout))
         await self._begin(self._standing)
         return self
 

@@ -6,6 +6,7 @@ Reading never trusts: a message that does not have the shape of its kind raises
 
 from fabric_nb.fabric.wire.calls import (
     CALL,
+    MAX_EXPIRATION,
     Expired,
     call_message,
     error_message,
@@ -57,6 +58,7 @@ __all__ = [
     "LEVELS",
     "MAX_ANNOUNCEMENT",
     "MAX_CREDIT",
+    "MAX_EXPIRATION",
     "MAX_TRACEBACK",
     "PROBE",
     "SEVERITY_HEADER",

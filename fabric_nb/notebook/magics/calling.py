@@ -15,7 +15,7 @@ from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import count, seconds, unquoted
+from fabric_nb.notebook.option_types import count, time_limit, unquoted
 
 
 @magics_class
@@ -24,7 +24,7 @@ class CallingMagics(SessionMagics):
 
     @reads_line
     @magic_arguments()
-    @argument("--timeout", "-t", type=seconds, help="Seconds the call may take.")
+    @argument("--timeout", "-t", type=time_limit, help="Seconds the call may take.")
     @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
     @argument(
         "--idempotent",

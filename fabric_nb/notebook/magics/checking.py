@@ -15,7 +15,7 @@ from fabric_nb.fabric.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import reads_line
 from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password
-from fabric_nb.notebook.option_types import seconds, unquoted
+from fabric_nb.notebook.option_types import seconds, time_limit, unquoted
 
 
 @magics_class
@@ -29,7 +29,7 @@ class CheckingMagics(ConnectingMagics):
     @argument("--type", type=unquoted, help="This notebook's type, with another broker.")
     @argument("--id", type=unquoted, help="This notebook's id, with another broker.")
     @argument("--wait", type=seconds, help="Seconds to listen for others.")
-    @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
+    @argument("--timeout", type=time_limit, help="Seconds that connecting may take.")
     @argument(
         "--subscriber",
         action="append",

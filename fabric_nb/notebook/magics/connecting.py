@@ -22,7 +22,7 @@ from fabric_nb.fabric.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import seconds, unquoted
+from fabric_nb.notebook.option_types import seconds, time_limit, unquoted
 
 DEFAULT_DOMAIN = "my_project"
 EMBEDDED = (
@@ -47,7 +47,7 @@ class ConnectingMagics(SessionMagics):
     @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
     @argument("--type", type=unquoted, help="This notebook's type.")
     @argument("--id", type=unquoted, help="This notebook's id.")
-    @argument("--timeout", type=seconds, help="Seconds that connecting may take.")
+    @argument("--timeout", type=time_limit, help="Seconds that connecting may take.")
     @line_magic
     def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Join the fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
