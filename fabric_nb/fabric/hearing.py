@@ -16,7 +16,9 @@ STALL = 1.5
 
 
 class HearingClock:
-    """Seconds for which this process could hear others; they only grow.
+    """Seconds for which this process could hear others.
+
+    They only grow, but for those of a silence that turns out to be the connection's.
 
     Args:
         clock: monotonic seconds; replaced in tests.
@@ -27,12 +29,10 @@ class HearingClock:
         self._deaf_since: float | None = None
         self._pulsed: float | None = None
         self._lost = 0.0
-        self._shown = float("-inf")
 
     def __call__(self) -> float:
-        """Return the time; what was shown once is not taken back."""
-        self._shown = max(self._shown, self._until() - self._lost)
-        return self._shown
+        """Return the time."""
+        return self._until() - self._lost
 
     @property
     def deaf(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -59,12 +60,19 @@ class Listener:
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
         self._connection = connection
         self._channel = connection.channel(self._set_up, on_lost=registry.stop_hearing)
+        connection.on_silence.append(self._on_silence)
 
     async def open(self) -> None:
         """Declare the exchange; when listening, also ask everybody to announce themselves."""
         await self._channel.open()
         if self.listening:
             self._background.spawn(self._pulse(), name="pulse")
+
+    def _on_silence(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._registry.stop_hearing(time.monotonic() - seconds)
+        elif self.listening and self._channel.is_ready:
+            self._registry.hear_again()
 
     async def _pulse(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerRefused, BrokerUnavailable, CallTimeout, ConnectionLost
 from fabric_nb.fabric import publisher as publishing
 from fabric_nb.fabric.amqp import Connection, Message, State
+from fabric_nb.fabric.amqp.silence import DEAD_AFTER
 from fabric_nb.notebook.table.static import last_page
 from fabric_nb.notebook.views.base import PageView
 from fabric_nb.notebook.views.calls import CallsView
@@ -239,3 +240,21 @@ async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
         await channel.delete_queue("full")
     await fabric.publish_data({"n": 2})
     assert fabric.publisher.published == 2
+
+
+async def test_a_broker_that_takes_nothing_is_not_dead(members, alarm):
+    """An alarm that lasts costs no connection, whether it publishes meanwhile or not."""
+    quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
+    idle, busy = await members.join("idle", **quiet), await members.join("busy", **quiet)
+    for fabric in (idle, busy):
+        await fabric.publish_data({"n": 0})
+    async with await busy.stream(name="rows"):
+        await asyncio.to_thread(alarm, raised=True)
+        published = busy.publish_data({"n": 1})
+        await until(lambda: busy.state is State.BLOCKED)
+        ends = time.monotonic() + DEAD_AFTER + 2
+        await until(lambda: time.monotonic() > ends, timeout=60)
+        await asyncio.to_thread(alarm, raised=False)
+        await published
+        for fabric in (idle, busy):
+            assert fabric._connection.reconnects == fabric._reading.reconnects == 0

@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import os
+import signal
 import socket
 import struct
 import time
 from pathlib import Path
 
+import pytest
+
+from fabric_nb.errors import CallTimeout, ConnectionLost
 from fabric_nb.fabric.amqp import Connection, State
+from fabric_nb.fabric.amqp import connection as connection_module
+from fabric_nb.fabric.amqp import silence as silence_module
+from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY
+from fabric_nb.fabric.registry import ServiceState
 from tests.broker.process import BrokerProcess
-from tests.support.fabric import Members, until
+from tests.support.fabric import Members, heard, until
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -46,6 +55,10 @@ class Watched:
 
     def fall_silent(self) -> None:
         fall_silent(self.fabric._connection)
+        self.begin()
+
+    def begin(self) -> None:
+        """Its silence begins now."""
         self._began = time.monotonic()
 
     def _on_state(self, state: State) -> None:
@@ -118,3 +131,111 @@ async def block(uri):
         time.sleep(NOTICED_AFTER)  # noqa: ASYNC251 - that is the point
         await until(lambda: states, timeout=2)
         return states[0]
+
+
+# A broker that is there and dead
+
+
+@pytest.fixture(params=["rabbitmq", "embedded"])
+def frozen(request):
+    """A broker, with what stops it from running (SIGSTOP) and lets it go on."""
+    if request.param == "rabbitmq":
+        node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
+        yield node.uri_for(vhost=vhost), node.pid
+        os.kill(node.pid, signal.SIGCONT)
+    else:
+        with BrokerProcess() as broker:
+            yield broker.uri, broker.pid
+            os.kill(broker.pid, signal.SIGCONT)
+
+
+async def test_a_frozen_broker_is_noticed(frozen):
+    """A broker that stands still is known to be lost within 15 s, and blamed for what ends then.
+
+    A call that was made before raises `ConnectionLost`, later ones say that the connection is
+    missing, and all goes on when the broker does.
+    """
+    uri, pid = frozen
+    async with Members(uri) as members:
+        server = await members.join("server")
+        await server.serve({"double": lambda x: 2 * x})
+        caller = Watched(await members.join("caller"))
+        quiet = Watched(
+            await members.join("quiet", keep_alive_seconds=False, keep_alive_listen=False)
+        )
+        fabric = caller.fabric
+        await heard(fabric, "server", methods=2)
+        assert await fabric.call("server.double", x=1, timeout=10) == 2
+        os.kill(pid, signal.SIGSTOP)
+        caller.begin()
+        quiet.begin()
+        with pytest.raises(ConnectionLost):
+            await fabric.call(f"{server.fqn}.double", x=1, timeout=60)
+        for one in (caller, quiet):
+            await until(lambda one=one: one.seconds, timeout=NOTICED_AFTER)
+            assert one.seconds < NOTICED_AFTER
+        for name in ("server.double", f"{server.fqn}.double"):
+            with pytest.raises(CallTimeout, match="connection"):
+                await fabric.call(name, x=1, timeout=0.5)
+        (service,) = fabric.registry.find("server", domain=fabric.domain)
+        assert fabric.registry.state(service) is ServiceState.UP
+        call = asyncio.create_task(fabric.call("server.double", x=4, timeout=60))
+        os.kill(pid, signal.SIGCONT)
+        assert await call == 8
+
+
+async def test_a_short_pause_of_the_broker_is_harmless(frozen):
+    """A broker that pauses for some seconds costs nothing, and makes nobody gone."""
+    uri, pid = frozen
+    async with Members(uri) as members:
+        server = await members.join("server")
+        await server.serve({"double": lambda x: 2 * x})
+        caller = await members.join("caller")
+        service = await heard(caller, "server", methods=2)
+        os.kill(pid, signal.SIGSTOP)
+        call = asyncio.create_task(caller.call(f"{server.fqn}.double", x=1, timeout=60))
+        await until(lambda: caller.registry.deaf, timeout=DOUBT_AFTER + 3)
+        os.kill(pid, signal.SIGCONT)
+        assert await call == 2
+        await until(lambda: not caller.registry.deaf)
+        assert caller.registry.state(service) is not ServiceState.GONE
+        assert caller._connection.reconnects == server._connection.reconnects == 0
+
+
+async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
+    """A loop that stands still for longer than a silence does not lose its connection for that."""
+    async with Members(broker_uri) as members:
+        fabric = await members.join("busy", keep_alive_seconds=False)
+        await fabric.serve({"double": lambda x: 2 * x})
+        for _ in range(3):
+            await asyncio.sleep(LOOK_EVERY)
+            time.sleep(DEAD_AFTER / 2)  # noqa: ASYNC251 - that is the point
+        assert await fabric.call(f"{fabric.fqn}.double", x=2, timeout=10) == 4
+        assert fabric._connection.reconnects == 0
+
+
+async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
+    """A broker that is asked every moment goes on as before; the prefetch of channels stays."""
+    for name in ("LOOK_EVERY", "ASK_AFTER"):
+        for module in (silence_module, connection_module):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 0.01)
+    go, running = asyncio.Event(), []
+
+    async def work(n):
+        running.append(n)
+        await go.wait()
+        return n
+
+    server = await members.join("server", keep_alive_seconds=False, keep_alive_listen=False)
+    await server.serve({"work": work}, prefetch=3)
+    caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
+    asked = server._connection._transport.line.tap.received
+    calls = [
+        asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=30)) for n in range(9)
+    ]
+    await until(lambda: server._connection._transport.line.tap.received > asked + 50)
+    assert len(running) == 3
+    go.set()
+    assert await asyncio.gather(*calls) == list(range(9))
+    assert server._connection.reconnects == caller._connection.reconnects == 0

@@ -634,8 +634,8 @@ async def test_names_wait_for_the_connection(house: House, monkeypatch: pytest.M
         max_size=30,
     )
 )
-def test_the_clock_never_runs_ahead_or_back(steps: list[tuple[str, float]]) -> None:
-    """Whatever happens in whatever order, the time grows, by at most what has passed."""
+def test_the_clock_never_runs_ahead(steps: list[tuple[str, float]]) -> None:
+    """Whatever happens, the time grows by at most what has passed, and goes back by a silence."""
     clock = Clock()
     hearing = HearingClock(clock)
     shown = hearing()
@@ -651,7 +651,8 @@ def test_the_clock_never_runs_ahead_or_back(steps: list[tuple[str, float]]) -> N
                 hearing.go()
             case "pulse":
                 hearing.pulse()
-        assert shown <= hearing() <= shown + seconds + 1e-6
+        back = seconds / 2 if step == "late stop" else 0.0
+        assert shown - back - 1e-6 <= hearing() <= shown + seconds + 1e-6
         assert clock.now == began
         shown = hearing()
         if hearing.deaf:

@@ -283,6 +283,14 @@ class Channel(Topology):
         """Wait until it stands, or was refused something, since it was last lost."""
         await self._tried.wait()
 
+    def ask(self) -> bool:
+        """Ask the broker for a sign of life; False where the channel does not stand."""
+        lane = self._lane
+        if lane is None or lane.closed or not self._ready.is_set():
+            return False
+        lane.ask(self._prefetch)
+        return True
+
     async def ready(self) -> None:
         """Wait until it is ready.
 

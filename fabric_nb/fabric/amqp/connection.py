@@ -35,6 +35,7 @@ from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.nodes import Nodes, abort
+from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY, Silence
 from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.transport import SocketTransport
 from fabric_nb.fabric.deadlines import finite_limit
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_HEARTBEAT = 600
 """Seconds. Long, because the loop of a notebook stands still while a cell computes; a dead
-peer is found earlier by TCP (see `transport`)."""
+peer is found earlier by TCP (see `transport`), and by its silence (see `silence`)."""
 
 RETRY_TIMEOUT = 10.0
 """Seconds for one try to connect again, to all nodes together."""
@@ -105,6 +106,9 @@ class Connection:
         self._state = State.CLOSED
         self._opened = False
         self.on_state: list[Callable[[State], object]] = []
+        self.on_silence: list[Callable[[float | None], object]] = []
+        """Called with the seconds for which nothing has come, though the broker was asked for a
+        sign of life, and with None when it has given one, or is given up."""
         self.reconnects = 0
         self.back_since = float("-inf")
         self.terms = terms or Terms()
@@ -190,6 +194,7 @@ class Connection:
         self._opened = True
         self._background.keep(self._supervise, name="supervise")
         self._background.keep(self._keep_up, name="keep up")
+        self._background.keep(self._watch_silence, name="watch silence")
         self._set_state(state)
 
     async def close(self) -> None:
@@ -296,6 +301,32 @@ class Connection:
                         pass
                     except Exception as error:  # noqa: BLE001 - the other channels are next
                         failures.add("declaring a channel's queues again", error)
+
+    async def _watch_silence(self) -> None:
+        silence, line, doubted = Silence(), None, False
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._transport.line is not line or not self._connected.is_set() or self.blocked:
+                line = self._transport.line
+                silence.end()
+            elif line is not None:
+                silence.look(line.tap.received, line.unsent)
+            if (silence.seconds >= DOUBT_AFTER) is not doubted:
+                doubted = not doubted
+                self._tell_silence(silence.seconds if doubted else None)
+            if silence.seconds >= DEAD_AFTER and line is not None:
+                log.info("%s gives no sign of life any more", self.masked_uri)
+                line.abort()
+                silence.end()
+            elif silence.asks:
+                any(channel.ask() for channel in tuple(self._channels))
+
+    def _tell_silence(self, seconds: float | None) -> None:
+        for listener in tuple(self.on_silence):
+            try:
+                listener(seconds)
+            except Exception as error:  # noqa: BLE001 - the other listeners are next
+                failures.add("a listener for the connection's silence", error)
 
     async def _reconnect(self) -> None:
         for delay in backoff():

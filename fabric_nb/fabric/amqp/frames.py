@@ -28,16 +28,19 @@ HEAD = Struct(">BHI")
 """Kind, channel number and payload size."""
 
 RETURN, DELIVER = b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x3c"
+QOS_OK = b"\x00\x3c\x00\x0b"
 ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 CLOSE, CLOSE_OK = b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"
 BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 """RabbitMQ's extension: of the connection as a whole, on channel 0."""
+_QOS = b"\x00\x3c\x00\x0a"
 _PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
 _BIND = b"\x00\x32\x00\x14"
 
 _END = bytes((FRAME_END,))
 _CONTENT = Struct(">HHQ")
 _BASIC = 60
+_QOS_ARGUMENTS = Struct(">IHB")
 _U16, _U64 = Struct(">H"), Struct(">Q")
 
 # Of the property flags (4.2.6.1), highest first.
@@ -146,6 +149,11 @@ def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
 def reject(channel: int, tag: int, *, requeue: bool) -> bytes:
     """``basic.reject`` of a delivery."""
     return frame(METHOD, channel, _REJECT + _U64.pack(tag) + bytes((requeue,)))
+
+
+def qos(channel: int, prefetch: int) -> bytes:
+    """``basic.qos``: how many deliveries each further consumer may hold; answered at once."""
+    return frame(METHOD, channel, _QOS + _QOS_ARGUMENTS.pack(0, prefetch, 0))
 
 
 # -- in; what is cut off or wrong raises ValueError, IndexError or struct.error

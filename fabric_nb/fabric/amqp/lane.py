@@ -44,6 +44,7 @@ class Lane:
         self._send = send
         self._frame_max = frame_max
         self._published = 0
+        self._asked = 0
         self._fates: dict[int, Fate] = {}
         # The message that is just coming.
         self._target: OnDelivery | None = None
@@ -85,6 +86,9 @@ class Lane:
         if method in (frames.ACK, frames.NACK) and self.confirming:
             tag, multiple = frames.read_confirm(payload)
             self._confirm(tag, multiple=multiple, taken=method == frames.ACK)
+            return True
+        if method == frames.QOS_OK and self._asked:
+            self._asked -= 1
             return True
         if method == frames.RETURN:
             self._target = self._returned
@@ -171,6 +175,11 @@ class Lane:
             if fate is not None:
                 self._fates[tag] = fate
         self._send(data)
+
+    def ask(self, prefetch: int) -> None:
+        """Ask for a sign of life: tell the channel's `prefetch` again, which needs no right."""
+        self._asked += 1
+        self._send(frames.qos(self.number, prefetch))
 
     def ack(self, tag: int, *, multiple: bool) -> None:
         """Acknowledge a delivery, or all up to it."""

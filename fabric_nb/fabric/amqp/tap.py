@@ -35,6 +35,7 @@ class Tap(asyncio.StreamReader):
         blocked: why the broker takes nothing, in its words; None while it does.
         flowing: set while it does, and when the connection is lost.
         on_flow: called when `blocked` has changed.
+        received: goes up whenever something has come.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,9 +49,11 @@ class Tap(asyncio.StreamReader):
         self._missing = 0  # bytes of it that must come before it is worth a look
         self._passed_on_at = monotonic()
         self._astray = False
+        self.received = 0
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take in what has come from the socket, however it is cut."""
+        self.received += 1
         if self._astray:
             super().feed_data(data)
             return
@@ -170,6 +173,15 @@ class Line(asyncio.StreamWriter):
         if self.transport.is_closing():
             return 0
         return self.transport.get_write_buffer_size() + self._gathered_size
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the socket does not take yet."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Give the connection up, without a word to the other end."""
+        self.transport.abort()
 
     def send(self, data: bytes) -> None:
         """Write, at the end of this pass of the loop."""
