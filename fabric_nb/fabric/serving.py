@@ -323,7 +323,7 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    with self.admission.known(delivery), self.around():
+                    with self.admission.known(delivery):
                         await self._answer(method, delivery)
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
@@ -413,7 +413,8 @@ class Server:
         method.stats.running += 1
         began = time.perf_counter()
         try:
-            result, error = await self._outcome(function, kwargs)
+            with self.around():
+                result, error = await self._outcome(function, kwargs)
             reply, error, traceback = await self._encode_fitting(result, error, request)
         finally:
             method.stats.running -= 1
@@ -457,11 +458,12 @@ class Server:
         error, traceback = None, ""
         last = wire.end_message(request.correlation_id)
         try:
-            items = Items(method.function(**kwargs), threads=self.threads)
-            try:
-                await self._outgoing.send(request, items, credit)
-            finally:
-                await items.close()
+            with self.around():
+                items = Items(method.function(**kwargs), threads=self.threads)
+                try:
+                    await self._outgoing.send(request, items, credit)
+                finally:
+                    await items.close()
         except GivenUp:
             outcome = "cancelled"
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service

@@ -342,7 +342,8 @@ async def test_figures_of_served_functions(notebook: Notebook, caller: Peer) -> 
         "    await ended.wait()\n"
         "    axes.plot([1, n])\n"
         "    return n\n"
-        "def closes(n):\n    plt.close(plt.figure())"
+        "def closes(n):\n    plt.close(plt.figure())\n"
+        "def items(n):\n    for x in range(n):\n        plt.plot([1, x])\n        yield x"
     )
     await notebook.run("begun, ended = asyncio.Event(), asyncio.Event()")
     assert await call(caller, "drawing", "closes", n=1) is None
@@ -351,6 +352,10 @@ async def test_figures_of_served_functions(notebook: Notebook, caller: Peer) -> 
         assert await call(caller, "drawing", "draw", n=n) == n
     assert pictures(await notebook.run("1 + 1")) == 0
     assert pictures(serving) == 1
+
+    streamed = await notebook.run("%fabric_call --stream drawing.items n=3")
+    assert streamed.text == "[0, 1, 2]"
+    assert pictures(streamed) == 0
 
     # Beside a figure of the cell's own, which is made while another function draws.
     own = await notebook.run(
