@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from fabric_nb.errors import InvalidName
@@ -69,6 +69,42 @@ def _methods(api: object) -> dict[str, Function]:
         if isinstance(value, (MethodType, FunctionType)):
             found[name] = value
     return found
+
+
+def invoke(function: Function, kwargs: Mapping[str, Any]) -> Any:
+    """Call a function by names, also those of its parameters that only take a position.
+
+    Not so of one that is written in C: its names are no part of what it promises.
+    """
+    code = getattr(function, "__code__", None)
+    if code is not None and not code.co_posonlyargcount and not hasattr(function, "__wrapped__"):
+        return function(**kwargs)
+    if isinstance(function, BuiltinFunctionType):
+        return function(**kwargs)
+    named = dict(kwargs)
+    return function(*_positional(function, named), **named)
+
+
+def _positional(function: Function, named: dict[str, Any]) -> list[Any]:
+    """Take the values of parameters that only take a position out of `named`."""
+    values: list[Any] = []
+    wanted = positional_only(function)
+    while wanted and wanted[-1].name not in named:
+        wanted.pop()
+    for one in wanted:
+        if one.name not in named and one.default is one.empty:
+            break  # the function says what is missing
+        values.append(named.pop(one.name, one.default))
+    return values
+
+
+def positional_only(function: Function) -> list[inspect.Parameter]:
+    """Return the parameters that only take a position."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C tell nothing
+        return []
+    return [one for one in parameters if one.kind is one.POSITIONAL_ONLY]
 
 
 class Verbatim:

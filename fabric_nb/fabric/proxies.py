@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import warnings
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -62,12 +62,18 @@ class ServiceProxy:
         calc = fabric.service("calc.c1")
         await calc.multiply(x=5, y=7)
         await calc.load()               # brings docstrings, for help() and ``?``
+        calc = await fabric.service("calc.c1")   # does the same
+
+    It has no name of its own but `load`, and that only while the service is not known to have a
+    method of that name.
 
     Args:
         calls: the connector.
         pattern: which service.
         version: what version is required, as in ``>=1.2,<2``.
         timeout: seconds for each call; None for the connector's own.
+        idempotent: running a method twice does no harm.
+        bare: True if `load`, too, is always the service's method, as in amqp-fabric.
     """
 
     def __init__(
@@ -78,7 +84,9 @@ class ServiceProxy:
         version: str | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
+        bare: bool = False,
     ) -> None:
+        self._bare = bare
         self._calls = calls
         self._pattern = pattern
         self._version = version
@@ -88,15 +96,25 @@ class ServiceProxy:
         self._docs: Mapping[str, Mapping[str, str]] = {}
         self._methods: dict[str, RemoteMethod] = {}
 
-    async def load(self) -> ServiceProxy:
-        """Ask the service for its signatures and docs; nothing changes where it has none."""
+    async def _load(self) -> ServiceProxy:
         self._docs = await self._calls.describe(self._pattern)
         self._methods.clear()
         return self
 
+    def __await__(self) -> Generator[Any, None, ServiceProxy]:
+        """Ask the service for its signatures and docs; nothing changes where it has none."""
+        return self._load().__await__()
+
+    @property
+    def _offers_load(self) -> bool:
+        service = self._calls.known(self._pattern)
+        return not self._bare and (service is None or "load" not in service.methods)
+
     def __getattr__(self, name: str) -> RemoteMethod:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name == "load" and self._offers_load:
+            return _Load(self, name)
         method = self._methods.get(name)
         if method is None:
             method = self._methods[name] = RemoteMethod(self, check_method(name))
@@ -104,7 +122,8 @@ class ServiceProxy:
 
     def __dir__(self) -> list[str]:
         service = self._calls.known(self._pattern)
-        return sorted({*(service.methods if service else ()), *self._docs, "load"})
+        own = ["load"] if self._offers_load else []
+        return sorted({*(service.methods if service else ()), *self._docs, *own})
 
     def __repr__(self) -> str:
         service = self._calls.known(self._pattern)
@@ -180,6 +199,14 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         return f"<Remote method {self.__qualname__}{self._signature_text}>"
+
+
+class _Load(RemoteMethod):
+    """`load` of a service that is not known to have it: asks for docs, or calls with arguments."""
+
+    async def __call__(self, /, **kwargs: Any) -> Any:
+        """Return the proxy with what the service has told."""
+        return await super().__call__(**kwargs) if kwargs else await self._service._load()  # noqa: SLF001
 
 
 def read_description(told: object) -> dict[str, dict[str, str]]:

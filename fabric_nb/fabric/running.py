@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.methods import Function
+from fabric_nb.fabric.methods import Function, invoke
 from fabric_nb.fabric.suspension import suspendable
 
 SLICE = 0.005
@@ -34,7 +34,7 @@ async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -
 
 def _call(function: Function, kwargs: Mapping[str, Any]) -> Ran:
     try:
-        return function(**kwargs), None
+        return invoke(function, kwargs), None
     except BaseException as error:  # noqa: BLE001 - it is the caller's to know, not the loop's
         return None, error
 
@@ -146,6 +146,7 @@ def without_us(error: BaseException) -> BaseException:
 
 _OURS = {
     __name__,
+    "fabric_nb.fabric.methods",
     "fabric_nb.fabric.serving",
     "fabric_nb.fabric.streaming",
     "asyncio.threads",

@@ -34,7 +34,7 @@ from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
-from fabric_nb.fabric.methods import Function, MethodStats, doc_of, signature_of
+from fabric_nb.fabric.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.running import Items, Ran, is_generator, listed, run, uncancel, without_us
 from fabric_nb.fabric.stalls import StallGuard
@@ -459,7 +459,7 @@ class Server:
         last = wire.end_message(request.correlation_id)
         try:
             with self.around():
-                items = Items(method.function(**kwargs), threads=self.threads)
+                items = Items(invoke(method.function, kwargs), threads=self.threads)
                 try:
                     await self._outgoing.send(request, items, credit)
                 finally:

@@ -240,13 +240,13 @@ def assigned(body: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
     except (SyntaxError, ValueError) as error:
         line, said = getattr(error, "lineno", None), getattr(error, "msg", error)
         raise KeywordProblem(f"line {line or 1} of the cell is not Python: {said}") from None
-    bindings = list(_bindings(tree))
-    if ("*", False) in bindings:
+    bound = list(bindings(tree))
+    if ("*", False) in bound:
         raise KeywordProblem("the cell imports names with a star: name those that are needed")
     # Found behind the globals, the user's variables can be read, and are not what was assigned.
     namespace: dict[str, Any] = {"__builtins__": {**vars(builtins), **scope}}
     exec(code, namespace)  # noqa: S102 - the user's own cell
-    tools = {name for name, _ in bindings} - {name for name, by_value in bindings if by_value}
+    tools = {name for name, _ in bound} - {name for name, by_value in bound if by_value}
     return {
         name: value
         for name, value in namespace.items()
@@ -254,7 +254,7 @@ def assigned(body: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bindings(node: ast.AST) -> Iterator[tuple[str, bool]]:
+def bindings(node: ast.AST) -> Iterator[tuple[str, bool]]:
     """Yield each name that is bound outside of functions, and whether an assignment binds it."""
     own: object = None  # what a loop or the like binds
     match node:
@@ -278,7 +278,7 @@ def _bindings(node: ast.AST) -> Iterator[tuple[str, bool]]:
         case ast.withitem():
             own = node.optional_vars
     for child in ast.iter_child_nodes(node):
-        for name, assigned in _bindings(child):
+        for name, assigned in bindings(child):
             yield name, assigned and child is not own
 
 

@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.history import FailedCall
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.methods import invoke
 from fabric_nb.fabric.serving import Server
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Cell, Code, Page, Table
@@ -133,7 +134,7 @@ def run_again(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
     """
     __tracebackhide__ = True
     try:
-        result = function(**kwargs)
+        result = invoke(function, kwargs)
         if inspect.isawaitable(result):
             result = wait(_awaited(result))
         if inspect.isasyncgen(result):

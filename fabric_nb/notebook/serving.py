@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, TracebackType
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import NotServed
+from fabric_nb.fabric.methods import positional_only
+from fabric_nb.notebook.arguments import bindings
 from fabric_nb.notebook.bridge import wait
 
 
-def run_cell(shell: InteractiveShell, source: str) -> list[str]:
-    """Run a cell's text in the user's namespace and return its top-level functions' names.
+def run_cell(shell: InteractiveShell, source: str) -> tuple[list[str], list[str]]:
+    """Run a cell's text in the user's namespace; return the names that it defines and assigns.
+
+    The first are those of its functions, the second of all else. Both may stand inside `if`,
+    `for`, `with` and `try`, not in functions and classes.
 
     Magics, ``!`` and top-level ``await`` work as in any cell; what it raises is raised here.
     """
@@ -33,9 +38,16 @@ def run_cell(shell: InteractiveShell, source: str) -> list[str]:
     except BaseException as error:
         error.__traceback__ = _from_cell(error.__traceback__, filename)
         raise
-    return [
-        node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    ]
+    return list(dict.fromkeys(_functions(tree))), [name for name, by in bindings(tree) if by]
+
+
+def _functions(node: ast.AST) -> Iterator[str]:
+    """Yield the names of functions that are no methods and not inside another."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield child.name
+        elif not isinstance(child, (ast.ClassDef, ast.expr)):
+            yield from _functions(child)
 
 
 def _from_cell(traceback: TracebackType | None, filename: str) -> TracebackType | None:
@@ -46,11 +58,20 @@ def _from_cell(traceback: TracebackType | None, filename: str) -> TracebackType 
 
 
 def functions_to_serve(
-    namespace: dict[str, Any], defined: Sequence[str], only: Sequence[str]
+    namespace: dict[str, Any],
+    defined: Sequence[str],
+    only: Sequence[str],
+    others: Sequence[str] = (),
 ) -> dict[str, Callable[..., Any]]:
     """The functions to serve: those a cell defined, or only those that were named.
 
     Names that start with an underscore are never served.
+
+    Args:
+        namespace: the user's variables.
+        defined: functions of the cell.
+        only: those that were named.
+        others: what else can be called and is only served when it is named.
 
     Raises:
         NotServed: there is none, or one that was named is not there or is private.
@@ -63,8 +84,51 @@ def functions_to_serve(
     names = only or [name for name in defined if not name.startswith("_")]
     functions = {name: namespace[name] for name in names if callable(namespace.get(name))}
     if not functions:
+        named = f", or name others, as in --only {','.join(others)}" if others else ""
         raise NotServed(
             "This cell defines no function to serve: write `def name(...):` at its top level, not"
-            " starting with an underscore."
+            f" starting with an underscore{named}."
         )
     return functions
+
+
+def remarks(functions: Mapping[str, Callable[..., Any]], others: Sequence[str]) -> list[str]:
+    """Return sentences on what a cell serves that no call reaches, and on what it does not serve.
+
+    Args:
+        functions: what is served.
+        others: what could be served too.
+    """
+    said = []
+    if others:
+        names = ", ".join(f"`{name}`" for name in others)
+        said.append(f"Not served, because `def` does not define it: {names}. `--only` serves it.")
+    closed = [
+        f"`{name}`"
+        for name, function in functions.items()
+        if isinstance(function, BuiltinFunctionType)
+        and any(one.default is one.empty for one in positional_only(function))
+    ]
+    if closed:
+        said.append(
+            f"Cannot be called, because it takes a position and calls bring names:"
+            f" {', '.join(closed)}. Serve a `def` that calls it."
+        )
+    return said
+
+
+def others_to_call(
+    namespace: Mapping[str, Any], assigned: Sequence[str], defined: Sequence[str]
+) -> list[str]:
+    """Return what a cell has assigned that could be served, and is not unless it is named.
+
+    These are lambdas, partials and objects that can be called; a helper may be one too.
+    """
+    return [
+        name
+        for name in dict.fromkeys(assigned)
+        if not name.startswith("_")
+        and name not in defined
+        and callable(value := namespace.get(name))
+        and not isinstance(value, type)
+    ]

@@ -313,8 +313,12 @@ class Session:
         allow: Collection[str] | None = None,
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
+        notes: Sequence[str] = (),
     ) -> Server:
-        """Serve functions, or swap them in where the service is served already."""
+        """Serve functions, or swap them in where the service is served already.
+
+        `notes` are shown under the cell; the rest is as `AmqBrokerConnector.serve` takes it.
+        """
         fabric = self.fabric
         name = ServiceName(fabric.domain, type or fabric.name.type, id or fabric.name.id)
         server = next((one for one in fabric.servers if one.name == name), None)
@@ -334,7 +338,7 @@ class Session:
         else:
             server.admission.restrict(allow, exchanges=exchanges, reply_queues=reply_queues)
             await server.replace(public_functions(functions), threads=threads, version=version)
-        view = ServingView(fabric, server)
+        view = ServingView(fabric, server, notes)
         self.screen.show(view)
         self._capture.divert(current_parent(), view.take_output)
         if not in_terminal():

@@ -129,10 +129,27 @@ async def test_rpc_proxy_has_the_order_of_amqp_fabric(caller):
 
 
 async def test_proxy_of_a_method_named_load(members, caller):
-    """A service that has a method `load` itself can still be called by `call`."""
+    """A proxy hides no method of its service: `rpc_proxy` has no names of its own."""
+    names = ["load", "stream", "service", "version", "timeout", "call", "close", "told", "df"]
     other = await members.join("loader")
-    await other.serve({"load": lambda: "theirs"})
-    assert await caller.call("loader.load") == "theirs"
+    await other.serve({name: (lambda name=name: name) for name in names})
+    assert await caller.call("loader.load") == "load"
+    bare = await caller.rpc_proxy(DOMAIN, "loader", "app")
+    for name in names:
+        assert await getattr(bare, name)() == name
+    while caller.registry.find("loader") == []:
+        await caller.registry.changed()
+    proxy = caller.service("loader")
+    assert await proxy.load() == "load"
+    assert await proxy is proxy
+    assert str(inspect.signature(proxy.load)) == "(*, name='load')"
+    assert not [name for name in dir(bare) if name not in (*names, "health_check")]
+
+
+async def test_load_of_a_service_that_tells_nothing(caller):
+    """What has an argument is the service's `load`, as far as we know."""
+    with pytest.raises(UnknownService, match="nobody"):
+        await caller.service("nobody").load(path="x")
 
 
 # Versions

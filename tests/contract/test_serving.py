@@ -16,6 +16,7 @@ import pytest
 
 from fabric_nb import AbstractServiceApi
 from fabric_nb.errors import InvalidName, MethodNotFound, RemoteError, UnknownService
+from fabric_nb.fabric.methods import public_functions
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 
@@ -546,3 +547,40 @@ async def test_no_item_ends_a_generator_method(server, caller):
             await anext(stream)
     await until(lambda: server.servers[0].stats["items"].running == 0)
     assert server.servers[0].stats["items"].errors == 4
+
+
+async def test_parameters_that_only_take_a_position(members, caller):
+    """A call brings names, and reaches parameters that only take a position all the same."""
+
+    def plain(a, b=2, /, c=3, *, d=4, **more):
+        return [a, b, c, d, more]
+
+    @functools.wraps(plain)
+    def wrapped(*args, **kwargs):
+        return plain(*args, **kwargs)
+
+    async def later(a, /):
+        return a
+
+    def items(a, b, /):
+        yield from (a, b)
+
+    class Api(AbstractServiceApi):
+        def method(self, a, /, b):
+            return a - b
+
+    functions = public_functions(Api()) | {"plain": plain, "wrapped": wrapped, "later": later}
+    more = {"items": items, "third": functools.partial(plain, 1)}
+    server = await members.join("positions")
+    await server.serve({**functions, **more})
+    call = functools.partial(caller.call, timeout=5)
+    for name in ("plain", "wrapped"):
+        assert await call(f"positions.{name}", a=1) == [1, 2, 3, 4, {}]
+        assert await call(f"positions.{name}", d=8, b=6, a=5, c=7, e=9) == [5, 6, 7, 8, {"e": 9}]
+        with pytest.raises(TypeError, match="'a'"):
+            await call(f"positions.{name}", b=1)
+    assert await call("positions.later", a=5) == 5
+    assert await call("positions.items", a=1, b=2) == [1, 2]
+    assert [one async for one in caller.call_stream("positions.items", a=1, b=2)] == [1, 2]
+    assert await call("positions.method", a=5, b=2) == 3
+    assert await call("positions.third", b=5, c=6) == [1, 5, 6, 4, {}]

@@ -318,6 +318,38 @@ async def test_stopping_lets_calls_at_hand_end(notebook: Notebook, caller: Peer)
     assert await calling == "done"
 
 
+async def test_what_is_left_out_is_said(notebook: Notebook, caller: Peer) -> None:
+    """Functions are served wherever `def` stands, other callables when named; which is said."""
+    cell = (
+        "import functools, math\n"
+        "if True:\n    def plain(n): return n\n"
+        "try:\n    import nothing_at_all\n"
+        "except ImportError:\n    async def tried(n): return n + 1\n"
+        "class Scale:\n    def __call__(self, n): return 10 * n\n"
+        "double, scale = (lambda n: 2 * n), Scale()\n"
+        "power = functools.partial(pow, 2)\n"
+        "_hidden, count, kind = (lambda: 1), 5, Scale"
+    )
+    shown = await notebook.run(f"%%fabric_serve --id left\n{cell}")
+    text = shown.displays[-1].text
+    assert "plain(n)" in text
+    assert "tried(n)" in text
+    assert "Not served, because `def` does not define it: `double`, `scale`, `power`." in text
+    assert [await call(caller, "left", name, n=3) for name in ("plain", "tried")] == [3, 4]
+    shown = await notebook.run(f"%%fabric_serve --id left --only double,scale,plain\n{cell}")
+    assert "Not served" not in shown.displays[-1].text
+    assert [await call(caller, "left", name, n=3) for name in ("plain", "double", "scale")] == [
+        3,
+        6,
+        30,
+    ]
+    shown = await notebook.run("%%fabric_serve --id left --only size,plain\nsize = len")
+    assert "calls bring names: `size`. Serve a `def`" in shown.displays[-1].text
+    nothing = await notebook.execute("%%fabric_serve --id left\ndouble = lambda n: 2 * n")
+    assert "or name others, as in --only double." in told(nothing, "NotServed")
+    await notebook.run("%fabric_stop left")
+
+
 async def test_what_is_not_served_cannot_be_stopped(notebook: Notebook) -> None:
     """Stopping what is not there says what is."""
     await notebook.run("%%fabric_serve --id there\ndef f(): pass")

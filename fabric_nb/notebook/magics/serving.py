@@ -11,7 +11,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import count, unquoted
-from fabric_nb.notebook.serving import functions_to_serve, run_cell
+from fabric_nb.notebook.serving import functions_to_serve, others_to_call, remarks, run_cell
 
 
 @magics_class
@@ -39,7 +39,8 @@ class ServingMagics(SessionMagics):
            ...:     return sum(values) / len(values)
 
         Functions live in this notebook's namespace. Running the cell again swaps them without
-        losing a call. Names that start with an underscore are never served. Everybody who may use
+        losing a call. Names that start with an underscore are never served; lambdas and other
+        objects that can be called are when --only names them. Everybody who may use
         the domain's exchanges can call them, or the users that --allow names alone;
         `fabric_nb.caller()` tells a function who called it. A function may call other services
         itself: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
@@ -48,12 +49,16 @@ class ServingMagics(SessionMagics):
         with self._told(self.fabric_serve.parser):
             args = self._read(self.fabric_serve.parser, line, local_ns)
             _ = self.session.fabric  # says that it is missing before the cell is run
-        defined = run_cell(self._user_shell, cell)
+        defined, assigned = run_cell(self._user_shell, cell)
+        namespace = self._user_shell.user_ns
+        others = others_to_call(namespace, assigned, defined)
         with self._told(self.fabric_serve.parser):
             only = _names(args.only)
+            functions = functions_to_serve(namespace, defined, only, others)
             wait(
                 self.session.serve(
-                    functions_to_serve(self._user_shell.user_ns, defined, only),
+                    functions,
+                    notes=remarks(functions, () if only else others),
                     type=args.type,
                     id=args.id,
                     version=args.version,

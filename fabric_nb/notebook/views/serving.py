@@ -37,6 +37,7 @@ class ServingView(TableView):
 
     fabric: FabricMember
     server: Server
+    notes: Sequence[str] = ()
     printed: str = ""
     _failures: Failures = field(init=False)
 
@@ -70,6 +71,7 @@ class ServingView(TableView):
                 *([f"version {server.version}"] if server.version else []),
                 _to_whom(server),
             ],
+            notes=self.notes,
             printed="\n".join(self.printed.splitlines()[-LINES_SHOWN:]),
             empty="Nothing is served.",
         )
