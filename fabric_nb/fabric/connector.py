@@ -161,6 +161,8 @@ class AmqBrokerConnector(FabricMember):
             timeout: seconds that connecting may take, and so many again what is tried then.
             subscriptions: names that streams share, besides those of this connector's own.
         """
+        for subscription in subscriptions:
+            naming.check_queue(subscription)
         streams = {
             feed.name for feed in self._feeds if isinstance(feed, Stream) and not feed.closed
         }
@@ -326,7 +328,9 @@ class AmqBrokerConnector(FabricMember):
 
         Raises:
             UnusableHeader: a header cannot be one, so that no message has it.
+            UnusableQueue: no queue can have this name.
         """
+        naming.check_queue(subscriber_name)
         wanted = checked({"x-match": "all", **headers}, "filter")
 
         async def set_up(channel: Channel) -> None:

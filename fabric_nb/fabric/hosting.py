@@ -84,7 +84,7 @@ class Host:
         them, and ends when those that it has are answered.
 
         Raises:
-            InvalidName: it is served already.
+            InvalidName: it is served already, or its names are too long.
             BrokerRefused: a queue exists with other properties, or may not be made, or the
                 broker does not verify users.
         """
@@ -92,6 +92,7 @@ class Host:
             raise InvalidName(
                 f"{name} is served already: replace its functions, or close it first."
             )
+        name.check_servable(functions)
         server = self._servers[name] = Server(
             self._connection,
             name,

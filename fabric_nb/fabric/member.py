@@ -406,7 +406,7 @@ class FabricMember(Feeds):
             type: the service's type; this connector's when not given.
             id: its id; this connector's when not given.
             version: told in keep-alives.
-            prefetch: how many calls of one method run at once.
+            prefetch: how many calls of one method run at once, up to 10,000.
             threads: run plain functions in threads, off the loop.
             single_active: of all members that serve it so, one takes all calls and the others
                 stand by; `prefetch` then holds for all methods together.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fabric_nb.errors import InvalidName
+from fabric_nb.errors import InvalidName, UnusableQueue
 
 DEAD_LETTER_EXCHANGE = "rpc.dlx"
 DEATH_HEADER = "x-death"
@@ -24,6 +25,10 @@ KEEP_ALIVE_REQUEST = "keep_alive_request"
 GOODBYE = "goodbye"
 """Ours alone: a member leaves in order, so that nobody waits for its expiry."""
 
+MAX_QUEUE, MAX_EXCHANGE = 255, 127
+"""Bytes of the names of a queue (AMQP 0-9-1, 4.2.5.3) and of an exchange (1.6 of its reference)."""
+
+_QUEUE = re.compile(r"[A-Za-z0-9_.:@#,/+ -]*\Z")  # what AMQP clients on pamqp take
 _PART = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
@@ -60,6 +65,34 @@ def check_method(value: object) -> str:
         f"{_shown(value)} cannot be a method: use letters, digits and '_', not starting with"
         " a digit."
     )
+
+
+def check_queue(value: object) -> str:
+    """Return `value` when a queue may have this name, which the user chooses.
+
+    Raises:
+        UnusableQueue: it is no text, too long, reserved, or has other characters than clients take.
+    """
+    if not isinstance(value, str):
+        raise UnusableQueue(
+            f"The name of a queue is text, so it cannot be {_shown(value)}: give it as str."
+        )
+    if not _QUEUE.match(value):
+        raise UnusableQueue(
+            f"{_shown(value)} cannot be the name of a queue: use letters, digits, spaces and"
+            " any of -_.:@#,/+ only."
+        )
+    if len(value) > MAX_QUEUE:
+        raise UnusableQueue(
+            f"{_shown(value)} cannot be the name of a queue, because it has {len(value)}"
+            f" characters: use {MAX_QUEUE} at most."
+        )
+    if value.startswith("amq."):
+        raise UnusableQueue(
+            f"{_shown(value)} cannot be the name of a queue, because names that begin with amq. are"
+            " the broker's own: choose another."
+        )
+    return value
 
 
 def is_part(value: object) -> bool:
@@ -112,6 +145,26 @@ class ServiceName:
     def method_queue(self, method: str) -> str:
         """The queue of one method, which is its routing key too."""
         return f"{self.api_exchange}::{method}"
+
+    def check_servable(self, methods: Iterable[str]) -> None:
+        """Check that exchange and queues can be named after this address and its methods.
+
+        Raises:
+            InvalidName: one of their names is longer than AMQP's are.
+        """
+        if len(self.api_exchange) > MAX_EXCHANGE:
+            raise InvalidName(
+                f"{self.fqn} is too long an address to serve under: its exchange would have a name"
+                f" of {len(self.api_exchange)} characters, and {MAX_EXCHANGE} are allowed; shorten"
+                " domain, type or id."
+            )
+        for method in methods:
+            if (length := len(self.method_queue(method))) > MAX_QUEUE:
+                raise InvalidName(
+                    f"{_shown(method)} is too long a method to serve under {self.fqn}: its queue"
+                    f" would have a name of {length} characters, and {MAX_QUEUE} are allowed;"
+                    " shorten it."
+                )
 
     @property
     def leader_queue(self) -> str:

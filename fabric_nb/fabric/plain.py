@@ -42,6 +42,20 @@ def unboxed(value: Any) -> Any:
     return value
 
 
+def whole(value: Any, what: str, *, low: int, high: int) -> int:
+    """Return a whole number within bounds, as numpy's too.
+
+    Raises:
+        ValueError: it is none, or outside of the bounds; the message names `what`.
+    """
+    plain = unboxed(value)
+    if isinstance(plain, bool) or not isinstance(plain, int) or not low <= plain <= high:
+        raise ValueError(
+            f"{what} is {shown(value)[1:-1]}, and it is a whole number from {low} to {high:,}."
+        )
+    return plain
+
+
 def error_text(error: BaseException) -> str:
     """Return type and text of an error, in a line or so."""
     try:

@@ -36,6 +36,7 @@ from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.plain import whole
 from fabric_nb.fabric.running import Items, Ran, is_generator, listed, run, uncancel, without_us
 from fabric_nb.fabric.stalls import StallGuard
 from fabric_nb.fabric.streaming import GivenUp, Outgoing
@@ -43,6 +44,9 @@ from fabric_nb.fabric.tables import TABLES_HEADER
 from fabric_nb.fabric.tasks import Background
 
 log = logging.getLogger(__name__)
+
+MAX_PREFETCH = 10_000
+"""Calls of one method that run at once, each of which has a task that waits for it."""
 
 _LOOK_EVERY = 0.25
 """Seconds between two looks at the calls that run."""
@@ -141,7 +145,7 @@ class Server:
         self.version = version
         self.changes = 0
         self.threads = threads
-        self.prefetch = prefetch
+        self.prefetch = whole(prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         self.admission = admission
         self._malformed = malformed
         self._calls = calls
@@ -161,7 +165,7 @@ class Server:
         self._connected_since = 0  # the channel's first opening on the connection of now
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
-        self._channel = connection.channel(self._set_up, prefetch=prefetch)
+        self._channel = connection.channel(self._set_up, prefetch=self.prefetch)
         self._guard = StallGuard(self._channel)
 
     # -- life
@@ -193,6 +197,7 @@ class Server:
         Methods that stay keep their queue, their waiting calls and their statistics; calls
         at hand end with the function they began with.
         """
+        self.name.check_servable(functions)
         self.threads = self.threads if threads is None else threads
         self.version = self.version if version is None else version
         wanted = {**functions, DESCRIBE: self._describe}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fabric_nb.errors import UnusableQueue
 from fabric_nb.fabric.amqp import Channel, Delivery
+from fabric_nb.fabric.naming import check_queue
+from fabric_nb.fabric.plain import unboxed
 
 Start = Literal["first", "last", "next"] | int | datetime
 """Where in a RabbitMQ stream to begin: its first message, the last chunk, the next one to come, an
 offset, or a time."""
+_PLACES = ("first", "last", "next")
 _OFFSET = "x-stream-offset"
 _FINGERPRINTED = 4096
 """Bytes at either end of a message that tell it from others."""
@@ -31,8 +34,8 @@ class StreamQueue:
             reader gets all of it.
 
     Raises:
-        UnusableQueue: a kept queue has no name, both kinds are asked for, or `replay_from` is
-            none of its forms.
+        UnusableQueue: no queue can have this name, a kept queue has none, both kinds are asked for,
+            or `replay_from` is none of its forms.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class StreamQueue:
             raise UnusableQueue(
                 f"{what} keeps messages in a queue, which needs a name: give name=."
             )
-        self.name = name
+        self.name = check_queue(name)
         self.durable = durable
         self._start = None if replay_from is None else _checked(replay_from)
         self._own_name = ""
@@ -121,14 +124,17 @@ def _fingerprint(body: bytes) -> int:
     return hash((len(body), body[:_FINGERPRINTED], body[-_FINGERPRINTED:]))
 
 
-def _checked(start: object) -> Start:
+def _checked(given: object) -> Start:
+    start = unboxed(given)
     if isinstance(start, datetime) and start.tzinfo is None:
         raise UnusableQueue(f"replay_from={start} has no time zone: add one, as in tzinfo=UTC.")
-    if start in ("first", "last", "next") or isinstance(start, datetime):
-        return start
-    if isinstance(start, int) and not isinstance(start, bool) and start >= 0:
+    if isinstance(start, datetime) and start.timestamp() < 0:
+        raise UnusableQueue(f"replay_from={start} is before 1970, and no message is so old.")
+    if isinstance(start, datetime) or (isinstance(start, str) and start in _PLACES):
+        return cast(Start, start)
+    if isinstance(start, int) and not isinstance(start, bool) and 0 <= start < 2**63:
         return start
     raise UnusableQueue(
         f"replay_from is 'first', 'last', 'next', an offset or a datetime, so it cannot be"
-        f" {start!r}."
+        f" {given!r}."
     )

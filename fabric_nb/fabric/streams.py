@@ -18,6 +18,7 @@ from fabric_nb.fabric.batches import Batch, read_rows, rows_of
 from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
+from fabric_nb.fabric.plain import whole
 from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
 from fabric_nb.fabric.stream_queue import Start, StreamQueue
 from fabric_nb.fabric.tables import TABLES_HEADER
@@ -26,6 +27,7 @@ from fabric_nb.frames.intake import assigned
 
 DEFAULT_PREFETCH = 500
 DEFAULT_MAX_ROWS = 1_000_000
+MAX_PREFETCH = 65_535  # AMQP 0-9-1, basic.qos
 ACK_EVERY = 100
 ACK_DELAY = 0.05
 """Seconds after which what was taken is acknowledged, however little it is."""
@@ -69,7 +71,9 @@ class Stream(HeldRows):
         paused: take no rows before `resume`, so that a reader of `batches` misses none.
 
     Raises:
-        ValueError: a bound is not positive, or a unit is unknown.
+        ValueError: a bound is not positive, `prefetch` is no number up to 65,535, or a unit is
+            unknown.
+        UnusableQueue: no queue can have this name, or be as it is asked for.
         TypeError: `unit` is no mapping.
         UnusableHeader: a header cannot be one, so that no message has it.
     """
@@ -101,6 +105,7 @@ class Stream(HeldRows):
         self.domain = naming.check_part(domain, "domain")
         self.headers = checked(headers, "filter")
         self.name = name
+        prefetch = whole(prefetch, "prefetch", low=0, high=MAX_PREFETCH)
         self._queue = StreamQueue(name, durable=durable, replay_from=replay_from, prefetch=prefetch)
         super().__init__(
             FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
