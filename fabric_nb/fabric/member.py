@@ -25,7 +25,7 @@ from fabric_nb.fabric.presence import Presence, Where
 from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
 from fabric_nb.fabric.retries import until_answered
-from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.serving import Redelivered, Server
 from fabric_nb.fabric.tasks import Background, Failures, failures
 
 DEFAULT_TIMEOUT = 30.0
@@ -389,6 +389,7 @@ class FabricMember(Feeds):
         prefetch: int = 1,
         threads: bool = False,
         single_active: bool = False,
+        redelivered: Redelivered = "run",
         allow: Collection[str] | None = None,
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
@@ -410,6 +411,10 @@ class FabricMember(Feeds):
             threads: run plain functions in threads, off the loop.
             single_active: of all members that serve it so, one takes all calls and the others
                 stand by; `prefetch` then holds for all methods together.
+            redelivered: what to do with a call that the broker delivers again, because the member
+                that had it died or lost its connection: ``run`` it, as amqp-fabric does, or
+                ``refuse`` it with an error, so that no call is run twice, and one that kills its
+                process kills one member and not all.
             allow: take only the calls of these users of the broker; None: everybody's.
             exchanges: take also messages that were published to these exchanges and not to the
                 service's own; ``""`` is the default one, ``"*"`` stands for all, dead letters too.
@@ -419,6 +424,7 @@ class FabricMember(Feeds):
 
         Raises:
             InvalidName: type or id cannot be part of an address, or it is served already.
+            ValueError: `redelivered` is neither of the two.
             BrokerRefused: a queue exists with other properties, or may not be made; or callers
                 cannot be told apart, because the broker does not verify users.
         """
@@ -434,6 +440,7 @@ class FabricMember(Feeds):
             prefetch=prefetch,
             threads=threads,
             single_active=single_active,
+            redelivered=redelivered,
         )
 
     @property

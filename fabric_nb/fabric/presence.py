@@ -299,10 +299,11 @@ class _Pulse:
         """Epoch seconds since when the loop has not answered, None while it does."""
         asked = self._asked
         if asked is not None:
-            return asked if time.time() - asked >= BUSY_AFTER else None
+            standing = time.monotonic() - asked
+            return time.time() - standing if standing >= BUSY_AFTER else None
         if self._loop.is_closed():
             return None
-        self._asked = time.time()
+        self._asked = time.monotonic()
         self._loop.call_soon_threadsafe(self._answer)
         return None
 

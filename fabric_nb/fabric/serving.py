@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from fabric_nb.errors import (
     ConnectionLost,
@@ -59,6 +59,20 @@ _ANSWERED = 1000
 
 CallKey = tuple[str | None, str | None]
 """Reply queue and correlation id."""
+
+
+Redelivered = Literal["run", "refuse"]
+AGAIN = (
+    "{call} was delivered before, to a member that has not answered and may have run it; it is not"
+    " run again, because its service refuses that (redelivered='refuse')."
+)
+
+
+def checked(redelivered: str) -> Redelivered:
+    """Return the policy for calls that are delivered again; ValueError for anything else."""
+    if redelivered not in get_args(Redelivered):
+        raise ValueError(f"redelivered={redelivered!r} is not known: write 'run' or 'refuse'.")
+    return cast(Redelivered, redelivered)
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +134,7 @@ class Server:
         threads: whether plain functions run in threads, off the loop.
         version: told to those who ask for a description.
         single_active: whether one member at a time takes all calls, and the others stand by.
+        redelivered: whether a call that the broker delivers again is run again, or refused.
         admission: whose calls are taken.
         malformed: where requests go that cannot be read.
         calls: where calls are recorded.
@@ -138,9 +153,11 @@ class Server:
         threads: bool = False,
         single_active: bool = False,
         version: str = "",
+        redelivered: Redelivered = "run",
         on_change: Callable[[Server], object] = lambda _: None,
     ) -> None:
         self.name = name
+        self.redelivered = checked(redelivered)
         self._fqn = name.fqn
         self.version = version
         self.changes = 0
@@ -284,7 +301,9 @@ class Server:
         if method.generation == channel.generation:
             return  # a replacement and a recovery met: one of them is at it
         method.generation = channel.generation
-        take = self._guard.before(partial(self._take, method))
+        take: Callable[[Delivery], object] = partial(self._take, method)
+        if self.redelivered == "run":  # what is given back is delivered again
+            take = self._guard.before(take)
         method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
         if others:
             method.held_since = channel.generation
@@ -371,6 +390,8 @@ class Server:
             for running in self._running:
                 if now - running.since > self._channel.acknowledge_within - _LOOK_EVERY:
                     self._acknowledge(running)
+            if self.redelivered == "refuse":
+                continue
             for method in {running.method for running in self._running if running.acknowledged}:
                 self._give_back_waiting(method, now)
 
@@ -397,6 +418,12 @@ class Server:
         except MalformedMessage as unreadable:
             self._malformed.add("call", unreadable, delivery)
             told = wire.error_message(unreadable, delivery.correlation_id)
+            await self._reply(_Running(method, delivery), told)
+            return
+        if delivery.redelivered and self.redelivered == "refuse":
+            lost = ServiceLost(AGAIN.format(call=f"{self._fqn}.{method.name}"))
+            told, error, traceback = self._encode(None, lost, delivery)
+            self._record(method, delivery, 0.0, error, traceback)
             await self._reply(_Running(method, delivery), told)
             return
         function = self.admission.admitted(method.function)

@@ -18,7 +18,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.logs import LogFeed
 from fabric_nb.fabric.methods import public_functions
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.serving import Redelivered, Server
 from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
@@ -314,6 +314,7 @@ class Session:
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
         notes: Sequence[str] = (),
+        redelivered: Redelivered = "run",
     ) -> Server:
         """Serve functions, or swap them in where the service is served already.
 
@@ -322,7 +323,7 @@ class Session:
         fabric = self.fabric
         name = ServiceName(fabric.domain, type or fabric.name.type, id or fabric.name.id)
         server = next((one for one in fabric.servers if one.name == name), None)
-        if server is None or server.prefetch != prefetch:
+        if server is None or (server.prefetch, server.redelivered) != (prefetch, redelivered):
             server = await fabric.serve(
                 functions,
                 type=type,
@@ -332,6 +333,7 @@ class Session:
                 threads=threads,
                 allow=allow,
                 replacing=server,
+                redelivered=redelivered,
                 exchanges=exchanges,
                 reply_queues=reply_queues,
             )

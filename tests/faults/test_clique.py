@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from fabric_nb.errors import ServiceLost, UnknownService
-from tests.support.fabric import Members
+from fabric_nb.errors import RemoteError, ServiceLost, UnknownService
+from tests.support.fabric import Members, until
 from tests.support.peers import DOMAIN
 
 KINDS = ("calc_service", "fabric_calc")
@@ -41,6 +41,44 @@ async def test_the_last_member_is_killed(caller, start_peer, broker_uri, kind):
             await caller.call(f"{CALC}.echo", value=1, timeout=60)
     assert caller._caller.pending == 0
     assert not caller._caller._vigil._calls
+
+
+@pytest.mark.parametrize("policy", ["run", "refuse"])
+async def test_a_call_that_kills_its_process(caller, start_peer, broker_uri, policy):
+    """With `refuse` it kills one member and its caller is told; with `run` one after the other."""
+    peers = [await start_peer("fabric_calc", broker_uri, redelivered=policy) for _ in range(3)]
+    async with asyncio.timeout(30):
+        with pytest.raises((RemoteError, UnknownService)) as caught:
+            await caller.call(f"{CALC}.die", timeout=30)
+        if policy == "run":
+            assert isinstance(caught.value, ServiceLost)
+            await until(lambda: not any(peer.is_running for peer in peers))
+            return
+        assert isinstance(caught.value, RemoteError)
+        assert "may have run it; it is not run again" in str(caught.value)
+        assert await caller.call(f"{CALC}.multiply", x=2, y=3) == 6
+        assert sum(peer.is_running for peer in peers) == 2
+
+
+async def test_a_call_of_a_member_that_lost_its_connection_is_refused(
+    caller, start_peer, broker_uri
+):
+    """With `refuse`, a call whose member is killed is not begun by another one."""
+    first = await start_peer("fabric_calc", broker_uri, redelivered="refuse")
+    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60))
+    await first.event("slow_began")
+    second = await start_peer("fabric_calc", broker_uri, redelivered="refuse")
+    first.kill()
+    with pytest.raises(RemoteError, match="not run again"):
+        await call
+    assert await caller.call(f"{CALC}.slow", seconds=0, timeout=10) == second.pid
+
+
+async def test_policies_are_known(caller):
+    """Another policy than the two is refused at once."""
+    with pytest.raises(ValueError, match="write 'run' or 'refuse'"):
+        await caller.serve({"f": lambda: 1}, redelivered="maybe")
+    assert caller.servers == ()
 
 
 async def test_a_call_is_made_again(caller, start_peer, broker_uri):

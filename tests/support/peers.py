@@ -100,6 +100,11 @@ class Peer:
         await self.end()
 
     @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid

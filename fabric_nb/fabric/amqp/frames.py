@@ -111,7 +111,7 @@ def _properties(message: Message, message_id: str) -> bytes:
         (_REPLY_TO, _text(message.reply_to)),
         (_EXPIRATION, None if expiration is None else _short(str(expiration))),
         (_MESSAGE_ID, _short(message_id) if message_id else None),
-        (_TIMESTAMP, None if timestamp is None else _U64.pack(int(timestamp))),
+        (_TIMESTAMP, None if timestamp is None else _U64.pack(_seconds(timestamp))),
         (_TYPE, _text(message.type)),
         (_USER_ID, _text(message.user_id)),
     )
@@ -121,6 +121,11 @@ def _properties(message: Message, message_id: str) -> bytes:
             flags |= flag
             present.append(value)
     return b"".join((_U16.pack(flags), *present))
+
+
+def _seconds(timestamp: float) -> int:
+    """A time as AMQP has it, which begins in 1970; a clock may be set to any time."""
+    return int(timestamp) if 0 <= timestamp < 2**63 else 0
 
 
 def _text(text: str | None) -> bytes | None:

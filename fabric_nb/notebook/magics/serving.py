@@ -29,6 +29,12 @@ class ServingMagics(SessionMagics):
     )
     @argument("--thread", action="store_true", help="Run plain functions off the loop.")
     @argument("--prefetch", type=count, default=1, help="Calls of one method at once.")
+    @argument(
+        "--redelivered",
+        choices=["run", "refuse"],
+        default="run",
+        help="What to do with a call whose member died with it: run it again, or refuse it.",
+    )
     @cell_magic
     def fabric_serve(self, line: str, cell: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Run the cell and serve its top-level functions to the domain.
@@ -67,6 +73,7 @@ class ServingMagics(SessionMagics):
                     allow=_names(args.allow) if args.allow is not None else None,
                     exchanges=self.call_exchanges,
                     reply_queues=self.reply_queues,
+                    redelivered=args.redelivered,
                 )
             )
 

@@ -249,9 +249,10 @@ class _Glance:
     def latest(self) -> tuple[Look | None, float | None]:
         """The last look, None before the first, and since when (epoch) the loop has not run."""
         if self._asked is not None:
-            return self.look, self._asked if time.time() - self._asked > BUSY_AFTER else None
+            standing = time.monotonic() - self._asked
+            return self.look, time.time() - standing if standing > BUSY_AFTER else None
         if not self._loop.is_closed():
-            self._asked = time.time()
+            self._asked = time.monotonic()
             self._loop.call_soon_threadsafe(self._look)
         return self.look, None
 

@@ -15,6 +15,7 @@ async def main() -> None:
     parser = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1)
     parser.add_argument("--grace", type=float, default=0.0, help="seconds for calls at the end")
     parser.add_argument("--single-active", type=int, default=0, help="1: lead, or stand by")
+    parser.add_argument("--redelivered", default="run", help="run, or refuse")
     options = parser.parse_args()
     async with AmqBrokerConnector(
         options.uri,
@@ -25,6 +26,8 @@ async def main() -> None:
     ) as connector:
         if options.single_active:
             await connector.serve(CalcApi(), single_active=True)
+        elif options.redelivered != "run":
+            await connector.serve(CalcApi(), redelivered=options.redelivered)
         else:
             await connector.rpc_register(CalcApi())
         await peer_io.serve()

@@ -1,0 +1,58 @@
+"""A machine's clock may be set to any time while everything runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from fabric_nb import AmqpHandler
+from tests.support.fabric import heard, until
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("when", [-1e9, 0.0, 1.0, 2**33], ids=str)
+async def test_the_clock_is_set(members, monkeypatch, when):
+    """Calls, items, keep-alives, data and logs go on, and nobody is gone, whatever the time is."""
+    server = await members.join("server")
+    caller = await members.join("caller", presence="thread")
+
+    async def items():
+        yield 1
+        yield 2
+
+    await server.serve({"double": lambda x: 2 * x, "items": items})
+    service = await heard(caller, "server", methods=3)
+    handler = AmqpHandler()
+    await caller.init_logging_handler(handler)
+    async with await caller.stream() as stream, await caller.logs() as feed:
+        monkeypatch.setattr(time, "time", lambda: when)
+        assert await caller.call("server.double", x=4, timeout=10) == 8
+        assert [item async for item in caller.call_stream("server.items", timeout=10)] == [1, 2]
+        seen = caller.registry.changes
+        await until(lambda: caller.registry.changes > seen + 5)
+        assert {one.name.id for one in caller.registry.services()} == {"server", "caller"}
+        assert caller.registry.state(service) == "up"
+        await caller.publish_data({"n": 1})
+        await stream.wait(1, timeout=10)
+        handler.handle(logging.makeLogRecord({"msg": "hello", "levelname": "INFO"}))
+        await feed.wait(1, timeout=10)
+        assert len(caller.calls.df) == 2
+    assert caller.malformed.total == 0
+
+
+async def test_the_clock_goes_back_while_a_loop_is_watched(members, monkeypatch):
+    """A member whose clock goes back or forth by a day is not busy for that."""
+    now, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + now[0])
+    one = await members.join("one", presence="thread")
+    other = await members.join("other")
+    service = await heard(other, "one")
+    for leap in (-DAY, DAY, 30 * DAY):
+        now[0] = leap
+        seen = other.registry.changes
+        await until(lambda seen=seen: other.registry.changes > seen + 5)
+        assert other.registry.state(service) == "up"
+    assert one.state == "connected"
