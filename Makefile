@@ -115,12 +115,13 @@ test-matrix: programs
 	done; \
 	echo "Python$${told%;}"; [ -z "$$failed" ]
 
-# Without the tests of building, of the docs and of browsers, whose tools are newer.
+# Without the tests of building and of the docs, whose tools are newer, and with the panel's in a browser.
 OLDEST := $(VENV)-oldest
-OLDEST_TOOLS := cryptography hypothesis jupyter-client kombu pika pytest pytest-asyncio pytest-timeout trustme
+OLDEST_TOOLS := cryptography hypothesis jupyter-client kombu notebook pika playwright pytest pytest-asyncio pytest-timeout trustme
 
-test-oldest: $(OLDEST)/.oldest programs
-	$(OLDEST)/bin/python -m pytest tests/unit tests/contract tests/notebook tests/peers \
+test-oldest: $(OLDEST)/.oldest panel
+	$(OLDEST)/bin/python hatch_lab.py
+	$(OLDEST)/bin/python -m pytest tests/unit tests/contract tests/notebook tests/peers tests/browser/test_panel.py \
 	    --ignore=tests/unit/test_editable.py --ignore=tests/unit/test_wheel.py \
 	    -W "ignore:Deprecated in traitlets 4.1:DeprecationWarning"
 

@@ -140,8 +140,10 @@ export class KernelLink implements IDisposable {
     comm.onClose = () => {
       this._lost('unloaded');
     };
-    if (this.kernel.supportsSubshells) {
-      // Of the comm's class, not yet of its interface; before it, messages wait for running cells.
+    // JupyterLab 4.4 and later; before it, messages wait for running cells.
+    const kernel = this.kernel as { supportsSubshells?: boolean };
+    if (kernel.supportsSubshells) {
+      // Of the comm's class, not yet of its interface.
       await (comm as { subshellStarted?: Promise<void> }).subshellStarted;
     }
     if (this._requests === comm && !comm.isDisposed) {
