@@ -12,6 +12,7 @@ where, and what to do::
     │   ├── VirtualHostRefused             missing virtual host, or no right to it
     │   └── TlsFailed                      certificates, or TLS against a plain port
     ├── NotConnected (RuntimeError)        used before `open()` or after `close()`
+    ├── WrongLoop (RuntimeError)           used in another event loop than it was opened in
     ├── ConnectionLost (ConnectionError)   the broker went away underneath
     ├── BrokerRefused                      the broker said no to one operation
     │   └── MessageTooLarge                a message larger than it takes
@@ -111,6 +112,10 @@ class TlsFailed(BrokerUnavailable):
 
 class NotConnected(FabricError, RuntimeError):
     """Something was asked of a connector that is not open."""
+
+
+class WrongLoop(FabricError, RuntimeError):
+    """A connector that is used in another event loop, or thread, than it was opened in."""
 
 
 class ConnectionLost(FabricError, ConnectionError):

@@ -82,7 +82,7 @@ async def _with_connector(work: Work, options: argparse.Namespace, *, connects: 
         timeout=options.timeout,
     )
     if connects:
-        await connector.open(timeout=options.timeout)
+        await connector.open(timeout=options.timeout, retry=False)
     try:
         return await work(connector, options)
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from types import EllipsisType
 from typing import Any, Self
 
 from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable
@@ -20,7 +21,7 @@ from fabric_nb.fabric.listener import Listener
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE
 from fabric_nb.fabric.methods import public_functions
-from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
+from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_version, parse_call
 from fabric_nb.fabric.presence import Presence, Where
 from fabric_nb.fabric.proxies import ServiceProxy, read_description
 from fabric_nb.fabric.registry import Registry, Service
@@ -66,7 +67,7 @@ class FabricMember(Feeds):
         connection_name: str | None,
     ) -> None:
         self.name = name
-        self.version = version
+        self.version = check_version(version)
         self.instance = secrets.token_hex(4)
         self._timeout = time_limit(timeout)
         self.registry = Registry()
@@ -75,6 +76,7 @@ class FabricMember(Feeds):
         self._heartbeat = heartbeat
         self._connection_name = connection_name or f"fabric_nb {name} {self.instance}"
         self._background = Background(f"member {name}")
+        self._opening = asyncio.Lock()
         connection = self._connect(self._connection_name)
         reading = ReadingConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
@@ -131,8 +133,15 @@ class FabricMember(Feeds):
     def timeout(self, seconds: float | None) -> None:
         self._timeout = time_limit(seconds)
 
-    async def open(self, timeout: float | None = OPEN_TIMEOUT, **_: Any) -> Self:
-        """Connect, within `timeout` seconds, and start to announce and to listen.
+    async def open(
+        self, timeout: float | EllipsisType | None = ..., *, retry: bool = True, **_: Any
+    ) -> Self:
+        """Connect, and start to announce and to listen; does nothing when already open.
+
+        Args:
+            timeout: seconds within which a broker that is not there yet is tried again and again,
+                None for no limit; left out: it is tried once, for 10 seconds.
+            retry: False to try it once, for `timeout` seconds.
 
         Raises:
             InvalidTimeout: `timeout` is negative, NaN or no number.
@@ -140,7 +149,17 @@ class FabricMember(Feeds):
                 say which, in words.
             BrokerRefused: the broker refuses an exchange or a queue.
         """
-        await self._connection.open(timeout)
+        self._connection.check_loop()
+        async with self._opening:
+            if self.state is State.CLOSED:
+                if timeout is ...:
+                    await self._open(OPEN_TIMEOUT, retry=False)
+                else:
+                    await self._open(timeout, retry=retry)
+        return self
+
+    async def _open(self, timeout: float | None, *, retry: bool) -> None:
+        await self._connection.open(timeout, retry=retry)
         try:
             await self._background.open()
             await self._listener.open()
@@ -152,7 +171,6 @@ class FabricMember(Feeds):
         except BaseException:
             await self.close()
             raise
-        return self
 
     async def close(self, grace: float | None = 0.0) -> None:
         """Say goodbye and close.
@@ -164,6 +182,9 @@ class FabricMember(Feeds):
             InvalidTimeout: `grace` is negative, NaN or no number.
         """
         limit = time_limit(grace, "grace")
+        if self._connection.is_elsewhere:
+            await self._connection.in_its_loop(self.close(grace))
+            return
         if self._presence is not None:
             await self._presence.close()
         await self._host.close(limit)
@@ -276,6 +297,11 @@ class FabricMember(Feeds):
         idempotent: bool = False,
     ) -> Any:
         """As `call`, with the name in parts and the arguments in a mapping."""
+        if self._connection.is_elsewhere:  # another thread's loop, as in a subshell of JupyterLab
+            work = self.call_service(
+                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+            )
+            return await self._connection.in_its_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
         with self.calls.making(pattern, method) as made:
             clock = asyncio.get_running_loop().time
@@ -335,6 +361,7 @@ class FabricMember(Feeds):
         version: str | None = None,
     ) -> AsyncGenerator[Any, None]:
         """As `call_stream`, with the name in parts and the arguments in a mapping."""
+        self._connection.check_loop()
         seconds = self.timeout if timeout is None else time_limit(timeout)
         with self.calls.making(pattern, method) as made:
             name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
@@ -368,6 +395,8 @@ class FabricMember(Feeds):
 
     async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
         """Signature and doc of each method of a fabric_nb service; empty for amqp-fabric."""
+        if self._connection.is_elsewhere:
+            return await self._connection.in_its_loop(self.describe(pattern))
         name = await self._discovery.resolve(pattern, timeout=self.timeout)
         try:
             told = await self._caller.call(
@@ -432,7 +461,7 @@ class FabricMember(Feeds):
         return await self._host.serve(
             name,
             public_functions(api),
-            version=version,
+            version=check_version(version),
             allow=allow,
             exchanges=exchanges,
             reply_queues=reply_queues,

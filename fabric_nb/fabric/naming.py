@@ -38,6 +38,20 @@ def discovery_exchange() -> str:
     return os.environ.get("DISCOVERY_EXCHANGE_NAME", DEFAULT_DISCOVERY_EXCHANGE)
 
 
+def check_version(version: object) -> str:
+    """Return a service's version if it is text, which keep-alives carry.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(version, str):
+        raise TypeError(
+            f"A version is text, as in {str(version)!r}, and cannot be the"
+            f" {type(version).__name__} {version!r}."
+        )
+    return version
+
+
 def data_exchange(domain: str) -> str:
     """The exchange of a domain's data streams, ``{domain}.data``."""
     return f"{domain}.{os.environ.get('DATA_EXCHANGE_NAME', DEFAULT_DATA_EXCHANGE)}"

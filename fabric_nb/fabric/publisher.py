@@ -107,6 +107,7 @@ class Publisher:
 
         It may be ignored: a failure that nobody looks at is counted and logged.
         """
+        self._connection.check_loop()
         loop = asyncio.get_running_loop()
         taken: Taken = loop.create_future()
         # An exception that nobody retrieves is told by our own log line, once.

@@ -35,7 +35,7 @@ from fabric_nb.fabric.history import CallLog, Outcome
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, invoke, signature_of
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.naming import ServiceName, check_version
 from fabric_nb.fabric.plain import whole
 from fabric_nb.fabric.running import Items, Ran, is_generator, listed, run, uncancel, without_us
 from fabric_nb.fabric.stalls import StallGuard
@@ -216,7 +216,7 @@ class Server:
         """
         self.name.check_servable(functions)
         self.threads = self.threads if threads is None else threads
-        self.version = self.version if version is None else version
+        self.version = self.version if version is None else check_version(version)
         wanted = {**functions, DESCRIBE: self._describe}
         for name in [name for name in self._methods if name not in wanted]:
             await self._remove(name)

@@ -142,6 +142,7 @@ class Session:
         settings: Mapping[str, Any],
         *,
         timeout: float,
+        retry: bool = False,
         notes: tuple[str, ...] = (),
     ) -> AmqBrokerConnector:
         """Join the fabric and show where we are.
@@ -153,7 +154,7 @@ class Session:
         fabric = self._standing(settings)
         if fabric is None:
             fabric = self.connector(settings)
-            await fabric.open(timeout=timeout)
+            await fabric.open(timeout=timeout, retry=retry)
             notes = (*self._ending(), *notes)
             await self.disconnect()
         self._fabric, self._settings = fabric, settings

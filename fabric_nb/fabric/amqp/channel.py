@@ -127,6 +127,7 @@ class Channel(Topology):
         return self
 
     def _begin(self) -> None:
+        self._link.check_loop()
         self._closed = False
         self._ready.clear()
         self._tried.clear()

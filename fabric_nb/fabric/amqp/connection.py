@@ -15,10 +15,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import aiormq
 from aiormq.channel import Channel as AmqpChannel
@@ -26,10 +26,12 @@ from yarl import URL
 
 from fabric_nb.errors import (
     BrokerRefused,
+    BrokerUnavailable,
     ConnectionLost,
     FabricError,
     MessageTooLarge,
     NotConnected,
+    WrongLoop,
 )
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.lane import Lane
@@ -42,6 +44,7 @@ from fabric_nb.fabric.deadlines import finite_limit
 from fabric_nb.fabric.tasks import Background, failures
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_HEARTBEAT = 600
 """Seconds. Long, because the loop of a notebook stands still while a cell computes; a dead
@@ -114,6 +117,7 @@ class Connection:
         self.terms = terms or Terms()
         self._user_id: str | None = None
         self._sizing = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def state(self) -> State:
@@ -173,16 +177,35 @@ class Connection:
             self._user_id = None
         return disowned
 
-    async def open(self, timeout: float | None = 10.0) -> Self:
-        """Connect within `timeout` seconds.
+    async def open(self, timeout: float | None = 10.0, *, retry: bool = False) -> Self:
+        """Connect within `timeout` seconds; does nothing when already open.
+
+        Args:
+            timeout: seconds; None: no limit.
+            retry: try again, until then, while the broker cannot be reached.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached, or does not let this user in;
                 its subclasses say which.
         """
-        await self._connect(finite_limit(timeout))
-        await self._begin(self._standing)
+        if not self._opened:
+            await self._connect_within(finite_limit(timeout), retry=retry)
+            await self._begin(self._standing)
         return self
+
+    async def _connect_within(self, timeout: float, *, retry: bool) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout
+        for delay in backoff():
+            try:
+                await self._connect(ends - loop.time())
+            except BrokerUnavailable as error:
+                refused = type(error) is not BrokerUnavailable  # which no time changes
+                if refused or not retry or loop.time() + delay >= ends:
+                    raise
+                await asyncio.sleep(delay)
+            else:
+                return
 
     async def start(self) -> Self:
         """Connect in the background, however long it takes; channels wait for it."""
@@ -190,6 +213,7 @@ class Connection:
         return self
 
     async def _begin(self, state: State) -> None:
+        self._loop = asyncio.get_running_loop()
         await self._background.open()
         self._opened = True
         self._background.keep(self._supervise, name="supervise")
@@ -204,10 +228,10 @@ class Connection:
         self._opened = False
         self._connected.clear()
         self._set_state(State.CLOSED)
+        channels, self._channels = self._channels, set()  # later ones are for the next opening
         await self._background.aclose()
-        for channel in tuple(self._channels):
+        for channel in channels:
             channel.abandon()
-        self._channels.clear()
         await self._disconnect()
 
     async def __aenter__(self) -> Self:
@@ -244,6 +268,40 @@ class Connection:
         if not self._opened:
             raise NotConnected(f"The connection to {self.masked_uri} is closed: open it first.")
         await self._connected.wait()
+
+    # -- the event loop
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if it was opened in another event loop than the one that runs here."""
+        return self._opened and self._loop is not _running_loop()
+
+    def check_loop(self) -> None:
+        """Refuse to be used in another event loop, where nothing would ever be heard.
+
+        Raises:
+            WrongLoop: it was opened in another one.
+        """
+        if self.is_elsewhere:
+            raise WrongLoop(
+                f"The connection to {self.masked_uri} was opened in another event loop or thread:"
+                " use it there (asyncio.run_coroutine_threadsafe), or open a connector here."
+            )
+
+    async def in_its_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the event loop that this was opened in, and wait for it from another one.
+
+        Raises:
+            WrongLoop: that loop does not run any more.
+        """
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            work.close()
+            raise WrongLoop(
+                f"The connection to {self.masked_uri} was opened in an event loop that does not"
+                " run any more: open a connector in this one."
+            )
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
     # -- recovery
 
@@ -434,6 +492,13 @@ def _login_of(url: URL) -> str | None:
     user = url.user or "guest"
     by_password = url.query.get("auth", "plain") == "plain"
     return user if by_password and len(user.encode()) < 256 else None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _signal(event: asyncio.Event, _: asyncio.Future[None]) -> None:

@@ -37,6 +37,11 @@ class ReadingConnection(Connection):
         self._changing = asyncio.Lock()
         self._leaving: asyncio.Task[None] | None = None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if the other one was opened in another event loop than the one that runs here."""
+        return self._beside.is_elsewhere
+
     async def connected(self) -> None:
         """Wait until there is a connection, which is made if there was none.
 

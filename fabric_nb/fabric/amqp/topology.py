@@ -98,6 +98,9 @@ class Link(Protocol):
     async def drained(self) -> None:
         """Wait until what is sent flows again, or until the connection is lost."""
 
+    def check_loop(self) -> None:
+        """Raise `WrongLoop` in another event loop than the connection's."""
+
     async def check_size(self, size: int) -> None:
         """Find out whether the broker takes a body of `size` bytes."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +55,29 @@ class SocketTransport(TransportFactory):
         )
         _notice_dead_peers(transport.get_extra_info("socket"))
         self.line = Line(transport, protocol, tap, loop)
+        _LINES.add(self.line)
         return tap, self.line
+
+
+_LINES: weakref.WeakSet[Line] = weakref.WeakSet()
+
+
+def _let_go_of_sockets() -> None:
+    """Close a forked child's copies of the sockets, which would outlive its parent's connections.
+
+    The numbers stay taken, because the parent's objects, of which the child has copies, use them.
+    """
+    sockets = [line.get_extra_info("socket") for line in _LINES]
+    numbers = [number for sock in sockets if (number := sock.fileno()) >= 0]
+    if numbers:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in numbers:
+            os.dup2(nothing, number, inheritable=False)
+        os.close(nothing)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_let_go_of_sockets)
 
 
 def _notice_dead_peers(sock: socket.socket | None) -> None:

@@ -47,7 +47,7 @@ class ConnectingMagics(SessionMagics):
     @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
     @argument("--type", type=unquoted, help="This notebook's type.")
     @argument("--id", type=unquoted, help="This notebook's id.")
-    @argument("--timeout", type=time_limit, help="Seconds that connecting may take.")
+    @argument("--timeout", type=time_limit, help="Seconds within which to try again and again.")
     @line_magic
     def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Join the fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
@@ -69,6 +69,7 @@ class ConnectingMagics(SessionMagics):
                 self.session.connect(
                     self._settings(uri, args),
                     timeout=args.timeout or self.connect_timeout,
+                    retry=args.timeout is not None,
                     notes=notes,
                 )
             )

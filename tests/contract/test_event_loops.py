@@ -1,0 +1,183 @@
+"""A connector in other event loops, threads and processes than its own; opened more than once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import BrokerUnavailable, LoginRefused, WrongLoop
+from fabric_nb.fabric.amqp import reading
+from tests.support.fabric import Members, heard
+from tests.support.rabbitmq_supervisor import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+def in_a_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Future[Any]:
+    """Run a coroutine in the event loop of another thread."""
+    return asyncio.ensure_future(asyncio.to_thread(lambda: asyncio.run(work())))
+
+
+async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> None:
+    """A call from another thread's event loop, as in a subshell, is made and answered."""
+    member, caller = await members.join("calc"), await members.join("caller")
+    await member.serve({"twice": lambda x: 2 * x})
+    await heard(caller, "calc", methods=1)
+    assert await in_a_thread(lambda: caller.call("calc.twice", x=4, timeout=5)) == 8
+    assert await in_a_thread(lambda: caller.service("calc").twice(x=5)) == 10
+
+
+@pytest.mark.parametrize("what", ["serve", "stream", "logs", "publish", "call_stream"])
+async def test_what_belongs_to_its_event_loop(members: Members, what: str) -> None:
+    """What lasts is refused at once in another event loop, with what to do."""
+    one = await members.join("one")
+
+    async def use() -> None:
+        match what:
+            case "serve":
+                await one.serve({"f": lambda: 1})
+            case "stream":
+                await one.stream()
+            case "logs":
+                await one.logs()
+            case "publish":
+                await one.publish_data({"n": 1})
+            case "call_stream":
+                await anext(one.call_stream("one.items"))
+
+    with pytest.raises(WrongLoop, match="another event loop"):
+        await in_a_thread(use)
+    assert one.state == "connected"
+
+
+def test_a_second_event_loop(broker_uri: str) -> None:
+    """A connector that was opened in an event loop that has ended says so at once."""
+    connector = AmqBrokerConnector(broker_uri, "d", "app", "one", keep_alive_listen=True)
+
+    async def close() -> None:
+        await connector.close()
+        await asyncio.sleep(0.05)  # as asyncio closes sockets
+
+    async def call() -> None:
+        await connector.call("d.app.two.f", timeout=30)
+
+    with asyncio.Runner() as first:
+        first.run(connector.open())
+        with pytest.raises(WrongLoop, match="does not run any more"), asyncio.Runner() as second:
+            second.run(call())
+        first.run(close())
+
+
+async def test_opened_several_times(members: Members) -> None:
+    """A connector that is opened again while it is open is one connection, as before."""
+    one = members.connector("one")
+    await asyncio.gather(*(members.open(one) for _ in range(3)))
+    connection = one._connection._amqp
+    assert await one.open() is one
+    assert one._connection._amqp is connection
+    names = [task.get_name() for task in asyncio.all_tasks() if "supervise" in task.get_name()]
+    assert len(names) == 1
+
+
+async def test_a_broker_that_is_started_later() -> None:
+    """`open` with a timeout waits for a broker that is not there yet, and no longer than that."""
+    port = free_port()
+    connector = AmqBrokerConnector(f"amqp://guest:secret@127.0.0.1:{port}/", "d", "app", "one")
+    with pytest.raises(BrokerUnavailable, match="nothing listens"):
+        await connector.open()
+    with pytest.raises(BrokerUnavailable, match="nothing listens"):
+        await connector.open(timeout=0.3)
+    opening = asyncio.ensure_future(connector.open(timeout=30))
+    await asyncio.sleep(0)
+    arguments = ("--port", str(port), "--user", "guest", "--password", "secret")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fabric_nb.broker", *arguments, stdout=subprocess.DEVNULL
+    )
+    try:
+        assert await opening is connector
+        await connector.close()
+        wrong = AmqBrokerConnector(f"amqp://guest:wrong@127.0.0.1:{port}/", "d", "app", "one")
+        with pytest.raises(LoginRefused):
+            await asyncio.wait_for(wrong.open(timeout=60), 10)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_stream_that_is_opened_while_the_connection_of_the_last_one_ends(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream opens at whatever moment the last one was closed."""
+    monkeypatch.setattr(reading, "LINGER", 0.0)
+    one = await members.join("one")
+    for turns in range(40):
+        async with await one.stream():
+            pass
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    async with await one.stream() as stream:
+        await one.publish_data({"n": 1})
+        await stream.wait(1, timeout=5)
+
+
+FORKING = """
+import asyncio, os, sys, time
+from fabric_nb import AmqBrokerConnector
+
+async def main():
+    connector = AmqBrokerConnector(sys.argv[1], "test", "app", "forking", keep_alive_seconds=0.2)
+    await connector.open()
+    await connector.serve({"pid": os.getpid})
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        time.sleep(60)
+        os._exit(0)
+    print(os.getpid(), child, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: str) -> None:
+    """A service that is killed is gone at once, also when a child that it has forked lives on."""
+    caller = await members.join("caller")
+    code = FORKING.replace('"test"', repr(caller.domain))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, broker_uri, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    pid, child = map(int, (await process.stdout.readline()).split())
+    try:
+        await heard(caller, "forking", methods=1)
+        assert await caller.call("forking.pid", timeout=5) == pid
+        os.kill(pid, signal.SIGKILL)
+        await process.wait()
+        async with caller._connection.channel() as channel:
+            queue = f"{caller.domain}.api.app.forking::pid"
+            async with asyncio.timeout(5):
+                while await channel.has_queue(queue):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(0.05)
+        os.kill(child, 0)  # it lives
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("version", [1.2, None, 3, b"1"])
+async def test_a_version_is_text(members: Members, version: Any) -> None:
+    """A version that is no text is refused where it is given."""
+    with pytest.raises(TypeError, match="A version is text"):
+        members.connector("one", service_version=version)
+    one = await members.join("one")
+    with pytest.raises(TypeError, match="A version is text"):
+        await one.serve({"f": lambda: 1}, id="two", version=version)
