@@ -41,9 +41,11 @@ Only the standard library is imported here, so that every module may use it.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
@@ -346,7 +348,7 @@ class RemoteError(CallError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)
-        return remote_error, (*state, self.chain[1:])
+        return remote_error, (*state, self.chain[1:], attributes_of(self))
 
 
 def _path(chain: Sequence[Hop]) -> str:
@@ -445,8 +447,12 @@ def remote_error(
     remote_traceback: str = "",
     call: str = "",
     chain: Sequence[Hop] = (),
+    attributes: Mapping[str, Any] | None = None,
 ) -> RemoteError:
     """The `RemoteError` for what a peer sent, catchable as the built-in type it names.
+
+    It has the attributes of that type that the peer sends (`attributes_of`), or that its arguments
+    tell: ``errno``, ``strerror`` and ``filename`` of an `OSError`.
 
     Example:
         >>> error = remote_error("builtins.ValueError", "ValueError('no')", ["no"])
@@ -456,9 +462,78 @@ def remote_error(
     module, _, name = type_name.rpartition(".")
     cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
     error = cls(type_name, message, args, remote_traceback, call=call, chain=chain)
+    _set_attributes(error, _told_by_arguments(error, args))
+    _set_attributes(error, attributes or {})
     if isinstance(error, SyntaxError):
         error.msg = str(error)  # tracebacks show it in place of the text
     return error
+
+
+MAX_ATTRIBUTE = 4096
+"""Characters of an attribute that are sent or read: a path is as long."""
+
+_ATTRIBUTES: dict[type[BaseException], dict[str, type]] = {
+    OSError: {"errno": int, "strerror": str, "filename": str, "filename2": str},
+    ImportError: {"name": str, "path": str},
+    NameError: {"name": str},
+    AttributeError: {"name": str},
+    SyntaxError: {
+        "filename": str,
+        "lineno": int,
+        "offset": int,
+        "text": str,
+        "end_lineno": int,
+        "end_offset": int,
+    },
+    UnicodeError: {"encoding": str, "start": int, "end": int, "reason": str},
+}
+"""What Python's own exceptions have beside their arguments, as text and numbers."""
+
+
+def _attributes(error: BaseException) -> Iterator[tuple[str, type]]:
+    """The attributes of an error's type, with the type of each."""
+    for kind, attributes in _ATTRIBUTES.items():
+        if isinstance(error, kind):
+            yield from attributes.items()
+
+
+def attributes_of(error: BaseException) -> dict[str, str | int]:
+    """Return what one of Python's own exceptions has beside its arguments, where that is plain."""
+    values = {name: _plain_attribute(error, name) for name, _ in _attributes(error)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain_attribute(error: BaseException, name: str) -> str | int | None:
+    try:
+        value: object = getattr(error, name)
+        value = os.fsdecode(value) if isinstance(value, (bytes, os.PathLike)) else value
+        if isinstance(value, str):
+            return str.__str__(value)[:MAX_ATTRIBUTE]
+        return int.__int__(value) if isinstance(value, int) else None
+    except Exception:  # noqa: BLE001 - an attribute must not hide the error it is of
+        return None
+
+
+def _set_attributes(error: RemoteError, told: Mapping[str, Any]) -> None:
+    """Give an error the attributes that its type has, as far as they are told and fit."""
+    for name, wanted in _attributes(error):
+        value = told.get(name)
+        if isinstance(value, str):
+            value = value[:MAX_ATTRIBUTE]
+        elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            continue
+        if type(value) is wanted:
+            with contextlib.suppress(AttributeError, TypeError):  # of a base that has it not
+                setattr(error, name, value)
+
+
+def _told_by_arguments(error: RemoteError, args: Sequence[Any]) -> dict[str, Any]:
+    """What the arguments of a peer that sends no attributes tell."""
+    if isinstance(error, OSError) and len(args) > 1:
+        return dict(zip(("errno", "strerror"), args, strict=False))
+    if isinstance(error, UnicodeError) and len(args) == 5:
+        return dict(zip(("encoding", "object", "start", "end", "reason"), args, strict=True))
+    return {}
 
 
 @lru_cache(maxsize=128)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import math
+import os
+import pickle
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -195,6 +200,82 @@ def test_arguments_of_an_exception_are_exact() -> None:
     """Numbers among an exception's arguments arrive as they were."""
     message = wire.error_message(ValueError(2**70, 1.5, None, math.inf), "c")
     assert json.loads(message.body)["error"]["args"] == [2**70, 1.5, None, math.inf]
+
+
+def error_by(act: Callable[[], object]) -> BaseException:
+    """What Python itself raises."""
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - it is what is asked for
+        return error
+    raise AssertionError("nothing was raised")
+
+
+NOT_THERE = "/none/ü \udcff.txt"
+OF_PYTHON: dict[str, tuple[Callable[[], object], dict[str, Any]]] = {
+    "file": (
+        lambda: open(NOT_THERE),  # noqa: SIM115, PTH123 - it is not there
+        {"errno": 2, "strerror": "No such file or directory", "filename": NOT_THERE},
+    ),
+    "path": (lambda: Path("/none/b").read_text(), {"errno": 2, "filename": "/none/b"}),
+    "bytes path": (lambda: os.stat(b"/none/\xff"), {"filename": "/none/\udcff"}),  # noqa: PTH116
+    "two files": (
+        lambda: os.rename("/none/a", "/none/b"),  # noqa: PTH104 - as old programs have it
+        {"errno": 2, "filename": "/none/a", "filename2": "/none/b"},
+    ),
+    "folder": (lambda: open("/"), {"errno": 21, "filename": "/"}),  # noqa: SIM115, PTH123
+    "socket": (lambda: socket.create_connection(("127.0.0.1", 1)), {"errno": 111}),
+    "import": (lambda: importlib.import_module("none_such"), {"name": "none_such"}),
+    "name": (lambda: eval("nowhere"), {"name": "nowhere"}),
+    "attribute": (lambda: object().nowhere, {"name": "nowhere"}),  # type: ignore[attr-defined]
+    "syntax": (lambda: compile("x = (", "cell.py", "exec"), {"filename": "cell.py", "lineno": 1}),
+    "text": (
+        lambda: b"a\xff".decode(),
+        {"encoding": "utf-8", "start": 1, "end": 2, "reason": "invalid start byte"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_PYTHON)
+def test_attributes_of_pythons_own_errors(kind: str) -> None:
+    """What Python's own exceptions have beside their arguments is there at the caller."""
+    act, expected = OF_PYTHON[kind]
+    raised_there = error_by(act)
+    answer = wire.read_reply(delivered(wire.error_message(raised_there, "c")), "a.b")
+    again = wire.read_reply(delivered(wire.error_message(answer, "c")), "d.e")
+    for error in (answer, again, pickle.loads(pickle.dumps(answer))):
+        assert isinstance(error, RemoteError)
+        assert isinstance(error, type(raised_there))
+        assert {name: getattr(error, name) for name in expected} == expected
+
+
+def test_attributes_of_a_peers_errors() -> None:
+    """Of an amqp-fabric peer, which sends no attributes, the arguments tell some of them."""
+    error = {"type": "PermissionError", "message": "...", "args": [13, "Permission denied"]}
+    answer = wire.read_reply(arrived(json.dumps({"error": error}).encode(), type="error"))
+    assert isinstance(answer, PermissionError)
+    assert (answer.errno, answer.strerror, answer.filename) == (13, "Permission denied", None)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        5,
+        [],
+        {"errno": "2", "filename": 5, "__class__": "x", "args": [1], "call": "x", "chain": []},
+        {"errno": 2**31, "strerror": ["x"]},
+        {"errno": True, "filename": None},
+    ],
+    ids=repr,
+)
+def test_attributes_that_no_error_has(attributes: object) -> None:
+    """What a hostile peer calls attributes is left out where its type has none of that kind."""
+    error = {"type": "OSError", "message": "m", "args": [], "attributes": attributes}
+    answer = wire.read_reply(arrived(json.dumps({"error": error}).encode(), type="error"), "a.b")
+    assert isinstance(answer, OSError)
+    assert isinstance(answer, RemoteError)
+    assert (answer.errno, answer.strerror, answer.filename) == (None, None, None)
+    assert (answer.call, answer.args, len(answer.chain)) == ("a.b", ("m",), 1)
 
 
 def test_long_traceback_keeps_its_end() -> None:

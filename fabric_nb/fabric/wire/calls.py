@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, remote_error
+from fabric_nb.errors import (
+    MalformedMessage,
+    NotSerializable,
+    RemoteError,
+    attributes_of,
+    remote_error,
+)
 from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
@@ -112,6 +118,8 @@ def error_message(
         name, args = f"{cls.__module__}.{cls.__name__}", _arguments(error)
         told = {"type": name, "message": _short_repr(error), "args": args}
     told["traceback"] = format_traceback(error) if traceback is None else traceback
+    if attributes := attributes_of(error):
+        told["attributes"] = attributes
     if hops := hops_of(error):
         told["chain"] = hops
     return reply(ERROR, correlation_id, encode({"error": told})[0])
@@ -209,4 +217,5 @@ def _read_error(body: Any, call: str) -> RemoteError:
         text(error.get("traceback"), MAX_TRACEBACK),
         call,
         hops,
+        attributes if isinstance(attributes := error.get("attributes"), dict) else None,
     )
