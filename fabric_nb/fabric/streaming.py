@@ -13,6 +13,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
+from time import monotonic
 
 from fabric_nb.errors import FabricError, MalformedMessage
 from fabric_nb.fabric import wire
@@ -29,7 +31,14 @@ WINDOW = 64
 """Items that may be on the way or wait to be taken; half of them is granted at a time."""
 PROBE_EVERY = 2.0
 """Seconds after which either end asks whether the other is still there."""
-MAX_STREAMS = 100
+GRANT_EVERY = 60.0
+"""Seconds after which a caller that takes its items slowly grants credit for those that it took."""
+MAX_STREAMS, MAX_STREAMS_OF_ONE = 100, 25
+"""Streams that one server sends at a time, and those of them to one caller."""
+STARVED_AFTER = 2.0
+"""Seconds without credit after which a stream gives way to another one, when there is no room."""
+GIVEN_UP_AFTER = 3600.0
+"""Seconds without credit after which a stream is given up."""
 
 
 class GivenUp(Exception):
@@ -66,6 +75,7 @@ class Incoming:
         self._news: asyncio.Future[None] | None = None
         self._may_come = WINDOW
         self._taken = 0
+        self._granted_at = monotonic()
 
     def take_in(self, delivery: Delivery) -> None:
         """A message of the server has arrived."""
@@ -117,10 +127,11 @@ class Incoming:
     def credit(self) -> int:
         """An item was taken: how many more to ask for now."""
         self._taken += 1
-        if self._taken % (WINDOW // 2):
+        if self._taken < WINDOW // 2 and monotonic() - self._granted_at < GRANT_EVERY:
             return 0
-        self._may_come += WINDOW // 2
-        return WINDOW // 2
+        granted, self._taken, self._granted_at = self._taken, 0, monotonic()
+        self._may_come += granted
+        return granted
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
@@ -136,16 +147,32 @@ class _Sending:
     def __init__(self, request: Delivery, credit: int) -> None:
         self.id = request.correlation_id
         self.reply_to = request.reply_to or ""
+        self.caller = request.user_id, self.reply_to
         self.given_up = False
+        self.displaced = False
+        self.granted = False
+        self.starved_since: float | None = None
         self._credit = credit
         self._granted = asyncio.Event()
         self._task = asyncio.current_task()
 
     async def allowed(self) -> None:
-        """Wait until the caller wants one item more, and count it."""
+        """Wait until the caller wants one item more, and count it.
+
+        Raises:
+            RuntimeError: it has wanted none for `GIVEN_UP_AFTER` seconds.
+        """
         while not self._credit:
             self._granted.clear()
-            await self._granted.wait()
+            self.starved_since = monotonic()
+            try:
+                async with asyncio.timeout(GIVEN_UP_AFTER):
+                    await self._granted.wait()
+            except TimeoutError:
+                raise RuntimeError(
+                    f"The stream was given up: no item of it was wanted for {GIVEN_UP_AFTER:g} s."
+                ) from None
+        self.starved_since = None
         self.check()
         self._credit -= 1
 
@@ -156,6 +183,7 @@ class _Sending:
 
     def grant(self, credit: int) -> None:
         """The caller wants so many items more."""
+        self.granted = True
         self._credit = min(self._credit + credit, 2 * wire.MAX_CREDIT)
         self._granted.set()
 
@@ -164,6 +192,11 @@ class _Sending:
         if not self.given_up and self._task is not None:
             self.given_up = True
             self._task.cancel()
+
+    def displace(self) -> None:
+        """Give it up because others want to begin; the caller is told."""
+        self.displaced = True
+        self.give_up()
 
     def fate(self, error: FabricError | None) -> None:
         """What became of a message to the caller."""
@@ -197,17 +230,14 @@ class Outgoing:
 
         Raises:
             GivenUp: the caller wants no more, or is gone.
+            RuntimeError: there are too many streams, or it has wanted nothing for long.
             NotSerializable: an item cannot be JSON.
             MessageTooLarge: an item is larger than the broker takes.
             Whatever the generator raises.
         """
         sending = _Sending(request, credit)
         key = request.correlation_id or ""
-        if not key or key in self._sending or len(self._sending) >= MAX_STREAMS:
-            raise RuntimeError(
-                f"The stream cannot begin: {len(self._sending)} are being sent, and"
-                f" {MAX_STREAMS} may be, each for a request with a correlation id of its own."
-            )
+        self._make_room(sending, key)
         self._sending[key] = sending
         self._idle.clear()
         probing = None
@@ -229,6 +259,11 @@ class Outgoing:
         except asyncio.CancelledError:
             if sending.given_up and (task := asyncio.current_task()) is not None:
                 task.uncancel()
+                if sending.displaced:
+                    raise RuntimeError(
+                        "The stream was given up for another one: no item of it was wanted for"
+                        f" {STARVED_AFTER:g} s, and {MAX_STREAMS} streams were being sent."
+                    ) from None
                 raise GivenUp from None
             raise
         finally:
@@ -237,6 +272,36 @@ class Outgoing:
             del self._sending[key]
             if not self._sending:
                 self._idle.set()
+
+    def _make_room(self, sending: _Sending, key: str) -> None:
+        """See that one stream more may be sent.
+
+        Raises:
+            RuntimeError: it may not.
+        """
+        own = sum(one.caller == sending.caller for one in self._sending.values())
+        if not key or key in self._sending or own >= MAX_STREAMS_OF_ONE:
+            raise RuntimeError(
+                f"The stream cannot begin: {own} are being sent to this caller, and"
+                f" {MAX_STREAMS_OF_ONE} may be, each for a request with its own correlation id."
+            )
+        if len(self._sending) < MAX_STREAMS:
+            return
+        now = monotonic()
+        starved = [
+            (one.granted, one.starved_since, one)
+            for one in self._sending.values()
+            if not one.given_up
+            and one.starved_since is not None
+            and now - one.starved_since >= STARVED_AFTER
+        ]
+        if not starved:
+            raise RuntimeError(
+                f"The stream cannot begin: {len(self._sending)} are being sent, and {MAX_STREAMS}"
+                " may be; call again in some seconds."
+            )
+        # First those whose caller has never wanted more, then those who have waited longest.
+        min(starved, key=itemgetter(0, 1))[2].displace()
 
     async def finish(self, request: Delivery, last: Message) -> None:
         """Send the last message of a stream, after its items."""

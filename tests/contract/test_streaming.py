@@ -361,6 +361,95 @@ async def test_too_many_streams(server, caller, monkeypatch):
         await items.aclose()
 
 
+async def test_too_many_streams_to_one_caller(members, server, caller, monkeypatch):
+    """One caller has so many streams of a server, and others have theirs meanwhile."""
+    monkeypatch.setattr(streaming, "MAX_STREAMS_OF_ONE", 2)
+    open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
+    for items in open_streams[:2]:
+        assert await anext(items) == 0
+    with pytest.raises(RuntimeError, match="2 are being sent to this caller, and 2 may be"):
+        await anext(open_streams[2])
+    other = await members.join("other")
+    items = other.call_stream("app.server.later")
+    assert await anext(items) == 0
+    for one in (*open_streams, items):
+        await one.aclose()
+
+
+async def begun(raw, reply_to, method, count, first=0):
+    """Begin streams and grant no credit; their ids."""
+    exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server")
+    ids = [f"{reply_to}-{number}" for number in range(first, first + count)]
+    for correlation_id in ids:
+        request = aio_pika.Message(
+            b"{}",
+            type="call",
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            headers={"x-fabric-stream": 1},
+        )
+        await exchange.publish(request, f"{DOMAIN}.api.app.server::{method}")
+    return ids
+
+
+async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller, raw, monkeypatch):
+    """Those who begin streams and take nothing give way to others, and are told so."""
+    monkeypatch.setattr(streaming, "STARVED_AFTER", 0.2)
+    queues = [await raw.declare_queue(exclusive=True) for _ in range(5)]
+    for queue in queues:
+        await begun(raw, queue.name, "later", 25)
+    outgoing = server.servers[0]._outgoing
+    await until(lambda: len(outgoing) == streaming.MAX_STREAMS)
+
+    async def begins():
+        while True:
+            items = caller.call_stream("app.server.later", timeout=10)
+            with contextlib.suppress(RuntimeError):  # until somebody has starved for long enough
+                return await anext(items), items
+
+    async with asyncio.timeout(20):
+        taken = [await begins() for _ in range(20)]
+    assert [item for item, _ in taken] == [0] * 20
+    assert len(outgoing) <= streaming.MAX_STREAMS + 1
+    for _, items in taken:
+        await items.aclose()
+    told = []
+    async with asyncio.timeout(10):
+        for queue in queues:
+            while (message := await queue.get(no_ack=True, fail=False)) is not None:
+                if message.type == "error":
+                    told.append(orjson.loads(message.body)["error"]["message"])
+    assert any("for another one" in text for text in told)
+
+
+async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch):
+    """A stream of which no item was wanted for long is given up, and its caller is told."""
+    monkeypatch.setattr(streaming, "GIVEN_UP_AFTER", 0.3)
+    queue = await raw.declare_queue(exclusive=True)
+    await begun(raw, queue.name, "later", 1)
+    async with asyncio.timeout(10), queue.iterator(no_ack=True) as messages:
+        async for message in messages:
+            if message.type == "error":
+                break
+    assert "no item of it was wanted" in orjson.loads(message.body)["error"]["message"]
+    await until(lambda: not len(server.servers[0]._outgoing))
+
+
+async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
+    """A caller that takes its items slowly wants the next ones in time, and gets them all."""
+    monkeypatch.setattr(streaming, "GRANT_EVERY", 0.1)
+    monkeypatch.setattr(streaming, "GIVEN_UP_AFTER", 1.0)
+    had = []
+    items = caller.call_stream("app.server.later", timeout=10)
+    async for item in items:
+        had.append(item)
+        if len(had) == 70:
+            break
+        await asyncio.sleep(0.05)  # half of the window takes longer than it may want nothing
+    await items.aclose()
+    assert had == list(range(70))
+
+
 # Giving up
 
 
