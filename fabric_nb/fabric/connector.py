@@ -59,7 +59,8 @@ class AmqBrokerConnector(FabricMember):
         connection_name: what the broker's own tools show.
 
     Raises:
-        InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``.
+        InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``, or an
+            exchange cannot have its name.
         InvalidUri: the URI cannot be used.
         InvalidTimeout: `timeout` or `keep_alive_seconds` is negative, NaN or no number.
     """
@@ -81,7 +82,9 @@ class AmqBrokerConnector(FabricMember):
         presence: Where = "loop",
         connection_name: str | None = None,
     ) -> None:
-        self._discovery_exchange = discovery_exchange or naming.discovery_exchange()
+        self._discovery_exchange = naming.check_exchange(
+            discovery_exchange or naming.discovery_exchange()
+        )
         super().__init__(
             amqp_uri,
             ServiceName(service_domain, service_type, service_id),

@@ -28,7 +28,7 @@ GOODBYE = "goodbye"
 MAX_QUEUE, MAX_EXCHANGE = 255, 127
 """Bytes of the names of a queue (AMQP 0-9-1, 4.2.5.3) and of an exchange (1.6 of its reference)."""
 
-_QUEUE = re.compile(r"[A-Za-z0-9_.:@#,/+ -]*\Z")  # what AMQP clients on pamqp take
+_NAME = re.compile(r"[A-Za-z0-9_.:@#,/+ -]*\Z")  # what AMQP clients on pamqp take
 _PART = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
@@ -54,7 +54,8 @@ def check_version(version: object) -> str:
 
 def data_exchange(domain: str) -> str:
     """The exchange of a domain's data streams, ``{domain}.data``."""
-    return f"{domain}.{os.environ.get('DATA_EXCHANGE_NAME', DEFAULT_DATA_EXCHANGE)}"
+    name = os.environ.get("DATA_EXCHANGE_NAME", DEFAULT_DATA_EXCHANGE)
+    return check_exchange(f"{domain}.{name}")
 
 
 def log_exchange(domain: str) -> str:
@@ -81,6 +82,16 @@ def check_method(value: object) -> str:
     )
 
 
+def check_exchange(value: object) -> str:
+    """Return `value` when an exchange may have this name; `InvalidName` otherwise."""
+    if isinstance(value, str) and _NAME.match(value) and 0 < len(value) <= MAX_EXCHANGE:
+        return value
+    raise InvalidName(
+        f"{_shown(value)} cannot be the name of an exchange: use 1 to {MAX_EXCHANGE} letters,"
+        " digits, spaces and any of -_.:@#,/+ only."
+    )
+
+
 def check_queue(value: object) -> str:
     """Return `value` when a queue may have this name, which the user chooses.
 
@@ -91,7 +102,7 @@ def check_queue(value: object) -> str:
         raise UnusableQueue(
             f"The name of a queue is text, so it cannot be {_shown(value)}: give it as str."
         )
-    if not _QUEUE.match(value):
+    if not _NAME.match(value):
         raise UnusableQueue(
             f"{_shown(value)} cannot be the name of a queue: use letters, digits, spaces and"
             " any of -_.:@#,/+ only."

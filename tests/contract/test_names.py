@@ -38,6 +38,17 @@ async def test_queues_that_can_be(members, name):
         await stream.wait(1, timeout=5)
 
 
+@pytest.mark.parametrize("name", ["x" * 128, "ü", "a\nb", 5, b"x"], ids=repr)
+async def test_exchanges_that_cannot_be(members, name, monkeypatch):
+    """The name of an exchange that clients do not take is refused before anything is opened."""
+    with pytest.raises(InvalidName, match=r"cannot be the name of an exchange: .*\.$"):
+        members.connector("one", discovery_exchange=name)
+    if isinstance(name, str):
+        monkeypatch.setenv("DATA_EXCHANGE_NAME", name)
+        with pytest.raises(InvalidName, match="cannot be the name of an exchange"):
+            members.connector("one")
+
+
 async def test_addresses_too_long_to_serve(members):
     """An address or method whose queue would have too long a name is refused, and can be heard."""
     longest = await members.join("i" * 63, type="t" * 63)

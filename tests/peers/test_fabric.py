@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
+import math
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from fabric_nb import AmqpHandler
@@ -128,6 +133,45 @@ async def test_subscribers_of_both_kinds_share(members, start_peer, rabbitmq_uri
         taking.cancel()
         assert sorted([*stream.df["n"], *theirs_got]) == list(range(20))
         assert stream.rows
+
+
+async def test_amqp_fabric_sees_our_values(members, start_peer, rabbitmq_uri):
+    """A peer reads what we publish as JSON: all fields, the index, and what is missing."""
+
+    @dataclasses.dataclass
+    class Order:
+        _id: int
+        total: float
+        state: str = dataclasses.field(init=False, default="new")
+
+    frame = pd.DataFrame(
+        {
+            "id": [1, 2, 3],
+            "size": pd.Categorical(["L", "S", None], categories=["S", "L"], ordered=True),
+            "n": pd.array([2**53 + 1, None, 1], dtype="Int64"),
+        }
+    ).set_index("id")
+    rows = [
+        {"id": 1, "size": "L", "n": 2**53 + 1},
+        {"id": 2, "size": "S", "n": None},
+        {"id": 3, "size": None, "n": 1},
+    ]
+    published = [
+        (Order(5, math.inf), None, {"_id": 5, "total": math.inf, "state": "new"}),
+        (frame, None, rows),
+        (frame, "json", rows),
+        ({"a": 1, "b": "x"}, "json", [{"a": 1, "b": "x"}]),
+        ({"a": [1, 2], "b": ["x", "y"]}, "json", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        (pa.table({"a": [1, None]}), "json", [{"a": 1}, {"a": None}]),
+        (frame["n"], None, [{"id": row["id"], "n": row["n"]} for row in rows]),
+    ]
+    theirs = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 7}')
+    member = await members.join("ours")
+    for data, form, expected in published:
+        await member.publish_data(data, {"score": np.int64(7)}, format=form)
+        heard_there = await theirs.event("data")
+        assert json.loads(heard_there["body"]) == expected
+        assert heard_there["headers"]["score"] == 7
 
 
 async def test_floats_in_headers_of_both_kinds(members, start_peer, rabbitmq_uri):
