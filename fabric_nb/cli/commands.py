@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -105,7 +105,9 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     if options.json:
         print_json(frame.to_dict(orient="records"))
     else:
-        print(frame.to_string(index=False) if len(frame) else "Nobody was heard.")
+        elsewhere = fabric.registry.elsewhere(options.domain) if options.domain else ""
+        nobody = f"Nobody was heard. {elsewhere}".rstrip()
+        print(frame.to_string(index=False) if len(frame) else nobody)
     return 0
 
 
@@ -166,18 +168,32 @@ async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
             await stream.record(options.record)
         # Runs once the reader below waits: what the broker has kept is not to pass it by.
         resuming = asyncio.create_task(stream.resume())
+        hinting = _hint(fabric, stream.domain, lambda: bool(stream.rows))
         async for rows in stream.batches(left):
             for row in rows if left is None else rows[:left]:
                 print_json(row)
             left = None if left is None else left - len(rows)
         await resuming
+        hinting.cancel()
     return 0
+
+
+def _hint(fabric: AmqBrokerConnector, domain: str, came: Callable[[], bool]) -> asyncio.Task[None]:
+    """Name other domains on the standard error when nothing has come after a while."""
+
+    async def hint() -> None:
+        await asyncio.sleep(PATIENCE)
+        if not came() and (elsewhere := fabric.registry.elsewhere(domain)):
+            print(f"Nothing has come yet from {domain}. {elsewhere}", file=sys.stderr)
+
+    return asyncio.create_task(hint())
 
 
 async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Print each record as a line."""
     printed = 0
     async with await fabric.logs(level=options.level, service=options.service) as feed:
+        hinting = _hint(fabric, feed.domain, lambda: bool(feed.changes))
         while options.count is None or printed < options.count:
             await feed.wait(printed + 1)
             fresh = list(feed.records)[printed - feed.changes :]
@@ -190,6 +206,7 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
                     at = time.strftime("%H:%M:%S", time.localtime(record.time))
                     who = f"{record.service_type}.{record.service_id}"
                     print(f"{at} {record.level:8} {who} {record.message}", flush=True)
+        hinting.cancel()
     return 0
 
 

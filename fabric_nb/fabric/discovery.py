@@ -35,9 +35,13 @@ class Discovery:
     Args:
         registry: what is known.
         listening: whether keep-alives are heard at all.
+        own: the name of whoever looks for others.
     """
 
-    def __init__(self, registry: Registry, *, listening: bool) -> None:
+    def __init__(
+        self, registry: Registry, *, listening: bool, own: ServiceName | None = None
+    ) -> None:
+        self._own = own
         self._registry = registry
         self._listening = listening
 
@@ -140,7 +144,21 @@ class Discovery:
             there = f"in {pattern.domain} there are {_listed([f'{n.type}.{n.id}' for n in known])}."
         else:
             there = f"nobody was heard in {pattern.domain} yet."
-        return UnknownService(f"No service {pattern} is known: {there}", call=call)
+        elsewhere = "" if close else self._elsewhere(pattern, known)
+        return UnknownService(
+            f"No service {pattern} is known: {there} {elsewhere}".rstrip(), call=call
+        )
+
+    def _elsewhere(self, pattern: ServicePattern, known: Sequence[ServiceName]) -> str:
+        """Name other domains where this one seems to be the wrong one.
+
+        It is when an id of that name is known elsewhere, or nobody is in it but our like.
+        """
+        own_type = self._own.type if self._own is not None else None
+        alone = all(name.type == own_type for name in known)
+        if alone or self._registry.services(id=pattern.id):
+            return self._registry.elsewhere(pattern.domain, pattern.id)
+        return ""
 
     def not_served(self, name: ServiceName, method: str, why: Unroutable) -> CallError:
         """The error for a call that no queue took: an unknown service, or only its method."""

@@ -82,7 +82,7 @@ class FabricMember(Feeds):
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
         )
         super().__init__(connection, reading, name.domain, MalformedLog(), self._background)
-        self._discovery = Discovery(self.registry, listening=listen)
+        self._discovery = Discovery(self.registry, listening=listen, own=name)
         self._caller = Caller(
             self._connection,
             self.malformed,

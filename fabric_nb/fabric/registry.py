@@ -33,6 +33,8 @@ MAX_INSTANCES, MAX_ALL_INSTANCES = 1_000, 20_000
 MAX_TOLD = 20_000_000
 """Characters that are kept of what all members tell of their methods."""
 MAX_ANSWERED = 200
+MAX_ELSEWHERE = 3
+"""Other domains that are named where a service is looked for in vain."""
 
 
 class ServiceState(StrEnum):
@@ -380,6 +382,28 @@ class Registry:
             pattern = ServicePattern.parse(pattern, domain=domain)
         found = [one for one in self._order if pattern.matches(one.name)]
         return found if gone else self._present(found)
+
+    def elsewhere(self, domain: str, like: str = "") -> str:
+        """Return a sentence on the other domains in which services are present, else nothing.
+
+        Args:
+            domain: the one that is looked at.
+            like: an id; domains that have it come first, then those with the most services.
+        """
+        ids: dict[str, list[str]] = {}
+        for one in self.services():
+            ids.setdefault(one.name.domain, []).append(one.name.id)
+        ids.pop(domain, None)
+        if not ids:
+            return ""
+        others = sorted(ids, key=lambda one: (like not in ids[one], -len(ids[one]), one))
+        shown = [
+            f"{one} ({len(ids[one])} service{'s'[: len(ids[one]) > 1]}): `--domain {one}`"
+            for one in others[:MAX_ELSEWHERE]
+        ]
+        more = len(others) - len(shown)
+        shown += [f"{more} more domain{'s'[: more > 1]}: `%fabric_services`"] if more else []
+        return f"Also on this broker: {'; '.join(shown)}."
 
     def _present(self, services: list[Service]) -> list[Service]:
         now = self._clock()

@@ -230,7 +230,7 @@ class Session:
                 self._all_logs = await fabric.logs()
         except FabricError as error:
             return Missing("Logs", str(error))
-        return LogView(fabric, self._all_logs)
+        return LogView(fabric, self._all_logs, domain=self._all_logs.domain)
 
     async def show_services(
         self,
@@ -375,14 +375,14 @@ class Session:
                 raise
             await stream.resume()
         await self._put_in_place(stream, variable)
-        self.screen.show(StreamView(self.fabric, stream))
+        self.screen.show(StreamView(self.fabric, stream, domain=stream.domain))
         return stream
 
     async def open_logs(self, variable: str | None, **options: Any) -> LogFeed:
         """Listen to logs and show them; `variable` as in `open_stream`."""
         feed = await self.fabric.logs(**options)
         await self._put_in_place(feed, variable)
-        self.screen.show(LogView(self.fabric, feed))
+        self.screen.show(LogView(self.fabric, feed, domain=feed.domain))
         return feed
 
     async def _put_in_place(self, what: Stream | LogFeed, variable: str | None) -> None:

@@ -213,3 +213,23 @@ async def test_without_a_broker_it_is_said_what_to_do(tmp_path: object) -> None:
     _, err = await process.communicate()
     assert process.returncode == 1
     assert b"--uri" in err
+
+
+async def test_a_wrong_domain_is_said(rabbitmq_uri: str) -> None:
+    """Where nothing comes, streams and logs name the other domains, and so does a call."""
+    there = "Also on this broker: my_project (2 services): `--domain my_project`."
+    call = await run(rabbitmq_uri, "call", "h1.greet", "--domain", "nowhere")
+    assert call.code != 0
+    assert there in call.err
+    found = await run(rabbitmq_uri, "services", "--wait", "2", "--domain", "nowhere")
+    assert found.out.strip() == f"Nobody was heard. {there}"
+    for command in ("stream", "logs"):
+        process = await start(rabbitmq_uri, command, "--domain", "nowhere")
+        try:
+            async with asyncio.timeout(20):
+                assert process.stderr is not None
+                said = await process.stderr.readline()
+        finally:
+            process.kill()
+            await process.communicate()
+        assert said.decode().strip() == f"Nothing has come yet from nowhere. {there}"

@@ -507,3 +507,14 @@ async def test_no_remote_type_is_looked_up(members, caller, raw):
         await caller.call("app.evil.run", timeout=5)
     assert type(caught.value) is RemoteError
     assert caught.value.type == "os.system"
+
+
+async def test_a_wrong_domain_is_told_by_the_others(members, caller):
+    """What is not in this domain and in another is told with it, by short and by full name."""
+    await caller.serve({"one": lambda: 1}, id="mine")
+    await members.join("price", domain="shop")
+    while not caller.registry.services(domain="shop"):
+        await caller.registry.changed()
+    for name in ("price.one", f"{DOMAIN}.app.price.one"):
+        with pytest.raises(UnknownService, match=r"shop \(1 service\): `--domain shop`"):
+            await caller.call(name, timeout=20)

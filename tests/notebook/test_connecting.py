@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.notebook.magics import FabricMagics
-from tests.notebook.notebooks import Notebook, call, password_of, state_of, told, until
+from tests.notebook.notebooks import Notebook, call, password_of, shown_error, state_of, told, until
 from tests.support.cells import plain
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq_supervisor import free_port
@@ -134,6 +135,25 @@ async def test_connecting_again(
     )
     last = await notebook.run("%config FabricMagics.heartbeat = 60\n" + f"{line} --id other")
     assert f"The earlier connection, as {DOMAIN}.lab.other, has ended." in last.displays[0].text
+
+
+async def test_a_wrong_domain_is_seen(
+    start_notebook: StartNotebook, uri: str, calc: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """In a domain where nothing comes, the card, streams, logs and errors name the others."""
+    there = re.compile(rf"Also on this broker: .*{DOMAIN} \(\d+ services?\): `?--domain {DOMAIN}`?")
+    notebook = await start_notebook()
+    card = await notebook.run(f"%fabric_connect {uri} --domain nowhere --id lost")
+    await card.until(lambda cell: there.search(cell.displays[0].text))
+    stream = await notebook.run("s = %fabric_stream kind=lost")
+    logs = await notebook.run("%fabric_logs;")
+    for cell in (stream, logs):
+        assert there.search(cell.displays[-1].text)
+        assert there.search(re.sub(r"<[^>]*>", "", cell.displays[-1].html))
+    wrong = await notebook.execute("%fabric_call calc1.count")
+    assert there.search(shown_error(wrong, "UnknownService"))
+    await notebook.run("%fabric_publish kind=lost -- {'n': 1}\nawait s.wait(1)")
+    await stream.until(lambda cell: not there.search(cell.displays[-1].text))
 
 
 async def test_several_nodes(

@@ -399,6 +399,20 @@ async def unknown(house: House, text: str) -> str:
     return str(caught.value)
 
 
+async def test_a_wrong_domain_is_said(house: House) -> None:
+    """Where nobody but our like is in the domain, or the id is in another, the others are named."""
+    own = ServiceName("d", "notebook", "task1")
+    house.hear(own)
+    house.hear(ServiceName("d", "notebook", "task2"))
+    house.hear(ServiceName("shop", "t", "price"))
+    shop = "Also on this broker: shop (1 service): `--domain shop`."
+    finder = Discovery(house.registry, listening=True, own=own)
+    assert str(finder.unknown(pattern("calc"))).endswith(f"notebook.task2. {shop}")
+    house.hear(ServiceName("d", "t", "other"))
+    assert "shop" not in str(finder.unknown(pattern("calc")))
+    assert str(finder.unknown(pattern("price"))).endswith(shop)
+
+
 async def test_unknown_service_says_what_is_there(house: House) -> None:
     """The error for an unknown service says what is there instead."""
     assert await unknown(house, "calk") == "No service d.calk is known: nobody was heard in d yet."
@@ -677,3 +691,25 @@ def test_a_service_that_comes_back_is_heard_anew() -> None:
             house.clock.now += 1
         house.hear()
         assert service.since == house.clock.now
+
+
+def test_other_domains_are_named() -> None:
+    """Domains with services are named, the likeliest first, and no more than three."""
+    house = House()
+    house.hear()
+    assert house.registry.elsewhere("d") == ""
+    house.hear(ServiceName("shop", "calc", "c1"))
+    assert (
+        house.registry.elsewhere("d") == "Also on this broker: shop (1 service): `--domain shop`."
+    )
+    for domain, ids in (("bank", "ab"), ("farm", "abc"), ("tiny", "z")):
+        for one in ids:
+            house.hear(ServiceName(domain, "t", one))
+    assert house.registry.elsewhere("d", "z") == (
+        "Also on this broker: tiny (1 service): `--domain tiny`;"
+        " farm (3 services): `--domain farm`;"
+        " bank (2 services): `--domain bank`; 1 more domain: `%fabric_services`."
+    )
+    for one in "abc":
+        house.hear(ServiceName("farm", "t", one), leaving=True)
+    assert "farm" not in house.registry.elsewhere("d")

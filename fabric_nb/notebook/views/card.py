@@ -56,6 +56,7 @@ class ConnectionCard(PageView):
         remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
         if fabric.registry.deaf and others:
             remarks.append("How the others are doing is as it was known last.")
+        remarks += [elsewhere] if (elsewhere := fabric.registry.elsewhere(fabric.domain)) else []
         if fabric.transient_queues_refused:
             remarks.append(
                 "This broker refuses transient queues: services on amqp-fabric cannot run on it."

@@ -13,9 +13,10 @@ from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.newest import put_newest, since
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.state import nothing_yet, state_badge
 
 MAX_ROWS = 1000
+NOTHING = "No record has come yet. Services send theirs with init_logging_handler."
 TONES: dict[str, Tone] = {
     "DEBUG": "quiet",
     "INFO": "busy",
@@ -42,6 +43,8 @@ class LogView(TableView):
     level: str = ALL
     """The least level that is shown."""
     paused: bool = False
+    domain: str = ""
+    """Whose records it shows, to name other domains while there is none."""
     _taken: int = 0
     """How many records of the feed were looked at."""
     _taken_from: str = ALL
@@ -50,7 +53,9 @@ class LogView(TableView):
     def version(self) -> Hashable:
         """How many records have come, and which are to be shown."""
         feed = self.feed
-        return self.fabric.state, feed.changes, feed.malformed, feed.closed, self.level, self.paused
+        others = 0 if feed.changes else self.fabric.registry.roster
+        shown = self.level, self.paused
+        return self.fabric.state, feed.changes, feed.malformed, feed.closed, *shown, others
 
     def model(self) -> TableModel:
         """A table of records."""
@@ -77,7 +82,7 @@ class LogView(TableView):
             ],
             empty="No record of that level."
             if feed.changes
-            else "No record has come yet. Services send theirs with init_logging_handler.",
+            else nothing_yet(NOTHING, self.fabric, self.domain),
         )
 
     def act(self, name: str, value: object) -> None:

@@ -7,6 +7,11 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge
 
 
+def nothing_yet(what: str, fabric: FabricMember, domain: str) -> str:
+    """Return a sentence that says that nothing has come, with the domains that it may be in."""
+    return f"{what} {fabric.registry.elsewhere(domain) if domain else ''}".rstrip()
+
+
 def state_badge(fabric: FabricMember) -> list[Badge]:
     """A badge when the connection is not as it should be, none otherwise."""
     match fabric.state:

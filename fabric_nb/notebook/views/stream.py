@@ -16,7 +16,7 @@ from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.state import nothing_yet, state_badge
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200
@@ -30,13 +30,16 @@ class StreamView(TableView):
     stream: Stream
     charted: str | None = None
     """The column that the line is over; None for the first that holds numbers."""
+    domain: str = ""
+    """Whose data it takes, to name other domains while there is none."""
 
     def version(self) -> Hashable:
         """How much has come, and every second the rate."""
         stream = self.stream
         flowing = int(time.monotonic()) if stream.rate else 0
         state = self.fabric.state, stream.closed, stream.paused
-        return *state, stream.changes, flowing, self.charted
+        others = 0 if stream.rows else self.fabric.registry.roster
+        return *state, stream.changes, flowing, self.charted, others
 
     def model(self) -> TableModel:
         """A table of the last rows."""
@@ -102,7 +105,7 @@ class StreamView(TableView):
             [f"… and {more:,} more columns, in its DataFrame."] if more > 0 else [],
             tools,
             chart,
-            empty="No row has come yet.",
+            empty=nothing_yet("No row has come yet.", self.fabric, self.domain),
         )
 
 
