@@ -334,7 +334,7 @@ class AmqBrokerConnector(FabricMember):
             UnusableQueue: no queue can have this name.
         """
         naming.check_queue(subscriber_name)
-        wanted = checked({"x-match": "all", **headers}, "filter")
+        wanted = checked(naming.match_all(headers), "filter")
 
         async def set_up(channel: Channel) -> None:
             await channel.declare_exchange(self.data_exchange, "headers", durable=True)

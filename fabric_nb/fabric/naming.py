@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fabric_nb.errors import InvalidName, UnusableQueue
 
@@ -50,6 +51,19 @@ def check_version(version: object) -> str:
             f" {type(version).__name__} {version!r}."
         )
     return version
+
+
+def match_all(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a binding for messages that have all of these headers.
+
+    ``x-match: all`` ignores headers that begin with ``x-``; RabbitMQ 3.10 has ``all-with-x``.
+
+    Example:
+        >>> match_all({"x-tenant": "a"})
+        {'x-match': 'all-with-x', 'x-tenant': 'a'}
+    """
+    with_x = any(name.startswith("x-") for name in headers)
+    return {"x-match": "all-with-x" if with_x else "all", **headers}
 
 
 def data_exchange(domain: str) -> str:

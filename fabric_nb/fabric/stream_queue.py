@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+import logging
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from fabric_nb.errors import UnusableQueue
-from fabric_nb.fabric.amqp import Channel, Delivery
+from fabric_nb.errors import BrokerRefused, UnusableQueue
+from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.naming import check_queue
 from fabric_nb.fabric.plain import unboxed
 
@@ -17,8 +21,16 @@ Start = Literal["first", "last", "next"] | int | datetime
 offset, or a time."""
 _PLACES = ("first", "last", "next")
 _OFFSET = "x-stream-offset"
+_LAST_CHUNK = 5000
+"""Messages that a chunk of a RabbitMQ stream holds at most."""
+_LOOK_TIMEOUT = 3.0
+"""Seconds within which the last chunk of a stream arrives."""
+_NAME_BYTES = 220
 _FINGERPRINTED = 4096
 """Bytes at either end of a message that tell it from others."""
+
+
+log = logging.getLogger(__name__)
 
 
 class StreamQueue:
@@ -32,6 +44,11 @@ class StreamQueue:
             cluster, also while nobody reads it.
         replay_from: a RabbitMQ stream queue, read from there: it keeps what was read, and each
             reader gets all of it.
+        prefetch: how many messages may be unacknowledged; 0: any number.
+        on_remade: called when a replayed queue turns out to be another one, to be read anew.
+
+    Attributes:
+        remade: how often a replayed queue was found deleted and made anew.
 
     Raises:
         UnusableQueue: no queue can have this name, a kept queue has none, both kinds are asked for,
@@ -45,6 +62,7 @@ class StreamQueue:
         durable: bool = False,
         replay_from: Start | None = None,
         prefetch: int = 0,
+        on_remade: Callable[[], object] = lambda: None,
     ) -> None:
         if durable and replay_from is not None:
             raise UnusableQueue(
@@ -58,6 +76,10 @@ class StreamQueue:
         self.name = check_queue(name)
         self.durable = durable
         self._start = None if replay_from is None else _checked(replay_from)
+        self.remade = 0
+        self._on_remade = on_remade
+        self._last: tuple[int, int] | None = None  # offset and fingerprint of the last message
+        self._resuming = False
         self._own_name = ""
         # Of the last messages, whether acknowledged or not: an acknowledgement that is under way
         # when the channel is lost may or may not count.
@@ -87,16 +109,108 @@ class StreamQueue:
         self._received.clear()
         return name
 
+    # -- the filter of a shared or kept queue
+
+    async def check(self, connection: Connection, headers: Mapping[str, Any]) -> None:
+        """Refuse a queue that was declared by a stream with another filter.
+
+        The broker would add the new filter to the old one, and cannot be asked for that. So
+        each stream marks a queue with its filter, by exchanges that go with the queue. A queue
+        without marks, of amqp-fabric or an operator, is taken as it is.
+
+        Raises:
+            UnusableQueue: it was.
+        """
+        if not self.name:
+            return
+        marked, mark = self._marks(headers)
+        async with connection.channel() as channel:
+            if await channel.has_exchange(marked) and not await channel.has_exchange(mark):
+                raise UnusableQueue(
+                    f"The queue {self.name!r} gathers messages of another filter than"
+                    f" {dict(headers)!r}: open it with the same one, give another name=, or delete"
+                    " it first (`await stream.delete()`)."
+                )
+
+    async def mark(self, connection: Connection, headers: Mapping[str, Any]) -> None:
+        """Mark a shared or kept queue with its filter, where this user may."""
+        if not self.name:
+            return
+        kept = self.durable or self._start is not None
+        with contextlib.suppress(BrokerRefused):
+            async with connection.channel() as channel:
+                for mark in self._marks(headers):
+                    await channel.declare_exchange(mark, "fanout", durable=kept, auto_delete=True)
+                    await channel.bind(self.name, mark)
+
+    def _marks(self, headers: Mapping[str, Any]) -> tuple[str, str]:
+        digest = hashlib.sha256(repr(sorted(headers.items())).encode()).hexdigest()[:12]
+        shortened = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+        return f"{shortened}.filter", f"{shortened}.filter.{digest}"
+
+    # -- where a replayed stream goes on
+
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What the consumer asks for."""
-        return {} if self._start is None else {_OFFSET: self._start}
+        """Arguments of the consumer."""
+        if self._start is None:
+            return {}
+        return {_OFFSET: self._start if self._last is None else self._last[0]}
+
+    async def resume(self, connection: Connection) -> None:
+        """Prepare to go on behind the last message, or at the first one of a queue made anew.
+
+        The consumer begins at the last message, which shows whether it is the same queue still.
+        """
+        if self._last is None:
+            return
+        self._resuming = True
+        if not await self._reaches(connection, self._last[0]):
+            self._begin_anew()
+
+    async def _reaches(self, connection: Connection, offset: int) -> bool:
+        """Return whether the queue holds a message of this offset or a later one."""
+        reached = asyncio.Event()
+
+        def look(delivery: Delivery) -> None:
+            found = delivery.headers.get(_OFFSET)
+            if isinstance(found, int) and found >= offset:
+                reached.set()
+
+        async with connection.channel(prefetch=_LAST_CHUNK) as channel:
+            await channel.consume(self.name, look, arguments={_OFFSET: "last"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_TIMEOUT):
+                    await reached.wait()
+        return reached.is_set()
+
+    def _begin_anew(self) -> None:
+        log.warning(
+            "The queue %r was deleted and made anew: what it held is lost, and the stream goes on"
+            " with its first message",
+            self.name,
+        )
+        self._start, self._last, self._resuming = "first", None, False
+        self.remade += 1
+
+    def _is_last_again(self, delivery: Delivery) -> bool:
+        """Return whether this is the last message from before the loss; asked of the first one."""
+        self._resuming = False
+        last, offset = self._last, delivery.headers.get(_OFFSET)
+        if last is None or offset != last[0]:
+            return False  # behind it: the broker has let the older ones go
+        if _fingerprint(delivery.body) != last[1]:
+            self._begin_anew()
+            self._on_remade()
+        return True
 
     def is_repeat(self, delivery: Delivery) -> bool:
         """Return whether this message came before, by a channel that was lost; asked once each.
 
         Only of a queue of this stream's own: messages of a shared one may be another member's.
         """
+        if self._resuming:
+            return self._is_last_again(delivery)
         if self.name:
             return False
         fingerprint = _fingerprint(delivery.body)
@@ -115,7 +229,7 @@ class StreamQueue:
         if self._start is not None:
             offset = delivery.headers.get(_OFFSET)
             if isinstance(offset, int):
-                self._start = offset + 1
+                self._last = offset, _fingerprint(delivery.body)
 
 
 def _fingerprint(body: bytes) -> int:

@@ -106,7 +106,13 @@ class Stream(HeldRows):
         self.headers = checked(headers, "filter")
         self.name = name
         prefetch = whole(prefetch, "prefetch", low=0, high=MAX_PREFETCH)
-        self._queue = StreamQueue(name, durable=durable, replay_from=replay_from, prefetch=prefetch)
+        self._queue = StreamQueue(
+            name,
+            durable=durable,
+            replay_from=replay_from,
+            prefetch=prefetch,
+            on_remade=lambda: self._channel.renew(),
+        )
         super().__init__(
             FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
             ARRIVAL if arrival is True else arrival or "",
@@ -134,6 +140,7 @@ class Stream(HeldRows):
     async def open(self) -> Self:
         """Start to listen."""
         try:
+            await self._queue.check(self._connection, self.headers)
             await self._channel.open()
         except BaseException:
             await self.close()
@@ -171,6 +178,11 @@ class Stream(HeldRows):
         return not self.closed and self._connection.state is State.RECONNECTING
 
     @property
+    def remade(self) -> int:
+        """How often the queue of a replayed stream was deleted and made anew, with what it held."""
+        return self._queue.remade
+
+    @property
     def paused(self) -> bool:
         """Whether it was told to pause."""
         return self._paused
@@ -203,12 +215,14 @@ class Stream(HeldRows):
         exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
         queue = await self._queue.declare(channel)
+        await self._queue.mark(self._connection, self.headers)
+        await self._queue.resume(self._connection)
         if self.name:  # the broker delivers again, here or elsewhere, what came by a lost channel
             self._waiting.clear()
         elif self._repeated:
             self._waiting = deque(one for one in self._waiting if one not in self._repeated)
             self._repeated.clear()
-        await channel.bind(queue, exchange, arguments={"x-match": "all", **self.headers})
+        await channel.bind(queue, exchange, arguments=naming.match_all(self.headers))
         await channel.consume(queue, self._on_message, arguments=self._queue.arguments)
 
     # -- in

@@ -476,3 +476,34 @@ async def test_rows_join_with_the_registry(members):
         who = [f"{HEADER_PREFIX}service_type", f"{HEADER_PREFIX}service_id"]
         joined = stream.df.merge(reader.registry.df, left_on=who, right_on=["type", "id"])
     assert joined[["n", "id", "state"]].values.tolist() == [[1, "publisher", "up"]]
+
+
+async def test_filters_whose_names_begin_with_x(members):
+    """A filter counts whatever its name begins with, also beside others and for subscribers."""
+    one, other = await members.join("one"), await members.join("other")
+    heard: list[bytes] = []
+
+    async def hear(message):
+        async with message.process():
+            heard.append(message.body)
+
+    await other.subscribe_data("heard", {"x-tenant": "a", "kind": "K"}, hear)
+    async with (
+        await other.stream({"x-tenant": "a"}) as tenant,
+        await other.stream({"x-tenant": "a", "kind": "K"}) as both,
+    ):
+        for n, headers in enumerate(
+            [
+                {"x-tenant": "b"},
+                {},
+                {"kind": "K"},
+                {"x-tenant": "a"},
+                {"x-tenant": "a", "kind": "K"},
+            ]
+        ):
+            await one.publish_data({"n": n}, headers)
+        await tenant.wait(2, timeout=5)
+        await both.wait(1, timeout=5)
+        await until(lambda: heard)
+        assert (list(tenant.df["n"]), list(both.df["n"])) == ([3, 4], [4])
+        assert heard == [b'{"n":4}']

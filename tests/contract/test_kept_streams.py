@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fabric_nb.errors import BrokerRefused
+from fabric_nb.errors import BrokerRefused, UnusableQueue
 from fabric_nb.fabric.amqp import Connection
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.streams import Stream
@@ -118,3 +118,61 @@ def test_mistakes(how, why):
     """What cannot be is refused before anything is asked of the broker."""
     with pytest.raises(ValueError, match=why):
         Stream(Connection("amqp://nowhere/", name=""), "d", {}, malformed=MalformedLog(), **how)
+
+
+@pytest.mark.parametrize("again", [3, 12, 40], ids=["fewer", "as many", "more"])
+async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
+    """A replayed stream whose queue is deleted goes on with the first message of the new one."""
+    fabric = await kept.join("one")
+    stream = await fabric.stream(name="log", replay_from="first")
+    await publish(fabric, range(12))
+    await stream.wait(12, timeout=10)
+    generation = stream._channel.generation
+    operator = await kept.join("operator")
+    async with operator._connection.channel() as channel:
+        await channel.delete_queue("log")
+    other = await operator.stream(name="log", replay_from="next")  # it may be made anew by others
+    await publish(fabric, range(100, 100 + again))
+    await until(lambda: stream._channel.generation > generation, timeout=20)
+    await stream.wait(12 + again, timeout=20)
+    await publish(fabric, [999])
+    await stream.wait(13 + again, timeout=10)
+    assert numbers(stream) == [*range(12), *range(100, 100 + again), 999]
+    assert stream.remade == 1
+    assert "'log' was deleted" in caplog.text
+    await other.delete()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"durable": True}, {"replay_from": "first"}, {}],
+    ids=["durable", "replay", "shared"],
+)
+async def test_another_filter_than_the_queue_has(kept, options):
+    """A queue that gathers by one filter is not read by a stream with another one."""
+    fabric, other = await kept.join("one"), await kept.join("other")
+    stream = await fabric.stream(name="orders", currency="EUR", **options)
+    for filters in ({"currency": "USD"}, {}, {"currency": "EUR", "kind": "A"}):
+        with pytest.raises(UnusableQueue, match="'orders' gathers messages of another filter"):
+            await other.stream(filters, name="orders", **options)
+    shares = await other.stream(name="orders", currency="EUR", **options)
+    await fabric.publish_data({"n": 1}, {"currency": "EUR"})
+    await until(lambda: stream.rows + shares.rows >= 1)
+    await shares.close()
+    await stream.delete()
+    async with await other.stream(name="orders", currency="USD", **options) as dollars:
+        for n, currency in enumerate(["EUR", "USD"]):
+            await fabric.publish_data({"n": n}, {"currency": currency})
+        await dollars.wait(1, timeout=10)
+        assert numbers(dollars) == [1]
+        await dollars.delete()
+
+
+async def test_a_queue_that_others_have_made(kept):
+    """A queue without a filter that is known is read as it is: an operator's, or amqp-fabric's."""
+    fabric = await kept.join("one")
+    async with fabric._connection.channel() as channel:
+        await channel.declare_kept_queue("orders", "quorum")
+    async with await fabric.stream(name="orders", durable=True, currency="EUR") as stream:
+        await fabric.publish_data({"n": 1}, {"currency": "EUR"})
+        await stream.wait(1, timeout=10)

@@ -264,7 +264,11 @@ class Channel(Topology):
     def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
         # The queue was deleted under its consumer: only a whole setup makes it good again.
         self._own_queue = None
-        log.warning("The broker cancelled the consumer %s", frame.consumer_tag)
+        queue = self._consumed.get(str(frame.consumer_tag), "")
+        log.warning(
+            "The queue %r was deleted at the broker, with what waited in it, and is made anew",
+            queue,
+        )
         self.renew()
 
     def renew(self) -> None:

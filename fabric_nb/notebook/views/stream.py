@@ -83,6 +83,8 @@ class StreamView(TableView):
             facts.append(f"{stream.dropped:,} dropped (kept: the last {len(stream):,})")
         if stream.malformed:
             facts.append(f"{stream.malformed:,} unreadable")
+        if stream.remade:
+            facts.append("its queue was deleted, with what it held, and made anew")
         facts += [_recorded(recording) for recording in stream.recordings]
         more = last.shape[1] - COLUMNS
         numeric = [at for at, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
