@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from time import monotonic
+from typing import Any, NamedTuple, Self
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, State
 from fabric_nb.fabric.amqp.fields import checked
-from fabric_nb.fabric.batches import Batch, read_rows, rows_of
+from fabric_nb.fabric.arrow_reading import MAX_VALUES, PART_VALUES
 from fabric_nb.fabric.deadlines import time_limit
+from fabric_nb.fabric.decoding import Batch, joined, read_parts, read_small, rows_of
 from fabric_nb.fabric.held import ARRIVAL, HeldRows
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.plain import whole
 from fabric_nb.fabric.recording import HEADER_PREFIX, Recording
 from fabric_nb.fabric.stream_queue import Start, StreamQueue
 from fabric_nb.fabric.tables import TABLES_HEADER
+from fabric_nb.fabric.tasks import in_thread, watched
 from fabric_nb.frames import FrameBuffer, Unit
 from fabric_nb.frames.intake import assigned
 
@@ -31,6 +34,13 @@ MAX_PREFETCH = 65_535  # AMQP 0-9-1, basic.qos
 ACK_EVERY = 100
 ACK_DELAY = 0.05
 """Seconds after which what was taken is acknowledged, however little it is."""
+
+TURN = 0.02
+"""Seconds for which messages that have waited are taken before others have their turn."""
+_MANY_ROWS = 10_000
+"""Rows that may be too many for the columns that there are."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Bytes of messages that may wait for a large one to be read; then nothing more is received."""
 
 Row = Mapping[str, Any]
 
@@ -46,7 +56,8 @@ class Stream(HeldRows):
 
     A stream that cannot keep up slows down rather than letting memory grow: what `max_rows` and
     `max_bytes` push out is counted in `dropped`, and while a reader of `batches` or a recording is
-    behind by more than it may be, messages wait at the broker.
+    behind by more than it may be, messages wait at the broker. So they do while a large message is
+    read, which takes place in a thread.
 
     Args:
         connection: where to listen.
@@ -130,6 +141,9 @@ class Stream(HeldRows):
         self._paused = paused
         self._waiting: deque[Delivery] = deque()
         self._repeated: set[Delivery] = set()  # to be acknowledged in their turn, and no more
+        self._waiting_bytes = 0
+        self._turn_due = False
+        self._reading: asyncio.Task[None] | None = None  # of a large message
         self._unacknowledged = 0
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
@@ -158,7 +172,7 @@ class Stream(HeldRows):
         if self.closed:
             return
         self.closed = True
-        self._waiting.clear()
+        self._drop_waiting()
         self._acknowledge()
         await self._channel.close()
         for queue in self._batches:
@@ -208,8 +222,32 @@ class Stream(HeldRows):
         return behind or any(recording.behind for recording in self._recordings)
 
     def _go_on(self) -> None:
-        while self._waiting and not (self._paused or self.held_up):
-            self._accept(self._waiting.popleft())
+        ends = monotonic() + TURN
+        while self._waiting and not (self._paused or self._reading is not None or self.held_up):
+            if monotonic() > ends:
+                if not self._turn_due:
+                    self._turn_due = True
+                    asyncio.get_running_loop().call_soon(self._next_turn)
+                return
+            delivery = self._waiting.popleft()
+            self._waiting_bytes -= len(delivery.body)
+            self._accept(delivery)
+
+    def _next_turn(self) -> None:
+        self._turn_due = False
+        self._go_on()
+
+    def _wait_in_turn(self, delivery: Delivery) -> None:
+        """Keep a message until those before it have become rows."""
+        self._waiting.append(delivery)
+        self._waiting_bytes += len(delivery.body)
+        if self._reading is not None and self._waiting_bytes > MAX_WAITING_BYTES:
+            self._connection.hold(self)
+
+    def _drop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._connection.let_go(self)
 
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.data_exchange(self.domain)
@@ -218,9 +256,10 @@ class Stream(HeldRows):
         await self._queue.mark(self._connection, self.headers)
         await self._queue.resume(self._connection)
         if self.name:  # the broker delivers again, here or elsewhere, what came by a lost channel
-            self._waiting.clear()
+            self._drop_waiting()
         elif self._repeated:
             self._waiting = deque(one for one in self._waiting if one not in self._repeated)
+            self._waiting_bytes = sum(len(one.body) for one in self._waiting)
             self._repeated.clear()
         await channel.bind(queue, exchange, arguments=naming.match_all(self.headers))
         await channel.consume(queue, self._on_message, arguments=self._queue.arguments)
@@ -230,8 +269,8 @@ class Stream(HeldRows):
     def _on_message(self, delivery: Delivery) -> None:
         if self._queue.is_repeat(delivery):
             self._repeated.add(delivery)
-        if self._paused or self._waiting or self.held_up:
-            self._waiting.append(delivery)
+        if self._waiting or self._paused or self._reading is not None or self.held_up:
+            self._wait_in_turn(delivery)
         else:
             self._accept(delivery)
 
@@ -240,13 +279,52 @@ class Stream(HeldRows):
             self._repeated.discard(delivery)
             self._settle(delivery)
             return
+        try:
+            batch = read_small(delivery)
+            if batch is None:
+                self._reading = asyncio.ensure_future(self._accept_large(delivery))
+                watched(self._reading, "reading a large message")
+                return
+            self._take(batch, delivery)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, it is this message
+            self._refuse(delivery, error)
+        self._accepted(delivery)
+
+    async def _accept_large(self, delivery: Delivery) -> None:
+        """Read a message in a thread; those behind it wait."""
+        try:
+            assign = self._of_message(delivery) if self._with_headers or self._arrival else None
+            wanted = bool(self._batches or self._recordings)
+            large = await in_thread(_read_large, delivery, self._buffer, assign, keep=wanted)
+            if not self._is_ours(delivery):
+                return
+            rows = await in_thread(self._buffer.absorb, large.staged)
+            if large.batch is not None:
+                self._hand_out(large.batch, large.rows, delivery, rows)
+            if rows:
+                self._arrivals.add(rows)
+            self._arrived.set()
+            self._accepted(delivery)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, it is this message
+            self._refuse(delivery, error)
+            self._accepted(delivery)
+        finally:
+            self._reading = None
+            self._connection.let_go(self)
+            self._go_on()
+
+    def _is_ours(self, delivery: Delivery) -> bool:
+        """Whether a message is to become rows: of a lost channel the broker gives it again."""
+        again = self.name and delivery.generation != self._channel.generation
+        return not (self.closed or again)
+
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        self.malformed += 1
+        self._malformed.add("data", error, delivery)
+
+    def _accepted(self, delivery: Delivery) -> None:
         self.messages += 1
         self._queue.took(delivery)
-        try:
-            self._take(read_rows(delivery), delivery)
-        except (MalformedMessage, ValueError, TypeError) as error:  # columns that do not fit
-            self.malformed += 1
-            self._malformed.add("data", error, delivery)
         self._settle(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
@@ -261,20 +339,27 @@ class Stream(HeldRows):
 
     def _take(self, batch: Batch, delivery: Delivery) -> None:
         assign = self._of_message(delivery) if self._with_headers or self._arrival else None
+        shared = bool(self._batches or self._recordings)
+        own = _own_rows(batch, assign) if shared else []  # first: it may be that there are none
         if isinstance(batch, (list, tuple)):
-            shared = bool(self._batches or self._recordings)
-            self._buffer.extend(batch, assign=assign, copy=shared)
             rows = len(batch)
+            if rows > _MANY_ROWS:
+                _check_size(rows, self._buffer.columns)
+            self._buffer.extend(batch, assign=assign, copy=shared)
         else:
             rows = self._buffer.extend_columns(batch, assign=assign)
+        if shared:
+            self._hand_out(batch, own, delivery, rows)
         if rows:
             self._arrivals.add(rows)
+        self._arrived.set()
+
+    def _hand_out(self, batch: Batch, own: Sequence[Row], delivery: Delivery, rows: int) -> None:
+        """Let all others that take rows have those of a message."""
         for recording in self._recordings:
             recording.add(batch, delivery, rows)
         for queue in self._batches:  # each has its own, to do with as it likes
-            own = map(dict, rows_of(batch))
-            queue.put_nowait([assigned(row, assign) for row in own] if assign else list(own))
-        self._arrived.set()
+            queue.put_nowait(list(map(dict, own)))
 
     def _of_message(self, delivery: Delivery) -> dict[str, Any]:
         """What all rows of a message have besides their own columns."""
@@ -382,3 +467,74 @@ class Stream(HeldRows):
         what = ", ".join(f"{name}={value!r}" for name, value in self.headers.items()) or "all data"
         state = "closed" if self.closed else "paused" if self._paused else f"{self.rate:.1f} rows/s"
         return f"<Stream {what}: {self.rows} rows, {self.dropped} dropped, {state}>"
+
+
+class _Large(NamedTuple):
+    """A large message as a thread has read it.
+
+    Attributes:
+        staged: its rows as columns.
+        batch: its rows as they came, if somebody wants them.
+        rows: copies of them, one by one, with what all of them have besides; likewise.
+    """
+
+    staged: FrameBuffer
+    batch: Batch | None
+    rows: Sequence[Row]
+
+
+def _read_large(
+    delivery: Delivery, buffer: FrameBuffer, assign: dict[str, Any] | None, *, keep: bool
+) -> _Large:
+    """Read a message; run in a thread.
+
+    Raises:
+        MalformedMessage: see `read_parts`; or it has too many rows for the columns that there are.
+    """
+    staged = buffer.staging()
+    kept: list[Batch] = []
+    for part in read_parts(delivery):
+        if isinstance(part, (list, tuple)):
+            staged.extend(part, assign=assign, copy=keep)
+        else:
+            for columns in _slices(part):
+                staged.extend_columns(columns, assign=assign)
+        _check_size(staged.rows_seen, max(staged.columns, buffer.columns))
+        if keep:
+            kept.append(part)
+    len(staged)  # so that all of it is in columns
+    _check_size(staged.rows_seen, max(staged.columns, buffer.columns))
+    if not keep:
+        return _Large(staged, None, [])
+    batch = joined(kept)
+    return _Large(staged, batch, _own_rows(batch, assign))
+
+
+def _slices(columns: Batch) -> Iterator[Batch]:
+    """Columns in slices of some rows; those of Arrow are slices already."""
+    rows = len(next(iter(columns.values()), ())) if isinstance(columns, Mapping) else 0
+    if not isinstance(columns, Mapping) or not rows:
+        yield columns
+        return
+    step = max(1, PART_VALUES // len(columns))
+    for start in range(0, rows, step):
+        yield {name: values[start : start + step] for name, values in columns.items()}
+
+
+def _check_size(rows: int, columns: int) -> None:
+    """Refuse a message whose rows take too much room in the columns that there are.
+
+    Raises:
+        MalformedMessage: they do.
+    """
+    if rows * columns > MAX_VALUES:
+        raise MalformedMessage(
+            f"{rows:,} rows in {columns:,} columns are more than {MAX_VALUES:,} values: publish"
+            " them in parts."
+        )
+
+
+def _own_rows(batch: Batch, assign: dict[str, Any] | None) -> list[Row]:
+    """Copies of rows, with what all of them have besides."""
+    own = map(dict, rows_of(batch))
+    return [assigned(row, assign) for row in own] if assign else list(own)

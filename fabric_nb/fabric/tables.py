@@ -265,9 +265,12 @@ def restore_tables(value: Any, text: str) -> Any:
     except (ValueError, RecursionError):
         return value
     root = [value]
+    places: set[Path] = set()
     for descriptor in descriptors if isinstance(descriptors, list) else []:
         try:
-            _restore(root, descriptor)
+            if (place := tuple(descriptor["at"])) not in places:
+                places.add(place)
+                _restore(root, descriptor)
         except Exception as error:  # noqa: BLE001 - pandas on nonsense may raise anything
             log.warning("A table arrives as plain records: its description fails: %r", error)
     return root[0]
@@ -285,6 +288,10 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
     columns, index = descriptor["columns"], descriptor["index"]
     if not isinstance(records, list):
         raise TypeError("records")
+    # A key that is used again would make more values than came.
+    keys = [each["key"] for each in (*columns, *index) if "range" not in each]
+    if len(set(keys)) < len(keys) or (descriptor.get("series") and len(columns) != 1):
+        raise ValueError("columns")
     read: Callable[[_Column], list[Any]]
     if descriptor.get("series") and not index:
         read = lambda column: records  # noqa: E731

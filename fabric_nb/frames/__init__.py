@@ -5,8 +5,9 @@ column holds, `pieces` says what kind of values these are, and `times` which of 
 Imports go in this order. `clock` finds the times of a DataFrame.
 """
 
-from fabric_nb.frames.buffer import OVERFLOW, FrameBuffer
+from fabric_nb.frames.buffer import FrameBuffer
 from fabric_nb.frames.clock import only_time, timed
+from fabric_nb.frames.intake import OVERFLOW
 from fabric_nb.frames.times import Unit
 
 __all__ = ["OVERFLOW", "FrameBuffer", "Unit", "only_time", "timed"]

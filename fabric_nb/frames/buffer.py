@@ -9,33 +9,31 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from fabric_nb.frames.columns import Column, footprint
 from fabric_nb.frames.intake import (
+    OVERFLOW,
     assigned,
-    by_column,
-    is_name,
+    into_columns,
     is_plain_table,
     joined,
     own_columns,
     own_row,
     own_rows,
+    within,
 )
-from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, restored, unify
+from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, plain, restored, unify
 from fabric_nb.frames.times import Unit
 
-OVERFLOW: Final = "_overflow"
-"""The column of what came in columns beyond `max_columns`, as one dict per row."""
-
 # Rows that wait for a look cost ten times what they cost as columns, and a look at many at once
-# would hold up the loop: so this many are written without waiting for one.
-_PENDING_ROWS = 4096
+# would hold up the loop: so this many, or this many values, are written without waiting for one.
+_PENDING_ROWS, _PENDING_VALUES = 4096, 100_000
 
 # Arrow tables that wait cost little, and to join many before they are written costs a fraction of
 # writing each; so few that a look does not hold up the loop.
@@ -126,10 +124,12 @@ class FrameBuffer:
         self._lock = threading.RLock()
         # Appending takes no lock: a list's append is atomic, and only `_flush` removes from it.
         self._pending: list[dict[str, Any]] = []
+        self._pending_values = 0
         self._pending_bytes = 0
         self._tables: list[Any] = []  # of one schema, and older than all rows in `_pending`
         self._table_rows = 0
         self._columns: dict[str, Column] = {}
+        self._elsewhere: Set[str] = frozenset()  # columns of the buffer that will absorb this one
         self._rows = 0
         self._written = 0  # rows that have ever left `_pending`
         self._dropped = 0
@@ -191,7 +191,31 @@ class FrameBuffer:
         with self._lock:
             self._flush()
             if rows:
-                self._write(named, rows)
+                self._write_columns(named, rows)
+        return rows
+
+    def staging(self) -> FrameBuffer:
+        """An empty buffer in which another thread may collect rows that `absorb` then adds."""
+        staged = FrameBuffer(max_columns=self._max_columns, unit=self._unit, times=self._times)
+        with self._lock:
+            self._flush()
+            staged._elsewhere = self._columns.keys() - {OVERFLOW}
+        return staged
+
+    def absorb(self, staged: FrameBuffer) -> int:
+        """Add the rows of a buffer that `staging` has made, and return how many there were.
+
+        They were made into columns already, so that this costs little more than copying them.
+        """
+        with staged._lock:
+            staged._flush()
+            held = dict(staged._columns)
+            rows, overflow = staged._rows, held.pop(OVERFLOW, None)
+            over = [] if overflow is None else restored(overflow.piece())
+        with self._lock:
+            self._flush()
+            if rows:
+                self._write_columns({name: each.piece() for name, each in held.items()}, rows, over)
         return rows
 
     def clear(self) -> None:
@@ -228,6 +252,11 @@ class FrameBuffer:
         return f"<FrameBuffer: {len(self)} rows, {len(self._columns)} columns>"
 
     @property
+    def columns(self) -> int:
+        """How many columns there are of the rows that were written into columns so far."""
+        return len(self._columns)
+
+    @property
     def rows_seen(self) -> int:
         """How many rows were ever added."""
         with self._lock:
@@ -260,14 +289,19 @@ class FrameBuffer:
             self._flush()
             return sum(column.nbytes for column in self._columns.values())
 
+    @property
+    def _held(self) -> Set[str]:
+        return self._columns.keys() | self._elsewhere if self._elsewhere else self._columns.keys()
+
     # -- between -----------------------------------------------------------------------------------
 
     def _take(self, rows: list[dict[str, Any]]) -> None:
         self._pending.extend(rows)
+        self._pending_values += len(rows[0]) if len(rows) == 1 else sum(map(len, rows))
         if self._max_bytes is not None:
             self._pending_bytes += sum(map(footprint, rows))
         full = self._max_bytes is not None and self._pending_bytes > self._max_bytes // 4
-        if full or len(self._pending) >= _PENDING_ROWS:
+        if full or len(self._pending) >= _PENDING_ROWS or self._pending_values >= _PENDING_VALUES:
             with self._lock:
                 self._flush()
 
@@ -290,18 +324,24 @@ class FrameBuffer:
     def _flush(self) -> None:
         if self._tables:
             if self._table_rows:
-                self._write(*own_columns(joined(self._tables)))
+                self._write_columns(*own_columns(joined(self._tables)))
             self._tables, self._table_rows = [], 0
         rows = self._pending[:]
         if not rows:
             return
-        self._write(by_column(rows), len(rows))
+        columns, over = into_columns(rows, held=self._held, most=self._max_columns)
+        self._write(columns, len(rows), over)
         # What another thread has appended meanwhile stays.
         del self._pending[: len(rows)]
-        self._pending_bytes = 0
+        self._pending_values = self._pending_bytes = 0
 
-    def _write(self, columns: Mapping[str, Any], rows: int) -> None:
-        columns, overflowed = self._within_bounds(columns, rows)
+    def _write(
+        self, columns: Mapping[str, Any], rows: int, over: Sequence[dict[str, Any] | None] = ()
+    ) -> None:
+        """Add rows by column, and what of each row is in no column."""
+        overflowed = sum(len(row) for row in over if row)
+        if over:
+            columns = {**columns, OVERFLOW: over}
         # All pieces first, then all columns: if memory runs out, no column is longer than others.
         staged = {
             name: self._staged(name, columns.get(name), rows)
@@ -326,6 +366,8 @@ class FrameBuffer:
         held = Kind.EMPTY if column is None else column.kind
         if values is None:
             piece = missing(rows)
+        elif isinstance(values, Piece):
+            piece = values
         else:
             unit = self._unit.get(name)
             piece = piece_of(values, held=held, unit=unit, text_times=self._times)
@@ -335,24 +377,25 @@ class FrameBuffer:
         wide, piece = unify(before, piece)
         return (Column(wide) if column is None or wide is not before else column), piece
 
-    def _within_bounds(
-        self, columns: Mapping[str, Any], rows: int
-    ) -> tuple[Mapping[str, Any], int]:
-        """The columns, with those that there is no room for made one; and their values' number."""
-        room = max(0, self._max_columns - len(self._columns.keys() - {OVERFLOW}))
-        new = [name for name in columns if name not in self._columns and name != OVERFLOW]
-        taken = self._columns.keys() | set([name for name in new if is_name(name)][:room])
-        over = [name for name in columns if name not in taken or name == OVERFLOW]
-        if not over:
-            return columns, 0
-        rest: list[dict[str, Any]] = [{} for _ in range(rows)]
-        for name in over:
-            values = restored(piece_of(columns[name], text_times=False))
-            for row, value in zip(rest, values, strict=True):
-                if value is not None:
-                    row[name] = value
-        kept = {name: values for name, values in columns.items() if name not in over}
-        return {**kept, OVERFLOW: [row or None for row in rest]}, sum(map(len, rest))
+    def _write_columns(
+        self,
+        columns: Mapping[str, Any],
+        rows: int,
+        over: Sequence[dict[str, Any] | None] = (),
+    ) -> None:
+        """Add columns, of which those that there is no room for become one."""
+        kept = within(columns, self._held, self._max_columns)
+        if len(kept) == len(columns):
+            self._write(columns, rows, over)
+            return
+        rest: list[dict[str, Any]] = [dict(row or ()) for row in over or [None] * rows]
+        for name in columns:
+            if name not in kept:
+                for row, value in zip(rest, _objects_of(columns[name]), strict=True):
+                    if value is not None:
+                        row[name] = value
+        columns = {name: columns[name] for name in kept}
+        self._write(columns, rows, [row or None for row in rest])
 
     def _fit_bytes(self, bound: int) -> None:
         while self._rows > 1 and (held := sum(c.nbytes for c in self._columns.values())) > bound:
@@ -380,6 +423,13 @@ class FrameBuffer:
                 # Said outright, or pandas would look at all values to see whether they are text.
                 columns[name] = pd.Series(values, index=index, dtype=object, copy=False)
         return pd.DataFrame(columns, index=index, copy=False)
+
+
+def _objects_of(values: Any) -> list[Any]:
+    """The values of a column as Python objects, None where one is missing."""
+    if isinstance(values, list | tuple):
+        return list(map(plain, values))
+    return restored(values if isinstance(values, Piece) else piece_of(values, text_times=False))
 
 
 def _is_object(values: Any) -> bool:

@@ -182,21 +182,29 @@ def _pyarrow() -> Any:
 
 
 def footprint(value: Any) -> int:
-    """About how many bytes a Python object takes, with what it contains."""
+    """About how many bytes a Python object takes, with what it contains.
+
+    Of what contains much, some is looked at, and the rest is taken to be alike.
+    """
     if value is None or value is True or value is False:
         return 0
-    total, waiting = sys.getsizeof(value), [value]
-    seen = set()
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            parts = list(each.values())
-        elif isinstance(each, list | tuple | set | frozenset):
-            parts = list(each)
-        else:
-            continue
-        if id(each) not in seen:  # it may contain itself
-            seen.add(id(each))
-            total += sum(map(sys.getsizeof, parts))
-            waiting += parts
+    total = sys.getsizeof(value)
+    if not isinstance(value, _CONTAINERS):
+        return total
+    waiting, seen = [(value, 1)], {id(value)}  # it may contain itself
+    while waiting and len(seen) < _LOOKED_INTO:
+        each, weight = waiting.pop()
+        parts = list(each.values()) if isinstance(each, dict) else list(each)
+        step = 1 + len(parts) // _LOOKED_AT
+        weight *= step
+        for part in parts[::step]:
+            total += weight * sys.getsizeof(part)
+            if isinstance(part, _CONTAINERS) and id(part) not in seen:
+                seen.add(id(part))
+                waiting.append((part, weight))
     return total
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_LOOKED_AT, _LOOKED_INTO = 1000, 10_000
+"""Parts of one container, and containers, that are looked at."""

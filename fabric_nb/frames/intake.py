@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
 import pandas as pd
 
-from fabric_nb.frames.pieces import in_utc, is_arrow_text
+from fabric_nb.frames.pieces import Sparse, in_utc, is_arrow_text, plain
 
 Row = dict[str, Any]
 
 OWN_PREFIX: Final = "row."
+OVERFLOW: Final = "_overflow"
+"""The column of what came in columns beyond `max_columns`, as one dict per row."""
+
+_DENSE = 4
+"""Columns are written out in full while at least one value in so many is there."""
 
 
 def is_name(name: object) -> bool:
@@ -66,15 +71,67 @@ def assigned(row: Row, values: Mapping[str, Any]) -> Row:
     return {**renamed, **values}
 
 
-def by_column(rows: list[Row]) -> dict[str, list[Any]]:
+def by_column(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The values of each column, None where a row has none, in the order first seen."""
-    names = dict.fromkeys(rows[0])
+    names = dict.fromkeys(chain.from_iterable(rows))
     if set(map(len, rows)) == {len(names)}:
+        return {name: list(map(itemgetter(name), rows)) for name in names}
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def into_columns(
+    rows: list[Row], *, held: Set[str], most: int
+) -> tuple[dict[str, list[Any] | Sparse], list[Row | None]]:
+    """The values of each column, in the order first seen, and of each row what is in no column.
+
+    The cost follows the values that are there, and not the number of rows times that of columns.
+
+    Args:
+        rows: At least one.
+        held: Columns that there are already.
+        most: The most columns, with these. The values of others are returned as one dict per row.
+    """
+    names = dict.fromkeys(rows[0])
+    known = names.keys() <= held and OVERFLOW not in names
+    if known and set(map(len, rows)) == {len(names)}:
         # Most often all rows have the same columns, which is quicker to find by trying.
         with contextlib.suppress(KeyError):
-            return {name: list(map(itemgetter(name), rows)) for name in names}
+            return {name: list(map(itemgetter(name), rows)) for name in names}, []
     names = dict.fromkeys(chain.from_iterable(rows))
-    return {name: [row.get(name) for row in rows] for name in names}
+    columns = within(names, held, most)
+    over = [] if len(columns) == len(names) else [_besides(row, columns) for row in rows]
+    values = sum(map(len, rows))
+    if len(rows) * len(columns) <= _DENSE * values:
+        return {name: [row.get(name) for row in rows] for name in columns}, over
+    found: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in columns}
+    for place, row in enumerate(rows):
+        for name, value in row.items():
+            if name in found:
+                places, its_values = found[name]
+                places.append(place)
+                its_values.append(value)
+    return {name: Sparse(len(rows), *each) for name, each in found.items()}, over
+
+
+def within(names: Iterable[str], held: Set[str], most: int) -> dict[str, None]:
+    """Those of the names that may be columns: the held ones, and new ones up to a bound."""
+    room = max(0, most - len(held) + (OVERFLOW in held))
+    columns: dict[str, None] = {}
+    for name in names:
+        if name == OVERFLOW:
+            continue
+        if name in held:
+            columns[name] = None
+        elif room and is_name(name):
+            columns[name] = None
+            room -= 1
+    return columns
+
+
+def _besides(row: Row, columns: Mapping[str, None]) -> Row | None:
+    """The values of a row that are in none of the columns; None if there is none."""
+    others = {name: plain(row[name]) for name in row if name not in columns}
+    return {name: value for name, value in others.items() if value is not None} or None
 
 
 def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
@@ -158,4 +215,25 @@ def _from_arrow(column: Any) -> Any:
     if plain and not column.null_count:
         return column.to_numpy()
     # Lists and structs stay plain Python; ints with gaps stay ints rather than rounded floats.
-    return column.to_pylist() if kind.num_fields else column.to_pandas(integer_object_nulls=True)
+    return _objects(column) if kind.num_fields else column.to_pandas(integer_object_nulls=True)
+
+
+_AT_ONCE = 10_000
+
+
+def _objects(column: Any) -> list[Any]:
+    """Nested Arrow values as Python objects, some at a time: other threads get their turn."""
+    from pyarrow import types as kinds
+
+    kind = column.type
+    if (kinds.is_list(kind) or kinds.is_large_list(kind)) and len(column):
+        objects = []
+        for chunk in getattr(column, "chunks", [column]):
+            values, ends = _objects(chunk.flatten()), chunk.value_lengths().to_pylist()
+            start = 0
+            for length in ends:
+                objects.append(None if length is None else values[start : start + length])
+                start += length or 0
+        return objects
+    slices = (column.slice(start, _AT_ONCE) for start in range(0, len(column), _AT_ONCE))
+    return [value for part in slices for value in part.to_pylist()]

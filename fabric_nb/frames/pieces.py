@@ -88,6 +88,24 @@ class Piece:
         return Piece(self.kind, self.values[start:], self.forms, codes)
 
 
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """The values of a column that most rows have not.
+
+    Attributes:
+        rows: How many rows there are.
+        places: The numbers of the rows that have a value, rising.
+        values: Their values.
+    """
+
+    rows: int
+    places: Sequence[int]
+    values: Sequence[Any]
+
+    def __len__(self) -> int:
+        return self.rows
+
+
 @functools.cache
 def arrow() -> Any | None:
     """The pyarrow module if this pandas keeps text in Arrow arrays, else None."""
@@ -121,7 +139,8 @@ def piece_of(
     """The piece of a list of Python values or of a one-dimensional array.
 
     Args:
-        values: A list or tuple, a numpy array, a Series, an extension array or Arrow text.
+        values: A list or tuple, a numpy array, a Series, an extension array, Arrow text, or
+            `Sparse` values.
         held: The kind of the column that it will join. A column that has stopped being one of
             times does not become one again, so the values need not be tried.
         unit: The unit if numbers are times since 1970.
@@ -130,6 +149,9 @@ def piece_of(
     Raises:
         ValueError: An array has other than one dimension.
     """
+    if isinstance(values, Sparse):
+        there = piece_of(values.values, held=held, unit=unit, text_times=text_times)
+        return _spread(there, values)
     if held not in TIMES | {Kind.EMPTY}:
         text_times, unit = False, None
     if is_arrow_text(values):
@@ -143,7 +165,7 @@ def piece_of(
             return piece
         values = list(values)
     if held is Kind.OBJECT:
-        return _objects([_plain(value) for value in values])
+        return _objects([plain(value) for value in values])
     return _piece_of_list(values, unit, text_times=text_times)
 
 
@@ -194,7 +216,7 @@ _KNOWN = {bool, dict, list} | TEXT | NUMBERS | DATETIMES
 def _piece_of_list(values: Sequence[Any], unit: Unit | None, *, text_times: bool) -> Piece:
     types = set(map(type, values)) - {type(None)}
     if not types <= _KNOWN or (float in types and types != {float}):
-        values = [_plain(value) for value in values]
+        values = [plain(value) for value in values]
         types = set(map(type, values)) - {type(None)}
     if not types:
         return missing(len(values))
@@ -229,7 +251,7 @@ def _time_piece(found: Times | None) -> Piece | None:
     return Piece(kind, found.values, found.forms, found.codes)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value without its numpy wrapping, and None if it stands for a missing one."""
     if isinstance(value, np.datetime64):
         with contextlib.suppress(ValueError):  # out of the range of a Timestamp
@@ -376,10 +398,39 @@ def _filled(piece: Piece, *, like: Piece) -> Piece:
             return Piece(Kind.FLOAT, piece.values)
         case Kind.TIME | Kind.INSTANT:
             return Piece(like.kind, np.full(piece.rows, "NaT", dtype=like.values.dtype))
+        case Kind.TEXT if (pa := arrow()) is not None:
+            return Piece(Kind.TEXT, pa.nulls(piece.rows, pa.large_string()))
         case Kind.TEXT:
-            text = _text([None] * piece.rows)
-            return text if text is not None else _as_objects(piece)
-    return _as_objects(piece)
+            return Piece(Kind.TEXT, _nones(piece.rows))
+    return Piece(Kind.OBJECT, _nones(piece.rows))
+
+
+def _nones(rows: int) -> Array:
+    return np.full(rows, None, dtype=object)
+
+
+def _spread(piece: Piece, sparse: Sparse) -> Piece:
+    """The values of some rows as those of all; the cost follows the rows by a memset alone."""
+    if piece.rows == sparse.rows:
+        return piece
+    _, piece = unify(missing(1), piece)  # as it is with a gap
+    if piece.kind is Kind.EMPTY:
+        return missing(sparse.rows)
+    if not isinstance(piece.values, np.ndarray):
+        pa = arrow()
+        assert pa is not None  # noqa: S101 - text is kept by Arrow here
+        takes = np.zeros(sparse.rows, dtype=np.int64)
+        takes[sparse.places] = np.arange(piece.rows)
+        absent = np.ones(sparse.rows, dtype=np.bool_)
+        absent[sparse.places] = False
+        return Piece(piece.kind, piece.values.take(pa.array(takes, mask=absent)))
+    values = _filled(missing(sparse.rows), like=piece).values
+    values[sparse.places] = piece.values
+    codes = None
+    if piece.codes is not None:
+        codes = np.zeros(sparse.rows, dtype=np.uint8)
+        codes[sparse.places] = piece.codes
+    return Piece(piece.kind, values, piece.forms, codes)
 
 
 def _without_times(piece: Piece) -> Piece:

@@ -179,7 +179,7 @@ async def test_bombs(fabric, hostile):
     reasons = [one.reason for one in fabric.malformed.last]
     assert "unpacks to more than" in reasons[0]
     assert "unpacks to more than" in reasons[1]
-    assert "not known: gzip or zstd" in reasons[2]
+    assert "is not known: use gzip, deflate, zstd or a charset" in reasons[2]
     await works(fabric)
 
 

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
-from fabric_nb.fabric import batches
+from fabric_nb.fabric import decoding
 from fabric_nb.fabric.batches import (
     Format,
     compress,
     data_message,
-    decode_rows,
     encode_rows,
 )
+from fabric_nb.fabric.decoding import decode_rows
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.frames import FrameBuffer
 
-KINDS = (batches.JSON, batches.JSON_COLUMNS, batches.ARROW)
+KINDS = (decoding.JSON, decoding.JSON_COLUMNS, decoding.ARROW)
 FRAME = pd.DataFrame(
     {
         "n": [1, 2, 3],
@@ -85,7 +85,7 @@ def test_without_the_extras_it_is_said_what_to_install(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     for extra, does in (
         ("arrow", lambda: encode_rows(FRAME, "arrow")),
-        ("arrow", lambda: decode_rows(arrow, batches.ARROW, None)),
+        ("arrow", lambda: decode_rows(arrow, decoding.ARROW, None)),
         ("zstd", lambda: compress(b"[]", "zstd")),
         ("zstd", lambda: decode_rows(packed, None, "zstd")),
     ):
@@ -108,11 +108,11 @@ def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
         (b"[1, 2]", None, None, "JSON object"),
         (b"7", "application/json", None, "JSON object"),
         (b"{", None, None, "not JSON"),
-        (b'{"a": [1], "b": [1, 2]}', batches.JSON_COLUMNS, None, "one length"),
-        (b'{"a": 1}', batches.JSON_COLUMNS, None, "lists"),
-        (b"[]", batches.JSON_COLUMNS, None, "object"),
-        (b"junk", batches.ARROW, None, "Arrow"),
-        (b"", batches.ARROW, None, "Arrow"),
+        (b'{"a": [1], "b": [1, 2]}', decoding.JSON_COLUMNS, None, "one length"),
+        (b'{"a": 1}', decoding.JSON_COLUMNS, None, "lists"),
+        (b"[]", decoding.JSON_COLUMNS, None, "object"),
+        (b"junk", decoding.ARROW, None, "Arrow"),
+        (b"", decoding.ARROW, None, "Arrow"),
         (b"junk", None, "gzip", "not gzip"),
         (gzip.compress(b"{}")[:-9], None, "gzip", "too early"),
         (b"junk", None, "zstd", "not zstd"),
@@ -130,7 +130,7 @@ def test_what_it_is_not_is_said(
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_bomb_is_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body that unpacks to more than the bound is refused before it is unpacked."""
-    monkeypatch.setattr(batches, "MAX_UNPACKED", 100_000)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100_000)
     bomb = compress(b" " * 10_000_000, encoding)
     assert len(bomb) < 20_000
     with pytest.raises(MalformedMessage, match="more than"):
@@ -157,7 +157,7 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        table = decode_rows(bytes(body), batches.ARROW, None)
+        table = decode_rows(bytes(body), decoding.ARROW, None)
     except MalformedMessage:
         return
     assert isinstance(table, pa.Table)

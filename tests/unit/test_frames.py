@@ -21,6 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.frames import OVERFLOW, FrameBuffer, columns, pieces, times
+from fabric_nb.frames.columns import footprint
 
 Rows = list[dict[str, Any]]
 
@@ -917,3 +918,163 @@ def test_rows_may_be_given_away() -> None:
     with pytest.raises(TypeError, match="Row 1 must be a mapping"):
         given_away.extend([{"n": 4}, 5], copy=False)  # type: ignore[list-item]
     assert given_away.df["n"].tolist() == [2, 3]
+
+
+# -- what it costs
+
+
+class Key(str):
+    """A column name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Key.compared += 1
+        return str.__eq__(self, other)  # type: ignore[arg-type]
+
+    __hash__ = str.__hash__
+
+
+def operations(work: Callable[[], object]) -> int:
+    """How many calls a piece of work makes, of Python and of C, and comparisons of names."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    Key.compared = 0
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls + Key.compared
+
+
+WIDE: dict[str, Callable[[int], Callable[[FrameBuffer], object]]] = {
+    "own-keys": lambda n: lambda buffer: buffer.extend([{Key(f"k{i}"): i} for i in range(n)]),
+    "one-row": lambda n: lambda buffer: buffer.append({Key(f"k{i}"): i for i in range(n)}),
+    "columns": lambda n: (
+        lambda buffer: buffer.extend_columns({Key(f"k{i}"): [i] for i in range(n)})
+    ),
+    "overflow": lambda n: (
+        lambda buffer: buffer.extend([{Key(f"k{i}"): i, Key(f"m{i}"): 0.5} for i in range(n)])
+    ),
+}
+
+
+@pytest.mark.parametrize("rows", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("max_columns", [100, 100_000])
+def test_the_cost_follows_the_values(
+    rows: Callable[[int], Callable[[FrameBuffer], object]], max_columns: int
+) -> None:
+    """Twice as many values cost twice as much, however many columns they are in."""
+
+    def cost(count: int) -> int:
+        buffer, add = FrameBuffer(max_columns=max_columns), rows(count)
+        add(FrameBuffer())
+        return operations(lambda: (add(buffer), len(buffer)))
+
+    assert cost(4000) < 2.5 * cost(2000)
+
+
+def test_sparse_rows_take_little_memory() -> None:
+    """Of rows with a column of their own each, no full table is made on the way."""
+    rows = [{f"k{n}": n} for n in range(8000)]
+    buffer = FrameBuffer()
+    tracemalloc.start()
+    buffer.extend(rows)
+    assert len(buffer) == 8000
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 200_000_000
+    assert peak < 2 * held
+
+
+def test_waiting_rows_are_few_values() -> None:
+    """However wide rows are, a look never finds many values that wait to be written."""
+    buffer = FrameBuffer()
+    for _ in range(300):
+        buffer.append({f"k{n}": n for n in range(1000)})
+        assert sum(map(len, buffer._pending)) <= 100_000
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from("abcdefgh"),
+            st.sampled_from([1, 2.5, "x", "2026-01-01", None, True, [1], float("nan"), 2**60]),
+            max_size=2,
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(1, 9),
+)
+def test_sparse_columns_are_as_full_ones(rows: list[dict[str, Any]], max_columns: int) -> None:
+    """Columns that few rows have are of the same types and values as when they are written out."""
+    sparse, full = FrameBuffer(max_columns=max_columns), FrameBuffer(max_columns=max_columns)
+    sparse.extend(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    for row in rows:
+        full.append({name: row.get(name) for name in names})
+    if names:
+        pd.testing.assert_frame_equal(sparse.df, full.df)
+        assert sparse.overflowed == full.overflowed
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.dictionaries(
+                st.sampled_from("abcdef"),
+                st.sampled_from(
+                    [1, 2.5, "x", "2026-01-01", None, True, [1], "2026-01-01T00:00:00Z", 2**60]
+                ),
+                max_size=4,
+            ),
+            max_size=8,
+        ),
+        max_size=5,
+    ),
+    st.integers(1, 6),
+)
+def test_absorbed_rows_are_as_added_ones(
+    batches: list[list[dict[str, Any]]], max_columns: int
+) -> None:
+    """Rows that were collected aside are the same as rows that were added one by one."""
+    added, absorbing = FrameBuffer(max_columns=max_columns), FrameBuffer(max_columns=max_columns)
+    for number, rows in enumerate(batches):
+        added.extend(rows)
+        len(added)
+        if number % 2:
+            absorbing.extend(rows)
+        else:
+            staged = absorbing.staging()
+            staged.extend(rows)
+            assert absorbing.absorb(staged) == len(rows)
+    pd.testing.assert_frame_equal(absorbing.df, added.df)
+    assert absorbing.overflowed == added.overflowed
+    assert absorbing.rows_seen == added.rows_seen
+
+
+def test_absorbed_rows_push_out_older_ones() -> None:
+    """Rows that were collected aside push out older ones, and themselves, as any others."""
+    buffer = FrameBuffer(max_rows=3)
+    buffer.extend([{"n": n} for n in range(2)])
+    for rows in (range(2, 4), range(4, 14)):
+        staged = buffer.staging()
+        staged.extend([{"n": n} for n in rows])
+        buffer.absorb(staged)
+    assert buffer.df["n"].tolist() == [11, 12, 13]
+    assert (buffer.dropped, buffer.rows_seen) == (11, 14)
+
+
+def test_the_size_of_large_values_is_estimated() -> None:
+    """Of a value that contains very much, some is looked at, and the rest is taken to be alike."""
+    flat, nested = list(range(1000, 301_000)), [[float(n)] for n in range(300_000)]
+    assert 0.9 < footprint(flat) / (sys.getsizeof(flat) + 28 * 300_000) < 1.1
+    assert 0.8 < footprint(nested) / (sys.getsizeof(nested) + 88 * 300_000) < 1.2
+    assert operations(lambda: footprint(nested)) < 100_000

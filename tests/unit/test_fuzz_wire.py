@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pamqp import encode
 
 from fabric_nb.errors import MalformedMessage, RemoteError
-from fabric_nb.fabric import batches, caller, wire
+from fabric_nb.fabric import batches, caller, decoding, wire
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
@@ -56,8 +56,8 @@ def read_all(delivery: Delivery) -> None:
             read_description(read)
 
     def rows() -> None:
-        batch = batches.read_rows(delivery)
-        FrameBuffer().extend(batches.rows_of(batch))
+        batch = decoding.read_rows(delivery)
+        FrameBuffer().extend(decoding.rows_of(batch))
 
     def log() -> None:
         wire.log_message(wire.read_log(delivery, now=1.0))
@@ -196,7 +196,7 @@ def messages() -> Iterator[Message]:
 GOOD = list(messages())
 types = st.sampled_from(["call", "result", "error", "item", "end", "begin", None, "\udcff"])
 content_types = st.sampled_from(
-    [batches.JSON, batches.JSON_COLUMNS, batches.ARROW, None, "", ";", "text/plain; charset=x"]
+    [decoding.JSON, decoding.JSON_COLUMNS, decoding.ARROW, None, "", ";", "text/plain; charset=x"]
 )
 encodings = st.sampled_from([None, "", "gzip", "x-gzip", "zstd", "GZIP", "br", "\udcff"])
 

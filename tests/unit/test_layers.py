@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.amqp",),
     ("fabric.naming", "fabric.tables"),
     (
+        "fabric.arrow_reading",
         "fabric.codec",
         "fabric.credentials",
         "fabric.hearing",
@@ -41,7 +42,9 @@ LAYERS: list[tuple[str, ...]] = [
         "fabric.retries",
         "fabric.rows",
         "fabric.stalls",
+        "fabric.encodings",
     ),
+    ("fabric.decoding",),
     ("fabric.batches", "fabric.caller", "fabric.history", "fabric.running", "fabric.vigil"),
     ("fabric.wire",),
     (

@@ -22,11 +22,9 @@ from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.batches import (
     Format,
     data_message,
-    decode_rows,
     encode_rows,
-    read_rows,
-    rows_of,
 )
+from fabric_nb.fabric.decoding import decode_rows, read_rows, rows_of
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.frames import FrameBuffer
 from tests.unit.test_tables import COLUMNS, frames

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal, assert_index_equal, assert_series
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.codec import decode, encode
-from fabric_nb.fabric.tables import MAX_DESCRIPTOR
+from fabric_nb.fabric.tables import MAX_DESCRIPTOR, restore_tables
 
 NA = pd.NA
 
@@ -508,3 +508,17 @@ def test_no_description_does_harm(value: Any, told: Any) -> None:
 def test_any_text_as_a_description(told: str) -> None:
     """Any text at all is harmless as a description."""
     decode(b'[{"a": 1}]', told)
+
+
+def test_a_description_makes_no_more_values_than_came() -> None:
+    """A description that reads a field for many columns, or a table many times, is not followed."""
+    records = [{"a": n} for n in range(10)]
+    column = {"key": "a", "label": "a", "dtype": "int64"}
+    whole = {"at": [], "columns": [column], "index": [], "range": [0, 1, None]}
+    many = {**whole, "columns": [{**column, "label": f"c{n}"} for n in range(500)]}
+    series = {**many, "series": True}
+    for descriptor in (many, series):
+        assert restore_tables(records, json.dumps([descriptor])) == records
+    restored = restore_tables(records, json.dumps([many, whole, whole]))
+    assert restored == records, "of several descriptions of one place the first is tried"
+    assert len(restore_tables(records, json.dumps([whole, whole]))) == 10

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pamqp import decode, encode
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, printable
-from fabric_nb.fabric import batches, wire
+from fabric_nb.fabric import batches, decoding, wire
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tables import TABLES_HEADER
@@ -472,17 +472,17 @@ def test_data_message() -> None:
 def test_table_as_data() -> None:
     """A published table is rows to whoever reads it."""
     message = batches.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
-    assert list(batches.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
+    assert list(decoding.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
 
 
 def test_rows() -> None:
     """An object is one row, a list of them several."""
-    assert list(batches.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
-    assert list(batches.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
-    assert list(batches.read_rows(arrived(b"[]"))) == []
+    assert list(decoding.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
+    assert list(decoding.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
+    assert list(decoding.read_rows(arrived(b"[]"))) == []
     for body in (b"", b"1", b"null", b'"x"', b"[1]", b'[{"a": 1}, 5]', b"\xff"):
         with pytest.raises(MalformedMessage):
-            batches.read_rows(arrived(body))
+            decoding.read_rows(arrived(body))
 
 
 # -- logs
@@ -624,7 +624,7 @@ READERS: dict[str, Callable[[Delivery], Any]] = {
     "call": wire.read_call,
     "reply": wire.read_reply,
     "keep-alive": wire.read_keep_alive,
-    "rows": batches.read_rows,
+    "rows": decoding.read_rows,
     "log": lambda delivery: wire.read_log(delivery, now=1.0),
 }
 

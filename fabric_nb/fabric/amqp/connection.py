@@ -118,6 +118,7 @@ class Connection:
         self._user_id: str | None = None
         self._sizing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._holders: set[int] = set()
 
     @property
     def state(self) -> State:
@@ -310,6 +311,7 @@ class Connection:
         if self._transport.line is not None:
             self._transport.line.tap.on_flow = self._on_flow
         self._user_id = _login_of(self._nodes.url)
+        self._holders.clear()  # the new socket is read; whoever must hold it does so again
         self._connected.set()
 
     async def _disconnect(self) -> None:
@@ -364,7 +366,8 @@ class Connection:
         silence, line, doubted = Silence(), None, False
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if self._transport.line is not line or not self._connected.is_set() or self.blocked:
+            ours = self.blocked or self._holders  # nothing is received, as we want it
+            if self._transport.line is not line or not self._connected.is_set() or ours:
                 line = self._transport.line
                 silence.end()
             elif line is not None:
@@ -478,6 +481,20 @@ class Connection:
         return line is not None and (
             line.tap.blocked is not None or line.buffered > _WRITE_BUFFER_HIGH
         )
+
+    def hold(self, holder: object) -> None:
+        """Receive nothing until each holder has let go: what comes waits in the socket."""
+        self._holders.add(id(holder))
+        if self._transport.line is not None:
+            self._transport.line.hold()
+
+    def let_go(self, holder: object) -> None:
+        """Receive again, if no other holder is left."""
+        if id(holder) not in self._holders:
+            return
+        self._holders.discard(id(holder))
+        if self._transport.line is not None and not self._holders:
+            self._transport.line.let_go()
 
     async def drained(self) -> None:
         """Wait until what is sent flows again, or until the connection is lost."""

@@ -183,6 +183,18 @@ class Line(asyncio.StreamWriter):
         """Give the connection up, without a word to the other end."""
         self.transport.abort()
 
+    def hold(self) -> None:
+        """Read no more from the socket; the broker waits once its buffers are full."""
+        self._receiving("pause_reading")
+
+    def let_go(self) -> None:
+        """Read from the socket again."""
+        self._receiving("resume_reading")
+
+    def _receiving(self, what: str) -> None:
+        if not self.transport.is_closing():
+            getattr(self.transport, what)()
+
     def send(self, data: bytes) -> None:
         """Write, at the end of this pass of the loop."""
         if not self._gathered:

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.batches import Batch
 from fabric_nb.fabric.codec import encode
+from fabric_nb.fabric.decoding import Batch
 
 HEADER_PREFIX = "header."
 """Before a header's name, in the name of the column that holds it."""

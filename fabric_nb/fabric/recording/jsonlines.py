@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError
-from fabric_nb.fabric.batches import rows_of
 from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.decoding import rows_of
 from fabric_nb.fabric.recording.entry import Entry, plain
 
 _HEAD = b'{"fabric_nb": "recording", "version": 1}\n'

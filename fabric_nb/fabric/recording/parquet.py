@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from fabric_nb.errors import MalformedMessage, RecordingError
-from fabric_nb.fabric.batches import Table, rows_of
 from fabric_nb.fabric.codec import decode
+from fabric_nb.fabric.decoding import Table, rows_of
 from fabric_nb.fabric.recording.columns import (
     ABSENT,
     ARRIVAL,

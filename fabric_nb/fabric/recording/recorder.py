@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.amqp import Delivery
-from fabric_nb.fabric.batches import Batch
+from fabric_nb.fabric.decoding import Batch
 from fabric_nb.fabric.recording.entry import Entry, Writer, reason
 from fabric_nb.fabric.recording.files import open_writer
 

@@ -12,8 +12,9 @@ from typing import Any, Self
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.amqp import Message
 from fabric_nb.fabric.amqp.fields import checked
-from fabric_nb.fabric.batches import ARROW, JSON, JSON_COLUMNS, arrow_body
+from fabric_nb.fabric.batches import arrow_body
 from fabric_nb.fabric.codec import encode
+from fabric_nb.fabric.decoding import ARROW, JSON, JSON_COLUMNS
 from fabric_nb.fabric.recording.entry import Entry, Reader
 from fabric_nb.fabric.recording.files import open_reader
 

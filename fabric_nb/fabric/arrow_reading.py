@@ -1,0 +1,247 @@
+"""Arrow streams as they come: measured before anything is made of them, and read in parts.
+
+A few bytes of Arrow may stand for any number of values: null, run-end encoded and fixed-size-list
+columns have none of their own, buffers may be compressed, and dictionaries and views share theirs.
+So the messages' metadata is read first (the Flatbuffers of
+Arrow's ``Message.fbs``, columnar format 1.5), which tells how many values and bytes there will be.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from fabric_nb.errors import MalformedMessage
+
+Table = Any
+"""A `pyarrow.Table`; pyarrow is an extra."""
+
+MAX_VALUES: Final = 16 * 1024 * 1024
+"""Values that one message may stand for: its rows times its columns, and what these contain."""
+MAX_BYTES: Final = 256 * 1024 * 1024
+"""Bytes that the values of one message may take."""
+PART_VALUES: Final = 100_000
+"""Values that are handled at once while others wait for the interpreter."""
+
+_I32, _U32, _U16, _I64 = (struct.Struct(f"<{kind}") for kind in "iIHq")
+_BODY_COMPRESSED = 3
+
+
+class Measure(NamedTuple):
+    """How much a message stands for."""
+
+    values: int
+    bytes: int
+
+
+def measure(body: bytes) -> Measure:
+    """Return how many values a stream has and how many bytes they take.
+
+    Raises:
+        MalformedMessage: it is not an Arrow stream, or it stands for too much.
+    """
+    pa = _pyarrow()
+    values = size = 0
+    try:
+        for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
+            if message.type == "schema":
+                continue
+            found = _measure_batch(bytes(message.metadata), message.body)
+            values, size = values + found.values, size + found.bytes
+            if values > MAX_VALUES or size > MAX_BYTES:
+                raise MalformedMessage(
+                    f"The Arrow stream stands for more than {MAX_VALUES:,} values or {MAX_BYTES:,}"
+                    " bytes: publish it in parts."
+                )
+    except (pa.ArrowException, ValueError, OSError, struct.error, IndexError) as error:
+        if isinstance(error, MalformedMessage):
+            raise
+        raise _malformed(error) from None
+    return Measure(values, size)
+
+
+def _measure_batch(metadata: bytes, body: Any) -> Measure:
+    """The measure of a record batch, or of one of a dictionary."""
+    message = _Flat(metadata, _U32.unpack_from(metadata)[0])
+    batch = message.table(2)
+    if message.byte(1) == 2:  # a dictionary, around a batch
+        batch = batch.table(1)
+    values = [batch.long(0), *(length for length, _ in batch.pairs(1))]
+    if min(values) < 0:
+        raise IndexError("a negative length")
+    size = len(body)
+    if batch.has(_BODY_COMPRESSED):
+        size = 0
+        for offset, length in batch.pairs(2):
+            if length:
+                unpacked = _I64.unpack(body[offset : offset + 8].to_pybytes())[0]
+                size += length if unpacked < 0 else unpacked
+    return Measure(max(values[0], sum(values[1:])), size)
+
+
+class _Flat:
+    """A table of a Flatbuffer; what points outside raises `struct.error` or `IndexError`."""
+
+    def __init__(self, raw: bytes, at: int) -> None:
+        self._raw, self._at = raw, at
+        self._fields = at - _I32.unpack_from(raw, at)[0]
+        if self._fields < 0:
+            raise IndexError("a table outside of the metadata")
+        self._end = self._fields + _U16.unpack_from(raw, self._fields)[0]
+
+    def _place(self, field: int) -> int:
+        entry = self._fields + 4 + 2 * field
+        offset = _U16.unpack_from(self._raw, entry)[0] if entry < self._end else 0
+        return self._at + offset if offset else 0
+
+    def has(self, field: int) -> bool:
+        return self._place(field) > 0
+
+    def byte(self, field: int) -> int:
+        place = self._place(field)
+        return self._raw[place] if place else 0
+
+    def long(self, field: int) -> int:
+        place = self._place(field)
+        return int(_I64.unpack_from(self._raw, place)[0]) if place else 0
+
+    def table(self, field: int) -> _Flat:
+        place = self._place(field)
+        if not place:
+            raise IndexError("a table is missing")
+        return _Flat(self._raw, place + _U32.unpack_from(self._raw, place)[0])
+
+    def pairs(self, field: int) -> Iterator[tuple[int, int]]:
+        """A vector of structs of two 64-bit numbers."""
+        place = self._place(field)
+        if not place:
+            return iter(())
+        start = place + _U32.unpack_from(self._raw, place)[0] + 4
+        count = _U32.unpack_from(self._raw, start - 4)[0]
+        if start + 16 * count > len(self._raw):
+            raise IndexError("a vector outside of the metadata")
+        return struct.iter_unpack("<qq", self._raw[start : start + 16 * count])
+
+
+def read_arrow(body: bytes) -> Table:
+    """A whole stream as a table; `measure` it first.
+
+    Raises:
+        MalformedMessage: it is not an Arrow stream.
+    """
+    pa = _pyarrow()
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            table = reader.read_all()
+        table.validate(full=True)  # a hostile body could point outside of itself
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise _malformed(error) from None
+    _check_expanded(table)
+    return table
+
+
+def is_simple(table: Table) -> bool:
+    """Return whether all columns are of types that are read without making objects of them."""
+    types = _pyarrow().types
+    simple = (
+        types.is_integer,
+        types.is_floating,
+        types.is_boolean,
+        types.is_timestamp,
+        types.is_string,
+        types.is_large_string,
+    )
+    return all(any(is_kind(kind) for is_kind in simple) for kind in table.schema.types)
+
+
+def parts_of(table: Table, values: int = 0) -> Iterator[Table]:
+    """Slices of a table, each of about `PART_VALUES` values of the so many that it has."""
+    values = max(1, values, table.num_rows * table.num_columns)
+    rows = max(1, PART_VALUES * table.num_rows // values)
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)
+
+
+def _check_expanded(table: Table) -> None:
+    """Refuse a table whose values share their bytes, if it becomes too large without that.
+
+    Raises:
+        MalformedMessage: it does.
+    """
+    size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
+    if size > MAX_BYTES:
+        raise MalformedMessage(
+            f"The Arrow stream takes more than {MAX_BYTES:,} bytes once its values share none:"
+            " publish it in parts."
+        )
+
+
+def _expanded(array: Any) -> int:
+    """About the bytes of the values of an array that share theirs; 0 where none do."""
+    pa = _pyarrow()
+    types, kind = pa.types, array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _expanded(array.storage)
+    if types.is_dictionary(kind):
+        return _of_dictionary(array)
+    if types.is_run_end_encoded(kind):
+        return len(array) * _longest(array.values)
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return int(_view_lengths(array).sum())
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        return (pa.compute.sum(array.sizes).as_py() or 0) * _longest(array.values)
+    if types.is_union(kind):
+        return len(array) * max((_longest(one) for one in _fields(array)), default=0)
+    if types.is_struct(kind):
+        return sum(map(_expanded, _fields(array)))
+    if types.is_map(kind):
+        return _expanded(array.keys) + _expanded(array.items)
+    return _expanded(array.values) if types.is_nested(kind) else 0
+
+
+def _longest(array: Any) -> int:
+    """At least the bytes of the longest value of an array."""
+    pa = _pyarrow()
+    types, kind = pa.types, array.type
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return int(_view_lengths(array).max(initial=0))
+    if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind):
+        return pa.compute.max(pa.compute.binary_length(array)).as_py() or 0
+    return 8 if types.is_primitive(kind) else max(8, array.nbytes + _expanded(array))
+
+
+def _of_dictionary(array: Any) -> int:
+    pa = _pyarrow()
+    kind = array.dictionary.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return len(array) * _longest(array.dictionary)
+    lengths = pa.compute.binary_length(array.dictionary).take(array.indices)
+    return pa.compute.sum(lengths).as_py() or 0
+
+
+def _view_lengths(array: Any) -> Any:
+    """The lengths of views, of which each begins with its own, in 32 of its 128 bits."""
+    views = np.frombuffer(array.buffers()[1], dtype="<i4")
+    return views[4 * array.offset : 4 * (array.offset + len(array)) : 4].astype(np.int64)
+
+
+def _fields(array: Any) -> list[Any]:
+    return [array.field(index) for index in range(array.type.num_fields)]
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.compute
+    except ImportError:
+        raise MalformedMessage(
+            "Arrow cannot be read without pyarrow: pip install 'fabric-nb[arrow]'."
+        ) from None
+    return pa
+
+
+def _malformed(error: Exception) -> MalformedMessage:
+    return MalformedMessage(f"The body is not an Arrow stream ({str(error)[:200]}).")

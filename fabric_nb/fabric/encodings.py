@@ -1,0 +1,156 @@
+"""Content encodings of messages: compressions, with a bound on what they unpack to, and charsets.
+
+AMQP 0-9-1 leaves the property ``content_encoding`` to applications: as in HTTP it names a
+compression (``gzip``), kombu and Celery put a charset there (``utf-8``, ``binary``), and Spring
+both (``gzip:utf-8``, or with a comma).
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import importlib
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
+
+from fabric_nb.errors import MalformedMessage
+
+WITHOUT_ZSTD: Final = "zstd needs Python 3.14 or backports.zstd: pip install 'fabric-nb[zstd]'"
+
+_PLAIN = frozenset(("identity", "binary", "8bit", "7bit"))
+_ASCII = frozenset(("utf-8", "ascii"))
+_CHARSET = re.compile(r"utf-(8-sig|16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc_|mac-")
+_MOST_CODINGS = 4
+_FEED, _PIECE = 64 * 1024, 1024 * 1024
+"""Bytes that are handed in at once, and that come out at once."""
+
+
+class TooLong(MalformedMessage):
+    """A body that unpacks to more bytes than it may."""
+
+
+def unpack(body: bytes, encoding: str, most: int) -> bytes:
+    """Return a body without its content encodings, as UTF-8 if it is in another charset.
+
+    Args:
+        body: what came.
+        encoding: as sent; several may stand there, the one that was applied last at the end.
+        most: bytes that it may unpack to, at every step.
+
+    Raises:
+        TooLong: it is more.
+        MalformedMessage: it is not what it says, or an encoding is not known.
+    """
+    names = [name for name in re.split(r"[\s,:;]+", encoding.lower()) if name]
+    if len(names) > _MOST_CODINGS:
+        raise MalformedMessage(f"The body has {len(names)} content encodings, which are too many.")
+    charset = ""
+    for name in reversed(names):
+        unpacker = _UNPACKERS.get(name)
+        if unpacker is not None:
+            body = unpacker(body, most)
+        elif name not in _PLAIN:
+            charset = _charset(name)
+    if not charset or charset in _ASCII:
+        return body
+    try:
+        return body.decode(charset).encode()
+    except (UnicodeError, LookupError) as error:
+        raise MalformedMessage(f"The body is not {charset} ({str(error)[:200]}).") from None
+
+
+def _charset(name: str) -> str:
+    with contextlib.suppress(LookupError, ValueError):
+        charset = codecs.lookup(name[:40]).name
+        if charset in _ASCII or _CHARSET.match(charset):
+            return charset
+    raise MalformedMessage(
+        f"The content encoding {name[:40]!r} is not known: use gzip, deflate, zstd or a charset."
+    )
+
+
+def zstd_module() -> Any:
+    """The module of the standard library, or its backport; None where there is neither."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None
+
+
+def _gunzip(body: bytes, most: int) -> bytes:
+    pieces = _inflated(body, zlib.MAX_WBITS | 16)
+    return _gathered(pieces, most, "gzip", zlib.error)
+
+
+def _inflate(body: bytes, most: int) -> bytes:
+    # In HTTP's sense, with zlib's head; some send it without.
+    head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
+    pieces = _inflated(body, zlib.MAX_WBITS if head else -zlib.MAX_WBITS)
+    return _gathered(pieces, most, "deflate", zlib.error)
+
+
+def _unzstd(body: bytes, most: int) -> bytes:
+    zstd = zstd_module()
+    if zstd is None:
+        raise MalformedMessage(f"{WITHOUT_ZSTD}.")
+    return _gathered(_decompressed(body, zstd.ZstdDecompressor), most, "zstd", zstd.ZstdError)
+
+
+def _gathered(pieces: Iterator[bytes], most: int, what: str, broken: type[Exception]) -> bytes:
+    """The pieces of an unpacked body together, which never copies all of them at once."""
+    whole = bytearray()
+    try:
+        for piece in pieces:
+            whole += piece
+            if len(whole) > most:
+                raise TooLong(f"The body unpacks to more than {most:,} bytes.")
+    except broken as error:
+        raise MalformedMessage(f"The body is not {what} ({error}).") from None
+    except EOFError:
+        raise MalformedMessage(f"The {what} body ends too early.") from None
+    return cast("bytes", whole)
+
+
+def _inflated(body: bytes, wbits: int) -> Iterator[bytes]:
+    """Unpack a body, which may be several compressed ones in a row, in pieces."""
+    at, unpacker = 0, zlib.decompressobj(wbits)
+    while at < len(body):
+        if unpacker.eof:
+            unpacker = zlib.decompressobj(wbits)
+        data = body[at : at + _FEED]
+        at += len(data)
+        piece = b""
+        while data or len(piece) == _PIECE:
+            piece = unpacker.decompress(data, _PIECE)
+            yield piece
+            data = b"" if unpacker.eof else unpacker.unconsumed_tail
+        at -= len(unpacker.unused_data)
+    if not unpacker.eof:
+        raise EOFError
+
+
+def _decompressed(body: bytes, make: Callable[[], Any]) -> Iterator[bytes]:
+    """As `_inflated`, with a decompressor that keeps what it has not unpacked yet."""
+    at, unpacker = 0, make()
+    while at < len(body):
+        if unpacker.eof:
+            unpacker = make()
+        data = body[at : at + _FEED]
+        at += len(data)
+        yield unpacker.decompress(data, _PIECE)
+        while not (unpacker.eof or unpacker.needs_input):
+            yield unpacker.decompress(b"", _PIECE)
+        at -= len(unpacker.unused_data)
+    if not unpacker.eof:
+        raise EOFError
+
+
+_UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _inflate,
+    "x-deflate": _inflate,
+    "zstd": _unzstd,
+}

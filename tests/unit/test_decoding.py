@@ -1,0 +1,309 @@
+"""Messages as they come: read alike in parts and whole, and bounded before anything is made."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric import arrow_reading, decoding
+from fabric_nb.fabric.batches import arrow_body, compress
+from fabric_nb.fabric.decoding import ARROW, JSON_COLUMNS, decode_rows, read_small, rows_of
+from fabric_nb.fabric.encodings import TooLong, unpack
+from tests.unit.test_wire import arrived
+
+HARD_TEXT = st.sampled_from(["", "},{", '"}, {"', "],", '],"a":[', '1, 2", "3', "\\", "é", "\x00"])
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), HARD_TEXT),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(HARD_TEXT, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+rows = st.lists(st.dictionaries(HARD_TEXT, values, max_size=4), max_size=12)
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "in_parts" in request.node.name:
+        monkeypatch.setattr(decoding, "PART", 16)
+        monkeypatch.setattr(decoding, "WHOLE", 48)
+
+
+@given(rows, st.sampled_from([None, 1]))
+@example([{"a": [{"b": 1}, {"c": 2}]}] * 5, None)
+@example([{"a": "},{" * 20}] * 3, 1)
+def test_rows_are_read_alike_in_parts(sent: list[dict[str, Any]], indent: int | None) -> None:
+    """A list of rows is the same whether it is read in parts or whole, wherever it is cut."""
+    body = json.dumps(sent, indent=indent).encode()
+    assert decode_rows(body, None, None) == json.loads(body)
+
+
+@given(st.lists(st.lists(values, min_size=3, max_size=3), max_size=6), st.sampled_from([None, 1]))
+@example([["],", '],"a":[', 1]] * 4, None)
+@example([["1, 2" * 30, "3", "4"]], None)
+def test_columns_are_read_alike_in_parts(sent: list[list[Any]], indent: int | None) -> None:
+    """Columns are the same whether they are read in parts or whole, wherever they are cut."""
+    body = json.dumps({f"c{n}": each for n, each in enumerate(sent)}, indent=indent).encode()
+    assert decode_rows(body, JSON_COLUMNS, None) == json.loads(body)
+
+
+@given(st.dictionaries(HARD_TEXT, values, max_size=6))
+def test_an_object_is_read_alike_in_parts(sent: dict[str, Any]) -> None:
+    """A single row is the same however it is read."""
+    body = json.dumps(sent).encode()
+    assert decode_rows(body, None, None) == (json.loads(body),)
+
+
+@given(rows, st.data())
+def test_damaged_json_is_refused_alike_in_parts(
+    sent: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    """A damaged list is read or refused in parts as it is whole."""
+    body = bytearray(json.dumps(sent).encode())
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] = data.draw(st.sampled_from(b'[]{},":1 '))
+    try:
+        whole = json.loads(bytes(body))
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict):
+        whole = (whole,)
+    if not isinstance(whole, (list, tuple)) or not all(isinstance(one, dict) for one in whole):
+        with pytest.raises(MalformedMessage):
+            decode_rows(bytes(body), None, None)
+    else:
+        assert decode_rows(bytes(body), None, None) == whole
+
+
+# -- content encodings
+
+TEXT = '[{"name": "Zoë €"}]'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("utf-8", TEXT.encode()),
+        ("UTF8", TEXT.encode()),
+        ("identity", TEXT.encode()),
+        ("binary", TEXT.encode()),
+        ("utf-16", TEXT.encode("utf-16")),
+        ("utf-8-sig", TEXT.encode("utf-8-sig")),
+        ("windows-1252", TEXT.encode("cp1252")),
+        ("iso-8859-15", TEXT.encode("iso-8859-15")),
+        ("gzip", gzip.compress(TEXT.encode())),
+        ("x-gzip", gzip.compress(TEXT.encode())),
+        ("gzip, utf-8", gzip.compress(TEXT.encode())),
+        ("gzip:UTF-8", gzip.compress(TEXT.encode())),
+        ("utf-16, gzip", gzip.compress(TEXT.encode("utf-16"))),
+        ("identity, gzip", gzip.compress(TEXT.encode())),
+        ("deflate", zlib.compress(TEXT.encode())),
+        ("deflate", zlib.compress(TEXT.encode())[2:-4]),
+        ("zstd", compress(TEXT.encode(), "zstd")),
+        ("gzip, zstd", compress(gzip.compress(TEXT.encode()), "zstd")),
+        ("gzip", gzip.compress(TEXT[:7].encode()) + gzip.compress(TEXT[7:].encode())),
+        ("zstd", compress(TEXT[:7].encode(), "zstd") + compress(TEXT[7:].encode(), "zstd")),
+        ("", TEXT.encode()),
+    ],
+)
+def test_content_encodings(encoding: str, body: bytes) -> None:
+    """Compressions, charsets and lists of them are read, as other libraries write them."""
+    assert decode_rows(body, "application/json", encoding) == json.loads(TEXT)
+    assert read_small(arrived(body, content_encoding=encoding)) == json.loads(TEXT)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["br", "base64", "zlib_codec", "punycode", "idna", "rot13", "gzip," * 9, "\x1b[2J"]
+)
+def test_other_content_encodings_are_malformed(encoding: str) -> None:
+    """What is neither a compression that is known nor a charset is refused."""
+    with pytest.raises(MalformedMessage):
+        decode_rows(b"[]", None, encoding)
+
+
+@given(st.binary(max_size=5000), st.sampled_from(["gzip", "zstd", "deflate"]), st.integers(1, 3))
+def test_what_was_compressed_comes_back(body: bytes, encoding: str, times: int) -> None:
+    """A body is unpacked to what was packed, in as many parts as there are, up to its bound."""
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "zstd": lambda raw: compress(raw, "zstd"),
+        "deflate": zlib.compress,
+    }
+    packed = b"".join(pack[encoding](body) for _ in range(times))
+    assert bytes(unpack(packed, encoding, len(body) * times)) == body * times
+    if body:
+        with pytest.raises(TooLong):
+            unpack(packed, encoding, len(body) * times - 1)
+        with pytest.raises(MalformedMessage):
+            unpack(packed[:-1], encoding, len(body) * times)
+
+
+# -- Arrow
+
+
+def many(kind: pa.DataType, values: Any, lengths: int) -> pa.Array:
+    """An array that takes no bytes of its own for so many values."""
+    return pa.RunEndEncodedArray.from_arrays(
+        pa.array([lengths], pa.int32()), pa.array(values, kind)
+    )
+
+
+def zeros(rows: int) -> bytes:
+    """A compressed column of zeros."""
+    table = pa.table({"x": np.zeros(rows)})
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def of(array: pa.Array) -> bytes:
+    """A stream of one column."""
+    return arrow_body(pa.table({"x": array}))
+
+
+LONG = "x" * 100_000
+VIEW = struct.pack("<i4sii", len(LONG), b"xxxx", 0, 0)
+MOST = 2**31 - 1
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "null": lambda: of(pa.nulls(MOST)),
+    "run-end": lambda: of(many(pa.string(), ["x"], MOST)),
+    "fixed-size list": lambda: of(
+        pa.Array.from_buffers(pa.list_(pa.null(), 1), MOST, [None], children=[pa.nulls(MOST)])
+    ),
+    "struct of nulls": lambda: of(pa.StructArray.from_arrays([pa.nulls(MOST)], ["a"])),
+    "compressed": lambda: zeros(40_000_000),
+    "run-end text": lambda: of(many(pa.string(), [LONG], 1_000_000)),
+    "dictionary": lambda: of(
+        pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, "i1")), pa.array([LONG]))
+    ),
+    "nested dictionary": lambda: of(
+        pa.ListArray.from_arrays(
+            pa.array([0, 1_000_000], pa.int32()),
+            pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, "i1")), pa.array([LONG])),
+        )
+    ),
+    "view": lambda: of(
+        pa.Array.from_buffers(
+            pa.string_view(),
+            100_000,
+            [None, pa.py_buffer(VIEW * 100_000), pa.py_buffer(LONG.encode())],
+        )
+    ),
+    "list view": lambda: of(
+        pa.ListViewArray.from_arrays(
+            pa.array(np.zeros(100_000, "i4")),
+            pa.array(np.full(100_000, 100_000, "i4")),
+            pa.array(np.zeros(100_000, "i1")),
+        )
+    ),
+    "union": lambda: of(
+        pa.UnionArray.from_dense(
+            pa.array(np.zeros(1_000_000, "i1")),
+            pa.array(np.zeros(1_000_000, "i4")),
+            [pa.array([LONG])],
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_arrow_that_stands_for_too_much_is_refused(bomb: Callable[[], bytes]) -> None:
+    """A few bytes of Arrow that stand for many values are refused, small or large."""
+    body = bomb()
+    with pytest.raises(MalformedMessage, match="publish it in parts"):
+        decode_rows(body, ARROW, None)
+    with contextlib.suppress(MalformedMessage):
+        assert read_small(arrived(body, content_type=ARROW)) is None, "left to a thread"
+
+
+def test_bombs_take_no_memory() -> None:
+    """What would unpack to gigabytes is refused without taking them."""
+    script = """
+import resource, sys
+from tests.unit.test_decoding import BOMBS, JSON_BOMBS, decode_rows, ARROW, MalformedMessage
+bodies = [(bomb(), ARROW, None) for name, bomb in BOMBS.items()]
+bodies += [(bomb(), None, "gzip") for bomb in JSON_BOMBS.values()]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for body, kind, encoding in bodies:
+    try:
+        decode_rows(body, kind, encoding)
+    except MalformedMessage:
+        continue
+    sys.exit(f"{body[:100]} was read")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 700, "MB beyond what the bombs took to be made"
+
+
+JSON_BOMBS: dict[str, Callable[[], bytes]] = {
+    "rows": lambda: gzip.compress(b"[" + b"{}," * 60_000_000 + b"{}]", 1),
+    "lists": lambda: gzip.compress(b'{"a":[' + b"[]," * 60_000_000 + b"[]]}", 1),
+    "numbers": lambda: gzip.compress(b'{"a":[' + b"1," * 60_000_000 + b"1]}", 1),
+    "spaces": lambda: gzip.compress(b" " * 300_000_000, 1),
+}
+
+
+KINDS = [
+    pa.array([1, None]),
+    pa.array(["a", None]),
+    pa.array([[1, 2], None, []]),
+    pa.array([[["a"], None]], pa.large_list(pa.list_(pa.string()))),
+    pa.array([[1, 2]], pa.list_(pa.int64(), 2)),
+    pa.array([{"a": [1]}, None]),
+    pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    pa.array(["a", "b", "a"]).dictionary_encode(),
+    many(pa.string(), ["ab"], 5),
+    pa.array(["x" * 50, "y"], pa.string_view()),
+    pa.array([[1], [2, 3]], pa.list_view(pa.int64())),
+    pa.nulls(3),
+]
+
+
+@pytest.mark.parametrize("array", KINDS, ids=lambda array: str(array.type)[:30])
+@pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
+def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
+    """The number of values and bytes is known beforehand, and what is measured is read."""
+    table = pa.table({"x": array, "n": list(range(len(array)))})
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    body = sink.getvalue().to_pybytes()
+    found = arrow_reading.measure(body)
+    assert found.values >= 2 * len(array)
+    assert found.bytes >= 8 * len(array)
+    read = decode_rows(body, ARROW, None)
+    assert read.to_pylist() == rows_of(read) == table.to_pylist()
+
+
+@given(st.data())
+def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
+    """Arrow with some bytes changed is measured or malformed; nothing else is raised."""
+    body = bytearray(of(pa.array([[1, 2], None, []])))
+    for _ in range(data.draw(st.integers(1, 6))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = arrow_reading.measure(bytes(body))
+    except MalformedMessage:
+        return
+    assert found.values <= arrow_reading.MAX_VALUES
