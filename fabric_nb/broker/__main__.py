@@ -19,6 +19,7 @@ from fabric_nb.broker.discovery import (
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.names import DENIABLE_FEATURES
+from fabric_nb.broker.repeats import Repeats
 from fabric_nb.broker.server import HOST, MAX_MESSAGE_SIZE, Server, Settings
 
 BANNER = (
@@ -104,6 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the broker with the options that `argument_parser` has read."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Repeats())
     password = options.password
     if password is None:
         password = secrets.token_urlsafe(24)

@@ -17,6 +17,8 @@ import secrets
 import socket
 from typing import Protocol
 
+from fabric_nb.broker.entrance import Entrance
+
 CONTROL_HEADER = b"FNBC\x00\x00\x00\x01"
 DONE = b"\x01"
 _NONCE_SIZE = 32
@@ -105,9 +107,21 @@ class ControlProtocol(asyncio.Protocol):
         transport: The client's socket.
         password: What the client must know.
         holder: Whom the operations are for.
+        entrance: Where the connection is kept until the client has proved that it knows it.
+        timeout: Seconds that the client has for that.
     """
 
-    def __init__(self, transport: asyncio.Transport, password: str, holder: Holder) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        password: str,
+        holder: Holder,
+        entrance: Entrance,
+        timeout: float,
+    ) -> None:
+        self._entrance = entrance
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(timeout, transport.abort)
         self._transport = transport
         self._password = password
         self._holder = holder
@@ -131,10 +145,14 @@ class ControlProtocol(asyncio.Protocol):
 
     def _on_request(self, operation: bytes, proof: bytes, theirs: bytes, ours: bytes) -> None:
         expected = _proof(self._password, b"client", operation, theirs, ours)
-        refused = not hmac.compare_digest(proof, expected)
-        if operation == Operation.LEASE.value:
-            refused = refused or not self._holder.take_lease(self)
-        if refused:
+        self._timer.cancel()
+        if not hmac.compare_digest(proof, expected):
+            # Not read meanwhile: what else it sends is of no interest.
+            self._transport.pause_reading()
+            self._loop.call_later(self._entrance.refusal_delay(), self._transport.abort)
+            return
+        self._entrance.leave(self._transport)
+        if operation == Operation.LEASE.value and not self._holder.take_lease(self):
             self._transport.abort()
             return
         self._transport.write(DONE)
@@ -143,4 +161,6 @@ class ControlProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the client is gone; however it ended, its lease ends too."""
+        self._timer.cancel()
+        self._entrance.leave(self._transport)
         self._holder.end_lease(self)

@@ -13,6 +13,8 @@ from pathlib import Path
 _PRIVATE = 0o077
 """The permission bits of others, which must not be set."""
 
+_OTHERS_WRITE = 0o022
+
 _LOCK_PAUSE = 0.02
 
 
@@ -40,14 +42,35 @@ def runtime_folder() -> Path:
     local state.
 
     Raises:
-        PermissionError: it belongs to somebody else.
+        PermissionError: it, or the link to it, belongs to somebody else, or others may write to it.
     """
     chosen = os.environ.get("FABRIC_NB_RUNTIME_DIR")
     folder = Path(chosen) if chosen else _default_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user")
+    if hasattr(os, "getuid"):
+        status = folder.stat()
+        if {status.st_uid, folder.lstat().st_uid} != {os.getuid()}:
+            raise PermissionError(f"{folder} belongs to another user")
+        if status.st_mode & _OTHERS_WRITE:
+            raise PermissionError(
+                f"others may write to {folder}: take that from them (chmod go-w), or name another"
+                " folder in FABRIC_NB_RUNTIME_DIR"
+            )
     return folder
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file of the runtime folder for this user only, following no link.
+
+    Args:
+        path: The file.
+        flags: As for `os.open`, without those for links.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+    """
+    no_link = os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
+    return os.open(path, flags | no_link, 0o600)
 
 
 def _default_folder() -> Path:
@@ -70,7 +93,7 @@ def record_path(folder: Path) -> Path:
 def read_record(path: Path) -> BrokerRecord | None:
     """The record in a file; None when there is none that can be trusted."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
             if hasattr(os, "getuid") and (
                 status.st_uid != os.getuid() or status.st_mode & _PRIVATE
@@ -88,7 +111,7 @@ def write_record(path: Path, record: BrokerRecord) -> None:
     """Write a record, whole or not at all, for its owner's eyes only (mode 0600)."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "w") as file:
         json.dump(asdict(record), file)
     draft.replace(path)
@@ -113,7 +136,7 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
         TimeoutError: another process has held it all the time.
     """
     deadline = time.monotonic() + timeout
-    with path.open("ab") as file:
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file:
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process has held {path} for {timeout:g} s")

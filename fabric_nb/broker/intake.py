@@ -15,6 +15,7 @@ class Hold(enum.Flag):
     TURN = enum.auto()
     MEMORY = enum.auto()
     OUTPUT = enum.auto()
+    REFUSAL = enum.auto()
 
 
 class Intake:

@@ -19,6 +19,7 @@ from fabric_nb.broker.control import ControlError, Operation, connect
 from fabric_nb.broker.discovery import (
     BrokerRecord,
     exclusive,
+    open_private,
     read_record,
     record_path,
     runtime_folder,
@@ -33,7 +34,7 @@ _LOG_SHOWN = 2000
 
 
 class BrokerStartError(Exception):
-    """The embedded broker did not start; the message says why."""
+    """The embedded broker did not start, or cannot be looked for; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,12 @@ def ensure_broker() -> BrokerAddress:
 
 
 def find_broker() -> BrokerAddress | None:
-    """The user's running broker, without holding it; None when there is none."""
-    record = read_record(record_path(runtime_folder()))
+    """The user's running broker, without holding it; None when there is none.
+
+    Raises:
+        BrokerStartError: the folder where it would be written down cannot be used.
+    """
+    record = read_record(record_path(_folder()))
     if record is None:
         return None
     try:
@@ -115,8 +120,12 @@ def find_broker() -> BrokerAddress | None:
 
 
 def stop_broker() -> bool:
-    """Stop the user's running broker at once, whoever uses it; False when there is none."""
-    record = read_record(record_path(runtime_folder()))
+    """Stop the user's running broker at once, whoever uses it; False when there is none.
+
+    Raises:
+        BrokerStartError: the folder where it would be written down cannot be used.
+    """
+    record = read_record(record_path(_folder()))
     if record is None:
         return False
     try:
@@ -130,6 +139,13 @@ def stop_broker() -> bool:
             connection.recv(1)
     _drop_lease(record.pid)
     return True
+
+
+def _folder() -> Path:
+    try:
+        return runtime_folder()
+    except OSError as error:
+        raise BrokerStartError(f"the embedded broker cannot be looked for: {error}") from error
 
 
 def release_broker() -> None:
@@ -208,7 +224,8 @@ def _find(folder: Path) -> _Lease | None:
 def _start(folder: Path) -> None:
     """Start the broker's process, and wait until it listens."""
     log = folder / "broker.log"
-    with log.open("wb") as log_file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(open_private(log, flags), "wb") as log_file:
         process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
             [sys.executable, "-P", "-m", _MODULE, "--leased"],
             stdin=subprocess.DEVNULL,

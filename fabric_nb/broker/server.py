@@ -5,6 +5,8 @@ import logging
 from dataclasses import dataclass, field
 
 from fabric_nb.broker.control import CONTROL_HEADER, ControlProtocol
+from fabric_nb.broker.entrance import Entrance
+from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
@@ -30,7 +32,7 @@ class Settings:
         denied: Deprecated features of RabbitMQ that are refused.
         memory_limit: Bytes that messages may take; publishers wait before it is reached.
         max_message_size: The largest message, in bytes.
-        max_connections: How many clients there may be.
+        max_connections: How many clients may be logged in.
     """
 
     credentials: Credentials = field(repr=False)
@@ -62,10 +64,12 @@ class Server:
         self.pool = MemoryPool(settings.memory_limit)
         self.credentials = settings.credentials
         self.max_message_size = settings.max_message_size
+        self.entrance = Entrance(loop, HANDSHAKE_TIMEOUT)
         self.port = settings.port
         self._max_connections = settings.max_connections
         self._loop = loop
         self._sessions: set[Session] = set()
+        self._logged_in: set[Session] = set()
         self._listener: asyncio.Server | None = None
         self._all_gone = asyncio.Event()
 
@@ -93,17 +97,28 @@ class Server:
             except TimeoutError:
                 LOGGER.warning("%d connections did not close in time", len(self._sessions))
 
-    def admit(self, transport: asyncio.Transport) -> Session | None:
-        """Make the session of a client that has sent the protocol header; None when it is full."""
-        if len(self._sessions) >= self._max_connections:
-            return None
+    def admit(self, transport: asyncio.Transport) -> Session:
+        """Make the session of a client that has sent the protocol header."""
         session = Session(self, self._loop, transport)
         self._sessions.add(session)
         return session
 
+    def log_in(self, session: Session) -> None:
+        """Count a session whose client knows the password.
+
+        Raises:
+            AMQPError: NOT_ALLOWED when there are too many.
+        """
+        if len(self._logged_in) >= self._max_connections:
+            raise AMQPError(
+                ReplyCode.NOT_ALLOWED, f"connection limit ({self._max_connections}) is reached"
+            )
+        self._logged_in.add(session)
+
     def forget(self, session: Session) -> None:
         """Drop a session whose connection is gone."""
         self._sessions.discard(session)
+        self._logged_in.discard(session)
         if not self._sessions:
             self._all_gone.set()
 
@@ -127,6 +142,7 @@ class Greeting(asyncio.Protocol):
         """Learn of a new connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server makes
         self._transport = transport
+        self._server.entrance.enter(transport)
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -148,10 +164,6 @@ class Greeting(asyncio.Protocol):
 
     def _start_session(self, rest: bytes) -> None:
         session = self._server.admit(self._transport)
-        if session is None:
-            LOGGER.warning("a connection is refused: there are too many")
-            self._transport.abort()
-            return
         self._transport.set_protocol(session)
         session.start()
         if rest:
@@ -159,10 +171,17 @@ class Greeting(asyncio.Protocol):
 
     def _start_control(self, rest: bytes) -> None:
         server = self._server
-        control = ControlProtocol(self._transport, server.credentials.password, server.lifetime)
+        control = ControlProtocol(
+            self._transport,
+            server.credentials.password,
+            server.lifetime,
+            server.entrance,
+            HANDSHAKE_TIMEOUT,
+        )
         self._transport.set_protocol(control)
         control.data_received(rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the connection is gone."""
         self._timer.cancel()
+        self._server.entrance.leave(self._transport)

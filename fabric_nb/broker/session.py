@@ -13,6 +13,7 @@ from typing import Protocol
 from pamqp import base, commands
 
 from fabric_nb.broker.channel import Channel
+from fabric_nb.broker.entrance import Entrance
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.framing import (
     FRAME_OVERHEAD,
@@ -58,6 +59,10 @@ class Broker(Protocol):
     pool: MemoryPool
     credentials: Credentials
     max_message_size: int
+    entrance: Entrance
+
+    def log_in(self, session: "Session") -> None:
+        """Count a session whose client knows the password; raise when there are too many."""
 
     def forget(self, session: "Session") -> None:
         """Drop a session whose connection is gone."""
@@ -188,10 +193,10 @@ class Session(asyncio.Protocol):
             self._finish()
         elif self._state is State.OPENING:
             reply = self._handshake.on_method(method)
-            if reply is not None:
-                self.send_method(0, reply)
             if self._handshake.done:
                 self._opened()
+            if reply is not None:
+                self.send_method(0, reply)
         elif isinstance(method, commands.Connection.UpdateSecret):
             self.send_method(0, commands.Connection.UpdateSecretOk())
         else:
@@ -206,6 +211,8 @@ class Session(asyncio.Protocol):
             self._finish()
 
     def _opened(self) -> None:
+        self._broker.log_in(self)
+        self._broker.entrance.leave(self._transport)
         self._state = State.OPEN
         self._timer.cancel()
         agreement = self._agreement
@@ -335,6 +342,11 @@ class Session(asyncio.Protocol):
         if self._state in {State.CLOSING, State.CLOSED}:
             return
         refused = self._state is State.OPENING and error.code is ReplyCode.ACCESS_REFUSED
+        if refused and Hold.REFUSAL not in self._intake.holds:
+            self._intake.hold(Hold.REFUSAL)
+            delay = self._broker.entrance.refusal_delay()
+            self._loop.call_later(delay, self._close_connection, error, method_ids)
+            return
         self._let_go()
         if refused and "authentication_failure_close" not in self._agreement.capabilities:
             # The specification lets a refused client see nothing but the end of the stream.
@@ -342,7 +354,7 @@ class Session(asyncio.Protocol):
             return
         self._state = State.CLOSING
         # The answer has to be read, whatever was held back before.
-        self._intake.release(Hold.MEMORY | Hold.OUTPUT)
+        self._intake.release(Hold.MEMORY | Hold.OUTPUT | Hold.REFUSAL)
         self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
         self.send_method(0, commands.Connection.Close(error.code, error.reply_text, *method_ids))
@@ -381,6 +393,7 @@ class Session(asyncio.Protocol):
         self._let_go()
         self._state = State.CLOSED
         self._timer.cancel()
+        self._broker.entrance.leave(self._transport)
         self._broker.forget(self)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from fabric_nb.broker import __main__ as broker
-from fabric_nb.broker.launch import find_broker, stop_broker
+from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
 
 _EPILOG = """
 fabric-nb broker                     run a broker in the foreground
@@ -32,15 +32,19 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run, find or stop the broker; returns the exit code."""
-    match options.action:
-        case "uri":
-            found = find_broker()
-            print(found.uri if found else "No embedded broker runs.", file=_output(found))
-            return 0 if found else 1
-        case "stop":
-            stopped = stop_broker()
-            print("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
-            return 0 if stopped else 1
+    try:
+        match options.action:
+            case "uri":
+                found = find_broker()
+                print(found.uri if found else "No embedded broker runs.", file=_output(found))
+                return 0 if found else 1
+            case "stop":
+                stopped = stop_broker()
+                print("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
+                return 0 if stopped else 1
+    except BrokerStartError as error:
+        print(f"fabric-nb: {error}", file=sys.stderr)
+        return 1
     broker.run(options)
     return 0
 

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from yarl import URL
 
-from fabric_nb.broker.launch import find_broker
-from fabric_nb.errors import FabricError, InvalidUri
+from fabric_nb.broker.launch import BrokerStartError, find_broker
+from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidUri
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.credentials import BrokerUri, complete_each
@@ -111,7 +111,10 @@ def _joined(nodes: Sequence[str]) -> BrokerUri:
 def _uri(options: argparse.Namespace) -> str:
     if uri := given_uri(options):
         return uri
-    found = find_broker()
+    try:
+        found = find_broker()
+    except BrokerStartError as error:
+        raise BrokerUnavailable(f"No broker is given, and {error}.") from None
     if found is None:
         raise InvalidUri(
             "No broker is given and no embedded one runs: use --uri amqp://user:password@host/,"

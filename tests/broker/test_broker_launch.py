@@ -244,3 +244,55 @@ def test_the_broker_is_not_led_astray_by_files_where_it_is_started(
         [sys.executable, "-c", script], cwd=trap, capture_output=True, text=True, check=True
     )
     assert done.stdout == "True\n"
+
+
+# Who else may write there
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o720, 0o702])
+def test_a_folder_that_others_may_write_to_is_refused(folder: Path, mode: int) -> None:
+    """Another user could plant links in it; the error says what to do."""
+    folder.chmod(mode)
+    try:
+        for use in (launch.ensure_broker, launch.find_broker, launch.stop_broker):
+            with pytest.raises(launch.BrokerStartError, match="chmod go-w"):
+                use()
+        assert list(folder.iterdir()) == []
+    finally:
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("kind", ["log", "lock", "record"])
+def test_no_link_is_followed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    """A planted link leads nowhere: what it points to stays as it is."""
+    precious = tmp_path_factory.mktemp("elsewhere") / "precious"
+    record = {"pid": 1, "port": 1, "user": "mallory", "password": "known"}
+    precious.write_text(json.dumps(record))
+    precious.chmod(0o600)
+    names = {"log": folder / "broker.log", "lock": folder / "broker.lock"}
+    link = names.get(kind, record_path(folder))
+    link.symlink_to(precious)
+    if kind == "record":
+        assert read_record(link) is None
+        assert launch.ensure_broker().started_here
+    else:
+        with pytest.raises(launch.BrokerStartError, match=link.name):
+            launch.ensure_broker()
+    assert json.loads(precious.read_text()) == record
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can plant what is another user's")
+def test_another_users_link_to_the_folder_is_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it leads to a folder of one's own."""
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(folder)
+    monkeypatch.setenv("FABRIC_NB_RUNTIME_DIR", str(link))
+    assert launch.find_broker() is None
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(launch.BrokerStartError, match="belongs to another user"):
+        launch.find_broker()
+    monkeypatch.setenv("FABRIC_NB_RUNTIME_DIR", str(folder))

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import resource
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from pamqp import body, frame, header
 from pamqp.commands import Basic, Channel, Connection, Queue
 
+from fabric_nb.broker.control import CONTROL_HEADER, ControlError, Operation, connect
+from fabric_nb.broker.entrance import REFUSAL_GAP
 from fabric_nb.broker.errors import AMQPError, ReplyCode
+from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.quota import Limits
+from fabric_nb.broker.repeats import Repeats
 from fabric_nb.broker.server import Server, Settings
 from fabric_nb.broker.vhost import VirtualHost
-from tests.broker.process import BrokerProcess
-from tests.broker.rawclient import Closed, RawClient
+from tests.broker.process import PASSWORD, BrokerProcess
+from tests.broker.rawclient import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +219,7 @@ def test_an_idle_broker_uses_no_processor_and_little_memory(name: str) -> None:
 
 
 async def test_connections_are_limited_and_are_told_when_the_broker_stops() -> None:
-    """One too many is hung up on, and there is room again when one goes."""
+    """One too many is refused with 530, and there is room again when one goes."""
     loop = asyncio.get_running_loop()
     settings = Settings(Credentials("guest", "guest"), max_connections=2)
     server = Server(settings, loop, Lifetime(loop))
@@ -220,8 +228,14 @@ async def test_connections_are_limited_and_are_told_when_the_broker_stops() -> N
     with RawClient(uri) as one, RawClient(uri) as two, RawClient(uri) as three:
         await asyncio.to_thread(one.open)
         await asyncio.to_thread(two.open)
-        with pytest.raises((Closed, ConnectionResetError)):
-            await asyncio.to_thread(three.open)
+        await asyncio.to_thread(three.start)
+        await asyncio.to_thread(three.call, 0, three.start_ok())
+        three.send(0, Connection.TuneOk(10, 131_072, 0), Connection.Open("/"))
+        _, refusal = await asyncio.to_thread(three.receive)
+        assert (refusal.reply_code, refusal.reply_text) == (
+            530,
+            "NOT_ALLOWED - connection limit (2) is reached",
+        )
         closed = await asyncio.to_thread(one.call, 0, Connection.Close(200, "", 0, 0))
         assert isinstance(closed, Connection.CloseOk)
         await asyncio.to_thread(one.until_closed)
@@ -313,3 +327,92 @@ async def test_declarations_are_limited(limits: Limits) -> None:
         delete(number)
     declare(0)
     declare(1)
+
+
+# Strangers
+
+
+@contextlib.contextmanager
+def files(number: int) -> Iterator[None]:
+    """Let this process, and what it starts meanwhile, have so many files open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(number, before[1]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [b"", CONTROL_HEADER, CONTROL_HEADER + bytes(32), PROTOCOL_HEADER, b"AMQP"],
+    ids=["silent", "control", "control without proof", "AMQP without login", "half a header"],
+)
+def test_strangers_do_not_keep_the_user_out(opening: bytes) -> None:
+    """More connections without a password than there are files: the user comes in, and at once."""
+    with ExitStack() as stack:
+        with files(1024):
+            broker = stack.enter_context(BrokerProcess())
+        stack.enter_context(files(4096))
+        for _ in range(1100):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", broker.port), 5))
+            with contextlib.suppress(OSError):
+                sock.sendall(opening)
+        began = time.monotonic()
+        with RawClient(broker.uri) as client:
+            client.open()
+        lease = connect(("127.0.0.1", broker.port), PASSWORD, Operation.LEASE, 5)
+        with lease:
+            assert time.monotonic() - began < 2
+        code, errors = broker.stop()
+        assert code == 0
+        assert len(errors.splitlines()) < 10, errors
+
+
+def test_passwords_cannot_be_tried_fast() -> None:
+    """Wrong ones are refused one by one, over both protocols; the right one is taken at once."""
+    with BrokerProcess() as broker, ExitStack() as stack:
+        address = ("127.0.0.1", broker.port)
+        guessing = []
+        began = time.monotonic()
+        for number in range(8):
+            client = stack.enter_context(RawClient(broker.uri))
+            client.start()
+            client.send(
+                0, client.start_ok({"authentication_failure_close": True}, f"\0x\0{number}")
+            )
+            guessing.append(client)
+        with ThreadPoolExecutor(1) as pool:
+            control = pool.submit(connect, address, "guess", Operation.PING, 10)
+            right = time.monotonic()
+            with RawClient(broker.uri) as client:
+                client.open()
+            connect(address, PASSWORD, Operation.PING, 5).close()
+            assert time.monotonic() - right < 1
+            assert {client.receive()[1].reply_code for client in guessing} == {403}
+            assert time.monotonic() - began >= 8 * REFUSAL_GAP
+            with pytest.raises((ControlError, ConnectionResetError)):
+                control.result()
+
+
+def test_a_flood_of_one_complaint_is_one_line() -> None:
+    """The first of a kind is written, and the next one ten seconds later, with their number."""
+    now = [100.0]
+    repeats, lines = Repeats(lambda: now[0]), []
+
+    def log(text: str, *arguments: object) -> None:
+        record = logging.LogRecord("x", logging.WARNING, "", 0, text, arguments, None)
+        if repeats.filter(record):
+            lines.append(record.getMessage())
+
+    for number in range(1000):
+        log("no room for %d", number)
+    log("something else")
+    now[0] += 10
+    log("no room for %d", 1000)
+    log("no room for %d", 1001)
+    assert lines == [
+        "no room for 0",
+        "something else",
+        "no room for 1000 (999 more since the last line like this)",
+    ]

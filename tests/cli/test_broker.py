@@ -71,3 +71,15 @@ async def test_a_broker_in_the_foreground(environment: dict[str, str]) -> None:
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(10):
         assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("action", ["uri", "stop"])
+async def test_a_folder_that_is_not_safe_is_one_sentence(
+    environment: dict[str, str], action: str
+) -> None:
+    """What is wrong with the folder, and what to do; no traceback."""
+    Path(environment["FABRIC_NB_RUNTIME_DIR"]).chmod(0o777)  # noqa: ASYNC240 - one call
+    code, out, err = await command(environment, action)
+    assert (code, out) == (1, "")
+    assert err.startswith("fabric-nb: the embedded broker cannot be looked for: others may write")
+    assert err.count("\n") == 1

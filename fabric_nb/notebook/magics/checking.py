@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from fabric_nb.broker.launch import find_broker
+from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
@@ -70,7 +70,10 @@ class CheckingMagics(ConnectingMagics):
         given = uri or self.uri or os.environ.get("AMQP_URL", "")
         if given:
             return self._completed(given)
-        found = find_broker()
+        try:
+            found = find_broker()
+        except BrokerStartError as error:
+            raise BrokerUnavailable(f"No broker is given, and {error}.") from None
         if found is None:
             raise BrokerUnavailable(
                 "There is no broker to look at: write %fabric_doctor amqp://user@host/, or set"
