@@ -156,4 +156,4 @@ class Host:
         )
         self._presence.say(name, said)
         if self._registry is not None:  # what we serve can be called by its short name at once
-            self._registry.heard(KeepAlive(name, said))
+            self._registry.heard(KeepAlive(name, said), own=True)

@@ -321,8 +321,7 @@ class FabricMember(Feeds):
                 )
             except Unroutable as error:
                 raise self._discovery.not_served(name, method, error) from None
-        if (service := self.registry.get(name)) is not None:
-            service.answered(method)
+        self.registry.answered(name, method)
         return result
 
     def call_stream(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from bisect import insort
+from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -35,6 +38,10 @@ MAX_TOLD = 20_000_000
 MAX_ANSWERED = 200
 MAX_ELSEWHERE = 3
 """Other domains that are named where a service is looked for in vain."""
+PROVEN_AFTER, PROOF_EVERY = 3, 1.0
+"""Keep-alives, so many seconds apart, after which a service is known and no longer on trial."""
+ON_TRIAL = 10
+"""A full registry keeps one place in so many for services on trial."""
 
 
 class ServiceState(StrEnum):
@@ -47,6 +54,7 @@ class ServiceState(StrEnum):
 
 
 _ORDER = list(ServiceState)
+_HERE = (ServiceState.UP, ServiceState.BUSY)
 
 
 @dataclass(slots=True)
@@ -80,6 +88,11 @@ class Instance:
                 self._longest_gap_before, self._longest_gap = self._longest_gap, 0.0
             self._longest_gap = max(self._longest_gap, now - self.last_seen)
         self.said, self.last_seen, self.left = said, now, False
+
+    @property
+    def heard_once(self) -> bool:
+        """True while it was heard no second time."""
+        return self.last_seen == self._first_seen
 
     @property
     def interval(self) -> float:
@@ -124,13 +137,19 @@ class Instance:
 class Service:
     """A service as the registry knows it.
 
-    `since` is when it was first heard, or heard again after it was gone, on the registry's clock.
+    Attributes:
+        since: when it was first heard, or heard again after it was gone, on the registry's clock.
+        kept: whether it is never given up for others, because it is our own or has answered.
+        proofs: how often it was heard, and `proven_at` when that was counted last.
     """
 
     name: ServiceName
     since: float = 0.0
     instances: dict[str, Instance] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
+    kept: bool = False
+    proofs: int = 0
+    proven_at: float = float("-inf")
     _methods: Mapping[str, str] | None = None
     """As its members tell; None when that is to be found anew."""
 
@@ -201,7 +220,8 @@ class Registry:
         changes: goes up with every keep-alive.
         roster: goes up when somebody comes, leaves, or tells something else than before, and when
             the connection is lost or made.
-        dropped: keep-alives of services and members that there was no room for.
+        dropped: services and members that were given up for others or not taken, because there
+            was no room.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -209,6 +229,10 @@ class Registry:
         self._hears_since = self._clock()
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
+        self._trial: OrderedDict[ServiceName, Service] = OrderedDict()
+        """Services that were heard seldom, in the order in which they came."""
+        self._known: OrderedDict[ServiceName, Service] = OrderedDict()
+        """The others that have not answered, those that were silent for longest first."""
         self._members = 0
         self._told = 0
         self._heard = asyncio.Event()
@@ -261,8 +285,11 @@ class Registry:
 
     # -- in
 
-    def heard(self, sign: KeepAlive) -> Service | None:
-        """Take in a keep-alive, or the last one of a member that leaves."""
+    def heard(self, sign: KeepAlive, *, own: bool = False) -> Service | None:
+        """Take in a keep-alive, or the last one of a member that leaves.
+
+        A service of this process's `own` keeps its place.
+        """
         now = self._clock()
         if now >= self._forget_at:
             self.forget(now)
@@ -275,9 +302,39 @@ class Registry:
         elif not sign.leaving and service.state(now) is ServiceState.GONE:
             service.since = now
         self._take(service, sign, now)
+        if not sign.leaving:
+            self._prove(service, now)
+        if own:
+            self._keep(service)
         self.changes += 1
         self._wake()
         return service
+
+    def answered(self, name: ServiceName, method: str) -> None:
+        """A service has answered a call: it is there, has that method, and keeps its place."""
+        if (service := self._services.get(name)) is not None:
+            service.answered(method)
+            self._keep(service)
+
+    def _keep(self, service: Service) -> None:
+        service.kept = True
+        self._trial.pop(service.name, None)
+        self._known.pop(service.name, None)
+
+    def _prove(self, service: Service, now: float) -> None:
+        """Count a keep-alive for the place that its service has in a full registry."""
+        name = service.name
+        if service.kept:
+            return
+        if now - service.proven_at >= PROOF_EVERY:
+            service.proofs, service.proven_at = service.proofs + 1, now
+        if name in self._known:
+            self._known.move_to_end(name)
+        elif service.proofs >= PROVEN_AFTER:
+            self._trial.pop(name, None)
+            self._known[name] = service
+        else:
+            self._trial[name] = service
 
     def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
         key = sign.said.instance if sign.said is not None else ""
@@ -294,13 +351,27 @@ class Registry:
             elif instance.state(now) is ServiceState.GONE:
                 self.roster += 1
             instance.heard(said, now)
-        elif len(service.instances) < MAX_INSTANCES and self._members < MAX_ALL_INSTANCES:
+        elif self._has_place(service):
             service.instances[key] = Instance(key, self._affordable(sign.said, None), now)
             self._members += 1
             self.roster += 1
             service.told_anew()
         else:
             self.dropped += 1
+
+    def _has_place(self, service: Service) -> bool:
+        """Whether there is room for one more member; one that was heard once makes room."""
+        if self._members >= MAX_ALL_INSTANCES:
+            return False
+        if len(service.instances) < MAX_INSTANCES:
+            return True
+        once = next((key for key, one in service.instances.items() if one.heard_once), None)
+        if once is None:
+            return False
+        self.dropped += 1
+        self._members -= 1
+        self._told -= _size(service.instances.pop(once).said)
+        return True
 
     def _affordable(
         self, said: Announcement | None, before: Announcement | None
@@ -318,10 +389,35 @@ class Registry:
         if self._full and now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_EVERY
             self.forget(now)
-        if self._full:
+        while self._full:
             self.dropped += 1
-            return False
+            if not self._evict(now):
+                return False
         return True
+
+    def _evict(self, now: float) -> bool:
+        """Give up the service that has proven itself least, for a newcomer; False: there is none.
+
+        Whoever announces names once pushes out such names only. A service that was heard again
+        and again makes room when it is late, and by lot when all are there: by turns, names that
+        come again and again would push out each other and then the newcomer. One that has
+        answered never makes room.
+        """
+        crowded = len(self._trial) > MAX_SERVICES // ON_TRIAL
+        for places in (self._trial, self._known) if crowded else (self._known, self._trial):
+            if places:
+                name, service = next(iter(places.items()))
+                if places is self._known and service.state(now) in _HERE:
+                    at = random.randrange(len(places))  # noqa: S311 - it spreads, and hides nothing
+                    name, service = next(islice(places.items(), at, None))
+                del places[name]
+                self._members -= len(service.instances)
+                self._told -= sum(_size(one.said) for one in service.instances.values())
+                del self._services[name]
+                del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
+                self.roster += 1
+                return True
+        return False
 
     @property
     def _full(self) -> bool:
@@ -341,6 +437,8 @@ class Registry:
                     service.told_anew()
             if not service.instances:
                 del self._services[name]
+                self._trial.pop(name, None)
+                self._known.pop(name, None)
         self._order = [service for service in self._order if service.instances]
 
     # -- out

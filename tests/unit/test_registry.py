@@ -267,7 +267,7 @@ def test_members_that_left_make_room(house: House) -> None:
 
 
 def test_number_of_services_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More services than the bound are counted and left out; room is made by who is long gone."""
+    """Services beyond the bound are counted and push out others; who is long gone makes room."""
     monkeypatch.setattr(registry, "MAX_SERVICES", 3)
     for number in range(5):
         house.hear(ServiceName("d", "t", f"i{number}"))
@@ -278,15 +278,119 @@ def test_number_of_services_is_bounded(house: House, monkeypatch: pytest.MonkeyP
 
 
 def test_number_of_members_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More members than the bound are counted and left out."""
+    """Of members beyond the bound, those stay that were heard more than once; all are counted."""
     monkeypatch.setattr(registry, "MAX_INSTANCES", 3)
-    for number in range(5):
+    house.hear(instance="i0")
+    house.wait(1)
+    house.hear(instance="i0")
+    for number in range(1, 6):
         house.hear(instance=f"i{number}")
     service = house.registry.get(CALC)
     assert service is not None
-    assert (len(service.instances), house.registry.dropped) == (3, 2)
-    house.hear(instance="i0")
-    assert house.registry.dropped == 2
+    assert set(service.instances) == {"i0", "i4", "i5"}
+    assert house.registry.dropped == 3
+    house.wait(1)
+    for number in (0, 4, 5, 6):
+        house.hear(instance=f"i{number}")
+    assert set(service.instances) == {"i0", "i4", "i5"}
+
+
+def ids(house: House) -> set[str]:
+    """The ids of all services that the registry holds."""
+    return {one.name.id for one in house.registry.services(gone=True)}
+
+
+def phantoms(house: House, first: int, count: int, **said: Any) -> None:
+    """Somebody announces services that are not there, each once."""
+    for number in range(first, first + count):
+        house.hear(ServiceName("d", "t", f"p{number}"), interval=3600.0, **said)
+
+
+def test_phantoms_do_not_keep_a_newcomer_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that is full of names finds a newcomer, and keeps who is heard again and again."""
+    monkeypatch.setattr(registry, "MAX_SERVICES", 100)
+    phantoms(house, 0, 300)
+    honest = ServiceName("d", "shop", "honest")
+    for _ in range(registry.PROVEN_AFTER):
+        house.hear(honest)
+        assert house.registry.find("honest", domain="d")
+        phantoms(house, 1000, 9)  # fewer than the places for those on trial
+        house.wait(4)
+    phantoms(house, 2000, 1000)
+    assert "honest" in ids(house)
+    assert len(house.registry) == 100
+    assert sorted(ids(house)) == [one.name.id for one in sorted_by_id(house)]
+
+
+def sorted_by_id(house: House) -> list[Service]:
+    """All services, in the order of their ids."""
+    return sorted(house.registry.services(gone=True), key=lambda one: one.name.id)
+
+
+def test_who_has_answered_stays(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that has answered a call, and one's own, stay whatever others announce."""
+    monkeypatch.setattr(registry, "MAX_SERVICES", 10)
+    house.hear(ServiceName("d", "t", "answers"))
+    house.registry.answered(ServiceName("d", "t", "answers"), "f")
+    own = KeepAlive(ServiceName("d", "t", "own"), Announcement(instance="me", interval=5.0))
+    house.registry.heard(own, own=True)
+    for round_ in range(5):
+        for number in range(50):
+            house.hear(ServiceName("d", "t", f"p{number}"))
+            house.hear(ServiceName("d", "t", f"q{round_}-{number}"))
+        house.wait(2)
+    assert {"answers", "own"} <= ids(house)
+    assert len(house.registry) == 10
+    service = house.registry.get(ServiceName("d", "t", "answers"))
+    assert service is not None
+    assert list(service.methods) == ["f"]
+
+
+def test_phantoms_that_repeat_themselves_leave_places(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all places are taken by names that are heard again and again, a newcomer is heard."""
+    monkeypatch.setattr(registry, "MAX_SERVICES", 300)
+    honest = ServiceName("d", "shop", "honest")
+    for _ in range(registry.PROVEN_AFTER + 2):
+        phantoms(house, 0, 300)
+        house.wait(4)
+    for _ in range(registry.PROVEN_AFTER):
+        house.hear(honest)
+        phantoms(house, 0, 300)
+        assert house.registry.find("honest", domain="d")
+        house.wait(4)
+    assert len(house.registry) == 300
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.floats(0, 5)), max_size=200))
+def test_the_account_of_a_full_registry_is_right(
+    steps: list[tuple[int, bool, float]],
+) -> None:
+    """However services come, leave and answer, what is counted is what is there."""
+    house = House()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "MAX_SERVICES", 8)
+        patch.setattr(registry, "MAX_ALL_INSTANCES", 12)
+        patch.setattr(registry, "MAX_INSTANCES", 2)
+        for number, leaving, seconds in steps:
+            name = ServiceName("d", "t", f"s{number // 2}")
+            house.hear(name, f"i{number}", leaving=leaving, methods={"f": "x" * number})
+            if seconds > 4.5:
+                house.registry.answered(name, "g")
+            house.wait(seconds)
+        held = house.registry.services(gone=True)
+        assert len(held) == len(house.registry) <= 8
+        assert house.registry._members == sum(len(one.instances) for one in held) <= 12
+        assert house.registry._told == sum(
+            len(signature) + len(method)
+            for one in held
+            for instance in one.instances.values()
+            if instance.said is not None
+            for method, signature in instance.said.methods.items()
+        )
+        places = {*house.registry._trial, *house.registry._known}
+        assert places == {one.name for one in held if not one.kept}
 
 
 # -- looking

@@ -121,7 +121,7 @@ class RegistryView(TableView):
         if registry.dropped:
             notes.append(
                 f"The registry is full: {len(registry):,} services are held, and"
-                f" {registry.dropped:,} keep-alives of others were not taken."
+                f" {registry.dropped:,} times another one made room or was not taken."
             )
         if self._unreadable:
             what = "keep-alive" if self._unreadable == 1 else "keep-alives"
