@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -281,9 +281,20 @@ def _same(cell: Any, arrives: Any) -> bool:
         )
     if arrives is None or _is_missing(cell):
         return arrives is None and _is_missing(cell)
-    if isinstance(cell, datetime) != isinstance(arrives, datetime):
-        return False  # a day is no time
+    if isinstance(cell, datetime) or isinstance(arrives, datetime):
+        return _same_time(cell, arrives)
     return bool(cell == arrives) or bool(cell != cell and arrives != arrives)
+
+
+def _same_time(cell: Any, arrives: Any) -> bool:
+    if not (isinstance(cell, datetime) and isinstance(arrives, datetime)):
+        return False  # a day is no time
+    if (cell.tzinfo is None) != (arrives.tzinfo is None):
+        return False
+    if cell.tzinfo is None:
+        return bool(cell == arrives)
+    # In their own zones, two times are never equal in the hour that comes twice (PEP 495).
+    return bool(cell.astimezone(UTC) == arrives.astimezone(UTC))
 
 
 def _is_missing(cell: Any) -> bool:

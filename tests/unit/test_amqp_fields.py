@@ -38,7 +38,7 @@ sendable = st.recursive(
     | st.text(st.characters(codec="utf-8"), max_size=20)
     | st.binary(max_size=20)
     | times
-    | st.decimals(-(10**5), 10**5, places=4),
+    | st.decimals(0, 10**5, places=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=8,
 )
@@ -61,6 +61,8 @@ def same(one: Any, other: Any) -> bool:
             return len(one) == len(other) and all(map(same, one, other))
         case (bool(), _) | (_, bool()):
             return one is other
+        case dt.datetime(), dt.datetime():  # never equal in an hour that comes twice (PEP 495)
+            return one.astimezone(dt.UTC) == other.astimezone(dt.UTC)
     return type(one) is type(other) and bool(one == other)
 
 
@@ -137,7 +139,7 @@ STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=ZoneInfo("Europe/Berlin"))
         ({Kind.X: [np.float64(0.1)]}, {"x": [0.1]}),
         (STAMP, STAMP),
         (pd.Timestamp(STAMP), STAMP),
-        (Decimal("-3.14"), Decimal("-3.14")),
+        (Decimal("3.14"), Decimal("3.14")),
         (Decimal(2147483647), Decimal(2147483647)),
         (2**63 - 1, 2**63 - 1),
         ("", ""),
@@ -187,11 +189,12 @@ REFUSED: list[tuple[Any, str]] = [
         {"h": dt.datetime(2107, 1, 1, tzinfo=dt.UTC)},
         "header 'h' is a time before 1970 or after 2106",
     ),
-    ({"h": Decimal("NaN")}, "header 'h' is a Decimal of other than"),
-    ({"h": Decimal("1E+10")}, "header 'h' is a Decimal of other than"),
-    ({"h": Decimal(2147483648)}, "header 'h' is a Decimal of other than"),
-    ({"h": Decimal("1E-256")}, "header 'h' is a Decimal of other than"),
-    ({"h": Decimal("1." + "1" * 60)}, "header 'h' is a Decimal of other than"),
+    ({"h": Decimal("-3.14")}, "header 'h' is a Decimal that is negative, or"),
+    ({"h": Decimal("NaN")}, "header 'h' is a Decimal that is negative, or"),
+    ({"h": Decimal("1E+10")}, "header 'h' is a Decimal that is negative, or"),
+    ({"h": Decimal(2147483648)}, "header 'h' is a Decimal that is negative, or"),
+    ({"h": Decimal("1E-256")}, "header 'h' is a Decimal that is negative, or"),
+    ({"h": Decimal("1." + "1" * 60)}, "header 'h' is a Decimal that is negative, or"),
     ({"h": "\udc80"}, "header 'h' has half a character in it"),
     ({"\udc80": 1}, "header '\\udc80' has half a character in it"),
     ({"h": {5: 1}}, "header 'h'[5] has a name of type int, and names are text"),

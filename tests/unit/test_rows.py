@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -337,6 +338,16 @@ def test_set_index_loses_no_column(ids: list[int], form: Format | None) -> None:
     """What was a column before `set_index` is one at the subscriber, also where pandas counts."""
     frame = pd.DataFrame({"id": ids, "v": ["a", "b", "c"]}).set_index("id")
     assert shown(frame, form).to_dict("list") == {"id": ids, "v": ["a", "b", "c"]}
+
+
+def test_times_in_the_hour_that_comes_twice() -> None:
+    """Times with zones arrive in Arrow as the instants that they are, in each hour of the year."""
+    zones = [ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")]
+    twice = [dt.datetime(2024, 10, 27, 2, 30, fold=fold, tzinfo=zones[0]) for fold in (0, 1)]
+    rows = [{"at": at} for at in (*twice, dt.datetime(2024, 11, 3, 1, 30, tzinfo=zones[1]))]
+    got = [row["at"].astimezone(dt.UTC) for row in arrived(rows, "arrow")]
+    assert got == [row["at"].astimezone(dt.UTC) for row in rows]
+    assert got[0] != got[1]
 
 
 def test_decimals_and_bytes_in_arrow() -> None:

@@ -261,11 +261,12 @@ class _Encoder:
         exponent = value.as_tuple().exponent
         if isinstance(exponent, int) and -255 <= exponent <= 0:
             mantissa = int(value.scaleb(-exponent)) if abs(value.adjusted()) < 28 else 2**31
-            if -(2**31) <= mantissa < 2**31:
+            # AMQP has it without a sign, RabbitMQ with one.
+            if 0 <= mantissa < 2**31:
                 return _DECIMAL.pack(-exponent, mantissa)
         raise UnusableHeader(
-            f"{self._place(at)} is a Decimal of other than 32 bits and up to 255 places, which"
-            " AMQP does not have: send it as text."
+            f"{self._place(at)} is a Decimal that is negative, or has more than 31 bits or 255"
+            " places, which AMQP does not have: send it as text."
         )
 
     def _utf8(self, text: str, at: tuple[Any, ...]) -> bytes:
