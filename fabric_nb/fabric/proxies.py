@@ -204,6 +204,10 @@ class RemoteMethod:
 class _Load(RemoteMethod):
     """`load` of a service that is not known to have it: asks for docs, or calls with arguments."""
 
+    def __init__(self, service: ServiceProxy, name: str) -> None:
+        super().__init__(service, name)
+        self.__doc__ = "Ask the service for the signatures and docs of its methods."
+
     async def __call__(self, /, **kwargs: Any) -> Any:
         """Return the proxy with what the service has told."""
         return await super().__call__(**kwargs) if kwargs else await self._service._load()  # noqa: SLF001

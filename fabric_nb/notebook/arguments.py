@@ -93,7 +93,7 @@ def parse(
         parser: the magic's own.
         line: the text behind the magic.
         scope: variables for ``{expression}`` and ``$name``, which are replaced; None replaces none.
-        expressions: values are Python expressions, in which nothing is replaced.
+        expressions: nothing is replaced in values: they are Python, or it is done later.
 
     Raises:
         UsageError: an option is unknown, wrong or ambiguous; the message ends with the usage line.
@@ -173,7 +173,15 @@ def expanded(word: str, scope: Mapping[str, Any]) -> str:
     Raises:
         BadArgument: the expression or name cannot be evaluated.
     """
+    return format(_filled_in(word, scope))
+
+
+def _filled_in(word: str, scope: Mapping[str, Any]) -> Any:
+    """As `expanded`; of a word that is nothing else, the value itself."""
+    field = _only_field(word)
     try:
+        if field is not None:
+            return eval(field, dict(scope))  # noqa: S307 - the user's own text, as in any cell
         return str(DollarFormatter().vformat(word, (), dict(scope)))
     except Exception as error:
         if "://" in word or _is_half(word, error):
@@ -182,6 +190,18 @@ def expanded(word: str, scope: Mapping[str, Any]) -> str:
             f"{{expression}} or $name raised {type(error).__name__}: {error}; {{{{ and $$ stand for"
             " these characters themselves."
         ) from error
+
+
+def _only_field(word: str) -> str | None:
+    """Return the expression of a word that is one ``{expression}`` or ``$name`` and no more."""
+    try:
+        parts = [part for part in DollarFormatter().parse(word) if part[0] or part[1] is not None]
+    except ValueError:
+        return None
+    if len(parts) != 1 or parts[0][0] or parts[0][1] is None or parts[0][3]:
+        return None
+    _, field, more, _ = parts[0]
+    return f"{field}:{more}" if more else str(field)
 
 
 def usage_error(parser: MagicArgumentParser, problem: str) -> UsageError:
@@ -341,25 +361,39 @@ def _keyword_starts(text: str) -> Iterator[tuple[int, str, int]]:
         raise KeywordProblem(f"{text.strip()!r} cannot be read ({error.args[0]})") from None
 
 
-def headers(assignments: list[str]) -> dict[str, Any]:
-    """Header values from ``name=value`` words: Python literals, or plain text.
+def headers(assignments: list[str], *, scope: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Header values from ``name=value`` words: Python literals, variables, or plain text.
+
+    A variable's text stays text, also if it looks like a number.
 
     Example:
-        >>> headers(["currency=USD", "priority=3", "paid=True"])
-        {'currency': 'USD', 'priority': 3, 'paid': True}
+        >>> headers(["currency={c}", "priority=3", "paid=True"], scope={"c": "5"})
+        {'currency': '5', 'priority': 3, 'paid': True}
+
+    Args:
+        assignments: the words.
+        scope: variables for ``{expression}`` and ``$name``; None replaces none.
 
     Raises:
         KeywordProblem: a word is not of that form, or a name is given twice.
+        BadArgument: ``{expression}`` or ``$name`` cannot be replaced.
     """
     values: dict[str, Any] = {}
     for word in assignments:
         name, equals, text = word.partition("=")
         if not equals or not name or not text:
             raise KeywordProblem(f"{word!r} is not of the form name=value")
+        name = name if scope is None else expanded(name, scope)
         if name in values:
             raise KeywordProblem(f"{name} is given twice")
-        values[name] = _literal(text)
+        values[name] = _literal(text) if scope is None else _header(text, scope)
     return values
+
+
+def _header(text: str, scope: Mapping[str, Any]) -> Any:
+    value = _filled_in(text, scope)
+    itself = _only_field(text) is not None and isinstance(value, (str, int, float, bool))
+    return value if itself else _literal(format(value))
 
 
 def _literal(text: str) -> Any:

@@ -115,10 +115,12 @@ class Cells:
     def _fail_as_within(self, result: ExecutionResult) -> None:
         """Let a cell fail in which one of our errors ended a cell within, as in ``%%capture``.
 
-        IPython forgets how the cell within has ended, and the run would go on.
+        IPython forgets how the cell within has ended, and the run would go on. Code that runs a
+        cell itself can look at the result.
         """
         failed = result.error_before_exec or result.error_in_exec
-        if failed is None and self._failed is not None:
+        text = result.info.raw_cell if result.info is not None else ""
+        if failed is None and self._failed is not None and text.lstrip().startswith("%%"):
             result.error_in_exec = self._failed
         self._failed = failed if _is_ours(failed) else None
 

@@ -113,6 +113,8 @@ async def test_capture_does_not_hide_failures(notebook: Notebook, line: str, err
     assert (cell.status, cell.reply["ename"]) == ("error", error)
     assert cell.reply["evalue"]
     assert (await notebook.execute("%%capture\n1 + 1")).status == "ok"
+    own = f"get_ipython().run_cell({line!r}).success"
+    assert (await notebook.execute(own)).text == "False"
     calmed = f"%%capture shown\ntry:\n    {line.splitlines()[-1]}\nexcept Exception: print('no')"
     assert (await notebook.execute(calmed)).status == "ok"
     assert await notebook.value("shown.stdout") == r"'no\n'"

@@ -463,6 +463,32 @@ def test_header(word: str, value: object) -> None:
     assert type(found["a"]) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("a={text}", "5"),
+        ("a=$text", "5"),
+        ("a='{text}'", "5"),
+        ("a={number}", 5),
+        ("a=$number", 5),
+        ("a={number}{number}", 55),
+        ("a=x{text}", "x5"),
+        ("a={number > 4}", True),
+        ("a={rows[:1]}", "['x']"),
+        ("a={text!r}", "5"),
+        ("a={none}", "None"),
+        ("a=$spaced", "a b"),
+    ],
+)
+def test_header_from_a_variable(word: str, value: object) -> None:
+    """A variable's value is sent as it is: a text stays text although it looks like a number."""
+    scope = {"text": "5", "number": 5, "rows": ["x", "y"], "none": None, "spaced": "a b"}
+    found = headers([word], scope=scope)
+    assert found == {"a": value}
+    assert type(found["a"]) is type(value)
+    assert headers(["{text}=1"], scope={"text": "kind"}) == {"kind": 1}
+
+
 def test_header_given_twice() -> None:
     """A header that is given twice is refused: only one could be sent."""
     with pytest.raises(KeywordProblem, match="a is given twice"):

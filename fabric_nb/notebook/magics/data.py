@@ -52,13 +52,13 @@ class DataMagics(SessionMagics):
         A recording is played again with `await fabric.replay("dollars.parquet")`.
 
         Header values are text, or Python literals such as 5 or True. `{expression}` and
-        `$variable` are replaced, as in any magic.
+        `$variable` are replaced, as in any magic; a text in a variable stays text.
         """
         with self._told(self.fabric_stream.parser):
-            args = self._read(self.fabric_stream.parser, line, local_ns)
+            args = self._read(self.fabric_stream.parser, line, local_ns, expressions=True)
             return wait(
                 self.session.open_stream(
-                    arguments.headers(args.headers),
+                    arguments.headers(args.headers, scope=self._scope(local_ns)),
                     receiving_variable(),
                     name=args.name,
                     durable=args.durable,
@@ -86,9 +86,11 @@ class DataMagics(SessionMagics):
             before, data = arguments.at_dashes(line) or ("", "")
             if not data.strip():
                 raise KeywordProblem("The data is missing; it stands behind two dashes")
-            args = self._read(self.fabric_publish.parser, before, local_ns)
-            value = arguments.payload(data.strip(), scope=self._scope(local_ns))
-            wait(_publish(self.session.fabric, value, arguments.headers(args.headers)))
+            args = self._read(self.fabric_publish.parser, before, local_ns, expressions=True)
+            scope = self._scope(local_ns)
+            value = arguments.payload(data.strip(), scope=scope)
+            headers = arguments.headers(args.headers, scope=scope)
+            wait(_publish(self.session.fabric, value, headers))
 
 
 async def _publish(fabric: AmqBrokerConnector, data: Any, headers: Mapping[str, Any]) -> None:
