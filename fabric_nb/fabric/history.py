@@ -14,6 +14,7 @@ import pandas as pd
 from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
 from fabric_nb.fabric.codec import decode
 from fabric_nb.fabric.plain import error_text
+from fabric_nb.frames.times import moments
 
 RECORDS_KEPT = 1000
 FAILURES_KEPT = 20
@@ -169,8 +170,7 @@ class CallLog:
         frame = pd.DataFrame(self.records, columns=list(CallRecord._fields))
         texts = {name: "str" for name in frame.columns if name not in ("time", "ms")}
         frame = frame.astype({"ms": "float64", **texts})
-        when = pd.to_datetime(frame["time"].astype("float64"), unit="s", utc=True)
-        frame["time"] = when.dt.as_unit("ns")
+        frame["time"] = moments(frame["time"]).dt.as_unit("ns")
         parts = [_parts(record.service) for record in self._records]
         for place, name in enumerate(("domain", "type", "id")):
             column = pd.Series([part[place] for part in parts], dtype="str")

@@ -28,6 +28,7 @@ from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.fabric.wire import LEVELS, LogRecord
+from fabric_nb.frames.times import moments
 
 log = logging.getLogger(__name__)
 
@@ -322,6 +323,12 @@ class LogFeed:
         """The records as a DataFrame, oldest first; `time` is UTC."""
         return records_frame(self.records)
 
+    def __repr__(self) -> str:
+        what = f"{self.level} and above, " if self.level else ""
+        whose = f"{self.service} in {self.domain}" if self.service else self.domain
+        state = "closed" if self.closed else "open"
+        return f"<LogFeed of {whose}: {len(self.records):,} records, {what}{state}>"
+
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.log_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
@@ -363,7 +370,7 @@ def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
     rows = [[getattr(record, name) for name in (*fields, "domain")] for record in tuple(records)]
     frame = pd.DataFrame(rows, columns=[*fields, "domain"])
     frame["type"], frame["id"] = frame["service_type"], frame["service_id"]
-    frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True)
+    frame["time"] = moments(frame["time"])
     return frame
 
 

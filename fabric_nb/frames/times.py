@@ -378,3 +378,12 @@ def _converted(values: Array, unit: str) -> Array | None:
     # Before, what overflows wraps around, so the way back shows it.
     lost = (converted.astype(values.dtype) != values) & ~np.isnat(values)
     return None if lost.any() else converted
+
+
+def moments(seconds: pd.Series[Any]) -> pd.Series[Any]:
+    """Return seconds since 1970 as times in UTC and whole milliseconds.
+
+    A float of today tells nine digits of a second, of which all but the first are noise.
+    """
+    whole = (seconds.astype("float64") * 1000).round().astype("int64").astype("datetime64[ms]")
+    return whole.dt.tz_localize("UTC")

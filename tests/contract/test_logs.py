@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import threading
 import time
 
@@ -364,3 +365,23 @@ async def test_closing_ends_waiting(reader):
     async with asyncio.timeout(2):
         await waiting
     await until(lambda: feed.closed)
+
+
+async def test_feed_tells_what_it_is(members, caplog):
+    """A feed says whose records it hears, its times have no noise, and it closes without a word."""
+    member = await members.join("one")
+    handler = AmqpHandler()
+    await member.init_logging_handler(handler)
+    log = logging.getLogger("tests.told")
+    log.addHandler(handler)
+    try:
+        async with await member.logs(level="WARNING", service="one") as feed:
+            log.warning("disk is full")
+            await feed.wait(1, timeout=5)
+            text = f"<LogFeed of one in {member.domain}: 1 records, WARNING and above, "
+            assert repr(feed) == f"{text}open>"
+    finally:
+        log.removeHandler(handler)
+    assert repr(feed) == f"{text}closed>"
+    assert [record.name for record in caplog.records] == ["tests.told"]
+    assert re.fullmatch(r"\S+ \d\d:\d\d:\d\d\.\d{3}\+00:00", str(feed.df["time"].astype(str)[0]))

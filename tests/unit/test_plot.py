@@ -263,3 +263,21 @@ def test_a_backend_draws() -> None:
     finally:
         plotting.set_backend(None)
     assert asked == [(rows, {"y": ["a"], "x": "b", "window": "5min", "title": None})]
+
+
+@pytest.mark.parametrize(
+    ("small", "told"),
+    [
+        ([0.40, 0.42, 0.44], "small 0.4000 to 0.4400, last 0.4400"),
+        ([0.42, 0.42, 0.42], "small 0.420 to 0.420, last 0.420"),
+        ([-3e-7, 0.0, 3e-7], "small -0.000000300 to 0.000000300, last 0.000000300"),
+        ([0.0, 0.0, 0.0], "small 0 to 0, last 0"),
+    ],
+)
+def test_small_values_are_told_beside_large_ones(small: list[float], told: str) -> None:
+    """Each line's values are told as exactly as its own range asks for, not the axis's."""
+    seen = picture({"small": small, "large": [-5e6, 0.0, 5e6]}, y=["small", "large"])
+    assert told in seen.summary()
+    line = seen.encoded()["lines"][0]
+    assert f"last {line['last']}" in told
+    assert line["step"] <= max(map(abs, small), default=1.0) or not any(small)

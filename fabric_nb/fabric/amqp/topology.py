@@ -344,6 +344,9 @@ class Topology(abc.ABC):
         own, self._own_queue = self._own_queue, None
         if own is not None and own[1] is amqp.connection and not amqp.is_closed:
             with contextlib.suppress(Exception):  # it goes with the connection
+                # Else the broker tells the consumer that its queue is gone, as if others did it.
+                for tag in [tag for tag, queue in self._consumed.items() if queue == own[0]]:
+                    await amqp.basic_cancel(tag, nowait=True)
                 await amqp.queue_delete(own[0], nowait=True)
 
     def _forget_topology(self) -> None:

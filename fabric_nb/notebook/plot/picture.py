@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,6 +60,19 @@ class Line:
     seen: Extremes
     last: float
 
+    @property
+    def step(self) -> float:
+        """What tells its own values apart, however far other lines on its axis reach."""
+        low, high = self.seen.low, self.seen.high
+        if high > low and math.isfinite(span := high - low):
+            return step_of(span, 300)
+        size = max(abs(low), abs(high))
+        return 10.0 ** (math.floor(math.log10(size)) - 2) if 0 < size < math.inf else 1.0
+
+    def text(self, value: float) -> str:
+        """One of its values, as exactly as tells it from the others."""
+        return number_text(value, self.step)
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -95,8 +109,8 @@ class Picture:
         if not self.lines:
             return []
         told = [
-            f"{plain(line.name)} {self.y.text(line.seen.low)} to {self.y.text(line.seen.high)},"
-            f" last {self.y.text(line.last)}"
+            f"{plain(line.name)} {line.text(line.seen.low)} to {line.text(line.seen.high)},"
+            f" last {line.text(line.last)}"
             for line in self.lines
             if len(line.seen.columns)
         ]
@@ -125,7 +139,8 @@ class Picture:
         second[line.seen.columns] = self.heights(line.seen.second)
         return {
             "name": plain(line.name),
-            "last": self.y.text(line.last) if np.isfinite(line.last) else "",
+            "last": line.text(line.last) if np.isfinite(line.last) else "",
+            "step": line.step,
             "first": base64.b64encode(first.tobytes()).decode(),
             "second": base64.b64encode(second.tobytes()).decode(),
         }

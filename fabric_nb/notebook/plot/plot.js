@@ -268,11 +268,13 @@ class PlotView {
     return axisText(x, x.low + ((this.column + 0.5) / columns) * (x.high - x.low));
   }
 
-  valueAt({ first, second }) {
+  valueAt({ first, second, step }) {
     const column = nearest(first, this.column);
     if (column === null) return "";
     const { y } = this.picture;
-    const value = (height) => axisText(y, y.low + (height / TOP) * (y.high - y.low));
+    // As exact as the line's own values are told, and as the drawing's steps allow.
+    const exact = Math.max(step, (y.high - y.low) / TOP);
+    const value = (height) => numberText(y.low + (height / TOP) * (y.high - y.low), exact);
     const [low, high] = [first[column], second[column]].sort((a, b) => a - b).map(value);
     return low === high ? low : `${low} to ${high}`;
   }
