@@ -229,7 +229,7 @@ def _array(pa: Any, column: Any, name: Any) -> Any:
             " for example with astype(str)."
         )
     dtype = getattr(column, "dtype", np.dtype(object))
-    if isinstance(dtype, np.dtype) and dtype.kind == "O" and not _is_exact(pa, array.type):
+    if isinstance(dtype, np.dtype) and dtype.kind == "O" and not _is_exact(pa, array.type, column):
         for row, (cell, arrives) in enumerate(zip(column, array.to_pylist(), strict=True)):
             if not _same(cell, arrives):
                 raise NotSerializable(
@@ -251,16 +251,15 @@ def _made(pa: Any, column: Any) -> Any:
         return pa.array(column, from_pandas=True)
 
 
-def _is_exact(pa: Any, kind: Any) -> bool:
+def _is_exact(pa: Any, kind: Any, column: Iterable[Any]) -> bool:
     """Return whether pyarrow makes such a column only of values that are equal to its own."""
     types = pa.types
-    return bool(
-        types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_boolean(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-    )
+    if types.is_integer(kind) or types.is_floating(kind):
+        return _BOOLEANS.isdisjoint(map(type, column))
+    return bool(types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind))
+
+
+_BOOLEANS = frozenset((bool, np.bool_))
 
 
 def _same(cell: Any, arrives: Any) -> bool:
@@ -281,6 +280,8 @@ def _same(cell: Any, arrives: Any) -> bool:
         )
     if arrives is None or _is_missing(cell):
         return arrives is None and _is_missing(cell)
+    if isinstance(cell, (bool, np.bool_)) != isinstance(arrives, bool):
+        return False
     if isinstance(cell, datetime) or isinstance(arrives, datetime):
         return _same_time(cell, arrives)
     return bool(cell == arrives) or bool(cell != cell and arrives != arrives)
