@@ -178,6 +178,7 @@ class AmqBrokerConnector(FabricMember):
             interval=self._presence.interval if self._presence is not None else None,
             subscriptions=sorted({*streams, *self._subscribed, *subscriptions} - {""}),
             malformed=self.malformed,
+            terms=self._connection.terms,
         )
         return await diagnose(
             patient, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)

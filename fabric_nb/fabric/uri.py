@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 _PASSWORD_OPTION = re.compile(r"([?&]password=)[^&]*", re.IGNORECASE)
 _EXAMPLE = "amqp://user:password@host:5672/vhost"
+_ESCAPES = (
+    "in the password %40 for '@', %23 for '#', %3F for '?', %2F for '/', %3A for ':' and %25 for"
+    " '%'"
+)
 
 
 def parse_uri(uri: object) -> URL:
@@ -30,20 +34,30 @@ def parse_uri(uri: object) -> URL:
         url = URL(uri.strip())
         port = url.explicit_port
     except (ValueError, TypeError):  # whose text may quote the password
-        raise InvalidUri(
-            f"{mask(uri)} is not a URI: write {_EXAMPLE}, and in the password %40 for '@', %2F for"
-            " '/', %3A for ':' and %25 for '%'."
-        ) from None
+        raise InvalidUri(f"{mask(uri)} is not a URI: write {_EXAMPLE}, and {_ESCAPES}.") from None
     if url.scheme not in DEFAULT_PORTS:
         scheme = f"{url.scheme}://" if url.scheme else "no scheme"
         raise InvalidUri(
             f"{mask(uri)} has {scheme}, which is not AMQP: use amqp:// or amqps:// (TLS)."
+        )
+    if url.fragment or _is_cut_password(url):
+        raise InvalidUri(
+            f"{mask(uri)} has a character in its password that ends it there: write {_ESCAPES}."
         )
     if not url.host:
         raise InvalidUri(f"{mask(uri)} names no host: write {_EXAMPLE}.")
     if "cadata" in url.query:  # aiormq's, which raises whatever base64 makes of it
         raise InvalidUri(f"{mask(uri)} has cadata: give the authority's file, as cafile.")
     return url.with_port(port if port is not None else DEFAULT_PORTS[url.scheme])
+
+
+def _is_cut_password(url: URL) -> bool:
+    """Return whether a '/' or '?' in the password made its rest a path or query with an '@'."""
+    options = url.query_string.split("&")
+    return url.user is None and (
+        "@" in url.path
+        or any("@" in option and "=" not in option.partition("@")[0] for option in options)
+    )
 
 
 def split_uris(uris: object) -> list[str]:

@@ -75,6 +75,21 @@ async def test_nothing_wrong(members: Members) -> None:
     assert not other.registry.find("stranger", domain=DOMAIN)
 
 
+async def test_limits_of_the_broker(members: Members) -> None:
+    """The limits of the broker that were met are findings, and so is that they were not."""
+    member = await members.join("one")
+    diagnosis = await member.diagnose(seconds=WAIT)
+    assert "16,384 bytes were taken" in of(diagnosis, "message size").found
+    assert "Not met yet" in of(diagnosis, "consumer timeout").found
+    member._connection.terms.consumer_timeout = 3.0
+    member._connection.terms.max_message_size = 1_000_000
+    diagnosis = await member.diagnose(seconds=WAIT)
+    assert "up to 1,000,000 bytes" in of(diagnosis, "message size").found
+    found = of(diagnosis, "consumer timeout")
+    assert found.severity is WARNING
+    assert "within 3 s" in found.found
+
+
 async def test_failed_background_work_is_told(members: Members, failures: Failures) -> None:
     """An error in the background, which no caller receives, is a finding that says where."""
     member = await members.join("one")

@@ -137,6 +137,8 @@ def test_patterns_match_what_they_can_mean() -> None:
         ("  amqp://localhost:1234/vhost\n", "localhost", 1234),
         ("amqp://[::1]/", "::1", 5672),
         ("AMQP://localhost", "localhost", 5672),
+        ("amqp://localhost:5672/?cafile=/home/a@b.pem", "localhost", 5672),
+        ("amqp://ann:p%23s@localhost/a@b", "localhost", 5672),
     ],
 )
 def test_good_uris(uri: str, host: str, port: int) -> None:
@@ -159,6 +161,12 @@ def test_good_uris(uri: str, host: str, port: int) -> None:
         ("amqp://localhost:port/", "not a URI"),
         ("amqp://localhost:99999/", "not a URI"),
         ("amqp://[::1/", "not a URI"),
+        ("amqp://ann:p#ss@host/", "%23 for '#'"),
+        ("amqp://ann:12#3@host/", "%23 for '#'"),
+        ("amqp://ann:se?cret@host/", r"%3F for '\?'"),
+        ("amqp://ann:1?2@host/", r"%3F for '\?'"),
+        ("amqp://ann:1?2&3@host/?heartbeat=5", r"%3F for '\?'"),
+        ("amqp://ann:1/ss@host/", "%2F for '/'"),
     ],
 )
 def test_bad_uris(uri: object, why: str) -> None:

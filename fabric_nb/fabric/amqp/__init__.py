@@ -8,6 +8,7 @@ from fabric_nb.fabric.amqp.channel import Channel, backoff
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.reading import ReadingConnection
+from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.translation import Unroutable, keep_client_quiet
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Message",
     "ReadingConnection",
     "State",
+    "Terms",
     "Unroutable",
     "backoff",
     "keep_client_quiet",

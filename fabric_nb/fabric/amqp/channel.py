@@ -25,7 +25,6 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
-    NOT_FOUND,
     ExchangeOfOthers,
     Link,
     OtherDurability,
@@ -116,7 +115,7 @@ class Channel(Topology):
             except (TransientQueuesRefused, ExchangeOfOthers, OtherDurability):
                 continue  # the link has learnt from it, and does not ask for the same again
             except BrokerRefused as refused:
-                if refused.code != NOT_FOUND or (delay := next(races, None)) is None:
+                if not self._has_gone(refused) or (delay := next(races, None)) is None:
                     raise
                 await asyncio.sleep(delay)
 
@@ -174,7 +173,7 @@ class Channel(Topology):
         except ConnectionLost:
             return  # it is opened again in the background, however long that takes
         except BrokerRefused as refused:
-            if refused.code != NOT_FOUND:
+            if not self._has_gone(refused):
                 raise
             await self.ready()
 

@@ -136,6 +136,7 @@ class Topology(abc.ABC):
         self._exchanges: dict[str, dict[str, Any]] = {}
         self._bindings: list[tuple[str, str, str, Fields]] = []
         self._consumed: dict[str, str] = {}  # consumer tag -> queue
+        self._declared: set[str] = set()  # since it was last opened
         self._own_queue: tuple[str, object] | None = None  # and the connection that it goes with
 
     @property
@@ -180,6 +181,7 @@ class Topology(abc.ABC):
                 ) from None
             raise
         self._exchanges[name] = what
+        self._declared.add(name)
 
     async def declare_queue(
         self,
@@ -201,6 +203,7 @@ class Topology(abc.ABC):
         return str(declared.queue)
 
     async def _declare_queue(self, name: str, **options: Any) -> spec.Queue.DeclareOk:
+        self._declared.add(name)
         with self._translated():
             return cast(spec.Queue.DeclareOk, await self._current.queue_declare(name, **options))
 
@@ -349,8 +352,15 @@ class Topology(abc.ABC):
                     await amqp.basic_cancel(tag, nowait=True)
                 await amqp.queue_delete(own[0], nowait=True)
 
+    def _has_gone(self, refused: BrokerRefused) -> bool:
+        """Return whether the broker misses something that this channel has declared."""
+        return refused.code == NOT_FOUND and any(
+            f"'{name}'" in str(refused) for name in self._declared
+        )
+
     def _forget_topology(self) -> None:
         """The channel is opened anew, and declares everything anew."""
+        self._declared.clear()
         self._exchanges.clear()
         self._bindings.clear()
         self._consumed.clear()

@@ -84,6 +84,7 @@ async def _examine(
     await keep(broker.broker(connection, time.perf_counter() - began))
     findings += await broker.security(patient, timeout)
     findings.append(broker.heartbeat(patient))
+    findings += broker.limits(patient.terms)
     # First, as it may cost the connection, which comes back.
     findings.append(await broker.transient_queues(connection))
     async with peers.listening(patient, connection) as heard:

@@ -20,7 +20,7 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.amqp import Connection, Terms
 from fabric_nb.fabric.amqp.tls import is_verified
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused
 from fabric_nb.fabric.amqp.transport import read_certificate
@@ -199,6 +199,34 @@ def heartbeat(patient: Patient) -> Finding:
             "Set it to 600 s: %config FabricMagics.heartbeat, heartbeat= in the URI or in code.",
         )
     return Finding("heartbeat", Severity.OK, f"Every {seconds} s, longer than cells usually take.")
+
+
+def limits(terms: Terms) -> list[Finding]:
+    """Return what is known of the sizes and times that the broker allows."""
+    if terms.max_message_size is not None:
+        size = f"The broker takes messages up to {terms.max_message_size:,} bytes."
+    else:
+        size = (
+            f"Not met yet; messages up to {terms.accepted_size:,} bytes were taken. RabbitMQ 4"
+            " takes 16 MiB by default, earlier ones 128 MiB."
+        )
+    if terms.consumer_timeout is None:
+        return [
+            Finding("message size", Severity.OK, size),
+            Finding("consumer timeout", Severity.OK, "Not met yet; 30 minutes on most RabbitMQs."),
+        ]
+    seconds = terms.consumer_timeout
+    return [
+        Finding("message size", Severity.OK, size),
+        Finding(
+            "consumer timeout",
+            Severity.WARNING,
+            f"The broker takes back what is not acknowledged within {seconds:g} s: calls that run"
+            " for longer are acknowledged before they end, and are not run again when their"
+            " service dies.",
+            "Have its operator set a longer consumer_timeout, in milliseconds, in rabbitmq.conf.",
+        ),
+    ]
 
 
 _NUMBERS = count(1)

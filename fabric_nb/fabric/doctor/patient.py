@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import BrokerRefused
-from fabric_nb.fabric.amqp import Channel, Connection
+from fabric_nb.fabric.amqp import Channel, Connection, Terms
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
 
@@ -24,6 +24,7 @@ class Patient:
         interval: seconds between its keep-alives; None: it sends none.
         subscriptions: the names of the queues that it consumes and others may consume too.
         malformed: what it could not read.
+        terms: what its connection has learnt of the broker's limits.
     """
 
     uri: str | Sequence[str] = field(repr=False)
@@ -34,6 +35,7 @@ class Patient:
     interval: float | None
     subscriptions: Sequence[str]
     malformed: MalformedLog
+    terms: Terms
 
 
 async def refusal(
