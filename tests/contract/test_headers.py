@@ -137,6 +137,8 @@ REFUSED = [
     {"at": dt.datetime(2024, 5, 31, 0, 0, 0, 5, tzinfo=dt.UTC)},
     {"x" * 200: 1},
     {"x": "\udc80"},
+    {"CC": "USD"},
+    {"BCC": ["key"]},
     {"x": object()},
     {"x": "x" * 200_000},
     {f"x{n}": n for n in range(50_000)},

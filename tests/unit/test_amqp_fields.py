@@ -204,6 +204,8 @@ REFUSED: list[tuple[Any, str]] = [
         {"é" * 65: 1},
         "header 'éééééééééééééééééééé...' has a name of 130 bytes, and 128 are allowed",
     ),
+    ({"CC": "USD"}, "header 'CC' has a name that RabbitMQ keeps for copies of a message"),
+    ({"BCC": ["a"]}, "header 'BCC' has a name that RabbitMQ keeps for copies of a message"),
     ({"x": 1, Kind.X: 2}, "header 'x' is there twice"),
     ({"h": deep(33, dict)}, "header 'h' is nested more than 32 deep"),
     ({"h": deep(10_000, list)}, "header 'h' is nested more than 32 deep"),

@@ -93,10 +93,23 @@ numbers: leave it out, or send it as text.
     """
     if type(fields) is Fields:
         return fields
+    if "CC" in fields or "BCC" in fields:
+        _check_copies(fields, what)
     # Only text is remembered: 1, 1.0 and True would be found as one another.
     if set(map(type, fields.values())) == _TEXT:
         return Fields.of(fields, _table_of_text(what, tuple(fields.items())))
     return Fields.of(fields, _whole(_Encoder(what), fields))
+
+
+def _check_copies(fields: Mapping[str, Any], what: str) -> None:
+    """Refuse headers that RabbitMQ takes for the routing keys of copies ("Sender-selected")."""
+    for name in ("CC", "BCC"):
+        listed = isinstance(fields.get(name, ()), (list, tuple))
+        if name in fields and (name == "BCC" or not listed):
+            raise UnusableHeader(
+                f"{what} {name!r} has a name that RabbitMQ keeps for copies of a message, and"
+                f" {'it takes that out' if listed else 'which must be a list'}: choose another."
+            )
 
 
 def filters(fields: Mapping[str, Any], what: str = "filter") -> list[Fields]:
