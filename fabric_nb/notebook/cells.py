@@ -8,6 +8,7 @@ import dis
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,7 @@ class Cells:
     def __init__(self, shell: InteractiveShell, at_end: Callable[[], object]) -> None:
         self._shell = shell
         self._at_end = at_end
+        self._thread = threading.get_ident()
         self._failed: BaseException | None = None
 
     def open(self) -> None:
@@ -106,7 +108,8 @@ class Cells:
 
     def _after(self, result: ExecutionResult | None) -> None:
         try:
-            self._at_end()
+            if threading.get_ident() == self._thread:  # not in a subshell's
+                self._at_end()
         except Exception:
             log.exception("What a cell has left could not be brought up to date")
         if result is not None:

@@ -91,7 +91,8 @@ class ServedFigures:
 
 
 def _place() -> DisplayHandle | None:
-    handle: DisplayHandle | None = display({"text/plain": ""}, raw=True, display_id=True)
+    nothing = {"text/plain": "", "text/html": ""}
+    handle: DisplayHandle | None = display(nothing, raw=True, display_id=True)
     return handle
 
 

@@ -387,13 +387,22 @@ class Session:
 
     async def _put_in_place(self, what: Stream | LogFeed, variable: str | None) -> None:
         """Keep what was opened; close what an earlier run of this cell has opened in its place."""
-        opened = _Opened(what, Place.here(), variable)
+        opened = _Opened(what, self._place(), variable)
         kept = [one for one in self._open if not one.what.closed]
         for one in [one for one in kept if one.is_replaced_by(opened)]:
             if not self._is_held(one.what, variable):
                 await one.what.close()
                 kept.remove(one)
         self._open = [*kept, opened]
+
+    def _place(self) -> Place:
+        """Where the running cell stands; one that has no name is known by its text."""
+        place = Place.here()
+        if place.cell is not None:
+            return place
+        history = self._shell.history_manager
+        text = history.input_hist_raw[-1] if history is not None else None
+        return Place(text, place.run or str(self._shell.execution_count))
 
     def _is_held(self, what: object, variable: str | None) -> bool:
         """Return whether a variable of the user's other than `variable` holds it, or its value."""

@@ -333,6 +333,17 @@ async def test_a_cell_that_runs_again_closes_its_earlier_stream(notebook: Notebo
     await notebook.run("await tx.close()\nawait before().close()\nawait logs.close()")
 
 
+async def test_a_cell_without_a_name_that_runs_again(notebook: Notebook) -> None:
+    """Where the front end does not tell which cell runs, its text does."""
+    await notebook.run("import weakref\nones = weakref.WeakSet()")
+    for _ in range(3):
+        await notebook.run("tx = %fabric_stream kind=nameless\nones.add(tx)")
+    assert await notebook.value("len([one for one in ones if not one.closed])") == "1"
+    await notebook.run("tx = %fabric_stream kind=nameless\nones.add(tx)\nother = True")
+    assert await notebook.value("len([one for one in ones if not one.closed])") == "2"
+    await notebook.run("for one in list(ones): await one.close()")
+
+
 async def test_a_cell_that_fails_keeps_its_earlier_stream(notebook: Notebook) -> None:
     """A stream stays open when the cell that has opened it runs again and cannot."""
     await notebook.run("s = %fabric_stream kind=kept", cell_id="c")
