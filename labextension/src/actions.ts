@@ -6,12 +6,13 @@ import {
   connectCell,
   fullAddress,
   ICellText,
+  loadCell,
   openCell,
   stopCell,
   streamCell
 } from './cells';
 import { Current } from './current';
-import { insertCell, runCell } from './insert';
+import { CellWidget, insertCell, runAbove, runCell } from './insert';
 import { IFormTarget } from './kept';
 import { IMethod, IServer, IService, IStream } from './protocol';
 import { Settings } from './settings';
@@ -103,19 +104,25 @@ export class Actions {
     const companion = this.current.companion;
     if (companion) {
       const load = companion.model.phase === 'unloaded';
-      await runCell(
-        companion.notebook,
-        connectCell(load, this.settings.defaultDomain)
-      );
+      // To the fabric that one works on already, and else to what the magic finds.
+      const other = this.current.neighbour(companion);
+      const domain = this.settings.defaultDomain || (other?.domain ?? '');
+      const cell = connectCell(load, domain, other?.join);
+      await (load ? runAbove : runCell)(companion.notebook, cell);
     }
   }
 
-  /** Load fabric_nb in a notebook, in a cell of its own, which is run. */
-  async load(companion = this.current.companion): Promise<void> {
+  /**
+   * Load fabric_nb in a notebook, in a cell of its own above those that use it, which is run.
+   *
+   * @param failed - a cell that needed it, to be run again.
+   */
+  async load(
+    companion = this.current.companion,
+    failed?: CellWidget
+  ): Promise<void> {
     if (companion) {
-      const text = '%load_ext fabric_nb';
-      const end = text.length;
-      await runCell(companion.notebook, { text, start: end, end });
+      await runAbove(companion.notebook, loadCell(), failed);
     }
   }
 

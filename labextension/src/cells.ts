@@ -16,6 +16,9 @@ export interface ICellText {
 }
 
 const PART = /^[A-Za-z0-9_-]{1,63}$/;
+// As one word of a magic's line; no braces and no dollar, which IPython would expand.
+const URI =
+  /^amqps?:\/\/(?:[A-Za-z0-9._~%-]+@)?[A-Za-z0-9.,:[\]-]+(?:\/[A-Za-z0-9._~%-]*)?$/;
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 // `%fabric_call` reads a value to the next name=, so that a line end would end the call.
 const BREAKS = /[\r\n\u0085\u2028\u2029]/;
@@ -110,12 +113,35 @@ export function stopCell(type: string, id: string): ICellText | null {
     : null;
 }
 
-/** A cell that loads fabric_nb, where that is wanted, and connects. */
-export function connectCell(load: boolean, domain: string): ICellText {
-  const connect = PART.test(domain)
-    ? `%fabric_connect --domain ${domain}`
-    : '%fabric_connect';
+/**
+ * A cell that loads fabric_nb, where that is wanted, and connects.
+ *
+ * @param uri - where to, without a password; nothing for what %fabric_connect finds by itself.
+ */
+export function connectCell(
+  load: boolean,
+  domain: string,
+  uri = ''
+): ICellText {
+  const words = ['%fabric_connect'];
+  if (URI.test(uri)) {
+    words.push(uri);
+  }
+  if (PART.test(domain)) {
+    words.push('--domain', domain);
+  }
+  const connect = words.join(' ');
   return atEnd(load ? `%load_ext fabric_nb\n${connect}` : connect);
+}
+
+/** A cell that loads fabric_nb. */
+export function loadCell(): ICellText {
+  return atEnd('%load_ext fabric_nb');
+}
+
+/** Whether a cell uses fabric_nb, so that it has to stand below the one that loads it. */
+export function usesFabric(source: string): boolean {
+  return /^[^#\n]*%{1,2}fabric/m.test(source);
 }
 
 function selectBlank(text: string): ICellText {

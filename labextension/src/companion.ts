@@ -45,9 +45,9 @@ export class Companion implements IDisposable {
   }
 
   /** Ask the kernel for something; see `KernelLink.request`. */
-  request(request: Request): Promise<string> {
+  request(request: Request, signal?: AbortSignal): Promise<string> {
     return (
-      this._link?.request(request) ??
+      this._link?.request(request, signal) ??
       Promise.reject(new Error('This notebook has no kernel.'))
     );
   }

@@ -6,6 +6,7 @@ import {
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { Companion } from './companion';
+import { IConnection } from './protocol';
 import { Settings } from './settings';
 
 /** The notebook that the panel is about: the current one. */
@@ -29,6 +30,18 @@ export class Current {
     return panel ? this._companionOf(panel) : null;
   }
 
+  /** Where another notebook that is open is connected, the one that was current last; or null. */
+  neighbour(companion: Companion): IConnection | null {
+    const others = [...this._companions.values()].reverse();
+    for (const other of others) {
+      const { connection } = other.model;
+      if (other !== companion && connection !== null) {
+        return connection;
+      }
+    }
+    return null;
+  }
+
   /** Emitted when another notebook is current, or when something is different in it. */
   get changed(): ISignal<this, void> {
     return this._changed;
@@ -40,6 +53,11 @@ export class Current {
     if (companion !== this._companion) {
       this._companion?.model.changed.disconnect(this._onChange, this);
       this._companion = companion;
+      if (panel && companion) {
+        // The one that was current last stands last.
+        this._companions.delete(panel);
+        this._companions.set(panel, companion);
+      }
       companion?.model.changed.connect(this._onChange, this);
       this._changed.emit();
     }

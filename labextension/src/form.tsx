@@ -32,7 +32,8 @@ export function CallForm(props: {
   const [values, setValues] = React.useState(
     draft?.values ?? new Map<string, string>()
   );
-  const [calling, setCalling] = React.useState(false);
+  const [calling, setCalling] = React.useState<AbortController | null>(null);
+  const [seconds, setSeconds] = React.useState(0);
   const [outcome, setOutcome] = React.useState(draft?.outcome ?? null);
   const [doc, setDoc] = React.useState('');
   const first = React.useRef<HTMLFormElement>(null);
@@ -64,6 +65,15 @@ export function CallForm(props: {
     }
   }, [outcome]);
 
+  React.useEffect(() => {
+    if (calling === null) {
+      return;
+    }
+    setSeconds(0);
+    const timer = setInterval(() => setSeconds(past => past + 1), 1000);
+    return () => clearInterval(timer);
+  }, [calling]);
+
   const given = new Map([...values].filter(([, text]) => text.trim() !== ''));
   const missing = method.required.filter(name => !given.has(name));
 
@@ -72,19 +82,19 @@ export function CallForm(props: {
     if (call === null || missing.length > 0) {
       return;
     }
-    setCalling(true);
+    const controller = new AbortController();
+    setCalling(controller);
     setOutcome(null);
     try {
-      const text = await actions.current.companion?.request({
-        do: 'call',
-        call,
-        arguments: Object.fromEntries(given)
-      });
+      const text = await actions.current.companion?.request(
+        { do: 'call', call, arguments: Object.fromEntries(given) },
+        controller.signal
+      );
       setOutcome({ text: text ?? '', failed: false });
     } catch (error) {
       setOutcome({ text: messageOf(error), failed: true });
     }
-    setCalling(false);
+    setCalling(null);
   };
 
   const field = (
@@ -150,10 +160,19 @@ export function CallForm(props: {
         <button
           type="submit"
           className="jp-mod-styled jp-mod-accept"
-          disabled={calling || call === null}
+          disabled={calling !== null || call === null}
         >
-          {calling ? 'Calling …' : 'Call'}
+          {calling === null ? 'Call' : `Calling … ${seconds} s`}
         </button>
+        {calling !== null && (
+          <button
+            type="button"
+            className="jp-mod-styled jp-mod-warn"
+            onClick={() => calling.abort()}
+          >
+            Cancel
+          </button>
+        )}
         <button
           type="button"
           className="jp-mod-styled jp-mod-reject"

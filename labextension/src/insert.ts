@@ -1,6 +1,9 @@
-import { NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
+import { Notebook, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 
-import { ICellText } from './cells';
+import { ICellText, usesFabric } from './cells';
+
+/** A cell of a notebook. */
+export type CellWidget = Notebook['widgets'][number];
 
 /**
  * Put text into a cell of its own, below the active one or into that if it is empty, and select
@@ -35,4 +38,47 @@ export async function runCell(
   await insertCell(panel, cell);
   panel.content.mode = 'command';
   await NotebookActions.run(panel.content, panel.sessionContext);
+}
+
+/**
+ * Insert a cell above the first one that uses fabric_nb, so that the notebook can be run from its
+ * top, and run it; where none uses it yet, below the active one.
+ *
+ * @param failed - is run again when that went well.
+ */
+export async function runAbove(
+  panel: NotebookPanel,
+  cell: ICellText,
+  failed?: CellWidget
+): Promise<void> {
+  const notebook = panel.content;
+  const first = notebook.widgets.find(
+    one => one === failed || isUser(one.model)
+  );
+  const active = notebook.activeCell;
+  const isBelow =
+    first === undefined ||
+    (active !== null &&
+      active !== failed &&
+      notebook.widgets.indexOf(active) < notebook.widgets.indexOf(first));
+  if (isBelow) {
+    return runCell(panel, cell);
+  }
+  notebook.deselectAll();
+  notebook.activeCellIndex = notebook.widgets.indexOf(first);
+  NotebookActions.insertAbove(notebook);
+  notebook.activeCell?.model.sharedModel.setSource(cell.text);
+  notebook.mode = 'command';
+  const went = await NotebookActions.run(notebook, panel.sessionContext);
+  const again = notebook.widgets.indexOf(failed ?? first);
+  if (again >= 0) {
+    notebook.activeCellIndex = again;
+  }
+  if (went && failed && again >= 0) {
+    await NotebookActions.run(notebook, panel.sessionContext);
+  }
+}
+
+function isUser(model: CellWidget['model']): boolean {
+  return model.type === 'code' && usesFabric(model.sharedModel.source);
 }

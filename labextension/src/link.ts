@@ -14,7 +14,8 @@ export type Request =
   | { do: 'describe'; call: string }
   | { do: 'logs'; level: string | null }
   | { do: 'pause'; stream: string; paused: boolean }
-  | { do: 'demo' };
+  | { do: 'demo' }
+  | { do: 'cancel'; request: string };
 
 /** Asks a kernel for the ids of its comms of that target. */
 export type FindComms = (
@@ -69,9 +70,10 @@ export class KernelLink implements IDisposable {
   /**
    * Ask the kernel for something.
    *
+   * @param signal - aborted to have the kernel give it up; the promise is rejected then.
    * @returns what it has to say when that is done, mostly nothing.
    */
-  request(request: Request): Promise<string> {
+  request(request: Request, signal?: AbortSignal): Promise<string> {
     const comm = this._requests;
     if (!comm || comm.isDisposed) {
       return Promise.reject(new Error('fabric_nb is not loaded.'));
@@ -85,6 +87,11 @@ export class KernelLink implements IDisposable {
       const resolveOnReply = request.do === 'tell';
       this._pending.set(id, { resolve, reject, timer, resolveOnReply });
       comm.send({ id, ...request });
+      signal?.addEventListener('abort', () => {
+        if (this._pending.has(id) && !comm.isDisposed) {
+          comm.send({ id: this.newId(), do: 'cancel', request: id });
+        }
+      });
     });
   }
 

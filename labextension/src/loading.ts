@@ -3,6 +3,7 @@ import { Notebook, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 
 import { Actions } from './actions';
 import { Companion } from './companion';
+import { CellWidget } from './insert';
 import { hintOf, missingMagic } from './hint';
 
 /** Offers to load fabric_nb where a cell has used one of its magics without it. */
@@ -21,7 +22,7 @@ export class LoadOffer {
     _: unknown,
     run: {
       notebook: Notebook;
-      cell: { model: { toJSON(): { [field: string]: unknown } } };
+      cell: CellWidget;
       success: boolean;
     }
   ): void {
@@ -30,11 +31,15 @@ export class LoadOffer {
       : missingMagic(run.cell.model.toJSON().outputs);
     const companion = magic && this.actions.current.companionIn(run.notebook);
     if (companion) {
-      void this._offer(companion, magic);
+      void this._offer(companion, magic, run.cell);
     }
   }
 
-  private async _offer(companion: Companion, magic: string): Promise<void> {
+  private async _offer(
+    companion: Companion,
+    magic: string,
+    cell: CellWidget
+  ): Promise<void> {
     // The cell itself may have loaded it, and then have used a magic that nobody has.
     await companion.look();
     const { model, notebook } = companion;
@@ -48,11 +53,11 @@ export class LoadOffer {
       actions: [
         {
           label: 'Load the extension',
-          caption: 'Adds a cell and runs it.',
+          caption: 'Adds a cell above, and runs both.',
           displayType: 'accent',
           callback: () => {
             this.show(notebook);
-            void this.actions.load(companion);
+            void this.actions.load(companion, cell);
           }
         }
       ]

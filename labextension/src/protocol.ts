@@ -23,6 +23,8 @@ export interface IConnection {
   /** Where the broker is; its password is masked. */
   uri: string;
   embedded: boolean;
+  /** What another notebook gives %fabric_connect to come here; nothing where it finds it itself. */
+  join: string;
 }
 
 export interface IMethod {

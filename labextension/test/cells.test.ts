@@ -7,7 +7,8 @@ import {
   fullAddress,
   openCell,
   stopCell,
-  streamCell
+  streamCell,
+  usesFabric
 } from '../src/cells';
 import { IStream } from '../src/protocol';
 import { method, service } from './things';
@@ -84,4 +85,49 @@ test('connecting joins the default domain, and loads where that is needed', () =
     connectCell(true, 'shop').text,
     '%load_ext fabric_nb\n%fabric_connect --domain shop'
   );
+});
+
+test('connecting goes where another notebook is, if that is one word', () => {
+  for (const uri of [
+    'amqp://ann@broker.example:5672/my%2Fhost',
+    'amqps://a.example,b.example/v',
+    'amqp://[::1]/'
+  ]) {
+    assert.equal(
+      connectCell(false, 'd', uri).text,
+      `%fabric_connect ${uri} --domain d`
+    );
+  }
+  for (const uri of [
+    'amqp://ann:secret@broker.example/',
+    'amqp://h/ --id x',
+    'amqp://h/{x}',
+    'amqp://$x/',
+    'amqp://h/\n!id',
+    'http://h/'
+  ]) {
+    assert.equal(
+      connectCell(false, 'd', uri).text,
+      '%fabric_connect --domain d'
+    );
+  }
+});
+
+test('a cell that uses a magic of ours is known', () => {
+  for (const text of [
+    '%fabric_connect',
+    '%%fabric_serve --id x\ndef f(): pass',
+    'x = 1\ntx = %fabric_stream a=b',
+    '  %fabric'
+  ]) {
+    assert.ok(usesFabric(text), text);
+  }
+  for (const text of [
+    'x = 1',
+    '# %fabric_connect',
+    '%load_ext fabric_nb',
+    ''
+  ]) {
+    assert.ok(!usesFabric(text), text);
+  }
 });

@@ -36,7 +36,8 @@ export function everything(...services: IService[]): IPush {
         name: 'notebook.nb',
         broker: 'B 1',
         uri: 'amqp://me:***@host/',
-        embedded: true
+        embedded: true,
+        join: ''
       },
       busy_since: null
     },

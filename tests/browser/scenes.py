@@ -165,3 +165,36 @@ def samples() -> TableWidget:
     for n, value in enumerate(values):
         model.put(n, [value] * len(columns))
     return TableWidget(model)
+
+
+ended = 0
+
+
+def endless() -> TableWidget:
+    """A button whose work does not end by itself."""
+
+    async def act(name: str, value: str | None) -> None:
+        global ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    model = TableModel(Head("Endless", (), (), (), [Button("go", "Go")]), [Column("key")])
+    model.put(1, ["row"])
+    return TableWidget(model, act)
+
+
+def nothing() -> TableWidget:
+    """A stream's table before its first row."""
+    empty = "No row has come yet. Also on this broker: shop (3 services)."
+    return TableWidget(TableModel(Head("Stream", empty=empty), []))
+
+
+def deep() -> TableWidget:
+    """A row with a long traceback, and one with many signatures."""
+    model = TableModel("Deep", [Column("key")])
+    frames = "".join(f'  File "deep.py", line {n}, in f{n}\n    f{n + 1}()\n' for n in range(60))
+    model.put(1, ["error"], f"Traceback (most recent call last):\n{frames}KeyError: 'beer'")
+    model.put(2, ["service"], "\n".join(f"method_{n}(x)" for n in range(60)))
+    return TableWidget(model)

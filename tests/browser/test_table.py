@@ -230,6 +230,69 @@ async def test_buttons_and_choices_come_back_with_an_answer(notebook: LabNoteboo
     await expect(table.locator(".answer")).to_have_text("Paused.")
 
 
+async def test_a_long_call_says_how_long_and_can_be_cancelled(notebook: LabNotebook) -> None:
+    """With the kernel idle it is at work, not waiting; Cancel ends it, and it can be made anew."""
+    table = await show(notebook, "endless()")
+    go = table.get_by_role("button", name="Go")
+    answer = table.locator(".answer")
+    for _ in range(2):
+        await go.click()
+        await expect(answer).to_have_text("At work.")
+        cancel = table.get_by_role("button", name="Cancel")
+        await expect(cancel).to_have_text(re.compile(r"Cancel · [12] s"))
+        await cancel.click()
+        await expect(answer).to_have_text("Cancelled. A service that was called may go on.")
+        await expect(cancel).to_have_count(0)
+    await notebook.execute("assert scenes.ended == 2, scenes.ended")
+
+
+async def test_nothing_to_show_is_readable(notebook: LabNotebook) -> None:
+    """Before the first row of a stream, which has no columns, the reason can be read."""
+    await notebook.run(
+        "from tests.browser import scenes\n\n"
+        "if 'table' in globals():\n    table.close()\n"
+        "table = scenes.nothing()\ntable.show()"
+    )
+    cell = notebook.panel.locator(".fabric-table tr.nothing > td")
+    await expect(cell).to_have_text("No row has come yet. Also on this broker: shop (3 services).")
+    box = await cell.bounding_box()
+    assert box is not None
+    assert box["width"] > 300
+    assert box["height"] >= 26
+
+
+async def test_a_traceback_opens_at_its_cause(notebook: LabNotebook) -> None:
+    """The last line of a long traceback is in sight when it opens, the first of a signature too."""
+    table = await show(notebook, "deep()")
+    for place in (0, 1):
+        await table.locator(".expander").nth(place).click()
+    texts = table.locator("tr.detail pre")
+    await expect(texts).to_have_count(2)
+    top, height, whole = await texts.nth(0).evaluate(
+        "(node) => [node.scrollTop, node.clientHeight, node.scrollHeight]"
+    )
+    assert whole > height + 100
+    assert abs(top + height - whole) <= 1
+    assert await texts.nth(1).evaluate("(node) => node.scrollTop") == 0
+
+
+async def test_the_head_hides_rows_when_the_kernel_is_gone(notebook: LabNotebook) -> None:
+    """Rows that scroll under the sticky head do not show through it, in either theme."""
+    table = await show(notebook, "numbers()")
+    await table.evaluate("(node) => node.classList.add('lost')")
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(notebook.page, theme)
+        heads = await table.locator("thead, thead tr, thead th").evaluate_all(
+            """(nodes) => nodes.map((node) => {
+              const { opacity, backgroundColor } = getComputedStyle(node);
+              return [node.tagName, opacity, backgroundColor];
+            })"""
+        )
+        assert {opacity for _, opacity, _ in heads} == {"1"}
+        grounds = {ground for tag, _, ground in heads if tag == "TH"}
+        assert not any("rgba" in ground or " / " in ground for ground in grounds), grounds
+
+
 async def test_markup_stays_text(notebook: LabNotebook) -> None:
     """Whatever a peer sends is shown as text, cut, and free of characters that act on it."""
     table = await show(notebook, "hostile()")

@@ -202,6 +202,23 @@ async def test_calls_from_the_form(panel: PanelClient) -> None:
     assert "multiply" not in [one["name"] for one in methods], "it is of the panel's own connection"
 
 
+async def test_a_long_call_can_be_cancelled(panel: PanelClient) -> None:
+    """Its form is told so at once, other calls go on, and there is nothing to cancel twice."""
+    target = f"{DOMAIN}.calc.calc1"
+    asked = panel.ask(do="call", call=f"{target}.slow", arguments={"seconds": "30"})
+    panel.ask(do="cancel", request=asked)
+
+    def results() -> list[str]:
+        pushed = [one for push in panel.pushes for one in push.get("results", [])]
+        return [one["error"] for one in pushed if one["id"] == asked]
+
+    assert await panel.until(results) == ["Cancelled. A service that was called may go on."]
+    panel.ask(do="cancel", request=asked)
+    refused = await panel.result(do="cancel", request="x" * 100)
+    assert "not a text" in refused["error"]
+    assert len(results()) == 1
+
+
 async def test_logs_are_heard_when_asked_for(
     panel: PanelClient, watcher: AmqBrokerConnector
 ) -> None:

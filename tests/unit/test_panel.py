@@ -381,11 +381,12 @@ def test_a_bad_request_is_told(
     assert asked == []
 
 
-def test_the_password_is_masked() -> None:
+def test_the_password_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told of the connection has the URI with its password masked."""
     fabric = SimpleNamespace(
         state=State.CONNECTED, domain="d", name=CALC, broker="RabbitMQ 4", uri="amqp://a:***@h/"
     )
+    monkeypatch.delenv("AMQP_URL", raising=False)
     told = state.connection(cast("Any", fabric))
     assert told == {
         "state": "connected",
@@ -394,7 +395,27 @@ def test_the_password_is_masked() -> None:
         "broker": "RabbitMQ 4",
         "uri": "amqp://a:***@h/",
         "embedded": False,
+        "join": "amqp://a@h/",
     }
+
+
+@pytest.mark.parametrize(
+    ("broker", "uri", "environment", "join"),
+    [
+        ("RabbitMQ 4", "amqp://a:***@h/", "", "amqp://a@h/"),
+        ("RabbitMQ 4", "amqp://a:***@h/", "amqp://a:secret@h", ""),
+        ("RabbitMQ 4", "amqp://a:***@h/v", "amqp://a:secret@h/", "amqp://a@h/v"),
+        ("RabbitMQ 4", "amqps://h1,h2/v", "", "amqps://h1,h2/v"),
+        ("fabric_nb embedded broker 1", "amqp://g:***@127.0.0.1:1/", "", ""),
+    ],
+)
+def test_another_notebook_is_told_how_to_come_here(
+    monkeypatch: pytest.MonkeyPatch, broker: str, uri: str, environment: str, join: str
+) -> None:
+    """By the URI without its password, or by nothing where %fabric_connect finds the way itself."""
+    monkeypatch.setenv("AMQP_URL", environment)
+    fabric = SimpleNamespace(state=State.CONNECTED, domain="d", name=CALC, broker=broker, uri=uri)
+    assert state.connection(cast("Any", fabric))["join"] == join
 
 
 def test_an_end_of_the_thread_is_no_surprise(caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,8 @@ def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
             watcher.hear_logs(request, _level(data))
         case "pause":
             watcher.pause(request, text(data, "stream", 40), data.get("paused") is True)
+        case "cancel":
+            watcher.cancel(text(data, "request", 80))
         case "demo":
             watcher.start_demo(request)
         case _:

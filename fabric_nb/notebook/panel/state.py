@@ -7,6 +7,7 @@ of the wire, arguments unless they are ASCII identifiers.
 from __future__ import annotations
 
 import keyword
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -63,7 +64,21 @@ def connection(fabric: FabricMember) -> Item:
         "broker": plain(fabric.broker),
         "uri": plain(fabric.uri),
         "embedded": fabric.broker.startswith(EMBEDDED),
+        "join": _join(fabric),
     }
+
+
+def _join(fabric: FabricMember) -> str:
+    """Return what another notebook has to give %fabric_connect to come here; never a password."""
+    uri = plain(fabric.uri)
+    found = os.environ.get("AMQP_URL", "")
+    if fabric.broker.startswith(EMBEDDED) or (found and _place(found) == _place(uri)):
+        return ""
+    return uri.replace(":***@", "@")
+
+
+def _place(uri: str) -> str:
+    return uri.rpartition("@")[2].rpartition("//")[2].rstrip("/")
 
 
 def services(registry: Registry, answered: Mapping[str, Sequence[str]]) -> dict[str, Item]:

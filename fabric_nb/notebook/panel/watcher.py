@@ -67,7 +67,7 @@ class Watcher:
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[Item] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,6 +88,10 @@ class Watcher:
             return plain(shown_result(result), state.MAX_RESULT)
 
         self._do(lambda: self._start(request, work))
+
+    def cancel(self, request: str) -> None:
+        """Give up what was asked for under that id, and push that as its result."""
+        self._do(lambda: self._cancel(request))
 
     def describe(self, request: str, call: str) -> None:
         """Ask for a method's doc; pushed under the request's id."""
@@ -189,7 +193,7 @@ class Watcher:
                 if not self._ending:
                     await _wait(self._woken, PERIOD - (time.monotonic() - began))
         finally:
-            for task in self._running:
+            for task in self._running.values():
                 task.cancel()
             await asyncio.gather(self._observer.close(), self._demo.stop())
 
@@ -219,8 +223,15 @@ class Watcher:
             self._results.append(_result(request, error="Too many calls are still running."))
             return
         task = asyncio.create_task(self._finish(request, work))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[request] = task
+        task.add_done_callback(lambda _: self._running.pop(request, None))
+
+    def _cancel(self, request: str) -> None:
+        task = self._running.get(request)
+        if task is not None and task.cancel():
+            told = "Cancelled. A service that was called may go on."
+            self._results.append(_result(request, error=told))
+            self._woken.set()
 
     async def _finish(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         try:

@@ -1,4 +1,4 @@
-// What the user asks of the kernel, and the answers.
+// What the user asks of the kernel, how long that takes, and the answers.
 
 const LOST = "The kernel that kept this table is gone. Run the cell again.";
 
@@ -7,7 +7,7 @@ class Actions {
   constructor(send) {
     this.send = send;
     this.waiting = new Map(); // request id -> the control that was used, where to say it, and a timer
-    this.requests = 0;
+    this.requests = Math.floor(Math.random() * 2 ** 30); // the views of one table share its answers
     this.lost = false;
   }
 
@@ -25,9 +25,27 @@ class Actions {
     }
     control.setAttribute("aria-busy", "true");
     const request = (this.requests += 1);
-    const timer = setTimeout(() => say("Waiting for the running cell.", false), 1000);
-    this.waiting.set(request, { control, say, undo, timer });
+    const cancel = make("button", "tool cancel", { type: "button" });
+    cancel.addEventListener("click", () => this.send({ type: "cancel", request }));
+    const waiting = { control, say, undo, cancel, begun: false, seconds: 0 };
+    waiting.timer = setInterval(() => this.tick(waiting), 1000);
+    this.waiting.set(request, waiting);
     this.send({ type: "action", request, name, value });
+  }
+
+  /** Once a second: what it waits for, for how long, and a way to stop that. */
+  tick(waiting) {
+    const { control, say, cancel, begun } = waiting;
+    waiting.seconds += 1;
+    say(begun ? "At work." : "Waiting for the running cell.", false);
+    setText(cancel, `Cancel · ${waiting.seconds} s`);
+    if (!cancel.isConnected) control.after(cancel);
+  }
+
+  /** The kernel is at it, so no cell is in its way. */
+  onBegun({ request }) {
+    const waiting = this.waiting.get(request);
+    if (waiting) waiting.begun = true;
   }
 
   onAnswer({ request, error, text }) {
@@ -37,9 +55,11 @@ class Actions {
   }
 
   settle(request, text, error) {
-    const { control, say, undo, timer } = this.waiting.get(request);
+    const { control, say, undo, cancel, timer } = this.waiting.get(request);
     this.waiting.delete(request);
-    clearTimeout(timer);
+    clearInterval(timer);
+    if (cancel.contains(cancel.getRootNode().activeElement)) control.focus();
+    cancel.remove();
     control.removeAttribute("aria-busy");
     if (error) undo();
     say(text, error);

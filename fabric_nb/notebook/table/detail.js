@@ -18,7 +18,11 @@ class DetailView {
   paint(detail) {
     const { text, forms } = typeof detail === "string" ? { text: detail, forms: [] } : detail;
     this.text.hidden = !text;
-    setText(this.text, text);
+    if (this.text.textContent !== text) {
+      setText(this.text, text);
+      // The cause of a traceback stands in its last line.
+      this.toEnd = text.includes("Traceback (most recent call last)");
+    }
     // Forms stay while they are the same, with what was written into them.
     const kinds = JSON.stringify(forms.map(({ title, text, ...kind }) => kind));
     if (kinds !== this.kinds) {
@@ -30,6 +34,13 @@ class DetailView {
       setText(node.firstChild, title);
       setText(node.children[1], more);
     });
+  }
+
+  /** It has its place in the document, so that it can be scrolled. */
+  settle() {
+    if (!this.toEnd || !this.text.clientHeight) return;
+    this.toEnd = false;
+    this.text.scrollTop = this.text.scrollHeight;
   }
 
   make({ name, fields, hint, submit, command }, open) {

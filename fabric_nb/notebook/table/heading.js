@@ -29,8 +29,9 @@ class HeadingView {
     const flexible = texts.indexOf(Math.max(1, ...texts));
     const sized = (limit) => widths.map((width, i) => Math.min(width, i === flexible ? limit : WIDEST));
     const [least, most] = FLEXIBLE.map((limit) => total(sized(limit)));
-    this.table.style.minWidth = least;
-    this.table.parentNode.style.width = `min(100%, ${most} + 2px)`; // its border
+    // Without columns, as before the first row of a stream, only what is said of that has a width.
+    this.table.style.minWidth = columns.length ? least : "";
+    this.table.parentNode.style.width = columns.length ? `min(100%, ${most} + 2px)` : ""; // its border
     fill(this.columns, sized(0), () => make("col"), (col, size, i) => {
       col.style.width = i === flexible ? "" : `calc(${size}ch + ${PADDING}px)`;
     });

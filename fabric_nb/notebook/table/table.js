@@ -87,6 +87,7 @@ class TableView {
   }
 
   receive(content, buffers) {
+    if (content.type === "begun") this.actions.onBegun(content);
     if (content.type === "answer") this.actions.onAnswer(content);
     if (content.type !== "table") return;
     const known = this.rows.apply(JSON.parse(new TextDecoder().decode(buffers[0])));
@@ -296,6 +297,7 @@ class TableView {
   /** Learn how high details are, now that they are in the document. */
   measure() {
     for (const [id, { open, detail }] of this.nodes) {
+      if (open) detail.settle();
       const { offsetHeight } = detail.node;
       if (!open || !offsetHeight || offsetHeight === this.open.get(id)) continue;
       this.open.set(id, offsetHeight);

@@ -78,7 +78,7 @@ class TableWidget(LiveWidget):
         self.model = model
         self._on_action = on_action
         self._on_open = on_open
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         model.diff()
         super().__init__()
 
@@ -97,7 +97,7 @@ class TableWidget(LiveWidget):
     def close(self) -> None:
         """End the table, and what its buttons have begun."""
         if self.live:
-            for task in self._tasks:
+            for task in self._tasks.values():
                 task.cancel()
         super().close()
 
@@ -131,6 +131,8 @@ class TableWidget(LiveWidget):
                 self._on_hello(revision, hides=hides)
             case {"type": "action", "request": int(request), "name": str(name)}:
                 self._act(request, name, content.get("value"))
+            case {"type": "cancel", "request": int(request)}:
+                self._cancel(request)
             case {"type": "open", "row": int(id_)}:
                 self._open(id_)
             case _:
@@ -151,16 +153,25 @@ class TableWidget(LiveWidget):
 
     def _act(self, request: int, name: str, value: Any) -> None:
         async def act() -> None:
+            self.post({"type": "begun", "request": request})
             error, text = False, None
             try:
                 answer = self._on_action(name, value) if self._on_action else None
                 text = await answer if inspect.isawaitable(answer) else answer
             except Exception as failure:  # noqa: BLE001 - it is shown where the button is
                 error, text = True, str(failure) or type(failure).__name__
-            shown = plain(text, MAX_ANSWER) if text else ""
-            self.post({"type": "answer", "request": request, "error": error, "text": shown})
-            self.update()
+            self._answer(request, text, error=error)
 
         task = self._loop.create_task(act(), name=f"table action {name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[request] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request, None))
+
+    def _cancel(self, request: int) -> None:
+        task = self._tasks.get(request)
+        if task is not None and task.cancel():
+            self._answer(request, "Cancelled. A service that was called may go on.", error=True)
+
+    def _answer(self, request: int, text: str | None, *, error: bool) -> None:
+        shown = plain(text, MAX_ANSWER) if text else ""
+        self.post({"type": "answer", "request": request, "error": error, "text": shown})
+        self.update()
