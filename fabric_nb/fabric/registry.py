@@ -38,6 +38,8 @@ MAX_TOLD = 20_000_000
 MAX_ANSWERED = 200
 MAX_ELSEWHERE = 3
 """Other domains that are named where a service is looked for in vain."""
+MAX_LOOKED_AT = 500
+"""Services whose state is looked at for that; of ten thousand it would take a tenth of a second."""
 PROVEN_AFTER, PROOF_EVERY = 3, 1.0
 """Keep-alives, so many seconds apart, after which a service is known and no longer on trial."""
 ON_TRIAL = 10
@@ -488,19 +490,28 @@ class Registry:
             domain: the one that is looked at.
             like: an id; domains that have it come first, then those with the most services.
         """
-        ids: dict[str, list[str]] = {}
-        for one in self.services():
-            ids.setdefault(one.name.domain, []).append(one.name.id)
-        ids.pop(domain, None)
-        if not ids:
+        heard: dict[str, list[Service]] = {}
+        liked: set[str] = set()
+        for one in self._order:
+            heard.setdefault(one.name.domain, []).append(one)
+            if one.name.id == like:
+                liked.add(one.name.domain)
+        heard.pop(domain, None)
+        names = sorted(heard, key=lambda one: (one not in liked, -len(heard[one]), one))
+        shown: list[str] = []
+        left = MAX_LOOKED_AT
+        while names and left > 0 and len(shown) < MAX_ELSEWHERE:
+            name = names.pop(0)
+            looked_at = heard[name][:left]
+            left -= len(looked_at)
+            if count := len(self._present(looked_at)):
+                more = "+" if len(looked_at) < len(heard[name]) else ""
+                services = "service" if count == 1 and not more else "services"
+                shown.append(f"{name} ({count:,}{more} {services}): `--domain {name}`")
+        if not shown:
             return ""
-        others = sorted(ids, key=lambda one: (like not in ids[one], -len(ids[one]), one))
-        shown = [
-            f"{one} ({len(ids[one])} service{'s'[: len(ids[one]) > 1]}): `--domain {one}`"
-            for one in others[:MAX_ELSEWHERE]
-        ]
-        more = len(others) - len(shown)
-        shown += [f"{more} more domain{'s'[: more > 1]}: `%fabric_services`"] if more else []
+        if names:
+            shown.append(f"{len(names)} more domain{'s'[: len(names) > 1]}: `%fabric_services`")
         return f"Also on this broker: {'; '.join(shown)}."
 
     def _present(self, services: list[Service]) -> list[Service]:

@@ -817,3 +817,9 @@ def test_other_domains_are_named() -> None:
     for one in "abc":
         house.hear(ServiceName("farm", "t", one), leaving=True)
     assert "farm" not in house.registry.elsewhere("d")
+    for number in range(1500):
+        house.hear(ServiceName("flood", "t", f"s{number}"))
+    assert house.registry.elsewhere("d", "z") == (
+        "Also on this broker: tiny (1 service): `--domain tiny`;"
+        " flood (499+ services): `--domain flood`; 3 more domains: `%fabric_services`."
+    )

@@ -13,11 +13,9 @@ from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
 from fabric_nb.notebook.table.cells import ago
 from fabric_nb.notebook.views.base import PageView
 from fabric_nb.notebook.views.registry import TONES, instances, named_methods
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.state import CHECKED_EVERY, state_badge
 
 MAX_ROWS = 12
-CHECKED_EVERY = 2.0
-"""Seconds between two looks at how the others are doing."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.newest import put_newest, since
-from fabric_nb.notebook.views.state import nothing_yet, state_badge
+from fabric_nb.notebook.views.state import look_at_others, nothing_yet, state_badge
 
 MAX_ROWS = 1000
 NOTHING = "No record has come yet. Services send theirs with init_logging_handler."
@@ -53,7 +53,7 @@ class LogView(TableView):
     def version(self) -> Hashable:
         """How many records have come, and which are to be shown."""
         feed = self.feed
-        others = 0 if feed.changes else self.fabric.registry.roster
+        others = 0 if feed.changes else look_at_others(self.fabric, self.domain)
         shown = self.level, self.paused
         return self.fabric.state, feed.changes, feed.malformed, feed.closed, *shown, others
 

@@ -16,7 +16,7 @@ from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.state import nothing_yet, state_badge
+from fabric_nb.notebook.views.state import look_at_others, nothing_yet, state_badge
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200
@@ -38,7 +38,7 @@ class StreamView(TableView):
         stream = self.stream
         flowing = int(time.monotonic()) if stream.rate else 0
         state = self.fabric.state, stream.closed, stream.paused
-        others = 0 if stream.rows else self.fabric.registry.roster
+        others = 0 if stream.rows else look_at_others(self.fabric, self.domain)
         return *state, stream.changes, flowing, self.charted, others
 
     def model(self) -> TableModel:
