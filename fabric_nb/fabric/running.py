@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -43,6 +43,32 @@ def uncancel() -> None:
     """What ran has cancelled the task that it ran in, which has more to do."""
     while (task := asyncio.current_task()) is not None and task.cancelling():
         task.uncancel()
+
+
+async def forget_cancellation(is_wanted: Callable[[], bool]) -> None:
+    """Stay, although what ran has cancelled the task that it ran in.
+
+    Args:
+        is_wanted: tells whether the task is to be cancelled; then it is.
+    """
+    task = asyncio.current_task()
+    if task is None or not task.cancelling() or is_wanted():
+        return
+    try:
+        await asyncio.sleep(0)  # it is raised where next is waited
+    except asyncio.CancelledError:
+        if is_wanted():
+            raise
+    uncancel()
+
+
+def holdable(error: BaseException) -> BaseException:
+    """Return the error, or what stands for it if a future cannot hold it: its caller would hang."""
+    if not isinstance(error, StopIteration):
+        return error
+    replaced = RuntimeError(f"the method raised {error!r}")
+    replaced.__cause__ = error
+    return replaced.with_traceback(error.__traceback__)
 
 
 def is_generator(function: Function) -> bool:

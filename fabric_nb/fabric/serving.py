@@ -37,7 +37,17 @@ from fabric_nb.fabric.method_queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.naming import ServiceName, check_version
 from fabric_nb.fabric.plain import whole
-from fabric_nb.fabric.running import Items, Ran, is_generator, listed, run, uncancel, without_us
+from fabric_nb.fabric.running import (
+    Items,
+    Ran,
+    forget_cancellation,
+    holdable,
+    is_generator,
+    listed,
+    run,
+    uncancel,
+    without_us,
+)
 from fabric_nb.fabric.stalls import StallGuard
 from fabric_nb.fabric.streaming import GivenUp, Outgoing
 from fabric_nb.fabric.tables import TABLES_HEADER
@@ -447,7 +457,9 @@ class Server:
         try:
             with self.around():
                 result, error = await self._outcome(function, kwargs)
+            await forget_cancellation(lambda: self._ending)
             reply, error, traceback = await self._encode_fitting(result, error, request)
+            await forget_cancellation(lambda: self._ending)
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
@@ -475,11 +487,7 @@ class Server:
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             error = raised
-        if isinstance(error, StopIteration):  # a future cannot hold one: its caller would hang
-            replaced = RuntimeError(f"the method raised {error!r}")
-            replaced.__cause__ = error
-            error = replaced.with_traceback(error.__traceback__)
-        return (result, None) if error is None else (None, error)
+        return (result, None) if error is None else (None, holdable(error))
 
     async def _stream(
         self, method: _Method, request: Delivery, kwargs: Mapping[str, Any], credit: int

@@ -584,3 +584,37 @@ async def test_parameters_that_only_take_a_position(members, caller):
     assert [one async for one in caller.call_stream("positions.items", a=1, b=2)] == [1, 2]
     assert await call("positions.method", a=5, b=2) == 3
     assert await call("positions.third", b=5, c=6) == [1, 5, 6, 4, {}]
+
+
+class CancelsMapping(UserDict):
+    """A mapping that cancels whoever reads it."""
+
+    def items(self):
+        asyncio.current_task().cancel()
+        return super().items()
+
+
+async def test_no_cancellation_ends_a_method(server, caller):
+    """What cancels the task it runs in is answered, and so is the next call."""
+
+    def cancels(result):
+        asyncio.current_task().cancel()
+        asyncio.current_task().cancel()
+        return result
+
+    async def cancels_later(result):
+        return cancels(result)
+
+    served = {
+        "now": cancels,
+        "later": cancels_later,
+        "read": lambda result: CancelsMapping(a=result),
+    }
+    serving = await server.serve(served)
+    await heard(caller, "server", methods=3)
+    for method in served:
+        for number in range(3):
+            answer = await caller.call(f"server.{method}", result=number, timeout=5)
+            assert answer == ({"a": number} if method == "read" else number)
+        assert serving.stats[method].running == 0
+    await serving.close(grace=5)
