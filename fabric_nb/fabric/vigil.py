@@ -12,8 +12,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.errors import FabricError
-from fabric_nb.fabric.amqp import Channel, Connection
+from fabric_nb.errors import BrokerRefused, FabricError
+from fabric_nb.fabric.amqp import UPKEEP, Channel, Connection, Message, Unroutable
+from fabric_nb.fabric.amqp.topology import NOT_FOUND
 from fabric_nb.fabric.naming import ServiceName
 
 FIRST_LOOK, LAST_LOOK = 0.25, 1.0
@@ -24,6 +25,9 @@ _AGES = 20.0
 GRACE = 0.5
 """Seconds after which a call whose service was seen to be away has failed: an answer may be on its
 way, and a service that lost its connection for a moment answers after all."""
+DECLARED_AGAIN = UPKEEP + 5.0
+"""Seconds after which an exchange that was deleted under its service is there again."""
+_NO_METHOD = "fabric_nb.no_queue"
 
 
 class NobodyLeft(Exception):
@@ -36,6 +40,7 @@ class _Call:
     service: ServiceName
     queue: str
     since: float
+    missing_since: float | None = None  # the exchange of its service
     failing: bool = False
 
     def fail(self) -> None:
@@ -72,7 +77,7 @@ class Vigil:
                 self._begun.clear()
                 continue
             with contextlib.suppress(FabricError):  # a lost connection ends the calls by itself
-                async with self._connection.channel() as channel:
+                async with self._connection.channel(confirms=True) as channel:
                     await self._look_while_waiting(channel)
 
     async def _look_while_waiting(self, channel: Channel) -> None:
@@ -86,14 +91,34 @@ class Vigil:
             await asyncio.sleep(min(max(FIRST_LOOK, youngest / _AGES), LAST_LOOK))
 
     async def _look(self, channel: Channel, calls: list[_Call]) -> None:
+        loop = asyncio.get_running_loop()
         here = {
-            service: await channel.has_exchange(service.api_exchange)
+            service: await _has_exchange(channel, service.api_exchange)
             for service in {call.service for call in calls}
         }
+        for call in calls:
+            if here[call.service]:
+                call.missing_since = None
         away = [call for call in calls if not here[call.service] and not call.failing]
-        # An exchange that somebody deleted is made again; a queue lives as long as who consumes it.
+        # An exchange that an operator deleted is declared again by the members; a queue lives as
+        # long as its consumers, but not every user may look for it.
         queues = {queue: await channel.has_queue(queue) for queue in {call.queue for call in away}}
         for call in away:
-            if not queues[call.queue]:
+            call.missing_since = call.missing_since or loop.time()
+            if not queues[call.queue] or loop.time() - call.missing_since > DECLARED_AGAIN:
                 call.failing = True
-                asyncio.get_running_loop().call_later(GRACE, call.fail)
+                loop.call_later(GRACE, call.fail)
+
+
+async def _has_exchange(channel: Channel, exchange: str) -> bool:
+    """Return whether an exchange is there, by a message that no queue takes.
+
+    Whoever may call may publish to it; RabbitMQ 4.3 lets only few users look for it.
+    """
+    try:
+        await channel.publish(exchange, _NO_METHOD, Message(b""), mandatory=True)
+    except Unroutable:
+        return True
+    except BrokerRefused as refused:
+        return refused.code != NOT_FOUND
+    return True

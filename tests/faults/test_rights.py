@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.errors import BrokerRefused, FabricError
+from fabric_nb.errors import BrokerRefused, FabricError, ServiceLost
 from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 
@@ -164,3 +165,23 @@ async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
     assert (handler.sent, handler.dropped) == (0, 710)
     assert caplog.text.count("Nobody will read these log records") == 1
     assert not feed.records
+
+
+async def test_a_service_that_leaves_a_caller_with_few_rights(
+    members: Members, join: Callable[[str], Awaitable[AmqBrokerConnector]]
+) -> None:
+    """Who may only call learns as well that a service has left during the call."""
+    worker, began = await members.join("worker"), asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    await worker.serve({"work": work})
+    fabric = await join("caller")
+    await heard(fabric, "worker", methods=1)
+    calling = asyncio.ensure_future(fabric.call("worker.work", timeout=60))
+    await began.wait()
+    await worker.close()
+    with pytest.raises(ServiceLost):
+        await calling

@@ -5,7 +5,7 @@ The only place that imports aio-pika and aiormq; everything above it deals in `M
 """
 
 from fabric_nb.fabric.amqp.channel import Channel, backoff
-from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, Connection, State
+from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, UPKEEP, Connection, State
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.reading import ReadingConnection
 from fabric_nb.fabric.amqp.topology import Terms
@@ -13,6 +13,7 @@ from fabric_nb.fabric.amqp.translation import Unroutable, keep_client_quiet
 
 __all__ = [
     "DEFAULT_HEARTBEAT",
+    "UPKEEP",
     "Channel",
     "Connection",
     "Delivery",
