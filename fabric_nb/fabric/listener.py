@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fabric_nb.errors import BrokerRefused, MalformedMessage
+from fabric_nb.errors import BrokerRefused, FabricError, MalformedMessage
 from fabric_nb.fabric import naming, wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.hearing import PULSE
@@ -20,6 +21,11 @@ from fabric_nb.fabric.tasks import Background
 log = logging.getLogger(__name__)
 
 KeepAliveCallback = Callable[[dict[str, Any]], Awaitable[object]]
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at who was not heard for long."""
+MAX_ASKED = 20
+"""Services that the broker is asked for in one look."""
 
 _HEARD = (naming.KEEP_ALIVE, naming.GOODBYE, naming.KEEP_ALIVE_REQUEST)
 
@@ -66,7 +72,8 @@ class Listener:
         """Declare the exchange; when listening, also ask everybody to announce themselves."""
         await self._channel.open()
         if self.listening:
-            self._background.spawn(self._pulse(), name="pulse")
+            self._background.keep(self._pulse, name="pulse")
+            self._background.keep(self._look_after_the_silent, name="look after the silent")
 
     def _on_silence(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -78,6 +85,19 @@ class Listener:
         while True:
             self._registry.pulse()
             await asyncio.sleep(PULSE)
+
+    async def _look_after_the_silent(self) -> None:
+        """Ask the broker for services that are not heard: one whose loop is blocked is there."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            silent = [] if self._registry.deaf else self._registry.silent(MAX_ASKED)
+            if silent:
+                with contextlib.suppress(FabricError):  # it is asked again at its next silence
+                    async with self._connection.channel() as channel:
+                        for service in silent:
+                            name = service.name.api_exchange
+                            if await channel.has_exchange(name, untold=False):
+                                self._registry.hold(service)
 
     def subscribe(self, callback: KeepAliveCallback, headers: Mapping[str, str]) -> None:
         """Await `callback` with the headers of each keep-alive that has these `headers`."""

@@ -27,6 +27,11 @@ _OBSERVED_FOR = 30.0
 LATE_AFTER, GONE_AFTER = 1.6, 3.2
 """In intervals: one missed keep-alive is late, three are gone."""
 SLACK = 0.5
+ASKED_AFTER = 2.2
+"""In intervals of silence: when the broker is asked whether the service's exchange is there."""
+HELD_FOR = 30.0
+"""Seconds of silence for which a service is late, and not gone, when its exchange is there: its
+loop may be blocked, and its calls wait for it."""
 FORGOTTEN_AFTER, FORGET_EVERY = 600.0, 60.0
 LOOK_AGAIN_EVERY = 1.0
 """Seconds between two searches for room in a registry that is full."""
@@ -71,6 +76,7 @@ class Instance:
     last_seen: float
     left: bool = False
     _excused_from: float = float("-inf")
+    _held: bool = False
     _first_seen: float = field(init=False)
     _span_began: float = field(init=False)
     _longest_gap: float = 0.0
@@ -90,6 +96,7 @@ class Instance:
                 self._longest_gap_before, self._longest_gap = self._longest_gap, 0.0
             self._longest_gap = max(self._longest_gap, now - self.last_seen)
         self.said, self.last_seen, self.left = said, now, False
+        self._held = False
 
     @property
     def heard_once(self) -> bool:
@@ -112,6 +119,19 @@ class Instance:
     def _known_gap(self) -> float:
         return max(self._longest_gap, self._longest_gap_before)
 
+    @property
+    def _gone_after(self) -> float:
+        expiry = self.interval * GONE_AFTER + SLACK
+        return max(expiry, HELD_FOR) if self._held else expiry
+
+    def hold(self) -> None:
+        """Its service's exchange is there, so that it may be there too, until it is heard again."""
+        self._held = True
+
+    def questionable(self, now: float) -> bool:
+        """Return whether it is about to be gone for its silence alone."""
+        return not self.left and self.interval * ASKED_AFTER < self.silence(now) < HELD_FOR
+
     def excuse(self, now: float) -> None:
         """Do not count the next interval: it has to come back too, and may not have been heard."""
         self._excused_from = now
@@ -126,7 +146,7 @@ class Instance:
     def state(self, now: float) -> ServiceState:
         """How it is doing at `now`."""
         silence = self.silence(now)
-        if self.left or silence > self.interval * GONE_AFTER + SLACK:
+        if self.left or silence > self._gone_after:
             return ServiceState.GONE
         if silence > self.interval * LATE_AFTER + SLACK:
             return ServiceState.LATE
@@ -141,6 +161,7 @@ class Service:
 
     Attributes:
         since: when it was first heard, or heard again after it was gone, on the registry's clock.
+        asked_about: when it was last heard before the broker was asked whether it is there.
         kept: whether it is never given up for others, because it is our own or has answered.
         proofs: how often it was heard, and `proven_at` when that was counted last.
     """
@@ -149,6 +170,7 @@ class Service:
     since: float = 0.0
     instances: dict[str, Instance] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
+    asked_about: float = float("-inf")
     kept: bool = False
     proofs: int = 0
     proven_at: float = float("-inf")
@@ -521,6 +543,30 @@ class Registry:
     def state(self, service: Service) -> ServiceState:
         """How a service is doing now."""
         return service.state(self._clock())
+
+    def silent(self, most: int) -> list[Service]:
+        """The first services of which nobody was heard for long, each once for every silence."""
+        now = self._clock()
+        found: list[Service] = []
+        for service in self._order:
+            if len(found) >= most:
+                break
+            if service.asked_about == (last_seen := service.last_seen):
+                continue
+            members = [one for one in service.instances.values() if not one.left]
+            late = all(one.silence(now) > LATE_AFTER * one.interval for one in members)
+            if late and any(one.questionable(now) for one in members):
+                service.asked_about = last_seen
+                found.append(service)
+        return found
+
+    def hold(self, service: Service) -> None:
+        """The exchange of a silent service is there: it is late, and not gone yet."""
+        now = self._clock()
+        for instance in service.instances.values():
+            if not instance.left and instance.silence(now) < HELD_FOR:
+                instance.hold()
+        self.roster += 1
 
     async def changed(self) -> None:
         """Wait until a keep-alive is heard, or the connection is lost or made."""

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from fabric_nb.errors import RemoteError, ServiceLost, UnknownService
-from tests.support.fabric import Members, until
+from fabric_nb.fabric.registry import ServiceState
+from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 
 KINDS = ("calc_service", "fabric_calc")
@@ -72,6 +73,23 @@ async def test_a_call_of_a_member_that_lost_its_connection_is_refused(
     with pytest.raises(RemoteError, match="not run again"):
         await call
     assert await caller.call(f"{CALC}.slow", seconds=0, timeout=10) == second.pid
+
+
+async def test_a_member_that_blocks_its_loop(caller, start_peer, broker_uri):
+    """A program whose method blocks its loop is late, not gone; killed, it is gone in time."""
+    peer = await start_peer("fabric_calc", broker_uri, keep_alive=1)
+    service = await heard(caller, "calc1", methods=2)
+    call = asyncio.create_task(caller.call("calc1.block", seconds=6, timeout=30))
+    await peer.event("block_began")
+    states = set()
+    while not call.done():
+        states.add(caller.registry.state(service))
+        await asyncio.wait([call], timeout=0.05)
+    assert call.result() is None
+    assert states == {ServiceState.UP, ServiceState.LATE}
+    await until(lambda: caller.registry.state(service) is ServiceState.UP)
+    peer.kill()
+    await until(lambda: caller.registry.state(service) is ServiceState.GONE, timeout=6)
 
 
 async def test_policies_are_known(caller):

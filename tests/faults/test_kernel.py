@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from fabric_nb.errors import CallTimeout, UnknownService
-from fabric_nb.fabric.registry import ServiceState
+from fabric_nb.fabric.registry import HELD_FOR, ServiceState
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
@@ -65,9 +65,12 @@ async def gone(watcher, rabbitmq, vhost):
         await watcher.call(RAN, n=0, timeout=10)
 
 
-@pytest.mark.timeout(120 + SUSPENDED)
+@pytest.mark.timeout(160 + SUSPENDED)
 async def test_interrupted_and_suspended(watcher, notebook):
-    """An interrupt ends a cell and nothing else; a suspended notebook is gone, and comes back."""
+    """An interrupt ends a cell and nothing else.
+
+    A suspended notebook is late, as one that is blocked is, then gone, and comes back.
+    """
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
     waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
     await until(lambda: state(watcher) is ServiceState.BUSY)
@@ -78,7 +81,8 @@ async def test_interrupted_and_suspended(watcher, notebook):
 
     os.kill(notebook.pid, signal.SIGSTOP)
     try:
-        await until(lambda: state(watcher) is ServiceState.GONE)
+        await until(lambda: state(watcher) is ServiceState.LATE)
+        await until(lambda: state(watcher) is ServiceState.GONE, timeout=HELD_FOR + 10)
         with pytest.raises((CallTimeout, UnknownService)):
             await watcher.call(RAN, n=3, timeout=1)
         await asyncio.sleep(SUSPENDED)

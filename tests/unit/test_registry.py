@@ -823,3 +823,41 @@ def test_other_domains_are_named() -> None:
         "Also on this broker: tiny (1 service): `--domain tiny`;"
         " flood (499+ services): `--domain flood`; 3 more domains: `%fabric_services`."
     )
+
+
+# -- who is silent and there
+
+
+def test_a_service_whose_exchange_is_there_is_late(house: House) -> None:
+    """A silent service is asked for once, and late for 30 s when it is there; then it is gone."""
+    house.hear()
+    house.wait(10)
+    assert house.registry.silent(20) == []
+    house.wait(2)
+    (service,) = house.registry.silent(20)
+    assert house.registry.silent(20) == []
+    house.registry.hold(service)
+    for _ in range(17):
+        assert house.state() is LATE
+        house.wait(1)
+    house.wait(2)
+    assert house.state() is GONE
+    house.hear()
+    assert house.state() is UP
+    house.wait(17)
+    assert house.state() is GONE  # another silence
+
+
+def test_whoever_said_goodbye_is_not_held(house: House) -> None:
+    """A member that has left is gone, and one of several that is silent while others are not."""
+    house.hear(instance="left")
+    house.hear(instance="silent")
+    house.hear(instance="left", leaving=True)
+    house.wait(12)
+    house.hear(instance="lively")
+    assert house.registry.silent(20) == []
+    house.wait(12)
+    (service,) = house.registry.silent(20)
+    house.registry.hold(service)
+    states = {key: one.state(house.clock.now) for key, one in service.instances.items()}
+    assert states == {"left": GONE, "silent": LATE, "lively": LATE}

@@ -270,11 +270,16 @@ class Topology(abc.ABC):
         """Whether there is such a queue; a no costs the channel, which is opened again."""
         return await self._exists(lambda: self._current.queue_declare(name, passive=True))
 
-    async def has_exchange(self, name: str) -> bool:
-        """Whether there is such an exchange; a no costs the channel, which is opened again."""
-        return await self._exists(lambda: self._current.exchange_declare(name, passive=True))
+    async def has_exchange(self, name: str, *, untold: bool = True) -> bool:
+        """Whether there is such an exchange; a no costs the channel, which is opened again.
 
-    async def _exists(self, ask: Callable[[], Awaitable[object]]) -> bool:
+        `untold` is the answer where this user may not ask.
+        """
+        return await self._exists(
+            lambda: self._current.exchange_declare(name, passive=True), untold=untold
+        )
+
+    async def _exists(self, ask: Callable[[], Awaitable[object]], *, untold: bool = True) -> bool:
         await self.ready()
         try:
             with self._translated():
@@ -283,6 +288,7 @@ class Topology(abc.ABC):
             if refused.code == NOT_FOUND:
                 return False
             log.debug("Whether something is there was not told: %s", refused)
+            return untold
         return True
 
     @abc.abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 
 import peer_io
@@ -49,6 +50,11 @@ class CalcApi(AbstractServiceApi):
     def echo(self, value: Any) -> Any:
         """Return the value."""
         return value
+
+    def block(self, seconds: float) -> None:
+        """Block the loop for some time; says when it begins."""
+        peer_io.tell("block_began")
+        time.sleep(seconds)
 
     def die(self) -> None:
         """End the process at once, as a crash in native code does."""
