@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -18,6 +15,7 @@ import pandas as pd
 
 from fabric_nb.fabric.hearing import HearingClock
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.places import Places
 from fabric_nb.fabric.wire import Announcement, KeepAlive
 
 ASSUMED_INTERVAL = 5.0
@@ -45,10 +43,6 @@ MAX_ELSEWHERE = 3
 """Other domains that are named where a service is looked for in vain."""
 MAX_LOOKED_AT = 500
 """Services whose state is looked at for that; of ten thousand it would take a tenth of a second."""
-PROVEN_AFTER, PROOF_EVERY = 3, 1.0
-"""Keep-alives, so many seconds apart, after which a service is known and no longer on trial."""
-ON_TRIAL = 10
-"""A full registry keeps one place in so many for services on trial."""
 
 
 class ServiceState(StrEnum):
@@ -162,8 +156,6 @@ class Service:
     Attributes:
         since: when it was first heard, or heard again after it was gone, on the registry's clock.
         asked_about: when it was last heard before the broker was asked whether it is there.
-        kept: whether it is never given up for others, because it is our own or has answered.
-        proofs: how often it was heard, and `proven_at` when that was counted last.
     """
 
     name: ServiceName
@@ -171,9 +163,6 @@ class Service:
     instances: dict[str, Instance] = field(default_factory=dict)
     _answered: dict[str, str] = field(default_factory=dict)
     asked_about: float = float("-inf")
-    kept: bool = False
-    proofs: int = 0
-    proven_at: float = float("-inf")
     _methods: Mapping[str, str] | None = None
     """As its members tell; None when that is to be found anew."""
 
@@ -253,10 +242,7 @@ class Registry:
         self._hears_since = self._clock()
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
-        self._trial: OrderedDict[ServiceName, Service] = OrderedDict()
-        """Services that were heard seldom, in the order in which they came."""
-        self._known: OrderedDict[ServiceName, Service] = OrderedDict()
-        """The others that have not answered, those that were silent for longest first."""
+        self._places = Places()
         self._members = 0
         self._told = 0
         self._heard = asyncio.Event()
@@ -327,9 +313,9 @@ class Registry:
             service.since = now
         self._take(service, sign, now)
         if not sign.leaving:
-            self._prove(service, now)
+            self._places.heard(sign.name, now)
         if own:
-            self._keep(service)
+            self._places.keep(sign.name)
         self.changes += 1
         self._wake()
         return service
@@ -338,27 +324,7 @@ class Registry:
         """A service has answered a call: it is there, has that method, and keeps its place."""
         if (service := self._services.get(name)) is not None:
             service.answered(method)
-            self._keep(service)
-
-    def _keep(self, service: Service) -> None:
-        service.kept = True
-        self._trial.pop(service.name, None)
-        self._known.pop(service.name, None)
-
-    def _prove(self, service: Service, now: float) -> None:
-        """Count a keep-alive for the place that its service has in a full registry."""
-        name = service.name
-        if service.kept:
-            return
-        if now - service.proven_at >= PROOF_EVERY:
-            service.proofs, service.proven_at = service.proofs + 1, now
-        if name in self._known:
-            self._known.move_to_end(name)
-        elif service.proofs >= PROVEN_AFTER:
-            self._trial.pop(name, None)
-            self._known[name] = service
-        else:
-            self._trial[name] = service
+            self._places.keep(name)
 
     def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
         key = sign.said.instance if sign.said is not None else ""
@@ -420,28 +386,18 @@ class Registry:
         return True
 
     def _evict(self, now: float) -> bool:
-        """Give up the service that has proven itself least, for a newcomer; False: there is none.
-
-        Whoever announces names once pushes out such names only. A service that was heard again
-        and again makes room when it is late, and by lot when all are there: by turns, names that
-        come again and again would push out each other and then the newcomer. One that has
-        answered never makes room.
-        """
-        crowded = len(self._trial) > MAX_SERVICES // ON_TRIAL
-        for places in (self._trial, self._known) if crowded else (self._known, self._trial):
-            if places:
-                name, service = next(iter(places.items()))
-                if places is self._known and service.state(now) in _HERE:
-                    at = random.randrange(len(places))  # noqa: S311 - it spreads, and hides nothing
-                    name, service = next(islice(places.items(), at, None))
-                del places[name]
-                self._members -= len(service.instances)
-                self._told -= sum(_size(one.said) for one in service.instances.values())
-                del self._services[name]
-                del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
-                self.roster += 1
-                return True
-        return False
+        """Give up the service that has proven itself least; False: there is none."""
+        name = self._places.give_up(
+            MAX_SERVICES, lambda name: self._services[name].state(now) in _HERE
+        )
+        if name is None:
+            return False
+        service = self._services.pop(name)
+        self._members -= len(service.instances)
+        self._told -= sum(_size(one.said) for one in service.instances.values())
+        del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
+        self.roster += 1
+        return True
 
     @property
     def _full(self) -> bool:
@@ -461,8 +417,7 @@ class Registry:
                     service.told_anew()
             if not service.instances:
                 del self._services[name]
-                self._trial.pop(name, None)
-                self._known.pop(name, None)
+                self._places.drop(name)
         self._order = [service for service in self._order if service.instances]
 
     # -- out

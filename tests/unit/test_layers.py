@@ -39,6 +39,7 @@ LAYERS: list[tuple[str, ...]] = [
         "fabric.method_queues",
         "fabric.methods",
         "fabric.malformed",
+        "fabric.places",
         "fabric.retries",
         "fabric.rows",
         "fabric.stalls",

@@ -22,6 +22,7 @@ from fabric_nb.fabric.amqp import Unroutable
 from fabric_nb.fabric.discovery import Discovery
 from fabric_nb.fabric.hearing import HearingClock
 from fabric_nb.fabric.naming import ServiceName, ServicePattern
+from fabric_nb.fabric.places import PROVEN_AFTER
 from fabric_nb.fabric.registry import Registry, Service, ServiceState
 from fabric_nb.fabric.wire import Announcement, KeepAlive
 
@@ -311,7 +312,7 @@ def test_phantoms_do_not_keep_a_newcomer_out(house: House, monkeypatch: pytest.M
     monkeypatch.setattr(registry, "MAX_SERVICES", 100)
     phantoms(house, 0, 300)
     honest = ServiceName("d", "shop", "honest")
-    for _ in range(registry.PROVEN_AFTER):
+    for _ in range(PROVEN_AFTER):
         house.hear(honest)
         assert house.registry.find("honest", domain="d")
         phantoms(house, 1000, 9)  # fewer than the places for those on trial
@@ -352,10 +353,10 @@ def test_phantoms_that_repeat_themselves_leave_places(
     """Where all places are taken by names that are heard again and again, a newcomer is heard."""
     monkeypatch.setattr(registry, "MAX_SERVICES", 300)
     honest = ServiceName("d", "shop", "honest")
-    for _ in range(registry.PROVEN_AFTER + 2):
+    for _ in range(PROVEN_AFTER + 2):
         phantoms(house, 0, 300)
         house.wait(4)
-    for _ in range(registry.PROVEN_AFTER):
+    for _ in range(PROVEN_AFTER):
         house.hear(honest)
         phantoms(house, 0, 300)
         assert house.registry.find("honest", domain="d")
@@ -389,8 +390,7 @@ def test_the_account_of_a_full_registry_is_right(
             if instance.said is not None
             for method, signature in instance.said.methods.items()
         )
-        places = {*house.registry._trial, *house.registry._known}
-        assert places == {one.name for one in held if not one.kept}
+        assert house.registry._places.names == {one.name for one in held}
 
 
 # -- looking
