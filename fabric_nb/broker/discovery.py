@@ -112,9 +112,13 @@ def write_record(path: Path, record: BrokerRecord) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(record), file)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(record), file)
+        draft.replace(path)
+    except OSError:  # the disk is full
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def remove_record(path: Path, pid: int) -> None:

@@ -22,6 +22,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
 from nbclient.util import ensure_async
 
+from fabric_nb.fabric.drafts import beside
+
 CELL_TIMEOUT = 60
 # Views are drawn at most four times a second.
 _SETTLE = "import asyncio; await asyncio.sleep(0.6)"
@@ -141,7 +143,8 @@ def store(notebook: nbformat.NotebookNode, path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata.fabric_nb = {"ran": code_digest(notebook)}
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    with beside(path) as draft:
+        draft.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def code_digest(notebook: nbformat.NotebookNode) -> str:

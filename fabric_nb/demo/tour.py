@@ -8,6 +8,7 @@ from nbconvert import HTMLExporter
 
 from fabric_nb.demo import notebooks
 from fabric_nb.demo.notebooks import Step
+from fabric_nb.fabric.drafts import beside
 
 
 def run_tour(notebook: Path, page: Path) -> list[Step]:
@@ -25,5 +26,6 @@ def run_tour(notebook: Path, page: Path) -> list[Step]:
     body, _ = HTMLExporter(
         exclude_input_prompt=True, exclude_output_prompt=True
     ).from_notebook_node(tour)
-    page.write_text(body, encoding="utf-8")
+    with beside(page) as draft:
+        draft.write_text(body, encoding="utf-8")
     return notebooks.steps(tour)

@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, ...]] = [
         "broker",
         "fabric.plain",
         "fabric.signals",
+        "fabric.drafts",
         "fabric.suspension",
         "fabric.tasks",
         "fabric.uri",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.drafts import beside
 from fabric_nb.fabric.recording.entry import as_json, reason
 from fabric_nb.frames import OVERFLOW
 
@@ -52,7 +53,7 @@ def write_frame(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
     """
     pa = pyarrow()
     try:
-        frame.to_parquet(path, engine="pyarrow", **options)
+        _write(frame, path, options)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         mixed = [str(name) for name in frame if not _fits(pa, frame[name])]
         name = mixed[0] if mixed else "..."
@@ -63,6 +64,15 @@ def write_frame(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
         ) from error
     except OSError as error:
         raise RecordingError(f"{path} cannot be written: {reason(error)}.") from None
+
+
+def _write(frame: pd.DataFrame, path: str | Path, options: Mapping[str, Any]) -> None:
+    place = Path(path).expanduser() if "://" not in str(path) else None
+    if place is None or options.get("partition_cols") or (place.exists() and not place.is_file()):
+        frame.to_parquet(path, engine="pyarrow", **options)  # not one file of this machine's
+        return
+    with beside(place) as draft:
+        frame.to_parquet(draft, engine="pyarrow", **options)
 
 
 def _fits(pa: Any, column: pd.Series[Any]) -> bool:

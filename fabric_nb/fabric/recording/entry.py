@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.codec import encode
 from fabric_nb.fabric.decoding import Batch
+from fabric_nb.fabric.drafts import Draft
 
 HEADER_PREFIX = "header."
 """Before a header's name, in the name of the column that holds it."""
@@ -46,14 +48,40 @@ class Entry:
         return "columns" if isinstance(self.batch, Mapping) else "arrow"
 
 
+@dataclass(slots=True)
+class Counts:
+    """Messages and their rows."""
+
+    messages: int = 0
+    rows: int = 0
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Count messages."""
+        self.messages += len(entries)
+        self.rows += sum(entry.rows for entry in entries)
+
+
 class Writer(Protocol):
-    """A file that is being written; its methods take time, and are for a thread."""
+    """A file that is being written; its methods take time, and are for a thread.
+
+    Attributes:
+        written: what is in the file, and can be read whatever comes.
+        skipped: messages that cannot be in such a file.
+        reason: why the last of them cannot.
+    """
+
+    written: Counts
+    skipped: Counts
+    reason: str
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
 
     def close(self) -> None:
-        """Make the file whole."""
+        """Make the file whole, and give it its name."""
+
+    def give_up(self) -> Path | None:
+        """End with what is in the file; return where that is, None if there is nothing."""
 
 
 class Reader(Protocol):
@@ -66,6 +94,21 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Let go of the file."""
+
+
+FAILURES: Final = (OSError, MemoryError)
+"""Errors of the machine; all others are of one message, which cannot be in such a file."""
+
+
+def kept(draft: Draft, place: Path, written: Counts) -> Path | None:
+    """Keep what could be written of a recording: in its place, unless another file is there."""
+    if not written.messages:
+        draft.discard()
+        return None
+    if place.exists():
+        draft.leave()
+        return draft.path
+    return draft.keep()
 
 
 def as_json(value: Any) -> str:

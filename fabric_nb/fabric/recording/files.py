@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.drafts import SUFFIX
 from fabric_nb.fabric.recording import jsonlines, parquet
 from fabric_nb.fabric.recording.entry import Reader, Writer, reason
 
@@ -52,7 +53,10 @@ def open_reader(path: Path) -> Reader:
 
 
 def _kind(path: Path) -> str:
-    return path.suffix.lower()
+    """The end of the name that tells; what was left by a kernel that was killed has one more."""
+    name = path.name.removesuffix(SUFFIX)
+    number = "" if name == path.name else name.rpartition(".")[2]
+    return Path(name.removesuffix(f".{number}") if number.isdigit() else name).suffix.lower()
 
 
 def _neither(path: Path) -> RecordingError:

@@ -1,6 +1,7 @@
 """Recordings as lines of JSON, one for each message: slow and large, whole at every moment.
 
-The first line says what the file is; of a kernel that was killed, all lines but the last are good::
+A file is written under a name with ``.partial`` at its end, and gets its own once it is closed. The
+first line says what it is; of a kernel that was killed, all lines but the last are good::
 
     {"fabric_nb": "recording", "version": 1}
     {"arrival": "2026-11-24T12:00:00.125+00:00", "headers": {"kind": "A"}, "form": "object",
@@ -17,28 +18,49 @@ from typing import Any
 from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.decoding import rows_of
-from fabric_nb.fabric.recording.entry import Entry, plain
+from fabric_nb.fabric.drafts import Draft
+from fabric_nb.fabric.recording.entry import FAILURES, Counts, Entry, kept, plain
 
 _HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
 _CHUNK = 1000
+_AT_ONCE = 100
+"""Messages that are in the file or, when they do not fit on the disk, not."""
 
 
 class JsonLinesWriter:
     """Writes a recording."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self._file.write(_HEAD)
-        self._file.flush()
+        self.written, self.skipped, self.reason = Counts(), Counts(), ""
+        self._place = path
+        self._draft = Draft(path)
+        self._end = self._draft.write_at(0, _HEAD)
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
-        self._file.writelines(map(_line, entries))
-        self._file.flush()
+        for start in range(0, len(entries), _AT_ONCE):
+            lines, taken = [], []
+            for entry in entries[start : start + _AT_ONCE]:
+                try:
+                    lines.append(_line(entry))
+                except FAILURES:
+                    raise
+                except Exception as error:  # noqa: BLE001 - this message is left out and counted
+                    self.skipped.add([entry])
+                    self.reason = str(error)
+                else:
+                    taken.append(entry)
+            self._end = self._draft.write_at(self._end, b"".join(lines))
+            self.written.add(taken)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Make the file whole, and give it its name."""
+        self._draft.keep()
+
+    def give_up(self) -> Path | None:
+        """End with the messages that are whole in the file."""
+        self._draft.write_at(self._end, b"")
+        return kept(self._draft, self._place, self.written)
 
 
 def _line(entry: Entry) -> bytes:

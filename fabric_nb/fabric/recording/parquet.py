@@ -9,7 +9,8 @@ Besides the rows' own columns there are
   the first row group, columns that came later, and nulls where others have values.
 
 Nested values, and columns of several types, are JSON texts; the column's metadata says so. A file
-is written under a name with ``.partial`` at its end, and gets its own once it is whole.
+is written under a name with ``.partial`` at its end, and gets its own once it is closed; after each
+row group it is whole, so that what a full disk or a killed kernel leaves can be read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from fabric_nb.errors import MalformedMessage, RecordingError
 from fabric_nb.fabric.codec import decode
 from fabric_nb.fabric.decoding import Table, rows_of
+from fabric_nb.fabric.drafts import Draft
 from fabric_nb.fabric.recording.columns import (
     ABSENT,
     ARRIVAL,
@@ -38,7 +40,8 @@ from fabric_nb.fabric.recording.columns import (
     schema_of,
     table_of,
 )
-from fabric_nb.fabric.recording.entry import HEADER_PREFIX, Entry
+from fabric_nb.fabric.recording.entry import FAILURES, HEADER_PREFIX, Counts, Entry, kept
+from fabric_nb.fabric.recording.footer import MAGIC, Footer
 from fabric_nb.frames import OVERFLOW
 
 GROUP_ROWS = 50_000
@@ -51,17 +54,17 @@ _READ_ROWS = 2000
 
 
 class ParquetWriter:
-    """Writes a recording, a row group at a time."""
+    """Writes a recording, a row group at a time; after each the file is whole."""
 
     def __init__(self, path: Path) -> None:
         self._pa = pyarrow()
-        self._path = path
-        self._partial = path.with_name(path.name + ".partial")
-        self._partial.touch()
-        self._writer: Any = None
+        self.written, self.skipped, self.reason = Counts(), Counts(), ""
+        self._place = path
+        self._draft = Draft(path)
+        self._footer = Footer()
         self._schema: Any = None
         self._held: list[Entry] = []
-        self._rows = self._size = self._messages = 0
+        self._rows = self._size = 0
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
@@ -73,33 +76,76 @@ class ParquetWriter:
                 self._write_group()
 
     def close(self) -> None:
-        """Write what is held and the file's end, and give it its name."""
-        if self._held or self._writer is None:
+        """Write what is held, and give the file its name."""
+        if self._held or self._schema is None:
             self._write_group()
-        self._writer.close()
-        self._partial.replace(self._path)
+        self._draft.keep()
+
+    def give_up(self) -> Path | None:
+        """End with the row groups that are whole in the file."""
+        if self.written.messages:
+            # The bytes of the footer stood there before, so that there is room for them.
+            self._draft.write_at(self._footer.end, bytes(self._footer))
+        return kept(self._draft, self._place, self.written)
 
     def _write_group(self) -> None:
         held, self._held = self._held, []
         self._rows = self._size = 0
+        try:
+            file, schema = self._file_of(held)
+        except FAILURES:
+            raise
+        except Exception:  # noqa: BLE001 - of some of the messages, which are then looked for
+            held = self._fitting(held)
+            file, schema = self._file_of(held)
+        data, footer = self._footer.added(file)
+        start = self._footer.end
+        if not self.written.messages:
+            start, data = 0, MAGIC + data
+        self._draft.write_at(start, data + bytes(footer))
+        self._footer, self._schema = footer, schema
+        self.written.add(held)
+
+    def _fitting(self, entries: list[Entry]) -> list[Entry]:
+        """Those messages that can be in such a file; the others are counted."""
+        try:
+            self._file_of(entries)
+        except FAILURES:
+            raise
+        except Exception as error:  # noqa: BLE001 - they are left out and counted
+            if len(entries) > 1:
+                half = len(entries) // 2
+                return self._fitting(entries[:half]) + self._fitting(entries[half:])
+            self.skipped.add(entries)
+            self.reason = str(error)
+            return []
+        return entries
+
+    def _file_of(self, held: Sequence[Entry]) -> tuple[bytes, Any]:
+        """Messages as a file of one row group, and its schema."""
+        table = self._table(held)
+        sink = self._pa.BufferOutputStream()
+        self._pa.parquet.write_table(table, sink, row_group_size=max(1, table.num_rows))
+        return sink.getvalue().to_pybytes(), table.schema
+
+    def _table(self, held: Sequence[Entry]) -> Any:
+        """Messages as a table of the recording's schema, which the first of them make."""
         parts: list[Columns] = []
+        number = self.written.messages
         for of_arrow, entries in groupby(held, key=lambda entry: entry.form == "arrow"):
             together = list(entries)
             # Tables one by one, as two of them may have different columns.
-            parts += map(self._columns, zip(together) if of_arrow else [together])
-        if self._writer is None:
-            self._schema = schema_of(self._pa, parts)
-            self._writer = self._pa.parquet.ParquetWriter(self._partial, self._schema)
-        tables = [table_of(self._pa, self._schema, columns) for columns in parts]
-        if tables:
-            table = self._pa.concat_tables(tables)
-            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+            for each in zip(together) if of_arrow else [together]:
+                parts.append(self._columns(each, number))
+                number += len(each)
+        schema = self._schema or schema_of(self._pa, parts)
+        tables = [table_of(self._pa, schema, columns) for columns in parts]
+        return self._pa.concat_tables(tables) if tables else schema.empty_table()
 
-    def _columns(self, entries: Sequence[Entry]) -> Columns:
-        """All columns of messages: all of Arrow's kind, or all of rows."""
+    def _columns(self, entries: Sequence[Entry], number: int) -> Columns:
+        """All columns of messages, numbered from one on: all of Arrow's kind, or all of rows."""
         counts = [entry.rows for entry in entries]
-        numbers = range(self._messages, self._messages + len(entries))
-        self._messages += len(entries)
+        numbers = range(number, number + len(entries))
         columns: Columns = {
             ARRIVAL: _for_rows([entry.arrival for entry in entries], counts),
             MESSAGE: _for_rows(numbers, counts),

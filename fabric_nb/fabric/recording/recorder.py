@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.amqp import Delivery
 from fabric_nb.fabric.decoding import Batch
-from fabric_nb.fabric.recording.entry import Entry, Writer, reason
+from fabric_nb.fabric.recording.entry import Counts, Entry, Writer, reason
 from fabric_nb.fabric.recording.files import open_writer
+from fabric_nb.fabric.tasks import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,6 @@ MAX_BEHIND = 64 * 1024 * 1024
 """Bytes that may wait to be written before the stream waits too."""
 _PERIOD = 0.25
 """Seconds in which what comes is gathered; a file is written so often."""
-
-T = TypeVar("T")
 
 
 class Recording:
@@ -34,16 +33,17 @@ class Recording:
         recording.rows
         await recording.close()
 
-    Writing takes place in a thread. When it cannot keep up, the stream slows down. What cannot be
-    written (the disk is full) ends the recording, is logged, counted in `lost`, and raised by
-    `close`.
+    Writing takes place in a thread. When it cannot keep up, the stream slows down. When it fails
+    (the disk is full), the recording ends with what is in the file, which can be read; the rest is
+    logged, counted in `lost`, and raised by `close`. A single message that cannot be in such a file
+    is left out, logged and counted.
 
     Attributes:
-        path: the file.
+        path: the file; until it is closed its name has ``.partial`` at its end.
         messages: how many it holds, or will when it is closed.
         rows: likewise.
         lost: messages that came and could not be written.
-        error: why not.
+        error: why it has failed.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool, on_room: Callable[[], object]) -> None:
@@ -60,6 +60,7 @@ class Recording:
         self._arrived = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._told = False
+        self._skipped = Counts()
 
     async def open(self) -> Self:
         """Make the file.
@@ -67,7 +68,7 @@ class Recording:
         Raises:
             RecordingError: it exists, cannot be written, or is of no kind that can be written.
         """
-        self._writer = await _in_thread(open_writer, self.path, overwrite=self._overwrite)
+        self._writer = await in_thread(open_writer, self.path, overwrite=self._overwrite)
         self._writing = asyncio.create_task(self._write(self._writer), name=f"record {self.path}")
         return self
 
@@ -126,14 +127,42 @@ class Recording:
                 await self._write_pending(writer)
                 await self._gathered()
             await self._write_pending(writer)
-            await _in_thread(writer.close)
+            await in_thread(writer.close)
+            self._count_skipped(writer)
         except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on
-            self.lost += len(self._pending)
             self._pending.clear()
             self._bytes = 0
-            self.error = RecordingError(f"{self.path} could not be written: {reason(error)}.")
+            where = await self._given_up(writer)
+            self._count_skipped(writer)
+            written = writer.written
+            self.lost += self.messages - written.messages
+            self.messages, self.rows = written.messages, written.rows
+            kept = f"{self.rows:,} rows are in {where}" if where else "nothing is kept"
+            self.error = RecordingError(
+                f"{self.path} could not be written: {reason(error)}; {self.lost:,} messages are"
+                f" lost, and {kept}."
+            )
             log.warning("%s", self.error)
             self._on_room()
+
+    async def _given_up(self, writer: Writer) -> Path | None:
+        try:
+            return await in_thread(writer.give_up)
+        except Exception as error:  # noqa: BLE001 - then nothing is known to be readable
+            log.warning("%s cannot be ended: %s", self.path, reason(error))
+            writer.written = Counts()
+            return None
+
+    def _count_skipped(self, writer: Writer) -> None:
+        """Count messages that cannot be in such a file as lost."""
+        skipped, before = writer.skipped, self._skipped
+        if skipped.messages > before.messages:
+            lost = skipped.messages - before.messages
+            self.lost += lost
+            self.messages -= lost
+            self.rows -= skipped.rows - before.rows
+            self._skipped = Counts(skipped.messages, skipped.rows)
+            log.warning("%d messages cannot be in %s: %s", lost, self.path, writer.reason[:500])
 
     async def _gathered(self) -> None:
         """Let messages gather for a moment, if nobody closes meanwhile."""
@@ -147,11 +176,8 @@ class Recording:
         entries, self._pending = self._pending, []
         size = sum(entry.size for entry in entries)
         if entries:
-            try:
-                await _in_thread(writer.write, entries)
-            except Exception:
-                self.lost += len(entries)
-                raise
+            await in_thread(writer.write, entries)
+            self._count_skipped(writer)
         self._bytes -= size
         self._on_room()  # what came while it was written may have had to wait
 
@@ -162,13 +188,3 @@ class Recording:
             f"<Recording {self.path.name}: {self.rows:,} rows of {self.messages:,} messages{lost},"
             f" {state}>"
         )
-
-
-async def _in_thread(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    try:
-        return await asyncio.to_thread(work, *args, **kwargs)
-    except RuntimeError as error:
-        # When the interpreter ends there are no threads any more, but time to make a file whole.
-        if "shutdown" not in str(error):
-            raise
-        return work(*args, **kwargs)
