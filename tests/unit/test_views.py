@@ -572,6 +572,7 @@ class FakeStream:
         self.headers = headers
         self.rate, self.malformed, self.closed, self.paused = 2.5, 0, False, False
         self.recordings = ()
+        self.remade = 0
         self._buffer = FrameBuffer(max_rows=1000)
         self.take(rows)
 
