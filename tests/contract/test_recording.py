@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from contextlib import closing
+from decimal import Decimal
 
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.recording import recorder
 from fabric_nb.fabric.recording.files import open_reader
-from tests.support.fabric import until
+from tests.support.fabric import taken, until
 
 KINDS = ("parquet", "jsonl")
 
@@ -239,3 +241,36 @@ async def test_to_parquet(source, sink, tmp_path):
         stream.to_parquet(tmp_path / "held.parquet")
         found = pd.read_parquet(tmp_path / "held.parquet")
         pd.testing.assert_frame_equal(found, stream.df)
+
+
+HEADERS = {
+    "float": 0.1,
+    "int": 2**40,
+    "bool": True,
+    "time": dt.datetime(2024, 5, 31, 12, 30, tzinfo=dt.UTC),
+    "bytes": b"\xff\x00",
+    "list": [1, 0.1, "a"],
+    "table": {"a": [True]},
+    "text": "ü",
+}
+ONLY_IN_JSON_LINES = {"none": None, "decimal": Decimal("3.14"), "times": [HEADERS["time"]]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_headers_are_played_as_they_were(source, sink, raw, tmp_path, kind):
+    """A replayed message has the headers of the recorded one, in value and type."""
+    expected = HEADERS if kind == "parquet" else {**HEADERS, **ONLY_IN_JSON_LINES}
+    path = tmp_path / f"headers.{kind}"
+    async with await sink.stream(text="ü") as stream, await stream.record(path):
+        await source.publish_data({"n": 1}, expected)
+        await stream.wait(1, timeout=5)
+    queue = await raw.declare_queue(exclusive=True)
+    await queue.bind(source.data_exchange)
+    await (await source.replay(path, speed=0))
+    headers = dict((await taken(queue)).headers)
+    assert {name: headers[name] for name in expected} == expected
+    assert {name: type(headers[name]) for name in ("bool", "time", "text")} == {
+        "bool": bool,
+        "time": dt.datetime,
+        "text": str,
+    }

@@ -138,7 +138,7 @@ def _accepted(pa: Any) -> dict[Any, set[type]]:
         pa.int64(): {int},
         pa.float64(): {float, int},
         pa.string(): {str},
-        pa.binary(): {bytes},
+        pa.binary(): {bytes, bytearray},
         pa.timestamp("us", "UTC"): {datetime},
     }
 

@@ -6,16 +6,23 @@ first line says what it is; of a kernel that was killed, all lines but the last 
     {"fabric_nb": "recording", "version": 1}
     {"arrival": "2026-11-24T12:00:00.125+00:00", "headers": {"kind": "A"}, "form": "object",
      "rows": [{"n": 1}]}
+
+Where headers have values that JSON does not have, such as times and bytes, ``table`` has all of
+them as they travelled, as a field table in base64, and ``headers`` has their text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError
+from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError, UnusableHeader
+from fabric_nb.fabric.amqp.fields import checked
+from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.decoding import rows_of
 from fabric_nb.fabric.drafts import Draft
@@ -70,12 +77,32 @@ def _line(entry: Entry) -> bytes:
         "form": entry.form,
         "rows": rows_of(entry.batch),
     }
+    if not all(map(_is_json, entry.headers.values())):
+        with contextlib.suppress(UnusableHeader):  # of another library, and is text alone
+            line["table"] = base64.b64encode(checked(entry.headers).raw).decode()
     try:
         return encode(line)[0] + b"\n"
     except NotSerializable:
         line["headers"] = {name: plain(value) for name, value in entry.headers.items()}
         line["rows"] = [{name: plain(row[name]) for name in row} for row in rows_of(entry.batch)]
         return encode(line)[0] + b"\n"
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, bool, int, float))
+
+
+def _headers(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The headers in a line, as they were."""
+    table = line.get("table")
+    if not isinstance(table, str):
+        headers: Mapping[str, Any] = line["headers"]
+        return headers
+    return Delivery(b"", base64.b64decode(table, validate=True)).headers
 
 
 class JsonLinesReader:
@@ -111,15 +138,15 @@ class JsonLinesReader:
 
     def _entry(self, line: bytes, number: int) -> Entry:
         try:
-            match decode(line):
+            match told := decode(line):
                 case {
                     "arrival": str(arrival),
-                    "headers": dict(headers),
+                    "headers": dict(),
                     "form": "object" | "list" | "columns" | "arrow" as form,
                     "rows": list(rows),
                 } if all(isinstance(row, dict) for row in rows):
                     came = datetime.fromisoformat(arrival)
-                    return Entry(came, headers, _batch(form, rows), len(rows))
+                    return Entry(came, _headers(told), _batch(form, rows), len(rows))
         except (ValueError, MalformedMessage):
             pass
         raise RecordingError(f"Line {number} of {self._path} is no message of a recording.")
