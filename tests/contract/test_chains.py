@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import pickle
 
@@ -92,6 +93,20 @@ async def test_errors_of_another_class(shop):
     assert error.type == f"{__name__}.NoPrice"
     assert error.remote_args == ("beer", 7)
     assert str(error) == "orders.place → pricing.quote → catalog.price: NoPrice 'beer', 7"
+
+
+async def test_what_errors_have_beside_their_arguments(shop):
+    """What Python's own errors have beside their arguments comes over all hops, also pickled."""
+
+    def fail():
+        with open("/nowhere/at all"):  # noqa: PTH123 - the error is what is tried
+            pass
+
+    error = await failed(await shop(fail))
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert isinstance(one, FileNotFoundError)
+        assert (one.errno, one.filename) == (errno.ENOENT, "/nowhere/at all")
+        assert calls_of(one) == FULL
 
 
 @pytest.mark.parametrize("how", ["from", "during", "group", "group of groups"])
