@@ -189,6 +189,7 @@ class Server:
         self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
         self._reconnects = connection.reconnects
+        self._lost_queues = 0
         self._connected_since = 0  # the channel's first opening on the connection of now
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
@@ -304,8 +305,16 @@ class Server:
             self._connected_since = channel.generation
             self._answered.clear()  # those replies may have been lost with the connection
         await channel.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
+        self._lost_queues = 0
         for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
+        if self._lost_queues:
+            log.warning(
+                "%s has declared %d queues again: they had gone with their last consumer, and calls"
+                " that waited in them are lost",
+                self._fqn,
+                self._lost_queues,
+            )
 
     async def _start_consumer(self, channel: Channel, method: _Method) -> None:
         if method.generation == channel.generation:
@@ -314,9 +323,12 @@ class Server:
         take: Callable[[Delivery], object] = partial(self._take, method)
         if self.redelivered == "run":  # what is given back is delivered again
             take = self._guard.before(take)
+        known = bool(method.consumer_tag)
         method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
         if others:
             method.held_since = channel.generation
+        elif known:
+            self._lost_queues += 1
 
     def _add(self, name: str, function: Function) -> _Method:
         method = self._methods[name] = _Method(name, function, self._queues.origin(name))

@@ -48,7 +48,8 @@ class StreamQueue:
         on_remade: called when a replayed queue turns out to be another one, to be read anew.
 
     Attributes:
-        remade: how often a replayed queue was found deleted and made anew.
+        remade: how often the queue was found to be gone with what it held, and was made anew; of a
+            durable one it cannot be known.
 
     Raises:
         UnusableQueue: no queue can have this name, a kept queue has none, both kinds are asked for,
@@ -81,6 +82,7 @@ class StreamQueue:
         self._last: tuple[int, int] | None = None  # offset and fingerprint of the last message
         self._resuming = False
         self._own_name = ""
+        self._declared = False
         # Of the last messages, whether acknowledged or not: an acknowledgement that is under way
         # when the channel is lost may or may not count.
         self._received: deque[int] = deque(maxlen=prefetch or None)
@@ -97,21 +99,34 @@ class StreamQueue:
         elif self._start is not None:
             await channel.declare_kept_queue(self.name, "stream")
         elif self.name:
-            await channel.declare_shared_queue(self.name)
+            await self._declare_shared(channel)
         else:
             return await self._declare_own(channel)
         return self.name
 
+    async def _declare_shared(self, channel: Channel) -> None:
+        others = await channel.declare_shared_queue(self.name)
+        if self._declared and not others:
+            self.remade += 1
+            log.warning(
+                "The queue %r went with its last consumer, and what waited in it is lost", self.name
+            )
+        self._declared = True
+
     async def _declare_own(self, channel: Channel) -> str:
         name = await channel.declare_own_queue()
-        self._repeats = Counter(self._received) if name == self._own_name else Counter()
+        same = name == self._own_name
+        self.remade += bool(self._own_name) and not same
+        self._repeats = Counter(self._received) if same else Counter()
         self._own_name = name
         self._received.clear()
         return name
 
     # -- the filter of a shared or kept queue
 
-    async def check(self, connection: Connection, headers: Mapping[str, Any]) -> None:
+    async def check(
+        self, connection: Connection, exchange: str, headers: Mapping[str, Any]
+    ) -> None:
         """Refuse a queue that was declared by a stream with another filter.
 
         The broker would add the new filter to the old one, and cannot be asked for that. So
@@ -123,28 +138,29 @@ class StreamQueue:
         """
         if not self.name:
             return
-        marked, mark = self._marks(headers)
+        marked, mark = self._marks(exchange, headers)
         async with connection.channel() as channel:
             if await channel.has_exchange(marked) and not await channel.has_exchange(mark):
                 raise UnusableQueue(
-                    f"The queue {self.name!r} gathers messages of another filter than"
-                    f" {dict(headers)!r}: open it with the same one, give another name=, or delete"
-                    " it first (`await stream.delete()`)."
+                    f"The queue {self.name!r} gathers messages of another filter or domain than"
+                    f" {dict(headers)!r} of {exchange!r}: open it with the same one, give another"
+                    " name=, or delete it first (`await stream.delete()`)."
                 )
 
-    async def mark(self, connection: Connection, headers: Mapping[str, Any]) -> None:
+    async def mark(self, connection: Connection, exchange: str, headers: Mapping[str, Any]) -> None:
         """Mark a shared or kept queue with its filter, where this user may."""
         if not self.name:
             return
         kept = self.durable or self._start is not None
         with contextlib.suppress(BrokerRefused):
             async with connection.channel() as channel:
-                for mark in self._marks(headers):
+                for mark in self._marks(exchange, headers):
                     await channel.declare_exchange(mark, "fanout", durable=kept, auto_delete=True)
                     await channel.bind(self.name, mark)
 
-    def _marks(self, headers: Mapping[str, Any]) -> tuple[str, str]:
-        digest = hashlib.sha256(repr(sorted(headers.items())).encode()).hexdigest()[:12]
+    def _marks(self, exchange: str, headers: Mapping[str, Any]) -> tuple[str, str]:
+        filtering = repr((exchange, sorted(headers.items())))
+        digest = hashlib.sha256(filtering.encode()).hexdigest()[:12]
         shortened = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
         return f"{shortened}.filter", f"{shortened}.filter.{digest}"
 

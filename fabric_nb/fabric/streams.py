@@ -154,7 +154,8 @@ class Stream(HeldRows):
     async def open(self) -> Self:
         """Start to listen."""
         try:
-            await self._queue.check(self._connection, self.headers)
+            exchange = naming.data_exchange(self.domain)
+            await self._queue.check(self._connection, exchange, self.headers)
             await self._channel.open()
         except BaseException:
             await self.close()
@@ -193,7 +194,11 @@ class Stream(HeldRows):
 
     @property
     def remade(self) -> int:
-        """How often the queue of a replayed stream was deleted and made anew, with what it held."""
+        """How often its queue was gone, with what waited in it, and was made anew.
+
+        The queue of a stream without a name goes with its connection, a shared one with its last
+        consumer, and any when it is deleted; of a durable one it cannot be known.
+        """
         return self._queue.remade
 
     @property
@@ -253,7 +258,7 @@ class Stream(HeldRows):
         exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
         queue = await self._queue.declare(channel)
-        await self._queue.mark(self._connection, self.headers)
+        await self._queue.mark(self._connection, exchange, self.headers)
         await self._queue.resume(self._connection)
         if self.name:  # the broker delivers again, here or elsewhere, what came by a lost channel
             self._drop_waiting()

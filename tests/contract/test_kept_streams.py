@@ -153,8 +153,10 @@ async def test_another_filter_than_the_queue_has(kept, options):
     fabric, other = await kept.join("one"), await kept.join("other")
     stream = await fabric.stream(name="orders", currency="EUR", **options)
     for filters in ({"currency": "USD"}, {}, {"currency": "EUR", "kind": "A"}):
-        with pytest.raises(UnusableQueue, match="'orders' gathers messages of another filter"):
+        with pytest.raises(UnusableQueue, match="'orders' gathers messages of another"):
             await other.stream(filters, name="orders", **options)
+    with pytest.raises(UnusableQueue, match="another filter or domain"):
+        await other.stream(name="orders", currency="EUR", domain="elsewhere", **options)
     shares = await other.stream(name="orders", currency="EUR", **options)
     await fabric.publish_data({"n": 1}, {"currency": "EUR"})
     await until(lambda: stream.rows + shares.rows >= 1)

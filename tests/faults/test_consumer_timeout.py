@@ -159,3 +159,22 @@ async def test_call_of_a_plain_function(members: Members, threads: bool) -> None
     await member.serve({"compute": compute}, threads=threads)
     assert await caller.call("calc.compute", timeout=20) == 1
     assert await caller.call("calc.compute", timeout=20) == 2
+
+
+async def test_a_shared_queue_that_goes_with_its_only_reader(
+    impatient_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shared stream whose queue goes with its channel, because nobody else reads it, says so."""
+    caplog.set_level(logging.WARNING, "fabric_nb")
+    connector = AmqBrokerConnector(impatient_uri, "d", "app", "one")
+    async with connector, await connector.stream(name="shared", prefetch=10) as stream:
+        await connector.publish_data({"n": 0})
+        await stream.wait(1, timeout=10)
+        await stream.pause()
+        await connector.publish_data({"n": 1})
+        if rabbitmq_version() < [4, 3]:
+            await until(lambda: stream.remade == 1, timeout=20)
+            assert "'shared' went with its last consumer" in caplog.text
+        await stream.resume()
+        await connector.publish_data({"n": 2})
+        await until(lambda: 2 in set(stream.df["n"]))

@@ -223,8 +223,9 @@ class Channel(Topology):
             except NotConnected:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
-                log.log(logging.WARNING if attempt == 0 else logging.DEBUG, "%s", error)
-                if not isinstance(error, ConnectionLost):
+                refused = not isinstance(error, ConnectionLost)
+                log.log(logging.WARNING if refused and attempt == 0 else logging.DEBUG, "%s", error)
+                if refused:
                     self._tried.set()
                 await asyncio.sleep(delay)
             else:

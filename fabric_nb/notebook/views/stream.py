@@ -84,7 +84,8 @@ class StreamView(TableView):
         if stream.malformed:
             facts.append(f"{stream.malformed:,} unreadable")
         if stream.remade:
-            facts.append("its queue was deleted, with what it held, and made anew")
+            times = f"{stream.remade:,} times" if stream.remade > 1 else "once"
+            facts.append(f"its queue was gone {times}, with what waited in it")
         facts += [_recorded(recording) for recording in stream.recordings]
         more = last.shape[1] - COLUMNS
         numeric = [at for at, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
