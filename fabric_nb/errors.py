@@ -75,7 +75,7 @@ def lines_of_the_user(error: BaseException) -> list[str]:
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = PurePath(frame.filename)
-        made = frame.filename == "<string>"  # what dataclasses are made of
+        made = frame.filename.startswith("<")  # what dataclasses and expressions are made of
         if made or _MACHINERY.intersection((*path.parts, path.stem)) or _is_magic_line(frame.line):
             continue
         cell = frame.name in ("<module>", "<cell line: 1>") or "ipykernel" in frame.filename
@@ -94,6 +94,11 @@ class InvalidUri(FabricError, ValueError):
 
 class BadArgument(FabricError, ValueError):
     """What stands behind a magic can be read, and not be used: its expression raised, or so."""
+
+    def _render_traceback_(self) -> list[str]:
+        """As any error of ours, with the lines that the expression has run."""
+        cause = self.__cause__
+        return super()._render_traceback_() + (lines_of_the_user(cause) if cause else [])
 
 
 class BrokerUnavailable(FabricError, ConnectionError):

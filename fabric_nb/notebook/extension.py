@@ -59,6 +59,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         _cells.close()
         _cells = None
     if _loaded.open_session is not None:
+        for ended in _loaded.open_session.ending():
+            print(ended)  # noqa: T201 - `%reload_ext` ends it all, too
         bridge.wait(_loaded.open_session.close())
     plotting.set_backend(None)
     _charts.close()

@@ -155,7 +155,7 @@ class Session:
         if fabric is None:
             fabric = self.connector(settings)
             await fabric.open(timeout=timeout, retry=retry)
-            notes = (*self._ending(), *notes)
+            notes = (*self.ending(), *notes)
             await self.disconnect()
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
@@ -177,7 +177,7 @@ class Session:
         different = {name for name, value in settings.items() if self._settings[name] != value}
         return None if different - {"timeout"} else fabric
 
-    def _ending(self) -> Iterator[str]:
+    def ending(self) -> Iterator[str]:
         """Say what ends when the connection that there is does."""
         if self._fabric is None:
             return

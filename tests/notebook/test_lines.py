@@ -145,6 +145,22 @@ async def test_line_that_cannot_be_read_is_a_usage_error(notebook: Notebook) -> 
     assert told(cell).splitlines()[1].startswith("Usage: %fabric_services [--domain")
 
 
+async def test_expression_that_raises_shows_where(notebook: Notebook) -> None:
+    """An error in a function that an expression calls is shown with the function's own line."""
+    await notebook.run("def broken(n):\n    return 1 / n")
+    for line in (
+        "%fabric_call calc1.echo value=broken(0)",
+        "%fabric_stream kind={broken(0)}",
+        "%fabric_publish kind=A -- broken(0)",
+    ):
+        cell = await notebook.execute(line)
+        assert cell.error is not None
+        first, *lines = cell.error.traceback.splitlines()
+        assert first.startswith("BadArgument: ")
+        assert "raised ZeroDivisionError: division by zero" in first
+        assert [one.strip() for one in lines] == ["cell, line 2, in broken: return 1 / n"]
+
+
 async def test_nothing_of_a_value_is_lost(notebook: Notebook) -> None:
     """A value ends where the next name, or an option with two dashes, begins."""
     await notebook.run("b, c = 7, 2")
