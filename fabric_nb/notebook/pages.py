@@ -6,9 +6,10 @@ import html
 import math
 import re
 import reprlib
+import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 MAX_CELL = 300
@@ -49,7 +50,13 @@ line-height:18px;font-weight:600;white-space:nowrap}
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
+.fabric-live .badge{animation:fabric-stale 0s 8s forwards}
+.fabric-live .as-of{visibility:hidden;animation:fabric-shown 0s 8s forwards}
+@keyframes fabric-stale{to{background:#6b6b6b;color:#fff}}
+@keyframes fabric-shown{to{visibility:visible}}
 </style>"""
+"""A live page is drawn again every few seconds, which begins its animations anew. So it looks like
+one of now only as long as a kernel draws it, without a script that could tell."""
 
 
 Tone = Literal["good", "busy", "warn", "bad", "quiet"]
@@ -156,18 +163,31 @@ class Page:
     notes: Sequence[str] = ()
     folded: Sequence[tuple[str, str]] = field(default=())
 
-    def mimebundle(self) -> dict[str, str]:
-        """Both forms, for `display(..., raw=True)`."""
-        return {"text/html": self.html(), "text/plain": self.text()}
+    def mimebundle(self, live_at: float | None = None) -> dict[str, str]:
+        """Both forms, for `display(..., raw=True)`; see `html`."""
+        return {"text/html": self.html(live_at), "text/plain": self.text()}
 
-    def html(self) -> str:
-        """The page as HTML."""
-        head = [f'<span class="title">{escape(self.title)}</span>']
-        head += [_badge(badge) for badge in self.badges]
-        head += [f'<span class="note">{escape(fact)}</span>' for fact in self.facts]
+    def html(self, live_at: float | None = None) -> str:
+        """The page as HTML.
+
+        Args:
+            live_at: the present, of a page that is drawn again every few seconds: it looks like one
+                of the past, and says when it was drawn, once that has ended.
+        """
+        # Each a block, as an untrusted notebook has no style sheet to keep the words apart.
+        head = [f'<div class="title">{escape(self.title)}</div>']
+        head += [f"<div>{_badge(badge)}</div>" for badge in self.badges]
+        head += [f'<div class="note">{escape(fact)}</div>' for fact in self.facts]
         if self.progress is not None:
             head.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
-        parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
+        if live_at is not None:
+            head.append(f'<div class="note as-of">{_as_of(live_at)}</div>')
+        live = "" if live_at is None else " fabric-live"
+        parts = [
+            STYLE,
+            f'<div class="fabric-nb{live}">',
+            f'<div class="head">{"".join(head)}</div>',
+        ]
         parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
@@ -185,6 +205,28 @@ class Page:
         parts += [plain(note) for note in self.notes]
         parts += [f"{plain(summary)}\n{plain(text, None)}" for summary, text in self.folded]
         return "\n".join(parts)
+
+
+def saved(page: Page, now: float) -> Page:
+    """Return a page as it is seen later: with its time, and without the colours of what goes on."""
+    tables = [
+        replace(table, rows=[[_faded(cell) for cell in row] for row in table.rows])
+        for table in page.tables
+    ]
+    badges = [_faded_badge(badge) for badge in page.badges]
+    return replace(page, badges=badges, facts=[*page.facts, _as_of(now)], tables=tables)
+
+
+def _faded(cell: Cell) -> Cell:
+    return _faded_badge(cell) if isinstance(cell, Badge) else cell
+
+
+def _faded_badge(badge: Badge) -> Badge:
+    return Badge(badge.text, "quiet") if badge.tone in ("good", "busy") else badge
+
+
+def _as_of(moment: float) -> str:
+    return time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def glimpse(value: object) -> str:
@@ -217,7 +259,7 @@ def _note(text: str) -> str:
 
 
 def _chart_html(chart: Chart) -> str:
-    label = f"{escape(chart.label)} <span>{escape(chart.range)}</span>"
+    label = f"<div>{escape(chart.label)}</div><div>{escape(chart.range)}</div>"
     return (
         f'<div class="chart note">{label}<svg viewBox="0 0 {max(1, len(chart.values) - 1)} 100"'
         f' preserveaspectratio="none"><path d="{_path(chart.line)}"></path></svg></div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -290,3 +291,35 @@ async def test_a_restarted_kernel_is_said(
     await expect(form.locator(".answer")).to_contain_text("Run the cell again")
     await expect(table.locator(ROWS).filter(has_text="orders")).to_be_visible()
     await notebook.close()
+
+
+# -- what nobody keeps up to date any more
+
+
+async def test_what_is_orphaned_looks_so(
+    empty: LabNotebook, broker: BrokerProcess, page: Page, screens: Path
+) -> None:
+    """A card whose kernel is gone, or that was saved, is grey and says when it was so."""
+    await empty.run(
+        f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN} --id orphan"
+    )
+    card = empty.panel.locator(".fabric-live")
+    badge, as_of = card.locator(".badge").first, card.locator(".as-of")
+    await expect(badge).to_have_css("background-color", "rgb(27, 127, 59)")
+    await expect(as_of).to_be_hidden()
+    drawn = await as_of.text_content()
+    await expect(as_of).not_to_have_text(drawn or "", timeout=20_000)
+    await expect(as_of).to_be_hidden()
+    await empty.save()
+    await page.evaluate(
+        "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
+    await expect(as_of).to_be_visible(timeout=20_000)
+    await expect(badge).to_have_css("background-color", "rgb(107, 107, 107)")
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(page, theme)
+        await page.screenshot(path=screens / f"orphaned-{theme.split()[1].lower()}.png")
+    again = await LabNotebook.reopen(page, empty.path)
+    saved = again.panel.locator(".fabric-live .as-of")
+    await expect(saved).to_be_visible(timeout=20_000)
+    await expect(saved).to_have_text(re.compile(r"as of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ from fabric_nb.notebook.pages import (
     escape,
     glimpse,
     plain,
+    saved,
 )
 from tests.support.pages import CONTROLS, HOSTILE, MARKUP, read
 
@@ -109,8 +111,46 @@ def test_empty_page() -> None:
     assert page.text() == "Title"
     assert page.html() == (
         f'{STYLE}<div class="fabric-nb"><div class="head">'
-        '<span class="title">Title</span></div></div>'
+        '<div class="title">Title</div></div></div>'
     )
+
+
+def test_words_are_apart_without_a_style_sheet() -> None:
+    """An untrusted notebook strips styles: nothing that stands beside another runs into it."""
+    page = Page(
+        "Fabric",
+        [Badge("connected", "good"), Badge("blocked", "bad")],
+        ["domain d", "3 services"],
+        Chart("load", [1.0, 2.0]),
+    )
+    stripped = re.sub(
+        r"<style>.*?</style>| (?:class|style)=\"[^\"]*\"", "", page.html(0.0), flags=re.DOTALL
+    )
+    # As a browser breaks lines: blocks stand alone, what is inline does not.
+    lines = [text for text in re.split(r"</?(?:div|svg|tr|td|th)[^>]*>", stripped) if text]
+    told = [re.sub(r"<[^>]*>", "", line) for line in lines]
+    assert [line for line in told if line][:7] == [
+        *("Fabric", "connected", "blocked", "domain d", "3 services"),
+        time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(0)),
+        "load",
+    ]
+
+
+def test_a_saved_page_says_when_it_was_so() -> None:
+    """What goes on is not in its colours any more; what was wrong is."""
+    page = Page(
+        "Serving",
+        [Badge("serving", "good"), Badge("late", "warn")],
+        ["2 calls"],
+        tables=[Table(["state"], [[Badge("up", "good")], [Badge("busy", "busy")], ["x"]])],
+    )
+    then = saved(page, 0.0)
+    assert then.badges == [Badge("serving", "quiet"), Badge("late", "warn")]
+    assert then.facts == [
+        "2 calls",
+        time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(0)),
+    ]
+    assert then.tables[0].rows == [[Badge("up", "quiet")], [Badge("busy", "quiet")], ["x"]]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
-"""A chart without a browser or a kernel: its last picture as HTML and as text. Pure."""
+"""A chart without a browser or a kernel: its last picture as HTML and as text."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
 
-from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Badge, Page, escape, plain
+from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Badge, Page, escape, plain, saved
 from fabric_nb.notebook.plot.picture import TOP, Line, Picture
 
 WIDTH, HEIGHT = 800, 300
@@ -35,7 +36,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
 def static_forms(picture: Picture) -> dict[str, str]:
     """The chart as ``text/html`` and ``text/plain``."""
     badges = [Badge(picture.state, "warn")] if picture.state else []
-    page = Page(picture.title, badges, facts=picture.summary(), notes=picture.notes)
+    page = saved(
+        Page(picture.title, badges, facts=picture.summary(), notes=picture.notes), time.time()
+    )
     drawing = _svg(picture) if picture.lines else ""
     return {
         "text/html": f'{STYLE}<div class="fabric-plot-last">{page.html()}{drawing}</div>',

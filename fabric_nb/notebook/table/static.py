@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, saved
 from fabric_nb.notebook.table.cells import Column, known_tone, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
 from fabric_nb.notebook.table.parts import MAX_PRINTED
@@ -33,7 +33,7 @@ def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
         models: what to show.
         now: the present, in seconds since 1970.
     """
-    pages = [last_page(model, now) for model in models]
+    pages = [saved(last_page(model, now), now) for model in models]
     html = "".join(page.html() for page in pages)
     return {
         "text/html": f'{STYLE}<div class="fabric-table-last">{html}</div>',
