@@ -176,5 +176,6 @@ async def test_a_shared_queue_that_goes_with_its_only_reader(
             await until(lambda: stream.remade == 1, timeout=20)
             assert "'shared' went with its last consumer" in caplog.text
         await stream.resume()
+        await stream._channel.ready()
         await connector.publish_data({"n": 2})
         await until(lambda: 2 in set(stream.df["n"]))
