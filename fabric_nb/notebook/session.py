@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,6 +41,8 @@ from fabric_nb.notebook.views.streams import StreamsView
 
 VARIABLE = "fabric"
 """The variable under which the user's namespace holds the connector."""
+MAX_PARTS = 10_000
+"""Things in a user's list in which a stream is looked for."""
 STOP_GRACE = 2.0
 """Seconds that calls at hand have when serving is stopped."""
 
@@ -58,15 +61,18 @@ class _Opened:
 
 
 def _parts(value: object) -> Iterable[object]:
-    """Return what a container or an object of the user's holds itself."""
+    """Return what a plain container or an object of the user's holds itself, the first of many."""
     match value:
         case ModuleType() | Stream() | LogFeed():
             return ()
-        case Mapping():
-            return list(value.values())
+        case dict():
+            return islice(value.values(), MAX_PARTS)
         case list() | tuple() | set() | frozenset():
-            return value
-    return list(getattr(value, "__dict__", {}).values())
+            return islice(value, MAX_PARTS)
+    try:  # past what the user's class makes of it
+        return list(object.__getattribute__(value, "__dict__").values())
+    except AttributeError:
+        return ()
 
 
 class Session:
