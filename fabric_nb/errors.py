@@ -45,6 +45,7 @@ import contextlib
 import os
 import re
 import traceback
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -436,13 +437,29 @@ def folded(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Remote text without what a terminal would obey, and what turns text around."""
-    if text.isprintable():
+    """Return text from elsewhere as it may be shown, in a terminal or anywhere.
+
+    Characters that a terminal obeys, that turn text around or hide in it, or that end a line in
+    another way than by a newline are replaced.
+    """
+    # The usual first: going through the characters is slow.
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )
+    return "".join(char if _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def one_line(text: str) -> str:
+    """`printable` text that cannot begin a line of its own."""
+    return printable(text).replace("\n", " ")
+
+
+_HARMFUL = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode's categories: control and format (such as marks of direction), half a surrogate pair, and
+the ends of lines and paragraphs."""
+
+
+def _is_harmless(char: str) -> bool:
+    return char in "\n\t" or unicodedata.category(char) not in _HARMFUL
 
 
 def remote_error(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fabric_nb.broker import __main__ as broker
 from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
+from fabric_nb.cli.output import complain, say
 
 _EPILOG = """
 fabric-nb broker                     run a broker in the foreground
@@ -36,14 +37,14 @@ def run(options: argparse.Namespace) -> int:
         match options.action:
             case "uri":
                 found = find_broker()
-                print(found.uri if found else "No embedded broker runs.", file=_output(found))
+                say(found.uri if found else "No embedded broker runs.", file=_output(found))
                 return 0 if found else 1
             case "stop":
                 stopped = stop_broker()
-                print("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
+                say("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
                 return 0 if stopped else 1
     except BrokerStartError as error:
-        print(f"fabric-nb: {error}", file=sys.stderr)
+        complain(error)
         return 1
     broker.run(options)
     return 0

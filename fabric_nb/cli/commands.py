@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -17,8 +16,8 @@ from fabric_nb.cli.connecting import (
     add_command,
     assignments,
     json_or_text,
-    print_json,
 )
+from fabric_nb.cli.output import print_json, print_record, say
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
@@ -96,7 +95,7 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     await asyncio.sleep(options.wait)
     frame = fabric.registry.df
     if fabric.registry.deaf:
-        print("The connection is lost: states are those that were known last.", file=sys.stderr)
+        say("The connection is lost: states are those that were known last.", file=sys.stderr)
     for column in ("domain", "type", "id"):
         if value := getattr(options, column):
             frame = frame[frame[column] == value]
@@ -107,7 +106,7 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     else:
         elsewhere = fabric.registry.elsewhere(options.domain) if options.domain else ""
         nobody = f"Nobody was heard. {elsewhere}".rstrip()
-        print(frame.to_string(index=False) if len(frame) else nobody)
+        say(frame.to_string(index=False) if len(frame) else nobody)
     return 0
 
 
@@ -126,7 +125,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
         pattern, method, kwargs, version=options.version, idempotent=options.idempotent
     )
     if isinstance(result, (pd.DataFrame, pd.Series)) and not options.json:
-        print(result.to_string())
+        say(result.to_string())
     else:
         print_json(_plain(result))
     return 0
@@ -184,7 +183,7 @@ def _hint(fabric: AmqBrokerConnector, domain: str, came: Callable[[], bool]) -> 
     async def hint() -> None:
         await asyncio.sleep(PATIENCE)
         if not came() and (elsewhere := fabric.registry.elsewhere(domain)):
-            print(f"Nothing has come yet from {domain}. {elsewhere}", file=sys.stderr)
+            say(f"Nothing has come yet from {domain}. {elsewhere}", file=sys.stderr)
 
     return asyncio.create_task(hint())
 
@@ -203,9 +202,7 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
                 if options.json:
                     print_json(record)
                 else:
-                    at = time.strftime("%H:%M:%S", time.localtime(record.time))
-                    who = f"{record.service_type}.{record.service_id}"
-                    print(f"{at} {record.level:8} {who} {record.message}", flush=True)
+                    print_record(record)
         hinting.cancel()
     return 0
 
@@ -218,7 +215,7 @@ async def find_faults(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if options.json:
         print_json(diagnosis.as_json())
     else:
-        print(diagnosis)
+        say(diagnosis)
     return 1 if diagnosis.worst is Severity.ERROR else 0
 
 

@@ -15,6 +15,7 @@ import orjson
 from yarl import URL
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
+from fabric_nb.cli.output import complain, guard
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidUri
 from fabric_nb.fabric.amqp import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -63,10 +64,11 @@ def add_command(
 def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:
     """Connect, do the work, and return the exit code; errors are a sentence on stderr."""
     keep_client_quiet()
+    guard()
     try:
         return asyncio.run(_with_connector(work, options, connects=connects))
     except (FabricError, TimeoutError) as error:
-        print(f"fabric-nb: {error}", file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -146,9 +148,3 @@ def json_or_text(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-
-
-def print_json(value: Any) -> None:
-    """One line of JSON, at once, also into a pipe."""
-    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    print(text, flush=True)

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from fabric_nb.cli.connecting import URI_HELP, given_uri
+from fabric_nb.cli.output import complain, say, uncoloured
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.signals import on_signals
 from fabric_nb.notebook.option_types import duration
@@ -53,12 +53,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         notebook = nbformat.read(options.notebook, as_version=4)
     except (OSError, ValueError) as error:
-        print(f"fabric-nb: {options.notebook} cannot be read: {error}", file=sys.stderr)
+        complain(f"{options.notebook} cannot be read: {error}")
         return 1
     try:
         uri = given_uri(options)
     except FabricError as error:
-        print(f"fabric-nb: {error}", file=sys.stderr)
+        complain(error)
         return 1
     given = {
         "AMQP_URL": uri,
@@ -104,11 +104,11 @@ async def _serve_in(
     try:
         running.result()
     except CellExecutionError as error:
-        print(f"fabric-nb: a cell of {options.notebook} failed:\n{error}", file=sys.stderr)
+        complain(f"a cell of {options.notebook} failed:\n{uncoloured(str(error))}")
         return 1
     except DeadKernelError:
         return _died(options)
-    print(f"ready {options.notebook} {await _served(client)}".rstrip(), flush=True)
+    say(f"ready {options.notebook} {await _served(client)}".rstrip())
     if not await _until(client, stopping):
         return _died(options)
     await _leave(client, options.grace)
@@ -116,7 +116,7 @@ async def _serve_in(
 
 
 def _died(options: argparse.Namespace) -> int:
-    print(f"fabric-nb: the kernel of {options.notebook} died.", file=sys.stderr)
+    complain(f"the kernel of {options.notebook} died.")
     return 1
 
 
@@ -150,7 +150,7 @@ async def _leave(client: NotebookClient, grace: float) -> None:
     try:
         await _ask(client, code, {}, timeout=grace + LEAVE_TIMEOUT)
     except TimeoutError:
-        print("fabric-nb: the notebook did not leave in time", file=sys.stderr)
+        complain("the notebook did not leave in time")
 
 
 async def _ask(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fabric_nb.errors import printable
 from fabric_nb.fabric.amqp.message import Delivery
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,6 @@ class MalformedLog:
                 "%d message(s) from the broker were not taken, the last one a %s: %s",
                 self._unsaid,
                 kind,
-                str(reason)[:500],
+                printable(str(reason)[:500]),
             )
             self._unsaid = 0

@@ -6,12 +6,15 @@ import asyncio
 import contextvars
 import logging
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeVar
+
+from fabric_nb.errors import printable
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,9 @@ class Failures:
         now = time.monotonic()
         if now - self._logged.get(where, float("-inf")) >= LOG_INTERVAL:
             self._logged[where] = now
-            log.error("%s failed (failure %d)", where, self.counts[where], exc_info=error)
+            # Text from elsewhere may stand in an error, and logging prints its traceback as it is.
+            told = printable("".join(traceback.format_exception(error)).rstrip())
+            log.error("%s failed (failure %d)\n%s", where, self.counts[where], told)
 
     def clear(self) -> None:
         """Drop what was counted so far."""

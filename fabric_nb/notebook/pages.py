@@ -7,10 +7,11 @@ import math
 import re
 import reprlib
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from fabric_nb.errors import one_line, printable
 
 MAX_CELL = 300
 BARS = "▁▂▃▄▅▆▇█"
@@ -122,7 +123,7 @@ class Chart:
     @property
     def text(self) -> str:
         """The label, the bars and the range, as plain text."""
-        return f"{plain(self.label)}  {self.bars}  {plain(self.range)}"
+        return one_line(f"{plain(self.label)}  {self.bars}  {plain(self.range)}")
 
 
 Cell = str | int | float | Badge | Code | None
@@ -198,12 +199,14 @@ class Page:
     def text(self) -> str:
         """The page as plain text."""
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
-        parts = [plain(head)]
+        parts = [one_line(plain(head))]
         parts += [self.chart.text] if self.chart is not None else []
         parts += [_table_text(table) for table in self.tables if table.rows]
         parts += [plain(self.printed, None)] if self.printed else []
-        parts += [plain(note) for note in self.notes]
-        parts += [f"{plain(summary)}\n{plain(text, None)}" for summary, text in self.folded]
+        parts += [one_line(plain(note)) for note in self.notes]
+        parts += [
+            f"{one_line(plain(summary))}\n{plain(text, None)}" for summary, text in self.folded
+        ]
         return "\n".join(parts)
 
 
@@ -238,15 +241,7 @@ def plain(text: str, longest: int | None = MAX_CELL) -> str:
     """Text as it may be shown: no control characters, none that change its direction."""
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
-    # The usual first: going through the characters is slow.
-    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join(char if _harmless(char) else "�" for char in text)
-
-
-def _harmless(char: str) -> bool:
-    # Cc: control, Cf: format (among them the bidirectional overrides), Cs: lone surrogates.
-    return char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Cs"}
+    return printable(text)
 
 
 def escape(text: str, longest: int | None = MAX_CELL) -> str:
@@ -317,8 +312,8 @@ def cell_text(cell: Cell) -> str:
 
 
 def _table_text(table: Table) -> str:
-    texts = [[plain(cell_text(cell)).replace("\n", " ") for cell in row] for row in table.rows]
-    lines = [[plain(name).replace("\n", " ") for name in table.columns], *texts]
+    texts = [[one_line(plain(cell_text(cell))) for cell in row] for row in table.rows]
+    lines = [[one_line(plain(name)) for name in table.columns], *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fabric_nb.errors import one_line
 from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, Tone, cell_text, plain
 
@@ -63,16 +64,16 @@ def _parts(page: Page) -> list[RenderableType]:
     # Only `Text` goes to rich, never `str`: brackets in what others have sent are no markup.
     from rich.text import Text
 
-    head = [Text(plain(page.title), "bold")]
+    head = [Text(_one_line(page.title), "bold")]
     head += [_badge(badge) for badge in page.badges]
-    head += [Text(plain(fact), "dim") for fact in page.facts]
+    head += [Text(_one_line(fact), "dim") for fact in page.facts]
     parts: list[RenderableType] = [Text(" · ").join(head)]
     parts += [Text(page.chart.text)] if page.chart is not None else []
     parts += [_table(table) for table in page.tables if table.rows]
     parts += [Text(plain(page.printed, None))] if page.printed else []
-    parts += [Text(plain(note), "dim") for note in page.notes]
+    parts += [Text(_one_line(note), "dim") for note in page.notes]
     for summary, text in page.folded:
-        parts += [Text(plain(summary), "bold"), Text(plain(text, None))]
+        parts += [Text(_one_line(summary), "bold"), Text(plain(text, None))]
     return parts
 
 
@@ -111,4 +112,4 @@ def _badge(badge: Badge) -> Text:
 
 
 def _one_line(text: str) -> str:
-    return plain(text).replace("\n", " ")
+    return one_line(plain(text))

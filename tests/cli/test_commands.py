@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import pytest
 
-from fabric_nb import AmqBrokerConnector
+from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.cli import main
 from tests.support.peers import Peer
+from tests.unit.test_terminal_gate import ALL, harmless
 
 DOMAIN = "my_project"
 
@@ -233,3 +236,49 @@ async def test_a_wrong_domain_is_said(rabbitmq_uri: str) -> None:
             process.kill()
             await process.communicate()
         assert said.decode().strip() == f"Nothing has come yet from nowhere. {there}"
+
+
+async def test_hostile_text_is_only_text(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """What others send is printed without a character that a terminal obeys, in every command."""
+
+    def fail() -> None:
+        raise ValueError(ALL)
+
+    whole = ALL.replace("\udc9b", "")  # pandas keeps text as UTF-8
+    functions = {
+        "value": lambda: {ALL: ALL},
+        "table": lambda: pd.DataFrame({whole: [whole + "\nforged"]}),
+        "fail": fail,
+    }
+    await fabric.serve(functions, type="evil", id="e1")
+    value = await run(rabbitmq_uri, "call", "e1.value")
+    assert json.loads(value.out) == {ALL: ALL}
+    assert value.out.isascii()
+    table = await run(rabbitmq_uri, "call", "e1.table")
+    failed = await run(rabbitmq_uri, "call", "e1.fail")
+    assert failed.code == 1
+    handler = AmqpHandler()
+    await fabric.init_logging_handler(handler)
+    readers = [
+        await start(rabbitmq_uri, "logs", "--count", "1", *options) for options in ([], ["--json"])
+    ]
+    rows = await start(rabbitmq_uri, "stream", "--count", "1")
+
+    async def send() -> None:
+        while True:
+            record = {"msg": f"{ALL}\n12:00:00 ERROR app.bank forged", "levelno": 20, "name": ALL}
+            handler.handle(logging.makeLogRecord(record))
+            await fabric.publish_data({ALL: ALL})
+            await asyncio.sleep(0.1)
+
+    sending = asyncio.create_task(send())
+    async with asyncio.timeout(30):
+        logs, records, printed = [(await one.communicate())[0].decode() for one in (*readers, rows)]
+    sending.cancel()
+    for text in (value.out, table.out, failed.err, logs, records, printed):
+        assert harmless(text), text
+    assert "forged" in table.out
+    assert not any(line.startswith(("forged", "12:00:00 ERROR")) for line in table.out.splitlines())
+    assert "    12:00:00 ERROR app.bank forged" in logs.splitlines()[1]
+    assert json.loads(records)["message"].startswith("a")
+    assert json.loads(printed) == {ALL: ALL}

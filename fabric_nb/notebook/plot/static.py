@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fabric_nb.errors import one_line
 from fabric_nb.notebook.pages import BARS, BARS_SHOWN, Badge, Page, escape, plain, saved
 from fabric_nb.notebook.plot.picture import TOP, Line, Picture
 
@@ -106,4 +107,4 @@ def _bars(picture: Picture, line: Line) -> str:
         BARS[min(len(BARS) - 1, int(part.mean() * len(BARS)))]
         for part in np.array_split(heights, min(BARS_SHOWN, len(heights)))
     )
-    return f"{plain(line.name, 40)} {bars}"
+    return f"{one_line(plain(line.name, 40))} {bars}"
