@@ -26,6 +26,7 @@ from fabric_nb.errors import (
     MessageTooLarge,
     NotSerializable,
     ServiceLost,
+    UnusableHeader,
 )
 from fabric_nb.fabric import wire
 from fabric_nb.fabric.amqp import Channel, Connection, Delivery, Message
@@ -536,7 +537,7 @@ class Server:
         encoded = self._encode(result, error, request)
         try:
             await self._channel.check_size(encoded[0], "The result")
-        except MessageTooLarge as refused:
+        except (MessageTooLarge, UnusableHeader) as refused:
             return self._encode(None, refused.with_traceback(None), request)
         except FabricError as lost:  # seen again when the reply is sent
             log.debug("A reply of %s was not measured: %s", self.name, lost)

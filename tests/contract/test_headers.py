@@ -10,14 +10,16 @@ import struct
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 from pamqp import body, commands
 
-from fabric_nb.errors import NotSerializable, RecordingError, UnusableHeader
+from fabric_nb.errors import NotSerializable, RecordingError, RemoteError, UnusableHeader
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.recording import HEADER_PREFIX
 from tests.broker.rawclient import RawClient
-from tests.support.fabric import taken
+from tests.support.fabric import Members, heard, taken
+from tests.support.rabbitmq import RabbitMq
 
 VALUES = [
     0.1,
@@ -177,3 +179,29 @@ async def test_headers_are_checked_before_they_wait(publisher, caplog):
             with pytest.raises(UnusableHeader, match="header '"):
                 publisher.publish_data(b"", bad)
     assert not caplog.records
+
+
+@pytest.fixture(scope="module")
+def small_frames():
+    """A RabbitMQ whose frames are shorter than usual."""
+    with RabbitMq.start(settings={"frame_max": 8192}) as node:
+        yield node.uri
+
+
+async def test_headers_longer_than_the_frames_of_a_broker(small_frames):
+    """Where a broker's frames are short, what does not fit into one is refused or answered so."""
+    wide = pd.DataFrame({f"column {n}": [n] for n in range(300)})
+    async with Members(small_frames) as members:
+        server = await members.join("server")
+        caller = await members.join("caller", type="client")
+        serving = await server.serve({"wide": lambda: wide, "columns": lambda x: x.shape[1]})
+        await heard(caller, "server", methods=2)
+        with pytest.raises(RemoteError, match=r"The headers take .* bytes, and this broker takes"):
+            await caller.call("server.wide", timeout=5)
+        with pytest.raises(UnusableHeader, match="The headers take"):
+            await caller.call("server.columns", x=wide, timeout=5)
+        with pytest.raises(UnusableHeader, match="The headers take"):
+            await caller.publish_data({"n": 1}, {"text": "x" * 10_000})
+        assert await caller.call("server.columns", x=wide.iloc[:, :9], timeout=5) == 9
+        assert serving.stats["wide"].running == 0
+        assert server._connection.reconnects == caller._connection.reconnects == 0

@@ -352,8 +352,11 @@ class Channel(Topology):
 
         Raises:
             MessageTooLarge: the broker refuses it.
+            UnusableHeader: its headers do not fit into a frame of this connection.
             ConnectionLost: the connection was lost meanwhile.
         """
+        if message.headers and self._lane is not None:
+            self._lane.check_headers(message)
         if not self.takes(message):
             size = len(message.body)
             try:

@@ -77,12 +77,7 @@ def publish(
         UnusableHeader: a header cannot be sent, or all together do not fit into a frame.
     """
     body = message.body
-    header = _CONTENT.pack(_BASIC, 0, len(body)) + _properties(message, message_id)
-    if frame_max and len(header) > (most := max(frame_max, MIN_FRAME_MAX) - OVERHEAD):
-        raise UnusableHeader(
-            f"The headers take {len(header):,} bytes, and this broker takes {most:,}: put what is"
-            " long into the body."
-        )
+    header = content_header(message, message_id, frame_max)
     start = _publish(channel, exchange, routing_key, mandatory)
     room = frame_max - OVERHEAD
     if len(body) <= room or frame_max == 0:
@@ -91,6 +86,22 @@ def publish(
         parts = (body[at : at + room] for at in range(0, len(body), room))
         content = b"".join(frame(BODY, channel, part) for part in parts)
     return b"".join((start, frame(HEADER, channel, header), content))
+
+
+def content_header(message: Message, message_id: str = "", frame_max: int = 0) -> bytes:
+    """Return the payload of a message's content header, which is one frame (4.2.6.1).
+
+    Raises:
+        ValueError: a property is longer than 255 bytes.
+        UnusableHeader: a header cannot be sent, or all together do not fit into a frame.
+    """
+    header = _CONTENT.pack(_BASIC, 0, len(message.body)) + _properties(message, message_id)
+    if frame_max and len(header) > (most := max(frame_max, MIN_FRAME_MAX) - OVERHEAD):
+        raise UnusableHeader(
+            f"The headers take {len(header):,} bytes, and this broker takes {most:,}: put what is"
+            " long into the body."
+        )
+    return header
 
 
 @lru_cache(maxsize=1024)

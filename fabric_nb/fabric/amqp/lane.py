@@ -181,6 +181,10 @@ class Lane:
         self._asked += 1
         self._send(frames.qos(self.number, prefetch))
 
+    def check_headers(self, message: Message) -> None:
+        """Raise `UnusableHeader` where a message's headers do not fit into a frame."""
+        frames.content_header(message, frame_max=self._frame_max)
+
     def ack(self, tag: int, *, multiple: bool) -> None:
         """Acknowledge a delivery, or all up to it."""
         self._send(frames.ack(self.number, tag, multiple=multiple))
