@@ -25,7 +25,8 @@ _LAST_CHUNK = 5000
 """Messages that a chunk of a RabbitMQ stream holds at most."""
 _LOOK_TIMEOUT = 3.0
 """Seconds within which the last chunk of a stream arrives."""
-_NAME_BYTES = 220
+_SHORT = 100
+"""Characters of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
 _FINGERPRINTED = 4096
 """Bytes at either end of a message that tell it from others."""
 
@@ -159,10 +160,10 @@ class StreamQueue:
                     await channel.bind(self.name, mark)
 
     def _marks(self, exchange: str, headers: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the names of the exchange of all filters, and of that of this one."""
+        queue = self.name if len(self.name) <= _SHORT else f"{self.name[:40]}.{_digest(self.name)}"
         filtering = repr((exchange, sorted(headers.items())))
-        digest = hashlib.sha256(filtering.encode()).hexdigest()[:12]
-        shortened = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
-        return f"{shortened}.filter", f"{shortened}.filter.{digest}"
+        return f"{queue}.filter", f"{queue}.filter.{_digest(filtering)}"
 
     # -- where a replayed stream goes on
 
@@ -246,6 +247,10 @@ class StreamQueue:
             offset = delivery.headers.get(_OFFSET)
             if isinstance(offset, int):
                 self._last = offset, _fingerprint(delivery.body)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _fingerprint(body: bytes) -> int:
