@@ -88,6 +88,7 @@ class Caller:
         *,
         timeout: float | None,
         label: str,
+        given: float | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -100,6 +101,7 @@ class Caller:
             kwargs: its keyword arguments.
             timeout: seconds for the whole call, None to wait as long as it takes.
             label: how the call is named in errors.
+            given: the seconds that errors name; `timeout` where it is not what is left of more.
 
         Raises:
             Unroutable: nobody serves the method.
@@ -135,12 +137,14 @@ class Caller:
             self._request(channel, name.api_exchange, queue, message, partial(_fail, reply))
             delivery = await reply
         except TimeoutError:
-            raise self._late(label, timeout) from None
+            raise self._late(label, given or timeout) from None
         except NobodyLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
             if message.user_id and self._connection.disowned(error):
-                return await self.call(name, method, kwargs, timeout=timeout, label=label)
+                return await self.call(
+                    name, method, kwargs, timeout=timeout, label=label, given=given
+                )
             raise await self._refused(name, channel, error) from None
         finally:
             self._pending.pop(correlation_id, None)
@@ -153,7 +157,7 @@ class Caller:
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, wire.Expired):
-            raise _timed_out(label, timeout, _NOT_TAKEN)
+            raise _timed_out(label, given or timeout, _NOT_TAKEN)
         return answer
 
     async def stream(

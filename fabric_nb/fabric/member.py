@@ -32,8 +32,6 @@ from fabric_nb.fabric.tasks import Background, Failures, failures
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
 """Seconds."""
-WAITED = 0.1
-"""Seconds from which on the wait for a name counts in the time of its call."""
 
 
 class FabricMember(Feeds):
@@ -308,12 +306,14 @@ class FabricMember(Feeds):
             began = clock()
             name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
             made.service = name
-            label = f"{name.fqn}.{method}"
-            if seconds is not None and (waited := clock() - began) >= WAITED:
-                seconds = max(0.0, seconds - waited)
+            label, given = f"{name.fqn}.{method}", seconds
+            if seconds is not None:  # the wait for the name counts
+                seconds = max(0.0, seconds - (clock() - began))
 
             def once(left: float | None) -> Awaitable[Any]:
-                return self._caller.call(name, method, kwargs, timeout=left, label=label)
+                return self._caller.call(
+                    name, method, kwargs, timeout=left, label=label, given=given
+                )
 
             try:
                 result = await until_answered(

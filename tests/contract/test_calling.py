@@ -371,6 +371,18 @@ class Broken(Exception):
     """An error of the service's own."""
 
 
+async def test_a_time_out_names_the_time_that_was_given(members):
+    """What a call waits for a name to be heard counts, and errors name the whole of its time."""
+    caller = await members.join("early")
+    calling = asyncio.create_task(caller.call("latecomer.slow", timeout=2))
+    server = await members.join("host")
+    began = asyncio.get_running_loop().time()
+    await server.serve({"slow": lambda: asyncio.sleep(10)}, id="latecomer")
+    with pytest.raises(CallTimeout, match=r"gave no answer within 2 s\."):
+        await calling
+    assert asyncio.get_running_loop().time() - began < 2.5
+
+
 def nested():
     raise ZeroDivisionError("deep down")
 

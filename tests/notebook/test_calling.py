@@ -149,6 +149,7 @@ async def test_remote_traceback_is_shown(notebook: Notebook, watcher: AmqBrokerC
 
 async def test_time_out_names_the_call(notebook: Notebook, calc: Peer) -> None:
     """A call without an answer ends after its time-out and says which call and how long."""
+    await notebook.run("%fabric_call calc1.slow seconds=0")  # from now on it is heard of
     cell = await notebook.execute("%fabric_call calc1.slow seconds=1.5 --timeout 0.3")
     assert shown_error(cell, "CallTimeout") == (
         "CallTimeout: my_project.calc.calc1.slow gave no answer within 0.3 s."
