@@ -85,6 +85,19 @@ def lines_of_the_user(error: BaseException) -> list[str]:
     return lines
 
 
+def show_short(error: BaseException, said: str) -> None:
+    """Let IPython show an error that is not of this package as it shows those that are.
+
+    Args:
+        error: an interrupt, for example.
+        said: what has happened.
+    """
+    error.__dict__["_render_traceback_"] = lambda: [
+        f"{type(error).__name__}: {printable(said)}",
+        *lines_of_the_user(error),
+    ]
+
+
 class InvalidName(FabricError, AttributeError):
     """A name that cannot be part of an address; an `AttributeError`, as in amqp-fabric."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
+from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError, show_short
 from fabric_nb.fabric.codec import decode
 from fabric_nb.fabric.plain import error_text
 from fabric_nb.frames.times import moments
@@ -212,6 +212,8 @@ class Making:
         _: TracebackType | None,
     ) -> None:
         seconds = time.perf_counter() - self._began
+        if isinstance(error, asyncio.CancelledError):  # interrupted, in a cell that awaits it
+            show_short(error, f"the call {self.service}.{self._method} was given up")
         self._log.add(
             CallRecord(
                 time.time() - seconds,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import nest_asyncio2
 
-from fabric_nb.errors import LoopBlocked, lines_of_the_user
+from fabric_nb.errors import LoopBlocked, show_short
 from fabric_nb.fabric.suspension import can_suspend, suspend
 
 T = TypeVar("T")
@@ -123,10 +123,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 def _interruption() -> KeyboardInterrupt:
     """Return an interrupt that IPython shows with the user's own lines only."""
     error = KeyboardInterrupt("what this cell waited for was given up")
-    error.__dict__["_render_traceback_"] = lambda: [
-        f"KeyboardInterrupt: {error}",
-        *lines_of_the_user(error),
-    ]
+    show_short(error, str(error))
     return error
 
 

@@ -94,6 +94,10 @@ async def test_interrupt_of_an_await_cell_ends_it(notebook: Notebook, calc: Peer
     await notebook.interrupt()
     await cell.wait(5)
     assert cell.status == "error"
+    assert cell.error is not None
+    said, line = cell.error.traceback.splitlines()
+    assert said == "CancelledError: the call my_project.calc.calc1.slow was given up"
+    assert line.startswith("  cell, line 1, in ")
     assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
 
 
