@@ -334,3 +334,12 @@ async def test_a_lane_gives_way_to_its_successor(pipe: Pipe) -> None:
     assert pipe.line.tap.lanes == {OURS: second}
     pipe.line.leave(second)
     assert pipe.line.tap.lanes == {}
+
+
+def test_a_reader_that_is_behind_is_known(ends: Ends) -> None:
+    """While aiormq is far behind, what has not come yet proves nothing of the other end."""
+    assert not ends.tap.paused
+    ends.tap.feed_data(method(OTHER, commands.Basic.QosOk()) * 10_000)
+    assert ends.tap.paused
+    ends.left()
+    assert not ends.tap.paused

@@ -366,7 +366,8 @@ class Connection:
         silence, line, doubted = Silence(), None, False
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            ours = self.blocked or self._holders  # nothing is received, as we want it
+            # Nothing is received, as we want it, or because aiormq is far behind.
+            ours = self.blocked or self._holders or (line is not None and line.tap.paused)
             if self._transport.line is not line or not self._connected.is_set() or ours:
                 line = self._transport.line
                 silence.end()

@@ -70,6 +70,11 @@ class Tap(asyncio.StreamReader):
             self._passed_on_at = now
             super().feed_data(b"".join(others))
 
+    @property
+    def paused(self) -> bool:
+        """True while aiormq has so much to read that nothing more is taken from the socket."""
+        return bool(len(self._buffer) > self._limit)  # type: ignore[attr-defined]
+
     def _sort(self, received: bytes) -> tuple[list[bytes], bool]:
         """Hand out our frames; return those of aiormq, and whether any was ours."""
         lanes, tapped = self.lanes, False
