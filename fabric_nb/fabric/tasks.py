@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import time
 import traceback
 from collections import Counter, deque
@@ -215,6 +216,10 @@ def watched(task: asyncio.Task[Any], where: str) -> None:
 def _threads() -> ThreadPoolExecutor:
     # Of our own: served functions that block may hold all threads of the loop's own pool.
     return ThreadPoolExecutor(4, thread_name_prefix="fabric")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of the threads
 
 
 async def in_thread(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -19,6 +19,7 @@ from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.tap import Line, Tap
 from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.tasks import Failures
 
 OURS, OTHER = 3, 4
 HEARTBEAT = pamqp_frame.marshal(heartbeat.Heartbeat(), 0)
@@ -343,3 +344,22 @@ def test_a_reader_that_is_behind_is_known(ends: Ends) -> None:
     assert ends.tap.paused
     ends.left()
     assert not ends.tap.paused
+
+
+@pytest.mark.parametrize("ending", ["confirmed", "lost"])
+def test_a_callback_that_fails_does_no_harm(ends: Ends, failures: Failures, ending: str) -> None:
+    """An error in what is called with the outcome of one message leaves the others theirs."""
+    ends.lane.confirming = True
+    known = []
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    for fate in (known.append, fail, known.append):
+        ends.lane.publish("", "q", Message(b""), fate=fate)
+    if ending == "confirmed":
+        ends.tap.feed_data(method(OURS, commands.Basic.Ack(3, True)))
+    else:
+        ends.lane.shut()
+    assert len(known) == 2
+    assert failures.counts == {"a callback of a published message": 1}

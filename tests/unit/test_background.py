@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from typing import Any
+import os
+from typing import Any, cast
 
 import pytest
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric import malformed, tasks
 from fabric_nb.fabric.malformed import KEPT, MalformedLog
+from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.presence import Presence
 from fabric_nb.fabric.tasks import Background, Failures
+from fabric_nb.fabric.wire import Announcement
 from tests.unit.test_wire import arrived
 
 # -- messages that cannot be read
@@ -250,3 +254,24 @@ async def test_a_lost_cancellation_does_not_keep_it_open(
     await asyncio.sleep(0)
     await background.aclose()
     assert task.cancelled()
+
+
+async def test_threads_of_a_fork() -> None:
+    """A forked child has threads of its own for blocking work."""
+    assert await tasks.in_thread(int, "5") == 5
+    before = tasks._threads()
+    if (child := os.fork()) == 0:
+        os._exit(0 if tasks._threads() is not before else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_one_service_does_not_silence_the_others(failures: Failures) -> None:
+    """A service whose keep-alive cannot be made is counted, and all others are announced."""
+    presence = Presence(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
+    for id_, version in (("a", "1"), ("b", cast(Any, object())), ("c", "1")):
+        presence.say(ServiceName("demo", "app", id_), Announcement(version=version))
+    announced = [message.headers["service_id"] for message in presence.due(None)]
+    assert announced == ["a", "c"]
+    assert failures.counts == {"announcing demo.app.b": 1}
+    presence.withdraw(ServiceName("demo", "app", "b"))
+    assert [message.headers["service_id"] for message in presence.due(None)][-1] != "b"

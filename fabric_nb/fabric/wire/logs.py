@@ -16,7 +16,8 @@ SEVERITY_HEADER: Final = "severity"
 
 MAX_NAME, MAX_LEVEL, MAX_LOGGER, MAX_FILE = 64, 40, 200, 500
 """Characters of the other fields; with `MAX_TRACEBACK`, all fit into one AMQP frame."""
-_MAX_LINE, _MAX_MILLISECONDS = 1e9, 1e14
+_MAX_LINE, _MAX_MILLISECONDS = 1e9, 9.2e12
+"""A line of a file; and a time that every pandas can hold, in 2261."""
 
 
 @dataclass(frozen=True, slots=True)
