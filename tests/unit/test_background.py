@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
+import subprocess
+import sys
 from typing import Any, cast
 
 import pytest
@@ -256,13 +257,17 @@ async def test_a_lost_cancellation_does_not_keep_it_open(
     assert task.cancelled()
 
 
-async def test_threads_of_a_fork() -> None:
-    """A forked child has threads of its own for blocking work."""
-    assert await tasks.in_thread(int, "5") == 5
-    before = tasks._threads()
-    if (child := os.fork()) == 0:
-        os._exit(0 if tasks._threads() is not before else 1)
-    assert os.waitpid(child, 0)[1] == 0
+def test_threads_of_a_fork() -> None:
+    """Blocking work runs in a forked child as well, which has none of its parent's threads."""
+    script = """
+import asyncio, os
+from fabric_nb.fabric import tasks
+assert asyncio.run(tasks.in_thread(int, "5")) == 5
+if (child := os.fork()) == 0:
+    os._exit(asyncio.run(asyncio.wait_for(tasks.in_thread(int, "7"), 5)))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
 
 
 def test_one_service_does_not_silence_the_others(failures: Failures) -> None:
