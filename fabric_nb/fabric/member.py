@@ -372,6 +372,7 @@ class FabricMember(Feeds):
                 async with aclosing(items):
                     async for item in items:
                         yield item
+                self.registry.answered(name, method)
             except Unroutable as error:
                 raise self._discovery.not_served(name, method, error) from None
 

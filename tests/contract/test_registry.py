@@ -119,6 +119,21 @@ async def test_late_and_gone_by_its_own_interval(listener, announce):
     assert list(listener.registry.df["state"]) == ["gone", "up"]
 
 
+async def test_who_has_answered_keeps_its_place(members, listener):
+    """A service that has answered a call, or given items, is not given up for others."""
+
+    def items():
+        yield 1
+
+    for name in ("called", "streamed"):
+        server = await members.join(name)
+        await server.serve({"one": lambda: 1, "items": items})
+        await heard(listener, name, methods=3)
+    assert await listener.call("called.one") == 1
+    assert [item async for item in listener.call_stream("streamed.items")] == [1]
+    assert {name.id for name in listener.registry._places.kept} == {"called", "streamed"}
+
+
 async def test_interval_is_observed_where_it_is_not_told(listener, announce):
     """A peer that tells no interval is judged by the one it keeps."""
     clock = [1000.0]
