@@ -13,6 +13,7 @@ import pytest
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.recording import recorder
+from fabric_nb.fabric.recording import replay as replaying
 from fabric_nb.fabric.recording.files import open_reader
 from tests.support.fabric import taken, until
 
@@ -274,3 +275,39 @@ async def test_headers_are_played_as_they_were(source, sink, raw, tmp_path, kind
         "time": dt.datetime,
         "text": str,
     }
+
+
+async def test_one_message_does_not_end_a_replay(source, sink, tmp_path, monkeypatch, caplog):
+    """A message that cannot be published is counted, and the others are."""
+    path = tmp_path / "r.jsonl"
+    async with await sink.stream() as stream, await stream.record(path):
+        for n in range(3):
+            await source.publish_data({"n": n})
+        await stream.wait(3, timeout=10)
+    make = replaying._body
+
+    def fail(entry):
+        if entry.batch[0]["n"] == 1:
+            raise OverflowError("no body")
+        return make(entry)
+
+    monkeypatch.setattr(replaying, "_body", fail)
+    async with await sink.stream() as again:
+        replay = await (await source.replay(path, speed=0))
+        await again.wait(2, timeout=10)
+        assert again.df["n"].tolist() == [0, 2]
+    assert (replay.messages, replay.failed, replay.error) == (2, 1, None)
+    assert "cannot be published: no body" in caplog.text
+
+
+async def test_a_damaged_recording_is_told(source, tmp_path, caplog):
+    """A replay that ends early says so, also when nobody waits for it."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"fabric_nb": "recording", "version": 1}\nno message\n')
+    replay = await source.replay(path, speed=0)
+    await until(lambda: replay.done)
+    assert "Line 2 of" in str(replay.error)
+    assert repr(replay).endswith("failed>")
+    assert "r.jsonl has ended: Line 2 of" in caplog.text
+    with pytest.raises(RecordingError, match="Line 2 of"):
+        await replay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from fabric_nb.fabric.codec import encode
 from fabric_nb.fabric.decoding import ARROW, JSON, JSON_COLUMNS
 from fabric_nb.fabric.recording.entry import Entry, Reader
 from fabric_nb.fabric.recording.files import open_reader
+
+log = logging.getLogger(__name__)
 
 IN_FLIGHT = 200
 """Messages that the broker may not have confirmed yet."""
@@ -40,6 +43,7 @@ class Replay:
         rows: how many rows were in them.
         failed: messages that it did not take.
         cancelled: whether it ended before the recording did.
+        error: why it has failed; whoever awaits it gets that too.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Replay:
         self.speed = speed or math.inf
         self.messages = self.rows = self.failed = 0
         self.cancelled = False
+        self.error: Exception | None = None
         self._publish = publish
         self._headers = checked(headers or {})
         self._reader: Reader | None = None
@@ -122,15 +127,27 @@ class Replay:
                     early = began + (came - first) / self.speed - loop.time()
                     if early > 0:
                         await asyncio.sleep(early)
-                    flying.append(self._send(entry))
+                    try:
+                        flying.append(self._send(entry))
+                    except Exception as error:  # noqa: BLE001 - this message is left out, and counted
+                        self._skip(error)
                     while flying and flying[0].done():
                         flying.popleft()
                     if len(flying) > IN_FLIGHT:
                         await asyncio.wait([flying[0]])
             if flying:
                 await asyncio.wait(flying)
+        except Exception as error:
+            self.error = error
+            log.warning("The replay of %s has ended: %s", self.path, error)
+            raise
         finally:
             reader.close()
+
+    def _skip(self, error: Exception) -> None:
+        self.failed += 1
+        level = logging.WARNING if self.failed == 1 else logging.DEBUG
+        log.log(level, "A message of %s cannot be published: %s", self.path, error)
 
     def _send(self, entry: Entry) -> asyncio.Future[None]:
         body, kind = _body(entry)
@@ -149,7 +166,8 @@ class Replay:
 
     def __repr__(self) -> str:
         failed = f", {self.failed:,} not published" if self.failed else ""
-        state = "cancelled" if self.cancelled else "done" if self.done else f"{self.progress:.0%}"
+        state = "done" if self.done else f"{self.progress:.0%}"
+        state = "cancelled" if self.cancelled else "failed" if self.error else state
         pace = "as fast as it goes" if math.isinf(self.speed) else f"at speed {self.speed:g}"
         return (
             f"<Replay {self.path.name} {pace}: {self.rows:,} rows of {self.messages:,} messages"
