@@ -51,13 +51,7 @@ line-height:18px;font-weight:600;white-space:nowrap}
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
-.fabric-live .badge{animation:fabric-stale 0s 8s forwards}
-.fabric-live .as-of{visibility:hidden;animation:fabric-shown 0s 8s forwards}
-@keyframes fabric-stale{to{background:#6b6b6b;color:#fff}}
-@keyframes fabric-shown{to{visibility:visible}}
 </style>"""
-"""A live page is drawn again every few seconds, which begins its animations anew. So it looks like
-one of now only as long as a kernel draws it, without a script that could tell."""
 
 
 Tone = Literal["good", "busy", "warn", "bad", "quiet"]
@@ -164,16 +158,15 @@ class Page:
     notes: Sequence[str] = ()
     folded: Sequence[tuple[str, str]] = field(default=())
 
-    def mimebundle(self, live_at: float | None = None) -> dict[str, str]:
-        """Both forms, for `display(..., raw=True)`; see `html`."""
-        return {"text/html": self.html(live_at), "text/plain": self.text()}
+    def mimebundle(self) -> dict[str, str]:
+        """Both forms, for `display(..., raw=True)`."""
+        return {"text/html": self.html(), "text/plain": self.text()}
 
     def html(self, live_at: float | None = None) -> str:
         """The page as HTML.
 
         Args:
-            live_at: the present, of a page that is drawn again every few seconds: it looks like one
-                of the past, and says when it was drawn, once that has ended.
+            live_at: the present, of a live page, which says it once it is live no more.
         """
         # Each a block, as an untrusted notebook has no style sheet to keep the words apart.
         head = [f'<div class="title">{escape(self.title)}</div>']
@@ -183,12 +176,7 @@ class Page:
             head.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         if live_at is not None:
             head.append(f'<div class="note as-of">{_as_of(live_at)}</div>')
-        live = "" if live_at is None else " fabric-live"
-        parts = [
-            STYLE,
-            f'<div class="fabric-nb{live}">',
-            f'<div class="head">{"".join(head)}</div>',
-        ]
+        parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
         parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []

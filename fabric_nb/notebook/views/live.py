@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 PERIOD = 0.1
 """Seconds between two looks; a view is drawn at most so often."""
-DRAWN_EVERY = 2.0
-"""Seconds after which a page is drawn again though nothing is new; see `pages.STYLE`."""
 MAX_LIVE = 30
 """Views that are kept alive; the oldest end when there are more."""
 
@@ -37,14 +35,13 @@ MAX_LIVE = 30
 class Transient:
     """A page that is shown for a while and leaves nothing behind."""
 
-    def __init__(self, page: Page, live_at: float | None = None) -> None:
-        bundle = forms(page) if live_at is None or in_terminal() else page.mimebundle(live_at)
-        handle: DisplayHandle | None = display(bundle, raw=True, display_id=True)
+    def __init__(self, page: Page) -> None:
+        handle: DisplayHandle | None = display(forms(page), raw=True, display_id=True)
         self._handle = None if in_terminal() else handle
 
-    def update(self, page: Page, live_at: float | None = None) -> None:
-        """Show this page instead; see `Page.html` for `live_at`."""
-        self._show(page.mimebundle(live_at))
+    def update(self, page: Page) -> None:
+        """Show this page instead."""
+        self._show(page.mimebundle())
 
     def remove(self) -> None:
         """Show nothing any more."""
@@ -100,33 +97,36 @@ class LivePage:
     """A page on display."""
 
     def __init__(self, view: PageView) -> None:
+        # Half a second to import, which is not for when the extension is loaded.
+        from fabric_nb.notebook.live.page import PageWidget
+
         self._view = view
-        self._drawn = self._version()
-        self._page = Transient(view.page(), self._live_at())
+        self._drawn: Hashable = view.version()
+        self._widget = PageWidget(view.page())
+        self._widget.show()
 
     def refresh(self) -> None:
-        """Draw again if there is anything new, and from time to time, or it would look orphaned."""
-        if (version := self._version()) != self._drawn:
+        """Draw again, if there is anything new."""
+        if (version := self._view.version()) != self._drawn:
             self._drawn = version
-            self._page.update(self._view.page(), self._live_at())
-
-    def _version(self) -> Hashable:
-        version = self._view.version()
-        return None if version is None else (version, int(time.monotonic() / DRAWN_EVERY))
-
-    def _live_at(self) -> float | None:
-        return None if self._drawn is None else time.time()
+            self._widget.change(self._view.page())
 
     def record(self) -> None:
-        """It was drawn so already."""
+        """Renew the last state now."""
+        self._widget.record()
 
-    headless = False
+    @property
+    def headless(self) -> bool:
+        """True if no browser has shown it."""
+        return self._widget.showing.headless
 
     def freeze(self) -> None:
-        """It stays as it is."""
+        """Put the last state in place of the live page."""
+        self._widget.freeze()
 
     def close(self) -> None:
-        """It is not there any more."""
+        """End the page."""
+        self._widget.close()
 
 
 class LiveTables:
