@@ -139,6 +139,11 @@ export function loadCell(): ICellText {
   return atEnd('%load_ext fabric_nb');
 }
 
+/** Whether a cell loads fabric_nb itself. */
+export function loadsFabric(source: string): boolean {
+  return /^[^#\n]*load_ext\s+fabric_nb\b/m.test(source);
+}
+
 /** Whether a cell uses fabric_nb, so that it has to stand below the one that loads it. */
 export function usesFabric(source: string): boolean {
   return /^[^#\n]*%{1,2}fabric/m.test(source);

@@ -1,6 +1,6 @@
 import { Notebook, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 
-import { ICellText, usesFabric } from './cells';
+import { ICellText, loadsFabric, usesFabric } from './cells';
 
 /** A cell of a notebook. */
 export type CellWidget = Notebook['widgets'][number];
@@ -42,7 +42,7 @@ export async function runCell(
 
 /**
  * Insert a cell above the first one that uses fabric_nb, so that the notebook can be run from its
- * top, and run it; where none uses it yet, below the active one.
+ * top, and run it; where none uses it yet, or one above loads it, below the active one.
  *
  * @param failed - is run again when that went well.
  */
@@ -52,12 +52,12 @@ export async function runAbove(
   failed?: CellWidget
 ): Promise<void> {
   const notebook = panel.content;
-  const first = notebook.widgets.find(
-    one => one === failed || isUser(one.model)
-  );
+  const first =
+    notebook.widgets.find(one => one === failed || cares(one.model)) ?? null;
   const active = notebook.activeCell;
   const isBelow =
-    first === undefined ||
+    first === null ||
+    (first !== failed && loadsFabric(first.model.sharedModel.source)) ||
     (active !== null &&
       active !== failed &&
       notebook.widgets.indexOf(active) < notebook.widgets.indexOf(first));
@@ -79,6 +79,8 @@ export async function runAbove(
   }
 }
 
-function isUser(model: CellWidget['model']): boolean {
-  return model.type === 'code' && usesFabric(model.sharedModel.source);
+/** Whether a cell loads fabric_nb or uses it. */
+function cares(model: CellWidget['model']): boolean {
+  const { source } = model.sharedModel;
+  return model.type === 'code' && (loadsFabric(source) || usesFabric(source));
 }

@@ -120,7 +120,8 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     assert await source(page) == "%load_ext fabric_nb"
     await panel.get_by_role("button", name="Connect", exact=True).click()
     await expect(panel).to_contain_text("my_project", timeout=LONG)
-    assert await source(page) == "%fabric_connect"
+    # As the other notebook that is open.
+    assert await source(page) == "%fabric_connect --domain my_project"
     await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
     await show(second)
     await second.close()
