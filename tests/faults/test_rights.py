@@ -97,6 +97,29 @@ async def test_may_only_call(join, owner):
     assert await fabric.call("boss.add", x=1, y=2) == 3
 
 
+async def test_items_one_by_one_need_a_right(members, owner, rabbitmq, vhost):
+    """Who takes items one by one writes to the default exchange, as the document says."""
+
+    def items():
+        yield from range(300)
+
+    await owner.servers[0].replace({"items": items})
+    call, every = f"{DOMAIN}.app.boss.items", list(range(300))
+
+    async def join(name: str, more: str = "") -> AmqBrokerConnector:
+        allowed = rights("caller")
+        allowed["write"] += more
+        uri = rabbitmq.add_user(f"{name}-{vhost}", "secret", vhost=vhost, **allowed)
+        return await members.join(name, uri=uri)
+
+    without = await join("without")
+    assert await without.call(call, timeout=10) == every
+    with pytest.raises(BrokerRefused, match=r"amq\.default"):
+        assert [item async for item in without.call_stream(call, timeout=10)]
+    having = await join("having", r"|^amq\.default$")
+    assert [item async for item in having.call_stream(call, timeout=10)] == every
+
+
 async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
     """Who may only watch sees services, data and logs of one domain, and changes nothing."""
     fabric = await join("watcher")
