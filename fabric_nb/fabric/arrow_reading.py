@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from fabric_nb.errors import MalformedMessage
+from fabric_nb.frames.intake import is_simple
 
 Table = Any
 """A `pyarrow.Table`; pyarrow is an extra."""
@@ -30,41 +31,64 @@ _I32, _U32, _U16, _I64 = (struct.Struct(f"<{kind}") for kind in "iIHq")
 _BODY_COMPRESSED = 3
 
 
-class Measure(NamedTuple):
-    """How much a message stands for."""
+class Measured:
+    """An Arrow stream of which only the metadata was read.
 
-    values: int
-    bytes: int
-
-
-def measure(body: bytes) -> Measure:
-    """Return how many values a stream has and how many bytes they take.
+    Attributes:
+        values: how many it stands for.
+        bytes: how many these take.
 
     Raises:
         MalformedMessage: it is not an Arrow stream, or it stands for too much.
     """
-    pa = _pyarrow()
-    values = size = 0
-    try:
-        for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(body)):
-            if message.type == "schema":
-                continue
-            found = _measure_batch(bytes(message.metadata), message.body)
-            values, size = values + found.values, size + found.bytes
-            if values > MAX_VALUES or size > MAX_BYTES:
-                raise MalformedMessage(
-                    f"The Arrow stream stands for more than {MAX_VALUES:,} values or {MAX_BYTES:,}"
-                    " bytes: publish it in parts."
-                )
-    except (pa.ArrowException, ValueError, OSError, struct.error, IndexError) as error:
-        if isinstance(error, MalformedMessage):
-            raise
-        raise _malformed(error) from None
-    return Measure(values, size)
+
+    def __init__(self, body: bytes) -> None:
+        pa = _pyarrow()
+        self._body = body
+        self.values = self.bytes = 0
+        try:
+            self._messages = list(pa.ipc.MessageReader.open_stream(pa.py_buffer(body)))
+            for message in self._messages:
+                if message.type != "schema":
+                    values, size = _measure_batch(bytes(message.metadata), message.body)
+                    self.values += values
+                    self.bytes += size
+        except (pa.ArrowException, ValueError, OSError, struct.error, IndexError) as error:
+            raise _malformed(error) from None
+        if self.values > MAX_VALUES or self.bytes > MAX_BYTES:
+            raise MalformedMessage(
+                f"The Arrow stream stands for more than {MAX_VALUES:,} values or {MAX_BYTES:,}"
+                " bytes: publish it in parts."
+            )
+
+    def read(self) -> Table:
+        """The stream as a table.
+
+        Raises:
+            MalformedMessage: it is not what its metadata say.
+        """
+        pa = _pyarrow()
+        try:
+            table = self._table(pa)
+            table.validate(full=True)  # a hostile body could point outside of itself
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise _malformed(error) from None
+        if not is_simple(table.schema):
+            _check_expanded(table)
+        return table
+
+    def _table(self, pa: Any) -> Table:
+        kinds = [message.type for message in self._messages]
+        if kinds[:1] != ["schema"] or set(kinds[1:]) - {"record batch"}:  # there are dictionaries
+            with pa.ipc.open_stream(pa.py_buffer(self._body)) as reader:
+                return reader.read_all()
+        schema = pa.ipc.read_schema(self._messages[0])
+        batches = [pa.ipc.read_record_batch(each, schema) for each in self._messages[1:]]
+        return pa.Table.from_batches(batches, schema)
 
 
-def _measure_batch(metadata: bytes, body: Any) -> Measure:
-    """The measure of a record batch, or of one of a dictionary."""
+def _measure_batch(metadata: bytes, body: Any) -> tuple[int, int]:
+    """How many values a record batch or a dictionary has, and how many bytes these take."""
     message = _Flat(metadata, _U32.unpack_from(metadata)[0])
     batch = message.table(2)
     if message.byte(1) == 2:  # a dictionary, around a batch
@@ -79,7 +103,7 @@ def _measure_batch(metadata: bytes, body: Any) -> Measure:
             if length:
                 unpacked = _I64.unpack(body[offset : offset + 8].to_pybytes())[0]
                 size += length if unpacked < 0 else unpacked
-    return Measure(max(values[0], sum(values[1:])), size)
+    return max(values[0], sum(values[1:])), size
 
 
 class _Flat:
@@ -124,37 +148,6 @@ class _Flat:
         if start + 16 * count > len(self._raw):
             raise IndexError("a vector outside of the metadata")
         return struct.iter_unpack("<qq", self._raw[start : start + 16 * count])
-
-
-def read_arrow(body: bytes) -> Table:
-    """A whole stream as a table; `measure` it first.
-
-    Raises:
-        MalformedMessage: it is not an Arrow stream.
-    """
-    pa = _pyarrow()
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-            table = reader.read_all()
-        table.validate(full=True)  # a hostile body could point outside of itself
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise _malformed(error) from None
-    _check_expanded(table)
-    return table
-
-
-def is_simple(table: Table) -> bool:
-    """Return whether all columns are of types that are read without making objects of them."""
-    types = _pyarrow().types
-    simple = (
-        types.is_integer,
-        types.is_floating,
-        types.is_boolean,
-        types.is_timestamp,
-        types.is_string,
-        types.is_large_string,
-    )
-    return all(any(is_kind(kind) for is_kind in simple) for kind in table.schema.types)
 
 
 def parts_of(table: Table, values: int = 0) -> Iterator[Table]:

@@ -22,21 +22,23 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.arrow_reading import (
     MAX_BYTES,
     MAX_VALUES,
-    is_simple,
-    measure,
+    Measured,
     parts_of,
-    read_arrow,
 )
 from fabric_nb.fabric.codec import decode
 from fabric_nb.fabric.encodings import TooLong, unpack
+from fabric_nb.frames.intake import is_simple
 
 JSON: Final = "application/json"
 JSON_COLUMNS: Final = "application/vnd.fabric.columns+json"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 """The registered media type of Arrow's IPC stream format."""
 
-SMALL: Final = 64 * 1024
-"""Bytes of JSON that are read at once."""
+SURELY_SMALL: Final = 16 * 1024
+SMALL: Final = 256 * 1024
+"""Bytes of JSON that are read at once: any, and rows that are all alike or columns that are few."""
+NARROW: Final = 200
+"""Columns that are few."""
 SMALL_ARROW: Final = 1024 * 1024
 SMALL_VALUES: Final = 200_000
 """Bytes and values of Arrow that are read at once: its columns are copied as they are."""
@@ -73,12 +75,21 @@ def read_small(delivery: Delivery) -> Batch | None:
         except TooLong:
             return None
     if kind != ARROW:
-        return _of_json(decode(body), kind)
-    found = measure(body)
+        batch = _of_json(decode(body), kind)
+        return batch if len(body) <= SURELY_SMALL or _is_narrow(batch) else None
+    found = Measured(body)
     if found.values > SMALL_VALUES or found.bytes > SMALL_ARROW:
         return None
-    table = read_arrow(body)
-    return table if found.values <= SMALL_VALUES // 20 or is_simple(table) else None
+    table = found.read()
+    return table if found.values <= SMALL_VALUES // 20 or is_simple(table.schema) else None
+
+
+def _is_narrow(batch: Batch) -> bool:
+    """Return whether the rows become columns at little cost."""
+    if isinstance(batch, Mapping):
+        return len(batch) <= NARROW
+    first = batch[0].keys() if batch else ()
+    return len(first) <= NARROW and all(row.keys() == first for row in batch)
 
 
 def read_parts(delivery: Delivery) -> Iterator[Batch]:
@@ -92,8 +103,8 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
         body = unpack(body, delivery.content_encoding, MAX_BYTES)
     kind = _kind(delivery.content_type)
     if kind == ARROW:
-        found = measure(body)
-        table = read_arrow(body)
+        found = Measured(body)
+        table = found.read()
         yield from parts_of(table, found.values) if table.num_rows else (table,)
     elif kind == JSON_COLUMNS and _first(body) == b"{":
         _check_values(body, MAX_VALUES, MAX_CONTAINERS)

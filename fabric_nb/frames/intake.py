@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
@@ -172,23 +173,27 @@ def is_plain_table(columns: Any) -> bool:
     """Whether it is an Arrow table whose columns, all named differently, are simple arrays."""
     return (
         hasattr(columns, "combine_chunks")
-        and all(_is_plain(kind) for kind in columns.schema.types)
+        and is_simple(columns.schema)
         and len(set(columns.column_names)) == columns.num_columns
     )
 
 
-def _is_plain(kind: Any) -> bool:
-    from pyarrow import types as kinds
+def is_simple(schema: Any) -> bool:
+    """Whether all columns are read as they are, without an object for each value."""
+    return _simple().issuperset([kind.id for kind in schema.types])
 
-    simple = (
-        kinds.is_integer,
-        kinds.is_floating,
-        kinds.is_boolean,
-        kinds.is_timestamp,
-        kinds.is_string,
-        kinds.is_large_string,
+
+@cache
+def _simple() -> frozenset[int]:
+    """Arrow's numbers of the types of numbers, truth values, timestamps and text."""
+    import pyarrow as pa
+
+    whole = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
+    natural = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+    others = (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.timestamp("s"))
+    return frozenset(
+        kind.id for kind in (*whole, *natural, *others, pa.string(), pa.large_string())
     )
-    return any(is_kind(kind) for is_kind in simple)
 
 
 def joined(tables: Sequence[Any]) -> Any:

@@ -76,7 +76,7 @@ async def test_rows_keep_their_order(fabric, send_data, form):
     async with await fabric.stream() as stream:
         await send_data(b'{"n": 0}')
         body, properties = form(numbered(1))
-        assert len(body) > 64 * 1024
+        assert len(body) > 256 * 1024
         await send_data(body, **properties)
         for n in range(ROWS + 1, ROWS + 6):
             await send_data(b'{"n": %d}' % n)

@@ -289,7 +289,7 @@ def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     body = sink.getvalue().to_pybytes()
-    found = arrow_reading.measure(body)
+    found = arrow_reading.Measured(body)
     assert found.values >= 2 * len(array)
     assert found.bytes >= 8 * len(array)
     read = decode_rows(body, ARROW, None)
@@ -303,7 +303,7 @@ def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = arrow_reading.measure(bytes(body))
+        found = arrow_reading.Measured(bytes(body))
     except MalformedMessage:
         return
     assert found.values <= arrow_reading.MAX_VALUES
