@@ -26,7 +26,7 @@ _LAST_CHUNK = 5000
 _LOOK_TIMEOUT = 3.0
 """Seconds within which the last chunk of a stream arrives."""
 _SHORT = 100
-"""Characters of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
+"""Bytes of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
 _FINGERPRINTED = 4096
 """Bytes at either end of a message that tell it from others."""
 
@@ -161,7 +161,11 @@ class StreamQueue:
 
     def _marks(self, exchange: str, headers: Mapping[str, Any]) -> tuple[str, str]:
         """Return the names of the exchange of all filters, and of that of this one."""
-        queue = self.name if len(self.name) <= _SHORT else f"{self.name[:40]}.{_digest(self.name)}"
+        queue = (
+            self.name
+            if len(self.name.encode()) <= _SHORT
+            else f"{self.name[:40]}.{_digest(self.name)}"
+        )
         filtering = repr((exchange, sorted(headers.items())))
         return f"{queue}.filter", f"{queue}.filter.{_digest(filtering)}"
 
