@@ -308,6 +308,8 @@ async def test_what_is_orphaned_looks_so(
     await expect(badge).to_have_css("background-color", "rgb(27, 127, 59)")
     await expect(as_of).to_be_hidden()
     await empty.save()
+    # JupyterLab complains of a restart while the panel's comm is being opened.
+    await expect(page.locator("#jp-main-statusbar")).to_contain_text(f"Fabric: {DOMAIN}")
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
