@@ -107,6 +107,11 @@ async def test_the_dashboard_is_live_and_can_be_used(
     for name, table in zip(SECTIONS, await tables.all(), strict=False):
         await expect(table).to_contain_text(name)
     services, calls, _, streams, logs, _ = await tables.all()
+    card = dashboard.locator(".fabric-page")
+    await expect(card).to_contain_text("connected")
+    await expect(dashboard.locator(".fabric-page-last")).to_be_hidden()
+    drawn = await card.locator(".as-of").text_content()
+    await expect(card.locator(".as-of")).not_to_have_text(drawn or "", timeout=20_000)
 
     detail = await opened(services, "orders")
     form = detail.locator("details.form").filter(has_text="price(")
