@@ -25,6 +25,8 @@ _LAST_CHUNK = 5000
 """Messages that a chunk of a RabbitMQ stream holds at most."""
 _LOOK_TIMEOUT = 3.0
 """Seconds within which the last chunk of a stream arrives."""
+_LOOKS, _BETWEEN_LOOKS = 3, 0.1
+"""How often another filter is to be seen before it is believed, and seconds in between."""
 _SHORT = 100
 """Bytes of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
 _FINGERPRINTED = 4096
@@ -139,14 +141,24 @@ class StreamQueue:
         """
         if not self.name:
             return
-        marked, mark = self._marks(exchange, headers)
+        marks = self._marks(exchange, headers)
         async with connection.channel() as channel:
-            if await channel.has_exchange(marked) and not await channel.has_exchange(mark):
-                raise UnusableQueue(
-                    f"The queue {self.name!r} gathers messages of another filter or domain than"
-                    f" {dict(headers)!r} of {exchange!r}: open it with the same one, give another"
-                    " name=, or delete it first (`await stream.delete()`)."
-                )
+            for _ in range(_LOOKS):  # marks go a moment after their queue was deleted
+                if not await self._has_other_mark(channel, *marks):
+                    return
+                await asyncio.sleep(_BETWEEN_LOOKS)
+        raise UnusableQueue(
+            f"The queue {self.name!r} gathers messages of another filter or domain than"
+            f" {dict(headers)!r} of {exchange!r}: open it with the same one, give another name=, or"
+            " delete it first (`await stream.delete()`)."
+        )
+
+    async def _has_other_mark(self, channel: Channel, marked: str, mark: str) -> bool:
+        return (
+            await channel.has_exchange(marked)
+            and not await channel.has_exchange(mark)
+            and await channel.has_queue(self.name)
+        )
 
     async def mark(self, connection: Connection, exchange: str, headers: Mapping[str, Any]) -> None:
         """Mark a shared or kept queue with its filter, where this user may."""

@@ -46,6 +46,8 @@ FIRST_RETRY, LAST_RETRY = 0.2, 4.0
 FIRST_RACE, RACES = 0.01, 8
 """Seconds before a setup is repeated because something it had declared was gone, and how often."""
 CLOSE_TIMEOUT = 0.5
+CONSUME_TIMEOUT = 15.0
+"""Seconds; RabbitMQ (seen with 4.3) may never answer for a stream that is being deleted."""
 
 Setup = Callable[["Channel"], Awaitable[None]]
 
@@ -388,15 +390,19 @@ class Channel(Topology):
         tag = f"fabric_nb.{next(_TAGS)}"
         assert lane is not None  # noqa: S101 - it comes and goes with `_amqp`
         lane.consumers[tag.encode()] = on_delivery  # before the first delivery can come
-        with self._translated():
-            await amqp.basic_consume(
-                queue,
-                _never,
-                no_ack=no_ack,
-                exclusive=exclusive,
-                consumer_tag=tag,
-                arguments=dict(arguments or {}),
-            )
+        try:
+            with self._translated():
+                async with asyncio.timeout(CONSUME_TIMEOUT):
+                    await amqp.basic_consume(
+                        queue,
+                        _never,
+                        no_ack=no_ack,
+                        exclusive=exclusive,
+                        consumer_tag=tag,
+                        arguments=dict(arguments or {}),
+                    )
+        except TimeoutError:
+            raise self._lost() from None
         self._consumed[tag] = queue
         return tag
 
