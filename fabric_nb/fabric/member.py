@@ -9,6 +9,7 @@ from contextlib import aclosing
 from types import EllipsisType
 from typing import Any, Self
 
+from fabric_nb.errors import NotConnected
 from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable
 from fabric_nb.fabric.caller import caller_header
 from fabric_nb.fabric.calls import Caller
@@ -75,6 +76,7 @@ class FabricMember(Feeds):
         self._connection_name = connection_name or f"fabric_nb {name} {self.instance}"
         self._background = Background(f"member {name}")
         self._opening = asyncio.Lock()
+        self._opener: asyncio.Task[None] | None = None
         connection = self._connect(self._connection_name)
         reading = ReadingConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
@@ -146,15 +148,27 @@ class FabricMember(Feeds):
             BrokerUnavailable: the broker cannot be reached or refuses the login; subclasses
                 say which, in words.
             BrokerRefused: the broker refuses an exchange or a queue.
+            NotConnected: it was closed meanwhile.
         """
         self._connection.check_loop()
         async with self._opening:
             if self.state is State.CLOSED:
                 if timeout is ...:
-                    await self._open(OPEN_TIMEOUT, retry=False)
-                else:
-                    await self._open(timeout, retry=retry)
+                    timeout, retry = OPEN_TIMEOUT, False
+                self._opener = asyncio.ensure_future(self._open(timeout, retry=retry))
+                await self._opened_by(self._opener)
         return self
+
+    async def _opened_by(self, opener: asyncio.Task[None]) -> None:
+        try:
+            await opener
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise NotConnected(f"{self.name.fqn} was closed while it was being opened.") from None
+        finally:
+            self._opener = None
 
     async def _open(self, timeout: float | None, *, retry: bool) -> None:
         await self._connection.open(timeout, retry=retry)
@@ -183,6 +197,7 @@ class FabricMember(Feeds):
         if self._connection.is_elsewhere:
             await self._connection.in_its_loop(self.close(grace))
             return
+        await self._stop_opening()
         if self._presence is not None:
             await self._presence.close()
         await self._host.close(limit)
@@ -190,6 +205,12 @@ class FabricMember(Feeds):
         await self._background.aclose()
         await self._reading.close()
         await self._connection.close()
+
+    async def _stop_opening(self) -> None:
+        opener = self._opener
+        if opener is not None and opener is not asyncio.current_task():
+            opener.cancel()
+            await asyncio.wait([opener])
 
     async def __aenter__(self) -> Self:
         return await self.open()

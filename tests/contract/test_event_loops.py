@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from fabric_nb.errors import BrokerUnavailable, LoginRefused, WrongLoop
+from fabric_nb.errors import BrokerUnavailable, LoginRefused, NotConnected, WrongLoop
 from fabric_nb.fabric.amqp import reading
 from tests.support.fabric import Members, heard
 from tests.support.rabbitmq_supervisor import free_port
@@ -85,6 +85,26 @@ async def test_opened_several_times(members: Members) -> None:
     assert one._connection._amqp is connection
     names = [task.get_name() for task in asyncio.all_tasks() if "supervise" in task.get_name()]
     assert len(names) == 1
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 3, 6, 10, 15, 25, 40])
+async def test_closed_while_it_is_being_opened(members: Members, milliseconds: int) -> None:
+    """A connector that is closed while it is being opened is closed, and can be opened again."""
+    one = members.connector("one")
+    opening = asyncio.ensure_future(one.open())
+    await asyncio.sleep(milliseconds / 1000)
+    was_open = opening.done()
+    async with asyncio.timeout(5):
+        await one.close()
+        if was_open:
+            assert await opening is one
+        else:
+            with pytest.raises(NotConnected, match="while it was being opened"):
+                await opening
+    assert one.state == "closed"
+    assert one._connection._amqp is None
+    await members.open(one)
+    await one.publish_data({"n": 1})
 
 
 async def test_a_broker_that_is_started_later() -> None:
@@ -171,6 +191,47 @@ async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: 
         os.kill(child, 0)  # it lives
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+USED_IN_CHILD = """
+import asyncio, os, sys, threading
+from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import WrongLoop
+
+USES = ("call", "stream", "close")
+
+async def attempt(connector, what):
+    try:
+        await getattr(connector, what)(*(["d.app.two.f"] if what == "call" else []))
+    except WrongLoop as error:
+        return "fork" in str(error) or "another event loop" in str(error)
+
+async def main():
+    connector = AmqBrokerConnector(sys.argv[1], "d", "app", "forking")
+    async with connector:
+        child = os.fork()
+        if child == 0:
+            def use():
+                said = [asyncio.run(attempt(connector, what)) for what in USES]
+                os._exit(0 if said == [True] * 3 else 1)
+            threading.Thread(target=use).start()
+            threading.Event().wait(10)
+            os._exit(2)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+async def test_a_forked_child_that_uses_its_parents_connector(broker_uri: str) -> None:
+    """A forked child that uses a connector of its parent is told so at once."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", USED_IN_CHILD, broker_uri, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert said.strip() == b"0"
 
 
 @pytest.mark.parametrize("version", [1.2, None, 3, b"1"])

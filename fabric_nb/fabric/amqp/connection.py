@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
@@ -118,6 +119,7 @@ class Connection:
         self._user_id: str | None = None
         self._sizing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
         self._holders: set[int] = set()
 
     @property
@@ -215,6 +217,7 @@ class Connection:
 
     async def _begin(self, state: State) -> None:
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         await self._background.open()
         self._opened = True
         self._background.keep(self._supervise, name="supervise")
@@ -293,9 +296,15 @@ class Connection:
         """Run `work` in the event loop that this was opened in, and wait for it from another one.
 
         Raises:
-            WrongLoop: that loop does not run any more.
+            WrongLoop: that loop does not run any more, or runs in the process that forked this one.
         """
         loop = self._loop
+        if self._process != os.getpid():  # its copy of the loop seems to run
+            work.close()
+            raise WrongLoop(
+                f"The connection to {self.masked_uri} was opened in process {self._process}, of"
+                " which this one is a fork: open a connector here."
+            )
         if loop is None or not loop.is_running():
             work.close()
             raise WrongLoop(
@@ -434,7 +443,7 @@ class Connection:
                 await self._try_size(tried)
                 terms.accepted_size = terms.max_message_size or tried
         if size > terms.accepted_size:
-            raise MessageTooLarge(size, terms.accepted_size)
+            raise MessageTooLarge.of(size, terms.accepted_size)
 
     async def _try_size(self, size: int) -> None:
         try:
