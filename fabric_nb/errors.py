@@ -50,7 +50,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Self
 
 
 class FabricError(Exception):
@@ -159,14 +159,20 @@ class MessageTooLarge(BrokerRefused):
         limit: bytes that the broker takes at most.
     """
 
-    def __init__(self, size: int, limit: int, *, what: str = "The message") -> None:
-        super().__init__(
-            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker takes"
-            " (its max_message_size): send less at once, or have its operator raise the limit.",
-            code=406,
-        )
+    def __init__(self, message: str, *, size: int = 0, limit: int = 0) -> None:
+        super().__init__(message, code=406)
         self.size = size
         self.limit = limit
+
+    @classmethod
+    def of(cls, size: int, limit: int, *, what: str = "The message") -> Self:
+        """Return the error for a body of `size` bytes where the broker takes `limit`."""
+        return cls(
+            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker takes"
+            " (its max_message_size): send less at once, or have its operator raise the limit.",
+            size=size,
+            limit=limit,
+        )
 
 
 class NotSerializable(FabricError, TypeError):

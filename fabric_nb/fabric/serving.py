@@ -524,7 +524,7 @@ class Server:
             error = raised
             if self._ending:
                 error = ServiceLost(f"{self._fqn} has stopped while it sent items.")
-            last, error, traceback = self._encode(None, error, request)
+            last, error, traceback = await self._encode_fitting(None, error, request)
         method.stats.running -= 1
         self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
@@ -533,12 +533,21 @@ class Server:
     async def _encode_fitting(
         self, result: Any, error: BaseException | None, request: Delivery
     ) -> tuple[Message, BaseException | None, str]:
-        """As `_encode`; a reply that is larger than the broker takes becomes an error."""
+        """As `_encode`, in a size that the broker takes.
+
+        A result that is too large becomes an error, an error a shorter one of its type.
+        """
         encoded = self._encode(result, error, request)
+        _, error, traceback = encoded
         try:
             await self._channel.check_size(encoded[0], "The result")
         except (MessageTooLarge, UnusableHeader) as refused:
-            return self._encode(None, refused.with_traceback(None), request)
+            if error is None:
+                return self._encode(None, refused.with_traceback(None), request)
+            brief = wire.error_message(
+                error, request.correlation_id, traceback=traceback, brief=True
+            )
+            return brief, error, traceback
         except FabricError as lost:  # seen again when the reply is sent
             log.debug("A reply of %s was not measured: %s", self.name, lost)
         return encoded

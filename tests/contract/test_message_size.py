@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fabric_nb.errors import MessageTooLarge, RemoteError
+from fabric_nb import AmqBrokerConnector, errors
+from fabric_nb.errors import FabricError, MessageTooLarge, RemoteError
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, heard, until
 from tests.support.rabbitmq import RabbitMq
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 
 LIMIT = 1_000_000
 """Bytes."""
+ERRORS = [
+    one
+    for one in vars(errors).values()
+    if inspect.isclass(one) and issubclass(one, FabricError) and one is not RemoteError
+]
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +139,91 @@ async def test_an_item_that_is_too_large(members: Members) -> None:
         await anext(items)
     await until(lambda: member.servers[0].stats["items"].running == 0)
     assert len(await caller.call("calc.text", size=10, timeout=15)) == 10
+
+
+class Failing:
+    """Fails with errors of any size."""
+
+    def __init__(self) -> None:
+        self.fabric: AmqBrokerConnector | None = None
+
+    def argument(self, size: int) -> None:
+        raise ValueError("x" * size, 7)
+
+    def arguments(self, size: int) -> None:
+        raise KeyError(list(range(size)))
+
+    def attribute(self, size: int) -> None:
+        raise FileNotFoundError(2, "No such file", "x" * size)
+
+    def own(self, size: int) -> None:
+        raise NoRoom("x" * size)
+
+    def group(self, size: int) -> None:
+        raise ExceptionGroup("x" * size, [ValueError("x" * size)] * 3)
+
+    def items(self, size: int):  # type: ignore[no-untyped-def]
+        yield 1
+        raise ValueError("x" * size)
+
+    async def chained(self, size: int) -> None:
+        assert self.fabric is not None
+        await self.fabric.call("calc.argument", size=size, timeout=15)
+
+
+class NoRoom(Exception):
+    """An error of a service's own."""
+
+
+@pytest.fixture
+async def failing(members: Members) -> AmqBrokerConnector:
+    """A member that may call `calc`, a service whose errors are too large."""
+    member, caller = await members.join("calc"), await members.join("caller")
+    api = Failing()
+    api.fabric = caller
+    await member.serve(api, prefetch=2)
+    await heard(caller, "calc", methods=7)
+    return caller
+
+
+@pytest.mark.parametrize(
+    ("method", "type_", "caught_as"),
+    [
+        ("argument", "builtins.ValueError", ValueError),
+        ("arguments", "builtins.KeyError", KeyError),
+        ("attribute", "builtins.FileNotFoundError", FileNotFoundError),
+        ("own", f"{__name__}.NoRoom", RemoteError),
+        ("group", "builtins.ExceptionGroup", RemoteError),
+        ("chained", "builtins.ValueError", ValueError),
+    ],
+)
+async def test_an_error_that_is_too_large(
+    failing: AmqBrokerConnector, method: str, type_: str, caught_as: type[Exception]
+) -> None:
+    """An error that the broker refuses arrives shorter, as what it is."""
+    with pytest.raises(caught_as) as caught:
+        await failing.call(f"calc.{method}", size=2 * LIMIT, timeout=15)
+    error = caught.value
+    assert isinstance(error, RemoteError)
+    assert error.type == type_
+    raised_in = "argument" if method == "chained" else method
+    assert [hop.call.rpartition(".")[2] for hop in error.chain][-1] == raised_in
+    assert method == "chained" or f"in {raised_in}" in error.remote_traceback
+    assert len(str(error)) < 20_000
+
+
+async def test_an_error_among_items_that_is_too_large(failing: AmqBrokerConnector) -> None:
+    """A stream of items that ends with an error which the broker refuses ends at once, with it."""
+    items = failing.call_stream("calc.items", size=2 * LIMIT, timeout=15)
+    assert await anext(items) == 1
+    with pytest.raises(ValueError, match="xxx"):
+        await anext(items)
+
+
+@pytest.mark.parametrize("made", [MessageTooLarge.of(5, 3), *(e("text") for e in ERRORS)])
+def test_errors_can_be_made_of_their_arguments(made: FabricError) -> None:
+    """Errors survive pickle, and peers that make them of the arguments that they were sent."""
+    for again in (type(made)(*made.args), pickle.loads(pickle.dumps(made))):
+        assert type(again) is type(made)
+        assert str(again) == str(made)
+    assert vars(pickle.loads(pickle.dumps(made))) == vars(made)

@@ -279,8 +279,12 @@ def test_attributes_that_no_error_has(attributes: object) -> None:
 
 
 def test_long_traceback_keeps_its_end() -> None:
-    """Of a long traceback the end is sent, where the error is."""
+    """Of a long traceback the end is sent, where the error is; long lines leave room for it."""
     text = wire.format_traceback(ValueError("start" + "x" * 50_000 + "end"))
+    assert text.startswith("ValueError: startxxx")
+    assert text.endswith("xxxend\n")
+    assert len(text) < 3000
+    text = wire.format_traceback(ValueError("start" + "x\n" * 25_000 + "end"))
     assert text.startswith("[")
     assert " more characters] …\n" in text[:50]
     assert text.endswith("end\n")

@@ -364,7 +364,7 @@ class Channel(Topology):
             try:
                 await self._link.check_size(size)
             except MessageTooLarge as refused:
-                raise MessageTooLarge(size, refused.limit, what=what) from None
+                raise MessageTooLarge.of(size, refused.limit, what=what) from None
 
     @property
     def _current(self) -> AmqpChannel:

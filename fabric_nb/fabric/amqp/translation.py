@@ -111,7 +111,7 @@ def refusal(code: int, text: str) -> BrokerRefused:
     """The error for what the broker said when it closed a channel."""
     large = _TOO_LARGE.search(text)
     if large is not None:
-        return MessageTooLarge(int(large[1]), int(large[2]))
+        return MessageTooLarge.of(int(large[1]), int(large[2]))
     late = _NOT_ACKNOWLEDGED.search(text)
     if late is not None:
         return NotAcknowledgedInTime(f"The broker refused: {text}.", int(late[1]) / 1000)

@@ -20,14 +20,18 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, DEATH_HEADER
 from fabric_nb.fabric.tables import TABLES_HEADER
-from fabric_nb.fabric.wire.chains import hops_of, read_chain
-from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, ending, text
+from fabric_nb.fabric.wire.chains import MAX_HOPS, hops_of, read_chain
+from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, ending, shortened, text
 
 CALL, RESULT, ERROR = "call", "result", "error"
 STREAM_HEADER = "x-fabric-stream"
 CALL_PRIORITY = 5
 MAX_ARGUMENTS = 1024 * 1024
 """Bytes of an exception's arguments that are sent; of longer ones, the beginning of the `repr`."""
+MAX_LINE = 2000
+"""Characters of a line of a traceback: a long message leaves room for where it was raised."""
+BRIEF = 4000
+"""Characters of each part of an error that was too large for the broker."""
 MAX_EXPIRATION = 2**32 - 1  # milliseconds; RabbitMQ refuses more
 
 
@@ -96,9 +100,16 @@ def result_message(value: object, correlation_id: str | None) -> Message:
 
 
 def error_message(
-    error: BaseException, correlation_id: str | None, *, traceback: str | None = None
+    error: BaseException,
+    correlation_id: str | None,
+    *,
+    traceback: str | None = None,
+    brief: bool = False,
 ) -> Message:
     """The answer to a request that failed.
+
+    With `brief` it has the beginning of the message, the end of the traceback, and short arguments
+    only: for a broker that refuses the whole of it.
 
     Traceback and chain are ours alone: a peer takes type, message and arguments and ignores the
     rest. An error of another service that passes through keeps its type where that is one of
@@ -122,7 +133,21 @@ def error_message(
         told["attributes"] = attributes
     if hops := hops_of(error):
         told["chain"] = hops
+    if brief:
+        _shorten(told)
     return reply(ERROR, correlation_id, encode({"error": told})[0])
+
+
+def _shorten(told: dict[str, Any]) -> None:
+    """Reduce an error to what every broker takes, with its type and the names of its chain."""
+    told["message"] = shortened(told["message"], BRIEF)
+    told["traceback"] = ending(told["traceback"], BRIEF)
+    if len(encode(told["args"])[0]) > BRIEF:
+        told["args"] = [told["message"]]
+    told.pop("attributes", None)
+    for hop in told.get("chain", ()):
+        hop["message"] = shortened(hop["message"], BRIEF // MAX_HOPS)
+        hop["traceback"] = ""
 
 
 def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None = None) -> Message:
@@ -172,7 +197,15 @@ def format_traceback(error: BaseException) -> str:
         whole = "".join(traceback_module.format_exception(error))
     except BaseException as broken:  # noqa: BLE001 - what an error holds may raise anything
         whole = f"{type(error).__name__}, whose traceback cannot be had: {type(broken).__name__}\n"
-    return ending(whole, MAX_TRACEBACK)
+    return ending("\n".join(map(_short_line, whole.split("\n"))), MAX_TRACEBACK)
+
+
+def _short_line(line: str) -> str:
+    """The line, or both ends of a long one."""
+    if len(line) <= MAX_LINE:
+        return line
+    end = line[-MAX_LINE // 2 :]
+    return shortened(line[: -len(end)], MAX_LINE // 2) + end
 
 
 def queue_of_death(delivery: Delivery) -> str:
