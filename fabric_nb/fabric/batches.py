@@ -9,6 +9,8 @@ import gzip
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
+import pandas as pd
+
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric import rows
 from fabric_nb.fabric.amqp.fields import checked
@@ -44,7 +46,9 @@ def data_message(
     elif isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
     else:
-        given = list(data) if isinstance(data, Iterator) else data
+        # A Series is rows of one column, with its index and in every form.
+        given = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
+        given = list(given) if isinstance(given, Iterator) else given
         body, tables = encode(given, what=rows.WHAT)
         kind = JSON
         if tables is not None:

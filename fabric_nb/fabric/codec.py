@@ -13,8 +13,11 @@ import json
 import math
 import uuid
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +34,15 @@ _HINTS: dict[type, str] = {
     set: "make it a list",
     frozenset: "make it a list",
     complex: "send its real and imaginary parts",
+    Decimal: "send its text, or a float",
+    Fraction: "send its text, or a float",
+    dt.timedelta: "send its total_seconds()",
+    np.timedelta64: "send its seconds, as in value / np.timedelta64(1, 's')",
+    pd.Period: "send its text",
+    pd.Interval: "send its two ends",
+    PurePath: "send its text",
+    np.longdouble: "make it a float",
+    Iterable: "make it a list",
 }
 
 _EXACT = (
@@ -220,10 +232,10 @@ class _Plain:
         if value is pd.NaT or value is pd.NA:
             return None
         match value:
-            case np.ndarray() | pd.Index():
-                return self.of(_listed(value), at)
+            case np.ndarray() | pd.Index() | pd.api.extensions.ExtensionArray():
+                return self._array(value, at)
             case np.datetime64():
-                return self.of(pd.Timestamp(value), at)
+                return self._time(value, at)
             case np.generic() if unboxed(value) is not value:
                 return self.of(unboxed(value), at)
             case dt.datetime() | dt.date() | dt.time():
@@ -237,6 +249,19 @@ class _Plain:
                 return {name: self.of(getattr(value, name), (*at, name)) for name in names}
         raise self.refuse(value, at)
 
+    def _array(self, value: Any, at: Path) -> Any:
+        if isinstance(value, pd.api.extensions.ExtensionArray):
+            return cells(pd.Series(value), at, self)
+        if value.dtype.names is not None:
+            raise self.refuse(value, at, "make it a DataFrame, which has names for its columns")
+        return self.of(_listed(value), at)
+
+    def _time(self, value: np.datetime64, at: Path) -> Any:
+        stamp = pd.Timestamp(value)
+        if stamp is not pd.NaT and stamp.to_datetime64() != value:
+            raise self.refuse(value, at, "round it to nanoseconds")
+        return self.of(stamp, at)
+
     def _key(self, key: object, at: Path) -> str:
         plain = unboxed(key)
         if isinstance(plain, str):
@@ -248,9 +273,9 @@ class _Plain:
             " keys are text: use text keys."
         )
 
-    def refuse(self, value: object, at: Path) -> NotSerializable:
+    def refuse(self, value: object, at: Path, hint: str = "") -> NotSerializable:
         """The error for a value that JSON does not have."""
-        hint = next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
+        hint = hint or next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
         if hasattr(type(value), "__arrow_c_stream__"):
             hint = "publish it with format='arrow', or send its rows"
         return NotSerializable(

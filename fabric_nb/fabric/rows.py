@@ -19,7 +19,7 @@ import pandas as pd
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.plain import error_text, shown, unboxed
 from fabric_nb.fabric.tables import fields, index_fields
-from fabric_nb.frames.intake import by_column
+from fabric_nb.frames.intake import by_column, is_name
 
 WHAT = "the data"
 _FORMS = (
@@ -107,9 +107,8 @@ def as_rows(data: Rows | Columns | pd.DataFrame | Table) -> Rows | pd.DataFrame:
     if isinstance(data, dict):
         columns = [_listed(column) for column in data.values()]
         return [dict(zip(data, row, strict=True)) for row in zip(*columns, strict=True)]
-    _named(data)
-    rows: Rows = data.to_pylist()
-    return rows
+    columns = _named(data)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
@@ -146,6 +145,7 @@ def as_table(data: Rows | Columns | pd.DataFrame | Table) -> Table:
     """
     pa = pyarrow()
     if isinstance(data, pa.Table):
+        _check_names(data)
         return data
     columns = as_columns(data)
     names = {name: _text(name) for name in columns}
@@ -158,7 +158,13 @@ def as_table(data: Rows | Columns | pd.DataFrame | Table) -> Table:
 def _text(name: Any) -> str:
     plain = unboxed(name)
     if isinstance(plain, (str, int, float)):
-        return str(plain)
+        text = str(plain)
+        if not is_name(text):
+            raise NotSerializable(
+                f"{WHAT} has the column {shown(name)}, and Arrow has no half surrogate pairs:"
+                " rename it, or use format='json'."
+            )
+        return text
     raise NotSerializable(
         f"{WHAT} has the column {shown(name)}, and column labels must be text or numbers: flatten"
         " or rename them."
@@ -201,12 +207,35 @@ def _arrow_table(data: Any) -> Table:
 
 def _named(table: Table) -> Columns:
     """The columns of an Arrow table as lists."""
+    _check_names(table)
+    pairs = zip(table.column_names, table.columns, strict=True)
+    return {name: _to_list(column, name) for name, column in pairs}
+
+
+def _to_list(column: Any, name: str) -> list[Any]:
+    """The values of an Arrow column, which has some that Python has not."""
+    pa = pyarrow()
+    try:
+        if column.type == pa.time64("ns"):
+            column = column.cast(pa.time64("us"))  # or its nanoseconds would be dropped
+        values: list[Any] = column.to_pylist()
+    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds
+        raise NotSerializable(
+            f"{WHAT}[{name!r}] has a value of type {column.type} that Python does not have:"
+            f" {error_text(error).rstrip('.')}; convert it, or use format='arrow'."
+        ) from None
+    return values
+
+
+def _check_names(table: Table) -> None:
     names = table.column_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise NotSerializable(f"{WHAT} has the column {shown(twice)} twice: rename one of them.")
-    columns: Columns = table.to_pydict()
-    return columns
+    if table.num_rows and not names:
+        raise NotSerializable(
+            f"{WHAT} has {table.num_rows} rows and no column: there is nothing to publish."
+        )
 
 
 def _listed(column: Any) -> Sequence[Any]:
@@ -215,6 +244,9 @@ def _listed(column: Any) -> Sequence[Any]:
 
 def _array(pa: Any, column: Any, name: Any) -> Any:
     """A column as an Arrow array."""
+    dtype = getattr(column, "dtype", np.dtype(object))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categorical(pa, pd.Categorical(column), name)
     place = f"{WHAT}[{name!r}]" if isinstance(name, (str, int)) else f"{WHAT}[{shown(name)}]"
     try:
         array = _made(pa, column)
@@ -228,7 +260,6 @@ def _array(pa: Any, column: Any, name: Any) -> Any:
             f"{place} has the type {array.type}, which is none of Arrow's own: convert the column,"
             " for example with astype(str)."
         )
-    dtype = getattr(column, "dtype", np.dtype(object))
     if isinstance(dtype, np.dtype) and dtype.kind == "O" and not _is_exact(pa, array.type, column):
         for row, (cell, arrives) in enumerate(zip(column, array.to_pylist(), strict=True)):
             if not _same(cell, arrives):
@@ -249,6 +280,18 @@ def _made(pa: Any, column: Any) -> Any:
         return pa.array(column)
     except (pa.ArrowException, TypeError, ValueError):  # perhaps of pandas' missing values
         return pa.array(column, from_pandas=True)
+
+
+def _categorical(pa: Any, column: pd.Categorical, name: Any) -> Any:
+    """Categories as an Arrow dictionary, or where these are no texts, each value by itself.
+
+    pyarrow by itself drops the zone of categories that are times.
+    """
+    categories = _array(pa, column.categories, name)
+    codes = pa.array(column.codes, mask=column.codes < 0)
+    if pa.types.is_string(categories.type) or pa.types.is_large_string(categories.type):
+        return pa.DictionaryArray.from_arrays(codes, categories, ordered=bool(column.ordered))
+    return categories.take(codes)
 
 
 def _is_exact(pa: Any, kind: Any, column: Iterable[Any]) -> bool:
@@ -279,7 +322,7 @@ def _same(cell: Any, arrives: Any) -> bool:
             and all(map(_same, cell, arrives))
         )
     if arrives is None or _is_missing(cell):
-        return arrives is None and _is_missing(cell)
+        return _is_missing(arrives) and _is_missing(cell)
     if isinstance(cell, (bool, np.bool_)) != isinstance(arrives, bool):
         return False
     if isinstance(cell, datetime) or isinstance(arrives, datetime):

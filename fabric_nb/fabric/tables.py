@@ -122,11 +122,16 @@ class Tables:
                 descriptor["index"][0]["range"] = counted
             else:
                 descriptor["range"] = [*counted, None]
+        outer = len(self._found)
         values = {
             one.key: cells(one.values, (*at, one.key), encoder) for one in (*levels, *columns)
         }
+        listed = series and not levels
+        for inner in self._found[outer:]:  # in a cell: a record is found by its row, then its key
+            key, row, *rest = inner["at"][len(at) :]
+            inner["at"] = [*at, row, *rest] if listed else [*at, row, key, *rest]
         self._found.append(descriptor)
-        if series and not levels:
+        if listed:
             return values[columns[0].key]
         if not values:
             return [{} for _ in range(len(frame))]
@@ -211,13 +216,21 @@ def _checked_name(name: Any, place: str) -> Any:
 def _described(field: Field, at: Path, encoder: Encoder) -> _Column:
     dtype = field.values.dtype
     told: _Column = {"key": field.key, "label": field.label, "dtype": str(dtype)}
-    if isinstance(dtype, pd.CategoricalDtype) and not _is_inferred(field.values, dtype):
+    if isinstance(dtype, pd.CategoricalDtype):
+        place = (*at, field.key, "categories")
         values = dtype.categories.to_series()
-        told["categories"] = {
-            "values": cells(values, (*at, field.key, "categories"), encoder),
-            "dtype": str(values.dtype),
-            "ordered": bool(dtype.ordered),
-        }
+        plain = cells(values, place, encoder)
+        if any(isinstance(one, (list, dict)) for one in plain):
+            raise NotSerializable(
+                f"{encoder.place(place)} are no single values, and JSON has no others that can be"
+                " categories: convert the column, for example with astype(str)."
+            )
+        if not _is_inferred(field.values, dtype):
+            told["categories"] = {
+                "values": plain,
+                "dtype": str(values.dtype),
+                "ordered": bool(dtype.ordered),
+            }
     return told
 
 
@@ -299,7 +312,7 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         read = lambda column: [record[column["key"]] for record in records]  # noqa: E731
     made = {position: _column(read(column), column) for position, column in enumerate(columns)}
     frame = pd.DataFrame(made, index=range(len(records)))
-    frame.columns = pd.Index([_label(column) for column in columns], name=descriptor.get("heading"))
+    frame.columns = _index([_label(column) for column in columns], descriptor.get("heading"))
     if index:
         names = [level["label"] for level in index]
         if "range" in index[0]:
@@ -319,6 +332,13 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         return frame
     series: pd.Series[Any] = frame.iloc[:, 0]
     return series
+
+
+def _index(labels: list[Any], name: Any) -> pd.Index[Any]:
+    try:
+        return pd.Index(labels, name=name)
+    except UnicodeEncodeError:  # half a surrogate pair, which pandas' text cannot hold
+        return pd.Index(labels, name=name, dtype=object)
 
 
 def _label(column: _Column) -> Any:
@@ -362,14 +382,21 @@ def _times(cells: list[Any], dtype_name: str) -> pd.DatetimeIndex:
     zoned = "," in dtype_name
     try:
         return pd.to_datetime(cells, format="ISO8601", utc=zoned)
-    except pd.errors.OutOfBoundsDatetime:
-        # pandas 2 reads all into nanoseconds, which end in 2262.
-        stamps: list[Any] = [pd.NaT if cell is None else pd.Timestamp(cell) for cell in cells]
+    except ValueError:
+        # pandas 2 reads all into nanoseconds, which end in 2262; no pandas reads five-digit years.
+        stamps: list[Any] = [pd.NaT if cell is None else _time(cell) for cell in cells]
         naive = [stamp.tz_convert(None) if zoned else stamp for stamp in stamps]
         values = np.array(
             [stamp.to_datetime64() for stamp in naive], dtype=f"datetime64[{_unit(dtype_name)}]"
         )
         return pd.DatetimeIndex(values, tz="UTC" if zoned else None)
+
+
+def _time(text: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(text)
+    except ValueError:
+        return pd.Timestamp(np.datetime64(text))
 
 
 def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:

@@ -17,6 +17,7 @@ from IPython.utils.text import DollarFormatter
 
 from fabric_nb.errors import BadArgument, MalformedMessage
 from fabric_nb.fabric.codec import decode
+from fabric_nb.notebook.option_types import unquoted
 
 _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
 _CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")
@@ -383,7 +384,7 @@ def headers(assignments: list[str], *, scope: Mapping[str, Any] | None = None) -
         name, equals, text = word.partition("=")
         if not equals or not name or not text:
             raise KeywordProblem(f"{word!r} is not of the form name=value")
-        name = name if scope is None else expanded(name, scope)
+        name = unquoted(name if scope is None else expanded(name, scope))
         if name in values:
             raise KeywordProblem(f"{name} is given twice")
         values[name] = _literal(text) if scope is None else _header(text, scope)

@@ -17,7 +17,7 @@ def unquoted(word: str) -> str:
 def seconds(word: str) -> float:
     """An option's value that is a time in seconds, more than none."""
     try:
-        value = float(word)
+        value = float(unquoted(word))
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
@@ -27,21 +27,24 @@ def seconds(word: str) -> float:
 
 def time_limit(word: str) -> float:
     """An option's value that is a limit in seconds, more than none; ``inf`` for no limit."""
-    return float("inf") if word.strip().lower() in ("inf", "infinity") else seconds(word)
+    return float("inf") if unquoted(word).strip().lower() in ("inf", "infinity") else seconds(word)
 
 
 def duration(word: str) -> float:
     """An option's value that is a time in seconds, or 0."""
-    return 0.0 if word.strip("0.") == "" and "0" in word else seconds(word)
+    plain = unquoted(word)
+    return 0.0 if plain.strip("0.") == "" and "0" in plain else seconds(word)
 
 
 def count(word: str) -> int:
     """An option's value that is a number from one upward."""
-    if not word.isascii() or not word.isdecimal() or int(word) < 1:
+    plain = unquoted(word)
+    if not plain.isascii() or not plain.isdecimal() or int(plain) < 1:
         raise ArgumentTypeError(f"{word!r} is not a number from 1 upward")
-    return int(word)
+    return int(plain)
 
 
 def offset(word: str) -> str | int:
     """Where in a RabbitMQ stream to begin."""
-    return int(word) if word.isascii() and word.isdecimal() else unquoted(word)
+    plain = unquoted(word)
+    return int(plain) if word.isascii() and word.isdecimal() else plain

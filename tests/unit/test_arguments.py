@@ -270,6 +270,7 @@ def test_count_and_quotes() -> None:
     """Counts are read, and an option's value may be quoted."""
     assert (count("1"), count("20")) == (1, 20)
     assert unquoted("'a b'") == unquoted('"a b"') == unquoted("a b") == "a b"
+    assert (count('"5"'), seconds("'2.5'")) == (5, 2.5)
     assert unquoted("'") == "'"
     assert unquoted("'a\"") == "'a\""
 
@@ -487,6 +488,11 @@ def test_header_from_a_variable(word: str, value: object) -> None:
     assert found == {"a": value}
     assert type(found["a"]) is type(value)
     assert headers(["{text}=1"], scope={"text": "kind"}) == {"kind": 1}
+
+
+def test_header_in_quotes() -> None:
+    """A header's name may be in quotes, which are none of the name."""
+    assert headers(['"msg type"=5'], scope=None) == {"msg type": 5}
 
 
 def test_header_given_twice() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import sys
 from typing import Any
 
@@ -22,6 +23,7 @@ from fabric_nb.fabric.batches import (
     data_message,
     encode_rows,
 )
+from fabric_nb.fabric.codec import decode
 from fabric_nb.fabric.decoding import decode_rows
 from fabric_nb.fabric.naming import ServiceName
 from fabric_nb.frames import FrameBuffer
@@ -161,6 +163,73 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     except MalformedMessage:
         return
     assert isinstance(table, pa.Table)
+
+
+@pytest.mark.parametrize("form", ["json", "json-columns", "arrow"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table([[1], [2]], names=["a", "a"]),
+        pa.table({"a": [1]}).select([]),
+        pd.DataFrame({"a": pd.cut(pd.Series([1, 2]), 2)}),
+        pd.DataFrame({"a": pd.Categorical(pd.period_range("2024", periods=1))}),
+    ],
+    ids=["twice", "no column", "intervals", "periods"],
+)
+def test_what_no_reader_reads_is_refused(data: Any, form: Format) -> None:
+    """What would be malformed, or nothing, for everybody who reads is an error at the sender."""
+    with pytest.raises(NotSerializable, match="the data"):
+        encode_rows(data, form)
+
+
+@pytest.mark.parametrize("form", ["json", "json-columns"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1], pa.time64("ns")),
+        pa.array([2**62], pa.timestamp("s")),
+        pa.array([2**31 - 1], pa.date32()),
+        pa.array([0], pa.timestamp("s", tz="Mars/Olympus")),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_that_python_does_not_have(column: pa.Array, form: Format) -> None:
+    """A value of an Arrow table that JSON would change, or that fails to be read, is refused."""
+    with pytest.raises(NotSerializable, match=r"the data\['a'\] has a value of type"):
+        encode_rows(pa.table({"a": column}), form)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.date_range("2024-10-26T23:00", periods=3, freq="h", tz="Europe/Berlin"),
+        ["b", "a", None],
+        [2, 1, None],
+        [True, False],
+    ],
+    ids=["zone", "text", "numbers", "booleans"],
+)
+def test_categories_arrive_equal_in_arrow(values: Any) -> None:
+    """Categories of every type arrive in Arrow as the values that they stand for."""
+    column = pd.Series(values, dtype="category")
+    table = decode_rows(encode_rows(column.to_frame("a"), "arrow")[0], decoding.ARROW, None)
+    expected = [None if pd.isna(value) else value for value in column]
+    assert table.column("a").to_pylist() == expected
+
+
+def test_nan_in_a_list_arrives_in_arrow() -> None:
+    """NaN inside a list stays what it is."""
+    table = decode_rows(encode_rows([{"a": [math.nan, 1.5]}], "arrow")[0], decoding.ARROW, None)
+    nan, number = table.column("a").to_pylist()[0]
+    assert math.isnan(nan)
+    assert number == 1.5
+
+
+def test_a_series_is_rows_without_a_format() -> None:
+    """A Series is published as rows of one column, as it is with a format."""
+    series = pd.Series([1, 2], name="n")
+    message = data_message(series, {}, ServiceName("d", "t", "i"))
+    assert decode(message.body) == [{"n": 1}, {"n": 2}]
 
 
 def test_what_cannot_be_sent_is_said() -> None:

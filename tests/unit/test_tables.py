@@ -217,6 +217,26 @@ def test_tables_anywhere_in_a_value() -> None:
     assert received["plain"] == [1]
 
 
+def test_tables_in_cells_of_tables() -> None:
+    """A table in a cell of another one, or of a Series, survives too."""
+    inner = pd.DataFrame({"a": [1.5, None]}, index=["x", "y"])
+    for outer in (
+        pd.DataFrame({"n": [1, 2], "t": [None, {"deep": [inner]}]}, index=["p", "q"]),
+        pd.Series([None, {"deep": [inner]}], name="t"),
+        pd.Series([None, {"deep": [inner]}], index=["p", "q"], name="t"),
+    ):
+        received = there_and_back({"outer": outer})["outer"]
+        assert list(received.index) == list(outer.index)
+        column = received["t"] if isinstance(received, pd.DataFrame) else received
+        assert_same(column.iloc[1]["deep"][0], inner)
+
+
+def test_labels_of_half_a_pair() -> None:
+    """A label that UTF-8 cannot hold does not keep a table from arriving as one."""
+    frame = pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object))
+    assert_same(there_and_back(frame), frame)
+
+
 def test_peers_see_plain_records() -> None:
     """An amqp-fabric peer, which knows no tables, sees a list of records, gaps as null."""
     frame = pd.DataFrame({"a": [1.5, None], 7: ["x", "y"]})
@@ -246,6 +266,7 @@ LONG_AGO_AND_FAR_AHEAD: list[tuple[str, list[Any]]] = [
         for unit in ("s", "ms", "us")
     ),
     ("timedelta64[us]", [2**62, 7, -(2**62) + 1, None]),
+    ("datetime64[s]", ["20000-01-01T00:00:01", "2024-05-31", None]),
 ]
 """Beyond what nanoseconds can count, which pandas 2 reads everything into; and local mean times."""
 
@@ -346,8 +367,9 @@ def test_any_table_survives(frame: pd.DataFrame) -> None:
             "A table of 2000 columns",
         ),
         ({"x": [pd.DataFrame({"a": [{1}]})]}, "v['x'][0]['a'][0] is a set"),
+        (pd.Series(pd.Categorical([(1, 2)])), "v['value']['categories'] are no single values"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_tables_that_cannot_travel_are_refused(table: object, sentence: str) -> None:
     """What cannot be told about a table is refused with its place, never lost on the way."""
