@@ -257,7 +257,7 @@ class _Plain:
         return self.of(_listed(value), at)
 
     def _time(self, value: np.datetime64, at: Path) -> Any:
-        stamp = pd.Timestamp(value)
+        stamp: Any = pd.Timestamp(value)
         if stamp is not pd.NaT and stamp.to_datetime64() != value:
             raise self.refuse(value, at, "round it to nanoseconds")
         return self.of(stamp, at)

@@ -26,6 +26,7 @@ from fabric_nb.fabric.amqp import Channel, Connection, Delivery
 from fabric_nb.fabric.deadlines import time_limit
 from fabric_nb.fabric.malformed import MalformedLog
 from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.plain import unboxed
 from fabric_nb.fabric.tasks import Background
 from fabric_nb.fabric.wire import LEVELS, LogRecord
 from fabric_nb.frames.times import moments
@@ -216,7 +217,7 @@ class _Waiting:
 
 def _fields(record: logging.LogRecord, text: str) -> LogRecord:
     """What is sent of a record; it keeps no frame and no argument of the caller's alive."""
-    level = record.levelno
+    level = unboxed(record.levelno)
     severity = wire.severity_of(level) if isinstance(level, int) else ""
     # Programs rename the standard levels, to colour them or to shorten them: feeds and views
     # choose by their standard names.
@@ -229,7 +230,7 @@ def _fields(record: logging.LogRecord, text: str) -> LogRecord:
         message=wire.shortened(text, wire.MAX_TRACEBACK),
         logger=str(record.name),
         file=PurePath(str(record.pathname)).name,
-        line=record.lineno,
+        line=unboxed(record.lineno),
         traceback=_traceback(record),
         severity="" if standard else severity,
     )

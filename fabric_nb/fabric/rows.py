@@ -75,7 +75,7 @@ def _is_column(value: Any) -> bool:
 
 
 def _columns(data: Mapping[Any, Any]) -> Columns:
-    columns = {name: _of_arrow(column) for name, column in data.items()}
+    columns = {name: _of_arrow(column, name) for name, column in data.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         (one, rows), (other, others) = next(
@@ -91,13 +91,13 @@ def _columns(data: Mapping[Any, Any]) -> Columns:
     return columns
 
 
-def _of_arrow(column: Any) -> Any:
+def _of_arrow(column: Any, name: Any) -> Any:
     """A column that another library exports as a list; any other one as it is."""
     if not _exports_arrow(column) or isinstance(column, pd.Series):
         return column
     pa = pyarrow()
     stream = hasattr(type(column), "__arrow_c_stream__")
-    return (pa.chunked_array(column) if stream else pa.array(column)).to_pylist()
+    return _to_list(pa.chunked_array(column) if stream else pa.array(column), name)
 
 
 def as_rows(data: Rows | Columns | pd.DataFrame | Table) -> Rows | pd.DataFrame:
@@ -107,8 +107,8 @@ def as_rows(data: Rows | Columns | pd.DataFrame | Table) -> Rows | pd.DataFrame:
     if isinstance(data, dict):
         columns = [_listed(column) for column in data.values()]
         return [dict(zip(data, row, strict=True)) for row in zip(*columns, strict=True)]
-    columns = _named(data)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    named = _named(data)
+    return [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
 
 
 def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
@@ -212,7 +212,7 @@ def _named(table: Table) -> Columns:
     return {name: _to_list(column, name) for name, column in pairs}
 
 
-def _to_list(column: Any, name: str) -> list[Any]:
+def _to_list(column: Any, name: Any) -> list[Any]:
     """The values of an Arrow column, which has some that Python has not."""
     pa = pyarrow()
     try:

@@ -335,10 +335,12 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
 
 
 def _index(labels: list[Any], name: Any) -> pd.Index[Any]:
+    index: pd.Index[Any]
     try:
-        return pd.Index(labels, name=name)
+        index = pd.Index(labels, name=name)
     except UnicodeEncodeError:  # half a surrogate pair, which pandas' text cannot hold
-        return pd.Index(labels, name=name, dtype=object)
+        index = pd.Index(labels, name=name, dtype=object)
+    return index
 
 
 def _label(column: _Column) -> Any:

@@ -311,6 +311,17 @@ async def test_where_a_record_was_logged_is_told(reader, log, handler):
     assert failed.traceback.index("ValueError") < failed.traceback.index("Stack (most recent")
 
 
+async def test_numbers_of_numpy_in_a_record(reader, logger, log, handler):
+    """A line and a level that numpy counted arrive as the numbers that they are."""
+    record = logging.LogRecord("n", np.int64(35), "a.py", np.int64(7), "here", (), None)
+    record.levelname = "NOTICE"
+    async with await reader.logs() as feed:
+        log.handle(record)
+        await feed.wait(1, timeout=5)
+    heard = feed.records[0]
+    assert (heard.line, heard.level, heard.severity) == (7, "NOTICE", "WARNING")
+
+
 async def test_levels_of_other_names_are_heard(reader, log, handler):
     """A feed of a level hears renamed levels by their standard names, and those in between."""
     names = {number: logging.getLevelName(number) for number in (10, 20, 30, 40)}
