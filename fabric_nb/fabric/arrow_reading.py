@@ -22,8 +22,12 @@ Table = Any
 
 MAX_VALUES: Final = 16 * 1024 * 1024
 """Values that one message may stand for: its rows times its columns, and what these contain."""
+MAX_WEIGHTLESS: Final = 1024 * 1024
+"""Values that one message may stand for beyond those that may have a bit each."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Bytes that the values of one message may take."""
+_LEAST: Final = MAX_BYTES // MAX_VALUES
+"""Bytes that a value is taken for at least, so that the bound of bytes bounds the values too."""
 PART_VALUES: Final = 100_000
 """Values that are handled at once while others wait for the interpreter."""
 
@@ -37,6 +41,7 @@ class Measured:
     Attributes:
         values: how many it stands for.
         bytes: how many these take.
+        expanded: how many those take that share theirs, once they do not; known when it is read.
 
     Raises:
         MalformedMessage: it is not an Arrow stream, or it stands for too much.
@@ -45,7 +50,7 @@ class Measured:
     def __init__(self, body: bytes) -> None:
         pa = _pyarrow()
         self._body = body
-        self.values = self.bytes = 0
+        self.values = self.bytes = self.expanded = 0
         try:
             self._messages = list(pa.ipc.MessageReader.open_stream(pa.py_buffer(body)))
             for message in self._messages:
@@ -55,9 +60,10 @@ class Measured:
                     self.bytes += size
         except (pa.ArrowException, ValueError, OSError, struct.error, IndexError) as error:
             raise _malformed(error) from None
-        if self.values > MAX_VALUES or self.bytes > MAX_BYTES:
+        most = min(MAX_VALUES, MAX_WEIGHTLESS + 8 * self.bytes)
+        if self.values > most or self.bytes > MAX_BYTES:
             raise MalformedMessage(
-                f"The Arrow stream stands for more than {MAX_VALUES:,} values or {MAX_BYTES:,}"
+                f"The Arrow stream stands for more than {most:,} values or {MAX_BYTES:,}"
                 " bytes: publish it in parts."
             )
 
@@ -74,7 +80,7 @@ class Measured:
         except (pa.ArrowException, ValueError, OSError) as error:
             raise _malformed(error) from None
         if not is_simple(table.schema):
-            _check_expanded(table)
+            self.expanded = _expanded_size(table)
         return table
 
     def _table(self, pa: Any) -> Table:
@@ -158,11 +164,11 @@ def parts_of(table: Table, values: int = 0) -> Iterator[Table]:
         yield table.slice(start, rows)
 
 
-def _check_expanded(table: Table) -> None:
-    """Refuse a table whose values share their bytes, if it becomes too large without that.
+def _expanded_size(table: Table) -> int:
+    """About the bytes of those values of a table that share theirs.
 
     Raises:
-        MalformedMessage: it does.
+        MalformedMessage: they are too many.
     """
     size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
     if size > MAX_BYTES:
@@ -170,6 +176,7 @@ def _check_expanded(table: Table) -> None:
             f"The Arrow stream takes more than {MAX_BYTES:,} bytes once its values share none:"
             " publish it in parts."
         )
+    return size
 
 
 def _expanded(array: Any) -> int:
@@ -181,7 +188,7 @@ def _expanded(array: Any) -> int:
     if types.is_dictionary(kind):
         return _of_dictionary(array)
     if types.is_run_end_encoded(kind):
-        return len(array) * _longest(array.values)
+        return len(array) * max(_LEAST, _longest(array.values))
     if types.is_string_view(kind) or types.is_binary_view(kind):
         return int(_view_lengths(array).sum())
     if types.is_list_view(kind) or types.is_large_list_view(kind):
@@ -203,7 +210,7 @@ def _longest(array: Any) -> int:
         return int(_view_lengths(array).max(initial=0))
     if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind):
         return pa.compute.max(pa.compute.binary_length(array)).as_py() or 0
-    return 8 if types.is_primitive(kind) else max(8, array.nbytes + _expanded(array))
+    return _LEAST if types.is_primitive(kind) else max(_LEAST, array.nbytes + _expanded(array))
 
 
 def _of_dictionary(array: Any) -> int:

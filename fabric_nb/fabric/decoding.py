@@ -81,7 +81,9 @@ def read_small(delivery: Delivery) -> Batch | None:
     if found.values > SMALL_VALUES or found.bytes > SMALL_ARROW:
         return None
     table = found.read()
-    return table if found.values <= SMALL_VALUES // 20 or is_simple(table.schema) else None
+    few = found.values <= SMALL_VALUES // 20 and found.expanded <= SMALL_ARROW
+    small = table.num_columns <= NARROW and (few or is_simple(table.schema))
+    return table if small else None
 
 
 def _is_narrow(batch: Batch) -> bool:

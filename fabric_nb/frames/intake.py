@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -231,14 +231,33 @@ def _objects(column: Any) -> list[Any]:
     from pyarrow import types as kinds
 
     kind = column.type
-    if (kinds.is_list(kind) or kinds.is_large_list(kind)) and len(column):
-        objects = []
-        for chunk in getattr(column, "chunks", [column]):
-            values, ends = _objects(chunk.flatten()), chunk.value_lengths().to_pylist()
-            start = 0
-            for length in ends:
-                objects.append(None if length is None else values[start : start + length])
-                start += length or 0
-        return objects
+    chunks = getattr(column, "chunks", [column])
+    if any(is_kind(kind) for is_kind in _list_kinds()):
+        return [value for chunk in chunks for value in _lists(chunk)]
+    if kinds.is_struct(kind) and 0 < kind.num_fields == len({field.name for field in kind}):
+        return [value for chunk in chunks for value in _structs(chunk)]
     slices = (column.slice(start, _AT_ONCE) for start in range(0, len(column), _AT_ONCE))
     return [value for part in slices for value in part.to_pylist()]
+
+
+def _list_kinds() -> tuple[Callable[[Any], bool], ...]:
+    from pyarrow import types as kinds
+
+    views = (kinds.is_list_view, kinds.is_large_list_view)
+    return (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list, *views)
+
+
+def _lists(array: Any) -> Iterator[list[Any] | None]:
+    import pyarrow.compute
+
+    values, start = _objects(array.flatten()), 0
+    for length in _objects(pyarrow.compute.list_value_length(array)):
+        yield None if length is None else values[start : start + length]
+        start += length or 0
+
+
+def _structs(array: Any) -> Iterator[Row | None]:
+    names = [field.name for field in array.type]
+    rows = zip(*map(_objects, array.flatten()), strict=True)
+    for row, is_there in zip(rows, _objects(array.is_valid()), strict=True):
+        yield dict(zip(names, row, strict=True)) if is_there else None

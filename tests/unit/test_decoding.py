@@ -212,6 +212,20 @@ BOMBS: dict[str, Callable[[], bytes]] = {
             pa.array(np.zeros(100_000, "i1")),
         )
     ),
+    "empty lists": lambda: of(
+        pa.Array.from_buffers(pa.list_(pa.int8(), 0), 10**7, [None], children=[pa.nulls(0, "i1")])
+    ),
+    "empty structs": lambda: of(pa.Array.from_buffers(pa.struct([]), 10**7, [None])),
+    "many columns of null": lambda: arrow_body(
+        pa.table({f"c{number}": pa.nulls(10_000) for number in range(1500)})
+    ),
+    "short list views": lambda: of(
+        pa.ListViewArray.from_arrays(
+            pa.array(np.zeros(20_000, "i4")),
+            pa.array(np.full(20_000, 1000, "i4")),
+            pa.array(np.zeros(1000, "i1")),
+        )
+    ),
     "union": lambda: of(
         pa.UnionArray.from_dense(
             pa.array(np.zeros(1_000_000, "i1")),
@@ -230,6 +244,30 @@ def test_arrow_that_stands_for_too_much_is_refused(bomb: Callable[[], bytes]) ->
         decode_rows(body, ARROW, None)
     with contextlib.suppress(MalformedMessage):
         assert read_small(arrived(body, content_type=ARROW)) is None, "left to a thread"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: arrow_body(pa.table({f"c{number}": [1] for number in range(5000)})),
+        lambda: arrow_body(pa.table({f"c{number}": pa.nulls(1) for number in range(5000)})),
+        lambda: of(
+            pa.ListViewArray.from_arrays(
+                pa.array(np.zeros(9000, "i4")),
+                pa.array(np.full(9000, 1000, "i4")),
+                pa.array(np.zeros(1000, "i1")),
+            )
+        ),
+        lambda: of(many(pa.string(), ["x" * 20_000], 9000)),
+    ],
+    ids=["columns", "columns of null", "list views", "run-end text"],
+)
+def test_arrow_that_takes_long_is_left_to_a_thread(body: Callable[[], bytes]) -> None:
+    """A small message that becomes many columns or values is not read on the loop."""
+    sent = body()
+    assert len(sent) < 1024 * 1024
+    assert read_small(arrived(sent, content_type=ARROW)) is None
+    assert len(decode_rows(sent, ARROW, None)) >= 1
 
 
 def test_bombs_take_no_memory() -> None:
@@ -269,6 +307,9 @@ KINDS = [
     pa.array([[1, 2], None, []]),
     pa.array([[["a"], None]], pa.large_list(pa.list_(pa.string()))),
     pa.array([[1, 2]], pa.list_(pa.int64(), 2)),
+    pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+    pa.array([{"a": {"b": [[1], None]}, "c": None}, None, {"a": None, "c": 1}]),
+    pa.array([[{"a": 1}, None], None, []]),
     pa.array([{"a": [1]}, None]),
     pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
     pa.array(["a", "b", "a"]).dictionary_encode(),

@@ -549,6 +549,10 @@ def test_an_arrow_table_or_batch_can_be_added() -> None:
             "kind": pa.array(["x", "y", "x"]).dictionary_encode(),
             "tags": [[1, 2], None, []],
             "where": [{"x": 1}, {"x": 2}, None],
+            "pair": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+            "view": pa.array([[1], None, [2, 3]], pa.list_view(pa.int64())),
+            "deep": [{"a": [{"b": None}], "c": None}, None, {"a": None, "c": {"d": [1.5]}}],
+            "none": pa.array([{}, None, {}], pa.struct([])),
         }
     )
     buffer = FrameBuffer()
