@@ -192,11 +192,12 @@ class Connection:
                 its subclasses say which.
         """
         if not self._opened:
-            await self._connect_within(finite_limit(timeout), retry=retry)
+            connect = self._connect_within if retry else self._connect
+            await connect(finite_limit(timeout))
             await self._begin(self._standing)
         return self
 
-    async def _connect_within(self, timeout: float, *, retry: bool) -> None:
+    async def _connect_within(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout
         for delay in backoff():
@@ -204,7 +205,7 @@ class Connection:
                 await self._connect(ends - loop.time())
             except BrokerUnavailable as error:
                 refused = type(error) is not BrokerUnavailable  # which no time changes
-                if refused or not retry or loop.time() + delay >= ends:
+                if refused or loop.time() + delay >= ends:
                     raise
                 await asyncio.sleep(delay)
             else:
