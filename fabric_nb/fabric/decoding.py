@@ -225,6 +225,7 @@ def _in_parts(body: bytes, ends: re.Pattern[bytes]) -> Iterator[list[Any]]:
     while True:
         end = ends.search(body, at + size, at + size + WHOLE)
         if end is None or end.start() + 1 - at > WHOLE:
+            _check_whole(len(body) - at)
             yield _whole(b"[" + body[at:])
             return
         try:
@@ -279,13 +280,17 @@ def _whole(body: bytes) -> Any:
     """
     if len(body) <= WHOLE:
         return decode(body)
-    if len(body) > MAX_WHOLE:
-        raise MalformedMessage(f"One value of the body has more than {MAX_WHOLE:,} bytes.")
+    _check_whole(len(body))
     try:
         return _Patient().decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise MalformedMessage(f"The body is not JSON ({reason[:200]}).") from None
+
+
+def _check_whole(size: int) -> None:
+    if size > MAX_WHOLE:
+        raise MalformedMessage(f"One value of the body has more than {MAX_WHOLE:,} bytes.")
 
 
 class _Patient(json.JSONDecoder):

@@ -25,6 +25,11 @@ _CHARSET = re.compile(r"utf-(8-sig|16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|eu
 _MOST_CODINGS = 4
 _FEED, _PIECE = 64 * 1024, 1024 * 1024
 """Bytes that are handed in at once, and that come out at once."""
+_FIRST_FEED = 256
+"""Bytes that are handed in first behind the end of a compressed body: what is left is copied,
+and of very short bodies there may be many."""
+_FEW, _SHORT = 64, 4096
+"""Compressed bodies in a row that are always read, and bytes of which each of more may be one."""
 
 
 class TooLong(MalformedMessage):
@@ -80,14 +85,14 @@ def zstd_module() -> Any:
 
 
 def _gunzip(body: bytes, most: int) -> bytes:
-    pieces = _inflated(body, zlib.MAX_WBITS | 16)
+    pieces = _inflated(body, zlib.MAX_WBITS | 16, most)
     return _gathered(pieces, most, "gzip", zlib.error)
 
 
 def _inflate(body: bytes, most: int) -> bytes:
     # In HTTP's sense, with zlib's head; some send it without.
     head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
-    pieces = _inflated(body, zlib.MAX_WBITS if head else -zlib.MAX_WBITS)
+    pieces = _inflated(body, zlib.MAX_WBITS if head else -zlib.MAX_WBITS, most)
     return _gathered(pieces, most, "deflate", zlib.error)
 
 
@@ -95,7 +100,7 @@ def _unzstd(body: bytes, most: int) -> bytes:
     zstd = zstd_module()
     if zstd is None:
         raise MalformedMessage(f"{WITHOUT_ZSTD}.")
-    return _gathered(_decompressed(body, zstd.ZstdDecompressor), most, "zstd", zstd.ZstdError)
+    return _gathered(_decompressed(body, zstd.ZstdDecompressor, most), most, "zstd", zstd.ZstdError)
 
 
 def _gathered(pieces: Iterator[bytes], most: int, what: str, broken: type[Exception]) -> bytes:
@@ -113,13 +118,14 @@ def _gathered(pieces: Iterator[bytes], most: int, what: str, broken: type[Except
     return cast("bytes", whole)
 
 
-def _inflated(body: bytes, wbits: int) -> Iterator[bytes]:
+def _inflated(body: bytes, wbits: int, most: int) -> Iterator[bytes]:
     """Unpack a body, which may be several compressed ones in a row, in pieces."""
-    at, unpacker = 0, zlib.decompressobj(wbits)
+    at, feed, unpacker, ended = 0, _FEED, zlib.decompressobj(wbits), 0
     while at < len(body):
         if unpacker.eof:
-            unpacker = zlib.decompressobj(wbits)
-        data = body[at : at + _FEED]
+            feed, unpacker, ended = _FIRST_FEED, zlib.decompressobj(wbits), _one_more(ended, most)
+        data = body[at : at + feed]
+        feed = min(2 * feed, _FEED)
         at += len(data)
         piece = b""
         while data or len(piece) == _PIECE:
@@ -131,13 +137,21 @@ def _inflated(body: bytes, wbits: int) -> Iterator[bytes]:
         raise EOFError
 
 
-def _decompressed(body: bytes, make: Callable[[], Any]) -> Iterator[bytes]:
+def _one_more(ended: int, most: int) -> int:
+    """Count another of several compressed bodies in one; each costs, however short it is."""
+    if ended >= max(_FEW, most // _SHORT):
+        raise TooLong(f"The body is more than {ended:,} compressed ones in a row.")
+    return ended + 1
+
+
+def _decompressed(body: bytes, make: Callable[[], Any], most: int) -> Iterator[bytes]:
     """As `_inflated`, with a decompressor that keeps what it has not unpacked yet."""
-    at, unpacker = 0, make()
+    at, feed, unpacker, ended = 0, _FEED, make(), 0
     while at < len(body):
         if unpacker.eof:
-            unpacker = make()
-        data = body[at : at + _FEED]
+            feed, unpacker, ended = _FIRST_FEED, make(), _one_more(ended, most)
+        data = body[at : at + feed]
+        feed = min(2 * feed, _FEED)
         at += len(data)
         yield unpacker.decompress(data, _PIECE)
         while not (unpacker.eof or unpacker.needs_input):

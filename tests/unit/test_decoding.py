@@ -8,6 +8,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -150,6 +151,23 @@ def test_what_was_compressed_comes_back(body: bytes, encoding: str, times: int) 
             unpack(packed, encoding, len(body) * times - 1)
         with pytest.raises(MalformedMessage):
             unpack(packed[:-1], encoding, len(body) * times)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "deflate"])
+def test_many_compressed_bodies_in_a_row_cost_little(encoding: str) -> None:
+    """Several compressed bodies in a row are one; a great many empty ones are given up."""
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "zstd": lambda raw: compress(raw, "zstd"),
+        "deflate": zlib.compress,
+    }
+    assert unpack(pack[encoding](b"ab") * 64, encoding, 200) == b"ab" * 64
+    many_empty = pack[encoding](b"") * 10_000
+    began = time.process_time()
+    assert read_small(arrived(many_empty, content_encoding=encoding)) is None, "left to a thread"
+    assert time.process_time() - began < 0.05
+    with pytest.raises(TooLong, match="in a row"):
+        unpack(pack[encoding](b"") * 70_000, encoding, 256 * 1024 * 1024)
 
 
 # -- Arrow
