@@ -6,6 +6,7 @@ What stands there before stays until then: a full disk, or a program that is kil
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ class Draft:
         draft.write_at(0, b"...")
         draft.keep()
 
+    Args:
+        place: the place.
+        overwrite: it takes the place also of a file that has come to stand there meanwhile.
+
     Attributes:
         path: where it is now: the place's name with ``.partial`` at its end.
 
@@ -32,7 +37,8 @@ class Draft:
         OSError: it cannot be made.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, overwrite: bool = True) -> None:
+        self._overwrite = overwrite
         self._place = place.resolve() if place.is_symlink() else place
         self.path, self._file = _made(self._place)
 
@@ -52,14 +58,34 @@ class Draft:
         """Take the place, with the permissions of what stood there.
 
         Raises:
-            OSError: that cannot be done; the draft stays.
+            OSError: that cannot be done; the draft stays, and can still be written to.
         """
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(self._place, self.path)
         os.fsync(self._file.fileno())  # some file systems notice only now that there is no room
+        has_place = not self._overwrite and self._has_linked()
         self.leave()
-        self.path.replace(self._place)
+        if has_place:
+            self.path.unlink()
+        else:
+            self.path.replace(self._place)
         return self._place
+
+    def _has_linked(self) -> bool:
+        """Stand in the place as well, in one step; return False where files cannot be linked.
+
+        Raises:
+            FileExistsError: another file stands there.
+        """
+        try:
+            os.link(self.path, self._place)
+        except FileExistsError:
+            raise
+        except OSError:
+            if self._place.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            return False
+        return True
 
     def leave(self) -> None:
         """Close the file; it stays where it is."""

@@ -309,5 +309,6 @@ async def test_a_damaged_recording_is_told(source, tmp_path, caplog):
     assert "Line 2 of" in str(replay.error)
     assert repr(replay).endswith("failed>")
     assert "r.jsonl has ended: Line 2 of" in caplog.text
+    assert replay._task.exception() is None, "which asyncio would tell again, with a traceback"
     with pytest.raises(RecordingError, match="Line 2 of"):
         await replay

@@ -7,6 +7,7 @@ it fails, for every user, with EFBIG in place of ENOSPC.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -21,7 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.amqp import Delivery
 from fabric_nb.fabric.drafts import Draft, beside
+from fabric_nb.fabric.recording import Recording
 from fabric_nb.fabric.recording.files import open_writer
 from fabric_nb.fabric.recording.footer import MAGIC, Footer
 from tests.unit.test_recording_files import entry, read, written
@@ -235,6 +238,50 @@ def test_drafts_do_not_take_each_others_names(tmp_path: Path) -> None:
     two.keep()
     one.keep()
     assert (tmp_path / "a").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_draft_does_not_take_the_place_of_another_file(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing may be overwritten, the first that is kept has the place, the other stays."""
+
+    def link(*_: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    one, two = (Draft(tmp_path / "a", overwrite=False) for _ in range(2))
+    one.write_at(0, b"one")
+    two.write_at(0, b"two")
+    two.keep()
+    with pytest.raises(FileExistsError):
+        one.keep()
+    one.write_at(3, b" more")
+    one.leave()
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert one.path.read_bytes() == b"one more"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a", one.path]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+async def test_two_recordings_of_one_name(tmp_path: Path, kind: str) -> None:
+    """Of two recordings into one new file the last to end stays beside it, and says so."""
+    place = tmp_path / f"r.{kind}"
+    one, two = (Recording(place, overwrite=False, on_room=lambda: None) for _ in range(2))
+    for number, recording in enumerate((one, two)):
+        await recording.open()
+        recording.add(({"n": number},), Delivery(b"x"), 1)
+    await two.close()
+    with pytest.raises(
+        RecordingError, match="File exists; 0 messages are lost, and 1 rows"
+    ) as told:
+        await one.close()
+    assert [entry.batch for entry in read(place)] == [({"n": 1},)]
+    left = tmp_path / f"r.{kind}.partial"
+    assert str(left) in str(told.value)
+    assert [entry.batch for entry in read(left)] == [({"n": 0},)]
+    assert (one.messages, one.rows, one.lost) == (1, 1, 0)
 
 
 def test_frames_that_are_no_single_file(tmp_path: Path) -> None:

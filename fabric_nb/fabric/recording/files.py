@@ -10,7 +10,7 @@ from fabric_nb.fabric.drafts import SUFFIX
 from fabric_nb.fabric.recording import jsonlines, parquet
 from fabric_nb.fabric.recording.entry import Reader, Writer, reason
 
-_WRITERS: dict[str, Callable[[Path], Writer]] = {
+_WRITERS: dict[str, Callable[..., Writer]] = {
     ".parquet": parquet.ParquetWriter,
     ".jsonl": jsonlines.JsonLinesWriter,
 }
@@ -32,7 +32,7 @@ def open_writer(path: Path, *, overwrite: bool) -> Writer:
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists: choose another name, or say overwrite=True.")
     try:
-        return writer(path)
+        return writer(path, overwrite=overwrite)
     except OSError as error:
         raise RecordingError(f"{path} cannot be written: {reason(error)}.") from None
 

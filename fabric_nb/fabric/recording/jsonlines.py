@@ -37,10 +37,10 @@ _AT_ONCE = 100
 class JsonLinesWriter:
     """Writes a recording."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
         self.written, self.skipped, self.reason = Counts(), Counts(), ""
         self._place = path
-        self._draft = Draft(path)
+        self._draft = Draft(path, overwrite=overwrite)
         self._end = self._draft.write_at(0, _HEAD)
 
     def write(self, entries: Sequence[Entry]) -> None:

@@ -56,11 +56,11 @@ _READ_ROWS = 2000
 class ParquetWriter:
     """Writes a recording, a row group at a time; after each the file is whole."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
         self._pa = pyarrow()
         self.written, self.skipped, self.reason = Counts(), Counts(), ""
         self._place = path
-        self._draft = Draft(path)
+        self._draft = Draft(path, overwrite=overwrite)
         self._footer = Footer()
         self._schema: Any = None
         self._held: list[Entry] = []

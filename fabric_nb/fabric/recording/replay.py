@@ -97,8 +97,8 @@ class Replay:
         """
         if self._task is not None:
             await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                self._task.result()
+        if self.error is not None:
+            raise self.error
         return self
 
     def cancel(self) -> None:
@@ -137,10 +137,9 @@ class Replay:
                         await asyncio.wait([flying[0]])
             if flying:
                 await asyncio.wait(flying)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told here, and raised by who waits
             self.error = error
             log.warning("The replay of %s has ended: %s", self.path, error)
-            raise
         finally:
             reader.close()
 
