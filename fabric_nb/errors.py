@@ -54,7 +54,10 @@ from typing import Any, Self
 
 
 class FabricError(Exception):
-    """Root of all errors raised by fabric_nb."""
+    """Root of all errors raised by fabric_nb.
+
+    Each can be made of its message and one thing more, as amqp-fabric makes what a reply names.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
@@ -146,7 +149,7 @@ class ConnectionLost(FabricError, ConnectionError):
 class BrokerRefused(FabricError):
     """The broker refused one operation; `code` is the AMQP reply code."""
 
-    def __init__(self, message: str, *, code: int = 0) -> None:
+    def __init__(self, message: str, *_: object, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
 
@@ -159,7 +162,7 @@ class MessageTooLarge(BrokerRefused):
         limit: bytes that the broker takes at most.
     """
 
-    def __init__(self, message: str, *, size: int = 0, limit: int = 0) -> None:
+    def __init__(self, message: str, *_: object, size: int = 0, limit: int = 0) -> None:
         super().__init__(message, code=406)
         self.size = size
         self.limit = limit
@@ -218,7 +221,7 @@ class NotInNotebook(FabricError, RuntimeError):
 class CallError(FabricError):
     """Root of what can go wrong with a call; `call` names it, as in ``calc.c1.multiply``."""
 
-    def __init__(self, message: str, *, call: str = "") -> None:
+    def __init__(self, message: str, *_: object, call: str = "") -> None:
         super().__init__(message)
         self.call = call
 
@@ -234,7 +237,9 @@ class ServiceLost(UnknownService):
 class AmbiguousService(CallError, LookupError):
     """A short name fits several services; `candidates` are their full names."""
 
-    def __init__(self, message: str, *, call: str = "", candidates: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *_: object, call: str = "", candidates: Sequence[str] = ()
+    ) -> None:
         super().__init__(message, call=call)
         self.candidates = tuple(candidates)
 
@@ -246,7 +251,9 @@ class VersionMismatch(CallError):
 class MethodNotFound(CallError, AttributeError):
     """The service is there, but has no such method; `close_matches` are those that look alike."""
 
-    def __init__(self, message: str, *, call: str = "", close_matches: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, *_: object, call: str = "", close_matches: Sequence[str] = ()
+    ) -> None:
         super().__init__(message, call=call)
         self.close_matches = tuple(close_matches)
 
@@ -254,7 +261,7 @@ class MethodNotFound(CallError, AttributeError):
 class CallTimeout(CallError, TimeoutError):
     """No answer came in time; `seconds` is how long was waited."""
 
-    def __init__(self, message: str, *, call: str = "", seconds: float = 0.0) -> None:
+    def __init__(self, message: str, *_: object, call: str = "", seconds: float = 0.0) -> None:
         super().__init__(message, call=call)
         self.seconds = seconds
 

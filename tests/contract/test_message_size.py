@@ -226,4 +226,5 @@ def test_errors_can_be_made_of_their_arguments(made: FabricError) -> None:
     for again in (type(made)(*made.args), pickle.loads(pickle.dumps(made))):
         assert type(again) is type(made)
         assert str(again) == str(made)
+    assert str(made) in str(type(made)(str(made), list(made.args)))  # as amqp-fabric makes them
     assert vars(pickle.loads(pickle.dumps(made))) == vars(made)
