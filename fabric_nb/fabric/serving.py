@@ -117,6 +117,7 @@ class _Method:
     queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
     workers: set[_Worker] = field(default_factory=set)
     consumer_tag: str = ""
+    stood: bool = False  # once all that its channel needs was there
     generation: int = 0
     held_since: int = 0  # calls of openings before that have gone to other members
     crowded_since: float | None = None  # when calls began to wait behind one acknowledged early
@@ -237,6 +238,7 @@ class Server:
             if method is None:
                 method = self._add(name, function)
                 await self._channel.amend(partial(self._start_consumer, method=method))
+                method.stood = method.generation == self._channel.generation
             else:
                 method.function = function
                 for worker in tuple(method.workers):
@@ -309,6 +311,8 @@ class Server:
         self._lost_queues = 0
         for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
+        for method in self._methods.values():
+            method.stood = method.generation == channel.generation
         if self._lost_queues:
             log.warning(
                 "%s has declared %d queues again: they had gone with their last consumer, and calls"
@@ -324,11 +328,10 @@ class Server:
         take: Callable[[Delivery], object] = partial(self._take, method)
         if self.redelivered == "run":  # what is given back is delivered again
             take = self._guard.before(take)
-        known = bool(method.consumer_tag)
         method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
         if others:
             method.held_since = channel.generation
-        elif known:
+        elif method.stood:
             self._lost_queues += 1
 
     def _add(self, name: str, function: Function) -> _Method:

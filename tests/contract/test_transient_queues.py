@@ -111,7 +111,9 @@ async def test_a_queue_that_is_there_already_is_used(
         assert (await raw.get_queue(queue.name)).declaration_result.consumer_count == 2
 
 
-async def test_a_service_starts_after_it_and_the_broker_died(strict_node: RabbitMq) -> None:
+async def test_a_service_starts_after_it_and_the_broker_died(
+    strict_node: RabbitMq, caplog: pytest.LogCaptureFixture
+) -> None:
     """Durable queues that a broker has kept over its own death and the service's are used again."""
     with strict_node.private_vhost() as vhost:
         uri = strict_node.uri_for(vhost=vhost)
@@ -126,6 +128,7 @@ async def test_a_service_starts_after_it_and_the_broker_died(strict_node: Rabbit
             await second.rpc_register(Api())
             await third.rpc_register(Api())
             assert await third.call("a.increment", x=1) == 2
+    assert "are lost" not in caplog.text  # nothing is said of queues that it never had before
 
 
 async def test_queues_stay_as_in_the_contract_where_they_are_permitted(
