@@ -21,6 +21,7 @@ from fabric_nb.fabric.naming import ServiceName, ServicePattern
 from fabric_nb.fabric.presence import ANSWERED_WITHIN, Where
 from fabric_nb.fabric.proxies import ServiceProxy
 from fabric_nb.fabric.registry import Service
+from fabric_nb.fabric.stream_queue import StreamQueue
 from fabric_nb.fabric.streams import Stream
 
 
@@ -328,20 +329,22 @@ class AmqBrokerConnector(FabricMember):
         """Await `callback` with each matching message, an `aio_pika.IncomingMessage`.
 
         Subscribers that share a name share the messages. The callback acknowledges, for
-        example by ``async with message.process():``.
+        example by ``async with message.process():``. What it has not acknowledged within four
+        fifths of the broker's ``consumer_timeout`` (30 minutes, unless another one was met) is
+        acknowledged for it: the broker would deliver it again, or lose it with the queue.
 
         Raises:
             UnusableHeader: a header cannot be one, so that no message has it.
             UnusableQueue: no queue can have this name.
         """
-        naming.check_queue(subscriber_name)
+        shared = StreamQueue(subscriber_name)
         wanted = checked(naming.match_all(headers), "filter")
 
         async def set_up(channel: Channel) -> None:
             await channel.declare_exchange(self.data_exchange, "headers", durable=True)
-            await channel.declare_shared_queue(subscriber_name)
-            await channel.bind(subscriber_name, self.data_exchange, arguments=wanted)
-            await channel.consume_messages(subscriber_name, callback)
+            queue = await shared.declare(channel)
+            await channel.bind(queue, self.data_exchange, arguments=wanted)
+            await channel.consume_messages(queue, callback)
 
         await self._reading.channel(set_up).open()
         self._subscribed.add(subscriber_name)

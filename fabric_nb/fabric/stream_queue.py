@@ -91,6 +91,11 @@ class StreamQueue:
         self._received: deque[int] = deque(maxlen=prefetch or None)
         self._repeats: Counter[int] = Counter()
 
+    @property
+    def shared(self) -> bool:
+        """True if it goes with its last consumer."""
+        return bool(self.name) and not self.durable and self._start is None
+
     async def declare(self, channel: Channel) -> str:
         """Declare it, and return its name.
 

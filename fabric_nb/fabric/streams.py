@@ -147,6 +147,7 @@ class Stream(HeldRows):
         self._unacknowledged = 0
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
+        self._return_timer: asyncio.TimerHandle | None = None
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
 
     # -- life
@@ -237,6 +238,8 @@ class Stream(HeldRows):
             delivery = self._waiting.popleft()
             self._waiting_bytes -= len(delivery.body)
             self._accept(delivery)
+        if not self._waiting:
+            self._keep_what_waits()
 
     def _next_turn(self) -> None:
         self._turn_due = False
@@ -246,10 +249,29 @@ class Stream(HeldRows):
         """Keep a message until those before it have become rows."""
         self._waiting.append(delivery)
         self._waiting_bytes += len(delivery.body)
+        if self._return_timer is None and self._queue.shared:
+            loop, seconds = asyncio.get_running_loop(), self._channel.acknowledge_within
+            self._return_timer = loop.call_later(seconds, self._return_what_waits)
         if self._reading is not None and self._waiting_bytes > MAX_WAITING_BYTES:
             self._connection.hold(self)
 
+    def _keep_what_waits(self) -> None:
+        if self._return_timer is not None:
+            self._return_timer.cancel()
+            self._return_timer = None
+
+    def _return_what_waits(self) -> None:
+        """Give messages back, to come again, before the broker takes them back with the channel.
+
+        A shared queue goes with its last consumer, and so with a channel.
+        """
+        self._acknowledge()
+        for delivery in self._waiting:
+            self._channel.reject(delivery, requeue=True)
+        self._drop_waiting()
+
     def _drop_waiting(self) -> None:
+        self._keep_what_waits()
         self._waiting.clear()
         self._waiting_bytes = 0
         self._connection.let_go(self)

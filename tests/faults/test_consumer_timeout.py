@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.fabric.tasks import failures
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 from tests.support.rabbitmq_supervisor import rabbitmq_version
@@ -179,3 +180,83 @@ async def test_a_shared_queue_that_goes_with_its_only_reader(
         await stream._channel.ready()
         await connector.publish_data({"n": 2})
         await until(lambda: 2 in set(stream.df["n"]))
+
+
+async def test_a_shared_queue_whose_reader_is_behind(
+    members: Members, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A shared stream that reads slower than the broker waits has each row once; so when paused."""
+    caplog.set_level(logging.WARNING, "fabric_nb")
+    one = await members.join("one")
+    one._reading.terms.consumer_timeout = LIMIT  # as met before
+    async with await one.stream(name="behind", prefetch=10) as stream:
+        reconnected = stream._channel.generation
+        await stream.pause()
+        for n in range(40):
+            await one.publish_data({"n": n})
+        await asyncio.sleep(3 * LIMIT + 1)  # what would not come is not an event
+        rows = []
+
+        async def read() -> None:
+            async for batch in stream.batches():
+                rows.extend(row["n"] for row in batch)
+                await asyncio.sleep(0.4)  # behind by 4 s
+
+        async with asyncio.TaskGroup() as reading:
+            reader = reading.create_task(read())
+            await until(lambda: stream._batches)
+            await stream.resume()
+            await until(lambda: len(rows) == 40, timeout=40)
+            reader.cancel()
+        assert sorted(rows) == list(range(40))
+        assert stream.remade == 0
+        assert stream._channel.generation == reconnected
+    assert "takes back" not in caplog.text
+
+
+class Callback:
+    """Takes messages one by one, longer than the broker waits."""
+
+    def __init__(self) -> None:
+        self.began: list[int] = []
+        self.ended: list[int] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, message: Any) -> None:
+        async with message.process():
+            self.began.append(int(message.body))
+            await self.go.wait()
+            self.ended.append(int(message.body))
+
+
+async def test_callbacks_that_are_longer_than_the_limit(
+    members: Members, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callbacks of `subscribe_data` that take longer than the broker waits run to their end, once.
+
+    Before the limit is known, they run on although the broker has taken their messages back.
+    """
+    caplog.set_level(logging.WARNING, "fabric_nb")
+    one, failed = await members.join("one"), failures.total
+    first = Callback()
+    await one.subscribe_data("slow", {}, first)
+    for n in range(5):
+        await one.publish_data(str(n).encode())
+    await until(lambda: len(first.began) == 5)
+    if rabbitmq_version() < [4, 3]:
+        await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
+    first.go.set()
+    await until(lambda: sorted(first.ended) == list(range(5)))
+    one._reading.terms.consumer_timeout = LIMIT
+    second = Callback()
+    await one.subscribe_data("slower", {"kind": "A"}, second)
+    for n in range(5):
+        await one.publish_data(str(n).encode(), {"kind": "A"})
+    await asyncio.sleep(3 * LIMIT + 1)  # what would not come is not an event
+    second.go.set()
+    await until(lambda: len(second.ended) == 5)
+    await one.publish_data(b"5", {"kind": "A"})
+    await until(lambda: second.ended[5:] == [5])
+    assert sorted(second.began) == list(range(6))
+    assert "'slower' went" not in caplog.text
+    assert failures.total == failed

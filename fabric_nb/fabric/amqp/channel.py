@@ -78,6 +78,7 @@ class Channel(Topology):
     ) -> None:
         super().__init__(link)
         self._on_lost_hook = on_lost
+        self._callbacks: set[asyncio.Task[None]] = set()
         self._setup = setup
         self._prefetch = prefetch
         self._confirms = confirms
@@ -182,6 +183,7 @@ class Channel(Topology):
     async def close(self) -> None:
         """Close until it is opened again; what it consumed is requeued by the broker."""
         self._closed = True
+        self._end_callbacks()
         self._ready.set()
         self._tried.set()
         self._link.forget(self)
@@ -200,8 +202,13 @@ class Channel(Topology):
     def abandon(self) -> None:
         """The connection is gone for good: whoever waits for this channel is told so."""
         self._closed = True
+        self._end_callbacks()
         self._fell()
         self._ready.set()
+
+    def _end_callbacks(self) -> None:
+        for task in self._callbacks:
+            task.cancel()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -411,12 +418,16 @@ class Channel(Topology):
     ) -> str:
         """Start a consumer that awaits `callback` with aio-pika's own message object.
 
-        This is what amqp-fabric hands to the callbacks of `subscribe_data`.
+        This is what amqp-fabric hands to the callbacks of `subscribe_data`. A callback goes on when
+        the channel is lost, and until this one is closed.
         """
-        from aio_pika import IncomingMessage  # takes a while, and few need it
+        from fabric_nb.fabric.amqp.held import HeldMessage  # takes a while, and few need it
 
-        async def deliver(message: DeliveredMessage) -> None:
-            await callback(IncomingMessage(message, no_ack=False))
+        async def deliver(delivered: DeliveredMessage) -> None:
+            message = HeldMessage(delivered)
+            task = asyncio.ensure_future(message.handled_by(callback, self.acknowledge_within))
+            self._callbacks.add(task)
+            task.add_done_callback(self._callbacks.discard)
 
         with self._translated():
             started = await self._current.basic_consume(queue, deliver)
