@@ -181,14 +181,28 @@ class LabNotebook:
 
     async def run(self, code: str) -> None:
         """Put code into the first cell and run that, to its end."""
+        await self._run(code, awaited=True)
+
+    async def start(self, code: str) -> None:
+        """Put code into the first cell and begin to run that."""
+        await self._run(code, awaited=False)
+
+    async def _run(self, code: str, *, awaited: bool) -> None:
         await self.page.evaluate(
-            """async (code) => {
+            """async ([code, awaited]) => {
               const notebook = jupyterapp.shell.currentWidget.content;
               notebook.activeCellIndex = 0;
               notebook.activeCell.model.sharedModel.setSource(code);
-              await jupyterapp.commands.execute("notebook:run-cell");
+              const run = jupyterapp.commands.execute("notebook:run-cell");
+              if (awaited) await run;
             }""",
-            code,
+            [code, awaited],
+        )
+
+    async def interrupt(self) -> None:
+        """Interrupt its kernel."""
+        await self.page.evaluate(
+            "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
         )
 
     async def execute(self, code: str) -> None:

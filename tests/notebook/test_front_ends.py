@@ -99,8 +99,10 @@ def sent(notebook: Notebook, model: str) -> list[dict[str, Any]]:
 )
 async def test_views_speak_the_widgets_protocol(notebook: Notebook, code: str) -> None:
     """A view needs nothing of JupyterLab: it is opened as any widget, before it is displayed."""
+    # The code of a view may have been opened before, as it is opened once.
+    earlier = [message for message in notebook.messages if message.type == "comm_open"]
+    opened = {message.content["comm_id"] for message in earlier}
     cell = await notebook.run(code)
-    opened: set[str] = set()
     views = 0
     for message in cell.messages:
         if message.type == "comm_open":
@@ -130,6 +132,26 @@ async def test_vs_code_shows_a_live_table_and_no_second_one(notebook: Notebook) 
     await notebook.until(lambda: "newcomer" in str(sent(notebook, table)))
     assert not cell.displays
     await notebook.run("%fabric_stop newcomer")
+
+
+async def test_a_page_that_came_up_late_is_sent_the_code(notebook: Notebook) -> None:
+    """VS Code's window that was loaded anew does not know what was opened before: it asks."""
+    cell = await notebook.run("%fabric_services")
+    table = table_of(cell)
+    notebook.send_comm(table, {"method": "custom", "content": {"type": "code"}})
+
+    def codes() -> list[dict[str, Any]]:
+        contents = [
+            message.content["data"].get("content", {})
+            for message in notebook.messages
+            if message.type == "comm_msg" and message.content["comm_id"] == table
+        ]
+        return [content for content in contents if content.get("type") == "code"]
+
+    await notebook.until(codes)
+    (code,) = codes()
+    assert "class TableView" in code["esm"]
+    assert ".fabric-table" in code["css"]
 
 
 async def test_vs_code_runs_a_cell_again(notebook: Notebook) -> None:

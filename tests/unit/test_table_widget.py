@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import comm
@@ -186,7 +187,8 @@ async def test_actions_are_answered(page: Page) -> None:
 
 
 async def test_nothing_is_left_of_a_closed_table(page: Page) -> None:
-    """A cell that is run a hundred times leaves no widget behind."""
+    """A cell that is run a hundred times leaves no widget behind but the code of its view."""
+    TableWidget(TableModel("t", [TEXT])).close()  # opens the code, if it is not open
     before = set(ipywidget._instances)
     for _ in range(100):
         table = TableWidget(TableModel("t", [TEXT]))
@@ -241,3 +243,50 @@ def test_an_exported_notebook_shows_the_last_rows(ran: nbformat.NotebookNode) ->
     """The page that nbconvert makes holds the rows in its text."""
     html, _ = HTMLExporter().from_notebook_node(ran)
     assert "<td>at last</td>" in html
+
+
+# A view of each kind, and a piece of its code.
+TABLE = """\
+from fabric_nb.notebook.table import Column, TableModel, TableWidget
+model = TableModel("Few", [Column("what")])
+for n in range(5): model.put(n, ["a row"])
+TableWidget(model).show()
+"""
+CHART = """\
+import pandas as pd
+from fabric_nb.notebook.plot.source import Source
+from fabric_nb.notebook.plot.widget import PlotWidget
+class Rows:
+    df = pd.DataFrame({"x": [1.0, 2.0]}, index=pd.to_datetime([1, 2], unit="s"))
+    def timed(self, on=None): return self.df
+PlotWidget(Source(Rows(), "x")).show()
+"""
+PAGE = """\
+from fabric_nb.notebook.live.page import PageWidget
+from fabric_nb.notebook.pages import Page
+PageWidget(Page("Fabric")).show()
+"""
+
+
+@pytest.mark.parametrize(
+    ("view", "code"),
+    [(TABLE, "class TableView"), (CHART, "class PlotView"), (PAGE, '"fabric-page"')],
+    ids=["tables", "charts", "pages"],
+)
+def test_a_stored_notebook_holds_the_code_of_a_view_once(
+    tmp_path: Path, view: str, code: str
+) -> None:
+    """However many views a notebook has: a further one with few rows adds less than 20 kB."""
+
+    def stored(views: int) -> str:
+        cells = [nbformat.v4.new_code_cell(view) for _ in range(views)]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+        shown = [one for one in states.values() if "_whole" in one["state"]]
+        assert len(shown) == views
+        return nbformat.writes(notebook)
+
+    ten, eleven = stored(10), stored(11)
+    assert ten.count(json.dumps(code)[1:-1]) == 1
+    assert len(eleven) - len(ten) < 20_000

@@ -27,8 +27,8 @@ class PageWidget(LiveWidget):
         page: what is shown first.
     """
 
-    _esm = Path(__file__).with_name("page.js").read_text("utf-8")
-    _css = """
+    script = Path(__file__).with_name("page.js").read_text("utf-8")
+    style_sheet = """
 .fabric-page .as-of { display: none; }
 .fabric-page.lost .as-of { display: block; }
 .fabric-page.lost .badge { background: #6b6b6b; color: #fff; }

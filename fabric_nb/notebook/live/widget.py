@@ -6,11 +6,14 @@ import asyncio
 import contextvars
 import threading
 from abc import abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import anywidget
 import traitlets
+from ipywidgets import widget_serialization  # type: ignore[import-untyped]
 
+from fabric_nb.notebook.live.code import ViewCode
 from fabric_nb.notebook.live.pace import Pacer
 from fabric_nb.notebook.live.showing import Showing, budget
 
@@ -27,9 +30,16 @@ class LiveWidget(anywidget.AnyWidget):
     be called from any thread. `close` it when its cell runs again: nothing else ends it.
 
     Attributes:
+        script: the JavaScript of this kind of view; see `ViewCode`.
+        style_sheet: its style.
         showing: the outputs it stands in; widgets that are shown together share them.
     """
 
+    script: ClassVar[str]
+    style_sheet: ClassVar[str]
+
+    _esm = Path(__file__).with_name("view.js").read_text("utf-8")
+    _code = traitlets.Instance(ViewCode).tag(sync=True, **widget_serialization)
     # Goes along when the widget is opened, or when a page that was loaded anew asks for all state.
     _whole = traitlets.Unicode().tag(sync=True, to_json=lambda _, widget: widget.encoded())
 
@@ -37,7 +47,8 @@ class LiveWidget(anywidget.AnyWidget):
         self._pacer = Pacer(self.send_news, PERIOD)
         self._attached = False
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        super().__init__()
+        # Opened first: messages arrive in order, so that a view finds it, also in a busy cell.
+        super().__init__(_code=ViewCode.shared(self.script, self.style_sheet))
         self.showing = Showing((self,), self.forms)
         self.on_msg(self._on_message)
 
@@ -134,7 +145,12 @@ class LiveWidget(anywidget.AnyWidget):
     # -- what comes from the browser
 
     def _on_message(self, _: object, content: dict[str, Any], __: object) -> None:
+        take = self._send_code if content == {"type": "code"} else self.take
         if threading.get_ident() == self._thread:
-            self.take(content)
+            take(content)
         else:  # a front end may send through a subshell, which is another thread
-            self._loop.call_soon_threadsafe(self.take, content)
+            self._loop.call_soon_threadsafe(take, content)
+
+    def _send_code(self, _: dict[str, Any]) -> None:
+        """Send the code to a page that has no model of it: it came up after that was opened."""
+        self.post({"type": "code", "esm": self.script, "css": self.style_sheet})

@@ -46,9 +46,12 @@ class PlotView {
     this.column = null; // under the pointer, or where the keys have moved to
     this.left = 60;
     this.columns = 0; // as the kernel was told
+    this.lost = false; // the kernel is gone
     this.build(el);
     this.onMessage = (content, buffers) => this.receive(content, buffers);
     model.on("msg:custom", this.onMessage);
+    this.onComm = () => this.hello();
+    model.on("comm_live_update", this.onComm);
     this.take(JSON.parse(model.get("_whole")));
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.area);
@@ -82,6 +85,7 @@ class PlotView {
 
   dispose() {
     this.model.off("msg:custom", this.onMessage);
+    this.model.off("comm_live_update", this.onComm);
     clearInterval(this.timer);
     this.observer.disconnect();
     this.themes.disconnect();
@@ -103,6 +107,11 @@ class PlotView {
     this.schedule();
   }
 
+  hello() {
+    this.columns = 0;
+    this.resize();
+  }
+
   resize() {
     const columns = Math.round(this.area.clientWidth - this.left - EDGE.right);
     this.schedule();
@@ -111,7 +120,15 @@ class PlotView {
     this.columns = columns;
     // JupyterLab and Notebook obey the rule that hides the last picture under a live chart.
     const hides = "jpThemeName" in document.body.dataset;
-    this.model.send(type === "hello" ? { type, columns, hides } : { type, columns });
+    // Nothing can be sent once the kernel was restarted or has died, and nothing else tells.
+    try {
+      this.model.send(type === "hello" ? { type, columns, hides } : { type, columns });
+      this.lost = false;
+    } catch {
+      this.lost = true;
+    }
+    this.root.classList.toggle("lost", this.lost);
+    this.root.classList.toggle("stored", this.lost && this.model.stored === true);
   }
 
   // -- painting
@@ -240,9 +257,9 @@ class PlotView {
   }
 
   paintHead() {
-    const { title, lines, notes, state } = this.picture;
+    const { title, lines, notes } = this.picture;
     setText(this.title, title);
-    setText(this.state, state);
+    setText(this.state, this.stateText());
     setText(this.notes, notes.join("\n"));
     while (this.legend.children.length > lines.length) this.legend.lastChild.remove();
     while (this.legend.children.length < lines.length) {
@@ -262,6 +279,11 @@ class PlotView {
   }
 
   // -- what is where
+
+  stateText() {
+    if (!this.lost) return this.picture.state;
+    return this.model.stored ? "stored: as it was last" : "kernel gone: as it was last";
+  }
 
   momentText() {
     const { x, columns } = this.picture;
@@ -308,7 +330,8 @@ class PlotView {
 
   /** The chart in words, once a second: nobody can listen to more. */
   describe() {
-    const { title, summary, notes, state } = this.picture;
+    const { title, summary, notes } = this.picture;
+    const state = this.stateText();
     const text = `Chart of ${title}: ${state && `${state}; `}${summary || notes.join(" ") || "nothing yet"}`;
     if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
   }

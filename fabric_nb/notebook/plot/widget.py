@@ -42,8 +42,8 @@ class PlotWidget(LiveWidget):
         source: what draws the pictures.
     """
 
-    _esm = (_HERE / "plot.js").read_text("utf-8")
-    _css = (_HERE / "plot.css").read_text("utf-8")
+    script = (_HERE / "plot.js").read_text("utf-8")
+    style_sheet = (_HERE / "plot.css").read_text("utf-8")
 
     def __init__(self, source: Source) -> None:
         self.source = source

@@ -56,14 +56,14 @@ class HeadView {
     this.printed = make("pre", "printed", { tabindex: "0", "aria-label": "Printed" });
     this.answer = make("div", "answer", { role: "status" });
     this.notes = make("div", "notes");
-    this.lost = false;
+    this.lost = null; // the badge that is shown once nothing can be sent any more
     this.filter.addEventListener("input", () => this.onInput());
   }
 
   /** @param seen how many rows pass the filter, of how many */
   paint({ title, badges, facts, notes, tools, chart, printed }, seen, all) {
     setText(this.title, title);
-    const states = this.lost ? [["kernel gone: as it was last", "bad"]] : badges;
+    const states = this.lost ? [this.lost] : badges;
     fill(this.badges, states, () => make("span", "badge"), paintBadge);
     this.chart.paint(chart);
     this.paintPrinted(printed);

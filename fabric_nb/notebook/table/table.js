@@ -99,8 +99,9 @@ class TableView {
 
   /** The kernel is gone: what is shown stays as it was, and says so. */
   lose(lost) {
-    if (lost === this.head.lost) return;
-    this.head.lost = lost;
+    if (lost === (this.head.lost !== null)) return;
+    const badge = this.model.stored ? ["stored: as it was last", "quiet"] : ["kernel gone: as it was last", "bad"];
+    this.head.lost = lost ? badge : null;
     this.root.classList.toggle("lost", lost);
     this.actions.lose(lost);
     this.rows.stop(lost);

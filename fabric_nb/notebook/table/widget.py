@@ -66,8 +66,8 @@ class TableWidget(LiveWidget):
         on_open: called with the key of a row that was opened, to bring its detail up to date.
     """
 
-    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
-    _css = (_HERE / "table.css").read_text("utf-8")
+    script = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
+    style_sheet = (_HERE / "table.css").read_text("utf-8")
 
     def __init__(
         self,

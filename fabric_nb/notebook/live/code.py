@@ -1,0 +1,34 @@
+"""JavaScript and style of views, which each kernel opens once for each kind of view."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import ipywidgets  # type: ignore[import-untyped]
+import traitlets
+
+
+class ViewCode(ipywidgets.Widget):
+    """Code of one kind of view, in a model that the views refer to.
+
+    A saved notebook holds the state of each widget. Held by every view, the code would be most of
+    the file. The class of the model in the browser is the widgets' base class, which every front
+    end has.
+
+    Attributes:
+        esm: an ECMAScript module, as `anywidget` takes it.
+        css: a style sheet.
+    """
+
+    esm = traitlets.Unicode().tag(sync=True)
+    css = traitlets.Unicode().tag(sync=True)
+
+    _opened: ClassVar[dict[tuple[str, str], ViewCode]] = {}
+
+    @classmethod
+    def shared(cls, esm: str, css: str) -> ViewCode:
+        """Return the open model of this code; it is opened when there is none."""
+        held = cls._opened.get((esm, css))
+        if held is None or held.comm is None:  # `Widget.close_all` closes it as well
+            held = cls._opened[esm, css] = cls(esm=esm, css=css)
+        return held
