@@ -194,11 +194,11 @@ def _requirement(version: str | None) -> SpecifierSet | None:
     if version is None:
         return None
     try:
-        return SpecifierSet(version)
+        if isinstance(version, str):
+            return SpecifierSet(version)
     except InvalidSpecifier:
-        raise InvalidName(
-            f"{version!r} is not a version requirement: write for example '>=1.2,<2'."
-        ) from None
+        pass
+    raise InvalidName(f"{version!r} is not a version requirement: write for example '>=1.2,<2'.")
 
 
 def _satisfies(version: str, required: SpecifierSet) -> bool:

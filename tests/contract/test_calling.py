@@ -172,6 +172,13 @@ async def test_version_that_does_not_fit(caller):
         await caller.call("calc.multiply", x=1, version="newest")
 
 
+@pytest.mark.parametrize("version", [1.2, ["1.2"], ">>1", b">=1"])
+async def test_what_is_no_version_requirement(caller, version):
+    """A requirement is text that says one; anything else is an error that says how to write it."""
+    with pytest.raises(InvalidName, match="not a version requirement: write for example"):
+        await caller.call("calc1.echo", value=1, version=version)
+
+
 async def test_version_of_a_mixed_clique(members, caller):
     """A clique with one member that does not fit is refused: any member may take the call."""
     second = await members.join("calc", service_version="2.0")
