@@ -148,6 +148,7 @@ class Stream(HeldRows):
         self._last: Delivery | None = None
         self._ack_timer: asyncio.TimerHandle | None = None
         self._return_timer: asyncio.TimerHandle | None = None
+        self._consumer = ""
         self._channel = connection.channel(self._set_up, prefetch=prefetch)
 
     # -- life
@@ -166,6 +167,7 @@ class Stream(HeldRows):
     async def delete(self) -> None:
         """Stop to listen, for good: the broker's queue is deleted with what waits in it."""
         if self.name and not self.closed:
+            await self._channel.cancel(self._consumer)  # else it is told, as if others had done it
             await self._channel.delete_queue(self.name)
         await self.close()
 
@@ -289,7 +291,9 @@ class Stream(HeldRows):
             self._waiting_bytes = sum(len(one.body) for one in self._waiting)
             self._repeated.clear()
         await channel.bind(queue, exchange, arguments=naming.match_all(self.headers))
-        await channel.consume(queue, self._on_message, arguments=self._queue.arguments)
+        self._consumer = await channel.consume(
+            queue, self._on_message, arguments=self._queue.arguments
+        )
 
     # -- in
 

@@ -30,7 +30,7 @@ def numbers(stream):
     return sorted(stream.df["n"]) if len(stream) else []
 
 
-async def test_durable_stream(kept, rabbitmq, vhost):
+async def test_durable_stream(kept, rabbitmq, vhost, caplog):
     """A durable stream has what came while nobody listened, until it is deleted."""
     fabric = await kept.join("one")
     async with await fabric.stream(name="orders", durable=True) as stream:
@@ -45,6 +45,8 @@ async def test_durable_stream(kept, rabbitmq, vhost):
     assert queue["arguments"] == {"x-queue-type": "quorum"}
     await stream.delete()
     assert stream.closed
+    await asyncio.sleep(0.2)  # in which nothing is said
+    assert "was deleted" not in caplog.text
     assert "orders" not in [one["name"] for one in rabbitmq.list_queues(vhost)]
 
 
