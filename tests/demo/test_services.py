@@ -46,7 +46,14 @@ def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) ->
     command = [sys.executable, "-m", "fabric_nb.demo", "services", "--domain", "ending"]
     with BrokerProcess() as broker:
         env = {**os.environ, "AMQP_URL": broker.uri}
-        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        demo = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+            # A child inherits that its parent ignores a signal, as `nohup` does.
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        )
         assert demo.stdout is not None
         services: list[psutil.Process] = []
         try:
