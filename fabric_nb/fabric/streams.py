@@ -82,7 +82,7 @@ class Stream(HeldRows):
         paused: take no rows before `resume`, so that a reader of `batches` misses none.
 
     Raises:
-        ValueError: a bound is not positive, `prefetch` is no number up to 65,535, or a unit is
+        ValueError: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a unit is
             unknown.
         UnusableQueue: no queue can have this name, or be as it is asked for.
         TypeError: `unit` is no mapping.
@@ -116,7 +116,7 @@ class Stream(HeldRows):
         self.domain = naming.check_part(domain, "domain")
         self.headers = checked(headers, "filter")
         self.name = name
-        prefetch = whole(prefetch, "prefetch", low=0, high=MAX_PREFETCH)
+        prefetch = whole(prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         self._queue = StreamQueue(
             name,
             durable=durable,

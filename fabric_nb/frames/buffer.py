@@ -95,7 +95,7 @@ class FrameBuffer:
         times: Whether to recognise ISO 8601 text.
 
     Raises:
-        ValueError: A bound is not positive or a unit is unknown.
+        ValueError: A bound is no whole number from 1 up, or a unit is unknown.
     """
 
     def __init__(
@@ -110,8 +110,9 @@ class FrameBuffer:
     ) -> None:
         bounds = {"max_rows": max_rows, "max_bytes": max_bytes, "max_columns": max_columns}
         for name, bound in bounds.items():
-            if bound is not None and bound < 1:
-                raise ValueError(f"{name} must be at least 1, not {bound}.")
+            whole = isinstance(bound, (int, np.integer)) and not isinstance(bound, bool)
+            if bound is not None and not (whole and bound >= 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, not {bound!r}.")
         for name, each in (unit or {}).items():
             if each not in get_args(Unit):
                 raise ValueError(f"The unit of {name!r} must be s, ms, us or ns, not {each!r}.")

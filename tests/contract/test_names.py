@@ -64,7 +64,7 @@ async def test_addresses_too_long_to_serve(members):
     assert await longest.call(f"{'i' * 55}.work") == 1
 
 
-@pytest.mark.parametrize("prefetch", [-1, 65_536, 1.5, "5", True, None])
+@pytest.mark.parametrize("prefetch", [0, -1, 65_536, 1.5, "5", True, None])
 async def test_prefetch_that_is_no_number_of_messages(members, prefetch):
     """How many messages may be on their way is a whole number that AMQP has."""
     member = await members.join("one")
@@ -75,6 +75,15 @@ async def test_prefetch_that_is_no_number_of_messages(members, prefetch):
     await member.serve({"work": lambda: 1}, prefetch=np.int64(2))
     async with await member.stream(prefetch=np.int64(10)):
         assert await member.call("app.one.work") == 1
+
+
+@pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
+@pytest.mark.parametrize("name", ["max_rows", "max_bytes"])
+async def test_bounds_that_are_none(members, name, bound):
+    """How much a stream keeps is a whole number from 1 up, or an error before anything is made."""
+    member = await members.join("one")
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not "):
+        await member.stream(**{name: bound})
 
 
 @pytest.mark.parametrize(
