@@ -79,7 +79,7 @@ async def test_limits_of_the_broker(members: Members) -> None:
     """The limits of the broker that were met are findings, and so is that they were not."""
     member = await members.join("one")
     diagnosis = await member.diagnose(seconds=WAIT)
-    assert "16,384 bytes were taken" in of(diagnosis, "message size").found
+    assert "4,096 bytes were taken" in of(diagnosis, "message size").found
     assert "Not met yet" in of(diagnosis, "consumer timeout").found
     member._connection.terms.consumer_timeout = 3.0
     member._connection.terms.max_message_size = 1_000_000

@@ -56,7 +56,7 @@ RETRY_TIMEOUT = 10.0
 UPKEEP = 20.0
 """Seconds, at most, after which every channel declares again what it needs."""
 _PRECONDITION_FAILED = 406
-_FIRST_SIZE = 128 * 1024
+_FIRST_SIZE = 64 * 1024
 """Bytes that are tried at once where less is asked for."""
 _NO_QUEUE = "fabric_nb.no_queue"
 _EMBEDDED = "fabric_nb embedded broker"

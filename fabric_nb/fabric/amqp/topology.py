@@ -53,7 +53,7 @@ class Terms:
     """
 
     consumer_timeout: float | None = None
-    accepted_size: int = 16 * 1024
+    accepted_size: int = 4 * 1024
     max_message_size: int | None = None
     transient_queues_refused: bool = False
     durable_queues: dict[str, bool] = field(default_factory=dict)
