@@ -111,8 +111,10 @@ async def pushing_comms(notebook: Notebook) -> list[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def panel(notebook: Notebook) -> AsyncIterator[PanelClient]:
-    """A panel on the connected notebook of this module."""
-    yield await PanelClient.open(notebook)
+    """A panel on the connected notebook of this module, with its own connection to the fabric."""
+    client = await PanelClient.open(notebook)
+    await client.until(lambda: f"{DOMAIN}.calc.calc1" in client.state["services"])
+    yield client
 
 
 async def test_a_panel_sees_where_the_notebook_is(panel: PanelClient, uri: str) -> None:
