@@ -68,6 +68,11 @@ export class PanelModel {
     return this._connection;
   }
 
+  /** A sentence on other domains, where the notebook is alone in its own; else empty. */
+  get elsewhere(): string {
+    return this._elsewhere;
+  }
+
   /** Seconds since 1970 since when a cell has blocked the notebook's loop; null: none does. */
   get busySince(): number | null {
     return this._busySince;
@@ -109,10 +114,11 @@ export class PanelModel {
       this._phase = 'linked';
     }
     if (push.facts) {
-      const { connection, busy_since } = push.facts;
+      const { connection, busy_since, elsewhere } = push.facts;
       this._connection =
         'domain' in connection ? (connection as IConnection) : null;
       this._busySince = busy_since;
+      this._elsewhere = elsewhere ?? '';
     }
     merge(this.services, push.services);
     merge(this.streams, push.streams);
@@ -140,6 +146,7 @@ export class PanelModel {
 
   private _forget(): void {
     this._connection = null;
+    this._elsewhere = '';
     this._busySince = null;
     this.services.clear();
     this.streams.clear();
@@ -148,6 +155,7 @@ export class PanelModel {
 
   private _phase: Phase = 'none';
   private _connection: IConnection | null = null;
+  private _elsewhere = '';
   private _busySince: number | null = null;
   private _log: readonly INumberedLine[] = [];
   private _missed = 0;

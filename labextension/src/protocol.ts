@@ -116,6 +116,8 @@ export interface IPush {
     connection: IConnection | Record<string, never>;
     /** Seconds since 1970 since when the notebook's loop has not run. */
     busy_since: number | null;
+    /** On other domains of the broker, where the notebook is alone in its own. */
+    elsewhere?: string;
   };
   services?: IChange<IService>;
   streams?: IChange<IStream>;

@@ -81,6 +81,11 @@ export function Services(props: {
           setFilter(event.target.value);
         }}
       />
+      {filter === '' && model.elsewhere !== '' && (
+        <p className="fabric-hint">
+          No other service is in {domain}. <Prose text={model.elsewhere} />
+        </p>
+      )}
       {shown.length > 0 && (
         <VirtualRows
           key={filter} // other rows, shown from the first
@@ -117,6 +122,18 @@ export function Services(props: {
         />
       )}
     </div>
+  );
+}
+
+/** Text in which what stands between backticks is code. */
+function Prose(props: { text: string }): React.ReactElement {
+  const parts = props.text.split('`');
+  return (
+    <>
+      {parts.map((part, index) =>
+        index % 2 === 1 ? <code key={index}>{part}</code> : part
+      )}
+    </>
   );
 }
 

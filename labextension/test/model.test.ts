@@ -44,6 +44,18 @@ test('a notebook that leaves the fabric has no connection', () => {
   assert.equal(model.phase, 'linked');
 });
 
+test('other domains are told as long as the kernel says so', () => {
+  const model = new PanelModel();
+  model.apply(everything());
+  assert.equal(model.elsewhere, '');
+  const { connection } = everything().facts ?? { connection: {} };
+  const elsewhere = 'Also on this broker: shop (1 service): `--domain shop`.';
+  model.apply({ facts: { connection, busy_since: null, elsewhere } });
+  assert.equal(model.elsewhere, elsewhere);
+  model.apply({ facts: { connection, busy_since: null } });
+  assert.equal(model.elsewhere, '');
+});
+
 test('the newest log lines are kept, and what came too fast is counted', () => {
   const model = new PanelModel();
   const line = (message: string): ILogLine => ({

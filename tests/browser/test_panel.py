@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Response, expect
 
-from tests.browser.lab import Lab, LabNotebook
+from tests.browser.lab import Lab, LabNotebook, set_theme
 from tests.browser.panels import (
     CROWD,
     LONG,
@@ -144,6 +144,27 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     await only(page, "s0777")
     await expect(row(page, "s0777")).to_be_visible()
     await expect(tree.get_by_role("treeitem")).to_have_count(2)
+
+
+async def test_a_wrong_domain_is_said(empty: LabNotebook, page: Page, screens: Path) -> None:
+    """Where no other service is in the domain, the panel names those that have some."""
+    await connected(empty, "mistaken")
+    await empty.execute(f"{CROWD}\nawait crowd(3)")
+    hint = panel_of(page).locator(".fabric-hint").filter(has_text="Also on this broker")
+    await expect(hint).to_contain_text(
+        re.compile(
+            r"No other service is in mistaken\. Also on this broker: "
+            r".*crowd \([\d,]+\+? services\): --domain crowd"
+        ),
+        timeout=LONG,
+    )
+    await expect(hint.locator("code").get_by_text("--domain crowd")).to_be_visible()
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(page, theme)
+        await page.screenshot(path=screens / f"panel-wrong-domain-{theme.split()[1].lower()}.png")
+    here = CROWD.replace('"crowd"', '"mistaken"')
+    await empty.execute(f"{here}\nawait crowd(1)")
+    await expect(hint).to_have_count(0)
 
 
 async def switch_side(page: Page, side: str) -> None:

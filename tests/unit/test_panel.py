@@ -72,6 +72,22 @@ def test_a_service_with_its_methods_and_members(registry: Registry, clock: Clock
     assert state.services(registry, {})["d.calc.c1"]["state"] == "gone"
 
 
+def test_other_domains_are_told_where_the_notebook_is_alone(registry: Registry) -> None:
+    """The sentence stands while no service but the notebook's own is in its domain."""
+    look = state.Look(
+        connection={"domain": "mistaken", "name": "notebook.nb"},
+        serving={"mistaken.notebook.orders": {}},
+    )
+    hear(registry, ServiceName("mistaken", "notebook", "nb"))
+    hear(registry, ServiceName("mistaken", "notebook", "orders"))
+    hear(registry, ServiceName("shop", "orders", "main"))
+    told = "Also on this broker: shop (1 service): `--domain shop`."
+    assert state.elsewhere(registry, look) == told
+    assert state.elsewhere(registry, state.Look()) == "", "it is in no domain"
+    hear(registry, ServiceName("mistaken", "calc", "c1"))
+    assert state.elsewhere(registry, look) == ""
+
+
 def test_a_peer_that_tells_nothing(registry: Registry) -> None:
     """Of amqp-fabric services the methods are told that have answered, from either connection."""
     hear(registry, instance="")
@@ -246,7 +262,7 @@ async def test_the_thread_tells_what_there_is_and_ends() -> None:
     assert "fabric panel" not in [one.name for one in threading.enumerate()]
     watcher.tell_all()
     first = await pushed.until(lambda message: message.get("reset"))
-    assert first["facts"] == {"connection": {}, "busy_since": None}
+    assert first["facts"] == {"connection": {}, "busy_since": None, "elsewhere": ""}
     watcher.call("r1", "d.calc.c1.add", {})
     result = await pushed.until(lambda message: message.get("results"))
     assert result["results"][0]["id"] == "r1"

@@ -93,6 +93,16 @@ def services(registry: Registry, answered: Mapping[str, Sequence[str]]) -> dict[
     }
 
 
+def elsewhere(registry: Registry, look: Look) -> str:
+    """Return a sentence on other domains of the broker if the notebook is alone in its own."""
+    if not look.connection:
+        return ""
+    domain = look.connection["domain"]
+    own = {f"{domain}.{look.connection['name']}", *look.serving}
+    alone = all(one.name.fqn in own for one in registry.services(domain=domain))
+    return registry.elsewhere(domain) if alone else ""
+
+
 def answered(registry: Registry) -> dict[str, list[str]]:
     """The methods that have answered calls, of services that tell none."""
     found = {}

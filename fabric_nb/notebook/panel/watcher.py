@@ -208,7 +208,11 @@ class Watcher:
             "streams": look.streams,
             "serving": look.serving,
         }
-        facts = {"connection": look.connection, "busy_since": busy_since}
+        facts = {
+            "connection": look.connection,
+            "busy_since": busy_since,
+            "elsewhere": state.elsewhere(registry, look) if registry is not None else "",
+        }
         message = self._changes.since(sections, facts) or {}
         lines, missed = self._observer.new_lines()
         if lines:
