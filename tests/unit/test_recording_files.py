@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.decoding import rows_of
 from fabric_nb.fabric.recording import columns, parquet, write_frame
 from fabric_nb.fabric.recording.entry import Entry
 from fabric_nb.fabric.recording.files import open_reader, open_writer
@@ -262,3 +263,17 @@ def test_a_column_of_several_types_in_a_frame(tmp_path: Path) -> None:
     frame = pd.DataFrame({"n": [1, 2], "mixed": pd.Series([1, "x"], dtype=object)})
     with pytest.raises(RecordingError, match=r"which mixed has not: write .*'mixed': str"):
         write_frame(frame, tmp_path / "f.parquet")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_arrow_of_any_type_is_read_again(tmp_path: Path, kind: str) -> None:
+    """No column of Arrow costs the rest of a recording, whatever stands in it or beside it."""
+    text = pa.table({"a": ["x", None]})
+    pairs = pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))})
+    nulls = pa.table({"z": pa.nulls(2)})
+    entries = [entry(({"a": {"b": 1}},)), *map(entry, (text, pairs, nulls)), entry(({"a": 5},))]
+    found = read(written(tmp_path / f"r.{kind}", entries))
+    rows = [list(rows_of(one.batch)) for one in found]
+    assert list(map(len, rows)) == [1, 2, 1, 2, 1]
+    del rows[3]
+    assert rows == [[{"a": {"b": 1}}], [{"a": "x"}, {"a": None}], [{"a": [["k", 1]]}], [{"a": 5}]]

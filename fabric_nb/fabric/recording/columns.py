@@ -181,7 +181,7 @@ def table_of(pa: Any, schema: Any, columns: Columns) -> Any:
 def _fitted(pa: Any, values: Any, field: Any) -> tuple[Any, list[tuple[int, Any]]]:
     """Values as an array of the field's type, and those that are not in it, with their rows."""
     if not isinstance(values, list):
-        if field is not None and _widens(pa, values.type, field.type):
+        if field is not None and not field.metadata and _widens(pa, values.type, field.type):
             try:
                 return values.cast(field.type), []
             except pa.ArrowException:

@@ -111,6 +111,28 @@ def kept(draft: Draft, place: Path, written: Counts) -> Path | None:
     return draft.keep()
 
 
+def batch_of(form: str, rows: list[dict[str, Any]]) -> Any:
+    """A message's rows in the form in which they came.
+
+    Of Arrow's they stay rows where columns of Arrow no longer hold them, such as maps, which are
+    in a recording as lists of pairs.
+    """
+    if form == "object":
+        return tuple(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    if form == "list" or not names:
+        return rows
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    if form == "columns":
+        return columns
+    import pyarrow as pa
+
+    try:
+        return pa.table(columns)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return rows
+
+
 def as_json(value: Any) -> str:
     """A value as JSON; it, or a value in it, as text where JSON does not have it, as for bytes."""
     try:

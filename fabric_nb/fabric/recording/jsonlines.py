@@ -26,7 +26,7 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.decoding import rows_of
 from fabric_nb.fabric.drafts import Draft
-from fabric_nb.fabric.recording.entry import FAILURES, Counts, Entry, kept, plain
+from fabric_nb.fabric.recording.entry import FAILURES, Counts, Entry, batch_of, kept, plain
 
 _HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
 _CHUNK = 1000
@@ -146,21 +146,7 @@ class JsonLinesReader:
                     "rows": list(rows),
                 } if all(isinstance(row, dict) for row in rows):
                     came = datetime.fromisoformat(arrival)
-                    return Entry(came, _headers(told), _batch(form, rows), len(rows))
+                    return Entry(came, _headers(told), batch_of(form, rows), len(rows))
         except (ValueError, MalformedMessage):
             pass
         raise RecordingError(f"Line {number} of {self._path} is no message of a recording.")
-
-
-def _batch(form: str, rows: list[dict[str, Any]]) -> Any:
-    if form == "object":
-        return tuple(rows)
-    if form == "list":
-        return rows
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    if form == "columns":
-        return columns
-    import pyarrow as pa
-
-    return pa.table(columns)

@@ -40,7 +40,7 @@ from fabric_nb.fabric.recording.columns import (
     schema_of,
     table_of,
 )
-from fabric_nb.fabric.recording.entry import FAILURES, HEADER_PREFIX, Counts, Entry, kept
+from fabric_nb.fabric.recording.entry import FAILURES, HEADER_PREFIX, Counts, Entry, batch_of, kept
 from fabric_nb.fabric.recording.footer import MAGIC, Footer
 from fabric_nb.frames import OVERFLOW
 
@@ -248,7 +248,7 @@ class ParquetReader:
                 if rows is None:
                     batch: Any = self._plain_table(part[start:stop])
                 else:
-                    batch = self._batch(form, rows[start:stop])
+                    batch = batch_of(form, rows[start:stop])
                 arrival = arrivals[place].astimezone(UTC)
                 entries.append(Entry(arrival, headers[place], batch, stop - start))
         return entries
@@ -286,17 +286,10 @@ class ParquetReader:
     def _plain_table(self, table: Any) -> Any:
         """An Arrow message as it was: the columns that it had."""
         kept = [name for name in self._columns if table[name].null_count < table.num_rows]
+        if not kept:
+            return [{} for _ in range(table.num_rows)]  # without columns, Arrow tells of no rows
         names = [name.removeprefix("row.") for name in kept]
         return table.select(kept).rename_columns(names).replace_schema_metadata(None)
-
-    def _batch(self, form: str, rows: list[dict[str, Any]]) -> Any:
-        if form == "object":
-            return tuple(rows)
-        if form == "list":
-            return rows
-        names = dict.fromkeys(chain.from_iterable(rows))
-        columns = {name: [row.get(name) for row in rows] for name in names}
-        return columns if form == "columns" else self._pa.table(columns)
 
 
 def _starts(table: Any) -> Any:
