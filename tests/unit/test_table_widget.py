@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comm
@@ -17,7 +19,9 @@ from ipywidgets.widgets import widget as ipywidget
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
+from fabric_nb.notebook import pages
 from fabric_nb.notebook.live import showing
+from fabric_nb.notebook.live.page import PageWidget
 from fabric_nb.notebook.table import Column, TableModel, TableWidget
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
@@ -201,6 +205,26 @@ async def test_nothing_is_left_of_a_closed_table(page: Page) -> None:
         table.record()
     assert set(ipywidget._instances) == before
     assert not table.live
+
+
+async def test_a_page_is_of_when_it_was_drawn(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is not that of storing it: a cell that blocks the loop keeps it from being drawn."""
+    clock = SimpleNamespace(**vars(time))
+    monkeypatch.setattr("fabric_nb.notebook.live.page.time", clock)
+
+    def told(moment: float) -> str:
+        return time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+    clock.time = lambda: 1000.0
+    shown = PageWidget(pages.Page("Fabric"))
+    clock.time = lambda: 1060.0
+    for text in (shown.forms()["text/html"], shown.encoded()):
+        assert told(1000.0) in text
+        assert told(1060.0) not in text
+    shown.change(pages.Page("Fabric"))
+    for text in (shown.forms()["text/html"], shown.encoded()):
+        assert told(1060.0) in text
+    shown.close()
 
 
 # -- a run without a browser

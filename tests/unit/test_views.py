@@ -154,9 +154,11 @@ def test_card_of_a_large_domain() -> None:
     assert "… and 5 more: %fabric_services" in reader.texts
 
 
-def test_card_is_drawn_again_when_something_changed() -> None:
-    """A new service, one that is late, and a lost connection change the card."""
+def test_card_is_drawn_again_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new service, one that is late, a lost connection, and time in an outage change the card."""
     where = fabric()
+    timer = SimpleNamespace(monotonic=lambda: where.clock.now)
+    monkeypatch.setattr("fabric_nb.notebook.views.card.time", timer)
     card = ConnectionCard(where)
     before = card.version()
     assert card.version() == before
@@ -167,7 +169,13 @@ def test_card_is_drawn_again_when_something_changed() -> None:
     late = card.version()
     assert late != heard
     where.state = State.RECONNECTING
-    assert card.version() != late
+    where.registry.stop_hearing()
+    lost = card.version()
+    assert lost != late
+    stands = where.registry.now
+    where.clock.now += 10
+    assert where.registry.now == stands
+    assert card.version() != lost, "a stored card would seem to be of the outage's beginning"
 
 
 def test_without_a_connection() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,9 @@ class ConnectionCard(PageView):
         """Who is there, how, and whether and to what we are connected."""
         fabric, registry = self.fabric, self.fabric.registry
         where = fabric.state, fabric.uri, fabric.transient_queues_refused, failures.total
-        return *where, registry.roster, int(registry.now / CHECKED_EVERY)
+        # By a clock that goes on in an outage, where the registry's stands still: the time that a
+        # stored card gives is when the state was seen last, not when it began.
+        return *where, registry.roster, int(time.monotonic() / CHECKED_EVERY)
 
     def page(self) -> Page:
         """The card."""
