@@ -51,8 +51,7 @@ class StreamQueue:
         on_remade: called when a replayed queue turns out to be another one, to be read anew.
 
     Attributes:
-        remade: how often the queue was found to be gone with what it held, and was made anew; of a
-            durable one it cannot be known.
+        remade: how often the queue was found to be gone with what it held, and was made anew.
 
     Raises:
         UnusableQueue: no queue can have this name, a kept queue has none, both kinds are asked for,
@@ -95,6 +94,20 @@ class StreamQueue:
     def shared(self) -> bool:
         """True if it goes with its last consumer."""
         return bool(self.name) and not self.durable and self._start is None
+
+    async def look(self, connection: Connection) -> None:
+        """Find out whether a durable queue that was declared before has been deleted."""
+        if not self.durable:
+            return
+        if self._declared:
+            async with connection.channel() as channel:
+                if not await channel.has_queue(self.name):
+                    self.remade += 1
+                    log.warning(
+                        "The queue %r was deleted, with what waited in it, and is made anew",
+                        self.name,
+                    )
+        self._declared = True
 
     async def declare(self, channel: Channel) -> str:
         """Declare it, and return its name.

@@ -200,7 +200,7 @@ class Stream(HeldRows):
         """How often its queue was gone, with what waited in it, and was made anew.
 
         The queue of a stream without a name goes with its connection, a shared one with its last
-        consumer, and any when it is deleted; of a durable one it cannot be known.
+        consumer, and any when it is deleted.
         """
         return self._queue.remade
 
@@ -281,6 +281,7 @@ class Stream(HeldRows):
     async def _set_up(self, channel: Channel) -> None:
         exchange = naming.data_exchange(self.domain)
         await channel.declare_exchange(exchange, "headers", durable=True)
+        await self._queue.look(self._connection)
         queue = await self._queue.declare(channel)
         await self._queue.mark(self._connection, exchange, self.headers)
         await self._queue.resume(self._connection)

@@ -271,13 +271,11 @@ class Channel(Topology):
             self._on_lost_hook()
 
     def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
-        # The queue was deleted under its consumer: only a whole setup makes it good again.
+        # Its queue was deleted, or has moved, or RabbitMQ 4.3 has taken back what a quorum queue's
+        # consumer held for long. Whatever it was, a whole setup makes it good again.
         self._own_queue = None
         queue = self._consumed.get(str(frame.consumer_tag), "")
-        log.warning(
-            "The queue %r was deleted at the broker, with what waited in it, and is made anew",
-            queue,
-        )
+        log.info("The broker cancelled the consumer of %r, which is started again", queue)
         self.renew()
 
     def renew(self) -> None:
