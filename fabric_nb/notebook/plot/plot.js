@@ -58,7 +58,7 @@ class PlotView {
     // The theme's colours are known by their names only; a canvas must be painted again.
     this.themes = new MutationObserver(() => this.schedule());
     this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] });
-    this.timer = setInterval(() => this.describe(), 1000);
+    this.timer = setInterval(() => this.tick(), 1000);
     this.describe();
   }
 
@@ -146,9 +146,8 @@ class PlotView {
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
       [this.canvas.width, this.canvas.height] = pixels;
     }
-    // As colours: a canvas does not know all that CSS does.
-    const { fontFamily, color: text, borderTopColor: line } = getComputedStyle(this.canvas);
-    this.ink = { text, line };
+    const { fontFamily } = getComputedStyle(this.canvas);
+    this.ink = this.themeInk();
     const context = this.canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
@@ -326,6 +325,19 @@ class PlotView {
     this.schedule();
     const values = lines.map((line) => `${line.name} ${this.valueAt(line)}`);
     setText(this.told, this.column === null ? "" : [this.momentText(), ...values].join(", "));
+  }
+
+  tick() {
+    this.describe();
+    // A theme's style sheet may come after its name, and to a stored chart comes nothing else.
+    const { text, line } = this.themeInk();
+    if (this.ink && (text !== this.ink.text || line !== this.ink.line)) this.schedule();
+  }
+
+  /** As colours: a canvas does not know all that CSS does. */
+  themeInk() {
+    const { color: text, borderTopColor: line } = getComputedStyle(this.canvas);
+    return { text, line };
   }
 
   /** The chart in words, once a second: nobody can listen to more. */
