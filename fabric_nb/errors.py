@@ -110,10 +110,10 @@ class InvalidUri(FabricError, ValueError):
 
 
 class BadArgument(FabricError, ValueError):
-    """What stands behind a magic can be read, and not be used: its expression raised, or so."""
+    """A magic's arguments that can be read but not used, such as an expression that raised."""
 
     def _render_traceback_(self) -> list[str]:
-        """As any error of ours, with the lines that the expression has run."""
+        """Render as any `FabricError`, with the lines that the expression ran."""
         cause = self.__cause__
         return super()._render_traceback_() + (lines_of_the_user(cause) if cause else [])
 
@@ -296,7 +296,7 @@ class Hop:
 
     @property
     def last_line(self) -> str:
-        """Where in its own code it failed: the last frame of the traceback that is no library's."""
+        """Last frame of the traceback that is not a library's: the place that failed."""
         frames = _FRAME.findall(self.traceback)
         own = [frame for frame in frames if _library(frame[0]) is None]
         if not frames:
@@ -362,7 +362,7 @@ class RemoteError(CallError):
         return "RemoteError"
 
     def _render_traceback_(self) -> list[str]:
-        """As any error of ours, with a line for each hop and the innermost traceback."""
+        """Render as any `FabricError`, with a line for each hop and the innermost traceback."""
         shown = super()._render_traceback_()
         *outer, innermost = self.chain
         names = _short_names(self.chain)
@@ -535,7 +535,7 @@ _ATTRIBUTES: dict[type[BaseException], dict[str, type]] = {
     },
     UnicodeError: {"encoding": str, "start": int, "end": int, "reason": str},
 }
-"""What Python's own exceptions have beside their arguments, as text and numbers."""
+"""Attributes that Python's own exceptions have beside their arguments, as text and numbers."""
 
 
 def _attributes(error: BaseException) -> Iterator[tuple[str, type]]:
@@ -563,7 +563,7 @@ def _plain_attribute(error: BaseException, name: str) -> str | int | None:
 
 
 def _set_attributes(error: RemoteError, told: Mapping[str, Any]) -> None:
-    """Give an error the attributes that its type has, as far as they are told and fit."""
+    """Set the attributes that the error's type has, as far as they were sent and are valid."""
     for name, wanted in _attributes(error):
         value = told.get(name)
         if isinstance(value, str):
@@ -576,7 +576,7 @@ def _set_attributes(error: RemoteError, told: Mapping[str, Any]) -> None:
 
 
 def _told_by_arguments(error: RemoteError, args: Sequence[Any]) -> dict[str, Any]:
-    """What the arguments of a peer that sends no attributes tell."""
+    """Return the attributes that the arguments imply, for a peer that sends none."""
     if isinstance(error, OSError) and len(args) > 1:
         return dict(zip(("errno", "strerror"), args, strict=False))
     if isinstance(error, UnicodeError) and len(args) == 5:

@@ -42,7 +42,7 @@ def runtime_folder() -> Path:
     local state.
 
     Raises:
-        PermissionError: it, or the link to it, belongs to somebody else, or others may write to it.
+        PermissionError: it, or the link to it, belongs to another user, or others may write to it.
     """
     chosen = os.environ.get("FABRIC_NB_RUNTIME_DIR")
     folder = Path(chosen) if chosen else _default_folder()

@@ -94,7 +94,7 @@ class Measured:
 
 
 def _measure_batch(metadata: bytes, body: Any) -> tuple[int, int]:
-    """How many values a record batch or a dictionary has, and how many bytes these take."""
+    """Return the number of values of a record batch or dictionary, and their bytes."""
     message = _Flat(metadata, _U32.unpack_from(metadata)[0])
     batch = message.table(2)
     if message.byte(1) == 2:  # a dictionary, around a batch

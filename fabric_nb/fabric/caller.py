@@ -1,7 +1,7 @@
 """Caller identity, and which calls a service takes.
 
 A server publishes replies with rights of its own, to an address that the caller names, and takes
-whatever lies in its queues. Both are checked, so that nobody reaches a service through another one
+whatever lies in its queues. Both are checked, so that no peer reaches a service through another one
 (a confused deputy): see *What a message may make others do* in `docs/security.md`.
 """
 

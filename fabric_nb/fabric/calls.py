@@ -329,7 +329,7 @@ class Caller:
             reply.set_result(delivery)
 
     def _came_back(self, delivery: Delivery) -> bool:
-        """Return whether a request of ours is back that nobody took in time.
+        """Return whether this is one of our requests that expired in its queue.
 
         Anybody may bind a queue to the service's exchange, and let a copy of it die there.
         """

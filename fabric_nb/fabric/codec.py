@@ -104,7 +104,7 @@ def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
 
 
 def _simple(value: object) -> Any:
-    """What `_Plain` makes of a value, for the few kinds that are common; orjson asks for it."""
+    """Convert a value of the few common kinds as `_Plain` does; callback of orjson."""
     if type(value) in (dt.datetime, dt.date, dt.time):
         return cast("dt.date", value).isoformat()
     if type(value) in (OrderedDict, defaultdict, Counter):

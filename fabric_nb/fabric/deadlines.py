@@ -8,7 +8,7 @@ from fabric_nb.errors import InvalidTimeout
 from fabric_nb.fabric.plain import shown, unboxed
 
 NO_LIMIT: Final = 1e9
-"""Seconds that nobody waits out, some thirty years; stands for no limit where there must be one."""
+"""Seconds, some thirty years; stands for no limit where there must be one."""
 
 
 def time_limit(seconds: float | None, what: str = "timeout") -> float | None:

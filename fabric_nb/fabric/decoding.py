@@ -126,7 +126,7 @@ def read_rows(delivery: Delivery) -> Batch:
 
 
 def decode_rows(body: bytes, content_type: str | None, content_encoding: str | None) -> Batch:
-    """What is in a message of a data stream: rows, or columns, or an Arrow table.
+    """Return the content of a data message: rows, columns or an Arrow table.
 
     Raises:
         MalformedMessage: it is not what it says it is, stands for more than `MAX_VALUES` values

@@ -101,7 +101,7 @@ class Discovery:
         ends = float("inf") if timeout is None else clock() + timeout
         while not (found := registry.find(pattern)):
             left = ends - clock()
-            # Nobody can be heard without a connection: that says nothing of who is there.
+            # Without a connection no keep-alive arrives, which says nothing about the services.
             patience = left if registry.deaf else min(left, PATIENCE - registry.hears_for)
             try:
                 async with asyncio.timeout(max(0.0, patience) if patience < _LONG else None):
@@ -152,7 +152,7 @@ class Discovery:
     def _elsewhere(self, pattern: ServicePattern, known: Sequence[ServiceName]) -> str:
         """Name other domains where this one seems to be the wrong one.
 
-        It is when an id of that name is known elsewhere, or nobody is in it but our like.
+        It is when an id of that name is known elsewhere, or it has only services of our own type.
         """
         own_type = self._own.type if self._own is not None else None
         alone = all(name.type == own_type for name in known)

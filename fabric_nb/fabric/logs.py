@@ -216,7 +216,7 @@ class _Waiting:
 
 
 def _fields(record: logging.LogRecord, text: str) -> LogRecord:
-    """What is sent of a record; it keeps no frame and no argument of the caller's alive."""
+    """Content of a record to send; keeps no frame and no argument of the caller alive."""
     level = unboxed(record.levelno)
     severity = wire.severity_of(level) if isinstance(level, int) else ""
     # Programs rename the standard levels, to colour them or to shorten them: feeds and views

@@ -187,7 +187,7 @@ class FabricMember(Feeds):
     async def close(self, grace: float | None = 0.0) -> None:
         """Say goodbye and close.
 
-        Calls at hand may end within `grace` seconds (None: all of them); then they are left to
+        In-flight calls may end within `grace` seconds (None: all of them); then they are left to
         other members.
 
         Raises:
@@ -368,7 +368,7 @@ class FabricMember(Feeds):
         Args, and what is raised, are those of `call`; but `timeout` is for each item.
         """
         pattern, method = parse_call(call, domain=self.domain)
-        time_limit(timeout)  # what is wrong is said at once, not with the first item
+        time_limit(timeout)  # refuses an invalid one at once, not with the first item
         return self.stream_service(pattern, method, kwargs, timeout=timeout, version=version)
 
     async def stream_service(

@@ -1,4 +1,4 @@
-"""Which names keep their place in a registry that is full. Pure.
+"""Eviction policy of a full registry: the names that keep their place. Pure.
 
 Anybody may announce any number of names. Names that are heard once push out such names only; those
 that are heard again and again have their places apart from them, and those that have answered a

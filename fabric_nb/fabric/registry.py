@@ -223,15 +223,15 @@ class Registry:
         fabric.registry.find("calc.c1")          # what a short name means
         [service.name.fqn for service in fabric.registry.services()]
 
-    Its clock stands still while nobody can be heard, because there is no connection or the loop
-    does not run, so that all states stay as they were last known.
+    Its clock stands still while no keep-alive can arrive, because there is no connection or the
+    loop does not run, so that all states stay as they were last known.
 
     Args:
         clock: monotonic seconds; replaced in tests.
 
     Attributes:
         changes: goes up with every keep-alive.
-        roster: goes up when somebody comes, leaves, or tells something else than before, and when
+        roster: goes up when an instance comes, leaves or announces something else, and when
             the connection is lost or made.
         dropped: services and members that were given up for others or not taken, because there
             was no room.
@@ -350,7 +350,7 @@ class Registry:
             self.dropped += 1
 
     def _has_place(self, service: Service) -> bool:
-        """Whether there is room for one more member; one that was heard once makes room."""
+        """Return whether one more instance fits; one that was heard only once is evicted for it."""
         if self._members >= MAX_ALL_INSTANCES:
             return False
         if len(service.instances) < MAX_INSTANCES:
@@ -424,7 +424,7 @@ class Registry:
 
     @property
     def now(self) -> float:
-        """The time on the registry's clock, which stands still while nobody can be heard."""
+        """Time on the registry's clock, which stands still while no keep-alive can arrive."""
         return self._clock()
 
     def get(self, name: ServiceName) -> Service | None:
@@ -500,7 +500,7 @@ class Registry:
         return service.state(self._clock())
 
     def silent(self, most: int) -> list[Service]:
-        """The first services of which nobody was heard for long, each once for every silence."""
+        """Return the first services without a recent keep-alive, each once for every silence."""
         now = self._clock()
         found: list[Service] = []
         for service in self._order:

@@ -104,7 +104,7 @@ class _Running:
 
     @property
     def key(self) -> CallKey:
-        """What tells this call from all others."""
+        """Reply queue and correlation id, which identify the call."""
         return self.delivery.reply_to, self.delivery.correlation_id
 
 

@@ -26,7 +26,7 @@ _LAST_CHUNK = 5000
 _LOOK_TIMEOUT = 3.0
 """Seconds within which the last chunk of a stream arrives."""
 _LOOKS, _BETWEEN_LOOKS = 3, 0.1
-"""How often another filter is to be seen before it is believed, and seconds in between."""
+"""Number of looks that must find another filter before it is refused, and seconds between."""
 _SHORT = 100
 """Bytes of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
 _FINGERPRINTED = 4096

@@ -51,7 +51,7 @@ async def probe(ask: Callable[[], object]) -> None:
         await asyncio.sleep(PROBE_EVERY)
         try:
             ask()
-        except FabricError:  # a lost channel is told of in other ways
+        except FabricError:  # a lost channel is handled elsewhere
             pass
         except Exception as error:  # noqa: BLE001 - the next probe may succeed
             failures.add("probing a stream of items", error)
@@ -194,7 +194,7 @@ class _Sending:
             self._task.cancel()
 
     def displace(self) -> None:
-        """Give it up because others want to begin; the caller is told."""
+        """Cancel it because other streams want to begin, and send the caller an error."""
         self.displaced = True
         self.give_up()
 

@@ -167,7 +167,9 @@ class Stream(HeldRows):
     async def delete(self) -> None:
         """Stop to listen, for good: the broker's queue is deleted with what waits in it."""
         if self.name and not self.closed:
-            await self._channel.cancel(self._consumer)  # else it is told, as if others had done it
+            await self._channel.cancel(
+                self._consumer
+            )  # before the broker cancels it, as it does when others delete the queue
             await self._channel.delete_queue(self.name)
         await self.close()
 
@@ -197,7 +199,7 @@ class Stream(HeldRows):
 
     @property
     def remade(self) -> int:
-        """How often its queue was gone, with what waited in it, and was made anew.
+        """Number of times that its queue was gone, with its messages, and was declared anew.
 
         The queue of a stream without a name goes with its connection, a shared one with its last
         consumer, and any when it is deleted.
@@ -346,7 +348,7 @@ class Stream(HeldRows):
             self._go_on()
 
     def _is_ours(self, delivery: Delivery) -> bool:
-        """Whether a message is to become rows: of a lost channel the broker gives it again."""
+        """Return whether this stream still owns the delivery; one of a lost channel comes again."""
         again = self.name and delivery.generation != self._channel.generation
         return not (self.closed or again)
 
@@ -506,7 +508,7 @@ class _Large(NamedTuple):
 
     Attributes:
         staged: its rows as columns.
-        batch: its rows as they came, if somebody wants them.
+        batch: its rows as received, if a reader or a recording wants them.
         rows: copies of them, one by one, with what all of them have besides; likewise.
     """
 

@@ -254,7 +254,7 @@ class FrameBuffer:
 
     @property
     def columns(self) -> int:
-        """How many columns there are of the rows that were written into columns so far."""
+        """Number of columns of the rows that were written into columns so far."""
         return len(self._columns)
 
     @property

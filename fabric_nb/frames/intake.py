@@ -179,7 +179,7 @@ def is_plain_table(columns: Any) -> bool:
 
 
 def is_simple(schema: Any) -> bool:
-    """Whether all columns are read as they are, without an object for each value."""
+    """Return whether all columns are read as they are, without an object for each value."""
     return _simple().issuperset([kind.id for kind in schema.types])
 
 

@@ -76,7 +76,7 @@ class Cells:
 
     Args:
         shell: the notebook's IPython.
-        at_end: called when a cell has run, before that is told to the front end.
+        at_end: called when a cell has run, before the front end learns of it.
     """
 
     def __init__(self, shell: InteractiveShell, at_end: Callable[[], object]) -> None:

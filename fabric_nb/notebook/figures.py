@@ -1,4 +1,4 @@
-"""What served functions draw with matplotlib: shown under their own cell.
+"""Figures that served functions draw with matplotlib, shown under their own cell.
 
 In a notebook matplotlib shows the figures that are open when a cell ends under that cell, whoever
 has drawn them.

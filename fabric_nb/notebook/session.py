@@ -402,7 +402,7 @@ class Session:
         self._open = [*kept, opened]
 
     def _place(self) -> Place:
-        """Where the running cell stands; one that has no name is known by its text."""
+        """Identity of the running cell: its id, or its text if it has none."""
         place = Place.here()
         if place.cell is not None:
             return place

@@ -37,7 +37,7 @@ async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> 
 
 @pytest.mark.parametrize("what", ["serve", "stream", "logs", "publish", "call_stream"])
 async def test_what_belongs_to_its_event_loop(members: Members, what: str) -> None:
-    """What lasts is refused at once in another event loop, with what to do."""
+    """Services, streams and feeds are refused at once in another event loop, with what to do."""
     one = await members.join("one")
 
     async def use() -> None:

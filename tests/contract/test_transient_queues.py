@@ -27,7 +27,7 @@ def strict_node() -> Iterator[RabbitMq]:
 
 
 CAN_REFUSE = rabbitmq_version() >= [3, 12]
-"""Whether the RabbitMQ that is installed has this setting."""
+"""True if the installed RabbitMQ has this setting."""
 
 
 @pytest.fixture(params=["embedded", *(["rabbitmq"] if CAN_REFUSE else [])])

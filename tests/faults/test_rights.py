@@ -193,7 +193,7 @@ async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
 async def test_a_service_that_leaves_a_caller_with_few_rights(
     members: Members, join: Callable[[str], Awaitable[AmqBrokerConnector]]
 ) -> None:
-    """Who may only call learns as well that a service has left during the call."""
+    """A user who may only call learns as well that a service has left during the call."""
     worker, began = await members.join("worker"), asyncio.Event()
 
     async def work() -> None:

@@ -101,7 +101,7 @@ class Peer:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Return whether its process runs."""
         return self._process.returncode is None
 
     @property

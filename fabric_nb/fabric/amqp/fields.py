@@ -298,7 +298,7 @@ class _Encoder:
 
 
 def _cut(value: float) -> float:
-    """What amqp-fabric's headers have of a float; the float itself where that is nothing."""
+    """Return the 32-bit float that amqp-fabric's headers carry; the float itself if it is 0."""
     try:
         cut: float = _F32.unpack(_F32.pack(value))[0]
     except OverflowError:

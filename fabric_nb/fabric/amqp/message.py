@@ -146,7 +146,7 @@ _TABLE, _ARRAY = b"FA"
 
 
 class _Unreadable(Exception):
-    """The rest of a table, whose values end nobody knows where."""
+    """Rest of a table whose values end at an unknown place."""
 
 
 class _TooDeep(Exception):

@@ -1,4 +1,4 @@
-"""How long a connection has been silent, and when a broker that says nothing is dead.
+"""Duration of a connection's silence, and the decision that a silent broker is dead.
 
 The heartbeat is long, because the broker closes the connection of a loop that computes for longer
 (see `connection`), so that it finds a dead broker late. TCP finds a peer that is gone (see

@@ -271,7 +271,7 @@ class Topology(abc.ABC):
         return await self._exists(lambda: self._current.queue_declare(name, passive=True))
 
     async def has_exchange(self, name: str, *, untold: bool = True) -> bool:
-        """Whether there is such an exchange; a no costs the channel, which is opened again.
+        """Return whether the exchange exists; if not, the channel is lost and opened again.
 
         `untold` is the answer where this user may not ask.
         """

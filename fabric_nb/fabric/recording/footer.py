@@ -32,7 +32,7 @@ _ORDINAL: Final = (7,)
 
 
 class Footer:
-    """What stands at the end of a file, and describes the row groups in it.
+    """Footer of a Parquet file, which describes the row groups in it.
 
     Attributes:
         end: the offset at which the next group goes, and the footer meanwhile.
@@ -79,7 +79,7 @@ class _Reader:
         self._shift, self._ordinal = shift, ordinal
 
     def parts(self) -> tuple[bytes, int, bytes, bytes]:
-        """What stands before the number of rows, that, the group, and what follows the groups."""
+        """Parts of a footer: before the row count, the count, the group, and behind the groups."""
         field = rows = 0
         head = b""
         while kind := self._field_head():

@@ -105,7 +105,7 @@ def read_chain(error: dict[str, Any]) -> tuple[dict[str, Any], tuple[Hop, ...]]:
         kind, message = (text(inner.get(key), MAX_HOP_TEXT) for key in ("type", "message"))
         hops = (Hop("", kind, message, text(inner.get("traceback"), MAX_TRACEBACK)), *hops)
     if hops and error.get("type") == f"{RemoteError.__module__}.{RemoteError.__name__}":
-        inner = {**inner, "type": hops[0].type}  # a name of a type that nobody looks up
+        inner = {**inner, "type": hops[0].type}  # a type name that no peer imports
     return {**inner, "traceback": error.get("traceback")}, hops
 
 

@@ -41,7 +41,7 @@ class PageWidget(LiveWidget):
 
     @property
     def changes(self) -> int:
-        """How often there was something new."""
+        """Change counter."""
         return self._changes
 
     def change(self, page: Page) -> None:

@@ -62,7 +62,7 @@ class Line:
 
     @property
     def step(self) -> float:
-        """What tells its own values apart, however far other lines on its axis reach."""
+        """Precision that distinguishes the line's own values, whatever its axis spans."""
         low, high = self.seen.low, self.seen.high
         if high > low and math.isfinite(span := high - low):
             return step_of(span, 300)
