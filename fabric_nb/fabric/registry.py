@@ -27,6 +27,8 @@ LATE_AFTER, GONE_AFTER = 1.6, 3.2
 SLACK = 0.5
 ASKED_AFTER = 2.2
 """In intervals of silence: when the broker is asked whether the service's exchange is there."""
+RECONNECTED_AFTER = 8.0
+"""Seconds within which others are back after an outage: amqp-fabric tries again every five."""
 HELD_FOR = 30.0
 """Seconds of silence for which a service is late, and not gone, when its exchange is there: its
 loop may be blocked, and its calls wait for it."""
@@ -70,6 +72,7 @@ class Instance:
     last_seen: float
     left: bool = False
     _excused_from: float = float("-inf")
+    _excused: float = 0.0  # seconds of the same silence, before
     _held: bool = False
     _first_seen: float = field(init=False)
     _span_began: float = field(init=False)
@@ -127,15 +130,18 @@ class Instance:
         return not self.left and self.interval * ASKED_AFTER < self.silence(now) < HELD_FOR
 
     def excuse(self, now: float) -> None:
-        """Do not count the next interval: it has to come back too, and may not have been heard."""
+        """Do not count its next interval, and not the time in which it may still reconnect."""
+        self._excused = self._excused_until(now)
         self._excused_from = now
+
+    def _excused_until(self, now: float) -> float:
+        if self._excused_from < self.last_seen:
+            return 0.0
+        return self._excused + min(now - self._excused_from, max(self.interval, RECONNECTED_AFTER))
 
     def silence(self, now: float) -> float:
         """Seconds for which it could have been heard, and was not."""
-        silence = now - self.last_seen
-        if self._excused_from < self.last_seen:
-            return silence
-        return max(0.0, silence - min(now - self._excused_from, self.interval))
+        return max(0.0, now - self.last_seen - self._excused_until(now))
 
     def state(self, now: float) -> ServiceState:
         """How it is doing at `now`."""

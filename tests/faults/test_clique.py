@@ -58,7 +58,7 @@ async def test_a_call_that_kills_its_process(caller, start_peer, broker_uri, pol
         assert isinstance(caught.value, RemoteError)
         assert "may have run it; it is not run again" in str(caught.value)
         assert await caller.call(f"{CALC}.multiply", x=2, y=3) == 6
-        assert sum(peer.is_running for peer in peers) == 2
+        await until(lambda: sum(peer.is_running for peer in peers) == 2)
 
 
 async def test_a_call_of_a_member_that_lost_its_connection_is_refused(

@@ -70,7 +70,11 @@ def last(cell: Cell) -> str:
 
 async def open_row(notebook: Notebook, cell: Cell, text: str) -> None:
     """Open the row with that text, as a click does."""
-    opening = next(m for m in cell.messages if m.type == "comm_open" and "_whole" in str(m.content))
+    opening = next(
+        one
+        for one in cell.messages
+        if one.type == "comm_open" and "_whole" in one.content["data"].get("state", {})
+    )
     whole = json.loads(opening.content["data"]["state"]["_whole"])
     row = next(id_ for id_, cells, _ in whole["add"] if text in cells)
     message = {"method": "custom", "content": {"type": "open", "row": row}}

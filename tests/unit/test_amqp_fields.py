@@ -24,7 +24,8 @@ from fabric_nb.errors import NotSerializable, UnusableHeader
 from fabric_nb.fabric.amqp import fields
 from fabric_nb.fabric.amqp.fields import MAX_TABLE, checked, filters
 
-names = st.text(st.characters(codec="utf-8"), max_size=20)
+RESERVED = ("CC", "BCC")  # which RabbitMQ takes for routing keys of copies
+names = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda n: n not in RESERVED)
 times = st.datetimes(
     dt.datetime(1970, 1, 2),  # noqa: DTZ001 - the zone is added
     dt.datetime(2106, 1, 1),  # noqa: DTZ001

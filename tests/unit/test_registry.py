@@ -670,7 +670,7 @@ def test_methods_stay_the_same_object_until_they_change() -> None:
 
 
 def test_states_stand_still_without_a_connection(house: House) -> None:
-    """While nobody can be heard all states stay as they are, and for one interval afterwards."""
+    """While nobody can be heard all states stay as they are, and for a while afterwards."""
     house.hear()
     for age, state in ((3.0, UP), (6.0, LATE)):
         house.clock.now += age
@@ -680,11 +680,23 @@ def test_states_stand_still_without_a_connection(house: House) -> None:
         assert house.registry.deaf
         house.registry.hear_again()
         assert not house.registry.deaf
-        house.clock.now += 5.0  # its interval, in which it too comes back
+        house.clock.now += 8.0  # in which it too comes back
         assert house.state() is state
     house.clock.now += 20
     assert house.state() is GONE
     house.hear()
+    assert house.state() is UP
+
+
+def test_an_outage_that_follows_another_excuses_no_less(house: House) -> None:
+    """A connection that is lost again and again makes nobody gone."""
+    house.hear()
+    for _ in range(20):
+        house.clock.now += 0.1
+        house.registry.stop_hearing()
+        house.clock.now += 3600
+        house.registry.hear_again()
+        house.clock.now += 4.0
     assert house.state() is UP
 
 
@@ -698,9 +710,9 @@ def test_silence_of_the_connection_counts_from_its_beginning(house: House) -> No
     house.registry.stop_hearing()
     house.clock.now += 100
     house.registry.hear_again()
-    house.clock.now += 5 + 6.4
-    assert house.state() is UP  # 8.4 s of hearing, of which 5 do not count
-    assert house.registry.hears_for == pytest.approx(11.4)
+    house.clock.now += 8 + 6.4
+    assert house.state() is UP  # 16.4 s of hearing, of which 8 do not count
+    assert house.registry.hears_for == pytest.approx(14.4)
 
 
 def test_a_loop_that_stands_still_hears_nobody(house: House) -> None:
