@@ -19,7 +19,8 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 
 short = st.text(max_size=60).filter(lambda text: len(text.encode(errors="replace")) <= 255)
 encodable = st.characters(exclude_categories=["Cs"])
-names = st.text(encodable, min_size=1, max_size=40)
+RESERVED = ("CC", "BCC")  # refused as headers
+names = st.text(encodable, min_size=1, max_size=40).filter(lambda name: name not in RESERVED)
 values = st.one_of(
     st.text(encodable, max_size=40),
     st.booleans(),
