@@ -59,6 +59,18 @@ def impatient(monkeypatch):
     monkeypatch.setattr(publishing, "LOOK_EVERY", 0.05)
 
 
+async def until_publishers_are_blocked(uri):
+    """Wait for the alarm to reach connections: a message sent before is confirmed, and no more."""
+    async with Connection(uri, name="canary") as canary, canary.channel() as channel:
+
+        def blocked():
+            if canary.state is not State.BLOCKED:
+                channel.send("", "fabric_nb.no_queue", Message(b""))
+            return canary.state is State.BLOCKED
+
+        await until(blocked)
+
+
 async def fill(uri, queue, count):
     """Put messages into the queue of a stream, past its exchange."""
     async with Connection(uri, name="fill") as connection, connection.channel() as channel:
@@ -157,6 +169,7 @@ async def test_publishing_gives_up(impatient, members, alarm, caplog):
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
     await asyncio.to_thread(alarm, raised=True)
+    await until_publishers_are_blocked(members.uri)
     sent = fabric.publish_data({"n": 0})
     await until(lambda: fabric.state is State.BLOCKED)
     waiting = [fabric.publish_data({"n": n}) for n in range(1, 4)]

@@ -64,6 +64,8 @@ async def test_killed_node_comes_back_with_its_data(rabbitmq, vhost, rabbitmq_ur
         await channel.declare_queue("kept", durable=True)
         message = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(message, "kept")
+        # A node that is killed within moments of a declaration may not have written it yet.
+        await asyncio.to_thread(rabbitmq.control, "eval", "catch mnesia:sync_log().")
         pid = rabbitmq.pid
         closed = _closing(connection)
         rabbitmq.kill()
