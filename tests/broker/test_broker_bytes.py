@@ -46,7 +46,7 @@ BY_NATURE = (
     (rb"\x04timeT.{8}", b"when a message died"),
     (rb"\b(byte|signedint)\b", b"how wide a whole number was"),
 )
-"""What differs by nature, and what stands for it. `_start` has the properties of a server."""
+"""Placeholders for fields that differ by nature. `_start` has the properties of a server."""
 
 
 def method(value: Any, channel: int = 1) -> bytes:
@@ -216,7 +216,7 @@ SESSIONS: dict[str, list[Step]] = {
     ),
     "dead: too many": steps(*dead_letters("q", **{"x-max-length": 0}), (publish("q", b"x"), 3)),
 }
-"""What clients do right."""
+"""Sessions of clients that keep to the protocol."""
 
 OF_RABBITMQ_3 = {name for name in SESSIONS if name.startswith("dead")}
 """RabbitMQ 4 adds `x-last-death-*`."""
@@ -330,7 +330,7 @@ REFUSALS: dict[str, list[Step]] = {
     "weight": steps(HEADERLESS + raw(2, 1, struct.pack(">HHQH", 60, 1, 0, 0))),
     "class": steps(HEADERLESS + raw(2, 1, struct.pack(">HHQH", 50, 0, 0, 0))),
 }
-"""What clients do wrong, and RabbitMQ's words for it."""
+"""Errors of clients, and RabbitMQ's texts for them."""
 
 PARSERS: dict[str, list[Step]] = {
     "kind of frame": steps(raw(7, 1, b"x")),

@@ -147,7 +147,7 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
 
 
 async def test_a_wrong_domain_is_said(empty: LabNotebook, page: Page, screens: Path) -> None:
-    """Where no other service is in the domain, the panel names those that have some."""
+    """In a domain without other services, the panel names the domains that have some."""
     await connected(empty, "mistaken")
     await empty.execute(f"{CROWD}\nawait crowd(3)")
     hint = panel_of(page).locator(".fabric-hint").filter(has_text="Also on this broker")

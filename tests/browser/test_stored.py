@@ -113,7 +113,7 @@ async def test_a_chart_says_that_its_kernel_is_gone(lab: Lab, page: Page) -> Non
 
 
 async def test_a_page_without_the_code_asks_for_it(empty: LabNotebook) -> None:
-    """Where the model that holds it is not known, as in VS Code's window that was loaded anew."""
+    """A page that lacks the code's model, as a reloaded VS Code window does, shows its views."""
     await empty.run("from tests.browser import scenes\ntable = scenes.numbers(5)")
     # The page forgets the model; the kernel does not.
     await empty.execute("table._code.comm.publish_msg('comm_close', data={})")

@@ -77,7 +77,7 @@ async def test_a_broker_in_the_foreground(environment: dict[str, str]) -> None:
 async def test_a_folder_that_is_not_safe_is_one_sentence(
     environment: dict[str, str], action: str
 ) -> None:
-    """What is wrong with the folder, and what to do; no traceback."""
+    """An unsafe folder is refused with the reason and a remedy, and no traceback."""
     Path(environment["FABRIC_NB_RUNTIME_DIR"]).chmod(0o777)  # noqa: ASYNC240 - one call
     code, out, err = await command(environment, action)
     assert (code, out) == (1, "")

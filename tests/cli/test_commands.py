@@ -219,7 +219,7 @@ async def test_without_a_broker_it_is_said_what_to_do(tmp_path: object) -> None:
 
 
 async def test_a_wrong_domain_is_said(rabbitmq_uri: str) -> None:
-    """Where nothing comes, streams and logs name the other domains, and so does a call."""
+    """Streams and logs that receive nothing name the other domains, and so does a call."""
     there = "Also on this broker: my_project (2 services): `--domain my_project`."
     call = await run(rabbitmq_uri, "call", "h1.greet", "--domain", "nowhere")
     assert call.code != 0
@@ -239,7 +239,7 @@ async def test_a_wrong_domain_is_said(rabbitmq_uri: str) -> None:
 
 
 async def test_hostile_text_is_only_text(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
-    """What others send is printed without a character that a terminal obeys, in every command."""
+    """Every command prints remote text without characters that control a terminal."""
 
     def fail() -> None:
         raise ValueError(ALL)

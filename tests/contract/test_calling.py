@@ -147,7 +147,7 @@ async def test_proxy_of_a_method_named_load(members, caller):
 
 
 async def test_load_of_a_service_that_tells_nothing(caller):
-    """What has an argument is the service's `load`, as far as we know."""
+    """A `load` with arguments is taken for the service's own method."""
     with pytest.raises(UnknownService, match="nobody"):
         await caller.service("nobody").load(path="x")
 
@@ -379,7 +379,7 @@ class Broken(Exception):
 
 
 async def test_a_time_out_names_the_time_that_was_given(members):
-    """What a call waits for a name to be heard counts, and errors name the whole of its time."""
+    """The wait for a name counts towards the timeout, and errors name the whole timeout."""
     caller = await members.join("early")
     calling = asyncio.create_task(caller.call("latecomer.slow", timeout=2))
     server = await members.join("host")
