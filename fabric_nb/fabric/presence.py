@@ -98,6 +98,8 @@ class Presence:
             if self._beat is not None and not self._thread_ended.is_set():
                 self._beat.abort()  # it waits for a broker that is away
                 await _wait(self._thread_ended, _STOP_TIMEOUT)
+            if self._thread_ended.is_set():
+                self._thread.join(_STOP_TIMEOUT)  # setting the event was its last statement
         elif self._beat is not None:
             await self._beat.stopped(_STOP_TIMEOUT)
         await self._background.aclose()
