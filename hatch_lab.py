@@ -29,6 +29,8 @@ NAME = "fabric-nb"
 BUILDER = "jupyter-builder>=1.2,<2"
 """Brings `jlpm`, a yarn of a known version, and calls the npm package that bundles."""
 SOURCES = ("src", "style", "schema", "package.json", "tsconfig.json", "yarn.lock", ".yarnrc.yml")
+SHARED = ("live", "table")
+"""Folders of `fabric_nb/notebook` from which the panel takes scripts and styles."""
 REQUIRED = "FABRIC_NB_REQUIRE_LAB"
 
 
@@ -41,6 +43,7 @@ class Panel:
 
     def __init__(self, root: Path) -> None:
         self.sources = root / "labextension"
+        self._shared = [root / "fabric_nb" / "notebook" / name for name in SHARED]
         self.bundle = root / "fabric_nb" / "labextension"
         self._packed = (root / "PKG-INFO").exists()  # an sdist, which has the bundle of its sources
         self._built_from = root / "build" / "labextension.sha256"
@@ -101,6 +104,10 @@ class Panel:
                 if path.is_file():
                     digest.update(f"{path.relative_to(self.sources)}\0".encode())
                     digest.update(path.read_bytes())
+        for folder in self._shared:
+            for path in sorted([*folder.glob("*.js"), *folder.glob("*.css")]):
+                digest.update(f"{path.name}\0".encode())
+                digest.update(path.read_bytes())
         return digest.hexdigest()
 
 

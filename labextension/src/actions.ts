@@ -13,7 +13,7 @@ import {
 } from './cells';
 import { Current } from './current';
 import { CellWidget, insertCell, runAbove, runCell } from './insert';
-import { IFormTarget } from './kept';
+import { IFormTarget } from './uiState';
 import { IMethod, IServer, IService, IStream } from './protocol';
 import { Settings } from './settings';
 import { Row } from './tree';
@@ -32,24 +32,24 @@ export class Actions {
 
   /** The active row of the current notebook's services. */
   get row(): Row | null {
-    return this.current.companion?.kept.row ?? null;
+    return this.current.companion?.uiState.row ?? null;
   }
 
   set row(row: Row | null) {
     if (this.current.companion) {
-      this.current.companion.kept.row = row;
+      this.current.companion.uiState.row = row;
       this._changed.emit();
     }
   }
 
   /** What the current notebook's form calls; null when it is closed. */
   get form(): IFormTarget | null {
-    return this.current.companion?.kept.form ?? null;
+    return this.current.companion?.uiState.form ?? null;
   }
 
   set form(form: IFormTarget | null) {
     if (this.current.companion) {
-      this.current.companion.kept.form = form;
+      this.current.companion.uiState.form = form;
       this._changed.emit();
     }
   }

@@ -3,8 +3,8 @@ import { NotebookPanel } from '@jupyterlab/notebook';
 import { UUID } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 
-import { findComms } from './find';
-import { Kept } from './kept';
+import { commIds } from './commInfo';
+import { UiState } from './uiState';
 import { KernelLink, Request } from './link';
 import { PanelModel, Phase } from './model';
 
@@ -80,7 +80,7 @@ export class Companion implements IDisposable {
     this._link?.dispose();
     const kernel = context.session?.kernel;
     if (kernel) {
-      this._link = new KernelLink(kernel, this.model, findComms, UUID.uuid4);
+      this._link = new KernelLink(kernel, this.model, commIds, UUID.uuid4);
     } else {
       this._link = null;
       this.model.phase = 'none';
@@ -88,7 +88,7 @@ export class Companion implements IDisposable {
   }
 
   readonly model = new PanelModel();
-  readonly kept = new Kept();
+  readonly uiState = new UiState();
   private _phase: Phase = 'none';
   private _link: KernelLink | null = null;
   private _isDisposed = false;

@@ -3,7 +3,7 @@ import { closeIcon } from '@jupyterlab/ui-components';
 
 import { Actions, messageOf } from './actions';
 import { BLANK, fullAddress } from './cells';
-import { IFormTarget } from './kept';
+import { IFormTarget } from './uiState';
 
 /** How the kernel calls the field of arguments that a method does not name. */
 const FURTHER = '**';
@@ -18,7 +18,7 @@ interface IDraft {
   outcome: IOutcome | null;
 }
 
-/** What the form that is open for a target shows: it outlives the element, as `Kept` does. */
+/** What the form that is open for a target shows: it outlives the element, as `UiState` does. */
 const drafts = new WeakMap<IFormTarget, IDraft>();
 
 /** Calls a method with what is typed in, or inserts that call. */

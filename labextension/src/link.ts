@@ -18,7 +18,7 @@ export type Request =
   | { do: 'cancel'; request: string };
 
 /** Asks a kernel for the ids of its comms of that target. */
-export type FindComms = (
+export type CommIds = (
   kernel: Kernel.IKernelConnection,
   target: string,
   urgent: boolean
@@ -36,7 +36,7 @@ export class KernelLink implements IDisposable {
   constructor(
     private readonly kernel: Kernel.IKernelConnection,
     private readonly model: PanelModel,
-    private readonly find: FindComms,
+    private readonly commIds: CommIds,
     private readonly newId: () => string
   ) {
     model.phase = phaseOf(kernel.status) ?? 'starting';
@@ -110,7 +110,7 @@ export class KernelLink implements IDisposable {
   private async _look(urgent: boolean): Promise<void> {
     const life = this._life;
     try {
-      const [found] = await this.find(this.kernel, TARGET, urgent);
+      const [found] = await this.commIds(this.kernel, TARGET, urgent);
       if (this.isDisposed || life !== this._life) {
         return;
       }

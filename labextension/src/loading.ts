@@ -4,7 +4,7 @@ import { Notebook, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import { Actions } from './actions';
 import { Companion } from './companion';
 import { CellWidget } from './insert';
-import { hintOf, missingMagic } from './hint';
+import { loadAdvice, missingMagic } from './missingMagic';
 
 /** Offers to load fabric_nb where a cell has used one of its magics without it. */
 export class LoadOffer {
@@ -47,7 +47,7 @@ export class LoadOffer {
     if (model.phase !== 'unloaded' || kernel === undefined) {
       return;
     }
-    const message = hintOf(magic, notebook.title.label);
+    const message = loadAdvice(magic, notebook.title.label);
     const options: Notification.IOptions<null> = {
       autoClose: false,
       actions: [

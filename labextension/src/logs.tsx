@@ -2,7 +2,8 @@ import * as React from 'react';
 import { HTMLSelect } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
-import { Kept, useKept } from './kept';
+import { Badge, Tone } from './badge';
+import { UiState, useUiState } from './uiState';
 import { INumberedLine, PanelModel } from './model';
 import { VirtualRows } from './rows';
 
@@ -15,15 +16,15 @@ interface ILogRow extends INumberedLine {
 /** The domain's log lines; they are heard from when this is first seen. */
 export function Logs(props: {
   model: PanelModel;
-  kept: Kept;
+  uiState: UiState;
   actions: Actions;
 }): React.ReactElement {
-  const { model, kept, actions } = props;
-  const [level, setLevel] = useKept(kept, 'logLevel');
-  const [filter, setFilter] = useKept(kept, 'logFilter');
-  const [pausedAt, setPausedAt] = useKept(kept, 'logPausedAt');
-  const [active, setActive] = useKept(kept, 'logActive');
-  const [follow, setFollow] = useKept(kept, 'logFollow');
+  const { model, uiState, actions } = props;
+  const [level, setLevel] = useUiState(uiState, 'logLevel');
+  const [filter, setFilter] = useUiState(uiState, 'logFilter');
+  const [pausedAt, setPausedAt] = useUiState(uiState, 'logPausedAt');
+  const [active, setActive] = useUiState(uiState, 'logActive');
+  const [follow, setFollow] = useUiState(uiState, 'logFollow');
   const connected = model.connection !== null;
 
   React.useEffect(() => {
@@ -135,9 +136,7 @@ function renderLine(line: ILogRow): React.ReactElement {
           {isNaN(time.getTime()) ? '' : time.toTimeString().slice(0, 8)}
         </span>
         <span className="fabric-quiet fabric-grow">{line.service}</span>
-        <span className={`fabric-badge fabric-level-${toneOf(line.level)}`}>
-          {line.level}
-        </span>
+        <Badge text={line.level} tone={toneOf(line.level)} />
       </div>
       <div className="fabric-cells">
         <span className="fabric-grow">{line.message}</span>
@@ -169,14 +168,15 @@ function keyOf(line: INumberedLine): string {
   return `line:${line.number}`;
 }
 
-/** A class name of ours for a level that may have any name. */
-function toneOf(level: string): string {
+function toneOf(level: string): Tone {
   switch (level) {
+    case 'INFO':
+      return 'busy';
     case 'WARNING':
-      return 'warning';
+      return 'warn';
     case 'ERROR':
     case 'CRITICAL':
-      return 'error';
+      return 'bad';
     default:
       return 'quiet';
   }

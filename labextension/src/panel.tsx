@@ -9,9 +9,9 @@ import { Message } from '@lumino/messaging';
 import { AccordionPanel } from '@lumino/widgets';
 
 import { Actions } from './actions';
-import { Head } from './head';
+import { ConnectionHeader } from './connection';
 import { fabricIcon } from './icons';
-import { Kept } from './kept';
+import { UiState } from './uiState';
 import { Logs } from './logs';
 import { PanelModel } from './model';
 import { Services } from './services';
@@ -20,7 +20,7 @@ import { Streams } from './streams';
 
 type Section = (props: {
   model: PanelModel;
-  kept: Kept;
+  uiState: UiState;
   actions: Actions;
 }) => React.ReactElement;
 
@@ -35,7 +35,7 @@ export class FabricPanel extends SidePanel {
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', 'Fabric');
     this.node.addEventListener('focusin', this._onFocus);
-    this.header.addWidget(this._part(this._head));
+    this.header.addWidget(this._part(this._connection));
     for (const [label, section] of Object.entries(SECTIONS)) {
       this.addWidget(this._section(label, section));
     }
@@ -63,7 +63,7 @@ export class FabricPanel extends SidePanel {
         React.createElement(section, {
           key: companion.notebook.id, // what it keeps is read when it is made
           model: companion.model,
-          kept: companion.kept,
+          uiState: companion.uiState,
           actions: this.actions
         })
       ) : (
@@ -74,8 +74,8 @@ export class FabricPanel extends SidePanel {
     return panel;
   }
 
-  private _head = (): React.ReactElement => (
-    <Head
+  private _connection = (): React.ReactElement => (
+    <ConnectionHeader
       model={this.actions.current.companion?.model ?? null}
       actions={this.actions}
     />

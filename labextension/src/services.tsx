@@ -6,24 +6,24 @@ import {
 } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
+import { StateBadge } from './badge';
 import { fullAddress } from './cells';
 import { CallForm } from './form';
 import { formIcon } from './icons';
-import { Kept, useKept } from './kept';
+import { UiState, useUiState } from './uiState';
 import { PanelModel } from './model';
-import { ServiceState } from './protocol';
 import { VirtualRows } from './rows';
 import { Row, rows } from './tree';
 
 /** The tree of services, its filter, and the form below it. */
 export function Services(props: {
   model: PanelModel;
-  kept: Kept;
+  uiState: UiState;
   actions: Actions;
 }): React.ReactElement {
-  const { model, kept, actions } = props;
-  const [filter, setFilter] = useKept(kept, 'filter');
-  const [folded, setFolded] = useKept(kept, 'folded');
+  const { model, uiState, actions } = props;
+  const [filter, setFilter] = useUiState(uiState, 'filter');
+  const [folded, setFolded] = useUiState(uiState, 'folded');
   const domain = model.connection?.domain ?? '';
   const shown = rows(model.services.values(), domain, filter, folded);
   const form = actions.form;
@@ -77,7 +77,7 @@ export function Services(props: {
         placeholder="Filter services"
         value={filter}
         onChange={event => {
-          kept.top = 0;
+          uiState.top = 0;
           setFilter(event.target.value);
         }}
       />
@@ -89,9 +89,9 @@ export function Services(props: {
       {shown.length > 0 && (
         <VirtualRows
           key={filter} // other rows, shown from the first
-          top={kept.top}
+          top={uiState.top}
           onTop={top => {
-            kept.top = top;
+            uiState.top = top;
           }}
           rows={shown}
           role="tree"
@@ -251,15 +251,6 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
 function Caret(props: { open: boolean }): React.ReactElement {
   const Icon = props.open ? caretDownIcon : caretRightIcon;
   return <Icon.react tag="span" className="fabric-caret" />;
-}
-
-/** How a service is doing, in a word and a colour. */
-export function StateBadge(props: { state: ServiceState }): React.ReactElement {
-  return (
-    <span className={`fabric-badge fabric-mod-${props.state}`}>
-      {props.state}
-    </span>
-  );
 }
 
 function ariaOf(row: Row): React.AriaAttributes {

@@ -1,1 +1,2 @@
+import '../../fabric_nb/notebook/live/tokens.css';
 import './base.css';

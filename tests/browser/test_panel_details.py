@@ -97,9 +97,9 @@ async def test_members_states_and_errors(details: LabNotebook, page: Page, scree
     await expect(row(page, re.compile("^clique"))).to_contain_text("\u00d72")
     members = row(page, re.compile("^member"))
     await expect(members).to_have_count(2)
-    await expect(members.locator(".fabric-badge")).to_have_text(["up", "up"])
+    await expect(members.locator(".badge")).to_have_text(["up", "up"])
     await details.execute("await other.close()")
-    await expect(members.locator(".fabric-badge")).to_have_text(["up", "gone"])
+    await expect(members.locator(".badge")).to_have_text(["up", "gone"])
     await expect(row(page, re.compile("^clique"))).not_to_contain_text("\u00d7")
     # A served call that fails.
     await details.execute("%fabric_call orders.price sku='a'")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import Page, saved
 
@@ -27,7 +28,7 @@ class PageWidget(LiveWidget):
         page: what is shown first.
     """
 
-    script = Path(__file__).with_name("page.js").read_text("utf-8")
+    script = joined_script(Path(__file__).with_name("page.js"))
     style_sheet = """
 .fabric-page .as-of { display: none; }
 .fabric-page.lost .as-of { display: block; }

@@ -1,20 +1,12 @@
 // The live chart: paints the picture that the kernel sends, and tells what is under the pointer.
 
+import { make, setAttribute, setText } from "../live/dom.js";
+import { KernelConnection, textIn } from "../live/kernel.js";
+
 const NOTHING = 65535; // as in picture.py
 const TOP = 65534;
 const COLOURS = ["#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a"]; // as in static.py
 const EDGE = { top: 8, right: 12, bottom: 38 };
-
-function make(tag, className = "", attributes = {}) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
 
 function heights(encoded) {
   const bytes = Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0));
@@ -41,17 +33,12 @@ function axisText(axis, value) {
 
 class PlotView {
   constructor(model, el) {
-    this.model = model;
     this.picture = { title: "", columns: 1, lines: [], x: {}, y: {}, notes: [], state: "", summary: "" };
     this.column = null; // under the pointer, or where the keys have moved to
     this.left = 60;
     this.columns = 0; // as the kernel was told
-    this.lost = false; // the kernel is gone
     this.build(el);
-    this.onMessage = (content, buffers) => this.receive(content, buffers);
-    model.on("msg:custom", this.onMessage);
-    this.onComm = () => this.hello();
-    model.on("comm_live_update", this.onComm);
+    this.kernel = new KernelConnection(model, this);
     this.take(JSON.parse(model.get("_whole")));
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.area);
@@ -66,7 +53,7 @@ class PlotView {
     this.root = make("section", "fabric-plot");
     this.head = make("div", "head");
     this.title = make("span", "title");
-    this.state = make("span", "state", { role: "status" });
+    this.state = make("span", "state badge", { role: "status" });
     this.legend = make("span", "legend");
     this.moment = make("span", "moment");
     this.head.append(this.title, this.state, this.legend, this.moment);
@@ -84,8 +71,7 @@ class PlotView {
   }
 
   dispose() {
-    this.model.off("msg:custom", this.onMessage);
-    this.model.off("comm_live_update", this.onComm);
+    this.kernel.dispose();
     clearInterval(this.timer);
     this.observer.disconnect();
     this.themes.disconnect();
@@ -95,7 +81,7 @@ class PlotView {
   // -- to and from the kernel
 
   receive(content, buffers) {
-    if (content.type === "picture") this.take(JSON.parse(new TextDecoder().decode(buffers[0])));
+    if (content.type === "picture") this.take(JSON.parse(textIn(buffers)));
   }
 
   take(picture) {
@@ -118,17 +104,14 @@ class PlotView {
     if (columns < 10 || columns === this.columns) return;
     const type = this.columns ? "resize" : "hello";
     this.columns = columns;
-    // JupyterLab and Notebook obey the rule that hides the last picture under a live chart.
-    const hides = "jpThemeName" in document.body.dataset;
-    // Nothing can be sent once the kernel was restarted or has died, and nothing else tells.
-    try {
-      this.model.send(type === "hello" ? { type, columns, hides } : { type, columns });
-      this.lost = false;
-    } catch {
-      this.lost = true;
-    }
-    this.root.classList.toggle("lost", this.lost);
-    this.root.classList.toggle("stored", this.lost && this.model.stored === true);
+    const { hides } = this.kernel;
+    this.kernel.send(type === "hello" ? { type, columns, hides } : { type, columns });
+  }
+
+  lose(lost) {
+    this.root.classList.toggle("lost", lost);
+    this.root.classList.toggle("stored", lost && this.kernel.stored);
+    this.schedule();
   }
 
   // -- painting
@@ -280,8 +263,7 @@ class PlotView {
   // -- what is where
 
   stateText() {
-    if (!this.lost) return this.picture.state;
-    return this.model.stored ? "stored: as it was last" : "kernel gone: as it was last";
+    return this.kernel.lostText || this.picture.state;
   }
 
   momentText() {
@@ -345,7 +327,7 @@ class PlotView {
     const { title, summary, notes } = this.picture;
     const state = this.stateText();
     const text = `Chart of ${title}: ${state && `${state}; `}${summary || notes.join(" ") || "nothing yet"}`;
-    if (this.canvas.getAttribute("aria-label") !== text) this.canvas.setAttribute("aria-label", text);
+    setAttribute(this.canvas, "aria-label", text);
   }
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from fabric_nb.notebook.live.code import TOKENS, joined_script
 from fabric_nb.notebook.live.widget import PERIOD, LiveWidget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.plot.picture import Picture
@@ -42,8 +43,8 @@ class PlotWidget(LiveWidget):
         source: what draws the pictures.
     """
 
-    script = (_HERE / "plot.js").read_text("utf-8")
-    style_sheet = (_HERE / "plot.css").read_text("utf-8")
+    script = joined_script(_HERE / "plot.js")
+    style_sheet = TOKENS + (_HERE / "plot.css").read_text("utf-8")
 
     def __init__(self, source: Source) -> None:
         self.source = source

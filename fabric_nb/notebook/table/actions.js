@@ -1,8 +1,10 @@
 // What the user asks of the kernel, how long that takes, and the answers.
 
+import { make, setText } from "../live/dom.js";
+
 const LOST = "The kernel that kept this table is gone. Run the cell again.";
 
-class Actions {
+export class Actions {
   /** @param send takes a message to the kernel */
   constructor(send) {
     this.send = send;

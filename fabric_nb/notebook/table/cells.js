@@ -1,20 +1,19 @@
-// Cells as text, and the few ways in which the document is changed.
-//
-// Everything shown comes from strangers. It is set as text (textContent, or attributes that hold
-// text) and never as markup.
+// Cells as text, and badges.
+
+import { setText } from "../live/dom.js";
 
 const END_OF_TIME = 253402128000; // in the year 9999
 const two = (number) => String(number).padStart(2, "0");
-const grouped = (number) => number.toLocaleString("en-US");
+export const grouped = (number) => number.toLocaleString("en-US");
 const formats = new Map(); // decimals -> Intl.NumberFormat, which is dear to make
 
 /** A cell without its tone: null, a number or a text. */
-function bare(cell) {
+export function bare(cell) {
   return Array.isArray(cell) ? cell[0] : cell;
 }
 
 /** A cell's text: the same that fabric_nb.notebook.table.cells.shown gives. */
-function textOf(cell, { kind, digits }, now) {
+export function textOf(cell, { kind, digits }, now) {
   const value = bare(cell);
   if (value === null) return "";
   if (typeof value !== "number") return value;
@@ -34,7 +33,7 @@ function format(digits) {
 }
 
 /** How many characters a cell takes, about; the text itself would be dear for every change. */
-function lengthOf(cell, { kind, digits }) {
+export function lengthOf(cell, { kind, digits }) {
   const value = bare(cell);
   if (kind === "age") return 11; // whatever it counts up to
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
@@ -64,45 +63,10 @@ function clock(moment, now) {
   return day(then) === day(new Date(now * 1000)) ? time : `${day(then)} ${time}`;
 }
 
-function make(tag, className = "", attributes = {}) {
-  const node = document.createElement(tag);
-  node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function setAttribute(node, name, value) {
-  if (node.getAttribute(name) !== value) node.setAttribute(name, value);
-}
-
-function paintBadge(node, [text, tone]) {
+export function paintBadge(node, [text, tone]) {
   setText(node, text);
   if (node.dataset.tone !== tone) {
     node.className = "badge";
     node.dataset.tone = tone;
-  }
-}
-
-/** Give a parent one child per item; children stay, so that focus and selection do. */
-function fill(parent, items, create, update) {
-  while (parent.children.length > items.length) parent.lastChild.remove();
-  items.forEach((item, index) => {
-    if (index === parent.children.length) parent.append(create(item));
-    update(parent.children[index], item, index);
-  });
-}
-
-/** Put nodes into a parent in this order, moving as few as possible. */
-function arrange(parent, nodes) {
-  const wanted = new Set(nodes);
-  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  let at = parent.firstChild;
-  for (const node of nodes) {
-    if (node === at) at = at.nextSibling;
-    else parent.insertBefore(node, at);
   }
 }

@@ -1,8 +1,10 @@
 // What opens under a row: a text, and forms to fill in.
 
+import { make, setText } from "../live/dom.js";
+
 let hints = 0; // for ids that no other has
 
-class DetailView {
+export class DetailView {
   constructor(id, columns, actions) {
     this.actions = actions;
     this.node = make("tr", "detail");

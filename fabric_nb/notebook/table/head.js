@@ -1,5 +1,8 @@
 // What stands around the rows: title, badges and facts, buttons and choices, filter, notes.
 
+import { fill, make, setAttribute, setText } from "../live/dom.js";
+import { grouped, paintBadge } from "./cells.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** A line over a column's last values. */
@@ -31,7 +34,7 @@ class ChartView {
   }
 }
 
-class HeadView {
+export class HeadView {
   /**
    * @param actions what the kernel is asked through
    * @param onFilter takes the words that rows must hold

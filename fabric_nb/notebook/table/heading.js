@@ -1,11 +1,13 @@
 // The columns: how wide they are, what stands above them, and by which the rows are sorted.
 
+import { fill, make, setAttribute, setText } from "../live/dom.js";
+
 const WIDEST = 48; // characters of a column that others must leave room for
 const FLEXIBLE = [24, 160]; // characters that the column with the longest texts has, at least and at most
 const MARK = 2; // characters that the mark of a row that opens takes
 const PADDING = 22; // pixels beside a cell's text, both sides together
 
-class HeadingView {
+export class HeadingView {
   /** @param onSort takes the index of the column whose heading was used */
   constructor(table, onSort) {
     this.table = table;

@@ -1,6 +1,8 @@
 // What the keys do in a table: go from row to row, open and close, filter.
 
-class Keys {
+import { ROW } from "./rows.js";
+
+export class Keys {
   constructor(table) {
     this.table = table;
   }

@@ -1,10 +1,12 @@
 // The rows as the kernel has them, and the order in which they are seen.
 
+import { bare, lengthOf, textOf } from "./cells.js";
+
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-const ROW = 26; // the height of a row in pixels; table.css has the same
+export const ROW = 26; // the height of a row in pixels; table.css has the same
 
-class Rows {
+export class Rows {
   constructor() {
     this.revision = 0;
     this.columns = [];

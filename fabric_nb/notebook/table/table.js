@@ -1,14 +1,27 @@
 // The live table: only the rows in sight are in the document, and they stay the same nodes while
 // their cells change.
 
+import { arrange, make, setAttribute, setText } from "../live/dom.js";
+import { Actions } from "./actions.js";
+import { paintBadge } from "./cells.js";
+import { DetailView } from "./detail.js";
+import { HeadView } from "./head.js";
+import { HeadingView } from "./heading.js";
+import { Keys } from "./keys.js";
+import { ROW } from "./rows.js";
+
 const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
 
-class TableView {
-  constructor(model, el) {
-    this.model = model;
-    this.rows = new Rows();
-    this.actions = new Actions((content) => this.send(content));
+export class TableView {
+  /**
+   * @param rows what is shown; call `changed` after each change of them
+   * @param send takes a message to the kernel
+   */
+  constructor(rows, send) {
+    this.rows = rows;
+    this.send = send;
+    this.actions = new Actions(send);
     this.head = new HeadView(this.actions, (words) => this.setFilter(words));
     this.sort = null; // {index, descending}
     this.words = [];
@@ -21,20 +34,14 @@ class TableView {
     this.y = 0;
     this.shape = -1;
     this.updates = []; // when the last ones came
-    this.build(el);
-    this.onMessage = (content, buffers) => this.receive(content, buffers);
-    model.on("msg:custom", this.onMessage);
-    this.onComm = () => this.hello();
-    model.on("comm_live_update", this.onComm);
-    this.rows.apply(JSON.parse(model.get("_whole")));
-    this.hello();
+    this.build();
     this.timer = setInterval(() => this.tick(), 1000);
     this.observer = new ResizeObserver(() => this.schedule());
     this.observer.observe(this.scroller);
     this.changed();
   }
 
-  build(el) {
+  build() {
     this.root = make("section", "fabric-table");
     this.scroller = make("div", "scroller");
     this.table = make("table");
@@ -44,7 +51,6 @@ class TableView {
     this.scroller.append(this.table);
     const { node, chart, printed, answer, notes } = this.head;
     this.root.append(node, chart.node, this.scroller, printed, answer, notes);
-    el.append(this.root);
     const filler = (className, attributes) => {
       const row = make("tr", className, attributes);
       row.append(make("td"));
@@ -60,55 +66,34 @@ class TableView {
   }
 
   dispose() {
-    this.model.off("msg:custom", this.onMessage);
-    this.model.off("comm_live_update", this.onComm);
     clearInterval(this.timer);
     this.observer.disconnect();
     cancelAnimationFrame(this.frame);
   }
 
-  // -- to and from the kernel
-
-  hello() {
-    // JupyterLab and Notebook obey the rule that hides the last state under a live table.
-    const hides = "jpThemeName" in document.body.dataset;
-    this.send({ type: "hello", revision: this.rows.revision, hides });
-    this.asked = performance.now();
-  }
-
-  /** Nothing can be sent once the kernel was restarted or has died, and nothing else tells. */
-  send(content) {
-    try {
-      this.model.send(content);
-      this.lose(false);
-    } catch {
-      this.lose(true);
-    }
-  }
-
-  receive(content, buffers) {
-    if (content.type === "begun") this.actions.onBegun(content);
-    if (content.type === "answer") this.actions.onAnswer(content);
-    if (content.type !== "table") return;
-    const known = this.rows.apply(JSON.parse(new TextDecoder().decode(buffers[0])));
-    // Ask for everything when messages were lost, but not again while that is on its way.
-    if (!known && performance.now() - this.asked > 1000) this.hello();
-    this.updates = [...this.updates.slice(-4), performance.now()];
-    this.changed();
+  /** Put the table into an element, where it is seen as it was seen last. */
+  attach(element) {
+    element.append(this.root);
+    this.scroller.scrollTop = this.y;
+    this.schedule();
   }
 
   /** The kernel is gone: what is shown stays as it was, and says so. */
-  lose(lost) {
-    if (lost === (this.head.lost !== null)) return;
-    const badge = this.model.stored ? ["stored: as it was last", "quiet"] : ["kernel gone: as it was last", "bad"];
-    this.head.lost = lost ? badge : null;
-    this.root.classList.toggle("lost", lost);
-    this.actions.lose(lost);
-    this.rows.stop(lost);
+  lose(badge) {
+    this.head.lost = badge;
+    this.root.classList.toggle("lost", badge !== null);
+    this.actions.lose(badge !== null);
+    this.rows.stop(badge !== null);
     this.schedule();
   }
 
   // -- painting
+
+  /** The rows are others, as the kernel says. */
+  updated() {
+    this.updates = [...this.updates.slice(-4), performance.now()];
+    this.changed();
+  }
 
   /** The rows or what stands around them are others. */
   changed() {
@@ -366,10 +351,3 @@ class TableView {
     this.nodes.get(id)?.row.focus({ preventScroll: true });
   }
 }
-
-export default {
-  render({ model, el }) {
-    const view = new TableView(model, el);
-    return () => view.dispose();
-  },
-};

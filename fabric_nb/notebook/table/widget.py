@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from fabric_nb.notebook.live.code import TOKENS, joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.table.model import TableModel
@@ -34,17 +35,6 @@ OnAction = Callable[[str, Any], "Answer | Awaitable[Answer]"]
 OnOpen = Callable[[Hashable], None]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = (
-    "cells.js",
-    "rows.js",
-    "actions.js",
-    "detail.js",
-    "head.js",
-    "heading.js",
-    "keys.js",
-    "table.js",
-)
-"""One module in the browser, as it can only be given one: each uses those before it."""
 
 
 class TableWidget(LiveWidget):
@@ -66,8 +56,8 @@ class TableWidget(LiveWidget):
         on_open: called with the key of a row that was opened, to bring its detail up to date.
     """
 
-    script = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
-    style_sheet = (_HERE / "table.css").read_text("utf-8")
+    script = joined_script(_HERE / "widget.js")
+    style_sheet = TOKENS + (_HERE / "table.css").read_text("utf-8")
 
     def __init__(
         self,

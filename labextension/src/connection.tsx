@@ -1,10 +1,11 @@
 import * as React from 'react';
 
 import { Actions } from './actions';
+import { Badge } from './badge';
 import { PanelModel, Phase } from './model';
 
-/** Where the notebook is, or what to do next. */
-export function Head(props: {
+/** The connection of the current notebook, or how to get one. */
+export function ConnectionHeader(props: {
   model: PanelModel | null;
   actions: Actions;
 }): React.ReactElement {
@@ -34,17 +35,14 @@ export function Head(props: {
           {connection.domain}
         </span>
         {connection.state !== 'connected' && (
-          <span className="fabric-badge fabric-mod-late">
-            {connection.state}
-          </span>
+          <Badge text={connection.state} tone="warn" />
         )}
         {model.busySince !== null && (
-          <span
-            className="fabric-badge fabric-mod-busy"
+          <Badge
+            text="busy"
+            tone="busy"
             title="A cell runs; streams and served calls wait for it."
-          >
-            busy
-          </span>
+          />
         )}
         <span className="fabric-quiet">{model.up} up</span>
       </div>

@@ -1,4 +1,4 @@
-/** What a cell's outputs say of magics that are not there. Pure. */
+/** Magics of fabric_nb that a cell used before it was loaded. Pure. */
 
 // Where the other kind of magic has the name, fabric_nb is loaded, and IPython goes on to say so.
 const MISSING =
@@ -26,8 +26,8 @@ export function missingMagic(outputs: unknown): string | null {
   return null;
 }
 
-/** What to say of it. */
-export function hintOf(magic: string, notebook: string): string {
+/** Advice for a cell that used `magic` without fabric_nb. */
+export function loadAdvice(magic: string, notebook: string): string {
   const name =
     notebook.length > NAME_SHOWN
       ? `${notebook.slice(0, NAME_SHOWN)}…`

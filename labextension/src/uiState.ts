@@ -11,12 +11,12 @@ export interface IFormTarget {
 }
 
 /**
- * What one has set up in the panel for a notebook.
+ * The user's choices in the panel for one notebook: filters, open rows, the form, scroll positions.
  *
- * It outlives the elements that show it: JupyterLab takes the panel out of the page to put it on
- * the other side, and another notebook may be shown meanwhile.
+ * They outlive the elements that show them, because JupyterLab removes the panel from the page to
+ * move it to the other side, and another notebook may be current meanwhile.
  */
-export class Kept {
+export class UiState {
   filter = '';
   /** By row key, whether it was opened (true) or closed (false). */
   folded: ReadonlyMap<string, boolean> = new Map();
@@ -34,14 +34,14 @@ export class Kept {
   logActive: INumberedLine | null = null;
 }
 
-/** As `React.useState`, of what is kept. */
-export function useKept<K extends keyof Kept>(
-  kept: Kept,
+/** `React.useState` for one field of `UiState`. */
+export function useUiState<K extends keyof UiState>(
+  uiState: UiState,
   key: K
-): [Kept[K], (value: Kept[K]) => void] {
-  const [value, setValue] = React.useState(kept[key]);
-  const set = (value: Kept[K]): void => {
-    kept[key] = value;
+): [UiState[K], (value: UiState[K]) => void] {
+  const [value, setValue] = React.useState(uiState[key]);
+  const set = (value: UiState[K]): void => {
+    uiState[key] = value;
     setValue(value);
   };
   return [value, set];

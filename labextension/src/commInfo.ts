@@ -1,12 +1,12 @@
 import { Kernel, KernelMessage } from '@jupyterlab/services';
 
 /**
- * The ids of a kernel's comms of a target.
+ * The ids of a kernel's comms with a target name.
  *
  * @param urgent - ask over the control channel, as the question would otherwise wait for all
  * cells that are queued. A kernel that answers there looks idle for a moment.
  */
-export async function findComms(
+export async function commIds(
   kernel: Kernel.IKernelConnection,
   target: string,
   urgent: boolean

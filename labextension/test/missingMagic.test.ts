@@ -1,7 +1,7 @@
 import * as assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { hintOf, missingMagic } from '../src/hint';
+import { loadAdvice, missingMagic } from '../src/missingMagic';
 
 function stderr(text: string | string[]): object {
   return { output_type: 'stream', name: 'stderr', text };
@@ -64,11 +64,11 @@ test('nothing else is taken for it', () => {
 
 test('the hint is one sentence that says what, where and what to do', () => {
   assert.equal(
-    hintOf('%fabric_call', 'a.ipynb'),
+    loadAdvice('%fabric_call', 'a.ipynb'),
     '%fabric_call needs fabric_nb, which is not loaded in a.ipynb; load it and run the cell again.'
   );
   // JupyterLab cuts what is longer.
   assert.ok(
-    hintOf(`%%fabric_${'x'.repeat(20)}`, 'n'.repeat(400)).length <= 140
+    loadAdvice(`%%fabric_${'x'.repeat(20)}`, 'n'.repeat(400)).length <= 140
   );
 });

@@ -1,0 +1,47 @@
+// A table under a cell.
+
+import { KernelConnection, textIn } from "../live/kernel.js";
+import { Rows } from "./rows.js";
+import { TableView } from "./table.js";
+
+class TableWidget {
+  constructor(model, el) {
+    this.rows = new Rows();
+    this.rows.apply(JSON.parse(model.get("_whole")));
+    this.kernel = new KernelConnection(model, this);
+    this.table = new TableView(this.rows, (content) => this.kernel.send(content));
+    this.table.attach(el);
+    this.hello();
+  }
+
+  dispose() {
+    this.kernel.dispose();
+    this.table.dispose();
+  }
+
+  hello() {
+    this.asked = performance.now();
+    this.kernel.send({ type: "hello", revision: this.rows.revision, hides: this.kernel.hides });
+  }
+
+  receive(content, buffers) {
+    if (content.type === "begun") this.table.actions.onBegun(content);
+    if (content.type === "answer") this.table.actions.onAnswer(content);
+    if (content.type !== "table") return;
+    const complete = this.rows.apply(JSON.parse(textIn(buffers)));
+    // Ask for everything when messages were lost, but not again while that is on its way.
+    if (!complete && performance.now() - this.asked > 1000) this.hello();
+    this.table.updated();
+  }
+
+  lose(lost) {
+    this.table.lose(lost ? [this.kernel.lostText, this.kernel.stored ? "quiet" : "bad"] : null);
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const widget = new TableWidget(model, el);
+    return () => widget.dispose();
+  },
+};
