@@ -27,7 +27,7 @@ from benchmarks.targets import Verdict
 from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
-from fabric_nb.fabric.presence import Where
+from fabric_nb.fabric.discovery.announcer import Where
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import heard
 from tests.support.peers import DOMAIN

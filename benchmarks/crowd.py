@@ -16,9 +16,10 @@ import psutil
 
 from benchmarks.figures import Spread
 from benchmarks.targets import Verdict
-from fabric_nb.fabric import naming, wire
-from fabric_nb.fabric.amqp import Channel, Connection
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message
+from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
 from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN
 
@@ -26,7 +27,7 @@ SERVICES, METHODS = 1_000, 10
 INTERVAL = 4.0
 """Seconds between keep-alives, as a connector has it by default."""
 STEP = 0.1
-SAID = wire.Announcement(
+SAID = Announcement(
     version="1.2.3",
     instance="0123abcd",
     interval=INTERVAL,
@@ -60,8 +61,8 @@ async def _speak(channel: Channel) -> None:
     while True:
         due = int((time.monotonic() - began) / INTERVAL * SERVICES)
         for number in range(said, due):
-            message = wire.keep_alive_message(names[number % SERVICES], SAID)
-            await channel.publish(naming.discovery_exchange(), "", message)
+            message = keep_alive_message(names[number % SERVICES], SAID)
+            await channel.publish(discovery_exchange(), "", message)
         said = due
         await asyncio.sleep(STEP)
 

@@ -31,8 +31,8 @@ import psutil
 
 from benchmarks.account import CONFIRMED, FAILED, UNSETTLED, Flow, Used
 from fabric_nb import AmqpHandler
-from fabric_nb.fabric.amqp import State
-from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.data.stream import Stream
 from tests.faults.traffic import Calls, at_rate, channels_of
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq

@@ -28,7 +28,7 @@ from benchmarks import machine
 from benchmarks.figures import Spread
 from benchmarks.targets import Verdict
 from benchmarks.telling import tell_verdicts
-from fabric_nb.fabric.logs import CAPACITY
+from fabric_nb.fabric.logs.feed import CAPACITY
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell
 from tests.support.rabbitmq import RabbitMq

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from fabric_nb._version import __version__
 
 if TYPE_CHECKING:
-    from fabric_nb.fabric.caller import caller
     from fabric_nb.fabric.connector import AmqBrokerConnector
-    from fabric_nb.fabric.logs import AmqpHandler
-    from fabric_nb.fabric.methods import AbstractServiceApi
+    from fabric_nb.fabric.logs.feed import AmqpHandler
+    from fabric_nb.fabric.rpc.access import caller
+    from fabric_nb.fabric.rpc.methods import AbstractServiceApi
     from fabric_nb.frames import FrameBuffer
 
 __all__ = [
@@ -30,11 +30,11 @@ __all__ = [
 
 # Imported when first used: the broker's process and the command line do without pandas.
 _HOMES = {
-    "AbstractServiceApi": "fabric_nb.fabric.methods",
+    "AbstractServiceApi": "fabric_nb.fabric.rpc.methods",
     "AmqBrokerConnector": "fabric_nb.fabric.connector",
-    "AmqpHandler": "fabric_nb.fabric.logs",
+    "AmqpHandler": "fabric_nb.fabric.logs.feed",
     "FrameBuffer": "fabric_nb.frames",
-    "caller": "fabric_nb.fabric.caller",
+    "caller": "fabric_nb.fabric.rpc.access",
     "load_ipython_extension": "fabric_nb.notebook.extension",
     "unload_ipython_extension": "fabric_nb.notebook.extension",
 }

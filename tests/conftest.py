@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fabric_nb.fabric import tasks
+from fabric_nb.fabric.core import tasks
 from tests.broker.process import BrokerProcess
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fabric_nb.fabric.tasks import Failures
+    from fabric_nb.fabric.core.tasks import Failures
 
     StartPeer = Callable[..., Awaitable[Peer]]
     StartKernel = Callable[..., Awaitable[Kernel]]

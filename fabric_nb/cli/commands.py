@@ -19,9 +19,9 @@ from fabric_nb.cli.connecting import (
 )
 from fabric_nb.cli.output import print_json, print_record, say
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.discovery import PATIENCE
+from fabric_nb.fabric.discovery.resolver import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
-from fabric_nb.fabric.naming import parse_call
+from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.option_types import count, duration, offset
 
 

@@ -17,9 +17,9 @@ from yarl import URL
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.cli.output import complain, guard
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidUri
-from fabric_nb.fabric.amqp import keep_client_quiet
+from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
+from fabric_nb.fabric.amqp.translation import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.credentials import BrokerUri, complete_each
 from fabric_nb.notebook.option_types import time_limit
 
 DEFAULT_DOMAIN = "my_project"

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import orjson
 
 from fabric_nb.errors import one_line, printable
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.wire.logs import LogRecord
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from fabric_nb.cli.connecting import URI_HELP, given_uri
 from fabric_nb.cli.output import complain, say, uncoloured
 from fabric_nb.errors import FabricError
-from fabric_nb.fabric.signals import on_signals
+from fabric_nb.fabric.core.signals import on_signals
 from fabric_nb.notebook.option_types import duration
 
 START_TIMEOUT = 60

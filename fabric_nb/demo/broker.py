@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker, release_broker
 from fabric_nb.demo.services import DemoFailed
 from fabric_nb.errors import FabricError
-from fabric_nb.fabric.amqp import Connection
-from fabric_nb.fabric.uri import mask
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.uri import mask
 
 
 @dataclass(frozen=True)

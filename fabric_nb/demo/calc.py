@@ -13,7 +13,7 @@ from typing import Any
 from amqp_fabric.abstract_service_api import AbstractServiceApi
 from amqp_fabric.amq_broker_connector import AmqBrokerConnector
 
-from fabric_nb.fabric.signals import on_signals
+from fabric_nb.fabric.core.signals import on_signals
 
 
 class Calc(AbstractServiceApi):

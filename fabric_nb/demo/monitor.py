@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 
 from fabric_nb import AbstractServiceApi, AmqBrokerConnector, AmqpHandler
-from fabric_nb.fabric.signals import on_signals
+from fabric_nb.fabric.core.signals import on_signals
 
 SAMPLES_A_SECOND = 5
 LOG_EVERY = 25

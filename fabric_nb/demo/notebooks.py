@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
 from nbclient.util import ensure_async
 
-from fabric_nb.fabric.drafts import beside
+from fabric_nb.fabric.core.files import beside
 
 CELL_TIMEOUT = 60
 # Views are drawn at most four times a second.

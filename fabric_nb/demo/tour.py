@@ -8,7 +8,7 @@ from nbconvert import HTMLExporter
 
 from fabric_nb.demo import notebooks
 from fabric_nb.demo.notebooks import Step
-from fabric_nb.fabric.drafts import beside
+from fabric_nb.fabric.core.files import beside
 
 
 def run_tour(notebook: Path, page: Path) -> list[Step]:

@@ -10,7 +10,7 @@ import os
 import signal
 
 from fabric_nb import AbstractServiceApi, AmqBrokerConnector
-from fabric_nb.fabric.signals import on_signals
+from fabric_nb.fabric.core.signals import on_signals
 
 
 class Worker(AbstractServiceApi):

@@ -7,22 +7,32 @@ from operator import attrgetter
 from typing import Any
 
 from fabric_nb.errors import NotConnected
-from fabric_nb.fabric import naming
-from fabric_nb.fabric.amqp import DEFAULT_HEARTBEAT, Channel, State
+from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.amqp.fields import checked
-from fabric_nb.fabric.batches import Compression, Format, data_message
-from fabric_nb.fabric.deadlines import finite_limit, time_limit
+from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
+from fabric_nb.fabric.data.queues import StreamQueue
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.discovery.announcer import ANSWERED_WITHIN, Where
+from fabric_nb.fabric.discovery.listener import KeepAliveCallback
+from fabric_nb.fabric.discovery.registry import Service
 from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Patient, diagnose
-from fabric_nb.fabric.listener import KeepAliveCallback
-from fabric_nb.fabric.logs import AmqpHandler, ship_logs
+from fabric_nb.fabric.logs.feed import AmqpHandler, ship_logs
 from fabric_nb.fabric.member import DEFAULT_TIMEOUT, OPEN_TIMEOUT, FabricMember
-from fabric_nb.fabric.methods import public_functions
-from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.presence import ANSWERED_WITHIN, Where
-from fabric_nb.fabric.proxies import ServiceProxy
-from fabric_nb.fabric.registry import Service
-from fabric_nb.fabric.stream_queue import StreamQueue
-from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.rpc.methods import public_functions
+from fabric_nb.fabric.rpc.proxy import ServiceProxy
+from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
+from fabric_nb.fabric.wire.names import (
+    ServiceName,
+    ServicePattern,
+    check_exchange,
+    check_queue,
+    data_exchange,
+    match_all,
+)
+from fabric_nb.fabric.wire.names import (
+    discovery_exchange as default_discovery_exchange,
+)
 
 
 class AmqBrokerConnector(FabricMember):
@@ -83,8 +93,8 @@ class AmqBrokerConnector(FabricMember):
         presence: Where = "loop",
         connection_name: str | None = None,
     ) -> None:
-        self._discovery_exchange = naming.check_exchange(
-            discovery_exchange or naming.discovery_exchange()
+        self._discovery_exchange = check_exchange(
+            discovery_exchange or default_discovery_exchange()
         )
         super().__init__(
             amqp_uri,
@@ -127,7 +137,7 @@ class AmqBrokerConnector(FabricMember):
     @property
     def data_exchange(self) -> str:
         """The exchange of the domain's data streams."""
-        return naming.data_exchange(self.domain)
+        return data_exchange(self.domain)
 
     def observer(self) -> AmqBrokerConnector:
         """A connector to the same place that hears and calls but is not announced; not yet open.
@@ -166,7 +176,7 @@ class AmqBrokerConnector(FabricMember):
             subscriptions: names that streams share, besides those of this connector's own.
         """
         for subscription in subscriptions:
-            naming.check_queue(subscription)
+            check_queue(subscription)
         streams = {
             feed.name for feed in self._feeds if isinstance(feed, Stream) and not feed.closed
         }
@@ -338,7 +348,7 @@ class AmqBrokerConnector(FabricMember):
             UnusableQueue: no queue can have this name.
         """
         shared = StreamQueue(subscriber_name)
-        wanted = checked(naming.match_all(headers), "filter")
+        wanted = checked(match_all(headers), "filter")
 
         async def set_up(channel: Channel) -> None:
             await channel.declare_exchange(self.data_exchange, "headers", durable=True)

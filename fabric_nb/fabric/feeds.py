@@ -12,15 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from fabric_nb.fabric.amqp import Connection, ReadingConnection
-from fabric_nb.fabric.logs import LogFeed, records_frame
-from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.publisher import Publisher
-from fabric_nb.fabric.recording import Replay
-from fabric_nb.fabric.stream_queue import Start
-from fabric_nb.fabric.streams import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, Stream
-from fabric_nb.fabric.tasks import Background
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.core.tasks import Background
+from fabric_nb.fabric.data.publisher import Publisher
+from fabric_nb.fabric.data.queues import Start
+from fabric_nb.fabric.data.recording import Replay
+from fabric_nb.fabric.data.stream import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, Stream
+from fabric_nb.fabric.logs.feed import LogFeed, records_frame
+from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.frames import Unit
 
 SAME = 1.0

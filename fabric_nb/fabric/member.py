@@ -10,25 +10,27 @@ from types import EllipsisType
 from typing import Any, Self
 
 from fabric_nb.errors import NotConnected
-from fabric_nb.fabric.amqp import Connection, ReadingConnection, State, Unroutable
-from fabric_nb.fabric.caller import caller_header
-from fabric_nb.fabric.calls import Caller
-from fabric_nb.fabric.deadlines import time_limit
-from fabric_nb.fabric.discovery import Discovery
+from fabric_nb.fabric.amqp.connection import Connection, State
+from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.core.tasks import Background, Failures, failures
+from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.discovery.announcer import Presence, Where
+from fabric_nb.fabric.discovery.listener import Listener
+from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.discovery.resolver import Discovery
 from fabric_nb.fabric.feeds import Feeds
-from fabric_nb.fabric.history import CallLog
-from fabric_nb.fabric.hosting import Host
-from fabric_nb.fabric.listener import Listener
-from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.method_queues import DESCRIBE
-from fabric_nb.fabric.methods import public_functions
-from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_version, parse_call
-from fabric_nb.fabric.presence import Presence, Where
-from fabric_nb.fabric.proxies import ServiceProxy, read_description
-from fabric_nb.fabric.registry import Registry, Service
-from fabric_nb.fabric.retries import until_answered
-from fabric_nb.fabric.serving import Redelivered, Server
-from fabric_nb.fabric.tasks import Background, Failures, failures
+from fabric_nb.fabric.rpc.access import caller_header
+from fabric_nb.fabric.rpc.client import Caller
+from fabric_nb.fabric.rpc.history import CallLog
+from fabric_nb.fabric.rpc.methods import public_functions
+from fabric_nb.fabric.rpc.proxy import ServiceProxy, read_description
+from fabric_nb.fabric.rpc.queues import DESCRIBE
+from fabric_nb.fabric.rpc.retry import until_answered
+from fabric_nb.fabric.rpc.server import Redelivered, Server
+from fabric_nb.fabric.rpc.service_host import Host
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_version, parse_call
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0

@@ -16,7 +16,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from IPython.utils.text import DollarFormatter
 
 from fabric_nb.errors import BadArgument, MalformedMessage
-from fabric_nb.fabric.codec import decode
+from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.notebook.option_types import unquoted
 
 _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import nest_asyncio2
 
 from fabric_nb.errors import LoopBlocked, show_short
-from fabric_nb.fabric.suspension import can_suspend, suspend
+from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
 
 T = TypeVar("T")
 

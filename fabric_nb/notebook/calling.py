@@ -9,9 +9,9 @@ from contextlib import aclosing
 from typing import Any
 
 from fabric_nb.errors import CallTimeout
-from fabric_nb.fabric.deadlines import time_limit
+from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.naming import ServicePattern
+from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Badge, Page, glimpse
 from fabric_nb.notebook.views.live import Transient

@@ -11,9 +11,9 @@ from operator import itemgetter
 
 from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
-from fabric_nb.fabric.proxies import remote_signature
-from fabric_nb.fabric.registry import Service
-from fabric_nb.fabric.wire import LEVELS
+from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.rpc.proxy import remote_signature
+from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.arguments import call_among, words
 
 _MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.fabric import plotting
+from fabric_nb.fabric.data import plotting
 from fabric_nb.notebook import bridge
 from fabric_nb.notebook.cells import Cells
 from fabric_nb.notebook.inspection import Inspection

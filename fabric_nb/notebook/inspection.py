@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import FabricError, InvalidName
-from fabric_nb.fabric.naming import parse_call
+from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.arguments import call_among, words
 from fabric_nb.notebook.bridge import wait
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.member import FabricMember
-    from fabric_nb.fabric.proxies import RemoteMethod
+    from fabric_nb.fabric.rpc.proxy import RemoteMethod
 
 _CALLING = re.compile(r"(?:^|=)\s*%{1,2}fabric_call\s")
 _ASKED = re.compile(r"(?P<method>[^\s?!%].*\.service\(.*\)\.[A-Za-z_]\w*)\?{1,2}\s*")
@@ -109,7 +109,7 @@ def help_on_proxy(asked: Any, info: object = None) -> Fields | None:
         asked: holds the object; before IPython 8.22, the object itself.
         info: before IPython 8.22, what IPython knows of it.
     """
-    from fabric_nb.fabric.proxies import RemoteMethod
+    from fabric_nb.fabric.rpc.proxy import RemoteMethod
 
     method = asked.obj if info is None else asked
     return wait(_help_on(method)) if isinstance(method, RemoteMethod) else None

@@ -16,10 +16,10 @@ from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import FabricError
-from fabric_nb.fabric.history import FailedCall
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.methods import invoke
-from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.rpc.history import FailedCall
+from fabric_nb.fabric.rpc.methods import invoke
+from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Cell, Code, Page, Table
 from fabric_nb.notebook.views.serving import shown_arguments

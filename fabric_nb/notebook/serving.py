@@ -11,7 +11,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import NotServed
-from fabric_nb.fabric.methods import positional_only
+from fabric_nb.fabric.rpc.methods import positional_only
 from fabric_nb.notebook.arguments import bindings
 from fabric_nb.notebook.bridge import wait
 

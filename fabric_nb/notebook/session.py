@@ -14,13 +14,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from fabric_nb.errors import BadArgument, FabricError, NotConnected, NotServed
-from fabric_nb.fabric.amqp import State, keep_client_quiet
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.amqp.translation import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.logs import LogFeed
-from fabric_nb.fabric.methods import public_functions
-from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.serving import Redelivered, Server
-from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.fabric.rpc.methods import public_functions
+from fabric_nb.fabric.rpc.server import Redelivered, Server
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from fabric_nb.fabric.held import HeldRows
+from fabric_nb.fabric.data.stream_rows import HeldRows
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget

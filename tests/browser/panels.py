@@ -19,8 +19,8 @@ LONG = 40_000
 """Milliseconds for what starts processes."""
 
 CROWD = """
-from fabric_nb.fabric.naming import ServiceName, discovery_exchange
-from fabric_nb.fabric.wire import Announcement, keep_alive_message
+from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
+from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message
 async def crowd(count, **said):
     channel = await fabric._connection.channel().open()
     for n in range(count):

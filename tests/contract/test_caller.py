@@ -11,8 +11,8 @@ from yarl import URL
 
 import fabric_nb
 from fabric_nb.errors import BrokerRefused, RemoteError
-from fabric_nb.fabric.caller import CallerIdentity
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.rpc.access import CallerIdentity
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 

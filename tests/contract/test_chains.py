@@ -77,7 +77,7 @@ async def test_the_whole_chain_is_named(shop):
         (line,) = (one for one in rest if one.startswith(f"  {hop}: "))
         assert line.endswith(f"in {function}")
     assert shown.rstrip().endswith("KeyError: 'beer'")
-    assert "fabric/calls.py" not in shown
+    assert "fabric/rpc/client.py" not in shown
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.chain) == (str(error), error.chain)
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, NotConnected
-from fabric_nb.fabric.amqp import Connection, Message, Unroutable
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.amqp.translation import Unroutable
 from tests.support.fabric import until
 
 if TYPE_CHECKING:

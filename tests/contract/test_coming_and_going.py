@@ -10,7 +10,7 @@ import aio_pika
 from tests.support.fabric import KEEP_ALIVE
 
 if TYPE_CHECKING:
-    from fabric_nb.fabric.amqp import Channel
+    from fabric_nb.fabric.amqp.channel import Channel
     from tests.support.fabric import Members
 
 ROUNDS = 25

@@ -21,7 +21,7 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 from tests.support.rabbitmq_supervisor import free_port

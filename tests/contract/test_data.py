@@ -11,7 +11,7 @@ import aio_pika
 import pandas as pd
 import pytest
 
-from fabric_nb.fabric.recording import HEADER_PREFIX
+from fabric_nb.fabric.data.recording import HEADER_PREFIX
 from tests.support.fabric import heard, taken, until
 
 
@@ -83,7 +83,7 @@ async def test_publishing_may_be_ignored(members, hearer):
 async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
     """What the broker does not take is counted, logged, and raised to whoever waits."""
     await raw.exchange_delete(publisher.data_exchange)
-    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.publisher"):
+    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.data.publisher"):
         waiting = publisher.publish_data({"n": 1})
         publisher.publish_data({"n": 2})  # nobody waits for this one
         with pytest.raises(Exception, match=r"refused|lost"):

@@ -24,7 +24,7 @@ from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
-    from fabric_nb.fabric.tasks import Failures
+    from fabric_nb.fabric.core.tasks import Failures
     from tests.conftest import StartPeer
     from tests.support.rabbitmq import RabbitMq
 

@@ -13,7 +13,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import BrokerUnavailable, LoginRefused, NotConnected, WrongLoop
-from fabric_nb.fabric.amqp import reading
+from fabric_nb.fabric.amqp import consumer_connection
 from tests.support.fabric import Members, heard
 from tests.support.rabbitmq_supervisor import free_port
 
@@ -136,7 +136,7 @@ async def test_a_stream_that_is_opened_while_the_connection_of_the_last_one_ends
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream opens at whatever moment the last one was closed."""
-    monkeypatch.setattr(reading, "LINGER", 0.0)
+    monkeypatch.setattr(consumer_connection, "LINGER", 0.0)
     one = await members.join("one")
     for turns in range(40):
         async with await one.stream():

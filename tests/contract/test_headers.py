@@ -16,7 +16,7 @@ from pamqp import body, commands
 
 from fabric_nb.errors import NotSerializable, RecordingError, RemoteError, UnusableHeader
 from fabric_nb.fabric.amqp import frames
-from fabric_nb.fabric.recording import HEADER_PREFIX
+from fabric_nb.fabric.data.recording import HEADER_PREFIX
 from tests.broker.rawclient import RawClient
 from tests.support.fabric import Members, heard, taken
 from tests.support.rabbitmq import RabbitMq

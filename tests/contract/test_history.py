@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fabric_nb.errors import CallTimeout, UnknownService
-from fabric_nb.fabric import history
+from fabric_nb.fabric.rpc import history
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fabric_nb.errors import BrokerRefused, UnusableQueue
-from fabric_nb.fabric.amqp import Connection
-from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.data.stream import Stream
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until
 

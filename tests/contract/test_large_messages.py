@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fabric_nb.fabric import streams
-from fabric_nb.fabric.batches import arrow_body
-from fabric_nb.fabric.decoding import ARROW, JSON_COLUMNS
+from fabric_nb.fabric.data import stream as stream_module
+from fabric_nb.fabric.wire.data_decoding import ARROW, JSON_COLUMNS
+from fabric_nb.fabric.wire.data_encoding import arrow_body
 from tests.support.fabric import Members, until
 from tests.support.peers import DOMAIN
 
@@ -57,7 +57,7 @@ async def fabric(members):
 @pytest.fixture
 def held(monkeypatch):
     """Holds the reading of large messages until it is set; counts those begun."""
-    go, read = threading.Event(), streams._read_large
+    go, read = threading.Event(), stream_module._read_large
     go.begun = 0
 
     def wait_and_read(*args, **options):
@@ -65,7 +65,7 @@ def held(monkeypatch):
         assert go.wait(30)
         return read(*args, **options)
 
-    monkeypatch.setattr(streams, "_read_large", wait_and_read)
+    monkeypatch.setattr(stream_module, "_read_large", wait_and_read)
     yield go
     go.set()
 
@@ -178,7 +178,7 @@ async def lose_the_channel(fabric, publish, held, **options):
 
 async def test_what_waits_is_bounded(fabric, send_data, held, monkeypatch):
     """While a large message is read, only so many bytes of others are received; then they come."""
-    monkeypatch.setattr(streams, "MAX_WAITING_BYTES", 200_000)
+    monkeypatch.setattr(stream_module, "MAX_WAITING_BYTES", 200_000)
     async with await fabric.stream() as stream:
         body, properties = FORMS["json"](numbered(0))
         await send_data(body, **properties)

@@ -14,7 +14,8 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import FabricError
-from fabric_nb.fabric import wire
+from fabric_nb.fabric.logs import feed as feed_module
+from fabric_nb.fabric.wire.logs import log_message
 from tests.support.fabric import until
 
 
@@ -280,14 +281,14 @@ async def test_one_record_does_not_end_logging(reader, logger, log, handler, fai
 
 async def test_a_record_that_the_client_cannot_take(reader, log, handler, monkeypatch):
     """A record that cannot be made a message is dropped and counted, and the next one is sent."""
-    make = wire.log_message
+    make = log_message
 
     def fail(record):
         if record.message == "bad":
             raise OverflowError("no message")
         return make(record)
 
-    monkeypatch.setattr(wire, "log_message", fail)
+    monkeypatch.setattr(feed_module, "log_message", fail)
     async with await reader.logs() as feed:
         for text in ("bad", "good", "bad", "fine"):
             log.info(text)

@@ -255,10 +255,10 @@ async def test_what_is_kept(fabric, send):
 
 async def test_said_once_a_minute(fabric, send, caplog):
     """Many unreadable messages are one line in the log."""
-    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.malformed"):
+    with caplog.at_level(logging.WARNING, "fabric_nb.fabric.amqp.rejected"):
         async with await fabric.stream() as stream:
             for _ in range(20):
                 await send(fabric.data_exchange, "", b"x")
             await until(lambda: stream.malformed == 20)
-    assert len([r for r in caplog.records if r.name == "fabric_nb.fabric.malformed"]) == 1
+    assert len([r for r in caplog.records if r.name == "fabric_nb.fabric.amqp.rejected"]) == 1
     await asyncio.sleep(0)

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.recording import recorder
-from fabric_nb.fabric.recording import replay as replaying
-from fabric_nb.fabric.recording.files import open_reader
+from fabric_nb.fabric.data.recording import recorder
+from fabric_nb.fabric.data.recording import replay as replaying
+from fabric_nb.fabric.data.recording.files import open_reader
 from tests.support.fabric import taken, until
 
 KINDS = ("parquet", "jsonl")

@@ -10,9 +10,9 @@ import time
 import aio_pika
 import pytest
 
-from fabric_nb.fabric.hearing import HearingClock
-from fabric_nb.fabric.registry import ServiceState
-from fabric_nb.fabric.wire import MAX_ANNOUNCEMENT
+from fabric_nb.fabric.discovery.clock import HearingClock
+from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.wire.keep_alives import MAX_ANNOUNCEMENT
 from tests.support.fabric import KEEP_ALIVE, heard, until
 from tests.support.peers import DOMAIN
 

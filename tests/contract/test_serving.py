@@ -16,7 +16,7 @@ import pytest
 
 from fabric_nb import AbstractServiceApi
 from fabric_nb.errors import InvalidName, MethodNotFound, RemoteError, UnknownService
-from fabric_nb.fabric.methods import public_functions
+from fabric_nb.fabric.rpc.methods import public_functions
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 

@@ -24,7 +24,7 @@ from fabric_nb.errors import (
     ServiceLost,
     UnknownService,
 )
-from fabric_nb.fabric import running, streaming
+from fabric_nb.fabric.rpc import invocation, item_streams
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 
@@ -172,7 +172,7 @@ async def test_caller_that_knows_no_streams_gets_a_list(server, caller, raw, cou
 @pytest.mark.parametrize("kind", KINDS)
 async def test_endless_list_is_refused(members, caller, counter, monkeypatch, kind, threads):
     """A generator that does not end is an error for who wants a list; it is closed."""
-    monkeypatch.setattr(running, "MAX_LISTED", 5000)
+    monkeypatch.setattr(invocation, "MAX_LISTED", 5000)
     member = await members.join("endless")
     await member.serve({"endless": getattr(counter, kind)}, threads=threads)
     with pytest.raises(RemoteError, match="goes on, which is more than one reply carries"):
@@ -269,9 +269,9 @@ async def test_generator_waits_for_a_slow_caller(server, caller, counter, kind):
     async with aclosing(items):
         for taken in range(1, 200):
             await anext(items)
-            assert counter.given <= taken + streaming.WINDOW
+            assert counter.given <= taken + item_streams.WINDOW
         await asyncio.sleep(0.2)  # nothing must happen
-        assert counter.given <= 199 + streaming.WINDOW
+        assert counter.given <= 199 + item_streams.WINDOW
     await until(lambda: counter.closed == 1)
 
 
@@ -351,7 +351,7 @@ async def test_service_can_stop_while_a_generator_blocks_its_thread(members, cal
 
 async def test_too_many_streams(server, caller, monkeypatch):
     """A server sends so many streams at once and no more, and says so."""
-    monkeypatch.setattr(streaming, "MAX_STREAMS", 2)
+    monkeypatch.setattr(item_streams, "MAX_STREAMS", 2)
     open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
     for items in open_streams[:2]:
         assert await anext(items) == 0
@@ -363,7 +363,7 @@ async def test_too_many_streams(server, caller, monkeypatch):
 
 async def test_too_many_streams_to_one_caller(members, server, caller, monkeypatch):
     """One caller has so many streams of a server, and others have theirs meanwhile."""
-    monkeypatch.setattr(streaming, "MAX_STREAMS_OF_ONE", 2)
+    monkeypatch.setattr(item_streams, "MAX_STREAMS_OF_ONE", 2)
     open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
     for items in open_streams[:2]:
         assert await anext(items) == 0
@@ -394,12 +394,12 @@ async def begun(raw, reply_to, method, count, first=0):
 
 async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller, raw, monkeypatch):
     """Those who begin streams and take nothing give way to others, and are told so."""
-    monkeypatch.setattr(streaming, "STARVED_AFTER", 0.2)
+    monkeypatch.setattr(item_streams, "STARVED_AFTER", 0.2)
     queues = [await raw.declare_queue(exclusive=True) for _ in range(5)]
     for queue in queues:
         await begun(raw, queue.name, "later", 25)
     outgoing = server.servers[0]._outgoing
-    await until(lambda: len(outgoing) == streaming.MAX_STREAMS)
+    await until(lambda: len(outgoing) == item_streams.MAX_STREAMS)
 
     async def begins():
         while True:
@@ -410,7 +410,7 @@ async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller
     async with asyncio.timeout(20):
         taken = [await begins() for _ in range(20)]
     assert [item for item, _ in taken] == [0] * 20
-    assert len(outgoing) <= streaming.MAX_STREAMS + 1
+    assert len(outgoing) <= item_streams.MAX_STREAMS + 1
     for _, items in taken:
         await items.aclose()
     told = []
@@ -424,7 +424,7 @@ async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller
 
 async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch):
     """A stream of which no item was wanted for long is given up, and its caller is told."""
-    monkeypatch.setattr(streaming, "GIVEN_UP_AFTER", 0.3)
+    monkeypatch.setattr(item_streams, "GIVEN_UP_AFTER", 0.3)
     queue = await raw.declare_queue(exclusive=True)
     await begun(raw, queue.name, "later", 1)
     async with asyncio.timeout(10), queue.iterator(no_ack=True) as messages:
@@ -437,8 +437,8 @@ async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch
 
 async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
     """A caller that takes its items slowly wants the next ones in time, and gets them all."""
-    monkeypatch.setattr(streaming, "GRANT_EVERY", 0.1)
-    monkeypatch.setattr(streaming, "GIVEN_UP_AFTER", 1.0)
+    monkeypatch.setattr(item_streams, "GRANT_EVERY", 0.1)
+    monkeypatch.setattr(item_streams, "GIVEN_UP_AFTER", 1.0)
     had = []
     items = caller.call_stream("app.server.later", timeout=10)
     async for item in items:
@@ -562,7 +562,7 @@ async def test_bad_messages_about_a_stream(server, caller, raw, counter):
             await raw.default_exchange.publish(message, outgoing._control)
         await until(lambda: server.malformed.counts["stream"] == 4)
         assert [await anext(items) for _ in range(200)] == list(range(1, 201))
-        assert counter.given <= 201 + streaming.WINDOW
+        assert counter.given <= 201 + item_streams.WINDOW
 
 
 async def test_bad_opt_in_is_none(server, raw):
@@ -604,4 +604,4 @@ async def test_server_that_sends_more_than_was_asked_for(caller, raw):
     items = caller.call_stream("app.flood.rows", timeout=10)
     had, raised = await collected_until(MalformedMessage, items, pause=0.01)
     assert "more items than were asked for" in str(raised)
-    assert streaming.WINDOW <= len(had) < 1000
+    assert item_streams.WINDOW <= len(had) < 1000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fabric_nb.errors import InvalidTimeout
-from fabric_nb.fabric.deadlines import NO_LIMIT
+from fabric_nb.fabric.core.timeouts import NO_LIMIT
 from tests.support.fabric import heard
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerRefused, BrokerUnavailable, CallTimeout, ConnectionLost
-from fabric_nb.fabric import publisher as publishing
-from fabric_nb.fabric.amqp import Connection, Message, State
+from fabric_nb.fabric.amqp.connection import Connection, State
+from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER
+from fabric_nb.fabric.data import publisher as publishing
 from fabric_nb.notebook.table.static import last_page
 from fabric_nb.notebook.views.base import PageView
 from fabric_nb.notebook.views.calls import CallsView

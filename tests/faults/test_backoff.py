@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fabric_nb.fabric.amqp import State
 from fabric_nb.fabric.amqp import connection as connecting
+from fabric_nb.fabric.amqp.connection import State
 from tests.faults.brokers import MortalEmbedded
 from tests.support.fabric import Members, until
 

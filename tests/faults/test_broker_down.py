@@ -11,7 +11,7 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerUnavailable, CallTimeout, ConnectionLost
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from tests.support.fabric import heard, until
 
 

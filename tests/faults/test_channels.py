@@ -13,7 +13,8 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import BrokerRefused, UnknownService
-from fabric_nb.fabric.amqp import Connection, Message
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.message import Message
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fabric_nb.errors import RemoteError, ServiceLost, UnknownService
-from fabric_nb.fabric.registry import ServiceState
+from fabric_nb.fabric.discovery.registry import ServiceState
 from tests.support.fabric import Members, heard, until
 from tests.support.peers import DOMAIN
 

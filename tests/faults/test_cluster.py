@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from tests.faults.traffic import Calls, Messages
 from tests.support.fabric import Members, until
 

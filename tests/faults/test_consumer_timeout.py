@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from fabric_nb.fabric.tasks import failures
+from fabric_nb.fabric.core.tasks import failures
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 from tests.support.rabbitmq_supervisor import rabbitmq_version

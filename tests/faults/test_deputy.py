@@ -14,7 +14,7 @@ import aio_pika
 import pytest
 
 from fabric_nb.errors import BrokerRefused, MalformedMessage
-from fabric_nb.fabric.caller import is_reply_queue
+from fabric_nb.fabric.rpc.access import is_reply_queue
 from tests.faults.test_rights import rights
 from tests.support.fabric import Members, taken, until
 from tests.support.peers import DOMAIN

@@ -13,10 +13,10 @@ import aiormq
 import pytest
 
 from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError
-from fabric_nb.fabric import wire
-from fabric_nb.fabric.amqp import Delivery
 from fabric_nb.fabric.amqp.frames import read_properties
-from fabric_nb.fabric.batches import compress
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.wire.data_encoding import compress
+from fabric_nb.fabric.wire.logs import read_log
 from tests.faults import hostile as tricks
 from tests.faults.hostile import COMMANDS, MARKUP, SMUGGLED, TURNED, Hostile, Reply, headers_frame
 from tests.support.fabric import Members, heard, until
@@ -203,7 +203,7 @@ def test_a_million_headers_that_pass():
     for count, level in ((1_000, "ERROR"), (1_000_000, "NOTSET")):
         payload = headers_frame(count, {"level_name": "ERROR"})
         delivery = Delivery(b'"text"', *read_properties(payload))
-        record = wire.read_log(delivery, now=1)
+        record = read_log(delivery, now=1)
         assert (record.message, record.level) == ("text", level)
         assert len(delivery.headers) == (0 if level == "NOTSET" else count + 1)
 

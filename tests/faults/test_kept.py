@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from tests.faults.brokers import MortalRabbitMq
 from tests.faults.traffic import Messages
 from tests.support.fabric import Members, until

@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from fabric_nb.errors import CallTimeout, UnknownService
-from fabric_nb.fabric.registry import HELD_FOR, ServiceState
+from fabric_nb.fabric.discovery.registry import HELD_FOR, ServiceState
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN

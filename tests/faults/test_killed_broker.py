@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fabric_nb import AmqpHandler
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
 from tests.faults.traffic import Calls, Messages, channels_of
 from tests.support.fabric import Members, until

@@ -10,8 +10,8 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import CallTimeout, ConnectionLost, InvalidName, UnknownService
-from fabric_nb.fabric import vigil
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.rpc import liveness
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 
@@ -104,7 +104,7 @@ async def test_a_part_that_is_refused_does_not_hold_up_the_rest(
 
 async def test_lone_server_answers_what_it_had_taken(monkeypatch, fabric, apart, cut):
     """A service of one member that is cut off for a moment answers the calls it had taken."""
-    monkeypatch.setattr(vigil, "GRACE", 20.0)  # however slow this machine is
+    monkeypatch.setattr(liveness, "GRACE", 20.0)  # however slow this machine is
     go, began = asyncio.Event(), []
 
     async def work(n):

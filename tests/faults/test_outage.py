@@ -8,11 +8,11 @@ import time
 import pytest
 
 from fabric_nb.errors import CallTimeout, ConnectionLost
-from fabric_nb.fabric.amqp import Connection, State
+from fabric_nb.fabric.amqp.connection import Connection, State
+from fabric_nb.fabric.discovery.registry import ServiceState
 from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
 from fabric_nb.fabric.doctor.patient import Patient
-from fabric_nb.fabric.registry import ServiceState
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
 from tests.support.fabric import KEEP_ALIVE, Members, heard, until
 

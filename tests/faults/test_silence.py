@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from fabric_nb.errors import CallTimeout, ConnectionLost
-from fabric_nb.fabric.amqp import Connection, State
 from fabric_nb.fabric.amqp import connection as connection_module
 from fabric_nb.fabric.amqp import silence as silence_module
+from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY
-from fabric_nb.fabric.registry import ServiceState
+from fabric_nb.fabric.discovery.registry import ServiceState
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, heard, until
 

@@ -6,9 +6,8 @@ import asyncio
 import logging
 
 from fabric_nb import AmqpHandler
-from fabric_nb.fabric import wire
-from fabric_nb.fabric.amqp import Connection
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.wire.logs import LogRecord, log_message
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
@@ -27,7 +26,7 @@ async def test_log_storm(members, rabbitmq_uri):
         async with Connection(rabbitmq_uri, name="storm") as loud, loud.channel() as channel:
             for n in range(RECORDS):
                 record = LogRecord(time=n, level="INFO", message=str(n), **SERVICE)
-                await channel.publish(f"{DOMAIN}.log.records", "", wire.log_message(record))
+                await channel.publish(f"{DOMAIN}.log.records", "", log_message(record))
                 if n % 100 == 0:
                     await asyncio.sleep(0)
             await until(lambda: feed.changes == RECORDS, timeout=30)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fabric_nb import AmqBrokerConnector
-    from fabric_nb.fabric.streams import Stream
+    from fabric_nb.fabric.data.stream import Stream
 
 TICK, MOST = 0.02, 0.1
 """Seconds."""

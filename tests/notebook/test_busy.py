@@ -10,7 +10,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.wire.names import ServiceName
 from tests.notebook.notebooks import Notebook, call, state_of, until
 from tests.support.peers import DOMAIN, Peer
 

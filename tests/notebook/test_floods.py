@@ -14,8 +14,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from fabric_nb.fabric.logs import CAPACITY
-from fabric_nb.fabric.registry import MAX_SERVICES
+from fabric_nb.fabric.discovery.registry import MAX_SERVICES
+from fabric_nb.fabric.logs.feed import CAPACITY
 from tests.faults.hostile import MARKUP, Hostile, Reply
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell
@@ -112,8 +112,8 @@ async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> Non
     assert f"{MAX_SERVICES:,} up" in last(cell)
     # The rest of a million, past the broker: it would say no other.
     await notebook.run(
-        "from fabric_nb.fabric.naming import ServiceName\n"
-        "from fabric_nb.fabric.wire import KeepAlive\n"
+        "from fabric_nb.fabric.wire.names import ServiceName\n"
+        "from fabric_nb.fabric.wire.keep_alives import KeepAlive\n"
         "for n in range(200_000):\n"
         "    fabric.registry.heard(KeepAlive(ServiceName('d', 'more', f's{n}'), None))",
         timeout=60,

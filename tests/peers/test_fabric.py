@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from fabric_nb import AmqpHandler
-from fabric_nb.fabric.registry import ServiceState
+from fabric_nb.fabric.discovery.registry import ServiceState
 from tests.support.fabric import heard, until
 from tests.support.peers import DOMAIN
 

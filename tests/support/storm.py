@@ -30,7 +30,8 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.fabric import naming, wire
+from fabric_nb.fabric.wire.logs import LogRecord, log_message
+from fabric_nb.fabric.wire.names import log_exchange
 from tests.support.peers import DOMAIN
 
 CHUNK = 250
@@ -95,9 +96,9 @@ class Storm:
 async def _publish(uri: str, domain: str, service: str, rate: float, records: int) -> None:
     connection = await aiormq.connect(uri)
     channel = await connection.channel(publisher_confirms=False)
-    exchange = naming.log_exchange(domain)
+    exchange = log_exchange(domain)
     await channel.exchange_declare(exchange, exchange_type="headers", durable=True)
-    record = wire.LogRecord(
+    record = LogRecord(
         time=time.time(),
         level="INFO",
         service_type="app",
@@ -108,7 +109,7 @@ async def _publish(uri: str, domain: str, service: str, rate: float, records: in
         line=1,
         instance="0123abcd",
     )
-    message = wire.log_message(record)
+    message = log_message(record)
     method = frame.marshal(Basic.Publish(exchange=exchange), channel.number)
     properties = Basic.Properties(headers={**message.headers}, content_type=message.content_type)
     header = ContentHeader(properties=properties, body_size=len(message.body))

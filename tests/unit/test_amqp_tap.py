@@ -14,12 +14,12 @@ from pamqp import body, commands, header, heartbeat
 from pamqp import frame as pamqp_frame
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
-from fabric_nb.fabric.amqp import frames, tap
-from fabric_nb.fabric.amqp.lane import Lane
+from fabric_nb.fabric.amqp import demultiplexer, frames
+from fabric_nb.fabric.amqp.demultiplexer import Line, Tap
+from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.tap import Line, Tap
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.tasks import Failures
+from fabric_nb.fabric.core.tasks import Failures
 
 OURS, OTHER = 3, 4
 HEARTBEAT = pamqp_frame.marshal(heartbeat.Heartbeat(), 0)
@@ -195,7 +195,7 @@ def test_unreadable_properties_are_none(ends: Ends, caplog: pytest.LogCaptureFix
 def test_aiormq_sees_signs_of_life(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """While only our messages come, aiormq gets a heartbeat now and then, and not for each."""
     now = [100.0]
-    monkeypatch.setattr(tap, "monotonic", lambda: now[0])
+    monkeypatch.setattr(demultiplexer, "monotonic", lambda: now[0])
     ends.tap.feed_data(HEARTBEAT)
     assert ends.left() == HEARTBEAT
     for _ in range(25):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fabric_nb.fabric.arrivals import Arrivals
+from fabric_nb.fabric.data.arrivals import Arrivals
 
 
 class Clock:

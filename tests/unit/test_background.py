@@ -13,12 +13,13 @@ from typing import Any, cast
 import pytest
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric import malformed, tasks
-from fabric_nb.fabric.malformed import KEPT, MalformedLog
-from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.presence import Presence
-from fabric_nb.fabric.tasks import Background, Failures
-from fabric_nb.fabric.wire import Announcement
+from fabric_nb.fabric.amqp import rejected
+from fabric_nb.fabric.amqp.rejected import KEPT, MalformedLog
+from fabric_nb.fabric.core import tasks
+from fabric_nb.fabric.core.tasks import Background, Failures
+from fabric_nb.fabric.discovery.announcer import Presence
+from fabric_nb.fabric.wire.keep_alives import Announcement
+from fabric_nb.fabric.wire.names import ServiceName
 from tests.unit.test_wire import arrived
 
 # -- messages that cannot be read
@@ -40,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(malformed, "time", clock)
+    monkeypatch.setattr(rejected, "time", clock)
     return clock
 
 
@@ -261,7 +262,7 @@ def test_threads_of_a_fork() -> None:
     """Blocking work runs in a forked child as well, which has none of its parent's threads."""
     script = """
 import asyncio, os
-from fabric_nb.fabric import tasks
+from fabric_nb.fabric.core import tasks
 assert asyncio.run(tasks.in_thread(int, "5")) == 5
 if (child := os.fork()) == 0:
     os._exit(asyncio.run(asyncio.wait_for(tasks.in_thread(int, "7"), 5)))

@@ -16,19 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
-from fabric_nb.fabric import decoding
-from fabric_nb.fabric.batches import (
+from fabric_nb.fabric.wire import data_decoding
+from fabric_nb.fabric.wire.codec import decode
+from fabric_nb.fabric.wire.data_decoding import decode_rows
+from fabric_nb.fabric.wire.data_encoding import (
     Format,
     compress,
     data_message,
     encode_rows,
 )
-from fabric_nb.fabric.codec import decode
-from fabric_nb.fabric.decoding import decode_rows
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.frames import FrameBuffer
 
-KINDS = (decoding.JSON, decoding.JSON_COLUMNS, decoding.ARROW)
+KINDS = (data_decoding.JSON, data_decoding.JSON_COLUMNS, data_decoding.ARROW)
 FRAME = pd.DataFrame(
     {
         "n": [1, 2, 3],
@@ -87,7 +87,7 @@ def test_without_the_extras_it_is_said_what_to_install(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     for extra, does in (
         ("arrow", lambda: encode_rows(FRAME, "arrow")),
-        ("arrow", lambda: decode_rows(arrow, decoding.ARROW, None)),
+        ("arrow", lambda: decode_rows(arrow, data_decoding.ARROW, None)),
         ("zstd", lambda: compress(b"[]", "zstd")),
         ("zstd", lambda: decode_rows(packed, None, "zstd")),
     ):
@@ -110,11 +110,11 @@ def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
         (b"[1, 2]", None, None, "JSON object"),
         (b"7", "application/json", None, "JSON object"),
         (b"{", None, None, "not JSON"),
-        (b'{"a": [1], "b": [1, 2]}', decoding.JSON_COLUMNS, None, "one length"),
-        (b'{"a": 1}', decoding.JSON_COLUMNS, None, "lists"),
-        (b"[]", decoding.JSON_COLUMNS, None, "object"),
-        (b"junk", decoding.ARROW, None, "Arrow"),
-        (b"", decoding.ARROW, None, "Arrow"),
+        (b'{"a": [1], "b": [1, 2]}', data_decoding.JSON_COLUMNS, None, "one length"),
+        (b'{"a": 1}', data_decoding.JSON_COLUMNS, None, "lists"),
+        (b"[]", data_decoding.JSON_COLUMNS, None, "object"),
+        (b"junk", data_decoding.ARROW, None, "Arrow"),
+        (b"", data_decoding.ARROW, None, "Arrow"),
         (b"junk", None, "gzip", "not gzip"),
         (gzip.compress(b"{}")[:-9], None, "gzip", "too early"),
         (b"junk", None, "zstd", "not zstd"),
@@ -132,7 +132,7 @@ def test_what_it_is_not_is_said(
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_bomb_is_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body that unpacks to more than the bound is refused before it is unpacked."""
-    monkeypatch.setattr(decoding, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(data_decoding, "MAX_BYTES", 100_000)
     bomb = compress(b" " * 10_000_000, encoding)
     assert len(bomb) < 20_000
     with pytest.raises(MalformedMessage, match="more than"):
@@ -159,7 +159,7 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        table = decode_rows(bytes(body), decoding.ARROW, None)
+        table = decode_rows(bytes(body), data_decoding.ARROW, None)
     except MalformedMessage:
         return
     assert isinstance(table, pa.Table)
@@ -212,14 +212,16 @@ def test_values_that_python_does_not_have(column: pa.Array, form: Format) -> Non
 def test_categories_arrive_equal_in_arrow(values: Any) -> None:
     """Categories of every type arrive in Arrow as the values that they stand for."""
     column = pd.Series(values, dtype="category")
-    table = decode_rows(encode_rows(column.to_frame("a"), "arrow")[0], decoding.ARROW, None)
+    table = decode_rows(encode_rows(column.to_frame("a"), "arrow")[0], data_decoding.ARROW, None)
     expected = [None if pd.isna(value) else value for value in column]
     assert table.column("a").to_pylist() == expected
 
 
 def test_nan_in_a_list_arrives_in_arrow() -> None:
     """NaN inside a list stays what it is."""
-    table = decode_rows(encode_rows([{"a": [math.nan, 1.5]}], "arrow")[0], decoding.ARROW, None)
+    table = decode_rows(
+        encode_rows([{"a": [math.nan, 1.5]}], "arrow")[0], data_decoding.ARROW, None
+    )
     nan, number = table.column("a").to_pylist()[0]
     assert math.isnan(nan)
     assert number == 1.5

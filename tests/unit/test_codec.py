@@ -22,7 +22,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage, NotSerializable
-from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.wire.codec import decode, encode
 
 # Lone low surrogates only: a high one before a low one is one character, in JSON as anywhere.
 text = st.text(st.characters(codec="utf-8") | st.sampled_from("\udc80\udfff"), max_size=8)

@@ -10,8 +10,8 @@ from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 
 from fabric_nb.errors import InvalidUri
-from fabric_nb.fabric.credentials import BrokerUri, Secret, complete
-from fabric_nb.fabric.uri import mask, parse_uri
+from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret, complete
+from fabric_nb.fabric.amqp.uri import mask, parse_uri
 
 
 class Ring(KeyringBackend):

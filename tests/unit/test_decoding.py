@@ -20,10 +20,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric import arrow_reading, decoding
-from fabric_nb.fabric.batches import arrow_body, compress
-from fabric_nb.fabric.decoding import ARROW, JSON_COLUMNS, decode_rows, read_small, rows_of
-from fabric_nb.fabric.encodings import TooLong, unpack
+from fabric_nb.fabric.wire import arrow, data_decoding
+from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
+from fabric_nb.fabric.wire.data_decoding import (
+    ARROW,
+    JSON_COLUMNS,
+    decode_rows,
+    read_small,
+    rows_of,
+)
+from fabric_nb.fabric.wire.data_encoding import arrow_body, compress
 from tests.unit.test_wire import arrived
 
 HARD_TEXT = st.sampled_from(["", "},{", '"}, {"', "],", '],"a":[', '1, 2", "3', "\\", "é", "\x00"])
@@ -40,8 +46,8 @@ rows = st.lists(st.dictionaries(HARD_TEXT, values, max_size=4), max_size=12)
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "in_parts" in request.node.name:
-        monkeypatch.setattr(decoding, "PART", 16)
-        monkeypatch.setattr(decoding, "WHOLE", 48)
+        monkeypatch.setattr(data_decoding, "PART", 16)
+        monkeypatch.setattr(data_decoding, "WHOLE", 48)
 
 
 @given(rows, st.sampled_from([None, 1]))
@@ -348,7 +354,7 @@ def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     body = sink.getvalue().to_pybytes()
-    found = arrow_reading.Measured(body)
+    found = arrow.Measured(body)
     assert found.values >= 2 * len(array)
     assert found.bytes >= 8 * len(array)
     read = decode_rows(body, ARROW, None)
@@ -362,7 +368,7 @@ def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = arrow_reading.Measured(bytes(body))
+        found = arrow.Measured(bytes(body))
     except MalformedMessage:
         return
-    assert found.values <= arrow_reading.MAX_VALUES
+    assert found.values <= arrow.MAX_VALUES

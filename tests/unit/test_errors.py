@@ -118,7 +118,7 @@ def test_rendering_shows_the_users_lines_only() -> None:
 
 
 def errors_raised_by_us() -> None:
-    from fabric_nb.fabric.naming import check_part
+    from fabric_nb.fabric.wire.names import check_part
 
     check_part("", "id")
 

@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.amqp import Delivery
-from fabric_nb.fabric.drafts import Draft, beside
-from fabric_nb.fabric.recording import Recording
-from fabric_nb.fabric.recording.files import open_writer
-from fabric_nb.fabric.recording.footer import MAGIC, Footer
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.core.files import Draft, beside
+from fabric_nb.fabric.data.recording import Recording
+from fabric_nb.fabric.data.recording.files import open_writer
+from fabric_nb.fabric.data.recording.footer import MAGIC, Footer
 from tests.unit.test_recording_files import entry, read, written
 
 LIMITED = """
@@ -61,7 +61,7 @@ def test_a_frame_that_does_not_fit_costs_nothing(tmp_path: Path) -> None:
         """
 import pandas as pd, numpy as np
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.recording import write_frame
+from fabric_nb.fabric.data.recording import write_frame
 full(100_000)
 try:
     write_frame(pd.DataFrame({"n": np.random.default_rng(1).random(1_000_000)}),
@@ -78,8 +78,8 @@ except RecordingError as error:
 RECORD = """
 from types import SimpleNamespace
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.amqp import Delivery
-from fabric_nb.fabric.recording import Recording, parquet
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.data.recording import Recording, parquet
 parquet.GROUP_ROWS = 100
 async def record(name, overwrite):
     recording = Recording(folder / name, overwrite=overwrite, on_room=lambda: None)
@@ -137,8 +137,8 @@ def test_a_recording_that_is_killed(tmp_path: Path, kind: str) -> None:
     limited(
         tmp_path,
         f"""
-from fabric_nb.fabric.recording import parquet
-from fabric_nb.fabric.recording.files import open_writer
+from fabric_nb.fabric.data.recording import parquet
+from fabric_nb.fabric.data.recording.files import open_writer
 from tests.unit.test_recording_files import entry
 parquet.GROUP_ROWS = 10
 writer = open_writer(folder / "r.{kind}", overwrite=False)
@@ -286,7 +286,7 @@ async def test_two_recordings_of_one_name(tmp_path: Path, kind: str) -> None:
 
 def test_frames_that_are_no_single_file(tmp_path: Path) -> None:
     """A frame in partitions is written as pandas does it."""
-    from fabric_nb.fabric.recording import write_frame
+    from fabric_nb.fabric.data.recording import write_frame
 
     frame = pd.DataFrame({"kind": ["a", "b"], "n": [1, 2]})
     write_frame(frame, tmp_path / "parts", partition_cols=["kind"])

@@ -22,17 +22,27 @@ from hypothesis import strategies as st
 from pamqp import encode
 
 from fabric_nb.errors import MalformedMessage, RemoteError
-from fabric_nb.fabric import batches, caller, decoding, wire
 from fabric_nb.fabric.amqp import frames
-from fabric_nb.fabric.amqp.lane import Lane
+from fabric_nb.fabric.amqp.demultiplexer import Tap
+from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.tap import Tap
-from fabric_nb.fabric.batches import compress
-from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.proxies import read_description, remote_signature
-from fabric_nb.fabric.registry import Registry
-from fabric_nb.fabric.tables import TABLES_HEADER
-from fabric_nb.fabric.wire import Announcement, LogRecord
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc import access as access_module
+from fabric_nb.fabric.rpc.proxy import read_description, remote_signature
+from fabric_nb.fabric.wire import data_decoding, data_encoding
+from fabric_nb.fabric.wire.calls import (
+    call_message,
+    error_message,
+    read_call,
+    read_reply,
+    result_message,
+)
+from fabric_nb.fabric.wire.data_encoding import compress
+from fabric_nb.fabric.wire.items import read_credit, wanted_credit
+from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message, read_keep_alive
+from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
+from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer
 
 CHANNEL, TAG = 1, b"t"
@@ -44,32 +54,32 @@ def read_all(delivery: Delivery) -> None:
     registry = Registry()
 
     def keep_alive() -> None:
-        registry.heard(wire.read_keep_alive(delivery))
+        registry.heard(read_keep_alive(delivery))
         assert len(registry.df) <= 1
         repr(registry)
 
     def reply() -> None:
-        read = wire.read_reply(delivery, "calc.c1.add")
+        read = read_reply(delivery, "calc.c1.add")
         if isinstance(read, RemoteError):
             str(read), read._render_traceback_()
         else:
             read_description(read)
 
     def rows() -> None:
-        batch = decoding.read_rows(delivery)
-        FrameBuffer().extend(decoding.rows_of(batch))
+        batch = data_decoding.read_rows(delivery)
+        FrameBuffer().extend(data_decoding.rows_of(batch))
 
     def log() -> None:
-        wire.log_message(wire.read_log(delivery, now=1.0))
+        log_message(read_log(delivery, now=1.0))
 
     def call() -> None:
-        wire.read_call(delivery)
-        wire.wanted_credit(delivery)
+        read_call(delivery)
+        wanted_credit(delivery)
 
-    for read in (keep_alive, reply, rows, log, call, lambda: wire.read_credit(delivery)):
+    for read in (keep_alive, reply, rows, log, call, lambda: read_credit(delivery)):
         with contextlib.suppress(MalformedMessage):
             read()
-    identity = caller.identify(delivery, verified=True)
+    identity = access_module.identify(delivery, verified=True)
     assert "\n" not in identity.service + identity.instance
 
 
@@ -182,21 +192,29 @@ header_tables = (
 
 def messages() -> Iterator[Message]:
     """One good message of each kind."""
-    yield wire.call_message({"x": 1, "y": [None, "é"]}, correlation_id="c", reply_to="q", timeout=1)
-    yield wire.result_message({"n": [1.5, "text", None]}, "c")
-    yield wire.error_message(ValueError("no", 1), "c")
-    yield wire.log_message(LogRecord(1.0, "INFO", "calc", "c1", "text", "logger", "file.py", 3))
-    yield wire.keep_alive_message(NAME, Announcement("1.0", "i1", 4.0, 2.0, {"f": "(x: int = 1)"}))
+    yield call_message({"x": 1, "y": [None, "é"]}, correlation_id="c", reply_to="q", timeout=1)
+    yield result_message({"n": [1.5, "text", None]}, "c")
+    yield error_message(ValueError("no", 1), "c")
+    yield log_message(LogRecord(1.0, "INFO", "calc", "c1", "text", "logger", "file.py", 3))
+    yield keep_alive_message(NAME, Announcement("1.0", "i1", 4.0, 2.0, {"f": "(x: int = 1)"}))
     rows = [{"a": 1, "b": "x"}, {"a": 2.5, "b": None}]
     for form in ("json", "json-columns", "arrow"):
         for compression in (None, "gzip", "zstd"):
-            yield batches.data_message(rows, {}, NAME, form=form, compression=compression)  # type: ignore[arg-type]
+            yield data_encoding.data_message(rows, {}, NAME, form=form, compression=compression)  # type: ignore[arg-type]
 
 
 GOOD = list(messages())
 types = st.sampled_from(["call", "result", "error", "item", "end", "begin", None, "\udcff"])
 content_types = st.sampled_from(
-    [decoding.JSON, decoding.JSON_COLUMNS, decoding.ARROW, None, "", ";", "text/plain; charset=x"]
+    [
+        data_decoding.JSON,
+        data_decoding.JSON_COLUMNS,
+        data_decoding.ARROW,
+        None,
+        "",
+        ";",
+        "text/plain; charset=x",
+    ]
 )
 encodings = st.sampled_from([None, "", "gzip", "x-gzip", "zstd", "GZIP", "br", "\udcff"])
 

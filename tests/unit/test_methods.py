@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import InvalidName
-from fabric_nb.fabric.codec import decode
-from fabric_nb.fabric.methods import (
+from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.rpc.methods import (
     DURATIONS_KEPT,
     MAX_SIGNATURE,
     AbstractServiceApi,
@@ -24,10 +24,10 @@ from fabric_nb.fabric.methods import (
     public_functions,
     signature_of,
 )
-from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.proxies import ServiceProxy, read_description, remote_signature
-from fabric_nb.fabric.registry import Registry, Service
-from fabric_nb.fabric.wire import Announcement, KeepAlive
+from fabric_nb.fabric.rpc.proxy import ServiceProxy, read_description, remote_signature
+from fabric_nb.fabric.wire.codec import decode
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
 
 class Api(AbstractServiceApi):

@@ -20,10 +20,20 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric import naming
 from fabric_nb.fabric.amqp.transport import explain_failure
-from fabric_nb.fabric.naming import ServiceName, ServicePattern, check_method, parse_call
-from fabric_nb.fabric.uri import mask, parse_uri, split_uris
+from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
+from fabric_nb.fabric.wire.names import (
+    DEAD_LETTER_EXCHANGE,
+    ServiceName,
+    ServicePattern,
+    check_method,
+    data_exchange,
+    discovery_exchange,
+    is_method,
+    is_part,
+    log_exchange,
+    parse_call,
+)
 
 PART = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 parts = st.from_regex(PART, fullmatch=True)
@@ -39,18 +49,18 @@ def test_names_on_the_broker() -> None:
     assert name.fqn == str(name) == "my_project.calc.c-1"
     assert name.api_exchange == "my_project.api.calc.c-1"
     assert name.method_queue("multiply") == "my_project.api.calc.c-1::multiply"
-    assert naming.log_exchange("my_project") == "my_project.log.records"
-    assert naming.data_exchange("my_project") == "my_project.data"
-    assert naming.discovery_exchange() == "msc.discovery"
-    assert naming.DEAD_LETTER_EXCHANGE == "rpc.dlx"
+    assert log_exchange("my_project") == "my_project.log.records"
+    assert data_exchange("my_project") == "my_project.data"
+    assert discovery_exchange() == "msc.discovery"
+    assert DEAD_LETTER_EXCHANGE == "rpc.dlx"
 
 
 def test_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The discovery and data exchanges take their names from the environment, as in the seed."""
     monkeypatch.setenv("DISCOVERY_EXCHANGE_NAME", "other.discovery")
     monkeypatch.setenv("DATA_EXCHANGE_NAME", "stream")
-    assert naming.discovery_exchange() == "other.discovery"
-    assert naming.data_exchange("d") == "d.stream"
+    assert discovery_exchange() == "other.discovery"
+    assert data_exchange("d") == "d.stream"
 
 
 @given(parts, parts, parts)
@@ -74,13 +84,13 @@ def test_bad_names(field: str, bad: object) -> None:
     with pytest.raises(InvalidName, match=f"service {field}: use 1 to 63 letters") as caught:
         ServiceName(**given_parts)  # type: ignore[arg-type]
     assert len(str(caught.value)) < 200
-    assert not naming.is_part(bad)
+    assert not is_part(bad)
 
 
 @given(st.text())
 def test_parts_are_checked_by_the_same_rule(text: str) -> None:
     """A part is good exactly when it is 1 to 63 ASCII letters, digits, `-` or `_`."""
-    assert naming.is_part(text) == bool(PART.fullmatch(text))
+    assert is_part(text) == bool(PART.fullmatch(text))
 
 
 @pytest.mark.parametrize("bad", ["", "1a", "a-b", "a.b", "a b", "é", "x" * 129, "a\n", None, 3])
@@ -88,7 +98,7 @@ def test_bad_methods(bad: object) -> None:
     """A bad method name is refused with what is allowed."""
     with pytest.raises(InvalidName, match="cannot be a method"):
         check_method(bad)
-    assert not naming.is_method(bad)
+    assert not is_method(bad)
 
 
 @pytest.mark.parametrize("good", ["a", "_private", "A1", "x" * 128])

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from fabric_nb.fabric.amqp import State
-from fabric_nb.fabric.methods import MethodStats
-from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.registry import Registry
-from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc.methods import MethodStats
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.logs import LogRecord
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.panel import link, state
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.watcher import Watcher

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
 from fabric_nb.errors import NotInNotebook
-from fabric_nb.fabric import plotting
-from fabric_nb.fabric.held import HeldRows
+from fabric_nb.fabric.data import plotting
+from fabric_nb.fabric.data.stream_rows import HeldRows
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.decimate import Bins
 from fabric_nb.notebook.plot.picture import NOTHING, Picture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fabric_nb
-from fabric_nb.fabric.signals import on_signals
+from fabric_nb.fabric.core.signals import on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

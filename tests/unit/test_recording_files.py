@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.decoding import rows_of
-from fabric_nb.fabric.recording import columns, parquet, write_frame
-from fabric_nb.fabric.recording.entry import Entry
-from fabric_nb.fabric.recording.files import open_reader, open_writer
+from fabric_nb.fabric.data.recording import columns, parquet, write_frame
+from fabric_nb.fabric.data.recording.entry import Entry
+from fabric_nb.fabric.data.recording.files import open_reader, open_writer
+from fabric_nb.fabric.wire.data_decoding import rows_of
 
 START = datetime(2026, 11, 25, 12, tzinfo=UTC)
 KINDS = (".parquet", ".jsonl")

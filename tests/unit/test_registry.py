@@ -17,14 +17,14 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
 )
-from fabric_nb.fabric import discovery, registry
-from fabric_nb.fabric.amqp import Unroutable
-from fabric_nb.fabric.discovery import Discovery
-from fabric_nb.fabric.hearing import HearingClock
-from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.places import PROVEN_AFTER
-from fabric_nb.fabric.registry import Registry, Service, ServiceState
-from fabric_nb.fabric.wire import Announcement, KeepAlive
+from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.discovery import registry, resolver
+from fabric_nb.fabric.discovery.clock import HearingClock
+from fabric_nb.fabric.discovery.eviction import PROVEN_AFTER
+from fabric_nb.fabric.discovery.registry import Registry, Service, ServiceState
+from fabric_nb.fabric.discovery.resolver import Discovery
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
 CALC = ServiceName("d", "calc", "c1")
 UP, BUSY, LATE, GONE = ServiceState
@@ -491,7 +491,7 @@ async def test_short_name_right_after_opening(house: House) -> None:
 
 async def test_unknown_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Later on, a service that is not known is told at once."""
-    monkeypatch.setattr(discovery, "PATIENCE", 0)
+    monkeypatch.setattr(resolver, "PATIENCE", 0)
     with pytest.raises(UnknownService):
         await asyncio.wait_for(found(house).resolve(pattern("c1")), 1)
 
@@ -741,7 +741,7 @@ def test_nobody_is_forgotten_without_a_connection(house: House) -> None:
 
 async def test_names_wait_for_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that cannot be looked up for want of a connection is looked up when it is back."""
-    monkeypatch.setattr(discovery, "PATIENCE", 0.05)
+    monkeypatch.setattr(resolver, "PATIENCE", 0.05)
     finder = Discovery(house.registry, listening=True)
     house.clock.now += 10
     house.registry.stop_hearing()

@@ -20,13 +20,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.batches import (
+from fabric_nb.fabric.wire.data_decoding import decode_rows, read_rows, rows_of
+from fabric_nb.fabric.wire.data_encoding import (
     Format,
     data_message,
     encode_rows,
 )
-from fabric_nb.fabric.decoding import decode_rows, read_rows, rows_of
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.frames import FrameBuffer
 from tests.unit.test_tables import COLUMNS, frames
 from tests.unit.test_wire import delivered

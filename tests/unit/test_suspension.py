@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fabric_nb.fabric.suspension import can_suspend, suspend, suspendable
+from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend, suspendable
 
 
 async def test_a_plain_function_gets_what_it_waits_for() -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal, assert_index_equal, assert_series_equal
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.codec import decode, encode
-from fabric_nb.fabric.tables import MAX_DESCRIPTOR, restore_tables
+from fabric_nb.fabric.wire.codec import decode, encode
+from fabric_nb.fabric.wire.tables import MAX_DESCRIPTOR, restore_tables
 
 NA = pd.NA
 

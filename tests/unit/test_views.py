@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 
 from fabric_nb.errors import CallTimeout
-from fabric_nb.fabric.amqp import State
-from fabric_nb.fabric.codec import decode
-from fabric_nb.fabric.history import CallLog, CallRecord
-from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.methods import MethodStats
-from fabric_nb.fabric.naming import ServiceName, ServicePattern
-from fabric_nb.fabric.registry import Registry
-from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc.history import CallLog, CallRecord
+from fabric_nb.fabric.rpc.methods import MethodStats
+from fabric_nb.fabric.wire.codec import decode
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.logs import LogRecord
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page

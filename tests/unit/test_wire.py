@@ -24,11 +24,30 @@ from hypothesis import strategies as st
 from pamqp import decode, encode
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, printable
-from fabric_nb.fabric import batches, decoding, wire
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.tables import TABLES_HEADER
-from fabric_nb.fabric.wire import Announcement, KeepAlive, LogRecord
+from fabric_nb.fabric.wire import data_decoding, data_encoding
+from fabric_nb.fabric.wire.calls import (
+    CALL,
+    Expired,
+    call_message,
+    error_message,
+    format_traceback,
+    read_call,
+    read_reply,
+    result_message,
+)
+from fabric_nb.fabric.wire.keep_alives import (
+    Announcement,
+    KeepAlive,
+    goodbye_message,
+    keep_alive_message,
+    keep_alive_request,
+    read_keep_alive,
+)
+from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
+from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.reading import MAX_TRACEBACK
+from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 NAME = ServiceName("my_project", "calc", "c1")
 HEADERS = {"service_domain": "my_project", "service_type": "calc", "service_id": "c1"}
@@ -76,7 +95,7 @@ def delivered(message: Message) -> Delivery:
 def test_request() -> None:
     """A request is, byte for byte and property for property, what the contract says."""
     before = time.time()
-    message = wire.call_message(
+    message = call_message(
         {"x": 5, "text": "é"}, correlation_id="id-1", reply_to="amq.gen-1", timeout=2.5
     )
     assert message.timestamp is not None
@@ -99,34 +118,34 @@ def test_request() -> None:
 )
 def test_expiration(timeout: float | None, expiration: int | None) -> None:
     """A request expires after its timeout, in milliseconds that a broker takes."""
-    message = wire.call_message({}, correlation_id="c", reply_to="q", timeout=timeout)
+    message = call_message({}, correlation_id="c", reply_to="q", timeout=timeout)
     assert message.expiration == expiration
 
 
 def test_request_with_a_table() -> None:
     """A table's description travels in a header that peers ignore; the body is plain records."""
     frame = pd.DataFrame({"a": [1, 2]})
-    message = wire.call_message({"df": frame}, correlation_id="c", reply_to="q", timeout=None)
+    message = call_message({"df": frame}, correlation_id="c", reply_to="q", timeout=None)
     assert json.loads(message.body) == {"df": [{"a": 1}, {"a": 2}]}
     assert set(message.headers) == {"From", TABLES_HEADER}
-    pd.testing.assert_frame_equal(wire.read_call(delivered(message))["df"], frame)
+    pd.testing.assert_frame_equal(read_call(delivered(message))["df"], frame)
 
 
 def test_argument_that_cannot_be_sent() -> None:
     """An argument that cannot be sent is named."""
     with pytest.raises(NotSerializable, match=r"argument 'y'\[0\] is a set"):
-        wire.call_message({"x": 1, "y": [{1}]}, correlation_id="c", reply_to="q", timeout=None)
+        call_message({"x": 1, "y": [{1}]}, correlation_id="c", reply_to="q", timeout=None)
 
 
 def test_result() -> None:
     """A result is what the contract says, and reads as the value that was given."""
-    message = wire.result_message({"n": None}, "id-1")
+    message = result_message({"n": None}, "id-1")
     assert dataclasses.replace(message, timestamp=None) == Message(
         b'{"n":null}', content_type="application/json", type="result", correlation_id="id-1"
     )
-    assert wire.read_reply(delivered(message)) == {"n": None}
+    assert read_reply(delivered(message)) == {"n": None}
     series = pd.Series([1.5], name="s")
-    received: Any = wire.read_reply(delivered(wire.result_message(series, None)))
+    received: Any = read_reply(delivered(result_message(series, None)))
     pd.testing.assert_series_equal(received, series)
 
 
@@ -139,7 +158,7 @@ def raised(error: BaseException) -> BaseException:
 
 def test_error_reply() -> None:
     """An error's body is the contract's object, and a traceback that peers ignore."""
-    message = wire.error_message(raised(ZeroDivisionError("division by zero", 2)), "id-1")
+    message = error_message(raised(ZeroDivisionError("division by zero", 2)), "id-1")
     assert (message.type, message.content_type) == ("error", "application/json")
     assert (message.correlation_id, dict(message.headers)) == ("id-1", {})
     error = json.loads(message.body)["error"]
@@ -187,18 +206,18 @@ def nested(depth: int) -> Any:
 )
 def test_every_exception_can_be_sent(error: BaseException) -> None:
     """Any exception can be sent and is read at the other end as a remote error of its type."""
-    message = wire.error_message(raised(error), "c")
-    answer = wire.read_reply(delivered(message), "a.b")
+    message = error_message(raised(error), "c")
+    answer = read_reply(delivered(message), "a.b")
     assert isinstance(answer, RemoteError)
     assert answer.type == f"{type(error).__module__}.{type(error).__name__}"
     assert answer.call == "a.b"
     assert len(answer.remote_args) == len(error.args)
-    assert len(answer.remote_traceback) <= wire.MAX_TRACEBACK + 10
+    assert len(answer.remote_traceback) <= MAX_TRACEBACK + 10
 
 
 def test_arguments_of_an_exception_are_exact() -> None:
     """Numbers among an exception's arguments arrive as they were."""
-    message = wire.error_message(ValueError(2**70, 1.5, None, math.inf), "c")
+    message = error_message(ValueError(2**70, 1.5, None, math.inf), "c")
     assert json.loads(message.body)["error"]["args"] == [2**70, 1.5, None, math.inf]
 
 
@@ -241,8 +260,8 @@ def test_attributes_of_pythons_own_errors(kind: str) -> None:
     """What Python's own exceptions have beside their arguments is there at the caller."""
     act, expected = OF_PYTHON[kind]
     raised_there = error_by(act)
-    answer = wire.read_reply(delivered(wire.error_message(raised_there, "c")), "a.b")
-    again = wire.read_reply(delivered(wire.error_message(answer, "c")), "d.e")
+    answer = read_reply(delivered(error_message(raised_there, "c")), "a.b")
+    again = read_reply(delivered(error_message(answer, "c")), "d.e")
     for error in (answer, again, pickle.loads(pickle.dumps(answer))):
         assert isinstance(error, RemoteError)
         assert isinstance(error, type(raised_there))
@@ -252,7 +271,7 @@ def test_attributes_of_pythons_own_errors(kind: str) -> None:
 def test_attributes_of_a_peers_errors() -> None:
     """Of an amqp-fabric peer, which sends no attributes, the arguments tell some of them."""
     error = {"type": "PermissionError", "message": "...", "args": [13, "Permission denied"]}
-    answer = wire.read_reply(arrived(json.dumps({"error": error}).encode(), type="error"))
+    answer = read_reply(arrived(json.dumps({"error": error}).encode(), type="error"))
     assert isinstance(answer, PermissionError)
     assert (answer.errno, answer.strerror, answer.filename) == (13, "Permission denied", None)
 
@@ -271,7 +290,7 @@ def test_attributes_of_a_peers_errors() -> None:
 def test_attributes_that_no_error_has(attributes: object) -> None:
     """What a hostile peer calls attributes is left out where its type has none of that kind."""
     error = {"type": "OSError", "message": "m", "args": [], "attributes": attributes}
-    answer = wire.read_reply(arrived(json.dumps({"error": error}).encode(), type="error"), "a.b")
+    answer = read_reply(arrived(json.dumps({"error": error}).encode(), type="error"), "a.b")
     assert isinstance(answer, OSError)
     assert isinstance(answer, RemoteError)
     assert (answer.errno, answer.strerror, answer.filename) == (None, None, None)
@@ -280,21 +299,21 @@ def test_attributes_that_no_error_has(attributes: object) -> None:
 
 def test_long_traceback_keeps_its_end() -> None:
     """Of a long traceback the end is sent, where the error is; long lines leave room for it."""
-    text = wire.format_traceback(ValueError("start" + "x" * 50_000 + "end"))
+    text = format_traceback(ValueError("start" + "x" * 50_000 + "end"))
     assert text.startswith("ValueError: startxxx")
     assert text.endswith("xxxend\n")
     assert len(text) < 3000
-    text = wire.format_traceback(ValueError("start" + "x\n" * 25_000 + "end"))
+    text = format_traceback(ValueError("start" + "x\n" * 25_000 + "end"))
     assert text.startswith("[")
     assert " more characters] …\n" in text[:50]
     assert text.endswith("end\n")
-    assert len(text) <= wire.MAX_TRACEBACK
+    assert len(text) <= MAX_TRACEBACK
 
 
 def test_peer_errors_are_read() -> None:
     """The error of an amqp-fabric peer, without a traceback, is a remote error."""
     body = {"error": {"type": "ValueError", "message": "ValueError('no')", "args": ["no"]}}
-    answer = wire.read_reply(arrived(json.dumps(body).encode(), type="error"), "c.m")
+    answer = read_reply(arrived(json.dumps(body).encode(), type="error"), "c.m")
     assert isinstance(answer, RemoteError)
     assert isinstance(answer, ValueError)
     assert (answer.remote_args, answer.remote_traceback) == (("no",), "")
@@ -303,7 +322,7 @@ def test_peer_errors_are_read() -> None:
 
 def test_expired_request() -> None:
     """A request that comes back is told apart from an answer."""
-    assert wire.read_reply(arrived(b"{}", type="call")) == wire.Expired()
+    assert read_reply(arrived(b"{}", type="call")) == Expired()
 
 
 @pytest.mark.parametrize(
@@ -323,21 +342,21 @@ def test_expired_request() -> None:
 def test_malformed_replies(delivery: Delivery) -> None:
     """What is no reply is malformed."""
     with pytest.raises(MalformedMessage):
-        wire.read_reply(delivery)
+        read_reply(delivery)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"null", b'"text"', b"nope", b'{"x":1'])
 def test_malformed_requests(body: bytes) -> None:
     """What is no JSON object of keywords is malformed."""
     with pytest.raises(MalformedMessage):
-        wire.read_call(arrived(body))
+        read_call(arrived(body))
 
 
 def test_request_whose_table_is_no_object() -> None:
     """A description that turns the keywords themselves into a table makes no call of it."""
     told = json.dumps([{"at": [], "columns": [], "index": [], "range": [0, 1, None]}])
     with pytest.raises(MalformedMessage, match="JSON object of keywords"):
-        wire.read_call(arrived(b"[]", {TABLES_HEADER: told}, type=wire.CALL))
+        read_call(arrived(b"[]", {TABLES_HEADER: told}, type=CALL))
 
 
 # -- keep-alives
@@ -346,7 +365,7 @@ def test_request_whose_table_is_no_object() -> None:
 def test_keep_alive() -> None:
     """A keep-alive carries the contract's headers, and what we add in its JSON body."""
     said = Announcement("1.2", "ab12", 5.0, None, {"multiply": "(x, y)"})
-    message = wire.keep_alive_message(NAME, said)
+    message = keep_alive_message(NAME, said)
     assert dict(message.headers) == {"msg_type": "keep_alive", **HEADERS}
     assert json.loads(message.body) == {
         "version": "1.2",
@@ -354,35 +373,35 @@ def test_keep_alive() -> None:
         "interval": 5.0,
         "methods": {"multiply": "(x, y)"},
     }
-    assert wire.read_keep_alive(delivered(message)) == KeepAlive(NAME, said)
+    assert read_keep_alive(delivered(message)) == KeepAlive(NAME, said)
 
 
 def test_busy_keep_alive() -> None:
     """A busy member says since when."""
     said = Announcement("", "ab12", 5.0, busy_since=1_700_000_000.5)
-    assert wire.read_keep_alive(delivered(wire.keep_alive_message(NAME, said))).said == said
+    assert read_keep_alive(delivered(keep_alive_message(NAME, said))).said == said
 
 
 def test_goodbye_and_request() -> None:
     """Farewells and questions are of message types that amqp-fabric does not listen to."""
-    goodbye = wire.goodbye_message(NAME, Announcement(instance="ab12"))
+    goodbye = goodbye_message(NAME, Announcement(instance="ab12"))
     assert dict(goodbye.headers) == {"msg_type": "goodbye", **HEADERS}
-    sign = wire.read_keep_alive(delivered(goodbye))
+    sign = read_keep_alive(delivered(goodbye))
     assert (sign.leaving, sign.asking) == (True, False)
     assert sign.said is not None
     assert sign.said.instance == "ab12"
-    request = wire.keep_alive_request(NAME)
+    request = keep_alive_request(NAME)
     assert (dict(request.headers), request.body) == (
         {"msg_type": "keep_alive_request", **HEADERS},
         b"",
     )
-    assert wire.read_keep_alive(delivered(request)) == KeepAlive(NAME, asking=True)
+    assert read_keep_alive(delivered(request)) == KeepAlive(NAME, asking=True)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"5", b'"text"', b'{"version": "1"}'])
 def test_keep_alive_of_a_peer(body: bytes) -> None:
     """A keep-alive without our additions, or with somebody else's, is a sign of life too."""
-    sign = wire.read_keep_alive(arrived(body, {"msg_type": "keep_alive", **HEADERS}))
+    sign = read_keep_alive(arrived(body, {"msg_type": "keep_alive", **HEADERS}))
     assert sign == KeepAlive(NAME, None)
 
 
@@ -402,7 +421,7 @@ def test_keep_alive_of_a_peer(body: bytes) -> None:
 def test_malformed_keep_alives(body: bytes, headers: dict[str, Any]) -> None:
     """A keep-alive that names no service, or is no JSON, is malformed."""
     with pytest.raises(MalformedMessage) as caught:
-        wire.read_keep_alive(arrived(body, headers))
+        read_keep_alive(arrived(body, headers))
     assert len(str(caught.value)) < 300
 
 
@@ -416,7 +435,7 @@ def test_nonsense_in_a_keep_alive_is_left_out() -> None:
         "methods": {"good": "(x)", "bad name": "()", "odd": 5, "long": "x" * 9999},
         "more_methods": 1e99,
     }
-    said = wire.read_keep_alive(arrived(json.dumps(body).encode(), HEADERS)).said
+    said = read_keep_alive(arrived(json.dumps(body).encode(), HEADERS)).said
     assert said == Announcement(
         instance="x" * 64, methods={"good": "(x)", "odd": "", "long": "x" * 500}
     )
@@ -435,9 +454,9 @@ def test_keep_alives_stay_small(
 ) -> None:
     """A keep-alive stays under 4096 bytes whatever the methods; those left out are counted."""
     said = Announcement(version, "0123abcd", 5.0, busy_since, methods)
-    message = wire.keep_alive_message(NAME, said)
+    message = keep_alive_message(NAME, said)
     assert len(message.body) <= 4096
-    sign = wire.read_keep_alive(delivered(message))
+    sign = read_keep_alive(delivered(message))
     assert sign.said is not None
     assert len(sign.said.methods) + sign.said.more_methods == len(methods)
     if sum(len(name) + 6 * len(text) + 9 for name, text in methods.items()) < 3000:
@@ -448,7 +467,7 @@ def test_keep_alives_stay_small(
 def test_lone_surrogates_do_not_silence_a_member() -> None:
     """A name or signature that is no proper text does not keep a keep-alive from being sent."""
     said = Announcement("1\ud800", "i", 5.0, None, {"f": "(x: '\udfff')", "g": "()"})
-    received = wire.read_keep_alive(delivered(wire.keep_alive_message(NAME, said))).said
+    received = read_keep_alive(delivered(keep_alive_message(NAME, said))).said
     assert received is not None
     assert (received.version, received.methods) == ("1?", {"f": "(x: '?')", "g": "()"})
 
@@ -459,14 +478,14 @@ def test_lone_surrogates_do_not_silence_a_member() -> None:
 @pytest.mark.parametrize("data", [b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"\x00\xff")])
 def test_bytes_go_as_they_are(data: object) -> None:
     """Bytes are published untouched, with the sender in the headers."""
-    message = batches.data_message(data, None, NAME)
+    message = data_encoding.data_message(data, None, NAME)
     assert message == Message(b"\x00\xff", headers={"service_id": "c1", "service_type": "calc"})
 
 
 def test_data_message() -> None:
     """Anything else goes as JSON, and the caller's headers are not touched."""
     headers = {"msg_type": "ORDER", "service_id": "mine"}
-    message = batches.data_message({"total": 55}, headers, NAME)
+    message = data_encoding.data_message({"total": 55}, headers, NAME)
     assert message.body == b'{"total":55}'
     assert message.content_type == "application/json"
     assert message.headers == {"msg_type": "ORDER", "service_id": "c1", "service_type": "calc"}
@@ -475,18 +494,18 @@ def test_data_message() -> None:
 
 def test_table_as_data() -> None:
     """A published table is rows to whoever reads it."""
-    message = batches.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
-    assert list(decoding.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
+    message = data_encoding.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
+    assert list(data_decoding.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
 
 
 def test_rows() -> None:
     """An object is one row, a list of them several."""
-    assert list(decoding.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
-    assert list(decoding.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
-    assert list(decoding.read_rows(arrived(b"[]"))) == []
+    assert list(data_decoding.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
+    assert list(data_decoding.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
+    assert list(data_decoding.read_rows(arrived(b"[]"))) == []
     for body in (b"", b"1", b"null", b'"x"', b"[1]", b'[{"a": 1}, 5]', b"\xff"):
         with pytest.raises(MalformedMessage):
-            decoding.read_rows(arrived(body))
+            data_decoding.read_rows(arrived(body))
 
 
 # -- logs
@@ -507,28 +526,28 @@ RECORD = LogRecord(
 
 def test_log_record() -> None:
     """A record's text is a JSON string for every reader; the rest stands in headers."""
-    message = wire.log_message(RECORD)
+    message = log_message(RECORD)
     assert json.loads(message.body) == RECORD.message
     assert message.headers["level_name"] == "WARNING"
     assert (message.headers["service_id"], message.headers["service_type"]) == ("c1", "calc")
-    assert wire.read_log(delivered(message), now=5.0) == RECORD
+    assert read_log(delivered(message), now=5.0) == RECORD
 
 
 def test_log_record_of_a_peer() -> None:
     """A record of an amqp-fabric peer is read, with the time of its arrival."""
     headers = {"service_id": "c1", "service_type": "calc", "level_name": "INFO"}
-    record = wire.read_log(arrived(b'"text"', headers), now=5.0)
+    record = read_log(arrived(b'"text"', headers), now=5.0)
     assert record == LogRecord(5.0, "INFO", "calc", "c1", "text")
 
 
 def test_log_record_with_nonsense() -> None:
     """Headers of a wrong type or size are left out, and only text is a record."""
     headers = {"created": "now", "line_number": -5, "level_name": 3, "service_id": "x" * 999}
-    record = wire.read_log(arrived(b'"text"', headers), now=5.0)
+    record = read_log(arrived(b'"text"', headers), now=5.0)
     assert record == LogRecord(5.0, "NOTSET", "", "x" * 64, "text")
     for body in (b"", b"text", b"{}", b"5"):
         with pytest.raises(MalformedMessage):
-            wire.read_log(arrived(body), now=5.0)
+            read_log(arrived(body), now=5.0)
 
 
 @pytest.mark.parametrize(
@@ -538,14 +557,14 @@ def test_log_record_with_nonsense() -> None:
 def test_log_fields_that_are_too_long_say_so(field: str, longest: int) -> None:
     """A field that is too long is shortened, says so, and stays as it is at every further hop."""
     sent = dataclasses.replace(RECORD, **{field: "a" * 300_000})
-    message = wire.log_message(sent)
+    message = log_message(sent)
     assert sum(len(str(value).encode()) for value in message.headers.values()) < 100_000
-    read = wire.read_log(delivered(message), now=5.0)
+    read = read_log(delivered(message), now=5.0)
     text = getattr(read, field)
     assert len(text) <= longest
     assert text.startswith("aaa")
     assert "more char" in text
-    assert wire.read_log(delivered(wire.log_message(read)), now=5.0) == read
+    assert read_log(delivered(log_message(read)), now=5.0) == read
 
 
 @given(st.text(st.characters(), max_size=60))
@@ -554,9 +573,9 @@ def test_log_fields_that_are_too_long_say_so(field: str, longest: int) -> None:
 def test_log_fields_of_any_text_can_be_sent(text: str) -> None:
     """A record of any text becomes a message that is valid UTF-8, and reads the same afterwards."""
     record = LogRecord(1.0, text or "x", "app", "a", text, text, text, 1, text)
-    message = wire.log_message(record)
+    message = log_message(record)
     message.body.decode()
-    read = wire.read_log(arrived(message.body, pamqp_table(dict(message.headers))), now=5.0)
+    read = read_log(arrived(message.body, pamqp_table(dict(message.headers))), now=5.0)
     for field in ("message", "logger", "file", "traceback"):
         getattr(read, field).encode()
         if not any("\ud800" <= char <= "\udfff" for char in text):
@@ -566,8 +585,8 @@ def test_log_fields_of_any_text_can_be_sent(text: str) -> None:
 @pytest.mark.parametrize("weird", [float("nan"), float("inf"), -1.0, 1e300])
 def test_log_times_that_are_none(weird: float) -> None:
     """A time that cannot be is left out, and the record is read with that of its arrival."""
-    message = wire.log_message(dataclasses.replace(RECORD, time=weird))
-    assert wire.read_log(delivered(message), now=5.0).time == 5.0
+    message = log_message(dataclasses.replace(RECORD, time=weird))
+    assert read_log(delivered(message), now=5.0).time == 5.0
 
 
 # -- whatever may come
@@ -625,11 +644,11 @@ deliveries = st.builds(
     correlation_id=st.none() | st.text(max_size=5),
 )
 READERS: dict[str, Callable[[Delivery], Any]] = {
-    "call": wire.read_call,
-    "reply": wire.read_reply,
-    "keep-alive": wire.read_keep_alive,
-    "rows": decoding.read_rows,
-    "log": lambda delivery: wire.read_log(delivery, now=1.0),
+    "call": read_call,
+    "reply": read_reply,
+    "keep-alive": read_keep_alive,
+    "rows": data_decoding.read_rows,
+    "log": lambda delivery: read_log(delivery, now=1.0),
 }
 
 
@@ -648,12 +667,12 @@ def check(kind: str, read: Any, delivery: Delivery) -> None:
             assert isinstance(read, dict)
         case "keep-alive":
             assert isinstance(read, KeepAlive)
-            assert wire.keep_alive_message(read.name, read.said or Announcement()).body
+            assert keep_alive_message(read.name, read.said or Announcement()).body
         case "rows":
             assert all(isinstance(row, dict) for row in read)
         case "log":
             assert isinstance(read, LogRecord)
-            assert wire.log_message(read)
+            assert log_message(read)
         case "reply" if delivery.type == "error":
             assert isinstance(read, RemoteError)
             assert isinstance(str(read), str)

@@ -22,7 +22,7 @@ from fabric_nb.errors import (
     MessageTooLarge,
     NotConnected,
 )
-from fabric_nb.fabric.amqp.lane import Fate, Lane, OnDelivery, Reason
+from fabric_nb.fabric.amqp.fast_channel import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
     ExchangeOfOthers,

@@ -35,14 +35,14 @@ from fabric_nb.errors import (
     WrongLoop,
 )
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
-from fabric_nb.fabric.amqp.lane import Lane
+from fabric_nb.fabric.amqp.cluster import Nodes, abort
+from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.message import Message
-from fabric_nb.fabric.amqp.nodes import Nodes, abort
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY, Silence
 from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.transport import SocketTransport
-from fabric_nb.fabric.deadlines import finite_limit
-from fabric_nb.fabric.tasks import Background, failures
+from fabric_nb.fabric.core.tasks import Background, failures
+from fabric_nb.fabric.core.timeouts import finite_limit
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

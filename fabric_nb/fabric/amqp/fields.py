@@ -24,7 +24,7 @@ from struct import Struct
 from typing import Any, Self
 
 from fabric_nb.errors import UnusableHeader
-from fabric_nb.fabric.plain import shown, unboxed
+from fabric_nb.fabric.core.values import shown, unboxed
 
 MAX_NAME = 128
 """Bytes of a field's name (AMQP 0-9-1, 4.2.5.5)."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aio_pika import IncomingMessage
 from aiormq.abc import DeliveredMessage
 
-from fabric_nb.fabric.tasks import failures
+from fabric_nb.fabric.core.tasks import failures
 
 
 class HeldMessage(IncomingMessage):

@@ -15,8 +15,8 @@ from pamqp import commands as spec
 
 from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.fields import Fields, filters
-from fabric_nb.fabric.amqp.lane import Lane
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, translated
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp.tap import Line, Tap
+from fabric_nb.fabric.amqp.demultiplexer import Line, Tap
 from fabric_nb.fabric.amqp.tls import UnusableFile, broken_off, tls_arguments, tls_reason
 
 # A peer that vanished without a word is noticed when probes of an idle connection, or bytes that

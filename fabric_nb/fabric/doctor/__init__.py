@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncIterator
 
 from fabric_nb.errors import BrokerUnavailable, FabricError, printable
-from fabric_nb.fabric.amqp import Connection
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.doctor import broker, peers
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
 from fabric_nb.fabric.doctor.rights import rights
-from fabric_nb.fabric.tasks import failures
 
 __all__ = ["LISTEN", "Diagnosis", "Finding", "Patient", "Severity", "diagnose"]
 

@@ -20,13 +20,14 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp import Connection, Terms
+from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.tls import is_verified
+from fabric_nb.fabric.amqp.topology import Terms
 from fabric_nb.fabric.amqp.translation import TransientQueuesRefused
 from fabric_nb.fabric.amqp.transport import read_certificate
+from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
-from fabric_nb.fabric.uri import mask, parse_uri, split_uris
 
 SLOW = 0.25
 """Seconds for one exchange with the broker from which on it is called slow."""

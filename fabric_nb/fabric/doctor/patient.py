@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import BrokerRefused
-from fabric_nb.fabric.amqp import Channel, Connection, Terms
-from fabric_nb.fabric.malformed import MalformedLog
-from fabric_nb.fabric.naming import ServiceName
+from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.topology import Terms
+from fabric_nb.fabric.wire.names import ServiceName
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import BrokerRefused, FabricError, MalformedMessage, printable
-from fabric_nb.fabric import naming, wire
-from fabric_nb.fabric.amqp import Channel, Connection, Delivery
+from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient
-from fabric_nb.fabric.naming import ServiceName
-from fabric_nb.fabric.wire import Announcement
+from fabric_nb.fabric.wire.calls import call_message
+from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_request, read_keep_alive
+from fabric_nb.fabric.wire.names import KEEP_ALIVE, MSG_TYPE, ServiceName
 
 EXPIRY = 5.0
 """Seconds after which amqp-fabric forgets who was not heard, by default."""
@@ -67,7 +69,7 @@ class Heard:
     def take(self, delivery: Delivery) -> None:
         """Take in one message."""
         try:
-            sign = wire.read_keep_alive(delivery)
+            sign = read_keep_alive(delivery)
         except MalformedMessage as error:
             self.unreadable = self.unreadable[0] + 1, str(error)
             return
@@ -100,7 +102,7 @@ async def listening(patient: Patient, connection: Connection) -> AsyncIterator[H
 
     async def set_up(channel: Channel) -> None:
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        what = {"x-match": "all", naming.MSG_TYPE: naming.KEEP_ALIVE}
+        what = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
         await channel.bind(queue, exchange, arguments=what)
         await channel.consume(queue, heard.take, no_ack=True)
 
@@ -108,7 +110,7 @@ async def listening(patient: Patient, connection: Connection) -> AsyncIterator[H
         with contextlib.suppress(BrokerRefused):  # it is told with the rights
             await ending.enter_async_context(connection.channel(set_up, on_lost=heard.cut))
             async with connection.channel(confirms=True) as channel:
-                await channel.publish(exchange, "", wire.keep_alive_request(patient.name))
+                await channel.publish(exchange, "", keep_alive_request(patient.name))
         yield heard
 
 
@@ -137,9 +139,7 @@ async def _ask_time(connection: Connection, silent: Sequence[tuple[ServiceName, 
         for name, member in silent:
             key = secrets.token_hex(16)
             waiting[key] = member
-            request = wire.call_message(
-                {}, correlation_id=key, reply_to=queue, timeout=ANSWER_WITHIN
-            )
+            request = call_message({}, correlation_id=key, reply_to=queue, timeout=ANSWER_WITHIN)
             method = name.method_queue(HEALTH_CHECK)
             try:
                 async with connection.channel(confirms=True) as asking:

@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from fabric_nb.errors import BrokerRefused
-from fabric_nb.fabric import naming
-from fabric_nb.fabric.amqp import Channel, Connection, Message
-from fabric_nb.fabric.amqp.channel import Setup
+from fabric_nb.fabric.amqp.channel import Channel, Setup
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.doctor.broker import probe_name
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.patient import Patient, refusal
-from fabric_nb.fabric.naming import DEAD_LETTER_EXCHANGE, ServiceName
+from fabric_nb.fabric.wire.names import (
+    DEAD_LETTER_EXCHANGE,
+    MSG_TYPE,
+    ServiceName,
+    data_exchange,
+    log_exchange,
+)
 
 _ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 _UNTAKEN = Message(b"", expiration=-1)
@@ -51,7 +57,7 @@ class Use:
 def uses(patient: Patient) -> list[Use]:
     """What members do besides calling and serving."""
     discovery, domain = patient.discovery_exchange, patient.name.domain
-    data, logs = naming.data_exchange(domain), naming.log_exchange(domain)
+    data, logs = data_exchange(domain), log_exchange(domain)
     return [
         Use("hear services", discovery, writes=False, without=Severity.ERROR),
         Use("be announced", discovery, writes=True),
@@ -103,7 +109,7 @@ async def _make(exchange: str, channel: Channel) -> None:
 
 
 async def _may_read(use: Use, connection: Connection) -> Finding:
-    what = {"x-match": "all", naming.MSG_TYPE: probe_name()}
+    what = {"x-match": "all", MSG_TYPE: probe_name()}
 
     async def read(channel: Channel) -> None:
         queue = await channel.declare_queue(exclusive=True)  # it goes with the connection

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.codec import decode, encode
 from fabric_nb.fabric.wire.calls import STREAM_HEADER, reply
+from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.reading import number
 
 BEGIN, ITEM, END, PROBE = "begin", "item", "end", "probe"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.codec import decode, encode
+from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, number, shortened, text, valid
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from traitlets import Enum, Float, Int, List, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
-from fabric_nb.fabric.credentials import BrokerUri, Secret
+from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 

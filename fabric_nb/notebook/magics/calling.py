@@ -10,7 +10,7 @@ from IPython.core.magic import line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.errors import printable
-from fabric_nb.fabric.naming import parse_call
+from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait

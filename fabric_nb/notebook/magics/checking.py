@@ -11,7 +11,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.errors import BrokerUnavailable
-from fabric_nb.fabric.credentials import BrokerUri
+from fabric_nb.fabric.amqp.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import reads_line
 from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password

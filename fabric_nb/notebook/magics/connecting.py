@@ -18,8 +18,8 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker
 from fabric_nb.errors import BrokerUnavailable
-from fabric_nb.fabric.credentials import BrokerUri, complete_each
-from fabric_nb.fabric.uri import parse_uri, split_uris
+from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
+from fabric_nb.fabric.amqp.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import seconds, time_limit, unquoted

@@ -17,7 +17,7 @@ from fabric_nb.notebook.option_types import count, offset, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
-    from fabric_nb.fabric.streams import Stream
+    from fabric_nb.fabric.data.stream import Stream
 
 
 @magics_class

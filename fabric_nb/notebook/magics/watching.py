@@ -14,7 +14,7 @@ from fabric_nb.notebook.magics.base import SessionMagics, reads_line
 from fabric_nb.notebook.option_types import unquoted
 
 if TYPE_CHECKING:
-    from fabric_nb.fabric.logs import LogFeed
+    from fabric_nb.fabric.logs.feed import LogFeed
 
 
 @magics_class

@@ -10,10 +10,10 @@ from typing import Any
 
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.logs import LogFeed
-from fabric_nb.fabric.naming import parse_call
-from fabric_nb.fabric.registry import Registry
-from fabric_nb.fabric.tasks import failures, watched
+from fabric_nb.fabric.core.tasks import failures, watched
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.panel.state import Item, log_line
 
 log = logging.getLogger(__name__)

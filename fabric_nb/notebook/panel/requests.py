@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabric_nb.fabric.wire import LEVELS
+from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.views.methods import NoValue, read_arguments
 

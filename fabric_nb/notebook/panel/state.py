@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.naming import is_method
-from fabric_nb.fabric.proxies import remote_signature
-from fabric_nb.fabric.registry import Registry, Service
-from fabric_nb.fabric.serving import Server
-from fabric_nb.fabric.streams import Stream
-from fabric_nb.fabric.wire import LogRecord
+from fabric_nb.fabric.rpc.proxy import remote_signature
+from fabric_nb.fabric.rpc.server import Server
+from fabric_nb.fabric.wire.logs import LogRecord
+from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import plain
 
 MAX_SERVICES = 2000

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.streams import Stream
-from fabric_nb.fabric.tasks import failures
+from fabric_nb.fabric.core.tasks import failures
+from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel import state
 from fabric_nb.notebook.panel.changes import Changes

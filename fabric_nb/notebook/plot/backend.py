@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from IPython.display import display
 
-from fabric_nb.fabric.tasks import failures
+from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 
 if TYPE_CHECKING:
-    from fabric_nb.fabric.streams import Stream
+    from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.notebook.plot.chart import Chart
     from fabric_nb.notebook.plot.source import Window
 

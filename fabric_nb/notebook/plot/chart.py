@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fabric_nb.fabric.streams import Stream
+from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.notebook.capture import current_parent
 from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.source import Source

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fabric_nb.fabric.history import CallRecord
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView

@@ -6,10 +6,10 @@ import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.core.tasks import failures
+from fabric_nb.fabric.discovery.registry import Service
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.registry import Service
-from fabric_nb.fabric.tasks import failures
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
 from fabric_nb.notebook.table.cells import ago
 from fabric_nb.notebook.views.base import PageView

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from IPython.display import DisplayHandle, display
 
-from fabric_nb.fabric.tasks import failures
+from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table.static import last_page, static_forms

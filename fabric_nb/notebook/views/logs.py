@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from fabric_nb.fabric.logs import LogFeed
+from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.wire import LEVELS, LogRecord
+from fabric_nb.fabric.wire.logs import LEVELS, LogRecord
 from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from fabric_nb.fabric.naming import is_method
-from fabric_nb.fabric.proxies import remote_signature
+from fabric_nb.fabric.rpc.proxy import remote_signature
+from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
 

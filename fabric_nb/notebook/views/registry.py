@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from fabric_nb.fabric.discovery.registry import Instance, Service, ServiceState, versions_of
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.naming import ServiceName, ServicePattern, parse_call
-from fabric_nb.fabric.registry import Instance, Service, ServiceState, versions_of
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric.history import CallLog, FailedCall
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.serving import Server
+from fabric_nb.fabric.rpc.history import CallLog, FailedCall
+from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.notebook.pages import Badge, glimpse
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView

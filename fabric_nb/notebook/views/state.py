@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fabric_nb.fabric.amqp import State
+from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from fabric_nb.fabric.data.recording import Recording
+from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.recording import Recording
-from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.streams import Stream
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.state import state_badge

@@ -1,0 +1,202 @@
+"""The messages of one AMQP channel, in and out, without a task or a wait.
+
+Of AMQP 0-9-1: messages are a method, a content header and body frames in this order on their
+channel (section 4.2.6). Confirms are RabbitMQ's extension: a channel in confirm mode counts what
+is published on it, and ``basic.ack`` and ``basic.nack`` come back with these numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import takewhile
+
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
+from fabric_nb.fabric.amqp import frames
+from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.translation import Unroutable, refusal
+from fabric_nb.fabric.core.tasks import failures
+
+log = logging.getLogger(__name__)
+
+OnDelivery = Callable[[Delivery], object]
+Fate = Callable[[FabricError | None], object]
+"""Called once with what became of a message: None when the broker took it, else why not."""
+Reason = Callable[[], FabricError]
+
+
+class Lane:
+    """What one channel's frames mean to us.
+
+    Args:
+        number: the channel's.
+        send: takes the bytes of frames.
+        frame_max: the longest frame that was agreed on; 0: no limit.
+    """
+
+    def __init__(self, number: int, send: Callable[[bytes], object], *, frame_max: int) -> None:
+        self.number = number
+        self.generation = 0
+        self.consumers: dict[bytes, OnDelivery] = {}
+        self.confirming = False
+        self.closed = False
+        self.on_shut: Callable[[Reason], object] | None = None
+        self._send = send
+        self._frame_max = frame_max
+        self._published = 0
+        self._asked = 0
+        self._fates: dict[int, Fate] = {}
+        # The message that is just coming.
+        self._target: OnDelivery | None = None
+        self._deliver = frames.NO_DELIVER
+        self._header: bytes | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    # -- in
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Handle a frame of this channel; False when it is none of ours."""
+        if kind == frames.METHOD:
+            self._target = self._header = None
+            return self._take_method(payload)
+        target = self._target
+        if target is None:
+            return False
+        if kind == frames.HEADER and self._header is None:
+            self._header, self._parts = payload, []
+            self._missing = frames.read_body_size(payload)
+        elif kind == frames.BODY and 0 < len(payload) <= self._missing:
+            self._parts.append(payload)
+            self._missing -= len(payload)
+        else:
+            self._target = None  # out of order, which aiormq knows how to complain about
+            return False
+        if not self._missing:
+            self._target = None
+            self._finish(target, self._header or b"")
+        return True
+
+    def _take_method(self, payload: bytes) -> bool:
+        method = payload[:4]
+        if method == frames.DELIVER:
+            self._deliver = frames.read_deliver(payload)
+            self._target = self.consumers.get(self._deliver.consumer_tag)
+            return self._target is not None
+        if method in (frames.ACK, frames.NACK) and self.confirming:
+            tag, multiple = frames.read_confirm(payload)
+            self._confirm(tag, multiple=multiple, taken=method == frames.ACK)
+            return True
+        if method == frames.QOS_OK and self._asked:
+            self._asked -= 1
+            return True
+        if method == frames.RETURN:
+            self._target = self._returned
+            return True
+        if method == frames.CLOSE:
+            code, text = frames.read_close(payload)
+            self.shut(lambda: refusal(code, text))
+        return False
+
+    def _finish(self, target: OnDelivery, header: bytes) -> None:
+        if self.closed:
+            return
+        try:
+            properties = frames.read_properties(header)
+        except (ValueError, IndexError) as error:
+            log.debug("A message has properties that cannot be read: %r", error)
+            properties = frames.NO_PROPERTIES
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        _, tag, redelivered, origin = self._deliver
+        try:
+            target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
+        except Exception as error:  # noqa: BLE001 - the next delivery is another one
+            failures.add("a consumer", error)
+
+    # -- what became of what was published
+
+    def _confirm(self, tag: int, *, multiple: bool, taken: bool) -> None:
+        if not multiple:
+            self._settle(tag, taken=taken)
+            return
+        for each in tuple(takewhile(tag.__ge__, self._fates)):  # they are in order
+            self._settle(each, taken=taken)
+
+    def _settle(self, tag: int, *, taken: bool) -> None:
+        fate = self._fates.pop(tag, None)
+        if fate is not None:
+            _tell(fate, None if taken else BrokerRefused("The broker did not take the message."))
+
+    def _returned(self, delivery: Delivery) -> None:
+        tag = delivery.message_id or ""
+        fate = self._fates.pop(int(tag), None) if tag.isdecimal() else None
+        if fate is not None:
+            _tell(fate, Unroutable("No queue took the message."))
+
+    def shut(self, reason: Reason | None = None) -> None:
+        """Nothing more may be sent; what is not known to be taken has failed."""
+        if self.closed:
+            return
+        self.closed = True
+        reason = reason or (lambda: ConnectionLost("The channel was closed meanwhile."))
+        fates, self._fates = self._fates, {}
+        if self.on_shut is not None:
+            self.on_shut(reason)
+        for fate in fates.values():
+            _tell(fate, reason())
+
+    # -- out
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        message: Message,
+        *,
+        mandatory: bool = False,
+        fate: Fate | None = None,
+    ) -> None:
+        """Send a message; `fate` is called only on a channel that confirms."""
+        message_id = ""
+        if self.confirming:
+            tag = self._published + 1
+            message_id = str(tag) if mandatory else ""
+        data = frames.publish(
+            self.number,
+            exchange,
+            routing_key,
+            message,
+            mandatory=mandatory,
+            message_id=message_id,
+            frame_max=self._frame_max,
+        )
+        if self.confirming:
+            self._published = tag
+            if fate is not None:
+                self._fates[tag] = fate
+        self._send(data)
+
+    def ask(self, prefetch: int) -> None:
+        """Ask for a sign of life: tell the channel's `prefetch` again, which needs no right."""
+        self._asked += 1
+        self._send(frames.qos(self.number, prefetch))
+
+    def check_headers(self, message: Message) -> None:
+        """Raise `UnusableHeader` where a message's headers do not fit into a frame."""
+        frames.content_header(message, frame_max=self._frame_max)
+
+    def ack(self, tag: int, *, multiple: bool) -> None:
+        """Acknowledge a delivery, or all up to it."""
+        self._send(frames.ack(self.number, tag, multiple=multiple))
+
+    def reject(self, tag: int, *, requeue: bool) -> None:
+        """Refuse a delivery."""
+        self._send(frames.reject(self.number, tag, requeue=requeue))
+
+
+def _tell(fate: Fate, error: FabricError | None) -> None:
+    """Call `fate`; its failure is counted, so that those of the next messages are called too."""
+    try:
+        fate(error)
+    except Exception as failed:  # noqa: BLE001 - one of many callbacks
+        failures.add("a callback of a published message", failed)

@@ -1,0 +1,1 @@
+"""Shared by all packages of the connector: background tasks, time limits, files, plain values."""

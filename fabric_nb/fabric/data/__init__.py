@@ -1,0 +1,1 @@
+"""Data streams: published, received as rows, recorded and played back."""

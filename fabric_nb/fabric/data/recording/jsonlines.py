@@ -1,0 +1,152 @@
+"""Recordings as lines of JSON, one for each message: slow and large, whole at every moment.
+
+A file is written under a name with ``.partial`` at its end, and gets its own once it is closed. The
+first line says what it is; of a kernel that was killed, all lines but the last are good::
+
+    {"fabric_nb": "recording", "version": 1}
+    {"arrival": "2026-11-24T12:00:00.125+00:00", "headers": {"kind": "A"}, "form": "object",
+     "rows": [{"n": 1}]}
+
+Where headers have values that JSON does not have, such as times and bytes, ``table`` has all of
+them as they travelled, as a field table in base64, and ``headers`` has their text.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError, UnusableHeader
+from fabric_nb.fabric.amqp.fields import checked
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.core.files import Draft
+from fabric_nb.fabric.data.recording.entry import FAILURES, Counts, Entry, batch_of, kept, plain
+from fabric_nb.fabric.wire.codec import decode, encode
+from fabric_nb.fabric.wire.data_decoding import rows_of
+
+_HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
+_CHUNK = 1000
+_AT_ONCE = 100
+"""Messages that are in the file or, when they do not fit on the disk, not."""
+
+
+class JsonLinesWriter:
+    """Writes a recording."""
+
+    def __init__(self, path: Path, *, overwrite: bool = True) -> None:
+        self.written, self.skipped, self.reason = Counts(), Counts(), ""
+        self._place = path
+        self._draft = Draft(path, overwrite=overwrite)
+        self._end = self._draft.write_at(0, _HEAD)
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Add messages."""
+        for start in range(0, len(entries), _AT_ONCE):
+            lines, taken = [], []
+            for entry in entries[start : start + _AT_ONCE]:
+                try:
+                    lines.append(_line(entry))
+                except FAILURES:
+                    raise
+                except Exception as error:  # noqa: BLE001 - this message is left out and counted
+                    self.skipped.add([entry])
+                    self.reason = str(error)
+                else:
+                    taken.append(entry)
+            self._end = self._draft.write_at(self._end, b"".join(lines))
+            self.written.add(taken)
+
+    def close(self) -> None:
+        """Make the file whole, and give it its name."""
+        self._draft.keep()
+
+    def give_up(self) -> Path | None:
+        """End with the messages that are whole in the file."""
+        self._draft.write_at(self._end, b"")
+        return kept(self._draft, self._place, self.written)
+
+
+def _line(entry: Entry) -> bytes:
+    line = {
+        "arrival": entry.arrival.isoformat(),
+        "headers": dict(entry.headers),
+        "form": entry.form,
+        "rows": rows_of(entry.batch),
+    }
+    if not all(map(_is_json, entry.headers.values())):
+        with contextlib.suppress(UnusableHeader):  # of another library, and is text alone
+            line["table"] = base64.b64encode(checked(entry.headers).raw).decode()
+    try:
+        return encode(line)[0] + b"\n"
+    except NotSerializable:
+        line["headers"] = {name: plain(value) for name, value in entry.headers.items()}
+        line["rows"] = [{name: plain(row[name]) for name in row} for row in rows_of(entry.batch)]
+        return encode(line)[0] + b"\n"
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_json, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, bool, int, float))
+
+
+def _headers(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The headers in a line, as they were."""
+    table = line.get("table")
+    if not isinstance(table, str):
+        headers: Mapping[str, Any] = line["headers"]
+        return headers
+    return Delivery(b"", base64.b64decode(table, validate=True)).headers
+
+
+class JsonLinesReader:
+    """Reads a recording."""
+
+    def __init__(self, path: Path) -> None:
+        self.progress = 0.0
+        self._path = path
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        if self._file.readline(len(_HEAD)) != _HEAD:
+            self.close()
+            raise RecordingError(f"{path} is no recording: make one with stream.record(...).")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Sequence[Entry]]:
+        entries: list[Entry] = []
+        read = len(_HEAD)
+        for number, line in enumerate(self._file, start=2):
+            read += len(line)
+            if not line.endswith(b"\n"):
+                break  # who wrote it was killed in the middle of it
+            entries.append(self._entry(line, number))
+            if len(entries) == _CHUNK:
+                self.progress = read / self._size
+                yield entries
+                entries = []
+        self.progress = 1.0
+        yield entries
+
+    def _entry(self, line: bytes, number: int) -> Entry:
+        try:
+            match told := decode(line):
+                case {
+                    "arrival": str(arrival),
+                    "headers": dict(),
+                    "form": "object" | "list" | "columns" | "arrow" as form,
+                    "rows": list(rows),
+                } if all(isinstance(row, dict) for row in rows):
+                    came = datetime.fromisoformat(arrival)
+                    return Entry(came, _headers(told), batch_of(form, rows), len(rows))
+        except (ValueError, MalformedMessage):
+            pass
+        raise RecordingError(f"Line {number} of {self._path} is no message of a recording.")

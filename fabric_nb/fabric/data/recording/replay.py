@@ -1,0 +1,190 @@
+"""Publishing a recording again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.amqp.fields import checked
+from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.data.recording.entry import Entry, Reader
+from fabric_nb.fabric.data.recording.files import open_reader
+from fabric_nb.fabric.wire.codec import encode
+from fabric_nb.fabric.wire.data_decoding import ARROW, JSON, JSON_COLUMNS
+from fabric_nb.fabric.wire.data_encoding import arrow_body
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 200
+"""Messages that the broker may not have confirmed yet."""
+
+Publish = Callable[[Message], asyncio.Future[None]]
+
+
+class Replay:
+    """A recording that is being published; made by `AmqBrokerConnector.replay`.
+
+    Example::
+
+        replay = await fabric.replay("orders.parquet", speed=10)
+        replay.progress
+        await replay          # until it is done; or replay.cancel()
+
+    Attributes:
+        path: the recording.
+        speed: how many times as fast as it was recorded; infinite: as fast as it goes.
+        messages: how many the broker has taken.
+        rows: how many rows were in them.
+        failed: messages that it did not take.
+        cancelled: whether it ended before the recording did.
+        error: why it has failed; whoever awaits it gets that too.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        publish: Publish,
+        *,
+        speed: float,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not speed >= 0:
+            raise RecordingError(f"speed is a factor, or 0 for as fast as it goes, not {speed}.")
+        self.path = Path(path).expanduser().absolute()
+        self.speed = speed or math.inf
+        self.messages = self.rows = self.failed = 0
+        self.cancelled = False
+        self.error: Exception | None = None
+        self._publish = publish
+        self._headers = checked(headers or {})
+        self._reader: Reader | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> Self:
+        """Open the recording and start.
+
+        Raises:
+            RecordingError: it cannot be read, or is no recording.
+        """
+        self._reader = await asyncio.to_thread(open_reader, self.path)
+        self._task = asyncio.create_task(self._run(self._reader), name=f"replay {self.path}")
+        return self
+
+    @property
+    def progress(self) -> float:
+        """How much of the recording was published, from 0 to 1."""
+        return self._reader.progress if self._reader is not None else 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._task is not None and self._task.done()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> Self:
+        """Wait for its end.
+
+        Raises:
+            RecordingError: the recording is damaged.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def cancel(self) -> None:
+        """Publish no more."""
+        if self._task is not None and not self._task.done():
+            self.cancelled = True
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Publish no more, and wait until that is so."""
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self, reader: Reader) -> None:
+        flying: deque[asyncio.Future[None]] = deque()
+        loop = asyncio.get_running_loop()
+        began = first = 0.0
+        try:
+            chunks = iter(reader)
+            while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
+                for entry in chunk:
+                    came = entry.arrival.timestamp()
+                    if not began:
+                        began, first = loop.time(), came
+                    early = began + (came - first) / self.speed - loop.time()
+                    if early > 0:
+                        await asyncio.sleep(early)
+                    try:
+                        flying.append(self._send(entry))
+                    except Exception as error:  # noqa: BLE001 - this message is left out, and counted
+                        self._skip(error)
+                    while flying and flying[0].done():
+                        flying.popleft()
+                    if len(flying) > IN_FLIGHT:
+                        await asyncio.wait([flying[0]])
+            if flying:
+                await asyncio.wait(flying)
+        except Exception as error:  # noqa: BLE001 - told here, and raised by who waits
+            self.error = error
+            log.warning("The replay of %s has ended: %s", self.path, error)
+        finally:
+            reader.close()
+
+    def _skip(self, error: Exception) -> None:
+        self.failed += 1
+        level = logging.WARNING if self.failed == 1 else logging.DEBUG
+        log.log(level, "A message of %s cannot be published: %s", self.path, error)
+
+    def _send(self, entry: Entry) -> asyncio.Future[None]:
+        body, kind = _body(entry)
+        headers = {**entry.headers, **self._headers}
+        taken = self._publish(Message(body, headers=headers, content_type=kind))
+
+        def count(taken: asyncio.Future[None]) -> None:
+            if taken.cancelled() or taken.exception() is not None:
+                self.failed += 1
+            else:
+                self.messages += 1
+                self.rows += entry.rows
+
+        taken.add_done_callback(count)
+        return taken
+
+    def __repr__(self) -> str:
+        failed = f", {self.failed:,} not published" if self.failed else ""
+        state = "done" if self.done else f"{self.progress:.0%}"
+        state = "cancelled" if self.cancelled else "failed" if self.error else state
+        pace = "as fast as it goes" if math.isinf(self.speed) else f"at speed {self.speed:g}"
+        return (
+            f"<Replay {self.path.name} {pace}: {self.rows:,} rows of {self.messages:,} messages"
+            f"{failed}, {state}>"
+        )
+
+
+def _next(chunks: Iterator[Sequence[Entry]]) -> Sequence[Entry] | None:
+    return next(chunks, None)
+
+
+def _body(entry: Entry) -> tuple[bytes, str]:
+    batch: Any = entry.batch
+    match entry.form:
+        case "object":
+            return encode(batch[0], what="the row")[0], JSON
+        case "arrow":
+            return arrow_body(batch), ARROW
+        case "columns":
+            return encode(batch, what="the rows")[0], JSON_COLUMNS
+    return encode(batch, what="the rows")[0], JSON

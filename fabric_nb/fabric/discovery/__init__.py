@@ -1,0 +1,1 @@
+"""Who is in the fabric: announcements out, keep-alives in, the registry, names resolved."""

@@ -1,0 +1,1 @@
+"""Calls out and calls served."""

@@ -1,0 +1,183 @@
+"""Caller identity, and which calls a service takes.
+
+A server publishes replies with rights of its own, to an address that the caller names, and takes
+whatever lies in its queues. Both are checked, so that no peer reaches a service through another one
+(a confused deputy): see *What a message may make others do* in `docs/security.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from fabric_nb.errors import BrokerRefused
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.frames import read_exchange
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.rpc.methods import Function
+from fabric_nb.fabric.wire.names import DEATH_HEADER, ServiceName, is_part
+
+CALLER_HEADER = "x-fabric-caller"
+"""Of a request: the caller's full name and instance, joined by a dot."""
+ANYWHERE = "*"
+STRAY = (
+    "A call that was published to another exchange, or for another method, has reached this service"
+    " by a binding that is not its own."
+)
+_REPLY_QUEUE = re.compile(r"amq\.[!-~]{1,251}\Z|amq_[0-9a-f]{32}\Z")
+
+
+def is_reply_queue(name: str) -> bool:
+    """Return whether a queue is named as those that callers get their replies from.
+
+    Either the broker has named it (``amq.gen-…``, and ``amq.rabbitmq.reply-to.…`` for its direct
+    reply-to; a broker lets no client make a queue ``amq.…``), or aio-pika's `connect_robust`,
+    with which amqp-fabric connects: ``amq_`` and 32 hexadecimal digits.
+    """
+    return _REPLY_QUEUE.match(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class CallerIdentity:
+    """Who has made a call.
+
+    Attributes:
+        service: its full name, as it says itself; empty for callers on amqp-fabric.
+        instance: which member of it, as it says itself.
+        user: who has logged in at the broker, which has checked it; None where the caller does
+            not say, or the broker does not check.
+    """
+
+    service: str = ""
+    instance: str = ""
+    user: str | None = None
+
+
+_current: ContextVar[CallerIdentity | None] = ContextVar("caller", default=None)
+
+
+def caller() -> CallerIdentity | None:
+    """Who has made the call that runs; None outside of a served function.
+
+    Only `user` is verified, by the broker: anybody can say any service's name.
+
+    Example::
+
+        def transfer(amount: float) -> str:
+            who = fabric_nb.caller()
+            if who is None or who.user not in {"billing", "ann"}:
+                raise PermissionError("ask billing")
+    """
+    return _current.get()
+
+
+def caller_header(name: ServiceName, instance: str) -> str:
+    """What a request says of who makes it."""
+    return f"{name.fqn}.{instance}"
+
+
+def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
+    """Who has made a request; the user counts only where the broker has `verified` it."""
+    told = delivery.headers.get(CALLER_HEADER)
+    parts = told.split(".") if isinstance(told, str) and len(told) <= 300 else []
+    service, instance = "", ""
+    if len(parts) == 4 and all(map(is_part, parts)):
+        service, instance = ".".join(parts[:3]), parts[3]
+    return CallerIdentity(service, instance, delivery.user_id if verified else None)
+
+
+class Admission:
+    """Access control of one service: whose calls it takes, and which messages are calls.
+
+    Args:
+        connection: over which the calls come.
+        users: None for everybody.
+        exchanges: further exchanges whose messages are taken, beside the service's own; ``""`` is
+            the default one, and `ANYWHERE` takes all, dead letters too.
+        reply_queues: further reply queues, as shell patterns (``rpc.reply-*``).
+
+    Raises:
+        BrokerRefused: the broker does not verify users, and so they cannot be told apart.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        users: Collection[str] | None = None,
+        *,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
+    ) -> None:
+        self._connection = connection
+        self.users: frozenset[str] | None = None
+        self.exchanges: frozenset[str] = frozenset()
+        self.reply_queues: tuple[str, ...] = ()
+        self.restrict(users, exchanges=exchanges, reply_queues=reply_queues)
+
+    def restrict(
+        self,
+        users: Collection[str] | None,
+        *,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
+    ) -> None:
+        """Take these calls from now on; arguments and errors are the constructor's."""
+        if users is not None and not self._connection.verifies_users:
+            raise BrokerRefused(
+                f"{self._connection.broker or 'This broker'} does not verify which user sends a"
+                " message, so callers cannot be told apart: serve everybody, without allow."
+            )
+        self.users = None if users is None else frozenset(users)
+        self.exchanges = frozenset(exchanges)
+        self.reply_queues = tuple(reply_queues)
+
+    @contextlib.contextmanager
+    def known(self, delivery: Delivery) -> Iterator[None]:
+        """Let `caller` tell who has made this request."""
+        verified = self._connection.verifies_users
+        token = _current.set(identify(delivery, verified=verified))
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def refusal(self, delivery: Delivery, origin: bytes) -> str | None:
+        """Return why a message is not to be taken for a call; None when it may be one.
+
+        Args:
+            delivery: the message.
+            origin: the `Delivery.origin` of calls of the method in whose queue it was.
+        """
+        if delivery.origin != origin and not self._takes_from(delivery.origin):
+            return STRAY
+        if DEATH_HEADER in delivery.headers and ANYWHERE not in self.exchanges:
+            return "A call that was dead-lettered has reached this service in place of its caller."
+        reply_to = delivery.reply_to
+        if reply_to and not (is_reply_queue(reply_to) or self._replies_to(reply_to)):
+            return (
+                f"A call wants its reply in {reply_to[:255]!r}, which is not named as reply queues"
+                " are: serve it with reply_queues= that fits, if callers of yours have such ones."
+            )
+        return None
+
+    def _takes_from(self, origin: bytes) -> bool:
+        return ANYWHERE in self.exchanges or read_exchange(origin) in self.exchanges
+
+    def _replies_to(self, queue: str) -> bool:
+        return any(fnmatchcase(queue, pattern) for pattern in self.reply_queues)
+
+    def admitted(self, function: Function) -> Function:
+        """The function to run for the request at hand, or one that refuses its caller."""
+        who = _current.get()
+        if self.users is None or (who is not None and who.user in self.users):
+            return function
+        user = "a caller without a verified user" if who is None or not who.user else who.user
+
+        def refuse(**_: object) -> None:
+            raise PermissionError(f"This service does not take calls of {user}.")
+
+        return refuse

@@ -1,0 +1,179 @@
+"""The methods of a service: which they are, how they are described, how they are doing. Pure."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from fabric_nb.errors import InvalidName
+from fabric_nb.fabric.core.values import error_text
+from fabric_nb.fabric.wire.names import check_method
+
+MAX_SIGNATURE = 300
+DURATIONS_KEPT = 1000
+
+Function = Callable[..., Any]
+
+
+class AbstractServiceApi:
+    """Base of an API whose public methods are served; has `health_check`, as in amqp-fabric.
+
+    Example::
+
+        class Calc(AbstractServiceApi):
+            def multiply(self, x: float, y: float) -> float:
+                return x * y
+
+        await connector.rpc_register(Calc())
+    """
+
+    def health_check(self) -> bool:
+        """Whether the service works; override it to check what it depends on."""
+        return True
+
+
+def public_functions(api: object) -> dict[str, Function]:
+    """The functions that an API offers: public methods of an object, or a mapping's items.
+
+    `health_check` is added where there is none.
+
+    Raises:
+        InvalidName: a name of the mapping starts with an underscore or is no identifier.
+        TypeError: an item of the mapping cannot be called.
+    """
+    functions = dict(_mapping(api) if isinstance(api, Mapping) else _methods(api))
+    functions.setdefault("health_check", AbstractServiceApi().health_check)
+    return functions
+
+
+def _mapping(api: Mapping[Any, Any]) -> Mapping[str, Function]:
+    for name, function in api.items():
+        if check_method(name).startswith("_"):
+            raise InvalidName(f"{name!r} starts with an underscore, and such names are not served.")
+        if not callable(function):
+            raise TypeError(f"{name!r} is a {type(function).__name__}, which cannot be called.")
+    return api
+
+
+def _methods(api: object) -> dict[str, Function]:
+    found: dict[str, Function] = {}
+    for name in dir(api):
+        if name.startswith("_") or isinstance(inspect.getattr_static(api, name), property):
+            continue
+        value = getattr(api, name)
+        if isinstance(value, (MethodType, FunctionType)):
+            found[name] = value
+    return found
+
+
+def invoke(function: Function, kwargs: Mapping[str, Any]) -> Any:
+    """Call a function by names, also those of its parameters that only take a position.
+
+    Not so of one that is written in C: its names are no part of what it promises.
+    """
+    code = getattr(function, "__code__", None)
+    if code is not None and not code.co_posonlyargcount and not hasattr(function, "__wrapped__"):
+        return function(**kwargs)
+    if isinstance(function, BuiltinFunctionType):
+        return function(**kwargs)
+    named = dict(kwargs)
+    return function(*_positional(function, named), **named)
+
+
+def _positional(function: Function, named: dict[str, Any]) -> list[Any]:
+    """Take the values of parameters that only take a position out of `named`."""
+    values: list[Any] = []
+    wanted = positional_only(function)
+    while wanted and wanted[-1].name not in named:
+        wanted.pop()
+    for one in wanted:
+        if one.name not in named and one.default is one.empty:
+            break  # the function says what is missing
+        values.append(named.pop(one.name, one.default))
+    return values
+
+
+def positional_only(function: Function) -> list[inspect.Parameter]:
+    """Return the parameters that only take a position."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C tell nothing
+        return []
+    return [one for one in parameters if one.kind is one.POSITIONAL_ONLY]
+
+
+class Verbatim:
+    """Text that stands for itself in a signature, where its `repr` would be quoted."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def signature_of(function: Function) -> str:
+    """The signature as text, as in ``(x: float, y: float = 2) -> float``."""
+    try:
+        signature = inspect.signature(function)
+        parameters = [
+            one.replace(annotation=_unquoted(one.annotation))
+            for one in signature.parameters.values()
+        ]
+        text = str(
+            signature.replace(
+                parameters=parameters,
+                return_annotation=_unquoted(signature.return_annotation),
+            )
+        )
+    except Exception:  # noqa: BLE001 - a default's repr may raise anything
+        return "(...)"
+    return text if len(text) <= MAX_SIGNATURE else text[: MAX_SIGNATURE - 3] + "..."
+
+
+def _unquoted(annotation: object) -> object:
+    return Verbatim(annotation) if isinstance(annotation, str) else annotation
+
+
+def doc_of(function: Function) -> str:
+    """The docstring, cleaned of indentation; empty when there is none."""
+    return (inspect.getdoc(function) or "")[:4000]
+
+
+@dataclass(slots=True)
+class MethodStats:
+    """How a method is doing; times are of the last thousand calls, in milliseconds."""
+
+    calls: int = 0
+    errors: int = 0
+    running: int = 0
+    last_error: str = ""
+    last_called: float | None = None
+    _durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+
+    def record(self, seconds: float, error: BaseException | None) -> None:
+        """Count a call that took `seconds` and ended with `error`, if any."""
+        self.calls += 1
+        self.last_called = time.time()
+        self._durations.append(seconds * 1000)
+        if error is not None:
+            self.errors += 1
+            self.last_error = error_text(error)
+
+    @property
+    def mean_ms(self) -> float | None:
+        """The mean duration, None before the first call."""
+        return sum(self._durations) / len(self._durations) if self._durations else None
+
+    @property
+    def p95_ms(self) -> float | None:
+        """The duration that 95 of 100 calls stay under, None before the first call."""
+        if not self._durations:
+            return None
+        ordered = sorted(self._durations)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]

@@ -1,0 +1,274 @@
+"""Remote services as objects."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import warnings
+from collections.abc import AsyncGenerator, Generator, Mapping
+from itertools import islice
+from typing import Any, Protocol
+
+from fabric_nb.errors import InvalidName, printable
+from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.rpc.methods import Verbatim
+from fabric_nb.fabric.wire.names import ServicePattern, check_method, is_method
+
+MAX_METHODS = 1000
+"""Methods of one service whose description is kept."""
+MAX_TEXT = 4000
+"""Characters of a signature or doc that are kept."""
+
+
+class Calls(Protocol):
+    """What a proxy needs of its connector."""
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        version: str | None,
+        idempotent: bool,
+    ) -> Any:
+        """Call a method of the service that a name means."""
+
+    def stream_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        version: str | None,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a generator of the service that a name means, and give its items."""
+
+    def known(self, pattern: ServicePattern) -> Service | None:
+        """What the registry knows of it."""
+
+    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
+        """Signature and doc of each method; empty where the peer tells nothing."""
+
+
+class ServiceProxy:
+    """A remote service: its methods are this object's methods.
+
+    Example::
+
+        calc = fabric.service("calc.c1")
+        await calc.multiply(x=5, y=7)
+        await calc.load()               # brings docstrings, for help() and ``?``
+        calc = await fabric.service("calc.c1")   # does the same
+
+    It has no name of its own but `load`, and that only while the service is not known to have a
+    method of that name.
+
+    Args:
+        calls: the connector.
+        pattern: which service.
+        version: what version is required, as in ``>=1.2,<2``.
+        timeout: seconds for each call; None for the connector's own.
+        idempotent: running a method twice does no harm.
+        bare: True if `load`, too, is always the service's method, as in amqp-fabric.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        pattern: ServicePattern,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        bare: bool = False,
+    ) -> None:
+        self._bare = bare
+        self._calls = calls
+        self._pattern = pattern
+        self._version = version
+        time_limit(timeout)  # raises what is wrong with it now
+        self._timeout = timeout
+        self._idempotent = idempotent
+        self._docs: Mapping[str, Mapping[str, str]] = {}
+        self._methods: dict[str, RemoteMethod] = {}
+
+    async def _load(self) -> ServiceProxy:
+        self._docs = await self._calls.describe(self._pattern)
+        self._methods.clear()
+        return self
+
+    def __await__(self) -> Generator[Any, None, ServiceProxy]:
+        """Ask the service for its signatures and docs; nothing changes where it has none."""
+        return self._load().__await__()
+
+    @property
+    def _offers_load(self) -> bool:
+        service = self._calls.known(self._pattern)
+        return not self._bare and (service is None or "load" not in service.methods)
+
+    def __getattr__(self, name: str) -> RemoteMethod:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name == "load" and self._offers_load:
+            return _Load(self, name)
+        method = self._methods.get(name)
+        if method is None:
+            method = self._methods[name] = RemoteMethod(self, check_method(name))
+        return method
+
+    def __dir__(self) -> list[str]:
+        service = self._calls.known(self._pattern)
+        own = ["load"] if self._offers_load else []
+        return sorted({*(service.methods if service else ()), *self._docs, *own})
+
+    def __repr__(self) -> str:
+        service = self._calls.known(self._pattern)
+        methods = ", ".join(service.methods) if service else "not heard yet"
+        return f"<Service {self._pattern}: {methods or 'tells no methods'}>"
+
+
+class RemoteMethod:
+    """A method of a remote service; call it with keyword arguments and await the result.
+
+    Example::
+
+        total = await calc.add(numbers=[1, 2])
+        async for row in reports.rows.stream(day="2026-11-24"):
+            ...
+
+    `timeout`, `version` and `idempotent` are the proxy's; use ``fabric.call(..., timeout=)`` for
+    others.
+    """
+
+    def __init__(self, service: ServiceProxy, name: str) -> None:
+        self._service = service
+        self.__name__ = name
+        self.__qualname__ = f"{service._pattern}.{name}"  # noqa: SLF001 - its own method
+        told = service._docs.get(name, {})  # noqa: SLF001
+        self.__doc__ = told.get("doc") or f"Remote method {self.__qualname__}."
+        self._told_signature = told.get("signature", "")
+
+    @property
+    def service(self) -> Service | None:
+        """What the registry knows of its service."""
+        return self._service._calls.known(self._service._pattern)  # noqa: SLF001
+
+    async def told(self) -> Mapping[str, str]:
+        """Ask the service: ``signature`` and ``doc``; empty where it has nothing to tell."""
+        described = await self._service._calls.describe(self._service._pattern)  # noqa: SLF001
+        return described.get(self.__name__, {})
+
+    @property
+    def _signature_text(self) -> str:
+        if self._told_signature:
+            return self._told_signature
+        service = self.service
+        return service.methods.get(self.__name__, "") if service else ""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The remote parameters; annotations and defaults are text, never evaluated."""
+        return remote_signature(self._signature_text)
+
+    async def __call__(self, /, **kwargs: Any) -> Any:
+        """Call it; raises what `FabricMember.call` raises."""
+        service = self._service
+        return await service._calls.call_service(  # noqa: SLF001
+            service._pattern,  # noqa: SLF001
+            self.__name__,
+            kwargs,
+            timeout=service._timeout,  # noqa: SLF001
+            version=service._version,  # noqa: SLF001
+            idempotent=service._idempotent,  # noqa: SLF001
+        )
+
+    def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Call a generator, and give its items as they come; see `FabricMember.call_stream`."""
+        service = self._service
+        return service._calls.stream_service(  # noqa: SLF001
+            service._pattern,  # noqa: SLF001
+            self.__name__,
+            kwargs,
+            timeout=service._timeout,  # noqa: SLF001
+            version=service._version,  # noqa: SLF001
+        )
+
+    def __repr__(self) -> str:
+        return f"<Remote method {self.__qualname__}{self._signature_text}>"
+
+
+class _Load(RemoteMethod):
+    """`load` of a service that is not known to have it: asks for docs, or calls with arguments."""
+
+    def __init__(self, service: ServiceProxy, name: str) -> None:
+        super().__init__(service, name)
+        self.__doc__ = "Ask the service for the signatures and docs of its methods."
+
+    async def __call__(self, /, **kwargs: Any) -> Any:
+        """Return the proxy with what the service has told."""
+        return await super().__call__(**kwargs) if kwargs else await self._service._load()  # noqa: SLF001
+
+
+def read_description(told: object) -> dict[str, dict[str, str]]:
+    """What a service's ``_describe`` has told: signature and doc by method name.
+
+    It comes from elsewhere: what is not of that form is left out, and so is what comes after the
+    first `MAX_METHODS`; long texts are cut.
+    """
+    methods = told.get("methods") if isinstance(told, dict) else None
+    first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)
+    return {
+        method: {
+            key: printable(text[:MAX_TEXT])
+            for key in ("signature", "doc")
+            if isinstance(text := described.get(key), str)
+        }
+        for method, described in first
+        if is_method(method) and isinstance(described, dict)
+    }
+
+
+def remote_signature(text: str) -> inspect.Signature:
+    """Read a signature that came as text; what cannot be read becomes ``(**kwargs)``.
+
+    The text is parsed, not evaluated: names in it stay names.
+
+    Example:
+        >>> remote_signature("(x: float, y=2)")
+        <Signature (*, x: float, y=2)>
+    """
+    try:
+        with warnings.catch_warnings():  # remote text is no reason to warn about our code
+            warnings.simplefilter("ignore")
+            return inspect.Signature(_parameters(text))
+    except (SyntaxError, ValueError, InvalidName, RecursionError, MemoryError):
+        return inspect.Signature([inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
+
+
+def _parameters(text: str) -> list[inspect.Parameter]:
+    if not text or len(text) > MAX_TEXT:
+        raise ValueError(text)
+    arguments = ast.parse(f"def _{text}: ...").body[0].args  # type: ignore[attr-defined]
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    positional = len(arguments.posonlyargs) + len(arguments.args)
+    defaults = [None] * (positional - len(arguments.defaults)) + arguments.defaults
+    further = [arguments.kwarg.arg] if arguments.kwarg is not None else []
+    return [
+        inspect.Parameter(
+            argument.arg,
+            inspect.Parameter.KEYWORD_ONLY,  # the wire knows keywords only
+            default=Verbatim(ast.unparse(default))
+            if default is not None
+            else inspect.Parameter.empty,
+            annotation=(
+                Verbatim(ast.unparse(argument.annotation))
+                if argument.annotation is not None
+                else inspect.Parameter.empty
+            ),
+        )
+        for argument, default in zip(named, defaults + arguments.kw_defaults, strict=True)
+    ] + [inspect.Parameter(name, inspect.Parameter.VAR_KEYWORD) for name in further]

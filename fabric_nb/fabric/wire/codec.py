@@ -1,0 +1,296 @@
+"""Python values <-> the JSON that travels, tables included. Pure.
+
+JSON is what every peer reads. What JSON cannot carry is refused at the sender with the place
+where it stands, never turned into its `repr`. A DataFrame or Series travels as plain records
+beside a descriptor (see `tables`), which lets another fabric_nb end build it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+import uuid
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, cast
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.fabric.core.values import error_text, shown, unboxed
+from fabric_nb.fabric.wire.tables import Path, Tables, cells, restore_tables
+
+_HINTS: dict[type, str] = {
+    bytes: "decode it to text, or publish it as data",
+    bytearray: "decode it to text, or publish it as data",
+    set: "make it a list",
+    frozenset: "make it a list",
+    complex: "send its real and imaginary parts",
+    Decimal: "send its text, or a float",
+    Fraction: "send its text, or a float",
+    dt.timedelta: "send its total_seconds()",
+    np.timedelta64: "send its seconds, as in value / np.timedelta64(1, 's')",
+    pd.Period: "send its text",
+    pd.Interval: "send its two ends",
+    PurePath: "send its text",
+    np.longdouble: "make it a float",
+    Iterable: "make it a list",
+}
+
+_EXACT = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+"""orjson writes only what it reads back; all else is for `_simple`, or for `_Plain`.
+
+By itself it leaves out fields of a dataclass, and the seconds of a time zone's offset."""
+
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+
+
+def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
+    """Return the JSON bytes of `value`, and the descriptor of the tables in it, if any.
+
+    Dates and times become ISO 8601 text, tuples lists, numpy arrays lists, NaN stays NaN
+    (as Python's own `json` writes it), and numbers as keys become text.
+
+    Args:
+        value: what to send.
+        what: how the value is called in an error, as in ``argument 'x'``.
+
+    Raises:
+        NotSerializable: something in it cannot be JSON, or raises when it is read; the message
+            says what and where. No other exception, unless it is one that ends a program.
+
+    Example:
+        >>> encode({"x": 1})
+        (b'{"x":1}', None)
+    """
+    try:
+        body = orjson.dumps(value, _simple, _EXACT)
+    except Exception:  # noqa: BLE001 - not plain JSON, or a number that is too large for orjson
+        body = None
+    if body is not None and _kept_numbers(body, value):
+        return body, None
+    return _encode_slowly(value, what)
+
+
+def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
+    """Return the JSON of columns: an object of lists.
+
+    Args:
+        columns: by name, each a list, an array or a Series.
+        what: how all of it is called in an error.
+
+    Raises:
+        NotSerializable: as `encode`.
+    """
+    plain = _Plain(what, Tables())
+    listed = {
+        name: plain.cells(column, name) if isinstance(column, pd.Series) else column
+        for name, column in columns.items()
+    }
+    return encode(listed, what=what)[0]
+
+
+def _simple(value: object) -> Any:
+    """Convert a value of the few common kinds as `_Plain` does; callback of orjson."""
+    if type(value) in (dt.datetime, dt.date, dt.time):
+        return cast("dt.date", value).isoformat()
+    if type(value) in (OrderedDict, defaultdict, Counter):
+        return dict(cast("dict[Any, Any]", value))
+    raise TypeError
+
+
+def decode(body: bytes, tables: object = None) -> Any:
+    """The value that `encode` was given; `tables` is the descriptor that came with it.
+
+    Raises:
+        MalformedMessage: the body is not JSON. A descriptor that does not fit is ignored.
+    """
+    try:
+        value = _loads_leniently(body) if _has_long_number(body) else orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = _loads_leniently(body)
+    if isinstance(tables, str):
+        value = restore_tables(value, tables)
+    return value
+
+
+def _has_long_number(body: bytes) -> bool:
+    """Whether there may be an integer over 64 bits, which orjson would round to a float."""
+    return _LONG_NUMBER in body.translate(_DIGITS_AS_ZEROS)
+
+
+def _loads_leniently(body: bytes) -> Any:
+    """JSON as Python's own `json` writes it: NaN, infinities, integers of any size."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise MalformedMessage(f"The body is not JSON ({reason[:200]}).") from None
+
+
+def _encode_slowly(value: object, what: str) -> tuple[bytes, str | None]:
+    tables = Tables()
+    try:
+        plain = _Plain(what, tables).of(value, ())
+        return _dumps(plain), tables.descriptor()
+    except NotSerializable:
+        raise
+    except RecursionError:
+        raise NotSerializable(f"{what} is nested too deeply to be sent.") from None
+    except MemoryError:
+        raise NotSerializable(f"{what} is too large to be sent: memory ran out.") from None
+    except Exception as error:
+        raise NotSerializable(f"{what} cannot be sent: {error_text(error)}.") from error
+
+
+def _dumps(plain: object) -> bytes:
+    try:
+        body = orjson.dumps(plain)
+    except TypeError:  # integers over 64 bits, text with lone surrogates
+        return json.dumps(plain).encode()
+    if not _kept_numbers(body, plain):
+        return json.dumps(plain, ensure_ascii=False).encode()
+    return body
+
+
+def _kept_numbers(body: bytes, value: object) -> bool:
+    """Whether no NaN or infinity became null; only values with a null in them are searched."""
+    return b"null" not in body or all(map(math.isfinite, _floats(value)))
+
+
+def _floats(value: object) -> Iterator[float]:
+    """The floats in a plain value; NaN stands for what is not plain JSON and may hold some."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floats(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _floats(item)
+    elif not isinstance(value, (str, int, type(None), dt.date, dt.time)):
+        yield math.nan
+
+
+class _Plain:
+    """Turns one value into what JSON has, collecting the tables it meets."""
+
+    def __init__(self, what: str, tables: Tables) -> None:
+        self._what = what
+        self._tables = tables
+
+    def of(self, value: Any, at: Path) -> Any:
+        try:
+            match value:
+                case None | str() | int() | float():
+                    return unboxed(value)
+                case Mapping():
+                    return self._mapping(value, at)
+                case list() | tuple():
+                    return [self.of(item, (*at, index)) for index, item in enumerate(value)]
+                case pd.DataFrame() | pd.Series():
+                    return self._tables.add(value, at, self)
+            return self._scalar(value, at)
+        except (NotSerializable, RecursionError, MemoryError):
+            raise
+        except Exception as error:
+            raise NotSerializable(
+                f"{self.place(at)} is a {type(value).__name__} that cannot be read to be sent:"
+                f" {error_text(error)}."
+            ) from error
+
+    def cells(self, column: pd.Series[Any], name: str) -> list[Any]:
+        """The cells of a column, without its index."""
+        return cells(column, (name,), self)
+
+    def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for key, item in mapping.items():
+            text = self._key(key, at)
+            if text in plain:
+                raise NotSerializable(
+                    f"{self.place(at)} has the key {text[:40]!r} twice, as text and as a number:"
+                    " JSON keys are text, so rename one of them."
+                )
+            plain[text] = self.of(item, (*at, text))
+        return plain
+
+    def _scalar(self, value: Any, at: Path) -> Any:
+        if value is pd.NaT or value is pd.NA:
+            return None
+        match value:
+            case np.ndarray() | pd.Index() | pd.api.extensions.ExtensionArray():
+                return self._array(value, at)
+            case np.datetime64():
+                return self._time(value, at)
+            case np.generic() if unboxed(value) is not value:
+                return self.of(unboxed(value), at)
+            case dt.datetime() | dt.date() | dt.time():
+                return value.isoformat()
+            case Enum():
+                return self.of(value.value, at)
+            case uuid.UUID():
+                return str(value)
+            case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                names = [field.name for field in dataclasses.fields(value)]
+                return {name: self.of(getattr(value, name), (*at, name)) for name in names}
+        raise self.refuse(value, at)
+
+    def _array(self, value: Any, at: Path) -> Any:
+        if isinstance(value, pd.api.extensions.ExtensionArray):
+            return cells(pd.Series(value), at, self)
+        if value.dtype.names is not None:
+            raise self.refuse(value, at, "make it a DataFrame, which has names for its columns")
+        return self.of(_listed(value), at)
+
+    def _time(self, value: np.datetime64, at: Path) -> Any:
+        stamp: Any = pd.Timestamp(value)
+        if stamp is not pd.NaT and stamp.to_datetime64() != value:
+            raise self.refuse(value, at, "round it to nanoseconds")
+        return self.of(stamp, at)
+
+    def _key(self, key: object, at: Path) -> str:
+        plain = unboxed(key)
+        if isinstance(plain, str):
+            return plain
+        if plain is None or isinstance(plain, (bool, int, float)):
+            return str(json.dumps(plain))
+        raise NotSerializable(
+            f"{self.place(at)} has the key {shown(key)} of type {type(key).__name__}, and JSON"
+            " keys are text: use text keys."
+        )
+
+    def refuse(self, value: object, at: Path, hint: str = "") -> NotSerializable:
+        """The error for a value that JSON does not have."""
+        hint = hint or next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
+        if hasattr(type(value), "__arrow_c_stream__"):
+            hint = "publish it with format='arrow', or send its rows"
+        return NotSerializable(
+            f"{self.place(at)} is a {type(value).__name__}, which JSON cannot carry"
+            f"{': ' + hint if hint else ''}."
+        )
+
+    def place(self, at: Path) -> str:
+        """Where in the value, as a person writes it: ``argument 'x'[2]['name']``."""
+        return self._what + "".join(f"[{step!r}]" for step in at)
+
+
+def _listed(array: Any) -> Any:
+    """An array's values in lists; of one without dimensions its only value."""
+    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
+        # `tolist` would make integers of nanoseconds.
+        return list(array) if array.ndim else array[()]
+    return array.tolist()

@@ -1,0 +1,111 @@
+"""Messages of data streams as they are sent: JSON, JSON columns, Arrow; compressed or not. Pure.
+
+What a body is, its content type and content encoding tell; see `decoding` for how it is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from fabric_nb.errors import NotSerializable
+from fabric_nb.fabric.amqp.fields import checked
+from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.wire import rows
+from fabric_nb.fabric.wire.codec import encode, encode_columns
+from fabric_nb.fabric.wire.content_encodings import WITHOUT_ZSTD, zstd_module
+from fabric_nb.fabric.wire.data_decoding import ARROW, JSON, JSON_COLUMNS, Table
+from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.tables import TABLES_HEADER
+
+Format = Literal["json", "json-columns", "arrow"]
+Compression = Literal["gzip", "zstd"]
+
+
+def data_message(
+    data: Any,
+    headers: Mapping[str, Any] | None,
+    sender: ServiceName,
+    *,
+    form: Format | None = None,
+    compression: Compression | None = None,
+) -> Message:
+    """One message of a data stream: bytes as they are, anything else as JSON, or as a batch.
+
+    Raises:
+        NotSerializable: the data cannot be put into that form.
+        UnusableHeader: a header cannot be sent.
+    """
+    mine = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
+    kind: str | None = None
+    if form is not None:
+        body, kind = encode_rows(data, form)
+    elif isinstance(data, (bytes, bytearray, memoryview)):
+        body = bytes(data)
+    else:
+        # A Series is rows of one column, with its index and in every form.
+        given = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
+        given = list(given) if isinstance(given, Iterator) else given
+        body, tables = encode(given, what=rows.WHAT)
+        kind = JSON
+        if tables is not None:
+            mine[TABLES_HEADER] = tables
+    if compression is not None:
+        body = compress(body, compression)
+    headers = checked(mine)
+    return Message(body, headers=headers, content_type=kind, content_encoding=compression)
+
+
+def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
+    """The body and content type of a batch.
+
+    Args:
+        data: a mapping of values (one row) or of lists (columns), mappings (rows), a DataFrame, or
+            an Arrow table or what exports one; an index is sent as further columns unless it
+            only counts.
+        form: ``json``: a list of records, which amqp-fabric peers read too; ``json-columns``: an
+            object of lists; ``arrow``: an Arrow IPC stream, by far the fastest (extra ``arrow``).
+
+    Raises:
+        NotSerializable: it is none of these, a value does not exist in that form, or pyarrow is not
+            installed.
+    """
+    if form not in get_args(Format):
+        raise NotSerializable(f"{form!r} is no format: use {', '.join(get_args(Format))}.")
+    batch = rows.rows_or_columns(data)
+    if form == "arrow":
+        return arrow_body(rows.as_table(batch)), ARROW
+    if form == "json-columns":
+        return encode_columns(rows.as_columns(batch), what=rows.WHAT), JSON_COLUMNS
+    return encode(rows.as_rows(batch), what=rows.WHAT)[0], JSON
+
+
+def arrow_body(table: Table) -> bytes:
+    """An Arrow table as an IPC stream."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def compress(body: bytes, compression: Compression) -> bytes:
+    """A compressed body; its content encoding is the compression's name.
+
+    Raises:
+        NotSerializable: zstd is not there (Python 3.14 has it, or the package backports.zstd).
+    """
+    if compression == "gzip":
+        return gzip.compress(body, compresslevel=6, mtime=0)
+    if compression != "zstd":
+        raise NotSerializable(f"{compression!r} is no compression: use gzip or zstd.")
+    zstd = zstd_module()
+    if zstd is None:
+        raise NotSerializable(f"{WITHOUT_ZSTD}, or use gzip.")
+    packed: bytes = zstd.compress(body)
+    return packed

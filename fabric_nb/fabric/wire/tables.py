@@ -1,0 +1,427 @@
+"""DataFrames and Series inside JSON: plain records for everybody, a descriptor for our own.
+
+The records are what an amqp-fabric peer sees. The descriptor travels in a header that such a
+peer ignores, and tells another fabric_nb end where the tables are and what their columns and
+index were. It comes from elsewhere, so it is checked: what does not fit leaves the records as
+they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
+
+import numpy as np
+import pandas as pd
+
+from fabric_nb.errors import NotSerializable
+from fabric_nb.fabric.core.values import shown, unboxed
+
+log = logging.getLogger(__name__)
+
+TABLES_HEADER = "x-fabric-tables"
+MAX_DESCRIPTOR = 64 * 1024
+"""Bytes; a header must fit into one AMQP frame (AMQP 0-9-1, 4.2.6)."""
+
+Path = tuple[str | int, ...]
+
+_DTYPE = re.compile(
+    r"(?:u?int(?:8|16|32|64)|U?Int(?:8|16|32|64)|float(?:32|64)|Float(?:32|64)|bool|boolean|object"
+    r"|str|string|category|datetime64\[(?:s|ms|us|ns)(?:, [A-Za-z0-9_+:/-]{1,40})?\]"
+    r"|timedelta64\[(?:s|ms|us|ns)\])\Z"
+)
+
+
+_LONG_DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{1,9}))?S\Z", re.ASCII)
+"""As pandas writes one; in a unit that is not nanoseconds, with six digits at most."""
+_SIGNS = frozenset("+-")
+
+
+class _Categories(TypedDict):
+    values: list[Any]
+    dtype: str
+    ordered: bool
+
+
+class _Column(TypedDict, total=False):
+    key: str
+    label: Any
+    dtype: str
+    categories: _Categories
+    range: list[int]
+
+
+class _Descriptor(TypedDict, total=False):
+    at: list[str | int]
+    columns: list[_Column]
+    index: list[_Column]
+    range: list[Any]
+    heading: Any
+    series: bool
+
+
+class Field(NamedTuple):
+    """A column of a table, or a level of its index, on its way.
+
+    Attributes:
+        key: the name that it has in a record.
+        label: the name that it has in the table.
+        values: its cells; of a level, also its own index.
+    """
+
+    key: str
+    label: Any
+    values: pd.Series[Any]
+
+
+class Encoder(Protocol):
+    """What turns cells into JSON values; see `codec`."""
+
+    def of(self, value: Any, at: Path) -> Any:
+        """The JSON form of one value."""
+
+    def place(self, at: Path) -> str:
+        """How a place is called in an error."""
+
+
+class Tables:
+    """The tables met while one value is encoded."""
+
+    def __init__(self) -> None:
+        self._found: list[_Descriptor] = []
+
+    def add(self, table: pd.DataFrame | pd.Series[Any], at: Path, encoder: Encoder) -> Any:
+        """Return the plain form of a table and remember how to build it again.
+
+        A DataFrame becomes a list of records, its index as further fields unless it only counts. A
+        Series that only counts becomes a list, any other one a list of records.
+
+        Raises:
+            NotSerializable: duplicate or nested column labels, or a column type that cannot
+                be told in JSON.
+        """
+        series = isinstance(table, pd.Series)
+        frame = table.to_frame(_label_of(table)) if isinstance(table, pd.Series) else table
+        levels, columns = index_fields(frame, encoder.place(at)), fields(frame, encoder.place(at))
+        if isinstance(table, pd.Series) and table.name is None:
+            columns = [columns[0]._replace(label=None)]
+        descriptor: _Descriptor = {
+            "at": list(at),
+            "series": series,
+            "columns": [_described(one, at, encoder) for one in columns],
+            "index": [_described(one, at, encoder) for one in levels],
+        }
+        if frame.columns.name is not None:
+            descriptor["heading"] = _checked_name(frame.columns.name, encoder.place(at))
+        if isinstance(frame.index, pd.RangeIndex):
+            counted = [frame.index.start, frame.index.step]
+            if levels:
+                descriptor["index"][0]["range"] = counted
+            else:
+                descriptor["range"] = [*counted, None]
+        outer = len(self._found)
+        values = {
+            one.key: cells(one.values, (*at, one.key), encoder) for one in (*levels, *columns)
+        }
+        listed = series and not levels
+        for inner in self._found[outer:]:  # in a cell: a record is found by its row, then its key
+            key, row, *rest = inner["at"][len(at) :]
+            inner["at"] = [*at, row, *rest] if listed else [*at, row, key, *rest]
+        self._found.append(descriptor)
+        if listed:
+            return values[columns[0].key]
+        if not values:
+            return [{} for _ in range(len(frame))]
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+    def descriptor(self) -> str | None:
+        """The text for the header, None when there was no table.
+
+        Raises:
+            NotSerializable: the columns, or their categories, are too many to be described.
+        """
+        if not self._found:
+            return None
+        text = json.dumps(self._found, separators=(",", ":"))
+        if len(text) > MAX_DESCRIPTOR:
+            columns = sum(len(found["columns"]) for found in self._found)
+            raise NotSerializable(
+                f"A table of {columns} columns is too wide to be sent as a table, or has too many"
+                " categories: send it in long form, as a dict of lists, or with astype(str)."
+            )
+        return text
+
+
+def fields(frame: pd.DataFrame, place: str) -> list[Field]:
+    """Return the columns of a frame, beside those of `index_fields`.
+
+    Raises:
+        NotSerializable: a label that is neither text nor a number, or that is there twice.
+    """
+    found: dict[str, Field] = {}
+    for position, label in enumerate(frame.columns):
+        plain = unboxed(label)
+        if not isinstance(plain, (str, int, float)):
+            raise NotSerializable(
+                f"{place} has the column {shown(label)}, and column labels must be text or numbers:"
+                " flatten or rename them."
+            )
+        key = str(plain)
+        if key in found:
+            raise NotSerializable(
+                f"{place} has the column {shown(label)} twice: rename one of them."
+            )
+        found[key] = Field(key, plain, frame.iloc[:, position])
+    return list(found.values())
+
+
+def index_fields(frame: pd.DataFrame, place: str) -> list[Field]:
+    """Return the levels of a frame's index; none where it only counts, which is without a name.
+
+    Raises:
+        NotSerializable: a level's name is neither text nor a number.
+    """
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return []
+    names = list(frame.index.names)
+    unnamed = frame.index.set_names([None] * len(names))  # else a name may be a number
+    taken = {str(unboxed(label)) for label in frame.columns}
+    found = []
+    for level, its_name in enumerate(names):
+        name = _checked_name(its_name, place)
+        key = ("index" if len(names) == 1 else f"level_{level}") if name is None else str(name)
+        while key in taken:
+            key = f"_{key}"
+        taken.add(key)
+        found.append(Field(key, name, unnamed.get_level_values(level).to_series()))
+    return found
+
+
+def _label_of(series: pd.Series[Any]) -> Any:
+    return "value" if series.name is None else series.name
+
+
+def _checked_name(name: Any, place: str) -> Any:
+    plain = unboxed(name)
+    if plain is None or isinstance(plain, (str, int, float)):
+        return plain
+    raise NotSerializable(
+        f"{place} has an index called {shown(name)}, and names must be text or numbers: rename it."
+    )
+
+
+def _described(field: Field, at: Path, encoder: Encoder) -> _Column:
+    dtype = field.values.dtype
+    told: _Column = {"key": field.key, "label": field.label, "dtype": str(dtype)}
+    if isinstance(dtype, pd.CategoricalDtype):
+        place = (*at, field.key, "categories")
+        values = dtype.categories.to_series()
+        plain = cells(values, place, encoder)
+        if any(isinstance(one, (list, dict)) for one in plain):
+            raise NotSerializable(
+                f"{encoder.place(place)} are no single values, and JSON has no others that can be"
+                " categories: convert the column, for example with astype(str)."
+            )
+        if not _is_inferred(field.values, dtype):
+            told["categories"] = {
+                "values": plain,
+                "dtype": str(values.dtype),
+                "ordered": bool(dtype.ordered),
+            }
+    return told
+
+
+def _is_inferred(values: pd.Series[Any], dtype: pd.CategoricalDtype) -> bool:
+    """Return whether the cells alone tell these categories, in this order."""
+    if dtype.ordered or dtype.categories.dtype.kind in "mM":  # times travel as text
+        return False
+    inferred = pd.Series(values.astype(object).tolist(), dtype="category").cat.categories
+    return inferred.dtype == dtype.categories.dtype and inferred.equals(dtype.categories)
+
+
+def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
+    """One column as JSON values; what is missing becomes null."""
+    kind = column.dtype
+    dtype = str(kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind)
+    if not _DTYPE.match(dtype):
+        raise NotSerializable(
+            f"{encoder.place(at)} has the type {dtype}, which JSON cannot carry: convert the"
+            " column, for example with astype(str)."
+        )
+    missing = column.isna()
+    values = column.astype(object).tolist()
+    if dtype.startswith(("datetime64", "timedelta64")):
+        return [None if gone else _iso(cell) for cell, gone in zip(values, missing, strict=True)]
+    if dtype == "object":
+        return [
+            None if gone else encoder.of(cell, (*at, row))
+            for row, (cell, gone) in enumerate(zip(values, missing, strict=True))
+        ]
+    if missing.any():
+        return [None if gone else cell for cell, gone in zip(values, missing, strict=True)]
+    return values
+
+
+def _iso(cell: Any) -> str:
+    """ISO 8601, which has no seconds in an offset; those of local mean times are in UTC."""
+    text = cast("str", cell.isoformat())
+    return cast("str", cell.tz_convert("UTC").isoformat()) if text[-9:-8] in _SIGNS else text
+
+
+def restore_tables(value: Any, text: str) -> Any:
+    """Put the tables that `text` describes back into a decoded value."""
+    try:
+        descriptors = json.loads(text) if len(text) <= MAX_DESCRIPTOR else []
+    except (ValueError, RecursionError):
+        return value
+    root = [value]
+    places: set[Path] = set()
+    for descriptor in descriptors if isinstance(descriptors, list) else []:
+        try:
+            if (place := tuple(descriptor["at"])) not in places:
+                places.add(place)
+                _restore(root, descriptor)
+        except Exception as error:  # noqa: BLE001 - pandas on nonsense may raise anything
+            log.warning("A table arrives as plain records: its description fails: %r", error)
+    return root[0]
+
+
+def _restore(root: list[Any], descriptor: _Descriptor) -> None:
+    holder: Any = root
+    step: Any = 0
+    for following in descriptor["at"]:
+        holder, step = holder[step], following
+    holder[step] = _table(holder[step], descriptor)
+
+
+def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[Any]:
+    columns, index = descriptor["columns"], descriptor["index"]
+    if not isinstance(records, list):
+        raise TypeError("records")
+    # A key that is used again would make more values than came.
+    keys = [each["key"] for each in (*columns, *index) if "range" not in each]
+    if len(set(keys)) < len(keys) or (descriptor.get("series") and len(columns) != 1):
+        raise ValueError("columns")
+    read: Callable[[_Column], list[Any]]
+    if descriptor.get("series") and not index:
+        read = lambda column: records  # noqa: E731
+    else:
+        read = lambda column: [record[column["key"]] for record in records]  # noqa: E731
+    made = {position: _column(read(column), column) for position, column in enumerate(columns)}
+    frame = pd.DataFrame(made, index=range(len(records)))
+    frame.columns = _index([_label(column) for column in columns], descriptor.get("heading"))
+    if index:
+        names = [level["label"] for level in index]
+        if "range" in index[0]:
+            start, step = index[0]["range"]
+            frame.index = _counted(start, step, len(records), names[0])
+        else:
+            levels = [_column(read(level), level) for level in index]
+            frame.index = (
+                pd.Index(levels[0], name=names[0])
+                if len(levels) == 1
+                else pd.MultiIndex.from_arrays(levels, names=names)
+            )
+    else:
+        start, step, name = descriptor["range"]
+        frame.index = _counted(start, step, len(records), name)
+    if not descriptor.get("series"):
+        return frame
+    series: pd.Series[Any] = frame.iloc[:, 0]
+    return series
+
+
+def _index(labels: list[Any], name: Any) -> pd.Index[Any]:
+    index: pd.Index[Any]
+    try:
+        index = pd.Index(labels, name=name)
+    except UnicodeEncodeError:  # half a surrogate pair, which pandas' text cannot hold
+        index = pd.Index(labels, name=name, dtype=object)
+    return index
+
+
+def _label(column: _Column) -> Any:
+    label = column["label"]
+    if label is None or isinstance(label, (str, int, float)):
+        return label
+    raise TypeError("label")
+
+
+def _counted(start: int, step: int, rows: int, name: Any) -> pd.RangeIndex:
+    return pd.RangeIndex(start, start + step * rows, step, name=name)
+
+
+def _column(values: list[Any], told: _Column) -> pd.Series[Any]:
+    if "categories" not in told:
+        return _typed(values, told["dtype"])
+    categories = told["categories"]
+    dtype = pd.CategoricalDtype(
+        pd.Index(_typed(categories["values"], categories["dtype"])), bool(categories["ordered"])
+    )
+    if categories["dtype"].startswith(("datetime64", "timedelta64")):
+        return cast("pd.Series[Any]", _typed(values, categories["dtype"]).astype(dtype))
+    return cast("pd.Series[Any]", pd.Series(values, dtype=object).astype(dtype))
+
+
+def _typed(values: list[Any], dtype_name: object) -> pd.Series[Any]:
+    if not isinstance(dtype_name, str) or not _DTYPE.match(dtype_name):
+        raise ValueError(dtype_name)
+    dtype: Any = dtype_name
+    column: Any
+    if dtype_name.startswith("datetime64"):
+        column = pd.Series(_times(values, dtype_name))
+    elif dtype_name.startswith("timedelta64"):
+        column = pd.Series(_durations(values, dtype_name))
+    else:
+        column = pd.Series(values, dtype=dtype)
+    return cast("pd.Series[Any]", column.astype(dtype))
+
+
+def _times(cells: list[Any], dtype_name: str) -> pd.DatetimeIndex:
+    zoned = "," in dtype_name
+    try:
+        return pd.to_datetime(cells, format="ISO8601", utc=zoned)
+    except ValueError:
+        # pandas 2 reads all into nanoseconds, which end in 2262; no pandas reads five-digit years.
+        stamps: list[Any] = [pd.NaT if cell is None else _time(cell) for cell in cells]
+        naive = [stamp.tz_convert(None) if zoned else stamp for stamp in stamps]
+        values = np.array(
+            [stamp.to_datetime64() for stamp in naive], dtype=f"datetime64[{_unit(dtype_name)}]"
+        )
+        return pd.DatetimeIndex(values, tz="UTC" if zoned else None)
+
+
+def _time(text: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(text)
+    except ValueError:
+        return pd.Timestamp(np.datetime64(text))
+
+
+def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:
+    try:
+        return pd.to_timedelta(cells)
+    except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
+        # pandas reads all into nanoseconds, which end after 292 years.
+        dtype = f"timedelta64[{_unit(dtype_name)}]"
+        return pd.TimedeltaIndex(np.array([_duration(cell) for cell in cells], dtype=dtype))
+
+
+def _duration(text: str | None) -> np.timedelta64:
+    if text is None:
+        return np.timedelta64("NaT")
+    found = _LONG_DURATION.match(text)
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = map(int, found.groups()[:4])
+    whole = np.timedelta64(((days * 24 + hours) * 60 + minutes) * 60 + seconds, "s")
+    fraction = int((found[5] or "0").ljust(6, "0")[:6])
+    return np.timedelta64(whole, "us") + np.timedelta64(fraction, "us") if fraction else whole
+
+
+def _unit(dtype_name: str) -> str:
+    """The unit in ``datetime64[us, UTC]``."""
+    return dtype_name.partition("[")[2].partition(",")[0].rstrip("]")
