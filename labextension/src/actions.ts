@@ -12,9 +12,10 @@ import {
   streamCell
 } from './cells';
 import { Current } from './current';
+import { messageOf } from './errors';
 import { CellWidget, insertCell, runAbove, runCell } from './insert';
 import { IFormTarget } from './uiState';
-import { IMethod, IServer, IService, IStream } from './protocol';
+import { IMethod, IService } from './protocol';
 import { Settings } from './settings';
 import { Row } from './tree';
 
@@ -77,12 +78,14 @@ export class Actions {
     this._insert(callCell(service, method, this._domain, insertStyle, values));
   }
 
-  insertStream(stream: IStream): void {
-    this._insert(streamCell(stream));
+  /** Insert a cell that takes the rows of the stream in a variable. */
+  insertStream(variable: string): void {
+    this._insert(streamCell(variable));
   }
 
-  insertStop(server: IServer): void {
-    this._insert(stopCell(server.type, server.id));
+  /** Insert a cell that ends the service with the address `type.id`. */
+  insertStop(address: string): void {
+    this._insert(stopCell(address));
   }
 
   /** Copy the full address of what the row stands for. */
@@ -130,12 +133,13 @@ export class Actions {
     await this._ask({ do: 'demo' });
   }
 
-  async pause(key: string, paused: boolean): Promise<void> {
-    await this._ask({ do: 'pause', stream: key, paused });
+  /** Pause the stream in a row of the table, or resume it. */
+  async pause(row: number): Promise<void> {
+    await this._ask({ do: 'act', table: 'streams', name: 'pause', row });
   }
 
-  async hearLogs(level: string | null): Promise<void> {
-    await this._ask({ do: 'logs', level });
+  async hearLogs(): Promise<void> {
+    await this._ask({ do: 'logs' });
   }
 
   private async _ask(
@@ -167,9 +171,4 @@ export class Actions {
   }
 
   private _changed = new Signal<this, void>(this);
-}
-
-/** What an error says. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

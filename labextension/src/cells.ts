@@ -1,6 +1,6 @@
 /** The text of cells that the panel inserts. Pure. */
 
-import { IMethod, IService, IStream } from './protocol';
+import { IMethod, IService } from './protocol';
 
 /** How a call is written: as a magic, or as Python. */
 export type InsertStyle = 'magic' | 'python';
@@ -99,17 +99,16 @@ export function openCell(
     : selectBlank(`await fabric.call("${target}.${BLANK}")`);
 }
 
-/** A cell that takes what a stream holds; null when no variable holds the stream. */
-export function streamCell(stream: IStream): ICellText | null {
-  return IDENTIFIER.test(stream.variable)
-    ? atEnd(`df = ${stream.variable}.df\ndf`)
-    : null;
+/** A cell that takes the rows of a stream; null when no variable holds the stream. */
+export function streamCell(variable: string): ICellText | null {
+  return IDENTIFIER.test(variable) ? atEnd(`df = ${variable}.df\ndf`) : null;
 }
 
-/** A cell that ends what the notebook serves under a name. */
-export function stopCell(type: string, id: string): ICellText | null {
-  return PART.test(type) && PART.test(id)
-    ? atEnd(`%fabric_stop ${type}.${id}`)
+/** A cell that ends the service with the address `type.id`. */
+export function stopCell(address: string): ICellText | null {
+  const parts = address.split('.');
+  return parts.length === 2 && parts.every(part => PART.test(part))
+    ? atEnd(`%fabric_stop ${address}`)
     : null;
 }
 

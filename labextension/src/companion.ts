@@ -7,6 +7,7 @@ import { commIds } from './commInfo';
 import { UiState } from './uiState';
 import { KernelLink, Request } from './link';
 import { PanelModel, Phase } from './model';
+import { PanelTables } from './tables';
 
 /** What the panel knows of one notebook; it lives as long as the notebook is open. */
 export class Companion implements IDisposable {
@@ -36,6 +37,7 @@ export class Companion implements IDisposable {
     this.notebook.sessionContext.kernelChanged.disconnect(this._onKernel, this);
     this._link?.dispose();
     this._link = null;
+    this.tables.dispose();
     this.model.phase = 'none';
   }
 
@@ -88,6 +90,9 @@ export class Companion implements IDisposable {
   }
 
   readonly model = new PanelModel();
+  readonly tables = new PanelTables(this.model, (request, signal) =>
+    this.request(request, signal)
+  );
   readonly uiState = new UiState();
   private _phase: Phase = 'none';
   private _link: KernelLink | null = null;

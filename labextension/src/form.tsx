@@ -1,8 +1,9 @@
 import * as React from 'react';
 import { closeIcon } from '@jupyterlab/ui-components';
 
-import { Actions, messageOf } from './actions';
+import { Actions } from './actions';
 import { BLANK, fullAddress } from './cells';
+import { messageOf } from './errors';
 import { IFormTarget } from './uiState';
 
 /** How the kernel calls the field of arguments that a method does not name. */

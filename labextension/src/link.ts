@@ -2,7 +2,14 @@ import { IDisposable } from '@lumino/disposable';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
 import { PanelModel } from './model';
-import { IPush, IReply, IResult, REQUESTS, TARGET } from './protocol';
+import {
+  IPush,
+  IReply,
+  IResult,
+  REQUESTS,
+  TableName,
+  TARGET
+} from './protocol';
 
 /** Milliseconds that the kernel may take to say that it has a request. */
 export const REPLY_WITHIN = 15_000;
@@ -12,8 +19,14 @@ export type Request =
   | { do: 'tell' }
   | { do: 'call'; call: string; arguments: Record<string, string> }
   | { do: 'describe'; call: string }
-  | { do: 'logs'; level: string | null }
-  | { do: 'pause'; stream: string; paused: boolean }
+  | { do: 'logs' }
+  | {
+      do: 'act';
+      table: TableName;
+      name: string;
+      row?: number;
+      value?: string | null;
+    }
   | { do: 'demo' }
   | { do: 'cancel'; request: string };
 

@@ -3,16 +3,11 @@ import { ISignal, Signal } from '@lumino/signaling';
 import {
   IChange,
   IConnection,
-  ILogLine,
   IPush,
   IResult,
-  IServer,
   IService,
-  IStream
+  TableChanges
 } from './protocol';
-
-/** Log lines that are kept; older ones go first. */
-export const LINES_KEPT = 2000;
 
 /**
  * How far the panel and the kernel are:
@@ -25,11 +20,6 @@ export const LINES_KEPT = 2000;
  */
 export type Phase =
   'none' | 'starting' | 'dead' | 'unloaded' | 'linking' | 'linked';
-
-/** A log line and a number that stays with it. */
-export interface INumberedLine extends ILogLine {
-  number: number;
-}
 
 /**
  * What is known of one notebook and its fabric.
@@ -46,6 +36,11 @@ export class PanelModel {
   /** Emitted with each result of a request. */
   get resulted(): ISignal<this, IResult> {
     return this._resulted;
+  }
+
+  /** Emitted with what has changed in the tables. */
+  get tablesChanged(): ISignal<this, TableChanges> {
+    return this._tablesChanged;
   }
 
   get phase(): Phase {
@@ -79,18 +74,6 @@ export class PanelModel {
   }
 
   readonly services = new Map<string, IService>();
-  readonly streams = new Map<string, IStream>();
-  readonly serving = new Map<string, IServer>();
-
-  /** The log lines, the newest last; a new list with each change. */
-  get log(): readonly INumberedLine[] {
-    return this._log;
-  }
-
-  /** How many log lines came too fast to be shown. */
-  get missed(): number {
-    return this._missed;
-  }
 
   /** The services of the notebook's domain that are there. */
   get up(): number {
@@ -121,27 +104,13 @@ export class PanelModel {
       this._elsewhere = elsewhere ?? '';
     }
     merge(this.services, push.services);
-    merge(this.streams, push.streams);
-    merge(this.serving, push.serving);
-    if (push.log) {
-      const numbered = push.log.lines.map(line => ({
-        ...line,
-        number: this._nextLine++
-      }));
-      this._log = [...this._log, ...numbered].slice(-LINES_KEPT);
-      this._missed += push.log.missed;
-    }
     this._changed.emit();
+    if (push.tables) {
+      this._tablesChanged.emit(push.tables);
+    }
     for (const result of push.results ?? []) {
       this._resulted.emit(result);
     }
-  }
-
-  /** Show no log lines but those to come. */
-  clearLog(): void {
-    this._log = [];
-    this._missed = 0;
-    this._changed.emit();
   }
 
   private _forget(): void {
@@ -149,18 +118,14 @@ export class PanelModel {
     this._elsewhere = '';
     this._busySince = null;
     this.services.clear();
-    this.streams.clear();
-    this.serving.clear();
   }
 
   private _phase: Phase = 'none';
   private _connection: IConnection | null = null;
   private _elsewhere = '';
   private _busySince: number | null = null;
-  private _log: readonly INumberedLine[] = [];
-  private _missed = 0;
-  private _nextLine = 1;
   private _changed = new Signal<this, void>(this);
+  private _tablesChanged = new Signal<this, TableChanges>(this);
   private _resulted = new Signal<this, IResult>(this);
 }
 

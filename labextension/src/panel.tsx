@@ -17,10 +17,12 @@ import { PanelModel } from './model';
 import { Services } from './services';
 import { Serving } from './serving';
 import { Streams } from './streams';
+import { PanelTables } from './tables';
 
 type Section = (props: {
   model: PanelModel;
   uiState: UiState;
+  tables: PanelTables;
   actions: Actions;
 }) => React.ReactElement;
 
@@ -64,6 +66,7 @@ export class FabricPanel extends SidePanel {
           key: companion.notebook.id, // what it keeps is read when it is made
           model: companion.model,
           uiState: companion.uiState,
+          tables: companion.tables,
           actions: this.actions
         })
       ) : (

@@ -56,46 +56,11 @@ export interface IService {
   more_methods: number;
 }
 
-export interface IStream {
-  /** The variable that holds it, or nothing. */
-  variable: string;
-  headers: string;
-  domain: string;
-  state: 'open' | 'paused' | 'closed';
-  /** Rows a second. */
-  rate: number;
-  rows: number;
-  kept: number;
-  dropped: number;
-  malformed: number;
-}
+/** Tables whose changes the kernel pushes. */
+export type TableName = 'streams' | 'serving' | 'logs';
 
-export interface IServedMethod {
-  name: string;
-  signature: string;
-  calls: number;
-  errors: number;
-  running: number;
-  mean_ms: number | null;
-  last_error: string;
-}
-
-export interface IServer {
-  type: string;
-  id: string;
-  version: string;
-  methods: IServedMethod[];
-}
-
-export interface ILogLine {
-  /** Seconds since 1970. */
-  time: number;
-  level: string;
-  service: string;
-  logger: string;
-  message: string;
-  traceback: string;
-}
+/** What has changed in each table, for `Rows.apply`. */
+export type TableChanges = { [name in TableName]?: object };
 
 export interface IChange<T> {
   put: { [key: string]: T };
@@ -120,9 +85,7 @@ export interface IPush {
     elsewhere?: string;
   };
   services?: IChange<IService>;
-  streams?: IChange<IStream>;
-  serving?: IChange<IServer>;
-  log?: { lines: ILogLine[]; missed: number };
+  tables?: TableChanges;
   results?: IResult[];
 }
 

@@ -22,8 +22,6 @@ export interface IVirtualRowsProps<T extends { key: string }> {
   onOpen?: (row: T) => void;
   /** A key that is not for moving; returns whether it was taken. */
   onKey?: (row: T, key: string) => boolean;
-  /** Keep the last row in sight. */
-  follow?: boolean;
   /** Pixels that they are scrolled by at first. */
   top?: number;
   /** They are scrolled by so many pixels. */
@@ -57,13 +55,6 @@ export function VirtualRows<T extends { key: string }>(
     node.scrollTop = initial.current;
     return () => observer.disconnect();
   }, []);
-
-  React.useLayoutEffect(() => {
-    const node = scroller.current;
-    if (node && props.follow) {
-      node.scrollTop = node.scrollHeight;
-    }
-  }, [rows, props.follow, height]);
 
   const at = rows.findIndex(row => row.key === active);
   const first = Math.max(0, Math.floor(top / rowHeight) - BEYOND);

@@ -1,6 +1,5 @@
 import * as React from 'react';
 
-import { INumberedLine } from './model';
 import { IMethod, IService } from './protocol';
 import { Row } from './tree';
 
@@ -26,12 +25,6 @@ export class UiState {
   form: IFormTarget | null = null;
   /** Pixels that the services are scrolled by. */
   top = 0;
-  logLevel = 'INFO';
-  logFilter = '';
-  logFollow = true;
-  /** The lines that are shown while the log is paused. */
-  logPausedAt?: readonly INumberedLine[];
-  logActive: INumberedLine | null = null;
 }
 
 /** `React.useState` for one field of `UiState`. */

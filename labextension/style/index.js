@@ -1,2 +1,3 @@
 import '../../fabric_nb/notebook/live/tokens.css';
+import '../../fabric_nb/notebook/table/table.css';
 import './base.css';

@@ -10,7 +10,6 @@ import {
   streamCell,
   usesFabric
 } from '../src/cells';
-import { IStream } from '../src/protocol';
 import { method, service } from './things';
 
 const calc = service('d.calc.c1');
@@ -67,8 +66,8 @@ test('a remote name that is no identifier is never written', () => {
     assert.equal(callCell(calc, method(name), 'd', 'magic'), null, name);
     assert.equal(callCell(calc, method('add', name), 'd', 'python'), null);
     assert.equal(fullAddress(calc, method(name)), null, name);
-    assert.equal(stopCell('calc', name), null, name);
-    assert.equal(streamCell({ variable: name } as IStream), null, name);
+    assert.equal(stopCell(`calc.${name}`), null, name);
+    assert.equal(streamCell(name), null, name);
     assert.equal(connectCell(false, name).text, '%fabric_connect');
   }
 });

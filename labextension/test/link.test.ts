@@ -126,7 +126,12 @@ describe('the link to a kernel', () => {
     const id = kernel.requests.sent.at(-1)?.id ?? '';
     kernel.push({ results: [{ id, text: '', error: 'It is not there.' }] });
     await assert.rejects(failing, /It is not there/);
-    const refused = link.request({ do: 'logs', level: 'LOUD' });
+    const refused = link.request({
+      do: 'act',
+      table: 'logs',
+      name: 'level',
+      value: 'LOUD'
+    });
     kernel.requests.answer({
       id: kernel.requests.sent.at(-1)?.id,
       error: 'no such level'

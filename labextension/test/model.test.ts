@@ -1,8 +1,8 @@
 import * as assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { LINES_KEPT, PanelModel } from '../src/model';
-import { ILogLine } from '../src/protocol';
+import { PanelModel } from '../src/model';
+
 import { everything, service } from './things';
 
 test('changes are merged into what is there', () => {
@@ -56,25 +56,14 @@ test('other domains are told as long as the kernel says so', () => {
   assert.equal(model.elsewhere, '');
 });
 
-test('the newest log lines are kept, and what came too fast is counted', () => {
+test('what has changed in tables is passed on, after what they belong to', () => {
   const model = new PanelModel();
-  const line = (message: string): ILogLine => ({
-    time: 0,
-    level: 'INFO',
-    service: 'a.b',
-    logger: '',
-    message,
-    traceback: ''
-  });
-  model.apply(everything());
-  for (let push = 0; push < 11; push++) {
-    const lines = Array.from({ length: 200 }, (_, index) =>
-      line(`${push * 200 + index}`)
-    );
-    model.apply({ log: { lines, missed: 3 } });
-  }
-  assert.equal(model.log.length, LINES_KEPT);
-  assert.equal(model.log.at(-1)?.message, '2199');
-  assert.equal(model.missed, 33);
-  assert.equal(new Set(model.log.map(one => one.number)).size, LINES_KEPT);
+  const seen: unknown[] = [];
+  model.tablesChanged.connect((_, changes) =>
+    seen.push([model.connection?.domain, changes])
+  );
+  const logs = { from: 0, to: 1 };
+  model.apply({ ...everything(), tables: { logs } });
+  model.apply({ facts: { connection: {}, busy_since: null } });
+  assert.deepEqual(seen, [['d', { logs }]]);
 });

@@ -187,9 +187,10 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
     await page.get_by_role("menuitem", name="Open the Form").click()
     form = panel.get_by_role("form", name="many.s0007.add")
     await form.get_by_label("x").fill("42")
-    await panel.get_by_label("Filter log lines").fill("nothing")
-    await panel.get_by_label("The least level").select_option("ERROR")
-    await panel.get_by_role("button", name="Follow").click()
+    logs = panel.locator(".fabric-live").filter(has=page.get_by_role("log", name="Logs"))
+    await logs.get_by_label("Filter rows").fill("nothing")
+    await logs.get_by_label("Level").select_option("ERROR")
+    await logs.get_by_role("button", name="Pause").click()
     await tree.press("End")
     for _ in range(40):
         await page.keyboard.press("ArrowUp")
@@ -203,10 +204,10 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
         await expect(row(page, "s0959")).to_be_in_viewport()
         assert await tree.evaluate("tree => tree.scrollTop") == place
         await expect(form.get_by_label("x")).to_have_value("42")
-        await expect(panel.get_by_label("Filter log lines")).to_have_value("nothing")
-        await expect(panel.get_by_label("The least level")).to_have_value("ERROR")
-        await expect(panel.get_by_role("button", name="Follow")).to_have_attribute(
-            "aria-pressed", "false"
+        await expect(logs.get_by_label("Filter rows")).to_have_value("nothing")
+        await expect(logs.get_by_label("Level")).to_have_value("ERROR")
+        await expect(logs.get_by_role("button", name="Pause")).to_have_attribute(
+            "aria-pressed", "true"
         )
         await page.screenshot(path=screens / f"panel-on-the-{side}.png")
     await tree.press("Home")
@@ -240,7 +241,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
         "log = logging.getLogger('evil')\nlog.addHandler(handler)\n"
         f"log.error({MARKUP!r})"
     )
-    line = panel.get_by_role("option", name="<img")
+    line = panel.get_by_role("log", name="Logs").locator("tr.row").filter(has_text="<img")
     await expect(line).to_contain_text("<script>", timeout=LONG)
     await line.click()
     await only(page, "evil")

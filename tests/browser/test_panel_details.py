@@ -107,10 +107,14 @@ async def test_members_states_and_errors(details: LabNotebook, page: Page, scree
         "try:\n    await fabric.call('notebook.orders.ship', order='b')\n"
         "except LookupError:\n    pass"
     )
-    served = panel.get_by_role("table", name="notebook.orders")
-    await expect(served.get_by_role("row", name=re.compile("^price 1 0 "))).to_be_visible()
-    await expect(served.get_by_role("row", name=re.compile("^ship 1 1 "))).to_be_visible()
-    await expect(served.get_by_title("no such order: b")).to_have_text("1")
+    price, ship = served(page, "price"), served(page, "ship")
+    await expect(price.locator("[data-label=calls]")).to_have_text("1")
+    await expect(price.locator("[data-label=errors]")).to_be_hidden()
+    await expect(ship.locator("[data-label=calls]")).to_have_text("1")
+    await expect(ship.locator("[data-label=errors]")).to_have_text("1")
+    await ship.click()
+    opened = panel.get_by_role("region", name="Serving").last.locator("tr.detail")
+    await expect(opened).to_contain_text("LookupError: no such order: b")
     # A form with an outcome, and all badges there are.
     await row(page, re.compile("^ship")).click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
@@ -120,7 +124,7 @@ async def test_members_states_and_errors(details: LabNotebook, page: Page, scree
     await expect(form.get_by_role("status")).to_contain_text("no such order: c")
     for level in ("info", "warning", "error"):
         await until_heard(details, level)
-    await panel.get_by_role("option", name="heard at error").first.click()
+    await log_rows(page).filter(has_text="heard at error").first.click()
     await details.execute(
         "await crowd(1, instance='silent', interval=4.0)\n"
         "await crowd(1, instance='blocked', busy_since=1.0, interval=60.0)"
@@ -189,60 +193,74 @@ async def test_the_menu_of_a_row_by_keyboard(details: LabNotebook, page: Page) -
 async def test_logs_by_level_and_text(details: LabNotebook, page: Page) -> None:
     """Log lines are chosen by level and by text, stand still when paused, and are followed."""
     panel = panel_of(page)
-    lines = panel.get_by_role("listbox", name="Log lines")
-    level = panel.get_by_label("The least level")
-    words = panel.get_by_label("Filter log lines")
+    lines = panel.get_by_role("log", name="Logs")
+    level = panel.get_by_label("Level")
+    words = (
+        panel.locator(".fabric-live")
+        .filter(has=page.get_by_role("log"))
+        .get_by_label("Filter rows")
+    )
     pause = panel.get_by_role("button", name="Pause", exact=True)
-    follow = panel.get_by_role("button", name="Follow", exact=True)
+    messages = log_rows(page).locator("[data-label=message]")
     await until_heard(details, "info")
     await words.fill("chosen")
-    await expect(panel).to_contain_text("No line matches.")
+    await expect(panel).to_contain_text("No row matches the filter.")
     await details.execute("log.debug('chosen quiet')\nlog.warning('chosen slow')")
     await details.execute("log.error('chosen broken')")
-    await expect(messages(lines)).to_have_text(["chosen slow", "chosen broken"])
+    await expect(messages).to_have_text(["chosen slow", "chosen broken"])
     await level.select_option("ERROR")
-    await expect(messages(lines)).to_have_text(["chosen broken"])
+    await expect(messages).to_have_text(["chosen broken"])
     await level.select_option("DEBUG")
     await words.fill("")
     await until_heard(details, "debug")
     await details.execute("log.debug('chosen detail')")
     await words.fill("chosen")
-    await expect(messages(lines)).to_have_text(["chosen slow", "chosen broken", "chosen detail"])
+    # Lines of a lower level are shown although they came before it was chosen.
+    chosen = ["chosen quiet", "chosen slow", "chosen broken", "chosen detail"]
+    await expect(messages).to_have_text(chosen)
     await words.fill("DETAIL chosen")
-    await expect(messages(lines)).to_have_text(["chosen detail"])
+    await expect(messages).to_have_text(["chosen detail"])
     # Paused, it shows none of what comes.
     await words.fill("meanwhile")
     await pause.click()
     await expect(pause).to_have_attribute("aria-pressed", "true")
     await details.execute("log.error('meanwhile')")
     await later_news(details)
-    await expect(lines).to_have_count(0)
+    await expect(messages).to_have_count(0)
     await pause.click()
-    await expect(messages(lines)).to_have_text(["meanwhile"])
-    # A look at a line ends the following, until that is wanted again.
-    await lines.get_by_role("option", name="meanwhile").click()
-    await expect(panel.locator(".fabric-detail")).to_contain_text("ERROR · notebook.nb · shop")
-    await expect(follow).to_have_attribute("aria-pressed", "false")
-    await follow.click()
+    await expect(messages).to_have_text(["meanwhile"])
+    # A line opens to what it cuts and leaves out.
+    await messages.click()
+    await expect(lines.locator("tr.detail")).to_contain_text("shop.orders")
+    # Scrolled up, it stands where it is; at its end it follows.
     await words.fill("many")
     await details.execute("for n in range(100): log.info(f'many {n}')")
-    await lines.get_by_text("many 99", exact=True).click(timeout=LONG)
+    await expect(messages.get_by_text("many 99", exact=True)).to_be_in_viewport(timeout=LONG)
     await lines.evaluate("lines => { lines.scrollTop = 0; }")
+    await expect(messages.get_by_text("many 0", exact=True)).to_be_in_viewport()
     await details.execute("log.info('many more')")
     await later_news(details)
-    await expect(lines.get_by_text("many 0", exact=True)).to_be_in_viewport()
-    await follow.click()
-    await expect(lines.get_by_text("many more", exact=True)).to_be_in_viewport()
+    await expect(messages.get_by_text("many 0", exact=True)).to_be_in_viewport()
+    await lines.evaluate("lines => { lines.scrollTop = lines.scrollHeight; }")
+    await expect(messages.get_by_text("many more", exact=True)).to_be_in_viewport()
+    await details.execute("log.info('many most')")
+    await expect(messages.get_by_text("many most", exact=True)).to_be_in_viewport()
 
 
-def messages(lines: Locator) -> Locator:
-    """The messages of log lines."""
-    return lines.locator(".fabric-cells:last-child .fabric-grow")
+def log_rows(page: Page) -> Locator:
+    """The rows of the log."""
+    return panel_of(page).get_by_role("log", name="Logs").locator("tr.row")
+
+
+def served(page: Page, method: str) -> Locator:
+    """The row of a method of the notebook's service `orders`."""
+    rows = panel_of(page).get_by_role("region", name="Serving").last.locator("tr.row")
+    return rows.filter(has_text="notebook.orders").filter(has_text=f"{method}(")
 
 
 async def until_heard(notebook: LabNotebook, level: str) -> None:
     """Log until the panel hears that level: it shows all it hears, but what it does not is lost."""
-    line = panel_of(notebook.page).get_by_role("option", name=f"heard at {level}").first
+    line = log_rows(notebook.page).filter(has_text=f"heard at {level}").first
     for _ in range(40):
         await notebook.execute(f"log.{level}('heard at {level}')")
         try:
@@ -255,8 +273,7 @@ async def until_heard(notebook: LabNotebook, level: str) -> None:
 
 async def later_news(notebook: LabNotebook) -> None:
     """Wait for news that are later than any log line before this: one more call that is served."""
-    served = panel_of(notebook.page).get_by_role("table", name="notebook.orders")
-    calls = served.get_by_role("row", name=re.compile("^price")).get_by_role("cell").nth(1)
+    calls = served(notebook.page, "price").locator("[data-label=calls]")
     count = int(await calls.inner_text())
     await notebook.execute("%fabric_call orders.price sku='a'")
     await expect(calls).to_have_text(str(count + 1))

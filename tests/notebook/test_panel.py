@@ -58,21 +58,34 @@ class PanelClient:
         merged: dict[str, dict[str, Any]] = {}
         for push in self.pushes:
             if push.get("reset"):
-                merged = {"services": {}, "streams": {}, "serving": {}, "facts": {}}
+                merged = {"services": {}, "facts": {}}
             merged.get("facts", {}).update(push.get("facts", {}))
-            for section in ("services", "streams", "serving"):
-                change = push.get(section, {"put": {}, "drop": []})
-                for key in change["drop"]:
-                    merged.get(section, {}).pop(key, None)
-                merged.get(section, {}).update(change["put"])
+            change = push.get("services", {"put": {}, "drop": []})
+            for key in change["drop"]:
+                merged.get("services", {}).pop(key, None)
+            merged.get("services", {}).update(change["put"])
         return merged
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table, each with its `id` and its cells by the labels of their columns."""
+        labels: list[str] = []
+        rows: dict[int, list[Any]] = {}
+        for push in self.pushes:
+            change = push.get("tables", {}).get(name, {})
+            if "columns" in change:
+                labels, rows = [one["label"] for one in change["columns"]], {}
+            for id_ in change.get("drop", []):
+                del rows[id_]
+            rows |= {id_: [*cells] for id_, cells, _ in change.get("add", [])}
+            for id_, (*changes,), *_ in change.get("set", []):
+                for index, cell in zip(changes[::2], changes[1::2], strict=True):
+                    rows[id_][index] = cell
+        return [{"id": id_, **dict(zip(labels, cells, strict=True))} for id_, cells in rows.items()]
 
     @property
     def log(self) -> list[str]:
-        """The messages of the log lines that were pushed."""
-        return [
-            line["message"] for push in self.pushes for line in push.get("log", {}).get("lines", [])
-        ]
+        """The messages of the log records that are shown."""
+        return [row["message"] for row in self.table("logs")]
 
     def ask(self, **request: Any) -> str:
         """Send a request; returns its id."""
@@ -161,27 +174,33 @@ async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBroker
     await panel.notebook.run("%%fabric_serve --id seen\ndef double(x: int): return 2 * x")
 
     def named() -> bool:  # it is seen a moment before the variable holds it
-        return [one["variable"] for one in panel.state["streams"].values()] == ["tx"]
+        return [one["variable"] for one in panel.table("streams")] == ["tx"]
+
+    def state() -> str:
+        return str(panel.table("streams")[0]["state"][0])
 
     await panel.until(named)
-    [(key, stream)] = panel.state["streams"].items()
-    assert stream["headers"] == "mark=panel"
+    [stream] = panel.table("streams")
+    assert stream["stream"] == "mark=panel"
     for n in range(5):
         await watcher.publish_data({"n": n}, {"mark": "panel"})
-    await panel.until(lambda: panel.state["streams"][key]["rows"] == 5)
-    assert (await panel.result(do="pause", stream=key, paused=True))["error"] == ""
-    await panel.until(lambda: panel.state["streams"][key]["state"] == "paused")
-    assert (await panel.result(do="pause", stream=key, paused=False))["error"] == ""
-    await panel.until(lambda: panel.state["streams"][key]["state"] == "open")
-    assert "not there" in (await panel.result(do="pause", stream="0", paused=True))["error"]
+    await panel.until(lambda: panel.table("streams")[0]["rows"] == 5)
+    pause = {"do": "act", "table": "streams", "name": "pause"}
+    assert (await panel.result(**pause, row=stream["id"]))["error"] == ""
+    await panel.until(lambda: state() == "paused")
+    assert (await panel.result(**pause, row=stream["id"]))["error"] == ""
+    await panel.until(lambda: state() == "open")
+    assert "not there" in (await panel.result(**pause, row=1000))["error"]
     assert await watcher.call("seen.double", x=4) == 8
-    name = f"{DOMAIN}.notebook.seen"
-    await panel.until(
-        lambda: [one["calls"] for one in panel.state["serving"][name]["methods"]] == [1]
-    )
+
+    def calls() -> list[int]:
+        methods = panel.table("serving")
+        return [one["calls"] for one in methods if one["service"] == "notebook.seen"]
+
+    await panel.until(lambda: calls() == [1])
     await panel.notebook.run("%fabric_stop seen\n%fabric_stop tx")
-    await panel.until(lambda: name not in panel.state["serving"])
-    await panel.until(lambda: panel.state["streams"][key]["state"] == "closed")
+    await panel.until(lambda: calls() == [])
+    await panel.until(lambda: state() == "closed")
 
 
 async def test_calls_from_the_form(panel: PanelClient) -> None:
@@ -229,15 +248,17 @@ async def test_logs_are_heard_when_asked_for(
     await watcher.init_logging_handler(handler)
     logger = logging.Logger("panel.test")  # noqa: LOG001 - apart from all others
     logger.addHandler(handler)
+    level = {"do": "act", "table": "logs", "name": "level"}
     assert panel.log == []
-    assert (await panel.result(do="logs", level="WARNING"))["error"] == ""
+    assert (await panel.result(do="logs"))["error"] == ""
+    assert (await panel.result(**level, value="WARNING"))["error"] == ""
+    assert (await panel.result(**level, value="LOUD"))["error"] != ""
     logger.info("quiet")
     logger.warning("loud <b> \x1b[31m")
     await panel.until(lambda: panel.log)
     assert panel.log == ["loud <b> \ufffd[31m"]
-    assert (await panel.result(do="logs", level=None))["error"] == ""
-    logger.info("quiet")
-    await panel.until(lambda: "quiet" in panel.log)
+    assert (await panel.result(**level, value="all"))["error"] == ""
+    await panel.until(lambda: panel.log[:2] == ["quiet", "loud <b> \ufffd[31m"])
 
 
 async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, calc: Peer) -> None:

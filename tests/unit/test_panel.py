@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,13 +14,14 @@ import pytest
 
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.rpc.methods import MethodStats
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
-from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.panel import link, state
 from fabric_nb.notebook.panel.changes import Changes
+from fabric_nb.notebook.panel.tables import NotThere, PanelTable
 from fabric_nb.notebook.panel.watcher import Watcher
+from fabric_nb.notebook.table import Column, TableModel
+from fabric_nb.notebook.views.base import TableView
 from tests.support.pages import CONTROLS, HOSTILE
 
 CALC = ServiceName("d", "calc", "c1")
@@ -77,7 +78,7 @@ def test_other_domains_are_told_where_the_notebook_is_alone(registry: Registry) 
     """The sentence stands while no service but the notebook's own is in its domain."""
     look = state.Look(
         connection={"domain": "mistaken", "name": "notebook.nb"},
-        serving={"mistaken.notebook.orders": {}},
+        serving=["mistaken.notebook.orders"],
     )
     hear(registry, ServiceName("mistaken", "notebook", "nb"))
     hear(registry, ServiceName("mistaken", "notebook", "orders"))
@@ -127,37 +128,10 @@ def test_hostile_text_is_cut_and_cleaned(registry: Registry) -> None:
     """Remote text comes without control characters and of bounded length."""
     long = HOSTILE * 1000
     hear(registry, version=long, instance=long, methods={"m": f"({long}"})
-    record = LogRecord(1.0, long, "t", "i", long, logger=long, traceback=long)
-    stream = SimpleNamespace(
-        headers={HOSTILE: long}, closed=False, paused=True, domain="d", rows=1, dropped=0,
-        malformed=0, rate=2.0, __len__=lambda: 1,
-    )  # fmt: skip
-    stats = MethodStats(calls=1, errors=1, last_error=long)
-    server = SimpleNamespace(
-        name=CALC, version=long, closed=False, signatures={"m": f"({long}"}, stats={"m": stats}
-    )
-    told = [
-        state.services(registry, {}),
-        state.log_line(record),
-        state.serving([cast("Any", server)]),
-        state.streams([("s", cast("Any", _Sized(stream)))]),
-    ]
+    told = state.services(registry, {})
     text = json.dumps(told, ensure_ascii=False)
     assert not set(text) & set(CONTROLS)
     assert len(text) < 12_000
-
-
-class _Sized:
-    """A stream with a length, which is looked up on the class."""
-
-    def __init__(self, stream: object) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def __len__(self) -> int:
-        return 1
 
 
 def test_there_is_an_end_to_what_is_told(registry: Registry, clock: Clock) -> None:
@@ -219,14 +193,64 @@ def test_large_changes_come_in_parts() -> None:
     assert count > 5
 
 
+# -- the tables
+
+
+class Letters(TableView):
+    """A table of letters, with a button for each."""
+
+    def __init__(self) -> None:
+        self.letters = ["a", "b"]
+        self.pressed: list[object] = []
+
+    def version(self) -> Hashable:
+        return tuple(self.letters)
+
+    def model(self) -> TableModel:
+        return TableModel("Letters", [Column("letter")])
+
+    def fill(self, model: TableModel) -> None:
+        model.replace((one, [one], "") for one in self.letters)
+
+    def act(self, name: str, value: object) -> str:
+        self.pressed.append(value)
+        return f"{name} {value}"
+
+
+async def test_a_table_sends_what_is_new_and_takes_actions() -> None:
+    """A table sends everything first, then differences; an action names a row by its number."""
+    view = Letters()
+    table = PanelTable(view, asyncio.get_running_loop())
+    first = table.news(whole=False)
+    assert first is not None
+    assert first["add"] == [[0, ["a"], ""], [1, ["b"], ""]]
+    assert table.news(whole=False) is None
+    view.letters = ["b", "c"]
+    table.refresh()
+    news = table.news(whole=False)
+    assert news is not None
+    assert (news["drop"], news["add"]) == ([0], [[2, ["c"], ""]])
+    again = table.news(whole=True)
+    assert again is not None
+    assert [row[1] for row in again["add"]] == [["b"], ["c"]]
+    assert await table.act("press", 1, None) == "press b"
+    assert await table.act("choose", None, "x") == "choose x"
+    with pytest.raises(NotThere, match="not there any more"):
+        await table.act("press", 0, None)
+    assert view.pressed == ["b", "x"]
+
+
 # -- the thread
 
 
 class FakeNotebook:
     """A notebook that is not connected."""
 
-    connected = False
     fabric: Any = None
+
+    @property
+    def connected(self) -> bool:
+        return False
 
     def streams(self) -> list[Any]:
         return []
@@ -284,12 +308,13 @@ async def test_a_blocked_loop_is_told() -> None:
     class Blocked(FakeNotebook):
         looks = 0
 
-        def streams(self) -> list[Any]:
+        @property
+        def connected(self) -> bool:
             self.looks += 1
             if self.looks == 2:
                 blocked.set()
                 done.wait(20)
-            return []
+            return False
 
     pushed = Pushed()
     loop = asyncio.new_event_loop()
@@ -340,7 +365,7 @@ class FakeComm:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the panel asks of its watcher."""
     calls: list[tuple[Any, ...]] = []
-    for name in ("tell_all", "call", "describe", "hear_logs", "pause", "start_demo"):
+    for name in ("tell_all", "call", "describe", "hear_logs", "act", "start_demo"):
         monkeypatch.setattr(Watcher, name, lambda _, *args, name=name: calls.append((name, *args)))
     return calls
 
@@ -362,15 +387,17 @@ def test_requests_reach_the_watcher(requests: FakeComm, asked: list[tuple[Any, .
     arguments = {"x": "5", "y": "(1, 'a')", "z": "true"}
     assert requests.ask(id="2", do="call", call="c1.add", arguments=arguments) == {"id": "2"}
     requests.ask(id="3", do="describe", call="c1.add")
-    requests.ask(id="4", do="logs", level="ERROR")
-    requests.ask(id="5", do="pause", stream="ab", paused=True)
+    requests.ask(id="4", do="logs")
+    requests.ask(id="5", do="act", table="streams", name="pause", row=3)
+    requests.ask(id="5", do="act", table="logs", name="level", value="ERROR")
     requests.ask(id="6", do="demo")
     assert asked == [
         ("tell_all",),
         ("call", "2", "c1.add", {"x": 5, "y": (1, "a"), "z": True}),
         ("describe", "3", "c1.add"),
-        ("hear_logs", "4", "ERROR"),
-        ("pause", "5", "ab", True),
+        ("hear_logs", "4"),
+        ("act", "5", "streams", "pause", 3, None),
+        ("act", "5", "logs", "level", None, "ERROR"),
         ("start_demo", "6"),
     ]
 
@@ -384,8 +411,9 @@ def test_requests_reach_the_watcher(requests: FakeComm, asked: list[tuple[Any, .
         ({"do": "call", "call": "c.m", "arguments": [1]}, "up to 50"),
         ({"do": "call", "call": "c" * 1000, "arguments": {}}, "call is not a text"),
         ({"do": "call", "call": None, "arguments": {}}, "call is not a text"),
-        ({"do": "logs", "level": "LOUD"}, "no such log level"),
-        ({"do": "pause", "stream": 5}, "stream is not a text"),
+        ({"do": "act", "table": 5}, "table is not a text"),
+        ({"do": "act", "row": "3"}, "row is not the number of a row"),
+        ({"do": "act", "value": ["ERROR"]}, "value is not a text"),
     ],
 )
 def test_a_bad_request_is_told(

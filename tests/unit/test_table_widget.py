@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,8 @@ from nbconvert import HTMLExporter
 from fabric_nb.notebook import pages
 from fabric_nb.notebook.live import showing
 from fabric_nb.notebook.live.page import PageWidget
+from fabric_nb.notebook.live.widget import LiveWidget
+from fabric_nb.notebook.plot.widget import PlotWidget
 from fabric_nb.notebook.table import Column, TableModel, TableWidget
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
@@ -314,3 +317,10 @@ def test_a_stored_notebook_holds_the_code_of_a_view_once(
     ten, eleven = stored(10), stored(11)
     assert ten.count(json.dumps(code)[1:-1]) == 1
     assert len(eleven) - len(ten) < 20_000
+
+
+@pytest.mark.parametrize("kind", [TableWidget, PlotWidget, PageWidget])
+def test_the_script_of_a_view_stands_alone(kind: type[LiveWidget]) -> None:
+    """The kernel serves no files, so a view's script imports none and exports its view alone."""
+    assert not re.search(r"^import\b", kind.script, re.MULTILINE)
+    assert re.findall(r"^export .*", kind.script, re.MULTILINE) == ["export default {"]

@@ -75,3 +75,10 @@ class Budget:
         now = self._clock()
         self._free_at = max(self._free_at, now) + amount / self._rate
         return self._free_at - now
+
+
+BYTES_PER_SECOND = 800_000
+"""Bytes that all widgets and the panel send together at most; above it, updates come less often.
+The Jupyter server drops messages when a kernel sends over 1 MB a second."""
+
+budget = Budget(BYTES_PER_SECOND)

@@ -18,18 +18,13 @@ from typing import Any, Protocol
 from IPython.display import display, update_display
 from ipywidgets import GridBox, Layout  # type: ignore[import-untyped]
 
-from fabric_nb.notebook.live.pace import Budget, Pacer
+from fabric_nb.notebook.live.pace import Pacer, budget
 
-BYTES_PER_SECOND = 800_000
-"""What all widgets together send at most; above it, updates come less often. The Jupyter server
-drops messages when a kernel sends over 1 MB a second."""
 RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
 """Seconds between two renewals of the last state, with a browser and without one."""
 VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 NARROWEST = "760px"
 """Of widgets that stand beside each other."""
-
-budget = Budget(BYTES_PER_SECOND)
 
 
 class Shown(Protocol):

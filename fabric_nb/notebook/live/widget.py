@@ -14,8 +14,8 @@ import traitlets
 from ipywidgets import widget_serialization  # type: ignore[import-untyped]
 
 from fabric_nb.notebook.live.code import ViewCode
-from fabric_nb.notebook.live.pace import Pacer
-from fabric_nb.notebook.live.showing import Showing, budget
+from fabric_nb.notebook.live.pace import Pacer, budget
+from fabric_nb.notebook.live.showing import Showing
 
 PERIOD = 0.1
 """Seconds between two updates, at least."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 
-from fabric_nb.notebook.panel.observer import NotThere
+from fabric_nb.notebook.panel.tables import NotThere
 
 READY = "Running"
 STOP_TIMEOUT = 3.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TARGET = "fabric_nb.panel"
 REQUESTS = "fabric_nb.panel.requests"
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Panel:

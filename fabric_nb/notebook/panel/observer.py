@@ -14,13 +14,15 @@ from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.wire.names import parse_call
-from fabric_nb.notebook.panel.state import Item, log_line
+from fabric_nb.notebook.panel.tables import NotThere, PanelTable
+from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
 
 log = logging.getLogger(__name__)
 
 RETRY = 5.0
 """Seconds after which a connection that could not be made is tried again."""
-LINES_KEPT, LINES_AT_ONCE = 1000, 200
+LEVEL = "INFO"
+"""Minimum level of log records that is shown at first."""
 CLOSE_TIMEOUT = 1.0
 
 
@@ -32,9 +34,10 @@ class Observer:
         self._connection: AmqBrokerConnector | None = None
         self._opening: asyncio.Task[None] | None = None
         self._feed: LogFeed | None = None
-        self._level: str | None = None
+        self._logs: LogView | None = None
         self._wants_logs = False
-        self._lines_sent = 0
+        self.tables: dict[str, PanelTable] = {}
+        """Its tables, which live on the loop that follows."""
 
     @property
     def registry(self) -> Registry | None:
@@ -70,6 +73,7 @@ class Observer:
         """Follow nobody."""
         self._fabric, connection, self._connection = None, self._connection, None
         self._feed = None
+        self.tables = {}
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
@@ -80,36 +84,23 @@ class Observer:
 
     # -- logs
 
-    async def hear_logs(self, level: str | None) -> None:
-        """Listen to the domain's logs from this level on; None: to all.
+    async def hear_logs(self) -> None:
+        """Listen to the domain's logs from now on.
 
         Raises:
-            FabricError: there is no such level, or the broker refuses.
+            FabricError: the broker refuses.
         """
-        if self._wants_logs and level == self._level:
-            return
-        self._wants_logs, self._level = True, level
-        if self._connection is not None:
-            await self._listen()
+        self._wants_logs = True
+        await self._listen()
 
     async def _listen(self) -> None:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None or self._feed is not None:
             return
-        old, self._feed = self._feed, None
-        if old is not None:
-            await old.close()
-        self._feed = await self._connection.logs(level=self._level, max_records=LINES_KEPT)
-        self._lines_sent = 0
-
-    def new_lines(self) -> tuple[list[Item], int]:
-        """What was logged since it was asked last, and how many lines there was no room for."""
-        feed = self._feed
-        if feed is None or feed.changes == self._lines_sent:
-            return [], 0
-        count = feed.changes - self._lines_sent
-        taken = min(count, LINES_AT_ONCE, len(feed.records))
-        self._lines_sent = feed.changes
-        return [log_line(feed.records[index]) for index in range(-taken, 0)], count - taken
+        self._feed = await connection.logs(max_records=MAX_ROWS)
+        level = self._logs.level if self._logs is not None else LEVEL
+        self._logs = LogView(connection, self._feed, level, domain=connection.domain)
+        self.tables = {"logs": PanelTable(self._logs, asyncio.get_running_loop())}
 
     # -- calls
 
@@ -129,7 +120,3 @@ class Observer:
         if self._connection is None:
             raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
         return self._connection
-
-
-class NotThere(FabricError):
-    """What was asked of the panel is not there."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.views.methods import NoValue, read_arguments
 
@@ -35,9 +34,10 @@ def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
         case "describe":
             watcher.describe(request, _call(data))
         case "logs":
-            watcher.hear_logs(request, _level(data))
-        case "pause":
-            watcher.pause(request, text(data, "stream", 40), data.get("paused") is True)
+            watcher.hear_logs(request)
+        case "act":
+            table, name = text(data, "table", 40), text(data, "name", 40)
+            watcher.act(request, table, name, _row(data), _option(data))
         case "cancel":
             watcher.cancel(text(data, "request", 80))
         case "demo":
@@ -62,11 +62,15 @@ def _call(data: Mapping[str, Any]) -> str:
     return text(data, "call", 400)
 
 
-def _level(data: Mapping[str, Any]) -> str | None:
-    level = data.get("level")
-    if level is not None and level not in LEVELS:
-        raise BadRequest("There is no such log level.")
-    return level
+def _row(data: Mapping[str, Any]) -> int | None:
+    row = data.get("row")
+    if row is not None and not isinstance(row, int):
+        raise BadRequest("row is not the number of a row.")
+    return row
+
+
+def _option(data: Mapping[str, Any]) -> str | None:
+    return text(data, "value", 100) if data.get("value") is not None else None
 
 
 def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:

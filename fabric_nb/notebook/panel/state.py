@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import keyword
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.proxy import remote_signature
-from fabric_nb.fabric.rpc.server import Server
-from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import plain
 
 MAX_SERVICES = 2000
 MAX_METHODS = 100
 MAX_MEMBERS = 50
-MAX_STREAMS = 100
-MAX_LINE, MAX_TRACEBACK = 500, 4000
-"""Characters of a log record's message, and of its traceback."""
 MAX_RESULT = 4000
 HIDDEN = "health_check"
 EMBEDDED = "fabric_nb embedded broker"
@@ -43,15 +37,13 @@ class Look:
     Attributes:
         fabric: its connector, None when it is not connected.
         connection: who and where it is; empty when it is not connected.
-        streams: by a key that stays with the stream.
-        serving: by full name.
+        serving: the full names of its services.
         answered: methods that have answered, by the full names of services that tell none.
     """
 
     fabric: Any = None
     connection: Item = field(default_factory=dict)
-    streams: Mapping[str, Item] = field(default_factory=dict)
-    serving: Mapping[str, Item] = field(default_factory=dict)
+    serving: Collection[str] = ()
     answered: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -173,65 +165,4 @@ def parameters(signature: str) -> Mapping[str, Any]:
         "required": [one.name for one in named if one.default is one.empty],
         "optional": [one.name for one in named if one.default is not one.empty],
         "open": any(one.kind is one.VAR_KEYWORD for one in found),
-    }
-
-
-def streams(held: Iterable[tuple[str, Stream]]) -> dict[str, Item]:
-    """The notebook's streams with the variables that hold them, by a key that stays."""
-    return {
-        f"{id(stream):x}": _stream(variable, stream) for variable, stream in [*held][-MAX_STREAMS:]
-    }
-
-
-def _stream(variable: str, stream: Stream) -> Item:
-    state = "closed" if stream.closed else "paused" if stream.paused else "open"
-    return {
-        "variable": variable,
-        "headers": plain(", ".join(f"{key}={value}" for key, value in stream.headers.items())),
-        "domain": stream.domain,
-        "state": state,
-        "rate": round(stream.rate, 1) if state == "open" else 0.0,
-        "rows": stream.rows,
-        "kept": len(stream),
-        "dropped": stream.dropped,
-        "malformed": stream.malformed,
-    }
-
-
-def serving(servers: Iterable[Server]) -> dict[str, Item]:
-    """What the notebook serves, by full name."""
-    return {str(server.name): _server(server) for server in servers if not server.closed}
-
-
-def _server(server: Server) -> Item:
-    signatures = server.signatures
-    return {
-        "type": server.name.type,
-        "id": server.name.id,
-        "version": plain(server.version, 60),
-        "methods": [
-            {
-                "name": name,
-                "signature": plain(signatures.get(name, "")),
-                "calls": stats.calls,
-                "errors": stats.errors,
-                "running": stats.running,
-                "mean_ms": None if (mean := stats.mean_ms) is None else round(mean, 1),
-                "last_error": plain(stats.last_error),
-            }
-            for name, stats in server.stats.items()
-            if name != HIDDEN or stats.calls
-        ],
-    }
-
-
-def log_line(record: LogRecord) -> Item:
-    """One log record."""
-    return {
-        "time": record.time,
-        "level": plain(record.level, 40),
-        "service": plain(f"{record.service_type}.{record.service_id}", 130),
-        "logger": plain(record.logger, 100),
-        "message": plain(record.message, MAX_LINE),
-        "traceback": plain(record.traceback, MAX_TRACEBACK),
     }

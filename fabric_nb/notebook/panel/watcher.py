@@ -9,17 +9,23 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import orjson
+
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.notebook.live.pace import budget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel import state
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.demo import DemoServices
-from fabric_nb.notebook.panel.observer import NotThere, Observer
+from fabric_nb.notebook.panel.observer import Observer
 from fabric_nb.notebook.panel.state import Item, Look
+from fabric_nb.notebook.panel.tables import NotThere, PanelTable
 from fabric_nb.notebook.views.methods import shown_result
+from fabric_nb.notebook.views.serving import AllServingView
+from fabric_nb.notebook.views.streams import StreamsView
 
 PERIOD = 0.5
 """Seconds between two looks, and so between two pushes at least."""
@@ -67,6 +73,7 @@ class Watcher:
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[Item] = []
+        self._paid_after = 0.0  # seconds until the next push is within the budget
         self._running: dict[str, asyncio.Task[None]] = {}
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -101,25 +108,31 @@ class Watcher:
 
         self._do(lambda: self._start(request, work))
 
-    def hear_logs(self, request: str, level: str | None) -> None:
-        """Push the domain's logs from this level on."""
+    def hear_logs(self, request: str) -> None:
+        """Push the domain's logs from now on, as the table ``logs``."""
 
         async def work() -> str:
-            await self._observer.hear_logs(level)
+            await self._observer.hear_logs()
             return ""
 
         self._do(lambda: self._start(request, work))
 
-    def pause(self, request: str, key: str, paused: bool) -> None:
-        """Pause or resume a stream; done when the notebook's loop comes to it."""
+    def act(self, request: str, table: str, name: str, row: int | None, value: Any) -> None:
+        """Use a button or choice of a table; done when the table's loop comes to it.
+
+        Args:
+            request: id of the request.
+            table: name of the table.
+            name: the action.
+            row: the row that it is for; None for an action of the whole table.
+            value: the option that was chosen; None for a button.
+        """
 
         async def work() -> str:
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(
-                    _pause(self._notebook(), key, paused), self._notebook_loop
-                )
-            )
-            return ""
+            found = self._tables.get(table)
+            if found is None:
+                raise NotThere(f"There is no table {table!r}.")
+            return await found.act(name, row, value)
 
         self._do(lambda: self._start(request, work))
 
@@ -191,7 +204,8 @@ class Watcher:
                 except Exception as error:  # noqa: BLE001 - the next turn may succeed
                     failures.add("the panel", error)
                 if not self._ending:
-                    await _wait(self._woken, PERIOD - (time.monotonic() - began))
+                    period = max(PERIOD, self._paid_after)
+                    await _wait(self._woken, period - (time.monotonic() - began))
         finally:
             for task in self._running.values():
                 task.cancel()
@@ -203,24 +217,31 @@ class Watcher:
             return  # nothing is known yet, and to say that there is nothing would be wrong
         await self._observer.follow(look.fabric)
         registry = self._observer.registry
-        sections = {
-            "services": state.services(registry, look.answered) if registry is not None else {},
-            "streams": look.streams,
-            "serving": look.serving,
-        }
+        services = state.services(registry, look.answered) if registry is not None else {}
         facts = {
             "connection": look.connection,
             "busy_since": busy_since,
             "elsewhere": state.elsewhere(registry, look) if registry is not None else "",
         }
-        message = self._changes.since(sections, facts) or {}
-        lines, missed = self._observer.new_lines()
-        if lines:
-            message["log"] = {"lines": lines, "missed": missed}
+        message = self._changes.since({"services": services}, facts) or {}
+        if tables := self._news_of_tables(whole="reset" in message):
+            message["tables"] = tables
         if self._results:
             message["results"], self._results = self._results, []
         if message:
+            size = len(orjson.dumps(tables)) if tables else 0
+            self._paid_after = budget.spend(size)
             self._push(message)
+
+    @property
+    def _tables(self) -> dict[str, PanelTable]:
+        return {**self._glance.tables, **self._observer.tables}
+
+    def _news_of_tables(self, *, whole: bool) -> dict[str, Any]:
+        for table in self._observer.tables.values():
+            table.refresh()
+        news = {name: table.news(whole=whole) for name, table in self._tables.items()}
+        return {name: delta for name, delta in news.items() if delta is not None}
 
     def _start(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         if len(self._running) >= MAX_CALLS:
@@ -257,6 +278,8 @@ class _Glance:
     ) -> None:
         self._on_connection = on_connection
         self.look: Look | None = None
+        self.tables: dict[str, PanelTable] = {}
+        """Tables of what the notebook has open, while it is connected."""
         self._notebook = notebook
         self._loop = loop
         self._asked: float | None = None
@@ -274,7 +297,12 @@ class _Glance:
     def _look(self) -> None:
         before = self.look
         try:
-            self.look = look_at(self._notebook())
+            notebook = self._notebook()
+            self.look = look_at(notebook)
+            if before is None or before.fabric is not self.look.fabric:
+                self.tables = tables_of(notebook, self._loop)
+            for table in self.tables.values():
+                table.refresh()
         except Exception as error:  # noqa: BLE001 - the next look may succeed
             failures.add("the panel's look at the notebook", error)
         finally:
@@ -285,28 +313,27 @@ class _Glance:
 
 
 def look_at(notebook: Notebook | None) -> Look:
-    """The notebook's state now; on its own loop."""
-    if notebook is None:
+    """Return the notebook's state now; on its own loop."""
+    if notebook is None or not notebook.connected:
         return Look()
-    streams = state.streams(notebook.streams())
-    if not notebook.connected:
-        return Look(streams=streams)
     fabric = notebook.fabric
     return Look(
         fabric,
         state.connection(fabric),
-        streams,
-        state.serving(fabric.servers),
+        [one.name.fqn for one in fabric.servers],
         state.answered(fabric.registry),
     )
 
 
-async def _pause(notebook: Notebook | None, key: str, paused: bool) -> None:
-    held = notebook.streams() if notebook is not None else []
-    stream = next((one for _, one in held if f"{id(one):x}" == key), None)
-    if stream is None:
-        raise NotThere("This stream is not there any more.")
-    await (stream.pause() if paused else stream.resume())
+def tables_of(notebook: Notebook | None, loop: asyncio.AbstractEventLoop) -> dict[str, PanelTable]:
+    """Return the tables of what a notebook has open; none while it is not connected."""
+    if notebook is None or not notebook.connected:
+        return {}
+    fabric = notebook.fabric
+    return {
+        "streams": PanelTable(StreamsView(fabric, notebook.streams), loop),
+        "serving": PanelTable(AllServingView(fabric), loop),
+    }
 
 
 def _result(request: str, *, text: str = "", error: str = "") -> Item:

@@ -36,6 +36,8 @@ class Column:
         kind: ``text``; ``number`` (to the right); ``code`` (the code font); ``badge`` (a `Badge`);
             ``time``, a moment in seconds since 1970, shown as local clock time; ``age``, such a
             moment shown as how long ago that is, counting up by itself.
+        line: where the table is narrow, the line of the row on which the column stands, 1 or 2;
+            0 leaves it out. Only tables that have a second line become narrow.
         digits: decimals of a number. By default whole numbers are whole and others have six
             significant digits.
     """
@@ -43,6 +45,7 @@ class Column:
     label: str
     kind: Kind = "text"
     digits: int | None = None
+    line: Literal[0, 1, 2] = 1
 
 
 def encode(value: Value, column: Column) -> Wire:

@@ -1,23 +1,29 @@
 // What opens under a row: a text, and forms to fill in.
 
-import { make, setText } from "../live/dom.js";
+import { fill, make, setText } from "../live/dom.js";
 
 let hints = 0; // for ids that no other has
 
 export class DetailView {
   constructor(id, columns, actions) {
     this.actions = actions;
-    this.node = make("tr", "detail");
+    this.node = make("tr", "detail", { role: "row" });
     this.node.dataset.id = id;
-    const cell = make("td", "", { colspan: String(columns) });
+    const cell = make("td", "", { role: "cell", colspan: String(columns) });
+    this.cells = make("dl", "cells");
     this.text = make("pre", "", { tabindex: "0", "aria-label": "Details" });
     this.forms = make("div", "forms");
-    cell.append(this.text, this.forms);
+    cell.append(this.cells, this.text, this.forms);
     this.node.append(cell);
   }
 
-  /** @param detail a text, or {text, forms} */
-  paint(detail) {
+  /**
+   * @param detail a text, or {text, forms}
+   * @param cells [label, text] pairs to show above it
+   */
+  paint(detail, cells) {
+    fill(this.cells, cells, makeLabelled, paintLabelled);
+
     const { text, forms } = typeof detail === "string" ? { text: detail, forms: [] } : detail;
     this.text.hidden = !text;
     if (this.text.textContent !== text) {
@@ -97,6 +103,17 @@ export class DetailView {
     label.append(text, input);
     return input;
   }
+}
+
+function makeLabelled() {
+  const node = make("div");
+  node.append(make("dt"), make("dd"));
+  return node;
+}
+
+function paintLabelled(node, [label, text]) {
+  setText(node.firstChild, label);
+  setText(node.lastChild, text);
 }
 
 /** A value as Python writes it, where it was written as JSON. */

@@ -8,8 +8,12 @@ const MARK = 2; // characters that the mark of a row that opens takes
 const PADDING = 22; // pixels beside a cell's text, both sides together
 
 export class HeadingView {
-  /** @param onSort takes the index of the column whose heading was used */
-  constructor(table, onSort) {
+  /**
+   * @param onSort takes the index of the column whose heading was used
+   * @param tools whether rows end with a cell of buttons
+   */
+  constructor(table, onSort, tools) {
+    this.tools = tools ? { column: make("col", "row-tools"), cell: make("th") } : null;
     this.table = table;
     this.onSort = onSort;
     this.columns = make("colgroup");
@@ -42,6 +46,10 @@ export class HeadingView {
       setAttribute(cell, "aria-colindex", String(i + 1));
       setText(cell.querySelector(".label"), label);
     });
+    if (this.tools) {
+      this.columns.append(this.tools.column);
+      this.row.append(this.tools.cell);
+    }
     setAttribute(this.table, "aria-colcount", String(columns.length));
     const before = this.known;
     this.known = JSON.stringify(columns);
@@ -60,6 +68,7 @@ export class HeadingView {
   paintSort(sort) {
     const direction = sort?.descending ? "descending" : "ascending";
     [...this.row.children].forEach((cell, index) => {
+      if (cell === this.tools?.cell) return;
       setAttribute(cell, "aria-sort", sort?.index === index ? direction : "none");
     });
   }

@@ -1,7 +1,5 @@
 // What the keys do in a table: go from row to row, open and close, filter.
 
-import { ROW } from "./rows.js";
-
 export class Keys {
   constructor(table) {
     this.table = table;
@@ -27,7 +25,7 @@ export class Keys {
   onRowKey({ key, target }) {
     const table = this.table;
     if (!target.closest("tr.row") || !table.ids) return false;
-    const page = Math.max(1, Math.floor(table.scroller.clientHeight / ROW) - 2);
+    const page = Math.max(1, Math.floor(table.scroller.clientHeight / table.rowHeight) - 2);
     const steps = {
       ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
     };

@@ -303,7 +303,12 @@ class TableModel:
 
     def _encoded_columns(self) -> list[dict[str, Any]]:
         return [
-            {"label": plain(one.label), "kind": one.kind, "digits": one.digits}
+            {
+                "label": plain(one.label),
+                "kind": one.kind,
+                "digits": one.digits,
+                **({"line": one.line} if one.line != 1 else {}),
+            }
             for one in self._columns[:MAX_COLUMNS]
         ]
 

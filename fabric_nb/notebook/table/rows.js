@@ -4,8 +4,6 @@ import { bare, lengthOf, textOf } from "./cells.js";
 
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-export const ROW = 26; // the height of a row in pixels; table.css has the same
-
 export class Rows {
   constructor() {
     this.revision = 0;

@@ -1,25 +1,31 @@
 // The live table: only the rows in sight are in the document, and they stay the same nodes while
 // their cells change.
 
-import { arrange, make, setAttribute, setText } from "../live/dom.js";
+import { arrange, fill, make, setAttribute, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
 import { paintBadge } from "./cells.js";
 import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
-import { ROW } from "./rows.js";
 
 const HEIGHT = 368; // the height of the table in pixels; table.css has the same
+const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
+const NARROW = 480; // pixels below which a row takes two lines, if its columns say which
+const SHORT = 20; // characters that a narrow row does not cut
 const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
 
 export class TableView {
   /**
    * @param rows what is shown; call `changed` after each change of them
    * @param send takes a message to the kernel
+   * @param tools the buttons at the end of a row, each {label, icon, run}; icon is an SVG element
    */
-  constructor(rows, send) {
+  constructor(rows, send, tools = null) {
     this.rows = rows;
+    this.tools = tools;
+    this.width = Infinity; // of the table in pixels, once it has one
+    this.narrow = false;
     this.send = send;
     this.actions = new Actions(send);
     this.head = new HeadView(this.actions, (words) => this.setFilter(words));
@@ -34,19 +40,20 @@ export class TableView {
     this.y = 0;
     this.shape = -1;
     this.updates = []; // when the last ones came
-    this.build();
+    this.build(tools !== null);
     this.timer = setInterval(() => this.tick(), 1000);
-    this.observer = new ResizeObserver(() => this.schedule());
+    this.observer = new ResizeObserver((entries) => this.onResize(entries));
+    this.observer.observe(this.root);
     this.observer.observe(this.scroller);
     this.changed();
   }
 
-  build() {
+  build(tools) {
     this.root = make("section", "fabric-table");
     this.scroller = make("div", "scroller");
-    this.table = make("table");
-    this.heading = new HeadingView(this.table, (index) => this.sortBy(index));
-    this.body = make("tbody");
+    this.table = make("table", "", { role: "table" }); // as its parts may be laid out otherwise
+    this.heading = new HeadingView(this.table, (index) => this.sortBy(index), tools);
+    this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
     this.scroller.append(this.table);
     const { node, chart, printed, answer, notes } = this.head;
@@ -105,6 +112,13 @@ export class TableView {
     this.frame ??= requestAnimationFrame(() => this.paint());
   }
 
+  onResize(entries) {
+    for (const { target, contentRect } of entries) {
+      if (target === this.root && contentRect.width) this.width = contentRect.width;
+    }
+    this.schedule();
+  }
+
   /** Once a second: ages count up. */
   tick() {
     if (this.rows.columns.some(({ kind }) => kind === "age")) this.schedule();
@@ -122,7 +136,7 @@ export class TableView {
     this.opened = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
     this.head.paint(this.rows.head, this.ids.length, this.rows.ids.length);
     this.heading.paintSort(this.sort);
-    const room = Math.max(ROW, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
+    const room = Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
     const total = this.top(this.ids.length);
     let y = this.scroller.scrollTop;
     if (this.rows.follow && this.stuck && !this.sort) y = Math.max(0, total - room);
@@ -136,9 +150,12 @@ export class TableView {
   }
 
   paintShape() {
-    if (this.shape === this.rows.shape) return;
-    this.shape = this.rows.shape;
     const { columns, follow } = this.rows;
+    const narrow = this.width < NARROW && columns.some(({ line }) => line === 2);
+    if (this.shape === this.rows.shape && narrow === this.narrow) return;
+    this.shape = this.rows.shape;
+    this.narrow = narrow;
+    this.root.classList.toggle("narrow", narrow);
     if (this.heading.paint(this.rows)) {
       this.nodes.clear(); // other columns than before
       this.sort = null;
@@ -159,6 +176,10 @@ export class TableView {
       else if (pinned >= 0 && pinned < first) indices.unshift(pinned);
     }
     return indices;
+  }
+
+  get rowHeight() {
+    return this.narrow ? ROW_HEIGHTS.narrow : ROW_HEIGHTS.wide;
   }
 
   get focused() {
@@ -215,12 +236,24 @@ export class TableView {
     parts.expander.hidden = !this.rows.details;
     parts.expander.style.visibility = row.detail ? "" : "hidden";
     setAttribute(parts.expander, "aria-expanded", String(parts.open));
-    if (parts.open) parts.detail.paint(row.detail);
+    if (this.narrow) setAttribute(parts.row, "aria-expanded", String(parts.open));
+    else parts.row.removeAttribute("aria-expanded");
+    if (parts.open) parts.detail.paint(row.detail, this.narrow ? this.hidden(row) : []);
+    if (this.tools) fill(parts.tools, this.tools(row), makeRowTool, paintRowTool);
     parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
     return parts;
   }
 
+  /** The cells that a narrow row leaves out or may cut, by their labels. */
+  hidden(row) {
+    return this.rows.columns.flatMap(({ label, line }, i) => {
+      const text = this.rows.text(row, i);
+      return text && (line === 0 || text.length > SHORT) ? [[label, text]] : [];
+    });
+  }
+
   paintCell(node, cell, text) {
+    node.parentNode.toggleAttribute("data-zero", cell === 0 || cell === null || cell === "");
     if (Array.isArray(cell)) paintBadge(node, cell);
     else if (node.dataset.tone) {
       node.className = "";
@@ -233,30 +266,35 @@ export class TableView {
 
   makeRow(id) {
     const { columns } = this.rows;
-    const row = make("tr", "row");
+    const row = make("tr", "row", { role: "row" });
     const expander = make("button", "expander", { type: "button", tabindex: "-1", "aria-label": "Details" });
-    const values = columns.map(({ kind }, index) => {
-      const cell = make("td", kind, { "aria-colindex": String(index + 1) });
+    const values = columns.map(({ kind, label, line }, index) => {
+      const cell = make("td", kind, { role: "cell", "aria-colindex": String(index + 1) });
+      // A narrow row has no headings: a number is followed by the last word of its own.
+      Object.assign(cell.dataset, { label, line: line ?? 1, unit: label.split(" ").at(-1) });
       const value = make("span");
       cell.append(...(index === 0 ? [expander] : []), value);
       row.append(cell);
       return value;
     });
+    const tools = make("td", "row-tools", { role: "cell" });
+    if (this.tools) row.append(tools);
     const detail = new DetailView(id, columns.length, this.actions);
     this.observer?.observe(detail.node); // it grows with what is in it
     row.dataset.id = id;
-    return { row, values, expander, detail, open: false };
+    return { row, values, expander, tools, detail, open: false };
   }
 
   // -- where rows are
 
   isOpen(id) {
-    return this.open.has(id) && Boolean(this.rows.byId.get(id)?.detail);
+    const row = this.open.has(id) && this.rows.byId.get(id);
+    return Boolean(row && (this.narrow || row.detail));
   }
 
   /** Pixels from the first row to this one. */
   top(index) {
-    let y = index * ROW;
+    let y = index * this.rowHeight;
     for (const one of this.opened) if (one.index < index) y += one.height;
     return y;
   }
@@ -265,12 +303,12 @@ export class TableView {
   at(y) {
     let extra = 0;
     for (const { index, height } of this.opened) {
-      const end = (index + 1) * ROW + extra;
+      const end = (index + 1) * this.rowHeight + extra;
       if (y < end) break;
       if (y < end + height) return index;
       extra += height;
     }
-    return Math.max(0, Math.floor((y - extra) / ROW));
+    return Math.max(0, Math.floor((y - extra) / this.rowHeight));
   }
 
   /** What is in sight stays there when rows come or go above it, unless the user has just scrolled. */
@@ -288,7 +326,17 @@ export class TableView {
       if (!open || !offsetHeight || offsetHeight === this.open.get(id)) continue;
       this.open.set(id, offsetHeight);
       this.schedule();
+      if (id === this.revealed) this.reveal(id, offsetHeight);
     }
+  }
+
+  /** Bring what has opened under a row in sight, and the row before that. */
+  reveal(id, height) {
+    this.revealed = null;
+    const top = this.top(this.ids.indexOf(id));
+    const room = this.scroller.clientHeight - this.heading.height;
+    const y = Math.min(top, top + this.rowHeight + height - room);
+    if (y > this.scroller.scrollTop) this.scroller.scrollTop = y;
   }
 
   // -- what the user does
@@ -309,13 +357,15 @@ export class TableView {
   onScroll() {
     const { scrollTop, clientHeight, scrollHeight } = this.scroller;
     const byUser = Math.abs(scrollTop - this.y) > 1;
-    if (byUser) this.stuck = scrollTop + clientHeight >= scrollHeight - ROW;
+    if (byUser) this.stuck = scrollTop + clientHeight >= scrollHeight - this.rowHeight;
     this.schedule();
   }
 
   onClick(event) {
-    if (!event.target.closest(".expander")) return;
-    const id = Number(event.target.closest("tr").dataset.id);
+    const row = event.target.closest("tr.row");
+    const opens = event.target.closest(".expander") || (this.narrow && !event.target.closest(".row-tools"));
+    if (!row || !opens) return;
+    const id = Number(row.dataset.id);
     this.toggle(id);
     this.goTo(id);
   }
@@ -330,7 +380,8 @@ export class TableView {
   toggle(id, open = !this.open.has(id)) {
     if (!open) this.open.delete(id);
     else if (!this.open.has(id)) {
-      this.open.set(id, ROW);
+      this.open.set(id, this.rowHeight);
+      this.revealed = this.narrow ? id : null;
       this.send({ type: "open", row: id });
     }
     this.schedule();
@@ -343,11 +394,25 @@ export class TableView {
     const room = this.scroller.clientHeight - this.heading.height;
     const y = this.top(index);
     if (y < this.scroller.scrollTop) this.scroller.scrollTop = y;
-    else if (y + ROW > this.scroller.scrollTop + room) this.scroller.scrollTop = y + ROW - room;
+    else if (y + this.rowHeight > this.scroller.scrollTop + room) this.scroller.scrollTop = y + this.rowHeight - room;
     this.current = id;
     this.stuck = index === this.ids.length - 1;
     cancelAnimationFrame(this.frame);
     this.paint();
     this.nodes.get(id)?.row.focus({ preventScroll: true });
   }
+}
+
+function makeRowTool() {
+  const button = make("button", "row-tool", { type: "button", tabindex: "-1" });
+  button.addEventListener("click", () => button.run());
+  return button;
+}
+
+function paintRowTool(button, { label, icon, run }) {
+  button.run = run;
+  if (button.title === label) return;
+  button.title = label;
+  setAttribute(button, "aria-label", label);
+  button.replaceChildren(icon());
 }

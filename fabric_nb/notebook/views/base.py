@@ -55,6 +55,28 @@ class TableView(View):
         """The row of that key was opened."""
 
 
+class ViewModel:
+    """A table view and the model that it fills: what cells and the panel show of it.
+
+    Args:
+        view: filled at once.
+    """
+
+    def __init__(self, view: TableView) -> None:
+        self.view = view
+        self._drawn: Hashable = view.version()
+        self.model = view.model()
+        view.fill(self.model)
+
+    def refresh(self) -> bool:
+        """Fill the model again if the view has changed; return whether it has."""
+        if (version := self.view.version()) == self._drawn:
+            return False
+        self._drawn = version
+        self.view.fill(self.model)
+        return True
+
+
 @dataclass(eq=False)
 class Missing(TableView):
     """A table that cannot be had, and why."""

@@ -20,12 +20,12 @@ CHOICES = (ALL, "made", "served", FAILED)
 COLUMNS = (
     Column("time", "time"),
     Column("direction"),
-    Column("service"),
+    Column("service", line=2),
     Column("method", "code"),
-    Column("ms", "number", digits=1),
+    Column("ms", "number", digits=1, line=2),
     Column("outcome", "badge"),
-    Column("caller"),
-    Column("error"),
+    Column("caller", line=0),
+    Column("error", line=2),
 )
 
 

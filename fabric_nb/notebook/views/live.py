@@ -22,7 +22,7 @@ from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table.static import last_page, static_forms
 from fabric_nb.notebook.terminal import forms, terminal_text
-from fabric_nb.notebook.views.base import PageView, TableView, View
+from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
 
 log = logging.getLogger(__name__)
 
@@ -171,16 +171,11 @@ class _LiveTable:
     def __init__(self, view: TableView) -> None:
         from fabric_nb.notebook.table.widget import TableWidget
 
-        self._view = view
-        self._drawn: Hashable = view.version()
-        self._model = view.model()
-        view.fill(self._model)
-        self.widget = TableWidget(self._model, view.act, view.opened)
+        self._state = ViewModel(view)
+        self.widget = TableWidget(self._state.model, view.act, view.opened)
 
     def refresh(self) -> None:
-        if (version := self._view.version()) != self._drawn:
-            self._drawn = version
-            self._view.fill(self._model)
+        if self._state.refresh():
             self.widget.update()
 
 

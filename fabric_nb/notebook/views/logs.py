@@ -29,8 +29,8 @@ COLUMNS = (
     Column("time", "time"),
     Column("level", "badge"),
     Column("service"),
-    Column("logger"),
-    Column("message"),
+    Column("logger", line=0),
+    Column("message", line=2),
 )
 
 

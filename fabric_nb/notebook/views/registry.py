@@ -35,14 +35,14 @@ TONES: dict[ServiceState, Tone] = {
     ServiceState.GONE: "bad",
 }
 COLUMNS = (
-    Column("domain"),
+    Column("domain", line=0),
     Column("type"),
     Column("id"),
     Column("state", "badge"),
-    Column("version"),
-    Column("instances", "number"),
-    Column("last seen", "age"),
-    Column("methods", "code"),
+    Column("version", line=0),
+    Column("instances", "number", line=2),
+    Column("last seen", "age", line=2),
+    Column("methods", "code", line=2),
 )
 
 Description = Mapping[str, Mapping[str, str]]

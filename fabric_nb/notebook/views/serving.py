@@ -22,12 +22,12 @@ PRINTED_KEPT, LINES_SHOWN = 20_000, 20
 """Characters, and lines, of what the functions printed."""
 COLUMNS = (
     Column("method", "code"),
-    Column("calls", "number"),
-    Column("errors", "number"),
-    Column("running", "number"),
-    Column("mean ms", "number", digits=1),
-    Column("p95 ms", "number", digits=1),
-    Column("last error"),
+    Column("calls", "number", line=2),
+    Column("errors", "number", line=2),
+    Column("running", "number", line=2),
+    Column("mean ms", "number", digits=1, line=2),
+    Column("p95 ms", "number", digits=1, line=0),
+    Column("last error", line=0),
 )
 
 
@@ -96,7 +96,7 @@ class AllServingView(TableView):
 
     def model(self) -> TableModel:
         """A table of methods."""
-        return TableModel("Serving", (Column("service"), *COLUMNS))
+        return TableModel("Serving", (Column("service", line=2), *COLUMNS))
 
     def fill(self, model: TableModel) -> None:
         """Show each method of each service, with its last failures."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
@@ -17,12 +18,12 @@ VALUES = 30
 """How many of the last values are drawn."""
 COLUMNS = (
     Column("variable", "code"),
-    Column("stream"),
+    Column("stream", line=2),
     Column("state", "badge"),
-    Column("rows", "number"),
+    Column("rows", "number", line=2),
     Column("rows/s", "number", digits=1),
-    Column("dropped", "number"),
-    Column("last values"),
+    Column("dropped", "number", line=2),
+    Column("last values", line=0),
 )
 
 NamedStreams = Sequence[tuple[str, Stream]]
@@ -55,13 +56,22 @@ class StreamsView(TableView):
     def fill(self, model: TableModel) -> None:
         """Show each stream."""
         streams = self.streams()
-        model.replace((id(stream), _row(name, stream), "") for name, stream in streams)
+        model.replace(
+            (id(stream), _row(name, stream), _unreadable(stream)) for name, stream in streams
+        )
         model.head = Head(
             "Streams",
             state_badge(self.fabric),
             [f"{sum(not stream.closed for _, stream in streams):,} open"] if streams else [],
             empty="No stream was opened yet: s = %fabric_stream kind=A opens one.",
         )
+
+    def act(self, name: str, value: object) -> Any:
+        """Pause the stream with the key `value`, or resume it."""
+        stream = next((one for _, one in self.streams() if id(one) == value), None)
+        if name != "pause" or stream is None:
+            raise LookupError(f"There is no {name!r} here.")
+        return stream.resume() if stream.paused else stream.pause()
 
 
 def _row(name: str, stream: Stream) -> list[Value]:
@@ -75,3 +85,7 @@ def _row(name: str, stream: Stream) -> list[Value]:
         stream.dropped,
         "" if chart is None else f"{chart.label} {chart.bars}",
     ]
+
+
+def _unreadable(stream: Stream) -> str:
+    return f"{stream.malformed:,} messages could not be read." if stream.malformed else ""
