@@ -14,10 +14,13 @@ import {
 /** Milliseconds that the kernel may take to say that it has a request. */
 export const REPLY_WITHIN = 15_000;
 
+/** An option that was chosen, the texts of a form by field, or null for a button. */
+export type Value = null | string | Record<string, string>;
+
 /** Fields of a request, beside its id. */
 export type Request =
   | { do: 'tell' }
-  | { do: 'call'; call: string; arguments: Record<string, string> }
+  | { do: 'call'; call: string; arguments: Value }
   | { do: 'describe'; call: string }
   | { do: 'logs' }
   | {
@@ -25,7 +28,7 @@ export type Request =
       table: TableName;
       name: string;
       row?: number;
-      value?: string | null;
+      value?: Value;
     }
   | { do: 'demo' }
   | { do: 'cancel'; request: string };

@@ -16,6 +16,7 @@ declare module '*/notebook/table/rows.js' {
 }
 
 declare module '*/notebook/table/table.js' {
+  import type { Actions, Message } from '*/notebook/table/actions.js';
   import type { IRow, Rows } from '*/notebook/table/rows.js';
 
   interface IRowTool {
@@ -31,16 +32,46 @@ declare module '*/notebook/table/table.js' {
       tools?: ((row: IRow) => IRowTool[]) | null
     );
     readonly root: HTMLElement;
-    readonly actions: {
-      onAnswer(answer: { request: number; error: boolean; text: string }): void;
-    };
+    readonly actions: Actions;
     attach(element: HTMLElement): void;
     updated(): void;
     dispose(): void;
   }
+}
 
+declare module '*/notebook/table/actions.js' {
+  type Value = null | string | Record<string, string>;
   type Message =
-    | { type: 'action'; request: number; name: string; value: string | null }
+    | { type: 'action'; request: number; name: string; value: Value }
     | { type: 'cancel'; request: number }
     | { type: 'open'; row: number };
+
+  export class Actions {
+    constructor(send: (message: Message) => void);
+    onBegun(begun: { request: number }): void;
+    onAnswer(answer: { request: number; error: boolean; text: string }): void;
+  }
+}
+
+declare module '*/notebook/table/form.js' {
+  import type { Actions } from '*/notebook/table/actions.js';
+
+  interface IField {
+    name: string;
+    label?: string;
+    hint?: string;
+    required?: boolean;
+  }
+
+  export class FormView {
+    constructor(
+      form: { name: string; fields: IField[]; hint: string; submit: string },
+      actions: Actions,
+      tools: { label: string; run: () => void }[]
+    );
+    readonly node: HTMLFormElement;
+    readonly answer: HTMLElement;
+    readonly values: [name: string, text: string][];
+    say: (text: string, error: boolean) => void;
+  }
 }

@@ -3,11 +3,8 @@
 import { IDisposable } from '@lumino/disposable';
 
 import { IRow, Rows } from '../../fabric_nb/notebook/table/rows.js';
-import {
-  IRowTool,
-  Message,
-  TableView
-} from '../../fabric_nb/notebook/table/table.js';
+import { Actions, Message } from '../../fabric_nb/notebook/table/actions.js';
+import { IRowTool, TableView } from '../../fabric_nb/notebook/table/table.js';
 import { messageOf } from './errors';
 import { Request } from './link';
 import { PanelModel } from './model';
@@ -15,6 +12,45 @@ import { TableChanges, TableName } from './protocol';
 
 /** Sends a request to the kernel; see `KernelLink.request`. */
 type Ask = (request: Request, signal?: AbortSignal) => Promise<string>;
+
+type Action = Message & { type: 'action' };
+
+/**
+ * A way to the kernel for the actions of a table or form.
+ *
+ * @param toRequest - the request for an action.
+ * @param actions - where the answer goes.
+ */
+export function sendActions(
+  ask: Ask,
+  toRequest: (action: Action) => Request,
+  actions: () => Actions
+): (message: Message) => void {
+  const running = new Map<number, AbortController>();
+  const act = async (action: Action): Promise<void> => {
+    const { request } = action;
+    const controller = new AbortController();
+    running.set(request, controller);
+    let error = false;
+    const text = await ask(toRequest(action), controller.signal).catch(
+      (problem: unknown) => {
+        error = true;
+        return messageOf(problem);
+      }
+    );
+    running.delete(request);
+    actions().onAnswer({ request, error, text });
+  };
+  return message => {
+    if (message.type === 'action') {
+      void act(message);
+      // The panel's requests do not wait for the running cell.
+      setTimeout(() => actions().onBegun(message));
+    } else if (message.type === 'cancel') {
+      running.get(message.request)?.abort();
+    }
+  };
+}
 
 /** A row's cells by the labels of their columns. */
 export class TableRow {
@@ -66,37 +102,16 @@ export class PanelTable implements IDisposable {
   view(tools?: RowTools): TableView {
     return (this._view ??= new TableView(
       this._rows,
-      message => this._send(message),
+      sendActions(
+        this.ask,
+        ({ name, value }) => ({ do: 'act', table: this.name, name, value }),
+        () => this.view().actions
+      ),
       tools ? row => tools(new TableRow(this._rows, row)) : null
     ));
   }
 
-  private _send(message: Message): void {
-    if (message.type === 'action') {
-      void this._act(message);
-    } else if (message.type === 'cancel') {
-      this._running.get(message.request)?.abort();
-    }
-  }
-
-  private async _act(action: Message & { type: 'action' }): Promise<void> {
-    const { request, name, value } = action;
-    const controller = new AbortController();
-    this._running.set(request, controller);
-    let error = false;
-    const text = await this.ask(
-      { do: 'act', table: this.name, name, value },
-      controller.signal
-    ).catch((problem: unknown) => {
-      error = true;
-      return messageOf(problem);
-    });
-    this._running.delete(request);
-    this._view?.actions.onAnswer({ request, error, text });
-  }
-
   private _rows = new Rows();
-  private _running = new Map<number, AbortController>();
   private _view: TableView | null = null;
   private _isDisposed = false;
 }

@@ -1,8 +1,7 @@
 // What opens under a row: a text, and forms to fill in.
 
 import { fill, make, setText } from "../live/dom.js";
-
-let hints = 0; // for ids that no other has
+import { FormView } from "./form.js";
 
 export class DetailView {
   constructor(id, columns, actions) {
@@ -54,54 +53,15 @@ export class DetailView {
   make({ name, fields, hint, submit, command }, open) {
     const node = make("details", "form");
     node.open = open;
-    const answer = make("pre", "answer", { role: "status" });
-    const say = (text, error) => {
-      setText(answer, text);
-      answer.classList.toggle("error", error);
+    node.append(make("summary"), make("div", "text"));
+    const copy = async () => {
+      const line = [command, ...form.values.map(([key, value]) => `${key}=${python(value)}`)].join(" ");
+      form.say((await copied(line)) ? `Copied: ${line}` : line, false);
     };
-    const form = make("form");
-    const inputs = fields.map((field) => this.makeField(field));
-    form.append(...inputs.map(({ parentNode }) => parentNode));
-    if (hint) form.append(this.makeHint(hint, inputs));
-    const values = () => inputs.filter(({ value }) => value.trim()).map(({ name, value }) => [name, value.trim()]);
-    if (submit) {
-      const button = make("button", "tool", { type: "submit" });
-      setText(button, submit);
-      form.append(button);
-      form.addEventListener("submit", (event) => {
-        event.preventDefault();
-        this.actions.request(name, Object.fromEntries(values()), button, say);
-      });
-    }
-    if (command) {
-      const button = make("button", "tool", { type: "button" });
-      setText(button, `Copy as ${command.split(" ", 1)[0]}`);
-      button.addEventListener("click", async () => {
-        const line = [command, ...values().map(([key, value]) => `${key}=${python(value)}`)].join(" ");
-        say((await copied(line)) ? `Copied: ${line}` : line, false);
-      });
-      form.append(button);
-    }
-    node.append(make("summary"), make("div", "text"), ...(form.children.length ? [form, answer] : []));
+    const tools = command ? [{ label: `Copy as ${command.split(" ", 1)[0]}`, run: copy }] : [];
+    const form = new FormView({ name, fields, hint, submit }, this.actions, tools);
+    if (fields.length || submit || command) node.append(form.node);
     return node;
-  }
-
-  makeHint(hint, inputs) {
-    const node = make("div", "hint", { id: `fabric-hint-${(hints += 1)}` });
-    setText(node, hint);
-    for (const input of inputs) input.setAttribute("aria-describedby", node.id);
-    return node;
-  }
-
-  makeField({ name, hint }) {
-    const label = make("label", "field");
-    const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
-    // As wide as what it asks for.
-    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
-    const text = make("span");
-    setText(text, name);
-    label.append(text, input);
-    return input;
   }
 }
 

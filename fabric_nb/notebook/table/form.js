@@ -1,0 +1,68 @@
+// A form to fill in: fields, a button that sends them, and the answer.
+
+import { make, setText } from "../live/dom.js";
+
+let hints = 0; // for ids that no other has
+
+export class FormView {
+  /**
+   * @param form {name, fields: [{name, label, hint, required}], hint, submit}; label is the name
+   * where it is left out
+   * @param actions what the kernel is asked through
+   * @param tools further buttons, each {label, run}
+   */
+  constructor({ name, fields, hint, submit }, actions, tools = []) {
+    this.node = make("form");
+    this.answer = make("pre", "answer", { role: "status" });
+    this.inputs = fields.map((field) => this.makeField(field));
+    if (hint) this.makeHint(hint);
+    if (submit) {
+      const button = this.makeButton(submit, "submit");
+      this.node.addEventListener("submit", (event) => {
+        event.preventDefault();
+        this.say("", false);
+        actions.request(name, Object.fromEntries(this.values), button, this.say);
+      });
+    }
+    for (const { label, run } of tools) this.makeButton(label, "button").addEventListener("click", run);
+    this.node.append(this.answer);
+  }
+
+  /** [name, text] of each field that was filled in. */
+  get values() {
+    const filled = this.inputs.filter(({ value }) => value.trim());
+    return filled.map(({ name, value }) => [name, value.trim()]);
+  }
+
+  say = (text, error) => {
+    setText(this.answer, text);
+    this.answer.classList.toggle("error", error);
+  };
+
+  makeButton(label, type) {
+    const button = make("button", "tool", { type });
+    setText(button, label);
+    this.node.append(button);
+    return button;
+  }
+
+  makeHint(hint) {
+    const node = make("div", "hint", { id: `fabric-hint-${(hints += 1)}` });
+    setText(node, hint);
+    for (const input of this.inputs) input.setAttribute("aria-describedby", node.id);
+    this.node.append(node);
+  }
+
+  makeField({ name, label = name, hint = "", required = false }) {
+    const node = make("label", "field");
+    const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
+    input.required = required;
+    // As wide as what it asks for.
+    input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
+    const text = make("span");
+    setText(text, label);
+    node.append(text, input);
+    this.node.append(node);
+    return input;
+  }
+}
