@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import operator
 import threading
 
 import aio_pika
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.data import stream as stream_module
+from fabric_nb.fabric.rpc import client as client_module
+from fabric_nb.fabric.rpc import server as server_module
 from fabric_nb.fabric.wire.data_decoding import ARROW, JSON_COLUMNS
 from fabric_nb.fabric.wire.data_encoding import arrow_body
 from tests.support.fabric import Members, until
@@ -285,3 +290,61 @@ def publisher(channel):
         await exchange.publish(aio_pika.Message(body, **properties), "")
 
     return publish
+
+
+# -- calls
+
+
+@pytest.mark.parametrize("kind", ["rows", "nested", "frame"])
+async def test_large_results_and_arguments_are_read_meanwhile(members, monkeypatch, kind):
+    """A large argument, result or item arrives equal, and the loop turns while it is read."""
+    value = {
+        "rows": [{"n": n, "text": "},{"} for n in range(60_000)],
+        "nested": {"a": {"b": {str(n): [n, {"c": n}] for n in range(60_000)}}},
+        "frame": pd.DataFrame({"n": range(60_000), "x": 0.5}),
+    }[kind]
+    equal = pd.DataFrame.equals if kind == "frame" else operator.eq
+
+    def echo(value):
+        return value
+
+    def items(value):
+        yield value
+
+    server = await members.join("server")
+    await server.serve({"echo": echo, "items": items})
+    caller = await members.join("caller", type="client")
+    threads = []
+    for module, name in ((client_module, "read_reply"), (server_module, "read_call")):
+        read = getattr(module, name)
+
+        def noted(*args, read=read):
+            threads.append(threading.current_thread())
+            return read(*args)
+
+        monkeypatch.setattr(module, name, noted)
+    assert equal(await caller.call("app.server.echo", value=value), value)
+    (item,) = [one async for one in caller.call_stream("app.server.items", value=value)]
+    assert equal(item, value)
+    large = [one for one in threads if one is not threading.main_thread()]
+    assert len(large) == 4
+
+
+async def test_a_large_result_that_cannot_be_read(members, raw):
+    """A large reply that is no JSON is an error that names the call."""
+    caller = await members.join("caller", type="client")
+
+    async def garbage(delivery):
+        await raw.default_exchange.publish(
+            aio_pika.Message(
+                b'{"a": ' * 200_000, type="result", correlation_id=delivery.correlation_id
+            ),
+            delivery.reply_to,
+        )
+
+    exchange = await raw.declare_exchange("my_project.api.app.broken", "direct", auto_delete=True)
+    queue = await raw.declare_queue("my_project.api.app.broken::give", auto_delete=True)
+    await queue.bind(exchange, queue.name)
+    await queue.consume(garbage, no_ack=True)
+    with pytest.raises(MalformedMessage, match=r"broken\.give sent a reply that cannot be read"):
+        await caller.call("my_project.app.broken.give", timeout=20)

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.fabric.wire import arrow, data_decoding
+from fabric_nb.fabric.wire import arrow, json_reading
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.data_decoding import (
     ARROW,
@@ -30,6 +30,7 @@ from fabric_nb.fabric.wire.data_decoding import (
     rows_of,
 )
 from fabric_nb.fabric.wire.data_encoding import arrow_body, compress
+from fabric_nb.fabric.wire.json_reading import read_json
 from tests.unit.test_wire import arrived
 
 HARD_TEXT = st.sampled_from(["", "},{", '"}, {"', "],", '],"a":[', '1, 2", "3', "\\", "é", "\x00"])
@@ -46,8 +47,7 @@ rows = st.lists(st.dictionaries(HARD_TEXT, values, max_size=4), max_size=12)
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "in_parts" in request.node.name:
-        monkeypatch.setattr(data_decoding, "PART", 16)
-        monkeypatch.setattr(data_decoding, "WHOLE", 48)
+        monkeypatch.setattr(json_reading, "PIECE", 16)
 
 
 @given(rows, st.sampled_from([None, 1]))
@@ -73,6 +73,68 @@ def test_an_object_is_read_alike_in_parts(sent: dict[str, Any]) -> None:
     """A single row is the same however it is read."""
     body = json.dumps(sent).encode()
     assert decode_rows(body, None, None) == (json.loads(body),)
+
+
+@given(values)
+@example({"a": {"b": {"c": [{"d": 1}] * 20}}})
+@example([{"a": "},{" * 20}, 1, [2] * 30, "x" * 40])
+@example({"a": [1, 2, 3] * 9, "b": {"c": [], "d": {}}, "e": "]}" * 9})
+@example({f"k{n}": {"a": [n], "b": "}, "} for n in range(20)})
+def test_any_value_is_read_alike_in_parts(sent: Any) -> None:
+    """Any JSON value, however nested, is the same read in pieces or at once."""
+    for indent in (None, 1):
+        body = json.dumps(sent, indent=indent).encode()
+        assert read_json(body) == json.loads(body)
+
+
+@given(values, st.data())
+def test_any_damage_is_refused_alike_in_parts(sent: Any, data: st.DataObject) -> None:
+    """A damaged value is read or refused in pieces as it is at once."""
+    body = bytearray(json.dumps(sent).encode())
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place : place + data.draw(st.integers(0, 2))] = data.draw(
+        st.sampled_from([b"", b",", b"}", b"]", b"{", b"[", b'"', b":", b"\\", b"1", b" "])
+    )
+    try:
+        whole = json.loads(bytes(body))
+    except ValueError:
+        with pytest.raises(MalformedMessage):
+            read_json(bytes(body))
+    else:
+        assert read_json(bytes(body)) == whole
+
+
+BROAD = {
+    "rows": [{"id": n, "name": f"n{n}", "at": None} for n in range(90_000)],
+    "columns": {f"c{n}": list(range(30_000)) for n in range(20)},
+    "nested": {"data": {"inner": [[n, [n]] for n in range(200_000)]}},
+    "members": {f"k{n}": {"a": n, "b": [n, {"c": n}]} for n in range(80_000)},
+    "texts": ["x},{" * 10] * 80_000,
+}
+
+
+@pytest.mark.parametrize("form", BROAD)
+def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call of the parsers reads more than some pieces, however the value is nested."""
+    read: list[int] = []
+    scan, loads = json_reading._scan, json_reading._read_at_once
+
+    def scanned(text: str, at: int) -> Any:
+        value, end = scan(text, at)
+        read.append(end - at)
+        return value, end
+
+    def loaded(piece: bytes) -> Any:
+        read.append(len(piece))
+        return loads(piece)
+
+    monkeypatch.setattr(json_reading, "_scan", scanned)
+    monkeypatch.setattr(json_reading, "_read_at_once", loaded)
+    body = json.dumps(BROAD[form]).encode()
+    assert len(body) > 8 * json_reading.PIECE
+    assert read_json(body) == BROAD[form]
+    assert max(read) <= 2 * json_reading.PIECE + 100
+    assert sum(read) < 4 * len(body)
 
 
 @given(rows, st.data())

@@ -25,7 +25,7 @@ from fabric_nb.fabric.amqp.fast_channel import Fate
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import MalformedLog
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.core.tasks import Background
+from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import CALLER_HEADER, is_reply_queue
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, probe
 from fabric_nb.fabric.rpc.liveness import NobodyLeft, Vigil
@@ -45,6 +45,7 @@ from fabric_nb.fabric.wire.items import (
     credit_message,
     probe_message,
 )
+from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 
 _NOT_FOUND = 404
@@ -169,7 +170,7 @@ class Caller:
             if timer is not None:
                 timer.cancel()
             reply.cancel()
-        answer = self._read(delivery, label)
+        answer = await self._read(delivery, label)
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, Expired):
@@ -213,10 +214,10 @@ class Caller:
             self._vigil.watch(lost, name, queue)
             self._request(channel, name.api_exchange, queue, message, incoming.fail)
             while (delivery := await incoming.next(timeout)).type == ITEM:
-                yield self._read(delivery, label)
+                yield await self._read(delivery, label)
                 if incoming.control and (more := incoming.credit()):
                     self._tell(incoming.control, credit_message(correlation_id, more))
-            for item in self._last(delivery, timeout, label):
+            for item in await self._last(delivery, timeout, label):
                 yield item
         except TimeoutError:
             raise self._late(label, timeout) from None
@@ -238,11 +239,11 @@ class Caller:
             if incoming.control:
                 self._tell(incoming.control, cancel_message(correlation_id))
 
-    def _last(self, delivery: Delivery, timeout: float | None, label: str) -> Sequence[Any]:
+    async def _last(self, delivery: Delivery, timeout: float | None, label: str) -> Sequence[Any]:
         """The last message of a stream: its end, its error, or the reply of who does not stream."""
         if delivery.type == END:
             return ()
-        answer = self._read(delivery, label)
+        answer = await self._read(delivery, label)
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, Expired):
@@ -286,9 +287,11 @@ class Caller:
         }
         channel.send(exchange, queue, message, mandatory=True, fate=fate)
 
-    def _read(self, delivery: Delivery, label: str) -> Any:
+    async def _read(self, delivery: Delivery, label: str) -> Any:
         try:
-            return read_reply(delivery, label)
+            if len(delivery.body) <= PIECE:
+                return read_reply(delivery, label)
+            return await in_thread(read_reply, delivery, label)
         except MalformedMessage as error:
             self._malformed.add("reply", error, delivery)
             raise MalformedMessage(f"{label} sent a reply that cannot be read: {error}") from None

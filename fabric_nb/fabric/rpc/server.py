@@ -32,7 +32,7 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import MalformedLog
-from fabric_nb.fabric.core.tasks import Background
+from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import whole
 from fabric_nb.fabric.rpc.access import STRAY, Admission, identify
@@ -54,6 +54,7 @@ from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, 
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.wire.calls import error_message, format_traceback, read_call, result_message
 from fabric_nb.fabric.wire.items import end_message, wanted_credit
+from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName, check_version
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
@@ -440,11 +441,18 @@ class Server:
     # -- one call
 
     async def _answer(self, method: _Method, delivery: Delivery) -> None:
+        kwargs: dict[str, Any] = {}
+        unreadable: MalformedMessage | None = None
+        try:
+            if len(delivery.body) <= PIECE:
+                kwargs = read_call(delivery)
+            else:
+                kwargs = await in_thread(read_call, delivery)
+        except MalformedMessage as refused:
+            unreadable = refused
         if not await self._holds(method, delivery):
             return  # of a connection that was lost: the broker delivers it again
-        try:
-            kwargs = read_call(delivery)
-        except MalformedMessage as unreadable:
+        if unreadable is not None:
             self._malformed.add("call", unreadable, delivery)
             told = error_message(unreadable, delivery.correlation_id)
             await self._reply(_Running(method, delivery), told)

@@ -24,8 +24,9 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from fabric_nb.errors import MalformedMessage, NotSerializable
+from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.values import error_text, shown, unboxed
+from fabric_nb.fabric.wire.json_reading import read_json
 from fabric_nb.fabric.wire.tables import Path, Tables, cells, restore_tables
 
 _HINTS: dict[type, str] = {
@@ -53,9 +54,6 @@ _EXACT = (
 """orjson writes only what it reads back; all else is for `_simple`, or for `_Plain`.
 
 By itself it leaves out fields of a dataclass, and the seconds of a time zone's offset."""
-
-_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_LONG_NUMBER = b"0" * 19
 
 
 def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
@@ -118,27 +116,10 @@ def decode(body: bytes, tables: object = None) -> Any:
     Raises:
         MalformedMessage: the body is not JSON. A descriptor that does not fit is ignored.
     """
-    try:
-        value = _loads_leniently(body) if _has_long_number(body) else orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = _loads_leniently(body)
+    value = read_json(body)
     if isinstance(tables, str):
         value = restore_tables(value, tables)
     return value
-
-
-def _has_long_number(body: bytes) -> bool:
-    """Whether there may be an integer over 64 bits, which orjson would round to a float."""
-    return _LONG_NUMBER in body.translate(_DIGITS_AS_ZEROS)
-
-
-def _loads_leniently(body: bytes) -> Any:
-    """JSON as Python's own `json` writes it: NaN, infinities, integers of any size."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise MalformedMessage(f"The body is not JSON ({reason[:200]}).") from None
 
 
 def _encode_slowly(value: object, what: str) -> tuple[bytes, str | None]:

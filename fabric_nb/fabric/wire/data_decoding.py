@@ -10,11 +10,7 @@ C code that reads JSON holds up all other threads until it returns.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
@@ -25,8 +21,8 @@ from fabric_nb.fabric.wire.arrow import (
     Measured,
     parts_of,
 )
-from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
+from fabric_nb.fabric.wire.json_reading import PIECE, read_json, read_list
 from fabric_nb.frames.intake import is_simple
 
 JSON: Final = "application/json"
@@ -42,11 +38,6 @@ NARROW: Final = 200
 SMALL_ARROW: Final = 1024 * 1024
 SMALL_VALUES: Final = 200_000
 """Bytes and values of Arrow that are read at once: its columns are copied as they are."""
-PART: Final = 256 * 1024
-"""Bytes of JSON that are read in one call; of a value that is longer, up to `WHOLE`."""
-WHOLE: Final = 1024 * 1024
-MAX_WHOLE: Final = 32 * 1024 * 1024
-"""Bytes of one value in JSON, such as a row."""
 MAX_OBJECT, MAX_CONTAINERS = 4 * 1024 * 1024, 1024 * 1024
 """Values, and lists and objects, in a message that is a single object."""
 
@@ -75,7 +66,7 @@ def read_small(delivery: Delivery) -> Batch | None:
         except TooLong:
             return None
     if kind != ARROW:
-        batch = _of_json(decode(body), kind)
+        batch = _of_json(read_json(body), kind)
         return batch if len(body) <= SURELY_SMALL or _is_narrow(batch) else None
     found = Measured(body)
     if found.values > SMALL_VALUES or found.bytes > SMALL_ARROW:
@@ -110,14 +101,14 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
         yield from parts_of(table, found.values) if table.num_rows else (table,)
     elif kind == JSON_COLUMNS and _first(body) == b"{":
         _check_values(body, MAX_VALUES, MAX_CONTAINERS)
-        yield _of_json(_columns_in_parts(body), kind)
+        yield _of_json(read_json(body), kind)
     elif kind != JSON_COLUMNS and _first(body) == b"[":
         _check_values(body, MAX_VALUES, MAX_VALUES)
-        for part in _in_parts(body, _ROW_ENDS):
+        for part in read_list(body):
             yield _checked_rows(part)
     else:
         _check_values(body, MAX_OBJECT, MAX_CONTAINERS)
-        yield _of_json(_whole(body), kind)
+        yield _of_json(read_json(body), kind)
 
 
 def read_rows(delivery: Delivery) -> Batch:
@@ -197,105 +188,12 @@ def _check_values(body: bytes, values: int, containers: int) -> None:
 
 
 def _count(body: bytes, mark: bytes) -> int:
-    return sum(body.count(mark, at, at + PART) for at in range(0, len(body), PART))
+    return sum(body.count(mark, at, at + PIECE) for at in range(0, len(body), PIECE))
 
 
 def _first(body: bytes) -> bytes:
     """The first byte that is no space."""
-    for at in range(0, len(body), PART):
-        if part := body[at : at + PART].lstrip():
+    for at in range(0, len(body), PIECE):
+        if part := body[at : at + PIECE].lstrip():
             return part[:1]
     return b""
-
-
-_ROW_ENDS = re.compile(rb"\}\s*,\s*(?=\{)")
-_ELEMENT_ENDS = re.compile(rb"[\w\]}]\s*,\s*(?=[-\w\[{])|\"\s*,\s*(?=\")")
-_COLUMN = re.compile(rb"\s*(\"(?:[^\"\\]|\\.)*\")\s*:\s*(?=\[)")
-_COLUMN_ENDS = re.compile(rb"\]\s*(?:,\s*(?=\")|\}\s*\Z)")
-
-
-def _in_parts(body: bytes, ends: re.Pattern[bytes]) -> Iterator[list[Any]]:
-    """A list in parts.
-
-    It is cut where an element may end, by its looks. What is in front of the cut is then valid
-    by itself, or else the cut is within a text or a nested value, and a later one is tried.
-    """
-    at = body.index(b"[") + 1
-    size = PART
-    while True:
-        end = ends.search(body, at + size, at + size + WHOLE)
-        if end is None or end.start() + 1 - at > WHOLE:
-            _check_whole(len(body) - at)
-            yield _whole(b"[" + body[at:])
-            return
-        try:
-            part = decode(b"[" + body[at : end.start() + 1] + b"]")
-        except MalformedMessage:
-            size = 2 * (end.start() + 1 - at)
-        else:
-            yield part
-            at, size = end.end(), PART
-
-
-def _columns_in_parts(body: bytes) -> Any:
-    """An object of lists, list by list; whatever else it is, as it is."""
-    if len(body) <= WHOLE:
-        return decode(body)
-    columns: dict[str, Any] = {}
-    at = body.index(b"{") + 1
-    while at < len(body):
-        name = _COLUMN.match(body, at, at + WHOLE)
-        found = None if name is None else _column(body, name.end())
-        if name is None or found is None:
-            return _whole(body)
-        columns[decode(name[1])], at = found
-    return columns
-
-
-def _column(body: bytes, start: int) -> tuple[list[Any], int] | None:
-    """A column that begins at an offset, and where the next one does; None if it is unusual."""
-    end = _search(_COLUMN_ENDS, body, start)
-    if end is None:
-        return None
-    column = body[start : end.start() + 1]
-    try:
-        return list(chain.from_iterable(_in_parts(column, _ELEMENT_ENDS))), end.end()
-    except MalformedMessage:
-        return None
-
-
-def _search(pattern: re.Pattern[bytes], body: bytes, start: int) -> re.Match[bytes] | None:
-    """The first match, looked for in parts, each of which may see some bytes of the next."""
-    for at in range(start, len(body), PART):
-        if (found := pattern.search(body, at, at + PART + 1024)) is not None:
-            return found
-    return None
-
-
-def _whole(body: bytes) -> Any:
-    """A JSON value that cannot be cut.
-
-    Raises:
-        MalformedMessage: it is not JSON, or longer than `MAX_WHOLE` bytes.
-    """
-    if len(body) <= WHOLE:
-        return decode(body)
-    _check_whole(len(body))
-    try:
-        return _Patient().decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise MalformedMessage(f"The body is not JSON ({reason[:200]}).") from None
-
-
-def _check_whole(size: int) -> None:
-    if size > MAX_WHOLE:
-        raise MalformedMessage(f"One value of the body has more than {MAX_WHOLE:,} bytes.")
-
-
-class _Patient(json.JSONDecoder):
-    """Reads JSON in Python, so that other threads get their turn."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scan_once = py_make_scanner(self)

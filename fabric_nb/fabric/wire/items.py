@@ -12,6 +12,7 @@ BEGIN, ITEM, END, PROBE = "begin", "item", "end", "probe"
 CREDIT, CANCEL = "credit", "cancel"
 MAX_CREDIT = 1000
 """Items that one message may ask for."""
+_LONGEST_CREDIT = 64
 
 
 def wanted_credit(request: Delivery) -> int:
@@ -59,7 +60,8 @@ def read_credit(delivery: Delivery) -> int:
     """How many items more the caller asks for; 0: it wants no more at all."""
     if delivery.type == CANCEL:
         return 0
-    credit = _credit(decode(delivery.body)) if delivery.type == CREDIT else 0
+    grants = delivery.type == CREDIT and len(delivery.body) <= _LONGEST_CREDIT
+    credit = _credit(decode(delivery.body)) if grants else 0
     if not credit:
         raise MalformedMessage(
             f"A message about a stream must be a cancel or a credit from 1, not {delivery.type!r}."

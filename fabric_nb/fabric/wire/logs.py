@@ -9,6 +9,7 @@ from typing import Any, Final
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.wire.codec import decode, encode
+from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, number, shortened, text, valid
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -91,7 +92,8 @@ def log_message(record: LogRecord) -> Message:
 def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
     """A log record of either kind; `now` is its time when it carries none."""
     headers = delivery.headers
-    message = decode(delivery.body)
+    body = delivery.body
+    message = decode(body) if len(body) <= PIECE or body.startswith(b'"') else None
     if not isinstance(message, str):
         raise MalformedMessage("A log record's body must be a JSON string.")
     line = number(headers.get("line_number"), low=0, high=_MAX_LINE)
