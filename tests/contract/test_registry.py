@@ -317,7 +317,7 @@ async def test_presence_from_a_thread(members, listener):
             release.set()
         await until(lambda: listener.registry.state(service) is ServiceState.UP, timeout=5)
     await until(lambda: listener.registry.state(service) is ServiceState.GONE, timeout=2)
-    assert "fabric presence" not in {thread.name for thread in threading.enumerate()}
+    assert "fabric companion" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_presence_on_a_blocked_loop_is_late(members, listener):

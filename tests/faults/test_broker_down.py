@@ -91,7 +91,7 @@ async def test_closing_while_the_broker_is_down(members, rabbitmq):
         assert time.monotonic() - began < 2.5
     await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
     await until(
-        lambda: "fabric presence" not in {one.name for one in threading.enumerate()}, timeout=3
+        lambda: "fabric companion" not in {one.name for one in threading.enumerate()}, timeout=3
     )
 
 

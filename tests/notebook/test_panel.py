@@ -146,7 +146,7 @@ async def test_other_front_ends_are_not_bothered(start_notebook: StartNotebook) 
     """Without a panel the kernel opens no comm and starts no thread for it."""
     notebook = await start_notebook()
     threads = "[t.name for t in __import__('threading').enumerate()]"
-    assert "fabric panel" not in await notebook.value(threads)
+    assert "fabric companion" not in await notebook.value(threads)
     assert [m for m in notebook.messages if m.type == "comm_open"] == []
     assert len(await pushing_comms(notebook)) == 1
 
@@ -277,7 +277,7 @@ async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, 
     await notebook.run("%unload_ext fabric_nb")
     assert await pushing_comms(notebook) == []
     threads = "[t.name for t in __import__('threading').enumerate()]"
-    assert "fabric panel" not in await notebook.value(threads)
+    assert "fabric companion" not in await notebook.value(threads)
     await notebook.load()
     assert await PanelClient.open(notebook)
     assert "Traceback" not in notebook.log

@@ -284,7 +284,7 @@ async def test_the_thread_tells_what_there_is_and_ends() -> None:
     """Pushes come from a thread of their own, which is not there before somebody listens."""
     pushed = Pushed()
     watcher = Watcher(FakeNotebook, asyncio.get_running_loop(), pushed)
-    assert "fabric panel" not in [one.name for one in threading.enumerate()]
+    assert "fabric companion" not in [one.name for one in threading.enumerate()]
     watcher.tell_all()
     first = await pushed.until(lambda message: message.get("reset"))
     assert first["facts"] == {"connection": {}, "busy_since": None, "elsewhere": ""}
@@ -295,9 +295,9 @@ async def test_the_thread_tells_what_there_is_and_ends() -> None:
     watcher.start_demo("r2")
     result = await pushed.until(lambda message: "r2" in str(message.get("results")))
     assert "embedded broker only" in result["results"][0]["error"]
-    assert pushed.threads == {"fabric panel"}
+    assert pushed.threads == {"fabric companion"}
     await asyncio.to_thread(watcher.close)
-    assert "fabric panel" not in [one.name for one in threading.enumerate()]
+    assert "fabric companion" not in [one.name for one in threading.enumerate()]
     watcher.tell_all()  # after its end it does nothing
 
 

@@ -1,8 +1,8 @@
 """Keep-alives out: who we are, said again and again.
 
-In a notebook they go out from a companion thread with a loop and a connection of its own, so
-that a cell that computes does not look like a dead service; the thread also sees when the
-notebook's loop stands still, and says busy.
+In a notebook they go out from the companion thread, over a connection of its own, so that a cell
+that computes does not look like a dead service; they say busy while the notebook's loop stands
+still.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.core.companion import BUSY_AFTER, Companion
 from fabric_nb.fabric.core.tasks import RESTART_AFTER, Background, failures
 from fabric_nb.fabric.wire.keep_alives import Announcement, goodbye_message, keep_alive_message
 from fabric_nb.fabric.wire.names import ServiceName
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 Where = Literal["loop", "thread"]
 
-BUSY_AFTER = 1.0
-"""Seconds without an answer from the loop after which it is said to be busy."""
 MIN_GAP = 0.25
 """Seconds between two announcements, however many ask for one."""
 ANSWERED_WITHIN = MIN_GAP + 0.1
@@ -59,8 +57,8 @@ class Presence:
         self._leaving: list[tuple[ServiceName, Announcement]] = []
         self._beat: _Beat | None = None
         self._background = Background("presence")
-        self._thread: threading.Thread | None = None
-        self._thread_ended = asyncio.Event()
+        self._companion: Companion | None = None
+        self._ended = asyncio.Event()
 
     async def open(self) -> None:
         """Start to announce what `say` is given.
@@ -69,22 +67,21 @@ class Presence:
             BrokerUnavailable: the connection of the thread cannot be made.
         """
         if self._where == "loop":
-            self._beat = _Beat(self, watched=None)
+            self._beat = _Beat(self, companion=None)
             await self._background.open()
             self._background.keep(self._beat.run, name="beat")
             return
         loop = asyncio.get_running_loop()
         started: asyncio.Future[None] = loop.create_future()
-        beat = self._beat = _Beat(self, watched=loop)
-        self._thread_ended.clear()
+        self._ended.clear()
 
-        def run() -> None:
-            beat.run_in_thread(started)
+        def ended() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._thread_ended.set)
+                loop.call_soon_threadsafe(self._ended.set)
 
-        self._thread = threading.Thread(target=run, name="fabric presence", daemon=True)
-        self._thread.start()
+        companion = self._companion = Companion.join(loop)
+        self._beat = _Beat(self, companion)
+        companion.start(self._beat.run_beside(companion, started, ended))
         await started
 
     async def close(self) -> None:
@@ -93,14 +90,14 @@ class Presence:
             self.withdraw(name)
         if self._beat is not None:
             self._beat.stop()
-        if self._thread is not None:
+        if self._companion is not None:
             # It is not joined in another thread: when the interpreter ends it starts none.
-            await _wait(self._thread_ended, _STOP_TIMEOUT)
-            if self._beat is not None and not self._thread_ended.is_set():
+            await _wait(self._ended, _STOP_TIMEOUT)
+            if self._beat is not None and not self._ended.is_set():
                 self._beat.abort()  # it waits for a broker that is away
-                await _wait(self._thread_ended, _STOP_TIMEOUT)
-            if self._thread_ended.is_set():
-                self._thread.join(_STOP_TIMEOUT)  # setting the event was its last statement
+                await _wait(self._ended, _STOP_TIMEOUT)
+            if self._ended.is_set():
+                self._companion.wait_for_end(_STOP_TIMEOUT)
         elif self._beat is not None:
             await self._beat.stopped(_STOP_TIMEOUT)
         await self._background.aclose()
@@ -159,9 +156,9 @@ class Presence:
 class _Beat:
     """The loop that announces, wherever it runs."""
 
-    def __init__(self, presence: Presence, watched: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, presence: Presence, companion: Companion | None) -> None:
         self._presence = presence
-        self._pulse = _Pulse(watched) if watched is not None else None
+        self._companion = companion
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._woken = asyncio.Event()
@@ -195,21 +192,18 @@ class _Beat:
         except TimeoutError:
             log.debug("The last keep-alive was not sent in time")
 
-    def run_in_thread(self, started: asyncio.Future[None]) -> None:
-        """The companion thread: a loop and a connection of its own."""
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
+    async def run_beside(
+        self, companion: Companion, started: asyncio.Future[None], ended: Callable[[], None]
+    ) -> None:
+        """Announce in the companion thread, over a connection of its own."""
         try:
-            loop.run_until_complete(self._run_connected(started))
+            await self._run_connected(started)
         except asyncio.CancelledError:
             log.debug("The last keep-alive was not sent in time")
         except Exception as error:  # noqa: BLE001 - a thread has no caller
             failures.add("the thread of keep-alives", error)
         finally:
-            if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
-                loop.run_until_complete(asyncio.wait(left, timeout=_STOP_TIMEOUT))
-            asyncio.set_event_loop(None)
-            loop.close()
+            companion.leave(ended)
 
     async def _run_connected(self, started: asyncio.Future[None]) -> None:
         connection = self._presence.connect()
@@ -248,7 +242,8 @@ class _Beat:
         try:
             while True:
                 now = time.monotonic()
-                was_busy, busy_since = busy_since, self._pulse.busy_since() if self._pulse else None
+                was_busy = busy_since
+                busy_since = self._companion.busy_since() if self._companion else None
                 turned = (was_busy is None) != (busy_since is None)
                 stopping = self._stopping.is_set()
                 due = turned or now - last_round >= self._presence.interval
@@ -280,7 +275,7 @@ class _Beat:
             log.debug("A keep-alive was not sent: %s", error)
 
     async def _wait(self, seconds: float) -> None:
-        longest = seconds if self._pulse is None else min(seconds, BUSY_AFTER)
+        longest = seconds if self._companion is None else min(seconds, BUSY_AFTER)
         if not self._stopping.is_set():
             await _wait(self._woken, longest)
 
@@ -289,29 +284,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()
-
-
-class _Pulse:
-    """Asks a loop whether it runs, from another thread."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._asked: float | None = None
-
-    def busy_since(self) -> float | None:
-        """Epoch seconds since when the loop has not answered, None while it does."""
-        asked = self._asked
-        if asked is not None:
-            standing = time.monotonic() - asked
-            return time.time() - standing if standing >= BUSY_AFTER else None
-        if self._loop.is_closed():
-            return None
-        self._asked = time.monotonic()
-        self._loop.call_soon_threadsafe(self._answer)
-        return None
-
-    def _answer(self) -> None:
-        self._asked = None
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

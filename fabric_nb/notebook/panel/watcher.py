@@ -1,4 +1,4 @@
-"""The panel's thread: looks twice a second, and pushes what has changed."""
+"""The panel in the companion thread: looks twice a second, and pushes what has changed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.notebook.live.pace import budget
@@ -29,8 +30,6 @@ from fabric_nb.notebook.views.streams import StreamsView
 
 PERIOD = 0.5
 """Seconds between two looks, and so between two pushes at least."""
-BUSY_AFTER = 1.5
-"""Seconds without an answer from the notebook's loop after which a cell is said to block it."""
 MAX_CALLS = 8
 END_TIMEOUT = 2.0
 
@@ -76,8 +75,8 @@ class Watcher:
         self._paid_after = 0.0  # seconds until the next push is within the budget
         self._running: dict[str, asyncio.Task[None]] = {}
         self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._companion: Companion | None = None
+        self._ended = threading.Event()
         self._woken = asyncio.Event()
         self._ending = False
 
@@ -150,57 +149,49 @@ class Watcher:
         self._do(lambda: self._start(request, work))
 
     def close(self) -> None:
-        """End the thread, within two seconds."""
+        """End, within two seconds."""
         self._ending = True
-        thread, loop = self._thread, self._loop
-        if thread is None:
+        companion = self._companion
+        if companion is None:
             return
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(self._woken.set)
-        thread.join(END_TIMEOUT)
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            companion.loop.call_soon_threadsafe(self._woken.set)
+        if self._ended.wait(END_TIMEOUT):
+            companion.wait_for_end(END_TIMEOUT)
 
     def _do(self, action: Callable[[], object]) -> None:
         with self._guard:
             if self._ending:
                 return
-            if self._thread is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._main, args=(self._loop,), name="fabric panel", daemon=True
-                )
-                self._thread.start()
-            loop = self._loop
-        assert loop is not None  # noqa: S101 - made with the thread
+            if self._companion is None:
+                self._companion = Companion.join(self._notebook_loop)
+                self._companion.start(self._main(self._companion))
+            companion = self._companion
 
         def act() -> None:
             action()
             self._woken.set()
 
         with contextlib.suppress(RuntimeError):  # it has just ended
-            loop.call_soon_threadsafe(act)
+            companion.loop.call_soon_threadsafe(act)
 
     # -- in the thread
 
-    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
+    async def _main(self, companion: Companion) -> None:
         try:
-            loop.run_until_complete(self._run())
+            await self._run(companion)
         except Exception as error:  # noqa: BLE001 - a thread has no caller
             failures.add("the panel's thread", error)
         finally:
-            if left := asyncio.all_tasks(loop):  # of the client, which closes in the background
-                loop.run_until_complete(asyncio.wait(left, timeout=END_TIMEOUT))
-            asyncio.set_event_loop(None)
-            loop.close()
+            companion.leave(self._ended.set)
 
-    async def _run(self) -> None:
+    async def _run(self, companion: Companion) -> None:
         try:
             while not self._ending:
                 self._woken.clear()
                 began = time.monotonic()
                 try:
-                    await self._turn()
+                    await self._turn(companion.busy_since())
                 except Exception as error:  # noqa: BLE001 - the next turn may succeed
                     failures.add("the panel", error)
                 if not self._ending:
@@ -211,8 +202,8 @@ class Watcher:
                 task.cancel()
             await asyncio.gather(self._observer.close(), self._demo.stop())
 
-    async def _turn(self) -> None:
-        look, busy_since = self._glance.latest()
+    async def _turn(self, busy_since: float | None) -> None:
+        look = self._glance.latest()
         if look is None:
             return  # nothing is known yet, and to say that there is nothing would be wrong
         await self._observer.follow(look.fabric)
@@ -282,17 +273,14 @@ class _Glance:
         """Tables of what the notebook has open, while it is connected."""
         self._notebook = notebook
         self._loop = loop
-        self._asked: float | None = None
+        self._asked = False
 
-    def latest(self) -> tuple[Look | None, float | None]:
-        """The last look, None before the first, and since when (epoch) the loop has not run."""
-        if self._asked is not None:
-            standing = time.monotonic() - self._asked
-            return self.look, time.time() - standing if standing > BUSY_AFTER else None
-        if not self._loop.is_closed():
-            self._asked = time.monotonic()
+    def latest(self) -> Look | None:
+        """Return the last look, None before the first, and ask for the next."""
+        if not self._asked and not self._loop.is_closed():
+            self._asked = True
             self._loop.call_soon_threadsafe(self._look)
-        return self.look, None
+        return self.look
 
     def _look(self) -> None:
         before = self.look
@@ -306,7 +294,7 @@ class _Glance:
         except Exception as error:  # noqa: BLE001 - the next look may succeed
             failures.add("the panel's look at the notebook", error)
         finally:
-            self._asked = None
+            self._asked = False
         # That a connection was lost is told now: with the next look, it would be a second old.
         if self.look is not None and (before is None or before.connection != self.look.connection):
             self._on_connection()
