@@ -12,7 +12,6 @@ from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
 from fabric_nb.fabric.data.queues import StreamQueue
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.announcer import ANSWERED_WITHIN, Where
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
 from fabric_nb.fabric.discovery.registry import Service
@@ -177,9 +176,6 @@ class AmqBrokerConnector(FabricMember):
         """
         for subscription in subscriptions:
             check_queue(subscription)
-        streams = {
-            feed.name for feed in self._feeds if isinstance(feed, Stream) and not feed.closed
-        }
         patient = Patient(
             uri=self._uri,
             name=self.name,
@@ -187,7 +183,7 @@ class AmqBrokerConnector(FabricMember):
             discovery_exchange=self._discovery_exchange,
             heartbeat=self._heartbeat,
             interval=self._presence.interval if self._presence is not None else None,
-            subscriptions=sorted({*streams, *self._subscribed, *subscriptions} - {""}),
+            subscriptions=sorted({*self._streams.names, *self._subscribed, *subscriptions}),
             malformed=self.malformed,
             terms=self._connection.terms,
         )
@@ -328,7 +324,7 @@ class AmqBrokerConnector(FabricMember):
         if self.state is State.CLOSED:
             raise NotConnected(f"{self.fqn} is not open: open the connector first.")
         message = data_message(payload, headers, self.name, form=format, compression=compression)
-        return self._publisher.publish(message)
+        return self.publisher.publish(message)
 
     async def subscribe_data(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, Self
 
@@ -16,11 +17,16 @@ from fabric_nb.fabric.amqp.rejected import MalformedLog
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, Failures, failures
 from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.data.publisher import Publisher
+from fabric_nb.fabric.data.queues import Start
+from fabric_nb.fabric.data.recording import Replay
+from fabric_nb.fabric.data.stream import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, Stream, StreamOptions
+from fabric_nb.fabric.data.streams import Streams
 from fabric_nb.fabric.discovery.announcer import Presence, Where
 from fabric_nb.fabric.discovery.listener import Listener
 from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.discovery.resolver import Discovery
-from fabric_nb.fabric.feeds import Feeds
+from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.access import caller_header
 from fabric_nb.fabric.rpc.client import Caller
 from fabric_nb.fabric.rpc.history import CallLog
@@ -31,13 +37,14 @@ from fabric_nb.fabric.rpc.retry import until_answered
 from fabric_nb.fabric.rpc.server import Redelivered, Server
 from fabric_nb.fabric.rpc.service_host import Host
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_version, parse_call
+from fabric_nb.frames import Unit
 
 DEFAULT_TIMEOUT = 30.0
 OPEN_TIMEOUT = 10.0
 """Seconds."""
 
 
-class FabricMember(Feeds):
+class FabricMember:
     """A service on the fabric, without regard to amqp-fabric's API; see `AmqBrokerConnector`.
 
     Args:
@@ -79,11 +86,14 @@ class FabricMember(Feeds):
         self._background = Background(f"member {name}")
         self._opening = asyncio.Lock()
         self._opener: asyncio.Task[None] | None = None
-        connection = self._connect(self._connection_name)
-        reading = ReadingConnection(
+        self.malformed = MalformedLog()
+        self._connection = connection = self._connect(self._connection_name)
+        self._reading = ReadingConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
         )
-        super().__init__(connection, reading, name.domain, MalformedLog(), self._background)
+        self.publisher = Publisher(connection, name.domain, self._background)
+        self._streams = Streams(self._reading, name.domain, self.publisher, self.malformed)
+        self.logs = Logs(connection, name.domain, self.malformed)
         self._discovery = Discovery(self.registry, listening=listen, own=name)
         self._caller = Caller(
             self._connection,
@@ -178,7 +188,7 @@ class FabricMember(Feeds):
             await self._background.open()
             await self._listener.open()
             await self._caller.open()
-            await self._publisher.open()
+            await self.publisher.open()
             if self._presence is not None:
                 await self._presence.open()
                 self._host.announce()
@@ -203,7 +213,9 @@ class FabricMember(Feeds):
         if self._presence is not None:
             await self._presence.close()
         await self._host.close(limit)
-        await self._close_feeds()
+        await self._streams.close()
+        await self.logs.close()
+        await self.publisher.close()
         await self._background.aclose()
         await self._reading.close()
         await self._connection.close()
@@ -499,3 +511,72 @@ class FabricMember(Feeds):
     def servers(self) -> tuple[Server, ...]:
         """What is being served."""
         return self._host.servers
+
+    # -- data
+
+    async def stream(
+        self,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
+        durable: bool = False,
+        replay_from: Start | None = None,
+        domain: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_rows: int | None = DEFAULT_MAX_ROWS,
+        max_bytes: int | None = None,
+        index: str | None = None,
+        unit: Mapping[str, Unit] | None = None,
+        with_headers: bool | Sequence[str] = False,
+        arrival: bool | str = False,
+        paused: bool = False,
+        **more_headers: Any,
+    ) -> Stream:
+        """Open a data stream, whose rows accumulate into a DataFrame.
+
+        Example::
+
+            orders = await fabric.stream(msg_type="CUSTOMER_TRANSACTIONS", currency="USD")
+            orders.df
+
+        See `StreamOptions` for the arguments; further keywords are headers too.
+        """
+        options = StreamOptions(
+            name=name,
+            durable=durable,
+            replay_from=replay_from,
+            prefetch=prefetch,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            index=index,
+            unit=unit,
+            with_headers=with_headers,
+            arrival=arrival,
+            paused=paused,
+        )
+        wanted = {**(headers or {}), **more_headers}
+        return await self._streams.open(wanted, options, domain=domain)
+
+    async def replay(
+        self,
+        path: str | Path,
+        *,
+        speed: float = 1.0,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Replay:
+        """Publish a recording again, to this domain, with its headers and at its pace.
+
+        Example::
+
+            replay = await fabric.replay("orders.parquet", speed=10)
+            await replay
+
+        Args:
+            path: what `Stream.record` wrote.
+            speed: how many times as fast as it was recorded; 0: as fast as it goes.
+            headers: headers that each message gets besides, or instead of its own.
+
+        Raises:
+            RecordingError: the file is no recording, or `speed` is no factor.
+        """
+        return await self._streams.play(path, speed=speed, headers=headers)

@@ -335,7 +335,7 @@ async def test_connection_fails_before_presence(broker_uri, monkeypatch):
     async def fail():
         raise ssl.SSLError("later")
 
-    monkeypatch.setattr(connector._publisher, "open", fail)
+    monkeypatch.setattr(connector.publisher, "open", fail)
     with pytest.raises(ssl.SSLError):
         await connector.open()
     assert connector.state is State.CLOSED

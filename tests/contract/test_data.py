@@ -88,10 +88,10 @@ async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
         publisher.publish_data({"n": 2})  # nobody waits for this one
         with pytest.raises(Exception, match=r"refused|lost"):
             await waiting
-        await until(lambda: publisher._publisher.failed == 2)
+        await until(lambda: publisher.publisher.failed == 2)
     assert "was not published" in caplog.text
     await publisher.publish_data({"n": 3})  # the channel has come back, and the exchange
-    assert publisher._publisher.published == 1
+    assert publisher.publisher.published == 1
 
 
 # Subscribing, as in amqp-fabric
@@ -439,13 +439,13 @@ async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
     """Messages that are published while the channel is lost wait for it, in their order."""
     async with await hearer.stream() as stream:
         await publisher.publish_data({"n": 0})
-        publisher._publisher._channel._fell()  # as when the broker closes it
-        publisher._publisher._channel._link.recover(publisher._publisher._channel)
+        publisher.publisher._channel._fell()  # as when the broker closes it
+        publisher.publisher._channel._link.recover(publisher.publisher._channel)
         waiting = [publisher.publish_data({"n": n}) for n in range(1, 50)]
         await asyncio.gather(*waiting)
         await stream.wait(50, timeout=10)
         assert list(stream.df["n"]) == list(range(50))
-        assert publisher._publisher.failed == 0
+        assert publisher.publisher.failed == 0
 
 
 async def test_stream_of_another_domain(members, hearer):

@@ -10,7 +10,7 @@ import pytest
 from fabric_nb.errors import BrokerRefused, UnusableQueue
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import MalformedLog
-from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.stream import Stream, StreamOptions
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until
 
@@ -119,7 +119,13 @@ async def test_same_name_of_another_kind(kept):
 def test_mistakes(how, why):
     """What cannot be is refused before anything is asked of the broker."""
     with pytest.raises(ValueError, match=why):
-        Stream(Connection("amqp://nowhere/", name=""), "d", {}, malformed=MalformedLog(), **how)
+        Stream(
+            Connection("amqp://nowhere/", name=""),
+            "d",
+            {},
+            StreamOptions(**how),
+            malformed=MalformedLog(),
+        )
 
 
 @pytest.mark.parametrize("again", [3, 12, 40], ids=["fewer", "as many", "more"])

@@ -244,7 +244,7 @@ def test_many_compressed_bodies_in_a_row_cost_little(encoding: str) -> None:
 def many(kind: pa.DataType, values: Any, lengths: int) -> pa.Array:
     """An array that takes no bytes of its own for so many values."""
     return pa.RunEndEncodedArray.from_arrays(
-        pa.array([lengths], pa.int32()), pa.array(values, kind)
+        [lengths], pa.array(values, kind), pa.run_end_encoded(pa.int32(), kind)
     )
 
 

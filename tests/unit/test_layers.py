@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.amqp",),
     ("fabric.wire",),
     ("fabric.discovery", "fabric.data", "fabric.logs"),
-    ("fabric.rpc", "fabric.feeds"),
+    ("fabric.rpc",),
     ("fabric.member", "fabric.doctor"),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),

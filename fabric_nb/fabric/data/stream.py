@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,43 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How a data stream is read, and what is kept of it.
+
+    Attributes:
+        name: of the queue; streams that share a name share the messages. Without it the
+            stream has a queue of its own and gets all of them.
+        durable: keep the messages in a quorum queue of that `name`, also while nobody listens; it
+            stays until `delete`.
+        replay_from: keep them in a RabbitMQ stream of that `name`, and begin at ``"first"``,
+            ``"last"``, ``"next"``, an offset or a `datetime`; it stays until `delete`. After a
+            loss it goes on behind the last message that it had.
+        prefetch: how many messages may be on their way to us.
+        max_rows: how many rows are kept; the oldest are dropped and counted.
+        max_bytes: about how many bytes the kept rows may take.
+        index: the column that is the DataFrame's index; by default, the number of the row.
+        unit: of columns whose numbers are times since 1970 in UTC: ``{"at": "ms"}``.
+        with_headers: the names of headers that become columns named ``header.<name>``; True for
+            all of them.
+        arrival: the name of a column of the times at which rows came, in UTC; True for
+            ``arrival``. A row's own column of that name becomes ``row.<name>``.
+        paused: take no rows before `resume`, so that a reader of `batches` misses none.
+    """
+
+    name: str = ""
+    durable: bool = False
+    replay_from: Start | None = None
+    prefetch: int = DEFAULT_PREFETCH
+    max_rows: int | None = DEFAULT_MAX_ROWS
+    max_bytes: int | None = None
+    index: str | None = None
+    unit: Mapping[str, Unit] | None = None
+    with_headers: bool | Sequence[str] = False
+    arrival: bool | str = False
+    paused: bool = False
+
+
 class Stream(HeldRows):
     """Rows of a data stream as they come; a DataFrame at any moment.
 
@@ -65,23 +103,8 @@ class Stream(HeldRows):
         connection: where to listen.
         domain: whose data.
         headers: what a message must carry to be of this stream; none: all messages.
-        name: of the queue; streams that share a name share the messages. Without it the
-            stream has a queue of its own and gets all of them.
-        durable: keep the messages in a quorum queue of that `name`, also while nobody listens; it
-            stays until `delete`.
-        replay_from: keep them in a RabbitMQ stream of that `name`, and begin at ``"first"``,
-            ``"last"``, ``"next"``, an offset or a `datetime`; it stays until `delete`. After a
-            loss it goes on behind the last message that it had.
-        prefetch: how many messages may be on their way to us.
-        max_rows: how many rows are kept; the oldest are dropped and counted.
-        max_bytes: about how many bytes the kept rows may take.
-        index: the column that is the DataFrame's index; by default, the number of the row.
-        unit: of columns whose numbers are times since 1970 in UTC: ``{"at": "ms"}``.
-        with_headers: the names of headers that become columns named ``header.<name>``; True for
-            all of them.
-        arrival: the name of a column of the times at which rows came, in UTC; True for
-            ``arrival``. A row's own column of that name becomes ``row.<name>``.
-        paused: take no rows before `resume`, so that a reader of `batches` misses none.
+        options: how it is read and what is kept.
+        malformed: record of messages that cannot be read.
 
     Raises:
         ValueError: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a unit is
@@ -96,20 +119,11 @@ class Stream(HeldRows):
         connection: Connection,
         domain: str,
         headers: Mapping[str, Any],
+        options: StreamOptions,
         *,
         malformed: MalformedLog,
-        name: str = "",
-        durable: bool = False,
-        replay_from: Start | None = None,
-        prefetch: int = DEFAULT_PREFETCH,
-        max_rows: int | None = DEFAULT_MAX_ROWS,
-        max_bytes: int | None = None,
-        index: str | None = None,
-        unit: Mapping[str, Unit] | None = None,
-        with_headers: bool | Sequence[str] = False,
-        arrival: bool | str = False,
-        paused: bool = False,
     ) -> None:
+        unit, arrival, with_headers = options.unit, options.arrival, options.with_headers
         if not isinstance(unit, (Mapping, type(None))):
             raise TypeError(
                 f"unit maps columns to units, as in {{'at': 'ms'}}, so it cannot be {unit!r}; a"
@@ -117,17 +131,22 @@ class Stream(HeldRows):
             )
         self.domain = check_part(domain, "domain")
         self.headers = checked(headers, "filter")
-        self.name = name
-        prefetch = whole(prefetch, "prefetch", low=1, high=MAX_PREFETCH)
+        self.name = options.name
+        prefetch = whole(options.prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         self._queue = StreamQueue(
-            name,
-            durable=durable,
-            replay_from=replay_from,
+            options.name,
+            durable=options.durable,
+            replay_from=options.replay_from,
             prefetch=prefetch,
             on_remade=lambda: self._channel.renew(),
         )
         super().__init__(
-            FrameBuffer(max_rows=max_rows, max_bytes=max_bytes, index=index, unit=unit),
+            FrameBuffer(
+                max_rows=options.max_rows,
+                max_bytes=options.max_bytes,
+                index=options.index,
+                unit=unit,
+            ),
             ARRIVAL if arrival is True else arrival or "",
         )
         self.messages = 0
@@ -140,7 +159,7 @@ class Stream(HeldRows):
         self._recordings: list[Recording] = []
         self._connection = connection
         self._prefetch = prefetch
-        self._paused = paused
+        self._paused = options.paused
         self._waiting: deque[Delivery] = deque()
         self._repeated: set[Delivery] = set()  # to be acknowledged in their turn, and no more
         self._waiting_bytes = 0

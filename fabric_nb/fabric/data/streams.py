@@ -1,0 +1,66 @@
+"""Data streams and playbacks of a member."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
+from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.data.publisher import Publisher
+from fabric_nb.fabric.data.recording import Replay
+from fabric_nb.fabric.data.stream import Stream, StreamOptions
+
+
+class Streams:
+    """Opens data streams and playbacks of recordings, and closes them with the member.
+
+    Args:
+        connection: connection that deliveries are acknowledged on.
+        domain: domain of a stream that names none.
+        publisher: publisher of playbacks.
+        malformed: record of messages that cannot be read.
+    """
+
+    def __init__(
+        self,
+        connection: ReadingConnection,
+        domain: str,
+        publisher: Publisher,
+        malformed: MalformedLog,
+    ) -> None:
+        self._connection = connection
+        self._domain = domain
+        self._publisher = publisher
+        self._malformed = malformed
+        self._open: weakref.WeakSet[Stream | Replay] = weakref.WeakSet()
+
+    async def open(
+        self, headers: Mapping[str, Any], options: StreamOptions, *, domain: str | None
+    ) -> Stream:
+        """Open a stream of this domain, or of another one; see `Stream`."""
+        where = domain or self._domain
+        stream = Stream(self._connection, where, headers, options, malformed=self._malformed)
+        self._open.add(stream)
+        return await stream.open()
+
+    async def play(
+        self, path: str | Path, *, speed: float, headers: Mapping[str, Any] | None
+    ) -> Replay:
+        """Publish a recording again; see `Replay`."""
+        replay = Replay(path, self._publisher.publish, speed=speed, headers=headers)
+        self._open.add(replay)
+        return await replay.open()
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the shared and durable streams that are open."""
+        streams = [one for one in self._open if isinstance(one, Stream) and not one.closed]
+        return {stream.name for stream in streams} - {""}
+
+    async def close(self) -> None:
+        """Close all streams and playbacks; their rows stay."""
+        await asyncio.gather(*(one.close() for one in tuple(self._open)))
