@@ -19,7 +19,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from fabric_nb.cli import command_parser
+from fabric_nb.cli.parser import command_parser
 
 log = logging.getLogger(__name__)
 

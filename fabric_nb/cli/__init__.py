@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fabric_nb._version import __version__
-from fabric_nb.cli import broker, completion
+from fabric_nb.cli.parser import command_parser
 
-MEMBERS = ("services", "call", "stream", "logs", "publish", "doctor")
-"""The commands that join a fabric; they need nothing that runs a notebook."""
+_COMMAND = "fabric-nb"
+_ZSH_PREAMBLE = "autoload -Uz compinit && compinit\n"
+"""Loads zsh's completion system, on which argcomplete's script relies."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = command_parser(*arguments[:1]).parse_args(arguments)
-    code: int = options.run(options)
-    return code
-
-
-def command_parser(only: str = "") -> argparse.ArgumentParser:
-    """The parser of the whole command line.
-
-    Args:
-        only: the command that is wanted; the others may be left out where they take longer to
-            import than it does.
-    """
     alias = Path(sys.argv[0]).stem == "jupyter-fabric"
-    parser = argparse.ArgumentParser(
-        prog="jupyter fabric" if alias else "fabric-nb",
-        description="AMQP microservices from the command line.",
-    )
-    parser.add_argument("--version", action="version", version=f"fabric-nb {__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
-    broker.add_to(commands)
-    if only not in ("broker", *MEMBERS):
-        from fabric_nb.cli import serve
+    parser = command_parser("jupyter fabric" if alias else _COMMAND)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for the words at Tab; this ends the process
+        import argcomplete
 
-        serve.add_to(commands)
-    if only not in ("broker", "serve"):
-        from fabric_nb.cli import commands as members
+        argcomplete.autocomplete(parser, always_complete_options="long")
+    return _run(parser.parse_args(arguments))
 
-        members.add_to(commands)
-    completion.add_to(commands)
-    return parser
+
+def _run(options: argparse.Namespace) -> int:
+    """Import what the command needs, and run it."""
+    match options.command:
+        case "broker":
+            from fabric_nb.cli import broker
+
+            return broker.run(options)
+        case "serve":
+            from fabric_nb.cli import serve
+
+            return serve.run(options)
+        case "completion":
+            from argcomplete.shell_integration import shellcode
+
+            preamble = _ZSH_PREAMBLE if options.shell == "zsh" else ""
+            print(preamble + shellcode([_COMMAND], shell=options.shell))
+            return 0
+        case _:
+            from fabric_nb.cli import commands
+
+            return commands.run(options)

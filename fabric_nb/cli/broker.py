@@ -10,26 +10,6 @@ from fabric_nb.broker import __main__ as broker
 from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
 from fabric_nb.cli.output import complain, say
 
-_EPILOG = """
-fabric-nb broker                     run a broker in the foreground
-fabric-nb broker uri                 print where this user's notebooks run theirs, password included
-fabric-nb broker stop                stop that one
-"""
-
-
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "broker",
-        help="the embedded development broker",
-        description=broker.BANNER,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[broker.argument_parser(add_help=False)],
-    )
-    parser.add_argument("action", nargs="?", choices=["run", "uri", "stop"], default="run")
-    parser.set_defaults(run=run)
-
 
 def run(options: argparse.Namespace) -> int:
     """Run, find or stop the broker; returns the exit code."""

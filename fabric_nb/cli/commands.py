@@ -11,88 +11,24 @@ from typing import Any
 
 import pandas as pd
 
-from fabric_nb.cli.connecting import (
-    InvalidArgument,
-    add_command,
-    assignments,
-    json_or_text,
-)
+from fabric_nb.cli import connecting
+from fabric_nb.cli.connecting import InvalidArgument, assignments, json_or_text
 from fabric_nb.cli.output import print_json, print_record, say
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery.resolver import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.wire.names import parse_call
-from fabric_nb.notebook.option_types import count, duration, offset
 
 
-def add_to(commands: Any) -> None:
-    """Add the commands."""
-    services = add_command(
-        commands,
-        "services",
-        list_services,
-        "list the services of all domains that are there",
-        domain="only this domain",
-    )
-    services.add_argument("--wait", type=duration, default=PATIENCE, help="seconds to listen")
-    services.add_argument("--type", help="only this type")
-    services.add_argument("--id", help="only this id")
-    services.add_argument("--gone", action="store_true", help="also services that have gone")
-
-    call = add_command(commands, "call", call_method, "call a method and print its result")
-    call.add_argument("--version", help="the version that is required, as in '>=1.2,<2'")
-    call.add_argument(
-        "--idempotent",
-        "-i",
-        action="store_true",
-        help="running it twice does no harm: make the call again when its service is lost",
-    )
-    call.add_argument(
-        "--stream", action="store_true", help="print a generator's items as they come"
-    )
-    call.add_argument("--count", "-n", type=count, help="end the stream after so many items")
-    call.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
-    call.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
-
-    stream = add_command(commands, "stream", print_rows, "print the rows of a data stream")
-    stream.add_argument("--count", "-n", type=count, help="end after so many rows")
-    stream.add_argument("--name", default="", help="share the messages under a name")
-    stream.add_argument(
-        "--durable", action="store_true", help="the broker keeps what comes meanwhile"
-    )
-    stream.add_argument(
-        "--replay-from", type=offset, help="first, last, next, or an offset in what is kept"
-    )
-    stream.add_argument(
-        "--with-headers", action="store_true", help="messages' headers as header.<name>"
-    )
-    stream.add_argument("--arrival", action="store_true", help="the time of arrival, as arrival")
-    stream.add_argument("--record", help="write it all to this .parquet or .jsonl file too")
-    stream.add_argument("headers", nargs="*", metavar="name=value", help="what messages must carry")
-
-    logs = add_command(commands, "logs", print_logs, "print remote logs as they come")
-    logs.add_argument("--level", "-l", help="the least level")
-    logs.add_argument("--service", "-s", help="only this service: id or type.id")
-    logs.add_argument("--count", "-n", type=count, help="end after so many records")
-
-    doctor = add_command(
-        commands, "doctor", find_faults, "look for faults, and say what to do", connects=False
-    )
-    doctor.add_argument(
-        "--wait", type=duration, default=LISTEN, help="seconds to listen for others"
-    )
-    doctor.add_argument(
-        "--subscriber", action="append", default=[], help="a name that streams share"
-    )
-
-    publish = add_command(commands, "publish", publish_message, "publish a message")
-    publish.add_argument("headers", nargs="*", metavar="name=value")
-    publish.add_argument("--data", required=True, help="JSON, or text; '-' reads standard input")
+def run(options: argparse.Namespace) -> int:
+    """Run one of the commands that join a fabric; returns the exit code."""
+    work = _WORK[options.command]
+    return connecting.run(work, options, connects=work is not find_faults)
 
 
 async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Listen for a while, then print who is there."""
-    await asyncio.sleep(options.wait)
+    await asyncio.sleep(PATIENCE if options.wait is None else options.wait)
     frame = fabric.registry.df
     if fabric.registry.deaf:
         say("The connection is lost: states are those that were known last.", file=sys.stderr)
@@ -210,7 +146,9 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
 async def find_faults(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Print what was looked at; the exit code is 1 when there is an error among it."""
     diagnosis = await fabric.diagnose(
-        seconds=options.wait, timeout=options.timeout, subscriptions=options.subscriber
+        seconds=LISTEN if options.wait is None else options.wait,
+        timeout=options.timeout,
+        subscriptions=options.subscriber,
     )
     if options.json:
         print_json(diagnosis.as_json())
@@ -226,3 +164,13 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
         raise InvalidArgument("There is no data: give --data, or '-' and standard input.")
     await fabric.publish_data(json_or_text(text), assignments(options.headers))
     return 0
+
+
+_WORK: dict[str, connecting.Work] = {
+    "services": list_services,
+    "call": call_method,
+    "stream": print_rows,
+    "logs": print_logs,
+    "doctor": find_faults,
+    "publish": publish_message,
+}

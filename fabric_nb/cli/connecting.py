@@ -1,4 +1,4 @@
-"""Options that all commands share, and the connection they describe."""
+"""The connection that a command's options describe, and its arguments as values."""
 
 from __future__ import annotations
 
@@ -16,49 +16,17 @@ from yarl import URL
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.cli.output import complain, guard
+from fabric_nb.cli.parser import DEFAULT_DOMAIN
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidUri
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.translation import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.notebook.option_types import time_limit
-
-DEFAULT_DOMAIN = "my_project"
-
-URI_HELP = (
-    "the broker; AMQP_URL, or the embedded broker that runs. A password in it is seen in this"
-    " machine's list of processes: prefer AMQP_URL, AMQP_PASSWORD or a keyring, or be asked"
-)
 
 Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
 
 class InvalidArgument(FabricError):
     """Something on the command line that cannot be used."""
-
-
-def add_command(
-    commands: Any,
-    name: str,
-    work: Work,
-    help: str,  # noqa: A002
-    *,
-    connects: bool = True,
-    domain: str = f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}",
-) -> argparse.ArgumentParser:
-    """Add a command that does `work`; returns its parser, for its own options.
-
-    The connector it is given is open if the command `connects`; `domain` says what that option
-    means to it.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-    parser.add_argument("--uri", help=URI_HELP)
-    parser.add_argument("--domain", "-d", help=domain)
-    parser.add_argument(
-        "--timeout", "-t", type=time_limit, default=10.0, help="seconds, or inf (default: 10)"
-    )
-    parser.add_argument("--json", action="store_true", help="output for machines")
-    parser.set_defaults(run=lambda options: run(work, options, connects=connects))
-    return parser
 
 
 def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any, cast
 
 import nbformat
@@ -15,11 +14,10 @@ from jupyter_client.manager import AsyncKernelManager, start_new_async_kernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from fabric_nb.cli.connecting import URI_HELP, given_uri
+from fabric_nb.cli.connecting import given_uri
 from fabric_nb.cli.output import complain, say, uncoloured
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.core.signals import on_signals
-from fabric_nb.notebook.option_types import duration
 
 START_TIMEOUT = 60
 LEAVE_TIMEOUT = 10.0
@@ -27,25 +25,6 @@ LEAVE_TIMEOUT = 10.0
 _SERVED = (
     "', '.join(str(server.name) for server in fabric.servers) if 'fabric' in globals() else ''"
 )
-
-
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    text = "run a notebook and keep it serving"
-    parser = commands.add_parser(
-        "serve",
-        help=text,
-        description=f"{text.capitalize()}. Prints `ready` when its cells have run; a cell that"
-        " fails ends it with 1. SIGTERM or Ctrl-C takes no more calls, lets running ones end, and"
-        " ends it with 0. Several of them share the calls.",
-    )
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("--uri", help=URI_HELP)
-    parser.add_argument("--domain", "-d", help="the domain, as SERVICE_DOMAIN")
-    parser.add_argument("--type", help="the notebook's service type, as SERVICE_TYPE")
-    parser.add_argument("--id", help="the notebook's service id, as SERVICE_ID")
-    parser.add_argument("--grace", type=duration, default=30.0, help="seconds (default: 30)")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

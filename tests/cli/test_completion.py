@@ -1,4 +1,4 @@
-"""What a shell is told, and the command's other name."""
+"""Tab behind the command, in each shell, and the command's other name."""
 
 from __future__ import annotations
 
@@ -6,76 +6,87 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
-from shlex import quote
 
 import pytest
 
 COMMANDS = {"broker", "services", "call", "stream", "logs", "publish", "serve", "completion"}
+FOLDER = Path(sys.executable).parent
+HEAVY = {"pandas", "numpy", "aio_pika", "orjson", "nbformat", "IPython"}
+
+BASH = """
+eval "$(fabric-nb completion bash)"
+COMP_LINE={line!r} COMP_POINT={length} COMP_TYPE=9
+_python_argcomplete fabric-nb
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+FISH = "fabric-nb completion fish | source; complete --do-complete {line!r}"
+SHELLS = {"bash": BASH, "fish": FISH}
 
 
-@cache
-def script(shell: str) -> str:
+def in_shell(shell: str, program: str) -> str:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
     return subprocess.run(
-        [sys.executable, "-m", "fabric_nb.cli", "completion", shell],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
+        [shell, "-c", program],
+        env={**os.environ, "PATH": f"{FOLDER}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
 
 
-def completed(words: str) -> set[str]:
-    """What bash offers for the last of these words."""
-    line = f"fabric-nb {words}".split(" ")
-    quoted = " ".join(map(quote, line))
-    asks = (
-        f"{script('bash')}\n"
-        f"COMP_WORDS=({quoted}); COMP_CWORD={len(line) - 1}\n"
-        '_fabric_nb; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        ["bash", "--norc", "-c", asks], capture_output=True, text=True, timeout=60, check=True
-    )
-    return set(done.stdout.split())
+def completed(shell: str, words: str) -> set[str]:
+    """The words that a shell offers for the last of these words."""
+    line = f"fabric-nb {words}"
+    shown = in_shell(shell, SHELLS[shell].format(line=line, length=len(line)))
+    return {one.partition("\t")[0].strip() for one in shown.splitlines() if one.strip()}
 
 
-def test_bash_completes_commands() -> None:
+@pytest.mark.parametrize("shell", SHELLS)
+def test_commands_are_completed(shell: str) -> None:
     """Tab after the command's name offers its commands, and only those that fit."""
-    assert completed("") >= COMMANDS
-    assert completed("se") == {"services", "serve"}
+    assert completed(shell, "") >= COMMANDS
+    assert completed(shell, "se") == {"services", "serve"}
 
 
-def test_bash_completes_options_and_choices() -> None:
+@pytest.mark.parametrize("shell", SHELLS)
+def test_options_and_choices_are_completed(shell: str) -> None:
     """Tab offers a command's own options, and words that it takes, but none that are hidden."""
-    assert completed("call --ti") == {"--timeout"}
-    assert "--level" in completed("logs --")
-    assert "--level" not in completed("call --")
-    assert completed("completion f") == {"fish"}
-    assert "--linger" not in completed("broker --")
+    assert completed(shell, "call --ti") == {"--timeout"}
+    assert "--level" in completed(shell, "logs --")
+    assert "--level" not in completed(shell, "call --")
+    assert completed(shell, "completion f") == {"fish"}
+    assert "--linger" not in completed(shell, "broker --")
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_take_their_script(shell: str) -> None:
-    """Zsh and fish are told the same; where the shell is installed, it accepts the script."""
-    text = script(shell)
-    for command in COMMANDS:
-        assert command in text
-    if program := shutil.which(shell):
-        done = subprocess.run(
-            [program, "--no-execute" if shell == "fish" else "-n"],
-            input=text, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_notebook_of_serve_is_completed(shell: str) -> None:
+    """Tab offers files where a command takes one."""
+    assert completed(shell, f"serve {Path(__file__).parents[2]}/READ") == {
+        f"{Path(__file__).parents[2]}/README.md"
+    }
+
+
+def test_zsh_registers_the_command() -> None:
+    """Zsh, with no configuration of its own, accepts the script and completes the command by it."""
+    program = 'eval "$(fabric-nb completion zsh)"; print $_comps[fabric-nb]'
+    assert in_shell("zsh", program).strip() == "_python_argcomplete"
+
+
+def test_tab_is_quick() -> None:
+    """The words of all commands are known without importing what the commands need."""
+    program = "import sys; from fabric_nb.cli.parser import command_parser; command_parser()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(*sys.modules)"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert HEAVY & set(done.stdout.split()) == set()
 
 
 def test_jupyter_fabric_is_the_same_command() -> None:
     """`jupyter fabric` is `fabric-nb`, and calls itself so."""
-    folder = Path(sys.executable).parent
     done = subprocess.run(
         [sys.executable, "-m", "jupyter", "fabric", "call", "--help"],
-        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{FOLDER}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=60,

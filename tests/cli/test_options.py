@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
-from fabric_nb.cli import command_parser
 from fabric_nb.cli.commands import call_method, list_services, print_logs, print_rows
 from fabric_nb.cli.connecting import InvalidArgument
+from fabric_nb.cli.parser import command_parser
 from fabric_nb.errors import FabricError
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq import RabbitMq
@@ -27,7 +27,7 @@ WORK = {"services": list_services, "call": call_method, "stream": print_rows, "l
 
 async def work(fabric: AmqBrokerConnector, *line: str) -> None:
     """Do a command's work over a connector that is open."""
-    options = command_parser(line[0]).parse_args(line)
+    options = command_parser().parse_args(line)
     async with asyncio.timeout(20):
         assert await WORK[line[0]](fabric, options) == 0
 
@@ -125,7 +125,7 @@ async def test_options_that_do_not_go_together(
 def test_a_count_is_a_number(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A count that is none is said, with the usage."""
     with pytest.raises(SystemExit):
-        command_parser(line.split()[0]).parse_args(line.split())
+        command_parser().parse_args(line.split())
     assert "is not a number from 1 upward" in capsys.readouterr().err
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from fabric_nb.cli import command_parser
+from fabric_nb.cli.parser import command_parser
 from fabric_nb.notebook.magics import FabricMagics
 
 ROOT = Path(__file__).parents[2]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from fabric_nb.cli import serve
+from fabric_nb.cli.parser import command_parser
 from fabric_nb.notebook.magics import FabricMagics
 
 
@@ -27,7 +25,5 @@ async def test_calls_of_programs() -> None:
 
 
 def test_grace() -> None:
-    """A notebook that is served has 30 s to end the calls at hand."""
-    parser = argparse.ArgumentParser()
-    serve.add_to(parser.add_subparsers())
-    assert parser.parse_args(["serve", "notebook.ipynb"]).grace == 30
+    """A notebook that is served has 30 s to end in-flight calls."""
+    assert command_parser().parse_args(["serve", "notebook.ipynb"]).grace == 30
