@@ -138,19 +138,24 @@ class AmqBrokerConnector(FabricMember):
         """The exchange of the domain's data streams."""
         return data_exchange(self.domain)
 
-    def observer(self) -> AmqBrokerConnector:
-        """A connector to the same place that hears and calls but is not announced; not yet open.
+    def observer(self) -> FabricMember:
+        """Return a member that receives and calls but is not announced; not yet open.
 
-        It has a connection of its own, so it may live on the loop of another thread.
+        It is for the companion thread, where it shares the connection of the announcements; without
+        those it has one of its own.
         """
-        return AmqBrokerConnector(
+        return FabricMember(
             self._uri,
-            *(self.name.domain, self.name.type, self.name.id),
-            keep_alive_listen=True,
+            self.name,
+            version="",
+            keep_alive=None,
+            listen=True,
             discovery_exchange=self._discovery_exchange,
             timeout=self.timeout,
             heartbeat=self._heartbeat,
+            presence="loop",
             connection_name=f"{self._connection_name} observer",
+            connection=self._presence.companion_connection if self._presence else None,
         )
 
     async def diagnose(

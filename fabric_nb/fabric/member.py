@@ -58,6 +58,8 @@ class FabricMember:
         heartbeat: seconds between AMQP heartbeats.
         presence: where keep-alives are sent from.
         connection_name: what the broker's own tools show.
+        connection: one of the same loop to share, which is neither opened nor closed here, and
+            with which channels of this member end; left out: one of its own.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class FabricMember:
         heartbeat: int,
         presence: Where,
         connection_name: str | None,
+        connection: Connection | None = None,
     ) -> None:
         self.name = name
         self.version = check_version(version)
@@ -86,8 +89,10 @@ class FabricMember:
         self._background = Background(f"member {name}")
         self._opening = asyncio.Lock()
         self._opener: asyncio.Task[None] | None = None
+        self._shares = connection is not None
+        self._is_open = False
         self.malformed = MalformedLog()
-        self._connection = connection = self._connect(self._connection_name)
+        self._connection = connection = connection or self._connect(self._connection_name)
         self._reading = ReadingConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
         )
@@ -164,7 +169,7 @@ class FabricMember:
         """
         self._connection.check_loop()
         async with self._opening:
-            if self.state is State.CLOSED:
+            if self.state is State.CLOSED or (self._shares and not self._is_open):
                 if timeout is ...:
                     timeout, retry = OPEN_TIMEOUT, False
                 self._opener = asyncio.ensure_future(self._open(timeout, retry=retry))
@@ -183,7 +188,8 @@ class FabricMember:
             self._opener = None
 
     async def _open(self, timeout: float | None, *, retry: bool) -> None:
-        await self._connection.open(timeout, retry=retry)
+        if not self._shares:
+            await self._connection.open(timeout, retry=retry)
         try:
             await self._background.open()
             await self._listener.open()
@@ -192,6 +198,7 @@ class FabricMember:
             if self._presence is not None:
                 await self._presence.open()
                 self._host.announce()
+            self._is_open = True
         except BaseException:
             await self.close()
             raise
@@ -210,6 +217,7 @@ class FabricMember:
             await self._connection.in_its_loop(self.close(grace))
             return
         await self._stop_opening()
+        self._is_open = False
         if self._presence is not None:
             await self._presence.close()
         await self._host.close(limit)
@@ -218,7 +226,8 @@ class FabricMember:
         await self.publisher.close()
         await self._background.aclose()
         await self._reading.close()
-        await self._connection.close()
+        if not self._shares:
+            await self._connection.close()
 
     async def _stop_opening(self) -> None:
         opener = self._opener

@@ -58,6 +58,8 @@ class Presence:
         self._beat: _Beat | None = None
         self._background = Background("presence")
         self._companion: Companion | None = None
+        self.companion_connection: Connection | None = None
+        """The connection in the companion thread, to be used there; None on the member's loop."""
         self._ended = asyncio.Event()
 
     async def open(self) -> None:
@@ -213,11 +215,13 @@ class _Beat:
         except FabricError as error:
             waiting.call_soon_threadsafe(_settle, started, error)
             return
+        self._presence.companion_connection = connection
         waiting.call_soon_threadsafe(_settle, started, None)
         try:
             while not await self._announced(connection):
                 await _wait(self._stopping, RESTART_AFTER)
         finally:
+            self._presence.companion_connection = None
             await connection.close()
 
     async def _announced(self, connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""The fabric as the panel sees it: over a connection of its own, on the thread's loop."""
+"""The fabric as the panel sees it: over the connection of the companion thread."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.panel.tables import NotThere, PanelTable
 from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
@@ -31,7 +32,7 @@ class Observer:
 
     def __init__(self) -> None:
         self._fabric: AmqBrokerConnector | None = None
-        self._connection: AmqBrokerConnector | None = None
+        self._connection: FabricMember | None = None
         self._opening: asyncio.Task[None] | None = None
         self._feed: LogFeed | None = None
         self._logs: LogView | None = None
@@ -54,7 +55,7 @@ class Observer:
             self._opening = asyncio.create_task(self._open(fabric.observer()))
             watched(self._opening, "the panel's connection")
 
-    async def _open(self, connection: AmqBrokerConnector) -> None:
+    async def _open(self, connection: FabricMember) -> None:
         while True:
             try:
                 await connection.open()
@@ -72,7 +73,7 @@ class Observer:
     async def close(self) -> None:
         """Follow nobody."""
         self._fabric, connection, self._connection = None, self._connection, None
-        self._feed = None
+        feed, self._feed = self._feed, None
         self.tables = {}
         if self._opening is not None:
             self._opening.cancel()
@@ -80,7 +81,10 @@ class Observer:
             self._opening = None
         if connection is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    if feed is not None:
+                        await feed.close()
+                    await connection.close()
 
     # -- logs
 
@@ -116,7 +120,7 @@ class Observer:
         pattern, method = parse_call(call, domain=connection.domain)
         return (await connection.describe(pattern)).get(method, {})
 
-    def _there(self) -> AmqBrokerConnector:
+    def _there(self) -> FabricMember:
         if self._connection is None:
             raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
         return self._connection
