@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest_asyncio
@@ -259,6 +260,28 @@ async def test_logs_are_heard_when_asked_for(
     assert panel.log == ["loud <b> \ufffd[31m"]
     assert (await panel.result(**level, value="all"))["error"] == ""
     await panel.until(lambda: panel.log[:2] == ["quiet", "loud <b> \ufffd[31m"])
+
+
+async def test_a_panel_costs_no_connection(
+    start_notebook: StartNotebook, uri: str, calc: Peer
+) -> None:
+    """The panel shares thread and connection with what announces the notebook."""
+    notebook = await start_notebook()
+    await notebook.connect(uri, id="thrifty")
+
+    def connections() -> int:
+        found = psutil.Process(notebook.pid).net_connections("tcp")
+        port = urlsplit(uri).port or 5672
+        return sum(one.raddr != () and one.raddr.port == port for one in found)
+
+    alone = connections()
+    assert alone >= 2
+    panel = await PanelClient.open(notebook)
+    await panel.until(lambda: f"{DOMAIN}.calc.calc1" in panel.state["services"])
+    assert (await panel.result(do="logs"))["error"] == ""
+    assert connections() == alone
+    threads = "[t.name for t in __import__('threading').enumerate()]"
+    assert (await notebook.value(threads)).count("fabric companion") == 1
 
 
 async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, calc: Peer) -> None:
