@@ -28,7 +28,7 @@ from fabric_nb.notebook.capture import OutputCapture, current_parent, in_termina
 from fabric_nb.notebook.checkup import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.inspection import Fields, method_help
-from fabric_nb.notebook.replay import Replay, failures_page
+from fabric_nb.notebook.rerun import Replay, failures_page
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
