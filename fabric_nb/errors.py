@@ -6,29 +6,38 @@ where, and what to do::
     FabricError
     ├── InvalidName (AttributeError)       a domain, type, id, method or target that cannot be
     ├── InvalidUri (ValueError)            an AMQP URI that cannot be used
-    ├── BadArgument (ValueError)           a word behind a magic that can be read and not be used
+    ├── InvalidArgument (ValueError)       an argument that cannot be used
+    │   ├── InvalidArgumentType (TypeError)  one of a type that cannot be used
+    │   ├── BadArgument                    a word behind a magic that can be read and not be used
+    │   ├── InvalidTimeout                 a time to wait that is none
+    │   ├── UnknownLevel                   a log level that is none
+    │   └── UnusableQueue                  a queue as no stream can have it
     ├── BrokerUnavailable (ConnectionError)
     │   ├── LoginRefused                   wrong user or password
     │   ├── VirtualHostRefused             missing virtual host, or no right to it
     │   └── TlsFailed                      certificates, or TLS against a plain port
     ├── NotConnected (RuntimeError)        used before `open()` or after `close()`
     ├── WrongLoop (RuntimeError)           used in another event loop than it was opened in
+    ├── NotListening (AssertionError)      keep-alives wanted of a connector that receives none
     ├── ConnectionLost (ConnectionError)   the broker went away underneath
+    │   └── TransientQueuesRefused         the broker closes it over queues that are not durable
     ├── BrokerRefused                      the broker said no to one operation
-    │   └── MessageTooLarge                a message larger than it takes
+    │   ├── MessageTooLarge                a message larger than it takes
+    │   └── NotAcknowledgedInTime          a delivery that the broker has taken back
+    ├── WaitTimeout (TimeoutError)         rows or records that did not come in time
     ├── NotSerializable (TypeError)        a value that cannot travel
     │   └── UnusableHeader (ValueError)    a header or filter that no broker takes
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
-    ├── UnusableQueue (ValueError)         a queue as no stream can have it
-    ├── InvalidTimeout (ValueError)        a time to wait that is none
-    ├── UnknownLevel (ValueError)          a log level that is none
     ├── NotServed                          what was to be served, or not any more, is not there
+    ├── NotRerun (ValueError)              a failed call that cannot be run again
+    ├── NotThere                           what the panel asks for is not there
+    ├── DemoFailed (RuntimeError)          the demo's broker or services did not start
     ├── LoopBlocked (RuntimeError)         a thread and the running cell wait for each other
     ├── NotInNotebook (RuntimeError)       something that is only seen in a notebook
     ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
     └── CallError
-        ├── UnknownService (LookupError)   nobody serves it
-        │   └── ServiceLost                whoever served it left during the call
+        ├── UnknownService (LookupError)   no instance serves it: the call was not run
+        ├── ServiceLost (LookupError)      all instances left during the call: it may have been run
         ├── AmbiguousService (LookupError) several services fit a short name
         ├── VersionMismatch                it is there, in another version
         ├── MethodNotFound (AttributeError)
@@ -109,7 +118,15 @@ class InvalidUri(FabricError, ValueError):
     """An AMQP URI that cannot be used."""
 
 
-class BadArgument(FabricError, ValueError):
+class InvalidArgument(FabricError, ValueError):
+    """An argument that cannot be used: of a function, a magic or a command."""
+
+
+class InvalidArgumentType(InvalidArgument, TypeError):
+    """An argument of a type that cannot be used."""
+
+
+class BadArgument(InvalidArgument):
     """A magic's arguments that can be read but not used, such as an expression that raised."""
 
     def _render_traceback_(self) -> list[str]:
@@ -142,8 +159,19 @@ class WrongLoop(FabricError, RuntimeError):
     """A connector that is used in another event loop, or thread, than it was opened in."""
 
 
+class NotListening(FabricError, AssertionError):
+    """A connector that receives no keep-alives; an `AssertionError`, as in amqp-fabric."""
+
+
 class ConnectionLost(FabricError, ConnectionError):
     """The connection went away before the operation was known to be done."""
+
+
+class TransientQueuesRefused(ConnectionLost):
+    """The broker closes the connection over queues that are neither durable nor exclusive.
+
+    RabbitMQ 4.3 does so by default (its deprecated feature ``transient_nonexcl_queues``).
+    """
 
 
 class BrokerRefused(FabricError):
@@ -178,6 +206,26 @@ class MessageTooLarge(BrokerRefused):
         )
 
 
+class NotAcknowledgedInTime(BrokerRefused):
+    """The broker has taken back a delivery that was not acknowledged in time, with its channel.
+
+    Attributes:
+        seconds: RabbitMQ's `consumer_timeout`.
+    """
+
+    def __init__(self, message: str, *_: object, seconds: float = 0.0) -> None:
+        super().__init__(message, code=406)
+        self.seconds = seconds
+
+
+class WaitTimeout(FabricError, TimeoutError):
+    """Rows or records did not come in time; `seconds` is how long was waited."""
+
+    def __init__(self, message: str, *_: object, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class NotSerializable(FabricError, TypeError):
     """A value that JSON cannot carry; the message says where in the value it stands."""
 
@@ -194,20 +242,32 @@ class RecordingError(FabricError, ValueError):
     """A file that cannot be recorded to, or replayed; the message says which."""
 
 
-class UnusableQueue(FabricError, ValueError):
+class UnusableQueue(InvalidArgument):
     """A queue as no stream can have it."""
 
 
-class InvalidTimeout(FabricError, ValueError):
+class InvalidTimeout(InvalidArgument):
     """A time to wait that is none: negative, NaN or no number."""
 
 
-class UnknownLevel(FabricError, ValueError):
+class UnknownLevel(InvalidArgument):
     """A log level that is none."""
 
 
 class NotServed(FabricError):
     """What was to be served, or to be served no more, is not there."""
+
+
+class NotRerun(FabricError, ValueError):
+    """A failed call that cannot be run again; the message says why."""
+
+
+class NotThere(FabricError):
+    """Something that the panel asks for and that is not there."""
+
+
+class DemoFailed(FabricError, RuntimeError):
+    """The demo's broker or services did not start; the message says which, and why."""
 
 
 class LoopBlocked(FabricError, RuntimeError):
@@ -227,11 +287,17 @@ class CallError(FabricError):
 
 
 class UnknownService(CallError, LookupError):
-    """Nobody serves the address."""
+    """No instance serves the address, so the call was not run and can safely be made again.
+
+    Of a call that was made with ``idempotent=True`` this is known of its last attempt only.
+    """
 
 
-class ServiceLost(UnknownService):
-    """All who served the address left before they answered; whether it was run is not known."""
+class ServiceLost(CallError, LookupError):
+    """All instances of the service left before they answered; the call may have been run.
+
+    It is no `UnknownService`, because a call that is made again may then run twice.
+    """
 
 
 class AmbiguousService(CallError, LookupError):

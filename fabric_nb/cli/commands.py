@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from fabric_nb.cli import connecting
-from fabric_nb.cli.connecting import InvalidArgument, assignments, json_or_text
+from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.output import print_json, print_record, say
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery.resolver import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity

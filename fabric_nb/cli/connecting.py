@@ -17,16 +17,12 @@ from yarl import URL
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.cli.output import complain, guard
 from fabric_nb.cli.parser import DEFAULT_DOMAIN
-from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidUri
+from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.translation import keep_client_quiet
 from fabric_nb.fabric.connector import AmqBrokerConnector
 
 Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
-
-
-class InvalidArgument(FabricError):
-    """Something on the command line that cannot be used."""
 
 
 def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:
@@ -35,7 +31,7 @@ def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> in
     guard()
     try:
         return asyncio.run(_with_connector(work, options, connects=connects))
-    except (FabricError, TimeoutError) as error:
+    except FabricError as error:
         complain(error)
         return 1
     except KeyboardInterrupt:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fabric_nb.demo.broker import demo_broker
-from fabric_nb.demo.services import DOMAIN, DemoFailed, demo_services
+from fabric_nb.demo.services import DOMAIN, demo_services
+from fabric_nb.errors import DemoFailed
 
 if TYPE_CHECKING:
     from fabric_nb.demo.notebooks import Step

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fabric_nb.broker.launch import BrokerStartError, ensure_broker, release_broker
-from fabric_nb.demo.services import DemoFailed
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import DemoFailed, FabricError
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.uri import mask
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from fabric_nb.errors import DemoFailed
+
 DOMAIN = "demo"
 READY_WITHIN = 30.0
 STOP_WITHIN = 5.0
@@ -18,10 +20,6 @@ SERVICES = {
     "calc (second instance)": "fabric_nb.demo.calc",
     "monitor": "fabric_nb.demo.monitor",
 }
-
-
-class DemoFailed(RuntimeError):
-    """The demo could not be set up; the message says what did not start, and why."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from fabric_nb.errors import NotConnected
+from fabric_nb.errors import InvalidArgumentType, NotConnected, NotListening
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.amqp.fields import checked
@@ -269,10 +269,10 @@ class AmqBrokerConnector(FabricMember):
         """Await `callback` with the headers of each keep-alive of the services that match.
 
         Raises:
-            AssertionError: the connector does not listen (``keep_alive_listen``).
+            NotListening: the connector does not listen (``keep_alive_listen``).
         """
         if not self._listener.listening:
-            raise AssertionError(
+            raise NotListening(
                 "Keep-alives are only heard with keep_alive_listen=True: give it to the connector."
             )
         wanted = {
@@ -318,6 +318,7 @@ class AmqBrokerConnector(FabricMember):
             compression: ``gzip``, or ``zstd`` (extra ``zstd``).
 
         Raises:
+            InvalidArgumentType: there are no data, or they are given twice.
             NotSerializable: the data cannot be put into that form.
             UnusableHeader: a header cannot be sent: brokers take text, numbers, booleans, None,
                 bytes, times, and lists and mappings of these.
@@ -325,7 +326,7 @@ class AmqBrokerConnector(FabricMember):
         """
         payload = items if data is None else data
         if payload is None or (data is not None and items is not None):
-            raise TypeError("publish_data needs the data, once: as data, or as items=.")
+            raise InvalidArgumentType("publish_data needs the data, once: as data, or as items=.")
         if self.state is State.CLOSED:
             raise NotConnected(f"{self.fqn} is not open: open the connector first.")
         message = data_message(payload, headers, self.name, form=format, compression=compression)

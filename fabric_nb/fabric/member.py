@@ -497,7 +497,7 @@ class FabricMember:
 
         Raises:
             InvalidName: type or id cannot be part of an address, or it is served already.
-            ValueError: `redelivered` is neither of the two.
+            InvalidArgument: `redelivered` is neither of the two.
             BrokerRefused: a queue exists with other properties, or may not be made; or callers
                 cannot be told apart, because the broker does not verify users.
         """

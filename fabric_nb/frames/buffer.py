@@ -16,6 +16,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.frames.columns import Column, footprint
 from fabric_nb.frames.intake import (
     OVERFLOW,
@@ -95,7 +96,7 @@ class FrameBuffer:
         times: Whether to recognise ISO 8601 text.
 
     Raises:
-        ValueError: A bound is no whole number from 1 up, or a unit is unknown.
+        InvalidArgument: A bound is no whole number from 1 up, or a unit is unknown.
     """
 
     def __init__(
@@ -112,10 +113,14 @@ class FrameBuffer:
         for name, bound in bounds.items():
             whole = isinstance(bound, (int, np.integer)) and not isinstance(bound, bool)
             if bound is not None and not (whole and bound >= 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, not {bound!r}.")
+                raise InvalidArgument(
+                    f"{name} must be a whole number of at least 1, not {bound!r}."
+                )
         for name, each in (unit or {}).items():
             if each not in get_args(Unit):
-                raise ValueError(f"The unit of {name!r} must be s, ms, us or ns, not {each!r}.")
+                raise InvalidArgument(
+                    f"The unit of {name!r} must be s, ms, us or ns, not {each!r}."
+                )
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_columns = max_columns
@@ -143,7 +148,7 @@ class FrameBuffer:
         """Add one row, a mapping of column name to value. It is copied, though not deeply.
 
         Raises:
-            TypeError: The row is not a mapping.
+            InvalidArgumentType: The row is not a mapping.
         """
         self._take([own_row(row)])
 
@@ -163,7 +168,7 @@ class FrameBuffer:
             copy: False if the rows are for the buffer alone and need not be copied.
 
         Raises:
-            TypeError: A row is not a mapping; the message says which.
+            InvalidArgumentType: A row is not a mapping; the message says which.
         """
         own = own_rows(rows, copy=copy and not assign)
         self._take([assigned(row, assign) for row in own] if assign else own)
@@ -180,9 +185,10 @@ class FrameBuffer:
             assign: What each of these rows has besides, as in `extend`.
 
         Raises:
-            TypeError: It is none of these, or a column is neither a list, a tuple nor an array.
-            ValueError: The columns differ in length, have more than one dimension, or two of them
-                have the same name.
+            InvalidArgumentType: It is none of these, or a column is neither a list, a tuple nor
+                an array.
+            InvalidArgument: The columns differ in length, have more than one dimension, or two of
+                them have the same name.
         """
         if not assign and (self._continues(columns) or is_plain_table(columns)):
             return self._take_table(columns)
@@ -238,10 +244,10 @@ class FrameBuffer:
         """The newest `n` rows, or fewer if fewer are held, as read-only views.
 
         Raises:
-            ValueError: `n` is negative.
+            InvalidArgument: `n` is negative.
         """
         if n < 0:
-            raise ValueError(f"n must not be negative, not {n}.")
+            raise InvalidArgument(f"n must not be negative, not {n}.")
         return self._frame(n)
 
     def __len__(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument
+
 
 def only_time(frame: pd.DataFrame, *, besides: str = "") -> str | None:
     """The name of the only column of times; None if there is none.
@@ -13,12 +15,14 @@ def only_time(frame: pd.DataFrame, *, besides: str = "") -> str | None:
         besides: a column that counts only where there is no other.
 
     Raises:
-        ValueError: There are several.
+        InvalidArgument: There are several.
     """
     names = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind == "M"]
     others = [name for name in names if name != besides]
     if len(others) > 1:
-        raise ValueError(f"There are several columns of times: choose one of {', '.join(others)}.")
+        raise InvalidArgument(
+            f"There are several columns of times: choose one of {', '.join(others)}."
+        )
     return next(iter(others or names), None)
 
 
@@ -26,13 +30,13 @@ def timed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The frame itself, with one of its columns of times as its index.
 
     Raises:
-        ValueError: There is no such column, or it is none of times.
+        InvalidArgument: There is no such column, or it is none of times.
     """
     if column not in frame:
-        raise ValueError(f"There is no column {column!r}.")
+        raise InvalidArgument(f"There is no column {column!r}.")
     times = frame[column]
     if times.dtype.kind != "M":
-        raise ValueError(f"The column {column!r} holds {times.dtype}, and no times.")
+        raise InvalidArgument(f"The column {column!r} holds {times.dtype}, and no times.")
     frame.pop(column)
     frame.index = pd.DatetimeIndex(times)
     return frame

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument, InvalidArgumentType
 from fabric_nb.frames.pieces import Sparse, in_utc, is_arrow_text, plain
 
 Row = dict[str, Any]
@@ -33,24 +34,26 @@ def own_row(row: object, place: int | None = None) -> Row:
     """A copy of a row, though not a deep one.
 
     Raises:
-        TypeError: It is not a mapping; the message says which row.
+        InvalidArgumentType: It is not a mapping; the message says which row.
     """
     if type(row) is dict:
         return row.copy()
     if isinstance(row, Mapping):
         return dict(row)
     which = "A row" if place is None else f"Row {place}"
-    raise TypeError(f"{which} must be a mapping of column to value, not {type(row).__name__}.")
+    raise InvalidArgumentType(
+        f"{which} must be a mapping of column to value, not {type(row).__name__}."
+    )
 
 
 def own_rows(rows: Iterable[Mapping[str, Any]], *, copy: bool) -> list[Row]:
     """Rows as dicts, copied where that is asked for or needed.
 
     Raises:
-        TypeError: They are columns, or one of them is not a mapping.
+        InvalidArgumentType: They are columns, or one of them is not a mapping.
     """
     if isinstance(rows, Mapping) or hasattr(rows, "columns"):
-        raise TypeError("These are columns, not rows; add them with extend_columns().")
+        raise InvalidArgumentType("These are columns, not rows; add them with extend_columns().")
     if copy:
         return [
             row.copy() if type(row) is dict else own_row(row, place)
@@ -139,8 +142,9 @@ def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
     """The columns of a mapping, a DataFrame or an Arrow table by name, and how long they are.
 
     Raises:
-        TypeError: It is none of these, or a column is neither a list, a tuple nor an array.
-        ValueError: The columns differ in length, or two of them have the same name.
+        InvalidArgumentType: It is none of these, or a column is neither a list, a tuple nor an
+            array.
+        InvalidArgument: The columns differ in length, or two of them have the same name.
     """
     if isinstance(columns, Mapping):
         named = dict(columns)
@@ -151,21 +155,21 @@ def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
             name: _from_arrow(columns.column(i)) for i, name in enumerate(columns.column_names)
         }
     else:
-        raise TypeError(
+        raise InvalidArgumentType(
             "Columns must come as a mapping, a DataFrame or an Arrow table, "
             f"not {type(columns).__name__}."
         )
     if not isinstance(columns, Mapping) and len(named) < columns.shape[1]:
-        raise ValueError("Two columns have the same name.")
+        raise InvalidArgument("Two columns have the same name.")
     for name, values in named.items():
         known = hasattr(values, "dtype") or isinstance(values, list | tuple | range)
         if not known and not is_arrow_text(values):
-            raise TypeError(
+            raise InvalidArgumentType(
                 f"Column {name!r} must be a list, a tuple or an array, not {type(values).__name__}."
             )
     lengths = {name: len(values) for name, values in named.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"Columns differ in length: {lengths}.")
+        raise InvalidArgument(f"Columns differ in length: {lengths}.")
     return named, next(iter(lengths.values()), 0)
 
 

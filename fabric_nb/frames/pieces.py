@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.frames import times
 from fabric_nb.frames.times import DATETIMES, NUMBERS, TEXT, Array, Epoch, Form, Iso, Times, Unit
 
@@ -147,7 +148,7 @@ def piece_of(
         text_times: Whether text may be times.
 
     Raises:
-        ValueError: An array has other than one dimension.
+        InvalidArgument: An array has other than one dimension.
     """
     if isinstance(values, Sparse):
         there = piece_of(values.values, held=held, unit=unit, text_times=text_times)
@@ -313,7 +314,7 @@ def _piece_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Piec
         return _text_array(values, text_times=text_times)
     array = np.asarray(values)
     if array.ndim != 1:
-        raise ValueError(f"A column has one dimension, not {array.ndim}.")
+        raise InvalidArgument(f"A column has one dimension, not {array.ndim}.")
     match array.dtype.kind:
         case "b":
             return Piece(Kind.BOOL, array)

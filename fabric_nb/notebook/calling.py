@@ -75,7 +75,7 @@ class CallHandle:
                 return await asyncio.shield(self._task)
         except TimeoutError:
             if self._task.done():
-                raise
+                return self._task.result()  # it has just ended, or the timeout is its own
             raise CallTimeout(
                 f"{self.label} has not ended within {timeout:g} s; it goes on.",
                 call=self.label,

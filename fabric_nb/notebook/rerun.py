@@ -1,4 +1,4 @@
-"""Calls to this notebook's functions that failed, run again here."""
+"""Reruns of failed calls to functions of this notebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import NotRerun
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import FailedCall
 from fabric_nb.fabric.rpc.methods import invoke
@@ -25,12 +25,8 @@ from fabric_nb.notebook.pages import Cell, Code, Page, Table
 from fabric_nb.notebook.views.serving import shown_arguments
 
 
-class NotReplayed(FabricError):
-    """A failed call that cannot be run again; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Rerun:
     """A failed call, ready to be run again.
 
     Attributes:
@@ -48,12 +44,10 @@ class Replay:
         """Find the call: `what` is its number or method; None: the last one.
 
         Raises:
-            NotReplayed: there is none, or its function or its arguments are not there any more.
+            NotRerun: there is no such call, or its function or arguments are gone.
         """
         failed = choose(fabric.calls.failures, what)
-        return cls(
-            failed, current_function(failed, fabric.servers, namespace), arguments_of(failed)
-        )
+        return cls(failed, current_function(failed, fabric.servers, namespace), failed.kwargs())
 
     def __str__(self) -> str:
         record = self.failed.record
@@ -74,10 +68,10 @@ def choose(failures: Sequence[FailedCall], what: str | None) -> FailedCall:
     """The failed call that is meant: the last one, the last one of a method, or a number.
 
     Raises:
-        NotReplayed: there is none.
+        NotRerun: there is none.
     """
     if not failures:
-        raise NotReplayed("No call to a function of this notebook has failed yet.")
+        raise NotRerun("No call to a function of this notebook has failed yet.")
     if what is None:
         return failures[-1]
     for failed in reversed(failures):
@@ -85,9 +79,9 @@ def choose(failures: Sequence[FailedCall], what: str | None) -> FailedCall:
         if str(failed.number) == what or f".{called}".endswith(f".{what}"):
             return failed
     methods = ", ".join(dict.fromkeys(failed.record.method for failed in reversed(failures)))
-    raise NotReplayed(
+    raise NotRerun(
         f"There is no failed call {what!r}: kept are {failures[0].number} to"
-        f" {failures[-1].number}, of {methods}; %fabric_replay --list shows them."
+        f" {failures[-1].number}, of {methods}; %fabric_rerun --list shows them."
     )
 
 
@@ -97,7 +91,7 @@ def current_function(
     """The function as it is now: a cell's as the namespace has it, any other as it is served.
 
     Raises:
-        NotReplayed: there is none any more.
+        NotRerun: there is none any more.
     """
     method = failed.record.method
     served = next(
@@ -108,23 +102,11 @@ def current_function(
     of_a_cell = served is None or getattr(served, "__globals__", None) is namespace
     function = mine if of_a_cell and callable(mine) else served
     if function is None:
-        raise NotReplayed(
+        raise NotRerun(
             f"{failed.record.service}.{method} is not served here any more, and there is no"
             f" function {method}: run the cell that defines it."
         )
     return function
-
-
-def arguments_of(failed: FailedCall) -> dict[str, Any]:
-    """Its arguments as they came.
-
-    Raises:
-        NotReplayed: they were too large to be kept.
-    """
-    try:
-        return failed.kwargs()
-    except ValueError as error:
-        raise NotReplayed(str(error)) from None
 
 
 def run_again(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
@@ -149,7 +131,7 @@ def debug(shell: InteractiveShell, function: Callable[..., Any], kwargs: Mapping
     """Call the function and, when it fails, stop in the debugger where it does; as ``%debug`` does.
 
     Raises:
-        NotReplayed: the front end takes no input.
+        NotRerun: the front end takes no input.
     """
     try:
         result = run_again(function, kwargs)
@@ -170,7 +152,7 @@ def _inspect(shell: InteractiveShell, traceback: TracebackType | None) -> None:
             debugger.reset()
             debugger.interaction(None, traceback)
     except StdinNotImplementedError:
-        raise NotReplayed(
+        raise NotRerun(
             "The debugger asks for commands, and this front end takes no input: run it in"
             " JupyterLab, or without --debug."
         ) from None
@@ -191,7 +173,7 @@ def failures_page(failures: Sequence[FailedCall]) -> Page:
         title="Failed calls",
         facts=["none yet"] if not rows else [],
         tables=[Table(["", "when", "call", "error"], rows, frozenset({""}))],
-        notes=["%fabric_replay NUMBER runs one again"] if rows else [],
+        notes=["%fabric_rerun NUMBER runs one again"] if rows else [],
     )
 
 

@@ -28,7 +28,7 @@ from fabric_nb.notebook.capture import OutputCapture, current_parent, in_termina
 from fabric_nb.notebook.checkup import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.inspection import Fields, method_help
-from fabric_nb.notebook.rerun import Replay, failures_page
+from fabric_nb.notebook.rerun import Rerun, failures_page
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
@@ -448,9 +448,9 @@ class Session:
         """Show the failed calls that can be run again."""
         display(forms(failures_page(self.fabric.calls.failures)), raw=True)
 
-    def replay(self, what: str | None) -> Replay:
-        """A failed call of ours, ready to be run again; `what` as in `Replay.prepare`."""
-        return Replay.prepare(self.fabric, self._shell.user_ns, what)
+    def rerun(self, what: str | None) -> Rerun:
+        """Return a failed call, ready to be run again; `what` as in `Rerun.prepare`."""
+        return Rerun.prepare(self.fabric, self._shell.user_ns, what)
 
     async def stop(self, what: str) -> str:
         """Stop a service of ours, a stream or a log feed; returns what was stopped.

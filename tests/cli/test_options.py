@@ -16,9 +16,8 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.cli.commands import call_method, list_services, print_logs, print_rows
-from fabric_nb.cli.connecting import InvalidArgument
 from fabric_nb.cli.parser import command_parser
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import FabricError, InvalidArgument
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq import RabbitMq
 

@@ -11,6 +11,7 @@ import aio_pika
 import pandas as pd
 import pytest
 
+from fabric_nb.errors import WaitTimeout
 from fabric_nb.fabric.data.recording import HEADER_PREFIX
 from tests.support.fabric import heard, taken, until
 
@@ -188,8 +189,10 @@ async def test_headers_that_are_no_keywords(publisher, hearer):
 async def test_stream_wait_in_time(hearer):
     """Waiting for rows that do not come ends with what was missing."""
     async with await hearer.stream() as stream:
-        with pytest.raises(TimeoutError, match=r"0 of 5 rows came within 0\.1 s"):
+        with pytest.raises(WaitTimeout, match=r"0 of 5 rows came within 0\.1 s\.") as caught:
             await stream.wait(5, timeout=0.1)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.seconds == 0.1
 
 
 async def test_closing_ends_waiting(hearer):

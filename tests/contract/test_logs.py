@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fabric_nb import AmqpHandler
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import FabricError, WaitTimeout
 from fabric_nb.fabric.logs import feed as feed_module
 from fabric_nb.fabric.wire.logs import log_message
 from tests.support.fabric import until
@@ -85,6 +85,15 @@ async def test_formatter_of_the_handler(reader, log, handler):
         log.info("hello")
         await feed.wait(1, timeout=5)
     assert said(feed) == ["<INFO> hello"]
+
+
+async def test_feed_wait_in_time(reader):
+    """Waiting for records that do not come ends with what was missing."""
+    async with await reader.logs() as feed:
+        with pytest.raises(WaitTimeout, match=r"^0 of 2 records came within 0\.1 s\.$") as caught:
+            await feed.wait(2, timeout=0.1)
+    assert isinstance(caught.value, TimeoutError)
+    assert caught.value.seconds == 0.1
 
 
 async def test_feed_of_a_level(reader, log, handler):

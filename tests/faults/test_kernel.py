@@ -11,7 +11,7 @@ import signal
 
 import pytest
 
-from fabric_nb.errors import CallTimeout, UnknownService
+from fabric_nb.errors import CallTimeout, ServiceLost, UnknownService
 from fabric_nb.fabric.discovery.registry import HELD_FOR, ServiceState
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import until
@@ -83,7 +83,7 @@ async def test_interrupted_and_suspended(watcher, notebook):
     try:
         await until(lambda: state(watcher) is ServiceState.LATE)
         await until(lambda: state(watcher) is ServiceState.GONE, timeout=HELD_FOR + 10)
-        with pytest.raises((CallTimeout, UnknownService)):
+        with pytest.raises((CallTimeout, ServiceLost, UnknownService)):
             await watcher.call(RAN, n=3, timeout=1)
         await asyncio.sleep(SUSPENDED)
         assert state(watcher) is ServiceState.GONE

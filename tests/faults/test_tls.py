@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from fabric_nb.errors import ConnectionLost, LoginRefused, TlsFailed, UnknownService
+from fabric_nb.errors import ConnectionLost, LoginRefused, ServiceLost, TlsFailed, UnknownService
 from tests.support.certificates import Certificates, tls_options
 from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
@@ -75,7 +75,7 @@ async def eventually(work: Callable[[], Awaitable[object]]) -> object:
         while True:
             try:
                 return await work()
-            except (ConnectionLost, UnknownService):
+            except (ConnectionLost, ServiceLost, UnknownService):
                 await asyncio.sleep(0.05)
 
 

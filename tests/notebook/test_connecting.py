@@ -32,7 +32,7 @@ MAGICS = {
     "fabric": "%fabric",
     "fabric_calls": "%fabric_calls --failed",
     "fabric_result": "%fabric_result a b",
-    "fabric_replay": "%fabric_replay",
+    "fabric_rerun": "%fabric_rerun",
 }
 
 

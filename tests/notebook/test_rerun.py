@@ -1,4 +1,4 @@
-"""`%fabric_replay`: calls to a cell's functions that failed, run again in the notebook."""
+"""`%fabric_rerun`: calls to a cell's functions that failed, run again in the notebook."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ async def later(x):
     await asyncio.sleep(0)
     return half / (x - 3)
 """
-CELL = f"%%fabric_serve --id replayed\n{MEAN}{LATER}"
+CELL = f"%%fabric_serve --id rerun\n{MEAN}{LATER}"
 
 
 async def fails(caller: Peer, method: str, **kwargs: object) -> None:
     """Have amqp-fabric call a method that must fail."""
     with pytest.raises(PeerError):
-        await call(caller, "replayed", method, **kwargs)
+        await call(caller, "rerun", method, **kwargs)
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
@@ -41,16 +41,16 @@ async def _failed_calls(notebook: Notebook, caller: Peer) -> None:
 
 async def test_the_last_failed_call_is_run_again(notebook: Notebook, caller: Peer) -> None:
     """Without more it is the last one, with its arguments as they came, on the cell's new code."""
-    again = await notebook.execute("%fabric_replay")
+    again = await notebook.execute("%fabric_rerun")
     assert again.error is not None
     assert again.error.name == "ZeroDivisionError"
     assert "return total / (len(values) - 1)" in again.error.traceback
     assert "fabric_nb" not in again.error.traceback.partition("def mean")[2]
-    assert "replayed.mean of" in again.stdout
+    assert "rerun.mean of" in again.stdout
     await notebook.run(CELL.replace("(len(values) - 1)", "len(values)"))
-    assert await notebook.value("%fabric_replay") == "0.0"
+    assert await notebook.value("%fabric_rerun") == "0.0"
     await fails(caller, "mean", wrong=1)
-    wrong = await notebook.execute("%fabric_replay mean")
+    wrong = await notebook.execute("%fabric_rerun mean")
     assert wrong.error is not None
     assert "unexpected keyword argument 'wrong'" in wrong.error.value
 
@@ -58,47 +58,47 @@ async def test_the_last_failed_call_is_run_again(notebook: Notebook, caller: Pee
 async def test_a_function_that_was_defined_elsewhere_meanwhile(notebook: Notebook) -> None:
     """The function is the notebook's own of now, also when a plain cell has defined it anew."""
     await notebook.run(MEAN.replace("(len(values) - 1)", "1"))
-    assert await notebook.value("again = %fabric_replay mean\nagain") == "0.0"
-    await notebook.run("%fabric_stop replayed")
-    assert await notebook.value("again = %fabric_replay mean\nagain") == "0.0"
+    assert await notebook.value("again = %fabric_rerun mean\nagain") == "0.0"
+    await notebook.run("%fabric_stop rerun")
+    assert await notebook.value("again = %fabric_rerun mean\nagain") == "0.0"
     await notebook.run("del mean")
     assert "there is no function mean" in told(
-        await notebook.execute("%fabric_replay mean"), "NotReplayed"
+        await notebook.execute("%fabric_rerun mean"), "NotRerun"
     )
 
 
 async def test_async_functions_are_awaited(notebook: Notebook) -> None:
     """An async function is run to its end; the traceback shows its own lines."""
-    again = await notebook.execute("%fabric_replay later")
+    again = await notebook.execute("%fabric_rerun later")
     assert again.error is not None
     assert "return half / (x - 3)" in again.error.traceback
     assert "asyncio/" not in again.error.traceback
     assert "fabric_nb" not in again.error.traceback.partition("async def later")[2]
     await notebook.run(CELL.replace("(x - 3)", "2"))
-    assert await notebook.value("again = %fabric_replay replayed.later\nagain") == "0.75"
+    assert await notebook.value("again = %fabric_rerun rerun.later\nagain") == "0.75"
 
 
 async def test_kept_calls_are_listed_and_numbered(notebook: Notebook, caller: Peer) -> None:
     """`--list` shows the last twenty; a number names one of them."""
     for n in range(20):
         await fails(caller, "mean", values=[], n=n)
-    shown = (await notebook.run("%fabric_replay --list")).displays[0].text
-    assert shown.count("replayed.mean") == 20
+    shown = (await notebook.run("%fabric_rerun --list")).displays[0].text
+    assert shown.count("rerun.mean") == 20
     assert "later" not in shown
     assert "mean(values=[], n=19)" in shown.splitlines()[2]
     number = int(shown.splitlines()[2].split()[0])
-    wrong = await notebook.execute(f"%fabric_replay {number}")
+    wrong = await notebook.execute(f"%fabric_rerun {number}")
     assert wrong.error is not None
     assert "'n'" in wrong.error.value
-    for nothing in ("0", str(number + 1), "nothing", "other.replayed.mean"):
-        cell = await notebook.execute(f"%fabric_replay {nothing}")
-        assert f"There is no failed call '{nothing}'" in told(cell, "NotReplayed")
+    for nothing in ("0", str(number + 1), "nothing", "other.rerun.mean"):
+        cell = await notebook.execute(f"%fabric_rerun {nothing}")
+        assert f"There is no failed call '{nothing}'" in told(cell, "NotRerun")
 
 
 async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
     """`--debug` opens the debugger where the call fails, with the function's variables."""
     cell = await notebook.execute_no_wait(
-        "%fabric_replay mean --debug", answers=["p ('values', values, 'total', total)", "q"]
+        "%fabric_rerun mean --debug", answers=["p ('values', values, 'total', total)", "q"]
     ).wait()
     assert cell.status == "ok"
     shown = plain(cell.stdout)
@@ -106,27 +106,27 @@ async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
     assert "return total / (len(values) - 1)" in shown
     assert "('values', [0], 'total', 0)" in shown
     cell = await notebook.execute_no_wait(
-        "%fabric_replay later --debug", answers=["p half", "q"]
+        "%fabric_rerun later --debug", answers=["p half", "q"]
     ).wait()
     assert "1.5" in cell.stdout
     # The notebook goes on as before.
     await notebook.run(CELL.replace("(len(values) - 1)", "len(values)"))
-    fixed = await notebook.run("%fabric_replay mean --debug")
+    fixed = await notebook.run("%fabric_rerun mean --debug")
     assert "It does not fail any more." in fixed.stdout
     assert fixed.text == "0.0"
 
 
 async def test_debugger_needs_a_front_end_that_answers(notebook: Notebook) -> None:
     """Where nobody can be asked for commands, that is said, and the kernel goes on."""
-    cell = await notebook.execute("%fabric_replay mean --debug")
-    assert "takes no input" in told(cell, "NotReplayed")
+    cell = await notebook.execute("%fabric_rerun mean --debug")
+    assert "takes no input" in told(cell, "NotRerun")
     assert await notebook.value("1 + 1") == "2"
 
 
 async def test_nothing_has_failed(start_notebook, uri: str) -> None:  # type: ignore[no-untyped-def]
     """Before any call has failed, that is what is said; also before there is a connection."""
     notebook = await start_notebook()
-    assert "not connected" in told(await notebook.execute("%fabric_replay"), "NotConnected")
+    assert "not connected" in told(await notebook.execute("%fabric_rerun"), "NotConnected")
     await notebook.connect(uri, id="nothing-failed")
-    assert "has failed yet" in told(await notebook.execute("%fabric_replay"), "NotReplayed")
-    assert "none yet" in (await notebook.run("%fabric_replay --list")).displays[0].text
+    assert "has failed yet" in told(await notebook.execute("%fabric_rerun"), "NotRerun")
+    assert "none yet" in (await notebook.run("%fabric_rerun --list")).displays[0].text

@@ -71,9 +71,9 @@ FAILING = (
     'await fabric.stream(max_rows="x")',
     "%fabric_stop nothing",
     "%fabric_call secretive.fail",
-    "%fabric_replay",
+    "%fabric_rerun",
 )
-LEAVING = ("%fabric_calls", "%fabric_replay --list", "%fabric_disconnect")
+LEAVING = ("%fabric_calls", "%fabric_rerun --list", "%fabric_disconnect")
 LOGGING = """\
 import logging
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=True)

@@ -14,6 +14,7 @@ from fabric_nb.errors import (
     MethodNotFound,
     NotSerializable,
     RemoteError,
+    ServiceLost,
     UnknownService,
 )
 from tests.support.fabric import heard, until
@@ -167,10 +168,10 @@ async def test_service_of_amqp_fabric_that_is_killed(members, start_peer, rabbit
     await theirs.exited()
 
     # A call that is sent before the broker has noticed goes with the queue, without an answer.
-    expected = (UnknownService, MethodNotFound, CallTimeout)
+    expected = (UnknownService, ServiceLost, MethodNotFound, CallTimeout)
     error = None
     async with asyncio.timeout(10):
-        while not isinstance(error, (UnknownService, MethodNotFound)):
+        while not isinstance(error, (UnknownService, ServiceLost, MethodNotFound)):
             with pytest.raises(expected) as caught:
                 await fabric.call("calc.calc1.multiply", x=2, y=3, timeout=1)
             error = caught.value

@@ -7,15 +7,18 @@ import copy
 import importlib
 import inspect
 import pickle
+import pkgutil
 import re
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fabric_nb
 from fabric_nb import errors
 from fabric_nb.errors import FabricError, RemoteError, remote_error
 
@@ -78,6 +81,40 @@ def test_tree_in_the_docstring() -> None:
     assert drawn_tree() == there
 
 
+def subclasses(cls: type[FabricError]) -> Iterator[type[FabricError]]:
+    """Every class that derives from one."""
+    for each in cls.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+NEVER_LEAVE = {"ExchangeOfOthers", "OtherDurability", "TooLong", "Unroutable"}
+"""Errors by which two modules of `fabric` understand each other; callers get their public base or
+another error."""
+
+
+def test_all_errors_are_in_one_place() -> None:
+    """Every error that a user can meet is in `errors`, and can be imported from `fabric_nb`."""
+    for module in pkgutil.walk_packages(fabric_nb.__path__, "fabric_nb."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found = [each for each in subclasses(FabricError) if not each.__name__.startswith("Remote")]
+    own = {each for each in found if each.__module__.startswith("fabric_nb.")}
+    elsewhere = {each.__name__ for each in own if each.__module__ != errors.__name__}
+    assert elsewhere == NEVER_LEAVE
+    for name, value in vars(errors).items():
+        if inspect.isclass(value) and issubclass(value, FabricError):
+            assert name in fabric_nb.__all__
+            assert getattr(fabric_nb, name) is value
+
+
+def test_what_may_have_been_run_is_not_what_was_not_run() -> None:
+    """Whoever makes a call again that was not run does not make one again that may have been."""
+    for error in (errors.ServiceLost, errors.ConnectionLost, errors.CallTimeout):
+        assert not issubclass(error, errors.UnknownService)
+        assert not issubclass(errors.UnknownService, error)
+
+
 @pytest.mark.parametrize(
     ("error", "also"),
     [
@@ -86,6 +123,17 @@ def test_tree_in_the_docstring() -> None:
         (errors.ConnectionLost("m"), ConnectionError),
         (errors.LoginRefused("m"), ConnectionError),
         (errors.UnknownService("m", call="c"), LookupError),
+        (errors.ServiceLost("m", call="c"), LookupError),
+        (errors.WaitTimeout("m", seconds=3), TimeoutError),
+        (errors.InvalidArgument("m"), ValueError),
+        (errors.InvalidArgumentType("m"), TypeError),
+        (errors.InvalidTimeout("m"), ValueError),
+        (errors.UnknownLevel("m"), ValueError),
+        (errors.UnusableQueue("m"), ValueError),
+        (errors.BadArgument("m"), ValueError),
+        (errors.NotListening("m"), AssertionError),
+        (errors.NotRerun("m"), ValueError),
+        (errors.DemoFailed("m"), RuntimeError),
     ],
 )
 def test_errors_are_caught_as_what_they_are(error: FabricError, also: type[Exception]) -> None:

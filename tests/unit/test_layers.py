@@ -15,7 +15,7 @@ import pytest
 import fabric_nb
 
 PACKAGE = Path(fabric_nb.__file__).parent
-MAX_LINES = 650
+MAX_LINES = 700
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
@@ -168,7 +168,7 @@ def test_climbing_is_noticed(module: str, source: str) -> None:
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_modules_stay_readable(module: str) -> None:
-    """No module is longer than 650 lines."""
+    """No module is longer than 700 lines."""
     lines = len(SOURCES[module].read_text().splitlines())
     assert lines <= MAX_LINES
 

@@ -12,13 +12,14 @@ from typing import Any, cast
 
 import pytest
 
+from fabric_nb.errors import NotThere
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.panel import link, state
 from fabric_nb.notebook.panel.changes import Changes
-from fabric_nb.notebook.panel.tables import NotThere, PanelTable
+from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.table import Column, TableModel
 from fabric_nb.notebook.views.base import TableView

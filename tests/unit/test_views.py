@@ -13,7 +13,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from fabric_nb.errors import CallTimeout
+from fabric_nb.errors import CallTimeout, InvalidArgument
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import MalformedLog
 from fabric_nb.fabric.discovery.registry import Registry
@@ -34,7 +34,7 @@ from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
-from fabric_nb.notebook.views.methods import MAX_FORMS, NoValue, read_arguments
+from fabric_nb.notebook.views.methods import MAX_FORMS, read_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
@@ -337,7 +337,7 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
     answer = await cast("Any", shown.view.act(form.name, {"x": "5", "y": "7"}))
     assert answer.startswith("12\n")
     assert described.called == [(ServicePattern("d", "calc", "c1"), "add", {"x": 5, "y": 7})]
-    with pytest.raises(NoValue, match="y is not a value"):
+    with pytest.raises(InvalidArgument, match="y is not a value"):
         await cast("Any", shown.view.act(form.name, {"y": "__import__('os')"}))
 
 
@@ -406,7 +406,7 @@ def test_arguments_are_json_or_python_literals(
 )
 def test_what_is_no_value_is_told(written: dict[str, Any], says: str) -> None:
     """Nothing else is taken, and above all nothing is run."""
-    with pytest.raises(NoValue, match=says):
+    with pytest.raises(InvalidArgument, match=says):
         read_arguments(written)
 
 
@@ -438,7 +438,7 @@ def test_calls_view() -> None:
         ["served", "e.app.mine", "f", "500.0", "failed"],
     ]
     assert {"3 made", "1 served", "3 failed"} <= set(shown.texts)
-    assert "%fabric_replay runs the last call that failed here again." in shown.texts
+    assert "%fabric_rerun runs the last call that failed here again." in shown.texts
     details = [row.detail.text for row in shown.model.rows]
     assert details == ["", HOSTILE, "CallTimeout: no answer\nwithin 1 s", "Traceback ..."]
     _ = shown.reader

@@ -20,7 +20,9 @@ from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
     MessageTooLarge,
+    NotAcknowledgedInTime,
     NotConnected,
+    TransientQueuesRefused,
 )
 from fabric_nb.fabric.amqp.fast_channel import Fate, Lane, OnDelivery, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
@@ -31,8 +33,6 @@ from fabric_nb.fabric.amqp.topology import (
     Topology,
 )
 from fabric_nb.fabric.amqp.translation import (
-    NotAcknowledgedInTime,
-    TransientQueuesRefused,
     connection_lost,
 )
 

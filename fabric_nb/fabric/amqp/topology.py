@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from aiormq.channel import Channel as AmqpChannel
 from pamqp import commands as spec
 
-from fabric_nb.errors import BrokerRefused
+from fabric_nb.errors import BrokerRefused, TransientQueuesRefused
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.fields import Fields, filters
-from fabric_nb.fabric.amqp.translation import TransientQueuesRefused, translated
+from fabric_nb.fabric.amqp.translation import translated
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.amqp.channel import Channel

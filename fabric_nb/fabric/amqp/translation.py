@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 from aiormq import exceptions as amqp_errors
 
-from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, MessageTooLarge
+from fabric_nb.errors import (
+    BrokerRefused,
+    ConnectionLost,
+    FabricError,
+    MessageTooLarge,
+    NotAcknowledgedInTime,
+    TransientQueuesRefused,
+)
 
 # RabbitMQ's words for a missing permission.
 _NO_RIGHT = re.compile(
@@ -40,26 +47,6 @@ class Unroutable(FabricError):
     def __init__(self, message: str, *, exchange_missing: bool = False) -> None:
         super().__init__(message)
         self.exchange_missing = exchange_missing
-
-
-class TransientQueuesRefused(ConnectionLost):
-    """The broker closes the connection over queues that are neither durable nor exclusive.
-
-    RabbitMQ 4.3 does so by default (its deprecated feature ``transient_nonexcl_queues``).
-    """
-
-
-class NotAcknowledgedInTime(BrokerRefused):
-    """The broker has taken back a delivery that was not acknowledged in time, with its channel.
-
-    Args:
-        message: the sentence for the user.
-        seconds: RabbitMQ's `consumer_timeout`.
-    """
-
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message, code=406)
-        self.seconds = seconds
 
 
 @contextlib.contextmanager
@@ -114,7 +101,7 @@ def refusal(code: int, text: str) -> BrokerRefused:
         return MessageTooLarge.of(int(large[1]), int(large[2]))
     late = _NOT_ACKNOWLEDGED.search(text)
     if late is not None:
-        return NotAcknowledgedInTime(f"The broker refused: {text}.", int(late[1]) / 1000)
+        return NotAcknowledgedInTime(f"The broker refused: {text}.", seconds=int(late[1]) / 1000)
     right = _NO_RIGHT.search(text)
     if right is None:
         return BrokerRefused(f"The broker refused: {text}.", code=code)

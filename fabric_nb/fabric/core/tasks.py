@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from fabric_nb.errors import printable
+from fabric_nb.errors import NotConnected, printable
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +147,11 @@ class Background:
         """Run `work` in the background; after `aclose` it is dropped unrun.
 
         Raises:
-            RuntimeError: not open.
+            NotConnected: not open.
         """
         if self._group is None or self._runner is None or self._runner.done():
             work.close()
-            raise RuntimeError(f"{self._name} is not open")
+            raise NotConnected(f"{self._name} is not open.")
         task = self._group.create_task(
             self._guard(work, name), name=f"{self._name}: {name}", context=context
         )
@@ -163,7 +163,7 @@ class Background:
         """Run `work` until it returns; start it again, a second later, whenever it fails.
 
         Raises:
-            RuntimeError: not open.
+            NotConnected: not open.
         """
         return self.spawn(self._kept(work, name), name=name)
 

@@ -6,6 +6,8 @@ import sys
 from enum import Enum
 from typing import Any
 
+from fabric_nb.errors import InvalidArgument
+
 MAX_ERROR = 300
 MAX_SHOWN = 40
 """Characters of an error, and of a value in an error."""
@@ -46,11 +48,11 @@ def whole(value: Any, what: str, *, low: int, high: int) -> int:
     """Return a whole number within bounds, as numpy's too.
 
     Raises:
-        ValueError: it is none, or outside of the bounds; the message names `what`.
+        InvalidArgument: it is none, or outside of the bounds; the message names `what`.
     """
     plain = unboxed(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or not low <= plain <= high:
-        raise ValueError(
+        raise InvalidArgument(
             f"{what} is {shown(value)[1:-1]}, and it is a whole number from {low} to {high:,}."
         )
     return plain

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from fabric_nb.errors import MalformedMessage
+from fabric_nb.errors import InvalidArgumentType, MalformedMessage, WaitTimeout
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.fields import checked
@@ -107,10 +107,10 @@ class Stream(HeldRows):
         malformed: record of messages that cannot be read.
 
     Raises:
-        ValueError: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a unit is
-            unknown.
+        InvalidArgument: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a
+            unit is unknown.
         UnusableQueue: no queue can have this name, or be as it is asked for.
-        TypeError: `unit` is no mapping.
+        InvalidArgumentType: `unit` is no mapping.
         UnusableHeader: a header cannot be one, so that no message has it.
     """
 
@@ -125,7 +125,7 @@ class Stream(HeldRows):
     ) -> None:
         unit, arrival, with_headers = options.unit, options.arrival, options.with_headers
         if not isinstance(unit, (Mapping, type(None))):
-            raise TypeError(
+            raise InvalidArgumentType(
                 f"unit maps columns to units, as in {{'at': 'ms'}}, so it cannot be {unit!r}; a"
                 f" header of that name is given in a mapping: {{'unit': {unit!r}}}."
             )
@@ -444,7 +444,7 @@ class Stream(HeldRows):
         """Wait until so many rows have come since it was opened.
 
         Raises:
-            TimeoutError: they did not come within `timeout` seconds.
+            WaitTimeout: they did not come within `timeout` seconds.
             InvalidTimeout: `timeout` is negative, NaN or no number.
         """
         target = rows
@@ -455,7 +455,10 @@ class Stream(HeldRows):
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
-            raise TimeoutError(f"{self.rows} of {target} rows came within {limit:g} s.") from None
+            seconds = limit or 0.0
+            raise WaitTimeout(
+                f"{self.rows} of {target} rows came within {seconds:g} s.", seconds=seconds
+            ) from None
 
     async def batches(self, rows: int | None = None) -> AsyncIterator[Sequence[Row]]:
         """Rows as they come, a list for each message, until the stream is closed.

@@ -18,12 +18,12 @@ from fabric_nb.errors import (
     BrokerUnavailable,
     LoginRefused,
     TlsFailed,
+    TransientQueuesRefused,
     VirtualHostRefused,
 )
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.tls import is_verified
 from fabric_nb.fabric.amqp.topology import Terms
-from fabric_nb.fabric.amqp.translation import TransientQueuesRefused
 from fabric_nb.fabric.amqp.transport import read_certificate
 from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.doctor.findings import Finding, Severity

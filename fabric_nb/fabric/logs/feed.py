@@ -15,12 +15,7 @@ from typing import Self
 
 import pandas as pd
 
-from fabric_nb.errors import (
-    BrokerRefused,
-    ConnectionLost,
-    FabricError,
-    UnknownLevel,
-)
+from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, UnknownLevel, WaitTimeout
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
@@ -322,12 +317,20 @@ class LogFeed:
         """Wait until so many records have come since it was opened, or until it is closed.
 
         Raises:
-            TimeoutError: they did not come within `timeout` seconds.
+            WaitTimeout: they did not come within `timeout` seconds.
+            InvalidTimeout: `timeout` is negative, NaN or no number.
         """
-        async with asyncio.timeout(time_limit(timeout)):
-            while self.changes < records and not self.closed:
-                self._arrived.clear()
-                await self._arrived.wait()
+        limit = time_limit(timeout)
+        try:
+            async with asyncio.timeout(limit):
+                while self.changes < records and not self.closed:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            seconds = limit or 0.0
+            raise WaitTimeout(
+                f"{self.changes} of {records} records came within {seconds:g} s.", seconds=seconds
+            ) from None
 
     @property
     def df(self) -> pd.DataFrame:

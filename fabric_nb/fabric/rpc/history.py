@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import CallTimeout, MalformedMessage, RemoteError, show_short
+from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, show_short
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.frames.times import moments
@@ -73,10 +73,10 @@ class FailedCall:
         """Its arguments as they came, made anew each time.
 
         Raises:
-            ValueError: they were too large to be kept.
+            NotRerun: they were too large to be kept.
         """
         if self.request is None:
-            raise ValueError(
+            raise NotRerun(
                 f"The arguments of failed call {self.number} ({self.record.method}) are not kept:"
                 f" they are {self.size / 1e6:,.1f} MB."
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from fabric_nb.errors import InvalidName
+from fabric_nb.errors import InvalidArgumentType, InvalidName
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.names import check_method
 
@@ -44,7 +44,7 @@ def public_functions(api: object) -> dict[str, Function]:
 
     Raises:
         InvalidName: a name of the mapping starts with an underscore or is no identifier.
-        TypeError: an item of the mapping cannot be called.
+        InvalidArgumentType: an item of the mapping cannot be called.
     """
     functions = dict(_mapping(api) if isinstance(api, Mapping) else _methods(api))
     functions.setdefault("health_check", AbstractServiceApi().health_check)
@@ -56,7 +56,9 @@ def _mapping(api: Mapping[Any, Any]) -> Mapping[str, Function]:
         if check_method(name).startswith("_"):
             raise InvalidName(f"{name!r} starts with an underscore, and such names are not served.")
         if not callable(function):
-            raise TypeError(f"{name!r} is a {type(function).__name__}, which cannot be called.")
+            raise InvalidArgumentType(
+                f"{name!r} is a {type(function).__name__}, which cannot be called."
+            )
     return api
 
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, cast, get_args
 from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
+    InvalidArgument,
     MalformedMessage,
     MessageTooLarge,
     NotSerializable,
@@ -84,9 +85,13 @@ AGAIN = (
 
 
 def checked(redelivered: str) -> Redelivered:
-    """Return the policy for calls that are delivered again; ValueError for anything else."""
+    """Return the policy for calls that are delivered again.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
     if redelivered not in get_args(Redelivered):
-        raise ValueError(f"redelivered={redelivered!r} is not known: write 'run' or 'refuse'.")
+        raise InvalidArgument(f"redelivered={redelivered!r} is not known: write 'run' or 'refuse'.")
     return cast(Redelivered, redelivered)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.errors import InvalidName, UnusableQueue
+from fabric_nb.errors import InvalidArgumentType, InvalidName, UnusableQueue
 
 DEAD_LETTER_EXCHANGE = "rpc.dlx"
 DEATH_HEADER = "x-death"
@@ -43,10 +43,10 @@ def check_version(version: object) -> str:
     """Return a service's version if it is text, which keep-alives carry.
 
     Raises:
-        TypeError: it is no text.
+        InvalidArgumentType: it is no text.
     """
     if not isinstance(version, str):
-        raise TypeError(
+        raise InvalidArgumentType(
             f"A version is text, as in {str(version)!r}, and cannot be the"
             f" {type(version).__name__} {version!r}."
         )

@@ -1,4 +1,4 @@
-"""``%%fabric_serve``, ``%fabric_stop`` and ``%fabric_replay``."""
+"""``%%fabric_serve``, ``%fabric_stop`` and ``%fabric_rerun``."""
 
 from __future__ import annotations
 
@@ -96,27 +96,27 @@ class ServingMagics(SessionMagics):
     @argument("--list", "-l", action="store_true", help="Show the calls that can be run again.")
     @argument("what", nargs="?", type=unquoted, help="Its number or method; without: the last.")
     @line_magic
-    def fabric_replay(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+    def fabric_rerun(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run a call that failed here again: its arguments as they came, the function as it is now.
 
-        In [6]: %fabric_replay
-        In [7]: %fabric_replay mean --debug
-        In [8]: %fabric_replay --list
+        In [6]: %fabric_rerun
+        In [7]: %fabric_rerun mean --debug
+        In [8]: %fabric_rerun --list
 
         Returns what the function returns; nobody but this notebook is told.
         """
         __tracebackhide__ = True
-        with self._told(self.fabric_replay.parser):
-            args = self._read(self.fabric_replay.parser, line, local_ns)
+        with self._told(self.fabric_rerun.parser):
+            args = self._read(self.fabric_rerun.parser, line, local_ns)
             if args.list:
                 self.session.show_failures()
                 return None
-            replay = self.session.replay(args.what)
-        print(f"{replay}, again:")  # noqa: T201 - a magic's answer
+            rerun = self.session.rerun(args.what)
+        print(f"{rerun}, again:")  # noqa: T201 - a magic's answer
         if not args.debug:
-            return replay.run()
-        with self._told(self.fabric_replay.parser):
-            return replay.debug(self._user_shell)
+            return rerun.run()
+        with self._told(self.fabric_rerun.parser):
+            return rerun.debug(self._user_shell)
 
 
 def _names(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 
-from fabric_nb.notebook.panel.tables import NotThere
+from fabric_nb.errors import DemoFailed
 
 READY = "Running"
 STOP_TIMEOUT = 3.0
@@ -23,7 +23,7 @@ class DemoServices:
         """Start them in a domain, unless they run.
 
         Raises:
-            NotThere: they cannot be started; says why.
+            DemoFailed: they cannot be started; says why.
         """
         if self._process is not None and self._process.returncode is None:
             return
@@ -46,7 +46,7 @@ class DemoServices:
             last = text or last
         if "No module named" in last:
             last += ": install the extra, `pip install 'fabric-nb[demo]'`"
-        raise NotThere(f"The demo services did not start: {last or 'no answer'}")
+        raise DemoFailed(f"The demo services did not start: {last or 'no answer'}")
 
     async def stop(self) -> None:
         """End them."""

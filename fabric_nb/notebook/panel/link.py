@@ -18,6 +18,7 @@ import comm
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb._version import __version__
+from fabric_nb.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.panel.watcher import Notebook, Watcher
@@ -78,13 +79,13 @@ class Panel:
         requests.send({"protocol": PROTOCOL, "version": __version__})
 
     def _on_request(self, requests: Any, message: Mapping[str, Any]) -> None:
-        from fabric_nb.notebook.panel.requests import BadRequest, take, text
+        from fabric_nb.notebook.panel.requests import take, text
 
         data = message.get("content", {}).get("data", {})
         request = text(data, "id", 64)
         try:
             take(self._watcher(), request, data)
-        except BadRequest as problem:
+        except InvalidArgument as problem:
             requests.send({"id": request, "error": str(problem)})
         else:
             requests.send({"id": request})

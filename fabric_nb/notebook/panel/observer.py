@@ -8,14 +8,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import parse_call
-from fabric_nb.notebook.panel.tables import NotThere, PanelTable
+from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.notebook.panel.watcher import Watcher
-from fabric_nb.notebook.views.methods import NoValue, read_arguments
+from fabric_nb.notebook.views.methods import read_arguments
 
 MAX_ARGUMENTS = 50
-
-
-class BadRequest(ValueError):
-    """A request that is not as the panel writes them."""
 
 
 def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
@@ -24,7 +21,7 @@ def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
         data: as it came.
 
     Raises:
-        BadRequest: it is not as the panel writes them.
+        InvalidArgument: it is not as the panel writes them.
     """
     match data.get("do"):
         case "tell":
@@ -43,18 +40,18 @@ def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
         case "demo":
             watcher.start_demo(request)
         case _:
-            raise BadRequest("fabric_nb in this kernel is too old or too new for this panel.")
+            raise InvalidArgument("fabric_nb in this kernel is too old or too new for this panel.")
 
 
 def text(data: Mapping[str, Any], name: str, longest: int) -> str:
     """A text of a request; empty where there is none.
 
     Raises:
-        BadRequest: it is something else, or longer than `longest`.
+        InvalidArgument: it is something else, or longer than `longest`.
     """
     value = data.get(name, "")
     if not isinstance(value, str) or len(value) > longest:
-        raise BadRequest(f"{name} is not a text of up to {longest} characters.")
+        raise InvalidArgument(f"{name} is not a text of up to {longest} characters.")
     return value
 
 
@@ -65,7 +62,7 @@ def _call(data: Mapping[str, Any]) -> str:
 def _row(data: Mapping[str, Any]) -> int | None:
     row = data.get("row")
     if row is not None and not isinstance(row, int):
-        raise BadRequest("row is not the number of a row.")
+        raise InvalidArgument("row is not the number of a row.")
     return row
 
 
@@ -76,8 +73,5 @@ def _option(data: Mapping[str, Any]) -> str | None:
 def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
     written = data.get("arguments")
     if not isinstance(written, dict) or len(written) > MAX_ARGUMENTS:
-        raise BadRequest(f"A call has up to {MAX_ARGUMENTS} arguments.")
-    try:
-        return read_arguments(written)
-    except NoValue as problem:
-        raise BadRequest(str(problem)) from None
+        raise InvalidArgument(f"A call has up to {MAX_ARGUMENTS} arguments.")
+    return read_arguments(written)

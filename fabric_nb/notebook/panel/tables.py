@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import NotThere
 from fabric_nb.notebook.views.base import TableView, ViewModel
 
 
@@ -58,7 +58,3 @@ class PanelTable:
             return answer or ""
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(), self._loop))
-
-
-class NotThere(FabricError):
-    """What was asked of the panel is not there."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from fabric_nb.errors import FabricError
+from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
@@ -23,7 +23,7 @@ from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import Observer
 from fabric_nb.notebook.panel.state import Item, Look
-from fabric_nb.notebook.panel.tables import NotThere, PanelTable
+from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.views.methods import shown_result
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import StreamsView

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.plot.decimate import Array, Bins
 from fabric_nb.notebook.plot.picture import Axis, Kind, Line, Picture
@@ -64,7 +65,7 @@ class Source:
         title: what stands above the chart.
 
     Raises:
-        ValueError: `window` is no span of time and no number.
+        InvalidArgument: `window` is no span of time and no number.
     """
 
     def __init__(
@@ -108,16 +109,16 @@ class Source:
         """The rows, and where they stand.
 
         Raises:
-            ValueError: the column across is not there, or holds neither times nor numbers.
+            InvalidArgument: the column across is not there, or holds neither times nor numbers.
         """
         if self._x is not None:
             frame = self._rows.df
             if self._x != frame.index.name and self._x not in frame:
-                raise ValueError(f"There is no column {glimpse(self._x)} yet.")
+                raise InvalidArgument(f"There is no column {glimpse(self._x)} yet.")
             values = frame.index if self._x == frame.index.name else frame[self._x]
             if _is_number(values):
                 if self._in_time:
-                    raise ValueError(f"{self._x} is a number, so the window must be one too.")
+                    raise InvalidArgument(f"{self._x} is a number, so the window must be one too.")
                 return frame, _Across(np.asarray(values, dtype=np.float64), label=self._x)
         frame = self._rows.timed(self._x)
         index = frame.index
@@ -147,7 +148,7 @@ def _span(window: Window) -> float | None:
     """A window as a number: of seconds, if it is a span of time.
 
     Raises:
-        ValueError: it is none, or not positive.
+        InvalidArgument: it is none, or not positive.
     """
     if window is None:
         return None
@@ -160,7 +161,9 @@ def _span(window: Window) -> float | None:
     except (ValueError, TypeError):
         span = np.nan
     if not span > 0:
-        raise ValueError(f"window must be a span of time, as in '5min', or a number: {window!r}.")
+        raise InvalidArgument(
+            f"window must be a span of time, as in '5min', or a number: {window!r}."
+        )
     return span
 
 

@@ -72,7 +72,7 @@ class CallsView(TableView):
                 *(f"{count:,} {what}" for what, count in counts.items() if count),
                 *([f"{older:,} older dropped"] if older else []),
             ],
-            ["%fabric_replay runs the last call that failed here again."] if calls.failures else [],
+            ["%fabric_rerun runs the last call that failed here again."] if calls.failures else [],
             [Select("which", "Show", CHOICES, self.which)],
             empty="No such call."
             if records

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import glimpse
@@ -22,10 +23,6 @@ MAX_WRITTEN = 100_000
 HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].'
 MORE = "**"
 """The name of the field that takes further arguments by name."""
-
-
-class NoValue(ValueError):
-    """What was written into a form is no value."""
 
 
 def method_forms(
@@ -73,22 +70,22 @@ def read_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
     """The values of what was written into the fields of a form.
 
     Raises:
-        NoValue: a text is neither JSON nor a Python literal, or a name is given twice.
+        InvalidArgument: a text is neither JSON nor a Python literal, or a name is given twice.
     """
     values = {name: _value(name, text) for name, text in written.items() if name != MORE}
     if MORE in written:
         more = _value(MORE, written[MORE])
         if not isinstance(more, dict) or not all(isinstance(name, str) for name in more):
-            raise NoValue('Write further arguments by their names, as in {"x": 5}.')
+            raise InvalidArgument('Write further arguments by their names, as in {"x": 5}.')
         if twice := more.keys() & values.keys():
-            raise NoValue(f"{min(twice)} is given twice.")
+            raise InvalidArgument(f"{min(twice)} is given twice.")
         values |= more
     return values
 
 
 def _value(name: str, text: object) -> Any:
     if not isinstance(text, str) or len(text) > MAX_WRITTEN:
-        raise NoValue(f"{name} is longer than {MAX_WRITTEN:,} characters.")
+        raise InvalidArgument(f"{name} is longer than {MAX_WRITTEN:,} characters.")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -96,7 +93,7 @@ def _value(name: str, text: object) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise NoValue(
+        raise InvalidArgument(
             f'{name} is not a value: write JSON or a Python literal, as in 5, "text" or [1, 2].'
         ) from None
 
