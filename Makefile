@@ -24,7 +24,7 @@ SUPPORTED := 3.11 3.12 3.13
 .PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane short-soak test-matrix test-oldest clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m fabric_nb.demo tour
+	$(BIN)/python -m tests.docs.tour
 
 lab: $(VENV)/.demo
 	$(PANEL_BUILD)

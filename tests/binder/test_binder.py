@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from fabric_nb.demo import notebooks
+from tests.docs import notebooks
 
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN = 60

@@ -1,4 +1,4 @@
-"""The demo, as `make demo` runs it."""
+"""The tour, as `make demo` runs it, and the demo's services."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run_demo(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_tour(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "AMQP_URL"}
     return subprocess.run(
-        [sys.executable, "-m", "fabric_nb.demo", *options],
+        [sys.executable, "-m", "tests.docs.tour", *options],
         cwd=ROOT,
         env={**inherited, **environment},
         capture_output=True,
@@ -29,7 +29,7 @@ def run_demo(*options: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_the_tour_runs_with_nothing_installed(tmp_path: Path) -> None:
     """The tour's every step shows what it should, on the embedded broker."""
     page = tmp_path / "tour.html"
-    done = run_demo("tour", "--page", str(page), FABRIC_NB_RUNTIME_DIR=str(tmp_path))
+    done = run_tour("--page", str(page), FABRIC_NB_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     steps = [line for line in done.stdout.splitlines() if line.startswith("  ok")]
     assert len(steps) >= 20
@@ -41,7 +41,7 @@ def test_the_tour_runs_with_nothing_installed(tmp_path: Path) -> None:
 def test_the_tour_runs_on_rabbitmq(rabbitmq_uri: str, tmp_path: Path) -> None:
     """The same tour runs on RabbitMQ, when AMQP_URL names one, and never shows its password."""
     page = tmp_path / "tour.html"
-    done = run_demo("tour", "--page", str(page), AMQP_URL=rabbitmq_uri)
+    done = run_tour("--page", str(page), AMQP_URL=rabbitmq_uri)
     assert done.returncode == 0, done.stdout + done.stderr
     password = rabbitmq_uri.split(":")[2].split("@")[0]
     assert f":{password}@" not in done.stdout + page.read_text(encoding="utf-8")
@@ -59,8 +59,8 @@ def test_a_step_that_shows_something_else_fails_the_demo(tmp_path: Path) -> None
     tour["cells"] = tour["cells"][: tour["cells"].index(step) + 1]
     wrong = tmp_path / "wrong.ipynb"
     wrong.write_text(json.dumps(tour), encoding="utf-8")
-    done = run_demo(
-        "tour", "--notebook", str(wrong), "--page", str(tmp_path / "page.html"),
+    done = run_tour(
+        "--notebook", str(wrong), "--page", str(tmp_path / "page.html"),
         FABRIC_NB_RUNTIME_DIR=str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 1
@@ -70,7 +70,7 @@ def test_a_step_that_shows_something_else_fails_the_demo(tmp_path: Path) -> None
 
 def test_a_broker_that_is_away_is_said(tmp_path: Path) -> None:
     """Without the broker that AMQP_URL names, the demo says so in words and exits with 1."""
-    done = run_demo("tour", AMQP_URL="amqp://guest:secret@127.0.0.1:1/")
+    done = run_tour(AMQP_URL="amqp://guest:secret@127.0.0.1:1/")
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "secret" not in done.stdout + done.stderr

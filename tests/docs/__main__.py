@@ -1,24 +1,30 @@
-"""`make notebooks`: run the manual's notebooks and store them with what they showed.
+"""`make notebooks`: run the manual's notebooks and store them with their outputs.
 
-As ``python -m fabric_nb.demo notebooks``, with a private RabbitMQ for the steps that need one: a
+They run beside the demo's services, and with a private RabbitMQ for the steps that need one: a
 cluster, which speaks TLS, and of which a node may be killed.
+
+python -m tests.docs [NOTEBOOK ...]
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fabric_nb.demo.running import run_beside_demo
+from tests.docs import notebooks
 from tests.support.certificates import Certificates
 from tests.support.rabbitmq_cluster import NAMES, RabbitMqCluster
 
+NOTEBOOKS = Path("notebooks")
+
 
 def main() -> int:
-    """Run those that are named, or all; returns the exit code."""
-    named = [option for path in sys.argv[1:] for option in ("--notebook", path)]
+    """Run the notebooks of the command line, or all; returns the exit code."""
+    paths = [Path(path) for path in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
     with TemporaryDirectory() as folder:
         made = Certificates(Path(folder))
         shown = made.issue("localhost")
@@ -26,16 +32,25 @@ def main() -> int:
         with RabbitMqCluster.start(ssl_options=options) as cluster:
             hosts = ",".join(f"localhost:{node.tls_port}" for node in cluster.nodes)
             last = cluster.nodes[-1]  # the first dies
-            environment = {
-                **os.environ,
-                "RABBITMQ_URL": f"amqps://{hosts}/?cafile={made.authority}",
-                "RABBITMQ_API": last.management_uri,
-                "RABBITMQ_KILL": str(_killer(cluster, Path(folder))),
-            }
-            environment.pop("AMQP_URL", None)
-            return subprocess.call(
-                [sys.executable, "-m", "fabric_nb.demo", "notebooks", *named], env=environment
-            )
+            os.environ["RABBITMQ_URL"] = f"amqps://{hosts}/?cafile={made.authority}"
+            os.environ["RABBITMQ_API"] = last.management_uri
+            os.environ["RABBITMQ_KILL"] = str(_killer(cluster, Path(folder)))
+            os.environ.pop("AMQP_URL", None)
+            return run_beside_demo(lambda: _run(paths))
+
+
+def _run(paths: Sequence[Path]) -> int:
+    """Run notebooks, and store those of which every step passed."""
+    failures = 0
+    for path in paths:
+        print(f"Notebook  {path}", flush=True)
+        executed = notebooks.run(path)
+        failed = notebooks.report(notebooks.steps(executed))
+        if not failed:
+            notebooks.store(executed, path)
+        failures += failed
+    print(f"{failures} steps failed." if failures else "All steps passed.")
+    return 1 if failures else 0
 
 
 def _killer(cluster: RabbitMqCluster, folder: Path) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabric_nb.demo import notebooks
 from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import demo_services
+from tests.docs import notebooks
 from tests.docs.running import Runs
 from tests.support.rabbitmq import RabbitMq
 

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from fabric_nb.demo import notebooks
+from tests.docs import notebooks
 from tests.docs.running import Runs
 from tests.faults.test_rights import rights
 from tests.support.peers import DOMAIN

@@ -1,9 +1,9 @@
-"""Runs the manual's notebooks from top to bottom, and keeps what they showed.
+"""Run the manual's notebooks from top to bottom, and store their outputs.
 
-What a cell must show stands with the cell, in its metadata: ``fabric_nb: {step, expect}``,
+The expected output of a cell is in its metadata: ``fabric_nb: {step, expect}``,
 where `expect` is a regular expression for the cell's output as text; ``freeze`` is explained at
-`run`. A stored notebook says
-in its own metadata which code its outputs are of: ``fabric_nb: {ran}``.
+`run`. The metadata of a stored notebook hold the digest of the code that made its outputs:
+``fabric_nb: {ran}``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import copy
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ _LOCAL = (
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a notebook, and whether it gave what it should."""
+    """One step of a notebook, its output, and whether that is as expected."""
 
     name: str
     saw: str
@@ -51,12 +52,12 @@ class Step:
 
 
 class _Client(NotebookClient):
-    """Also takes in what live outputs have sent between two cells, which nbclient drops."""
+    """A client that also processes updates of live outputs sent between two cells."""
 
     async def _async_poll_output_msg(
         self, parent_msg_id: str, cell: nbformat.NotebookNode, cell_index: int
     ) -> None:
-        assert self.kc is not None  # noqa: S101 - set up before the first cell
+        assert self.kc is not None
         while True:
             message = await ensure_async(self.kc.iopub_channel.get_msg(timeout=None))
             of_this_cell = message["parent_header"].get("msg_id") == parent_msg_id
@@ -131,8 +132,18 @@ def _settle(client: NotebookClient) -> None:
 
 
 def steps(notebook: nbformat.NotebookNode) -> list[Step]:
-    """What each step showed, and whether it is what is expected there."""
+    """Return each step of an executed notebook."""
     return [_step(cell) for cell in notebook.cells if "fabric_nb" in cell.metadata]
+
+
+def report(steps: Sequence[Step]) -> int:
+    """Print each step, and the outputs of failed ones on the standard error; count those."""
+    for step in steps:
+        print(step)
+    failed = [step for step in steps if not step.passed]
+    for step in failed:
+        print(f"\n{step.name} showed:\n{step.saw}", file=sys.stderr)
+    return len(failed)
 
 
 def store(notebook: nbformat.NotebookNode, path: Path) -> None:
