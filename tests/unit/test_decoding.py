@@ -284,13 +284,6 @@ BOMBS: dict[str, Callable[[], bytes]] = {
             pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000_000, "i1")), pa.array([LONG])),
         )
     ),
-    "view": lambda: of(
-        pa.Array.from_buffers(
-            pa.string_view(),
-            100_000,
-            [None, pa.py_buffer(VIEW * 100_000), pa.py_buffer(LONG.encode())],
-        )
-    ),
     "list view": lambda: of(
         pa.ListViewArray.from_arrays(
             pa.array(np.zeros(100_000, "i4")),
@@ -320,6 +313,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         )
     ),
 }
+if int(pa.__version__.partition(".")[0]) >= 17:  # older ones cannot make such an array
+    BOMBS["view"] = lambda: of(
+        pa.Array.from_buffers(
+            pa.string_view(),
+            100_000,
+            [None, pa.py_buffer(VIEW * 100_000), pa.py_buffer(LONG.encode())],
+        )
+    )
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
