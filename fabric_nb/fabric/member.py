@@ -28,7 +28,7 @@ from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.discovery.resolver import Discovery
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.access import caller_header
-from fabric_nb.fabric.rpc.client import Caller
+from fabric_nb.fabric.rpc.requests import Caller
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy, read_description
