@@ -219,7 +219,9 @@ class AmqBrokerConnector(FabricMember):
     ) -> ServiceProxy:
         """A remote service as an object; amqp-fabric's form of `service`."""
         name = ServiceName(service_domain, service_type, service_id)
-        return ServiceProxy(self, ServicePattern(name.domain, name.type, name.id), bare=True)
+        return ServiceProxy(
+            self._client, ServicePattern(name.domain, name.type, name.id), bare=True
+        )
 
     # -- discovery
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Self
@@ -14,7 +13,6 @@ from fabric_nb.errors import NotConnected
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
 from fabric_nb.fabric.amqp.rejected import MalformedLog
-from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, Failures, failures
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.data.publisher import Publisher
@@ -28,12 +26,11 @@ from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.discovery.resolver import Discovery
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.access import caller_header
-from fabric_nb.fabric.rpc.requests import Caller
+from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import public_functions
-from fabric_nb.fabric.rpc.proxy import ServiceProxy, read_description
-from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.retry import until_answered
+from fabric_nb.fabric.rpc.proxy import ServiceProxy
+from fabric_nb.fabric.rpc.requests import Caller
 from fabric_nb.fabric.rpc.server import Redelivered, Server
 from fabric_nb.fabric.rpc.service_host import Host
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_version, parse_call
@@ -80,7 +77,6 @@ class FabricMember:
         self.name = name
         self.version = check_version(version)
         self.instance = secrets.token_hex(4)
-        self._timeout = time_limit(timeout)
         self.registry = Registry()
         self.calls = CallLog()
         self._uri = uri
@@ -99,12 +95,19 @@ class FabricMember:
         self.publisher = Publisher(connection, name.domain, self._background)
         self._streams = Streams(self._reading, name.domain, self.publisher, self.malformed)
         self.logs = Logs(connection, name.domain, self.malformed)
-        self._discovery = Discovery(self.registry, listening=listen, own=name)
         self._caller = Caller(
             self._connection,
             self.malformed,
             self._background,
             caller_header(name, self.instance),
+        )
+        self._client = RpcClient(
+            self._connection,
+            self._caller,
+            resolver=Discovery(self.registry, listening=listen, own=name),
+            registry=self.registry,
+            history=self.calls,
+            timeout=timeout,
         )
         self._presence: Presence | None = None
         if keep_alive is not None:
@@ -144,11 +147,11 @@ class FabricMember:
     @property
     def timeout(self) -> float | None:
         """Seconds for a call that gives none of its own; None: no limit."""
-        return self._timeout
+        return self._client.timeout
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        self._timeout = time_limit(seconds)
+        self._client.timeout = seconds
 
     async def open(
         self, timeout: float | EllipsisType | None = ..., *, retry: bool = True, **_: Any
@@ -324,49 +327,9 @@ class FabricMember:
             InvalidName: the call is not written as above.
         """
         pattern, method = parse_call(call, domain=self.domain)
-        return await self.call_service(
+        return await self._client.call_service(
             pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
         )
-
-    async def call_service(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        *,
-        timeout: float | None = None,
-        version: str | None = None,
-        idempotent: bool = False,
-    ) -> Any:
-        """As `call`, with the name in parts and the arguments in a mapping."""
-        if self._connection.is_elsewhere:  # another thread's loop, as in a subshell of JupyterLab
-            work = self.call_service(
-                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
-            )
-            return await self._connection.in_its_loop(work)
-        seconds = self.timeout if timeout is None else time_limit(timeout)
-        with self.calls.making(pattern, method) as made:
-            clock = asyncio.get_running_loop().time
-            began = clock()
-            name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
-            made.service = name
-            label, given = f"{name.fqn}.{method}", seconds
-            if seconds is not None:  # the wait for the name counts
-                seconds = max(0.0, seconds - (clock() - began))
-
-            def once(left: float | None) -> Awaitable[Any]:
-                return self._caller.call(
-                    name, method, kwargs, timeout=left, label=label, given=given
-                )
-
-            try:
-                result = await until_answered(
-                    once, seconds, self._connection, idempotent=idempotent
-                )
-            except Unroutable as error:
-                raise self._discovery.not_served(name, method, error) from None
-        self.registry.answered(name, method)
-        return result
 
     def call_stream(
         self,
@@ -392,33 +355,9 @@ class FabricMember:
         """
         pattern, method = parse_call(call, domain=self.domain)
         time_limit(timeout)  # refuses an invalid one at once, not with the first item
-        return self.stream_service(pattern, method, kwargs, timeout=timeout, version=version)
-
-    async def stream_service(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        *,
-        timeout: float | None = None,
-        version: str | None = None,
-    ) -> AsyncGenerator[Any, None]:
-        """As `call_stream`, with the name in parts and the arguments in a mapping."""
-        self._connection.check_loop()
-        seconds = self.timeout if timeout is None else time_limit(timeout)
-        with self.calls.making(pattern, method) as made:
-            name = await self._discovery.resolve(pattern, version=version, timeout=seconds)
-            made.service = name
-            items = self._caller.stream(
-                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
-            )
-            try:
-                async with aclosing(items):
-                    async for item in items:
-                        yield item
-                self.registry.answered(name, method)
-            except Unroutable as error:
-                raise self._discovery.not_served(name, method, error) from None
+        return self._client.stream_service(
+            pattern, method, kwargs, timeout=timeout, version=version
+        )
 
     def service(
         self,
@@ -430,25 +369,46 @@ class FabricMember:
     ) -> ServiceProxy:
         """A remote service as an object, by ``id``, ``type.id`` or ``domain.type.id``."""
         pattern = ServicePattern.parse(service, domain=self.domain)
-        return ServiceProxy(self, pattern, version=version, timeout=timeout, idempotent=idempotent)
+        return ServiceProxy(
+            self._client, pattern, version=version, timeout=timeout, idempotent=idempotent
+        )
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+    ) -> Any:
+        """As `call`, with the name in parts and the arguments in a mapping."""
+        return await self._client.call_service(
+            pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+        )
+
+    def stream_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """As `call_stream`, with the name in parts and the arguments in a mapping."""
+        return self._client.stream_service(
+            pattern, method, kwargs, timeout=timeout, version=version
+        )
 
     def known(self, pattern: ServicePattern) -> Service | None:
-        """What the registry knows of the service that a name means; None if not just one."""
-        found = self.registry.find(pattern)
-        return found[0] if len(found) == 1 else None
+        """Return the one service in the registry that a name means, or None."""
+        return self._client.known(pattern)
 
     async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
-        """Signature and doc of each method of a fabric_nb service; empty for amqp-fabric."""
-        if self._connection.is_elsewhere:
-            return await self._connection.in_its_loop(self.describe(pattern))
-        name = await self._discovery.resolve(pattern, timeout=self.timeout)
-        try:
-            told = await self._caller.call(
-                name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
-            )
-        except Unroutable:
-            return {}
-        return read_description(told)
+        """Return signature and doc of each method; empty for an amqp-fabric service."""
+        return await self._client.describe(pattern)
 
     # -- serving
 

@@ -28,7 +28,8 @@ from fabric_nb.fabric.amqp.fast_channel import Lane
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc import access as access_module
-from fabric_nb.fabric.rpc.proxy import read_description, remote_signature
+from fabric_nb.fabric.rpc.methods import read_description
+from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire import data_decoding, data_encoding
 from fabric_nb.fabric.wire.calls import (
     call_message,

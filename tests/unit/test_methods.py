@@ -22,9 +22,10 @@ from fabric_nb.fabric.rpc.methods import (
     MethodStats,
     doc_of,
     public_functions,
+    read_description,
     signature_of,
 )
-from fabric_nb.fabric.rpc.proxy import ServiceProxy, read_description, remote_signature
+from fabric_nb.fabric.rpc.proxy import ServiceProxy, remote_signature
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern

@@ -7,17 +7,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from fabric_nb.errors import InvalidArgumentType, InvalidName
+from fabric_nb.errors import InvalidArgumentType, InvalidName, printable
 from fabric_nb.fabric.core.values import error_text
-from fabric_nb.fabric.wire.names import check_method
+from fabric_nb.fabric.wire.names import check_method, is_method
 
 MAX_SIGNATURE = 300
 DURATIONS_KEPT = 1000
 
 Function = Callable[..., Any]
+
+MAX_METHODS = 1000
+"""Methods of one service whose description is kept."""
+MAX_TEXT = 4000
+"""Characters of a signature or doc that are kept."""
 
 
 class AbstractServiceApi:
@@ -179,3 +185,22 @@ class MethodStats:
             return None
         ordered = sorted(self._durations)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+
+
+def read_description(told: object) -> dict[str, dict[str, str]]:
+    """What a service's ``_describe`` has told: signature and doc by method name.
+
+    It comes from elsewhere: what is not of that form is left out, and so is what comes after the
+    first `MAX_METHODS`; long texts are cut.
+    """
+    methods = told.get("methods") if isinstance(told, dict) else None
+    first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)
+    return {
+        method: {
+            key: printable(text[:MAX_TEXT])
+            for key in ("signature", "doc")
+            if isinstance(text := described.get(key), str)
+        }
+        for method, described in first
+        if is_method(method) and isinstance(described, dict)
+    }

@@ -6,52 +6,14 @@ import ast
 import inspect
 import warnings
 from collections.abc import AsyncGenerator, Generator, Mapping
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
-from fabric_nb.errors import InvalidName, printable
+from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Service
-from fabric_nb.fabric.rpc.methods import Verbatim
-from fabric_nb.fabric.wire.names import ServicePattern, check_method, is_method
-
-MAX_METHODS = 1000
-"""Methods of one service whose description is kept."""
-MAX_TEXT = 4000
-"""Characters of a signature or doc that are kept."""
-
-
-class Calls(Protocol):
-    """What a proxy needs of its connector."""
-
-    async def call_service(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        *,
-        timeout: float | None,
-        version: str | None,
-        idempotent: bool,
-    ) -> Any:
-        """Call a method of the service that a name means."""
-
-    def stream_service(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        *,
-        timeout: float | None,
-        version: str | None,
-    ) -> AsyncGenerator[Any, None]:
-        """Call a generator of the service that a name means, and give its items."""
-
-    def known(self, pattern: ServicePattern) -> Service | None:
-        """What the registry knows of it."""
-
-    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
-        """Signature and doc of each method; empty where the peer tells nothing."""
+from fabric_nb.fabric.rpc.client import RpcClient
+from fabric_nb.fabric.rpc.methods import MAX_TEXT, Verbatim
+from fabric_nb.fabric.wire.names import ServicePattern, check_method
 
 
 class ServiceProxy:
@@ -68,7 +30,7 @@ class ServiceProxy:
     method of that name.
 
     Args:
-        calls: the connector.
+        calls: client that the calls go over.
         pattern: which service.
         version: what version is required, as in ``>=1.2,<2``.
         timeout: seconds for each call; None for the connector's own.
@@ -78,7 +40,7 @@ class ServiceProxy:
 
     def __init__(
         self,
-        calls: Calls,
+        calls: RpcClient,
         pattern: ServicePattern,
         *,
         version: str | None = None,
@@ -211,25 +173,6 @@ class _Load(RemoteMethod):
     async def __call__(self, /, **kwargs: Any) -> Any:
         """Return the proxy with what the service has told."""
         return await super().__call__(**kwargs) if kwargs else await self._service._load()  # noqa: SLF001
-
-
-def read_description(told: object) -> dict[str, dict[str, str]]:
-    """What a service's ``_describe`` has told: signature and doc by method name.
-
-    It comes from elsewhere: what is not of that form is left out, and so is what comes after the
-    first `MAX_METHODS`; long texts are cut.
-    """
-    methods = told.get("methods") if isinstance(told, dict) else None
-    first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)
-    return {
-        method: {
-            key: printable(text[:MAX_TEXT])
-            for key in ("signature", "doc")
-            if isinstance(text := described.get(key), str)
-        }
-        for method, described in first
-        if is_method(method) and isinstance(described, dict)
-    }
 
 
 def remote_signature(text: str) -> inspect.Signature:

@@ -1,0 +1,143 @@
+"""Calls by name: resolved, sent, retried where that is safe, and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.discovery.resolver import Discovery
+from fabric_nb.fabric.rpc.history import CallLog
+from fabric_nb.fabric.rpc.methods import read_description
+from fabric_nb.fabric.rpc.queues import DESCRIBE
+from fabric_nb.fabric.rpc.requests import Caller
+from fabric_nb.fabric.rpc.retry import until_answered
+from fabric_nb.fabric.wire.names import ServicePattern
+
+
+class RpcClient:
+    """Calls the methods of other services.
+
+    Args:
+        connection: connection that requests are sent on.
+        requests: sends one request and receives its reply.
+        resolver: finds the service that a name means.
+        registry: services that are known.
+        history: record of the calls.
+        timeout: seconds for a call that gives none of its own; None: no limit.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        requests: Caller,
+        *,
+        resolver: Discovery,
+        registry: Registry,
+        history: CallLog,
+        timeout: float | None,
+    ) -> None:
+        self._connection = connection
+        self._requests = requests
+        self._resolver = resolver
+        self._registry = registry
+        self._history = history
+        self._timeout = time_limit(timeout)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for a call that gives none of its own; None: no limit."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = time_limit(seconds)
+
+    async def call_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Call a method of the service that a name means; see `AmqBrokerConnector.call`."""
+        if self._connection.is_elsewhere:  # another thread's loop, as in a subshell of JupyterLab
+            work = self.call_service(
+                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+            )
+            return await self._connection.in_its_loop(work)
+        seconds = self.timeout if timeout is None else time_limit(timeout)
+        with self._history.making(pattern, method) as made:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
+            made.service = name
+            label, given = f"{name.fqn}.{method}", seconds
+            if seconds is not None:  # the wait for the name counts
+                seconds = max(0.0, seconds - (clock() - began))
+
+            def once(left: float | None) -> Awaitable[Any]:
+                return self._requests.call(
+                    name, method, kwargs, timeout=left, label=label, given=given
+                )
+
+            try:
+                result = await until_answered(
+                    once, seconds, self._connection, idempotent=idempotent
+                )
+            except Unroutable as error:
+                raise self._resolver.not_served(name, method, error) from None
+        self._registry.answered(name, method)
+        return result
+
+    async def stream_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the items of a generator; see `AmqBrokerConnector.call_stream`."""
+        self._connection.check_loop()
+        seconds = self.timeout if timeout is None else time_limit(timeout)
+        with self._history.making(pattern, method) as made:
+            name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
+            made.service = name
+            items = self._requests.stream(
+                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
+            )
+            try:
+                async with aclosing(items):
+                    async for item in items:
+                        yield item
+                self._registry.answered(name, method)
+            except Unroutable as error:
+                raise self._resolver.not_served(name, method, error) from None
+
+    def known(self, pattern: ServicePattern) -> Service | None:
+        """Return the one service in the registry that a name means, or None."""
+        found = self._registry.find(pattern)
+        return found[0] if len(found) == 1 else None
+
+    async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
+        """Return signature and doc of each method; empty for an amqp-fabric service."""
+        if self._connection.is_elsewhere:
+            return await self._connection.in_its_loop(self.describe(pattern))
+        name = await self._resolver.resolve(pattern, timeout=self.timeout)
+        try:
+            told = await self._requests.call(
+                name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
+            )
+        except Unroutable:
+            return {}
+        return read_description(told)
