@@ -65,8 +65,8 @@ class Flow:
         heard = self.heard.ljust(self.made, b"\0")
         return [
             n
-            for n, (fate, times) in enumerate(zip(self.fates, heard, strict=True))
-            if fate == CONFIRMED and not times
+            for n, (on_outcome, times) in enumerate(zip(self.fates, heard, strict=True))
+            if on_outcome == CONFIRMED and not times
         ]
 
     @property

@@ -15,7 +15,7 @@ from fabric_nb.fabric.data.queues import StreamQueue
 from fabric_nb.fabric.discovery.announcer import ANSWERED_WITHIN, Where
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
 from fabric_nb.fabric.discovery.registry import Service
-from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Patient, diagnose
+from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Target, diagnose
 from fabric_nb.fabric.logs.feed import AmqpHandler, ship_logs
 from fabric_nb.fabric.member import DEFAULT_TIMEOUT, OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.methods import public_functions
@@ -181,7 +181,7 @@ class AmqBrokerConnector(FabricMember):
         """
         for subscription in subscriptions:
             check_queue(subscription)
-        patient = Patient(
+        target = Target(
             uri=self._uri,
             name=self.name,
             instance=self.instance,
@@ -193,7 +193,7 @@ class AmqBrokerConnector(FabricMember):
             terms=self._connection.terms,
         )
         return await diagnose(
-            patient, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)
+            target, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)
         )
 
     # -- calls

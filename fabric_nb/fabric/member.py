@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from fabric_nb.errors import NotConnected
 from fabric_nb.fabric.amqp.connection import Connection, State
-from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.consumer_connection import ConsumerConnection
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, Failures, failures
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.data.publisher import Publisher
@@ -20,19 +20,19 @@ from fabric_nb.fabric.data.queues import Start
 from fabric_nb.fabric.data.recording import Replay
 from fabric_nb.fabric.data.stream import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, Stream, StreamOptions
 from fabric_nb.fabric.data.streams import Streams
-from fabric_nb.fabric.discovery.announcer import Presence, Where
+from fabric_nb.fabric.discovery.announcer import Announcer, Where
 from fabric_nb.fabric.discovery.listener import Listener
 from fabric_nb.fabric.discovery.registry import Registry, Service
-from fabric_nb.fabric.discovery.resolver import Discovery
+from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.access import caller_header
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
-from fabric_nb.fabric.rpc.requests import Caller
+from fabric_nb.fabric.rpc.requests import Requester
 from fabric_nb.fabric.rpc.server import Redelivered, Server
-from fabric_nb.fabric.rpc.service_host import Host
+from fabric_nb.fabric.rpc.service_host import ServiceHost
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_version, parse_call
 from fabric_nb.frames import Unit
 
@@ -87,15 +87,15 @@ class FabricMember:
         self._opener: asyncio.Task[None] | None = None
         self._shares = connection is not None
         self._is_open = False
-        self.malformed = MalformedLog()
+        self.malformed = RejectedMessages()
         self._connection = connection = connection or self._connect(self._connection_name)
-        self._reading = ReadingConnection(
+        self._reading = ConsumerConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
         )
         self.publisher = Publisher(connection, name.domain, self._background)
         self._streams = Streams(self._reading, name.domain, self.publisher, self.malformed)
         self.logs = Logs(connection, name.domain, self.malformed)
-        self._caller = Caller(
+        self._caller = Requester(
             self._connection,
             self.malformed,
             self._background,
@@ -104,15 +104,15 @@ class FabricMember:
         self._client = RpcClient(
             self._connection,
             self._caller,
-            resolver=Discovery(self.registry, listening=listen, own=name),
+            resolver=Resolver(self.registry, listening=listen, own=name),
             registry=self.registry,
             history=self.calls,
             timeout=timeout,
         )
-        self._presence: Presence | None = None
+        self._presence: Announcer | None = None
         if keep_alive is not None:
             connect = self._connection_for_presence(presence)
-            self._presence = Presence(connect, discovery_exchange, keep_alive, presence)
+            self._presence = Announcer(connect, discovery_exchange, keep_alive, presence)
         self._listener = Listener(
             self._connection,
             name,
@@ -123,7 +123,7 @@ class FabricMember:
             listening=listen,
             on_request=self._presence.now if self._presence else lambda: None,
         )
-        self._host = Host(
+        self._host = ServiceHost(
             self._connection,
             name,
             version=version,

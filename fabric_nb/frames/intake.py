@@ -254,8 +254,13 @@ def _list_kinds() -> tuple[Callable[[Any], bool], ...]:
 def _lists(array: Any) -> Iterator[list[Any] | None]:
     import pyarrow.compute
 
+    try:
+        lengths = pyarrow.compute.list_value_length(array)
+    except NotImplementedError:  # of list views, before pyarrow 17
+        yield from array.to_pylist()
+        return
     values, start = _objects(array.flatten()), 0
-    for length in _objects(pyarrow.compute.list_value_length(array)):
+    for length in _objects(lengths):
         yield None if length is None else values[start : start + length]
         start += length or 0
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from fabric_nb.fabric.data.stream_rows import HeldRows
+from fabric_nb.fabric.data.stream_rows import StreamRows
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
@@ -17,7 +17,7 @@ START = "2026-11-25T12:00:00Z"
 MARKUP = "<img src=x onerror=window.hacked=1>"
 
 
-class Rows(HeldRows):
+class Rows(StreamRows):
     """What a stream holds, without a broker."""
 
     def __init__(self) -> None:

@@ -118,7 +118,7 @@ async def test_frames_after_the_end_cost_nothing(connection):
 
 
 async def test_every_publisher_is_told(connection):
-    """However often a channel is lost and opened again, each message's sender learns its fate."""
+    """Each message's sender learns its outcome, however often the channel is lost and reopened."""
     consumer = Consumer()
     async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
 

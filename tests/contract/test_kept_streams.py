@@ -9,7 +9,7 @@ import pytest
 
 from fabric_nb.errors import BrokerRefused, UnusableQueue
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.stream import Stream, StreamOptions
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until
@@ -124,7 +124,7 @@ def test_mistakes(how, why):
             "d",
             {},
             StreamOptions(**how),
-            malformed=MalformedLog(),
+            malformed=RejectedMessages(),
         )
 
 

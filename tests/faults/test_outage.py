@@ -12,7 +12,7 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.discovery.registry import ServiceState
 from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
-from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.doctor.target import Target
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
 from tests.support.fabric import KEEP_ALIVE, Members, heard, until
 
@@ -78,7 +78,7 @@ async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
         fabric = await members.join("me", keep_alive_seconds=False)
         connection = Connection(fabric._uri, name="doctor")
         async with connection:
-            patient = Patient(
+            patient = Target(
                 uri=fabric._uri,
                 name=fabric.name,
                 instance=fabric.instance,

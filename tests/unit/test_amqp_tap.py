@@ -15,8 +15,8 @@ from pamqp import frame as pamqp_frame
 
 from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
 from fabric_nb.fabric.amqp import demultiplexer, frames
-from fabric_nb.fabric.amqp.demultiplexer import Line, Tap
-from fabric_nb.fabric.amqp.fast_channel import Lane
+from fabric_nb.fabric.amqp.demultiplexer import BatchingWriter, FrameDemultiplexer
+from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Failures
@@ -31,8 +31,8 @@ class Ends:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.sent = bytearray()
         self.got: list[Delivery] = []
-        self.tap = Tap(loop)
-        self.lane = Lane(OURS, self.sent.extend, frame_max=4096)
+        self.tap = FrameDemultiplexer(loop)
+        self.lane = FastChannel(OURS, self.sent.extend, frame_max=4096)
         self.lane.consumers[b"mine"] = self.got.append
         self.tap.lanes[OURS] = self.lane
 
@@ -214,11 +214,11 @@ def test_aiormq_sees_signs_of_life(ends: Ends, monkeypatch: pytest.MonkeyPatch) 
 class Fates:
     """Remembers what became of messages."""
 
-    def __init__(self, lane: Lane, count: int, *, mandatory: bool = False) -> None:
+    def __init__(self, lane: FastChannel, count: int, *, mandatory: bool = False) -> None:
         lane.confirming = True
         self.known: dict[int, FabricError | None] = {}
         for n in range(1, count + 1):
-            lane.publish("", "q", Message(b""), mandatory=mandatory, fate=self._teller(n))
+            lane.publish("", "q", Message(b""), mandatory=mandatory, on_outcome=self._teller(n))
 
     def _teller(self, n: int) -> Any:
         def tell(error: FabricError | None) -> None:
@@ -276,7 +276,7 @@ def test_a_channel_that_the_broker_closes(ends: Ends) -> None:
 class Pipe:
     """Both ends of a line over a loopback socket."""
 
-    def __init__(self, line: Line, far: asyncio.StreamReader) -> None:
+    def __init__(self, line: BatchingWriter, far: asyncio.StreamReader) -> None:
         self.line = line
         self.far = far
 
@@ -291,11 +291,11 @@ async def pipe() -> AsyncIterator[Pipe]:
         lambda reader, writer: arrived.set_result((reader, writer)), "127.0.0.1", 0
     )
     port = server.sockets[0].getsockname()[1]
-    reader = Tap(loop)
+    reader = FrameDemultiplexer(loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, "127.0.0.1", port)
     far, far_writer = await arrived
-    line = Line(transport, protocol, reader, loop)
+    line = BatchingWriter(transport, protocol, reader, loop)
     yield Pipe(line, far)
     for writer in (line, far_writer):
         writer.close()
@@ -355,8 +355,8 @@ def test_a_callback_that_fails_does_no_harm(ends: Ends, failures: Failures, endi
     def fail(_: object) -> None:
         raise ZeroDivisionError
 
-    for fate in (known.append, fail, known.append):
-        ends.lane.publish("", "q", Message(b""), fate=fate)
+    for on_outcome in (known.append, fail, known.append):
+        ends.lane.publish("", "q", Message(b""), on_outcome=on_outcome)
     if ending == "confirmed":
         ends.tap.feed_data(method(OURS, commands.Basic.Ack(3, True)))
     else:

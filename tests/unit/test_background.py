@@ -14,10 +14,10 @@ import pytest
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp import rejected
-from fabric_nb.fabric.amqp.rejected import KEPT, MalformedLog
+from fabric_nb.fabric.amqp.rejected import KEPT, RejectedMessages
 from fabric_nb.fabric.core import tasks
 from fabric_nb.fabric.core.tasks import Background, Failures
-from fabric_nb.fabric.discovery.announcer import Presence
+from fabric_nb.fabric.discovery.announcer import Announcer
 from fabric_nb.fabric.wire.keep_alives import Announcement
 from fabric_nb.fabric.wire.names import ServiceName
 from tests.unit.test_wire import arrived
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_unreadable_messages_are_counted_by_kind() -> None:
     """Unreadable messages are counted, by kind and in all."""
-    log = MalformedLog()
+    log = RejectedMessages()
     assert (log.total, list(log.last)) == (0, [])
     for kind in ("log", "log", "call"):
         log.add(kind, MalformedMessage("why"), arrived(b"body"))
@@ -56,7 +56,7 @@ def test_unreadable_messages_are_counted_by_kind() -> None:
 
 def test_last_hundred_are_kept(clock: Clock) -> None:
     """The last hundred are kept for inspection, with why they could not be read."""
-    log = MalformedLog()
+    log = RejectedMessages()
     for number in range(KEPT + 20):
         log.add("data", f"reason {number}", arrived(str(number).encode(), {"h": number}))
     assert (log.total, len(log.last)) == (KEPT + 20, KEPT)
@@ -68,7 +68,7 @@ def test_last_hundred_are_kept(clock: Clock) -> None:
 
 def test_kept_bodies_are_cut() -> None:
     """Of a large body 10 kB are kept, and its size."""
-    log = MalformedLog()
+    log = RejectedMessages()
     log.add("data", "r" * 10_000, arrived(b"x" * 20_000_000))
     assert (len(log.last[0].body), log.last[0].size) == (10_000, 20_000_000)
     assert len(log.last[0].reason) == 500
@@ -76,7 +76,7 @@ def test_kept_bodies_are_cut() -> None:
 
 def test_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """The first is logged at once, and then once a minute how many there were since."""
-    log = MalformedLog()
+    log = RejectedMessages()
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
             log.add("data", "first reason", arrived())
@@ -273,7 +273,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 def test_one_service_does_not_silence_the_others(failures: Failures) -> None:
     """A service whose keep-alive cannot be made is counted, and all others are announced."""
-    presence = Presence(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
+    presence = Announcer(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
     for id_, version in (("a", "1"), ("b", cast(Any, object())), ("c", "1")):
         presence.say(ServiceName("demo", "app", id_), Announcement(version=version))
     announced = [message.headers["service_id"] for message in presence.due(None)]

@@ -23,8 +23,8 @@ from pamqp import encode
 
 from fabric_nb.errors import MalformedMessage, RemoteError
 from fabric_nb.fabric.amqp import frames
-from fabric_nb.fabric.amqp.demultiplexer import Tap
-from fabric_nb.fabric.amqp.fast_channel import Lane
+from fabric_nb.fabric.amqp.demultiplexer import FrameDemultiplexer
+from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc import access as access_module
@@ -91,8 +91,8 @@ class Wire:
     """The receiving end of a connection with one channel that has a consumer."""
 
     def __init__(self, on_delivery: Callable[[Delivery], object]) -> None:
-        self.tap = Tap(asyncio.get_running_loop())
-        lane = Lane(CHANNEL, lambda _: None, frame_max=0)
+        self.tap = FrameDemultiplexer(asyncio.get_running_loop())
+        lane = FastChannel(CHANNEL, lambda _: None, frame_max=0)
         lane.consumers[TAG] = on_delivery
         lane.confirming = True
         self.tap.lanes[CHANNEL] = lane

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hn
 
 from fabric_nb.errors import NotInNotebook
 from fabric_nb.fabric.data import plotting
-from fabric_nb.fabric.data.stream_rows import HeldRows
+from fabric_nb.fabric.data.stream_rows import StreamRows
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.decimate import Bins
 from fabric_nb.notebook.plot.picture import NOTHING, Picture
@@ -28,10 +28,10 @@ from fabric_nb.notebook.plot.ticks import number_ticks, step_of, time_ticks
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
-def held(columns: dict[str, Any], **options: Any) -> HeldRows:
+def held(columns: dict[str, Any], **options: Any) -> StreamRows:
     """Rows as a stream holds them."""
     buffer = FrameBuffer(**options)
-    rows = HeldRows(buffer, "")
+    rows = StreamRows(buffer, "")
     rows._arrivals.add(buffer.extend_columns(columns))
     return rows
 

@@ -22,7 +22,7 @@ from fabric_nb.fabric.discovery import registry, resolver
 from fabric_nb.fabric.discovery.clock import HearingClock
 from fabric_nb.fabric.discovery.eviction import PROVEN_AFTER
 from fabric_nb.fabric.discovery.registry import Registry, Service, ServiceState
-from fabric_nb.fabric.discovery.resolver import Discovery
+from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
@@ -455,8 +455,8 @@ async def test_waiting_for_the_next_sign(house: House) -> None:
 # -- discovery
 
 
-def found(house: House, *, listening: bool = True) -> Discovery:
-    return Discovery(house.registry, listening=listening)
+def found(house: House, *, listening: bool = True) -> Resolver:
+    return Resolver(house.registry, listening=listening)
 
 
 def pattern(text: str) -> ServicePattern:
@@ -510,7 +510,7 @@ async def test_a_wrong_domain_is_said(house: House) -> None:
     house.hear(ServiceName("d", "notebook", "task2"))
     house.hear(ServiceName("shop", "t", "price"))
     shop = "Also on this broker: shop (1 service): `--domain shop`."
-    finder = Discovery(house.registry, listening=True, own=own)
+    finder = Resolver(house.registry, listening=True, own=own)
     assert str(finder.unknown(pattern("calc"))).endswith(f"notebook.task2. {shop}")
     house.hear(ServiceName("d", "t", "other"))
     assert "shop" not in str(finder.unknown(pattern("calc")))
@@ -742,7 +742,7 @@ def test_nobody_is_forgotten_without_a_connection(house: House) -> None:
 async def test_names_wait_for_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that cannot be looked up for want of a connection is looked up when it is back."""
     monkeypatch.setattr(resolver, "PATIENCE", 0.05)
-    finder = Discovery(house.registry, listening=True)
+    finder = Resolver(house.registry, listening=True)
     house.clock.now += 10
     house.registry.stop_hearing()
     with pytest.raises(CallTimeout, match=r"within 0\.2 s, because the connection"):

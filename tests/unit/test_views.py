@@ -15,7 +15,7 @@ import pytest
 
 from fabric_nb.errors import CallTimeout, InvalidArgument
 from fabric_nb.fabric.amqp.connection import State
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
 from fabric_nb.fabric.rpc.methods import MethodStats
@@ -65,7 +65,7 @@ def fabric(**changes: Any) -> Any:
         "transient_queues_refused": False,
         "calls": CallLog(),
         "servers": (),
-        "malformed": MalformedLog(),
+        "malformed": RejectedMessages(),
     }
     return SimpleNamespace(**{**state, **changes})
 

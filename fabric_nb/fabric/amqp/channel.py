@@ -24,7 +24,7 @@ from fabric_nb.errors import (
     NotConnected,
     TransientQueuesRefused,
 )
-from fabric_nb.fabric.amqp.fast_channel import Fate, Lane, OnDelivery, Reason
+from fabric_nb.fabric.amqp.fast_channel import FastChannel, OnDelivery, OnOutcome, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
     ExchangeOfOthers,
@@ -83,7 +83,7 @@ class Channel(Topology):
         self._prefetch = prefetch
         self._confirms = confirms
         self._amqp: AmqpChannel | None = None
-        self._lane: Lane | None = None
+        self._lane: FastChannel | None = None
         self._ready = asyncio.Event()
         self._tried = asyncio.Event()
         self._closed = True
@@ -193,7 +193,7 @@ class Channel(Topology):
             await self._delete_own_queue(amqp)
             await _close(amqp)
 
-    def _leave(self, amqp: AmqpChannel, lane: Lane) -> None:
+    def _leave(self, amqp: AmqpChannel, lane: FastChannel) -> None:
         if self._amqp is amqp:
             self._amqp = self._lane = None
         lane.on_shut = None
@@ -216,7 +216,7 @@ class Channel(Topology):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _check_still_wanted(self, lane: Lane) -> None:
+    def _check_still_wanted(self, lane: FastChannel) -> None:
         if self._closed:
             raise NotConnected("The channel was closed while it was being opened.")
         if lane.closed:
@@ -460,7 +460,7 @@ class Channel(Topology):
             return
         taken = asyncio.get_running_loop().create_future()
         settle = partial(_settle, taken)
-        self.send(exchange, routing_key, message, mandatory=mandatory, fate=settle)
+        self.send(exchange, routing_key, message, mandatory=mandatory, on_outcome=settle)
         await taken
 
     def send(
@@ -470,9 +470,9 @@ class Channel(Topology):
         message: Message,
         *,
         mandatory: bool = False,
-        fate: Fate | None = None,
+        on_outcome: OnOutcome | None = None,
     ) -> None:
-        """Send a message now; with confirms, `fate` is called with what became of it.
+        """Send a message now; with confirms, `on_outcome` is called with what became of it.
 
         It does not wait when much is under way; see `is_ready`.
 
@@ -482,7 +482,7 @@ class Channel(Topology):
         lane = self._lane
         if lane is None or lane.closed:
             raise self._lost()
-        lane.publish(exchange, routing_key, message, mandatory=mandatory, fate=fate)
+        lane.publish(exchange, routing_key, message, mandatory=mandatory, on_outcome=on_outcome)
 
     def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
         """Acknowledge; a delivery of an earlier opening is left to the broker to redeliver."""
@@ -494,7 +494,7 @@ class Channel(Topology):
         if (lane := self._lane_of(delivery)) is not None:
             lane.reject(delivery.tag, requeue=requeue)
 
-    def _lane_of(self, delivery: Delivery) -> Lane | None:
+    def _lane_of(self, delivery: Delivery) -> FastChannel | None:
         lane = self._lane
         if lane is None or lane.closed or delivery.generation != self.generation:
             return None

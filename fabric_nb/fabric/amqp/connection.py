@@ -36,10 +36,10 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.cluster import Nodes, abort
-from fabric_nb.fabric.amqp.fast_channel import Lane
+from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY, Silence
-from fabric_nb.fabric.amqp.topology import Terms
+from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.amqp.transport import SocketTransport
 from fabric_nb.fabric.core.tasks import Background, failures
 from fabric_nb.fabric.core.timeouts import finite_limit
@@ -99,7 +99,7 @@ class Connection:
         *,
         name: str,
         heartbeat: int = DEFAULT_HEARTBEAT,
-        terms: Terms | None = None,
+        terms: BrokerCapabilities | None = None,
     ) -> None:
         self._nodes = Nodes(uri, name=name, heartbeat=heartbeat)
         self._amqp: aiormq.Connection | None = None
@@ -115,7 +115,7 @@ class Connection:
         sign of life, and with None when it has given one, or is given up."""
         self.reconnects = 0
         self.back_since = float("-inf")
-        self.terms = terms or Terms()
+        self.terms = terms or BrokerCapabilities()
         self._user_id: str | None = None
         self._sizing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -457,7 +457,7 @@ class Connection:
 
     # -- what a channel needs (`channel.Link`)
 
-    async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, Lane]:
+    async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, FastChannel]:
         """Wait for the connection and open an AMQP channel on it, with its lane."""
         await self.connected()
         connection, line = self._amqp, self._transport.line

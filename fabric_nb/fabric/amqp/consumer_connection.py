@@ -19,7 +19,7 @@ LINGER = 1.0
 """Seconds that it stays when nothing uses it any more."""
 
 
-class ReadingConnection(Connection):
+class ConsumerConnection(Connection):
     """A connection beside another one: there while it is used, and some seconds longer.
 
     Args:

@@ -1,9 +1,10 @@
-"""The two ends of a connection's socket, shared between aiormq and our own channels.
+"""Both ends of a connection's socket, shared between aiormq and fast channels.
 
-aiormq takes a reader and a writer from its public `TransportFactory`. `Tap` is such a reader:
-it cuts what comes into frames (AMQP 0-9-1, section 4.2.3), hands those of our own consumers to
-their `Lane` at once, and leaves all others to aiormq. `Line` is the writer: what our channels
-send in one pass of the loop goes out in one write, in order with what aiormq writes.
+aiormq takes a reader and a writer from its public `TransportFactory`. `FrameDemultiplexer` is the
+reader: it cuts the bytes into frames (AMQP 0-9-1, section 4.2.3), hands those of fast channels'
+consumers to their `FastChannel` at once, and leaves all others to aiormq. `BatchingWriter` is the
+writer: what fast channels send in one pass of the loop goes out in one write, in order with what
+aiormq writes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from time import monotonic
 from typing import Any, SupportsIndex
 
 from fabric_nb.fabric.amqp import frames
-from fabric_nb.fabric.amqp.fast_channel import Lane
+from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.core.tasks import failures
 
 SIGN_OF_LIFE = 1.0
@@ -22,7 +23,7 @@ SIGN_OF_LIFE = 1.0
 it takes a connection on which it has read nothing for three heartbeats for dead."""
 
 
-class Tap(asyncio.StreamReader):
+class FrameDemultiplexer(asyncio.StreamReader):
     """A reader that keeps the frames of our own channels to itself.
 
     They are handled as they come, and nothing more is read meanwhile: the socket and the
@@ -40,7 +41,7 @@ class Tap(asyncio.StreamReader):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, FastChannel] = {}
         self.blocked: str | None = None
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -132,7 +133,7 @@ class Tap(asyncio.StreamReader):
         super().set_exception(exc)
 
 
-def _taken(lane: Lane, kind: int, payload: bytes) -> bool:
+def _taken(lane: FastChannel, kind: int, payload: bytes) -> bool:
     """Offer a frame to a lane; one that it cannot read is aiormq's to complain about."""
     try:
         return lane.take(kind, payload)
@@ -141,7 +142,7 @@ def _taken(lane: Lane, kind: int, payload: bytes) -> bool:
         return False
 
 
-class Line(asyncio.StreamWriter):
+class BatchingWriter(asyncio.StreamWriter):
     """A writer that gathers small frames, and notices when a channel is closed.
 
     A frame on a channel after its ``channel.close`` or ``close-ok`` would cost the connection
@@ -153,7 +154,7 @@ class Line(asyncio.StreamWriter):
         self,
         transport: asyncio.WriteTransport,
         protocol: asyncio.StreamReaderProtocol,
-        tap: Tap,
+        tap: FrameDemultiplexer,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(transport, protocol, tap, loop)
@@ -162,12 +163,12 @@ class Line(asyncio.StreamWriter):
         self._gathered_size = 0
         self._call_soon = loop.call_soon
 
-    def lane(self, number: int, *, frame_max: int) -> Lane:
+    def lane(self, number: int, *, frame_max: int) -> FastChannel:
         """A lane for the channel of that number, in place of the one of an earlier channel."""
-        lane = self.tap.lanes[number] = Lane(number, self.send, frame_max=frame_max)
+        lane = self.tap.lanes[number] = FastChannel(number, self.send, frame_max=frame_max)
         return lane
 
-    def leave(self, lane: Lane) -> None:
+    def leave(self, lane: FastChannel) -> None:
         """The lane's channel is no more."""
         if self.tap.lanes.get(lane.number) is lane:
             del self.tap.lanes[lane.number]

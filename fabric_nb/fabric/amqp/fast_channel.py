@@ -20,12 +20,12 @@ from fabric_nb.fabric.core.tasks import failures
 log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[Delivery], object]
-Fate = Callable[[FabricError | None], object]
+OnOutcome = Callable[[FabricError | None], object]
 """Called once with what became of a message: None when the broker took it, else why not."""
 Reason = Callable[[], FabricError]
 
 
-class Lane:
+class FastChannel:
     """What one channel's frames mean to us.
 
     Args:
@@ -45,7 +45,7 @@ class Lane:
         self._frame_max = frame_max
         self._published = 0
         self._asked = 0
-        self._fates: dict[int, Fate] = {}
+        self._outcomes: dict[int, OnOutcome] = {}
         # The message that is just coming.
         self._target: OnDelivery | None = None
         self._deliver = frames.NO_DELIVER
@@ -119,19 +119,20 @@ class Lane:
         if not multiple:
             self._settle(tag, taken=taken)
             return
-        for each in tuple(takewhile(tag.__ge__, self._fates)):  # they are in order
+        for each in tuple(takewhile(tag.__ge__, self._outcomes)):  # they are in order
             self._settle(each, taken=taken)
 
     def _settle(self, tag: int, *, taken: bool) -> None:
-        fate = self._fates.pop(tag, None)
-        if fate is not None:
-            _tell(fate, None if taken else BrokerRefused("The broker did not take the message."))
+        on_outcome = self._outcomes.pop(tag, None)
+        if on_outcome is not None:
+            refused = BrokerRefused("The broker did not take the message.")
+            _tell(on_outcome, None if taken else refused)
 
     def _returned(self, delivery: Delivery) -> None:
         tag = delivery.message_id or ""
-        fate = self._fates.pop(int(tag), None) if tag.isdecimal() else None
-        if fate is not None:
-            _tell(fate, Unroutable("No queue took the message."))
+        on_outcome = self._outcomes.pop(int(tag), None) if tag.isdecimal() else None
+        if on_outcome is not None:
+            _tell(on_outcome, Unroutable("No queue took the message."))
 
     def shut(self, reason: Reason | None = None) -> None:
         """Nothing more may be sent; what is not known to be taken has failed."""
@@ -139,11 +140,11 @@ class Lane:
             return
         self.closed = True
         reason = reason or (lambda: ConnectionLost("The channel was closed meanwhile."))
-        fates, self._fates = self._fates, {}
+        fates, self._outcomes = self._outcomes, {}
         if self.on_shut is not None:
             self.on_shut(reason)
-        for fate in fates.values():
-            _tell(fate, reason())
+        for on_outcome in fates.values():
+            _tell(on_outcome, reason())
 
     # -- out
 
@@ -154,9 +155,9 @@ class Lane:
         message: Message,
         *,
         mandatory: bool = False,
-        fate: Fate | None = None,
+        on_outcome: OnOutcome | None = None,
     ) -> None:
-        """Send a message; `fate` is called only on a channel that confirms."""
+        """Send a message; `on_outcome` is called only on a channel that confirms."""
         message_id = ""
         if self.confirming:
             tag = self._published + 1
@@ -172,8 +173,8 @@ class Lane:
         )
         if self.confirming:
             self._published = tag
-            if fate is not None:
-                self._fates[tag] = fate
+            if on_outcome is not None:
+                self._outcomes[tag] = on_outcome
         self._send(data)
 
     def ask(self, prefetch: int) -> None:
@@ -194,9 +195,9 @@ class Lane:
         self._send(frames.reject(self.number, tag, requeue=requeue))
 
 
-def _tell(fate: Fate, error: FabricError | None) -> None:
-    """Call `fate`; its failure is counted, so that those of the next messages are called too."""
+def _tell(on_outcome: OnOutcome, error: FabricError | None) -> None:
+    """Call `on_outcome`; if it fails, that is counted and the next callbacks still run."""
     try:
-        fate(error)
+        on_outcome(error)
     except Exception as failed:  # noqa: BLE001 - one of many callbacks
         failures.add("a callback of a published message", failed)

@@ -31,7 +31,7 @@ class MalformedDelivery:
     size: int
 
 
-class MalformedLog:
+class RejectedMessages:
     """Counts messages that were not taken, and keeps the last hundred for inspection.
 
     Example::

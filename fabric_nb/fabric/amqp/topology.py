@@ -15,7 +15,7 @@ from pamqp import commands as spec
 
 from fabric_nb.errors import BrokerRefused, TransientQueuesRefused
 from fabric_nb.fabric.amqp import frames
-from fabric_nb.fabric.amqp.fast_channel import Lane
+from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.fields import Fields, filters
 from fabric_nb.fabric.amqp.translation import translated
 
@@ -36,7 +36,7 @@ DEFAULT_CONSUMER_TIMEOUT = 1800.0
 
 
 @dataclass
-class Terms:
+class BrokerCapabilities:
     """Limits and refusals of a broker, learnt from its answers.
 
     Attributes:
@@ -69,13 +69,13 @@ class Terms:
 class Link(Protocol):
     """What a channel needs of its connection."""
 
-    terms: Terms
+    terms: BrokerCapabilities
 
     @property
     def masked_uri(self) -> str:
         """Where the broker is, as it may be shown."""
 
-    async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, Lane]:
+    async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, FastChannel]:
         """Wait for the connection and open an AMQP channel on it, with its lane."""
 
     def recover(self, channel: Channel) -> None:

@@ -21,7 +21,7 @@ from fabric_nb.errors import (
     TlsFailed,
     VirtualHostRefused,
 )
-from fabric_nb.fabric.amqp.demultiplexer import Line, Tap
+from fabric_nb.fabric.amqp.demultiplexer import BatchingWriter, FrameDemultiplexer
 from fabric_nb.fabric.amqp.tls import UnusableFile, broken_off, tls_arguments, tls_reason
 
 # A peer that vanished without a word is noticed when probes of an idle connection, or bytes that
@@ -39,7 +39,7 @@ class SocketTransport(TransportFactory):
     """Opens TCP or TLS sockets that notice a dead peer, with our own two ends (see `tap`)."""
 
     def __init__(self) -> None:
-        self.line: Line | None = None
+        self.line: BatchingWriter | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
@@ -48,18 +48,18 @@ class SocketTransport(TransportFactory):
         del kwargs["ssl_context_provider"]  # aiormq's: it gives no reasons
         tls = await tls_arguments(url)
         loop = asyncio.get_running_loop()
-        tap = Tap(loop)
+        tap = FrameDemultiplexer(loop)
         protocol = asyncio.StreamReaderProtocol(tap, loop=loop)
         transport, _ = await loop.create_connection(
             lambda: protocol, url.host or "", url.port or 0, **tls, **kwargs
         )
         _notice_dead_peers(transport.get_extra_info("socket"))
-        self.line = Line(transport, protocol, tap, loop)
+        self.line = BatchingWriter(transport, protocol, tap, loop)
         _LINES.add(self.line)
         return tap, self.line
 
 
-_LINES: weakref.WeakSet[Line] = weakref.WeakSet()
+_LINES: weakref.WeakSet[BatchingWriter] = weakref.WeakSet()
 
 
 def _let_go_of_sockets() -> None:

@@ -143,7 +143,7 @@ class Publisher:
     def _send(self, message: Message, taken: Taken) -> bool:
         """Hand over a message; False if there is just no channel to send it on."""
         try:
-            self._channel.send(self.exchange, "", message, fate=partial(self._settle, taken))
+            self._channel.send(self.exchange, "", message, on_outcome=partial(self._settle, taken))
         except ConnectionLost:
             return False
         except Exception as error:  # noqa: BLE001 - it is for whoever awaits the future

@@ -17,13 +17,13 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Delivery
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import in_thread, watched
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import whole
 from fabric_nb.fabric.data.queues import Start, StreamQueue
 from fabric_nb.fabric.data.recording import HEADER_PREFIX, Recording
-from fabric_nb.fabric.data.stream_rows import ARRIVAL, HeldRows
+from fabric_nb.fabric.data.stream_rows import ARRIVAL, StreamRows
 from fabric_nb.fabric.wire.arrow import MAX_VALUES, PART_VALUES
 from fabric_nb.fabric.wire.data_decoding import Batch, joined, read_parts, read_small, rows_of
 from fabric_nb.fabric.wire.names import check_part, data_exchange, match_all
@@ -85,7 +85,7 @@ class StreamOptions:
     paused: bool = False
 
 
-class Stream(HeldRows):
+class Stream(StreamRows):
     """Rows of a data stream as they come; a DataFrame at any moment.
 
     Example::
@@ -121,7 +121,7 @@ class Stream(HeldRows):
         headers: Mapping[str, Any],
         options: StreamOptions,
         *,
-        malformed: MalformedLog,
+        malformed: RejectedMessages,
     ) -> None:
         unit, arrival, with_headers = options.unit, options.arrival, options.with_headers
         if not isinstance(unit, (Mapping, type(None))):

@@ -20,7 +20,7 @@ ARRIVAL = "arrival"
 _RATE_WINDOW = 5.0
 
 
-class HeldRows:
+class StreamRows:
     """What a `Stream` has taken.
 
     Args:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fabric_nb.fabric.amqp.consumer_connection import ReadingConnection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.consumer_connection import ConsumerConnection
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.publisher import Publisher
 from fabric_nb.fabric.data.recording import Replay
 from fabric_nb.fabric.data.stream import Stream, StreamOptions
@@ -27,10 +27,10 @@ class Streams:
 
     def __init__(
         self,
-        connection: ReadingConnection,
+        connection: ConsumerConnection,
         domain: str,
         publisher: Publisher,
-        malformed: MalformedLog,
+        malformed: RejectedMessages,
     ) -> None:
         self._connection = connection
         self._domain = domain

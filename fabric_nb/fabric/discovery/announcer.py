@@ -36,7 +36,7 @@ _STOP_TIMEOUT = 0.7
 _ACCESS_REFUSED = 403
 
 
-class Presence:
+class Announcer:
     """Announces services until `close`.
 
     Args:
@@ -158,7 +158,7 @@ class Presence:
 class _Beat:
     """The loop that announces, wherever it runs."""
 
-    def __init__(self, presence: Presence, companion: Companion | None) -> None:
+    def __init__(self, presence: Announcer, companion: Companion | None) -> None:
         self._presence = presence
         self._companion = companion
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -13,7 +13,7 @@ from fabric_nb.errors import BrokerRefused, FabricError, MalformedMessage
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.discovery.clock import PULSE
 from fabric_nb.fabric.discovery.registry import Registry
@@ -59,7 +59,7 @@ class Listener:
         exchange: str,
         *,
         registry: Registry,
-        malformed: MalformedLog,
+        malformed: RejectedMessages,
         background: Background,
         listening: bool,
         on_request: Callable[[], object],

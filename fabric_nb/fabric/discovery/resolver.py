@@ -29,7 +29,7 @@ _LONG = 1e9
 """Seconds."""
 
 
-class Discovery:
+class Resolver:
     """Finds services by name and says why one cannot be had.
 
     Args:

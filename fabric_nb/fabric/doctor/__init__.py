@@ -15,30 +15,30 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.doctor import broker, peers
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
-from fabric_nb.fabric.doctor.patient import Patient
 from fabric_nb.fabric.doctor.rights import rights
+from fabric_nb.fabric.doctor.target import Target
 
-__all__ = ["LISTEN", "Diagnosis", "Finding", "Patient", "Severity", "diagnose"]
+__all__ = ["LISTEN", "Diagnosis", "Finding", "Severity", "Target", "diagnose"]
 
 LISTEN = 6.0
 """Seconds; a little more than the interval that amqp-fabric's documentation proposes."""
 
 
-async def diagnose(patient: Patient, *, seconds: float = LISTEN, timeout: float) -> Diagnosis:
+async def diagnose(target: Target, *, seconds: float = LISTEN, timeout: float) -> Diagnosis:
     """Look at everything.
 
     Args:
-        patient: whom to look at.
+        target: whom to look at.
         seconds: how long to listen for others.
         timeout: seconds that connecting may take, and so many again what is tried then.
     """
-    name = f"fabric_nb doctor of {patient.name}"
-    connection = Connection(patient.uri, name=name, heartbeat=patient.heartbeat)
+    name = f"fabric_nb doctor of {target.name}"
+    connection = Connection(target.uri, name=name, heartbeat=target.heartbeat)
     findings: list[Finding] = []
     stopped: list[Finding] = []
     try:
         async with asyncio.timeout(2 * timeout + seconds):
-            await _examine(patient, connection, findings, seconds=seconds, timeout=timeout)
+            await _examine(target, connection, findings, seconds=seconds, timeout=timeout)
     except (TimeoutError, FabricError) as error:
         stopped.append(_stopped(connection, error))
     finally:
@@ -61,7 +61,7 @@ def _background_work() -> Finding:
 
 
 async def _examine(
-    patient: Patient,
+    target: Target,
     connection: Connection,
     findings: list[Finding],
     *,
@@ -78,22 +78,22 @@ async def _examine(
     try:
         await connection.open(timeout)
     except BrokerUnavailable as error:
-        findings += [broker.unreachable(error), broker.heartbeat(patient)]
-        findings += await broker.security(patient, None)
+        findings += [broker.unreachable(error), broker.heartbeat(target)]
+        findings += await broker.security(target, None)
         return
     await keep(broker.broker(connection, time.perf_counter() - began))
-    findings += await broker.security(patient, timeout)
-    findings.append(broker.heartbeat(patient))
-    findings += broker.limits(patient.terms)
+    findings += await broker.security(target, timeout)
+    findings.append(broker.heartbeat(target))
+    findings += broker.limits(target.terms)
     # First, as it may cost the connection, which comes back.
     findings.append(await broker.transient_queues(connection))
-    async with peers.listening(patient, connection) as heard:
+    async with peers.listening(target, connection) as heard:
         ends = time.monotonic() + seconds
-        await keep(rights(patient, connection))
+        await keep(rights(target, connection))
         await asyncio.sleep(ends - time.monotonic())
-        await peers.ask_time(connection, heard, patient.name.domain)
-    findings.extend(peers.peers(patient, heard, seconds))
-    await keep(peers.subscriptions(patient, connection))
+        await peers.ask_time(connection, heard, target.name.domain)
+    findings.extend(peers.peers(target, heard, seconds))
+    await keep(peers.subscriptions(target, connection))
 
 
 def _stopped(connection: Connection, error: Exception) -> Finding:

@@ -23,11 +23,11 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.tls import is_verified
-from fabric_nb.fabric.amqp.topology import Terms
+from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.amqp.transport import read_certificate
 from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.doctor.findings import Finding, Severity
-from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.doctor.target import Target
 
 SLOW = 0.25
 """Seconds for one exchange with the broker from which on it is called slow."""
@@ -109,15 +109,15 @@ async def transient_queues(connection: Connection) -> Finding:
     return Finding(check, Severity.OK, "Permitted, as amqp-fabric needs it.")
 
 
-async def security(patient: Patient, timeout: float | None) -> list[Finding]:
+async def security(target: Target, timeout: float | None) -> list[Finding]:
     """Whether others can read along, and for how long the certificate of each node is good.
 
     Args:
-        patient: who connects to them.
+        target: who connects to them.
         timeout: seconds that the nodes may take, all at once, to show their certificates; None:
             they are not asked.
     """
-    urls = map(parse_uri, split_uris(patient.uri))
+    urls = map(parse_uri, split_uris(target.uri))
     found = await asyncio.gather(*(_way_to(url, timeout) for url in urls))
     return [finding for finding in found if finding is not None]
 
@@ -179,10 +179,10 @@ async def _certificate(url: URL, timeout: float) -> Finding:
     )
 
 
-def heartbeat(patient: Patient) -> Finding:
+def heartbeat(target: Target) -> Finding:
     """Whether a cell that computes may cost the connection."""
-    told = parse_uri(split_uris(patient.uri)[0]).query.get("heartbeat", "")
-    seconds = int(told) if told.isdecimal() else patient.heartbeat
+    told = parse_uri(split_uris(target.uri)[0]).query.get("heartbeat", "")
+    seconds = int(told) if told.isdecimal() else target.heartbeat
     if seconds == 0:
         return Finding(
             "heartbeat",
@@ -202,7 +202,7 @@ def heartbeat(patient: Patient) -> Finding:
     return Finding("heartbeat", Severity.OK, f"Every {seconds} s, longer than cells usually take.")
 
 
-def limits(terms: Terms) -> list[Finding]:
+def limits(terms: BrokerCapabilities) -> list[Finding]:
     """Return what is known of the sizes and times that the broker allows."""
     if terms.max_message_size is not None:
         size = f"The broker takes messages up to {terms.max_message_size:,} bytes."

@@ -16,7 +16,7 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.doctor.findings import Finding, Severity
-from fabric_nb.fabric.doctor.patient import Patient
+from fabric_nb.fabric.doctor.target import Target
 from fabric_nb.fabric.wire.calls import call_message
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_request, read_keep_alive
 from fabric_nb.fabric.wire.names import KEEP_ALIVE, MSG_TYPE, ServiceName
@@ -95,10 +95,10 @@ def _ahead(delivery: Delivery) -> float | None:
 
 
 @asynccontextmanager
-async def listening(patient: Patient, connection: Connection) -> AsyncIterator[Heard]:
+async def listening(target: Target, connection: Connection) -> AsyncIterator[Heard]:
     """Hear keep-alives meanwhile; those on fabric_nb are asked for theirs."""
     heard = Heard()
-    exchange = patient.discovery_exchange
+    exchange = target.discovery_exchange
 
     async def set_up(channel: Channel) -> None:
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
@@ -110,7 +110,7 @@ async def listening(patient: Patient, connection: Connection) -> AsyncIterator[H
         with contextlib.suppress(BrokerRefused):  # it is told with the rights
             await ending.enter_async_context(connection.channel(set_up, on_lost=heard.cut))
             async with connection.channel(confirms=True) as channel:
-                await channel.publish(exchange, "", keep_alive_request(patient.name))
+                await channel.publish(exchange, "", keep_alive_request(target.name))
         yield heard
 
 
@@ -154,18 +154,18 @@ async def _ask_time(connection: Connection, silent: Sequence[tuple[ServiceName, 
 # -- what it means
 
 
-def peers(patient: Patient, heard: Heard, seconds: float) -> Iterator[Finding]:
+def peers(target: Target, heard: Heard, seconds: float) -> Iterator[Finding]:
     """Everything that can be said of those who were heard for so many seconds."""
-    domain = patient.name.domain
+    domain = target.name.domain
     members = {
-        key: one for key, one in heard.of(domain).items() if key != (patient.name, patient.instance)
+        key: one for key, one in heard.of(domain).items() if key != (target.name, target.instance)
     }
     yield _presence(domain, heard, members, seconds) if members or not heard.cut_off else CUT_OFF
     yield _clocks(members)
-    yield _keep_alives(patient, members)
+    yield _keep_alives(target, members)
     yield _versions(heard.of(domain))
-    yield _name(patient, members)
-    yield _unreadable(patient, heard)
+    yield _name(target, members)
+    yield _unreadable(target, heard)
 
 
 Members = dict[tuple[ServiceName, str], Member]
@@ -220,17 +220,17 @@ def _clocks(members: Members) -> Finding:
     return Finding("clocks", Severity.UNKNOWN, "Nobody who was heard tells the time.")
 
 
-def _keep_alives(patient: Patient, members: Members) -> Finding:
+def _keep_alives(target: Target, members: Members) -> Finding:
     """Who speaks so seldom that amqp-fabric forgets them in between."""
     seldom = [
         f"{name.type}.{name.id} (every {one.said.interval:g} s)"
         for (name, _), one in sorted(members.items())
         if one.said is not None and (one.said.interval or 0.0) >= EXPIRY
     ]
-    if patient.interval is not None and patient.interval >= EXPIRY:
-        seldom.insert(0, f"this member (every {patient.interval:g} s)")
+    if target.interval is not None and target.interval >= EXPIRY:
+        seldom.insert(0, f"this member (every {target.interval:g} s)")
     if not seldom:
-        own = "none" if patient.interval is None else f"one every {patient.interval:g} s"
+        own = "none" if target.interval is None else f"one every {target.interval:g} s"
         return Finding("keep-alives", Severity.OK, f"This member sends {own}.")
     on_amqp_fabric = any(one.said is None for one in members.values())
     return Finding(
@@ -264,21 +264,21 @@ def _versions(members: Members) -> Finding:
     )
 
 
-def _name(patient: Patient, members: Members) -> Finding:
-    namesakes = sum(name == patient.name for name, _ in members)
+def _name(target: Target, members: Members) -> Finding:
+    namesakes = sum(name == target.name for name, _ in members)
     if not namesakes:
-        return Finding("name", Severity.OK, f"Nobody else is {patient.name.fqn}.")
+        return Finding("name", Severity.OK, f"Nobody else is {target.name.fqn}.")
     return Finding(
         "name",
         Severity.WARNING,
-        f"{namesakes} other{'s are' if namesakes > 1 else ' is'} {patient.name.fqn} too: what is"
+        f"{namesakes} other{'s are' if namesakes > 1 else ' is'} {target.name.fqn} too: what is"
         " served under that name is served by all of them in turn.",
         "That is right for a clique; otherwise connect with another --id.",
     )
 
 
-def _unreadable(patient: Patient, heard: Heard) -> Finding:
-    log = patient.malformed
+def _unreadable(target: Target, heard: Heard) -> Finding:
+    log = target.malformed
     count, reason = heard.unreadable
     if log.total:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(log.counts.items()))
@@ -295,9 +295,9 @@ def _unreadable(patient: Patient, heard: Heard) -> Finding:
     )
 
 
-async def subscriptions(patient: Patient, connection: Connection) -> AsyncIterator[Finding]:
+async def subscriptions(target: Target, connection: Connection) -> AsyncIterator[Finding]:
     """Whether several take messages from the queues that this member subscribes by."""
-    for queue in patient.subscriptions:
+    for queue in target.subscriptions:
         try:
             async with connection.channel() as channel:
                 consumers = await channel.consumers_of(queue)

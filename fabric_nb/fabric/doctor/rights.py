@@ -18,7 +18,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.doctor.broker import probe_name
 from fabric_nb.fabric.doctor.findings import Finding, Severity
-from fabric_nb.fabric.doctor.patient import Patient, refusal
+from fabric_nb.fabric.doctor.target import Target, refusal
 from fabric_nb.fabric.wire.names import (
     DEAD_LETTER_EXCHANGE,
     MSG_TYPE,
@@ -54,9 +54,9 @@ class Use:
     without: Severity = Severity.WARNING
 
 
-def uses(patient: Patient) -> list[Use]:
+def uses(target: Target) -> list[Use]:
     """What members do besides calling and serving."""
-    discovery, domain = patient.discovery_exchange, patient.name.domain
+    discovery, domain = target.discovery_exchange, target.name.domain
     data, logs = data_exchange(domain), log_exchange(domain)
     return [
         Use("hear services", discovery, writes=False, without=Severity.ERROR),
@@ -68,11 +68,11 @@ def uses(patient: Patient) -> list[Use]:
     ]
 
 
-async def rights(patient: Patient, connection: Connection) -> AsyncIterator[Finding]:
+async def rights(target: Target, connection: Connection) -> AsyncIterator[Finding]:
     """Calling, serving, and each of `uses`."""
-    yield await _calling(patient.name, connection)
-    yield await _serving(patient.name, connection)
-    for use in uses(patient):
+    yield await _calling(target.name, connection)
+    yield await _serving(target.name, connection)
+    for use in uses(target):
         yield await _using(use, connection)
 
 

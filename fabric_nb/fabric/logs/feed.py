@@ -19,7 +19,7 @@ from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError, Unknown
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import unboxed
@@ -141,7 +141,7 @@ class AmqpHandler(logging.Handler):
                         instance=instance,
                     )
                 )
-                channel.send(exchange, "", message, fate=partial(self._settle, waiting))
+                channel.send(exchange, "", message, on_outcome=partial(self._settle, waiting))
             except ConnectionLost:
                 self._return(waiting)
                 return
@@ -278,7 +278,7 @@ class LogFeed:
         connection: Connection,
         domain: str,
         *,
-        malformed: MalformedLog,
+        malformed: RejectedMessages,
         level: str | None = None,
         service: str | None = None,
         max_records: int = CAPACITY,

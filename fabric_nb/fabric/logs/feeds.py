@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.logs.feed import LogFeed, records_frame
 from fabric_nb.fabric.wire.logs import LogRecord
 
@@ -33,7 +33,7 @@ class Logs:
         malformed: where messages that cannot be read are told.
     """
 
-    def __init__(self, connection: Connection, domain: str, malformed: MalformedLog) -> None:
+    def __init__(self, connection: Connection, domain: str, malformed: RejectedMessages) -> None:
         self._connection = connection
         self._own_domain = domain
         self._malformed = malformed

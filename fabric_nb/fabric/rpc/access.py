@@ -90,7 +90,7 @@ def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
     return CallerIdentity(service, instance, delivery.user_id if verified else None)
 
 
-class Admission:
+class AccessControl:
     """Access control of one service: whose calls it takes, and which messages are calls.
 
     Args:

@@ -11,11 +11,11 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Registry, Service
-from fabric_nb.fabric.discovery.resolver import Discovery
+from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.requests import Caller
+from fabric_nb.fabric.rpc.requests import Requester
 from fabric_nb.fabric.rpc.retry import until_answered
 from fabric_nb.fabric.wire.names import ServicePattern
 
@@ -35,9 +35,9 @@ class RpcClient:
     def __init__(
         self,
         connection: Connection,
-        requests: Caller,
+        requests: Requester,
         *,
-        resolver: Discovery,
+        resolver: Resolver,
         registry: Registry,
         history: CallLog,
         timeout: float | None,

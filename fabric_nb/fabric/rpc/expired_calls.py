@@ -19,7 +19,7 @@ STALL = 1.0
 _TICK = 0.5
 
 
-class StallGuard:
+class ExpiredCallFilter:
     """Gives back what was delivered on a channel during a stall, while `watch` runs.
 
     Args:

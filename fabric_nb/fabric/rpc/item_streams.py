@@ -21,7 +21,7 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.invocation import Items
@@ -209,7 +209,7 @@ class _Sending:
         self.displaced = True
         self.give_up()
 
-    def fate(self, error: FabricError | None) -> None:
+    def on_outcome(self, error: FabricError | None) -> None:
         """What became of a message to the caller."""
         if error is not None:
             self.give_up()
@@ -223,7 +223,7 @@ class Outgoing:
         malformed: where messages about streams go that cannot be read.
     """
 
-    def __init__(self, connection: Connection, malformed: MalformedLog) -> None:
+    def __init__(self, connection: Connection, malformed: RejectedMessages) -> None:
         self._malformed = malformed
         self._sending: dict[str, _Sending] = {}
         self._idle = asyncio.Event()
@@ -337,7 +337,9 @@ class Outgoing:
             await self._channel.ready()
 
     def _out(self, sending: _Sending, message: Message) -> None:
-        self._channel.send("", sending.reply_to, message, mandatory=True, fate=sending.fate)
+        self._channel.send(
+            "", sending.reply_to, message, mandatory=True, on_outcome=sending.on_outcome
+        )
 
     def _probe(self, sending: _Sending) -> None:
         self._out(sending, probe_message(sending.id))

@@ -33,7 +33,7 @@ DECLARED_AGAIN = UPKEEP + 5.0
 _NO_METHOD = "fabric_nb.no_queue"
 
 
-class NobodyLeft(Exception):
+class NoInstanceLeft(Exception):
     """There was a moment when nobody served the service of a call."""
 
 
@@ -48,10 +48,10 @@ class _Call:
 
     def fail(self) -> None:
         if not self.reply.done():
-            self.reply.set_exception(NobodyLeft())
+            self.reply.set_exception(NoInstanceLeft())
 
 
-class Vigil:
+class LivenessMonitor:
     """Fails calls whose service has gone, about a second after it went."""
 
     def __init__(self, connection: Connection) -> None:
@@ -61,7 +61,7 @@ class Vigil:
         self.looks = 0
 
     def watch(self, reply: asyncio.Future[Any], service: ServiceName, queue: str) -> None:
-        """Let `reply` raise `NobodyLeft` when the service goes, until `leave`."""
+        """Let `reply` raise `NoInstanceLeft` when the service goes, until `leave`."""
         now = reply.get_loop().time()
         self._calls[reply] = _Call(reply, service, queue, now)
         self._begun.set()

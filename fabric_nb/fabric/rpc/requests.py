@@ -21,14 +21,14 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection, State
-from fabric_nb.fabric.amqp.fast_channel import Fate
+from fabric_nb.fabric.amqp.fast_channel import OnOutcome
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import CALLER_HEADER, is_reply_queue
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, probe
-from fabric_nb.fabric.rpc.liveness import NobodyLeft, Vigil
+from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.wire.calls import (
     CALL,
     MAX_EXPIRATION,
@@ -54,7 +54,7 @@ _MARGIN = 50.0
 _NOT_TAKEN = ": no member of the service was free to take it"
 
 
-class Caller:
+class Requester:
     """Makes calls and finds the reply that belongs to each.
 
     Replies come to a queue of this connection alone, under correlation ids nobody can guess.
@@ -63,13 +63,17 @@ class Caller:
     """
 
     def __init__(
-        self, connection: Connection, malformed: MalformedLog, background: Background, sender: str
+        self,
+        connection: Connection,
+        malformed: RejectedMessages,
+        background: Background,
+        sender: str,
     ) -> None:
         self._sender = sender
         self._connection = connection
         self._malformed = malformed
         self._background = background
-        self._vigil = Vigil(connection)
+        self._vigil = LivenessMonitor(connection)
         self._pending: dict[str, asyncio.Future[Delivery]] = {}
         self._asked: dict[str, tuple[str, ...]] = {}
         """The queues in which each request that is under way may be."""
@@ -155,7 +159,7 @@ class Caller:
             delivery = await reply
         except TimeoutError:
             raise self._late(label, given or timeout) from None
-        except NobodyLeft:
+        except NoInstanceLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
             if message.user_id and self._connection.disowned(error):
@@ -221,7 +225,7 @@ class Caller:
                 yield item
         except TimeoutError:
             raise self._late(label, timeout) from None
-        except NobodyLeft:
+        except NoInstanceLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
             if not (message.user_id and self._connection.disowned(error)):
@@ -259,16 +263,18 @@ class Caller:
         return _timed_out(label, timeout, why)
 
     def _ask_after(self, incoming: Incoming, correlation_id: str, gone: ServiceLost) -> None:
-        def fate(error: FabricError | None) -> None:
+        def on_outcome(error: FabricError | None) -> None:
             incoming.fail(gone if isinstance(error, Unroutable) else error)
 
         if incoming.control:
-            self._tell(incoming.control, probe_message(correlation_id), fate)
+            self._tell(incoming.control, probe_message(correlation_id), on_outcome)
 
-    def _tell(self, queue: str, message: Message, fate: Fate | None = None) -> None:
+    def _tell(self, queue: str, message: Message, on_outcome: OnOutcome | None = None) -> None:
         if self._control is not None:
             with contextlib.suppress(ConnectionLost):  # with it the stream has ended
-                self._control.send("", queue, message, mandatory=fate is not None, fate=fate)
+                self._control.send(
+                    "", queue, message, mandatory=on_outcome is not None, on_outcome=on_outcome
+                )
 
     async def _control_ready(self) -> None:
         if self._control is None:
@@ -276,7 +282,7 @@ class Caller:
         await self._control.ready()
 
     def _request(
-        self, channel: Channel, exchange: str, queue: str, message: Message, fate: Fate
+        self, channel: Channel, exchange: str, queue: str, message: Message, on_outcome: OnOutcome
     ) -> None:
         message.reply_to = self._reply_queue
         message.user_id = self._connection.user_id
@@ -285,7 +291,7 @@ class Caller:
             "From": self._reply_queue,
             CALLER_HEADER: self._sender,
         }
-        channel.send(exchange, queue, message, mandatory=True, fate=fate)
+        channel.send(exchange, queue, message, mandatory=True, on_outcome=on_outcome)
 
     async def _read(self, delivery: Delivery, label: str) -> Any:
         try:

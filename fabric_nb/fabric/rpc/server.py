@@ -32,12 +32,12 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import whole
-from fabric_nb.fabric.rpc.access import STRAY, Admission, identify
-from fabric_nb.fabric.rpc.expired_calls import StallGuard
+from fabric_nb.fabric.rpc.access import STRAY, AccessControl, identify
+from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
     Items,
@@ -167,8 +167,8 @@ class Server:
         connection: Connection,
         name: ServiceName,
         *,
-        admission: Admission,
-        malformed: MalformedLog,
+        admission: AccessControl,
+        malformed: RejectedMessages,
         calls: CallLog,
         prefetch: int = 1,
         threads: bool = False,
@@ -205,7 +205,7 @@ class Server:
         self._outgoing = Outgoing(connection, malformed)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=self.prefetch)
-        self._guard = StallGuard(self._channel)
+        self._guard = ExpiredCallFilter(self._channel)
 
     # -- life
 

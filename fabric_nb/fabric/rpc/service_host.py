@@ -8,11 +8,11 @@ from typing import Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import watched
-from fabric_nb.fabric.discovery.announcer import Presence
+from fabric_nb.fabric.discovery.announcer import Announcer
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.rpc.access import Admission
+from fabric_nb.fabric.rpc.access import AccessControl
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import Function
 from fabric_nb.fabric.rpc.server import Server
@@ -20,7 +20,7 @@ from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
 
 
-class Host:
+class ServiceHost:
     """The servers of one member, each announced while it is open.
 
     Args:
@@ -41,9 +41,9 @@ class Host:
         *,
         version: str,
         instance: str,
-        presence: Presence | None,
+        presence: Announcer | None,
         registry: Registry | None,
-        malformed: MalformedLog,
+        malformed: RejectedMessages,
         calls: CallLog,
     ) -> None:
         self._connection = connection
@@ -78,7 +78,7 @@ class Host:
         replacing: Server | None = None,
         **options: Any,
     ) -> Server:
-        """Serve these functions; options as `Admission`'s and `Server`'s.
+        """Serve these functions; options as `AccessControl`'s and `Server`'s.
 
         With `replacing`, in place of that server: it takes no more calls once the new one takes
         them, and ends when those that it has are answered.
@@ -96,7 +96,7 @@ class Host:
         server = self._servers[name] = Server(
             self._connection,
             name,
-            admission=Admission(
+            admission=AccessControl(
                 self._connection, allow, exchanges=exchanges, reply_queues=reply_queues
             ),
             malformed=self._malformed,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.rejected import MalformedLog
-from fabric_nb.fabric.amqp.topology import Terms
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.wire.names import ServiceName
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class Target:
     """A member of the fabric as the doctor sees it, whether it is connected or not.
 
     Attributes:
@@ -36,8 +36,8 @@ class Patient:
     heartbeat: int
     interval: float | None
     subscriptions: Sequence[str]
-    malformed: MalformedLog
-    terms: Terms
+    malformed: RejectedMessages
+    terms: BrokerCapabilities
 
 
 async def refusal(
