@@ -26,11 +26,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from tests.support import rabbitmq_supervisor
-from tests.support.rabbitmq_supervisor import RabbitMqError, find_server
+from tests.support.rabbitmq_supervisor import PORT_TAKEN, RabbitMqError, find_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
+
+ATTEMPTS = 3
+"""Starts of a node; other programs may take a port that was free when it was chosen."""
 
 __all__ = ["RabbitMq", "RabbitMqError"]
 
@@ -66,6 +69,16 @@ class RabbitMq:
         for TLS, on `tls_port`.
         """
         find_server()
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return cls._start(settings)
+            except RabbitMqError as error:
+                if PORT_TAKEN not in str(error):
+                    raise
+        return cls._start(settings)
+
+    @classmethod
+    def _start(cls, settings: dict[str, Any]) -> Self:
         supervisor = subprocess.Popen(
             [sys.executable, rabbitmq_supervisor.__file__, json.dumps(settings)],
             stdin=subprocess.PIPE,

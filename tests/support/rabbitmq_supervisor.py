@@ -46,6 +46,9 @@ _HOMES = (
 _EPMDS = ("/usr/lib/erlang/erts-*/bin/epmd", "/usr/local/lib/erlang/erts-*/bin/epmd")
 
 
+PORT_TAKEN = "another program took its port"
+
+
 class RabbitMqError(RuntimeError):
     """The node could not be found, started or asked; the message says why."""
 
@@ -212,7 +215,9 @@ class Supervisor:
         node, code = what
         if node is self._node and not self._answered:
             log = (self._home / "node.log").read_text(errors="replace")
-            self._answer(error=f"it ended with {code}:\n{log[-4000:]}")
+            taken = "eaddrinuse" in log or "could_not_start_listener" in log
+            why = f" ({PORT_TAKEN})" if taken else ""
+            self._answer(error=f"it ended with {code}{why}:\n{log[-4000:]}")
 
     def _answer(self, **facts: Any) -> None:
         self._answered = True
