@@ -100,7 +100,7 @@ async def test_calls_given_up_leave_nothing(members):
     assert await client.call("app.server.work", n=1) == 1
     for channel in client._caller._requests.values():
         assert channel._lane is not None
-        await until(lambda lane=channel._lane: not lane._fates)
+        await until(lambda lane=channel._lane: not lane._outcomes)
 
 
 async def test_a_broker_that_does_not_read(rabbitmq_uri):
