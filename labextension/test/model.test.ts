@@ -44,7 +44,7 @@ test('a notebook that leaves the fabric has no connection', () => {
   assert.equal(model.phase, 'linked');
 });
 
-test('other domains are told as long as the kernel says so', () => {
+test('other domains are listed while the kernel reports them', () => {
   const model = new PanelModel();
   model.apply(everything());
   assert.equal(model.elsewhere, '');

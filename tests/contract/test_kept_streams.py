@@ -45,7 +45,7 @@ async def test_durable_stream(kept, rabbitmq, vhost, caplog):
     assert queue["arguments"] == {"x-queue-type": "quorum"}
     await stream.delete()
     assert stream.closed
-    await asyncio.sleep(0.2)  # in which nothing is said
+    await asyncio.sleep(0.2)  # a silent interval
     assert "was deleted" not in caplog.text
     assert "orders" not in [one["name"] for one in rabbitmq.list_queues(vhost)]
 

@@ -180,7 +180,7 @@ async def test_a_stream_waits_for_its_recording(source, sink, tmp_path, monkeypa
 
 
 async def test_a_recording_that_fails(source, sink, tmp_path, caplog):
-    """What cannot be written is told once and counted, and the stream goes on."""
+    """Rows that cannot be written are reported once and counted, and the stream continues."""
     async with await sink.stream() as stream:
         recording = await stream.record(tmp_path / "r.jsonl")
         recording._writer._draft.leave()  # as a disk that has gone

@@ -64,7 +64,7 @@ def test_the_reference_is_what_can_be_imported() -> None:
 
 
 def test_the_reference_has_every_public_name(manual: Path) -> None:
-    """What can be imported from fabric_nb, and so every error, stands in the reference."""
+    """Every public name of fabric_nb, including all errors, is documented in the reference."""
     reference = "".join(
         path.read_text(encoding="utf-8") for path in (manual / "reference").glob("*.html")
     )

@@ -28,7 +28,7 @@ CALLS, MESSAGES = (200, 2000) if ROUNDS else (100, 500)
 PATIENCE = 180.0
 """Seconds; on a machine at its limit RabbitMQ alone needs 45 to start again."""
 POOL = "asyncio_"
-"""How threads of the loop's own executor are named, of which it has a few."""
+"""Name prefix of the threads of the loop's executor, which keeps a few."""
 EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
 
 

@@ -670,7 +670,7 @@ def test_methods_stay_the_same_object_until_they_change() -> None:
 
 
 def test_states_stand_still_without_a_connection(house: House) -> None:
-    """While nobody can be heard all states stay as they are, and for a while afterwards."""
+    """States do not change while no keep-alives can be received, nor shortly afterwards."""
     house.hear()
     for age, state in ((3.0, UP), (6.0, LATE)):
         house.clock.now += age
@@ -689,7 +689,7 @@ def test_states_stand_still_without_a_connection(house: House) -> None:
 
 
 def test_an_outage_that_follows_another_excuses_no_less(house: House) -> None:
-    """A connection that is lost again and again makes nobody gone."""
+    """Repeated connection losses do not make a service `gone`."""
     house.hear()
     for _ in range(20):
         house.clock.now += 0.1

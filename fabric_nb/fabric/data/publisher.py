@@ -216,7 +216,7 @@ class Publisher:
             return
         self.failed += 1
         self._failed_in_a_row += 1
-        # A long outage fails each message for the same reason: it is told once, and then summed up.
+        # A long outage fails each message for the same reason: log it once, then only the count.
         level = logging.WARNING if self._failed_in_a_row == 1 else logging.DEBUG
         log.log(level, "A message for %s was not published: %s", self.exchange, error)
         if not taken.done():

@@ -50,7 +50,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """How a data stream is read, and what is kept of it.
+    """Options of a data stream: its queue, its prefetch, and the rows and columns that are kept.
 
     Attributes:
         name: of the queue; streams that share a name share the messages. Without it the

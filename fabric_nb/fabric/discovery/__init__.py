@@ -1,1 +1,1 @@
-"""Who is in the fabric: announcements out, keep-alives in, the registry, names resolved."""
+"""Service discovery: announcer, keep-alive listener, registry and name resolver."""

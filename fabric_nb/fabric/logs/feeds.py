@@ -30,7 +30,7 @@ class Logs:
     Args:
         connection: the member's.
         domain: the member's.
-        malformed: where messages that cannot be read are told.
+        malformed: record of messages that cannot be read.
     """
 
     def __init__(self, connection: Connection, domain: str, malformed: RejectedMessages) -> None:
@@ -61,7 +61,7 @@ class Logs:
 
     @property
     def records(self) -> list[LogRecord]:
-        """What all feeds hold, in order of time; a record that several have heard is there once."""
+        """Records of all feeds in order of time, without duplicates."""
         return list(_merged([tuple(feed.records) for feed in self._feeds]))
 
     @property

@@ -188,10 +188,10 @@ class MethodStats:
 
 
 def read_description(told: object) -> dict[str, dict[str, str]]:
-    """What a service's ``_describe`` has told: signature and doc by method name.
+    """Return signature and doc by method name from the reply of a service's ``_describe``.
 
-    It comes from elsewhere: what is not of that form is left out, and so is what comes after the
-    first `MAX_METHODS`; long texts are cut.
+    The reply is not trusted: entries of another form are left out, as are those after the first
+    `MAX_METHODS`; texts are cut at `MAX_TEXT` characters.
     """
     methods = told.get("methods") if isinstance(told, dict) else None
     first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)

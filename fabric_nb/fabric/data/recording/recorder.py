@@ -76,7 +76,7 @@ class Recording:
         """Write what has come and make the file whole.
 
         Raises:
-            RecordingError: something could not be written; it is told once.
+            RecordingError: something could not be written; raised once.
         """
         await self.end()
         if self.error is not None and not self._told:
