@@ -80,7 +80,7 @@ async def test_prefetch_that_is_no_number_of_messages(members, prefetch):
 @pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
 @pytest.mark.parametrize("name", ["max_rows", "max_bytes"])
 async def test_bounds_that_are_none(members, name, bound):
-    """A bound of a stream's rows is a whole number from 1; others are refused before it is opened."""
+    """A bound of rows or bytes is a whole number from 1; others are refused before opening."""
     member = await members.join("one")
     with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not "):
         await member.stream(**{name: bound})
