@@ -1,8 +1,8 @@
-"""Keep-alives out: who we are, said again and again.
+"""Periodic keep-alive announcements of this member's services.
 
-In a notebook they go out from the companion thread, over a connection of its own, so that a cell
-that computes does not look like a dead service; they say busy while the notebook's loop stands
-still.
+A notebook sends them from the companion thread, over a connection of that thread, so that a cell
+that computes does not look like a dead service. They carry `busy_since` while the notebook's loop is
+blocked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Announcer:
         self._ended = asyncio.Event()
 
     async def open(self) -> None:
-        """Start to announce what `say` is given.
+        """Start to announce the services that `say` is given.
 
         Raises:
             BrokerUnavailable: the connection of the thread cannot be made.
@@ -87,7 +87,7 @@ class Announcer:
         await started
 
     async def close(self) -> None:
-        """Say goodbye for all, and stop."""
+        """Send a goodbye for each service, and stop."""
         for name in list(self._said):
             self.withdraw(name)
         if self._beat is not None:
@@ -105,12 +105,12 @@ class Announcer:
         await self._background.aclose()
 
     def say(self, name: ServiceName, announcement: Announcement) -> None:
-        """Announce `name` from now on, at once and then at every interval."""
+        """Announce `name`, at once and then at every interval."""
         self._said[name] = dataclasses.replace(announcement, interval=self._interval)
         self.now()
 
     def withdraw(self, name: ServiceName) -> None:
-        """Say goodbye for `name` and announce it no more."""
+        """Send a goodbye for `name` and stop announcing it."""
         said = self._said.pop(name, None)
         if said is not None:
             self._leaving.append((name, said))
@@ -122,7 +122,7 @@ class Announcer:
             self._beat.wake()
 
     def due(self, busy_since: float | None) -> list[Message]:
-        """The messages of one round; each goodbye is said once."""
+        """Return the messages of one round; each goodbye is in one round only."""
         goodbyes, self._leaving = self._leaving, []
         keep_alives = [
             (name, dataclasses.replace(said, busy_since=busy_since))
