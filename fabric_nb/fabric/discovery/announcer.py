@@ -1,8 +1,8 @@
 """Periodic keep-alive announcements of this member's services.
 
 A notebook sends them from the companion thread, over a connection of that thread, so that a cell
-that computes does not look like a dead service. They carry `busy_since` while the notebook's loop is
-blocked.
+that computes does not look like a dead service. They carry `busy_since` while the notebook's loop
+is blocked.
 """
 
 from __future__ import annotations
