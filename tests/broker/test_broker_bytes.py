@@ -380,7 +380,14 @@ def _play(client: RawClient, step: Step) -> list[Frame]:
 
 
 def comparable(recorded: list[list[Frame]]) -> list[list[Frame]]:
-    return [[_comparable(*value) for value in step] for step in recorded]
+    """Return the frames of each step in the order of each channel.
+
+    RabbitMQ runs a process for each channel, so their frames come in any order between channels.
+    """
+    return [
+        sorted((_comparable(*value) for value in step), key=lambda value: value[1])
+        for step in recorded
+    ]
 
 
 def _comparable(kind: int, channel: int, payload: bytes) -> Frame:

@@ -246,4 +246,4 @@ async def test_refused_rights(members, rabbitmq, vhost):
         await members.join("one", uri=uri)
     assert "\n" not in str(caught.value)
     await until(lambda: asyncio.all_tasks() == tasks)
-    assert rabbitmq.list_connections(vhost) == []
+    await until(lambda: rabbitmq.list_connections(vhost) == [], what="no connections are left")
