@@ -1,13 +1,13 @@
 """Rows in, DataFrame out: `FrameBuffer`. Pure: numpy and pandas, and pyarrow where pandas has it.
 
-`buffer` holds rows and bounds them, `intake` checks what it is given, `columns` stores what one
-column holds, `pieces` says what kind of values these are, and `times` which of them are times.
-Imports go in this order. `clock` finds the times of a DataFrame.
+`buffer` stores rows within bounds, `normalisation` checks the input, `column_storage` stores one
+column, `typed_chunks` infers and widens column types, and `time_conversion` recognises times.
+Imports go in this order. `time_columns` finds the time columns of a DataFrame.
 """
 
 from fabric_nb.frames.buffer import FrameBuffer
-from fabric_nb.frames.clock import only_time, timed
-from fabric_nb.frames.intake import OVERFLOW
-from fabric_nb.frames.times import Unit
+from fabric_nb.frames.normalisation import OVERFLOW
+from fabric_nb.frames.time_columns import only_time, timed
+from fabric_nb.frames.time_conversion import Unit
 
 __all__ = ["OVERFLOW", "FrameBuffer", "Unit", "only_time", "timed"]

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument
-from fabric_nb.frames.columns import Column, footprint
-from fabric_nb.frames.intake import (
+from fabric_nb.frames.column_storage import Column, footprint
+from fabric_nb.frames.normalisation import (
     OVERFLOW,
     assigned,
     into_columns,
@@ -29,8 +29,8 @@ from fabric_nb.frames.intake import (
     own_rows,
     within,
 )
-from fabric_nb.frames.pieces import Kind, Piece, missing, piece_of, plain, restored, unify
-from fabric_nb.frames.times import Unit
+from fabric_nb.frames.time_conversion import Unit
+from fabric_nb.frames.typed_chunks import Kind, Piece, missing, piece_of, plain, restored, unify
 
 # Rows that wait for a look cost ten times what they cost as columns, and a look at many at once
 # would hold up the loop: so this many, or this many values, are written without waiting for one.

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fabric_nb.frames import OVERFLOW, FrameBuffer, columns, pieces, times
-from fabric_nb.frames.columns import footprint
+from fabric_nb.frames import OVERFLOW, FrameBuffer, column_storage, time_conversion, typed_chunks
+from fabric_nb.frames.column_storage import footprint
 
 Rows = list[dict[str, Any]]
 
@@ -158,7 +158,7 @@ def text_as(arrow: bool) -> Iterator[str]:
     """Keep text as this pandas does, or as one without pyarrow; gives the dtype shown."""
     with pytest.MonkeyPatch.context() as patch:
         if not arrow:
-            for module in (pieces, columns):
+            for module in (typed_chunks, column_storage):
                 patch.setattr(module, "arrow", lambda: None)
         yield TEXT_DTYPE if arrow else "object"
 
@@ -373,10 +373,10 @@ def test_times_can_be_left_as_text() -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("as_array", [False, True])
-def test_numbers_are_times_if_a_unit_is_given(unit: times.Unit, as_array: bool) -> None:
+def test_numbers_are_times_if_a_unit_is_given(unit: time_conversion.Unit, as_array: bool) -> None:
     """Only a column named in unit= reads numbers as times since 1970, in UTC."""
     moments = pd.DatetimeIndex(["2024-05-31T12:30:00.5", "1969-12-31T23:59:59.25"], tz="UTC")
-    numbers = (moments.as_unit("ns").astype("int64") / times.NANOSECONDS[unit]).tolist()
+    numbers = (moments.as_unit("ns").astype("int64") / time_conversion.NANOSECONDS[unit]).tolist()
     buffer = FrameBuffer(unit={"at": unit})
     buffer.extend_columns(
         {name: np.array(numbers) if as_array else numbers for name in ("at", "other")}
@@ -843,10 +843,10 @@ def test_a_row_added_in_the_middle_of_a_look_is_kept(monkeypatch: pytest.MonkeyP
     buffer = FrameBuffer()
     buffer.append({"a": 1})
 
-    def late(*args: Any, **options: Any) -> pieces.Piece:
+    def late(*args: Any, **options: Any) -> typed_chunks.Piece:
         monkeypatch.undo()
         buffer.append({"a": 2})
-        return pieces.piece_of(*args, **options)
+        return typed_chunks.piece_of(*args, **options)
 
     monkeypatch.setattr("fabric_nb.frames.buffer.piece_of", late)
     assert list(buffer.df["a"]) == [1]

@@ -29,7 +29,7 @@ from fabric_nb.fabric.wire.data_decoding import Batch, joined, read_parts, read_
 from fabric_nb.fabric.wire.names import check_part, data_exchange, match_all
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer, Unit
-from fabric_nb.frames.intake import assigned
+from fabric_nb.frames.normalisation import assigned
 
 DEFAULT_PREFETCH = 500
 DEFAULT_MAX_ROWS = 1_000_000

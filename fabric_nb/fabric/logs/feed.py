@@ -34,7 +34,7 @@ from fabric_nb.fabric.wire.logs import (
 )
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_part, log_exchange
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened
-from fabric_nb.frames.times import moments
+from fabric_nb.frames.time_conversion import moments
 
 log = logging.getLogger(__name__)
 

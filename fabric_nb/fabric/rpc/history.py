@@ -14,7 +14,7 @@ import pandas as pd
 from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, show_short
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.frames.times import moments
+from fabric_nb.frames.time_conversion import moments
 
 RECORDS_KEPT = 1000
 FAILURES_KEPT = 20

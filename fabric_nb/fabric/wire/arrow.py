@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from fabric_nb.errors import MalformedMessage
-from fabric_nb.frames.intake import is_simple
+from fabric_nb.frames.normalisation import is_simple
 
 Table = Any
 """A `pyarrow.Table`; pyarrow is an extra."""

@@ -23,7 +23,7 @@ from fabric_nb.fabric.wire.arrow import (
 )
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.json_reading import PIECE, read_json, read_list
-from fabric_nb.frames.intake import is_simple
+from fabric_nb.frames.normalisation import is_simple
 
 JSON: Final = "application/json"
 JSON_COLUMNS: Final = "application/vnd.fabric.columns+json"

@@ -19,7 +19,7 @@ import pandas as pd
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.values import error_text, shown, unboxed
 from fabric_nb.fabric.wire.tables import fields, index_fields
-from fabric_nb.frames.intake import by_column, is_name
+from fabric_nb.frames.normalisation import by_column, is_name
 
 WHAT = "the data"
 _FORMS = (

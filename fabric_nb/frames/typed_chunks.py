@@ -27,8 +27,18 @@ import numpy as np
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument
-from fabric_nb.frames import times
-from fabric_nb.frames.times import DATETIMES, NUMBERS, TEXT, Array, Epoch, Form, Iso, Times, Unit
+from fabric_nb.frames import time_conversion
+from fabric_nb.frames.time_conversion import (
+    DATETIMES,
+    NUMBERS,
+    TEXT,
+    Array,
+    Epoch,
+    Form,
+    Iso,
+    Times,
+    Unit,
+)
 
 # Beyond this a float64 no longer holds every whole number.
 _EXACT = 2**53
@@ -235,13 +245,13 @@ def _times(
     values: Sequence[Any], types: set[type], unit: Unit | None, *, text_times: bool
 ) -> Piece | None:
     if types == TEXT:
-        return _time_piece(times.from_text(values)) if text_times else None
+        return _time_piece(time_conversion.from_text(values)) if text_times else None
     if types <= NUMBERS:
-        return _time_piece(times.from_numbers(values, unit)) if unit else None
+        return _time_piece(time_conversion.from_numbers(values, unit)) if unit else None
     if types <= DATETIMES:
-        return _time_piece(times.from_datetimes(values))
+        return _time_piece(time_conversion.from_datetimes(values))
     if text_times and types <= TEXT | NUMBERS | DATETIMES:
-        return _time_piece(times.from_mixed(values, unit))
+        return _time_piece(time_conversion.from_mixed(values, unit))
     return None
 
 
@@ -340,7 +350,7 @@ def _arrow_text(text: Any, *, text_times: bool) -> Piece | None:
     if text_times:
         first = text[0].as_py() if text[0].is_valid else text.drop_null()[0].as_py()
         # Text that may be times is read value by value, as it is from rows.
-        if times.looks_like_time(first):
+        if time_conversion.looks_like_time(first):
             return None
     pa = arrow()
     large = text if pa is None or text.type == pa.large_string() else text.cast(pa.large_string())
@@ -354,7 +364,7 @@ def _number_array(array: Array, unit: Unit | None) -> Piece | None:
     if array.dtype == np.uint64 and array.max() > _INT64.max:
         return None
     array = array.astype(np.float64 if is_float else np.int64, copy=False)
-    piece = _time_piece(times.from_number_array(array, unit)) if unit else None
+    piece = _time_piece(time_conversion.from_number_array(array, unit)) if unit else None
     if piece is not None:
         return piece
     return Piece(Kind.FLOAT, array, (Number(float),)) if is_float else Piece(Kind.INT, array)
@@ -363,7 +373,7 @@ def _number_array(array: Array, unit: Unit | None) -> Piece | None:
 def _datetime_array(array: Array, *, zoned: bool) -> Piece | None:
     if np.isnat(array).all():
         return missing(len(array))
-    return _time_piece(times.from_datetime_array(array, zoned=zoned))
+    return _time_piece(time_conversion.from_datetime_array(array, zoned=zoned))
 
 
 # -- widening --------------------------------------------------------------------------------------
@@ -371,11 +381,11 @@ def _datetime_array(array: Array, *, zoned: bool) -> Piece | None:
 
 def _alike(held: Piece, new: Piece) -> bool:
     forms = {*held.forms, *new.forms}
-    return bool(held.values.dtype == new.values.dtype) and len(forms) <= times.MAX_FORMS
+    return bool(held.values.dtype == new.values.dtype) and len(forms) <= time_conversion.MAX_FORMS
 
 
 def _as_nanoseconds(piece: Piece) -> Piece | None:
-    values = times.in_nanoseconds(piece.values)
+    values = time_conversion.in_nanoseconds(piece.values)
     return None if values is None else Piece(piece.kind, values, piece.forms, piece.codes)
 
 

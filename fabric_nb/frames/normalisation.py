@@ -13,7 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument, InvalidArgumentType
-from fabric_nb.frames.pieces import Sparse, in_utc, is_arrow_text, plain
+from fabric_nb.frames.typed_chunks import Sparse, in_utc, is_arrow_text, plain
 
 Row = dict[str, Any]
 

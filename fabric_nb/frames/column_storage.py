@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from fabric_nb.frames.pieces import Kind, Piece, arrow, in_utc
-from fabric_nb.frames.times import Array, Form
+from fabric_nb.frames.time_conversion import Array, Form
+from fabric_nb.frames.typed_chunks import Kind, Piece, arrow, in_utc
 
 # Room in a new array: each value is then copied two to three times in all, while about a third of
 # the memory waits for values to come. No two columns have the same, or the long ones among them
