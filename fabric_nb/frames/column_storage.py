@@ -1,4 +1,4 @@
-"""What a column stores: values that grow at the end, shrink at the front and never change."""
+"""Storage of one column: values are appended, dropped from the front and never changed."""
 
 from __future__ import annotations
 
@@ -9,90 +9,95 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from fabric_nb.frames.time_conversion import Array, Form
-from fabric_nb.frames.typed_chunks import Kind, Piece, arrow, in_utc
+from fabric_nb.frames.time_conversion import Array, SourceFormat
+from fabric_nb.frames.typed_chunks import Chunk, Kind, arrow, as_utc
 
-# Room in a new array: each value is then copied two to three times in all, while about a third of
-# the memory waits for values to come. No two columns have the same, or the long ones among them
-# would all be renewed in one moment, in which the loop would stand still.
+# Capacity of a new array relative to its content: each value is then copied two to three times in
+# all, while about a third of the memory is spare. The factor differs between columns, because
+# otherwise all long columns would be reallocated at once and block the event loop.
 _GROWTH = 1.4
 _GROWTH_SPREAD = 0.2
 _GOLDEN = 0.618_033_988_749_895
 _SMALLEST = 64
 
 _LONGEST_TEXT = 65_536
-"""Rows of an Arrow array that others are not joined to, for the same reason."""
+"""Rows from which an Arrow array is no longer merged, so that the event loop is not blocked."""
 
 
 class Column:
-    """The held values of one column, all of one kind.
+    """The values of one column, all of one kind.
 
     Args:
-        piece: The first values. They are copied.
+        chunk: The first values. They are copied.
     """
 
-    def __init__(self, piece: Piece) -> None:
-        self.kind = piece.kind
-        is_text = piece.kind is Kind.TEXT and arrow() is not None
-        self._store: _Store = _TextStore() if is_text else _ArrayStore(piece.values.dtype)
-        self._forms: list[Form] = []
+    def __init__(self, chunk: Chunk) -> None:
+        self.kind = chunk.kind
+        is_text = chunk.kind is Kind.TEXT and arrow() is not None
+        self._store: _Store = _TextStore() if is_text else _ArrayStore(chunk.values.dtype)
+        self._formats: list[SourceFormat] = []
         self._codes: _ArrayStore | None = None
         self._objects = 0  # bytes of the Python objects
         self._rows = 0
-        self.append(piece)
+        self.append(chunk)
 
     @property
     def nbytes(self) -> int:
-        """About how many bytes the held values take, without room to grow."""
+        """Approximate size of the values in bytes, without spare capacity."""
         codes = 0 if self._codes is None else self._codes.nbytes
         return self._store.nbytes + codes + self._objects
 
-    def append(self, piece: Piece) -> None:
+    def append(self, chunk: Chunk) -> None:
         """Add values of the same kind and dtype."""
-        self._append_codes(piece)
-        self._store.append(piece.values)
-        self._rows += piece.rows
-        if isinstance(piece.values, np.ndarray) and piece.values.dtype == object:
-            self._objects += sum(map(footprint, piece.values))
+        self._append_codes(chunk)
+        self._store.append(chunk.values)
+        self._rows += chunk.rows
+        if isinstance(chunk.values, np.ndarray) and chunk.values.dtype == object:
+            self._objects += sum(map(estimated_size, chunk.values))
 
     def drop(self, rows: int) -> None:
-        """Forget the oldest values."""
+        """Drop the oldest `rows` values."""
         if self._objects:
-            self._objects -= sum(map(footprint, self._store.view()[:rows]))
+            self._objects -= sum(map(estimated_size, self._store.view()[:rows]))
         self._store.drop(rows)
         self._rows -= rows
         if self._codes is not None:
             self._codes.drop(rows)
 
-    def piece(self) -> Piece:
-        """All values, as a view."""
+    def chunk(self) -> Chunk:
+        """Return all values, as a view."""
         codes = None if self._codes is None else self._codes.view()
-        return Piece(self.kind, self._store.view(), tuple(self._forms), codes)
+        return Chunk(self.kind, self._store.view(), tuple(self._formats), codes)
 
-    def shown(self, start: int) -> Any:
-        """The values from a row on as what a DataFrame takes without a copy: read-only views."""
+    def view_from(self, start: int) -> Any:
+        """Return a read-only view from row `start` on, in a form that a DataFrame does not copy."""
         values = self._store.view()[start:]
         if isinstance(self._store, _TextStore):
             dtype: Any = pd.StringDtype("pyarrow", na_value=np.nan)
             text = dtype.__from_arrow__(values)
-            # Arrow's memory never changes, so pandas would write into a copy; but a write is to
-            # fail in all columns alike.
-            text._readonly = True  # noqa: SLF001 - there is no public way to say it
+            # Arrow memory is immutable, so pandas would write into a copy; but a write should
+            # fail in every column.
+            text._readonly = True  # noqa: SLF001 - there is no public way to set it
             return text
-        # From datetime64 pandas would make a copy, to shift it by nothing.
-        return in_utc(values) if self.kind is Kind.INSTANT else values
+        # From plain datetime64 pandas would make a copy, in order to shift it by zero.
+        return as_utc(values) if self.kind is Kind.INSTANT else values
 
-    def _append_codes(self, piece: Piece) -> None:
-        """Note in which form each value came, if there is more than one form."""
-        self._forms += [form for form in piece.forms if form not in self._forms]
-        if len(self._forms) < 2:
+    def _append_codes(self, chunk: Chunk) -> None:
+        """Record the source format of each value, if there is more than one."""
+        self._formats += [
+            source_format for source_format in chunk.formats if source_format not in self._formats
+        ]
+        if len(self._formats) < 2:
             return
         if self._codes is None:
             self._codes = _ArrayStore(np.dtype(np.uint8))
             self._codes.append(np.zeros(self._rows, dtype=np.uint8))
-        places = np.array([self._forms.index(form) for form in piece.forms] or [0], dtype=np.uint8)
-        codes = np.zeros(piece.rows, dtype=np.uint8) if piece.codes is None else piece.codes
-        self._codes.append(places[codes])
+        new_codes = np.array(
+            [self._formats.index(source_format) for source_format in chunk.formats] or [0],
+            dtype=np.uint8,
+        )
+        codes = np.zeros(chunk.rows, dtype=np.uint8) if chunk.codes is None else chunk.codes
+        self._codes.append(new_codes[codes])
 
 
 class _Store(Protocol):
@@ -107,10 +112,11 @@ class _Store(Protocol):
 
 
 class _ArrayStore:
-    """A numpy array with room at its end.
+    """A numpy array with spare capacity.
 
-    Memory that a view may show is never written again: what is dropped stays until there is no more
-    room, when a new array takes what is left. Each value is so moved a bounded number of times.
+    Memory that a view may show is never overwritten: dropped values stay until the capacity is
+    used up, when the remaining ones move to a new array. So each value is moved a bounded number
+    of times.
     """
 
     _counted = itertools.count()
@@ -127,11 +133,11 @@ class _ArrayStore:
     def append(self, values: Array) -> None:
         end = self._stop + len(values)
         if end > len(self._data):
-            held = self.view()
-            end = len(held) + len(values)
-            self._data = np.empty(max(_SMALLEST, int(end * self._growth)), dtype=held.dtype)
-            self._data[: len(held)] = held
-            self._start, self._stop = 0, len(held)
+            existing = self.view()
+            end = len(existing) + len(values)
+            self._data = np.empty(max(_SMALLEST, int(end * self._growth)), dtype=existing.dtype)
+            self._data[: len(existing)] = existing
+            self._start, self._stop = 0, len(existing)
         self._data[self._stop : end] = values
         self._stop = end
 
@@ -145,10 +151,10 @@ class _ArrayStore:
 
 
 class _TextStore:
-    """Text as Arrow arrays, which are never written; small ones are made into larger ones.
+    """Text in immutable Arrow arrays, of which small ones are merged into larger ones.
 
-    An array is joined with the one before it once it is as large, so that a value is copied once
-    for each doubling, up to arrays of a size of which even a million rows have few.
+    An array is merged with the one before it once it is as large, so that a value is copied once
+    per doubling, up to a size at which even a million rows make few arrays.
     """
 
     def __init__(self) -> None:
@@ -181,21 +187,21 @@ def _pyarrow() -> Any:
     return pa
 
 
-def footprint(value: Any) -> int:
-    """About how many bytes a Python object takes, with what it contains.
+def estimated_size(value: Any) -> int:
+    """Return the approximate size in bytes of a Python object and its contents.
 
-    Of what contains much, some is looked at, and the rest is taken to be alike.
+    Large containers are sampled, and the estimate is extrapolated from the sample.
     """
     if value is None or value is True or value is False:
         return 0
     total = sys.getsizeof(value)
     if not isinstance(value, _CONTAINERS):
         return total
-    waiting, seen = [(value, 1)], {id(value)}  # it may contain itself
-    while waiting and len(seen) < _LOOKED_INTO:
+    waiting, seen = [(value, 1)], {id(value)}  # a container may contain itself
+    while waiting and len(seen) < _MAX_SAMPLED_CONTAINERS:
         each, weight = waiting.pop()
         parts = list(each.values()) if isinstance(each, dict) else list(each)
-        step = 1 + len(parts) // _LOOKED_AT
+        step = 1 + len(parts) // _MAX_SAMPLED_ITEMS
         weight *= step
         for part in parts[::step]:
             total += weight * sys.getsizeof(part)
@@ -206,5 +212,5 @@ def footprint(value: Any) -> int:
 
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_LOOKED_AT, _LOOKED_INTO = 1000, 10_000
-"""Parts of one container, and containers, that are looked at."""
+_MAX_SAMPLED_ITEMS, _MAX_SAMPLED_CONTAINERS = 1000, 10_000
+"""Maximum items sampled per container, and maximum containers sampled."""

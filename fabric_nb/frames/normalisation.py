@@ -1,4 +1,4 @@
-"""Rows and columns as they are given, checked and made alike; pure."""
+"""Validation and normalisation of input rows and columns; no I/O."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any, Final
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument, InvalidArgumentType
-from fabric_nb.frames.typed_chunks import Sparse, in_utc, is_arrow_text, plain
+from fabric_nb.frames.typed_chunks import SparseValues, as_utc, is_arrow_text, normalised_value
 
 Row = dict[str, Any]
 
-OWN_PREFIX: Final = "row."
+ROW_PREFIX: Final = "row."
 OVERFLOW: Final = "_overflow"
-"""The column of what came in columns beyond `max_columns`, as one dict per row."""
+"""Name of the column for values beyond `max_columns`, as one dict per row."""
 
-_DENSE = 4
-"""Columns are written out in full while at least one value in so many is there."""
+_MAX_SPARSITY = 4
+"""Columns are written out in full if at least one value in this many is present."""
 
 
 def is_name(name: object) -> bool:
-    """Whether pandas can show a column of this name; JSON may hold half a surrogate pair."""
+    """Return whether pandas can show this column name; JSON may contain a lone surrogate."""
     return not (isinstance(name, str) and re.search("[\ud800-\udfff]", name))
 
 
-def own_row(row: object, place: int | None = None) -> Row:
-    """A copy of a row, though not a deep one.
+def copied_row(row: object, place: int | None = None) -> Row:
+    """Return a shallow copy of a row.
 
     Raises:
-        InvalidArgumentType: It is not a mapping; the message says which row.
+        InvalidArgumentType: The row is not a mapping; the message gives its position.
     """
     if type(row) is dict:
         return row.copy()
@@ -46,85 +46,88 @@ def own_row(row: object, place: int | None = None) -> Row:
     )
 
 
-def own_rows(rows: Iterable[Mapping[str, Any]], *, copy: bool) -> list[Row]:
-    """Rows as dicts, copied where that is asked for or needed.
+def checked_rows(rows: Iterable[Mapping[str, Any]], *, copy: bool) -> list[Row]:
+    """Return rows as dicts, copied if requested or necessary.
 
     Raises:
-        InvalidArgumentType: They are columns, or one of them is not a mapping.
+        InvalidArgumentType: The argument is columns, or one of the rows is not a mapping.
     """
     if isinstance(rows, Mapping) or hasattr(rows, "columns"):
         raise InvalidArgumentType("These are columns, not rows; add them with extend_columns().")
     if copy:
         return [
-            row.copy() if type(row) is dict else own_row(row, place)
+            row.copy() if type(row) is dict else copied_row(row, place)
             for place, row in enumerate(rows)
         ]
-    return [row if type(row) is dict else own_row(row, place) for place, row in enumerate(rows)]
+    return [row if type(row) is dict else copied_row(row, place) for place, row in enumerate(rows)]
 
 
-def assigned(row: Row, values: Mapping[str, Any]) -> Row:
-    """A row with further values; its own under such a name is kept under another.
+def with_assigned(row: Row, values: Mapping[str, Any]) -> Row:
+    """Return a row with assigned values; its own value of that name becomes ``row.<name>``.
 
     Example:
-        >>> assigned({"n": 1, "at": "noon"}, {"at": 5})
+        >>> with_assigned({"n": 1, "at": "noon"}, {"at": 5})
         {'n': 1, 'row.at': 'noon', 'at': 5}
     """
     if row.keys().isdisjoint(values):
         return {**row, **values}
-    renamed = {OWN_PREFIX + name if name in values else name: row[name] for name in row}
+    renamed = {ROW_PREFIX + name if name in values else name: row[name] for name in row}
     return {**renamed, **values}
 
 
-def by_column(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The values of each column, None where a row has none, in the order first seen."""
+def transpose_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of each column, None if absent, in the order first seen."""
     names = dict.fromkeys(chain.from_iterable(rows))
     if set(map(len, rows)) == {len(names)}:
         return {name: list(map(itemgetter(name), rows)) for name in names}
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def into_columns(
-    rows: list[Row], *, held: Set[str], most: int
-) -> tuple[dict[str, list[Any] | Sparse], list[Row | None]]:
-    """The values of each column, in the order first seen, and of each row what is in no column.
+def rows_to_columns(
+    rows: list[Row], *, existing: Set[str], max_columns: int
+) -> tuple[dict[str, list[Any] | SparseValues], list[Row | None]]:
+    """Return the values of each column, in the order first seen, and each row's overflow values.
 
-    The cost follows the values that are there, and not the number of rows times that of columns.
+    The cost is proportional to the values present, not to rows times columns.
 
     Args:
-        rows: At least one.
-        held: Columns that there are already.
-        most: The most columns, with these. The values of others are returned as one dict per row.
+        rows: The rows; at least one.
+        existing: Names of the columns that exist already.
+        max_columns: Maximum number of columns, including existing ones. Values of further columns
+            are returned as one dict per row.
     """
     names = dict.fromkeys(rows[0])
-    known = names.keys() <= held and OVERFLOW not in names
+    known = names.keys() <= existing and OVERFLOW not in names
     if known and set(map(len, rows)) == {len(names)}:
-        # Most often all rows have the same columns, which is quicker to find by trying.
+        # Usually all rows have the same columns; trying is the quickest test of that.
         with contextlib.suppress(KeyError):
             return {name: list(map(itemgetter(name), rows)) for name in names}, []
     names = dict.fromkeys(chain.from_iterable(rows))
-    columns = within(names, held, most)
-    over = [] if len(columns) == len(names) else [_besides(row, columns) for row in rows]
+    columns = select_columns(names, existing, max_columns)
+    overflow = (
+        [] if len(columns) == len(names) else [_overflow_values(row, columns) for row in rows]
+    )
     values = sum(map(len, rows))
-    if len(rows) * len(columns) <= _DENSE * values:
-        return {name: [row.get(name) for row in rows] for name in columns}, over
+    if len(rows) * len(columns) <= _MAX_SPARSITY * values:
+        return {name: [row.get(name) for row in rows] for name in columns}, overflow
     found: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in columns}
     for place, row in enumerate(rows):
         for name, value in row.items():
             if name in found:
-                places, its_values = found[name]
-                places.append(place)
+                positions, its_values = found[name]
+                positions.append(place)
                 its_values.append(value)
-    return {name: Sparse(len(rows), *each) for name, each in found.items()}, over
+    return {name: SparseValues(len(rows), *each) for name, each in found.items()}, overflow
 
 
-def within(names: Iterable[str], held: Set[str], most: int) -> dict[str, None]:
-    """Those of the names that may be columns: the held ones, and new ones up to a bound."""
-    room = max(0, most - len(held) + (OVERFLOW in held))
+def select_columns(names: Iterable[str], existing: Set[str], max_columns: int) -> dict[str, None]:
+    """Return the names that may be columns: existing ones, and new ones up to `max_columns`."""
+    room = max(0, max_columns - len(existing) + (OVERFLOW in existing))
     columns: dict[str, None] = {}
     for name in names:
         if name == OVERFLOW:
             continue
-        if name in held:
+        if name in existing:
             columns[name] = None
         elif room and is_name(name):
             columns[name] = None
@@ -132,18 +135,18 @@ def within(names: Iterable[str], held: Set[str], most: int) -> dict[str, None]:
     return columns
 
 
-def _besides(row: Row, columns: Mapping[str, None]) -> Row | None:
-    """The values of a row that are in none of the columns; None if there is none."""
-    others = {name: plain(row[name]) for name in row if name not in columns}
+def _overflow_values(row: Row, columns: Mapping[str, None]) -> Row | None:
+    """Return the values of a row that belong to none of the columns; None if there is none."""
+    others = {name: normalised_value(row[name]) for name in row if name not in columns}
     return {name: value for name, value in others.items() if value is not None} or None
 
 
-def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
-    """The columns of a mapping, a DataFrame or an Arrow table by name, and how long they are.
+def checked_columns(columns: Any) -> tuple[dict[str, Any], int]:
+    """Return the columns of a mapping, a DataFrame or an Arrow table by name, and their length.
 
     Raises:
-        InvalidArgumentType: It is none of these, or a column is neither a list, a tuple nor an
-            array.
+        InvalidArgumentType: `columns` is none of these, or a column is neither a list, a tuple nor
+            an array.
         InvalidArgument: The columns differ in length, or two of them have the same name.
     """
     if isinstance(columns, Mapping):
@@ -173,8 +176,8 @@ def own_columns(columns: Any) -> tuple[dict[str, Any], int]:
     return named, next(iter(lengths.values()), 0)
 
 
-def is_plain_table(columns: Any) -> bool:
-    """Whether it is an Arrow table whose columns, all named differently, are simple arrays."""
+def is_simple_table(columns: Any) -> bool:
+    """Return whether this is an Arrow table of simple columns with distinct names."""
     return (
         hasattr(columns, "combine_chunks")
         and is_simple(columns.schema)
@@ -183,13 +186,13 @@ def is_plain_table(columns: Any) -> bool:
 
 
 def is_simple(schema: Any) -> bool:
-    """Return whether all columns are read as they are, without an object for each value."""
-    return _simple().issuperset([kind.id for kind in schema.types])
+    """Return whether all columns can be read without a Python object per value."""
+    return _simple_type_ids().issuperset([kind.id for kind in schema.types])
 
 
 @cache
-def _simple() -> frozenset[int]:
-    """Arrow's numbers of the types of numbers, truth values, timestamps and text."""
+def _simple_type_ids() -> frozenset[int]:
+    """Return Arrow's type ids of numbers, booleans, timestamps and text."""
     import pyarrow as pa
 
     whole = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
@@ -200,15 +203,15 @@ def _simple() -> frozenset[int]:
     )
 
 
-def joined(tables: Sequence[Any]) -> Any:
-    """Arrow tables of one schema as one, each column in one piece."""
+def concat_tables(tables: Sequence[Any]) -> Any:
+    """Return Arrow tables of one schema as one table, each column in one chunk."""
     import pyarrow as pa
 
     return pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
 
 
 def _from_arrow(column: Any) -> Any:
-    """An Arrow column as an array, or as it is if it is text; past pandas, where that is slow."""
+    """Return an Arrow column as an array, and text unchanged; avoids pandas where it is slow."""
     import pyarrow as pa
     from pyarrow import types as kinds
 
@@ -219,28 +222,28 @@ def _from_arrow(column: Any) -> Any:
         return column
     if kinds.is_timestamp(kind):
         times = column.to_numpy()
-        return times if kind.tz is None else in_utc(times)
-    plain = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
-    if plain and not column.null_count:
+        return times if kind.tz is None else as_utc(times)
+    is_scalar = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)
+    if is_scalar and not column.null_count:
         return column.to_numpy()
-    # Lists and structs stay plain Python; ints with gaps stay ints rather than rounded floats.
-    return _objects(column) if kind.num_fields else column.to_pandas(integer_object_nulls=True)
+    # Lists and structs become Python objects; ints with gaps stay ints, not rounded floats.
+    return _to_python(column) if kind.num_fields else column.to_pandas(integer_object_nulls=True)
 
 
-_AT_ONCE = 10_000
+_SLICE_ROWS = 10_000
 
 
-def _objects(column: Any) -> list[Any]:
-    """Nested Arrow values as Python objects, some at a time: other threads get their turn."""
+def _to_python(column: Any) -> list[Any]:
+    """Return nested Arrow values as Python objects, in slices so that other threads can run."""
     from pyarrow import types as kinds
 
     kind = column.type
     chunks = getattr(column, "chunks", [column])
     if any(is_kind(kind) for is_kind in _list_kinds()):
-        return [value for chunk in chunks for value in _lists(chunk)]
+        return [value for chunk in chunks for value in _lists_to_python(chunk)]
     if kinds.is_struct(kind) and 0 < kind.num_fields == len({field.name for field in kind}):
-        return [value for chunk in chunks for value in _structs(chunk)]
-    slices = (column.slice(start, _AT_ONCE) for start in range(0, len(column), _AT_ONCE))
+        return [value for chunk in chunks for value in _structs_to_python(chunk)]
+    slices = (column.slice(start, _SLICE_ROWS) for start in range(0, len(column), _SLICE_ROWS))
     return [value for part in slices for value in part.to_pylist()]
 
 
@@ -251,22 +254,22 @@ def _list_kinds() -> tuple[Callable[[Any], bool], ...]:
     return (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list, *views)
 
 
-def _lists(array: Any) -> Iterator[list[Any] | None]:
+def _lists_to_python(array: Any) -> Iterator[list[Any] | None]:
     import pyarrow.compute
 
     try:
         lengths = pyarrow.compute.list_value_length(array)
-    except NotImplementedError:  # of list views, before pyarrow 17
+    except NotImplementedError:  # for list views, before pyarrow 17
         yield from array.to_pylist()
         return
-    values, start = _objects(array.flatten()), 0
-    for length in _objects(lengths):
+    values, start = _to_python(array.flatten()), 0
+    for length in _to_python(lengths):
         yield None if length is None else values[start : start + length]
         start += length or 0
 
 
-def _structs(array: Any) -> Iterator[Row | None]:
+def _structs_to_python(array: Any) -> Iterator[Row | None]:
     names = [field.name for field in array.type]
-    rows = zip(*map(_objects, array.flatten()), strict=True)
-    for row, is_there in zip(rows, _objects(array.is_valid()), strict=True):
+    rows = zip(*map(_to_python, array.flatten()), strict=True)
+    for row, is_there in zip(rows, _to_python(array.is_valid()), strict=True):
         yield dict(zip(names, row, strict=True)) if is_there else None

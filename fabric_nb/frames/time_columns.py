@@ -1,4 +1,4 @@
-"""Which of a DataFrame's columns tells the time; pure."""
+"""Time columns of a DataFrame: detection, and use as the index; no I/O."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pandas as pd
 from fabric_nb.errors import InvalidArgument
 
 
-def only_time(frame: pd.DataFrame, *, besides: str = "") -> str | None:
-    """The name of the only column of times; None if there is none.
+def sole_time_column(frame: pd.DataFrame, *, fallback: str = "") -> str | None:
+    """Return the name of the only time column; None if there is none.
 
     Args:
-        frame: where to look.
-        besides: a column that counts only where there is no other.
+        frame: The DataFrame.
+        fallback: A time column that is used only if there is no other.
 
     Raises:
         InvalidArgument: There are several.
     """
     names = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind == "M"]
-    others = [name for name in names if name != besides]
+    others = [name for name in names if name != fallback]
     if len(others) > 1:
         raise InvalidArgument(
             f"There are several columns of times: choose one of {', '.join(others)}."
@@ -26,11 +26,11 @@ def only_time(frame: pd.DataFrame, *, besides: str = "") -> str | None:
     return next(iter(others or names), None)
 
 
-def timed(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The frame itself, with one of its columns of times as its index.
+def with_time_index(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Move a time column of the frame to its index, in place, and return the frame.
 
     Raises:
-        InvalidArgument: There is no such column, or it is none of times.
+        InvalidArgument: The column does not exist, or contains no times.
     """
     if column not in frame:
         raise InvalidArgument(f"There is no column {column!r}.")

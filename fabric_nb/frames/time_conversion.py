@@ -1,10 +1,10 @@
-"""What counts as a time, as datetime64 and back to how it was written; many at a time, and pure.
+"""Conversion of text, datetimes and numbers to datetime64, and back; vectorised, no I/O.
 
-Three things may be times: text, datetime objects, and numbers if a unit is given for them. Whatever
-has a zone, and each number since 1970, is held in UTC. A `Form` knows the way back, so that a
-column which turns out not to be one of times after all has lost nothing.
+Text, datetime objects, and numbers of a given unit may be times. Values with a zone, and numbers
+since 1970, are stored in UTC. A `SourceFormat` restores the original values, so that nothing is
+lost if a later value of the column is no time.
 
-What counts as text for a time is narrow, so that a part number does not become one: ``2024-05-31``,
+The text format is narrow, so that a part number is not read as a time: ``2024-05-31``,
 or with a time of day ``2024-05-31T12:30:00``, after a ``T`` or one space, with up to nine digits of
 a second and a zone of ``Z`` or ``+02:00``. Texts with a zone and texts without do not mix.
 """
@@ -31,91 +31,92 @@ NUMBERS = frozenset({int, float})
 _NUMBER_DTYPES = {int: np.int64, float: np.float64}
 DATETIMES = frozenset({datetime, pd.Timestamp})
 
-# More ways to write a time than this in one column is nothing that a clock sent.
-MAX_FORMS = 255
+# Source formats in one column; more of them means that the text does not come from a clock.
+MAX_FORMATS = 255
 
-# What is left of a time when each of its digits is written as 0, save those of the zone's offset.
+# Layout of a time: the text with each digit replaced by 0, except those of the zone offset.
 _LAYOUT = re.compile(
     r"0000-00-00(?:([T ])00:00:00(?:\.(0{1,9}))?(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?)?"
 )
 _ZEROS = str.maketrans("123456789", "000000000")
 
-# Years of more than four digits cannot be written back; datetime64[ns] holds but a part of 1677.
+# Years beyond four digits cannot be written back; datetime64[ns] covers only a part of 1677.
 _YEARS_US = (1, 9999)
 _YEARS_NS = (1678, 2261)
 
 
-class Form(Protocol):
-    """How values were written before they became numbers; knows the way back."""
+class SourceFormat(Protocol):
+    """Original format of converted values, which restores them."""
 
-    def restored(self, values: Array) -> list[Any]:
-        """The originals of values none of which is missing."""
+    def restore(self, values: Array) -> list[Any]:
+        """Return the original values; none of `values` is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Values as times.
+    """Converted times.
 
     Attributes:
-        values: datetime64[us], or datetime64[ns] where that is needed; NaT for what is missing.
-        zoned: Whether they are in UTC, rather than without a zone.
-        forms: The ways in which they were written.
-        codes: The place of each value in `forms`; None if there is one form only.
+        values: datetime64[us], or datetime64[ns] if needed; NaT for missing ones.
+        zoned: True if the values are in UTC, False if they have no zone.
+        formats: Source formats.
+        codes: Index into `formats` for each value; None if there is only one format.
     """
 
     values: Array
     zoned: bool
-    forms: tuple[Form, ...]
+    formats: tuple[SourceFormat, ...]
     codes: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A datetime object or a datetime64."""
+class DatetimeFormat:
+    """Format of datetime objects and datetime64."""
 
     zoned: bool
 
-    def restored(self, values: Array) -> list[pd.Timestamp]:
-        """Timestamps: in UTC if they came with a zone."""
+    def restore(self, values: Array) -> list[pd.Timestamp]:
+        """Return Timestamps, in UTC if they had a zone."""
         return list(pd.DatetimeIndex(values).tz_localize("UTC" if self.zoned else None))
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
-    """A number of units since 1970.
+class EpochFormat:
+    """Format of numbers of units since 1970.
 
     Attributes:
-        number: What kind of number.
+        number: Type of the numbers.
         unit: Nanoseconds in one unit.
     """
 
     number: type[int] | type[float]
     unit: int
 
-    def restored(self, values: Array) -> list[int] | list[float]:
-        """The numbers; floats exactly from April 1970 on, nearer to zero to the nanosecond."""
+    def restore(self, values: Array) -> list[int] | list[float]:
+        """Return the numbers; floats exactly from April 1970 on, before that to the nanosecond."""
         whole, rest = np.divmod(values.astype("M8[ns]").view(np.int64), self.unit)
         numbers = whole if self.number is int else whole.astype(np.float64) + rest / self.unit
-        restored: list[int] | list[float] = numbers.tolist()
-        return restored
+        originals: list[int] | list[float] = numbers.tolist()
+        return originals
 
 
 @dataclass(frozen=True, slots=True)
-class Iso:
-    """One way to write a time.
+class IsoFormat:
+    """Layout of ISO 8601 text.
 
     Attributes:
-        separator: Between date and time of day: ``T``, a space, or nothing for a date alone.
-        digits: Of the second's fraction: 0 to 9.
-        zone: ``Z``, an offset such as ``+02:00``, or nothing.
+        separator: Character between date and time of day: ``T``, a space, or empty for a date
+            alone.
+        digits: Digits of the fraction of a second: 0 to 9.
+        zone: ``Z``, an offset such as ``+02:00``, or empty.
     """
 
     separator: str
     digits: int
     zone: str
 
-    def restored(self, values: Array) -> list[str]:
-        """The texts that were read as these values."""
+    def restore(self, values: Array) -> list[str]:
+        """Return the texts from which these values were read."""
         local_times = (values + self._offset).astype(values.dtype)
         local: list[str] = np.datetime_as_string(local_times).tolist()
         if not self.separator:
@@ -125,12 +126,12 @@ class Iso:
 
     @property
     def unit(self) -> Literal["us", "ns"]:
-        """The unit of the values: microseconds, if the digits allow."""
+        """Unit of the values: microseconds, or nanoseconds for more than six digits."""
         return "ns" if self.digits > 6 else "us"
 
     def read(self, texts: Sequence[str]) -> Array | None:
-        """The values of texts written in this way, None if one is not a time, such as month 13."""
-        # Arithmetic on the digits, a whole column of them at a time: several times faster than
+        """Parse texts of this layout; None if one is not a time, for example in month 13."""
+        # Arithmetic on the digits of the whole column at once: several times faster than
         # numpy's own reader, which also warns of zones.
         letters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8)
         figures = np.ascontiguousarray(letters.reshape(len(texts), -1).T) - np.uint8(ord("0"))
@@ -157,7 +158,7 @@ class Iso:
             fraction = number(20, 20 + self.digits) * 10 ** (places - self.digits)
             values += fraction.view(f"m8[{self.unit}]")
         values -= self._offset
-        # The offset may have moved the first or the last day out of the range.
+        # The offset may move the first or the last day out of the range.
         valid &= (values >= _new_year(first)) & (values < _new_year(last + 1))
         return values if valid.all() else None
 
@@ -173,13 +174,13 @@ class Iso:
 
 
 def looks_like_time(text: str) -> bool:
-    """Whether a text has the layout of a time, though it may say the 31st of June."""
+    """Return whether a text has the layout of a time, though it may be the 31st of June."""
     layouts = _layouts([text])
-    return bool(layouts and _forms(layouts))
+    return bool(layouts and _formats_by_layout(layouts))
 
 
 def from_text(texts: Sequence[str | None]) -> Times | None:
-    """Read texts as times; None unless each of them is one, or if only some have a zone.
+    """Parse texts as times; None if one is not a time, or only some have a zone.
 
     Example:
         >>> from_text(["2024-05-31T12:30:00+02:00", None]).values
@@ -190,31 +191,31 @@ def from_text(texts: Sequence[str | None]) -> Times | None:
     if not present or not looks_like_time(present[0]):
         return None
     layouts = _layouts(present)
-    forms = _forms(layouts) if layouts else None
-    if layouts is None or forms is None:
+    formats = _formats_by_layout(layouts) if layouts else None
+    if layouts is None or formats is None:
         return None
-    unit = "ns" if any(form.unit == "ns" for form in forms.values()) else "us"
+    unit = "ns" if any(source_format.unit == "ns" for source_format in formats.values()) else "us"
     values = np.full(len(texts), "NaT", dtype=f"M8[{unit}]")
     codes = np.zeros(len(texts), dtype=np.uint8)
     filled = np.arange(len(texts))
     if len(present) < len(texts):
         filled = filled[[text is not None for text in texts]]
-    for code, (layout, form) in enumerate(forms.items()):
+    for code, (layout, source_format) in enumerate(formats.items()):
         rows, written = filled, present
-        if len(forms) > 1:
+        if len(formats) > 1:
             places = [place for place, other in enumerate(layouts) if other == layout]
             rows, written = filled[places], [present[place] for place in places]
-        read = form.read(written)
-        converted = None if read is None else _converted(read, unit)
+        read = source_format.read(written)
+        converted = None if read is None else _convert_unit(read, unit)
         if converted is None:
             return None
         values[rows], codes[rows] = converted, code
-    zoned = any(form.zone for form in forms.values())
-    return Times(values, zoned, tuple(forms.values()), codes if len(forms) > 1 else None)
+    zoned = any(source_format.zone for source_format in formats.values())
+    return Times(values, zoned, tuple(formats.values()), codes if len(formats) > 1 else None)
 
 
 def _layouts(texts: Sequence[str]) -> list[str] | None:
-    """The layout of each text; None if one has a line break, which is in no time."""
+    """Return the layout of each text; None if one contains a line break."""
     layouts = "\n".join(texts).translate(_ZEROS).split("\n")
     if len(layouts) != len(texts):
         return None
@@ -224,7 +225,7 @@ def _layouts(texts: Sequence[str]) -> list[str] | None:
         return layouts
     zones = [text[-6:] for text in texts]
     if len(distinct) == len(set(zones)) == 1:
-        # One service in one season: no need to build each layout.
+        # One zone throughout, as from one clock in one season: layouts need not be built singly.
         return [layouts[0][:-6] + zones[0]] * len(texts)
     return [
         layout[:-6] + zone if layout in offsets else layout
@@ -232,16 +233,16 @@ def _layouts(texts: Sequence[str]) -> list[str] | None:
     ]
 
 
-def _forms(layouts: Sequence[str]) -> dict[str, Iso] | None:
-    """The way to write a time of each distinct layout; None if they do not fit in one column."""
-    forms: dict[str, Iso] = {}
+def _formats_by_layout(layouts: Sequence[str]) -> dict[str, IsoFormat] | None:
+    """Return the format of each distinct layout; None if they do not fit in one column."""
+    formats: dict[str, IsoFormat] = {}
     for layout in dict.fromkeys(layouts):
         match = _LAYOUT.fullmatch(layout)
-        if match is None or len(forms) == MAX_FORMS:
+        if match is None or len(formats) == MAX_FORMATS:
             return None
-        forms[layout] = Iso(match[1] or "", len(match[2] or ""), match[3] or "")
-    zoned = {bool(form.zone) for form in forms.values()}
-    return forms if len(zoned) == 1 else None
+        formats[layout] = IsoFormat(match[1] or "", len(match[2] or ""), match[3] or "")
+    zoned = {bool(source_format.zone) for source_format in formats.values()}
+    return formats if len(zoned) == 1 else None
 
 
 def _new_year(year: int) -> np.datetime64:
@@ -252,10 +253,10 @@ def _new_year(year: int) -> np.datetime64:
 
 
 def from_numbers(values: Sequence[int | float | None], unit: Unit) -> Times | None:
-    """Numbers of units since 1970 as times; None if one is outside what datetime64[ns] can say."""
+    """Convert numbers of units since 1970; None if one is outside the range of datetime64[ns]."""
     times = np.full(len(values), "NaT", dtype="M8[ns]")
     codes = np.zeros(len(values), dtype=np.uint8)
-    forms: list[Epoch] = []
+    formats: list[EpochFormat] = []
     for number, dtype in _NUMBER_DTYPES.items():
         rows = [row for row, value in enumerate(values) if type(value) is number]
         if not rows:
@@ -267,23 +268,23 @@ def from_numbers(values: Sequence[int | float | None], unit: Unit) -> Times | No
         part = _nanoseconds(numbers, NANOSECONDS[unit])
         if part is None:
             return None
-        times[rows], codes[rows] = part, len(forms)
-        forms.append(Epoch(number, NANOSECONDS[unit]))
-    return Times(times, True, tuple(forms), codes if len(forms) > 1 else None)
+        times[rows], codes[rows] = part, len(formats)
+        formats.append(EpochFormat(number, NANOSECONDS[unit]))
+    return Times(times, True, tuple(formats), codes if len(formats) > 1 else None)
 
 
 def from_number_array(numbers: Array, unit: Unit) -> Times | None:
-    """The same for an array of int64 or float64, where NaN is missing."""
+    """Convert an array of int64 or float64 like `from_numbers`; NaN is missing."""
     number = float if numbers.dtype.kind == "f" else int
     times = _nanoseconds(numbers, NANOSECONDS[unit])
-    return None if times is None else Times(times, True, (Epoch(number, NANOSECONDS[unit]),))
+    return None if times is None else Times(times, True, (EpochFormat(number, NANOSECONDS[unit]),))
 
 
 def _nanoseconds(numbers: Array, unit: int) -> Array | None:
     gaps = np.isnan(numbers)
     is_float = numbers.dtype.kind == "f"
     whole = np.where(gaps, 0, np.floor(numbers)) if is_float else numbers
-    # One less: as a float the limit may round up, past what an int64 holds.
+    # One less: as a float the limit may round up, beyond the range of int64.
     limit = np.iinfo(np.int64).max // unit - 1
     if ((whole >= limit) | (whole <= -limit)).any():
         return None
@@ -299,7 +300,7 @@ def _nanoseconds(numbers: Array, unit: int) -> Array | None:
 
 
 def from_datetimes(values: Sequence[datetime | None]) -> Times | None:
-    """Datetimes and Timestamps as times; None if only some have a zone or one is out of range."""
+    """Convert datetimes and Timestamps; None if only some have a zone or one is out of range."""
     zones = {value.tzinfo is not None for value in values if value is not None}
     if len(zones) != 1:
         return None
@@ -315,21 +316,21 @@ def from_datetimes(values: Sequence[datetime | None]) -> Times | None:
         index = pd.DatetimeIndex(list(values), dtype=f"datetime64[{unit}]")
     except (ValueError, OverflowError):
         return None
-    return Times(index.to_numpy(), zoned, (Moment(zoned),))
+    return Times(index.to_numpy(), zoned, (DatetimeFormat(zoned),))
 
 
 def from_datetime_array(array: Array, *, zoned: bool) -> Times | None:
-    """A datetime64 array as times; None if microseconds cannot say it."""
+    """Convert a datetime64 array; None if it is out of the range of microseconds."""
     unit = "ns" if np.datetime_data(array.dtype)[0] == "ns" else "us"
-    times = _converted(array, unit)
-    return None if times is None else Times(times, zoned, (Moment(zoned),))
+    times = _convert_unit(array, unit)
+    return None if times is None else Times(times, zoned, (DatetimeFormat(zoned),))
 
 
-# -- together --------------------------------------------------------------------------------------
+# -- mixtures --------------------------------------------------------------------------------------
 
 
 def from_mixed(values: Sequence[Any], unit: Unit | None) -> Times | None:
-    """Text, datetimes and, with a unit, numbers in one column; None unless all are times alike."""
+    """Convert a mixture of text, datetimes and, with a unit, numbers; None if one is no time."""
     parts = []
     for types in (TEXT, DATETIMES, NUMBERS):
         own = [value if type(value) in types else None for value in values]
@@ -342,48 +343,48 @@ def from_mixed(values: Sequence[Any], unit: Unit | None) -> Times | None:
         if part is None:
             return None
         parts.append(part)
-    return _merged(parts)
+    return _merge(parts)
 
 
-def _merged(parts: Sequence[Times]) -> Times | None:
-    """Readings of different rows as one."""
-    forms = tuple(form for part in parts for form in part.forms)
-    if len({part.zoned for part in parts}) > 1 or len(forms) > MAX_FORMS:
+def _merge(parts: Sequence[Times]) -> Times | None:
+    """Merge conversions of disjoint rows."""
+    formats = tuple(source_format for part in parts for source_format in part.formats)
+    if len({part.zoned for part in parts}) > 1 or len(formats) > MAX_FORMATS:
         return None
     unit = "ns" if any(part.values.dtype == "M8[ns]" for part in parts) else "us"
     merged = np.full(len(parts[0].values), "NaT", dtype=f"M8[{unit}]")
     codes = np.zeros(len(merged), dtype=np.uint8)
     for part in parts:
-        values = _converted(part.values, unit)
+        values = _convert_unit(part.values, unit)
         if values is None:
             return None
         rows = ~np.isnat(values)
         merged[rows] = values[rows]
-        codes[rows] = forms.index(part.forms[0])
+        codes[rows] = formats.index(part.formats[0])
         if part.codes is not None:
             codes[rows] += part.codes[rows]
-    return Times(merged, parts[0].zoned, forms, codes)
+    return Times(merged, parts[0].zoned, formats, codes)
 
 
 def in_nanoseconds(values: Array) -> Array | None:
-    """Times as datetime64[ns]; None if one lies outside 1677 to 2262."""
-    return _converted(values, "ns")
+    """Return times as datetime64[ns]; None if one lies outside 1677 to 2262."""
+    return _convert_unit(values, "ns")
 
 
-def _converted(values: Array, unit: str) -> Array | None:
+def _convert_unit(values: Array, unit: str) -> Array | None:
     try:
         converted = values.astype(f"M8[{unit}]", copy=False)
     except OverflowError:  # from numpy 2.5 on
         return None
-    # Before, what overflows wraps around, so the way back shows it.
+    # Older versions wrap around on overflow, which the conversion back reveals.
     lost = (converted.astype(values.dtype) != values) & ~np.isnat(values)
     return None if lost.any() else converted
 
 
-def moments(seconds: pd.Series[Any]) -> pd.Series[Any]:
-    """Return seconds since 1970 as times in UTC and whole milliseconds.
+def utc_times(seconds: pd.Series[Any]) -> pd.Series[Any]:
+    """Return seconds since 1970 as times in UTC, rounded to milliseconds.
 
-    A float of today tells nine digits of a second, of which all but the first are noise.
+    The further digits of a float timestamp are noise.
     """
     whole = (seconds.astype("float64") * 1000).round().astype("int64").astype("datetime64[ms]")
     return whole.dt.tz_localize("UTC")

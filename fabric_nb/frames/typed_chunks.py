@@ -1,16 +1,16 @@
-"""What the values of a column are: Python values and arrays in, typed pieces out; pure.
+"""Type inference and widening: Python values and arrays become typed chunks; no I/O.
 
-A `Piece` is a run of values of one column with the narrowest `Kind` that holds them all. Two pieces
-are brought to a common kind by `unify`. Kinds only widen, and the result depends on the values
-alone, never on where a chunk ended::
+A `Chunk` is a run of values of one column with the narrowest `Kind` that represents them all. Two
+chunks are brought to a common kind by `unify`. Kinds only widen, and the result depends on the
+values alone, never on chunk boundaries::
 
     EMPTY ── BOOL ─────────────────────────┐
       ├──── INT ── FLOAT ──────────────────┤
       ├──── TEXT ──────────────────────────┼── OBJECT
-      └──── TIME, INSTANT ── what they were┘
+      └──── TIME, INSTANT ── source kind ──┘
 
-Widening loses nothing. A float column remembers which of its numbers came as ints, and a time
-column how each of its values was written (its `forms`), so that `restored` gives back what came in.
+Widening loses nothing. A float column records which of its numbers were ints, and a time column
+how each of its values was written (its `formats`), so that `restore` returns the original values.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from fabric_nb.frames.time_conversion import (
     NUMBERS,
     TEXT,
     Array,
-    Epoch,
-    Form,
-    Iso,
+    EpochFormat,
+    IsoFormat,
+    SourceFormat,
     Times,
     Unit,
 )
 
-# Beyond this a float64 no longer holds every whole number.
-_EXACT = 2**53
+# Largest magnitude up to which float64 represents every whole number.
+_MAX_EXACT_INT = 2**53
 _INT64 = np.iinfo(np.int64)
 
 
 class Kind(Enum):
-    """What a column holds; see the module's drawing for how kinds widen."""
+    """Kind of the values of a column; the module docstring shows how kinds widen."""
 
     EMPTY = auto()  # only missing values so far
     BOOL = auto()
@@ -54,7 +54,7 @@ class Kind(Enum):
     FLOAT = auto()  # float64; missing is NaN
     TIME = auto()  # datetime64 without a zone; missing is NaT
     INSTANT = auto()  # datetime64 in UTC; missing is NaT
-    TEXT = auto()  # an Arrow string array where pandas keeps text so, else Python strings
+    TEXT = auto()  # an Arrow string array if pandas stores text in Arrow, else Python strings
     OBJECT = auto()  # Python objects; missing is None
 
 
@@ -62,55 +62,55 @@ TIMES = frozenset({Kind.TIME, Kind.INSTANT})
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A whole number or a float, held in a float column."""
+class NumberFormat:
+    """Original type of the numbers of a float column."""
 
     number: type[int] | type[float]
 
-    def restored(self, values: Array) -> list[int | float]:
-        """The numbers, as what they came."""
+    def restore(self, values: Array) -> list[int | float]:
+        """Return the numbers in their original type."""
         return list(map(self.number, values.tolist()))
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """A run of values of one kind.
 
     Attributes:
-        kind: What the values are.
+        kind: Kind of the values.
         values: One per row: an array of the kind's dtype, or an Arrow array for text.
-        forms: For FLOAT, TIME and INSTANT: the ways in which values were written.
-        codes: The place in `forms` of each value; None if there is at most one form.
+        formats: Source formats, for FLOAT, TIME and INSTANT.
+        codes: Index into `formats` for each value; None if there is at most one format.
     """
 
     kind: Kind
     values: Any
-    forms: tuple[Form, ...] = ()
+    formats: tuple[SourceFormat, ...] = ()
     codes: Array | None = None
 
     @property
     def rows(self) -> int:
-        """How many values there are. Not `len()`, by which a piece of no rows would be false."""
+        """Number of values. Not `len()`, because an empty chunk would then be false."""
         return len(self.values)
 
-    def from_row(self, start: int) -> Piece:
-        """The same without the first `start` values."""
+    def from_row(self, start: int) -> Chunk:
+        """Return the chunk without its first `start` values."""
         codes = None if self.codes is None else self.codes[start:]
-        return Piece(self.kind, self.values[start:], self.forms, codes)
+        return Chunk(self.kind, self.values[start:], self.formats, codes)
 
 
 @dataclass(frozen=True, slots=True)
-class Sparse:
-    """The values of a column that most rows have not.
+class SparseValues:
+    """Values of a column that is absent from most rows.
 
     Attributes:
-        rows: How many rows there are.
-        places: The numbers of the rows that have a value, rising.
+        rows: Number of rows.
+        positions: Positions of the rows that have a value, ascending.
         values: Their values.
     """
 
     rows: int
-    places: Sequence[int]
+    positions: Sequence[int]
     values: Sequence[Any]
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Sparse:
 
 @functools.cache
 def arrow() -> Any | None:
-    """The pyarrow module if this pandas keeps text in Arrow arrays, else None."""
+    """Return the pyarrow module if this pandas stores text in Arrow arrays, else None."""
     dtype = pd.Series(["text"]).dtype
     if isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow":
         import pyarrow as pa
@@ -129,93 +129,103 @@ def arrow() -> Any | None:
 
 
 def is_arrow_text(values: Any) -> bool:
-    """Whether this is a `pyarrow.ChunkedArray`, of which only those of text get here."""
+    """Return whether this is a `pyarrow.ChunkedArray`; callers pass only those of text."""
     return hasattr(values, "chunks") and not hasattr(values, "dtype")
 
 
-def in_utc(values: Array) -> Any:
-    """Times without a zone as times in UTC, without a copy."""
+def as_utc(values: Array) -> Any:
+    """Return times without a zone as times in UTC, without a copy."""
     unit: Any = np.datetime_data(values.dtype)[0]
     return pd.array(values.view(np.int64), dtype=pd.DatetimeTZDtype(unit, "UTC"), copy=False)
 
 
-def missing(rows: int) -> Piece:
-    """That many missing values, of no kind yet."""
-    return Piece(Kind.EMPTY, np.full(rows, np.nan))
+def missing_chunk(rows: int) -> Chunk:
+    """Return a chunk of `rows` missing values, of no kind yet."""
+    return Chunk(Kind.EMPTY, np.full(rows, np.nan))
 
 
-def piece_of(
-    values: Any, *, held: Kind = Kind.EMPTY, unit: Unit | None = None, text_times: bool = True
-) -> Piece:
-    """The piece of a list of Python values or of a one-dimensional array.
+def infer_chunk(
+    values: Any,
+    *,
+    column_kind: Kind = Kind.EMPTY,
+    unit: Unit | None = None,
+    text_times: bool = True,
+) -> Chunk:
+    """Return the chunk for a list of Python values or a one-dimensional array.
 
     Args:
         values: A list or tuple, a numpy array, a Series, an extension array, Arrow text, or
-            `Sparse` values.
-        held: The kind of the column that it will join. A column that has stopped being one of
-            times does not become one again, so the values need not be tried.
-        unit: The unit if numbers are times since 1970.
+            `SparseValues` values.
+        column_kind: Kind of the column to which the values will be added. A column that is no
+            longer of times does not become one again, so parsing is not tried.
+        unit: Unit if numbers are times since 1970.
         text_times: Whether text may be times.
 
     Raises:
         InvalidArgument: An array has other than one dimension.
     """
-    if isinstance(values, Sparse):
-        there = piece_of(values.values, held=held, unit=unit, text_times=text_times)
-        return _spread(there, values)
-    if held not in TIMES | {Kind.EMPTY}:
+    if isinstance(values, SparseValues):
+        present = infer_chunk(
+            values.values, column_kind=column_kind, unit=unit, text_times=text_times
+        )
+        return _expand_sparse(present, values)
+    if column_kind not in TIMES | {Kind.EMPTY}:
         text_times, unit = False, None
     if is_arrow_text(values):
-        piece = _arrow_text(values, text_times=text_times) if arrow() is not None else None
-        if piece is not None:
-            return piece
+        chunk = _arrow_text(values, text_times=text_times) if arrow() is not None else None
+        if chunk is not None:
+            return chunk
         values = values.to_pylist()
     elif hasattr(values, "dtype"):
-        piece = _piece_of_array(values, unit, text_times=text_times)
-        if piece is not None:
-            return piece
+        chunk = _chunk_of_array(values, unit, text_times=text_times)
+        if chunk is not None:
+            return chunk
         values = list(values)
-    if held is Kind.OBJECT:
-        return _objects([plain(value) for value in values])
-    return _piece_of_list(values, unit, text_times=text_times)
+    if column_kind is Kind.OBJECT:
+        return _objects([normalised_value(value) for value in values])
+    return _chunk_of_list(values, unit, text_times=text_times)
 
 
-def unify(held: Piece, new: Piece) -> tuple[Piece, Piece]:
-    """Both pieces in the narrowest kind that holds both; one that is of it already stays itself."""
-    kinds = {held.kind, new.kind}
-    if len(kinds) == 1 and (held.kind not in TIMES or _alike(held, new)):
-        return held, new
+def unify(existing: Chunk, new: Chunk) -> tuple[Chunk, Chunk]:
+    """Return both chunks in the narrowest common kind; a chunk of that kind is returned itself."""
+    kinds = {existing.kind, new.kind}
+    if len(kinds) == 1 and (existing.kind not in TIMES or _same_storage(existing, new)):
+        return existing, new
     if Kind.EMPTY in kinds and Kind.BOOL not in kinds and Kind.INT not in kinds:
-        return _filled(held, like=new), _filled(new, like=held)
+        return _missing_as(existing, like=new), _missing_as(new, like=existing)
     widen = None
     if kinds <= {Kind.EMPTY, Kind.INT, Kind.FLOAT}:
         widen = _as_floats
     elif len(kinds) == 1:
         widen = _as_nanoseconds
     if widen is not None:
-        wide_held, wide_new = widen(held), widen(new)
-        if wide_held is not None and wide_new is not None and _alike(wide_held, wide_new):
-            return wide_held, wide_new
+        wide_existing, wide_new = widen(existing), widen(new)
+        if (
+            wide_existing is not None
+            and wide_new is not None
+            and _same_storage(wide_existing, wide_new)
+        ):
+            return wide_existing, wide_new
     if kinds & TIMES:
-        return unify(_without_times(held), _without_times(new))
-    return _as_objects(held), _as_objects(new)
+        return unify(_as_written(existing), _as_written(new))
+    return _as_objects(existing), _as_objects(new)
 
 
-def restored(piece: Piece) -> list[Any]:
-    """The values as Python objects, as they were put in; what is missing is None."""
-    match piece.kind:
+def restore(chunk: Chunk) -> list[Any]:
+    """Return the original values as Python objects, None for missing ones."""
+    match chunk.kind:
         case Kind.EMPTY:
-            return [None] * piece.rows
+            return [None] * chunk.rows
         case Kind.FLOAT | Kind.TIME | Kind.INSTANT:
-            objects = np.full(piece.rows, None, dtype=object)
-            present = ~np.isnan(piece.values)
-            for code, form in enumerate(piece.forms):
-                chosen = present if piece.codes is None else present & (piece.codes == code)
-                objects[chosen] = _objects(form.restored(piece.values[chosen])).values
+            objects = np.full(chunk.rows, None, dtype=object)
+            present = ~np.isnan(chunk.values)
+            for code, source_format in enumerate(chunk.formats):
+                chosen = present if chunk.codes is None else present & (chunk.codes == code)
+                objects[chosen] = _objects(source_format.restore(chunk.values[chosen])).values
             return list(objects)
         case Kind.TEXT if arrow() is not None:
-            return list(piece.values.to_pylist())
-    return list(piece.values.tolist())
+            return list(chunk.values.to_pylist())
+    return list(chunk.values.tolist())
 
 
 # -- from Python values ----------------------------------------------------------------------------
@@ -224,46 +234,46 @@ def restored(piece: Piece) -> list[Any]:
 _KNOWN = {bool, dict, list} | TEXT | NUMBERS | DATETIMES
 
 
-def _piece_of_list(values: Sequence[Any], unit: Unit | None, *, text_times: bool) -> Piece:
+def _chunk_of_list(values: Sequence[Any], unit: Unit | None, *, text_times: bool) -> Chunk:
     types = set(map(type, values)) - {type(None)}
     if not types <= _KNOWN or (float in types and types != {float}):
-        values = [plain(value) for value in values]
+        values = [normalised_value(value) for value in values]
         types = set(map(type, values)) - {type(None)}
     if not types:
-        return missing(len(values))
-    piece = _times(values, types, unit, text_times=text_times)
-    if piece is None and types <= NUMBERS:
-        piece = _numbers(values, types)
-    elif piece is None and types == TEXT:
-        piece = _text(values)
+        return missing_chunk(len(values))
+    chunk = _times(values, types, unit, text_times=text_times)
+    if chunk is None and types <= NUMBERS:
+        chunk = _numbers(values, types)
+    elif chunk is None and types == TEXT:
+        chunk = _text(values)
     elif types == {bool} and None not in values:
-        piece = Piece(Kind.BOOL, np.array(values, dtype=np.bool_))
-    return piece if piece is not None else _objects(values)
+        chunk = Chunk(Kind.BOOL, np.array(values, dtype=np.bool_))
+    return chunk if chunk is not None else _objects(values)
 
 
 def _times(
     values: Sequence[Any], types: set[type], unit: Unit | None, *, text_times: bool
-) -> Piece | None:
+) -> Chunk | None:
     if types == TEXT:
-        return _time_piece(time_conversion.from_text(values)) if text_times else None
+        return _time_chunk(time_conversion.from_text(values)) if text_times else None
     if types <= NUMBERS:
-        return _time_piece(time_conversion.from_numbers(values, unit)) if unit else None
+        return _time_chunk(time_conversion.from_numbers(values, unit)) if unit else None
     if types <= DATETIMES:
-        return _time_piece(time_conversion.from_datetimes(values))
+        return _time_chunk(time_conversion.from_datetimes(values))
     if text_times and types <= TEXT | NUMBERS | DATETIMES:
-        return _time_piece(time_conversion.from_mixed(values, unit))
+        return _time_chunk(time_conversion.from_mixed(values, unit))
     return None
 
 
-def _time_piece(found: Times | None) -> Piece | None:
+def _time_chunk(found: Times | None) -> Chunk | None:
     if found is None:
         return None
     kind = Kind.INSTANT if found.zoned else Kind.TIME
-    return Piece(kind, found.values, found.forms, found.codes)
+    return Chunk(kind, found.values, found.formats, found.codes)
 
 
-def plain(value: Any) -> Any:
-    """The value without its numpy wrapping, and None if it stands for a missing one."""
+def normalised_value(value: Any) -> Any:
+    """Return a numpy scalar as its Python value, and None for a missing value."""
     if isinstance(value, np.datetime64):
         with contextlib.suppress(ValueError):  # out of the range of a Timestamp
             value = pd.Timestamp(value)
@@ -274,50 +284,50 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _objects(values: Sequence[Any]) -> Piece:
-    # Not np.array(), which would make a second dimension of lists that are equally long.
-    return Piece(Kind.OBJECT, np.fromiter(values, dtype=object, count=len(values)))
+def _objects(values: Sequence[Any]) -> Chunk:
+    # Not np.array(), which would turn equally long lists into a second dimension.
+    return Chunk(Kind.OBJECT, np.fromiter(values, dtype=object, count=len(values)))
 
 
-def _numbers(values: Sequence[Any], types: set[type]) -> Piece | None:
+def _numbers(values: Sequence[Any], types: set[type]) -> Chunk | None:
     if types == {float}:
         floats = np.array(values, dtype=np.float64)
         if np.isnan(floats).all():
-            return missing(len(values))
-        return Piece(Kind.FLOAT, floats, (Number(float),))
+            return missing_chunk(len(values))
+        return Chunk(Kind.FLOAT, floats, (NumberFormat(float),))
     if types == {int} and None not in values:
         try:
-            return Piece(Kind.INT, np.array(values, dtype=np.int64))
+            return Chunk(Kind.INT, np.array(values, dtype=np.int64))
         except OverflowError:
             return None
     ints = [value for value in values if type(value) is int]
-    if min(ints) < -_EXACT or max(ints) > _EXACT:
+    if min(ints) < -_MAX_EXACT_INT or max(ints) > _MAX_EXACT_INT:
         return None
     floats = np.array(values, dtype=np.float64)
     if types == {int}:
-        return Piece(Kind.FLOAT, floats, (Number(int),))
+        return Chunk(Kind.FLOAT, floats, (NumberFormat(int),))
     codes = np.array([type(value) is float for value in values]).view(np.uint8)
-    return Piece(Kind.FLOAT, floats, (Number(int), Number(float)), codes)
+    return Chunk(Kind.FLOAT, floats, (NumberFormat(int), NumberFormat(float)), codes)
 
 
-def _text(values: Sequence[Any]) -> Piece | None:
+def _text(values: Sequence[Any]) -> Chunk | None:
     pa = arrow()
     if pa is None:
-        return Piece(Kind.TEXT, _objects(values).values)
+        return Chunk(Kind.TEXT, _objects(values).values)
     try:
-        return Piece(Kind.TEXT, pa.array(values, type=pa.large_string()))
+        return Chunk(Kind.TEXT, pa.array(values, type=pa.large_string()))
     except UnicodeEncodeError:
-        # JSON may hold half a surrogate pair, which UTF-8 does not.
+        # JSON may contain a lone surrogate, which UTF-8 cannot encode.
         return None
 
 
 # -- from arrays -----------------------------------------------------------------------------------
 
 
-def _piece_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Piece | None:
-    """The piece of an array by its dtype; None if its values must be looked at one by one."""
+def _chunk_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Chunk | None:
+    """Return the chunk of an array by its dtype; None if its values must be inspected singly."""
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        # Of any zone, they are kept as times in UTC.
+        # Whatever the zone, times are stored in UTC.
         instants = np.asarray(pd.DatetimeIndex(values).asi8)
         return _datetime_array(instants.view(f"M8[{values.dtype.unit}]"), zoned=True)
     if isinstance(values.dtype, pd.StringDtype):
@@ -327,7 +337,7 @@ def _piece_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Piec
         raise InvalidArgument(f"A column has one dimension, not {array.ndim}.")
     match array.dtype.kind:
         case "b":
-            return Piece(Kind.BOOL, array)
+            return Chunk(Kind.BOOL, array)
         case "M":
             return _datetime_array(array, zoned=False)
         case "i" | "u" | "f":
@@ -335,7 +345,7 @@ def _piece_of_array(values: Any, unit: Unit | None, *, text_times: bool) -> Piec
     return None
 
 
-def _text_array(values: Any, *, text_times: bool) -> Piece | None:
+def _text_array(values: Any, *, text_times: bool) -> Chunk | None:
     pa = arrow()
     if pa is None:
         return None
@@ -344,119 +354,125 @@ def _text_array(values: Any, *, text_times: bool) -> Piece | None:
     )
 
 
-def _arrow_text(text: Any, *, text_times: bool) -> Piece | None:
+def _arrow_text(text: Any, *, text_times: bool) -> Chunk | None:
     if text.null_count == len(text):
-        return missing(len(text))
+        return missing_chunk(len(text))
     if text_times:
         first = text[0].as_py() if text[0].is_valid else text.drop_null()[0].as_py()
-        # Text that may be times is read value by value, as it is from rows.
+        # Text that may be times is read value by value, as from rows.
         if time_conversion.looks_like_time(first):
             return None
     pa = arrow()
     large = text if pa is None or text.type == pa.large_string() else text.cast(pa.large_string())
-    return Piece(Kind.TEXT, large)
+    return Chunk(Kind.TEXT, large)
 
 
-def _number_array(array: Array, unit: Unit | None) -> Piece | None:
+def _number_array(array: Array, unit: Unit | None) -> Chunk | None:
     is_float = array.dtype.kind == "f"
     if is_float and np.isnan(array).all():
-        return missing(len(array))
+        return missing_chunk(len(array))
     if array.dtype == np.uint64 and array.max() > _INT64.max:
         return None
     array = array.astype(np.float64 if is_float else np.int64, copy=False)
-    piece = _time_piece(time_conversion.from_number_array(array, unit)) if unit else None
-    if piece is not None:
-        return piece
-    return Piece(Kind.FLOAT, array, (Number(float),)) if is_float else Piece(Kind.INT, array)
+    chunk = _time_chunk(time_conversion.from_number_array(array, unit)) if unit else None
+    if chunk is not None:
+        return chunk
+    return Chunk(Kind.FLOAT, array, (NumberFormat(float),)) if is_float else Chunk(Kind.INT, array)
 
 
-def _datetime_array(array: Array, *, zoned: bool) -> Piece | None:
+def _datetime_array(array: Array, *, zoned: bool) -> Chunk | None:
     if np.isnat(array).all():
-        return missing(len(array))
-    return _time_piece(time_conversion.from_datetime_array(array, zoned=zoned))
+        return missing_chunk(len(array))
+    return _time_chunk(time_conversion.from_datetime_array(array, zoned=zoned))
 
 
 # -- widening --------------------------------------------------------------------------------------
 
 
-def _alike(held: Piece, new: Piece) -> bool:
-    forms = {*held.forms, *new.forms}
-    return bool(held.values.dtype == new.values.dtype) and len(forms) <= time_conversion.MAX_FORMS
+def _same_storage(existing: Chunk, new: Chunk) -> bool:
+    formats = {*existing.formats, *new.formats}
+    return (
+        bool(existing.values.dtype == new.values.dtype)
+        and len(formats) <= time_conversion.MAX_FORMATS
+    )
 
 
-def _as_nanoseconds(piece: Piece) -> Piece | None:
-    values = time_conversion.in_nanoseconds(piece.values)
-    return None if values is None else Piece(piece.kind, values, piece.forms, piece.codes)
+def _as_nanoseconds(chunk: Chunk) -> Chunk | None:
+    values = time_conversion.in_nanoseconds(chunk.values)
+    return None if values is None else Chunk(chunk.kind, values, chunk.formats, chunk.codes)
 
 
-def _as_floats(piece: Piece) -> Piece | None:
-    """Numbers or missing values as floats; None if a whole number would be rounded."""
-    if piece.kind is Kind.FLOAT:
-        return piece
-    if piece.kind is Kind.EMPTY:
-        return Piece(Kind.FLOAT, piece.values)
-    if piece.rows and (piece.values.max() > _EXACT or piece.values.min() < -_EXACT):
+def _as_floats(chunk: Chunk) -> Chunk | None:
+    """Return numbers or missing values as floats; None if a whole number would be rounded."""
+    if chunk.kind is Kind.FLOAT:
+        return chunk
+    if chunk.kind is Kind.EMPTY:
+        return Chunk(Kind.FLOAT, chunk.values)
+    if chunk.rows and (chunk.values.max() > _MAX_EXACT_INT or chunk.values.min() < -_MAX_EXACT_INT):
         return None
-    return Piece(Kind.FLOAT, piece.values.astype(np.float64), (Number(int),))
+    return Chunk(Kind.FLOAT, chunk.values.astype(np.float64), (NumberFormat(int),))
 
 
-def _filled(piece: Piece, *, like: Piece) -> Piece:
-    """Missing values in the kind of another piece; a piece that is of more is returned itself."""
-    if piece.kind is not Kind.EMPTY:
-        return piece
+def _missing_as(chunk: Chunk, *, like: Chunk) -> Chunk:
+    """Return missing values in the kind of another chunk; other chunks are returned unchanged."""
+    if chunk.kind is not Kind.EMPTY:
+        return chunk
     match like.kind:
         case Kind.FLOAT:
-            return Piece(Kind.FLOAT, piece.values)
+            return Chunk(Kind.FLOAT, chunk.values)
         case Kind.TIME | Kind.INSTANT:
-            return Piece(like.kind, np.full(piece.rows, "NaT", dtype=like.values.dtype))
+            return Chunk(like.kind, np.full(chunk.rows, "NaT", dtype=like.values.dtype))
         case Kind.TEXT if (pa := arrow()) is not None:
-            return Piece(Kind.TEXT, pa.nulls(piece.rows, pa.large_string()))
+            return Chunk(Kind.TEXT, pa.nulls(chunk.rows, pa.large_string()))
         case Kind.TEXT:
-            return Piece(Kind.TEXT, _nones(piece.rows))
-    return Piece(Kind.OBJECT, _nones(piece.rows))
+            return Chunk(Kind.TEXT, _nones(chunk.rows))
+    return Chunk(Kind.OBJECT, _nones(chunk.rows))
 
 
 def _nones(rows: int) -> Array:
     return np.full(rows, None, dtype=object)
 
 
-def _spread(piece: Piece, sparse: Sparse) -> Piece:
-    """The values of some rows as those of all; the cost follows the rows by a memset alone."""
-    if piece.rows == sparse.rows:
-        return piece
-    _, piece = unify(missing(1), piece)  # as it is with a gap
-    if piece.kind is Kind.EMPTY:
-        return missing(sparse.rows)
-    if not isinstance(piece.values, np.ndarray):
+def _expand_sparse(chunk: Chunk, sparse: SparseValues) -> Chunk:
+    """Expand sparse values to all rows; per row without a value it costs only a memset."""
+    if chunk.rows == sparse.rows:
+        return chunk
+    _, chunk = unify(missing_chunk(1), chunk)  # the kind that a gap requires
+    if chunk.kind is Kind.EMPTY:
+        return missing_chunk(sparse.rows)
+    if not isinstance(chunk.values, np.ndarray):
         pa = arrow()
-        assert pa is not None  # noqa: S101 - text is kept by Arrow here
+        assert pa is not None  # noqa: S101 - only Arrow text is not in a numpy array
         takes = np.zeros(sparse.rows, dtype=np.int64)
-        takes[sparse.places] = np.arange(piece.rows)
+        takes[sparse.positions] = np.arange(chunk.rows)
         absent = np.ones(sparse.rows, dtype=np.bool_)
-        absent[sparse.places] = False
-        return Piece(piece.kind, piece.values.take(pa.array(takes, mask=absent)))
-    values = _filled(missing(sparse.rows), like=piece).values
-    values[sparse.places] = piece.values
+        absent[sparse.positions] = False
+        return Chunk(chunk.kind, chunk.values.take(pa.array(takes, mask=absent)))
+    values = _missing_as(missing_chunk(sparse.rows), like=chunk).values
+    values[sparse.positions] = chunk.values
     codes = None
-    if piece.codes is not None:
+    if chunk.codes is not None:
         codes = np.zeros(sparse.rows, dtype=np.uint8)
-        codes[sparse.places] = piece.codes
-    return Piece(piece.kind, values, piece.forms, codes)
+        codes[sparse.positions] = chunk.codes
+    return Chunk(chunk.kind, values, chunk.formats, codes)
 
 
-def _without_times(piece: Piece) -> Piece:
-    """The values as they came; of what kind follows from their forms, also when none is left."""
-    if piece.kind not in TIMES:
-        return piece
-    like = _WRITTEN.get(frozenset(map(type, piece.forms)))
+def _as_written(chunk: Chunk) -> Chunk:
+    """Return the values as they were written, in the kind of their source formats."""
+    if chunk.kind not in TIMES:
+        return chunk
+    like = _WRITTEN_KINDS.get(frozenset(map(type, chunk.formats)))
     if like is None:
-        return _objects(restored(piece))
-    return _filled(_piece_of_list(restored(piece), None, text_times=False), like=like)
+        return _objects(restore(chunk))
+    return _missing_as(_chunk_of_list(restore(chunk), None, text_times=False), like=like)
 
 
-def _as_objects(piece: Piece) -> Piece:
-    return piece if piece.kind is Kind.OBJECT else _objects(restored(piece))
+def _as_objects(chunk: Chunk) -> Chunk:
+    return chunk if chunk.kind is Kind.OBJECT else _objects(restore(chunk))
 
 
 _NONE = np.empty(0)
-_WRITTEN = {frozenset({Iso}): Piece(Kind.TEXT, _NONE), frozenset({Epoch}): Piece(Kind.FLOAT, _NONE)}
+_WRITTEN_KINDS = {
+    frozenset({IsoFormat}): Chunk(Kind.TEXT, _NONE),
+    frozenset({EpochFormat}): Chunk(Kind.FLOAT, _NONE),
+}

@@ -21,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.frames import OVERFLOW, FrameBuffer, column_storage, time_conversion, typed_chunks
-from fabric_nb.frames.column_storage import footprint
+from fabric_nb.frames.column_storage import estimated_size
 
 Rows = list[dict[str, Any]]
 
@@ -375,15 +375,15 @@ def test_times_can_be_left_as_text() -> None:
 @pytest.mark.parametrize("as_array", [False, True])
 def test_numbers_are_times_if_a_unit_is_given(unit: time_conversion.Unit, as_array: bool) -> None:
     """Only a column named in unit= reads numbers as times since 1970, in UTC."""
-    moments = pd.DatetimeIndex(["2024-05-31T12:30:00.5", "1969-12-31T23:59:59.25"], tz="UTC")
-    numbers = (moments.as_unit("ns").astype("int64") / time_conversion.NANOSECONDS[unit]).tolist()
+    instants = pd.DatetimeIndex(["2024-05-31T12:30:00.5", "1969-12-31T23:59:59.25"], tz="UTC")
+    numbers = (instants.as_unit("ns").astype("int64") / time_conversion.NANOSECONDS[unit]).tolist()
     buffer = FrameBuffer(unit={"at": unit})
     buffer.extend_columns(
         {name: np.array(numbers) if as_array else numbers for name in ("at", "other")}
     )
     frame = buffer.df
     assert str(frame["at"].dtype) == "datetime64[ns, UTC]"
-    assert list(frame["at"]) == list(moments)
+    assert list(frame["at"]) == list(instants)
     assert list(frame["other"]) == numbers
 
 
@@ -533,7 +533,7 @@ def test_tables_that_wait_are_bounded() -> None:
     buffer = FrameBuffer()
     for n in range(1000):
         buffer.extend_columns(pa.table({"n": [n]}))
-        assert len(buffer._tables) < 100
+        assert len(buffer._pending_tables) < 100
     assert buffer.df["n"].tolist() == list(range(1000))
 
 
@@ -843,12 +843,12 @@ def test_a_row_added_in_the_middle_of_a_look_is_kept(monkeypatch: pytest.MonkeyP
     buffer = FrameBuffer()
     buffer.append({"a": 1})
 
-    def late(*args: Any, **options: Any) -> typed_chunks.Piece:
+    def late(*args: Any, **options: Any) -> typed_chunks.Chunk:
         monkeypatch.undo()
         buffer.append({"a": 2})
-        return typed_chunks.piece_of(*args, **options)
+        return typed_chunks.infer_chunk(*args, **options)
 
-    monkeypatch.setattr("fabric_nb.frames.buffer.piece_of", late)
+    monkeypatch.setattr("fabric_nb.frames.buffer.infer_chunk", late)
     assert list(buffer.df["a"]) == [1]
     assert list(buffer.df["a"]) == [1, 2]
 
@@ -941,7 +941,7 @@ class Key(str):
 
 
 def operations(work: Callable[[], object]) -> int:
-    """How many calls a piece of work makes, of Python and of C, and comparisons of names."""
+    """How many calls some work makes, of Python and of C, and comparisons of names."""
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:
@@ -1079,6 +1079,6 @@ def test_absorbed_rows_push_out_older_ones() -> None:
 def test_the_size_of_large_values_is_estimated() -> None:
     """Of a value that contains very much, some is looked at, and the rest is taken to be alike."""
     flat, nested = list(range(1000, 301_000)), [[float(n)] for n in range(300_000)]
-    assert 0.9 < footprint(flat) / (sys.getsizeof(flat) + 28 * 300_000) < 1.1
-    assert 0.8 < footprint(nested) / (sys.getsizeof(nested) + 88 * 300_000) < 1.2
-    assert operations(lambda: footprint(nested)) < 100_000
+    assert 0.9 < estimated_size(flat) / (sys.getsizeof(flat) + 28 * 300_000) < 1.1
+    assert 0.8 < estimated_size(nested) / (sys.getsizeof(nested) + 88 * 300_000) < 1.2
+    assert operations(lambda: estimated_size(nested)) < 100_000

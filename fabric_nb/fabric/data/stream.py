@@ -29,7 +29,7 @@ from fabric_nb.fabric.wire.data_decoding import Batch, joined, read_parts, read_
 from fabric_nb.fabric.wire.names import check_part, data_exchange, match_all
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer, Unit
-from fabric_nb.frames.normalisation import assigned
+from fabric_nb.frames.normalisation import with_assigned
 
 DEFAULT_PREFETCH = 500
 DEFAULT_MAX_ROWS = 1_000_000
@@ -595,4 +595,4 @@ def _check_size(rows: int, columns: int) -> None:
 def _own_rows(batch: Batch, assign: dict[str, Any] | None) -> list[Row]:
     """Copies of rows, with what all of them have besides."""
     own = map(dict, rows_of(batch))
-    return [assigned(row, assign) for row in own] if assign else list(own)
+    return [with_assigned(row, assign) for row in own] if assign else list(own)

@@ -11,7 +11,7 @@ import pandas as pd
 from fabric_nb.fabric.data import plotting
 from fabric_nb.fabric.data.arrivals import Arrivals
 from fabric_nb.fabric.data.recording import write_frame
-from fabric_nb.frames import FrameBuffer, only_time, timed
+from fabric_nb.frames import FrameBuffer, sole_time_column, with_time_index
 
 if TYPE_CHECKING:
     from pandas.core.resample import DatetimeIndexResampler
@@ -62,9 +62,9 @@ class StreamRows:
         self._arrivals.keep(len(frame))
         if isinstance(frame.index, pd.DatetimeIndex) and on in (None, frame.index.name):
             return frame
-        column = on or only_time(frame, besides=self._arrival)
+        column = on or sole_time_column(frame, fallback=self._arrival)
         if column is not None:
-            return timed(frame, column)
+            return with_time_index(frame, column)
         came = pd.DatetimeIndex(self._arrivals.newest(len(frame)), name=ARRIVAL)
         frame.index = came.tz_localize("UTC")
         return frame

@@ -34,7 +34,7 @@ from fabric_nb.fabric.wire.logs import (
 )
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, check_part, log_exchange
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened
-from fabric_nb.frames.time_conversion import moments
+from fabric_nb.frames.time_conversion import utc_times
 
 log = logging.getLogger(__name__)
 
@@ -384,7 +384,7 @@ def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
     rows = [[getattr(record, name) for name in (*fields, "domain")] for record in tuple(records)]
     frame = pd.DataFrame(rows, columns=[*fields, "domain"])
     frame["type"], frame["id"] = frame["service_type"], frame["service_id"]
-    frame["time"] = moments(frame["time"])
+    frame["time"] = utc_times(frame["time"])
     return frame
 
 

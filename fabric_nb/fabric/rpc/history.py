@@ -14,7 +14,7 @@ import pandas as pd
 from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, show_short
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.frames.time_conversion import moments
+from fabric_nb.frames.time_conversion import utc_times
 
 RECORDS_KEPT = 1000
 FAILURES_KEPT = 20
@@ -170,7 +170,7 @@ class CallLog:
         frame = pd.DataFrame(self.records, columns=list(CallRecord._fields))
         texts = {name: "str" for name in frame.columns if name not in ("time", "ms")}
         frame = frame.astype({"ms": "float64", **texts})
-        frame["time"] = moments(frame["time"]).dt.as_unit("ns")
+        frame["time"] = utc_times(frame["time"]).dt.as_unit("ns")
         parts = [_parts(record.service) for record in self._records]
         for place, name in enumerate(("domain", "type", "id")):
             column = pd.Series([part[place] for part in parts], dtype="str")

@@ -19,7 +19,7 @@ import pandas as pd
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.values import error_text, shown, unboxed
 from fabric_nb.fabric.wire.tables import fields, index_fields
-from fabric_nb.frames.normalisation import by_column, is_name
+from fabric_nb.frames.normalisation import is_name, transpose_rows
 
 WHAT = "the data"
 _FORMS = (
@@ -122,7 +122,7 @@ def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
         columns: Columns = {field.key: field.values for field in every}
         rows = len(data)
     elif isinstance(data, list):
-        columns = dict(by_column([dict(row) for row in data])) if data else {}
+        columns = dict(transpose_rows([dict(row) for row in data])) if data else {}
         rows = len(data)
     elif isinstance(data, dict):
         return data
