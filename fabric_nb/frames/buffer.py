@@ -125,10 +125,10 @@ class FrameBuffer:
                 raise InvalidArgument(
                     f"{name} must be a whole number of at least 1, not {bound!r}."
                 )
-        for name, each in (unit or {}).items():
-            if each not in get_args(Unit):
+        for name, column_unit in (unit or {}).items():
+            if column_unit not in get_args(Unit):
                 raise InvalidArgument(
-                    f"The unit of {name!r} must be s, ms, us or ns, not {each!r}."
+                    f"The unit of {name!r} must be s, ms, us or ns, not {column_unit!r}."
                 )
         self._max_rows = max_rows
         self._max_bytes = max_bytes
@@ -137,7 +137,7 @@ class FrameBuffer:
         self._unit = dict(unit or {})
         self._times = times
         self._lock = threading.RLock()
-        # Appending takes no lock: a list's append is atomic, and only `_write_pending` removes rows.
+        # Appending takes no lock: list.append is atomic, and only `_write_pending` removes rows.
         self._pending: list[dict[str, Any]] = []
         self._pending_values = 0
         self._pending_bytes = 0
@@ -179,8 +179,8 @@ class FrameBuffer:
         Raises:
             InvalidArgumentType: A row is not a mapping; the message gives its position.
         """
-        own = checked_rows(rows, copy=copy and not assign)
-        self._add_rows([with_assigned(row, assign) for row in own] if assign else own)
+        checked = checked_rows(rows, copy=copy and not assign)
+        self._add_rows([with_assigned(row, assign) for row in checked] if assign else checked)
 
     def extend_columns(self, columns: Any, *, assign: Mapping[str, Any] | None = None) -> int:
         """Add rows given as columns, all of them or, on an error, none; return their number.
@@ -230,7 +230,7 @@ class FrameBuffer:
             self._write_pending()
             if rows:
                 self._write_columns(
-                    {name: each.chunk() for name, each in columns.items()}, rows, overflow
+                    {name: column.chunk() for name, column in columns.items()}, rows, overflow
                 )
         return rows
 
@@ -269,7 +269,7 @@ class FrameBuffer:
 
     @property
     def columns(self) -> int:
-        """NumberFormat of columns of the rows that were written into columns so far."""
+        """Number of columns written so far; pending rows do not count."""
         return len(self._columns)
 
     @property
@@ -409,17 +409,17 @@ class FrameBuffer:
         overflow: Sequence[dict[str, Any] | None] = (),
     ) -> None:
         """Add columns; those beyond `max_columns` are merged into the overflow column."""
-        kept = select_columns(columns, self._known_columns, self._max_columns)
-        if len(kept) == len(columns):
+        selected = select_columns(columns, self._known_columns, self._max_columns)
+        if len(selected) == len(columns):
             self._write(columns, rows, overflow)
             return
         overflow_rows: list[dict[str, Any]] = [dict(row or ()) for row in overflow or [None] * rows]
         for name in columns:
-            if name not in kept:
+            if name not in selected:
                 for row, value in zip(overflow_rows, _to_objects(columns[name]), strict=True):
                     if value is not None:
                         row[name] = value
-        columns = {name: columns[name] for name in kept}
+        columns = {name: columns[name] for name in selected}
         self._write(columns, rows, [row or None for row in overflow_rows])
 
     def _enforce_max_bytes(self, bound: int) -> None:

@@ -197,17 +197,17 @@ def estimated_size(value: Any) -> int:
     total = sys.getsizeof(value)
     if not isinstance(value, _CONTAINERS):
         return total
-    waiting, seen = [(value, 1)], {id(value)}  # a container may contain itself
-    while waiting and len(seen) < _MAX_SAMPLED_CONTAINERS:
-        each, weight = waiting.pop()
-        parts = list(each.values()) if isinstance(each, dict) else list(each)
-        step = 1 + len(parts) // _MAX_SAMPLED_ITEMS
+    pending, seen = [(value, 1)], {id(value)}  # a container may contain itself
+    while pending and len(seen) < _MAX_SAMPLED_CONTAINERS:
+        container, weight = pending.pop()
+        items = list(container.values()) if isinstance(container, dict) else list(container)
+        step = 1 + len(items) // _MAX_SAMPLED_ITEMS
         weight *= step
-        for part in parts[::step]:
-            total += weight * sys.getsizeof(part)
-            if isinstance(part, _CONTAINERS) and id(part) not in seen:
-                seen.add(id(part))
-                waiting.append((part, weight))
+        for item in items[::step]:
+            total += weight * sys.getsizeof(item)
+            if isinstance(item, _CONTAINERS) and id(item) not in seen:
+                seen.add(id(item))
+                pending.append((item, weight))
     return total
 
 

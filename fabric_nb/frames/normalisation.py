@@ -97,8 +97,8 @@ def rows_to_columns(
             are returned as one dict per row.
     """
     names = dict.fromkeys(rows[0])
-    known = names.keys() <= existing and OVERFLOW not in names
-    if known and set(map(len, rows)) == {len(names)}:
+    all_exist = names.keys() <= existing and OVERFLOW not in names
+    if all_exist and set(map(len, rows)) == {len(names)}:
         # Usually all rows have the same columns; trying is the quickest test of that.
         with contextlib.suppress(KeyError):
             return {name: list(map(itemgetter(name), rows)) for name in names}, []
@@ -110,14 +110,14 @@ def rows_to_columns(
     values = sum(map(len, rows))
     if len(rows) * len(columns) <= _MAX_SPARSITY * values:
         return {name: [row.get(name) for row in rows] for name in columns}, overflow
-    found: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in columns}
+    present: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in columns}
     for place, row in enumerate(rows):
         for name, value in row.items():
-            if name in found:
-                positions, its_values = found[name]
+            if name in present:
+                positions, column_values = present[name]
                 positions.append(place)
-                its_values.append(value)
-    return {name: SparseValues(len(rows), *each) for name, each in found.items()}, overflow
+                column_values.append(value)
+    return {name: SparseValues(len(rows), *column) for name, column in present.items()}, overflow
 
 
 def select_columns(names: Iterable[str], existing: Set[str], max_columns: int) -> dict[str, None]:
@@ -137,8 +137,8 @@ def select_columns(names: Iterable[str], existing: Set[str], max_columns: int) -
 
 def _overflow_values(row: Row, columns: Mapping[str, None]) -> Row | None:
     """Return the values of a row that belong to none of the columns; None if there is none."""
-    others = {name: normalised_value(row[name]) for name in row if name not in columns}
-    return {name: value for name, value in others.items() if value is not None} or None
+    extra = {name: normalised_value(row[name]) for name in row if name not in columns}
+    return {name: value for name, value in extra.items() if value is not None} or None
 
 
 def checked_columns(columns: Any) -> tuple[dict[str, Any], int]:
@@ -165,8 +165,8 @@ def checked_columns(columns: Any) -> tuple[dict[str, Any], int]:
     if not isinstance(columns, Mapping) and len(named) < columns.shape[1]:
         raise InvalidArgument("Two columns have the same name.")
     for name, values in named.items():
-        known = hasattr(values, "dtype") or isinstance(values, list | tuple | range)
-        if not known and not is_arrow_text(values):
+        is_array = hasattr(values, "dtype") or isinstance(values, list | tuple | range)
+        if not is_array and not is_arrow_text(values):
             raise InvalidArgumentType(
                 f"Column {name!r} must be a list, a tuple or an array, not {type(values).__name__}."
             )
@@ -197,9 +197,9 @@ def _simple_type_ids() -> frozenset[int]:
 
     whole = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
     natural = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
-    others = (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.timestamp("s"))
+    further = (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.timestamp("s"))
     return frozenset(
-        kind.id for kind in (*whole, *natural, *others, pa.string(), pa.large_string())
+        kind.id for kind in (*whole, *natural, *further, pa.string(), pa.large_string())
     )
 
 
@@ -271,5 +271,5 @@ def _lists_to_python(array: Any) -> Iterator[list[Any] | None]:
 def _structs_to_python(array: Any) -> Iterator[Row | None]:
     names = [field.name for field in array.type]
     rows = zip(*map(_to_python, array.flatten()), strict=True)
-    for row, is_there in zip(rows, _to_python(array.is_valid()), strict=True):
-        yield dict(zip(names, row, strict=True)) if is_there else None
+    for row, is_valid in zip(rows, _to_python(array.is_valid()), strict=True):
+        yield dict(zip(names, row, strict=True)) if is_valid else None

@@ -18,12 +18,12 @@ def sole_time_column(frame: pd.DataFrame, *, fallback: str = "") -> str | None:
         InvalidArgument: There are several.
     """
     names = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind == "M"]
-    others = [name for name in names if name != fallback]
-    if len(others) > 1:
+    candidates = [name for name in names if name != fallback]
+    if len(candidates) > 1:
         raise InvalidArgument(
-            f"There are several columns of times: choose one of {', '.join(others)}."
+            f"There are several columns of times: choose one of {', '.join(candidates)}."
         )
-    return next(iter(others or names), None)
+    return next(iter(candidates or names), None)
 
 
 def with_time_index(frame: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -94,8 +94,8 @@ class EpochFormat:
 
     def restore(self, values: Array) -> list[int] | list[float]:
         """Return the numbers; floats exactly from April 1970 on, before that to the nanosecond."""
-        whole, rest = np.divmod(values.astype("M8[ns]").view(np.int64), self.unit)
-        numbers = whole if self.number is int else whole.astype(np.float64) + rest / self.unit
+        whole, remainder = np.divmod(values.astype("M8[ns]").view(np.int64), self.unit)
+        numbers = whole if self.number is int else whole.astype(np.float64) + remainder / self.unit
         originals: list[int] | list[float] = numbers.tolist()
         return originals
 
@@ -132,7 +132,7 @@ class IsoFormat:
     def read(self, texts: Sequence[str]) -> Array | None:
         """Parse texts of this layout; None if one is not a time, for example in month 13."""
         # Arithmetic on the digits of the whole column at once: several times faster than
-        # numpy's own reader, which also warns of zones.
+        # numpy's same_type reader, which also warns of zones.
         letters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8)
         figures = np.ascontiguousarray(letters.reshape(len(texts), -1).T) - np.uint8(ord("0"))
 
@@ -203,7 +203,7 @@ def from_text(texts: Sequence[str | None]) -> Times | None:
     for code, (layout, source_format) in enumerate(formats.items()):
         rows, written = filled, present
         if len(formats) > 1:
-            places = [place for place, other in enumerate(layouts) if other == layout]
+            places = [place for place, row_layout in enumerate(layouts) if row_layout == layout]
             rows, written = filled[places], [present[place] for place in places]
         read = source_format.read(written)
         converted = None if read is None else _convert_unit(read, unit)
@@ -333,13 +333,13 @@ def from_mixed(values: Sequence[Any], unit: Unit | None) -> Times | None:
     """Convert a mixture of text, datetimes and, with a unit, numbers; None if one is no time."""
     parts = []
     for types in (TEXT, DATETIMES, NUMBERS):
-        own = [value if type(value) in types else None for value in values]
-        if all(value is None for value in own):
+        same_type = [value if type(value) in types else None for value in values]
+        if all(value is None for value in same_type):
             continue
         if types is NUMBERS:
-            part = from_numbers(own, unit) if unit else None
+            part = from_numbers(same_type, unit) if unit else None
         else:
-            part = from_text(own) if types is TEXT else from_datetimes(own)
+            part = from_text(same_type) if types is TEXT else from_datetimes(same_type)
         if part is None:
             return None
         parts.append(part)

@@ -265,11 +265,11 @@ def _times(
     return None
 
 
-def _time_chunk(found: Times | None) -> Chunk | None:
-    if found is None:
+def _time_chunk(converted: Times | None) -> Chunk | None:
+    if converted is None:
         return None
-    kind = Kind.INSTANT if found.zoned else Kind.TIME
-    return Chunk(kind, found.values, found.formats, found.codes)
+    kind = Kind.INSTANT if converted.zoned else Kind.TIME
+    return Chunk(kind, converted.values, converted.formats, converted.codes)
 
 
 def normalised_value(value: Any) -> Any:
