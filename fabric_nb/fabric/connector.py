@@ -190,7 +190,7 @@ class AmqBrokerConnector(FabricMember):
             interval=self._presence.interval if self._presence is not None else None,
             subscriptions=sorted({*self._streams.names, *self._subscribed, *subscriptions}),
             malformed=self.malformed,
-            terms=self._connection.terms,
+            capabilities=self._connection.capabilities,
         )
         return await diagnose(
             target, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)
@@ -355,9 +355,9 @@ class AmqBrokerConnector(FabricMember):
         wanted = checked(match_all(headers), "filter")
 
         async def set_up(channel: Channel) -> None:
-            await channel.declare_exchange(self.data_exchange, "headers", durable=True)
+            await channel.topology.declare_exchange(self.data_exchange, "headers", durable=True)
             queue = await shared.declare(channel)
-            await channel.bind(queue, self.data_exchange, arguments=wanted)
+            await channel.topology.bind(queue, self.data_exchange, arguments=wanted)
             await channel.consume_messages(queue, callback)
 
         await self._reading.channel(set_up).open()

@@ -275,7 +275,7 @@ class FabricMember:
     @property
     def transient_queues_refused(self) -> bool:
         """Whether the broker has refused the queues that amqp-fabric peers need."""
-        return self._connection.terms.transient_queues_refused
+        return self._connection.capabilities.transient_queues_refused
 
     def on_state(self, listener: Callable[[State], object]) -> None:
         """Call `listener` whenever `state` changes."""

@@ -35,7 +35,7 @@ class Consumer:
         self.no_ack = no_ack
 
     async def set_up(self, channel):
-        await channel.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE)
         await channel.consume(QUEUE, self.got.append, no_ack=self.no_ack)
 
     async def count(self, count, *, timeout=10):
@@ -71,7 +71,7 @@ async def test_order_is_kept(connection):
 async def test_mandatory_messages(connection):
     """A mandatory message that no queue takes is told, and only that one of several."""
     async with connection.channel(confirms=True) as channel:
-        await channel.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE)
         outcomes = await asyncio.gather(
             *(
                 channel.publish("", key, Message(b"x"), mandatory=True)
@@ -86,7 +86,7 @@ async def test_mandatory_messages(connection):
 async def test_missing_exchange(connection):
     """Publishing to an exchange that is not there is refused, and the channel comes back."""
     async with connection.channel(confirms=True) as channel:
-        await channel.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE)
         for _ in range(3):
             with pytest.raises(BrokerRefused) as refused:
                 await channel.publish("not.there", "", Message(b"x"))
@@ -185,7 +185,7 @@ async def test_a_cancelled_consumer(connection):
     """Nothing comes to a consumer that is cancelled, and the channel goes on."""
     consumer = Consumer()
     async with connection.channel() as channel:
-        await channel.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE)
         tag = await channel.consume(QUEUE, consumer.got.append, no_ack=True)
         await channel.publish("", QUEUE, Message(b"1"))
         await consumer.count(1)
@@ -216,7 +216,7 @@ async def test_setup_that_is_given_up(connection):
 
     async def set_up(channel):
         for n in range(1000):
-            await channel.declare_queue(f"{QUEUE}.{n}", exclusive=True)
+            await channel.topology.declare_queue(f"{QUEUE}.{n}", exclusive=True)
 
     for delay in (0.0, 0.003, 0.01, 0.03):
         with pytest.raises(TimeoutError):

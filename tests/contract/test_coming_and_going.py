@@ -40,11 +40,11 @@ async def test_what_goes_between_its_declaration_and_its_use(
         async def set_up(channel: Channel) -> None:
             nonlocal setups
             setups += 1
-            queue = await channel.declare_own_queue()
-            await channel.declare_exchange("gone", "direct", auto_delete=True)
+            queue = await channel.topology.declare_exclusive_queue()
+            await channel.topology.declare_exchange("gone", "direct", auto_delete=True)
             if setups < 4:
                 await (await raw.get_exchange("gone", ensure=False)).delete()
-            await channel.bind(queue, "gone", "key")
+            await channel.topology.bind(queue, "gone", "key")
 
         async with one._connection.channel(set_up):
             assert setups == 4

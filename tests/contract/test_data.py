@@ -442,8 +442,8 @@ async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
     """Messages that are published while the channel is lost wait for it, in their order."""
     async with await hearer.stream() as stream:
         await publisher.publish_data({"n": 0})
-        publisher.publisher._channel._fell()  # as when the broker closes it
-        publisher.publisher._channel._link.recover(publisher.publisher._channel)
+        publisher.publisher._channel._release()  # as when the broker closes it
+        publisher.publisher._channel._connection.recover(publisher.publisher._channel)
         waiting = [publisher.publish_data({"n": n}) for n in range(1, 50)]
         await asyncio.gather(*waiting)
         await stream.wait(50, timeout=10)

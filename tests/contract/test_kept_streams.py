@@ -138,7 +138,7 @@ async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
     generation = stream._channel.generation
     operator = await kept.join("operator")
     async with operator._connection.channel() as channel:
-        await channel.delete_queue("log")
+        await channel.topology.delete_queue("log")
     other = await operator.stream(name="log", replay_from="next")  # it may be made anew by others
     await publish(fabric, range(100, 100 + again))
     await until(lambda: stream._channel.generation > generation, timeout=20)
@@ -182,7 +182,7 @@ async def test_a_queue_that_others_have_made(kept):
     """A queue without a filter that is known is read as it is: an operator's, or amqp-fabric's."""
     fabric = await kept.join("one")
     async with fabric._connection.channel() as channel:
-        await channel.declare_kept_queue("orders", "quorum")
+        await channel.topology.declare_durable_queue("orders", "quorum")
     async with await fabric.stream(name="orders", durable=True, currency="EUR") as stream:
         await fabric.publish_data({"n": 1}, {"currency": "EUR"})
         await stream.wait(1, timeout=10)

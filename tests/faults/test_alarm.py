@@ -243,15 +243,15 @@ async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
     fabric = await members.join("one")
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with Connection(rabbitmq_uri, name="full") as connection, connection.channel() as channel:
-        await channel.declare_queue("full", arguments=full)
-        await channel.bind("full", fabric.data_exchange, arguments={"x-match": "all"})
+        await channel.topology.declare_queue("full", arguments=full)
+        await channel.topology.bind("full", fabric.data_exchange, arguments={"x-match": "all"})
         await fabric.publish_data({"n": 0})
         generation = fabric.publisher._channel.generation
         async with asyncio.timeout(20):
             while fabric.publisher._channel.generation == generation:
                 with pytest.raises((BrokerRefused, ConnectionLost)):
                     await fabric.publish_data({"n": 1})
-        await channel.delete_queue("full")
+        await channel.topology.delete_queue("full")
     await fabric.publish_data({"n": 2})
     assert fabric.publisher.published == 2
 

@@ -24,7 +24,7 @@ async def test_queues_that_are_full(rabbitmq_uri):
     arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
 
     async def set_up(channel):
-        await channel.declare_queue("full", arguments=arguments)
+        await channel.topology.declare_queue("full", arguments=arguments)
 
     async with (
         Connection(rabbitmq_uri, name="full") as connection,
@@ -99,8 +99,8 @@ async def test_calls_given_up_leave_nothing(members):
     go.set()
     assert await client.call("app.server.work", n=1) == 1
     for channel in client._caller._requests.values():
-        assert channel._lane is not None
-        await until(lambda lane=channel._lane: not lane._outcomes)
+        assert channel._fast is not None
+        await until(lambda fast=channel._fast: not fast._outcomes)
 
 
 async def test_a_broker_that_does_not_read(rabbitmq_uri):
@@ -112,7 +112,7 @@ async def test_a_broker_that_does_not_read(rabbitmq_uri):
             Connection(uri, name="blocked") as connection,
             connection.channel() as channel,
         ):
-            await channel.declare_queue("far", exclusive=True)
+            await channel.topology.declare_queue("far", exclusive=True)
             relayed.flows.clear()
             message = Message(b"x" * 100_000)
             sent = 0

@@ -188,7 +188,7 @@ async def test_a_shared_queue_whose_reader_is_behind(
     """A shared stream that reads slower than the broker waits has each row once; so when paused."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     one = await members.join("one")
-    one._reading.terms.consumer_timeout = LIMIT  # as met before
+    one._reading.capabilities.consumer_timeout = LIMIT  # as met before
     async with await one.stream(name="behind", prefetch=10) as stream:
         reconnected = stream._channel.generation
         await stream.pause()
@@ -247,7 +247,7 @@ async def test_callbacks_that_are_longer_than_the_limit(
         await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
     first.go.set()
     await until(lambda: sorted(first.ended) == list(range(5)))
-    one._reading.terms.consumer_timeout = LIMIT
+    one._reading.capabilities.consumer_timeout = LIMIT
     second = Callback()
     await one.subscribe_data("slower", {"kind": "A"}, second)
     for n in range(5):

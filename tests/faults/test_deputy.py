@@ -126,7 +126,7 @@ async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, r
     So a service of amqp-fabric, which replies wherever it is told, lends nobody its rights.
     """
     leads = await bank._connection.channel().open()
-    leader = await leads.has_queue(f"{API}.bank.leader")
+    leader = await leads.topology.has_queue(f"{API}.bank.leader")
     queue = f"{API}.bank.leader" if leader else methods_queue("bank", "transfer")
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
@@ -154,14 +154,16 @@ async def test_may_serve_one_service(bank, bank_api, members, rabbitmq, vhost):
     assert await bank.call("app.lookup.twice", x=2, timeout=10) == 4
     assert await fabric.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
     for make in (
-        lambda channel, own: channel.bind(own, f"{API}.bank", methods_queue("bank", "balance")),
-        lambda channel, _: channel.bind(
+        lambda channel, own: channel.topology.bind(
+            own, f"{API}.bank", methods_queue("bank", "balance")
+        ),
+        lambda channel, _: channel.topology.bind(
             methods_queue("bank", "transfer"), f"{API}.lookup", methods_queue("lookup", "twice")
         ),
         lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
     ):
         async with fabric._connection.channel() as channel:
-            own = await channel.declare_queue(exclusive=True)
+            own = await channel.topology.declare_queue(exclusive=True)
             with pytest.raises(BrokerRefused, match="has not the right"):
                 await make(channel, own)
 
@@ -202,7 +204,7 @@ async def test_rebinding_does_not_make_calls(bank, bank_api, lookup, mallory, an
     Its caller gets the answer of the one that it called.
     """
     channel = await bank._connection.channel().open()
-    leader = await channel.has_queue(f"{API}.bank.leader")
+    leader = await channel.topology.has_queue(f"{API}.bank.leader")
     await bind(mallory, how, leader)
     assert await ann.call("app.lookup.echo", to="mallory", timeout=10) == {"to": "mallory"}
     await refused(bank, "dead-lettered" if how == "dead letters" else "another exchange")

@@ -87,7 +87,7 @@ async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
                 interval=None,
                 subscriptions=[],
                 malformed=fabric.malformed,
-                terms=connection.terms,
+                capabilities=connection.capabilities,
             )
             async with peers.listening(patient, connection) as heard:
                 await asyncio.to_thread(rabbitmq.close_connections, vhost)

@@ -88,7 +88,7 @@ def subclasses(cls: type[FabricError]) -> Iterator[type[FabricError]]:
         yield from subclasses(each)
 
 
-NEVER_LEAVE = {"ExchangeOfOthers", "OtherDurability", "TooLong", "Unroutable"}
+NEVER_LEAVE = {"DurabilityMismatch", "ExchangeNotDeclarable", "TooLong", "Unroutable"}
 """Errors by which two modules of `fabric` understand each other; callers get their public base or
 another error."""
 

@@ -1,4 +1,4 @@
-"""A channel that can be opened again, and what is done on it."""
+"""Channels that open themselves again after a loss."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
@@ -27,14 +28,12 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.amqp.fast_channel import FastChannel, OnDelivery, OnOutcome, Reason
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
-    ExchangeOfOthers,
-    Link,
-    OtherDurability,
+    Broker,
+    DurabilityMismatch,
+    ExchangeNotDeclarable,
     Topology,
 )
-from fabric_nb.fabric.amqp.translation import (
-    connection_lost,
-)
+from fabric_nb.fabric.amqp.translation import connection_lost, translated
 
 if TYPE_CHECKING:
     from aio_pika import IncomingMessage
@@ -42,10 +41,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_RETRY, LAST_RETRY = 0.2, 4.0
-"""Seconds."""
+"""Seconds before the first retry, and at most before each further one."""
 FIRST_RACE, RACES = 0.01, 8
-"""Seconds before a setup is repeated because something it had declared was gone, and how often."""
+"""Seconds before a setup is repeated because something that it declared is missing; repetitions."""
 CLOSE_TIMEOUT = 0.5
+"""Seconds to wait for the broker's answer when a channel is closed."""
 CONSUME_TIMEOUT = 15.0
 """Seconds; RabbitMQ (seen with 4.3) may never answer for a stream that is being deleted."""
 
@@ -60,36 +60,70 @@ def backoff(first: float = FIRST_RETRY) -> Iterator[float]:
         ceiling = min(2 * ceiling, LAST_RETRY)
 
 
-class Channel(Topology):
+class ChannelOwner(Broker, Protocol):
+    """Services of a connection that its channels require."""
+
+    async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, FastChannel]:
+        """Wait for the connection; open an AMQP channel on it, with its fast channel."""
+
+    def recover(self, channel: Channel) -> None:
+        """Run `Channel.reopen` in the background."""
+
+    def register(self, channel: Channel) -> None:
+        """Add a channel that is in use."""
+
+    def unregister(self, channel: Channel) -> None:
+        """Remove a channel that was closed."""
+
+    @property
+    def congested(self) -> bool:
+        """True if a publisher should wait, because too much is unsent."""
+
+    async def drained(self) -> None:
+        """Wait until sending is possible again, or until the connection is lost."""
+
+    def check_loop(self) -> None:
+        """Raise `WrongLoop` in another event loop than the connection's."""
+
+    async def check_size(self, size: int) -> None:
+        """Raise `MessageTooLarge` if the broker refuses a body of `size` bytes."""
+
+
+class Channel:
     """A channel of a `Connection`; see `Connection.channel`.
 
     After a loss it is opened again and its setup is run again. Operations meanwhile wait for
-    that; what was under way when it was lost raises `ConnectionLost`.
+    that; operations that were in flight when it was lost raise `ConnectionLost`.
+
+    Attributes:
+        topology: exchanges, queues and bindings that the channel declares.
+        generation: number of times that the channel was opened.
     """
 
     def __init__(
         self,
-        link: Link,
+        connection: ChannelOwner,
         setup: Setup | None,
         *,
         prefetch: int,
         confirms: bool,
         on_lost: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__(link)
+        self._connection = connection
         self._on_lost_hook = on_lost
         self._callbacks: set[asyncio.Task[None]] = set()
         self._setup = setup
         self._prefetch = prefetch
         self._confirms = confirms
         self._amqp: AmqpChannel | None = None
-        self._lane: FastChannel | None = None
+        self._fast: FastChannel | None = None
         self._ready = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._attempted = asyncio.Event()
         self._closed = True
         self.generation = 0
+        self.topology = Topology(connection, self._current, self.ready)
 
-    # -- life
+    # -- opening and closing
 
     async def open(self) -> Self:
         """Open the channel and run its setup.
@@ -100,70 +134,72 @@ class Channel(Topology):
         """
         self._begin()
         try:
-            return await self._open_informed()
+            return await self._open_adapting()
         except BaseException:
             await self.close()
             raise
 
-    async def _open_informed(self) -> Self:
+    async def _open_adapting(self) -> Self:
         """Open, again after each refusal that another declaration avoids.
 
-        An auto-delete exchange or queue may go between its declaration and its use, when its last
-        user leaves: the whole setup is repeated then, because a missing one costs the channel.
+        An auto-delete exchange or queue may be deleted between its declaration and its use, when
+        its last user leaves: the whole setup is repeated then, because a missing one costs the
+        channel.
         """
         races = itertools.islice(backoff(FIRST_RACE), RACES)
         while True:
             try:
                 return await self._open()
-            except (TransientQueuesRefused, ExchangeOfOthers, OtherDurability):
-                continue  # the link has learnt from it, and does not ask for the same again
+            except (TransientQueuesRefused, ExchangeNotDeclarable, DurabilityMismatch):
+                continue  # recorded in the capabilities, so the next declaration differs
             except BrokerRefused as refused:
-                if not self._has_gone(refused) or (delay := next(races, None)) is None:
+                if not self.topology.is_missing(refused) or (delay := next(races, None)) is None:
                     raise
                 await asyncio.sleep(delay)
 
     def start(self) -> Self:
-        """Open in the background, however long it takes; operations wait for it."""
+        """Open in the background, without a time limit; operations wait for it."""
         self._begin()
-        self._link.recover(self)
+        self._connection.recover(self)
         return self
 
     def _begin(self) -> None:
-        self._link.check_loop()
+        self._connection.check_loop()
         self._closed = False
         self._ready.clear()
-        self._tried.clear()
-        self._link.remember(self)
+        self._attempted.clear()
+        self._connection.register(self)
 
     async def _open(self) -> Self:
         with self._translated():
-            amqp, lane = await self._link.open_channel(confirms=self._confirms)
-        self._amqp, self._lane = amqp, lane
-        self._forget_topology()
+            amqp, fast = await self._connection.open_channel(confirms=self._confirms)
+        self._amqp, self._fast = amqp, fast
+        self.topology.clear()
         self.generation += 1
-        lane.generation = self.generation
+        fast.generation = self.generation
         try:
             with self._translated():
                 if self._prefetch:
                     await amqp.basic_qos(prefetch_count=self._prefetch)
                 if self._setup is not None:
                     await self._setup(self)
-            self._check_still_wanted(lane)
+            self._check_open(fast)
         except BaseException:
-            self._leave(amqp, lane)
+            self._detach(amqp, fast)
             await _close(amqp)
             raise
         amqp.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
         amqp.closing.add_done_callback(lambda _: self._on_lost(amqp))
-        lane.on_shut = partial(self._on_lost, amqp)
+        fast.on_shut = partial(self._on_lost, amqp)
         self._ready.set()
-        self._tried.set()
+        self._attempted.set()
         return self
 
     async def amend(self, step: Setup) -> None:
-        """Run a step that the setup has as well from now on.
+        """Run a step that is part of the setup from now on.
 
-        Where it is refused avoidably, or the channel is lost, the whole setup is run again.
+        If it is refused and another declaration avoids that, or if the channel is lost, the whole
+        setup is run again.
 
         Raises:
             BrokerRefused: the broker refused it for good.
@@ -171,42 +207,42 @@ class Channel(Topology):
         """
         try:
             await step(self)
-        except (TransientQueuesRefused, ExchangeOfOthers, OtherDurability):
+        except (TransientQueuesRefused, ExchangeNotDeclarable, DurabilityMismatch):
             await self.ready()
         except ConnectionLost:
-            return  # it is opened again in the background, however long that takes
+            return  # the channel is opened again in the background, without a time limit
         except BrokerRefused as refused:
-            if not self._has_gone(refused):
+            if not self.topology.is_missing(refused):
                 raise
             await self.ready()
 
     async def close(self) -> None:
-        """Close until it is opened again; what it consumed is requeued by the broker."""
+        """Close until it is opened again; the broker requeues unacknowledged deliveries."""
         self._closed = True
-        self._end_callbacks()
+        self._cancel_callbacks()
         self._ready.set()
-        self._tried.set()
-        self._link.forget(self)
-        amqp, lane = self._amqp, self._lane
-        if amqp is not None and lane is not None:
-            self._leave(amqp, lane)
-            await self._delete_own_queue(amqp)
+        self._attempted.set()
+        self._connection.unregister(self)
+        amqp, fast = self._amqp, self._fast
+        if amqp is not None and fast is not None:
+            self._detach(amqp, fast)
+            await self.topology.delete_exclusive_queue(amqp)
             await _close(amqp)
 
-    def _leave(self, amqp: AmqpChannel, lane: FastChannel) -> None:
+    def _detach(self, amqp: AmqpChannel, fast: FastChannel) -> None:
         if self._amqp is amqp:
-            self._amqp = self._lane = None
-        lane.on_shut = None
-        lane.shut(self._lost)
+            self._amqp = self._fast = None
+        fast.on_shut = None
+        fast.shut(self._lost)
 
     def abandon(self) -> None:
-        """The connection is gone for good: whoever waits for this channel is told so."""
+        """Give the channel up with its connection; operations that wait for it raise."""
         self._closed = True
-        self._end_callbacks()
-        self._fell()
+        self._cancel_callbacks()
+        self._release()
         self._ready.set()
 
-    def _end_callbacks(self) -> None:
+    def _cancel_callbacks(self) -> None:
         for task in self._callbacks:
             task.cancel()
 
@@ -216,26 +252,28 @@ class Channel(Topology):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _check_still_wanted(self, lane: FastChannel) -> None:
+    def _check_open(self, fast: FastChannel) -> None:
         if self._closed:
             raise NotConnected("The channel was closed while it was being opened.")
-        if lane.closed:
+        if fast.closed:
             raise self._lost()
 
+    # -- recovery
+
     async def reopen(self) -> None:
-        """Open again, as often as it takes; run by the connection after a loss."""
+        """Open again after a loss, with unlimited retries; run by the connection."""
         for attempt, delay in enumerate(backoff()):
             if self._closed:
                 return
             try:
-                await self._open_informed()
+                await self._open_adapting()
             except NotConnected:
                 return
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+            except Exception as error:  # noqa: BLE001 - retried, whatever it was
                 refused = not isinstance(error, ConnectionLost)
                 log.log(logging.WARNING if refused and attempt == 0 else logging.DEBUG, "%s", error)
                 if refused:
-                    self._tried.set()
+                    self._attempted.set()
                 await asyncio.sleep(delay)
             else:
                 return
@@ -244,63 +282,67 @@ class Channel(Topology):
         if self._closed or self._amqp is not amqp:
             return
         if reason is not None:
-            self._learn_from(reason())
-        self._fell(reason)
-        self._link.recover(self)
+            self._record_limits(reason())
+        self._release(reason)
+        self._connection.recover(self)
 
-    def _learn_from(self, error: FabricError) -> None:
-        terms = self._link.terms
+    def _record_limits(self, error: FabricError) -> None:
+        capabilities = self._connection.capabilities
         if isinstance(error, MessageTooLarge):
-            terms.max_message_size = terms.accepted_size = error.limit
-        if isinstance(error, NotAcknowledgedInTime) and terms.consumer_timeout != error.seconds:
-            terms.consumer_timeout = error.seconds
+            capabilities.max_message_size = capabilities.accepted_size = error.limit
+        if (
+            isinstance(error, NotAcknowledgedInTime)
+            and capabilities.consumer_timeout != error.seconds
+        ):
+            capabilities.consumer_timeout = error.seconds
             log.warning(
                 "%s takes back what is not acknowledged within %g s (its consumer_timeout), and"
                 " closes the channel: calls that run for longer are acknowledged before they end",
-                self._link.masked_uri,
+                self._connection.masked_uri,
                 error.seconds,
             )
 
-    def _fell(self, reason: Reason | None = None) -> None:
-        lane, self._amqp, self._lane = self._lane, None, None
+    def _release(self, reason: Reason | None = None) -> None:
+        """Let go of a lost AMQP channel; its outcomes fail with `reason`."""
+        fast, self._amqp, self._fast = self._fast, None, None
         self._ready.clear()
-        self._tried.clear()
-        if lane is not None:
-            lane.shut(reason or self._lost)
+        self._attempted.clear()
+        if fast is not None:
+            fast.shut(reason or self._lost)
         if self._on_lost_hook is not None:
             self._on_lost_hook()
 
     def _on_consumer_cancelled(self, frame: spec.Basic.Cancel) -> None:
-        # Its queue was deleted, or has moved, or RabbitMQ 4.3 has taken back what a quorum queue's
-        # consumer held for long. Whatever it was, a whole setup makes it good again.
-        self._own_queue = None
-        queue = self._consumed.get(str(frame.consumer_tag), "")
+        # Its queue was deleted or has moved, or RabbitMQ 4.3 has requeued a delivery that the
+        # consumer of a quorum queue left unacknowledged for too long. A new setup restores all.
+        self.topology.drop_exclusive_queue()
+        queue = self.topology.consumers.get(str(frame.consumer_tag), "")
         log.info("The broker cancelled the consumer of %r, which is started again", queue)
         self.renew()
 
     def renew(self) -> None:
-        """Close it and open it again, in the background; what is under way fails."""
+        """Close and open it again, in the background; operations in flight fail."""
         amqp = self._amqp
         if amqp is not None and not self._closed:
-            self._fell()
+            self._release()
             task = asyncio.ensure_future(_close(amqp))
-            task.add_done_callback(lambda _: self._link.recover(self))
+            task.add_done_callback(lambda _: self._connection.recover(self))
 
     @property
     def is_ready(self) -> bool:
-        """Whether the channel and its setup stand, and what is sent flows."""
-        return self._lane is not None and self._ready.is_set() and not self._link.congested
+        """True if the channel is open, its setup is complete, and publishers need not wait."""
+        return self._fast is not None and self._ready.is_set() and not self._connection.congested
 
-    async def tried(self) -> None:
-        """Wait until it stands, or was refused something, since it was last lost."""
-        await self._tried.wait()
+    async def attempted(self) -> None:
+        """Wait until the channel was opened, or was refused something, since its last loss."""
+        await self._attempted.wait()
 
-    def ask(self) -> bool:
-        """Ask the broker for a sign of life; False where the channel does not stand."""
-        lane = self._lane
-        if lane is None or lane.closed or not self._ready.is_set():
+    def probe(self) -> bool:
+        """Send a request that the broker answers at once; return False if the channel is lost."""
+        fast = self._fast
+        if fast is None or fast.closed or not self._ready.is_set():
             return False
-        lane.ask(self._prefetch)
+        fast.probe(self._prefetch)
         return True
 
     async def ready(self) -> None:
@@ -311,18 +353,18 @@ class Channel(Topology):
         """
         while not self._closed:
             if self._amqp is not None and self._amqp.is_closed:
-                self._on_lost(self._amqp)  # its own notice is still on the way
+                self._on_lost(self._amqp)  # its own callback is still to come
             await self._ready.wait()
-            if self._link.congested:
-                await self._link.drained()
+            if self._connection.congested:
+                await self._connection.drained()
             if self.is_ready:
                 return
-        raise NotConnected(f"The connection to {self._link.masked_uri} is closed.")
+        raise NotConnected(f"The connection to {self._connection.masked_uri} is closed.")
 
     async def check(self) -> None:
-        """Wait until the broker has answered on this channel, which is opened again if need be.
+        """Wait for an answer of the broker on this channel, which is opened again if necessary.
 
-        What is sent to a channel that the broker has just closed is lost without a word.
+        Messages sent on a channel that the broker has just closed are lost without notice.
 
         Raises:
             NotConnected: it was closed.
@@ -330,28 +372,36 @@ class Channel(Topology):
         while True:
             await self.ready()
             with contextlib.suppress(ConnectionLost, BrokerRefused), self._translated():
-                await self._current.basic_qos(prefetch_count=self._prefetch)
+                await self._current().basic_qos(prefetch_count=self._prefetch)
                 return
 
     def _lost(self) -> ConnectionLost:
-        return connection_lost(self._link.masked_uri)
+        return connection_lost(self._connection.masked_uri)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._connection.masked_uri)
+
+    def _current(self) -> AmqpChannel:
+        """Return the open AMQP channel, also while the setup is still running."""
+        if self._amqp is None:
+            raise self._lost()
+        return self._amqp
 
     @property
     def acknowledge_within(self) -> float:
-        """Seconds within which to acknowledge a delivery, before the broker takes it back."""
-        return self._link.terms.acknowledge_within
+        """Seconds within which to acknowledge a delivery, before the broker requeues it."""
+        return self._connection.capabilities.acknowledge_within
 
     # -- messages
 
-    def takes(self, message: Message) -> bool:
-        """Return whether the broker is known to take a message of this size."""
-        return len(message.body) <= self._link.terms.accepted_size
+    def accepts(self, message: Message) -> bool:
+        """Return whether the broker is known to accept a message of this size."""
+        return len(message.body) <= self._connection.capabilities.accepted_size
 
     async def check_size(self, message: Message, what: str) -> None:
-        """Find out whether the broker takes a message of this size, before it is sent.
+        """Check, before a message is sent, that the broker accepts its size.
 
-        A broker that refuses a message closes the channel that it came by, with all that the
-        channel is used for.
+        A broker that refuses a message closes the channel, with all other uses of the channel.
 
         Args:
             message: the message, which is not sent.
@@ -362,21 +412,14 @@ class Channel(Topology):
             UnusableHeader: its headers do not fit into a frame of this connection.
             ConnectionLost: the connection was lost meanwhile.
         """
-        if message.headers and self._lane is not None:
-            self._lane.check_headers(message)
-        if not self.takes(message):
+        if message.headers and self._fast is not None:
+            self._fast.check_headers(message)
+        if not self.accepts(message):
             size = len(message.body)
             try:
-                await self._link.check_size(size)
+                await self._connection.check_size(size)
             except MessageTooLarge as refused:
                 raise MessageTooLarge.of(size, refused.limit, what=what) from None
-
-    @property
-    def _current(self) -> AmqpChannel:
-        """The AMQP channel of now, also while the setup is still running."""
-        if self._amqp is None:
-            raise self._lost()
-        return self._amqp
 
     async def consume(
         self,
@@ -391,10 +434,10 @@ class Channel(Topology):
 
         It must be quick and must not raise; use `consume_messages` for coroutines.
         """
-        amqp, lane = self._current, self._lane
+        amqp, fast = self._current(), self._fast
         tag = f"fabric_nb.{next(_TAGS)}"
-        assert lane is not None  # noqa: S101 - it comes and goes with `_amqp`
-        lane.consumers[tag.encode()] = on_delivery  # before the first delivery can come
+        assert fast is not None  # noqa: S101 - set and cleared together with `_amqp`
+        fast.consumers[tag.encode()] = on_delivery  # before the first delivery can arrive
         try:
             with self._translated():
                 async with asyncio.timeout(CONSUME_TIMEOUT):
@@ -408,7 +451,7 @@ class Channel(Topology):
                     )
         except TimeoutError:
             raise self._lost() from None
-        self._consumed[tag] = queue
+        self.topology.consumers[tag] = queue
         return tag
 
     async def consume_messages(
@@ -416,10 +459,10 @@ class Channel(Topology):
     ) -> str:
         """Start a consumer that awaits `callback` with aio-pika's own message object.
 
-        This is what amqp-fabric hands to the callbacks of `subscribe_data`. A callback goes on when
-        the channel is lost, and until this one is closed.
+        These are the message objects that amqp-fabric passes to the callbacks of `subscribe_data`.
+        A running callback is not cancelled when the channel is lost, only when it is closed.
         """
-        from fabric_nb.fabric.amqp.held import HeldMessage  # takes a while, and few need it
+        from fabric_nb.fabric.amqp.held import HeldMessage  # slow to import, and rarely needed
 
         async def deliver(delivered: DeliveredMessage) -> None:
             message = HeldMessage(delivered)
@@ -428,40 +471,40 @@ class Channel(Topology):
             task.add_done_callback(self._callbacks.discard)
 
         with self._translated():
-            started = await self._current.basic_consume(queue, deliver)
+            started = await self._current().basic_consume(queue, deliver)
         tag = str(started.consumer_tag)
-        self._consumed[tag] = queue
+        self.topology.consumers[tag] = queue
         return tag
 
     async def cancel(self, consumer_tag: str) -> None:
-        """Stop a consumer; what it holds unacknowledged stays with this channel."""
-        self._consumed.pop(consumer_tag, None)
+        """Stop a consumer; its unacknowledged deliveries stay with this channel."""
+        self.topology.consumers.pop(consumer_tag, None)
         with self._translated():
-            await self._current.basic_cancel(consumer_tag)
-        if self._lane is not None:
-            self._lane.consumers.pop(consumer_tag.encode(), None)
+            await self._current().basic_cancel(consumer_tag)
+        if self._fast is not None:
+            self._fast.consumers.pop(consumer_tag.encode(), None)
 
     async def publish(
         self, exchange: str, routing_key: str, message: Message, *, mandatory: bool = False
     ) -> None:
-        """Send a message; with confirms, wait until the broker has taken it.
+        """Send a message; with confirms, wait until the broker has confirmed it.
 
         Raises:
-            Unroutable: it was `mandatory`, confirms are on, and no queue took it.
-            BrokerRefused: the exchange does not exist, or may not be written to.
-            ConnectionLost: the connection went away before it was known to be taken.
+            Unroutable: it was `mandatory`, confirms are on, and it was routed to no queue.
+            BrokerRefused: the exchange does not exist, or this user lacks permission to write.
+            ConnectionLost: the connection was lost before the message was confirmed.
         """
-        if self._link.congested:
-            await self._link.drained()
-        if self._lane is None:
+        if self._connection.congested:
+            await self._connection.drained()
+        if self._fast is None:
             await self.ready()
         if not self._confirms:
             self.send(exchange, routing_key, message, mandatory=mandatory)
             return
-        taken = asyncio.get_running_loop().create_future()
-        settle = partial(_settle, taken)
+        confirmed = asyncio.get_running_loop().create_future()
+        settle = partial(_settle, confirmed)
         self.send(exchange, routing_key, message, mandatory=mandatory, on_outcome=settle)
-        await taken
+        await confirmed
 
     def send(
         self,
@@ -472,54 +515,54 @@ class Channel(Topology):
         mandatory: bool = False,
         on_outcome: OnOutcome | None = None,
     ) -> None:
-        """Send a message now; with confirms, `on_outcome` is called with what became of it.
+        """Send a message now; with confirms, call `on_outcome` with its outcome.
 
-        It does not wait when much is under way; see `is_ready`.
+        This ignores back-pressure; see `is_ready`.
 
         Raises:
-            ConnectionLost: there is no channel to send it on.
+            ConnectionLost: the channel is not open.
         """
-        lane = self._lane
-        if lane is None or lane.closed:
+        fast = self._fast
+        if fast is None or fast.closed:
             raise self._lost()
-        lane.publish(exchange, routing_key, message, mandatory=mandatory, on_outcome=on_outcome)
+        fast.publish(exchange, routing_key, message, mandatory=mandatory, on_outcome=on_outcome)
 
     def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
-        """Acknowledge; a delivery of an earlier opening is left to the broker to redeliver."""
-        if (lane := self._lane_of(delivery)) is not None:
-            lane.ack(delivery.tag, multiple=multiple)
+        """Acknowledge a delivery; the broker redelivers those of an earlier generation."""
+        if (fast := self._fast_for(delivery)) is not None:
+            fast.ack(delivery.tag, multiple=multiple)
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
-        """Give a delivery back to its queue, or to its dead letter exchange."""
-        if (lane := self._lane_of(delivery)) is not None:
-            lane.reject(delivery.tag, requeue=requeue)
+        """Return a delivery to its queue, or to its dead letter exchange."""
+        if (fast := self._fast_for(delivery)) is not None:
+            fast.reject(delivery.tag, requeue=requeue)
 
-    def _lane_of(self, delivery: Delivery) -> FastChannel | None:
-        lane = self._lane
-        if lane is None or lane.closed or delivery.generation != self.generation:
+    def _fast_for(self, delivery: Delivery) -> FastChannel | None:
+        fast = self._fast
+        if fast is None or fast.closed or delivery.generation != self.generation:
             return None
-        return lane
+        return fast
 
 
 _TAGS = itertools.count(1)
 
 
 async def _never(_: DeliveredMessage) -> None:
-    """What aiormq calls with deliveries, of which the lane leaves it none."""
+    """Callback that aiormq requires; never invoked, because deliveries are intercepted first."""
 
 
-def _settle(taken: asyncio.Future[None], error: FabricError | None) -> None:
-    if taken.done():
+def _settle(confirmed: asyncio.Future[None], error: FabricError | None) -> None:
+    if confirmed.done():
         return
     if error is None:
-        taken.set_result(None)
+        confirmed.set_result(None)
     else:
-        taken.set_exception(error)
+        confirmed.set_exception(error)
 
 
 async def _close(amqp: AmqpChannel) -> None:
-    # It is not cancelled when it takes long: aiormq would send a second close, and one too many
-    # costs the connection. It ends with the answer, or with the connection.
+    # Not cancelled after the timeout: aiormq would send a second close, and that costs the
+    # connection. It ends with the answer, or with the connection.
     await asyncio.wait([asyncio.ensure_future(_close_quietly(amqp))], timeout=CLOSE_TIMEOUT)
 
 

@@ -34,12 +34,13 @@ from fabric_nb.errors import (
     NotConnected,
     WrongLoop,
 )
+from fabric_nb.fabric.amqp.capabilities import BrokerCapabilities
 from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
 from fabric_nb.fabric.amqp.cluster import Nodes, abort
 from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.amqp.reply_codes import PRECONDITION_FAILED
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY, Silence
-from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.amqp.transport import SocketTransport
 from fabric_nb.fabric.core.tasks import Background, failures
 from fabric_nb.fabric.core.timeouts import finite_limit
@@ -55,7 +56,6 @@ RETRY_TIMEOUT = 10.0
 """Seconds for one try to connect again, to all nodes together."""
 UPKEEP = 20.0
 """Seconds, at most, after which every channel declares again what it needs."""
-_PRECONDITION_FAILED = 406
 _FIRST_SIZE = 64 * 1024
 """Bytes that are tried at once where less is asked for."""
 _NO_QUEUE = "fabric_nb.no_queue"
@@ -90,7 +90,7 @@ class Connection:
             nodes or one URI with several hosts (``amqp://a,b,c/``): they are tried in turn.
         name: what the broker's own tools show for this connection.
         heartbeat: seconds between AMQP heartbeats; ``heartbeat=`` in the URI wins.
-        terms: what another connection has learned of the same broker, and learns.
+        capabilities: what is known of the broker, shared with another connection to it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Connection:
         *,
         name: str,
         heartbeat: int = DEFAULT_HEARTBEAT,
-        terms: BrokerCapabilities | None = None,
+        capabilities: BrokerCapabilities | None = None,
     ) -> None:
         self._nodes = Nodes(uri, name=name, heartbeat=heartbeat)
         self._amqp: aiormq.Connection | None = None
@@ -115,7 +115,7 @@ class Connection:
         sign of life, and with None when it has given one, or is given up."""
         self.reconnects = 0
         self.back_since = float("-inf")
-        self.terms = terms or BrokerCapabilities()
+        self.capabilities = capabilities or BrokerCapabilities()
         self._user_id: str | None = None
         self._sizing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -175,7 +175,7 @@ class Connection:
 
         It may know us by another name than the URI, as with OAuth 2.
         """
-        disowned = error.code == _PRECONDITION_FAILED and "user_id" in str(error)
+        disowned = error.code == PRECONDITION_FAILED and "user_id" in str(error)
         if disowned:
             self._user_id = None
         return disowned
@@ -349,16 +349,16 @@ class Connection:
 
     async def _until_standing(self, lost: asyncio.Event) -> None:
         """Wait until each channel stands again, or was refused it, or all is lost again."""
-        either = [asyncio.ensure_future(one) for one in (self._all_tried(), lost.wait())]
+        either = [asyncio.ensure_future(one) for one in (self._all_attempted(), lost.wait())]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for one in either:
                 one.cancel()
 
-    async def _all_tried(self) -> None:
+    async def _all_attempted(self) -> None:
         for channel in tuple(self._channels):
-            await channel.tried()
+            await channel.attempted()
 
     async def _keep_up(self) -> None:
         while True:
@@ -366,7 +366,7 @@ class Connection:
             for channel in tuple(self._channels):
                 if channel.is_ready:
                     try:
-                        await channel.assert_again()
+                        await channel.topology.redeclare()
                     except FabricError:  # lost, and it recovers
                         pass
                     except Exception as error:  # noqa: BLE001 - the other channels are next
@@ -391,7 +391,7 @@ class Connection:
                 line.abort()
                 silence.end()
             elif silence.asks:
-                any(channel.ask() for channel in tuple(self._channels))
+                any(channel.probe() for channel in tuple(self._channels))
 
     def _tell_silence(self, seconds: float | None) -> None:
         for listener in tuple(self.on_silence):
@@ -437,25 +437,25 @@ class Connection:
             MessageTooLarge: the broker refuses it.
             ConnectionLost: the connection was lost meanwhile.
         """
-        terms = self.terms
+        capabilities = self.capabilities
         async with self._sizing:
-            if size > terms.accepted_size and terms.max_message_size is None:
+            if size > capabilities.accepted_size and capabilities.max_message_size is None:
                 tried = max(size, _FIRST_SIZE)
                 await self._try_size(tried)
-                terms.accepted_size = terms.max_message_size or tried
-        if size > terms.accepted_size:
-            raise MessageTooLarge.of(size, terms.accepted_size)
+                capabilities.accepted_size = capabilities.max_message_size or tried
+        if size > capabilities.accepted_size:
+            raise MessageTooLarge.of(size, capabilities.accepted_size)
 
     async def _try_size(self, size: int) -> None:
         try:
             async with self.channel(confirms=True) as channel:
                 await channel.publish("", _NO_QUEUE, Message(bytes(size)))
         except MessageTooLarge as refused:
-            self.terms.max_message_size = refused.limit
+            self.capabilities.max_message_size = refused.limit
         except BrokerRefused as refused:  # the size comes first, then the permission to publish
             log.debug("Trying a size: %s", refused)
 
-    # -- what a channel needs (`channel.Link`)
+    # -- what a channel needs (`channel.ChannelOwner`)
 
     async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, FastChannel]:
         """Wait for the connection and open an AMQP channel on it, with its lane."""
@@ -477,11 +477,11 @@ class Connection:
         with contextlib.suppress(RuntimeError):  # the connection is being closed
             self._background.spawn(channel.reopen(), name="reopen a channel")
 
-    def remember(self, channel: Channel) -> None:
+    def register(self, channel: Channel) -> None:
         """The channel is in use, and is told when the connection goes for good."""
         self._channels.add(channel)
 
-    def forget(self, channel: Channel) -> None:
+    def unregister(self, channel: Channel) -> None:
         """The channel was closed."""
         self._channels.discard(channel)
 

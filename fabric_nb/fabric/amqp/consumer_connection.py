@@ -32,7 +32,7 @@ class ConsumerConnection(Connection):
     def __init__(
         self, uri: str | Sequence[str], *, name: str, heartbeat: int, beside: Connection
     ) -> None:
-        super().__init__(uri, name=name, heartbeat=heartbeat, terms=beside.terms)
+        super().__init__(uri, name=name, heartbeat=heartbeat, capabilities=beside.capabilities)
         self._beside = beside
         self._changing = asyncio.Lock()
         self._leaving: asyncio.Task[None] | None = None
@@ -63,9 +63,9 @@ class ConsumerConnection(Connection):
             case _:
                 await self.open()
 
-    def forget(self, channel: Channel) -> None:
+    def unregister(self, channel: Channel) -> None:
         """The channel was closed; when it was the last one, the connection goes too."""
-        super().forget(channel)
+        super().unregister(channel)
         if self._opened and not self._channels and self._leaving is None:
             self._leaving = asyncio.ensure_future(self._close_unused())
             watched(self._leaving, "closing an unused connection")

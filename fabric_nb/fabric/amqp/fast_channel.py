@@ -177,7 +177,7 @@ class FastChannel:
                 self._outcomes[tag] = on_outcome
         self._send(data)
 
-    def ask(self, prefetch: int) -> None:
+    def probe(self, prefetch: int) -> None:
         """Ask for a sign of life: tell the channel's `prefetch` again, which needs no right."""
         self._asked += 1
         self._send(frames.qos(self.number, prefetch))

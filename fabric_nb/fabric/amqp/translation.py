@@ -18,6 +18,7 @@ from fabric_nb.errors import (
     NotAcknowledgedInTime,
     TransientQueuesRefused,
 )
+from fabric_nb.fabric.amqp import reply_codes
 
 # RabbitMQ's words for a missing permission.
 _NO_RIGHT = re.compile(
@@ -85,10 +86,10 @@ def connection_lost(masked_uri: str) -> ConnectionLost:
 def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
     text = str(error.args[-1]) if error.args else ""
     codes = {
-        amqp_errors.ChannelAccessRefused: 403,
-        amqp_errors.ChannelNotFoundEntity: 404,
-        amqp_errors.ChannelLockedResource: 405,
-        amqp_errors.ChannelPreconditionFailed: 406,
+        amqp_errors.ChannelAccessRefused: reply_codes.ACCESS_REFUSED,
+        amqp_errors.ChannelNotFoundEntity: reply_codes.NOT_FOUND,
+        amqp_errors.ChannelLockedResource: reply_codes.RESOURCE_LOCKED,
+        amqp_errors.ChannelPreconditionFailed: reply_codes.PRECONDITION_FAILED,
     }
     code = codes.get(type(error), error.args[0] if len(error.args) > 1 else 0)
     return refusal(int(code or 0), text.strip('"') or repr(error))

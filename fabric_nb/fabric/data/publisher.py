@@ -97,7 +97,7 @@ class Publisher:
             self._timer = None
 
     async def _set_up(self, channel: Channel) -> None:
-        await channel.declare_exchange(self.exchange, "headers", durable=True)
+        await channel.topology.declare_exchange(self.exchange, "headers", durable=True)
 
     @property
     def waiting(self) -> int:
@@ -117,7 +117,7 @@ class Publisher:
         self._unsettled[taken] = loop.time() + PATIENCE
         if self._timer is None:
             self._timer = loop.call_later(LOOK_EVERY, self._give_up)
-        ready = self._channel.is_ready and self._channel.takes(message)
+        ready = self._channel.is_ready and self._channel.accepts(message)
         if self._waiting or not (ready and self._send(message, taken)):
             self._wait(message, taken)
         return taken
@@ -161,7 +161,7 @@ class Publisher:
                 return
             while self._waiting and self._channel.is_ready:
                 message, taken = self._waiting[0]
-                if taken in self._unsettled and not self._channel.takes(message):
+                if taken in self._unsettled and not self._channel.accepts(message):
                     if not await self._fits(message, taken):
                         break
                     continue  # this one may have been given up meanwhile

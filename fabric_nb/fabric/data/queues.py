@@ -103,7 +103,7 @@ class StreamQueue:
             return
         if self._declared:
             async with connection.channel() as channel:
-                if not await channel.has_queue(self.name):
+                if not await channel.topology.has_queue(self.name):
                     self.remade += 1
                     log.warning(
                         "The queue %r was deleted, with what waited in it, and is made anew",
@@ -118,9 +118,9 @@ class StreamQueue:
             BrokerRefused: the broker has no such queues, or has it with other properties.
         """
         if self.durable:
-            await channel.declare_kept_queue(self.name, "quorum")
+            await channel.topology.declare_durable_queue(self.name, "quorum")
         elif self._start is not None:
-            await channel.declare_kept_queue(self.name, "stream")
+            await channel.topology.declare_durable_queue(self.name, "stream")
         elif self.name:
             await self._declare_shared(channel)
         else:
@@ -128,7 +128,7 @@ class StreamQueue:
         return self.name
 
     async def _declare_shared(self, channel: Channel) -> None:
-        others = await channel.declare_shared_queue(self.name)
+        others = await channel.topology.declare_shared_queue(self.name)
         if self._declared and not others:
             self.remade += 1
             log.warning(
@@ -137,7 +137,7 @@ class StreamQueue:
         self._declared = True
 
     async def _declare_own(self, channel: Channel) -> str:
-        name = await channel.declare_own_queue()
+        name = await channel.topology.declare_exclusive_queue()
         same = name == self._own_name
         self.remade += bool(self._own_name) and not same
         self._repeats = Counter(self._received) if same else Counter()
@@ -175,9 +175,9 @@ class StreamQueue:
 
     async def _has_other_mark(self, channel: Channel, marked: str, mark: str) -> bool:
         return (
-            await channel.has_exchange(marked)
-            and not await channel.has_exchange(mark)
-            and await channel.has_queue(self.name)
+            await channel.topology.has_exchange(marked)
+            and not await channel.topology.has_exchange(mark)
+            and await channel.topology.has_queue(self.name)
         )
 
     async def mark(self, connection: Connection, exchange: str, headers: Mapping[str, Any]) -> None:
@@ -188,8 +188,10 @@ class StreamQueue:
         with contextlib.suppress(BrokerRefused):
             async with connection.channel() as channel:
                 for mark in self._marks(exchange, headers):
-                    await channel.declare_exchange(mark, "fanout", durable=kept, auto_delete=True)
-                    await channel.bind(self.name, mark)
+                    await channel.topology.declare_exchange(
+                        mark, "fanout", durable=kept, auto_delete=True
+                    )
+                    await channel.topology.bind(self.name, mark)
 
     def _marks(self, exchange: str, headers: Mapping[str, Any]) -> tuple[str, str]:
         """Return the names of the exchange of all filters, and of that of this one."""

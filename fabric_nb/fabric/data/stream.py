@@ -191,7 +191,7 @@ class Stream(StreamRows):
             await self._channel.cancel(
                 self._consumer
             )  # before the broker cancels it, as it does when others delete the queue
-            await self._channel.delete_queue(self.name)
+            await self._channel.topology.delete_queue(self.name)
         await self.close()
 
     async def close(self) -> None:
@@ -303,7 +303,7 @@ class Stream(StreamRows):
 
     async def _set_up(self, channel: Channel) -> None:
         exchange = data_exchange(self.domain)
-        await channel.declare_exchange(exchange, "headers", durable=True)
+        await channel.topology.declare_exchange(exchange, "headers", durable=True)
         await self._queue.look(self._connection)
         queue = await self._queue.declare(channel)
         await self._queue.mark(self._connection, exchange, self.headers)
@@ -314,7 +314,7 @@ class Stream(StreamRows):
             self._waiting = deque(one for one in self._waiting if one not in self._repeated)
             self._waiting_bytes = sum(len(one.body) for one in self._waiting)
             self._repeated.clear()
-        await channel.bind(queue, exchange, arguments=match_all(self.headers))
+        await channel.topology.bind(queue, exchange, arguments=match_all(self.headers))
         self._consumer = await channel.consume(
             queue, self._on_message, arguments=self._queue.arguments
         )

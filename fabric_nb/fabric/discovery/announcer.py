@@ -19,6 +19,7 @@ from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.amqp.reply_codes import ACCESS_REFUSED
 from fabric_nb.fabric.core.companion import BUSY_AFTER, Companion
 from fabric_nb.fabric.core.tasks import RESTART_AFTER, Background, failures
 from fabric_nb.fabric.wire.keep_alives import Announcement, goodbye_message, keep_alive_message
@@ -33,7 +34,6 @@ MIN_GAP = 0.25
 ANSWERED_WITHIN = MIN_GAP + 0.1
 """Seconds in which members have answered a newcomer that asks who is there."""
 _STOP_TIMEOUT = 0.7
-_ACCESS_REFUSED = 403
 
 
 class Announcer:
@@ -272,7 +272,7 @@ class _Beat:
         except BrokerRefused as refused:
             # Without the right, again and again would only fill the broker's log; an exchange
             # that somebody deleted comes back.
-            self._refused = refused.code == _ACCESS_REFUSED
+            self._refused = refused.code == ACCESS_REFUSED
             level = logging.WARNING if self._refused else logging.DEBUG
             log.log(level, "Nobody will hear of this service: %s", refused)
         except FabricError as error:  # the next round says it again

@@ -104,7 +104,7 @@ class Listener:
                     async with self._connection.channel() as channel:
                         for service in silent:
                             name = service.name.api_exchange
-                            if await channel.has_exchange(name, untold=False):
+                            if await channel.topology.has_exchange(name, default=False):
                                 self._registry.hold(service)
 
     def subscribe(self, callback: KeepAliveCallback, headers: Mapping[str, str]) -> None:
@@ -112,13 +112,13 @@ class Listener:
         self._callbacks.append((callback, headers))
 
     async def _set_up(self, channel: Channel) -> None:
-        await channel.declare_exchange(self._exchange, "headers", durable=True)
+        await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
         if not self.listening:
             return
-        queue = await channel.declare_own_queue()
+        queue = await channel.topology.declare_exclusive_queue()
         for kind in _HEARD:
             arguments = {"x-match": "all", MSG_TYPE: kind}
-            await channel.bind(queue, self._exchange, arguments=arguments)
+            await channel.topology.bind(queue, self._exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
         self._registry.hear_again()
         await self._ask()

@@ -84,7 +84,7 @@ async def _examine(
     await keep(broker.broker(connection, time.perf_counter() - began))
     findings += await broker.security(target, timeout)
     findings.append(broker.heartbeat(target))
-    findings += broker.limits(target.terms)
+    findings += broker.limits(target.capabilities)
     # First, as it may cost the connection, which comes back.
     findings.append(await broker.transient_queues(connection))
     async with peers.listening(target, connection) as heard:

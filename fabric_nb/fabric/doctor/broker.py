@@ -21,9 +21,9 @@ from fabric_nb.errors import (
     TransientQueuesRefused,
     VirtualHostRefused,
 )
+from fabric_nb.fabric.amqp.capabilities import BrokerCapabilities
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.tls import is_verified
-from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.amqp.transport import read_certificate
 from fabric_nb.fabric.amqp.uri import mask, parse_uri, split_uris
 from fabric_nb.fabric.doctor.findings import Finding, Severity
@@ -74,7 +74,7 @@ async def broker(connection: Connection, took: float) -> AsyncIterator[Finding]:
         taken = []
         for _ in range(3):
             began = time.perf_counter()
-            await channel.has_exchange("amq.direct")
+            await channel.topology.has_exchange("amq.direct")
             taken.append(time.perf_counter() - began)
     found = (
         f"{connection.broker or 'A broker'} at {connection.masked_uri}: connected in"
@@ -92,10 +92,10 @@ async def transient_queues(connection: Connection) -> Finding:
     try:
         async with connection.channel() as channel:
             # The broker names it: that name is one that every user may configure.
-            queue = await channel.declare_queue(auto_delete=True, arguments=_LEFT_FOR)
-            await channel.delete_queue(queue)
+            queue = await channel.topology.declare_queue(auto_delete=True, arguments=_LEFT_FOR)
+            await channel.topology.delete_queue(queue)
     except TransientQueuesRefused:
-        connection.terms.transient_queues_refused = True
+        connection.capabilities.transient_queues_refused = True
         return Finding(
             check,
             Severity.WARNING,
@@ -202,21 +202,21 @@ def heartbeat(target: Target) -> Finding:
     return Finding("heartbeat", Severity.OK, f"Every {seconds} s, longer than cells usually take.")
 
 
-def limits(terms: BrokerCapabilities) -> list[Finding]:
+def limits(capabilities: BrokerCapabilities) -> list[Finding]:
     """Return what is known of the sizes and times that the broker allows."""
-    if terms.max_message_size is not None:
-        size = f"The broker takes messages up to {terms.max_message_size:,} bytes."
+    if capabilities.max_message_size is not None:
+        size = f"The broker takes messages up to {capabilities.max_message_size:,} bytes."
     else:
         size = (
-            f"Not met yet; messages up to {terms.accepted_size:,} bytes were taken. RabbitMQ 4"
-            " takes 16 MiB by default, earlier ones 128 MiB."
+            f"Not met yet; messages up to {capabilities.accepted_size:,} bytes were taken. RabbitMQ"
+            " 4 takes 16 MiB by default, earlier ones 128 MiB."
         )
-    if terms.consumer_timeout is None:
+    if capabilities.consumer_timeout is None:
         return [
             Finding("message size", Severity.OK, size),
             Finding("consumer timeout", Severity.OK, "Not met yet; 30 minutes on most RabbitMQs."),
         ]
-    seconds = terms.consumer_timeout
+    seconds = capabilities.consumer_timeout
     return [
         Finding("message size", Severity.OK, size),
         Finding(

@@ -101,9 +101,9 @@ async def listening(target: Target, connection: Connection) -> AsyncIterator[Hea
     exchange = target.discovery_exchange
 
     async def set_up(channel: Channel) -> None:
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
         what = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
-        await channel.bind(queue, exchange, arguments=what)
+        await channel.topology.bind(queue, exchange, arguments=what)
         await channel.consume(queue, heard.take, no_ack=True)
 
     async with AsyncExitStack() as ending:
@@ -134,7 +134,7 @@ async def _ask_time(connection: Connection, silent: Sequence[tuple[ServiceName, 
             answered.set()
 
     async with connection.channel() as channel:
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
         await channel.consume(queue, take, no_ack=True)
         for name, member in silent:
             key = secrets.token_hex(16)
@@ -300,7 +300,7 @@ async def subscriptions(target: Target, connection: Connection) -> AsyncIterator
     for queue in target.subscriptions:
         try:
             async with connection.channel() as channel:
-                consumers = await channel.consumers_of(queue)
+                consumers = await channel.topology.consumer_count(queue)
         except BrokerRefused:
             consumers = 0
         if consumers > 1:

@@ -16,6 +16,7 @@ from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp.channel import Channel, Setup
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Message
+from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND, PRECONDITION_FAILED
 from fabric_nb.fabric.doctor.broker import probe_name
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.target import Target, refusal
@@ -27,7 +28,6 @@ from fabric_nb.fabric.wire.names import (
     log_exchange,
 )
 
-_ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 _UNTAKEN = Message(b"", expiration=-1)
 _METHOD_QUEUE = {"x-dead-letter-exchange": DEAD_LETTER_EXCHANGE, "x-expires": 60_000}
 
@@ -79,13 +79,15 @@ async def rights(target: Target, connection: Connection) -> AsyncIterator[Findin
 async def _using(use: Use, connection: Connection) -> Finding:
     if not await _is_there(connection, use.exchange):
         # It is made when it is first needed, by whoever may.
-        refused = await refusal(connection, lambda channel: channel.delete_exchange(use.exchange))
+        refused = await refusal(
+            connection, lambda channel: channel.topology.delete_exchange(use.exchange)
+        )
         if refused is not None:
             found = f"The exchange {use.exchange!r} is not there, and this user may not make it."
             return Finding(use.check, use.without, found, MAKE)
     else:
         refused = await refusal(connection, partial(_make, use.exchange))
-        if refused is not None and refused.code == _PRECONDITION_FAILED:
+        if refused is not None and refused.code == PRECONDITION_FAILED:
             return Finding(
                 use.check,
                 use.without,
@@ -101,22 +103,22 @@ async def _using(use: Use, connection: Connection) -> Finding:
 
 async def _is_there(connection: Connection, exchange: str) -> bool:
     async with connection.channel() as channel:
-        return await channel.has_exchange(exchange)
+        return await channel.topology.has_exchange(exchange)
 
 
 async def _make(exchange: str, channel: Channel) -> None:
-    await channel.declare_exchange(exchange, "headers", durable=True)
+    await channel.topology.declare_exchange(exchange, "headers", durable=True)
 
 
 async def _may_read(use: Use, connection: Connection) -> Finding:
     what = {"x-match": "all", MSG_TYPE: probe_name()}
 
     async def read(channel: Channel) -> None:
-        queue = await channel.declare_queue(exclusive=True)  # it goes with the connection
-        await channel.bind(queue, use.exchange, arguments=what)
+        queue = await channel.topology.declare_queue(exclusive=True)  # it goes with the connection
+        await channel.topology.bind(queue, use.exchange, arguments=what)
 
     refused = await refusal(connection, read)
-    if refused is not None and refused.code != _NOT_FOUND:
+    if refused is not None and refused.code != NOT_FOUND:
         return _refused(use.check, use.without, refused)
     return Finding(use.check, Severity.OK, f"May read from {use.exchange!r}.")
 
@@ -127,7 +129,7 @@ async def _may_write(
     if not connection.verifies_users:  # not known to look at things in that order
         return Finding(check, Severity.UNKNOWN, f"{connection.broker} cannot be asked for rights.")
     refused = await refusal(connection, lambda channel: channel.publish(exchange, "", _UNTAKEN))
-    if refused is not None and refused.code not in (_NOT_FOUND, _PRECONDITION_FAILED):
+    if refused is not None and refused.code not in (NOT_FOUND, PRECONDITION_FAILED):
         return _refused(check, without, refused)
     return Finding(check, Severity.OK, f"May write to {exchange!r}.")
 
@@ -145,9 +147,11 @@ async def _calling(name: ServiceName, connection: Connection) -> Finding:
     check = "call"
 
     async def replies(channel: Channel) -> None:
-        await channel.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
-        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-        await channel.bind(queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"})
+        await channel.topology.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
+        queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
+        await channel.topology.bind(
+            queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"}
+        )
         await channel.consume(queue, lambda _: None, no_ack=True, exclusive=True)
 
     async with _unless_there(connection, DEAD_LETTER_EXCHANGE):
@@ -163,14 +167,14 @@ async def _serving(name: ServiceName, connection: Connection) -> Finding:
     check, queue = "serve", name.method_queue(probe_name())
 
     async def serve(channel: Channel) -> None:
-        await channel.declare_exchange(name.api_exchange, "direct", auto_delete=True)
-        await channel.declare_shared_queue(queue, _METHOD_QUEUE)
-        await channel.bind(queue, name.api_exchange, queue)
+        await channel.topology.declare_exchange(name.api_exchange, "direct", auto_delete=True)
+        await channel.topology.declare_shared_queue(queue, _METHOD_QUEUE)
+        await channel.topology.bind(queue, name.api_exchange, queue)
         await channel.consume(queue, lambda _: None)
 
     async with _unless_there(connection, name.api_exchange):
         refused = await _set_up(connection, serve)
-        await refusal(connection, lambda channel: channel.delete_queue(queue))
+        await refusal(connection, lambda channel: channel.topology.delete_queue(queue))
     if refused is None:
         refused = await refusal(connection, _reply)
     if refused is not None:
@@ -179,7 +183,7 @@ async def _serving(name: ServiceName, connection: Connection) -> Finding:
 
 
 async def _reply(channel: Channel) -> None:
-    queue = await channel.declare_queue(exclusive=True)
+    queue = await channel.topology.declare_queue(exclusive=True)
     await channel.publish("", queue, Message(b""))
 
 
@@ -200,4 +204,4 @@ async def _unless_there(connection: Connection, exchange: str) -> AsyncIterator[
         yield
     finally:
         if not was_there:
-            await refusal(connection, lambda channel: channel.delete_exchange(exchange))
+            await refusal(connection, lambda channel: channel.topology.delete_exchange(exchange))

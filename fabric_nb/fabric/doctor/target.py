@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fabric_nb.errors import BrokerRefused
+from fabric_nb.fabric.amqp.capabilities import BrokerCapabilities
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
-from fabric_nb.fabric.amqp.topology import BrokerCapabilities
 from fabric_nb.fabric.wire.names import ServiceName
 
 
@@ -26,7 +26,7 @@ class Target:
         interval: seconds between its keep-alives; None: it sends none.
         subscriptions: the names of the queues that it consumes and others may consume too.
         malformed: what it could not read.
-        terms: what its connection has learnt of the broker's limits.
+        capabilities: what its connection has learnt of the broker's limits.
     """
 
     uri: str | Sequence[str] = field(repr=False)
@@ -37,7 +37,7 @@ class Target:
     interval: float | None
     subscriptions: Sequence[str]
     malformed: RejectedMessages
-    terms: BrokerCapabilities
+    capabilities: BrokerCapabilities
 
 
 async def refusal(

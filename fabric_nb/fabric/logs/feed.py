@@ -20,6 +20,7 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.amqp.reply_codes import ACCESS_REFUSED, NOT_FOUND
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import unboxed
@@ -44,7 +45,6 @@ WINDOW = 500
 TRIES = 4
 """Times a record may be on its way when the channel or the connection is lost. Then it is dropped:
 it may be the reason."""
-_ACCESS_REFUSED, _NOT_FOUND = 403, 404
 
 _OWN_LOGGERS = ("aio_pika", "aiormq", "pamqp", "fabric_nb.fabric", "amqp_fabric")
 """Records of the messaging itself would be sent by messages that log records."""
@@ -160,10 +160,10 @@ class AmqpHandler(logging.Handler):
     def _settle(self, waiting: _Waiting, error: FabricError | None) -> None:
         self._unconfirmed -= 1
         code = error.code if isinstance(error, BrokerRefused) else 0
-        waiting.losses += error is not None and code != _NOT_FOUND  # which comes back with us
+        waiting.losses += error is not None and code != NOT_FOUND  # which comes back with us
         if error is None:
             self.sent += 1
-        elif code == _ACCESS_REFUSED:
+        elif code == ACCESS_REFUSED:
             # Without the right, again and again would only fill the broker's log.
             self._forbidden = True
             self._drop(error)
@@ -345,10 +345,10 @@ class LogFeed:
 
     async def _set_up(self, channel: Channel) -> None:
         exchange = log_exchange(self.domain)
-        await channel.declare_exchange(exchange, "headers", durable=True)
-        queue = await channel.declare_own_queue()
+        await channel.topology.declare_exchange(exchange, "headers", durable=True)
+        queue = await channel.topology.declare_exclusive_queue()
         for arguments in self._bindings():
-            await channel.bind(queue, exchange, arguments=arguments)
+            await channel.topology.bind(queue, exchange, arguments=arguments)
         await channel.consume(queue, self._on_record, no_ack=True)
 
     def _bindings(self) -> Iterator[dict[str, str]]:
@@ -410,7 +410,7 @@ async def ship_logs(
     """Connect a handler to a domain's log exchange and keep it sending."""
 
     async def set_up(channel: Channel) -> None:
-        await channel.declare_exchange(log_exchange(name.domain), "headers", durable=True)
+        await channel.topology.declare_exchange(log_exchange(name.domain), "headers", durable=True)
 
     channel = await connection.channel(set_up, confirms=True).open()
     background.keep(partial(handler.publish_to, channel, name, instance), name="logs")

@@ -345,7 +345,7 @@ class Outgoing:
         self._out(sending, probe_message(sending.id))
 
     async def _set_up(self, channel: Channel) -> None:
-        queue = await channel.declare_own_queue()
+        queue = await channel.topology.declare_exclusive_queue()
         await channel.consume(queue, self._on_message, no_ack=True)
         self._control = queue
 

@@ -16,7 +16,7 @@ from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import UPKEEP, Connection
 from fabric_nb.fabric.amqp.message import Message
-from fabric_nb.fabric.amqp.topology import NOT_FOUND
+from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.wire.names import ServiceName
 
@@ -105,7 +105,10 @@ class LivenessMonitor:
         away = [call for call in calls if not here[call.service] and not call.failing]
         # An exchange that an operator deleted is declared again by the members; a queue lives as
         # long as its consumers, but not every user may look for it.
-        queues = {queue: await channel.has_queue(queue) for queue in {call.queue for call in away}}
+        queues = {
+            queue: await channel.topology.has_queue(queue)
+            for queue in {call.queue for call in away}
+        }
         for call in away:
             call.missing_since = call.missing_since or loop.time()
             if not queues[call.queue] or loop.time() - call.missing_since > DECLARED_AGAIN:

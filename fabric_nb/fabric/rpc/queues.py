@@ -41,8 +41,8 @@ class MethodQueues:
             The consumer's tag, and whether the queue had consumers already.
         """
         queue = self._name.method_queue(method)
-        others = await channel.declare_shared_queue(queue, _ARGUMENTS)
-        await channel.bind(queue, self._name.api_exchange, queue)
+        others = await channel.topology.declare_shared_queue(queue, _ARGUMENTS)
+        await channel.topology.bind(queue, self._name.api_exchange, queue)
         return await channel.consume(queue, take), others > 0
 
     async def release(self, channel: Channel, method: str, consumer_tag: str) -> None:
@@ -79,7 +79,7 @@ class LeaderQueue(MethodQueues):
         """
         async with connection.channel() as channel:
             for method in methods:
-                if await channel.has_queue(self._name.method_queue(method)):
+                if await channel.topology.has_queue(self._name.method_queue(method)):
                     raise BrokerRefused(
                         f"{self._name} is served already by members that share its calls: end them"
                         " first, or serve under an id of its own."
@@ -94,9 +94,9 @@ class LeaderQueue(MethodQueues):
         if self._generation != channel.generation:
             self._generation = channel.generation
             arguments = {**_ARGUMENTS, "x-single-active-consumer": True}
-            self._others = await channel.declare_shared_queue(self._queue, arguments) > 0
+            self._others = await channel.topology.declare_shared_queue(self._queue, arguments) > 0
             self._tag = await channel.consume(self._queue, partial(self._dispatch, channel))
-        await channel.bind(self._queue, self._name.api_exchange, key)
+        await channel.topology.bind(self._queue, self._name.api_exchange, key)
         return self._tag, self._others
 
     async def release(self, channel: Channel, method: str, consumer_tag: str) -> None:
@@ -105,7 +105,7 @@ class LeaderQueue(MethodQueues):
             await super().release(channel, method, consumer_tag)
             return
         key = self._name.method_queue(method)
-        await channel.unbind(self._queue, self._name.api_exchange, key)
+        await channel.topology.unbind(self._queue, self._name.api_exchange, key)
         self._takes.pop(key, None)
 
     def _dispatch(self, channel: Channel, delivery: Delivery) -> None:

@@ -24,6 +24,7 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.fast_channel import OnOutcome
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import CALLER_HEADER, is_reply_queue
@@ -48,7 +49,6 @@ from fabric_nb.fabric.wire.items import (
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 
-_NOT_FOUND = 404
 _MARGIN = 50.0
 """Milliseconds."""
 _NOT_TAKEN = ": no member of the service was free to take it"
@@ -145,7 +145,7 @@ class Requester:
         timer = None if deadline is None else loop.call_at(deadline, _expire, reply)
         channel = self._channel_to(name)
         try:
-            if not (self._replies.is_ready and channel.is_ready and channel.takes(message)):
+            if not (self._replies.is_ready and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout_at(deadline):
                     channel = await self._ready_channel_to(name)
                     await channel.check_size(message, f"The request to {label}")
@@ -327,7 +327,7 @@ class Requester:
         self, name: ServiceName, channel: Channel, error: BrokerRefused
     ) -> FabricError:
         """What a refusal means; a missing exchange has cost the channel."""
-        if error.code != _NOT_FOUND:
+        if error.code != NOT_FOUND:
             return error
         if self._requests.get(name) is channel:
             del self._requests[name]
@@ -337,9 +337,11 @@ class Requester:
     # -- replies
 
     async def _set_up_replies(self, channel: Channel) -> None:
-        queue = await channel.declare_own_queue()
-        await channel.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
-        await channel.bind(queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"})
+        queue = await channel.topology.declare_exclusive_queue()
+        await channel.topology.declare_exchange(DEAD_LETTER_EXCHANGE, "headers", auto_delete=True)
+        await channel.topology.bind(
+            queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"}
+        )
         await channel.consume(queue, self._on_reply, no_ack=True, exclusive=True)
         self._reply_queue = queue
 

@@ -316,7 +316,7 @@ class Server:
             self._reconnects = self._connection.reconnects
             self._connected_since = channel.generation
             self._answered.clear()  # those replies may have been lost with the connection
-        await channel.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
+        await channel.topology.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
         self._lost_queues = 0
         for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
