@@ -165,20 +165,20 @@ async def measure_flow(kind: str, uri: str, seconds: float) -> list[Verdict]:
         await notebook.run(f"await s.wait({sent}, timeout=30)", timeout=40)
         seen = json.loads(
             await notebook.value(
-                "[s.rows, len(s), s.dropped, s.malformed, watch.longest, watch.busiest, watch.over]"
+                "[s.rows, len(s), s.dropped, s.rejected, watch.longest, watch.busiest, watch.over]"
             )
         )
         await notebook.run("watch.task.cancel()")
         again = asyncio.create_task(pace.run(4))
         spun = float(await notebook.value(SPIN))
         await again
-    rows, kept, dropped, malformed, held, busy, over = seen
+    rows, kept, dropped, rejected, held, busy, over = seen
     full = [size for came, size in memory if came > 1.2 * limit]
     half = len(full) // 2
     growth = Spread.of([max(full[half:]) / max(full[:half])] if half else [])
     print(
         f"{kind}: {sent / seconds:,.0f} rows/s sent, {rows:,} came, {kept:,} kept,"
-        f" {dropped:,} dropped, {malformed} unreadable; resident {memory[0][1]:.0f} to"
+        f" {dropped:,} dropped, {rejected} unreadable; resident {memory[0][1]:.0f} to"
         f" {max(size for _, size in memory):.0f} MB; loop held over 50 ms {over} times"
     )
     name = "2,000 messages/s" if kind == "messages" else "200,000 rows/s in batches"

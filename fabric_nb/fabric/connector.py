@@ -189,7 +189,7 @@ class AmqBrokerConnector(FabricMember):
             heartbeat=self._heartbeat,
             interval=self._presence.interval if self._presence is not None else None,
             subscriptions=sorted({*self._streams.names, *self._subscribed, *subscriptions}),
-            malformed=self.malformed,
+            rejected=self.rejected,
             capabilities=self._connection.capabilities,
         )
         return await diagnose(

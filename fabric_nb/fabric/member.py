@@ -87,17 +87,17 @@ class FabricMember:
         self._opener: asyncio.Task[None] | None = None
         self._shares = connection is not None
         self._is_open = False
-        self.malformed = RejectedMessages()
+        self.rejected = RejectedMessages()
         self._connection = connection = connection or self._connect(self._connection_name)
         self._reading = ConsumerConnection(
             uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
         )
         self.publisher = Publisher(connection, name.domain, self._background)
-        self._streams = Streams(self._reading, name.domain, self.publisher, self.malformed)
-        self.logs = Logs(connection, name.domain, self.malformed)
+        self._streams = Streams(self._reading, name.domain, self.publisher, self.rejected)
+        self.logs = Logs(connection, name.domain, self.rejected)
         self._caller = Requester(
             self._connection,
-            self.malformed,
+            self.rejected,
             self._background,
             caller_header(name, self.instance),
         )
@@ -118,7 +118,7 @@ class FabricMember:
             name,
             discovery_exchange,
             registry=self.registry,
-            malformed=self.malformed,
+            rejected=self.rejected,
             background=self._background,
             listening=listen,
             on_request=self._presence.now if self._presence else lambda: None,
@@ -130,7 +130,7 @@ class FabricMember:
             instance=self.instance,
             presence=self._presence,
             registry=self.registry if listen else None,
-            malformed=self.malformed,
+            rejected=self.rejected,
             calls=self.calls,
         )
 

@@ -80,6 +80,6 @@ async def test_columns_that_do_not_fit_are_counted(publisher, stream, raw):
         writer.write_table(twice)
     kind = "application/vnd.apache.arrow.stream"
     await exchange.publish(aio_pika.Message(sink.getvalue().to_pybytes(), content_type=kind), "")
-    await until(lambda: stream.malformed == 1)
+    await until(lambda: stream.rejected == 1)
     await publisher.publish_data({"n": 1}, {})
     await stream.wait(rows=1, timeout=10)

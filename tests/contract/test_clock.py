@@ -40,7 +40,7 @@ async def test_the_clock_is_set(members, monkeypatch, when):
         handler.handle(logging.makeLogRecord({"msg": "hello", "levelname": "INFO"}))
         await feed.wait(1, timeout=10)
         assert len(caller.calls.df) == 2
-    assert caller.malformed.total == 0
+    assert caller.rejected.total == 0
 
 
 async def test_the_clock_goes_back_while_a_loop_is_watched(members, monkeypatch):

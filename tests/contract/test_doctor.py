@@ -71,7 +71,7 @@ async def test_nothing_wrong(members: Members) -> None:
         assert diagnosis.worst is OK
         assert "on fabric_nb" in of(diagnosis, "peers").found
         assert "ms" in of(diagnosis, "broker").found
-    assert (stream.messages, logs.changes, other.malformed.total) == (0, 0, 0)
+    assert (stream.messages, logs.changes, other.rejected.total) == (0, 0, 0)
     assert not other.registry.find("stranger", domain=DOMAIN)
 
 
@@ -447,7 +447,7 @@ async def test_messages_that_cannot_be_read(there: Members) -> None:
     async with await aio_pika.connect(there.uri) as connection:
         exchange = await (await connection.channel()).get_exchange("msc.discovery")
         await exchange.publish(bad, "")
-        await until(lambda: one.malformed.total)
+        await until(lambda: one.rejected.total)
         looking = asyncio.create_task(stranger(there.uri).diagnose(seconds=0.6))
         while not looking.done():
             for message in (bad, far):

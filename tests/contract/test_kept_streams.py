@@ -124,7 +124,7 @@ def test_mistakes(how, why):
             "d",
             {},
             StreamOptions(**how),
-            malformed=RejectedMessages(),
+            rejected=RejectedMessages(),
         )
 
 

@@ -89,7 +89,7 @@ async def test_rows_keep_their_order(fabric, send_data, form):
         frame = stream.df
     assert frame["n"].tolist() == list(range(ROWS + 6))
     assert frame["name"][1] == "},{ 1"
-    assert (stream.messages, stream.malformed, stream.dropped) == (7, 0, 0)
+    assert (stream.messages, stream.rejected, stream.dropped) == (7, 0, 0)
 
 
 async def test_readers_and_recordings_get_them(fabric, send_data, tmp_path):
@@ -178,7 +178,7 @@ async def lose_the_channel(fabric, publish, held, **options):
         await publish(b'{"n": %d}' % ROWS)
         await stream.wait(ROWS + 1, timeout=30)
         assert stream.df["n"].tolist() == list(range(ROWS + 1))
-        assert stream.malformed == 0
+        assert stream.rejected == 0
 
 
 async def test_what_waits_is_bounded(fabric, send_data, held, monkeypatch):
@@ -214,7 +214,7 @@ async def test_closing_meanwhile(fabric, send_data, held):
     reading = stream._reading
     held.set()
     await asyncio.wait([reading])
-    assert (stream.rows, stream.malformed) == (0, 0)
+    assert (stream.rows, stream.rejected) == (0, 0)
 
 
 HOSTILE = {
@@ -271,7 +271,7 @@ async def test_values_that_python_cannot_hold(fabric, send_data, failures, array
         await resuming
         assert [row["n"] for batch in got for row in batch] == [1]
         await recording.close()
-        assert (stream.messages, stream.malformed, recording.rows) == (2, 1, 1)
+        assert (stream.messages, stream.rejected, recording.rows) == (2, 1, 1)
         assert list(stream.df["n"]) == [1]
     assert failures.total == 0
 

@@ -283,7 +283,7 @@ async def test_one_record_does_not_end_logging(reader, logger, log, handler, fai
         assert said(feed)[1:] == ["after 0", "after 1", "after 2"]
         assert len(feed.df) == 4
     await handler.flushed(5)
-    assert (handler.sent, handler.dropped, feed.malformed) == (4, 0, 0)
+    assert (handler.sent, handler.dropped, feed.rejected) == (4, 0, 0)
     assert logger._connection.reconnects == 0
     assert failures.total == 0
 

@@ -66,7 +66,7 @@ async def test_call_that_cannot_be_read(fabric, send, raw, body):
     key = fabric.name.method_queue("add")
     properties = {"reply_to": replies.name, "correlation_id": "c1", "type": "call"}
     await send(fabric.name.api_exchange, key, body, **properties)
-    await until(lambda: fabric.malformed.counts["call"] == 1)
+    await until(lambda: fabric.rejected.counts["call"] == 1)
     reply = await taken(replies)
     assert reply.type == "error"
     assert reply.correlation_id == "c1"
@@ -109,7 +109,7 @@ async def test_reply_that_cannot_be_read(fabric, raw, send, type, body):  # noqa
     await queue.consume(answer, no_ack=True)
     with pytest.raises(MalformedMessage, match="sent a reply that cannot be read"):
         await fabric.call("app.bad.do", timeout=10)
-    assert fabric.malformed.counts["reply"] == 1
+    assert fabric.rejected.counts["reply"] == 1
     await works(fabric)
 
 
@@ -137,7 +137,7 @@ async def test_replies_that_nobody_waits_for(fabric, send):
     for correlation_id in ("unknown", "", None):
         await send("", queue, b"1", type="result", correlation_id=correlation_id)
     await works(fabric)
-    assert fabric.malformed.total == 0
+    assert fabric.rejected.total == 0
 
 
 GOOD = {
@@ -166,7 +166,7 @@ GOOD = {
 async def test_keep_alive_that_cannot_be_read(fabric, send, body, headers):
     """A keep-alive that cannot be read makes nobody known, and the others are heard."""
     await send("msc.discovery", "", body, headers)
-    await until(lambda: fabric.malformed.counts["keep-alive"] == 1)
+    await until(lambda: fabric.rejected.counts["keep-alive"] == 1)
     assert [service.name.id for service in fabric.registry.services(gone=True)] == ["one"]
     await works(fabric)
 
@@ -189,7 +189,7 @@ async def test_odd_keep_alives_are_heard(fabric, send, said):
     service = await heard(fabric, "x")
     assert set(service.methods) <= {"ok"}
     assert len(fabric.registry.df) == 2
-    assert fabric.malformed.total == 0
+    assert fabric.rejected.total == 0
 
 
 @pytest.mark.parametrize(
@@ -203,9 +203,9 @@ async def test_data_that_cannot_be_read(fabric, send, body):
         await send(fabric.data_exchange, "", body)
         await fabric.publish_data({"n": 1})
         await stream.wait(1, timeout=10)
-        assert stream.malformed == 1
+        assert stream.rejected == 1
         assert stream.rows == 1
-        assert fabric.malformed.counts["data"] == 1
+        assert fabric.rejected.counts["data"] == 1
         await until(lambda: stream._unacknowledged == 0)  # it is not delivered again and again
 
 
@@ -232,7 +232,7 @@ async def test_log_that_cannot_be_read(fabric, send, body):
         assert [record.message[:4] for record in feed.records] == ["fine", "xxxx"]
         assert len(feed.records[1].message) < 20_000
         assert len(feed.df) == 2
-        assert fabric.malformed.counts["log"] == 1
+        assert fabric.rejected.counts["log"] == 1
 
 
 async def test_what_is_kept(fabric, send):
@@ -241,16 +241,16 @@ async def test_what_is_kept(fabric, send):
         await send(fabric.data_exchange, "", b"y" * 50_000, {"n": -1})
         for n in range(105):
             await send(fabric.data_exchange, "", b"x" * n, {"n": n})
-        await until(lambda: stream.malformed == 106)
-    assert fabric.malformed.total == 106
-    assert len(fabric.malformed.last) == 100
-    last = fabric.malformed.last[-1]
+        await until(lambda: stream.rejected == 106)
+    assert fabric.rejected.total == 106
+    assert len(fabric.rejected.last) == 100
+    last = fabric.rejected.last[-1]
     assert (last.kind, last.size, last.headers["n"]) == ("data", 104, 104)
     assert "not JSON" in last.reason
     async with await fabric.stream() as stream:
         await send(fabric.data_exchange, "", b"y" * 50_000)
-        await until(lambda: stream.malformed)
-    assert (fabric.malformed.last[-1].size, len(fabric.malformed.last[-1].body)) == (50_000, 10_000)
+        await until(lambda: stream.rejected)
+    assert (fabric.rejected.last[-1].size, len(fabric.rejected.last[-1].body)) == (50_000, 10_000)
 
 
 async def test_said_once_a_minute(fabric, send, caplog):
@@ -259,6 +259,6 @@ async def test_said_once_a_minute(fabric, send, caplog):
         async with await fabric.stream() as stream:
             for _ in range(20):
                 await send(fabric.data_exchange, "", b"x")
-            await until(lambda: stream.malformed == 20)
+            await until(lambda: stream.rejected == 20)
     assert len([r for r in caplog.records if r.name == "fabric_nb.fabric.amqp.rejected"]) == 1
     await asyncio.sleep(0)

@@ -560,7 +560,7 @@ async def test_bad_messages_about_a_stream(server, caller, raw, counter):
         ]:
             message = aio_pika.Message(body, type=kind, correlation_id=correlation_id)
             await raw.default_exchange.publish(message, outgoing._control)
-        await until(lambda: server.malformed.counts["stream"] == 4)
+        await until(lambda: server.rejected.counts["stream"] == 4)
         assert [await anext(items) for _ in range(200)] == list(range(1, 201))
         assert counter.given <= 201 + item_streams.WINDOW
 

@@ -93,9 +93,9 @@ def methods_queue(service: str, method: str) -> str:
 
 
 async def refused(fabric: AmqBrokerConnector, text: str, count: int = 1) -> None:
-    """So many calls were counted as malformed, the last one for this reason."""
-    await until(lambda: fabric.malformed.counts["call"] == count)
-    assert text in fabric.malformed.last[-1].reason
+    """So many calls were rejected, the last one for this reason."""
+    await until(lambda: fabric.rejected.counts["call"] == count)
+    assert text in fabric.rejected.last[-1].reason
 
 
 async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhost):
@@ -232,12 +232,12 @@ async def test_a_copy_that_dies_is_not_the_call(bank, bank_api, lookup, mallory,
     await underlay.queue_bind(dying.queue, f"{API}.lookup", methods_queue("lookup", "slow"))
 
     async def slow() -> str:
-        await until(lambda: ann.malformed.counts["reply"] == 1)
+        await until(lambda: ann.rejected.counts["reply"] == 1)
         return "answer"
 
     await lookup.servers[0].replace({"slow": slow})
     assert await ann.call("app.lookup.slow", timeout=10) == "answer"
-    assert "in place of its reply" in ann.malformed.last[-1].reason
+    assert "in place of its reply" in ann.rejected.last[-1].reason
 
 
 async def test_credit_goes_to_servers_alone(bank, bank_api, lookup, mallory, members):
@@ -266,7 +266,7 @@ async def test_credit_goes_to_servers_alone(bank, bank_api, lookup, mallory, mem
         async for _ in caller.call_stream(f"{DOMAIN}.app.evil.items", timeout=10):
             pass
     assert await caller.call(f"{DOMAIN}.app.bank.balance") == 5
-    assert bank.malformed.total == 0
+    assert bank.rejected.total == 0
     assert bank_api.transfers == []
 
 
@@ -281,7 +281,7 @@ async def test_what_is_allowed(bank, bank_api, members, rabbitmq_uri):
         for exchange in ("", f"{API}.open"):
             await call(channel, exchange, methods_queue("open", "balance"), queue.name)
             assert json.loads((await taken(queue)).body) == 5
-    assert open_bank.malformed.total == 0
+    assert open_bank.rejected.total == 0
 
 
 @pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])

@@ -112,8 +112,8 @@ async def test_pickles_are_not_loaded(fabric, hostile, trap):
             fabric.name.api_exchange, fabric.name.method_queue("add"), pickle, **kind
         )
         counts = {"reply": 1, "data": 1, "log": 1, "keep-alive": 1, "call": 1}
-        await until(lambda: fabric.malformed.counts == counts)
-        assert stream.malformed == 1
+        await until(lambda: fabric.rejected.counts == counts)
+        assert stream.rejected == 1
     assert not trap.exists()
     await works(fabric)
 
@@ -142,7 +142,7 @@ async def test_names_that_are_none_make_nobody_known(fabric, hostile):
     """A keep-alive under a name that could not be one is counted and nothing else."""
     for name in (SMUGGLED, MARKUP, COMMANDS, TURNED, "../../etc", "a.b", "x" * 200):
         await hostile.announce(id=name)
-    await until(lambda: fabric.malformed.counts["keep-alive"] == 7)
+    await until(lambda: fabric.rejected.counts["keep-alive"] == 7)
     await heard(fabric, "me")
     assert {service.name.id for service in fabric.registry.services(gone=True)} == {"me"}
 
@@ -163,7 +163,7 @@ async def test_endless_nesting(fabric, hostile, deep):
         await hostile.announce(deep)
         await hostile.send(fabric.name.api_exchange, fabric.name.method_queue("add"), deep)
         counts = {"reply": 2, "data": 1, "log": 1, "keep-alive": 1, "call": 1}
-        await until(lambda: fabric.malformed.counts == counts)
+        await until(lambda: fabric.rejected.counts == counts)
     await works(fabric)
 
 
@@ -175,8 +175,8 @@ async def test_bombs(fabric, hostile):
         await hostile.data(packed, content_encoding="gzip")
         await hostile.data(compress(bytes(300 << 20), "zstd"), content_encoding="zstd")
         await hostile.data(b"x", content_encoding=MARKUP)
-        await until(lambda: stream.malformed == 3, timeout=60)
-    reasons = [one.reason for one in fabric.malformed.last]
+        await until(lambda: stream.rejected == 3, timeout=60)
+    reasons = [one.reason for one in fabric.rejected.last]
     assert "unpacks to more than" in reasons[0]
     assert "unpacks to more than" in reasons[1]
     assert "is not known: use gzip, deflate, zstd or a charset" in reasons[2]
@@ -194,8 +194,8 @@ async def test_a_million_headers(broker_uri):
                     await other.headers(f"{DOMAIN}.data", 1_000_000)
             await works(fabric)
             assert len(stream.df) == 1  # what `works` has published
-            assert feed.changes == stream.malformed == feed.malformed == 0
-        assert not fabric.malformed.counts
+            assert feed.changes == stream.rejected == feed.rejected == 0
+        assert not fabric.rejected.counts
 
 
 def test_a_million_headers_that_pass():
@@ -321,7 +321,7 @@ async def test_nothing_harmful_is_shown(start_kernel, hostile, rabbitmq_uri, tra
     failed = await kernel.execute("%fabric_call app.evil.fail")
     assert failed.error is not None
     assert failed.error.name == "RemoteError"
-    for line in ("%fabric_services", "s", "l", "fabric", "fabric.registry", "fabric.malformed"):
+    for line in ("%fabric_services", "s", "l", "fabric", "fabric.registry", "fabric.rejected"):
         await kernel.run(line)
     offered = await kernel.complete("%fabric_call app.evil.")
     assert offered.matches == ["app.evil.fail"]

@@ -86,7 +86,7 @@ async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
                 heartbeat=60,
                 interval=None,
                 subscriptions=[],
-                malformed=fabric.malformed,
+                rejected=fabric.rejected,
                 capabilities=connection.capabilities,
             )
             async with peers.listening(patient, connection) as heard:

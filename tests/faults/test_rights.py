@@ -80,7 +80,7 @@ async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) ->
     for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
         async with fabric._connection.channel() as channel:
             with pytest.raises(FabricError, match="right"), channel._translated():
-                await channel._current.exchange_delete(exchange)
+                await channel._current().exchange_delete(exchange)
 
 
 async def test_may_only_call(join, owner):

@@ -201,7 +201,7 @@ async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnect
         publishing.append(watcher.publish_data(frame, {"kind": "flood"}, format="arrow"))
         await asyncio.gather(*publishing)
     await notebook.run("await s.wait(202_000, timeout=30)", timeout=40)
-    counts = await notebook.value("s.rows, len(s), s.dropped, s.messages, s.malformed")
+    counts = await notebook.value("s.rows, len(s), s.dropped, s.messages, s.rejected")
     assert counts == "(202000, 50000, 152000, 2020, 0)"
     await notebook.run("%fabric_stop s")
 

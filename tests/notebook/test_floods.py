@@ -180,7 +180,7 @@ async def test_log_storm(
             assert int(await notebook.value("len(l.df)")) <= CAPACITY  # cells run meanwhile
             most = max(most, process.memory_info().rss)
     assert storm.sent == STORM
-    assert await notebook.value("l.changes, l.dropped, len(l.df), l.malformed") == (
+    assert await notebook.value("l.changes, l.dropped, len(l.df), l.rejected") == (
         f"({STORM}, {STORM - CAPACITY}, {CAPACITY}, 0)"
     )
     await cell.until(lambda cell: f"{STORM - CAPACITY:,} older dropped" in last(cell))

@@ -56,7 +56,7 @@ WORKING = (
     "%config FabricMagics",
     "%config FabricMagics.uri",
     "%config FabricMagics.password",
-    "fabric, fabric.uri, fabric.registry, fabric.malformed, s, l",
+    "fabric, fabric.uri, fabric.registry, fabric.rejected, s, l",
     "vars(fabric)",
     'import logging; logging.getLogger("mine").warning("%s %r", fabric, fabric)',
     "%fabric_stop l",

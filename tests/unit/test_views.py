@@ -65,7 +65,7 @@ def fabric(**changes: Any) -> Any:
         "transient_queues_refused": False,
         "calls": CallLog(),
         "servers": (),
-        "malformed": RejectedMessages(),
+        "rejected": RejectedMessages(),
     }
     return SimpleNamespace(**{**state, **changes})
 
@@ -273,7 +273,7 @@ def test_registry_view_of_many_services() -> None:
     for number in range(MAX_ROWS + 950):
         hear(where, f"c{number}", methods={f"method_{n}": "()" for n in range(50)}, version=HOSTILE)
     where.registry.dropped = 7
-    where.malformed.counts["keep-alive"] = 3
+    where.rejected.counts["keep-alive"] = 3
     shown = Shown(RegistryView(where))
     assert len(shown.model) == MAX_ROWS
     assert len(orjson.dumps(shown.model.diff())) < 1_500_000
@@ -579,7 +579,7 @@ class FakeStream:
 
     def __init__(self, rows: Sequence[dict[str, Any]] = (), **headers: Any) -> None:
         self.headers = headers
-        self.rate, self.malformed, self.closed, self.paused = 2.5, 0, False, False
+        self.rate, self.rejected, self.closed, self.paused = 2.5, 0, False, False
         self.recordings = ()
         self.remade = 0
         self._buffer = FrameBuffer(max_rows=1000)
@@ -610,7 +610,7 @@ class FakeStream:
 
     @property
     def changes(self) -> int:
-        return self._buffer.version + self.malformed
+        return self._buffer.version + self.rejected
 
 
 def stream_view(stream: FakeStream, **changes: Any) -> Shown:
@@ -669,7 +669,7 @@ async def test_the_line_is_over_the_column_that_is_chosen() -> None:
 def test_stream_view_counts_what_is_missing() -> None:
     """Dropped rows and unreadable messages are counted for the reader."""
     stream = FakeStream([{"n": number} for number in range(1500)])
-    stream.malformed = 3
+    stream.rejected = 3
     texts = stream_view(stream).texts
     assert "Stream of all data" in texts
     assert "500 dropped (kept: the last 1,000)" in texts
@@ -727,7 +727,7 @@ def feed(records: Sequence[LogRecord] = (), **changes: Any) -> Any:
     state: dict[str, Any] = {
         "records": deque(records, maxlen=10_000),
         "dropped": 0,
-        "malformed": 0,
+        "rejected": 0,
         "changes": len(records),
         "level": None,
         "service": None,
@@ -749,7 +749,7 @@ def test_log_view() -> None:
     """Logs are shown newest last, with their level, service and logger, and are counted."""
     records = [record(f"line {number}") for number in range(60)]
     records.append(record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}"))
-    heard = feed(records, dropped=1234, malformed=2, level="INFO", service="calc.c1")
+    heard = feed(records, dropped=1234, rejected=2, level="INFO", service="calc.c1")
     shown = Shown(LogView(fabric(), heard))
     facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
     facts.add("2 unreadable")

@@ -20,7 +20,7 @@ LOG_INTERVAL = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class MalformedDelivery:
+class RejectedMessage:
     """One message that was not taken; `body` is cut at 10 kB, `size` is its whole length."""
 
     time: float
@@ -36,14 +36,14 @@ class RejectedMessages:
 
     Example::
 
-        fabric.malformed.total          # 3
-        fabric.malformed.counts["log"]  # 2
-        fabric.malformed.last[-1].reason
+        fabric.rejected.total          # 3
+        fabric.rejected.counts["log"]  # 2
+        fabric.rejected.last[-1].reason
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.last: deque[MalformedDelivery] = deque(maxlen=KEPT)
+        self.last: deque[RejectedMessage] = deque(maxlen=KEPT)
         self._said_at = float("-inf")
         self._unsaid = 0
 
@@ -57,7 +57,7 @@ class RejectedMessages:
         self.counts[kind] += 1
         self._unsaid += 1
         self.last.append(
-            MalformedDelivery(
+            RejectedMessage(
                 time.time(),
                 kind,
                 str(reason)[:500],

@@ -104,7 +104,7 @@ class Stream(StreamRows):
         domain: whose data.
         headers: what a message must carry to be of this stream; none: all messages.
         options: how it is read and what is kept.
-        malformed: record of messages that cannot be read.
+        rejected: record of messages that cannot be read.
 
     Raises:
         InvalidArgument: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a
@@ -121,7 +121,7 @@ class Stream(StreamRows):
         headers: Mapping[str, Any],
         options: StreamOptions,
         *,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
     ) -> None:
         unit, arrival, with_headers = options.unit, options.arrival, options.with_headers
         if not isinstance(unit, (Mapping, type(None))):
@@ -152,7 +152,7 @@ class Stream(StreamRows):
         self.messages = 0
         self.closed = False
         self._with_headers = [with_headers] if isinstance(with_headers, str) else with_headers
-        self._malformed = malformed
+        self._rejected = rejected
         self._arrived = asyncio.Event()
         self._batches: list[asyncio.Queue[Sequence[Row] | None]] = []
         self._ends: list[int] = []  # the counts of rows at which readers end
@@ -374,8 +374,8 @@ class Stream(StreamRows):
         return not (self.closed or again)
 
     def _refuse(self, delivery: Delivery, error: Exception) -> None:
-        self.malformed += 1
-        self._malformed.add("data", error, delivery)
+        self.rejected += 1
+        self._rejected.add("data", error, delivery)
 
     def _accepted(self, delivery: Delivery) -> None:
         self.messages += 1

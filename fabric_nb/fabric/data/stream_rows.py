@@ -29,7 +29,7 @@ class StreamRows:
     """
 
     def __init__(self, buffer: FrameBuffer, arrival: str) -> None:
-        self.malformed = 0
+        self.rejected = 0
         self._buffer = buffer
         self._arrival = arrival
         self._arrivals = Arrivals()
@@ -142,7 +142,7 @@ class StreamRows:
     @property
     def changes(self) -> int:
         """Grows whenever there is something new to see."""
-        return self._buffer.version + self.malformed
+        return self._buffer.version + self.rejected
 
     @property
     def rate(self) -> float:

@@ -22,7 +22,7 @@ class Streams:
         connection: connection that deliveries are acknowledged on.
         domain: domain of a stream that names none.
         publisher: publisher of playbacks.
-        malformed: record of messages that cannot be read.
+        rejected: record of messages that cannot be read.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class Streams:
         connection: ConsumerConnection,
         domain: str,
         publisher: Publisher,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
     ) -> None:
         self._connection = connection
         self._domain = domain
         self._publisher = publisher
-        self._malformed = malformed
+        self._rejected = rejected
         self._open: weakref.WeakSet[Stream | Replay] = weakref.WeakSet()
 
     async def open(
@@ -43,7 +43,7 @@ class Streams:
     ) -> Stream:
         """Open a stream of this domain, or of another one; see `Stream`."""
         where = domain or self._domain
-        stream = Stream(self._connection, where, headers, options, malformed=self._malformed)
+        stream = Stream(self._connection, where, headers, options, rejected=self._rejected)
         self._open.add(stream)
         return await stream.open()
 

@@ -46,7 +46,7 @@ class Listener:
         name: who asks the others to announce themselves.
         exchange: the discovery exchange.
         registry: takes in what is heard.
-        malformed: takes what cannot be read.
+        rejected: takes what cannot be read.
         background: runs the subscribers' callbacks.
         listening: whether to listen, or only to declare.
         on_request: called when somebody asks for announcements.
@@ -59,7 +59,7 @@ class Listener:
         exchange: str,
         *,
         registry: Registry,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
         background: Background,
         listening: bool,
         on_request: Callable[[], object],
@@ -68,7 +68,7 @@ class Listener:
         self._name = name
         self._exchange = exchange
         self._registry = registry
-        self._malformed = malformed
+        self._rejected = rejected
         self._background = background
         self._on_request = on_request
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
@@ -135,7 +135,7 @@ class Listener:
         try:
             sign = read_keep_alive(delivery)
         except MalformedMessage as error:
-            self._malformed.add("keep-alive", error, delivery)
+            self._rejected.add("keep-alive", error, delivery)
             return
         if sign.asking:
             self._on_request()

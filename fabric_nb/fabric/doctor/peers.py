@@ -278,7 +278,7 @@ def _name(target: Target, members: Members) -> Finding:
 
 
 def _unreadable(target: Target, heard: Heard) -> Finding:
-    log = target.malformed
+    log = target.rejected
     count, reason = heard.unreadable
     if log.total:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(log.counts.items()))
@@ -291,7 +291,7 @@ def _unreadable(target: Target, heard: Heard) -> Finding:
         "unreadable messages",
         Severity.WARNING,
         printable(found),
-        "fabric.malformed.last has them with their headers, which tell who sends them.",
+        "fabric.rejected.last has them with their headers, which tell who sends them.",
     )
 
 

@@ -25,7 +25,7 @@ class Target:
         heartbeat: seconds between AMQP heartbeats, where the URI says nothing else.
         interval: seconds between its keep-alives; None: it sends none.
         subscriptions: the names of the queues that it consumes and others may consume too.
-        malformed: what it could not read.
+        rejected: what it could not read.
         capabilities: what its connection has learnt of the broker's limits.
     """
 
@@ -36,7 +36,7 @@ class Target:
     heartbeat: int
     interval: float | None
     subscriptions: Sequence[str]
-    malformed: RejectedMessages
+    rejected: RejectedMessages
     capabilities: BrokerCapabilities
 
 

@@ -270,7 +270,7 @@ class LogFeed:
         max_records: how many are kept; `dropped` counts those pushed out.
 
     Attributes:
-        malformed: how many messages could not be read.
+        rejected: how many messages could not be read.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class LogFeed:
         connection: Connection,
         domain: str,
         *,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
         level: str | None = None,
         service: str | None = None,
         max_records: int = CAPACITY,
@@ -289,10 +289,10 @@ class LogFeed:
         self.records: deque[LogRecord] = deque(maxlen=max_records)
         self.changes = 0
         self.dropped = 0
-        self.malformed = 0
+        self.rejected = 0
         self.closed = False
         self._pattern = ServicePattern.parse(service, domain=domain) if service else None
-        self._malformed = malformed
+        self._rejected = rejected
         self._arrived = asyncio.Event()
         self._channel = connection.channel(self._set_up)
 
@@ -369,8 +369,8 @@ class LogFeed:
         try:
             record = read_log(delivery, now=time.time(), domain=self.domain)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is one message
-            self.malformed += 1
-            self._malformed.add("log", error, delivery)
+            self.rejected += 1
+            self._rejected.add("log", error, delivery)
             return
         self.dropped += len(self.records) == self.records.maxlen
         self.records.append(record)

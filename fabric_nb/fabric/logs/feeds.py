@@ -30,13 +30,13 @@ class Logs:
     Args:
         connection: the member's.
         domain: the member's.
-        malformed: record of messages that cannot be read.
+        rejected: record of messages that cannot be read.
     """
 
-    def __init__(self, connection: Connection, domain: str, malformed: RejectedMessages) -> None:
+    def __init__(self, connection: Connection, domain: str, rejected: RejectedMessages) -> None:
         self._connection = connection
         self._own_domain = domain
-        self._malformed = malformed
+        self._rejected = rejected
         self._feeds: weakref.WeakSet[LogFeed] = weakref.WeakSet()
 
     async def __call__(
@@ -51,7 +51,7 @@ class Logs:
         feed = LogFeed(
             self._connection,
             domain or self._own_domain,
-            malformed=self._malformed,
+            rejected=self._rejected,
             level=level,
             service=service,
             max_records=max_records,

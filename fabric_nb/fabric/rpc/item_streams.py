@@ -220,11 +220,11 @@ class Outgoing:
 
     Args:
         connection: where they are sent.
-        malformed: where messages about streams go that cannot be read.
+        rejected: where messages about streams go that cannot be read.
     """
 
-    def __init__(self, connection: Connection, malformed: RejectedMessages) -> None:
-        self._malformed = malformed
+    def __init__(self, connection: Connection, rejected: RejectedMessages) -> None:
+        self._rejected = rejected
         self._sending: dict[str, _Sending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -352,14 +352,14 @@ class Outgoing:
     def _on_message(self, delivery: Delivery) -> None:
         sending = self._sending.get(delivery.correlation_id or "")
         if read_exchange(delivery.origin):
-            self._malformed.add("stream", "It came over an exchange.", delivery)
+            self._rejected.add("stream", "It came over an exchange.", delivery)
             return
         if sending is None or delivery.type == PROBE:
             return  # it has ended meanwhile, or is only asked after
         try:
             credit = read_credit(delivery)
         except MalformedMessage as error:
-            self._malformed.add("stream", error, delivery)
+            self._rejected.add("stream", error, delivery)
             return
         if credit:
             sending.grant(credit)

@@ -65,13 +65,13 @@ class Requester:
     def __init__(
         self,
         connection: Connection,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
         background: Background,
         sender: str,
     ) -> None:
         self._sender = sender
         self._connection = connection
-        self._malformed = malformed
+        self._rejected = rejected
         self._background = background
         self._vigil = LivenessMonitor(connection)
         self._pending: dict[str, asyncio.Future[Delivery]] = {}
@@ -299,7 +299,7 @@ class Requester:
                 return read_reply(delivery, label)
             return await in_thread(read_reply, delivery, label)
         except MalformedMessage as error:
-            self._malformed.add("reply", error, delivery)
+            self._rejected.add("reply", error, delivery)
             raise MalformedMessage(f"{label} sent a reply that cannot be read: {error}") from None
 
     def _channel_to(self, name: ServiceName) -> Channel:
@@ -347,7 +347,7 @@ class Requester:
 
     def _on_reply(self, delivery: Delivery) -> None:
         if delivery.type == CALL and not self._came_back(delivery):
-            self._malformed.add("reply", "A request in place of its reply.", delivery)
+            self._rejected.add("reply", "A request in place of its reply.", delivery)
             return
         reply = self._pending.get(delivery.correlation_id or "")
         if reply is None:

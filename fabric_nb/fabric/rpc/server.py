@@ -157,7 +157,7 @@ class Server:
         single_active: whether one member at a time takes all calls, and the others stand by.
         redelivered: whether a call that the broker delivers again is run again, or refused.
         admission: whose calls are taken.
-        malformed: where requests go that cannot be read.
+        rejected: where requests go that cannot be read.
         calls: where calls are recorded.
         on_change: called when the functions were replaced and when it was closed.
     """
@@ -168,7 +168,7 @@ class Server:
         name: ServiceName,
         *,
         admission: AccessControl,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
         calls: CallLog,
         prefetch: int = 1,
         threads: bool = False,
@@ -185,7 +185,7 @@ class Server:
         self.threads = threads
         self.prefetch = whole(prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         self.admission = admission
-        self._malformed = malformed
+        self._rejected = rejected
         self._calls = calls
         self._on_change = on_change
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
@@ -202,7 +202,7 @@ class Server:
         self._reconnects = connection.reconnects
         self._lost_queues = 0
         self._connected_since = 0  # the channel's first opening on the connection of now
-        self._outgoing = Outgoing(connection, malformed)
+        self._outgoing = Outgoing(connection, rejected)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=self.prefetch)
         self._guard = ExpiredCallFilter(self._channel)
@@ -357,7 +357,7 @@ class Server:
 
     def _refuse(self, delivery: Delivery, reason: str = STRAY) -> None:
         # Neither answered nor dead-lettered: whoever waits for a reply has called another service.
-        self._malformed.add("call", reason, delivery)
+        self._rejected.add("call", reason, delivery)
         self._channel.ack(delivery)
 
     async def _remove(self, name: str) -> None:
@@ -458,7 +458,7 @@ class Server:
         if not await self._holds(method, delivery):
             return  # of a connection that was lost: the broker delivers it again
         if unreadable is not None:
-            self._malformed.add("call", unreadable, delivery)
+            self._rejected.add("call", unreadable, delivery)
             told = error_message(unreadable, delivery.correlation_id)
             await self._reply(_Running(method, delivery), told)
             return

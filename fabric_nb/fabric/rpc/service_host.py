@@ -30,7 +30,7 @@ class ServiceHost:
         instance: tells this process from others of the same address.
         presence: announces; None: nothing is announced.
         registry: where our own services are known at once; None: nobody listens.
-        malformed: where requests go that cannot be read.
+        rejected: where requests go that cannot be read.
         calls: where calls are recorded.
     """
 
@@ -43,7 +43,7 @@ class ServiceHost:
         instance: str,
         presence: Announcer | None,
         registry: Registry | None,
-        malformed: RejectedMessages,
+        rejected: RejectedMessages,
         calls: CallLog,
     ) -> None:
         self._connection = connection
@@ -52,7 +52,7 @@ class ServiceHost:
         self._instance = instance
         self._presence = presence
         self._registry = registry
-        self._malformed = malformed
+        self._rejected = rejected
         self._calls = calls
         self._servers: dict[ServiceName, Server] = {}
         self._retiring: dict[Server, asyncio.Task[None]] = {}
@@ -99,7 +99,7 @@ class ServiceHost:
             admission=AccessControl(
                 self._connection, allow, exchanges=exchanges, reply_queues=reply_queues
             ),
-            malformed=self._malformed,
+            rejected=self._rejected,
             calls=self._calls,
             on_change=self._on_change,
             **options,

@@ -55,7 +55,7 @@ class LogView(TableView):
         feed = self.feed
         others = 0 if feed.changes else look_at_others(self.fabric, self.domain)
         shown = self.level, self.paused
-        return self.fabric.state, feed.changes, feed.malformed, feed.closed, *shown, others
+        return self.fabric.state, feed.changes, feed.rejected, feed.closed, *shown, others
 
     def model(self) -> TableModel:
         """A table of records."""
@@ -112,7 +112,7 @@ class LogView(TableView):
         what += [f"{feed.level} and above"] if feed.level else []
         what += [f"{count:,} {level}" for level, count in sorted(levels.items())[:8]]
         what += [f"{feed.dropped:,} older dropped"] if feed.dropped else []
-        return what + ([f"{feed.malformed:,} unreadable"] if feed.malformed else [])
+        return what + ([f"{feed.rejected:,} unreadable"] if feed.rejected else [])
 
 
 def _row(record: LogRecord) -> tuple[list[Value], str]:

@@ -139,7 +139,7 @@ class RegistryView(TableView):
 
     @property
     def _unreadable(self) -> int:
-        return self.fabric.malformed.counts["keep-alive"]
+        return self.fabric.rejected.counts["keep-alive"]
 
     def _where(self) -> list[str]:
         fabric = self.fabric

@@ -81,8 +81,8 @@ class StreamView(TableView):
         facts = [f"{stream.rows:,} rows", f"{stream.rate:,.1f} rows/s"]
         if stream.dropped:
             facts.append(f"{stream.dropped:,} dropped (kept: the last {len(stream):,})")
-        if stream.malformed:
-            facts.append(f"{stream.malformed:,} unreadable")
+        if stream.rejected:
+            facts.append(f"{stream.rejected:,} unreadable")
         if stream.remade:
             times = f"{stream.remade:,} times" if stream.remade > 1 else "once"
             facts.append(f"its queue was gone {times}, with what waited in it")

@@ -88,4 +88,4 @@ def _row(name: str, stream: Stream) -> list[Value]:
 
 
 def _unreadable(stream: Stream) -> str:
-    return f"{stream.malformed:,} messages could not be read." if stream.malformed else ""
+    return f"{stream.rejected:,} messages could not be read." if stream.rejected else ""
