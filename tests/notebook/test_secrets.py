@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import IPython
 import nbformat
 import psutil
 import pytest
@@ -74,10 +75,11 @@ FAILING = (
     "%fabric_rerun",
 )
 LEAVING = ("%fabric_calls", "%fabric_rerun --list", "%fabric_disconnect")
-LOGGING = """\
+# IPython 8 quotes all variables of its own frames, the cells that the user typed among them.
+LOGGING = f"""\
 import logging
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=True)
-%xmode Verbose
+%xmode {"Verbose" if IPython.version_info >= (9,) else "Context"}
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import ipykernel
 import pytest
 
 from fabric_nb import AmqBrokerConnector
@@ -190,6 +191,9 @@ async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Pe
     await notebook.run("%fabric_stop crowd")
 
 
+@pytest.mark.skipif(
+    ipykernel.version_info < (7,), reason="ipykernel 6 handles no message while a cell awaits"
+)
 async def test_widget_callback_may_call(notebook: Notebook) -> None:
     """A widget's callback may make a call, at rest and while a cell awaits."""
     cell = await notebook.run(
@@ -219,6 +223,7 @@ async def test_widget_click_during_a_waiting_call_is_not_lost(
 ) -> None:
     """A click that comes while a plain cell waits for a call is handled, at the latest after it."""
     cell = await notebook.run(
+        "import ipywidgets\n"
         "clicks = []\n"
         "counter = ipywidgets.Button(); counter.on_click(lambda _: clicks.append(1))\n"
         "counter.model_id"

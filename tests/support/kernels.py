@@ -144,8 +144,12 @@ class Kernel:
         store_history: bool = True,
         cell_id: str | None = None,
         answers: Sequence[str] = (),
+        stop_on_error: bool = True,
     ) -> Cell:
         """Queue a cell; several at once behave as Run All.
+
+        An error aborts the cells that the kernel has received meanwhile, unless `stop_on_error` is
+        False.
 
         A front end tells which cell of the notebook it runs; two of one `cell_id` are a re-run.
         When the cell asks for input it gets these `answers`, one each time; without any it is told
@@ -159,14 +163,15 @@ class Kernel:
             store_history=store_history,
             user_expressions={},
             allow_stdin=bool(answers),
-            stop_on_error=True,
+            stop_on_error=stop_on_error,
         )
         self._answers[id] = list(answers)
         return Cell(self, id, code)
 
     async def execute(self, code: str, timeout: float = 30) -> Cell:
         """Run a cell and wait until it is done, however it ends."""
-        return await self.execute_no_wait(code).wait(timeout)
+        # ipykernel 6 aborts what arrives within some milliseconds after an error, too.
+        return await self.execute_no_wait(code, stop_on_error=False).wait(timeout)
 
     async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
         """Run a cell that must succeed."""

@@ -266,6 +266,7 @@ def test_a_headless_run_records_the_last_state(ran: nbformat.NotebookNode) -> No
     assert any("at last" in state["state"].get("_whole", "") for state in states)
 
 
+@pytest.mark.filterwarnings("ignore:Your element with mimetype")  # of nbconvert before 7.17
 def test_an_exported_notebook_shows_the_last_rows(ran: nbformat.NotebookNode) -> None:
     """The page that nbconvert makes holds the rows in its text."""
     html, _ = HTMLExporter().from_notebook_node(ran)

@@ -127,6 +127,9 @@ def _type_of_arrow(pa: Any, kind: Any) -> Any:
         return _type_of_arrow(pa, kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        # Parquet has no seconds, and pyarrow's writer overflowed without an error before 26.
+        return pa.timestamp("ms", kind.tz)
     simple = pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind)
     return kind if simple or pa.types.is_decimal(kind) else ABSENT
 
