@@ -132,7 +132,7 @@ class IsoFormat:
     def read(self, texts: Sequence[str]) -> Array | None:
         """Parse texts of this layout; None if one is not a time, for example in month 13."""
         # Arithmetic on the digits of the whole column at once: several times faster than
-        # numpy's same_type reader, which also warns of zones.
+        # the parser of numpy, which also warns of zones.
         letters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8)
         figures = np.ascontiguousarray(letters.reshape(len(texts), -1).T) - np.uint8(ord("0"))
 
