@@ -18,8 +18,8 @@ from fabric_nb.broker.discovery import (
 )
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
+from fabric_nb.broker.log_rate_limit import Repeats
 from fabric_nb.broker.names import DENIABLE_FEATURES
-from fabric_nb.broker.repeats import Repeats
 from fabric_nb.broker.server import HOST, MAX_MESSAGE_SIZE, Server, Settings
 
 BANNER = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table, Value, type_name
+from fabric_nb.broker.field_table import Table, Value, type_name
 from fabric_nb.broker.messages import MAX_MILLISECONDS
 
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"

@@ -13,7 +13,7 @@ from fabric_nb.broker import topology
 from fabric_nb.broker.arguments import not_an_integer
 from fabric_nb.broker.consuming import Consuming, Delivery, Outcome, Subscription
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.field_table import Table
 from fabric_nb.broker.framing import BODY, HEADER, HEARTBEAT, METHOD
 from fabric_nb.broker.methods import decode_method
 from fabric_nb.broker.names import REPLY_TO

@@ -12,7 +12,7 @@ from typing import Protocol
 from pamqp import base, commands
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import shortstr
+from fabric_nb.broker.field_table import shortstr
 from fabric_nb.broker.framing import content_frames, deliver_method
 from fabric_nb.broker.queues import Queue, QueuedMessage
 

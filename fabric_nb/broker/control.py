@@ -17,7 +17,7 @@ import secrets
 import socket
 from typing import Protocol
 
-from fabric_nb.broker.entrance import Entrance
+from fabric_nb.broker.unauthenticated import Entrance
 
 CONTROL_HEADER = b"FNBC\x00\x00\x00\x01"
 DONE = b"\x01"

@@ -13,7 +13,7 @@ from pamqp.commands import Connection
 
 from fabric_nb._version import __version__
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import (
+from fabric_nb.broker.field_table import (
     Table,
     decode_table,
     join_table,

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import decode_table
+from fabric_nb.broker.field_table import decode_table
 from fabric_nb.broker.memory import Account
 
 _FIXED = struct.Struct(">HHQH")

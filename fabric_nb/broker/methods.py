@@ -10,7 +10,7 @@ from typing import Any
 from pamqp import base, commands, encode
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import decode_table
+from fabric_nb.broker.field_table import decode_table
 
 _METHODS: dict[bytes, type[base.Frame]] = {
     struct.pack(">I", index): method for index, method in commands.INDEX_MAPPING.items()
@@ -81,7 +81,7 @@ def encode_method(method: base.Frame) -> bytes:
     """Encode a method as the payload of a method frame.
 
     Names are not held to the character set of `pamqp`: RabbitMQ takes any UTF-8 name. A table is
-    given as bytes, see `fieldtable.join_table`.
+    given as bytes, see `field_table.join_table`.
     """
     parts = [_LENGTH.pack(method.index)]
     bits, count = 0, 0

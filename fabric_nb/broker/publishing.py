@@ -11,14 +11,14 @@ from pamqp import commands
 
 from fabric_nb.broker.consuming import Delivery, Outcome, Outlet
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import shortstr
+from fabric_nb.broker.field_table import shortstr
 from fabric_nb.broker.framing import content_frames, method_frame
 from fabric_nb.broker.memory import Account
 from fabric_nb.broker.messages import HEADER_EXPECTED, ContentHeader, Message
 from fabric_nb.broker.methods import decode_method, encode_method
 from fabric_nb.broker.names import REPLY_TO
 from fabric_nb.broker.queues import Queue
-from fabric_nb.broker.senderselected import sender_selected
+from fabric_nb.broker.sender_selected import sender_selected
 from fabric_nb.broker.vhost import VirtualHost
 
 _PUBLISH_IDS = (60, 40)

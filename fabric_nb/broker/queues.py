@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from fabric_nb.broker.arguments import QueuePolicy, compared_queue_arguments
-from fabric_nb.broker.fieldtable import Table, Value
+from fabric_nb.broker.field_table import Table, Value
 from fabric_nb.broker.messages import Message
 
 _EXPIRY_PORTION = 500

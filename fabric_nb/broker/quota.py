@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.field_table import Table
 
 
 @dataclass(frozen=True, slots=True)

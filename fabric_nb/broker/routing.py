@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fabric_nb.broker.arguments import compared_exchange_arguments, same_value
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table, Value
+from fabric_nb.broker.field_table import Table, Value
 
 
 class Destination(Protocol):

@@ -5,13 +5,13 @@ import logging
 from dataclasses import dataclass, field
 
 from fabric_nb.broker.control import CONTROL_HEADER, ControlProtocol
-from fabric_nb.broker.entrance import Entrance
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.memory import MemoryPool
 from fabric_nb.broker.session import HANDSHAKE_TIMEOUT, Session
+from fabric_nb.broker.unauthenticated import Entrance
 from fabric_nb.broker.vhost import VirtualHost
 
 LOGGER = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Protocol
 from pamqp import base, commands
 
 from fabric_nb.broker.channel import Channel
-from fabric_nb.broker.entrance import Entrance
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.framing import (
     FRAME_OVERHEAD,
@@ -25,13 +24,14 @@ from fabric_nb.broker.framing import (
 )
 from fabric_nb.broker.handshake import FRAME_MIN_SIZE, Agreement, Credentials, Handshake
 from fabric_nb.broker.heartbeats import Heartbeats
-from fabric_nb.broker.intake import Hold, Intake
 from fabric_nb.broker.memory import Account, MemoryPool
 from fabric_nb.broker.methods import decode_method, encode_method
-from fabric_nb.broker.outbox import Outbox
 from fabric_nb.broker.publishing import Publishing
 from fabric_nb.broker.queues import Queue
+from fabric_nb.broker.read_throttle import Hold, Intake
+from fabric_nb.broker.unauthenticated import Entrance
 from fabric_nb.broker.vhost import VirtualHost
+from fabric_nb.broker.write_buffer import Outbox
 
 LOGGER = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class Session(asyncio.Protocol):
 
     def _opened(self) -> None:
         self._broker.log_in(self)
-        self._broker.entrance.leave(self._transport)
+        self._broker.unauthenticated.leave(self._transport)
         self._state = State.OPEN
         self._timer.cancel()
         agreement = self._agreement
@@ -344,7 +344,7 @@ class Session(asyncio.Protocol):
         refused = self._state is State.OPENING and error.code is ReplyCode.ACCESS_REFUSED
         if refused and Hold.REFUSAL not in self._intake.holds:
             self._intake.hold(Hold.REFUSAL)
-            delay = self._broker.entrance.refusal_delay()
+            delay = self._broker.unauthenticated.refusal_delay()
             self._loop.call_later(delay, self._close_connection, error, method_ids)
             return
         self._let_go()
@@ -393,7 +393,7 @@ class Session(asyncio.Protocol):
         self._let_go()
         self._state = State.CLOSED
         self._timer.cancel()
-        self._broker.entrance.leave(self._transport)
+        self._broker.unauthenticated.leave(self._transport)
         self._broker.forget(self)
 
 

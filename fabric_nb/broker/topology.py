@@ -8,7 +8,7 @@ from pamqp.commands import Exchange, Queue
 
 from fabric_nb.broker import queues
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.field_table import Table
 from fabric_nb.broker.names import REPLY_TO, refuse_default_exchange
 from fabric_nb.broker.vhost import VirtualHost
 

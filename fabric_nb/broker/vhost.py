@@ -13,9 +13,9 @@ from fabric_nb.broker.arguments import (
     exchange_alternate,
     queue_policy,
 )
-from fabric_nb.broker.deadletters import DeadLetters
+from fabric_nb.broker.dead_letters import DeadLetters
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table
+from fabric_nb.broker.field_table import Table
 from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.names import (
     PREDECLARED_EXCHANGES,
@@ -24,11 +24,11 @@ from fabric_nb.broker.names import (
     refuse_default_exchange,
     refuse_reserved,
 )
+from fabric_nb.broker.queue_expiry import UnusedQueues
 from fabric_nb.broker.queues import Clock, Consumer, Queue
 from fabric_nb.broker.quota import Limits, Quota
 from fabric_nb.broker.routing import MATCHERS, Binding, Destination, Exchange, RoutedMessage
-from fabric_nb.broker.senderselected import sender_selected
-from fabric_nb.broker.unused import UnusedQueues
+from fabric_nb.broker.sender_selected import sender_selected
 
 
 class VirtualHost:

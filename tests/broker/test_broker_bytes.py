@@ -18,7 +18,7 @@ import pytest
 from pamqp import body, commands, frame, header
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
-from fabric_nb.broker.fieldtable import join_table, split_table
+from fabric_nb.broker.field_table import join_table, split_table
 from fabric_nb.broker.framing import HEARTBEAT
 from tests.broker.process import PASSWORD, USER, BrokerProcess
 from tests.broker.rawclient import PROTOCOL_HEADER, RawClient

@@ -18,14 +18,14 @@ from pamqp import body, frame, header
 from pamqp.commands import Basic, Channel, Connection, Queue
 
 from fabric_nb.broker.control import CONTROL_HEADER, ControlError, Operation, connect
-from fabric_nb.broker.entrance import REFUSAL_GAP
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
+from fabric_nb.broker.log_rate_limit import Repeats
 from fabric_nb.broker.quota import Limits
-from fabric_nb.broker.repeats import Repeats
 from fabric_nb.broker.server import Server, Settings
+from fabric_nb.broker.unauthenticated import REFUSAL_GAP
 from fabric_nb.broker.vhost import VirtualHost
 from tests.broker.process import PASSWORD, BrokerProcess
 from tests.broker.rawclient import RawClient

@@ -7,7 +7,7 @@ before the message goes on.
 from collections.abc import Sequence
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
-from fabric_nb.broker.fieldtable import Table, join_table, split_table, type_name
+from fabric_nb.broker.field_table import Table, join_table, split_table, type_name
 from fabric_nb.broker.messages import ContentHeader
 
 COPY, BLIND_COPY = "CC", "BCC"

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from fabric_nb.broker.fieldtable import (
+from fabric_nb.broker.field_table import (
     Table,
     array_value,
     decode_table,
@@ -25,7 +25,7 @@ from fabric_nb.broker.fieldtable import (
 )
 from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.queues import Queue
-from fabric_nb.broker.senderselected import COPY, sender_selected
+from fabric_nb.broker.sender_selected import COPY, sender_selected
 
 _MAX_COUNT = 2**62
 _NO_FIELDS = b"\x00\x00\x00\x00"
