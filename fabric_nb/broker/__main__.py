@@ -18,7 +18,7 @@ from fabric_nb.broker.discovery import (
 )
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
-from fabric_nb.broker.log_rate_limit import Repeats
+from fabric_nb.broker.log_rate_limit import RepeatFilter
 from fabric_nb.broker.names import DENIABLE_FEATURES
 from fabric_nb.broker.server import HOST, MAX_MESSAGE_SIZE, Server, Settings
 
@@ -90,7 +90,7 @@ async def serve(settings: Settings, *, leased: bool, linger: float) -> None:
         write_record(path, BrokerRecord(os.getpid(), server.port, user.user, user.password))
     sys.stdout.write(f"{BANNER}\nlistening on {HOST}:{server.port}\n" if not leased else "ready\n")
     sys.stdout.flush()
-    await lifetime.until_end()
+    await lifetime.wait_until_end()
     if path is not None:
         # Before the port is given up, so that this cannot remove a successor's record.
         remove_record(path, os.getpid())
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the broker with the options that `argument_parser` has read."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
-        handler.addFilter(Repeats())
+        handler.addFilter(RepeatFilter())
     password = options.password
     if password is None:
         password = secrets.token_urlsafe(24)

@@ -38,7 +38,7 @@ def not_an_integer(value: Value) -> str:
     return f'"expected integer, got {type_name(value)}"'
 
 
-def _one_of(*choices: str, otherwise: str) -> Check:
+def _choice(*choices: str, otherwise: str) -> Check:
     def check(value: Value) -> str | None:
         return None if value in choices else otherwise.format(value)
 
@@ -67,11 +67,11 @@ _QUEUE_CHECKS: dict[str, Check] = {
     "x-max-length": _integer(0, _MAX_COUNT),
     "x-max-length-bytes": _integer(0, _MAX_COUNT),
     "x-max-priority": _integer(0, _MAX_PRIORITY),
-    "x-overflow": _one_of(
+    "x-overflow": _choice(
         "drop-head", "reject-publish", "reject-publish-dlx", otherwise="invalid_overflow"
     ),
-    "x-queue-mode": _one_of("default", "lazy", otherwise="\"unsupported queue mode '{}'\""),
-    "x-queue-type": _one_of("classic", otherwise="\"unsupported queue type '{}'\""),
+    "x-queue-mode": _choice("default", "lazy", otherwise="\"unsupported queue mode '{}'\""),
+    "x-queue-type": _choice("classic", otherwise="\"unsupported queue type '{}'\""),
     "x-single-active-consumer": _boolean,
 }
 
@@ -91,12 +91,12 @@ class QueuePolicy:
     single_active_consumer: bool = False
 
 
-def queue_policy(arguments: Table, where: str) -> QueuePolicy:
+def queue_policy(arguments: Table, subject: str) -> QueuePolicy:
     """Check a queue's arguments and read them.
 
     Args:
         arguments: The table from Queue.Declare.
-        where: The queue, for the error's text.
+        subject: The queue, for the error's text.
 
     Raises:
         AMQPError: PRECONDITION_FAILED when an argument is not acceptable.
@@ -104,28 +104,28 @@ def queue_policy(arguments: Table, where: str) -> QueuePolicy:
     exchange = arguments.get(DEAD_LETTER_EXCHANGE, "")
     if not isinstance(exchange, str):
         raise AMQPError(
-            ReplyCode.PRECONDITION_FAILED, _wrong_type(DEAD_LETTER_EXCHANGE, exchange, where)
+            ReplyCode.PRECONDITION_FAILED, _wrong_type(DEAD_LETTER_EXCHANGE, exchange, subject)
         )
     for name, check in _QUEUE_CHECKS.items():
-        complaint = check(arguments[name]) if name in arguments else None
-        if complaint:
+        error = check(arguments[name]) if name in arguments else None
+        if error:
             raise AMQPError(
-                ReplyCode.PRECONDITION_FAILED, f"invalid arg '{name}' for {where}: {complaint}"
+                ReplyCode.PRECONDITION_FAILED, f"invalid arg '{name}' for {subject}: {error}"
             )
     if DEAD_LETTER_ROUTING_KEY in arguments and DEAD_LETTER_EXCHANGE not in arguments:
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {where}: routing_key_but_no_dlx_defined",
+            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {subject}: routing_key_but_no_dlx_defined",
         )
-    given = {_field(name): arguments[name] for name in _QUEUE_CHECKS if name in arguments}
-    return QueuePolicy(**{name: given[name] for name in QueuePolicy.__slots__ if name in given})  # type: ignore[arg-type]
+    values = {_field(name): arguments[name] for name in _QUEUE_CHECKS if name in arguments}
+    return QueuePolicy(**{name: values[name] for name in QueuePolicy.__slots__ if name in values})  # type: ignore[arg-type]
 
 
 def _field(argument: str) -> str:
     return argument.removeprefix("x-").replace("-", "_")
 
 
-def exchange_alternate(arguments: Table, where: str) -> str | None:
+def exchange_alternate(arguments: Table, subject: str) -> str | None:
     """The alternate exchange from an exchange's arguments, or None.
 
     Raises:
@@ -135,17 +135,17 @@ def exchange_alternate(arguments: Table, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            _wrong_type(ALTERNATE_EXCHANGE, value, where),
+            _wrong_type(ALTERNATE_EXCHANGE, value, subject),
         )
     return value
 
 
-def _wrong_type(name: str, value: Value, where: str) -> str:
-    return f"invalid type '{type_name(value)}' for arg '{name}' in {where}"
+def _wrong_type(name: str, value: Value, subject: str) -> str:
+    return f"invalid type '{type_name(value)}' for arg '{name}' in {subject}"
 
 
 def assert_equivalent(
-    where: str,
+    subject: str,
     received: dict[str, Value],
     current: dict[str, Value],
 ) -> None:
@@ -158,32 +158,32 @@ def assert_equivalent(
         if not same_value(received.get(name), current.get(name)):
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
-                f"inequivalent arg '{name}' for {where}: "
-                f"received {_shown(name, received.get(name))} "
-                f"but current is {_shown(name, current.get(name))}",
+                f"inequivalent arg '{name}' for {subject}: "
+                f"received {_format_value(name, received.get(name))} "
+                f"but current is {_format_value(name, current.get(name))}",
             )
 
 
 def compared_queue_arguments(arguments: Table) -> dict[str, Value]:
     """Those arguments of a queue that a redeclaration must repeat."""
-    return _chosen(arguments, _QUEUE_CHECKS)
+    return _select(arguments, _QUEUE_CHECKS)
 
 
 def compared_exchange_arguments(arguments: Table) -> dict[str, Value]:
     """Those arguments of an exchange that a redeclaration must repeat."""
-    return _chosen(arguments, (ALTERNATE_EXCHANGE,))
+    return _select(arguments, (ALTERNATE_EXCHANGE,))
 
 
-def _chosen(arguments: Table, names: Iterable[str]) -> dict[str, Value]:
+def _select(arguments: Table, names: Iterable[str]) -> dict[str, Value]:
     return {name: arguments[name] for name in names if name in arguments}
 
 
-def same_value(one: Value, other: Value) -> bool:
+def same_value(left: Value, right: Value) -> bool:
     """Whether two values are equal and of one kind: `True` is not `1`, text is not bytes."""
-    return type(one) is type(other) and one == other
+    return type(left) is type(right) and left == right
 
 
-def _shown(name: str, value: Value) -> str:
+def _format_value(name: str, value: Value) -> str:
     """Return RabbitMQ's words for a value; those of the argument table come with their type."""
     if value is None:
         return "none"

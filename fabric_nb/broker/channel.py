@@ -11,13 +11,13 @@ from pamqp.commands import Channel as ChannelClass
 
 from fabric_nb.broker import topology
 from fabric_nb.broker.arguments import not_an_integer
-from fabric_nb.broker.consuming import Consuming, Delivery, Outcome, Subscription
+from fabric_nb.broker.consuming import ChannelConsumers, Delivery, Outcome, Subscription
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.field_table import Table
 from fabric_nb.broker.framing import BODY, HEADER, HEARTBEAT, METHOD
 from fabric_nb.broker.methods import decode_method
 from fabric_nb.broker.names import REPLY_TO
-from fabric_nb.broker.publishing import Publisher, Publishing, Transaction
+from fabric_nb.broker.publishing import ChannelPublisher, PublishingConnection, Transaction
 from fabric_nb.broker.queues import Queue
 
 _PUBLISH = b"\x00\x3c\x00\x28"
@@ -25,7 +25,7 @@ _ACK = b"\x00\x3c\x00\x50"
 _ACK_ARGUMENTS = struct.Struct(">4xQB")
 
 
-class Connection(Publisher, Protocol):
+class Connection(PublishingConnection, Protocol):
     """The connection, as a channel sees it."""
 
     def close_channel(self, number: int) -> None:
@@ -47,8 +47,8 @@ class Channel:
         self.number = number
         self.connection = connection
         self.vhost = connection.vhost
-        self.consuming = Consuming(number, connection)
-        self.publishing = Publishing(number, connection)
+        self.consumers = ChannelConsumers(number, connection)
+        self.publisher = ChannelPublisher(number, connection)
         self.last_queue = ""
         self.vhost.quota.charge("channels")
 
@@ -59,20 +59,20 @@ class Channel:
             AMQPError: the channel, or with a hard error the connection, has to be closed.
         """
         if kind == METHOD:
-            if self.publishing.in_content:
-                raise self.publishing.unexpected_frame()
+            if self.publisher.expects_content:
+                raise self.publisher.unexpected_frame()
             index = payload[:4]
             if index == _PUBLISH:
-                self.publishing.on_publish(payload)
+                self.publisher.on_publish(payload)
             elif index == _ACK and len(payload) == _ACK_ARGUMENTS.size:
                 tag, multiple = _ACK_ARGUMENTS.unpack(payload)
                 self.settle(tag, multiple=bool(multiple & 1), outcome=Outcome.ACKED)
             else:
                 self._on_method(decode_method(payload))
         elif kind == BODY:
-            self.publishing.on_body(payload)
+            self.publisher.on_body(payload)
         elif kind == HEADER:
-            self.publishing.on_header(payload)
+            self.publisher.on_header(payload)
         elif kind == HEARTBEAT:
             raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "heartbeat on a channel", NO_METHOD)
         else:
@@ -84,28 +84,28 @@ class Channel:
             raise AMQPError(ReplyCode.COMMAND_INVALID, "unimplemented method")
         reply = handler(self, method)
         if reply is not None:
-            self.answer(method, reply)
+            self.send_reply(method, reply)
 
-    def answer(self, method: base.Frame, reply: base.Frame) -> None:
+    def send_reply(self, method: base.Frame, reply: base.Frame) -> None:
         """Answer a method, unless its client wants no answer."""
         if not getattr(method, "nowait", False):
             self.connection.send_method(self.number, reply)
 
     def close(self) -> None:
         """End the channel: its consumers go, and what they have not settled returns."""
-        consuming, publishing = self.consuming, self.publishing
+        consumers, publisher = self.consumers, self.publisher
         self.vhost.quota.refund("channels")
         # What one consumer leaves must not go to the next one here.
-        consuming.active = False
-        for subscription in list(consuming.subscriptions.values()):
+        consumers.active = False
+        for subscription in list(consumers.subscriptions.values()):
             self.cancel(subscription)
-        unsettled = consuming.take_all()
-        if publishing.transaction is not None:
-            for deliveries, _ in publishing.transaction.settlements:
-                unsettled += deliveries
-            publishing.transaction.settlements.clear()
-        publishing.close()
-        consuming.abandon(unsettled)
+        unacked = consumers.pop_all_unacked()
+        if publisher.transaction is not None:
+            for deliveries, _ in publisher.transaction.settlements:
+                unacked += deliveries
+            publisher.transaction.settlements.clear()
+        publisher.close()
+        consumers.requeue(unacked)
 
     def queue(self, name: str) -> Queue:
         """The queue that a client names; an empty name is the one it declared last.
@@ -119,18 +119,18 @@ class Channel:
 
     def settle(self, tag: int, *, multiple: bool, outcome: Outcome) -> None:
         """Settle deliveries, at once or with the transaction."""
-        deliveries = self.consuming.take(tag, multiple=multiple)
-        transaction = self.publishing.transaction
+        deliveries = self.consumers.pop_unacked(tag, multiple=multiple)
+        transaction = self.publisher.transaction
         if transaction is None:
-            self.consuming.settle(deliveries, outcome)
+            self.consumers.settle(deliveries, outcome)
         else:
             transaction.settlements.append((deliveries, outcome))
 
     def cancel(self, subscription: Subscription) -> None:
         """End a consumer at its client's wish."""
-        del self.consuming.subscriptions[subscription.tag]
-        if subscription.queue.name == self.publishing.reply_queue:
-            self.publishing.reply_queue = None
+        del self.consumers.subscriptions[subscription.tag]
+        if subscription.queue.name == self.publisher.reply_queue:
+            self.publisher.reply_queue = None
         self.vhost.remove_consumer(subscription.queue, subscription)
 
 
@@ -154,21 +154,21 @@ def _qos(channel: Channel, method: Basic.Qos) -> base.Frame:
     if method.prefetch_size:
         raise AMQPError(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
     if method.global_:
-        channel.consuming.channel_prefetch = method.prefetch_count
-        channel.consuming.dispatch()
+        channel.consumers.channel_prefetch = method.prefetch_count
+        channel.consumers.dispatch()
     else:
-        channel.consuming.consumer_prefetch = method.prefetch_count
+        channel.consumers.consumer_prefetch = method.prefetch_count
     return Basic.QosOk()
 
 
 def _consume(channel: Channel, method: Basic.Consume) -> None:
     tag = method.consumer_tag or f"amq.ctag-{secrets.token_urlsafe(16)}"
-    if tag in channel.consuming.subscriptions:
+    if tag in channel.consumers.subscriptions:
         raise AMQPError(ReplyCode.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
     queue = _queue_to_consume(channel, method)
     priority = _consumer_priority(method, f"queue '{queue.name}' in vhost '{channel.vhost.name}'")
     subscription = Subscription(
-        channel.consuming,
+        channel.consumers,
         queue,
         tag,
         no_ack=method.no_ack,
@@ -177,8 +177,8 @@ def _consume(channel: Channel, method: Basic.Consume) -> None:
     )
     # As in RabbitMQ, `no_local` is taken and means nothing.
     channel.vhost.add_consumer(queue, subscription)
-    channel.consuming.subscribe(subscription)
-    channel.answer(method, Basic.ConsumeOk(tag))
+    channel.consumers.subscribe(subscription)
+    channel.send_reply(method, Basic.ConsumeOk(tag))
     # The answer goes first, the messages follow.
     queue.dispatch()
 
@@ -187,9 +187,9 @@ def _queue_to_consume(channel: Channel, method: Basic.Consume) -> Queue:
     if method.queue == REPLY_TO:
         return _reply_queue(channel, method)
     queue = channel.queue(method.queue)
-    taken = any(consumer.exclusive for consumer in queue.consumers)
+    in_exclusive_use = any(consumer.exclusive for consumer in queue.consumers)
     shared = queue.consumers or queue.policy.single_active_consumer
-    if taken or (method.exclusive and shared):
+    if in_exclusive_use or (method.exclusive and shared):
         raise AMQPError(
             ReplyCode.ACCESS_REFUSED,
             f"queue '{queue.name}' in vhost '{channel.vhost.name}' in exclusive use",
@@ -200,26 +200,26 @@ def _queue_to_consume(channel: Channel, method: Basic.Consume) -> Queue:
 def _reply_queue(channel: Channel, method: Basic.Consume) -> Queue:
     if not method.no_ack:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
-    if channel.publishing.reply_queue is not None:
+    if channel.publisher.reply_queue is not None:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, "reply consumer already set")
     queue = channel.vhost.declare_reply_queue()
-    channel.publishing.reply_queue = queue.name
+    channel.publisher.reply_queue = queue.name
     return queue
 
 
-def _consumer_priority(method: Basic.Consume, where: str) -> int:
+def _consumer_priority(method: Basic.Consume, subject: str) -> int:
     arguments: Table = method.arguments or {}  # type: ignore[assignment]
     priority = arguments.get("x-priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid arg 'x-priority' for {where}: {not_an_integer(priority)}",
+            f"invalid arg 'x-priority' for {subject}: {not_an_integer(priority)}",
         )
     return priority
 
 
 def _cancel(channel: Channel, method: Basic.Cancel) -> base.Frame:
-    subscription = channel.consuming.subscriptions.get(method.consumer_tag or "")
+    subscription = channel.consumers.subscriptions.get(method.consumer_tag or "")
     if subscription is not None:
         channel.cancel(subscription)
     return Basic.CancelOk(method.consumer_tag)
@@ -227,7 +227,7 @@ def _cancel(channel: Channel, method: Basic.Cancel) -> base.Frame:
 
 def _get(channel: Channel, method: Basic.Get) -> base.Frame | None:
     queue = channel.queue(method.queue)
-    return None if channel.consuming.get(queue, no_ack=method.no_ack) else Basic.GetEmpty()
+    return None if channel.consumers.get(queue, no_ack=method.no_ack) else Basic.GetEmpty()
 
 
 def _ack(channel: Channel, method: Basic.Ack) -> None:
@@ -247,7 +247,7 @@ def _nack(channel: Channel, method: Basic.Nack) -> None:
 def _recover_async(channel: Channel, method: Basic.Recover | Basic.RecoverAsync) -> None:
     if not method.requeue:
         raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
-    channel.consuming.settle(channel.consuming.take_all(), Outcome.REQUEUED)
+    channel.consumers.settle(channel.consumers.pop_all_unacked(), Outcome.REQUEUED)
 
 
 def _recover(channel: Channel, method: Basic.Recover) -> None:
@@ -258,21 +258,21 @@ def _recover(channel: Channel, method: Basic.Recover) -> None:
 
 
 def _confirm_select(channel: Channel, method: Confirm.Select) -> base.Frame:
-    if channel.publishing.transaction is not None:
+    if channel.publisher.transaction is not None:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
-    channel.publishing.start_confirms()
+    channel.publisher.start_confirms()
     return Confirm.SelectOk()
 
 
 def _tx_select(channel: Channel, method: Tx.Select) -> base.Frame:
-    if channel.publishing.confirms:
+    if channel.publisher.confirms:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
-    channel.publishing.transaction = channel.publishing.transaction or Transaction()
+    channel.publisher.transaction = channel.publisher.transaction or Transaction()
     return Tx.SelectOk()
 
 
 def _open_transaction(channel: Channel) -> Transaction:
-    transaction = channel.publishing.transaction
+    transaction = channel.publisher.transaction
     if transaction is None:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, "channel is not transactional")
     return transaction
@@ -280,20 +280,20 @@ def _open_transaction(channel: Channel) -> Transaction:
 
 def _tx_commit(channel: Channel, method: Tx.Commit) -> base.Frame:
     transaction = _open_transaction(channel)
-    channel.publishing.commit()
+    channel.publisher.commit()
     for deliveries, outcome in transaction.settlements:
-        channel.consuming.settle(deliveries, outcome)
+        channel.consumers.settle(deliveries, outcome)
     transaction.settlements.clear()
     return Tx.CommitOk()
 
 
 def _tx_rollback(channel: Channel, method: Tx.Rollback) -> base.Frame:
     transaction = _open_transaction(channel)
-    channel.publishing.rollback()
+    channel.publisher.rollback()
     returned: list[Delivery] = []
     for deliveries, _ in transaction.settlements:
         returned += deliveries
-    channel.consuming.give_back(returned)
+    channel.consumers.restore_unacked(returned)
     transaction.settlements.clear()
     return Tx.RollbackOk()
 

@@ -1,4 +1,4 @@
-"""Consuming on one channel: subscriptions, deliveries on the way, and their settlement.
+"""ChannelConsumers on one channel: subscriptions, deliveries on the way, and their settlement.
 
 AMQP 0-9-1, sections 1.8.3.2 to 1.8.3.16 of the reference; Basic.Nack and the two meanings of a
 prefetch limit are those of RabbitMQ ("Consumer Prefetch").
@@ -21,8 +21,8 @@ _GET_OK = b"\x00\x3c\x00\x47"
 _MESSAGE_COUNT_SIZE = 4
 
 
-class Outlet(Protocol):
-    """The connection, as consuming sees it."""
+class ConsumingConnection(Protocol):
+    """The connection, as consumers sees it."""
 
     writable: bool
     max_payload: int
@@ -74,7 +74,7 @@ class Subscription:
 
     def __init__(
         self,
-        consuming: "Consuming",
+        consumers: "ChannelConsumers",
         queue: Queue,
         tag: str,
         *,
@@ -88,46 +88,46 @@ class Subscription:
         self.priority = priority
         self.unacked = 0
         self._no_ack = no_ack
-        self._consuming = consuming
-        self._outlet = consuming.outlet
+        self._channel_consumers = consumers
+        self._connection = consumers.connection
         # Limits nothing without acknowledgements (AMQP 0-9-1, Basic.Qos, "no-ack").
-        self._prefetch = 0 if no_ack else consuming.consumer_prefetch
+        self._prefetch = 0 if no_ack else consumers.consumer_prefetch
         self._method = _DELIVER + shortstr(tag)
 
     def is_ready(self) -> bool:
-        """Whether the client can take a message now."""
-        consuming = self._consuming
+        """Whether the client can pop_unacked a message now."""
+        consumers = self._channel_consumers
         return (
-            self._outlet.writable
-            and consuming.active
+            self._connection.writable
+            and consumers.active
             and (not self._prefetch or self.unacked < self._prefetch)
-            and consuming.has_room()
+            and consumers.has_prefetch_room()
         )
 
     def deliver(self, queued: QueuedMessage) -> None:
         """Send a message to the client."""
-        consuming, message = self._consuming, queued.message
-        consuming.last_tag = tag = consuming.last_tag + 1
+        consumers, message = self._channel_consumers, queued.message
+        consumers.last_tag = tag = consumers.last_tag + 1
         method = deliver_method(self._method, tag, queued.redelivered, message.route)
-        outlet = self._outlet
-        outlet.send(content_frames(consuming.channel, method, message, outlet.max_payload))
+        connection = self._connection
+        connection.send(content_frames(consumers.channel, method, message, connection.max_payload))
         if self._no_ack:
             self.queue.settle([queued])
         else:
             self.unacked += 1
-            consuming.keep(Delivery(tag, self.queue, queued, self))
+            consumers.add_unacked(Delivery(tag, self.queue, queued, self))
 
     def cancelled_by_server(self) -> None:
         """Tell the client that the queue is gone."""
-        self._consuming.forget(self)
+        self._channel_consumers.on_queue_deleted(self)
 
 
-class Consuming:
+class ChannelConsumers:
     """The consumers and unsettled deliveries of one channel.
 
     Args:
         channel: The channel's number.
-        outlet: The connection that deliveries go to.
+        connection: The connection that deliveries go to.
 
     Attributes:
         active: False when the channel ends: nothing more is delivered.
@@ -136,9 +136,9 @@ class Consuming:
         last_tag: The delivery tag given out last.
     """
 
-    def __init__(self, channel: int, outlet: Outlet) -> None:
+    def __init__(self, channel: int, connection: ConsumingConnection) -> None:
         self.channel = channel
-        self.outlet = outlet
+        self.connection = connection
         self.active = True
         self.consumer_prefetch = 0
         self.channel_prefetch = 0
@@ -146,29 +146,29 @@ class Consuming:
         self.subscriptions: dict[str, Subscription] = {}
         # Ordered, because a plain dict slows down when its oldest entries go first.
         self._unacked: OrderedDict[int, Delivery] = OrderedDict()
-        self._delivered = 0
+        self._prefetched = 0
 
-    def has_room(self) -> bool:
+    def has_prefetch_room(self) -> bool:
         """Whether the limit of the whole channel allows one more delivery."""
-        return not self.channel_prefetch or self._delivered < self.channel_prefetch
+        return not self.channel_prefetch or self._prefetched < self.channel_prefetch
 
-    def keep(self, delivery: Delivery) -> None:
+    def add_unacked(self, delivery: Delivery) -> None:
         """Keep a delivery until it is settled."""
         self._unacked[delivery.tag] = delivery
-        self._delivered += delivery.subscription is not None
+        self._prefetched += delivery.subscription is not None
 
     def subscribe(self, subscription: Subscription) -> None:
         """Register a consumer under its tag."""
         self.subscriptions[subscription.tag] = subscription
 
-    def forget(self, subscription: Subscription) -> None:
+    def on_queue_deleted(self, subscription: Subscription) -> None:
         """Drop a consumer whose queue is gone, and tell a client that can hear it.
 
         See RabbitMQ's "Consumer Cancel Notification".
         """
         self.subscriptions.pop(subscription.tag, None)
-        if self.outlet.notifies_cancel:
-            self.outlet.send_method(
+        if self.connection.notifies_cancel:
+            self.connection.send_method(
                 self.channel, commands.Basic.Cancel(subscription.tag, nowait=True)
             )
 
@@ -181,15 +181,17 @@ class Consuming:
         method = deliver_method(
             _GET_OK, self.last_tag, queued.redelivered, queued.message.route
         ) + queue.message_count.to_bytes(_MESSAGE_COUNT_SIZE)
-        outlet = self.outlet
-        outlet.send(content_frames(self.channel, method, queued.message, outlet.max_payload))
+        connection = self.connection
+        connection.send(
+            content_frames(self.channel, method, queued.message, connection.max_payload)
+        )
         if no_ack:
             queue.settle([queued])
         else:
-            self.keep(Delivery(self.last_tag, queue, queued, None))
+            self.add_unacked(Delivery(self.last_tag, queue, queued, None))
         return True
 
-    def take(self, tag: int, *, multiple: bool) -> list[Delivery]:
+    def pop_unacked(self, tag: int, *, multiple: bool) -> list[Delivery]:
         """Take out the deliveries that a client settles.
 
         Args:
@@ -201,30 +203,30 @@ class Consuming:
         """
         unacked = self._unacked
         if multiple and not tag:
-            return self.take_all()
+            return self.pop_all_unacked()
         if tag not in unacked:
             raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
         if not multiple:
             return [unacked.pop(tag)]
-        taken = []
+        popped = []
         while unacked and (first := next(iter(unacked))) <= tag:
-            taken.append(unacked.pop(first))
-        return taken
+            popped.append(unacked.pop(first))
+        return popped
 
-    def take_all(self) -> list[Delivery]:
+    def pop_all_unacked(self) -> list[Delivery]:
         """Take out all unsettled deliveries."""
-        taken = list(self._unacked.values())
+        popped = list(self._unacked.values())
         self._unacked.clear()
-        return taken
+        return popped
 
-    def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        """Undo `take`, for a transaction that is rolled back."""
+    def restore_unacked(self, deliveries: Iterable[Delivery]) -> None:
+        """Undo `pop_unacked`, for a transaction that is rolled back."""
         for delivery in deliveries:
             self._unacked[delivery.tag] = delivery
         self._unacked = OrderedDict(sorted(self._unacked.items()))
 
     def settle(self, deliveries: Iterable[Delivery], outcome: Outcome) -> None:
-        """Settle deliveries that were taken out, and hand out what there is room for then.
+        """Settle deliveries that were popped out, and hand out what there is room for then.
 
         As in RabbitMQ, each consumer's are settled together: what one gives back to a queue may be
         handed out before the next one's come.
@@ -236,7 +238,7 @@ class Consuming:
         for (queue, subscription), messages in sorted(groups.items(), key=_by_consumer):
             if subscription is not None:
                 subscription.unacked -= len(messages)
-                self._delivered -= len(messages)
+                self._prefetched -= len(messages)
             if outcome is Outcome.ACKED:
                 queue.settle(messages)
             elif outcome is Outcome.REJECTED:
@@ -247,7 +249,7 @@ class Consuming:
         if self.channel_prefetch:
             self.dispatch()
 
-    def abandon(self, deliveries: Iterable[Delivery]) -> None:
+    def requeue(self, deliveries: Iterable[Delivery]) -> None:
         """Return deliveries to their queues at the end of the channel, all of a queue at once."""
         returning: dict[Queue, list[QueuedMessage]] = {}
         for delivery in deliveries:

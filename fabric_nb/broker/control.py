@@ -7,7 +7,7 @@ may name a port that is somebody else's by now.
     client   CONTROL_HEADER, 32 random bytes
     server   32 random bytes, proof
     client   operation (1 byte), proof over the operation too
-    server   DONE; the end of the stream means that the broker is gone
+    server   ACCEPTED; the end of the stream means that the broker is gone
 """
 
 import asyncio
@@ -17,10 +17,10 @@ import secrets
 import socket
 from typing import Protocol
 
-from fabric_nb.broker.unauthenticated import Entrance
+from fabric_nb.broker.unauthenticated import UnauthenticatedConnections
 
 CONTROL_HEADER = b"FNBC\x00\x00\x00\x01"
-DONE = b"\x01"
+ACCEPTED = b"\x01"
 _NONCE_SIZE = 32
 _PROOF_SIZE = 32
 
@@ -58,42 +58,42 @@ def connect(
     """
     connection = socket.create_connection(address, timeout)
     try:
-        _ask(connection, password, operation)
+        _request(connection, password, operation)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _ask(connection: socket.socket, password: str, operation: Operation) -> None:
+def _request(connection: socket.socket, password: str, operation: Operation) -> None:
     nonce = secrets.token_bytes(_NONCE_SIZE)
     connection.sendall(CONTROL_HEADER + nonce)
-    theirs = _receive(connection, _NONCE_SIZE)
+    server_nonce = _receive(connection, _NONCE_SIZE)
     proof = _receive(connection, _PROOF_SIZE)
-    if not hmac.compare_digest(proof, _proof(password, b"server", nonce, theirs)):
+    if not hmac.compare_digest(proof, _proof(password, b"server", nonce, server_nonce)):
         raise ControlError("it does not know the password")
-    ours = _proof(password, b"client", operation.value, nonce, theirs)
-    connection.sendall(operation.value + ours)
-    _receive(connection, len(DONE))
+    client_proof = _proof(password, b"client", operation.value, nonce, server_nonce)
+    connection.sendall(operation.value + client_proof)
+    _receive(connection, len(ACCEPTED))
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        piece = connection.recv(size - len(data))
-        if not piece:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
             raise ControlError("it has closed the connection")
-        data += piece
+        data += chunk
     return data
 
 
-class Holder(Protocol):
+class BrokerLifetime(Protocol):
     """The lifetime of a broker, as its control connections see it."""
 
-    def take_lease(self, lease: object) -> bool:
+    def add_lease(self, lease: object) -> bool:
         """Stay as long as this lease is held; False when the end has begun."""
 
-    def end_lease(self, lease: object) -> None:
+    def remove_lease(self, lease: object) -> None:
         """Learn that a lease has ended."""
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class ControlProtocol(asyncio.Protocol):
         transport: The client's socket.
         password: What the client must know.
         holder: Whom the operations are for.
-        entrance: Where the connection is kept until the client has proved that it knows it.
+        unauthenticated: Where the connection is kept until the client has proved that it knows it.
         timeout: Seconds that the client has for that.
     """
 
@@ -115,16 +115,16 @@ class ControlProtocol(asyncio.Protocol):
         self,
         transport: asyncio.Transport,
         password: str,
-        holder: Holder,
-        entrance: Entrance,
+        holder: BrokerLifetime,
+        unauthenticated: UnauthenticatedConnections,
         timeout: float,
     ) -> None:
-        self._entrance = entrance
+        self._unauthenticated = unauthenticated
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(timeout, transport.abort)
         self._transport = transport
         self._password = password
-        self._holder = holder
+        self._lifetime = holder
         self._received = b""
         self._nonces: tuple[bytes, bytes] | None = None
         self._done = False
@@ -135,32 +135,39 @@ class ControlProtocol(asyncio.Protocol):
             return
         self._received += data
         if self._nonces is None and len(self._received) >= _NONCE_SIZE:
-            theirs, self._received = self._received[:_NONCE_SIZE], self._received[_NONCE_SIZE:]
-            ours = secrets.token_bytes(_NONCE_SIZE)
-            self._nonces = (theirs, ours)
-            self._transport.write(ours + _proof(self._password, b"server", theirs, ours))
+            client_nonce, self._received = (
+                self._received[:_NONCE_SIZE],
+                self._received[_NONCE_SIZE:],
+            )
+            server_nonce = secrets.token_bytes(_NONCE_SIZE)
+            self._nonces = (client_nonce, server_nonce)
+            self._transport.write(
+                server_nonce + _proof(self._password, b"server", client_nonce, server_nonce)
+            )
         if self._nonces is not None and len(self._received) > _PROOF_SIZE:
             self._done = True
             self._on_request(self._received[:1], self._received[1:], *self._nonces)
 
-    def _on_request(self, operation: bytes, proof: bytes, theirs: bytes, ours: bytes) -> None:
-        expected = _proof(self._password, b"client", operation, theirs, ours)
+    def _on_request(
+        self, operation: bytes, proof: bytes, client_nonce: bytes, server_nonce: bytes
+    ) -> None:
+        expected = _proof(self._password, b"client", operation, client_nonce, server_nonce)
         self._timer.cancel()
         if not hmac.compare_digest(proof, expected):
             # Not read meanwhile: what else it sends is of no interest.
             self._transport.pause_reading()
-            self._loop.call_later(self._entrance.refusal_delay(), self._transport.abort)
+            self._loop.call_later(self._unauthenticated.refusal_delay(), self._transport.abort)
             return
-        self._entrance.leave(self._transport)
-        if operation == Operation.LEASE.value and not self._holder.take_lease(self):
+        self._unauthenticated.remove(self._transport)
+        if operation == Operation.LEASE.value and not self._lifetime.add_lease(self):
             self._transport.abort()
             return
-        self._transport.write(DONE)
+        self._transport.write(ACCEPTED)
         if operation == Operation.STOP.value:
-            self._holder.stop()
+            self._lifetime.stop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the client is gone; however it ended, its lease ends too."""
         self._timer.cancel()
-        self._entrance.leave(self._transport)
-        self._holder.end_lease(self)
+        self._unauthenticated.remove(self._transport)
+        self._lifetime.remove_lease(self)

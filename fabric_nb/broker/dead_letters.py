@@ -31,7 +31,7 @@ _MAX_COUNT = 2**62
 _NO_FIELDS = b"\x00\x00\x00\x00"
 
 
-class DeadLetters:
+class DeadLettering:
     """Sends on what dies, one message after the other also where one displaces the next.
 
     Args:
@@ -40,10 +40,10 @@ class DeadLetters:
 
     def __init__(self, route: Callable[[Message, ContentHeader], list[Queue]]) -> None:
         self._route = route
-        self._waiting: deque[tuple[Queue, Message, str]] = deque()
+        self._pending: deque[tuple[Queue, Message, str]] = deque()
         self._sending = False
 
-    def take(self, queue: Queue, message: Message, reason: str) -> None:
+    def send(self, queue: Queue, message: Message, reason: str) -> None:
         """Send a message on that died in a queue; without a dead letter exchange it is lost.
 
         Args:
@@ -53,12 +53,12 @@ class DeadLetters:
         """
         if queue.policy.dead_letter_exchange is None:
             return
-        self._waiting.append((queue, message, reason))
-        with self.postponed():
+        self._pending.append((queue, message, reason))
+        with self.deferred():
             pass
 
     @contextlib.contextmanager
-    def postponed(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Send on only at the end of the block what dies within it."""
         if self._sending:
             yield
@@ -66,12 +66,12 @@ class DeadLetters:
         self._sending = True
         try:
             yield
-            while self._waiting:
-                self._send(*self._waiting.popleft())
+            while self._pending:
+                self._publish(*self._pending.popleft())
         finally:
             self._sending = False
 
-    def _send(self, queue: Queue, message: Message, reason: str) -> None:
+    def _publish(self, queue: Queue, message: Message, reason: str) -> None:
         exchange = queue.policy.dead_letter_exchange or ""
         letter = dead_letter(message, queue, reason, exchange, int(time.time()))
         header = ContentHeader(letter.header)
@@ -120,28 +120,28 @@ def _deaths(
     reason: str,
     now: int,
 ) -> list[bytes]:
-    """The entries of `x-death` with this death first; one of its like only counts one more."""
-    where = {"reason": longstr_value(reason), "queue": longstr_value(queue)}
-    this, others = None, []
+    """The entries of `x-death` with latest death first; one of its like only counts one more."""
+    origin = {"reason": longstr_value(reason), "queue": longstr_value(queue)}
+    latest, remaining = None, []
     for entry in _entries(fields):
         death = split_table(entry[1:])
-        if this is None and all(death.get(name) == value for name, value in where.items()):
-            this = {**death, "count": long_value(_count(decode_table(entry, 1)) + 1)}
+        if latest is None and all(death.get(name) == value for name, value in origin.items()):
+            latest = {**death, "count": long_value(_death_count(decode_table(entry, 1)) + 1)}
         else:
-            others.append(entry)
-    if this is None:
+            remaining.append(entry)
+    if latest is None:
         keys, _ = sender_selected(message.routing_key, header)
-        this = {
+        latest = {
             "count": long_value(1),
-            **where,
+            **origin,
             "time": timestamp_value(now),
             "exchange": longstr_value(message.exchange),
             "routing-keys": array_value([longstr_value(key) for key in keys]),
         }
         expiration = header.raw("expiration")
         if expiration is not None:
-            this["original-expiration"] = longstr_value(expiration[1:].decode())
-    return [table_value(this), *others]
+            latest["original-expiration"] = longstr_value(expiration[1:].decode())
+    return [table_value(latest), *remaining]
 
 
 def _entries(fields: dict[str, bytes]) -> Iterable[bytes]:
@@ -150,7 +150,7 @@ def _entries(fields: dict[str, bytes]) -> Iterable[bytes]:
     return (entry for entry in split_array(value) if entry[:1] == b"F") if value[:1] == b"A" else ()
 
 
-def _count(death: Table) -> int:
+def _death_count(death: Table) -> int:
     """How often it has happened; at least once, whatever a client has written there."""
     count = death.get("count")
     return count if isinstance(count, int) and 0 < count < _MAX_COUNT else 1

@@ -109,15 +109,15 @@ def read_record(path: Path) -> BrokerRecord | None:
 
 def write_record(path: Path, record: BrokerRecord) -> None:
     """Write a record, whole or not at all, for its owner's eyes only (mode 0600)."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(record), file)
-        draft.replace(path)
+        temporary.replace(path)
     except OSError:  # the disk is full
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -129,8 +129,8 @@ def remove_record(path: Path, pid: int) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, timeout: float) -> Iterator[None]:
-    """Hold a lock between processes, which ends with its holder however that dies.
+def file_lock(path: Path, timeout: float) -> Iterator[None]:
+    """PauseReason a lock between processes, which ends with its holder however that dies.
 
     Args:
         path: The lock's file; it stays.

@@ -148,11 +148,11 @@ def _number(raw: bytes, code: int, position: int, end: int) -> tuple[Value, int]
     stop = position + layout.size
     if stop > end:
         raise AMQPError(ReplyCode.FRAME_ERROR, "malformed field table: a number runs past its end")
-    value, *rest = layout.unpack_from(raw, position)
+    value, *extra = layout.unpack_from(raw, position)
     if code == ord("T"):
         return Timestamp(value), stop
     if code == ord("D"):
-        return decimal.Decimal(rest[0]).scaleb(-value), stop
+        return decimal.Decimal(extra[0]).scaleb(-value), stop
     if code in _FLOATS and not math.isfinite(value):
         # Erlang has no such numbers, so RabbitMQ cannot read the table.
         raise AMQPError(ReplyCode.INTERNAL_ERROR, f"a field is {value}, which is no finite number")

@@ -66,7 +66,7 @@ class Credentials:
 
 
 @dataclass(slots=True)
-class Agreement:
+class NegotiatedParameters:
     """What the two sides agree on; before they have, what the server proposes.
 
     Attributes:
@@ -88,11 +88,13 @@ class Handshake:
     Args:
         credentials: Who may come in.
         vhost: The name of the one virtual host.
-        agreement: What the server proposes; changed to what is agreed.
+        negotiated: What the server proposes; changed to what is agreed.
     """
 
-    def __init__(self, credentials: Credentials, vhost: str, agreement: Agreement) -> None:
-        self.agreement = agreement
+    def __init__(
+        self, credentials: Credentials, vhost: str, negotiated: NegotiatedParameters
+    ) -> None:
+        self.negotiated = negotiated
         self.done = False
         self._credentials = credentials
         self._vhost = vhost
@@ -123,7 +125,7 @@ class Handshake:
 
     def _on_start_ok(self, method: Connection.StartOk) -> base.Frame:
         capabilities = _as_table((method.client_properties or {}).get("capabilities"))
-        self.agreement.capabilities = frozenset(
+        self.negotiated.capabilities = frozenset(
             name for name, value in capabilities.items() if value is True
         )
         response = cast("bytes", method.response)  # as `decode_method` gives a long string
@@ -134,16 +136,18 @@ class Handshake:
                 NO_METHOD,
             )
         self._expected = Connection.TuneOk
-        proposed = self.agreement
+        proposed = self.negotiated
         return Connection.Tune(proposed.channel_max, proposed.frame_max, proposed.heartbeat)
 
     def _on_tune_ok(self, method: Connection.TuneOk) -> None:
-        agreement = self.agreement
-        agreement.channel_max = _agreed("channel_max", method.channel_max, 1, agreement.channel_max)
-        agreement.frame_max = _agreed(
-            "frame_max", method.frame_max, FRAME_MIN_SIZE, agreement.frame_max
+        negotiated = self.negotiated
+        negotiated.channel_max = _negotiate(
+            "channel_max", method.channel_max, 1, negotiated.channel_max
         )
-        agreement.heartbeat = method.heartbeat
+        negotiated.frame_max = _negotiate(
+            "frame_max", method.frame_max, FRAME_MIN_SIZE, negotiated.frame_max
+        )
+        negotiated.heartbeat = method.heartbeat
         self._expected = Connection.Open
 
     def _on_open(self, method: Connection.Open) -> base.Frame:
@@ -170,7 +174,7 @@ def _login(mechanism: str, response: bytes) -> tuple[bytes, bytes]:
     raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
 
 
-def _agreed(name: str, client: int, minimum: int, server: int) -> int:
+def _negotiate(name: str, client: int, minimum: int, server: int) -> int:
     """A client may lower a limit of the server; 0 would be "no limit", which is no lowering."""
     if client and client < minimum:
         raise AMQPError(

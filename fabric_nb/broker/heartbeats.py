@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-_TICKS_TO_DEATH = 4
+_MAX_SILENT_TICKS = 4
 """Half intervals without a byte after which a peer counts as dead: two whole ones."""
 
 
@@ -14,7 +14,7 @@ class Heartbeats:
         loop: The running event loop.
         interval: Seconds, as agreed with the client; greater than 0.
         send: Sends a heartbeat frame.
-        on_dead: Called once when the peer counts as dead.
+        on_timeout: Called once when the peer counts as dead.
     """
 
     def __init__(
@@ -22,15 +22,15 @@ class Heartbeats:
         loop: asyncio.AbstractEventLoop,
         interval: float,
         send: Callable[[], None],
-        on_dead: Callable[[], None],
+        on_timeout: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._half = interval / 2
         self._send = send
-        self._on_dead = on_dead
+        self._on_timeout = on_timeout
         self._silent_ticks = 0
         self._sent = False
-        self._listening = True
+        self._reading = True
         self._timer = loop.call_later(self._half, self._tick)
 
     def received(self) -> None:
@@ -41,9 +41,9 @@ class Heartbeats:
         """Note that bytes went out."""
         self._sent = True
 
-    def listen(self, listening: bool) -> None:
+    def set_reading(self, reading: bool) -> None:
         """Say whether the connection is read; one that is not cannot show that it lives."""
-        self._listening = listening
+        self._reading = reading
         self._silent_ticks = 0
 
     def stop(self) -> None:
@@ -51,9 +51,9 @@ class Heartbeats:
         self._timer.cancel()
 
     def _tick(self) -> None:
-        self._silent_ticks += self._listening
-        if self._silent_ticks > _TICKS_TO_DEATH:
-            self._on_dead()
+        self._silent_ticks += self._reading
+        if self._silent_ticks > _MAX_SILENT_TICKS:
+            self._on_timeout()
             return
         if not self._sent:
             self._send()

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from fabric_nb.broker.control import ControlError, Operation, connect
 from fabric_nb.broker.discovery import (
     BrokerRecord,
-    exclusive,
+    file_lock,
     open_private,
     read_record,
     record_path,
@@ -149,7 +149,7 @@ def _folder() -> Path:
 
 
 def release_broker() -> None:
-    """Hold the broker no longer, as at the end of the process; without a lease nothing happens."""
+    """PauseReason the broker no longer, as at the end of the process; without a lease nothing happens."""
     _drop_lease()
 
 
@@ -162,7 +162,7 @@ def _drop_lease(pid: int | None = None) -> None:
             _lease = None
 
 
-def _forget_in_child() -> None:
+def _drop_lease_in_child() -> None:
     # A forked child has a copy of the connection, and could outlive its parent with it.
     global _lease, _lease_guard
     _lease_guard = threading.Lock()
@@ -172,7 +172,7 @@ def _forget_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_drop_lease_in_child)
 
 
 def _connect(record: BrokerRecord, operation: Operation) -> socket.socket:
@@ -180,24 +180,24 @@ def _connect(record: BrokerRecord, operation: Operation) -> socket.socket:
 
 
 def _address(record: BrokerRecord, *, started_here: bool) -> BrokerAddress:
-    user, place = quote(record.user, safe=""), f"{_HOST}:{record.port}/"
+    user, address = quote(record.user, safe=""), f"{_HOST}:{record.port}/"
     return BrokerAddress(
-        f"amqp://{user}:{quote(record.password, safe='')}@{place}",
-        f"amqp://{user}:***@{place}",
+        f"amqp://{user}:{quote(record.password, safe='')}@{address}",
+        f"amqp://{user}:***@{address}",
         record.pid,
         started_here,
     )
 
 
 def _find_or_start(folder: Path) -> _Lease:
-    found = _find(folder)
-    if found is not None:
-        return found
+    lease = _find(folder)
+    if lease is not None:
+        return lease
     # Who comes second waits here, and finds the broker of the first.
-    with exclusive(folder / "broker.lock", _START_TIMEOUT):
-        found = _find(folder)
-        if found is not None:
-            return found
+    with file_lock(folder / "broker.lock", _START_TIMEOUT):
+        lease = _find(folder)
+        if lease is not None:
+            return lease
         _start(folder)
         record = read_record(record_path(folder))
         if record is None:
@@ -245,8 +245,8 @@ def _start(folder: Path) -> None:
         ready = output.readline()
         watchdog.cancel()
     if not ready:
-        said = log.read_text(errors="replace").strip()[-_LOG_SHOWN:]
-        raise BrokerStartError(f"the embedded broker did not start: {said or 'it said nothing'}")
+        log_tail = log.read_text(errors="replace").strip()[-_LOG_SHOWN:]
+        raise BrokerStartError(f"the embedded broker did not start: {log_tail or 'no output'}")
 
 
 def _environment(folder: Path) -> dict[str, str]:

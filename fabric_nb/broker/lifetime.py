@@ -24,11 +24,11 @@ class Lifetime:
         if linger is not None:
             self._timer = loop.call_later(FIRST_LEASE_TIMEOUT, self.stop)
 
-    async def until_end(self) -> None:
+    async def wait_until_end(self) -> None:
         """Wait until the broker has to end."""
         await self._ended.wait()
 
-    def take_lease(self, lease: object) -> bool:
+    def add_lease(self, lease: object) -> bool:
         """Stay as long as this lease is held; False when the end has begun."""
         if self._ended.is_set():
             return False
@@ -38,7 +38,7 @@ class Lifetime:
             self._timer = None
         return True
 
-    def end_lease(self, lease: object) -> None:
+    def remove_lease(self, lease: object) -> None:
         """Learn that a lease has ended."""
         if lease not in self._leases:
             return

@@ -22,23 +22,23 @@ class MemoryPool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.waiting: set[Account] = set()
+        self.blocked: set[MemoryAccount] = set()
 
     def charge(self, size: int) -> None:
         """Take `size` bytes; fewer than none gives some back."""
         self.used += size
-        if size < 0 and self.waiting:
-            self._resume_waiting()
+        if size < 0 and self.blocked:
+            self._resume_unblocked()
 
-    def _resume_waiting(self) -> None:
+    def _resume_unblocked(self) -> None:
         """Let those publishers go on who have come below their threshold."""
         threshold = (self.limit - self.used) * self.RESUME_FRACTION
-        for account in [account for account in self.waiting if account.outstanding <= threshold]:
-            self.waiting.discard(account)
+        for account in [account for account in self.blocked if account.outstanding <= threshold]:
+            self.blocked.discard(account)
             account.on_resume()
 
 
-class Account:
+class MemoryAccount:
     """What the messages of one publisher take.
 
     Args:
@@ -68,14 +68,14 @@ class Account:
         pool = self.pool
         if self.outstanding <= pool.limit - pool.used:
             return False
-        pool.waiting.add(self)
+        pool.blocked.add(self)
         return True
 
     def close(self) -> None:
         """Forget the publisher; what it has outstanding stays accounted until it is consumed."""
-        self.pool.waiting.discard(self)
-        self.on_resume = _forgotten
+        self.pool.blocked.discard(self)
+        self.on_resume = _ignore
 
 
-def _forgotten() -> None:
+def _ignore() -> None:
     """Stands in for a publisher that is gone, so that its messages do not keep it alive."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.field_table import decode_table
-from fabric_nb.broker.memory import Account
+from fabric_nb.broker.memory import MemoryAccount
 
 _FIXED = struct.Struct(">HHQH")
 _BASIC = 60
@@ -50,7 +50,7 @@ def _layout(flags: int) -> tuple[tuple[str, int | str], ...]:
     return tuple(entry for index, entry in enumerate(_PROPERTIES) if flags & (1 << (15 - index)))
 
 
-def _expiration_complaint(text: bytes) -> str | None:
+def _expiration_error(text: bytes) -> str | None:
     """Return what RabbitMQ finds wrong with an expiration, or None."""
     number = _NUMBER.match(text)
     if number is None:
@@ -140,11 +140,11 @@ class ContentHeader:
         text = self.shortstr("expiration")
         if text is None:
             return None
-        complaint = _expiration_complaint(text)
-        if complaint:
+        error = _expiration_error(text)
+        if error:
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
-                f"invalid expiration '{text.decode(errors='replace')}': {complaint}",
+                f"invalid expiration '{text.decode(errors='replace')}': {error}",
             )
         return int(text)
 
@@ -169,8 +169,8 @@ class Message:
         "exchange",
         "expiration",
         "header",
-        "holders",
         "priority",
+        "references",
         "route",
         "routing_key",
     )
@@ -182,7 +182,7 @@ class Message:
         route: bytes,
         header: ContentHeader,
         body: bytes,
-        account: Account,
+        account: MemoryAccount,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -192,16 +192,16 @@ class Message:
         self.account = account
         self.priority = header.priority
         self.expiration = header.expiration
-        self.holders = 0
+        self.references = 0
 
-    def hold(self) -> None:
+    def add_reference(self) -> None:
         """Say that a queue keeps this message; the first one is accounted to the publisher."""
-        self.holders += 1
-        if self.holders == 1:
+        self.references += 1
+        if self.references == 1:
             self.account.charge(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)
 
-    def release(self) -> None:
+    def remove_reference(self) -> None:
         """Say that a queue no longer keeps this message."""
-        self.holders -= 1
-        if self.holders == 0:
+        self.references -= 1
+        if self.references == 0:
             self.account.refund(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)

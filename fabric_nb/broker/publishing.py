@@ -1,7 +1,7 @@
-"""Publishing on one channel: contents as they come in, confirms and transactions.
+"""ChannelPublisher on one channel: contents as they come in, confirms and transactions.
 
 AMQP 0-9-1, section 4.2.6 for contents and 1.9 of the reference for transactions; confirms are
-RabbitMQ's "Publisher Confirms".
+RabbitMQ's "PublishingConnection Confirms".
 """
 
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from typing import Protocol
 
 from pamqp import commands
 
-from fabric_nb.broker.consuming import Delivery, Outcome, Outlet
+from fabric_nb.broker.consuming import ConsumingConnection, Delivery, Outcome
 from fabric_nb.broker.errors import NO_METHOD, AMQPError, ReplyCode
 from fabric_nb.broker.field_table import shortstr
 from fabric_nb.broker.framing import content_frames, method_frame
-from fabric_nb.broker.memory import Account
+from fabric_nb.broker.memory import MemoryAccount
 from fabric_nb.broker.messages import HEADER_EXPECTED, ContentHeader, Message
 from fabric_nb.broker.methods import decode_method, encode_method
 from fabric_nb.broker.names import REPLY_TO
@@ -24,22 +24,22 @@ from fabric_nb.broker.vhost import VirtualHost
 _PUBLISH_IDS = (60, 40)
 
 
-class Publisher(Outlet, Protocol):
+class PublishingConnection(ConsumingConnection, Protocol):
     """The connection, as publishing sees it."""
 
     vhost: VirtualHost
     user: str
-    account: Account
+    account: MemoryAccount
     max_message_size: int
 
-    def confirm_later(self, publishing: "Publishing") -> None:
-        """Call `Publishing.flush_confirms` when what has come in so far is handled."""
+    def schedule_confirms(self, publisher: "ChannelPublisher") -> None:
+        """Call `ChannelPublisher.flush_confirms` when what has come in so far is handled."""
 
     def throttle(self) -> None:
         """Stop reading if this publisher has to wait for memory."""
 
 
-class Target:
+class PublishArguments:
     """What a Basic.Publish says, decoded."""
 
     __slots__ = ("exchange", "mandatory", "route", "routing_key")
@@ -72,7 +72,7 @@ class Transaction:
     settlements: list[tuple[list[Delivery], Outcome]] = field(default_factory=list)
 
 
-class Publishing:
+class ChannelPublisher:
     """The messages that come in on one channel.
 
     Args:
@@ -84,30 +84,30 @@ class Publishing:
         reply_queue: Name of the queue behind the channel's direct reply-to consumer, or None.
     """
 
-    def __init__(self, channel: int, publisher: Publisher) -> None:
+    def __init__(self, channel: int, connection: PublishingConnection) -> None:
         self.transaction: Transaction | None = None
         self.reply_queue: str | None = None
         self._channel = channel
-        self._publisher = publisher
-        self._target: Target | None = None
+        self._connection = connection
+        self._arguments: PublishArguments | None = None
         self._last_payload = b""
-        self._last_target: Target | None = None
+        self._last_arguments: PublishArguments | None = None
         self._header: ContentHeader | None = None
-        self._pieces: list[bytes] = []
-        self._missing = 0
+        self._body_parts: list[bytes] = []
+        self._remaining = 0
         # The number of the last message, of the last one confirmed to the client, or None
         # while the channel does not confirm.
         self._sequence: int | None = None
         self._confirmed = 0
 
     @property
-    def in_content(self) -> bool:
+    def expects_content(self) -> bool:
         """Whether a Basic.Publish waits for the rest of its message."""
-        return self._target is not None
+        return self._arguments is not None
 
     def unexpected_frame(self) -> AMQPError:
         """Return the error for a frame that is none of those that can come next."""
-        if self._target is None:
+        if self._arguments is None:
             text, method_ids = "expected method frame, got non method frame instead", NO_METHOD
         elif self._header is None:
             text, method_ids = HEADER_EXPECTED, _PUBLISH_IDS
@@ -128,10 +128,10 @@ class Publishing:
 
     def on_publish(self, payload: bytes) -> None:
         """Take a Basic.Publish."""
-        if payload != self._last_payload or self._last_target is None:
-            self._last_target = Target(payload)
+        if payload != self._last_payload or self._last_arguments is None:
+            self._last_arguments = PublishArguments(payload)
             self._last_payload = payload
-        self._target = self._last_target
+        self._arguments = self._last_arguments
 
     def on_header(self, payload: bytes) -> None:
         """Take the content header of a message.
@@ -140,17 +140,17 @@ class Publishing:
             AMQPError: UNEXPECTED_FRAME without a Basic.Publish before it, FRAME_ERROR when it is
                 malformed, PRECONDITION_FAILED for a message that is too large.
         """
-        if self._target is None or self._header is not None:
+        if self._arguments is None or self._header is not None:
             raise self.unexpected_frame()
         header = self._header = ContentHeader(payload)
-        limit = self._publisher.max_message_size
+        limit = self._connection.max_message_size
         if header.body_size > limit:
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
                 f"message size {header.body_size} is larger than configured max size {limit}",
             )
-        self._missing = header.body_size
-        if not self._missing:
+        self._remaining = header.body_size
+        if not self._remaining:
             self._complete(b"")
 
     def on_body(self, payload: bytes) -> None:
@@ -162,67 +162,67 @@ class Publishing:
         size = len(payload)
         if self._header is None:
             raise self.unexpected_frame()
-        if size > self._missing:
+        if size > self._remaining:
             raise AMQPError(ReplyCode.UNEXPECTED_FRAME, "more content than its header announces")
-        self._missing -= size
-        if not self._missing and not self._pieces:
+        self._remaining -= size
+        if not self._remaining and not self._body_parts:
             self._complete(payload)
             return
-        self._pieces.append(payload)
-        self._publisher.account.charge(size)
-        if not self._missing:
-            body = b"".join(self._pieces)
-            self._drop_pieces()
+        self._body_parts.append(payload)
+        self._connection.account.charge(size)
+        if not self._remaining:
+            body = b"".join(self._body_parts)
+            self._drop_body_parts()
             self._complete(body)
-        self._publisher.throttle()
+        self._connection.throttle()
 
-    def _drop_pieces(self) -> None:
-        self._publisher.account.refund(sum(map(len, self._pieces)))
-        self._pieces.clear()
+    def _drop_body_parts(self) -> None:
+        self._connection.account.refund(sum(map(len, self._body_parts)))
+        self._body_parts.clear()
 
     def close(self) -> None:
         """Drop what is unfinished."""
-        self._drop_pieces()
-        self._target = self._header = None
+        self._drop_body_parts()
+        self._arguments = self._header = None
         self.rollback()
 
     def _complete(self, body: bytes) -> None:
-        target, header = self._target, self._header
-        assert target is not None  # noqa: S101 - the callers have checked
+        arguments, header = self._arguments, self._header
+        assert arguments is not None  # noqa: S101 - the callers have checked
         assert header is not None  # noqa: S101
-        self._target = self._header = None
-        vhost = self._publisher.vhost
-        exchange = vhost.exchange(target.exchange)
+        self._arguments = self._header = None
+        vhost = self._connection.vhost
+        exchange = vhost.exchange(arguments.exchange)
         if exchange.internal:
             raise AMQPError(
                 ReplyCode.ACCESS_REFUSED,
                 f"cannot publish to internal exchange '{exchange.name}' in vhost '{vhost.name}'",
             )
-        keys, header = sender_selected(target.routing_key, self._checked(header))
+        keys, header = sender_selected(arguments.routing_key, self._check_properties(header))
         message = Message(
-            target.exchange,
-            target.routing_key,
-            target.route,
+            arguments.exchange,
+            arguments.routing_key,
+            arguments.route,
             header,
             body,
-            self._publisher.account,
+            self._connection.account,
         )
         queues = vhost.route(exchange, keys, header)
         if self.transaction is not None:
-            message.hold()
-            self.transaction.publications.append(Publication(message, queues, target.mandatory))
+            message.add_reference()
+            self.transaction.publications.append(Publication(message, queues, arguments.mandatory))
         else:
-            self._publish(message, queues, target.mandatory)
-        self._publisher.throttle()
+            self._publish(message, queues, arguments.mandatory)
+        self._connection.throttle()
 
-    def _checked(self, header: ContentHeader) -> ContentHeader:
+    def _check_properties(self, header: ContentHeader) -> ContentHeader:
         """Check the properties that the broker vouches for, and fill in a direct reply-to."""
         user = header.shortstr("user_id")
-        if user is not None and user != self._publisher.user.encode():
+        if user is not None and user != self._connection.user.encode():
             raise AMQPError(
                 ReplyCode.PRECONDITION_FAILED,
                 f"user_id property set to '{user.decode(errors='replace')}' but authenticated "
-                f"user was '{self._publisher.user}'",
+                f"user was '{self._connection.user}'",
             )
         if header.shortstr("reply_to") != REPLY_TO.encode():
             return header
@@ -233,7 +233,7 @@ class Publishing:
     def _publish(self, message: Message, queues: list[Queue], mandatory: bool) -> None:
         if mandatory and not queues:
             self._return(message)
-        accepted = self._publisher.vhost.publish(message, queues)
+        accepted = self._connection.vhost.publish(message, queues)
         if self._sequence is not None:
             self._confirm(accepted)
 
@@ -246,8 +246,8 @@ class Publishing:
                 message.route,
             )
         )
-        publisher = self._publisher
-        publisher.send(content_frames(self._channel, method, message, publisher.max_payload))
+        connection = self._connection
+        connection.send(content_frames(self._channel, method, message, connection.max_payload))
 
     def _confirm(self, accepted: bool) -> None:
         assert self._sequence is not None  # noqa: S101 - the caller has checked
@@ -255,10 +255,10 @@ class Publishing:
             self.flush_confirms()
         self._sequence += 1
         if accepted:
-            self._publisher.confirm_later(self)
+            self._connection.schedule_confirms(self)
         else:
             self._confirmed = self._sequence
-            self._publisher.send_method(
+            self._connection.send_method(
                 # As RabbitMQ: all before it are confirmed, and the last bit says nothing here.
                 self._channel,
                 commands.Basic.Nack(self._sequence, multiple=True, requeue=True),
@@ -271,7 +271,7 @@ class Publishing:
         multiple = self._sequence - self._confirmed > 1
         self._confirmed = self._sequence
         ack = encode_method(commands.Basic.Ack(self._sequence, multiple))
-        self._publisher.send(method_frame(self._channel, ack))
+        self._connection.send(method_frame(self._channel, ack))
 
     def commit(self) -> None:
         """Publish what the transaction holds."""
@@ -280,7 +280,7 @@ class Publishing:
         for publication in self.transaction.publications:
             queues = [queue for queue in publication.queues if not queue.deleted]
             self._publish(publication.message, queues, publication.mandatory)
-            publication.message.release()
+            publication.message.remove_reference()
         self.transaction.publications.clear()
 
     def rollback(self) -> None:
@@ -288,5 +288,5 @@ class Publishing:
         if self.transaction is None:
             return
         for publication in self.transaction.publications:
-            publication.message.release()
+            publication.message.remove_reference()
         self.transaction.publications.clear()

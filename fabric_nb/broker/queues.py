@@ -1,7 +1,7 @@
 """Queues: messages in order, who gets the next one, and what becomes of those nobody took.
 
 Without I/O. Time comes from a `Clock`, which an asyncio event loop is as it stands; a queue sets an
-alarm on it only while it holds a message that can expire.
+timer on it only while it holds a message that can expire.
 """
 
 import itertools
@@ -13,10 +13,10 @@ from fabric_nb.broker.arguments import QueuePolicy, compared_queue_arguments
 from fabric_nb.broker.field_table import Table, Value
 from fabric_nb.broker.messages import Message
 
-_EXPIRY_PORTION = 500
+_EXPIRY_BATCH = 500
 
 
-class Alarm(Protocol):
+class Timer(Protocol):
     """A call set for later."""
 
     def cancel(self) -> None:
@@ -29,7 +29,7 @@ class Clock(Protocol):
     def time(self) -> float:
         """Seconds, from any fixed beginning."""
 
-    def call_at(self, when: float, callback: Callable[[], object], /) -> Alarm:
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
         """Call back at a time of this clock."""
 
 
@@ -79,7 +79,7 @@ class ReadyMessages:
         self._levels: dict[int, deque[QueuedMessage]] = {}
         self._order: list[int] = []
         self._count = 0
-        self._mortal = 0
+        self._expiring = 0
         self.body_bytes = 0
 
     def __len__(self) -> int:
@@ -93,15 +93,15 @@ class ReadyMessages:
             self._order = sorted(self._levels, reverse=True)
         return level
 
-    def _added(self, queued: QueuedMessage) -> None:
+    def _count_added(self, queued: QueuedMessage) -> None:
         self._count += 1
         self.body_bytes += len(queued.message.body)
-        self._mortal += queued.expires_at is not None
+        self._expiring += queued.expires_at is not None
 
     def append(self, queued: QueuedMessage) -> None:
         """Put a message that has just arrived behind the others of its priority."""
         self._level(queued.message.priority).append(queued)
-        self._added(queued)
+        self._count_added(queued)
 
     def restore(self, messages: Iterable[QueuedMessage]) -> None:
         """Put messages back to where their positions say."""
@@ -109,7 +109,7 @@ class ReadyMessages:
         for queued in messages:
             priority = min(queued.message.priority, self._highest)
             returning.setdefault(priority, []).append(queued)
-            self._added(queued)
+            self._count_added(queued)
         for priority, group in returning.items():
             level = self._level(priority)
             last = max(queued.position for queued in group)
@@ -127,14 +127,14 @@ class ReadyMessages:
         queued = level.popleft()
         self._count -= 1
         self.body_bytes -= len(queued.message.body)
-        self._mortal -= queued.expires_at is not None
+        self._expiring -= queued.expires_at is not None
         return queued
 
     def pop_expired(self, now: float) -> Iterator[QueuedMessage]:
         """Take out the messages at the heads that have died.
 
         Only heads are looked at: as in RabbitMQ ("Time-To-Live and Expiration", section
-        "Caveats"), a message behind one that lives longer waits for its turn to die.
+        "Caveats"), a message behind one that ttl longer waits for its turn to die.
         """
         # A list, since what dies may come to new levels of this queue by way of other queues.
         for level in list(self._levels.values()):
@@ -143,18 +143,18 @@ class ReadyMessages:
 
     def next_expiry(self) -> float | None:
         """When the first head dies; None when none does."""
-        if not self._mortal:
+        if not self._expiring:
             return None
         heads = (level[0].expires_at for level in self._levels.values() if level)
         return min((deadline for deadline in heads if deadline is not None), default=None)
 
     def clear(self) -> list[QueuedMessage]:
         """Take out all messages."""
-        everything = [queued for level in self._levels.values() for queued in level]
+        messages = [queued for level in self._levels.values() for queued in level]
         for level in self._levels.values():
             level.clear()
-        self._count = self._mortal = self.body_bytes = 0
-        return everything
+        self._count = self._expiring = self.body_bytes = 0
+        return messages
 
 
 DeadLetterHandler = Callable[["Queue", Message, str], None]
@@ -196,13 +196,13 @@ class Queue:
         self.consumers: list[Consumer] = []
         self._active: Consumer | None = None
         self.deleted = False
-        self.used_at = clock.time()
+        self.last_used = clock.time()
         self._clock = clock
         self._on_dead_letter = on_dead_letter
         self._ready = ReadyMessages(policy.max_priority + 1)
         self._position = 0
-        self._alarm: Alarm | None = None
-        self._alarm_at = 0.0
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
 
     @property
     def attributes(self) -> dict[str, Value]:
@@ -220,7 +220,7 @@ class Queue:
 
     def touch(self) -> None:
         """Note that the queue is used, for `x-expires`."""
-        self.used_at = self._clock.time()
+        self.last_used = self._clock.time()
 
     def publish(self, message: Message) -> bool:
         """Take a message; False when the queue is full and rejects it."""
@@ -229,7 +229,7 @@ class Queue:
                 self._on_dead_letter(self, message, "maxlen")
             return False
         self._position += 1
-        message.hold()
+        message.add_reference()
         queued = QueuedMessage(message, self._position, self._deadline(message))
         # Where messages wait, no consumer is ready. One that is ready gets even what expires at
         # once: a time to live of 0 means "now or never".
@@ -241,16 +241,14 @@ class Queue:
             self._drop_overflow()
             if queued.expires_at is not None:
                 self._drop_expired()
-                self._watch_expiry()
+                self._schedule_expiry()
         return True
 
     def _deadline(self, message: Message) -> float | None:
-        lives = message.expiration
+        ttl = message.expiration
         if self.policy.message_ttl is not None:
-            lives = (
-                self.policy.message_ttl if lives is None else min(lives, self.policy.message_ttl)
-            )
-        return None if lives is None else self._clock.time() + lives / 1000
+            ttl = self.policy.message_ttl if ttl is None else min(ttl, self.policy.message_ttl)
+        return None if ttl is None else self._clock.time() + ttl / 1000
 
     def _is_full_for(self, message: Message) -> bool:
         policy, ready = self.policy, self._ready
@@ -266,14 +264,14 @@ class Queue:
             return
         if policy.max_length is not None:
             while len(ready) > policy.max_length:
-                self._die(ready.pop(), "maxlen")
+                self._dead_letter(ready.pop(), "maxlen")
         if policy.max_length_bytes is not None:
             while ready.body_bytes > policy.max_length_bytes:
-                self._die(ready.pop(), "maxlen")
+                self._dead_letter(ready.pop(), "maxlen")
 
-    def _die(self, queued: QueuedMessage, reason: str) -> None:
+    def _dead_letter(self, queued: QueuedMessage, reason: str) -> None:
         self._on_dead_letter(self, queued.message, reason)
-        queued.message.release()
+        queued.message.remove_reference()
 
     def dispatch(self) -> None:
         """Hand out what waits to the consumers that are ready, and see to what can expire."""
@@ -282,7 +280,7 @@ class Queue:
         while ready and (consumer := self._next_consumer()) is not None:
             consumer.deliver(ready.pop())
             self._drop_expired()
-        self._watch_expiry()
+        self._schedule_expiry()
 
     def _next_consumer(self) -> Consumer | None:
         """Choose by priority, and in turn among equals; or the single active one."""
@@ -308,26 +306,26 @@ class Queue:
         if self._ready.next_expiry() is None:
             return
         for queued in self._ready.pop_expired(self._clock.time()):
-            self._die(queued, "expired")
+            self._dead_letter(queued, "expired")
 
-    def _watch_expiry(self) -> None:
+    def _schedule_expiry(self) -> None:
         deadline = self._ready.next_expiry()
         if deadline is None:
             return
-        if self._alarm is not None:
-            if self._alarm_at <= deadline:
+        if self._timer is not None:
+            if self._timer_at <= deadline:
                 return
-            self._alarm.cancel()
-        self._alarm = self._clock.call_at(deadline, self._expire)
-        self._alarm_at = deadline
+            self._timer.cancel()
+        self._timer = self._clock.call_at(deadline, self._expire)
+        self._timer_at = deadline
 
     def _expire(self) -> None:
-        self._alarm = None
-        # In portions, so that a whole queue that dies at once does not stop everything else.
+        self._timer = None
+        # In portions, so that a whole queue that dies at once does not stop messages else.
         expired = self._ready.pop_expired(self._clock.time())
-        for queued in itertools.islice(expired, _EXPIRY_PORTION):
-            self._die(queued, "expired")
-        self._watch_expiry()
+        for queued in itertools.islice(expired, _EXPIRY_BATCH):
+            self._dead_letter(queued, "expired")
+        self._schedule_expiry()
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Give a consumer its share from now on."""
@@ -355,21 +353,21 @@ class Queue:
     def settle(self, messages: Iterable[QueuedMessage]) -> None:
         """Forget messages that a client has acknowledged or taken without acknowledgement."""
         for queued in messages:
-            queued.message.release()
+            queued.message.remove_reference()
 
     def reject(self, messages: Iterable[QueuedMessage]) -> None:
         """Let messages die that a client refused."""
         for queued in messages:
             if self.deleted:
-                queued.message.release()
+                queued.message.remove_reference()
             else:
-                self._die(queued, "rejected")
+                self._dead_letter(queued, "rejected")
 
     def requeue(self, messages: Iterable[QueuedMessage]) -> None:
         """Take back messages that were delivered and not acknowledged, to their old places."""
         if self.deleted:
             for queued in messages:
-                queued.message.release()
+                queued.message.remove_reference()
             return
         returning = list(messages)
         for queued in returning:
@@ -382,15 +380,15 @@ class Queue:
         """Drop what waits, without dead letters; the number of messages dropped."""
         messages = self._ready.clear()
         for queued in messages:
-            queued.message.release()
+            queued.message.remove_reference()
         return len(messages)
 
     def delete(self) -> int:
-        """Drop everything and tell the consumers; the number of messages that waited."""
+        """Drop messages and tell the consumers; the number of messages that waited."""
         self.deleted = True
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         consumers, self.consumers = self.consumers, []
         for consumer in consumers:
             consumer.cancelled_by_server()

@@ -8,7 +8,7 @@ _PROBE_INTERVAL = 1.0
 """Seconds between signs of life to a client that is not read; others get none from here."""
 
 
-class Hold(enum.Flag):
+class PauseReason(enum.Flag):
     """Why a connection is not read at the moment."""
 
     NONE = 0
@@ -18,7 +18,7 @@ class Hold(enum.Flag):
     REFUSAL = enum.auto()
 
 
-class Intake:
+class ReadThrottle:
     """Stops and resumes the reading of a connection, for any number of reasons at a time.
 
     Args:
@@ -28,7 +28,7 @@ class Intake:
         probe: Sends a sign of life.
 
     Attributes:
-        holds: The reasons for which it is not read.
+        reasons: The reasons for which it is not read.
     """
 
     def __init__(
@@ -38,28 +38,28 @@ class Intake:
         on_change: Callable[[bool], None],
         probe: Callable[[], None],
     ) -> None:
-        self.holds = Hold.NONE
+        self.reasons = PauseReason.NONE
         self._loop = loop
         self._transport = transport
         self._on_change = on_change
         self._probe = probe
         self._timer: asyncio.TimerHandle | None = None
 
-    def hold(self, reason: Hold) -> None:
+    def pause(self, reason: PauseReason) -> None:
         """Do not read while this reason holds."""
-        if self.holds is Hold.NONE:
+        if self.reasons is PauseReason.NONE:
             self._transport.pause_reading()
             self._on_change(False)
-        self.holds |= reason
-        if reason is Hold.MEMORY and self._timer is None:
+        self.reasons |= reason
+        if reason is PauseReason.MEMORY and self._timer is None:
             self._timer = self._loop.call_later(_PROBE_INTERVAL, self._on_timer)
 
-    def release(self, reason: Hold) -> None:
+    def resume(self, reason: PauseReason) -> None:
         """Read again, if this was the only reason not to; several may be given at once."""
-        if not self.holds & reason:
+        if not self.reasons & reason:
             return
-        self.holds &= ~reason
-        if self.holds is Hold.NONE:
+        self.reasons &= ~reason
+        if self.reasons is PauseReason.NONE:
             self.close()
             self._transport.resume_reading()
             self._on_change(True)

@@ -163,12 +163,12 @@ class TopicMatcher:
 
     def match(self, routing_key: str, message: RoutedMessage) -> Iterable[Destination]:
         """See `Matcher`."""
-        found = self._cache.get(routing_key)
-        if found is None:
+        destinations = self._cache.get(routing_key)
+        if destinations is None:
             if len(self._cache) >= self._CACHE_SIZE:
                 self._cache.clear()
-            found = self._cache[routing_key] = tuple(dict.fromkeys(self._walk(routing_key)))
-        return found
+            destinations = self._cache[routing_key] = tuple(dict.fromkeys(self._walk(routing_key)))
+        return destinations
 
     def _walk(self, routing_key: str) -> Iterator[Destination]:
         words = _words(routing_key)
@@ -186,10 +186,10 @@ class TopicMatcher:
 
     @staticmethod
     def _steps(node: _Word, index: int, words: list[str]) -> Iterator[tuple[_Word, int]]:
-        rest = len(words)
+        end = len(words)
         if "#" in node.children:
-            yield from ((node.children["#"], later) for later in range(index, rest + 1))
-        if index < rest:
+            yield from ((node.children["#"], later) for later in range(index, end + 1))
+        if index < end:
             # A routing key may itself hold the words "*" and "#".
             for word in {words[index], "*"} - {"#"}:
                 if word in node.children:
@@ -225,7 +225,7 @@ def _headers_rule(arguments: Table) -> Callable[[Table], bool]:
             "expected all, any, all-with-x, or any-with-x",
         )
     with_x = str(mode).endswith("-with-x")
-    wanted = [
+    required = [
         (name, value)
         for name, value in arguments.items()
         if name != "x-match" and (with_x or not name.startswith("x-"))
@@ -236,7 +236,7 @@ def _headers_rule(arguments: Table) -> Callable[[Table], bool]:
         return quantifier(
             # A void value in the binding asks only that the header is there.
             name in headers and (value is None or same_value(headers[name], value))
-            for name, value in wanted
+            for name, value in required
         )
 
     return rule

@@ -11,7 +11,7 @@ from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.memory import MemoryPool
 from fabric_nb.broker.session import HANDSHAKE_TIMEOUT, Session
-from fabric_nb.broker.unauthenticated import Entrance
+from fabric_nb.broker.unauthenticated import UnauthenticatedConnections
 from fabric_nb.broker.vhost import VirtualHost
 
 LOGGER = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ class Server:
         self.pool = MemoryPool(settings.memory_limit)
         self.credentials = settings.credentials
         self.max_message_size = settings.max_message_size
-        self.entrance = Entrance(loop, HANDSHAKE_TIMEOUT)
+        self.unauthenticated = UnauthenticatedConnections(loop, HANDSHAKE_TIMEOUT)
         self.port = settings.port
         self._max_connections = settings.max_connections
         self._loop = loop
         self._sessions: set[Session] = set()
         self._logged_in: set[Session] = set()
         self._listener: asyncio.Server | None = None
-        self._all_gone = asyncio.Event()
+        self._all_closed = asyncio.Event()
 
     async def start(self) -> None:
         """Listen.
@@ -80,7 +80,7 @@ class Server:
             OSError: the port is taken.
         """
         self._listener = await self._loop.create_server(
-            lambda: Greeting(self, self._loop), HOST, self.port
+            lambda: ProtocolSelector(self, self._loop), HOST, self.port
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -91,19 +91,19 @@ class Server:
         for session in list(self._sessions):
             session.shut_down()
         if self._sessions:
-            self._all_gone.clear()
+            self._all_closed.clear()
             try:
-                await asyncio.wait_for(self._all_gone.wait(), _STOP_TIMEOUT)
+                await asyncio.wait_for(self._all_closed.wait(), _STOP_TIMEOUT)
             except TimeoutError:
                 LOGGER.warning("%d connections did not close in time", len(self._sessions))
 
-    def admit(self, transport: asyncio.Transport) -> Session:
+    def create_session(self, transport: asyncio.Transport) -> Session:
         """Make the session of a client that has sent the protocol header."""
         session = Session(self, self._loop, transport)
         self._sessions.add(session)
         return session
 
-    def log_in(self, session: Session) -> None:
+    def register_login(self, session: Session) -> None:
         """Count a session whose client knows the password.
 
         Raises:
@@ -115,15 +115,15 @@ class Server:
             )
         self._logged_in.add(session)
 
-    def forget(self, session: Session) -> None:
+    def remove_session(self, session: Session) -> None:
         """Drop a session whose connection is gone."""
         self._sessions.discard(session)
         self._logged_in.discard(session)
         if not self._sessions:
-            self._all_gone.set()
+            self._all_closed.set()
 
 
-class Greeting(asyncio.Protocol):
+class ProtocolSelector(asyncio.Protocol):
     """The first bytes of a connection, which say what the client speaks.
 
     Args:
@@ -142,7 +142,7 @@ class Greeting(asyncio.Protocol):
         """Learn of a new connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server makes
         self._transport = transport
-        self._server.entrance.enter(transport)
+        self._server.unauthenticated.add(transport)
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -152,36 +152,36 @@ class Greeting(asyncio.Protocol):
         if len(self._received) < size:
             return
         self._timer.cancel()
-        header, rest = self._received[:size], self._received[size:]
+        header, remaining = self._received[:size], self._received[size:]
         if header == PROTOCOL_HEADER:
-            self._start_session(rest)
+            self._start_session(remaining)
         elif header == CONTROL_HEADER:
-            self._start_control(rest)
+            self._start_control(remaining)
         else:
             # The server says what it speaks, and goes (AMQP 0-9-1, section 2.2.4).
             self._transport.write(PROTOCOL_HEADER)
             self._transport.close()
 
-    def _start_session(self, rest: bytes) -> None:
-        session = self._server.admit(self._transport)
+    def _start_session(self, remaining: bytes) -> None:
+        session = self._server.create_session(self._transport)
         self._transport.set_protocol(session)
         session.start()
-        if rest:
-            session.data_received(rest)
+        if remaining:
+            session.data_received(remaining)
 
-    def _start_control(self, rest: bytes) -> None:
+    def _start_control(self, remaining: bytes) -> None:
         server = self._server
         control = ControlProtocol(
             self._transport,
             server.credentials.password,
             server.lifetime,
-            server.entrance,
+            server.unauthenticated,
             HANDSHAKE_TIMEOUT,
         )
         self._transport.set_protocol(control)
-        control.data_received(rest)
+        control.data_received(remaining)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the connection is gone."""
         self._timer.cancel()
-        self._server.entrance.leave(self._transport)
+        self._server.unauthenticated.remove(self._transport)

@@ -22,16 +22,16 @@ from fabric_nb.broker.framing import (
     FrameReader,
     method_frame,
 )
-from fabric_nb.broker.handshake import FRAME_MIN_SIZE, Agreement, Credentials, Handshake
+from fabric_nb.broker.handshake import FRAME_MIN_SIZE, Credentials, Handshake, NegotiatedParameters
 from fabric_nb.broker.heartbeats import Heartbeats
-from fabric_nb.broker.memory import Account, MemoryPool
+from fabric_nb.broker.memory import MemoryAccount, MemoryPool
 from fabric_nb.broker.methods import decode_method, encode_method
-from fabric_nb.broker.publishing import Publishing
+from fabric_nb.broker.publishing import ChannelPublisher
 from fabric_nb.broker.queues import Queue
-from fabric_nb.broker.read_throttle import Hold, Intake
-from fabric_nb.broker.unauthenticated import Entrance
+from fabric_nb.broker.read_throttle import PauseReason, ReadThrottle
+from fabric_nb.broker.unauthenticated import UnauthenticatedConnections
 from fabric_nb.broker.vhost import VirtualHost
-from fabric_nb.broker.write_buffer import Outbox
+from fabric_nb.broker.write_buffer import WriteBuffer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ HANDSHAKE_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer Connection.Close."""
 
-_FRAMES_A_TURN = 1500
+_MAX_FRAMES_PER_TURN = 1500
 """How many frames of one client are handled before the others get their turn."""
 
 _OPEN_OK = commands.Channel.OpenOk()
@@ -59,12 +59,12 @@ class Broker(Protocol):
     pool: MemoryPool
     credentials: Credentials
     max_message_size: int
-    entrance: Entrance
+    unauthenticated: UnauthenticatedConnections
 
-    def log_in(self, session: "Session") -> None:
+    def register_login(self, session: "Session") -> None:
         """Count a session whose client knows the password; raise when there are too many."""
 
-    def forget(self, session: "Session") -> None:
+    def remove_session(self, session: "Session") -> None:
         """Drop a session whose connection is gone."""
 
 
@@ -92,24 +92,26 @@ class Session(asyncio.Protocol):
         self.vhost = broker.vhost
         self.user = broker.credentials.user
         self.max_message_size = broker.max_message_size
-        self.account = Account(broker.pool, self._resume_after_memory)
+        self.account = MemoryAccount(broker.pool, self._resume_after_memory)
         self.writable = True
         self.max_payload = FRAME_MIN_SIZE - FRAME_OVERHEAD
         self.notifies_cancel = False
         self._broker = broker
         self._loop = loop
         self._transport = transport
-        self._outbox = Outbox(loop, transport, broker.pool, self._on_full_outbox)
-        self._agreement = Agreement()
-        self._handshake = Handshake(broker.credentials, self.vhost.name, self._agreement)
+        self._output = WriteBuffer(loop, transport, broker.pool, self._on_output_full)
+        self._negotiated = NegotiatedParameters()
+        self._handshake = Handshake(broker.credentials, self.vhost.name, self._negotiated)
         self._reader = FrameReader(self.max_payload)
         self._channels: dict[int, Channel] = {}
         self._closing_channels: set[int] = set()
         self._state = State.OPENING
-        self._intake = Intake(loop, transport, self._on_reading, self._send_heartbeat)
+        self._reading = ReadThrottle(
+            loop, transport, self._on_reading_changed, self._send_heartbeat
+        )
         self._blocked_sent = False
         self._heartbeats: Heartbeats | None = None
-        self._to_confirm: dict[Publishing, None] = {}
+        self._pending_confirms: dict[ChannelPublisher, None] = {}
         self._dispatches = 0
         self._timer = loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
 
@@ -130,26 +132,26 @@ class Session(asyncio.Protocol):
 
     def _process(self) -> None:
         """Handle the frames that are there, until something says to wait."""
-        frames_left = _FRAMES_A_TURN
+        frames_left = _MAX_FRAMES_PER_TURN
         try:
             for kind, number, payload in self._reader:
                 self._handle(kind, number, payload)
                 frames_left -= 1
                 if not frames_left:
-                    self._intake.hold(Hold.TURN)
-                    self._loop.call_soon(self._intake.release, Hold.TURN)
-                if self._intake.holds is not Hold.NONE:
+                    self._reading.pause(PauseReason.TURN)
+                    self._loop.call_soon(self._reading.resume, PauseReason.TURN)
+                if self._reading.reasons is not PauseReason.NONE:
                     break
         except AMQPError as error:
             # The stream has lost its frame boundaries: nothing after this can be understood. Only
             # our side is ended, since a client may still be sending and must not miss the reason.
             self._close_connection(error, NO_METHOD)
             self._state = State.CLOSED
-            self._outbox.flush()
+            self._output.flush()
             self._transport.write_eof()
-        for publishing in self._to_confirm:
-            publishing.flush_confirms()
-        self._to_confirm.clear()
+        for publisher in self._pending_confirms:
+            publisher.flush_confirms()
+        self._pending_confirms.clear()
 
     def _handle(self, kind: int, number: int, payload: bytes) -> None:
         try:
@@ -157,15 +159,15 @@ class Session(asyncio.Protocol):
             if channel is not None:
                 channel.on_frame(kind, payload)
             else:
-                self._handle_elsewhere(kind, number, payload)
+                self._handle_unrouted(kind, number, payload)
         except AMQPError as error:
-            self._fail(number, _method_ids(kind, payload), error)
+            self._close_on_error(number, _method_ids(kind, payload), error)
         except Exception:
             LOGGER.exception("a client's frame has met an error in the broker")
             failure = AMQPError(ReplyCode.INTERNAL_ERROR, "the broker failed to handle this")
-            self._fail(number, _method_ids(kind, payload), failure)
+            self._close_on_error(number, _method_ids(kind, payload), failure)
 
-    def _handle_elsewhere(self, kind: int, number: int, payload: bytes) -> None:
+    def _handle_unrouted(self, kind: int, number: int, payload: bytes) -> None:
         """Handle what is not for an open channel."""
         if self._state is State.CLOSED:
             return
@@ -188,13 +190,13 @@ class Session(asyncio.Protocol):
 
     def _on_connection_method(self, method: base.Frame) -> None:
         if isinstance(method, commands.Connection.Close):
-            self._let_go()
+            self._release_resources()
             self.send_method(0, commands.Connection.CloseOk())
             self._finish()
         elif self._state is State.OPENING:
             reply = self._handshake.on_method(method)
             if self._handshake.done:
-                self._opened()
+                self._on_opened()
             if reply is not None:
                 self.send_method(0, reply)
         elif isinstance(method, commands.Connection.UpdateSecret):
@@ -210,28 +212,28 @@ class Session(asyncio.Protocol):
         if isinstance(method, commands.Connection.Close | commands.Connection.CloseOk):
             self._finish()
 
-    def _opened(self) -> None:
-        self._broker.log_in(self)
-        self._broker.unauthenticated.leave(self._transport)
+    def _on_opened(self) -> None:
+        self._broker.register_login(self)
+        self._broker.unauthenticated.remove(self._transport)
         self._state = State.OPEN
         self._timer.cancel()
-        agreement = self._agreement
-        self.max_payload = self._reader.max_payload = agreement.frame_max - FRAME_OVERHEAD
-        self.notifies_cancel = "consumer_cancel_notify" in agreement.capabilities
-        if agreement.heartbeat:
+        negotiated = self._negotiated
+        self.max_payload = self._reader.max_payload = negotiated.frame_max - FRAME_OVERHEAD
+        self.notifies_cancel = "consumer_cancel_notify" in negotiated.capabilities
+        if negotiated.heartbeat:
             self._heartbeats = Heartbeats(
-                self._loop, agreement.heartbeat, self._send_heartbeat, self._transport.abort
+                self._loop, negotiated.heartbeat, self._send_heartbeat, self._transport.abort
             )
 
     def _open_channel(self, kind: int, number: int, payload: bytes) -> None:
         method = decode_method(payload) if kind == METHOD else None
         if not isinstance(method, commands.Channel.Open):
             raise AMQPError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
-        if len(self._channels) + len(self._closing_channels) >= self._agreement.channel_max:
+        if len(self._channels) + len(self._closing_channels) >= self._negotiated.channel_max:
             raise AMQPError(
                 ReplyCode.NOT_ALLOWED,
                 f"number of channels opened ({len(self._channels)}) has reached the negotiated "
-                f"channel_max ({self._agreement.channel_max})",
+                f"channel_max ({self._negotiated.channel_max})",
                 NO_METHOD,
             )
         self._channels[number] = Channel(number, self)
@@ -251,31 +253,31 @@ class Session(asyncio.Protocol):
         """Send encoded frames."""
         if self._heartbeats is not None:
             self._heartbeats.sent()
-        self._outbox.send(data)
+        self._output.send(data)
 
     def send_method(self, channel: int, method: base.Frame) -> None:
         """Send a method."""
         self.send(method_frame(channel, encode_method(method)))
 
     def _send_heartbeat(self) -> None:
-        self._outbox.send(HEARTBEAT_FRAME)
+        self._output.send(HEARTBEAT_FRAME)
 
-    def confirm_later(self, publishing: Publishing) -> None:
-        """Call `Publishing.flush_confirms` when what has come in so far is handled."""
-        self._to_confirm[publishing] = None
+    def schedule_confirms(self, publisher: ChannelPublisher) -> None:
+        """Call `ChannelPublisher.flush_confirms` when what has come in so far is handled."""
+        self._pending_confirms[publisher] = None
 
     def pause_writing(self) -> None:
         """Learn that the client is slow to read."""
         self.writable = False
-        self._outbox.on_slow()
+        self._output.on_pause()
 
-    def _on_full_outbox(self) -> None:
-        self._intake.hold(Hold.OUTPUT)
+    def _on_output_full(self) -> None:
+        self._reading.pause(PauseReason.OUTPUT)
 
     def resume_writing(self) -> None:
         """Learn that the client has caught up."""
-        self._outbox.on_caught_up()
-        self._intake.release(Hold.OUTPUT)
+        self._output.on_resume()
+        self._reading.resume(PauseReason.OUTPUT)
         if self._state is State.OPEN:
             self.writable = True
             self._dispatch()
@@ -284,7 +286,7 @@ class Session(asyncio.Protocol):
         """Hand out what waited for this client to read."""
         queues: dict[Queue, None] = {}
         for channel in self._channels.values():
-            queues.update(dict.fromkeys(channel.consuming.queues()))
+            queues.update(dict.fromkeys(channel.consumers.queues()))
         # Another queue first each time, or the first would take all the room for itself.
         self._dispatches += 1
         first = self._dispatches % (len(queues) or 1)
@@ -298,8 +300,8 @@ class Session(asyncio.Protocol):
         """Stop reading if this publisher has to wait for memory."""
         if not self.account.must_wait():
             return
-        self._intake.hold(Hold.MEMORY)
-        if "connection.blocked" in self._agreement.capabilities and not self._blocked_sent:
+        self._reading.pause(PauseReason.MEMORY)
+        if "connection.blocked" in self._negotiated.capabilities and not self._blocked_sent:
             self._blocked_sent = True
             self.send_method(0, commands.Connection.Blocked("low on memory"))
 
@@ -313,11 +315,11 @@ class Session(asyncio.Protocol):
         if self._blocked_sent:
             self._blocked_sent = False
             self.send_method(0, commands.Connection.Unblocked())
-        self._intake.release(Hold.MEMORY)
+        self._reading.resume(PauseReason.MEMORY)
 
-    def _on_reading(self, reading: bool) -> None:
+    def _on_reading_changed(self, reading: bool) -> None:
         if self._heartbeats is not None:
-            self._heartbeats.listen(reading)
+            self._heartbeats.set_reading(reading)
         if reading and self._state is not State.CLOSED:
             self._process()
 
@@ -327,7 +329,7 @@ class Session(asyncio.Protocol):
         """Forget a channel that its client has closed."""
         self._channels.pop(number).close()
 
-    def _fail(self, number: int, method_ids: tuple[int, int], error: AMQPError) -> None:
+    def _close_on_error(self, number: int, method_ids: tuple[int, int], error: AMQPError) -> None:
         """Close the channel, or the connection, on which a client has made an error."""
         method_ids = error.method_ids or method_ids
         channel = self._channels.get(number)
@@ -342,19 +344,19 @@ class Session(asyncio.Protocol):
         if self._state in {State.CLOSING, State.CLOSED}:
             return
         refused = self._state is State.OPENING and error.code is ReplyCode.ACCESS_REFUSED
-        if refused and Hold.REFUSAL not in self._intake.holds:
-            self._intake.hold(Hold.REFUSAL)
+        if refused and PauseReason.REFUSAL not in self._reading.reasons:
+            self._reading.pause(PauseReason.REFUSAL)
             delay = self._broker.unauthenticated.refusal_delay()
             self._loop.call_later(delay, self._close_connection, error, method_ids)
             return
-        self._let_go()
-        if refused and "authentication_failure_close" not in self._agreement.capabilities:
+        self._release_resources()
+        if refused and "authentication_failure_close" not in self._negotiated.capabilities:
             # The specification lets a refused client see nothing but the end of the stream.
             self._finish()
             return
         self._state = State.CLOSING
         # The answer has to be read, whatever was held back before.
-        self._intake.release(Hold.MEMORY | Hold.OUTPUT | Hold.REFUSAL)
+        self._reading.resume(PauseReason.MEMORY | PauseReason.OUTPUT | PauseReason.REFUSAL)
         self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
         self.send_method(0, commands.Connection.Close(error.code, error.reply_text, *method_ids))
@@ -367,34 +369,34 @@ class Session(asyncio.Protocol):
         )
         self._close_connection(error, NO_METHOD)
 
-    def _let_go(self) -> None:
+    def _release_resources(self) -> None:
         """Give back all that this connection holds."""
         self.writable = False
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.close()
-        self._to_confirm.clear()
+        self._pending_confirms.clear()
         self._closing_channels.clear()
-        self.vhost.release_owner(self)
+        self.vhost.delete_exclusive_queues(self)
         self.account.close()
-        self._outbox.on_caught_up()
-        self._intake.close()
+        self._output.on_resume()
+        self._reading.close()
         if self._heartbeats is not None:
             self._heartbeats.stop()
 
     def _finish(self) -> None:
         self._state = State.CLOSED
         self._timer.cancel()
-        self._outbox.flush()
+        self._output.flush()
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Learn that the connection is gone."""
-        self._let_go()
+        self._release_resources()
         self._state = State.CLOSED
         self._timer.cancel()
-        self._broker.unauthenticated.leave(self._transport)
-        self._broker.forget(self)
+        self._broker.unauthenticated.remove(self._transport)
+        self._broker.remove_session(self)
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:

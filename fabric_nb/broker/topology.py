@@ -26,7 +26,7 @@ class DeclaringChannel(Protocol):
     def queue(self, name: str) -> queues.Queue:
         """The queue that a client names."""
 
-    def answer(self, method: base.Frame, reply: base.Frame) -> None:
+    def send_reply(self, method: base.Frame, reply: base.Frame) -> None:
         """Answer a method, unless its client wants no answer."""
 
 
@@ -130,12 +130,12 @@ def _queue_delete(channel: DeclaringChannel, method: Queue.Delete) -> base.Frame
         if error.code is ReplyCode.NOT_FOUND and method.queue:
             return Queue.DeleteOk(0)
         raise
-    where = f"queue '{queue.name}' in vhost '{channel.vhost.name}'"
+    subject = f"queue '{queue.name}' in vhost '{channel.vhost.name}'"
     if method.if_unused and queue.consumers:
-        raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{where} in use")
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{subject} in use")
     if method.if_empty and queue.message_count:
-        raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{where} not empty")
-    channel.answer(method, Queue.DeleteOk(queue.message_count))
+        raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{subject} not empty")
+    channel.send_reply(method, Queue.DeleteOk(queue.message_count))
     # The answer goes first; what tells consumers follows.
     channel.vhost.delete_queue(queue)
     return None

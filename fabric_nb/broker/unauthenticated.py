@@ -9,14 +9,14 @@ import logging
 
 LOGGER = logging.getLogger(__name__)
 
-MAX_STRANGERS = 128
+MAX_UNAUTHENTICATED = 128
 """Connections without a login at a time."""
 
-REFUSAL_GAP = 0.25
+REFUSAL_INTERVAL = 0.25
 """Seconds before a wrong password is refused, and between two refusals of all connections."""
 
 
-class Entrance:
+class UnauthenticatedConnections:
     """Keeps the connections that have not logged in.
 
     One too many takes the place of the oldest, since who knows the password has proved it within
@@ -25,35 +25,35 @@ class Entrance:
 
     Args:
         loop: The running event loop.
-        longest: Seconds that a refusal may take at most.
+        max_delay: Seconds that a refusal may take at most.
         limit: The most connections.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, longest: float, limit: int = MAX_STRANGERS
+        self, loop: asyncio.AbstractEventLoop, max_delay: float, limit: int = MAX_UNAUTHENTICATED
     ) -> None:
         self._loop = loop
-        self._longest = longest
+        self._max_delay = max_delay
         self._limit = limit
-        self._strangers: dict[asyncio.Transport, None] = {}
+        self._transports: dict[asyncio.Transport, None] = {}
         self._last_refusal = 0.0
 
-    def enter(self, transport: asyncio.Transport) -> None:
+    def add(self, transport: asyncio.Transport) -> None:
         """Take in a new connection."""
-        if len(self._strangers) >= self._limit:
+        if len(self._transports) >= self._limit:
             LOGGER.warning("a connection without a login is closed: there are %d", self._limit)
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
+            oldest = next(iter(self._transports))
+            del self._transports[oldest]
             oldest.abort()
-        self._strangers[transport] = None
+        self._transports[transport] = None
 
-    def leave(self, transport: asyncio.Transport) -> None:
+    def remove(self, transport: asyncio.Transport) -> None:
         """Forget a connection that has logged in or is gone."""
-        self._strangers.pop(transport, None)
+        self._transports.pop(transport, None)
 
     def refusal_delay(self) -> float:
         """Return the seconds after which a wrong password is to be refused."""
         now = self._loop.time()
-        due = max(self._last_refusal, now) + REFUSAL_GAP
-        self._last_refusal = min(due, now + self._longest)
+        due = max(self._last_refusal, now) + REFUSAL_INTERVAL
+        self._last_refusal = min(due, now + self._max_delay)
         return self._last_refusal - now

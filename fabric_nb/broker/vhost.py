@@ -1,6 +1,6 @@
 """The virtual host: the exchanges, queues and bindings that clients declare, and routing by them.
 
-The rules and the texts of refusals are RabbitMQ's; where it goes beyond AMQP 0-9-1 (idempotent
+The rules and the texts of refusals are RabbitMQ's; subject it goes beyond AMQP 0-9-1 (idempotent
 deletion, alternate exchanges) its documentation of "Queues" and "Exchanges" is the source.
 """
 
@@ -13,7 +13,7 @@ from fabric_nb.broker.arguments import (
     exchange_alternate,
     queue_policy,
 )
-from fabric_nb.broker.dead_letters import DeadLetters
+from fabric_nb.broker.dead_letters import DeadLettering
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.field_table import Table
 from fabric_nb.broker.messages import ContentHeader, Message
@@ -24,7 +24,7 @@ from fabric_nb.broker.names import (
     refuse_default_exchange,
     refuse_reserved,
 )
-from fabric_nb.broker.queue_expiry import UnusedQueues
+from fabric_nb.broker.queue_expiry import QueueExpiry
 from fabric_nb.broker.queues import Clock, Consumer, Queue
 from fabric_nb.broker.quota import Limits, Quota
 from fabric_nb.broker.routing import MATCHERS, Binding, Destination, Exchange, RoutedMessage
@@ -55,10 +55,10 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self._denied = denied
         self.quota = Quota(limits or Limits())
-        self._dead_letters = DeadLetters(self._route_dead_letter)
-        self._incoming: dict[Destination, set[Binding]] = {}
-        self._owned: dict[object, set[Queue]] = {}
-        self._unused = UnusedQueues(clock, self.delete_queue)
+        self._dead_letters = DeadLettering(self._route_dead_letter)
+        self._bindings_to: dict[Destination, set[Binding]] = {}
+        self._exclusive_queues: dict[object, set[Queue]] = {}
+        self._expiry = QueueExpiry(clock, self.delete_queue)
 
     # Exchanges
 
@@ -70,7 +70,7 @@ class VirtualHost:
         """
         exchange = self.exchanges.get(name)
         if exchange is None:
-            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._where('exchange', name)}")
+            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._describe('exchange', name)}")
         return exchange
 
     def declare_exchange(
@@ -83,33 +83,33 @@ class VirtualHost:
         internal: bool,
         arguments: Table,
     ) -> None:
-        """Create an exchange, or check that the present one is as asked for.
+        """Create an exchange, or check that the existing one is as asked for.
 
         Raises:
             AMQPError: COMMAND_INVALID for an unknown type, ACCESS_REFUSED for a reserved name,
-                PRECONDITION_FAILED for arguments that are wrong or not those of the present one,
+                PRECONDITION_FAILED for arguments that are wrong or not those of the existing one,
                 RESOURCE_ERROR when there are too many.
         """
         if kind not in MATCHERS:
             raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{kind}'")
         refuse_default_exchange(name)
-        where = self._where("exchange", name)
-        wanted = Exchange(
+        subject = self._describe("exchange", name)
+        declared = Exchange(
             name,
             kind,
             durable=durable,
             auto_delete=auto_delete,
             internal=internal,
             arguments=arguments,
-            alternate=exchange_alternate(arguments, where),
+            alternate=exchange_alternate(arguments, subject),
         )
-        present = self.exchanges.get(name)
-        if present is not None:
-            assert_equivalent(where, wanted.attributes, present.attributes)
+        existing = self.exchanges.get(name)
+        if existing is not None:
+            assert_equivalent(subject, declared.attributes, existing.attributes)
             return
         refuse_reserved("exchange", name)
         self.quota.charge("exchanges", arguments)
-        self.exchanges[name] = wanted
+        self.exchanges[name] = declared
 
     def delete_exchange(self, name: str, *, if_unused: bool) -> None:
         """Delete an exchange; one that is not there counts as deleted.
@@ -122,27 +122,27 @@ class VirtualHost:
         if name in PREDECLARED_EXCHANGES:
             raise AMQPError(
                 ReplyCode.ACCESS_REFUSED,
-                f"deletion of system {self._where('exchange', name)} not allowed",
+                f"deletion of system {self._describe('exchange', name)} not allowed",
             )
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
         if if_unused and exchange.bindings:
             raise AMQPError(
-                ReplyCode.PRECONDITION_FAILED, f"{self._where('exchange', name)} in use"
+                ReplyCode.PRECONDITION_FAILED, f"{self._describe('exchange', name)} in use"
             )
         self._remove_exchanges([exchange])
 
-    def _remove_exchanges(self, doomed: list[Exchange]) -> None:
+    def _remove_exchanges(self, removed: list[Exchange]) -> None:
         """Remove exchanges, and with them those that go when their last binding goes."""
-        while doomed:
-            exchange = doomed.pop()
+        while removed:
+            exchange = removed.pop()
             if self.exchanges.pop(exchange.name, None) is None:
                 continue
             self.quota.refund("exchanges", exchange.arguments)
             for binding in list(exchange.bindings.values()):
                 self._remove_binding(binding)
-            doomed += self._remove_incoming(exchange)
+            removed += self._remove_incoming(exchange)
 
     # Queues
 
@@ -155,16 +155,16 @@ class VirtualHost:
         """
         queue = self.queues.get(name)
         if queue is None:
-            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._where('queue', name)}")
+            raise AMQPError(ReplyCode.NOT_FOUND, f"no {self._describe('queue', name)}")
         if queue.owner is not None and queue.owner is not owner:
-            raise self._locked(name)
+            raise self._locked_error(name)
         queue.touch()
         return queue
 
-    def _locked(self, name: str) -> AMQPError:
+    def _locked_error(self, name: str) -> AMQPError:
         return AMQPError(
             ReplyCode.RESOURCE_LOCKED,
-            f"cannot obtain exclusive access to locked {self._where('queue', name)}. It could be "
+            f"cannot obtain exclusive access to locked {self._describe('queue', name)}. It could be "
             "originally declared on another connection or the exclusive property value does not "
             "match that of the original declaration.",
         )
@@ -179,7 +179,7 @@ class VirtualHost:
         auto_delete: bool,
         arguments: Table,
     ) -> Queue:
-        """Create a queue, or check that the present one is as asked for.
+        """Create a queue, or check that the existing one is as asked for.
 
         Args:
             name: Empty for a name that the broker makes.
@@ -192,7 +192,7 @@ class VirtualHost:
         Raises:
             AMQPError: ACCESS_REFUSED for a reserved name, RESOURCE_LOCKED when it is exclusive to
                 another connection or is not while this one asks for it, PRECONDITION_FAILED for
-                arguments that are wrong or not those of the present one, INTERNAL_ERROR for a kind
+                arguments that are wrong or not those of the existing one, INTERNAL_ERROR for a kind
                 of queue that is denied, RESOURCE_ERROR when there are too many.
         """
         # An exclusive queue could not outlive its connection: as in RabbitMQ, it is not durable.
@@ -201,26 +201,26 @@ class VirtualHost:
             refuse_reserved("queue", name)
         else:
             name = f"amq.gen-{secrets.token_urlsafe(16)}"
-        where = self._where("queue", name)
-        wanted = Queue(
+        subject = self._describe("queue", name)
+        declared = Queue(
             name,
-            queue_policy(arguments, where),
+            queue_policy(arguments, subject),
             self.clock,
-            self._dead_letters.take,
+            self._dead_letters.send,
             durable=durable,
             auto_delete=auto_delete,
             owner=owner if exclusive else None,
             arguments=arguments,
         )
-        present = self.queues.get(name)
-        if present is None:
-            self._refuse_denied(wanted)
-            return self._add_queue(wanted)
-        if present.owner is not wanted.owner:
-            raise self._locked(name)
-        assert_equivalent(where, wanted.attributes, present.attributes)
-        present.touch()
-        return present
+        existing = self.queues.get(name)
+        if existing is None:
+            self._refuse_denied(declared)
+            return self._add_queue(declared)
+        if existing.owner is not declared.owner:
+            raise self._locked_error(name)
+        assert_equivalent(subject, declared.attributes, existing.attributes)
+        existing.touch()
+        return existing
 
     def _refuse_denied(self, queue: Queue) -> None:
         transient = not queue.durable and queue.owner is None
@@ -238,15 +238,15 @@ class VirtualHost:
         """
         name = f"{REPLY_TO}.{secrets.token_urlsafe(24)}"
         return self._add_queue(
-            Queue(name, QueuePolicy(), self.clock, self._dead_letters.take, auto_delete=True)
+            Queue(name, QueuePolicy(), self.clock, self._dead_letters.send, auto_delete=True)
         )
 
     def _add_queue(self, queue: Queue) -> Queue:
         self.quota.charge("queues", queue.arguments)
         self.queues[queue.name] = queue
         if queue.owner is not None:
-            self._owned.setdefault(queue.owner, set()).add(queue)
-        self._unused.watch(queue)
+            self._exclusive_queues.setdefault(queue.owner, set()).add(queue)
+        self._expiry.watch(queue)
         return queue
 
     def delete_queue(self, queue: Queue) -> int:
@@ -257,16 +257,16 @@ class VirtualHost:
         for _ in queue.consumers:
             self.quota.refund("consumers")
         if queue.owner is not None:
-            self._owned[queue.owner].discard(queue)
-        self._unused.forget(queue)
+            self._exclusive_queues[queue.owner].discard(queue)
+        self._expiry.unwatch(queue)
         self._remove_exchanges(self._remove_incoming(queue))
         return queue.delete()
 
-    def release_owner(self, owner: object) -> None:
+    def delete_exclusive_queues(self, owner: object) -> None:
         """Delete the exclusive queues of a connection that is gone."""
-        for queue in list(self._owned.get(owner, ())):
+        for queue in list(self._exclusive_queues.get(owner, ())):
             self.delete_queue(queue)
-        self._owned.pop(owner, None)
+        self._exclusive_queues.pop(owner, None)
 
     def add_consumer(self, queue: Queue, consumer: Consumer) -> None:
         """Put a consumer on a queue.
@@ -288,7 +288,7 @@ class VirtualHost:
         if queue.auto_delete:
             self.delete_queue(queue)
         else:
-            self._unused.watch(queue)
+            self._expiry.watch(queue)
 
     # Bindings
 
@@ -310,7 +310,7 @@ class VirtualHost:
             except AMQPError:
                 self.quota.refund("bindings", arguments)
                 raise
-            self._incoming.setdefault(destination, set()).add(binding)
+            self._bindings_to.setdefault(destination, set()).add(binding)
 
     def unbind(self, source: str, destination: Destination, key: str, arguments: Table) -> None:
         """Remove a binding; one that is not there counts as removed.
@@ -331,14 +331,14 @@ class VirtualHost:
     def _remove_binding(self, binding: Binding) -> None:
         binding.source.unbind(binding)
         self.quota.refund("bindings", binding.arguments)
-        incoming = self._incoming[binding.destination]
+        incoming = self._bindings_to[binding.destination]
         incoming.discard(binding)
         if not incoming:
-            del self._incoming[binding.destination]
+            del self._bindings_to[binding.destination]
 
     def _remove_incoming(self, destination: Destination) -> list[Exchange]:
         """Remove the bindings that lead somewhere; the exchanges that have lived for them."""
-        bindings = list(self._incoming.get(destination, ()))
+        bindings = list(self._bindings_to.get(destination, ()))
         for binding in bindings:
             self._remove_binding(binding)
         sources = dict.fromkeys(binding.source for binding in bindings)
@@ -352,18 +352,18 @@ class VirtualHost:
         """The queues that a message goes to, each once."""
         if not exchange.name:
             return [self.queues[key] for key in dict.fromkeys(routing_keys) if key in self.queues]
-        found: dict[Queue, None] = {}
+        queues: dict[Queue, None] = {}
         visited = {exchange}
         pending = [exchange]
         while pending:
             current = pending.pop()
             for destination in self._matches(current, routing_keys, header):
                 if isinstance(destination, Queue):
-                    found[destination] = None
+                    queues[destination] = None
                 elif isinstance(destination, Exchange) and destination not in visited:
                     visited.add(destination)
                     pending.append(destination)
-        return list(found)
+        return list(queues)
 
     def _matches(
         self, exchange: Exchange, routing_keys: Sequence[str], header: RoutedMessage
@@ -374,7 +374,7 @@ class VirtualHost:
         elif len(routing_keys) == 1:
             matches = exchange.match(routing_keys[0], header)
         else:
-            matches = [found for key in routing_keys for found in exchange.match(key, header)]
+            matches = [match for key in routing_keys for match in exchange.match(key, header)]
         if not matches and exchange.alternate in self.exchanges:
             return (self.exchanges[exchange.alternate],)
         return matches
@@ -385,7 +385,7 @@ class VirtualHost:
             return queues[0].publish(message)
         accepted = True
         # A dead letter from one of the queues comes after the message itself in all the others.
-        with self._dead_letters.postponed():
+        with self._dead_letters.deferred():
             for queue in queues:
                 accepted &= queue.publish(message)
         return accepted
@@ -399,5 +399,5 @@ class VirtualHost:
 
     # Refusals
 
-    def _where(self, kind: str, name: str) -> str:
+    def _describe(self, kind: str, name: str) -> str:
         return f"{kind} '{name}' in vhost '{self.name}'"

@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 from fabric_nb.broker.memory import MemoryPool
 
-_COALESCED = 64 * 1024
+_COALESCE_SIZE = 64 * 1024
 """Output is collected up to this size, in bytes, before it is written within a turn."""
 
 _HIGH_WATER = 256 * 1024
 """Unsent bytes from which a connection gets no more deliveries."""
 
-_LIMIT = 4 * 1024 * 1024
+_MAX_UNSENT = 4 * 1024 * 1024
 """Unsent bytes from which a client, who does not take the answers, is not read any more."""
 
 
-class Outbox:
+class WriteBuffer:
     """Collects what is sent in one turn of the event loop, and writes it at its end.
 
     Args:
@@ -39,7 +39,7 @@ class Outbox:
         self._on_full = on_full
         self._parts: list[bytes] = []
         self._size = 0
-        self._slow = False
+        self._paused = False
         self._charged = 0
 
     def send(self, data: bytes) -> None:
@@ -48,7 +48,7 @@ class Outbox:
             self._loop.call_soon(self.flush)
         self._parts.append(data)
         self._size += len(data)
-        if self._size >= _COALESCED:
+        if self._size >= _COALESCE_SIZE:
             self.flush()
 
     def flush(self) -> None:
@@ -58,23 +58,23 @@ class Outbox:
             self._parts.clear()
             self._size = 0
             self._transport.write(data)
-            if self._slow:
-                self._account()
+            if self._paused:
+                self._charge_unsent()
 
-    def on_slow(self) -> None:
+    def on_pause(self) -> None:
         """Learn that the client is slow to read; what it leaves is accounted from now on."""
-        self._slow = True
-        self._account()
+        self._paused = True
+        self._charge_unsent()
 
-    def on_caught_up(self) -> None:
+    def on_resume(self) -> None:
         """Learn that the client has caught up, or that its connection has ended."""
-        self._slow = False
+        self._paused = False
         self._charge(0)
 
-    def _account(self) -> None:
+    def _charge_unsent(self) -> None:
         unsent = self._transport.get_write_buffer_size()
         self._charge(unsent)
-        if unsent > _LIMIT:
+        if unsent > _MAX_UNSENT:
             self._on_full()
 
     def _charge(self, unsent: int) -> None:

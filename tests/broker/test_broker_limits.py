@@ -22,10 +22,10 @@ from fabric_nb.broker.errors import AMQPError, ReplyCode
 from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
-from fabric_nb.broker.log_rate_limit import Repeats
+from fabric_nb.broker.log_rate_limit import RepeatFilter
 from fabric_nb.broker.quota import Limits
 from fabric_nb.broker.server import Server, Settings
-from fabric_nb.broker.unauthenticated import REFUSAL_GAP
+from fabric_nb.broker.unauthenticated import REFUSAL_INTERVAL
 from fabric_nb.broker.vhost import VirtualHost
 from tests.broker.process import PASSWORD, BrokerProcess
 from tests.broker.rawclient import RawClient
@@ -390,7 +390,7 @@ def test_passwords_cannot_be_tried_fast() -> None:
             connect(address, PASSWORD, Operation.PING, 5).close()
             assert time.monotonic() - right < 1
             assert {client.receive()[1].reply_code for client in guessing} == {403}
-            assert time.monotonic() - began >= 8 * REFUSAL_GAP
+            assert time.monotonic() - began >= 8 * REFUSAL_INTERVAL
             with pytest.raises((ControlError, ConnectionResetError)):
                 control.result()
 
@@ -398,7 +398,7 @@ def test_passwords_cannot_be_tried_fast() -> None:
 def test_a_flood_of_one_complaint_is_one_line() -> None:
     """The first of a kind is written, and the next one ten seconds later, with their number."""
     now = [100.0]
-    repeats, lines = Repeats(lambda: now[0]), []
+    repeats, lines = RepeatFilter(lambda: now[0]), []
 
     def log(text: str, *arguments: object) -> None:
         record = logging.LogRecord("x", logging.WARNING, "", 0, text, arguments, None)

@@ -11,7 +11,7 @@ import pytest
 from pamqp import commands, header
 
 from fabric_nb.broker.arguments import queue_policy
-from fabric_nb.broker.memory import Account, MemoryPool
+from fabric_nb.broker.memory import MemoryAccount, MemoryPool
 from fabric_nb.broker.messages import ContentHeader, Message
 from fabric_nb.broker.queues import Queue, QueuedMessage
 
@@ -27,31 +27,31 @@ class TestClock:
     def __init__(self) -> None:
         self.now = 0.0
         self._numbers = itertools.count()
-        self._alarms: list[tuple[float, int, TestAlarm]] = []
+        self._timers: list[tuple[float, int, TestTimer]] = []
 
     @property
-    def alarms(self) -> int:
-        return sum(not alarm.cancelled for _, _, alarm in self._alarms)
+    def timers(self) -> int:
+        return sum(not timer.cancelled for _, _, timer in self._timers)
 
     def time(self) -> float:
         return self.now
 
-    def call_at(self, when: float, callback: Callable[[], object], /) -> TestAlarm:
-        alarm = TestAlarm(callback)
-        heapq.heappush(self._alarms, (when, next(self._numbers), alarm))
-        return alarm
+    def call_at(self, when: float, callback: Callable[[], object], /) -> TestTimer:
+        timer = TestTimer(callback)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
 
     def turn(self, seconds: float) -> None:
         end = self.now + seconds
-        while self._alarms and self._alarms[0][0] <= end:
-            self.now, _, alarm = heapq.heappop(self._alarms)
-            if not alarm.cancelled:
-                alarm.callback()
+        while self._timers and self._timers[0][0] <= end:
+            self.now, _, timer = heapq.heappop(self._timers)
+            if not timer.cancelled:
+                timer.callback()
         self.now = end
 
 
 @dataclass
-class TestAlarm:
+class TestTimer:
     __test__ = False
 
     callback: Callable[[], object]
@@ -90,7 +90,7 @@ class Scene:
     def __init__(self, **arguments: Any) -> None:
         self.clock = TestClock()
         self.pool = MemoryPool(1_000_000)
-        self.account = Account(self.pool, lambda: None)
+        self.account = MemoryAccount(self.pool, lambda: None)
         self.dead: list[tuple[bytes, str]] = []
         named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
         self.queue = Queue(
@@ -202,7 +202,7 @@ def test_a_message_with_no_time_to_live_reaches_a_consumer_that_is_ready() -> No
 
 
 def test_an_expired_message_is_never_handed_out() -> None:
-    """Not to a get, not to a new consumer, even if its alarm has not rung yet."""
+    """Not to a get, not to a new consumer, even if its timer has not rung yet."""
     scene = Scene()
     scene.publish(b"old", expiration="100")
     scene.publish(b"new")
@@ -221,10 +221,10 @@ def test_no_alarm_is_set_while_nothing_can_expire() -> None:
     scene = Scene(message_ttl=1000)
     scene.queue.add_consumer(Taker())
     scene.publish(b"gone at once")
-    assert scene.clock.alarms == 0
+    assert scene.clock.timers == 0
     plain = Scene()
     plain.publish(b"waits for ever")
-    assert plain.clock.alarms == 0
+    assert plain.clock.timers == 0
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ def test_a_publisher_waits_while_it_has_more_outstanding_than_is_free() -> None:
     """One flood takes half of the memory; one with little outstanding is never stopped."""
     pool = MemoryPool(1000)
     resumed: list[str] = []
-    flood = Account(pool, lambda: resumed.append("flood"))
-    quiet = Account(pool, lambda: resumed.append("quiet"))
+    flood = MemoryAccount(pool, lambda: resumed.append("flood"))
+    quiet = MemoryAccount(pool, lambda: resumed.append("quiet"))
     flood.charge(500)
     assert not flood.must_wait()
     flood.charge(1)
