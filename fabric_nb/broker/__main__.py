@@ -28,13 +28,13 @@ BANNER = (
 )
 
 LINGER = 5.0
-"""Seconds that a leased broker stays after the last lease has ended."""
+"""Seconds that a leased broker keeps running after its last lease has ended."""
 
 _MEGABYTE = 1024 * 1024
 
 
 def argument_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
-    """The options of the broker."""
+    """Return the parser of the broker's options."""
     parser = argparse.ArgumentParser(
         prog="python -m fabric_nb.broker", description=BANNER, add_help=add_help
     )
@@ -65,14 +65,14 @@ def argument_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     parser.add_argument(
         "--leased",
         action="store_true",
-        help="be found by the user's notebooks, and end when the last one is gone",
+        help="serve the user's notebooks, and stop after the last one has disconnected",
     )
     parser.add_argument("--linger", type=float, default=LINGER, help=argparse.SUPPRESS)
     return parser
 
 
 async def serve(settings: Settings, *, leased: bool, linger: float) -> None:
-    """Run a broker until SIGTERM or SIGINT or, leased, until nobody holds it any more."""
+    """Run a broker until SIGTERM or SIGINT or, if `leased`, until the last lease has ended."""
     loop = asyncio.get_running_loop()
     lifetime = Lifetime(loop, linger if leased else None)
     server = Server(settings, loop, lifetime)
@@ -82,7 +82,7 @@ async def serve(settings: Settings, *, leased: bool, linger: float) -> None:
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(lifetime.stop))
     await server.start()
-    # What is loaded by now stays; the collector need not look at it again and again.
+    # Objects created up to here live as long as the process, so the collector can skip them.
     gc.freeze()
     path = record_path(runtime_folder()) if leased else None
     if path is not None:
@@ -92,7 +92,7 @@ async def serve(settings: Settings, *, leased: bool, linger: float) -> None:
     sys.stdout.flush()
     await lifetime.wait_until_end()
     if path is not None:
-        # Before the port is given up, so that this cannot remove a successor's record.
+        # Before the port is released, so that this cannot remove the record of a successor.
         remove_record(path, os.getpid())
     await server.stop()
 
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the broker with the options that `argument_parser` has read."""
+    """Run the broker with options parsed by `argument_parser`."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(RepeatFilter())

@@ -1,7 +1,7 @@
-"""Optional arguments of queues and exchanges: what is taken, what it means, what is equivalent.
+"""Optional arguments of queues and exchanges: validation, meaning and equivalence.
 
 The arguments and their checks are RabbitMQ's (documentation of "Queues", section "Optional
-Arguments"). Arguments unknown to it are kept and, as there, neither checked nor compared.
+Arguments"). As in RabbitMQ, unknown arguments are stored but neither checked nor compared.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ def _integer(minimum: int, maximum: int) -> Check:
 
 
 def not_an_integer(value: Value) -> str:
-    """Return RabbitMQ's words for a value that should be a whole number."""
+    """Return RabbitMQ's error text for a value that should be a whole number."""
     return f'"expected integer, got {type_name(value)}"'
 
 
@@ -78,7 +78,7 @@ _QUEUE_CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """What the arguments of a queue ask for: times in milliseconds, None for no limit."""
+    """Policy set by the arguments of a queue: times in milliseconds, None for no limit."""
 
     message_ttl: int | None = None
     expires: int | None = None
@@ -96,10 +96,10 @@ def queue_policy(arguments: Table, subject: str) -> QueuePolicy:
 
     Args:
         arguments: The table from Queue.Declare.
-        subject: The queue, for the error's text.
+        subject: Description of the queue for the error text.
 
     Raises:
-        AMQPError: PRECONDITION_FAILED when an argument is not acceptable.
+        AMQPError: PRECONDITION_FAILED if an argument is not acceptable.
     """
     exchange = arguments.get(DEAD_LETTER_EXCHANGE, "")
     if not isinstance(exchange, str):
@@ -115,7 +115,8 @@ def queue_policy(arguments: Table, subject: str) -> QueuePolicy:
     if DEAD_LETTER_ROUTING_KEY in arguments and DEAD_LETTER_EXCHANGE not in arguments:
         raise AMQPError(
             ReplyCode.PRECONDITION_FAILED,
-            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {subject}: routing_key_but_no_dlx_defined",
+            f"invalid arg '{DEAD_LETTER_ROUTING_KEY}' for {subject}: "
+            "routing_key_but_no_dlx_defined",
         )
     values = {_field(name): arguments[name] for name in _QUEUE_CHECKS if name in arguments}
     return QueuePolicy(**{name: values[name] for name in QueuePolicy.__slots__ if name in values})  # type: ignore[arg-type]
@@ -126,10 +127,10 @@ def _field(argument: str) -> str:
 
 
 def exchange_alternate(arguments: Table, subject: str) -> str | None:
-    """The alternate exchange from an exchange's arguments, or None.
+    """Return the alternate exchange from an exchange's arguments, or None.
 
     Raises:
-        AMQPError: PRECONDITION_FAILED when it is not a name.
+        AMQPError: PRECONDITION_FAILED if it is not a name.
     """
     value = arguments.get(ALTERNATE_EXCHANGE)
     if value is not None and not isinstance(value, str):
@@ -149,7 +150,7 @@ def assert_equivalent(
     received: dict[str, Value],
     current: dict[str, Value],
 ) -> None:
-    """Check that a redeclaration asks for what is there, attribute by attribute.
+    """Check that a redeclaration is equivalent, attribute by attribute.
 
     Raises:
         AMQPError: PRECONDITION_FAILED naming the first difference (AMQP 0-9-1, rule "equivalent").
@@ -165,12 +166,12 @@ def assert_equivalent(
 
 
 def compared_queue_arguments(arguments: Table) -> dict[str, Value]:
-    """Those arguments of a queue that a redeclaration must repeat."""
+    """Return the arguments of a queue that a redeclaration must repeat."""
     return _select(arguments, _QUEUE_CHECKS)
 
 
 def compared_exchange_arguments(arguments: Table) -> dict[str, Value]:
-    """Those arguments of an exchange that a redeclaration must repeat."""
+    """Return the arguments of an exchange that a redeclaration must repeat."""
     return _select(arguments, (ALTERNATE_EXCHANGE,))
 
 
@@ -179,12 +180,12 @@ def _select(arguments: Table, names: Iterable[str]) -> dict[str, Value]:
 
 
 def same_value(left: Value, right: Value) -> bool:
-    """Whether two values are equal and of one kind: `True` is not `1`, text is not bytes."""
+    """Return whether two values are equal and of one type: `True` is not `1`."""
     return type(left) is type(right) and left == right
 
 
 def _format_value(name: str, value: Value) -> str:
-    """Return RabbitMQ's words for a value; those of the argument table come with their type."""
+    """Format a value as RabbitMQ does: values of the argument table include their type."""
     if value is None:
         return "none"
     shown = f"'{str(value).lower() if isinstance(value, bool) else value!s}'"

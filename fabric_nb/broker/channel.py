@@ -1,4 +1,4 @@
-"""One channel: which method does what, and how a channel begins and ends."""
+"""One channel: dispatch of its methods to handlers, and its shutdown."""
 
 import secrets
 import struct
@@ -26,21 +26,21 @@ _ACK_ARGUMENTS = struct.Struct(">4xQB")
 
 
 class Connection(PublishingConnection, Protocol):
-    """The connection, as a channel sees it."""
+    """The part of a connection that a channel uses."""
 
     def close_channel(self, number: int) -> None:
-        """Forget a channel that its client has closed."""
+        """Remove a channel that its client has closed."""
 
 
 class Channel:
     """A channel of a connection.
 
     Args:
-        number: Its number on the connection.
+        number: Number of the channel on its connection.
         connection: The connection.
 
     Attributes:
-        last_queue: Name of the queue declared last, which an empty name means.
+        last_queue: Name of the queue declared last, used for an empty queue name.
     """
 
     def __init__(self, number: int, connection: Connection) -> None:
@@ -53,10 +53,10 @@ class Channel:
         self.vhost.quota.charge("channels")
 
     def on_frame(self, kind: int, payload: bytes) -> None:
-        """Take a frame.
+        """Handle a frame.
 
         Raises:
-            AMQPError: the channel, or with a hard error the connection, has to be closed.
+            AMQPError: The channel or, for a hard error, the connection must be closed.
         """
         if kind == METHOD:
             if self.publisher.expects_content:
@@ -87,15 +87,15 @@ class Channel:
             self.send_reply(method, reply)
 
     def send_reply(self, method: base.Frame, reply: base.Frame) -> None:
-        """Answer a method, unless its client wants no answer."""
+        """Send the reply to a method, unless the method has `nowait` set."""
         if not getattr(method, "nowait", False):
             self.connection.send_method(self.number, reply)
 
     def close(self) -> None:
-        """End the channel: its consumers go, and what they have not settled returns."""
+        """Close the channel: remove its consumers and requeue unacknowledged deliveries."""
         consumers, publisher = self.consumers, self.publisher
         self.vhost.quota.refund("channels")
-        # What one consumer leaves must not go to the next one here.
+        # Messages of a removed consumer must not go to the next consumer of this channel.
         consumers.active = False
         for subscription in list(consumers.subscriptions.values()):
             self.cancel(subscription)
@@ -108,7 +108,7 @@ class Channel:
         consumers.requeue(unacked)
 
     def queue(self, name: str) -> Queue:
-        """The queue that a client names; an empty name is the one it declared last.
+        """Return the queue of this name; an empty name means the queue declared last.
 
         Raises:
             AMQPError: NOT_FOUND or RESOURCE_LOCKED.
@@ -118,7 +118,7 @@ class Channel:
         return self.vhost.queue(name or self.last_queue, self.connection)
 
     def settle(self, tag: int, *, multiple: bool, outcome: Outcome) -> None:
-        """Settle deliveries, at once or with the transaction."""
+        """Settle deliveries, immediately or at the commit of the open transaction."""
         deliveries = self.consumers.pop_unacked(tag, multiple=multiple)
         transaction = self.publisher.transaction
         if transaction is None:
@@ -127,7 +127,7 @@ class Channel:
             transaction.settlements.append((deliveries, outcome))
 
     def cancel(self, subscription: Subscription) -> None:
-        """End a consumer at its client's wish."""
+        """Cancel a consumer at its client's request."""
         del self.consumers.subscriptions[subscription.tag]
         if subscription.queue.name == self.publisher.reply_queue:
             self.publisher.reply_queue = None
@@ -144,7 +144,7 @@ def _open_again(channel: Channel, method: ChannelClass.Open) -> None:
 
 
 def _flow(channel: Channel, method: ChannelClass.Flow) -> base.Frame:
-    # As RabbitMQ, which takes Basic.Qos for this, since 2.0.
+    # As in RabbitMQ since 2.0, which offers Basic.Qos instead.
     if not method.active:
         raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "active=false")
     return ChannelClass.FlowOk(True)
@@ -175,11 +175,11 @@ def _consume(channel: Channel, method: Basic.Consume) -> None:
         exclusive=method.exclusive,
         priority=priority,
     )
-    # As in RabbitMQ, `no_local` is taken and means nothing.
+    # As in RabbitMQ, `no_local` is accepted and ignored.
     channel.vhost.add_consumer(queue, subscription)
     channel.consumers.subscribe(subscription)
     channel.send_reply(method, Basic.ConsumeOk(tag))
-    # The answer goes first, the messages follow.
+    # Deliveries must follow the reply.
     queue.dispatch()
 
 
@@ -252,7 +252,7 @@ def _recover_async(channel: Channel, method: Basic.Recover | Basic.RecoverAsync)
 
 def _recover(channel: Channel, method: Basic.Recover) -> None:
     if method.requeue:
-        # The answer goes first, the messages follow.
+        # Deliveries must follow the reply.
         channel.connection.send_method(channel.number, Basic.RecoverOk())
     _recover_async(channel, method)
 

@@ -1,4 +1,4 @@
-"""ChannelConsumers on one channel: subscriptions, deliveries on the way, and their settlement.
+"""Consumers of one channel: subscriptions, unacknowledged deliveries and their settlement.
 
 AMQP 0-9-1, sections 1.8.3.2 to 1.8.3.16 of the reference; Basic.Nack and the two meanings of a
 prefetch limit are those of RabbitMQ ("Consumer Prefetch").
@@ -22,7 +22,7 @@ _MESSAGE_COUNT_SIZE = 4
 
 
 class ConsumingConnection(Protocol):
-    """The connection, as consumers sees it."""
+    """The part of a connection that consumers use."""
 
     writable: bool
     max_payload: int
@@ -36,7 +36,7 @@ class ConsumingConnection(Protocol):
 
 
 class Outcome(enum.Enum):
-    """What becomes of a delivery."""
+    """Outcome of a delivery."""
 
     ACKED = enum.auto()
     REJECTED = enum.auto()
@@ -44,10 +44,10 @@ class Outcome(enum.Enum):
 
 
 class Delivery:
-    """A message that a client has and has not settled.
+    """An unacknowledged delivery.
 
     Attributes:
-        subscription: Where it was delivered to; None when it was fetched with Basic.Get.
+        subscription: Subscription of the delivery; None for Basic.Get.
     """
 
     __slots__ = ("queue", "queued", "subscription", "tag")
@@ -66,10 +66,10 @@ class Delivery:
 
 
 class Subscription:
-    """One consumer of a channel; the `Consumer` that a queue knows.
+    """One consumer of a channel; implements `queues.Consumer`.
 
     Attributes:
-        unacked: Deliveries that the client has not settled.
+        unacked: Number of unacknowledged deliveries.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Subscription:
         self._no_ack = no_ack
         self._channel_consumers = consumers
         self._connection = consumers.connection
-        # Limits nothing without acknowledgements (AMQP 0-9-1, Basic.Qos, "no-ack").
+        # No limit without acknowledgements (AMQP 0-9-1, Basic.Qos, "no-ack").
         self._prefetch = 0 if no_ack else consumers.consumer_prefetch
         self._method = _DELIVER + shortstr(tag)
 
     def is_ready(self) -> bool:
-        """Whether the client can pop_unacked a message now."""
+        """Return whether the client can receive a message now."""
         consumers = self._channel_consumers
         return (
             self._connection.writable
@@ -118,22 +118,22 @@ class Subscription:
             consumers.add_unacked(Delivery(tag, self.queue, queued, self))
 
     def cancelled_by_server(self) -> None:
-        """Tell the client that the queue is gone."""
+        """Cancel the subscription because its queue was deleted."""
         self._channel_consumers.on_queue_deleted(self)
 
 
 class ChannelConsumers:
-    """The consumers and unsettled deliveries of one channel.
+    """Consumers and unacknowledged deliveries of one channel.
 
     Args:
-        channel: The channel's number.
-        connection: The connection that deliveries go to.
+        channel: Number of the channel.
+        connection: Connection to which deliveries are sent.
 
     Attributes:
-        active: False when the channel ends: nothing more is delivered.
-        consumer_prefetch: Limit of unsettled deliveries for each consumer to come; 0 for none.
-        channel_prefetch: The same for the consumers of the channel together.
-        last_tag: The delivery tag given out last.
+        active: False once the channel is closing, when deliveries stop.
+        consumer_prefetch: Prefetch limit of each new consumer; 0 for none.
+        channel_prefetch: Prefetch limit of all consumers of the channel together; 0 for none.
+        last_tag: Last delivery tag in use.
     """
 
     def __init__(self, channel: int, connection: ConsumingConnection) -> None:
@@ -144,16 +144,16 @@ class ChannelConsumers:
         self.channel_prefetch = 0
         self.last_tag = 0
         self.subscriptions: dict[str, Subscription] = {}
-        # Ordered, because a plain dict slows down when its oldest entries go first.
+        # An OrderedDict, because a dict slows down if its oldest entries are removed first.
         self._unacked: OrderedDict[int, Delivery] = OrderedDict()
         self._prefetched = 0
 
     def has_prefetch_room(self) -> bool:
-        """Whether the limit of the whole channel allows one more delivery."""
+        """Return whether the prefetch limit of the channel allows one more delivery."""
         return not self.channel_prefetch or self._prefetched < self.channel_prefetch
 
     def add_unacked(self, delivery: Delivery) -> None:
-        """Keep a delivery until it is settled."""
+        """Record an unacknowledged delivery."""
         self._unacked[delivery.tag] = delivery
         self._prefetched += delivery.subscription is not None
 
@@ -162,7 +162,7 @@ class ChannelConsumers:
         self.subscriptions[subscription.tag] = subscription
 
     def on_queue_deleted(self, subscription: Subscription) -> None:
-        """Drop a consumer whose queue is gone, and tell a client that can hear it.
+        """Remove a consumer whose queue was deleted, and notify a client with that capability.
 
         See RabbitMQ's "Consumer Cancel Notification".
         """
@@ -173,7 +173,7 @@ class ChannelConsumers:
             )
 
     def get(self, queue: Queue, *, no_ack: bool) -> bool:
-        """Answer Basic.Get with a message; False when the queue is empty."""
+        """Answer Basic.Get with a message; return False if the queue is empty."""
         queued = queue.get()
         if queued is None:
             return False
@@ -192,14 +192,14 @@ class ChannelConsumers:
         return True
 
     def pop_unacked(self, tag: int, *, multiple: bool) -> list[Delivery]:
-        """Take out the deliveries that a client settles.
+        """Remove and return the deliveries that a client settles.
 
         Args:
             tag: The delivery tag; 0 with `multiple` for all.
-            multiple: Whether all deliveries up to the tag are meant.
+            multiple: True for all deliveries up to the tag.
 
         Raises:
-            AMQPError: PRECONDITION_FAILED when the tag is not one of an unsettled delivery.
+            AMQPError: PRECONDITION_FAILED if the tag is not that of an unacknowledged delivery.
         """
         unacked = self._unacked
         if multiple and not tag:
@@ -214,7 +214,7 @@ class ChannelConsumers:
         return popped
 
     def pop_all_unacked(self) -> list[Delivery]:
-        """Take out all unsettled deliveries."""
+        """Remove and return all unacknowledged deliveries."""
         popped = list(self._unacked.values())
         self._unacked.clear()
         return popped
@@ -226,10 +226,10 @@ class ChannelConsumers:
         self._unacked = OrderedDict(sorted(self._unacked.items()))
 
     def settle(self, deliveries: Iterable[Delivery], outcome: Outcome) -> None:
-        """Settle deliveries that were popped out, and hand out what there is room for then.
+        """Settle removed deliveries, and dispatch messages for which there is room afterwards.
 
-        As in RabbitMQ, each consumer's are settled together: what one gives back to a queue may be
-        handed out before the next one's come.
+        As in RabbitMQ, the deliveries of each consumer are settled together: messages requeued for
+        one consumer may be dispatched before the next consumer's are settled.
         """
         groups: dict[tuple[Queue, Subscription | None], list[QueuedMessage]] = {}
         for delivery in deliveries:
@@ -250,7 +250,7 @@ class ChannelConsumers:
             self.dispatch()
 
     def requeue(self, deliveries: Iterable[Delivery]) -> None:
-        """Return deliveries to their queues at the end of the channel, all of a queue at once."""
+        """Requeue deliveries when the channel closes, together for each queue."""
         returning: dict[Queue, list[QueuedMessage]] = {}
         for delivery in deliveries:
             returning.setdefault(delivery.queue, []).append(delivery.queued)
@@ -258,12 +258,12 @@ class ChannelConsumers:
             queue.requeue(messages)
 
     def dispatch(self) -> None:
-        """Hand out messages from all queues that this channel consumes from."""
+        """Dispatch messages from all queues that this channel consumes."""
         for queue in self.queues():
             queue.dispatch()
 
     def queues(self) -> list[Queue]:
-        """The queues that this channel consumes from."""
+        """Return the queues that this channel consumes."""
         return [subscription.queue for subscription in self.subscriptions.values()]
 
 

@@ -1,13 +1,13 @@
-"""The control connection: processes that use the broker hold it, and one of them may stop it.
+"""Control protocol of the broker: ping, lease and stop.
 
-It comes in on the port of AMQP, with a protocol header of its own. Both sides prove with an HMAC
-over fresh random bytes that they know the password, and neither sends it: a stale discovery file
-may name a port that is somebody else's by now.
+A control connection uses the AMQP port with a different protocol header. Both sides prove with an
+HMAC over fresh random bytes that they know the password, without sending it, because a stale
+discovery file may name a port that another process uses by now.
 
     client   CONTROL_HEADER, 32 random bytes
     server   32 random bytes, proof
     client   operation (1 byte), proof over the operation too
-    server   ACCEPTED; the end of the stream means that the broker is gone
+    server   ACCEPTED; the end of the stream means that the broker has stopped
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _PROOF_SIZE = 32
 
 
 class Operation(enum.Enum):
-    """What a client wants."""
+    """Operations of a client."""
 
     PING = b"P"
     LEASE = b"L"
@@ -34,7 +34,7 @@ class Operation(enum.Enum):
 
 
 class ControlError(Exception):
-    """Who answers at the broker's port is not the broker that was looked for."""
+    """The process at the broker's port is not the expected broker, or refuses the operation."""
 
 
 def _proof(password: str, side: bytes, *parts: bytes) -> bytes:
@@ -44,17 +44,17 @@ def _proof(password: str, side: bytes, *parts: bytes) -> bytes:
 def connect(
     address: tuple[str, int], password: str, operation: Operation, timeout: float
 ) -> socket.socket:
-    """Ask a broker for something; its answer is the open connection.
+    """Request an operation from a broker, and return the open connection.
 
     Args:
-        address: Where it listens.
-        password: The password from its record.
-        operation: What to ask for.
+        address: Host and port of the broker.
+        password: Password from its discovery record.
+        operation: The operation.
         timeout: Seconds for each step of the exchange.
 
     Raises:
-        OSError: nobody answers, or not in time.
-        ControlError: somebody else answers, or the broker is about to end.
+        OSError: The address refuses connections, or does not answer in time.
+        ControlError: Another process answers, or the broker is stopping.
     """
     connection = socket.create_connection(address, timeout)
     try:
@@ -88,27 +88,28 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 class BrokerLifetime(Protocol):
-    """The lifetime of a broker, as its control connections see it."""
+    """The part of `Lifetime` that control connections use."""
 
     def add_lease(self, lease: object) -> bool:
-        """Stay as long as this lease is held; False when the end has begun."""
+        """Keep the broker running until the lease is removed; return False if it is stopping."""
 
     def remove_lease(self, lease: object) -> None:
-        """Learn that a lease has ended."""
+        """End a lease."""
 
     def stop(self) -> None:
-        """End now."""
+        """Stop the broker."""
 
 
 class ControlProtocol(asyncio.Protocol):
-    """The server's side of a control connection, from behind the header on.
+    """Server side of a control connection, after the protocol header.
 
     Args:
-        transport: The client's socket.
-        password: What the client must know.
-        holder: Whom the operations are for.
-        unauthenticated: Where the connection is kept until the client has proved that it knows it.
-        timeout: Seconds that the client has for that.
+        transport: Transport of the client.
+        password: Password of the broker.
+        lifetime: Lifetime that the operations act on.
+        unauthenticated: Registry that contains the connection until the client has proved that it
+            knows the password.
+        timeout: Seconds that the client has for the proof.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class ControlProtocol(asyncio.Protocol):
         self._done = False
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Receive bytes from the client."""
         if self._done:
             return
         self._received += data
@@ -154,7 +155,7 @@ class ControlProtocol(asyncio.Protocol):
         expected = _proof(self._password, b"client", operation, client_nonce, server_nonce)
         self._timer.cancel()
         if not hmac.compare_digest(proof, expected):
-            # Not read meanwhile: what else it sends is of no interest.
+            # Further bytes are not needed, so reading stops.
             self._transport.pause_reading()
             self._loop.call_later(self._unauthenticated.refusal_delay(), self._transport.abort)
             return
@@ -167,7 +168,7 @@ class ControlProtocol(asyncio.Protocol):
             self._lifetime.stop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Learn that the client is gone; however it ended, its lease ends too."""
+        """End the lease of the client, whatever the reason for the disconnection."""
         self._timer.cancel()
         self._unauthenticated.remove(self._transport)
         self._lifetime.remove_lease(self)

@@ -1,8 +1,8 @@
-"""Dead letters: what a message becomes when it dies in a queue with a dead letter exchange.
+"""Dead lettering of messages in queues with a dead letter exchange.
 
 RabbitMQ's "Dead Letter Exchanges": the `x-death` header counts the deaths by queue and reason, the
-last one first; `x-first-death-*` keep the first; an expiration is taken off, so that it does not
-strike again.
+last one first; `x-first-death-*` describe the first; the expiration is removed, so that it does
+not apply again.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ _NO_FIELDS = b"\x00\x00\x00\x00"
 
 
 class DeadLettering:
-    """Sends on what dies, one message after the other also where one displaces the next.
+    """Publishes dead letters, one after the other even if one displaces the next.
 
     Args:
-        route: Gives the queues for a message that has its dead letter exchange as exchange.
+        route: Returns the queues for a message published to its dead letter exchange.
     """
 
     def __init__(self, route: Callable[[Message, ContentHeader], list[Queue]]) -> None:
@@ -44,11 +44,11 @@ class DeadLettering:
         self._sending = False
 
     def send(self, queue: Queue, message: Message, reason: str) -> None:
-        """Send a message on that died in a queue; without a dead letter exchange it is lost.
+        """Publish a message as a dead letter; without a dead letter exchange it is dropped.
 
         Args:
-            queue: Where it died.
-            message: As it was in the queue.
+            queue: Queue that drops the message.
+            message: The message, unchanged.
             reason: "rejected", "expired" or "maxlen".
         """
         if queue.policy.dead_letter_exchange is None:
@@ -59,7 +59,7 @@ class DeadLettering:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Send on only at the end of the block what dies within it."""
+        """Defer dead letters to the end of the block."""
         if self._sending:
             yield
             return
@@ -81,13 +81,13 @@ class DeadLettering:
 
 
 def dead_letter(message: Message, queue: Queue, reason: str, exchange: str, now: int) -> Message:
-    """The message as it leaves a queue for its dead letter exchange.
+    """Return the dead letter for a message.
 
     Args:
-        message: As it was in the queue.
-        queue: Where it died.
+        message: The message, as it was in the queue.
+        queue: Queue that drops the message.
         reason: "rejected", "expired" or "maxlen".
-        exchange: Where it goes now.
+        exchange: Name of the dead letter exchange.
         now: Seconds since 1970.
     """
     header = ContentHeader(message.header)
@@ -120,7 +120,7 @@ def _deaths(
     reason: str,
     now: int,
 ) -> list[bytes]:
-    """The entries of `x-death` with latest death first; one of its like only counts one more."""
+    """Return the entries of `x-death`, latest first; a repeated death increments its count."""
     origin = {"reason": longstr_value(reason), "queue": longstr_value(queue)}
     latest, remaining = None, []
     for entry in _entries(fields):
@@ -145,21 +145,21 @@ def _deaths(
 
 
 def _entries(fields: dict[str, bytes]) -> Iterable[bytes]:
-    """The tables in `x-death`; a client may have written anything there."""
+    """Return the tables in `x-death`; values of other types, written by a client, are ignored."""
     value = fields.get("x-death", b"")
     return (entry for entry in split_array(value) if entry[:1] == b"F") if value[:1] == b"A" else ()
 
 
 def _death_count(death: Table) -> int:
-    """How often it has happened; at least once, whatever a client has written there."""
+    """Return the count of a death; 1 if a client has written an invalid one."""
     count = death.get("count")
     return count if isinstance(count, int) and 0 < count < _MAX_COUNT else 1
 
 
 def is_cycle(header: ContentHeader, queue: Queue) -> bool:
-    """Whether a dead letter comes back to a queue where it died without a client's doing.
+    """Return whether a dead letter returns to a queue without a rejection by a client.
 
-    Such a message is dropped; a rejection on the way breaks the cycle, since a client made it.
+    Such a message is dropped. A rejection on the way means that the cycle is not automatic.
     """
     fields = split_table(header.raw("headers") or _NO_FIELDS)
     for entry in _entries(fields):

@@ -1,4 +1,4 @@
-"""Where the processes of one user find their broker: a file that only this user can read."""
+"""Discovery of the user's broker, by a file that only this user can read."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 _PRIVATE = 0o077
-"""The permission bits of others, which must not be set."""
+"""Permission bits of group and others, which must not be set."""
 
 _OTHERS_WRITE = 0o022
 
@@ -20,13 +20,13 @@ _LOCK_PAUSE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class BrokerRecord:
-    """What a running broker tells about itself.
+    """Discovery record of a running broker.
 
     Attributes:
-        pid: Its process.
-        port: Where it listens on the loopback interface.
-        user: The one user.
-        password: The user's password.
+        pid: Process id.
+        port: Port on the loopback interface.
+        user: User name.
+        password: Password of the user.
     """
 
     pid: int
@@ -36,13 +36,14 @@ class BrokerRecord:
 
 
 def runtime_folder() -> Path:
-    """The folder for files of running processes, made if it is not there.
+    """Return the folder for files of running processes, creating it if necessary.
 
     It is `FABRIC_NB_RUNTIME_DIR`, or `fabric_nb` in `XDG_RUNTIME_DIR`, or in the user's folder for
     local state.
 
     Raises:
-        PermissionError: it, or the link to it, belongs to another user, or others may write to it.
+        PermissionError: The folder, or a link to it, belongs to another user, or others may write
+            to it.
     """
     chosen = os.environ.get("FABRIC_NB_RUNTIME_DIR")
     folder = Path(chosen) if chosen else _default_folder()
@@ -60,14 +61,14 @@ def runtime_folder() -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file of the runtime folder for this user only, following no link.
+    """Open a file of the runtime folder for this user only, without following links.
 
     Args:
         path: The file.
-        flags: As for `os.open`, without those for links.
+        flags: Flags of `os.open`, without those for links.
 
     Raises:
-        OSError: it cannot be opened, or is a link.
+        OSError: The file cannot be opened, or is a link.
     """
     no_link = os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
     return os.open(path, flags | no_link, 0o600)
@@ -86,12 +87,12 @@ def _default_folder() -> Path:
 
 
 def record_path(folder: Path) -> Path:
-    """The discovery file. It names the host, because a home folder may be shared by several."""
+    """Return the path of the discovery file; it names the host, as hosts may share a folder."""
     return folder / f"broker-{platform.node() or 'localhost'}.json"
 
 
 def read_record(path: Path) -> BrokerRecord | None:
-    """The record in a file; None when there is none that can be trusted."""
+    """Return the record in a file; None if there is none, or it cannot be trusted."""
     try:
         with os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
             status = os.fstat(file.fileno())
@@ -108,7 +109,7 @@ def read_record(path: Path) -> BrokerRecord | None:
 
 
 def write_record(path: Path, record: BrokerRecord) -> None:
-    """Write a record, whole or not at all, for its owner's eyes only (mode 0600)."""
+    """Write a record atomically, readable by its owner only (mode 0600)."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -122,7 +123,7 @@ def write_record(path: Path, record: BrokerRecord) -> None:
 
 
 def remove_record(path: Path, pid: int) -> None:
-    """Remove a record if it is that of this process."""
+    """Remove a record if it is that of process `pid`."""
     record = read_record(path)
     if record is not None and record.pid == pid:
         path.unlink(missing_ok=True)
@@ -130,14 +131,14 @@ def remove_record(path: Path, pid: int) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: Path, timeout: float) -> Iterator[None]:
-    """PauseReason a lock between processes, which ends with its holder however that dies.
+    """Hold a lock between processes; the system releases it if the process dies.
 
     Args:
-        path: The lock's file; it stays.
-        timeout: Seconds to wait for another holder.
+        path: The lock file; it is not removed.
+        timeout: Seconds to wait for the lock.
 
     Raises:
-        TimeoutError: another process has held it all the time.
+        TimeoutError: Another process has held the lock all the time.
     """
     deadline = time.monotonic() + timeout
     with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file:

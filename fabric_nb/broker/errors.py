@@ -1,16 +1,15 @@
-"""The errors that the broker reports to its clients.
+"""Errors that the broker reports to its clients.
 
-    AMQPError    a reply code and a text; closes a channel or a whole connection
-
-Which of the two follows from the code: AMQP 0-9-1 divides the codes into soft errors (a channel
-exception) and hard errors (a connection exception), see section 1.2 "Reply codes" of the reference.
+`AMQPError` has a reply code and a text, and closes a channel or a whole connection. The code
+determines the scope: AMQP 0-9-1 divides the codes into soft errors (channel exceptions) and hard
+errors (connection exceptions), see section 1.2 "Reply codes" of the reference.
 """
 
 import enum
 
 
 class ReplyCode(enum.IntEnum):
-    """Reply codes of AMQP 0-9-1, by their names in RabbitMQ's texts."""
+    """Reply codes of AMQP 0-9-1, with their names in RabbitMQ's texts."""
 
     REPLY_SUCCESS = 200
     NO_ROUTE = 312
@@ -31,7 +30,7 @@ class ReplyCode(enum.IntEnum):
 
 
 NO_METHOD = (0, 0)
-"""Class and method number of a close that no method has caused."""
+"""Class and method number of a close that was not caused by a method."""
 
 _SOFT = frozenset(
     {
@@ -44,11 +43,11 @@ _SOFT = frozenset(
 
 
 class AMQPError(Exception):
-    """A client did something that AMQP answers with a close.
+    """An error of a client that closes its channel or connection.
 
     Args:
         code: The reply code.
-        explanation: What is wrong, for the client's developer.
+        explanation: Explanation for the client's developer.
         method_ids: Class and method number for the close; None for those of the offending frame.
 
     Example:
@@ -66,10 +65,10 @@ class AMQPError(Exception):
 
     @property
     def closes_connection(self) -> bool:
-        """Whether this is a hard error, which costs the client its whole connection."""
+        """True for a hard error, which closes the whole connection."""
         return self.code not in _SOFT
 
     @property
     def reply_text(self) -> str:
-        """The text for the wire, cut to what a short string can hold (255 bytes)."""
+        """Text for the wire, cut to the length of a short string (255 bytes)."""
         return str(self).encode()[:255].decode(errors="ignore")

@@ -1,9 +1,9 @@
-"""Field tables: decoding without trust, and editing without re-encoding.
+"""Field tables: decoding of untrusted input, and editing without re-encoding.
 
-The types are those of RabbitMQ's "AMQP 0-9-1 Errata", section 3. A client's table is bounded in
-nesting, and every length is checked against the bytes that are there. Tables that only pass through
-are edited as raw values (`split_table`, `join_table`): decoding and encoding them again would
-change the types of what a client wrote.
+The types are those of RabbitMQ's "AMQP 0-9-1 Errata", section 3. The nesting of a client's table is
+bounded, and every length is checked against the available bytes. Tables that are only forwarded
+are edited as raw values (`split_table`, `join_table`), because decoding and encoding them again
+would change the types of their values.
 """
 
 import decimal
@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from fabric_nb.broker.errors import AMQPError, ReplyCode
 
 MAX_NESTING = 32
-"""Tables and arrays inside one another; deeper ones are refused."""
+"""Maximum nesting of tables and arrays."""
 
 
 class Timestamp(int):
-    """Seconds since 1970, kept apart from numbers: the two never match in a headers exchange."""
+    """Seconds since 1970, distinct from numbers: the two never match in a headers exchange."""
 
 
 Value = (
@@ -60,9 +60,9 @@ _FLOATS = frozenset(b"fd")
 
 
 def decode_table(data: bytes, start: int = 0, end: int | None = None) -> Table:
-    """Decode the table that fills `data[start:end]`, its own length prefix included.
+    """Decode the table that fills `data[start:end]`, including its length prefix.
 
-    Long strings become `str`, or `bytes` where they are not UTF-8; byte arrays become `bytearray`,
+    Long strings become `str`, or `bytes` if they are not UTF-8; byte arrays become `bytearray`,
     timestamps `Timestamp`.
 
     Raises:
@@ -77,7 +77,7 @@ _CACHED_SIZE = 1024
 
 @functools.lru_cache(maxsize=256)
 def _decode_cached(raw: bytes) -> Table:
-    """Publishers send the same few tables again and again; only small ones are kept."""
+    """Decode a small table; cached, because publishers repeat the same few tables."""
     return _decode_whole(raw)
 
 
@@ -92,7 +92,7 @@ def _decode_whole(raw: bytes) -> Table:
 
 
 def _bounds(raw: bytes, position: int, end: int) -> tuple[int, int]:
-    """The start and end of what a four-byte length announces."""
+    """Return the start and end of the bytes described by a four-byte length."""
     (length,) = _LENGTH.unpack_from(raw, position)
     start = position + 4
     if start + length > end:
@@ -154,7 +154,7 @@ def _number(raw: bytes, code: int, position: int, end: int) -> tuple[Value, int]
     if code == ord("D"):
         return decimal.Decimal(extra[0]).scaleb(-value), stop
     if code in _FLOATS and not math.isfinite(value):
-        # Erlang has no such numbers, so RabbitMQ cannot read the table.
+        # Erlang has no NaN or infinity, so RabbitMQ cannot read the table.
         raise AMQPError(ReplyCode.INTERNAL_ERROR, f"a field is {value}, which is no finite number")
     return value, stop
 
@@ -215,7 +215,7 @@ _TYPE_NAMES: dict[type, str] = {
 
 
 def type_name(value: Value) -> str:
-    """Return RabbitMQ's name of a value's type; how wide a number was is not known."""
+    """Return RabbitMQ's name of a value's type; the width of a number is not known."""
     return _TYPE_NAMES[type(value)]
 
 
@@ -223,7 +223,7 @@ def shortstr(text: str) -> bytes:
     """Encode a short string: at most 255 bytes.
 
     Raises:
-        ValueError: when it is longer.
+        ValueError: The string is longer.
     """
     data = text.encode()
     return bytes((len(data),)) + data

@@ -1,4 +1,4 @@
-"""Frames: a byte stream into frames, and messages into frames (AMQP 0-9-1, section 4.2.3)."""
+"""Parsing of a byte stream into frames, and encoding of messages (AMQP 0-9-1, 4.2.3)."""
 
 import struct
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ HEADER = 2
 BODY = 3
 HEARTBEAT = 8
 FRAME_OVERHEAD = 8
-"""Bytes of a frame beside its payload: type, channel, size and the end octet."""
+"""Bytes of a frame in addition to its payload: type, channel, size and the end octet."""
 
 FRAME_END = 0xCE
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -26,12 +26,13 @@ Frame = tuple[int, int, bytes]
 
 
 class FrameReader:
-    """Splits a byte stream into frames, as far as it has arrived.
+    """Incremental parser of a byte stream.
 
-    Iterating yields `(type, channel, payload)` and may be broken off and taken up again.
+    Iterating yields the complete frames as `(type, channel, payload)`; it may be interrupted and
+    resumed.
 
     Args:
-        max_payload: The longest payload that is accepted, in bytes.
+        max_payload: Maximum payload in bytes.
 
     Example:
         ```python
@@ -52,10 +53,10 @@ class FrameReader:
         self._position = 0
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames that are complete.
+        """Yield the complete frames.
 
         Raises:
-            AMQPError: FRAME_ERROR for a frame that is too large or does not end where it should.
+            AMQPError: FRAME_ERROR for a frame that is too large or lacks its end octet.
         """
         buffer, end = self._buffer, len(self._buffer)
         while end - (position := self._position) >= _START.size:
@@ -75,15 +76,15 @@ class FrameReader:
 
 
 def method_frame(channel: int, payload: bytes) -> bytes:
-    """The frame of one method whose payload is already encoded."""
+    """Return the frame of a method with an encoded payload."""
     return b"".join((_START.pack(METHOD, channel, len(payload)), payload, _END))
 
 
 def content_frames(channel: int, method: bytes, message: Message, max_payload: int) -> bytes:
-    """The frames of a method that carries a message: method, header, and body in pieces.
+    """Return the frames of a method that carries a message: method, header and body.
 
-    The header goes out as the bytes in which it came in. This is the path of every delivery, so one
-    `join` builds it all for a body that fits one frame.
+    The header is forwarded as received. Every delivery takes this path, so a body that fits one
+    frame is built with a single `join`.
     """
     header, body = message.header, message.body
     size = len(body)
@@ -113,11 +114,11 @@ def content_frames(channel: int, method: bytes, message: Message, max_payload: i
 
 
 def deliver_method(prefix: bytes, delivery_tag: int, redelivered: bool, route: bytes) -> bytes:
-    """The payload of Basic.Deliver or Basic.GetOk up to the routing key.
+    """Return the payload of Basic.Deliver or Basic.GetOk up to the routing key.
 
     Args:
         prefix: Class and method number; for Basic.Deliver followed by the consumer tag.
-        delivery_tag: The number of the delivery on its channel.
+        delivery_tag: Delivery tag on the channel.
         redelivered: Whether the message was delivered before.
         route: Exchange and routing key, encoded as two short strings.
     """

@@ -1,4 +1,4 @@
-"""Opening a connection: who the client is, and what both sides agree on.
+"""Connection handshake: authentication and negotiation of limits.
 
 AMQP 0-9-1, section 2.2.4; the capabilities and AMQPLAIN are RabbitMQ's.
 """
@@ -22,9 +22,9 @@ from fabric_nb.broker.field_table import (
 )
 
 FRAME_MIN_SIZE = 4096
-"""No side may ask for less, and none may send more before they have agreed; bytes."""
+"""Bytes: minimum of the negotiated frame size, and maximum frame size before negotiation."""
 
-# Names and order are RabbitMQ's, also of the properties: a client may count on either.
+# Names and order are RabbitMQ's, also of the properties, because a client may rely on either.
 _CAPABILITIES = (
     "publisher_confirms",
     "exchange_exchange_bindings",
@@ -53,13 +53,13 @@ _SERVER_PROPERTIES = join_table(
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The one user of the broker."""
+    """Credentials of the broker's only user."""
 
     user: str
     password: str
 
     def match(self, user: bytes, password: bytes) -> bool:
-        """Compare in a time that does not depend on where the difference is."""
+        """Compare credentials in constant time."""
         same_user = hmac.compare_digest(user, self.user.encode())
         same_password = hmac.compare_digest(password, self.password.encode())
         return same_user and same_password
@@ -67,13 +67,13 @@ class Credentials:
 
 @dataclass(slots=True)
 class NegotiatedParameters:
-    """What the two sides agree on; before they have, what the server proposes.
+    """Parameters of a connection: the server's proposal, then the negotiated values.
 
     Attributes:
-        frame_max: The largest frame, in bytes.
-        channel_max: How many channels the client may open.
-        heartbeat: Seconds between signs of life; 0 for none.
-        capabilities: RabbitMQ's names of the extensions that the client knows.
+        frame_max: Maximum frame size in bytes.
+        channel_max: Maximum number of channels of the client.
+        heartbeat: Seconds between heartbeats; 0 for none.
+        capabilities: RabbitMQ's names of the extensions that the client supports.
     """
 
     frame_max: int = 131_072
@@ -86,9 +86,9 @@ class Handshake:
     """The methods of channel 0 up to Connection.OpenOk.
 
     Args:
-        credentials: Who may come in.
-        vhost: The name of the one virtual host.
-        negotiated: What the server proposes; changed to what is agreed.
+        credentials: Credentials that are accepted.
+        vhost: Name of the only virtual host.
+        negotiated: The server's proposal; updated to the negotiated values.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Handshake:
         }
 
     def start(self) -> base.Frame:
-        """The method with which the server begins."""
+        """Return the first method, which the server sends."""
         return Connection.Start(0, 9, _SERVER_PROPERTIES, "PLAIN AMQPLAIN", "en_US")  # type: ignore[arg-type]
 
     def on_method(self, method: base.Frame) -> base.Frame | None:
-        """Take the client's next method, and give the answer if there is one.
+        """Handle the client's next method, and return the reply, if any.
 
         Raises:
-            AMQPError: COMMAND_INVALID for a method out of turn or an unknown mechanism,
+            AMQPError: COMMAND_INVALID for an unexpected method or an unknown mechanism,
                 ACCESS_REFUSED for wrong credentials, NOT_ALLOWED for limits beyond the server's or
                 an unknown virtual host.
         """
@@ -128,7 +128,9 @@ class Handshake:
         self.negotiated.capabilities = frozenset(
             name for name, value in capabilities.items() if value is True
         )
-        response = cast("bytes", method.response)  # as `decode_method` gives a long string
+        response = cast(
+            "bytes", method.response
+        )  # bytes, because `decode_method` does not decode it
         if not self._credentials.match(*_login(method.mechanism, response)):
             raise AMQPError(
                 ReplyCode.ACCESS_REFUSED,
@@ -162,20 +164,20 @@ def _as_table(value: Any) -> Table:
 
 
 def _login(mechanism: str, response: bytes) -> tuple[bytes, bytes]:
-    """User and password from the response of a SASL mechanism."""
+    """Return user and password from the response of a SASL mechanism."""
     if mechanism == "PLAIN":
         # RFC 4616: authorization identity, user, password.
         fields = response.split(b"\0")
         return (fields[1], fields[2]) if len(fields) == 3 else (b"", b"")
     if mechanism == "AMQPLAIN":
-        # A field table without its length.
+        # A field table without its length prefix.
         table = decode_table(len(response).to_bytes(4) + response)
         return str(table.get("LOGIN", "")).encode(), str(table.get("PASSWORD", "")).encode()
     raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
 
 
 def _negotiate(name: str, client: int, minimum: int, server: int) -> int:
-    """A client may lower a limit of the server; 0 would be "no limit", which is no lowering."""
+    """Return the client's value of a limit, which may only lower the server's; 0 is no limit."""
     if client and client < minimum:
         raise AMQPError(
             ReplyCode.NOT_ALLOWED,

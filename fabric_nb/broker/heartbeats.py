@@ -1,20 +1,20 @@
-"""Heartbeats: signs of life on an idle connection (AMQP 0-9-1, section 4.2.7)."""
+"""Heartbeats on an idle connection (AMQP 0-9-1, section 4.2.7)."""
 
 import asyncio
 from collections.abc import Callable
 
 _MAX_SILENT_TICKS = 4
-"""Half intervals without a byte after which a peer counts as dead: two whole ones."""
+"""Half intervals without a received byte before a timeout: two whole intervals."""
 
 
 class Heartbeats:
-    """Sends signs of life when nothing else is sent, and notices when none come.
+    """Sends heartbeats on an idle connection, and detects a peer that sends none.
 
     Args:
         loop: The running event loop.
-        interval: Seconds, as agreed with the client; greater than 0.
+        interval: Negotiated interval in seconds; greater than 0.
         send: Sends a heartbeat frame.
-        on_timeout: Called once when the peer counts as dead.
+        on_timeout: Called once if no byte was received for two intervals.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class Heartbeats:
         self._timer = loop.call_later(self._half, self._tick)
 
     def received(self) -> None:
-        """Note that bytes came in."""
+        """Record that bytes were received."""
         self._silent_ticks = 0
 
     def sent(self) -> None:
-        """Note that bytes went out."""
+        """Record that bytes were sent."""
         self._sent = True
 
     def set_reading(self, reading: bool) -> None:
-        """Say whether the connection is read; one that is not cannot show that it lives."""
+        """Set whether the connection is read; while it is not, there is no timeout."""
         self._reading = reading
         self._silent_ticks = 0
 
     def stop(self) -> None:
-        """Neither send nor watch any more."""
+        """Stop sending and monitoring."""
         self._timer.cancel()
 
     def _tick(self) -> None:

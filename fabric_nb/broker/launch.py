@@ -1,7 +1,7 @@
-"""Find the user's running broker, or start it; hold it while this process lives.
+"""Find or start the user's broker, and keep it running while this process lives.
 
-The broker is a process of its own. Every process that uses it holds a connection to it, its lease;
-when the last lease has ended, also because its holder was killed, the broker ends.
+The broker is a separate process. Every process that uses it has a lease, which is an open
+connection. The broker stops after the last lease has ended, including when its process was killed.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ _LOG_SHOWN = 2000
 
 
 class BrokerStartError(Exception):
-    """The embedded broker did not start, or cannot be looked for; the message says why."""
+    """The embedded broker did not start, or cannot be discovered; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where the embedded broker is.
+    """Address of the embedded broker.
 
     Attributes:
-        uri: The address with the password, for clients; never for an output.
-        masked_uri: The address with the password masked, to be shown.
-        pid: The broker's process.
-        started_here: Whether this process has started it.
+        uri: URI with the password, for clients; must not be displayed.
+        masked_uri: URI with the password masked, for display.
+        pid: Process id of the broker.
+        started_here: True if this process has started the broker.
     """
 
     uri: str = field(repr=False)
@@ -60,7 +60,7 @@ class _Lease:
     address: BrokerAddress
 
     def is_alive(self) -> bool:
-        """Whether the broker still holds its end of the connection."""
+        """Return whether the connection to the broker is open."""
         self.connection.setblocking(False)
         try:
             return bool(self.connection.recv(1, socket.MSG_PEEK))
@@ -75,13 +75,13 @@ _lease_guard = threading.Lock()
 
 
 def ensure_broker() -> BrokerAddress:
-    """Find the user's embedded broker or start it, and hold it until this process ends.
+    """Find or start the user's embedded broker, and keep it running until this process ends.
 
-    May be called again, from any thread: while the broker lives the answer is the same one; when
-    it is gone, another one is found or started.
+    May be called repeatedly, from any thread: while the broker is running the result is the
+    same; if it has stopped, another one is found or started.
 
     Raises:
-        BrokerStartError: it cannot be started.
+        BrokerStartError: The broker cannot be started.
 
     Example:
         ```python
@@ -104,10 +104,10 @@ def ensure_broker() -> BrokerAddress:
 
 
 def find_broker() -> BrokerAddress | None:
-    """The user's running broker, without holding it; None when there is none.
+    """Return the user's running broker, without a lease on it; None if there is none.
 
     Raises:
-        BrokerStartError: the folder where it would be written down cannot be used.
+        BrokerStartError: The runtime folder cannot be used.
     """
     record = read_record(record_path(_folder()))
     if record is None:
@@ -120,10 +120,12 @@ def find_broker() -> BrokerAddress | None:
 
 
 def stop_broker() -> bool:
-    """Stop the user's running broker at once, whoever uses it; False when there is none.
+    """Stop the user's running broker immediately; return False if there is none.
+
+    Processes with a lease lose their connections.
 
     Raises:
-        BrokerStartError: the folder where it would be written down cannot be used.
+        BrokerStartError: The runtime folder cannot be used.
     """
     record = read_record(record_path(_folder()))
     if record is None:
@@ -133,7 +135,7 @@ def stop_broker() -> bool:
     except (OSError, ControlError):
         return False
     with connection:
-        # The broker's end of the connection goes with its process.
+        # The broker closes the connection when its process exits.
         connection.settimeout(_STOP_TIMEOUT)
         with contextlib.suppress(OSError):
             connection.recv(1)
@@ -149,12 +151,12 @@ def _folder() -> Path:
 
 
 def release_broker() -> None:
-    """PauseReason the broker no longer, as at the end of the process; without a lease nothing happens."""
+    """End this process's lease, if any, as at the end of the process."""
     _drop_lease()
 
 
 def _drop_lease(pid: int | None = None) -> None:
-    """Close this process's lease, or only one on the broker with that process."""
+    """Close this process's lease; with a `pid`, only if it is on that broker."""
     global _lease
     with _lease_guard:
         if _lease is not None and pid in {None, _lease.address.pid}:
@@ -163,7 +165,7 @@ def _drop_lease(pid: int | None = None) -> None:
 
 
 def _drop_lease_in_child() -> None:
-    # A forked child has a copy of the connection, and could outlive its parent with it.
+    # A forked child has a copy of the connection, which would extend the lease of its parent.
     global _lease, _lease_guard
     _lease_guard = threading.Lock()
     if _lease is not None:
@@ -193,7 +195,7 @@ def _find_or_start(folder: Path) -> _Lease:
     lease = _find(folder)
     if lease is not None:
         return lease
-    # Who comes second waits here, and finds the broker of the first.
+    # A second process waits here, and finds the broker that the first one has started.
     with file_lock(folder / "broker.lock", _START_TIMEOUT):
         lease = _find(folder)
         if lease is not None:
@@ -216,7 +218,7 @@ def _find(folder: Path) -> _Lease | None:
     try:
         connection = _connect(record, Operation.LEASE)
     except (OSError, ControlError):
-        # A stale record: its broker is gone, and the port may be somebody else's.
+        # A stale record: its broker has stopped, and another process may use the port.
         return None
     return _Lease(connection, _address(record, started_here=False))
 
@@ -226,19 +228,19 @@ def _start(folder: Path) -> None:
     log = folder / "broker.log"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     with os.fdopen(open_private(log, flags), "wb") as log_file:
-        process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
+        process = subprocess.Popen(  # noqa: S603 - no argument is user input
             [sys.executable, "-P", "-m", _MODULE, "--leased"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log_file,
             env=_environment(folder),
-            # An interrupt of the notebook is not meant for the broker.
+            # An interrupt of the notebook must not stop the broker.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-    # Collects the process when it ends, however long this one lives.
+    # Reaps the process when it ends.
     threading.Thread(target=process.wait, name="fabric_nb broker", daemon=True).start()
-    assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
     with process.stdout as output:
         watchdog = threading.Timer(_START_TIMEOUT, process.kill)
         watchdog.start()
@@ -253,7 +255,7 @@ def _environment(folder: Path) -> dict[str, str]:
     environment = {**os.environ, "FABRIC_NB_RUNTIME_DIR": str(folder)}
     package_home = str(Path(__file__).resolve().parents[2])
     if package_home not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        # Imported from a checkout: the other interpreter must find the same package.
+        # Imported from a checkout: the new interpreter must import the same package.
         paths = [environment.get("PYTHONPATH", ""), package_home]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environment

@@ -1,18 +1,18 @@
-"""How long a broker runs: until it is told to stop, or until nobody holds it any more."""
+"""Lifetime of a broker: until it is stopped, or until its last lease has ended."""
 
 import asyncio
 
 FIRST_LEASE_TIMEOUT = 10.0
-"""Seconds that a broker waits for the first process that holds it."""
+"""Seconds that a broker waits for its first lease."""
 
 
 class Lifetime:
-    """Decides when a broker ends.
+    """Leases on a broker, and the event of its end.
 
     Args:
         loop: The running event loop.
-        linger: Seconds to stay after the last lease has ended, so that a kernel that restarts
-            finds its broker again; None to stay until told to stop.
+        linger: Seconds to keep running after the last lease has ended, so that a restarted kernel
+            finds its broker again; None to run until `stop` is called.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, linger: float | None = None) -> None:
@@ -25,11 +25,11 @@ class Lifetime:
             self._timer = loop.call_later(FIRST_LEASE_TIMEOUT, self.stop)
 
     async def wait_until_end(self) -> None:
-        """Wait until the broker has to end."""
+        """Wait until the broker has to stop."""
         await self._ended.wait()
 
     def add_lease(self, lease: object) -> bool:
-        """Stay as long as this lease is held; False when the end has begun."""
+        """Keep the broker running until the lease is removed; return False if it is stopping."""
         if self._ended.is_set():
             return False
         self._leases.add(lease)
@@ -39,7 +39,7 @@ class Lifetime:
         return True
 
     def remove_lease(self, lease: object) -> None:
-        """Learn that a lease has ended."""
+        """End a lease."""
         if lease not in self._leases:
             return
         self._leases.discard(lease)
@@ -47,5 +47,5 @@ class Lifetime:
             self._timer = self._loop.call_later(self._linger, self.stop)
 
     def stop(self) -> None:
-        """End now."""
+        """Stop the broker."""
         self._ended.set()

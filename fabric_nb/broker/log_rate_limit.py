@@ -1,4 +1,4 @@
-"""A log that a flood does not fill."""
+"""Rate limit of repeated log lines."""
 
 import logging
 import time
@@ -11,10 +11,9 @@ _MAX_TEMPLATES = 100
 
 
 class RepeatFilter(logging.Filter):
-    """Lets one record of a template through at a time, and counts the others with the next one.
+    """Passes one record per template and interval, and reports the number of suppressed ones.
 
-    Records are of one template when they come from one logger with one message before its arguments
-    are put in.
+    A template is a logger's name and the first line of the unformatted message.
 
     Args:
         clock: Monotonic seconds; replaced in tests.

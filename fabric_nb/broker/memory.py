@@ -1,23 +1,23 @@
-"""How much memory messages may take, and which publishers have to wait.
+"""Memory accounting of messages, and back-pressure on publishers.
 
 The rule is the dynamic threshold of shared switch buffers (Choudhury and Hahne, 1998): a publisher
-has to wait while what it has outstanding is more than what is still free. So one flood takes half
-of the memory and two take two thirds, the limit is never reached, and a publisher who has little
-outstanding is never stopped by the others.
+is blocked while its outstanding bytes exceed the free memory. So one flooding publisher gets half
+of the memory and two get two thirds, the limit is never reached, and a publisher with few
+outstanding bytes is never blocked by others.
 """
 
 from collections.abc import Callable
 
 
 class MemoryPool:
-    """The memory for messages of a whole broker.
+    """Memory for the messages of a broker.
 
     Args:
-        limit: Bytes that all messages together may take.
+        limit: Maximum size of all messages in bytes.
     """
 
     RESUME_FRACTION = 0.8
-    """A stopped publisher goes on when it is this far below the threshold, not at once."""
+    """Fraction of the threshold below which a blocked publisher resumes (hysteresis)."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -25,13 +25,13 @@ class MemoryPool:
         self.blocked: set[MemoryAccount] = set()
 
     def charge(self, size: int) -> None:
-        """Take `size` bytes; fewer than none gives some back."""
+        """Allocate `size` bytes; a negative size frees them."""
         self.used += size
         if size < 0 and self.blocked:
             self._resume_unblocked()
 
     def _resume_unblocked(self) -> None:
-        """Let those publishers go on who have come below their threshold."""
+        """Resume the blocked publishers that are below their threshold."""
         threshold = (self.limit - self.used) * self.RESUME_FRACTION
         for account in [account for account in self.blocked if account.outstanding <= threshold]:
             self.blocked.discard(account)
@@ -39,11 +39,11 @@ class MemoryPool:
 
 
 class MemoryAccount:
-    """What the messages of one publisher take.
+    """Memory account of one publisher.
 
     Args:
-        pool: The memory from which it takes.
-        on_resume: Called when this publisher, having had to wait, may go on.
+        pool: Memory pool of the broker.
+        on_resume: Called when this publisher is no longer blocked.
     """
 
     __slots__ = ("on_resume", "outstanding", "pool")
@@ -54,17 +54,17 @@ class MemoryAccount:
         self.outstanding = 0
 
     def charge(self, size: int) -> None:
-        """Take `size` bytes."""
+        """Allocate `size` bytes."""
         self.outstanding += size
         self.pool.charge(size)
 
     def refund(self, size: int) -> None:
-        """Give `size` bytes back."""
+        """Free `size` bytes."""
         self.outstanding -= size
         self.pool.charge(-size)
 
     def must_wait(self) -> bool:
-        """Whether this publisher is over its threshold; if so, `on_resume` is called later."""
+        """Return whether this publisher exceeds its threshold; then `on_resume` is called later."""
         pool = self.pool
         if self.outstanding <= pool.limit - pool.used:
             return False
@@ -72,10 +72,10 @@ class MemoryAccount:
         return True
 
     def close(self) -> None:
-        """Forget the publisher; what it has outstanding stays accounted until it is consumed."""
+        """Detach the publisher; its messages stay accounted until they are consumed."""
         self.pool.blocked.discard(self)
         self.on_resume = _ignore
 
 
 def _ignore() -> None:
-    """Stands in for a publisher that is gone, so that its messages do not keep it alive."""
+    """Replace the callback of a closed publisher, which its messages would keep alive."""

@@ -1,7 +1,7 @@
-"""Messages, and the content header that comes with each.
+"""Messages and their content headers.
 
-The header is kept as the bytes in which the publisher sent it, and is handed on as such. It is only
-scanned for where its properties lie; a property is decoded when something depends on it.
+A header is stored and forwarded as the bytes that the publisher sent. It is only scanned for the
+offsets of its properties; a property is decoded on demand.
 """
 
 import functools
@@ -17,7 +17,7 @@ _FIXED = struct.Struct(">HHQH")
 _BASIC = 60
 _CONTINUATION = 1
 
-# Name, and width in bytes or how the length is written (AMQP 0-9-1, section 1.8 of the reference).
+# Name, and width in bytes or type of the encoding (AMQP 0-9-1, section 1.8 of the reference).
 _PROPERTIES: tuple[tuple[str, int | str], ...] = (
     ("content_type", "shortstr"),
     ("content_encoding", "shortstr"),
@@ -37,21 +37,21 @@ _PROPERTIES: tuple[tuple[str, int | str], ...] = (
 _LENGTH = struct.Struct(">I")
 HEADER_EXPECTED = "expected content header for class 60, got non content header frame instead"
 MAX_MILLISECONDS = 315_360_000_000
-"""The longest time to live or idle time that RabbitMQ takes: ten years."""
+"""Maximum time to live or idle time that RabbitMQ accepts: ten years."""
 
 _NUMBER = re.compile(rb"[+-]?[0-9]+")
 MESSAGE_OVERHEAD = 512
-"""Bytes that a message costs beside its header and body, when memory is accounted."""
+"""Accounted bytes of a message in addition to its header and body."""
 
 
 @functools.lru_cache(maxsize=256)
 def _layout(flags: int) -> tuple[tuple[str, int | str], ...]:
-    """The properties that a flag word announces, in the order of the wire."""
+    """Return the properties in a flag word, in wire order."""
     return tuple(entry for index, entry in enumerate(_PROPERTIES) if flags & (1 << (15 - index)))
 
 
 def _expiration_error(text: bytes) -> str | None:
-    """Return what RabbitMQ finds wrong with an expiration, or None."""
+    """Return RabbitMQ's error text for an expiration, or None."""
     number = _NUMBER.match(text)
     if number is None:
         return "no_integer"
@@ -65,14 +65,14 @@ def _expiration_error(text: bytes) -> str | None:
 
 
 class ContentHeader:
-    """A content header: the size of the body and where the properties lie.
+    """A content header: the size of the body and the offsets of the properties.
 
     Attributes:
-        headers: The application headers; decoded always, since a malformed table must not reach
+        headers: Application headers; always decoded, because a malformed table must not reach
             consumers.
 
     Raises:
-        AMQPError: FRAME_ERROR when the bytes do not hold the properties that they announce.
+        AMQPError: FRAME_ERROR if the bytes do not match the property flags.
     """
 
     __slots__ = ("_spans", "body_size", "headers", "payload")
@@ -115,27 +115,27 @@ class ContentHeader:
         return spans
 
     def raw(self, name: str) -> bytes | None:
-        """The encoded value of a property, or None when the message does not have it."""
+        """Return the encoded value of a property, or None if it is absent."""
         span = self._spans.get(name)
         return self.payload[span[0] : span[1]] if span else None
 
     def shortstr(self, name: str) -> bytes | None:
-        """The content of a property that is a short string."""
+        """Return the content of a short string property, or None if it is absent."""
         span = self._spans.get(name)
         return self.payload[span[0] + 1 : span[1]] if span else None
 
     @property
     def priority(self) -> int:
-        """The priority, 0 when the message has none."""
+        """Priority, 0 if absent."""
         span = self._spans.get("priority")
         return self.payload[span[0]] if span else 0
 
     @property
     def expiration(self) -> int | None:
-        """How long the message lives in a queue, in milliseconds; None for ever.
+        """Time to live in a queue, in milliseconds; None for no limit.
 
         Raises:
-            AMQPError: PRECONDITION_FAILED when it is not a number that RabbitMQ would take.
+            AMQPError: PRECONDITION_FAILED if it is not a number that RabbitMQ would accept.
         """
         text = self.shortstr("expiration")
         if text is None:
@@ -149,7 +149,7 @@ class ContentHeader:
         return int(text)
 
     def replace(self, values: Mapping[str, bytes | None]) -> bytes:
-        """The header's payload with other encoded values for some properties, None to remove."""
+        """Return the payload with some encoded properties replaced, or removed if None."""
         flags = 0
         parts = []
         for index, (name, _) in enumerate(_PROPERTIES):
@@ -161,7 +161,7 @@ class ContentHeader:
 
 
 class Message:
-    """A published message. The queues it was routed to share it, and none changes it."""
+    """A published message, shared by its queues and never modified."""
 
     __slots__ = (
         "account",
@@ -195,13 +195,13 @@ class Message:
         self.references = 0
 
     def add_reference(self) -> None:
-        """Say that a queue keeps this message; the first one is accounted to the publisher."""
+        """Add a reference; the first one charges the message to the publisher's account."""
         self.references += 1
         if self.references == 1:
             self.account.charge(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)
 
     def remove_reference(self) -> None:
-        """Say that a queue no longer keeps this message."""
+        """Remove a reference; the last one refunds the message."""
         self.references -= 1
         if self.references == 0:
             self.account.refund(len(self.header) + len(self.body) + MESSAGE_OVERHEAD)

@@ -1,7 +1,7 @@
-"""Methods on the wire: strict decoding, and encoding, of `pamqp`'s method classes.
+"""Strict decoding, and encoding, of `pamqp`'s method classes.
 
-`pamqp.commands` is the table of what methods and arguments exist. Its own decoder takes a truncated
-string for a short one and recurses as deep as the client likes, so the arguments are read here.
+`pamqp.commands` defines the methods and their arguments. Its decoder accepts truncated strings and
+does not bound recursion, so the arguments are decoded here.
 """
 
 import struct
@@ -33,7 +33,7 @@ def decode_method(payload: bytes) -> base.Frame:
     method_class = _METHODS.get(payload[:4])
     if method_class is None:
         raise AMQPError(ReplyCode.NOT_IMPLEMENTED, f"unknown method {payload[:4].hex()}")
-    # The constructors check what a client may send more narrowly than RabbitMQ does.
+    # Bypasses the constructor, whose checks are narrower than RabbitMQ's.
     method = method_class.__new__(method_class)
     try:
         _read_arguments(method, payload)
@@ -80,8 +80,8 @@ def _read(kind: str, payload: bytes, position: int) -> tuple[Any, int]:
 def encode_method(method: base.Frame) -> bytes:
     """Encode a method as the payload of a method frame.
 
-    Names are not held to the character set of `pamqp`: RabbitMQ takes any UTF-8 name. A table is
-    given as bytes, see `field_table.join_table`.
+    Names are not limited to the character set of `pamqp`, because RabbitMQ accepts any UTF-8 name.
+    A table must be given as bytes, see `field_table.join_table`.
     """
     parts = [_LENGTH.pack(method.index)]
     bits, count = 0, 0
@@ -95,7 +95,7 @@ def encode_method(method: base.Frame) -> bytes:
         if count:
             parts.append(bytes((bits,)))
             bits, count = 0, 0
-        # Tables come encoded, because pamqp would sort their fields.
+        # Tables are already encoded, because pamqp would sort their fields.
         parts.append(value if kind == "table" else encode.by_type(value, kind))
     if count:
         parts.append(bytes((bits,)))

@@ -1,7 +1,7 @@
-"""ChannelPublisher on one channel: contents as they come in, confirms and transactions.
+"""Publishing on one channel: content frames, confirms and transactions.
 
-AMQP 0-9-1, section 4.2.6 for contents and 1.9 of the reference for transactions; confirms are
-RabbitMQ's "PublishingConnection Confirms".
+AMQP 0-9-1, section 4.2.6 for content and 1.9 of the reference for transactions; confirms are
+RabbitMQ's "Publisher Confirms".
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _PUBLISH_IDS = (60, 40)
 
 
 class PublishingConnection(ConsumingConnection, Protocol):
-    """The connection, as publishing sees it."""
+    """The part of a connection that publishing uses."""
 
     vhost: VirtualHost
     user: str
@@ -33,20 +33,20 @@ class PublishingConnection(ConsumingConnection, Protocol):
     max_message_size: int
 
     def schedule_confirms(self, publisher: "ChannelPublisher") -> None:
-        """Call `ChannelPublisher.flush_confirms` when what has come in so far is handled."""
+        """Call `ChannelPublisher.flush_confirms` after the frames received so far."""
 
     def throttle(self) -> None:
-        """Stop reading if this publisher has to wait for memory."""
+        """Pause reading if this publisher exceeds its memory threshold."""
 
 
 class PublishArguments:
-    """What a Basic.Publish says, decoded."""
+    """Decoded arguments of a Basic.Publish."""
 
     __slots__ = ("exchange", "mandatory", "route", "routing_key")
 
     def __init__(self, payload: bytes) -> None:
         method = decode_method(payload)
-        assert isinstance(method, commands.Basic.Publish)  # noqa: S101 - chosen by its number
+        assert isinstance(method, commands.Basic.Publish)  # noqa: S101 - checked by the caller
         if method.immediate:
             raise AMQPError(ReplyCode.NOT_IMPLEMENTED, "immediate=true")
         self.exchange = method.exchange
@@ -57,7 +57,7 @@ class PublishArguments:
 
 @dataclass(slots=True)
 class Publication:
-    """A message with the queues it was routed to."""
+    """A message and the queues to which it was routed."""
 
     message: Message
     queues: list[Queue]
@@ -66,18 +66,18 @@ class Publication:
 
 @dataclass(slots=True)
 class Transaction:
-    """What a transactional channel has done since it began."""
+    """Uncommitted publishes and settlements of a transactional channel."""
 
     publications: list[Publication] = field(default_factory=list)
     settlements: list[tuple[list[Delivery], Outcome]] = field(default_factory=list)
 
 
 class ChannelPublisher:
-    """The messages that come in on one channel.
+    """Publishing side of one channel.
 
     Args:
-        channel: The channel's number.
-        publisher: The connection that they come from.
+        channel: Number of the channel.
+        connection: Connection of the publisher.
 
     Attributes:
         transaction: The open transaction of a transactional channel, or None.
@@ -95,18 +95,18 @@ class ChannelPublisher:
         self._header: ContentHeader | None = None
         self._body_parts: list[bytes] = []
         self._remaining = 0
-        # The number of the last message, of the last one confirmed to the client, or None
-        # while the channel does not confirm.
+        # Sequence number of the last message, None unless the channel is in confirm mode; and that
+        # of the last message confirmed to the client.
         self._sequence: int | None = None
         self._confirmed = 0
 
     @property
     def expects_content(self) -> bool:
-        """Whether a Basic.Publish waits for the rest of its message."""
+        """True if a Basic.Publish was received without its complete content."""
         return self._arguments is not None
 
     def unexpected_frame(self) -> AMQPError:
-        """Return the error for a frame that is none of those that can come next."""
+        """Return the error for a frame of an unexpected type."""
         if self._arguments is None:
             text, method_ids = "expected method frame, got non method frame instead", NO_METHOD
         elif self._header is None:
@@ -118,26 +118,26 @@ class ChannelPublisher:
 
     @property
     def confirms(self) -> bool:
-        """Whether the channel is in confirm mode."""
+        """True if the channel is in confirm mode."""
         return self._sequence is not None
 
     def start_confirms(self) -> None:
-        """Put the channel in confirm mode; once there, nothing changes."""
+        """Put the channel in confirm mode; no effect if it is already."""
         if self._sequence is None:
             self._sequence = 0
 
     def on_publish(self, payload: bytes) -> None:
-        """Take a Basic.Publish."""
+        """Handle a Basic.Publish."""
         if payload != self._last_payload or self._last_arguments is None:
             self._last_arguments = PublishArguments(payload)
             self._last_payload = payload
         self._arguments = self._last_arguments
 
     def on_header(self, payload: bytes) -> None:
-        """Take the content header of a message.
+        """Handle the content header of a message.
 
         Raises:
-            AMQPError: UNEXPECTED_FRAME without a Basic.Publish before it, FRAME_ERROR when it is
+            AMQPError: UNEXPECTED_FRAME without a preceding Basic.Publish, FRAME_ERROR if it is
                 malformed, PRECONDITION_FAILED for a message that is too large.
         """
         if self._arguments is None or self._header is not None:
@@ -154,10 +154,10 @@ class ChannelPublisher:
             self._complete(b"")
 
     def on_body(self, payload: bytes) -> None:
-        """Take a piece of a message's body.
+        """Handle a body frame of a message.
 
         Raises:
-            AMQPError: UNEXPECTED_FRAME when no body, or not as much, is due.
+            AMQPError: UNEXPECTED_FRAME if no body, or a shorter one, is expected.
         """
         size = len(payload)
         if self._header is None:
@@ -181,7 +181,7 @@ class ChannelPublisher:
         self._body_parts.clear()
 
     def close(self) -> None:
-        """Drop what is unfinished."""
+        """Drop incomplete content and uncommitted publishes."""
         self._drop_body_parts()
         self._arguments = self._header = None
         self.rollback()
@@ -216,7 +216,7 @@ class ChannelPublisher:
         self._connection.throttle()
 
     def _check_properties(self, header: ContentHeader) -> ContentHeader:
-        """Check the properties that the broker vouches for, and fill in a direct reply-to."""
+        """Validate the user id, and replace a direct reply-to address."""
         user = header.shortstr("user_id")
         if user is not None and user != self._connection.user.encode():
             raise AMQPError(
@@ -259,13 +259,13 @@ class ChannelPublisher:
         else:
             self._confirmed = self._sequence
             self._connection.send_method(
-                # As RabbitMQ: all before it are confirmed, and the last bit says nothing here.
+                # As in RabbitMQ: earlier messages are confirmed, and the last bit has no meaning.
                 self._channel,
                 commands.Basic.Nack(self._sequence, multiple=True, requeue=True),
             )
 
     def flush_confirms(self) -> None:
-        """Confirm all that was taken since the last time, in one frame."""
+        """Confirm all messages accepted since the last confirm, in one frame."""
         if self._sequence is None or self._sequence == self._confirmed:
             return
         multiple = self._sequence - self._confirmed > 1
@@ -274,7 +274,7 @@ class ChannelPublisher:
         self._connection.send(method_frame(self._channel, ack))
 
     def commit(self) -> None:
-        """Publish what the transaction holds."""
+        """Publish the messages of the transaction."""
         if self.transaction is None:
             return
         for publication in self.transaction.publications:
@@ -284,7 +284,7 @@ class ChannelPublisher:
         self.transaction.publications.clear()
 
     def rollback(self) -> None:
-        """Drop what the transaction holds."""
+        """Drop the messages of the transaction."""
         if self.transaction is None:
             return
         for publication in self.transaction.publications:

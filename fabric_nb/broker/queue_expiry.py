@@ -1,4 +1,4 @@
-"""Queues that go when nobody has used them for a time (RabbitMQ's `x-expires`)."""
+"""Deletion of unused queues (RabbitMQ's `x-expires`)."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,11 @@ from fabric_nb.broker.queues import Clock, Queue, Timer
 
 
 class QueueExpiry:
-    """Watches the queues that have no consumer and a time limit for that.
+    """Timers of queues that have a time limit and no consumer.
 
     Args:
-        clock: Where time comes from.
-        delete: Called with a queue whose time is over.
+        clock: Source of time.
+        delete: Called with an expired queue.
     """
 
     def __init__(self, clock: Clock, delete: Callable[[Queue], object]) -> None:
@@ -19,7 +19,7 @@ class QueueExpiry:
         self._timers: dict[Queue, Timer] = {}
 
     def watch(self, queue: Queue) -> None:
-        """Watch a queue from its last use on; one without a time limit is left alone."""
+        """Start the timer of a queue at its last use; no effect without a time limit."""
         if queue.policy.expires is None or queue.consumers:
             return
         self.unwatch(queue)
@@ -27,7 +27,7 @@ class QueueExpiry:
         self._timers[queue] = self._clock.call_at(deadline, lambda: self._on_timer(queue, deadline))
 
     def unwatch(self, queue: Queue) -> None:
-        """Watch a queue no longer."""
+        """Stop the timer of a queue."""
         timer = self._timers.pop(queue, None)
         if timer is not None:
             timer.cancel()
@@ -35,7 +35,7 @@ class QueueExpiry:
     def _on_timer(self, queue: Queue, deadline: float) -> None:
         del self._timers[queue]
         if queue.consumers:
-            # It is watched again when the last of them goes.
+            # The timer starts again when the last consumer is removed.
             return
         if queue.last_used + (queue.policy.expires or 0) / 1000 > deadline:
             self.watch(queue)

@@ -1,7 +1,7 @@
-"""Queues: messages in order, who gets the next one, and what becomes of those nobody took.
+"""Queues: ordering, dispatch to consumers, expiry and length limits.
 
-Without I/O. Time comes from a `Clock`, which an asyncio event loop is as it stands; a queue sets an
-timer on it only while it holds a message that can expire.
+No I/O. Time comes from a `Clock`, which an asyncio event loop implements; a queue sets a timer only
+while it contains a message that can expire.
 """
 
 import itertools
@@ -17,29 +17,29 @@ _EXPIRY_BATCH = 500
 
 
 class Timer(Protocol):
-    """A call set for later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make the call."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """Time, and calls at a time. An asyncio event loop is one."""
+    """Time and scheduled calls, as in an asyncio event loop."""
 
     def time(self) -> float:
-        """Seconds, from any fixed beginning."""
+        """Return monotonic seconds."""
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
-        """Call back at a time of this clock."""
+        """Call `callback` at a time of this clock."""
 
 
 class QueuedMessage:
     """A message in one queue.
 
     Attributes:
-        position: Its place in the order of arrival; a requeued message returns to it.
-        expires_at: When it dies, on the queue's clock; None when it does not.
-        redelivered: Whether a client had it before.
+        position: Position in the order of arrival, restored by a requeue.
+        expires_at: Time of expiry on the queue's clock; None for no expiry.
+        redelivered: True if it was delivered before.
     """
 
     __slots__ = ("expires_at", "message", "position", "redelivered")
@@ -52,26 +52,26 @@ class QueuedMessage:
 
 
 class Consumer(Protocol):
-    """A client's standing order for the messages of a queue."""
+    """A consumer of a queue."""
 
     priority: int
     exclusive: bool
 
     def is_ready(self) -> bool:
-        """Whether it can take a message now."""
+        """Return whether it can receive a message now."""
 
     def deliver(self, queued: QueuedMessage) -> None:
-        """Take a message; called only when it is ready."""
+        """Deliver a message; called only if `is_ready`."""
 
     def cancelled_by_server(self) -> None:
-        """Learn that the queue is gone."""
+        """Handle the deletion of the queue."""
 
 
 class ReadyMessages:
-    """The messages that wait, by priority and then by position.
+    """Ready messages of a queue, by priority and then by position.
 
     Args:
-        levels: How many priorities there are; a message above the highest counts as the highest.
+        levels: Number of priorities; higher priorities of messages count as the highest.
     """
 
     def __init__(self, levels: int) -> None:
@@ -99,12 +99,12 @@ class ReadyMessages:
         self._expiring += queued.expires_at is not None
 
     def append(self, queued: QueuedMessage) -> None:
-        """Put a message that has just arrived behind the others of its priority."""
+        """Append a new message to its priority."""
         self._level(queued.message.priority).append(queued)
         self._count_added(queued)
 
     def restore(self, messages: Iterable[QueuedMessage]) -> None:
-        """Put messages back to where their positions say."""
+        """Put messages back at their positions."""
         returning: dict[int, list[QueuedMessage]] = {}
         for queued in messages:
             priority = min(queued.message.priority, self._highest)
@@ -119,7 +119,7 @@ class ReadyMessages:
             level.extendleft(group)
 
     def pop(self) -> QueuedMessage:
-        """Take the next message: the first of the highest priority."""
+        """Remove and return the next message: the first of the highest priority."""
         levels = self._levels
         return self._popleft(next(levels[index] for index in self._order if levels[index]))
 
@@ -131,25 +131,25 @@ class ReadyMessages:
         return queued
 
     def pop_expired(self, now: float) -> Iterator[QueuedMessage]:
-        """Take out the messages at the heads that have died.
+        """Remove and yield the expired messages at the heads.
 
-        Only heads are looked at: as in RabbitMQ ("Time-To-Live and Expiration", section
-        "Caveats"), a message behind one that ttl longer waits for its turn to die.
+        As in RabbitMQ ("Time-To-Live and Expiration", section "Caveats"), an expired message
+        behind one that has not expired stays until it reaches the head.
         """
-        # A list, since what dies may come to new levels of this queue by way of other queues.
+        # A list, because dead letters may add levels to this queue, via other queues.
         for level in list(self._levels.values()):
             while level and (deadline := level[0].expires_at) is not None and deadline <= now:
                 yield self._popleft(level)
 
     def next_expiry(self) -> float | None:
-        """When the first head dies; None when none does."""
+        """Return the earliest expiry of the heads; None if there is none."""
         if not self._expiring:
             return None
         heads = (level[0].expires_at for level in self._levels.values() if level)
         return min((deadline for deadline in heads if deadline is not None), default=None)
 
     def clear(self) -> list[QueuedMessage]:
-        """Take out all messages."""
+        """Remove and return all messages."""
         messages = [queued for level in self._levels.values() for queued in level]
         for level in self._levels.values():
             level.clear()
@@ -161,18 +161,18 @@ DeadLetterHandler = Callable[["Queue", Message, str], None]
 
 
 class Queue:
-    """A queue, its consumers, and its rules for what waits too long or is too much.
+    """A queue with its consumers, expiry and length limits.
 
     Args:
-        name: Its name in the virtual host.
-        policy: What its arguments ask for.
-        clock: Where time comes from.
-        on_dead_letter: Called with the queue, a message that died there, and RabbitMQ's name of the
+        name: Name in the virtual host.
+        policy: Policy set by its arguments.
+        clock: Source of time.
+        on_dead_letter: Called with the queue, a dropped message, and RabbitMQ's name of the
             reason: "rejected", "expired" or "maxlen".
-        durable: Kept for comparison with redeclarations; nothing survives the broker.
-        auto_delete: Whether it goes with its last consumer.
-        owner: The connection that it is exclusive to, or None.
-        arguments: As declared.
+        durable: Stored for comparison with redeclarations; nothing survives the broker.
+        auto_delete: Whether the queue is deleted with its last consumer.
+        owner: Connection to which the queue is exclusive, or None.
+        arguments: Arguments of the declaration.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Queue:
 
     @property
     def attributes(self) -> dict[str, Value]:
-        """What a redeclaration has to repeat."""
+        """Attributes that a redeclaration must repeat."""
         return {
             "durable": self.durable,
             "auto_delete": self.auto_delete,
@@ -215,15 +215,15 @@ class Queue:
 
     @property
     def message_count(self) -> int:
-        """Messages that wait to be delivered."""
+        """Number of ready messages."""
         return len(self._ready)
 
     def touch(self) -> None:
-        """Note that the queue is used, for `x-expires`."""
+        """Record a use of the queue, for `x-expires`."""
         self.last_used = self._clock.time()
 
     def publish(self, message: Message) -> bool:
-        """Take a message; False when the queue is full and rejects it."""
+        """Accept a message; return False if the queue is full and rejects it."""
         if self._is_full_for(message) and self.policy.overflow != "drop-head":
             if self.policy.overflow == "reject-publish-dlx":
                 self._on_dead_letter(self, message, "maxlen")
@@ -231,8 +231,8 @@ class Queue:
         self._position += 1
         message.add_reference()
         queued = QueuedMessage(message, self._position, self._deadline(message))
-        # Where messages wait, no consumer is ready. One that is ready gets even what expires at
-        # once: a time to live of 0 means "now or never".
+        # While messages are ready, no consumer is. A ready consumer receives even a message that
+        # expires immediately: a time to live of 0 means "now or never".
         consumer = None if self._ready else self._next_consumer()
         if consumer is not None:
             consumer.deliver(queued)
@@ -260,7 +260,7 @@ class Queue:
     def _drop_overflow(self) -> None:
         policy, ready = self.policy, self._ready
         if policy.overflow != "drop-head":
-            # Such a queue refuses what is new; what comes back to it may exceed its limits.
+            # Such a queue rejects new messages; requeued messages may exceed its limits.
             return
         if policy.max_length is not None:
             while len(ready) > policy.max_length:
@@ -274,7 +274,7 @@ class Queue:
         queued.message.remove_reference()
 
     def dispatch(self) -> None:
-        """Hand out what waits to the consumers that are ready, and see to what can expire."""
+        """Deliver ready messages to ready consumers, and drop expired ones."""
         ready = self._ready
         self._drop_expired()
         while ready and (consumer := self._next_consumer()) is not None:
@@ -283,7 +283,7 @@ class Queue:
         self._schedule_expiry()
 
     def _next_consumer(self) -> Consumer | None:
-        """Choose by priority, and in turn among equals; or the single active one."""
+        """Return the next ready consumer: round-robin by priority, or the single active one."""
         active, consumers = self._active, self.consumers
         if active is not None:
             return active if active.is_ready() else None
@@ -321,20 +321,20 @@ class Queue:
 
     def _expire(self) -> None:
         self._timer = None
-        # In portions, so that a whole queue that dies at once does not stop messages else.
+        # In batches, so that a whole queue that expires at once does not block the event loop.
         expired = self._ready.pop_expired(self._clock.time())
         for queued in itertools.islice(expired, _EXPIRY_BATCH):
             self._dead_letter(queued, "expired")
         self._schedule_expiry()
 
     def add_consumer(self, consumer: Consumer) -> None:
-        """Give a consumer its share from now on."""
+        """Add a consumer."""
         self._insert_consumer(consumer)
         if self.policy.single_active_consumer and self._active is None:
             self._active = consumer
 
     def remove_consumer(self, consumer: Consumer) -> None:
-        """Give this consumer nothing more; what it has stays with it."""
+        """Remove a consumer; its unacknowledged deliveries remain."""
         self.consumers.remove(consumer)
         if consumer is self._active:
             self._active = self.consumers[0] if self.consumers else None
@@ -342,21 +342,21 @@ class Queue:
         self.dispatch()
 
     def get(self) -> QueuedMessage | None:
-        """Take the next message outside any subscription; None when there is none."""
+        """Remove and return the next message, for Basic.Get; None if there is none."""
         self.touch()
         self._drop_expired()
         queued = self._ready.pop() if self._ready else None
-        # What has expired behind it is not counted with the answer.
+        # The message count in the reply must not include expired messages.
         self._drop_expired()
         return queued
 
     def settle(self, messages: Iterable[QueuedMessage]) -> None:
-        """Forget messages that a client has acknowledged or taken without acknowledgement."""
+        """Release messages that were acknowledged, or delivered without acknowledgement."""
         for queued in messages:
             queued.message.remove_reference()
 
     def reject(self, messages: Iterable[QueuedMessage]) -> None:
-        """Let messages die that a client refused."""
+        """Dead-letter messages that a client rejected."""
         for queued in messages:
             if self.deleted:
                 queued.message.remove_reference()
@@ -364,7 +364,7 @@ class Queue:
                 self._dead_letter(queued, "rejected")
 
     def requeue(self, messages: Iterable[QueuedMessage]) -> None:
-        """Take back messages that were delivered and not acknowledged, to their old places."""
+        """Put unacknowledged messages back at their positions."""
         if self.deleted:
             for queued in messages:
                 queued.message.remove_reference()
@@ -377,14 +377,14 @@ class Queue:
         self.dispatch()
 
     def purge(self) -> int:
-        """Drop what waits, without dead letters; the number of messages dropped."""
+        """Drop ready messages without dead lettering, and return their number."""
         messages = self._ready.clear()
         for queued in messages:
             queued.message.remove_reference()
         return len(messages)
 
     def delete(self) -> int:
-        """Drop messages and tell the consumers; the number of messages that waited."""
+        """Drop all messages and cancel the consumers; return the number of ready messages."""
         self.deleted = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""How much clients may open and declare, so that this cannot fill the memory."""
+"""Limits on channels, consumers and declarations, which bound their memory."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from fabric_nb.broker.field_table import Table
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that there may be.
+    """Maximum numbers.
 
     Attributes:
         channels: Open channels of all connections.
         consumers: Consumers of all queues.
-        exchanges: Exchanges beside the predeclared ones.
+        exchanges: Exchanges in addition to the predeclared ones.
         queues: Queues.
         bindings: Bindings.
-        arguments_size: Characters of all arguments of declarations, as Python shows them.
+        arguments_size: Characters in the `repr` of all arguments of declarations.
     """
 
     channels: int = 20_000
@@ -29,10 +29,10 @@ class Limits:
 
 
 class Quota:
-    """Counts what is declared.
+    """Counters of resources.
 
     Args:
-        limits: The most that there may be.
+        limits: The limits.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -41,10 +41,10 @@ class Quota:
         self._arguments_size = 0
 
     def charge(self, kind: str, arguments: Table | None = None) -> None:
-        """Count one more of a kind, by its name in `Limits`.
+        """Count one more resource of a kind, named as in `Limits`.
 
         Raises:
-            AMQPError: RESOURCE_ERROR when that would be too many, or too much in the arguments.
+            AMQPError: RESOURCE_ERROR if this would exceed a limit.
         """
         limit: int = getattr(self._limits, kind)
         if self._counts[kind] >= limit:
@@ -56,7 +56,7 @@ class Quota:
         self._arguments_size = size
 
     def refund(self, kind: str, arguments: Table | None = None) -> None:
-        """Count one less."""
+        """Count one resource less."""
         self._counts[kind] -= 1
         self._arguments_size -= _size(arguments)
 

@@ -1,15 +1,15 @@
-"""The way into a connection: when it is not read, and how its end is noticed then."""
+"""Back-pressure on a client: pauses reading, and still detects a lost connection."""
 
 import asyncio
 import enum
 from collections.abc import Callable
 
 _PROBE_INTERVAL = 1.0
-"""Seconds between signs of life to a client that is not read; others get none from here."""
+"""Seconds between two probes of a client whose reading is paused."""
 
 
 class PauseReason(enum.Flag):
-    """Why a connection is not read at the moment."""
+    """Reasons for which reading is paused."""
 
     NONE = 0
     TURN = enum.auto()
@@ -19,16 +19,16 @@ class PauseReason(enum.Flag):
 
 
 class ReadThrottle:
-    """Stops and resumes the reading of a connection, for any number of reasons at a time.
+    """Pauses and resumes reading, for any number of simultaneous reasons.
 
     Args:
         loop: The running event loop.
-        transport: The client's socket.
-        on_change: Called with whether the connection is read, when that changes.
-        probe: Sends a sign of life.
+        transport: Transport of the client.
+        on_change: Called with True when reading resumes, with False when it pauses.
+        probe: Sends a heartbeat.
 
     Attributes:
-        reasons: The reasons for which it is not read.
+        reasons: Current reasons; reading is paused while there is one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ReadThrottle:
         self._timer: asyncio.TimerHandle | None = None
 
     def pause(self, reason: PauseReason) -> None:
-        """Do not read while this reason holds."""
+        """Pause reading until `resume` is called with this reason."""
         if self.reasons is PauseReason.NONE:
             self._transport.pause_reading()
             self._on_change(False)
@@ -55,7 +55,7 @@ class ReadThrottle:
             self._timer = self._loop.call_later(_PROBE_INTERVAL, self._on_timer)
 
     def resume(self, reason: PauseReason) -> None:
-        """Read again, if this was the only reason not to; several may be given at once."""
+        """Remove one or more reasons, and resume reading if none is left."""
         if not self.reasons & reason:
             return
         self.reasons &= ~reason
@@ -65,14 +65,14 @@ class ReadThrottle:
             self._on_change(True)
 
     def close(self) -> None:
-        """Look after the connection no longer."""
+        """Stop probing."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _on_timer(self) -> None:
-        # The end of a stream is behind the data that is not read: a client that dies while it is
-        # blocked would stay, with all that it holds. Its system refuses what is sent to it then.
-        # A client without heartbeats has to ignore them (AMQP 0-9-1, section 4.2.7).
+        # The end of a stream comes after unread data, so that a client that dies while it is
+        # blocked would be kept, with all its resources. A probe makes its system reset the
+        # connection. A client without heartbeats must ignore them (AMQP 0-9-1, section 4.2.7).
         self._probe()
         self._timer = self._loop.call_later(_PROBE_INTERVAL, self._on_timer)

@@ -1,7 +1,7 @@
-"""Exchanges and bindings: from a routing key and headers to the places where a message goes.
+"""Exchanges and bindings: from a routing key and headers to destinations; no I/O, no clock.
 
-Pure: no I/O, no clock. AMQP 0-9-1, section 3.1.3; the headers modes with `-with-x` and bindings
-between exchanges are RabbitMQ's.
+AMQP 0-9-1, section 3.1.3; the headers modes with `-with-x` and bindings between exchanges are
+RabbitMQ's.
 """
 
 from collections import Counter
@@ -15,19 +15,19 @@ from fabric_nb.broker.field_table import Table, Value
 
 
 class Destination(Protocol):
-    """A queue or an exchange: what a binding leads to."""
+    """Destination of a binding: a queue or an exchange."""
 
     @property
     def name(self) -> str:
-        """Its name in the virtual host."""
+        """Name in the virtual host."""
 
 
 class RoutedMessage(Protocol):
-    """What routing looks at beside the routing key."""
+    """The part of a message that routing uses besides the routing key."""
 
     @property
     def headers(self) -> Table:
-        """The application headers; decoded only when a headers exchange asks."""
+        """Application headers."""
 
 
 BindingKey = tuple[Destination, str, str]
@@ -35,7 +35,7 @@ BindingKey = tuple[Destination, str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binding:
-    """A rule of the exchange `source`: messages that match go to `destination`."""
+    """Binding of the exchange `source`: matching messages are routed to `destination`."""
 
     source: "Exchange"
     destination: Destination
@@ -44,30 +44,30 @@ class Binding:
 
     @property
     def key(self) -> BindingKey:
-        """What makes two bindings of one exchange the same."""
-        # `repr` tells True from 1, and needs no hashable values.
+        """Identity of the binding among those of its exchange."""
+        # `repr` distinguishes True from 1, and does not require hashable values.
         return self.destination, self.routing_key, repr(sorted(self.arguments.items()))
 
 
 class Matcher(Protocol):
-    """The rules of one exchange, arranged by the exchange's type."""
+    """Index of the bindings of one exchange, by the exchange's type."""
 
     def add(self, binding: Binding) -> None:
-        """Arrange one more binding.
+        """Add a binding.
 
         Raises:
-            AMQPError: PRECONDITION_FAILED when its arguments mean nothing to the type.
+            AMQPError: PRECONDITION_FAILED if its arguments are not valid for the type.
         """
 
     def remove(self, binding: Binding) -> None:
-        """Take a binding out."""
+        """Remove a binding."""
 
     def match(self, routing_key: str, message: RoutedMessage) -> Iterable[Destination]:
-        """Where a message goes; a destination may come more than once."""
+        """Return the destinations of a message, possibly with duplicates."""
 
 
 class DirectMatcher:
-    """Routing key equals binding key."""
+    """Matches a routing key that equals the binding key."""
 
     def __init__(self) -> None:
         self._destinations: dict[str, Counter[Destination]] = {}
@@ -91,7 +91,7 @@ class DirectMatcher:
 
 
 class FanoutMatcher:
-    """Every message matches."""
+    """Matches every message."""
 
     def __init__(self) -> None:
         self._destinations: Counter[Destination] = Counter()
@@ -112,7 +112,7 @@ class FanoutMatcher:
 
 
 class _Word:
-    """A node of the topic tree: the binding keys that share a beginning."""
+    """A node of the topic trie: the binding keys with a common prefix."""
 
     __slots__ = ("children", "destinations")
 
@@ -122,12 +122,12 @@ class _Word:
 
 
 def _words(key: str) -> list[str]:
-    """The words of a key; an empty key has none, so that `*` does not match it."""
+    """Return the words of a key; an empty key has none, so that `*` does not match it."""
     return key.split(".") if key else []
 
 
 class TopicMatcher:
-    """Binding keys are dotted patterns: `*` is one word, `#` any number of words, also none."""
+    """Matches dotted patterns: `*` is one word, `#` zero or more words."""
 
     _CACHE_SIZE = 1024
 
@@ -172,7 +172,7 @@ class TopicMatcher:
 
     def _walk(self, routing_key: str) -> Iterator[Destination]:
         words = _words(routing_key)
-        # A set of positions, not paths: many `#` cannot make the walk exponential.
+        # Visits positions, not paths, so that many `#` do not make the walk exponential.
         seen: set[tuple[int, int]] = set()
         pending = [(self._root, 0)]
         while pending:
@@ -190,14 +190,14 @@ class TopicMatcher:
         if "#" in node.children:
             yield from ((node.children["#"], later) for later in range(index, end + 1))
         if index < end:
-            # A routing key may itself hold the words "*" and "#".
+            # A routing key may itself contain the words "*" and "#".
             for word in {words[index], "*"} - {"#"}:
                 if word in node.children:
                     yield node.children[word], index + 1
 
 
 class HeadersMatcher:
-    """The binding's arguments are compared with the message's headers, as `x-match` says."""
+    """Compares the binding's arguments with the message's headers, in the mode of `x-match`."""
 
     def __init__(self) -> None:
         self._rules: dict[Binding, Callable[[Table], bool]] = {}
@@ -234,7 +234,7 @@ def _headers_rule(arguments: Table) -> Callable[[Table], bool]:
 
     def rule(headers: Table) -> bool:
         return quantifier(
-            # A void value in the binding asks only that the header is there.
+            # A void value in the binding requires only that the header is present.
             name in headers and (value is None or same_value(headers[name], value))
             for name, value in required
         )
@@ -254,13 +254,13 @@ class Exchange:
     """An exchange with its bindings.
 
     Args:
-        name: Its name in the virtual host.
+        name: Name in the virtual host.
         type: A key of `MATCHERS`.
-        durable: Kept for comparison with redeclarations; nothing survives the broker.
-        auto_delete: Whether it goes when its last binding goes.
+        durable: Stored for comparison with redeclarations; nothing survives the broker.
+        auto_delete: Whether the exchange is deleted with its last binding.
         internal: Whether clients may not publish to it.
-        arguments: As declared.
-        alternate: Name of the exchange that gets what this one cannot route.
+        arguments: Arguments of the declaration.
+        alternate: Name of the exchange for messages that this one cannot route.
     """
 
     def __init__(
@@ -286,7 +286,7 @@ class Exchange:
 
     @property
     def attributes(self) -> dict[str, Value]:
-        """What a redeclaration has to repeat."""
+        """Attributes that a redeclaration must repeat."""
         return {
             "type": self.type,
             "durable": self.durable,
@@ -296,19 +296,19 @@ class Exchange:
         }
 
     def bind(self, binding: Binding) -> None:
-        """Add a binding; there must be none with its key.
+        """Add a binding; none with its key may exist.
 
         Raises:
-            AMQPError: PRECONDITION_FAILED when its arguments mean nothing to this type.
+            AMQPError: PRECONDITION_FAILED if its arguments are not valid for this type.
         """
         self._matcher.add(binding)
         self.bindings[binding.key] = binding
 
     def unbind(self, binding: Binding) -> None:
-        """Remove a binding that is there."""
+        """Remove an existing binding."""
         del self.bindings[binding.key]
         self._matcher.remove(binding)
 
     def match(self, routing_key: str, message: RoutedMessage) -> Iterable[Destination]:
-        """Where a message goes from here; a destination may come more than once."""
+        """Return the destinations of a message, possibly with duplicates."""
         return self._matcher.match(routing_key, message)

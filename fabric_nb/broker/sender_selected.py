@@ -1,7 +1,7 @@
-"""Further routing keys that a publisher names in the headers `CC` and `BCC`.
+"""Additional routing keys in the headers `CC` and `BCC`.
 
-RabbitMQ's "Sender-selected Distribution": each is an array of long strings, and `BCC` is taken off
-before the message goes on.
+RabbitMQ's "Sender-selected Distribution": each is an array of long strings, and `BCC` is removed
+before the message is routed.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ _NAMES = frozenset({COPY, BLIND_COPY})
 
 
 def sender_selected(routing_key: str, header: ContentHeader) -> tuple[Sequence[str], ContentHeader]:
-    """Return all routing keys of a message, and its content header as it goes on.
+    """Return all routing keys of a message, and its content header without `BCC`.
 
     Raises:
-        AMQPError: PRECONDITION_FAILED when one of the two headers is no array.
+        AMQPError: PRECONDITION_FAILED if one of the two headers is not an array.
     """
     if not header.headers or _NAMES.isdisjoint(header.headers):
         return (routing_key,), header

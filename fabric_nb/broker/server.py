@@ -1,4 +1,4 @@
-"""The server: one socket on the loopback interface, and what all its connections share."""
+"""The server: a listening socket on the loopback interface, and state shared by connections."""
 
 import asyncio
 import logging
@@ -18,21 +18,21 @@ LOGGER = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
-"""Bytes."""
+"""Default maximum message size in bytes."""
 _STOP_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a broker runs.
+    """Settings of a broker.
 
     Attributes:
-        credentials: The one user.
-        port: Where it listens on the loopback interface; 0 for a free port.
+        credentials: Credentials of the only user.
+        port: Port on the loopback interface; 0 for a free port.
         denied: Deprecated features of RabbitMQ that are refused.
-        memory_limit: Bytes that messages may take; publishers wait before it is reached.
-        max_message_size: The largest message, in bytes.
-        max_connections: How many clients may be logged in.
+        memory_limit: Maximum size of all messages in bytes; publishers block before it is reached.
+        max_message_size: Maximum message size in bytes.
+        max_connections: Maximum number of authenticated connections.
     """
 
     credentials: Credentials = field(repr=False)
@@ -74,10 +74,10 @@ class Server:
         self._all_closed = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen.
+        """Start listening.
 
         Raises:
-            OSError: the port is taken.
+            OSError: The port is in use.
         """
         self._listener = await self._loop.create_server(
             lambda: ProtocolSelector(self, self._loop), HOST, self.port
@@ -85,7 +85,7 @@ class Server:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close all connections, telling the clients, and listen no more."""
+        """Stop listening, and close all connections with Connection.Close."""
         if self._listener is not None:
             self._listener.close()
         for session in list(self._sessions):
@@ -98,16 +98,16 @@ class Server:
                 LOGGER.warning("%d connections did not close in time", len(self._sessions))
 
     def create_session(self, transport: asyncio.Transport) -> Session:
-        """Make the session of a client that has sent the protocol header."""
+        """Create the session of a client that has sent the protocol header."""
         session = Session(self, self._loop, transport)
         self._sessions.add(session)
         return session
 
     def register_login(self, session: Session) -> None:
-        """Count a session whose client knows the password.
+        """Register a session as authenticated.
 
         Raises:
-            AMQPError: NOT_ALLOWED when there are too many.
+            AMQPError: NOT_ALLOWED if the connection limit is reached.
         """
         if len(self._logged_in) >= self._max_connections:
             raise AMQPError(
@@ -116,7 +116,7 @@ class Server:
         self._logged_in.add(session)
 
     def remove_session(self, session: Session) -> None:
-        """Drop a session whose connection is gone."""
+        """Remove a session whose connection was lost."""
         self._sessions.discard(session)
         self._logged_in.discard(session)
         if not self._sessions:
@@ -124,7 +124,7 @@ class Server:
 
 
 class ProtocolSelector(asyncio.Protocol):
-    """The first bytes of a connection, which say what the client speaks.
+    """Selects the protocol of a new connection by its first bytes.
 
     Args:
         server: The server.
@@ -139,14 +139,14 @@ class ProtocolSelector(asyncio.Protocol):
         self._timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Learn of a new connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server makes
+        """Start the timeout of a new connection."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a TCP server
         self._transport = transport
         self._server.unauthenticated.add(transport)
         self._timer = self._loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Receive bytes from the client."""
         self._received += data
         size = len(PROTOCOL_HEADER)
         if len(self._received) < size:
@@ -158,7 +158,7 @@ class ProtocolSelector(asyncio.Protocol):
         elif header == CONTROL_HEADER:
             self._start_control(remaining)
         else:
-            # The server says what it speaks, and goes (AMQP 0-9-1, section 2.2.4).
+            # Another protocol: send the supported header and close (AMQP 0-9-1, section 2.2.4).
             self._transport.write(PROTOCOL_HEADER)
             self._transport.close()
 
@@ -182,6 +182,6 @@ class ProtocolSelector(asyncio.Protocol):
         control.data_received(remaining)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Learn that the connection is gone."""
+        """Release the connection."""
         self._timer.cancel()
         self._server.unauthenticated.remove(self._transport)

@@ -1,7 +1,7 @@
-"""One client connection: bytes in, frames to their channels, frames out.
+"""One client connection: parses frames, dispatches them to channels, and sends frames.
 
-AMQP 0-9-1, sections 2.2 and 4.2. A client that breaks the protocol loses its channel or its
-connection here, and nobody else is touched.
+AMQP 0-9-1, sections 2.2 and 4.2. A protocol error closes the channel or the connection of its
+client, without an effect on other clients.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ from fabric_nb.broker.write_buffer import WriteBuffer
 LOGGER = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a client has to open its connection."""
+"""Seconds that a client has for the handshake."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer Connection.Close."""
 
 _MAX_FRAMES_PER_TURN = 1500
-"""How many frames of one client are handled before the others get their turn."""
+"""Maximum frames of one client that are handled in one iteration of the event loop."""
 
 _OPEN_OK = commands.Channel.OpenOk()
-# The reserved field is empty in RabbitMQ. pamqp takes only "0" for it, which some clients refuse.
+# The reserved field is empty in RabbitMQ. pamqp accepts only "0", which some clients refuse.
 _OPEN_OK.channel_id = ""
 
 _METHOD_IDS = struct.Struct(">HH")
@@ -53,7 +53,7 @@ _BASIC_PUBLISH = (60, 40)
 
 
 class Broker(Protocol):
-    """The server, as a session sees it."""
+    """The part of the server that a session uses."""
 
     vhost: VirtualHost
     pool: MemoryPool
@@ -62,14 +62,14 @@ class Broker(Protocol):
     unauthenticated: UnauthenticatedConnections
 
     def register_login(self, session: "Session") -> None:
-        """Count a session whose client knows the password; raise when there are too many."""
+        """Register a session as authenticated; raise if there are too many."""
 
     def remove_session(self, session: "Session") -> None:
-        """Drop a session whose connection is gone."""
+        """Remove a session whose connection was lost."""
 
 
 class State(enum.Enum):
-    """How far a connection has come."""
+    """State of a connection."""
 
     OPENING = enum.auto()
     OPEN = enum.auto()
@@ -78,12 +78,12 @@ class State(enum.Enum):
 
 
 class Session(asyncio.Protocol):
-    """A client connection, from behind the protocol header on.
+    """A client connection, after the protocol header.
 
     Args:
         broker: The server.
         loop: The running event loop.
-        transport: The client's socket.
+        transport: Transport of the client.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Session(asyncio.Protocol):
         self._timer = loop.call_later(HANDSHAKE_TIMEOUT, transport.abort)
 
     def start(self) -> None:
-        """Begin, as the server has to."""
+        """Send Connection.Start."""
         self.send_method(0, self._handshake.start())
 
-    # In
+    # Input
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Receive bytes from the client."""
         if self._heartbeats is not None:
             self._heartbeats.received()
         if self._state is State.CLOSED:
@@ -131,7 +131,7 @@ class Session(asyncio.Protocol):
         self._process()
 
     def _process(self) -> None:
-        """Handle the frames that are there, until something says to wait."""
+        """Handle the complete frames, until reading is paused."""
         frames_left = _MAX_FRAMES_PER_TURN
         try:
             for kind, number, payload in self._reader:
@@ -143,8 +143,8 @@ class Session(asyncio.Protocol):
                 if self._reading.reasons is not PauseReason.NONE:
                     break
         except AMQPError as error:
-            # The stream has lost its frame boundaries: nothing after this can be understood. Only
-            # our side is ended, since a client may still be sending and must not miss the reason.
+            # The frame boundaries are lost, so that later bytes cannot be parsed. Only the sending
+            # side is shut down, because a client that is still sending must receive the reason.
             self._close_connection(error, NO_METHOD)
             self._state = State.CLOSED
             self._output.flush()
@@ -168,7 +168,7 @@ class Session(asyncio.Protocol):
             self._close_on_error(number, _method_ids(kind, payload), failure)
 
     def _handle_unrouted(self, kind: int, number: int, payload: bytes) -> None:
-        """Handle what is not for an open channel."""
+        """Handle a frame that does not belong to an open channel."""
         if self._state is State.CLOSED:
             return
         if kind == HEARTBEAT and number == 0:
@@ -240,14 +240,14 @@ class Session(asyncio.Protocol):
         self.send_method(number, _OPEN_OK)
 
     def _on_closing_channel(self, kind: int, number: int, payload: bytes) -> None:
-        """Ignore what a client sent before it read that its channel is closed."""
+        """Ignore frames that a client sent before it received Channel.Close."""
         method = decode_method(payload) if kind == METHOD else None
         if isinstance(method, commands.Channel.CloseOk):
             self._closing_channels.discard(number)
         elif isinstance(method, commands.Channel.Close):
             self.send_method(number, commands.Channel.CloseOk())
 
-    # Out
+    # Output
 
     def send(self, data: bytes) -> None:
         """Send encoded frames."""
@@ -263,11 +263,11 @@ class Session(asyncio.Protocol):
         self._output.send(HEARTBEAT_FRAME)
 
     def schedule_confirms(self, publisher: ChannelPublisher) -> None:
-        """Call `ChannelPublisher.flush_confirms` when what has come in so far is handled."""
+        """Call `ChannelPublisher.flush_confirms` after the frames received so far."""
         self._pending_confirms[publisher] = None
 
     def pause_writing(self) -> None:
-        """Learn that the client is slow to read."""
+        """Stop deliveries, because the client reads slowly."""
         self.writable = False
         self._output.on_pause()
 
@@ -275,7 +275,7 @@ class Session(asyncio.Protocol):
         self._reading.pause(PauseReason.OUTPUT)
 
     def resume_writing(self) -> None:
-        """Learn that the client has caught up."""
+        """Resume deliveries, because the client has caught up."""
         self._output.on_resume()
         self._reading.resume(PauseReason.OUTPUT)
         if self._state is State.OPEN:
@@ -283,11 +283,11 @@ class Session(asyncio.Protocol):
             self._dispatch()
 
     def _dispatch(self) -> None:
-        """Hand out what waited for this client to read."""
+        """Dispatch the messages that were waiting for this client."""
         queues: dict[Queue, None] = {}
         for channel in self._channels.values():
             queues.update(dict.fromkeys(channel.consumers.queues()))
-        # Another queue first each time, or the first would take all the room for itself.
+        # Starts with a different queue each time, because the first could use up all the room.
         self._dispatches += 1
         first = self._dispatches % (len(queues) or 1)
         ordered = list(queues)
@@ -297,7 +297,7 @@ class Session(asyncio.Protocol):
     # Back-pressure
 
     def throttle(self) -> None:
-        """Stop reading if this publisher has to wait for memory."""
+        """Pause reading if this publisher exceeds its memory threshold."""
         if not self.account.must_wait():
             return
         self._reading.pause(PauseReason.MEMORY)
@@ -306,7 +306,7 @@ class Session(asyncio.Protocol):
             self.send_method(0, commands.Connection.Blocked("low on memory"))
 
     def _resume_after_memory(self) -> None:
-        # Later, because this is called from within the work of another client.
+        # Scheduled, because this is called while a frame of another client is handled.
         self._loop.call_soon(self._unblock)
 
     def _unblock(self) -> None:
@@ -323,14 +323,14 @@ class Session(asyncio.Protocol):
         if reading and self._state is not State.CLOSED:
             self._process()
 
-    # The end
+    # Closing
 
     def close_channel(self, number: int) -> None:
-        """Forget a channel that its client has closed."""
+        """Remove a channel that its client has closed."""
         self._channels.pop(number).close()
 
     def _close_on_error(self, number: int, method_ids: tuple[int, int], error: AMQPError) -> None:
-        """Close the channel, or the connection, on which a client has made an error."""
+        """Close the channel or the connection because of an error of the client."""
         method_ids = error.method_ids or method_ids
         channel = self._channels.get(number)
         if error.closes_connection or channel is None:
@@ -351,18 +351,18 @@ class Session(asyncio.Protocol):
             return
         self._release_resources()
         if refused and "authentication_failure_close" not in self._negotiated.capabilities:
-            # The specification lets a refused client see nothing but the end of the stream.
+            # By the specification a refused client receives only the end of the stream.
             self._finish()
             return
         self._state = State.CLOSING
-        # The answer has to be read, whatever was held back before.
+        # CloseOk must be read, whatever the reasons for a pause.
         self._reading.resume(PauseReason.MEMORY | PauseReason.OUTPUT | PauseReason.REFUSAL)
         self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
         self.send_method(0, commands.Connection.Close(error.code, error.reply_text, *method_ids))
 
     def shut_down(self) -> None:
-        """Close the connection because the broker stops."""
+        """Close the connection because the broker is stopping."""
         error = AMQPError(
             ReplyCode.CONNECTION_FORCED,
             "broker forced connection closure with reason 'shutdown'",
@@ -370,7 +370,7 @@ class Session(asyncio.Protocol):
         self._close_connection(error, NO_METHOD)
 
     def _release_resources(self) -> None:
-        """Give back all that this connection holds."""
+        """Release all resources of this connection."""
         self.writable = False
         channels, self._channels = self._channels, {}
         for channel in channels.values():
@@ -391,7 +391,7 @@ class Session(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Learn that the connection is gone."""
+        """Release all resources of a lost connection."""
         self._release_resources()
         self._state = State.CLOSED
         self._timer.cancel()
@@ -400,7 +400,7 @@ class Session(asyncio.Protocol):
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:
-    """Class and method number for a close: those of the method that a client erred in."""
+    """Return class and method number for a close: those of the offending method."""
     if kind != METHOD:
         return _BASIC_PUBLISH
     if len(payload) < _METHOD_IDS.size:

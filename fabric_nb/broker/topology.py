@@ -1,4 +1,4 @@
-"""The methods that declare, bind and delete: from their arguments to the virtual host."""
+"""Handlers of the methods that declare, bind, purge and delete."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,20 +14,20 @@ from fabric_nb.broker.vhost import VirtualHost
 
 
 class DeclaringChannel(Protocol):
-    """A channel, as the declaring methods see it."""
+    """The part of a channel that these handlers use."""
 
     vhost: VirtualHost
     last_queue: str
 
     @property
     def connection(self) -> object:
-        """The connection, which exclusive queues belong to."""
+        """Connection that owns exclusive queues."""
 
     def queue(self, name: str) -> queues.Queue:
-        """The queue that a client names."""
+        """Return the queue of this name; an empty name means the queue declared last."""
 
     def send_reply(self, method: base.Frame, reply: base.Frame) -> None:
-        """Answer a method, unless its client wants no answer."""
+        """Send the reply to a method, unless the method has `nowait` set."""
 
 
 def _table(arguments: Any) -> Table:
@@ -57,7 +57,7 @@ def _exchange_delete(channel: DeclaringChannel, method: Exchange.Delete) -> base
 
 def _exchange_bind(channel: DeclaringChannel, method: Exchange.Bind) -> base.Frame:
     refuse_default_exchange(method.destination)
-    channel.vhost.exchange(method.source)  # of two that are missing, this one is named
+    channel.vhost.exchange(method.source)  # first, because RabbitMQ reports it if both are missing
     destination = channel.vhost.exchange(method.destination)
     channel.vhost.bind(method.source, destination, method.routing_key, _table(method.arguments))
     return Exchange.BindOk()
@@ -74,10 +74,10 @@ def _exchange_unbind(channel: DeclaringChannel, method: Exchange.Unbind) -> base
 
 def _queue_declare(channel: DeclaringChannel, method: Queue.Declare) -> base.Frame:
     if method.queue == REPLY_TO:
-        # It is there for everybody, and always has its consumer.
+        # It exists for every client, and has one consumer.
         return Queue.DeclareOk(REPLY_TO, 0, 1)
     if method.passive or method.queue.startswith(REPLY_TO):
-        # By its name, which the one declared last does not stand in for.
+        # Here an empty name does not mean the queue declared last.
         queue = channel.vhost.queue(method.queue, channel.connection)
     else:
         queue = channel.vhost.declare_queue(
@@ -89,14 +89,16 @@ def _queue_declare(channel: DeclaringChannel, method: Queue.Declare) -> base.Fra
             arguments=_table(method.arguments),
         )
     channel.last_queue = queue.name
-    # Filled in afterwards: the constructor would hold the name to a narrower character set.
+    # Set afterwards, because the constructor limits the name to a narrower character set.
     reply = Queue.DeclareOk("", queue.message_count, len(queue.consumers))
     reply.queue = queue.name
     return reply
 
 
 def _queue_bind(channel: DeclaringChannel, method: Queue.Bind) -> base.Frame:
-    channel.vhost.exchange(method.exchange)  # of two that are missing, this one is named
+    channel.vhost.exchange(
+        method.exchange
+    )  # first, because RabbitMQ reports it if both are missing
     queue = channel.queue(method.queue)
     key = _binding_key(channel, method)
     channel.vhost.bind(method.exchange, queue, key, _table(method.arguments))
@@ -136,7 +138,7 @@ def _queue_delete(channel: DeclaringChannel, method: Queue.Delete) -> base.Frame
     if method.if_empty and queue.message_count:
         raise AMQPError(ReplyCode.PRECONDITION_FAILED, f"{subject} not empty")
     channel.send_reply(method, Queue.DeleteOk(queue.message_count))
-    # The answer goes first; what tells consumers follows.
+    # The cancellation of consumers must follow the reply.
     channel.vhost.delete_queue(queue)
     return None
 

@@ -1,7 +1,7 @@
-"""Connections that have not proved that they know the password: how many, and how often they guess.
+"""Limits on connections that have not logged in: their number, and the rate of wrong passwords.
 
-Any local user can connect to the loopback interface, so that strangers must not keep the broker's
-own user out, nor fill its log, nor try passwords as fast as they can.
+Any local user can connect to the loopback interface. Unauthenticated connections must not lock
+out the broker's user, fill its log, or guess passwords at full speed.
 """
 
 import asyncio
@@ -10,23 +10,23 @@ import logging
 LOGGER = logging.getLogger(__name__)
 
 MAX_UNAUTHENTICATED = 128
-"""Connections without a login at a time."""
+"""Maximum number of connections that have not logged in."""
 
 REFUSAL_INTERVAL = 0.25
-"""Seconds before a wrong password is refused, and between two refusals of all connections."""
+"""Seconds before a wrong password is refused, and between two refusals on any connections."""
 
 
 class UnauthenticatedConnections:
-    """Keeps the connections that have not logged in.
+    """Registry of connections that have not logged in.
 
-    One too many takes the place of the oldest, since who knows the password has proved it within
-    milliseconds. A wrong password is answered late, and one after the other. An abandoned try keeps
-    its place until then.
+    At the limit the oldest connection is closed, because a legitimate client logs in within
+    milliseconds. Refusals of wrong passwords are delayed and spaced. An abandoned attempt still
+    delays the refusals after it.
 
     Args:
         loop: The running event loop.
-        max_delay: Seconds that a refusal may take at most.
-        limit: The most connections.
+        max_delay: Maximum delay of a refusal in seconds.
+        limit: Maximum number of connections.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class UnauthenticatedConnections:
         self._last_refusal = 0.0
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Take in a new connection."""
+        """Add a new connection, closing the oldest one at the limit."""
         if len(self._transports) >= self._limit:
             LOGGER.warning("a connection without a login is closed: there are %d", self._limit)
             oldest = next(iter(self._transports))
@@ -48,11 +48,11 @@ class UnauthenticatedConnections:
         self._transports[transport] = None
 
     def remove(self, transport: asyncio.Transport) -> None:
-        """Forget a connection that has logged in or is gone."""
+        """Remove a connection that has logged in or was closed."""
         self._transports.pop(transport, None)
 
     def refusal_delay(self) -> float:
-        """Return the seconds after which a wrong password is to be refused."""
+        """Return the seconds by which the refusal of a wrong password is to be delayed."""
         now = self._loop.time()
         due = max(self._last_refusal, now) + REFUSAL_INTERVAL
         self._last_refusal = min(due, now + self._max_delay)

@@ -1,7 +1,7 @@
-"""The virtual host: the exchanges, queues and bindings that clients declare, and routing by them.
+"""The virtual host: exchanges, queues and bindings, and routing of messages.
 
-The rules and the texts of refusals are RabbitMQ's; subject it goes beyond AMQP 0-9-1 (idempotent
-deletion, alternate exchanges) its documentation of "Queues" and "Exchanges" is the source.
+The rules and error texts are RabbitMQ's. Its documentation of "Queues" and "Exchanges" is the
+source for extensions of AMQP 0-9-1 (idempotent deletion, alternate exchanges).
 """
 
 import secrets
@@ -32,12 +32,12 @@ from fabric_nb.broker.sender_selected import sender_selected
 
 
 class VirtualHost:
-    """All that clients share.
+    """State shared by all clients.
 
     Args:
-        clock: Where time comes from.
+        clock: Source of time.
         denied: Deprecated features of RabbitMQ that are refused, of `DENIABLE_FEATURES`.
-        limits: How much may be created.
+        limits: Limits on declarations.
     """
 
     name = "/"
@@ -63,10 +63,10 @@ class VirtualHost:
     # Exchanges
 
     def exchange(self, name: str) -> Exchange:
-        """The exchange of that name.
+        """Return the exchange of this name.
 
         Raises:
-            AMQPError: NOT_FOUND when there is none.
+            AMQPError: NOT_FOUND if there is none.
         """
         exchange = self.exchanges.get(name)
         if exchange is None:
@@ -83,12 +83,12 @@ class VirtualHost:
         internal: bool,
         arguments: Table,
     ) -> None:
-        """Create an exchange, or check that the existing one is as asked for.
+        """Create an exchange, or check that the existing one is equivalent.
 
         Raises:
             AMQPError: COMMAND_INVALID for an unknown type, ACCESS_REFUSED for a reserved name,
-                PRECONDITION_FAILED for arguments that are wrong or not those of the existing one,
-                RESOURCE_ERROR when there are too many.
+                PRECONDITION_FAILED for invalid arguments or ones that differ from the existing
+                exchange, RESOURCE_ERROR if there are too many exchanges.
         """
         if kind not in MATCHERS:
             raise AMQPError(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{kind}'")
@@ -112,10 +112,10 @@ class VirtualHost:
         self.exchanges[name] = declared
 
     def delete_exchange(self, name: str, *, if_unused: bool) -> None:
-        """Delete an exchange; one that is not there counts as deleted.
+        """Delete an exchange; no effect if it does not exist.
 
         Raises:
-            AMQPError: ACCESS_REFUSED for a predeclared one, PRECONDITION_FAILED when it has
+            AMQPError: ACCESS_REFUSED for a predeclared exchange, PRECONDITION_FAILED if it has
                 bindings and `if_unused` is set.
         """
         refuse_default_exchange(name)
@@ -134,7 +134,7 @@ class VirtualHost:
         self._remove_exchanges([exchange])
 
     def _remove_exchanges(self, removed: list[Exchange]) -> None:
-        """Remove exchanges, and with them those that go when their last binding goes."""
+        """Remove exchanges, and auto-delete exchanges that lose their last binding."""
         while removed:
             exchange = removed.pop()
             if self.exchanges.pop(exchange.name, None) is None:
@@ -147,11 +147,11 @@ class VirtualHost:
     # Queues
 
     def queue(self, name: str, owner: object) -> Queue:
-        """The queue of that name, for a connection that wants to use it.
+        """Return the queue of this name, for use by the connection `owner`.
 
         Raises:
-            AMQPError: NOT_FOUND when there is none, RESOURCE_LOCKED when it is exclusive to
-                another connection.
+            AMQPError: NOT_FOUND if there is none, RESOURCE_LOCKED if it is exclusive to another
+                connection.
         """
         queue = self.queues.get(name)
         if queue is None:
@@ -164,9 +164,9 @@ class VirtualHost:
     def _locked_error(self, name: str) -> AMQPError:
         return AMQPError(
             ReplyCode.RESOURCE_LOCKED,
-            f"cannot obtain exclusive access to locked {self._describe('queue', name)}. It could be "
-            "originally declared on another connection or the exclusive property value does not "
-            "match that of the original declaration.",
+            f"cannot obtain exclusive access to locked {self._describe('queue', name)}. "
+            "It could be originally declared on another connection or the exclusive property "
+            "value does not match that of the original declaration.",
         )
 
     def declare_queue(
@@ -179,23 +179,23 @@ class VirtualHost:
         auto_delete: bool,
         arguments: Table,
     ) -> Queue:
-        """Create a queue, or check that the existing one is as asked for.
+        """Create a queue, or check that the existing one is equivalent.
 
         Args:
-            name: Empty for a name that the broker makes.
-            owner: The connection that declares.
+            name: Name, or empty for a generated name.
+            owner: Connection that declares the queue.
             durable: Compared with redeclarations only; nothing survives the broker.
-            exclusive: Whether only `owner` may use it, and it goes with it.
-            auto_delete: Whether it goes with its last consumer.
+            exclusive: Whether only `owner` may use the queue, which is deleted with it.
+            auto_delete: Whether the queue is deleted with its last consumer.
             arguments: See `arguments.queue_policy`.
 
         Raises:
-            AMQPError: ACCESS_REFUSED for a reserved name, RESOURCE_LOCKED when it is exclusive to
-                another connection or is not while this one asks for it, PRECONDITION_FAILED for
-                arguments that are wrong or not those of the existing one, INTERNAL_ERROR for a kind
-                of queue that is denied, RESOURCE_ERROR when there are too many.
+            AMQPError: ACCESS_REFUSED for a reserved name, RESOURCE_LOCKED if it is exclusive to
+                another connection or differs in exclusivity, PRECONDITION_FAILED for invalid
+                arguments or ones that differ from the existing queue, INTERNAL_ERROR for a denied
+                kind of queue, RESOURCE_ERROR if there are too many queues.
         """
-        # An exclusive queue could not outlive its connection: as in RabbitMQ, it is not durable.
+        # An exclusive queue cannot outlive its connection: as in RabbitMQ, it is not durable.
         durable = durable and not exclusive
         if name:
             refuse_reserved("queue", name)
@@ -234,7 +234,7 @@ class VirtualHost:
     def declare_reply_queue(self) -> Queue:
         """Create the queue behind a consumer of the direct reply-to pseudo-queue.
 
-        It can be published to by its name, as any queue; it goes when its consumer goes.
+        It can be published to by name, like any queue, and is deleted with its consumer.
         """
         name = f"{REPLY_TO}.{secrets.token_urlsafe(24)}"
         return self._add_queue(
@@ -250,7 +250,7 @@ class VirtualHost:
         return queue
 
     def delete_queue(self, queue: Queue) -> int:
-        """Delete a queue and its bindings; the number of messages that waited in it."""
+        """Delete a queue and its bindings, and return the number of its ready messages."""
         if self.queues.pop(queue.name, None) is None:
             return 0
         self.quota.refund("queues", queue.arguments)
@@ -263,22 +263,22 @@ class VirtualHost:
         return queue.delete()
 
     def delete_exclusive_queues(self, owner: object) -> None:
-        """Delete the exclusive queues of a connection that is gone."""
+        """Delete the exclusive queues of a closed connection."""
         for queue in list(self._exclusive_queues.get(owner, ())):
             self.delete_queue(queue)
         self._exclusive_queues.pop(owner, None)
 
     def add_consumer(self, queue: Queue, consumer: Consumer) -> None:
-        """Put a consumer on a queue.
+        """Add a consumer to a queue.
 
         Raises:
-            AMQPError: RESOURCE_ERROR when there are too many.
+            AMQPError: RESOURCE_ERROR if there are too many consumers.
         """
         self.quota.charge("consumers")
         queue.add_consumer(consumer)
 
     def remove_consumer(self, queue: Queue, consumer: Consumer) -> None:
-        """Take a consumer off its queue, which may have been the last it lived for."""
+        """Remove a consumer from its queue, and delete an auto-delete queue without consumers."""
         if queue.deleted:
             return
         self.quota.refund("consumers")
@@ -297,8 +297,8 @@ class VirtualHost:
 
         Raises:
             AMQPError: ACCESS_REFUSED for the default exchange, NOT_FOUND without the source,
-                PRECONDITION_FAILED for arguments that mean nothing to its type, RESOURCE_ERROR
-                when there are too many bindings.
+                PRECONDITION_FAILED for arguments that are not valid for its type, RESOURCE_ERROR
+                if there are too many bindings.
         """
         refuse_default_exchange(source)
         exchange = self.exchange(source)
@@ -313,7 +313,7 @@ class VirtualHost:
             self._bindings_to.setdefault(destination, set()).add(binding)
 
     def unbind(self, source: str, destination: Destination, key: str, arguments: Table) -> None:
-        """Remove a binding; one that is not there counts as removed.
+        """Remove a binding; no effect if it does not exist.
 
         Raises:
             AMQPError: ACCESS_REFUSED for the default exchange.
@@ -337,7 +337,7 @@ class VirtualHost:
             del self._bindings_to[binding.destination]
 
     def _remove_incoming(self, destination: Destination) -> list[Exchange]:
-        """Remove the bindings that lead somewhere; the exchanges that have lived for them."""
+        """Remove the bindings to a destination; return auto-delete exchanges left without any."""
         bindings = list(self._bindings_to.get(destination, ()))
         for binding in bindings:
             self._remove_binding(binding)
@@ -349,7 +349,7 @@ class VirtualHost:
     def route(
         self, exchange: Exchange, routing_keys: Sequence[str], header: RoutedMessage
     ) -> list[Queue]:
-        """The queues that a message goes to, each once."""
+        """Return the queues to which a message is routed, without duplicates."""
         if not exchange.name:
             return [self.queues[key] for key in dict.fromkeys(routing_keys) if key in self.queues]
         queues: dict[Queue, None] = {}
@@ -380,11 +380,11 @@ class VirtualHost:
         return matches
 
     def publish(self, message: Message, queues: list[Queue]) -> bool:
-        """Put a message in the queues it was routed to; False when one of them rejects it."""
+        """Publish a message to its queues; return False if one of them rejects it."""
         if len(queues) == 1:
             return queues[0].publish(message)
         accepted = True
-        # A dead letter from one of the queues comes after the message itself in all the others.
+        # A dead letter from one of the queues must follow the message itself in the others.
         with self._dead_letters.deferred():
             for queue in queues:
                 accepted &= queue.publish(message)
@@ -397,7 +397,7 @@ class VirtualHost:
         keys, _ = sender_selected(message.routing_key, header)
         return self.route(exchange, keys, header)
 
-    # Refusals
+    # Error texts
 
     def _describe(self, kind: str, name: str) -> str:
         return f"{kind} '{name}' in vhost '{self.name}'"

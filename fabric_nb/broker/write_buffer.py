@@ -1,4 +1,4 @@
-"""The way out of a connection: writes that are joined, and back-pressure from a slow reader."""
+"""Output of a connection: coalesced writes, and back-pressure from a slow reader."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,23 +6,23 @@ from collections.abc import Callable
 from fabric_nb.broker.memory import MemoryPool
 
 _COALESCE_SIZE = 64 * 1024
-"""Output is collected up to this size, in bytes, before it is written within a turn."""
+"""Bytes collected within one iteration of the event loop before they are written."""
 
 _HIGH_WATER = 256 * 1024
-"""Unsent bytes from which a connection gets no more deliveries."""
+"""Unsent bytes at which deliveries to a connection stop."""
 
 _MAX_UNSENT = 4 * 1024 * 1024
-"""Unsent bytes from which a client, who does not take the answers, is not read any more."""
+"""Unsent bytes at which a client that does not read its replies is no longer read."""
 
 
 class WriteBuffer:
-    """Collects what is sent in one turn of the event loop, and writes it at its end.
+    """Collects output during one iteration of the event loop, and writes it at its end.
 
     Args:
         loop: The running event loop.
-        transport: The client's socket.
-        pool: Charged with what a slow reader leaves unsent.
-        on_full: Called when so much is unsent that the client should not be asked for more.
+        transport: Transport of the client.
+        pool: Memory pool, charged with the unsent bytes of a slow reader.
+        on_full: Called when the unsent bytes exceed `_MAX_UNSENT`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class WriteBuffer:
         self._charged = 0
 
     def send(self, data: bytes) -> None:
-        """Send bytes at the end of the turn, or at once when much has been collected."""
+        """Write bytes at the end of the loop iteration, or immediately if many are collected."""
         if not self._parts:
             self._loop.call_soon(self.flush)
         self._parts.append(data)
@@ -52,7 +52,7 @@ class WriteBuffer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been collected."""
+        """Write the collected bytes."""
         if self._parts:
             data = b"".join(self._parts)
             self._parts.clear()
@@ -62,12 +62,12 @@ class WriteBuffer:
                 self._charge_unsent()
 
     def on_pause(self) -> None:
-        """Learn that the client is slow to read; what it leaves is accounted from now on."""
+        """Start accounting of unsent bytes, because the client reads slowly."""
         self._paused = True
         self._charge_unsent()
 
     def on_resume(self) -> None:
-        """Learn that the client has caught up, or that its connection has ended."""
+        """Stop accounting, because the client has caught up or is disconnected."""
         self._paused = False
         self._charge(0)
 
