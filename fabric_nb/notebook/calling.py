@@ -131,7 +131,7 @@ async def with_sign_of_life(
 
 def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
     """What is awaited, for how long, and how the service is doing."""
-    badges = [Badge("not heard yet", "warn")]
+    badges = [Badge("not announced yet", "warn")]
     found = fabric.registry.find(pattern) or fabric.registry.find(pattern, gone=True)
     if len(found) == 1:
         state = fabric.registry.state(found[0])

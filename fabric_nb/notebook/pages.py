@@ -1,4 +1,4 @@
-"""Tables as HTML and as text. Pure; everything shown is escaped here and nowhere else."""
+"""Pages as HTML and as plain text. Pure; all escaping is done here."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _GLIMPSE = reprlib.Repr()
 _GLIMPSE.maxlevel, _GLIMPSE.maxlist, _GLIMPSE.maxdict = 5, 30, 30
 _GLIMPSE.maxstring = _GLIMPSE.maxother = MAX_CELL
 
-# JupyterLab's variables, with colours that are readable on both of its themes for pages that
-# do not have them (an exported notebook, another front end).
+# JupyterLab's variables, with fallback colours that are readable on both of its themes, for an
+# exported notebook and other front ends.
 STYLE = """<style>
 .fabric-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;
 color:var(--jp-ui-font-color1,inherit);max-width:100%;overflow-x:auto}
@@ -59,7 +59,7 @@ Tone = Literal["good", "busy", "warn", "bad", "quiet"]
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A state, and how it is coloured."""
+    """A coloured label for a state."""
 
     text: str
     tone: Tone
@@ -74,11 +74,11 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A line over values, drawn small.
+    """A sparkline.
 
     Attributes:
-        label: what it is of.
-        values: oldest first; one that is None, or no finite number, leaves a gap.
+        label: name of the values.
+        values: oldest first; None and values that are not finite leave a gap.
     """
 
     label: str
@@ -90,15 +90,15 @@ class Chart:
 
     @property
     def range(self) -> str:
-        """The least and the greatest value, as text."""
+        """Minimum and maximum, as text."""
         finite = self._finite
         return f"{min(finite):,.6g} to {max(finite):,.6g}" if finite else "no numbers"
 
     @property
     def line(self) -> list[int | None]:
-        """How high each value stands, from 0 to 100."""
+        """Height of each value, from 0 to 100."""
         finite = self._finite or [0.0]
-        # Halves, as the difference of two floats may be more than a float holds.
+        # Halved, because the difference of two floats may overflow.
         low, span = min(finite) / 2, max(finite) / 2 - min(finite) / 2
         return [
             None
@@ -111,12 +111,12 @@ class Chart:
 
     @property
     def bars(self) -> str:
-        """The last values as a row of small bars."""
+        """The last values as a row of block characters."""
         return "".join(" " if y is None else BARS[y * 7 // 100] for y in self.line[-BARS_SHOWN:])
 
     @property
     def text(self) -> str:
-        """The label, the bars and the range, as plain text."""
+        """Label, bars and range, as plain text."""
         return one_line(f"{plain(self.label)}  {self.bars}  {plain(self.range)}")
 
 
@@ -125,7 +125,7 @@ Cell = str | int | float | Badge | Code | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows; columns named in `numeric` are aligned to the right."""
+    """Columns and rows; columns named in `numeric` are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -134,18 +134,18 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a view shows: a heading, tables, notes, and text behind a fold.
+    """Content of one output: a heading, tables, notes and collapsed details.
 
     Attributes:
-        title: what it is.
+        title: title.
         badges: states beside the title.
         facts: short remarks beside the title.
-        chart: a line above the tables.
-        progress: a share from 0 to 1, shown as a bar; None for no bar.
-        tables: the tables.
-        printed: what code has printed.
-        notes: lines under them; what stands `so` is code.
-        folded: pairs of a summary and the text it opens.
+        chart: sparkline above the tables.
+        progress: fraction from 0 to 1, shown as a bar; None for no bar.
+        tables: tables; those without rows are not shown.
+        printed: output of code, below the tables.
+        notes: lines below; text in backquotes is shown as code.
+        folded: collapsed details, as pairs of summary and text.
     """
 
     title: str
@@ -159,16 +159,16 @@ class Page:
     folded: Sequence[tuple[str, str]] = field(default=())
 
     def mimebundle(self) -> dict[str, str]:
-        """Both forms, for `display(..., raw=True)`."""
+        """Return HTML and plain text, for `display(..., raw=True)`."""
         return {"text/html": self.html(), "text/plain": self.text()}
 
     def html(self, live_at: float | None = None) -> str:
-        """The page as HTML.
+        """Return the page as HTML.
 
         Args:
-            live_at: the present, of a live page, which says it once it is live no more.
+            live_at: Unix time of the last update of a live page; shown once it is disconnected.
         """
-        # Each a block, as an untrusted notebook has no style sheet to keep the words apart.
+        # Block elements, because an untrusted notebook has no style sheet to separate the words.
         head = [f'<div class="title">{escape(self.title)}</div>']
         head += [f"<div>{_badge(badge)}</div>" for badge in self.badges]
         head += [f'<div class="note">{escape(fact)}</div>' for fact in self.facts]
@@ -185,7 +185,7 @@ class Page:
         return "".join([*parts, "</div>"])
 
     def text(self) -> str:
-        """The page as plain text."""
+        """Return the page as plain text."""
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [one_line(plain(head))]
         parts += [self.chart.text] if self.chart is not None else []
@@ -199,7 +199,7 @@ class Page:
 
 
 def saved(page: Page, now: float) -> Page:
-    """Return a page as it is seen later: with its time, and without the colours of what goes on."""
+    """Return the page as it is stored: with its time, and without the colours of live states."""
     tables = [
         replace(table, rows=[[_faded(cell) for cell in row] for row in table.rows])
         for table in page.tables
@@ -221,20 +221,30 @@ def _as_of(moment: float) -> str:
 
 
 def glimpse(value: object) -> str:
-    """The beginning of a value's `repr`, at little cost however large or deep it is."""
+    """Return the first part of a value's `repr`, in bounded time however large or deep it is."""
     return _GLIMPSE.repr(value)
 
 
 def plain(text: str, longest: int | None = MAX_CELL) -> str:
-    """Text as it may be shown: no control characters, none that change its direction."""
+    """Return text that is safe to show: truncated, without control and bidirectional characters."""
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
     return printable(text)
 
 
 def escape(text: str, longest: int | None = MAX_CELL) -> str:
-    """`plain` text, for HTML."""
+    """Return `plain` text, escaped for HTML."""
     return html.escape(plain(text, longest))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row")
+        ('1 row', '2,000 rows')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _note(text: str) -> str:
@@ -250,7 +260,7 @@ def _chart_html(chart: Chart) -> str:
 
 
 def _path(line: Sequence[int | None]) -> str:
-    """The line for SVG; it begins anew after a gap."""
+    """Return the data of an SVG path, with a new subpath after each gap."""
     steps, drawing = [], False
     for x, y in enumerate(line):
         if y is not None:
@@ -286,7 +296,7 @@ def _cell_html(cell: Cell, css: str) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """What a cell says, not escaped."""
+    """Return a cell's text, not escaped."""
     match cell:
         case None:
             return ""

@@ -22,7 +22,7 @@ from fabric_nb.fabric.rpc.methods import invoke
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Cell, Code, Page, Table
-from fabric_nb.notebook.views.serving import shown_arguments
+from fabric_nb.notebook.views.serving import arguments_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def failures_page(failures: Sequence[FailedCall]) -> Page:
         [
             failed.number,
             time.strftime("%H:%M:%S", time.localtime(failed.record.time)),
-            Code(f"{failed.record.service}.{failed.record.method}({shown_arguments(failed)})"),
+            Code(f"{failed.record.service}.{failed.record.method}({arguments_text(failed)})"),
             failed.record.error,
         ]
         for failed in reversed(failures)

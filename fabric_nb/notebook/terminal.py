@@ -1,6 +1,6 @@
-"""Pages in a terminal's IPython: tables by rich where that is installed, else plain text.
+"""Pages in a terminal: rendered by rich if it is installed, else as plain text.
 
-A front end that can show HTML, and output that goes to a file or a pipe, get what they always get.
+Front ends that show HTML, files and pipes are not affected.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STYLES: dict[Tone, str] = {
 
 
 def forms(page: Page) -> dict[str, str]:
-    """The page for `display(..., raw=True)`, wherever that displays."""
+    """Return the page for `display(..., raw=True)` in this front end."""
     return {"text/plain": terminal_text([page])} if in_terminal() else page.mimebundle()
 
 
 def terminal_text(pages: Sequence[Page]) -> str:
-    """Pages below each other, as the terminal can show them."""
+    """Return pages below each other, formatted for the terminal."""
     if sys.stdout.isatty():
         try:
             return rich_text(pages, shutil.get_terminal_size().columns)
@@ -45,7 +45,7 @@ def terminal_text(pages: Sequence[Page]) -> str:
 
 
 def rich_text(pages: Sequence[Page], width: int) -> str:
-    """Pages with rich's tables and colours, as many as the terminal has.
+    """Return pages with rich's tables, and the colours that the terminal supports.
 
     Raises:
         ModuleNotFoundError: rich is not installed.
@@ -61,7 +61,7 @@ def rich_text(pages: Sequence[Page], width: int) -> str:
 
 
 def _parts(page: Page) -> list[RenderableType]:
-    # Only `Text` goes to rich, never `str`: brackets in what others have sent are no markup.
+    # Only `Text`, never `str`, because rich would read brackets in remote text as markup.
     from rich.text import Text
 
     head = [Text(_one_line(page.title), "bold")]

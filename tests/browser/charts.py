@@ -55,7 +55,7 @@ def chart(count: int = 30_000, **options: object) -> PlotWidget:
 async def flow(widget: PlotWidget, seconds: float) -> tuple[float, int]:
     """Add a thousand rows ten times a second; milliseconds that a picture took, and how many."""
     sent: list[float] = []
-    send = widget.send_news
+    send = widget.send_changes
 
     def timed_send() -> None:
         began = time.thread_time()

@@ -111,7 +111,7 @@ async def flow(table: TableWidget, seconds: float) -> tuple[float, float, int]:
         Milliseconds of the kernel's processor per update, to put and to send, and the updates.
     """
     model, putting, sending = table.model, [], []
-    send = table.send_news
+    send = table.send_changes
 
     def timed() -> None:
         started = time.thread_time()
@@ -187,7 +187,7 @@ def endless() -> TableWidget:
 
 def nothing() -> TableWidget:
     """A stream's table before its first row."""
-    empty = "No row has come yet. Also on this broker: shop (3 services)."
+    empty = "No row received yet. Also on this broker: shop (3 services)."
     return TableWidget(TableModel(Head("Stream", empty=empty), []))
 
 

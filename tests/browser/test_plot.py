@@ -93,7 +93,7 @@ async def test_the_chart_can_be_read_without_seeing_it(notebook: LabNotebook) ->
 async def test_rows_that_come_are_drawn(notebook: LabNotebook) -> None:
     """An empty chart says so, and draws what comes then."""
     chart = await show(notebook, "chart(0, y='price')")
-    await expect(chart.locator(".notes")).to_have_text("No row has come yet.")
+    await expect(chart.locator(".notes")).to_have_text("No row received yet.")
     await notebook.execute("chart.rows.add(100); chart.update()")
     await expect(chart.locator(".notes")).to_have_text("")
     assert await painted(chart, BLUE) > 100

@@ -254,7 +254,7 @@ async def test_nothing_to_show_is_readable(notebook: LabNotebook) -> None:
         "table = scenes.nothing()\ntable.show()"
     )
     cell = notebook.panel.locator(".fabric-table tr.nothing > td")
-    await expect(cell).to_have_text("No row has come yet. Also on this broker: shop (3 services).")
+    await expect(cell).to_have_text("No row received yet. Also on this broker: shop (3 services).")
     box = await cell.bounding_box()
     assert box is not None
     assert box["width"] > 300

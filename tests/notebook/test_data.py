@@ -25,7 +25,7 @@ async def test_stream_becomes_a_data_frame(
     """Messages that carry the headers become rows; the table under the cell follows them."""
     publisher: Peer = await start_peer("data_publisher", uri)
     cell = await notebook.run("tx = %fabric_stream kind=TX currency=USD")
-    assert "No row has come yet" in cell.displays[0].text
+    assert "No row received yet" in cell.displays[0].text
     assert "kind=TX, currency=USD" in cell.displays[0].text
     headers = {"kind": "TX", "currency": "USD"}
     for order in ({"total": 1.5, "who": "<b>Ann</b>"}, {"total": 2.5, "who": "Bob"}):
@@ -126,7 +126,7 @@ async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnect
     cell = await notebook.run("chart = s.plot('price', window='5min')", cell_id="chart")
     live, last = cell.outputs
     assert "application/vnd.jupyter.widget-view+json" in live.data
-    assert "No row has come yet" in last.text
+    assert "No row received yet" in last.text
     rows = [{"price": n % 50, "note": "<b>x</b>"} for n in range(1000)]
     await watcher.publish_data(rows, {"kind": "chart"})
     await cell.until(lambda cell: "1,000 rows" in cell.displays[0].text)
@@ -245,7 +245,7 @@ async def test_logs_are_shown_as_they_come(
     other: Peer = await start_peer("log_publisher", uri, id="other")
     everything = await notebook.run("all = %fabric_logs")
     cell = await notebook.run("logs = %fabric_logs --level warning --service mine")
-    assert "No record has come yet" in cell.displays[0].text
+    assert "No log record received yet" in cell.displays[0].text
     await mine.ask("log", level="INFO", message="all is well")
     await other.ask("log", level="ERROR", message="of another")
     await mine.ask("log", level="WARNING", message="disk <i>full</i>")
@@ -278,7 +278,7 @@ async def test_services_are_listed_and_kept_live(
     only, present = await notebook.run(f"{narrow} --gone"), await notebook.run(narrow)
     assert "calc1" in cell.displays[0].text
     assert "calc1" in cell.displays[0].html
-    assert "Nobody was heard" in only.displays[0].text
+    assert "No service has announced itself yet" in only.displays[0].text
     late = await watcher.serve({"work": int}, type="late", id="late1")
     for one in (cell, only, present):
         await one.until(lambda one: "late1" in one.displays[0].text)

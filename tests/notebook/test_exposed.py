@@ -34,7 +34,7 @@ async def test_who_may_call_is_shown_and_kept(
     everybody = await notebook.run(f"%%fabric_serve --id exposed\n{CELL}")
     (shown,) = everybody.displays
     assert f"in {DOMAIN}" in shown.text
-    assert "for everybody there" in shown.text
+    assert "open to all callers" in shown.text
     assert "who()" in shown.text
     assert "_private" not in shown.text
     # A caller on amqp-fabric says nothing of itself.
@@ -46,7 +46,7 @@ async def test_who_may_call_is_shown_and_kept(
         assert await of_ann.call("notebook.exposed.who") == [f"{DOMAIN}.test.ann", name]
 
         limited = await notebook.run(f"%%fabric_serve --id exposed --allow {name},eve\n{CELL}")
-        assert f"for {name}, eve only" in limited.displays[0].text
+        assert f"only for {name}, eve" in limited.displays[0].text
         assert (await of_ann.call("notebook.exposed.who"))[1] == name
         refused = await notebook.execute("%fabric_call notebook.exposed.who")
         assert refused.error is not None

@@ -274,10 +274,10 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
         uri=uri,
     )
     assert "connected" in terminal[2]
-    assert "I am    notebook.terminal" in terminal[2]
+    assert "this notebook   notebook.terminal" in terminal[2]
     assert "35" in terminal[3]
     assert "Stream kind=TERMINAL" in terminal[4]
-    assert "1 rows" in terminal[7]
+    assert "1 row" in terminal[7]
     assert re.search(r"calc\s+calc1\s+up", terminal[8])
     for name in ("Services", "Calls", "Serving", "Streams · 1 open", "Logs"):
         assert name in terminal[9]

@@ -1,4 +1,4 @@
-"""Pages as HTML and as text: escaped, bounded, the same in both."""
+"""Pages as HTML and as text: escaped and bounded."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.support.pages import CONTROLS, HOSTILE, MARKUP, read
 
 
 @given(st.text(st.characters()))
-def test_nothing_shown_is_obeyed(text: str) -> None:
-    """No shown text holds control characters, changes direction or is markup."""
+def test_shown_text_is_inert(text: str) -> None:
+    """Shown text has no control or bidirectional characters and no markup."""
     shown = plain(text, None)
     assert len(shown) == len(text)
     assert all(char in "\n\t" or ord(char) > 31 for char in shown)
@@ -41,18 +41,18 @@ def test_nothing_shown_is_obeyed(text: str) -> None:
 
 @pytest.mark.parametrize("char", CONTROLS)
 def test_control_and_direction_characters_are_replaced(char: str) -> None:
-    """Control characters, direction overrides and lone surrogates are shown as such."""
+    """Control characters, bidirectional overrides and lone surrogates are replaced."""
     assert plain(f"a{char}b") == "a\ufffdb"
 
 
 @pytest.mark.parametrize("text", ["plain", "é ü ß", "日本語", "עברית", "🎉", "a\nb\tc", ""])
 def test_readable_text_is_left_alone(text: str) -> None:
-    """Text of any language is shown as it is."""
+    """Text of any language is shown unchanged."""
     assert plain(text) == text
 
 
 def test_long_text_is_cut() -> None:
-    """A long text is cut, with a sign that it was."""
+    """A long text is truncated with an ellipsis."""
     assert len(plain("x" * 10_000)) == MAX_CELL
     assert plain("x" * 10_000).endswith("…")
     assert plain("x" * MAX_CELL) == "x" * MAX_CELL
@@ -73,20 +73,20 @@ def hostile_page() -> Page:
 
 
 def test_hostile_page() -> None:
-    """Text from elsewhere is text in every place of a page, in HTML and in plain text."""
+    """Remote text is escaped everywhere in a page."""
     reader = read(hostile_page())
     assert "".join(reader.texts).count(MARKUP) == 11
     assert "script" not in reader.elements
 
 
 def test_code_in_notes() -> None:
-    """What stands in backticks in a note looks like code, and is text like the rest."""
+    """Text in backquotes in a note is shown as code and escaped."""
     html = Page("Title", notes=["`a <b>` prints; `c"]).html()
     assert '<span class="code">a &lt;b&gt;</span> prints; `c</div>' in html
 
 
 def test_table_as_text() -> None:
-    """A table has a plain form too: aligned, one line for each row."""
+    """As text a table is aligned and has one line per row."""
     table = Table(["name", "n"], [["a\nb", 1], ["long name", 12345]], frozenset({"n"}))
     assert Page("Title", facts=["fact"], tables=[table], notes=["note"]).text().splitlines() == [
         "Title · fact",
@@ -97,8 +97,8 @@ def test_table_as_text() -> None:
     ]
 
 
-def test_column_named_by_others_stays_on_its_line() -> None:
-    """A column's name from elsewhere neither breaks lines nor moves the cursor."""
+def test_remote_column_name_stays_on_its_line() -> None:
+    """A remote column name breaks no lines and moves no cursor."""
     text = Page("t", tables=[Table(["a\nb\x1b[2J", "x" * 1000], [[1, 2]])]).text()
     assert len(text.splitlines()) == 3
     assert "\x1b" not in text
@@ -106,7 +106,7 @@ def test_column_named_by_others_stays_on_its_line() -> None:
 
 
 def test_empty_page() -> None:
-    """A page without anything is its title, and an empty table is left out."""
+    """An empty page consists of its title; an empty table is omitted."""
     page = Page("Title", tables=[Table(["a"], [])])
     assert page.text() == "Title"
     assert page.html() == (
@@ -115,8 +115,8 @@ def test_empty_page() -> None:
     )
 
 
-def test_words_are_apart_without_a_style_sheet() -> None:
-    """An untrusted notebook strips styles: nothing that stands beside another runs into it."""
+def test_words_are_separated_without_a_style_sheet() -> None:
+    """In an untrusted notebook, which strips styles, adjacent texts are separated."""
     page = Page(
         "Fabric",
         [Badge("connected", "good"), Badge("blocked", "bad")],
@@ -126,31 +126,31 @@ def test_words_are_apart_without_a_style_sheet() -> None:
     stripped = re.sub(
         r"<style>.*?</style>| (?:class|style)=\"[^\"]*\"", "", page.html(0.0), flags=re.DOTALL
     )
-    # As a browser breaks lines: blocks stand alone, what is inline does not.
+    # Lines as in a browser: block elements start one, inline elements do not.
     lines = [text for text in re.split(r"</?(?:div|svg|tr|td|th)[^>]*>", stripped) if text]
-    told = [re.sub(r"<[^>]*>", "", line) for line in lines]
-    assert [line for line in told if line][:7] == [
+    texts = [re.sub(r"<[^>]*>", "", line) for line in lines]
+    assert [line for line in texts if line][:7] == [
         *("Fabric", "connected", "blocked", "domain d", "3 services"),
         time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(0)),
         "load",
     ]
 
 
-def test_a_saved_page_says_when_it_was_so() -> None:
-    """What goes on is not in its colours any more; what was wrong is."""
+def test_saved_page_has_a_time_and_no_live_colours() -> None:
+    """A saved page has its time; live states lose their colours, warnings do not."""
     page = Page(
         "Serving",
         [Badge("serving", "good"), Badge("late", "warn")],
         ["2 calls"],
         tables=[Table(["state"], [[Badge("up", "good")], [Badge("busy", "busy")], ["x"]])],
     )
-    then = saved(page, 0.0)
-    assert then.badges == [Badge("serving", "quiet"), Badge("late", "warn")]
-    assert then.facts == [
+    stored = saved(page, 0.0)
+    assert stored.badges == [Badge("serving", "quiet"), Badge("late", "warn")]
+    assert stored.facts == [
         "2 calls",
         time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(0)),
     ]
-    assert then.tables[0].rows == [[Badge("up", "quiet")], [Badge("busy", "quiet")], ["x"]]
+    assert stored.tables[0].rows == [[Badge("up", "quiet")], [Badge("busy", "quiet")], ["x"]]
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,20 @@ def test_a_saved_page_says_when_it_was_so() -> None:
     [(None, ""), (1234567, "1,234,567"), (1234.56, "1,234.6"), (True, "True"), ("1", "1")],
 )
 def test_cells(cell: Cell, text: str) -> None:
-    """Numbers are written for people."""
+    """Numbers have thousands separators and one decimal."""
     [_, [shown]] = read(Page("t", tables=[Table(["a"], [[cell]])])).cells
     assert shown == text
 
 
-def test_glimpse_is_short_and_cheap() -> None:
-    """The beginning of a value is shown at once, however large or deep it is."""
+def test_glimpse_is_short_and_fast() -> None:
+    """The first part of a value is rendered at once, however large or deep it is."""
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]
-    began = time.perf_counter()
+    start = time.perf_counter()
     for value in ("x" * 10_000_000, ["x" * 1_000_000] * 100_000, deep, {"a": deep}):
         assert len(glimpse(value)) < 20_000
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - start < 1
     assert glimpse({"a": [1, "b", None]}) == "{'a': [1, 'b', None]}"
 
 
@@ -186,15 +186,15 @@ def test_glimpse_is_short_and_cheap() -> None:
         ([], "", "no numbers"),
     ],
 )
-def test_a_line_over_values(values: list[float | None], bars: str, range_: str) -> None:
-    """Values are drawn between the least and the greatest, with gaps where there is none."""
+def test_chart(values: list[float | None], bars: str, range_: str) -> None:
+    """A chart is scaled to minimum and maximum, with gaps for missing values."""
     page = Page("t", chart=Chart(HOSTILE, values))
     assert f"  {bars}" in page.text()
     assert page.text().endswith(range_)
     assert "svg" in read(page).elements
 
 
-def test_a_line_begins_anew_after_a_gap() -> None:
-    """Nothing is drawn across values that are missing."""
+def test_gap_in_a_chart() -> None:
+    """The line is interrupted at missing values."""
     page = Page("t", chart=Chart("x", [0.0, 1.0, None, 0.5])).html()
     assert '<path d="M0 100L1 0M3 50">' in page

@@ -159,7 +159,7 @@ def test_nanoseconds_are_not_rounded() -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "told"),
     [
-        ({}, {}, "No row has come yet"),
+        ({}, {}, "No row received yet"),
         ({"a": [1]}, {"y": "b"}, "There is no column 'b' yet"),
         ({"a": [1]}, {"x": "b"}, "There is no column 'b' yet"),
         ({"a": ["x"]}, {"y": ["a"]}, "The column 'a' holds no numbers"),

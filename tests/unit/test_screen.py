@@ -1,4 +1,4 @@
-"""Views on display: drawn when they change, ended when replaced, left as they were last."""
+"""Live views: refreshed when they change, closed when replaced, frozen at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fabric_nb.notebook.views.live import Place, Screen
 
 
 class Number:
-    """State that is a number, and may refuse to be drawn."""
+    """A view of a number, which can be made to fail."""
 
     def __init__(self, number: int = 0) -> None:
         self.number = number
@@ -28,19 +28,19 @@ class Number:
 
     def text(self) -> str:
         if self.broken:
-            raise RuntimeError("cannot be drawn")
+            raise RuntimeError("cannot be rendered")
         return f"number {self.number}"
 
 
 class NumberPage(Number, PageView):
-    """Seen as a page."""
+    """A page view."""
 
     def page(self) -> Page:
         return Page(self.text())
 
 
 class NumberTable(Number, TableView):
-    """Seen as a table."""
+    """A table view."""
 
     def model(self) -> TableModel:
         return TableModel("Numbers", [Column("number")])
@@ -50,11 +50,11 @@ class NumberTable(Number, TableView):
 
 
 class Displays:
-    """What stands under cells: the last text of each display that has one, in their order."""
+    """Simulated displays: the last text of each that has one, in order."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
-        self.drawn = asyncio.Event()
+        self.updated = asyncio.Event()
 
     def show(self, data: dict[str, Any], *, display_id: Any, raw: bool) -> Displays | None:
         assert raw
@@ -65,7 +65,7 @@ class Displays:
             return handle  # type: ignore[return-value]
         if "text/plain" in data:
             self.texts[display_id] = data["text/plain"]
-            self.drawn.set()
+            self.updated.set()
         return None
 
     def __eq__(self, other: object) -> bool:
@@ -75,7 +75,7 @@ class Displays:
 
 
 class Handle:
-    """A page's display."""
+    """Handle of a page's display."""
 
     def __init__(self, displays: Displays, id_: str) -> None:
         self._displays, self._id = displays, id_
@@ -86,13 +86,13 @@ class Handle:
 
 @pytest.fixture(params=[NumberPage, NumberTable])
 def kind(request: pytest.FixtureRequest) -> Any:
-    """Each kind of view."""
+    """Class of a view, of each kind."""
     return request.param
 
 
 @pytest.fixture
 def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
-    """What is displayed."""
+    """Displays in place of IPython's."""
     displays = Displays()
     monkeypatch.setattr(live, "display", displays.show)
     monkeypatch.setattr(showing, "display", displays.show)
@@ -102,69 +102,69 @@ def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
 
 @pytest.fixture
 async def screen() -> Any:
-    """A screen that nothing refreshes by itself for an hour."""
+    """Screen that is closed after the test."""
     screen = Screen()
     yield screen
     screen.close()
 
 
 @pytest.fixture
-def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views are not looked at unless the test does."""
+def no_periodic_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the periodic refresh."""
     monkeypatch.setattr(live, "PERIOD", 3600)
 
 
-@pytest.mark.usefixtures("slowly")
-async def test_views_are_drawn_when_they_changed(
+@pytest.mark.usefixtures("no_periodic_refresh")
+async def test_views_are_rendered_when_they_change(
     screen: Screen, displays: Displays, kind: Any
 ) -> None:
-    """A view is drawn when it is shown, and again only when there is something new."""
+    """A view is rendered when it is shown, and again only after a change."""
     view = kind()
     screen.show(view)
     assert displays == ["number 0"]
     view.number = 5
     screen.refresh()
     assert displays == ["number 5"]
-    displays.drawn.clear()
+    displays.updated.clear()
     screen.refresh()
-    assert not displays.drawn.is_set()
+    assert not displays.updated.is_set()
 
 
-async def test_views_are_drawn_by_themselves(
+async def test_views_are_refreshed_periodically(
     screen: Screen, displays: Displays, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Views follow their state without being asked to."""
+    """Views are refreshed without a call of `refresh`."""
     monkeypatch.setattr(live, "PERIOD", 0.001)
     view = kind()
     screen.show(view)
-    displays.drawn.clear()
+    displays.updated.clear()
     view.number = 1
-    await asyncio.wait_for(displays.drawn.wait(), 5)
+    await asyncio.wait_for(displays.updated.wait(), 5)
     assert displays == ["number 1"]
 
 
-@pytest.mark.usefixtures("slowly")
-async def test_broken_view_ends_alone(
+@pytest.mark.usefixtures("no_periodic_refresh")
+async def test_failing_view_is_frozen(
     screen: Screen, displays: Displays, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A view that cannot be drawn ends as it was last, and the others go on."""
+    """A view that fails is frozen in its last state; other views are not affected."""
     broken, good = kind(), kind()
     screen.show(broken)
     screen.show(good)
     broken.broken, broken.number, good.number = True, 1, 1
     screen.refresh()
-    assert "A view could not be drawn" in caplog.text
+    assert "A view failed to refresh" in caplog.text
     assert displays == ["number 0", "number 1"]
     broken.broken, broken.number, good.number = False, 2, 2
     screen.refresh()
     assert displays == ["number 0", "number 2"]
 
 
-@pytest.mark.usefixtures("slowly")
-async def test_running_a_cell_again_ends_its_old_views(
+@pytest.mark.usefixtures("no_periodic_refresh")
+async def test_running_a_cell_again_closes_its_views(
     screen: Screen, displays: Displays, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an earlier run of a cell has shown ends; all that one run shows stays."""
+    """Views of an earlier execution are closed; all views of one execution are kept."""
     old, first, second, other = kind(), kind(), kind(), kind()
     places = iter([Place("cell", "1"), Place("cell", "2"), Place("cell", "2"), Place(None, "3")])
     monkeypatch.setattr(live.Place, "here", lambda: next(places))
@@ -176,11 +176,11 @@ async def test_running_a_cell_again_ends_its_old_views(
     assert displays == ["number 0", "number 1", "number 1", "number 1"]
 
 
-@pytest.mark.usefixtures("slowly")
+@pytest.mark.usefixtures("no_periodic_refresh")
 async def test_number_of_live_views_is_bounded(
     screen: Screen, displays: Displays, kind: Any
 ) -> None:
-    """Only so many views stay alive: the oldest end first, and stay as they were."""
+    """At most `MAX_LIVE` views are live; the oldest are frozen first."""
     views = [kind() for _ in range(live.MAX_LIVE + 2)]
     for view in views:
         screen.show(view)
@@ -190,9 +190,9 @@ async def test_number_of_live_views_is_bounded(
     assert displays == ["number 0"] * 2 + ["number 1"] * live.MAX_LIVE
 
 
-@pytest.mark.usefixtures("slowly")
-async def test_closing_draws_a_last_time(screen: Screen, displays: Displays, kind: Any) -> None:
-    """When the screen closes, each view shows its last state and then rests."""
+@pytest.mark.usefixtures("no_periodic_refresh")
+async def test_closing_refreshes_and_freezes(screen: Screen, displays: Displays, kind: Any) -> None:
+    """Closing the screen refreshes each view a last time and freezes it."""
     view = kind()
     screen.show(view)
     view.number = 9
@@ -203,9 +203,9 @@ async def test_closing_draws_a_last_time(screen: Screen, displays: Displays, kin
     assert displays == ["number 9"]
 
 
-@pytest.mark.usefixtures("slowly")
+@pytest.mark.usefixtures("no_periodic_refresh")
 async def test_tables_are_shown_together(screen: Screen, displays: Displays) -> None:
-    """Several tables stand in one display, each drawn when it changed."""
+    """Several tables share one display, and each is refreshed when it has changed."""
     first, second = NumberTable(1), NumberTable(2)
     screen.show(first, second)
     (text,) = displays.texts.values()

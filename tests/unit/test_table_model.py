@@ -1,4 +1,4 @@
-"""The live table's model, cells and pace, without any front end."""
+"""Tables without a front end: model, cells and rate limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fabric_nb.notebook.live.pace import Budget, Pacer
 from fabric_nb.notebook.pages import Badge, Code
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
-from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, UNSHOWN
+from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, OMITTED_DETAIL
 from fabric_nb.notebook.table.parts import MAX_DETAIL
 from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
 
@@ -22,7 +22,7 @@ TEXT, NUMBER = Column("text"), Column("n", "number")
 
 
 class Mirror:
-    """What a browser would have, from the changes that were sent."""
+    """State of a browser that applies the changes."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -60,7 +60,7 @@ def rows(*keys: str) -> list[tuple[str, list[str], str]]:
 
 
 def test_only_what_changed_is_sent() -> None:
-    """After the first time a change carries changed cells only, and nothing when there is none."""
+    """After the complete state, a diff contains changed cells only, or is None."""
     model = TableModel("t", [TEXT, NUMBER])
     model.put("a", ["x", 1])
     model.put("b", ["y", 2], "more")
@@ -78,8 +78,8 @@ def test_only_what_changed_is_sent() -> None:
     assert list(model.diff() or ()) == ["from", "to", "head"]
 
 
-def test_many_changes_between_two_looks_are_one() -> None:
-    """However often a row changes, its last state is sent; one that came and went is not."""
+def test_changes_between_two_diffs_are_merged() -> None:
+    """Of a row that changes often, the last state is sent; a removed one is not sent."""
     model = TableModel("t", [NUMBER])
     model.put("a", [0])
     model.diff()
@@ -90,8 +90,8 @@ def test_many_changes_between_two_looks_are_one() -> None:
     assert model.diff() == {"from": 1, "to": 2, "set": [[0, [0, 999]]]}
 
 
-def test_changes_lead_to_the_same_rows_in_the_same_order() -> None:
-    """Whatever is added, removed, moved or changed, the sum of all changes is the table."""
+def test_diffs_reproduce_the_table() -> None:
+    """Applying all diffs gives the same rows in the same order as the table."""
     model, mirror = TableModel("t", [TEXT], max_rows=4), Mirror()
     for keys in ("abc", "cab", "ab", "xabcy", "y", "", "dcba", "dcbae", "ecbad", "aeb"):
         model.replace(rows(*keys))
@@ -107,8 +107,8 @@ def test_changes_lead_to_the_same_rows_in_the_same_order() -> None:
     assert whole.rows == mirror.rows
 
 
-def test_what_is_cut_is_said() -> None:
-    """A full table gives up its oldest row for a new one, and says how many it does not hold."""
+def test_rows_and_columns_beyond_the_capacity() -> None:
+    """A full table drops its oldest row for a new one, and notes the number of dropped rows."""
     log = TableModel("log", [NUMBER], max_rows=3, follow=True)
     for n in range(10):
         log.put(n, [n])
@@ -128,26 +128,37 @@ def test_what_is_cut_is_said() -> None:
     assert len(sent["add"][0][1]) == len(sent["columns"]) == MAX_COLUMNS
     assert sent["head"]["notes"] == ["… and 5 more columns, not shown."]
 
+    def test_notes_in_the_singular() -> None:
+        """One row or column that is not shown is a row or a column."""
+        table = TableModel("log", [NUMBER] * (MAX_COLUMNS + 1), max_rows=1, follow=True)
+        for n in range(2):
+            table.put(n, [n] * (MAX_COLUMNS + 1))
+        assert table.cut_notes() == [
+            "… and 1 older row, not shown.",
+            "… and 1 more column, not shown.",
+        ]
+        assert "… and 1 older row." in static_forms([table], 0)["text/plain"]
+
 
 def test_details_are_bounded() -> None:
-    """Long details are cut, and all of them together do not grow without end."""
+    """Long details are truncated, and the total of all details is bounded."""
     model = TableModel("t", [NUMBER], max_rows=2 * MAX_DETAILS // MAX_DETAIL)
     for n in range(model.max_rows):
         model.put(n, [n], "x" * 10 * MAX_DETAIL)
     sent = model.diff()
     assert sent is not None
     details = [detail for _, _, detail in sent["add"]]
-    assert sum(len(detail) for detail in details if detail != UNSHOWN) <= MAX_DETAILS
+    assert sum(len(detail) for detail in details if detail != OMITTED_DETAIL) <= MAX_DETAILS
     assert details[0].endswith("…")
-    assert details[-1] == UNSHOWN
+    assert details[-1] == OMITTED_DETAIL
     model.clear()
-    model.put("later", [0], "again there is room")
+    model.put("later", [0], "below the limit again")
     model.diff()
-    assert model.whole()["add"] == [[model.max_rows, [0], "again there is room"]]
+    assert model.whole()["add"] == [[model.max_rows, [0], "below the limit again"]]
 
 
-def test_other_columns_start_the_table_anew() -> None:
-    """A table whose columns change is sent whole; a row that does not fit them is refused."""
+def test_changing_the_columns() -> None:
+    """A table whose columns change is sent completely; rows of a different width are rejected."""
     model, mirror = TableModel("t"), Mirror()
     mirror.apply(model.diff())
     model.columns = [TEXT, NUMBER]
@@ -160,8 +171,8 @@ def test_other_columns_start_the_table_anew() -> None:
     assert len(model) == 0
 
 
-def test_what_strangers_send_is_made_harmless_in_the_kernel() -> None:
-    """No control, no direction character and no lone surrogate leaves for the browser."""
+def test_remote_text_is_sanitized_in_the_kernel() -> None:
+    """No control or bidirectional character and no lone surrogate is sent to the browser."""
     head = Head(
         HOSTILE,
         [Badge(HOSTILE, HOSTILE)],
@@ -203,15 +214,15 @@ def test_what_strangers_send_is_made_harmless_in_the_kernel() -> None:
     ],
 )
 def test_a_cell_is_rounded_as_it_is_shown(value: Any, column: Column, wire: Any, text: Any) -> None:
-    """What is sent is what will be seen, so what looks the same is not sent again."""
+    """Numbers are sent as they are shown, so that invisible changes are not sent."""
     assert encode(value, column) == wire
     assert shown(value, column, 1000.0) == text
 
 
-def test_moments_are_told_briefly() -> None:
-    """Ages count in the unit that fits; a clock shows the date only when it is not today."""
+def test_formats_of_times() -> None:
+    """Ages are in the appropriate unit; times have a date only if it is not today's."""
     seconds = [0.5, 1, 119, 120, 7200, 2 * 86_400]
-    assert [ago(one) for one in seconds] == [
+    assert [ago(age) for age in seconds] == [
         *("now", "1 s ago", "119 s ago", "2 min ago", "2 h ago", "2 d ago")
     ]
     assert len(clock(1e9, 1e9)) == len("13:05:09")
@@ -219,7 +230,7 @@ def test_moments_are_told_briefly() -> None:
 
 
 def test_the_static_forms_show_fifty_rows() -> None:
-    """A saved table shows its first fifty rows, a log its last, and says how many there are."""
+    """A static copy has the first fifty rows, of a log the last, and the number of others."""
     for follow, row, more in ((False, "row 0", "more"), (True, "row 199", "older")):
         model = TableModel("t", [TEXT], follow=follow)
         for n in range(200):
@@ -231,11 +242,11 @@ def test_the_static_forms_show_fifty_rows() -> None:
         assert forms["text/html"].count("<details>") == 1
 
 
-# -- the pace
+# -- rate limits
 
 
 async def test_the_last_request_is_never_lost() -> None:
-    """A thousand requests, from any thread, are a few runs; the last one is followed by a run."""
+    """A thousand requests, from any thread, cause few runs; one follows the last request."""
     seen, state = [], 0
     done = asyncio.Event()
 
@@ -259,7 +270,7 @@ async def test_the_last_request_is_never_lost() -> None:
 
 
 def test_senders_share_a_budget() -> None:
-    """What one spends, all wait for; time pays it back."""
+    """The amount that one sender spends delays all; time restores the budget."""
     now = 100.0
     budget = Budget(1000, lambda: now)
     assert budget.spend(100) == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""The live table's widget, with a front end that is played, and in a run without one."""
+"""Live widgets, with a simulated front end and in a headless run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXT, NUMBER = Column("text"), Column("n", "number")
 
 
 class Page:
-    """Records what a kernel sends to a front end, and answers as one would."""
+    """A simulated front end, which records messages and sends replies."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, dict[str, Any], list[bytes]]] = []
@@ -43,15 +43,15 @@ class Page:
         assert raw
         self.displays[display_id] = data
 
-    def say(self, table: TableWidget, **content: Any) -> None:
+    def send(self, table: TableWidget, **content: Any) -> None:
         data = {"method": "custom", "content": content}
         self.comms[table.model_id].handle_msg({"content": {"data": data}, "buffers": []})
 
     def hello(self, table: TableWidget, *, hides: bool = True, revision: int = 1) -> None:
-        self.say(table, type="hello", revision=revision, hides=hides)
+        self.send(table, type="hello", revision=revision, hides=hides)
 
     def tables(self) -> list[dict[str, Any]]:
-        """The changes that were sent."""
+        """Return the table updates that were sent."""
         custom = [m for kind, data, m in self.messages if data.get("method") == "custom"]
         return [orjson.loads(buffers[0]) for buffers in custom if buffers]
 
@@ -92,14 +92,14 @@ async def table(page: Page) -> Any:
 
 
 async def soon(condition: Any) -> None:
-    """Wait until something holds, after whatever the event loop does next."""
+    """Run the event loop until a condition holds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is sent sets no event
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.005)
 
 
-async def test_the_first_state_goes_along_with_the_widget(page: Page, table: TableWidget) -> None:
-    """A page shows the rows as soon as it knows the widget, even while the kernel is busy."""
+async def test_opening_a_widget_sends_its_state(page: Page, table: TableWidget) -> None:
+    """A page can show the rows as soon as the widget is opened, even if the kernel is busy."""
     opened = next(
         data["state"]
         for kind, data, _ in page.messages
@@ -113,8 +113,8 @@ async def test_the_first_state_goes_along_with_the_widget(page: Page, table: Tab
     assert page.tables()[0]["set"] == [[0, [0, "y"]]]
 
 
-async def test_a_page_that_lost_its_place_gets_everything(page: Page, table: TableWidget) -> None:
-    """A view that asks with an old revision is sent the whole table."""
+async def test_an_old_revision_requests_the_complete_table(page: Page, table: TableWidget) -> None:
+    """A view with an old revision is sent the complete table."""
     page.hello(table, revision=0)
     assert page.tables()[0]["add"] == [[0, ["x", 1], ""]]
 
@@ -122,11 +122,11 @@ async def test_a_page_that_lost_its_place_gets_everything(page: Page, table: Tab
 async def test_updates_keep_to_ten_a_second(
     page: Page, table: TableWidget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often a table is told to update, it sends at most every tenth of a second."""
+    """A table sends at most every tenth of a second, however often `update` is called."""
     page.hello(table)
     loop, sent, n = asyncio.get_running_loop(), list[float](), 0
     began = loop.time()
-    # The loop's clock goes a millisecond with each update, however fast this machine is.
+    # The loop's clock advances by a millisecond with each update, however fast the machine is.
     monkeypatch.setattr(loop, "time", lambda: began + n / 1000)
     monkeypatch.setattr(table, "_send_table", lambda _: sent.append(loop.time()))
     while len(sent) < 4:
@@ -139,8 +139,10 @@ async def test_updates_keep_to_ten_a_second(
     assert min(b - a for a, b in pairwise(sent)) >= 0.099
 
 
-async def test_nobody_who_looks_is_sent_nothing(page: Page, table: TableWidget) -> None:
-    """Without a browser no change is sent, but the last state is kept up to date."""
+async def test_without_a_browser_only_the_static_copy_is_updated(
+    page: Page, table: TableWidget
+) -> None:
+    """Without a browser no change is sent, but the static copy is updated."""
     table.show()
     table.model.put("a", ["latest", 2])
     table.update()
@@ -150,10 +152,10 @@ async def test_nobody_who_looks_is_sent_nothing(page: Page, table: TableWidget) 
     assert json.loads(states[-1]["_whole"])["add"] == [[0, ["latest", 2], ""]]
 
 
-async def test_a_front_end_that_would_show_both_forms_is_spared_one(
+async def test_static_copy_is_removed_if_it_cannot_be_hidden(
     page: Page, table: TableWidget
 ) -> None:
-    """Outside JupyterLab the last state is taken back while the live table is there."""
+    """Outside JupyterLab the static copy is removed while the live table is displayed."""
     table.show()
     live, last = page.displays
     page.hello(table, hides=False)
@@ -164,18 +166,18 @@ async def test_a_front_end_that_would_show_both_forms_is_spared_one(
     assert page.displays[live] == {}
 
 
-async def test_one_display_carries_all_forms(page: Page, table: TableWidget) -> None:
-    """A cell's value has the live, the HTML and the plain form; closed, only the last two."""
+async def test_mime_types_of_a_widget(page: Page, table: TableWidget) -> None:
+    """As a cell's value a widget has live, HTML and plain forms; closed, only the last two."""
     data, _ = table._repr_mimebundle_()
     assert list(data) == ["application/vnd.jupyter.widget-view+json", "text/html", "text/plain"]
-    assert repr(table) == "<TableWidget 'Services': 1 rows>"
+    assert repr(table) == "<TableWidget 'Services': 1 row>"
     table.close()
     data, _ = table._repr_mimebundle_()
     assert list(data) == ["text/html", "text/plain"]
 
 
 async def test_actions_are_answered(page: Page) -> None:
-    """What a button or choice did, or why it failed, comes back under its request's number."""
+    """The result or error of an action is sent under the number of its request."""
 
     async def act(name: str, value: str | None) -> str | None:
         if name == "pause":
@@ -183,19 +185,19 @@ async def test_actions_are_answered(page: Page) -> None:
         raise LookupError(f"no {value}{HOSTILE}")
 
     table = TableWidget(TableModel("t"), act)
-    page.say(table, type="action", request=1, name="pause")
-    page.say(table, type="action", request=2, name="level", value="x")
+    page.send(table, type="action", request=1, name="pause")
+    page.send(table, type="action", request=2, name="level", value="x")
     await soon(lambda: len(page.answers()) == 2)
     assert page.answers()[0] == {"type": "answer", "request": 1, "error": False, "text": ""}
     assert page.answers()[1]["error"]
     assert page.answers()[1]["text"].startswith("no x<img src=x onerror=alert(1)>�")
-    page.say(table, type="what is this", request="?")
+    page.send(table, type="unknown", request="?")
     table.close()
 
 
-async def test_nothing_is_left_of_a_closed_table(page: Page) -> None:
-    """A cell that is run a hundred times leaves no widget behind but the code of its view."""
-    TableWidget(TableModel("t", [TEXT])).close()  # opens the code, if it is not open
+async def test_closed_tables_leave_no_widgets(page: Page) -> None:
+    """A cell that is run a hundred times leaves no widget except the model of the code."""
+    TableWidget(TableModel("t", [TEXT])).close()  # opens the model of the code
     before = set(ipywidget._instances)
     for _ in range(100):
         table = TableWidget(TableModel("t", [TEXT]))
@@ -210,32 +212,32 @@ async def test_nothing_is_left_of_a_closed_table(page: Page) -> None:
     assert not table.live
 
 
-async def test_a_page_is_of_when_it_was_drawn(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its time is not that of storing it: a cell that blocks the loop keeps it from being drawn."""
+async def test_time_of_a_page(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page has the time of its last update, which a blocked loop delays, not of its storing."""
     clock = SimpleNamespace(**vars(time))
     monkeypatch.setattr("fabric_nb.notebook.live.page.time", clock)
 
-    def told(moment: float) -> str:
+    def as_of(moment: float) -> str:
         return time.strftime("as of %Y-%m-%d %H:%M:%S", time.localtime(moment))
 
     clock.time = lambda: 1000.0
     shown = PageWidget(pages.Page("Fabric"))
     clock.time = lambda: 1060.0
     for text in (shown.forms()["text/html"], shown.encoded()):
-        assert told(1000.0) in text
-        assert told(1060.0) not in text
+        assert as_of(1000.0) in text
+        assert as_of(1060.0) not in text
     shown.change(pages.Page("Fabric"))
     for text in (shown.forms()["text/html"], shown.encoded()):
-        assert told(1060.0) in text
+        assert as_of(1060.0) in text
     shown.close()
 
 
-# -- a run without a browser
+# -- headless runs
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """A notebook whose first cell shows a table that changes while the second one runs."""
+    """A notebook whose first cell shows a table that the second cell changes."""
     first = (
         "from fabric_nb.notebook.table import Column, TableModel, TableWidget\n"
         "model = TableModel('Headless', [Column('what')])\n"
@@ -256,7 +258,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
 
 
 def test_a_headless_run_records_the_last_state(ran: nbformat.NotebookNode) -> None:
-    """After nbclient the rows as they were last stand under the cell that showed them."""
+    """After a run by nbclient the cell that displayed a table has its last rows."""
     _, last = ran.cells[0].outputs
     assert "at last" in last.data["text/html"]
     assert "at first" not in last.data["text/html"]
@@ -268,12 +270,12 @@ def test_a_headless_run_records_the_last_state(ran: nbformat.NotebookNode) -> No
 
 @pytest.mark.filterwarnings("ignore:Your element with mimetype")  # of nbconvert before 7.17
 def test_an_exported_notebook_shows_the_last_rows(ran: nbformat.NotebookNode) -> None:
-    """The page that nbconvert makes holds the rows in its text."""
+    """A page exported by nbconvert contains the rows as text."""
     html, _ = HTMLExporter().from_notebook_node(ran)
     assert "<td>at last</td>" in html
 
 
-# A view of each kind, and a piece of its code.
+# A widget of each kind, and a part of its code.
 TABLE = """\
 from fabric_nb.notebook.table import Column, TableModel, TableWidget
 model = TableModel("Few", [Column("what")])
@@ -304,14 +306,14 @@ PageWidget(Page("Fabric")).show()
 def test_a_stored_notebook_holds_the_code_of_a_view_once(
     tmp_path: Path, view: str, code: str
 ) -> None:
-    """However many views a notebook has: a further one with few rows adds less than 20 kB."""
+    """A further widget with few rows adds less than 20 kB to a notebook."""
 
     def stored(views: int) -> str:
         cells = [nbformat.v4.new_code_cell(view) for _ in range(views)]
         notebook = nbformat.v4.new_notebook(cells=cells)
         NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
         states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
-        shown = [one for one in states.values() if "_whole" in one["state"]]
+        shown = [state for state in states.values() if "_whole" in state["state"]]
         assert len(shown) == views
         return nbformat.writes(notebook)
 
@@ -322,6 +324,6 @@ def test_a_stored_notebook_holds_the_code_of_a_view_once(
 
 @pytest.mark.parametrize("kind", [TableWidget, PlotWidget, PageWidget])
 def test_the_script_of_a_view_stands_alone(kind: type[LiveWidget]) -> None:
-    """The kernel serves no files, so a view's script imports none and exports its view alone."""
+    """A script has no imports, because the kernel serves no files, and one export."""
     assert not re.search(r"^import\b", kind.script, re.MULTILINE)
     assert re.findall(r"^export .*", kind.script, re.MULTILINE) == ["export default {"]

@@ -1,4 +1,4 @@
-"""What is seen under a cell: escaped, bounded, and made of plain state alone."""
+"""Views: their tables and pages are complete, bounded and escaped."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel
-from fabric_nb.notebook.table.static import last_page
+from fabric_nb.notebook.table.static import static_page
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
-from fabric_nb.notebook.views.methods import MAX_FORMS, read_arguments
+from fabric_nb.notebook.views.methods import MAX_FORMS, parse_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
@@ -46,13 +46,13 @@ NOW = 1_700_000_000.0
 
 
 class Clock:
-    """Time that only a test moves."""
+    """Clock that only the test advances."""
 
     now = 100.0
 
 
 def fabric(**changes: Any) -> Any:
-    """What views look at of a connector."""
+    """A stand-in for a connector, with the attributes that views read."""
     clock = Clock()
     state: dict[str, Any] = {
         "state": State.CONNECTED,
@@ -70,33 +70,33 @@ def fabric(**changes: Any) -> Any:
     return SimpleNamespace(**{**state, **changes})
 
 
-def hear(where: Any, id_: str, *, domain: str = "d", **said: Any) -> ServiceName:
-    told = Announcement(**{"instance": "i", "interval": 5.0, **said})
+def announce(member: Any, id_: str, *, domain: str = "d", **fields: Any) -> ServiceName:
+    announcement = Announcement(**{"instance": "i", "interval": 5.0, **fields})
     name = ServiceName(domain, "calc", id_)
-    where.registry.heard(KeepAlive(name, told))
+    member.registry.heard(KeepAlive(name, announcement))
     return name
 
 
-class Shown:
-    """A view on a table of its own, as it is seen without a browser."""
+class Rendered:
+    """A view and its table, rendered without a browser."""
 
     def __init__(self, view: TableView) -> None:
         self.view = view
         self.model: TableModel = view.model()
         view.fill(self.model)
 
-    def again(self) -> Shown:
-        """Look again."""
+    def again(self) -> Rendered:
+        """Fill the table again."""
         self.view.fill(self.model)
         return self
 
     @property
     def page(self) -> Page:
-        return last_page(self.model, NOW)
+        return static_page(self.model, NOW)
 
     @property
     def reader(self) -> Reader:
-        """What is seen, in which nothing remote is obeyed, here or in the browser."""
+        """The rendered page, after checking that nothing in it is executable."""
         sent = orjson.dumps(self.model.diff() or self.model.whole()).decode()
         assert not set(sent) & (set(CONTROLS) - {"\\"})
         return read(self.page)
@@ -125,78 +125,78 @@ class Shown:
     ],
 )
 def test_card_shows_the_state_of_the_connection(state: State, badge: str) -> None:
-    """The card says whether there is a connection."""
+    """The card has a badge for the state of the connection."""
     assert badge in read(ConnectionCard(fabric(state=state)).page()).texts
 
 
 def test_card() -> None:
-    """The card shows the broker, the domain, who I am and who is there, and not myself twice."""
-    where = fabric()
-    hear(where, "c1", version="1.0", methods={"f": "()"})
-    where.registry.heard(KeepAlive(MINE, Announcement(instance="me")))
-    reader = read(ConnectionCard(where, ("a note",)).page())
+    """The card shows the broker, the domain, this notebook and the other services."""
+    member = fabric()
+    announce(member, "c1", version="1.0", methods={"f": "()"})
+    member.registry.heard(KeepAlive(MINE, Announcement(instance="me")))
+    reader = read(ConnectionCard(member, ("a note",)).page())
     assert reader.cells[1:5] == [
         ["broker", "amqp://ann:***@host/  RabbitMQ 4.1"],
         ["domain", "d"],
-        ["I am", "notebook.mynb"],
-        ["others", "1"],
+        ["this notebook", "notebook.mynb"],
+        ["other services", "1"],
     ]
     assert reader.cells[6:] == [["calc", "c1", "up", "1.0", "1", "now", "f"]]
     assert "a note" in reader.texts
 
 
 def test_card_of_a_large_domain() -> None:
-    """In a large domain the card shows the first services and how to see the others."""
-    where = fabric()
+    """In a large domain the card shows the first services and the command to see all."""
+    member = fabric()
     for number in range(CARD_ROWS + 5):
-        hear(where, f"c{number:02}")
-    reader = read(ConnectionCard(where).page())
+        announce(member, f"c{number:02}")
+    reader = read(ConnectionCard(member).page())
     assert len(reader.cells) == 6 + CARD_ROWS
     assert "… and 5 more: %fabric_services" in reader.texts
 
 
-def test_card_is_drawn_again_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new service, one that is late, a lost connection, and time in an outage change the card."""
-    where = fabric()
-    timer = SimpleNamespace(monotonic=lambda: where.clock.now)
+def test_version_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new or late service, a lost connection, and time in an outage change the card."""
+    member = fabric()
+    timer = SimpleNamespace(monotonic=lambda: member.clock.now)
     monkeypatch.setattr("fabric_nb.notebook.views.card.time", timer)
-    card = ConnectionCard(where)
+    card = ConnectionCard(member)
     before = card.version()
     assert card.version() == before
-    hear(where, "c1")
-    heard = card.version()
-    assert heard != before
-    where.clock.now += 10
+    announce(member, "c1")
+    announced = card.version()
+    assert announced != before
+    member.clock.now += 10
     late = card.version()
-    assert late != heard
-    where.state = State.RECONNECTING
-    where.registry.stop_hearing()
+    assert late != announced
+    member.state = State.RECONNECTING
+    member.registry.stop_hearing()
     lost = card.version()
     assert lost != late
-    stands = where.registry.now
-    where.clock.now += 10
-    assert where.registry.now == stands
-    assert card.version() != lost, "a stored card would seem to be of the outage's beginning"
+    stopped = member.registry.now
+    member.clock.now += 10
+    assert member.registry.now == stopped
+    assert card.version() != lost, "a stored card would have the time at which the outage began"
 
 
 def test_without_a_connection() -> None:
-    """Without a connection it is said how to get one, and of a part that cannot be had why."""
-    assert any("%fabric_connect joins" in text for text in read(NoConnection().page()).texts)
-    assert Shown(Missing("Logs", f"Refused: {HOSTILE}")).texts[1].startswith("Refused: <script>")
+    """Without a connection a page gives the command; an unavailable table gives the reason."""
+    assert any("%fabric_connect" in text for text in read(NoConnection().page()).texts)
+    assert Rendered(Missing("Logs", f"Refused: {HOSTILE}")).texts[1].startswith("Refused: <script>")
 
 
 # -- the registry
 
 
 def test_registry_view() -> None:
-    """The registry shows each service: its state, versions, members, when it was heard."""
-    where = fabric()
-    hear(where, "a", instance="1", version="1.0", methods={f"m{n}": "()" for n in range(10)})
-    hear(where, "a", instance="2", version="2.0")
-    hear(where, "b", busy_since=1.0, methods={"health_check": "()", "run": "(x)"})
-    where.registry.heard(KeepAlive(ServiceName("e", "seed", "s"), None))
-    where.clock.now += 4
-    shown = Shown(RegistryView(where))
+    """The registry has a row per service: state, versions, instances, last keep-alive."""
+    member = fabric()
+    announce(member, "a", instance="1", version="1.0", methods={f"m{n}": "()" for n in range(10)})
+    announce(member, "a", instance="2", version="2.0")
+    announce(member, "b", busy_since=1.0, methods={"health_check": "()", "run": "(x)"})
+    member.registry.heard(KeepAlive(ServiceName("e", "seed", "s"), None))
+    member.clock.now += 4
+    shown = Rendered(RegistryView(member))
     assert shown.cells[0] == [
         *("domain", "type", "id", "state", "version", "instances", "last seen", "methods")
     ]
@@ -214,88 +214,93 @@ def test_registry_view() -> None:
         ["e", "seed", "s", "up", "", "1+", ""],
     ]
     assert shown.texts[:4] == ["Services", "all domains", "2 up", "1 busy"]
-    assert Shown(RegistryView(where, Filter(domain="e"))).cells[1][2] == "s"
+    assert Rendered(RegistryView(member, Filter(domain="e"))).cells[1][2] == "s"
 
 
 def test_ages_count_up_in_the_browser() -> None:
-    """The table holds when a service was heard, and sends nothing while that stays the same."""
-    where = fabric()
-    hear(where, "a")
-    where.clock.now += 4
-    shown = Shown(RegistryView(where))
+    """The table contains the time of the last keep-alive, so that ages need no updates."""
+    member = fabric()
+    announce(member, "a")
+    member.clock.now += 4
+    shown = Rendered(RegistryView(member))
     (row,) = shown.model.rows
     shown.model.diff()
-    where.clock.now += 1
+    member.clock.now += 1
     assert shown.again().model.diff() is None
-    hear(where, "a")
+    announce(member, "a")
     shown.again()
     assert cast("float", shown.model.rows[0].cells[6]) - cast("float", row.cells[6]) == 0
     assert shown.model.diff() is not None
 
 
-def test_registry_view_follows_who_is_there() -> None:
-    """Who comes, leaves, is late or tells something else is seen; a mere keep-alive need not be."""
-    where = fabric()
-    view = RegistryView(where)
+def test_version_of_the_registry_view() -> None:
+    """Arrival, departure, delay and a changed announcement change it; a keep-alive does not."""
+    member = fabric()
+    view = RegistryView(member)
     versions = [view.version()]
-    hear(where, "a")
+    announce(member, "a")
     versions.append(view.version())
-    hear(where, "a")
+    announce(member, "a")
     assert view.version() == versions[-1]
-    hear(where, "a", version="2")
+    announce(member, "a", version="2")
     versions.append(view.version())
-    where.registry.heard(KeepAlive(ServiceName("d", "calc", "a"), Announcement(instance="i"), True))
+    member.registry.heard(
+        KeepAlive(ServiceName("d", "calc", "a"), Announcement(instance="i"), True)
+    )
     versions.append(view.version())
-    where.clock.now += 1
+    member.clock.now += 1
     versions.append(view.version())
     assert len(set(versions)) == len(versions)
 
 
-def test_registry_view_when_nobody_is_there() -> None:
-    """Gone services are shown only when asked for, and an empty registry says so."""
-    where = fabric()
-    hear(where, "a", methods={"f": HOSTILE})
-    where.clock.now += 200
-    assert any("Nobody was heard" in text for text in Shown(RegistryView(where)).texts)
-    gone = Shown(RegistryView(where, Filter(gone=True)))
+def test_registry_view_without_services() -> None:
+    """Gone services are shown only on request, and an empty registry has a placeholder."""
+    member = fabric()
+    announce(member, "a", methods={"f": HOSTILE})
+    member.clock.now += 200
+    assert any("No service has announced" in text for text in Rendered(RegistryView(member)).texts)
+    gone = Rendered(RegistryView(member, Filter(gone=True)))
     assert gone.cells[1][3:6] == ["gone", "", "0"]
 
 
-def test_registry_view_tells_where_we_are() -> None:
-    """In the dashboard, where no card stands beside it, it says which broker and who we are."""
-    texts = Shown(RegistryView(fabric(), tells_where=True)).texts
-    assert texts[1:4] == ["amqp://ann:***@host/", "domain d", "I am notebook.mynb"]
+def test_registry_view_of_the_dashboard() -> None:
+    """In the dashboard, which has no card, the registry shows the connection too."""
+    texts = Rendered(RegistryView(fabric(), tells_where=True)).texts
+    assert texts[1:4] == ["amqp://ann:***@host/", "domain d", "this notebook: notebook.mynb"]
 
 
 def test_registry_view_of_many_services() -> None:
-    """A large registry is cut and says so, and what is sent of it stays small."""
-    where = fabric()
+    """A large registry is truncated with a note, and its encoding stays small."""
+    member = fabric()
     for number in range(MAX_ROWS + 950):
-        hear(where, f"c{number}", methods={f"method_{n}": "()" for n in range(50)}, version=HOSTILE)
-    where.registry.dropped = 7
-    where.rejected.counts["keep-alive"] = 3
-    shown = Shown(RegistryView(where))
+        announce(
+            member, f"c{number}", methods={f"method_{n}": "()" for n in range(50)}, version=HOSTILE
+        )
+    member.registry.dropped = 7
+    member.rejected.counts["keep-alive"] = 3
+    shown = Rendered(RegistryView(member))
     assert len(shown.model) == MAX_ROWS
     assert len(orjson.dumps(shown.model.diff())) < 1_500_000
     assert any("and 1,900 more" in text for text in shown.texts)
-    assert any("7 times another one made room or was not taken" in text for text in shown.texts)
+    assert any("The registry is full (" in text for text in shown.texts)
+    assert any("7 services dropped." in text for text in shown.texts)
     assert "3 keep-alives could not be read." in shown.texts
     assert len(shown.page.html()) < 100_000
 
 
 class Described:
-    """A connector that describes services, and records what is called."""
+    """A connector that describes services and records calls."""
 
-    def __init__(self, told: Any) -> None:
-        self.told = told
-        self.asked: list[ServicePattern] = []
+    def __init__(self, description: Any) -> None:
+        self.description = description
+        self.requests: list[ServicePattern] = []
         self.called: list[tuple[ServicePattern, str, Mapping[str, Any]]] = []
 
     async def describe(self, pattern: ServicePattern) -> Any:
-        self.asked.append(pattern)
-        if isinstance(self.told, Exception):
-            raise self.told
-        return self.told
+        self.requests.append(pattern)
+        if isinstance(self.description, Exception):
+            raise self.description
+        return self.description
 
     async def call_service(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]
@@ -304,36 +309,36 @@ class Described:
         return sum(kwargs.values())
 
 
-def registry_view(told: Any, **said: Any) -> tuple[Shown, ServiceName, Described]:
-    described = Described(told)
-    where = fabric(describe=described.describe, call_service=described.call_service)
-    name = hear(where, "c1", **said)
-    return Shown(RegistryView(where)), name, described
+def registry_view(description: Any, **fields: Any) -> tuple[Rendered, ServiceName, Described]:
+    described = Described(description)
+    member = fabric(describe=described.describe, call_service=described.call_service)
+    name = announce(member, "c1", **fields)
+    return Rendered(RegistryView(member)), name, described
 
 
-async def opened(shown: Shown, name: ServiceName) -> Sequence[Form]:
-    """The forms of a service whose row is opened."""
+async def opened(shown: Rendered, name: ServiceName) -> Sequence[Form]:
+    """Open the row of a service and return its forms."""
     before = shown.view.version()
     shown.view.opened(name)
     shown.view.opened(name)
     async with asyncio.timeout(5):
-        while shown.view.version() == before:  # noqa: ASYNC110 - a description sets no event
+        while shown.view.version() == before:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
     return shown.again().detail(name).forms
 
 
 async def test_a_row_opens_to_signatures_and_docs() -> None:
-    """Signatures are there at once; opened, a row asks for the docs, once, and makes forms."""
-    told = {"add": {"signature": "(x: int, y: int = 2) -> int", "doc": "Adds."}}
-    shown, name, described = registry_view(told, methods={"add": "(x, y=2)"})
+    """Signatures are shown at once; opening a row requests the docs, once, and adds forms."""
+    description = {"add": {"signature": "(x: int, y: int = 2) -> int", "doc": "Adds."}}
+    shown, name, described = registry_view(description, methods={"add": "(x, y=2)"})
     assert shown.detail(name) == Detail("add(x, y=2)")
     (form,) = await opened(shown, name)
     assert (form.title, form.text) == ("add(x: int, y: int = 2) -> int", "Adds.")
-    assert [(one.name, one.hint) for one in form.fields] == [("x", "int"), ("y", "int = 2")]
+    assert [(field.name, field.hint) for field in form.fields] == [("x", "int"), ("y", "int = 2")]
     assert form.command == "%fabric_call calc.c1.add"
     assert "JSON or Python literals" in form.hint
     shown.view.opened(name)
-    assert described.asked == [ServicePattern("d", "calc", "c1")]
+    assert described.requests == [ServicePattern("d", "calc", "c1")]
     answer = await cast("Any", shown.view.act(form.name, {"x": "5", "y": "7"}))
     assert answer.startswith("12\n")
     assert described.called == [(ServicePattern("d", "calc", "c1"), "add", {"x": 5, "y": 7})]
@@ -342,29 +347,29 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
 
 
 async def test_a_service_that_describes_nothing() -> None:
-    """Methods of amqp-fabric that have answered can be called with any arguments."""
+    """Methods of amqp-fabric that have replied can be called with any arguments."""
     shown, name, _ = registry_view({}, methods={"work": ""})
     (form,) = await opened(shown, name)
-    assert [one.name for one in form.fields] == ["**"]
+    assert [field.name for field in form.fields] == ["**"]
     answer = await cast("Any", shown.view.act(form.name, {"**": '{"a": 1, "b": 2}'}))
     assert answer.startswith("3\n")
 
 
-async def test_a_description_that_cannot_be_had() -> None:
-    """What went wrong stands above the methods, which are known from the keep-alives."""
+async def test_a_description_that_fails() -> None:
+    """The error is shown above the methods, which are known from keep-alives."""
     shown, name, _ = registry_view(CallTimeout("No answer."), methods={"add": "(x)"})
     (form,) = await opened(shown, name)
     assert form.title == "add(x)"
-    assert shown.detail(name).text == "Its docs cannot be had: No answer."
+    assert shown.detail(name).text == "No documentation available: No answer."
 
 
 async def test_a_hostile_description() -> None:
-    """Thousands of methods with megabytes of docs are cut, and no markup is obeyed."""
-    told = {f"m{n}": {"signature": f"(x={HOSTILE})", "doc": HOSTILE * 100} for n in range(5000)}
-    shown, name, _ = registry_view(told)
+    """Thousands of methods with megabytes of docs are truncated, and markup is escaped."""
+    method = {"signature": f"(x={HOSTILE})", "doc": HOSTILE * 100}
+    shown, name, _ = registry_view({f"m{n}": method for n in range(5000)})
     forms = await opened(shown, name)
     assert len(forms) == MAX_FORMS
-    assert [one.name for one in forms[0].fields] == ["**"]
+    assert [field.name for field in forms[0].fields] == ["**"]
     shown.model.diff()
     sent = orjson.dumps(shown.model.whole())
     assert len(sent) < 100_000
@@ -387,12 +392,12 @@ async def test_a_hostile_description() -> None:
 def test_arguments_are_json_or_python_literals(
     written: dict[str, str], values: dict[str, Any]
 ) -> None:
-    """What is written into a form is JSON or a Python literal."""
-    assert read_arguments(written) == values
+    """Texts of a form are parsed as JSON or as Python literals."""
+    assert parse_arguments(written) == values
 
 
 @pytest.mark.parametrize(
-    ("written", "says"),
+    ("written", "error"),
     [
         ({"x": "hello"}, "x is not a value"),
         ({"x": "__import__('os').system('x')"}, "x is not a value"),
@@ -404,10 +409,10 @@ def test_arguments_are_json_or_python_literals(
         ({"x": "1", "**": '{"x": 2}'}, "x is given twice"),
     ],
 )
-def test_what_is_no_value_is_told(written: dict[str, Any], says: str) -> None:
-    """Nothing else is taken, and above all nothing is run."""
-    with pytest.raises(InvalidArgument, match=says):
-        read_arguments(written)
+def test_texts_that_are_no_literals(written: dict[str, Any], error: str) -> None:
+    """Other texts are rejected with an error that names the field, and never evaluated."""
+    with pytest.raises(InvalidArgument, match=error):
+        parse_arguments(written)
 
 
 # -- calls
@@ -419,16 +424,16 @@ def made(calls: CallLog, method: str, outcome: str = "ok", **more: Any) -> None:
 
 
 def test_calls_view() -> None:
-    """Calls are shown newest last: when, which way, whose method, how long, and how it ended."""
-    where = fabric()
-    shown = Shown(CallsView(where))
+    """Calls are shown newest last, with time, direction, method, duration and outcome."""
+    member = fabric()
+    shown = Rendered(CallsView(member))
     assert shown.texts[-1] == "No call was made or served yet: %fabric_call makes one."
     before = shown.view.version()
-    made(where.calls, "add")
-    made(where.calls, "add", "failed", error=f"ValueError: {HOSTILE}\nmore", traceback=HOSTILE)
-    made(where.calls, "slow", "timeout", error="CallTimeout: no answer\nwithin 1 s")
-    record = where.calls.served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
-    where.calls.failed(record, b"{}")
+    made(member.calls, "add")
+    made(member.calls, "add", "failed", error=f"ValueError: {HOSTILE}\nmore", traceback=HOSTILE)
+    made(member.calls, "slow", "timeout", error="CallTimeout: no answer\nwithin 1 s")
+    record = member.calls.served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
+    member.calls.failed(record, b"{}")
     assert shown.view.version() != before
     shown.again()
     assert [row[1:6] for row in shown.cells[1:]] == [
@@ -438,19 +443,19 @@ def test_calls_view() -> None:
         ["served", "e.app.mine", "f", "500.0", "failed"],
     ]
     assert {"3 made", "1 served", "3 failed"} <= set(shown.texts)
-    assert "%fabric_rerun runs the last call that failed here again." in shown.texts
+    assert "%fabric_rerun runs the last failed call again." in shown.texts
     details = [row.detail.text for row in shown.model.rows]
     assert details == ["", HOSTILE, "CallTimeout: no answer\nwithin 1 s", "Traceback ..."]
     _ = shown.reader
 
 
 def test_calls_are_chosen() -> None:
-    """Made, served or failed ones can be seen alone; nothing else can be chosen."""
-    where = fabric()
-    made(where.calls, "add")
-    made(where.calls, "add", "cancelled")
-    where.calls.served("d.app.mine", "f", 0.5)
-    shown = Shown(CallsView(where, "failed"))
+    """The table can be limited to made, served or failed calls; other choices are rejected."""
+    member = fabric()
+    made(member.calls, "add")
+    made(member.calls, "add", "cancelled")
+    member.calls.served("d.app.mine", "f", 0.5)
+    shown = Rendered(CallsView(member, "failed"))
     assert [row[5] for row in shown.cells[1:]] == ["cancelled"]
     for which, count in (("made", 2), ("served", 1), ("all", 3)):
         shown.view.act("which", which)
@@ -460,17 +465,17 @@ def test_calls_are_chosen() -> None:
             shown.view.act(*wrong)
 
 
-def test_calls_view_takes_what_has_come_since() -> None:
-    """Many calls cost what is new; those that are not kept are counted."""
-    where = fabric()
-    shown = Shown(CallsView(where))
+def test_calls_view_is_incremental() -> None:
+    """Only new calls are sent; dropped ones are counted."""
+    member = fabric()
+    shown = Rendered(CallsView(member))
     shown.model.diff()
-    made(where.calls, "one")
+    made(member.calls, "one")
     delta = shown.again().model.diff()
     assert delta is not None
     assert len(delta["add"]) == 1
     for _ in range(2500):
-        made(where.calls, "many")
+        made(member.calls, "many")
     shown.again()
     assert len(shown.model) == 1000
     assert "1,501 older dropped" in shown.texts
@@ -493,7 +498,7 @@ def server(**changes: Any) -> Any:
 
 
 def test_serving_view() -> None:
-    """What a cell serves is shown: a line for each method, with its counts and times."""
+    """A service is shown with a row per method, with counters and durations."""
     mine = server()
     view = ServingView(fabric(), mine)
     before = view.version()
@@ -501,7 +506,7 @@ def test_serving_view() -> None:
     mine.stats["f"].record(0.004, ValueError(HOSTILE))
     mine.stats["f"].running = 1
     assert view.version() != before
-    shown = Shown(view)
+    shown = Rendered(view)
     assert shown.texts[:4] == ["analytics.a1", "serving", "in d", "version 1.2"]
     [_, row] = shown.cells
     assert row[:6] == ["f(x: int)", "2", "1", "1", "3.0", "4.0"]
@@ -511,22 +516,22 @@ def test_serving_view() -> None:
 
 
 def test_a_method_opens_to_its_last_failures() -> None:
-    """A method opens to the last calls that failed, with arguments and tracebacks."""
-    where = fabric()
-    shown = Shown(ServingView(where, server()))
+    """The row of a method opens to its last failures, with arguments and tracebacks."""
+    member = fabric()
+    shown = Rendered(ServingView(member, server()))
     deep = "[" * 1000 + "]" * 1000
 
     def fail(service: str, **kwargs: Any) -> None:
-        record = where.calls.served(service, "f", 0.1, ValueError(HOSTILE), HOSTILE)
+        record = member.calls.served(service, "f", 0.1, ValueError(HOSTILE), HOSTILE)
         request = json.dumps(kwargs).replace('"deep"', deep)
-        where.calls.failed(record, request.encode())
+        member.calls.failed(record, request.encode())
 
     for number in range(25):
         fail("d.analytics.a1", x=number, big="y" * 10_000, z="deep", html=MARKUP)
     fail("d.analytics.other", x=26)
     detail = shown.again().detail("f").text
     assert detail.startswith("Last failure: f(x=24, big='yyy")
-    assert "\nBefore it: f(x=23, " in detail
+    assert "\nFailure before: f(x=23, " in detail
     assert "x=21" not in detail
     assert any(text.startswith("Last failure: f(x=24, big='yyy") for text in shown.texts)
     assert len(shown.page.html()) < 20_000
@@ -535,30 +540,30 @@ def test_a_method_opens_to_its_last_failures() -> None:
 
 
 def test_everything_that_is_served() -> None:
-    """In the dashboard the methods of all services stand in one table, with their failures."""
-    where = fabric()
-    shown = Shown(AllServingView(where))
+    """The dashboard has the methods of all services in one table, with their failures."""
+    member = fabric()
+    shown = Rendered(AllServingView(member))
     assert any("%%fabric_serve" in text for text in shown.texts)
-    where.servers = (server(), server(name=ServiceName("d", "app", "b")))
+    member.servers = (server(), server(name=ServiceName("d", "app", "b")))
     before = shown.view.version()
-    where.servers[1].stats["f"].record(0.1, ValueError("no"))
-    where.servers[1].changes += 1
+    member.servers[1].stats["f"].record(0.1, ValueError("no"))
+    member.servers[1].changes += 1
     assert shown.view.version() != before
-    record = where.calls.served("d.app.b", "f", 0.1, ValueError("no"), "Traceback")
-    where.calls.failed(record, b'{"x": 1}')
+    record = member.calls.served("d.app.b", "f", 0.1, ValueError("no"), "Traceback")
+    member.calls.failed(record, b'{"x": 1}')
     shown.again()
     assert [row[:4] for row in shown.cells[1:]] == [
         ["analytics.a1", "f(x: int)", "0", "0"],
         ["app.b", "f(x: int)", "1", "1"],
     ]
-    assert shown.detail((where.servers[1].name, "f")).text == "Last failure: f(x=1)\nTraceback"
-    assert not shown.detail((where.servers[0].name, "f"))
+    assert shown.detail((member.servers[1].name, "f")).text == "Last failure: f(x=1)\nTraceback"
+    assert not shown.detail((member.servers[0].name, "f"))
 
 
 def test_serving_view_shows_what_was_printed() -> None:
-    """What served functions print is shown, the last lines of it."""
+    """The last lines that served functions printed are shown."""
     view = ServingView(fabric(), server())
-    shown = Shown(view)
+    shown = Rendered(view)
     before = view.version()
     for number in range(10_000):
         view.take_output(f"{number} {MARKUP}\n")
@@ -583,9 +588,9 @@ class FakeStream:
         self.recordings = ()
         self.remade = 0
         self._buffer = FrameBuffer(max_rows=1000)
-        self.take(rows)
+        self.receive(rows)
 
-    def take(self, rows: Sequence[dict[str, Any]]) -> None:
+    def receive(self, rows: Sequence[dict[str, Any]]) -> None:
         self._buffer.extend(rows)
 
     def tail(self, n: int) -> pd.DataFrame:
@@ -613,12 +618,12 @@ class FakeStream:
         return self._buffer.version + self.rejected
 
 
-def stream_view(stream: FakeStream, **changes: Any) -> Shown:
-    return Shown(StreamView(fabric(**changes), cast("Any", stream)))
+def stream_view(stream: FakeStream, **changes: Any) -> Rendered:
+    return Rendered(StreamView(fabric(**changes), cast("Any", stream)))
 
 
 def test_stream_view() -> None:
-    """A stream shows how much has come, how fast, its last rows, and a line over a column."""
+    """A stream is shown with its counters, its last rows and a chart of one column."""
     rows = [{"s": "a", "n": n, "x": n / 3 if n % 2 else None, "l": [n]} for n in range(150)]
     shown = stream_view(FakeStream(rows, kind="T"))
     assert shown.texts[:4] == ["Stream kind=T", "open", "150 rows", "2.5 rows/s"]
@@ -629,23 +634,23 @@ def test_stream_view() -> None:
     assert "n, last 150 rows  " in shown.page.text()
 
 
-def test_a_stream_sends_only_the_rows_that_have_come() -> None:
-    """What flows costs what is new, and old rows leave the table."""
+def test_stream_view_is_incremental() -> None:
+    """Only new rows are sent, and old rows are dropped."""
     stream = FakeStream([{"n": n} for n in range(ROWS)])
     shown = stream_view(stream)
     shown.model.diff()
-    stream.take([{"n": n} for n in range(3)])
+    stream.receive([{"n": n} for n in range(3)])
     delta = shown.again().model.diff()
     assert delta is not None
     assert [row[1] for row in delta["add"]] == [[0], [1], [2]]
     assert len(delta["drop"]) == 3
-    stream.take([{"n": 0, "other": 1}])
+    stream.receive([{"n": 0, "other": 1}])
     assert shown.again().cells[0] == ["n", "other"]
     assert len(shown.model) == ROWS
 
 
-async def test_the_line_is_over_the_column_that_is_chosen() -> None:
-    """Any column of numbers can be chosen; a column that is gone is the first again."""
+async def test_column_of_the_chart() -> None:
+    """Any numeric column can be chosen; the first replaces one that no longer exists."""
     stream = FakeStream([{"s": "a", "n": n, "x": -n} for n in range(1000)])
     shown = stream_view(stream)
     assert shown.model.head.tools[0].options == ["n", "x"]  # type: ignore[union-attr]
@@ -667,19 +672,19 @@ async def test_the_line_is_over_the_column_that_is_chosen() -> None:
 
 
 def test_stream_view_counts_what_is_missing() -> None:
-    """Dropped rows and unreadable messages are counted for the reader."""
+    """Dropped rows and unreadable messages are counted."""
     stream = FakeStream([{"n": number} for number in range(1500)])
     stream.rejected = 3
     texts = stream_view(stream).texts
     assert "Stream of all data" in texts
-    assert "500 dropped (kept: the last 1,000)" in texts
+    assert "500 dropped (last 1,000 retained)" in texts
     assert "3 unreadable" in texts
 
 
 def test_all_streams() -> None:
-    """In the dashboard each stream is a line: its variable, how much has come, and bars."""
+    """The dashboard has a row per stream: its variable, counters, and last values."""
     streams: list[tuple[str, Any]] = []
-    shown = Shown(StreamsView(fabric(), lambda: streams))
+    shown = Rendered(StreamsView(fabric(), lambda: streams))
     assert any("%fabric_stream" in text for text in shown.texts)
     numbers = FakeStream([{"s": HOSTILE, "n": n} for n in range(100)], kind=HOSTILE)
     streams += [("s", numbers), ("", FakeStream([{"text": "a"}]))]
@@ -690,7 +695,7 @@ def test_all_streams() -> None:
     assert first[6].startswith("n ▁")
     assert second == ["", "all data", "open", "1", "2.5", "0", ""]
     before = shown.view.version()
-    numbers.take([{"n": 1}])
+    numbers.receive([{"n": 1}])
     assert shown.view.version() != before
     streams.clear()
     assert len(shown.again().model) == 0
@@ -698,17 +703,61 @@ def test_all_streams() -> None:
 
 @pytest.mark.parametrize(("change", "badge"), [("closed", "closed"), ("paused", "paused")])
 def test_stream_view_shows_its_state(change: str, badge: str) -> None:
-    """A stream that is paused or closed says so, and an empty one that nothing has come."""
+    """A stream has a badge for its state, and a placeholder if it is empty."""
     stream = FakeStream()
     shown = stream_view(stream, state=State.RECONNECTING)
     before = shown.view.version()
     setattr(stream, change, True)
     assert shown.view.version() != before
-    assert {badge, "reconnecting", "No row has come yet."} <= set(shown.again().texts)
+    assert {badge, "reconnecting", "No row received yet."} <= set(shown.again().texts)
+
+
+def test_counts_in_the_singular() -> None:
+    """One of a thing is counted in the singular."""
+    stream = FakeStream([{"n": 1}])
+    stream.rejected = 1
+    shown = stream_view(stream)
+    assert "1 row" in shown.texts
+    assert shown.model.head.chart is not None
+    assert shown.model.head.chart.label == "n, last 1 row"
+    streams = Rendered(StreamsView(fabric(), lambda: [("s", cast("Any", stream))]))
+    assert streams.detail(id(stream)).text == "1 message could not be read."
+    where = fabric(servers=(server(),))
+    where.rejected.counts["keep-alive"] = 1
+    assert "1 service" in Rendered(AllServingView(where)).texts
+    assert "1 keep-alive could not be read." in Rendered(RegistryView(where)).texts
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        (["2026-11-30 06:39:26"], ["2026-11-30 06:39:26"]),
+        (
+            ["2026-11-30 06:39:26.500", "2026-11-30 06:39:27"],
+            ["2026-11-30 06:39:26.500", "2026-11-30 06:39:27.000"],
+        ),
+        (["2026-11-30 06:39:26.500001"], ["2026-11-30 06:39:26.500001"]),
+        (["2026-11-30 06:39:26.5+00:00", None], ["2026-11-30 06:39:26.500+00:00", ""]),
+    ],
+)
+def test_times_have_the_precision_that_they_need(times: list[str | None], shown: list[str]) -> None:
+    """A time column has the lowest precision that shows all its times exactly."""
+    rows = [{"at": pd.Timestamp(time) if time else pd.NaT} for time in times]
+    assert [row[0] for row in stream_view(FakeStream(rows)).cells[1:]] == shown
+
+
+def test_precision_is_raised_for_all_rows() -> None:
+    """A more precise time changes the earlier rows too, and later rows keep the precision."""
+    stream = FakeStream([{"at": pd.Timestamp("2026-11-30 06:39:26")}])
+    shown = stream_view(stream)
+    for fraction in (".25", ""):
+        stream.receive([{"at": pd.Timestamp(f"2026-11-30 06:39:27{fraction}")}])
+        shown.again()
+    assert [row[0][-6:] for row in shown.cells[1:]] == ["26.000", "27.250", "27.000"]
 
 
 def test_stream_view_of_hostile_rows() -> None:
-    """Rows of any content are shown: many columns, markup, huge and deep values."""
+    """Rows of any content are shown: many columns, markup, huge and deeply nested values."""
     deep = decode(b"[" * 1000 + b"]" * 1000)
     row = {HOSTILE.replace("\ud800", ""): HOSTILE, "deep": deep, "big": ["x" * 1_000_000] * 100}
     numbers = {f"c{n}": 10.0**300 * (-1) ** n for n in range(500)}
@@ -746,11 +795,11 @@ def log(feed: Any, *records: LogRecord) -> None:
 
 
 def test_log_view() -> None:
-    """Logs are shown newest last, with their level, service and logger, and are counted."""
+    """Records are shown newest last, with level, service and logger, and are counted."""
     records = [record(f"line {number}") for number in range(60)]
     records.append(record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}"))
-    heard = feed(records, dropped=1234, rejected=2, level="INFO", service="calc.c1")
-    shown = Shown(LogView(fabric(), heard))
+    logs = feed(records, dropped=1234, rejected=2, level="INFO", service="calc.c1")
+    shown = Rendered(LogView(fabric(), logs))
     facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
     facts.add("2 unreadable")
     assert facts <= set(shown.texts)
@@ -759,10 +808,10 @@ def test_log_view() -> None:
     assert any(text.startswith("Traceback <script>") for text in shown.texts)
 
 
-def test_a_log_takes_what_has_come_since() -> None:
-    """Records are added as they come, the oldest leave, and none is missed when many come."""
+def test_log_view_is_incremental() -> None:
+    """New records are added and the oldest are dropped, with none missed in a burst."""
     logs = feed([record("first")])
-    shown = Shown(LogView(fabric(), logs))
+    shown = Rendered(LogView(fabric(), logs))
     shown.model.diff()
     log(logs, record("second"), record("a\nb" * 200))
     delta = shown.again().model.diff()
@@ -777,9 +826,9 @@ def test_a_log_takes_what_has_come_since() -> None:
 
 
 def test_a_log_is_filtered_and_paused() -> None:
-    """The least level is chosen from what is held; paused, it stands still and counts."""
+    """The minimum level applies to retained records; a paused table counts new ones."""
     logs = feed([record(f"line {n}", level) for n in range(3) for level in ("INFO", "ERROR", "X")])
-    shown = Shown(LogView(fabric(), logs))
+    shown = Rendered(LogView(fabric(), logs))
     assert len(shown.model) == 9
     shown.view.act("level", "WARNING")
     assert [row.cells[4] for row in shown.again().model.rows] == ["line 0", "line 1", "line 2"]
@@ -798,37 +847,37 @@ def test_a_log_is_filtered_and_paused() -> None:
 
 
 def test_log_view_of_hostile_records() -> None:
-    """Records of any content are shown, however many levels they invent."""
+    """Records of any content are shown, with any number of levels."""
     records = [
         LogRecord(10.0**n, f"{HOSTILE}{n}", HOSTILE, HOSTILE, HOSTILE * 100, logger=HOSTILE)
         for n in range(-5, 12)
     ]
-    shown = Shown(LogView(fabric(), feed(records)))
+    shown = Rendered(LogView(fabric(), feed(records)))
     assert len(shown.cells) == 18
     assert len(shown.page.html()) < 200_000
-    assert any("No record" in text for text in Shown(LogView(fabric(), feed())).texts)
+    assert any("No log record" in text for text in Rendered(LogView(fabric(), feed())).texts)
 
 
-# -- what a long call shows
+# -- progress of a call
 
 
-def test_who_waits_is_told_how_the_service_is_doing() -> None:
-    """The line of a long call says what is awaited, how long, and busy, late or gone."""
-    here = fabric()
+def test_progress_line_shows_the_state_of_the_service() -> None:
+    """The progress line has the method, the elapsed time, and busy, late or gone."""
+    member = fabric()
     awaited = ServicePattern.parse("slow", domain="d")
     handle = cast("Any", SimpleNamespace(label="d.slow.work", elapsed=12.4))
 
     def shown() -> str:
-        return waiting_page(here, awaited, handle).mimebundle()["text/plain"]
+        return waiting_page(member, awaited, handle).mimebundle()["text/plain"]
 
     assert "Waiting for d.slow.work" in shown()
     assert "12 s" in shown()
-    assert "not heard yet" in shown()
-    hear(here, "slow")
+    assert "not announced yet" in shown()
+    announce(member, "slow")
     assert "slow is up" in shown()
-    hear(here, "slow", busy_since=90.0)
+    announce(member, "slow", busy_since=90.0)
     assert "slow is busy" in shown()
-    here.clock.now += 12
+    member.clock.now += 12
     assert "slow is late" in shown()
-    here.clock.now += 60
+    member.clock.now += 60
     assert "slow is gone" in shown()

@@ -1,1 +1,1 @@
-"""What is shown live under a cell, whatever it is: how often, where, and what is left of it."""
+"""Widgets for live output: rate limit, placement under a cell, and static copies."""

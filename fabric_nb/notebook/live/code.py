@@ -1,4 +1,4 @@
-"""JavaScript and style of views, which each kernel opens once for each kind of view."""
+"""JavaScript and CSS of widgets, sent once per kernel and kind of widget."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import ipywidgets  # type: ignore[import-untyped]
 import traitlets
 
 TOKENS = Path(__file__).with_name("tokens.css").read_text("utf-8")
-"""Colours and type that tables and charts share with the panel."""
+"""Colours and fonts that tables and charts share with the panel."""
 
 _IMPORT = re.compile(r'^import [^;]*? from "(\..*?)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 
 
 def joined_script(entry: Path) -> str:
-    """Return an ECMAScript module and the files that it imports as one module.
+    """Return an ECMAScript module with its relative imports inlined.
 
-    A browser can only be given one, because the kernel serves no files. The names at the top level
-    of the files must differ.
+    A widget consists of one module, because the kernel serves no files. Top-level names must be
+    unique across the files.
     """
     seen: set[Path] = set()
     parts: list[str] = []
@@ -38,15 +38,15 @@ def joined_script(entry: Path) -> str:
 
 
 class ViewCode(ipywidgets.Widget):
-    """Code of one kind of view, in a model that the views refer to.
+    """Model with the code of one kind of widget, referenced by all widgets of that kind.
 
-    A saved notebook holds the state of each widget. Held by every view, the code would be most of
-    the file. The class of the model in the browser is the widgets' base class, which every front
+    A saved notebook contains the state of every widget; with a copy of the code in each, code would
+    be most of the file. In the browser the model is of the base class of widgets, which every front
     end has.
 
     Attributes:
-        esm: an ECMAScript module, as `anywidget` takes it.
-        css: a style sheet.
+        esm: ECMAScript module, as expected by `anywidget`.
+        css: style sheet.
     """
 
     esm = traitlets.Unicode().tag(sync=True)
@@ -56,8 +56,8 @@ class ViewCode(ipywidgets.Widget):
 
     @classmethod
     def shared(cls, esm: str, css: str) -> ViewCode:
-        """Return the open model of this code; it is opened when there is none."""
-        held = cls._opened.get((esm, css))
-        if held is None or held.comm is None:  # `Widget.close_all` closes it as well
-            held = cls._opened[esm, css] = cls(esm=esm, css=css)
-        return held
+        """Return the open model of this code, opening one if necessary."""
+        model = cls._opened.get((esm, css))
+        if model is None or model.comm is None:  # `Widget.close_all` closes it as well
+            model = cls._opened[esm, css] = cls(esm=esm, css=css)
+        return model

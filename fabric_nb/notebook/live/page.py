@@ -1,4 +1,4 @@
-"""A live page under a cell: redrawn in the browser, which knows when the kernel is gone."""
+"""Widget for a live page; the browser marks it when the kernel is gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import Page, saved
 
-# As in `table.static`: the last state hides where the live page stands right above, and where that
-# cannot come up its place hides.
+# See `table.static.STYLE`.
 STYLE = """<style>
 .jp-OutputArea-child:has(.fabric-page)+.jp-OutputArea-child:has(.fabric-page-last),
 .jp-OutputArea-child:has(>.lm-Panel.jp-OutputArea-output,>.jupyter-widgets)\
@@ -22,10 +21,10 @@ STYLE = """<style>
 
 
 class PageWidget(LiveWidget):
-    """A page on display; see `LiveWidget`.
+    """A live page; see `LiveWidget`.
 
     Args:
-        page: what is shown first.
+        page: initial page.
     """
 
     script = joined_script(Path(__file__).with_name("page.js"))
@@ -36,40 +35,40 @@ class PageWidget(LiveWidget):
 """
 
     def __init__(self, page: Page) -> None:
-        self._page, self._drawn_at = page, time.time()
+        self._page, self._changed_at = page, time.time()
         self._changes = 0
         super().__init__()
 
     @property
     def changes(self) -> int:
-        """Change counter."""
+        """Number of changes."""
         return self._changes
 
     def change(self, page: Page) -> None:
-        """Show another page soon."""
-        self._page, self._drawn_at = page, time.time()
+        """Replace the page and schedule an update."""
+        self._page, self._changed_at = page, time.time()
         self._changes += 1
         self.update()
 
     def encoded(self) -> str:
-        """The page as JSON."""
-        return json.dumps({"html": self._page.html(self._drawn_at)})
+        """Return the page as JSON."""
+        return json.dumps({"html": self._page.html(self._changed_at)})
 
     def forms(self) -> dict[str, str]:
-        """The last state as HTML and text."""
-        html = saved(self._page, self._drawn_at).html()
+        """Return the static copy as HTML and text."""
+        html = saved(self._page, self._changed_at).html()
         return {
             "text/html": f'{STYLE}<div class="fabric-page-last">{html}</div>',
             "text/plain": self._page.text(),
         }
 
-    def send_news(self) -> None:
-        """Send the page, if a browser shows it."""
+    def send_changes(self) -> None:
+        """Send the page, if a browser displays it."""
         if self.attached:
-            self.send_part("page", self.encoded().encode())
+            self.send_buffer("page", self.encoded().encode())
 
-    def take(self, content: dict[str, Any]) -> None:
-        """Take a view's greeting: send it the page of now."""
+    def on_message(self, content: dict[str, Any]) -> None:
+        """Handle the ``hello`` of a view by sending the current page."""
         match content:
             case {"type": "hello", "hides": bool(hides)}:
                 self.attach(hides=hides)

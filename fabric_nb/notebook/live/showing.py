@@ -1,10 +1,10 @@
-"""Where widgets stand under a cell: live, and as they were last.
+"""Placement of widgets under a cell, with a static copy.
 
-Two outputs stand under the cell. The first is the live one. The second is the last state as
-HTML and text, renewed every few seconds and hidden while the live one is there: it is what is seen
-when the notebook is saved and opened again, exported, or run without a browser. (One output in
-all three forms would not do: of a notebook that was saved while it was live, JupyterLab shows
-"Error displaying widget: model not found" in place of the other forms.)
+A cell has two outputs: the live widgets, and a static copy as HTML and text. The copy is updated
+every few seconds and hidden while the widgets are displayed. It is seen when the notebook is
+reopened, exported, or run without a browser. (A single output with all three MIME types is not
+enough: for a notebook that was saved while live, JupyterLab shows "Error displaying widget: model
+not found" and ignores the other types.)
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from ipywidgets import GridBox, Layout  # type: ignore[import-untyped]
 from fabric_nb.notebook.live.pace import Pacer, budget
 
 RECORD_PERIOD, HEADLESS_RECORD_PERIOD = 2.0, 0.25
-"""Seconds between two renewals of the last state, with a browser and without one."""
+"""Seconds between two updates of the static copy, with a browser and without one."""
 VIEW_MIME = "application/vnd.jupyter.widget-view+json"
-NARROWEST = "760px"
-"""Of widgets that stand beside each other."""
+MIN_WIDTH = "760px"
+"""Minimum width of widgets that are placed side by side."""
 
 
-class Shown(Protocol):
-    """What is shown: a `LiveWidget`."""
+class Displayable(Protocol):
+    """Interface of `LiveWidget` that is used here."""
 
     showing: Showing
 
     @property
     def changes(self) -> int:
-        """A number that grows with each change."""
+        """Number of changes."""
 
     @property
     def live(self) -> bool:
-        """Whether it is open."""
+        """True if it is open."""
 
     @property
     def model_id(self) -> str | None:
-        """How the browser knows it."""
+        """Id of its model in the browser."""
 
     def save(self) -> None:
-        """Keep what a headless run stores of it."""
+        """Store the state in the widget, for a headless run."""
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
 
 
 class Showing:
-    """Widgets on display together.
+    """Widgets that are displayed together.
 
     Args:
-        widgets: what is shown; one alone, or several below each other.
-        forms: their last state as ``text/html`` and ``text/plain``.
-        narrow: the indices of widgets that stand side by side where there is room.
+        widgets: one widget, or several below each other.
+        forms: returns their static copy as ``text/html`` and ``text/plain``.
+        narrow: indices of widgets that are placed side by side if the width allows it.
     """
 
     def __init__(
         self,
-        widgets: Sequence[Shown],
+        widgets: Sequence[Displayable],
         forms: Callable[[], dict[str, str]],
         narrow: Collection[int] = (),
     ) -> None:
@@ -72,74 +72,78 @@ class Showing:
         self._boxes: list[GridBox] = []
         self._recorder = Pacer(self.record, HEADLESS_RECORD_PERIOD)
         self._recorded: tuple[int, ...] = ()
-        self._live_id, self._last_id = uuid.uuid4().hex, uuid.uuid4().hex
+        self._live_display_id, self._static_display_id = uuid.uuid4().hex, uuid.uuid4().hex
         self._shown = False
-        self._alone = False
+        self._static_removed = False
         for widget in widgets:
             widget.showing = self
 
     @property
     def live(self) -> bool:
-        """Whether it was neither closed nor frozen."""
+        """True if it was neither closed nor frozen."""
         return any(widget.live for widget in self._widgets)
 
     @property
     def headless(self) -> bool:
-        """True if no browser has shown it."""
+        """True if no browser has displayed it."""
         return self._recorder.period == HEADLESS_RECORD_PERIOD
 
     def show(self) -> None:
-        """Display the widgets, with their last state, under the running cell."""
+        """Display the widgets and their static copy under the running cell."""
         self._shown = True
         self._recorded = self._changes
-        display(self.view(), raw=True, display_id=self._live_id)
-        display(self.forms(), raw=True, display_id=self._last_id)
+        display(self.view(), raw=True, display_id=self._live_display_id)
+        display(self.forms(), raw=True, display_id=self._static_display_id)
 
     def changed(self) -> None:
-        """Renew the last state soon; from any thread."""
+        """Schedule an update of the static copy; thread-safe."""
         self._recorder.request()
 
     def record(self) -> None:
-        """Renew the last state now: what a notebook that is saved at this moment will show."""
+        """Update the static copy, which a saved notebook shows, if anything has changed."""
         if self._recorded == self._changes or not self.live:
             return
         self._recorded = self._changes
-        if self._shown and not self._alone:
+        if self._shown and not self._static_removed:
             forms = self.forms()
             budget.spend(len(forms["text/html"]))
-            self._replace(self._last_id, forms)
+            self._replace(self._static_display_id, forms)
         for widget in self._widgets:
             widget.save()
 
     def attached(self, *, hides: bool) -> None:
-        """A browser shows it; not every front end hides the last state."""
+        """Handle the display in a browser.
+
+        Args:
+            hides: False for a front end that cannot hide the static copy, which is removed then.
+        """
         self._recorder.period = RECORD_PERIOD
-        if self._shown and not hides and not self._alone:
-            self._alone = True
-            self._replace(self._last_id, {})
+        if self._shown and not hides and not self._static_removed:
+            self._static_removed = True
+            self._replace(self._static_display_id, {})
 
     def freeze(self) -> None:
-        """Put the last state in place of the live one, as plain HTML and text, and close."""
+        """Replace the live widgets by their static copy and close them."""
         if not self.live:
             return
         if self._shown:
-            self._replace(self._last_id, self.forms())
-            self._replace(self._live_id, {})
+            self._replace(self._static_display_id, self.forms())
+            self._replace(self._live_display_id, {})
         self.close()
 
     def close(self) -> None:
-        """End the widgets: they vanish from the page, and nothing is sent any more."""
+        """Close the widgets, which removes them from the page."""
         self._recorder.close()
         for widget in self._widgets:
             widget.close()
         for box in self._boxes:
-            box.layout.close()  # a widget of its own, which would stay
+            box.layout.close()  # a separate widget, not closed with its owner
             box.close()
 
     def view(self) -> dict[str, Any]:
-        """The live form."""
+        """Return the MIME bundle of the live widgets."""
         if len(self._widgets) > 1 and not self._boxes:
-            self._boxes = _arranged(self._widgets, self._narrow)
+            self._boxes = _boxes(self._widgets, self._narrow)
         shown = (*self._boxes, *self._widgets)[0]
         view = {"version_major": 2, "version_minor": 1, "model_id": shown.model_id}
         return {VIEW_MIME: view}
@@ -152,17 +156,17 @@ class Showing:
         contextvars.Context().run(update_display, data, raw=True, display_id=display_id)
 
 
-def _arranged(widgets: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
-    """Boxes that hold the widgets, the outermost first."""
+def _boxes(widgets: Sequence[Any], narrow: Collection[int]) -> list[GridBox]:
+    """Return boxes that contain the widgets, the outermost first."""
     boxes: list[GridBox] = []
     children: list[Any] = []
-    for beside, group in groupby(range(len(widgets)), key=lambda index: index in narrow):
-        members = tuple(widgets[index] for index in group)
-        if beside:
-            columns = f"repeat(auto-fit, minmax(min(100%, {NARROWEST}), 1fr))"
-            boxes.append(_box(members, columns))
-            members = (boxes[-1],)
-        children += members
+    for is_narrow, indices in groupby(range(len(widgets)), key=lambda index: index in narrow):
+        group = tuple(widgets[index] for index in indices)
+        if is_narrow:
+            columns = f"repeat(auto-fit, minmax(min(100%, {MIN_WIDTH}), 1fr))"
+            boxes.append(_box(group, columns))
+            group = (boxes[-1],)
+        children += group
     return [_box(children, "minmax(0, 1fr)"), *boxes]
 
 

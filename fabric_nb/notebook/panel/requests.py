@@ -7,7 +7,7 @@ from typing import Any
 
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.notebook.panel.watcher import Watcher
-from fabric_nb.notebook.views.methods import read_arguments
+from fabric_nb.notebook.views.methods import parse_arguments
 
 MAX_ARGUMENTS = 50
 
@@ -74,4 +74,4 @@ def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
     written = data.get("arguments")
     if not isinstance(written, dict) or len(written) > MAX_ARGUMENTS:
         raise InvalidArgument(f"A call has up to {MAX_ARGUMENTS} arguments.")
-    return read_arguments(written)
+    return parse_arguments(written)

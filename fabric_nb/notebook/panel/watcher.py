@@ -24,7 +24,7 @@ from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import Observer
 from fabric_nb.notebook.panel.state import Item, Look
 from fabric_nb.notebook.panel.tables import PanelTable
-from fabric_nb.notebook.views.methods import shown_result
+from fabric_nb.notebook.views.methods import result_text
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import StreamsView
 
@@ -91,7 +91,7 @@ class Watcher:
 
         async def work() -> str:
             result = await self._observer.call(call, arguments)
-            return plain(shown_result(result), state.MAX_RESULT)
+            return plain(result_text(result), state.MAX_RESULT)
 
         self._do(lambda: self._start(request, work))
 

@@ -91,7 +91,7 @@ class Source:
             return Picture(self.title, columns, notes=[str(problem)])
         edges = _edges(across, self._window)
         if edges is None:
-            return Picture(self.title, columns, notes=["No row has come yet."])
+            return Picture(self.title, columns, notes=["No row received yet."])
         low, high = edges
         names, notes = self._up(frame)
         bins = Bins(across.x, low, high, columns=columns)

@@ -23,7 +23,7 @@ from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 log = logging.getLogger(__name__)
 
 SHARE = 0.1
-"""Of the loop's time that drawing may take; where it takes more, it is done less often."""
+"""Of the loop's time that drawing may on_message; where it takes more, it is done less often."""
 WIDEST = 4000
 
 _HERE = Path(__file__).parent
@@ -85,18 +85,18 @@ class PlotWidget(LiveWidget):
         """The picture of now, as JSON."""
         return orjson.dumps(self.picture(self._columns).encoded()).decode()
 
-    def send_news(self) -> None:
+    def send_changes(self) -> None:
         """Send the picture of now."""
         if not self.attached:
             return
         began = time.perf_counter()
         encoded = self.encoded().encode()
         spent = time.perf_counter() - began
-        self.send_part("picture", encoded, period=max(PERIOD, spent / SHARE))
+        self.send_buffer("picture", encoded, period=max(PERIOD, spent / SHARE))
 
     # -- what comes from the browser
 
-    def take(self, content: dict[str, Any]) -> None:
+    def on_message(self, content: dict[str, Any]) -> None:
         """Take a view's greeting, or how wide it is."""
         match content:
             case {"type": "hello", "columns": int(columns), "hides": bool(hides)}:

@@ -1,7 +1,7 @@
-"""A table that lives under a cell: sorted, filtered and scrolled in the browser.
+"""Live tables, sorted, filtered and scrolled in the browser.
 
-`TableModel` holds what is shown and knows what has changed; `TableWidget` shows it and sends the
-changes. Neither knows of a fabric.
+`TableModel` contains the rows and tracks changes; `TableWidget` displays it and sends the changes.
+Both are independent of the fabric.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "TableWidget":  # half a second to import, and not every notebook shows a table
+    if name == "TableWidget":  # imported on demand, because the import takes half a second
         from fabric_nb.notebook.table.widget import TableWidget
 
         return TableWidget

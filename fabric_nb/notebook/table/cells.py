@@ -1,7 +1,7 @@
-"""Values as cells: encoded for the browser, and as text where there is none. Pure.
+"""Cell values, encoded for the browser and rendered as text for static copies. Pure.
 
-Both ways give the same text, so that a saved notebook shows what was seen. Text is cut and freed
-of control characters here, whatever it came from; the browser only ever sets it as text.
+Both give the same text, so that a saved notebook shows the same as the browser did. All text is
+truncated and stripped of control characters here; the browser inserts it as text, never as markup.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from fabric_nb.notebook.pages import Badge, Cell, Code, plain
 
 Kind = Literal["text", "number", "code", "badge", "time", "age"]
 Value = str | int | float | Badge | None
-"""What may stand in a cell. In any kind of column a `str` stands as it is."""
+"""Value of a cell. A `str` is shown unchanged in any kind of column."""
 Wire = str | int | float | None | list[str]
 
 TONES = frozenset({"good", "busy", "warn", "bad", "quiet"})
 LARGEST_EXACT = 2**53
-"""Whole numbers above this are not exact in a browser, so they travel as text."""
+"""Largest integer that is exact in a browser; larger ones are sent as text."""
 DAY = 86_400
-END_OF_TIME = 253_402_128_000
+YEAR_10000 = 253_402_128_000
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column and how its values look.
+    """A column and its format.
 
     `Column("mean ms", "number", digits=1)` shows 1234.56 as ``1,234.6``.
 
     Attributes:
-        label: what stands above it.
-        kind: ``text``; ``number`` (to the right); ``code`` (the code font); ``badge`` (a `Badge`);
-            ``time``, a moment in seconds since 1970, shown as local clock time; ``age``, such a
-            moment shown as how long ago that is, counting up by itself.
-        line: where the table is narrow, the line of the row on which the column stands, 1 or 2;
-            0 leaves it out. Only tables that have a second line become narrow.
-        digits: decimals of a number. By default whole numbers are whole and others have six
+        label: column header.
+        kind: ``text``; ``number`` (right-aligned); ``code`` (code font); ``badge`` (a `Badge`);
+            ``time`` (Unix time in seconds, shown as local clock time); ``age`` (Unix time in
+            seconds, shown as the time elapsed since, which the browser keeps counting).
+        line: line of the row, 1 or 2, in which a narrow table shows the column; 0 hides it. Only
+            tables with a second line have a narrow layout.
+        digits: decimals of a number. By default integers have none and other numbers have six
             significant digits.
     """
 
@@ -49,11 +49,11 @@ class Column:
 
 
 def encode(value: Value, column: Column) -> Wire:
-    """A value for the browser: text or None, a number, or ``[text, tone]`` of a badge.
+    """Encode a value for the browser: text, None, a number, or ``[text, tone]`` of a badge.
 
-    Numbers are rounded as they are shown, so what looks the same is not sent again.
+    Numbers are rounded as they are shown, so that changes that are not visible are not sent.
     """
-    # The usual first: this runs for every cell that changes.
+    # Most frequent types first, because this runs for every changed cell.
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, float):
@@ -61,16 +61,16 @@ def encode(value: Value, column: Column) -> Wire:
     if value is None:
         return None
     if isinstance(value, Badge):
-        return [plain(value.text), known_tone(value).tone]
+        return [plain(value.text), with_valid_tone(value).tone]
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value) if abs(value) <= LARGEST_EXACT else _whole(value)
     return plain(str(value))
 
 
 def shown(value: Value, column: Column, now: float) -> Cell:
-    """A value as it stands in a table without a browser, `now` in seconds since 1970."""
+    """Return the value as a cell of a static table; `now` is Unix time."""
     if isinstance(value, Badge):
-        return known_tone(value)
+        return with_valid_tone(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         text = _number(value, column, now)
     else:
@@ -78,8 +78,8 @@ def shown(value: Value, column: Column, now: float) -> Cell:
     return Code(text) if column.kind == "code" else text
 
 
-def known_tone(badge: Badge) -> Badge:
-    """The badge, in a tone that there is: it becomes part of the page's markup."""
+def with_valid_tone(badge: Badge) -> Badge:
+    """Return the badge with a valid tone, because the tone becomes part of the markup."""
     return badge if badge.tone in TONES else Badge(badge.text, "quiet")
 
 
@@ -110,23 +110,23 @@ def _rounded(value: float, column: Column) -> float:
 
 
 def _whole(value: int) -> str:
-    # Python refuses to write out thousands of digits, and nobody would read them.
+    # Python refuses to convert integers with thousands of digits.
     return f"{value:,}" if value.bit_length() < 400 else f"about 2^{value.bit_length() - 1}"
 
 
 def clock(moment: float, now: float) -> str:
-    """Local time of day, with the date when that is not today: ``13:05:09``.
+    """Return the local time, as in ``13:05:09``, with the date if that is not today.
 
-    Peers may send any number; one that is no moment until the year 9999 is shown as a number.
+    Numbers beyond the year 9999, which peers may send, are shown as numbers.
     """
-    if not 0 <= moment < END_OF_TIME:
+    if not 0 <= moment < YEAR_10000:
         return f"{moment:.5e}".replace("e-0", "e-").replace("e+0", "e+")
     then, today = time.localtime(moment), time.localtime(now)
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
 def ago(seconds: float) -> str:
-    """How long ago: ``now``, ``5 s ago``, ``3 min ago``, ``2 h ago``, ``4 d ago``."""
+    """Format an age: ``now``, ``5 s ago``, ``3 min ago``, ``2 h ago``, ``4 d ago``."""
     if seconds < 1:
         return "now"
     if seconds < 120:

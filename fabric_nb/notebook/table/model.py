@@ -1,13 +1,13 @@
-"""What a table shows, as plain state: a head, columns, and rows that each have a key.
+"""State of a table: head, columns, and rows with keys.
 
     model = TableModel("Services", [Column("name"), Column("state", "badge")])
     model.put("orders", ["orders", Badge("up", "good")])
-    model.diff()                      # everything, as it was never sent
+    model.diff()                      # everything, as nothing was sent before
     model.put("orders", ["orders", Badge("late", "warn")])
     model.diff()                      # {"from": 1, "to": 2, "set": [[0, [1, ["late", "warn"]]]]}
 
-What flows in costs nothing but the storing; `diff` looks only at what was touched since the last
-time. Not for use from several threads at once.
+Changing a row only stores it; `diff` encodes the rows that were changed since the last time. Not
+thread-safe.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.table.cells import Column, Value, Wire, encode
 from fabric_nb.notebook.table.parts import Detail, Head, WireDetail, encoded_head
 
 MAX_ROWS = 1000
-"""Rows that a table holds unless it is told otherwise."""
+"""Default capacity of a table in rows."""
 MAX_COLUMNS = 50
 MAX_DETAILS = 1_000_000
-"""Characters of all rows' details together."""
-UNSHOWN = "The details of this table are too long to show them all."
+"""Maximum total characters of the details of a table."""
+OMITTED_DETAIL = "The details of this table are too long to show them all."
 NO_DETAIL = Detail()
 
 
 @dataclass(slots=True)
 class Row:
-    """A row as it is, and as it was last sent (None: never)."""
+    """A row, and its encoding as last sent (`sent` is None if it never was)."""
 
     id: int
     cells: Sequence[Value]
@@ -44,18 +44,18 @@ class Row:
 
 
 class TableModel:
-    """Rows in an order, each under a key, and what of them is new.
+    """Ordered rows by key, with change tracking.
 
     Args:
-        head: what stands around the rows; a text is its title.
-        columns: at most `MAX_COLUMNS`; the rest is left out, and so are its cells.
-        max_rows: rows that are held; what is cut is said under the table.
-        follow: newest at the bottom, and the view stays there, as a log does.
+        head: content around the rows; a string is the title.
+        columns: the first `MAX_COLUMNS` are shown.
+        max_rows: capacity; a note under the table gives the number of rows beyond.
+        follow: True to keep the view scrolled to the newest row, at the bottom, as in a log.
 
     Attributes:
-        changes: goes up with everything that may have changed what is seen.
-        revision: goes up with every `diff` that found something.
-        cut: rows that are not held.
+        changes: number of changes that may have affected the output.
+        revision: number of non-empty `diff` results.
+        cut: number of rows beyond the capacity.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class TableModel:
         self._columns: tuple[Column, ...] = tuple(columns)
         self._rows: dict[Hashable, Row] = {}
         self._next_id = 0
-        self._details = 0
-        self._seen = 0
+        self._detail_size = 0
+        self._diffed = 0
         self._touched: dict[Hashable, None] = {}
         self._moved = False
         self._sent_columns: list[dict[str, Any]] | None = None
@@ -91,7 +91,7 @@ class TableModel:
 
     @property
     def head(self) -> Head:
-        """What stands around the rows; assign another to change it."""
+        """Content around the rows; replaced by assignment."""
         return self._head
 
     @head.setter
@@ -102,7 +102,7 @@ class TableModel:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns; assigning others removes all rows."""
+        """Columns; assigning different ones removes all rows."""
         return self._columns
 
     @columns.setter
@@ -115,43 +115,43 @@ class TableModel:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The rows in order."""
+        """Rows in order."""
         return tuple(self._rows.values())
 
     # -- changing
 
     def put(self, key: Hashable, cells: Sequence[Value], detail: str | Detail = "") -> None:
-        """Change the row of that key, or add it at the end; the oldest gives way to a new one.
+        """Replace the row with this key, or append it, dropping the oldest beyond the capacity.
 
         Args:
-            key: which row.
-            cells: a value for each column; not to be changed afterwards.
-            detail: what opens under the row; a text keeps its line breaks.
+            key: key of the row.
+            cells: a value for each column; must not be modified afterwards.
+            detail: content that opens under the row.
 
         Raises:
-            ValueError: there are more or fewer cells than columns.
+            ValueError: the number of cells differs from the number of columns.
         """
         self._put(key, cells, detail)
         while len(self._rows) > self.max_rows:
-            self._forget(next(iter(self._rows)))
+            self._drop(next(iter(self._rows)))
             self.cut += 1
 
     def remove(self, key: Hashable) -> None:
-        """Remove the row of that key, if there is one."""
+        """Remove the row with this key, if there is one."""
         if key in self._rows:
-            self._forget(key)
+            self._drop(key)
 
     def replace(
         self, rows: Iterable[tuple[Hashable, Sequence[Value], str | Detail]], *, more: int = 0
     ) -> None:
-        """Show these rows in this order and no others; only what differs will be sent.
+        """Replace all rows; only differences are sent.
 
         Args:
-            rows: key, cells and detail of each; the first `max_rows` are held.
-            more: rows that were left out of `rows`.
+            rows: key, cells and detail of each row; those beyond the capacity are only counted.
+            more: number of rows that the caller omitted from `rows`.
 
         Raises:
-            ValueError: a row has more or fewer cells than there are columns.
+            ValueError: the number of cells of a row differs from the number of columns.
         """
         before, self._rows = self._rows, {}
         cut = more
@@ -189,38 +189,38 @@ class TableModel:
         self._touched[key] = None
         self.changes += 1
 
-    def _forget(self, key: Hashable) -> None:
+    def _drop(self, key: Hashable) -> None:
         self._release(self._rows.pop(key))
         self._moved = True
         self.changes += 1
 
     def _release(self, row: Row) -> None:
-        self._details -= row.detail_size
+        self._detail_size -= row.detail_size
 
     def key_of(self, id_: int) -> Hashable:
-        """The key of the row that was sent with that id; None when it is not there any more."""
+        """Return the key of the row that was sent with this id; None if it was removed."""
         return next((key for key, row in self._rows.items() if row.id == id_), None)
 
-    # -- what is new
+    # -- changes
 
     def diff(self) -> dict[str, Any] | None:
-        """What has changed since the last time, which counts as sent then; None for nothing.
+        """Return the changes since the last call and mark them as sent; None if there are none.
 
         Returns:
-            ``from`` and ``to``, revisions; and where there is any: ``head``; ``drop``, ids; ``add``
+            ``from`` and ``to``, revisions; and, if not empty: ``head``; ``drop``, ids; ``add``
             (at the end), ``[id, cells, detail]`` each; ``set``, ``[id, [index, cell, …]]`` each,
-            with the detail when that has changed; ``order``, all ids, when the rows stand
-            otherwise than these leave them. With ``columns`` it is everything, as `whole`.
+            with the detail if that has changed; ``order``, all ids, if the order differs from the
+            one that results from these. With ``columns`` it is the complete state, as `whole`.
         """
-        if self._seen == self.changes:
+        if self._diffed == self.changes:
             return None
-        self._seen = self.changes
+        self._diffed = self.changes
         columns = self._encoded_columns()
-        anew = columns != self._sent_columns
+        columns_changed = columns != self._sent_columns
         delta: dict[str, Any] = {}
         if (head := encoded_head(self._head, self.cut_notes())) != self._sent_head:
             self._sent_head = delta["head"] = head
-        added, changed = self._sent_rows()
+        added, changed = self._encode_touched()
         if changed:
             delta["set"] = changed
         if self._moved:
@@ -228,13 +228,15 @@ class TableModel:
         self._moved = False
         self._touched.clear()
         self._sent_columns = columns
-        if not delta and not anew:
+        if not delta and not columns_changed:
             return None
         before, self.revision = self.revision, self.revision + 1
-        return self.whole() if anew else {"from": before, "to": self.revision, **delta}
+        if columns_changed:
+            return self.whole()
+        return {"from": before, "to": self.revision, **delta}
 
     def whole(self) -> dict[str, Any]:
-        """Everything as it was last sent."""
+        """Return the complete state, as last sent."""
         by_id = {row.id: row for row in self._rows.values() if row.sent is not None}
         return {
             "to": self.revision,
@@ -244,8 +246,8 @@ class TableModel:
             "add": [_entry(by_id[id_]) for id_ in self._sent_ids if id_ in by_id],
         }
 
-    def _sent_rows(self) -> tuple[list[list[Any]], list[list[Any]]]:
-        """Encode what was touched: rows that are new, and changes of rows that are not."""
+    def _encode_touched(self) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Return the encoded new rows, and the changes of rows that were sent before."""
         added, changed = [], []
         for key in self._touched:
             row = self._rows.get(key)
@@ -279,12 +281,12 @@ class TableModel:
         return [row.id, cells] if cells else []
 
     def _encode_detail(self, row: Row) -> None:
-        """Encode the detail to send, within what all of them may take together."""
+        """Encode the detail of a row, or omit it if the limit of the table is exceeded."""
         detail = row.detail.encoded()
         size = len(detail if isinstance(detail, str) else repr(detail))
-        if self._details - row.detail_size + size > MAX_DETAILS:
-            detail, size = UNSHOWN, len(UNSHOWN)
-        self._details += size - row.detail_size
+        if self._detail_size - row.detail_size + size > MAX_DETAILS:
+            detail, size = OMITTED_DETAIL, len(OMITTED_DETAIL)
+        self._detail_size += size - row.detail_size
         row.sent_detail, row.sent_detail_from, row.detail_size = detail, row.detail, size
 
     def _order(self, added: list[list[Any]]) -> dict[str, Any]:
@@ -304,23 +306,22 @@ class TableModel:
     def _encoded_columns(self) -> list[dict[str, Any]]:
         return [
             {
-                "label": plain(one.label),
-                "kind": one.kind,
-                "digits": one.digits,
-                **({"line": one.line} if one.line != 1 else {}),
+                "label": plain(column.label),
+                "kind": column.kind,
+                "digits": column.digits,
+                **({"line": column.line} if column.line != 1 else {}),
             }
-            for one in self._columns[:MAX_COLUMNS]
+            for column in self._columns[:MAX_COLUMNS]
         ]
 
     def cut_notes(self) -> list[str]:
-        """What is not held, said in words."""
+        """Return notes on rows and columns that are not shown."""
         notes = []
         if self.cut:
-            notes.append(
-                f"… and {self.cut:,} {'older' if self.follow else 'more'} rows, not shown."
-            )
+            rows = counted(self.cut, "older row" if self.follow else "more row")
+            notes.append(f"… and {rows}, not shown.")
         if (hidden := len(self._columns) - MAX_COLUMNS) > 0:
-            notes.append(f"… and {hidden:,} more columns, not shown.")
+            notes.append(f"… and {counted(hidden, 'more column')}, not shown.")
         return notes
 
 

@@ -1,6 +1,6 @@
-"""What stands around and under the rows of a table, and how it is sent. Pure.
+"""Head and row details of a table, with their encoding for the browser. Pure.
 
-Everything is cut and freed of control characters here; the browser only ever sets it as text.
+All text is truncated and stripped of control characters here; the browser inserts it as text.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric_nb.notebook.pages import Badge, Chart, plain
-from fabric_nb.notebook.table.cells import known_tone
+from fabric_nb.notebook.table.cells import with_valid_tone
 
 MAX_DETAIL = 8_000
-"""Characters of one row's detail."""
+"""Maximum characters of the detail of a row."""
 MAX_PRINTED = 8_000
 MAX_LISTED = 30
-"""Badges, facts, notes, tools, options, forms and fields that are shown of each."""
+"""Maximum number of badges, and of facts, notes, tools, options, forms and fields each."""
 
 WireDetail = str | dict[str, Any]
 
@@ -26,9 +26,9 @@ class Button:
     """A button above the table.
 
     Attributes:
-        name: what the action is called when it comes back.
-        label: what stands on it.
-        pressed: whether it is in, for one that stays in; None for one that does not.
+        name: name of its action.
+        label: its text.
+        pressed: state of a toggle button; None for a plain button.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Select:
     """A choice above the table.
 
     Attributes:
-        name: what the action is called when it comes back.
-        label: what is chosen.
-        options: what there is to choose.
-        value: what is chosen now.
+        name: name of its action.
+        label: its text.
+        options: available options.
+        value: selected option.
     """
 
     name: str
@@ -55,17 +55,17 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands around the rows.
+    """Content around the rows of a table.
 
     Attributes:
-        title: what the table is.
+        title: title of the table.
         badges: states beside the title.
         facts: short remarks beside the title.
-        notes: lines under the table.
+        notes: lines below the rows.
         tools: buttons and choices.
-        chart: a line that is drawn above the rows.
-        printed: what code has printed, under the rows.
-        empty: what stands there while there are no rows.
+        chart: sparkline above the rows.
+        printed: output of code, below the rows.
+        empty: placeholder for a table without rows.
     """
 
     title: str
@@ -80,11 +80,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A place of a form to write in.
+    """An input field of a form.
 
     Attributes:
-        name: what it is called when it comes back.
-        hint: what may be written, shown while it is empty.
+        name: name of the value.
+        hint: placeholder text.
     """
 
     name: str
@@ -93,18 +93,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Something to fill in and to send, behind a title that opens it.
+    """A collapsible form.
 
     Attributes:
-        name: what the action is called when it comes back, with a text for each field that
-            was filled in.
-        title: what it is, in the code font.
-        text: more about it.
-        fields: what to fill in.
-        hint: what may be written into them.
-        submit: what stands on the button that sends it; empty for a form that is only read.
-        command: a line that does the same, to which ``name=text`` of each field is added when
-            it is copied; empty for none.
+        name: name of its action, whose value is the texts of the fields that were filled in.
+        title: title, in the code font.
+        text: description.
+        fields: input fields.
+        hint: help on what may be entered.
+        submit: label of the submit button; empty for a form that cannot be submitted.
+        command: equivalent command, copied with ``name=text`` for each field; empty for none.
     """
 
     name: str
@@ -118,12 +116,12 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What opens under a row: a text with its line breaks, and forms.
+    """Content that opens under a row.
 
     Attributes:
-        text: above the forms.
-        forms: the first `MAX_LISTED` are shown.
-        more: forms that were left out.
+        text: preformatted text above the forms.
+        forms: forms; the first `MAX_LISTED` are shown.
+        more: number of forms that the caller omitted from `forms`.
     """
 
     text: str = ""
@@ -134,29 +132,29 @@ class Detail:
         return bool(self.text or self.forms)
 
     def plain(self) -> str:
-        """All of it as one text."""
+        """Return text and forms as plain text."""
         parts = [self.text] if self.text else []
         for form in self.forms[:MAX_LISTED]:
             lines = [form.title, *(f"    {line}" for line in form.text.splitlines())]
             parts.append("\n".join(lines))
-        return "\n".join([plain("\n".join(parts), MAX_DETAIL), *self._left_out()])
+        return "\n".join([plain("\n".join(parts), MAX_DETAIL), *self._omitted()])
 
     def encoded(self) -> WireDetail:
-        """For the browser: a text, or a text and forms."""
+        """Return the encoding for the browser: a string, or text and forms."""
         if not self.forms:
             return plain(self.text, MAX_DETAIL)
-        text = "\n".join([*([self.text] if self.text else []), *self._left_out()])
-        room = MAX_DETAIL // min(len(self.forms), MAX_LISTED)
-        forms = [_encoded_form(form, room) for form in self.forms[:MAX_LISTED]]
+        text = "\n".join([*([self.text] if self.text else []), *self._omitted()])
+        longest = MAX_DETAIL // min(len(self.forms), MAX_LISTED)
+        forms = [_encoded_form(form, longest) for form in self.forms[:MAX_LISTED]]
         return {"text": plain(text, MAX_DETAIL), "forms": forms}
 
-    def _left_out(self) -> list[str]:
+    def _omitted(self) -> list[str]:
         more = self.more + max(0, len(self.forms) - MAX_LISTED)
         return [f"… and {more:,} more, not shown."] if more > 0 else []
 
 
 def encoded_head(head: Head, notes: Sequence[str]) -> dict[str, Any]:
-    """A head for the browser, with further notes of the table itself."""
+    """Return a head for the browser, with further notes."""
     return {
         "title": plain(head.title),
         "badges": [encoded_badge(badge) for badge in head.badges[:MAX_LISTED]],
@@ -170,8 +168,8 @@ def encoded_head(head: Head, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def encoded_badge(badge: Badge) -> list[str]:
-    """A badge for the browser."""
-    return [plain(badge.text), known_tone(badge).tone]
+    """Return a badge for the browser."""
+    return [plain(badge.text), with_valid_tone(badge).tone]
 
 
 def _encoded_chart(chart: Chart) -> dict[str, Any]:
@@ -186,13 +184,14 @@ def _encoded_tool(tool: Button | Select) -> dict[str, Any]:
     return {**encoded, "options": options, "value": plain(tool.value)}
 
 
-def _encoded_form(form: Form, room: int) -> dict[str, Any]:
+def _encoded_form(form: Form, longest: int) -> dict[str, Any]:
     return {
         "name": form.name,
         "title": plain(form.title),
-        "text": plain(form.text, room),
+        "text": plain(form.text, longest),
         "fields": [
-            {"name": plain(one.name), "hint": plain(one.hint)} for one in form.fields[:MAX_LISTED]
+            {"name": plain(field.name), "hint": plain(field.hint)}
+            for field in form.fields[:MAX_LISTED]
         ],
         "hint": plain(form.hint),
         "submit": plain(form.submit),

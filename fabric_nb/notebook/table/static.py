@@ -1,23 +1,24 @@
-"""Tables without a browser or a kernel: their last rows as HTML and as text. Pure."""
+"""Static copies of tables, as HTML and as text. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, saved
-from fabric_nb.notebook.table.cells import Column, known_tone, shown
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted, saved
+from fabric_nb.notebook.table.cells import Column, shown, with_valid_tone
 from fabric_nb.notebook.table.model import MAX_COLUMNS, TableModel
 from fabric_nb.notebook.table.parts import MAX_PRINTED
 
 SHOWN_ROWS = 50
 SHOWN_DETAILS = 10
-SUMMED_UP = 4
-"""Cells that stand before a detail, so that it is seen what it is of."""
+SUMMARY_CELLS = 4
+"""Number of cells in the summary of a detail."""
 
-# Where the live table stands right above, this one hides. Where that cannot come up (the notebook
-# was opened again with a new kernel, or exported), its place hides, and with it the error that
-# JupyterLab would show there. By style sheet, as it must work without a kernel and without us;
-# a widget's place is `.lm-Panel` in JupyterLab and `.jupyter-widgets` in an exported page.
+# The static copy is hidden if the live table is displayed in the output before it. If the live
+# table cannot be displayed (the notebook was reopened with a new kernel, or exported), its output
+# is hidden, with the error that JupyterLab would show there. By CSS, because it must work without
+# a kernel and without this package; a widget's output contains `.lm-Panel` in JupyterLab and
+# `.jupyter-widgets` in an exported page.
 STYLE = """<style>
 .jp-OutputArea-child:has(.fabric-table)+.jp-OutputArea-child:has(.fabric-table-last),
 .jp-OutputArea-child:has(>.lm-Panel.jp-OutputArea-output,>.jupyter-widgets)\
@@ -27,13 +28,13 @@ STYLE = """<style>
 
 
 def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
-    """The tables' last state as ``text/html`` and ``text/plain``.
+    """Return the tables as ``text/html`` and ``text/plain``.
 
     Args:
-        models: what to show.
-        now: the present, in seconds since 1970.
+        models: the tables.
+        now: current Unix time.
     """
-    pages = [saved(last_page(model, now), now) for model in models]
+    pages = [saved(static_page(model, now), now) for model in models]
     html = "".join(page.html() for page in pages)
     return {
         "text/html": f'{STYLE}<div class="fabric-table-last">{html}</div>',
@@ -41,23 +42,23 @@ def static_forms(models: Sequence[TableModel], now: float) -> dict[str, str]:
     }
 
 
-def last_page(model: TableModel, now: float) -> Page:
-    """The table's first rows, or its last where the newest are at the bottom."""
+def static_page(model: TableModel, now: float) -> Page:
+    """Return the table's first rows, or its last if it follows the newest row."""
     columns = model.columns[:MAX_COLUMNS]
-    held = model.rows
-    rows = held[-SHOWN_ROWS:] if model.follow else held[:SHOWN_ROWS]
-    # zip ends with the columns that are shown.
+    every = model.rows
+    rows = every[-SHOWN_ROWS:] if model.follow else every[:SHOWN_ROWS]
+    # Not strict, because a row also has the cells of columns that are not shown.
     texts = [[shown(*pair, now) for pair in zip(row.cells, columns, strict=False)] for row in rows]
     details = [
         (_summary(cells, columns), row.detail.plain())
         for cells, row in zip(texts, rows, strict=True)
         if row.detail
     ]
-    head, left_out = model.head, len(held) - len(rows) + model.cut
-    more = [f"… and {left_out:,} {'older' if model.follow else 'more'} rows."] if left_out else []
+    head, omitted = model.head, len(every) - len(rows) + model.cut
+    more = counted(omitted, "older row" if model.follow else "more row")
     return Page(
         title=head.title,
-        badges=[known_tone(badge) for badge in head.badges],
+        badges=[with_valid_tone(badge) for badge in head.badges],
         facts=head.facts,
         chart=head.chart,
         tables=[
@@ -68,16 +69,20 @@ def last_page(model: TableModel, now: float) -> Page:
             )
         ],
         printed=head.printed[-MAX_PRINTED:],
-        notes=[*more, *head.notes] if held else [head.empty, *head.notes],
+        notes=[
+            *([f"… and {more}."] if omitted else []),
+            *([] if every else [head.empty]),
+            *head.notes,
+        ],
         folded=details[-SHOWN_DETAILS:] if model.follow else details[:SHOWN_DETAILS],
     )
 
 
 def _summary(cells: Sequence[Cell], columns: Sequence[Column]) -> str:
-    """What tells a row from others."""
+    """Return the first cells of a row, which identify it."""
     texts = [
         cell.text if isinstance(cell, (Badge, Code)) else str(cell or "")
         for cell, column in zip(cells, columns, strict=True)
         if column.kind not in ("number", "age")
     ]
-    return "Details of " + " · ".join(text for text in texts[:SUMMED_UP] if text)
+    return "Details of " + " · ".join(text for text in texts[:SUMMARY_CELLS] if text)

@@ -1,9 +1,9 @@
-"""The live table under a cell: sends what is new, and brings back what is clicked.
+"""Widget for a live table.
 
-Clicks while a cell runs. Sorting, filtering and opening a row happen in the browser, at any time. A
-button or choice is answered by the kernel: ipykernel hands what comes in on a comm to the
-thread that last sent on it, and a table always sends from the main one, so the answer
-waits until the running cell ends or awaits something. The table says that it waits.
+Actions while a cell runs: sorting, filtering and opening a row happen in the browser, at any time.
+Buttons and choices are handled by the kernel. ipykernel dispatches a message on a comm to the
+thread that last sent on it, and a table always sends from the main thread, so the action is delayed
+until the running cell ends or awaits. The table indicates that.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ import orjson
 
 from fabric_nb.notebook.live.code import TOKENS, joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
-from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.table.model import TableModel
 from fabric_nb.notebook.table.static import static_forms
 
 log = logging.getLogger(__name__)
 
 MAX_ANSWER = 8_000
-"""Characters of the answer to an action."""
+"""Maximum characters of the answer to an action."""
 
 Answer = str | None
 OnAction = Callable[[str, Any], "Answer | Awaitable[Answer]"]
-"""Takes an action's name and value; what it returns, or the error it raises, is shown."""
+"""Callback for an action, with its name and value; its result or error is shown."""
 OnOpen = Callable[[Hashable], None]
+
+CANCELLED = "Cancelled. The service may still finish the call."
 
 _HERE = Path(__file__).parent
 
@@ -43,17 +45,17 @@ class TableWidget(LiveWidget):
     table = TableWidget(model)
     table.show()                       # under the running cell
     model.put("orders", [...])
-    table.update()                     # at most ten times a second, however often it is called
-    table.freeze()                     # the last rows stay, as plain HTML
+    table.update()                     # sends at most ten times a second
+    table.freeze()                     # replaced by a static copy
 
-    See `LiveWidget` for what it shares with charts.
+    See `LiveWidget`.
 
     Args:
-        model: what to show; to be used in the same thread.
+        model: rows to show; must be used in the same thread.
         on_action: called with ``(name, value)`` when a button (value None), a choice (value the
             option) or a form (value the texts by field) is used; may be async. By default
-            nothing happens.
-        on_open: called with the key of a row that was opened, to bring its detail up to date.
+            actions are ignored.
+        on_open: called with the key of a row that is opened, to update its detail.
     """
 
     script = joined_script(_HERE / "widget.js")
@@ -73,19 +75,19 @@ class TableWidget(LiveWidget):
         super().__init__()
 
     def __repr__(self) -> str:
-        return f"<TableWidget {plain(self.model.head.title)!r}: {len(self.model):,} rows>"
+        return f"<TableWidget {plain(self.model.head.title)!r}: {counted(len(self.model), 'row')}>"
 
     @property
     def changes(self) -> int:
-        """Those of the model."""
+        """Number of changes of the model."""
         return self.model.changes
 
     def forms(self) -> dict[str, str]:
-        """The last rows as HTML and text."""
+        """Return the static copy as HTML and text."""
         return static_forms([self.model], time.time())
 
     def close(self) -> None:
-        """End the table, and what its buttons have begun."""
+        """Close the table and cancel its running actions."""
         if self.live:
             for task in self._tasks.values():
                 task.cancel()
@@ -94,28 +96,28 @@ class TableWidget(LiveWidget):
     # -- sending
 
     def encoded(self) -> str:
-        """All that was sent so far, as JSON."""
+        """Return all rows that were sent, as JSON."""
         return orjson.dumps({**self.model.whole(), "now": time.time()}).decode()
 
     def save(self) -> None:
-        """Keep the rows in the widget's state, where they are not sent."""
+        """Store all rows in the widget; see `LiveWidget.save`."""
         if not self._attached:
             self.model.diff()
         super().save()
 
-    def send_news(self) -> None:
-        """Send the rows that are new."""
+    def send_changes(self) -> None:
+        """Send the changes of the rows."""
         if self.attached and (delta := self.model.diff()) is not None:
             self._send_table(delta)
 
     def _send_table(self, content: dict[str, Any]) -> None:
-        """Send a part of the table or all of it."""
-        self.send_part("table", orjson.dumps({**content, "now": time.time()}))
+        """Send changes, or the complete table."""
+        self.send_buffer("table", orjson.dumps({**content, "now": time.time()}))
 
-    # -- what comes from the browser
+    # -- receiving
 
-    def take(self, content: dict[str, Any]) -> None:
-        """Take a view's greeting, an action, or that a row was opened."""
+    def on_message(self, content: dict[str, Any]) -> None:
+        """Handle a ``hello``, an action, a cancellation, or the opening of a row."""
         match content:
             case {"type": "hello", "revision": int(revision), "hides": bool(hides)}:
                 self._on_hello(revision, hides=hides)
@@ -126,10 +128,10 @@ class TableWidget(LiveWidget):
             case {"type": "open", "row": int(id_)}:
                 self._open(id_)
             case _:
-                log.warning("A table's view sent what is not understood: %.200r", content)
+                log.warning("A table's view sent an unknown message: %.200r", content)
 
     def _on_hello(self, revision: int, *, hides: bool) -> None:
-        """A view came up, or has lost its place."""
+        """Handle a new view, or one that has missed an update."""
         self.attach(hides=hides)
         if revision != self.model.revision:
             self._send_table(self.model.whole())
@@ -148,7 +150,7 @@ class TableWidget(LiveWidget):
             try:
                 answer = self._on_action(name, value) if self._on_action else None
                 text = await answer if inspect.isawaitable(answer) else answer
-            except Exception as failure:  # noqa: BLE001 - it is shown where the button is
+            except Exception as failure:  # noqa: BLE001 - shown to the user
                 error, text = True, str(failure) or type(failure).__name__
             self._answer(request, text, error=error)
 
@@ -159,7 +161,7 @@ class TableWidget(LiveWidget):
     def _cancel(self, request: int) -> None:
         task = self._tasks.get(request)
         if task is not None and task.cancel():
-            self._answer(request, "Cancelled. A service that was called may go on.", error=True)
+            self._answer(request, CANCELLED, error=True)
 
     def _answer(self, request: int, text: str | None, *, error: bool) -> None:
         shown = plain(text, MAX_ANSWER) if text else ""

@@ -1,1 +1,1 @@
-"""What is seen under a cell."""
+"""Rendering of cell output."""

@@ -1,4 +1,4 @@
-"""What can be shown under a cell and kept alive: a page, or a table."""
+"""Base classes of live output under a cell: a page, or a table."""
 
 from __future__ import annotations
 
@@ -12,85 +12,100 @@ from fabric_nb.notebook.table import Head, TableModel
 
 
 class View(ABC):
-    """State that can be seen."""
+    """State that is rendered under a cell."""
 
     @abstractmethod
     def version(self) -> Hashable:
-        """Something that differs whenever what is seen does; asked for ten times a second."""
+        """Return a value that differs whenever the output does; polled ten times a second."""
 
 
 class PageView(View):
-    """State that is seen as a page."""
+    """State that is rendered as a page."""
 
     @abstractmethod
     def page(self) -> Page:
-        """What is to be seen now."""
+        """Return the current page."""
 
 
 class TableView(View):
-    """State that is seen as a table.
+    """State that is rendered as a table.
 
     Attributes:
-        narrow: whether it may stand beside another where several are shown together.
+        narrow: True if the table may be placed beside another one.
     """
 
     narrow: ClassVar[bool] = False
 
     @abstractmethod
     def model(self) -> TableModel:
-        """An empty table for it."""
+        """Return an empty table with the view's columns."""
 
     @abstractmethod
     def fill(self, model: TableModel) -> None:
-        """Make a table of `model` show what is to be seen now."""
+        """Bring a table made by `model` up to date."""
 
     def act(self, name: str, value: Any) -> str | Awaitable[str | None] | None:
-        """A button (`value` None), a choice (the option) or a form (texts by field) was used.
+        """Perform an action of the table and return the text to show, if any.
 
-        What is returned is shown, as is the error that is raised.
+        Args:
+            name: name of the button, choice or form.
+            value: None for a button, the option for a choice, texts by field for a form.
+
+        Raises:
+            LookupError: the view has no such action.
         """
-        raise LookupError(f"There is no {name!r} here.")
+        raise unknown_action(name)
 
     def opened(self, key: Hashable) -> None:
-        """The row of that key was opened."""
+        """Handle the opening of the row with this key; does nothing by default."""
 
 
 class ViewModel:
-    """A table view and the model that it fills: what cells and the panel show of it.
+    """A table view and its model, shared by cells and the panel.
 
     Args:
-        view: filled at once.
+        view: fills the model at once.
     """
 
     def __init__(self, view: TableView) -> None:
         self.view = view
-        self._drawn: Hashable = view.version()
+        self._version: Hashable = view.version()
         self.model = view.model()
         view.fill(self.model)
 
     def refresh(self) -> bool:
         """Fill the model again if the view has changed; return whether it has."""
-        if (version := self.view.version()) == self._drawn:
+        if (version := self.view.version()) == self._version:
             return False
-        self._drawn = version
+        self._version = version
         self.view.fill(self.model)
         return True
 
 
 @dataclass(eq=False)
 class Missing(TableView):
-    """A table that cannot be had, and why."""
+    """Placeholder for a table that is not available.
+
+    Attributes:
+        title: title of the table.
+        why: reason, shown in place of the rows.
+    """
 
     title: str
     why: str
 
     def version(self) -> Hashable:
-        """It stays as it is."""
+        """Return None, because the table never changes."""
         return None
 
     def model(self) -> TableModel:
-        """A table of nothing."""
+        """Return a table without rows."""
         return TableModel(Head(self.title, empty=self.why))
 
     def fill(self, model: TableModel) -> None:
-        """There is nothing to be shown."""
+        """Do nothing: there are no rows."""
+
+
+def unknown_action(name: str) -> LookupError:
+    """Return the error for an action that a view does not have."""
+    return LookupError(f"This table has no action {name!r}.")

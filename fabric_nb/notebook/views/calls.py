@@ -1,4 +1,4 @@
-"""Calls, seen: those that this notebook made and those that it served, newest at the bottom."""
+"""Table of the calls that this notebook made and served, newest at the bottom."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Head, Select, TableModel, Value
-from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.newest import put_newest, since
+from fabric_nb.notebook.views.base import TableView, unknown_action
+from fabric_nb.notebook.views.newest import append_newest, records_after
 from fabric_nb.notebook.views.state import state_badge
 
 MAX_ROWS = 1000
@@ -31,34 +31,35 @@ COLUMNS = (
 
 @dataclass(eq=False)
 class CallsView(TableView):
-    """The calls that have ended; one that did not end well opens to its traceback."""
+    """Completed calls; the row of a failed one opens to its traceback."""
 
     fabric: FabricMember
     which: str = ALL
     """One of `CHOICES`."""
-    _taken: int = 0
-    """How many calls were looked at."""
-    _taken_of: str = ALL
-    """Which were chosen when they were."""
+    _processed: int = 0
+    """Number of calls that `fill` has processed."""
+    _processed_choice: str = ALL
+    """Choice for which they were processed."""
 
     def version(self) -> Hashable:
-        """How many calls have ended, and which are to be shown."""
+        """Return the number of completed calls and the choice."""
         return self.fabric.state, self.fabric.calls.changes, self.which
 
     def model(self) -> TableModel:
-        """A table of calls."""
+        """Return an empty table of calls."""
         return TableModel("Calls", COLUMNS, max_rows=MAX_ROWS, follow=True)
 
     def fill(self, model: TableModel) -> None:
-        """Add the calls that have ended since."""
+        """Add the calls completed since the last time."""
         calls = self.fabric.calls
-        if self.which != self._taken_of:
+        if self.which != self._processed_choice:
             model.clear()
-            self._taken, self._taken_of = 0, self.which
+            self._processed, self._processed_choice = 0, self.which
         records = calls.records
-        fresh = since(records, calls.changes, self._taken)
-        put_newest(model, (one for one in fresh if self._shows(one[1])), self._row)
-        self._taken = calls.changes
+        new = records_after(self._processed, records, calls.changes)
+        chosen = ((number, record) for number, record in new if self._is_chosen(record))
+        append_newest(model, chosen, self._row)
+        self._processed = calls.changes
         counts = {
             "made": sum(record.direction == "made" for record in records),
             "served": sum(record.direction == "served" for record in records),
@@ -69,25 +70,25 @@ class CallsView(TableView):
             "Calls",
             state_badge(self.fabric),
             [
-                *(f"{count:,} {what}" for what, count in counts.items() if count),
+                *(f"{count:,} {label}" for label, count in counts.items() if count),
                 *([f"{older:,} older dropped"] if older else []),
             ],
-            ["%fabric_rerun runs the last call that failed here again."] if calls.failures else [],
+            ["%fabric_rerun runs the last failed call again."] if calls.failures else [],
             [Select("which", "Show", CHOICES, self.which)],
-            empty="No such call."
+            empty="No matching call."
             if records
             else "No call was made or served yet: %fabric_call makes one.",
         )
 
     def act(self, name: str, value: object) -> None:
-        """Choose which calls are shown."""
+        """Choose the calls that are shown."""
         match name, value:
             case "which", str(which) if which in CHOICES:
                 self.which = which
             case _:
-                raise LookupError(f"There is no {name!r} here.")
+                raise unknown_action(name)
 
-    def _shows(self, record: CallRecord) -> bool:
+    def _is_chosen(self, record: CallRecord) -> bool:
         if self.which == FAILED:
             return record.outcome != "ok"
         return self.which in (ALL, record.direction)

@@ -1,4 +1,4 @@
-"""What `%fabric_connect` shows: where we are, who we are, who is there."""
+"""Connection card, the output of `%fabric_connect`."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.discovery.registry import Service
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table
+from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted
 from fabric_nb.notebook.table.cells import ago
 from fabric_nb.notebook.views.base import PageView
-from fabric_nb.notebook.views.registry import TONES, instances, named_methods
-from fabric_nb.notebook.views.state import CHECKED_EVERY, state_badge
+from fabric_nb.notebook.views.registry import TONES, instance_count, method_names
+from fabric_nb.notebook.views.state import CHECK_PERIOD, state_badge
 
 MAX_ROWS = 12
 
 
 @dataclass(frozen=True)
 class ConnectionCard(PageView):
-    """The connection and its surroundings.
+    """Card with the broker, the domain, this notebook's service and the other services.
 
     Attributes:
-        notes: remarks that stay, such as what kind of broker this is.
+        notes: permanent remarks, for instance on the kind of broker.
     """
 
     fabric: FabricMember
     notes: tuple[str, ...] = ()
 
     def version(self) -> Hashable:
-        """Who is there, how, and whether and to what we are connected."""
+        """Return the connection state, the registry's version and the current interval."""
         fabric, registry = self.fabric, self.fabric.registry
-        where = fabric.state, fabric.uri, fabric.transient_queues_refused, failures.total
-        # By a clock that goes on in an outage, where the registry's stands still: the time that a
-        # stored card gives is when the state was seen last, not when it began.
-        return *where, registry.roster, int(time.monotonic() / CHECKED_EVERY)
+        connection = fabric.state, fabric.uri, fabric.transient_queues_refused, failures.total
+        # The registry's clock stops during an outage. This one continues, because a stored card
+        # gives the time at which the state was last observed, not when it began.
+        return *connection, registry.roster, int(time.monotonic() / CHECK_PERIOD)
 
     def page(self) -> Page:
-        """The card."""
+        """Return the card."""
         fabric = self.fabric
         connected = fabric.state is State.CONNECTED
         services = fabric.registry.services(domain=fabric.domain)
@@ -49,21 +49,21 @@ class ConnectionCard(PageView):
             [
                 ["broker", f"{fabric.uri}  {fabric.broker}".strip()],
                 ["domain", fabric.domain],
-                ["I am", f"{fabric.name.type}.{fabric.name.id}"],
-                ["others", f"{len(others)}" if others else "none heard yet"],
+                ["this notebook", f"{fabric.name.type}.{fabric.name.id}"],
+                ["other services", f"{len(others)}" if others else "none announced yet"],
             ],
         )
         more = len(others) - MAX_ROWS
         remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
         if fabric.registry.deaf and others:
-            remarks.append("How the others are doing is as it was known last.")
+            remarks.append("Not connected: the states of the other services are the last known.")
         remarks += [elsewhere] if (elsewhere := fabric.registry.elsewhere(fabric.domain)) else []
         if fabric.transient_queues_refused:
             remarks.append(
                 "This broker refuses transient queues: services on amqp-fabric cannot run on it."
             )
         if failed := failures.total:
-            remarks.append(f"{failed:,} errors in background work: %fabric_doctor shows them.")
+            remarks.append(f"{counted(failed, 'background error')}: %fabric_doctor shows details.")
         return Page(
             title="Fabric",
             badges=[Badge("connected", "good")] if connected else state_badge(fabric),
@@ -79,9 +79,9 @@ def _services(services: Sequence[Service], now: float) -> Table:
             service.name.id,
             Badge(str(state := service.state(now)), TONES[state]),
             " + ".join(service.versions(now)),
-            instances(service.present(now)),
+            instance_count(service.present(now)),
             ago(now - service.last_seen),
-            Code(named_methods(service)),
+            Code(method_names(service)),
         ]
         for service in services
     ]
@@ -90,16 +90,16 @@ def _services(services: Sequence[Service], now: float) -> Table:
 
 
 class NoConnection(PageView):
-    """What there is to be seen without a connection: how to get one."""
+    """Page of a notebook that is not connected."""
 
     def version(self) -> Hashable:
-        """It stays as it is."""
+        """Return None, because the page never changes."""
         return None
 
     def page(self) -> Page:
-        """A badge and what to do."""
+        """Return a badge and the instruction to connect."""
         return Page(
             title="Fabric",
             badges=[Badge("not connected", "quiet")],
-            notes=["%fabric_connect joins a fabric; then run this cell again."],
+            notes=["Connect with %fabric_connect, then run this cell again."],
         )

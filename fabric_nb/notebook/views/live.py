@@ -1,8 +1,8 @@
-"""Output that stays alive under the cell that asked for it.
+"""Live output under cells.
 
-A view shows plain state. It is asked now and then whether there is anything new, and shows
-that in place, so that it lands in its own cell whichever cell runs, and a saved or exported
-notebook holds the last state without a kernel.
+A view renders plain state. It is polled for changes and updated in place, so that the output
+appears under its own cell whichever cell runs, and a saved or exported notebook holds the last
+state without a kernel.
 """
 
 from __future__ import annotations
@@ -20,120 +20,120 @@ from IPython.display import DisplayHandle, display
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.notebook.capture import current_parent, in_terminal
 from fabric_nb.notebook.pages import Page
-from fabric_nb.notebook.table.static import last_page, static_forms
+from fabric_nb.notebook.table.static import static_forms, static_page
 from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
 
 log = logging.getLogger(__name__)
 
 PERIOD = 0.1
-"""Seconds between two looks; a view is drawn at most so often."""
+"""Seconds between two polls, and so between two updates of a view at least."""
 MAX_LIVE = 30
-"""Views that are kept alive; the oldest end when there are more."""
+"""Maximum number of live views; the oldest is frozen when there are more."""
 
 
 class Transient:
-    """A page that is shown for a while and leaves nothing behind."""
+    """A page that is shown temporarily, such as a progress line."""
 
     def __init__(self, page: Page) -> None:
         handle: DisplayHandle | None = display(forms(page), raw=True, display_id=True)
         self._handle = None if in_terminal() else handle
 
     def update(self, page: Page) -> None:
-        """Show this page instead."""
+        """Replace the page."""
         self._show(page.mimebundle())
 
     def remove(self) -> None:
-        """Show nothing any more."""
+        """Remove the page."""
         self._show({"text/plain": "", "text/html": ""})
 
     def _show(self, bundle: dict[str, str]) -> None:
         if self._handle is not None:
-            # Without the cell's context: a headless run records only what seems to come from the
-            # cell that runs, and the display's id already says where it belongs.
+            # Outside the cell's context: a headless run records only output attributed to the
+            # running cell, and the display's id already identifies where the page belongs.
             contextvars.Context().run(self._handle.update, bundle, raw=True)
 
 
 class Place(NamedTuple):
-    """Where output stands: a cell, and which of its runs; None where the front end tells none."""
+    """The cell and the execution that output belongs to; None if the front end sends no id."""
 
     cell: str | None
     run: str | None
 
     @classmethod
     def here(cls) -> Place:
-        """That of the cell that runs."""
+        """Return the cell that is running."""
         parent = current_parent()
         cell = parent.get("metadata", {}).get("cellId")
         run = parent.get("header", {}).get("msg_id")
         return cls(*(text if isinstance(text, str) else None for text in (cell, run)))
 
     def is_replaced_by(self, other: Place) -> bool:
-        """Whether `other` is a later run of the same cell."""
+        """Return whether `other` is a later execution of the same cell."""
         return self.cell is not None and self.cell == other.cell and self.run != other.run
 
 
 class Live(Protocol):
-    """Something on display that follows its state."""
+    """Displayed output that is updated with its view."""
 
     def refresh(self) -> None:
-        """Draw again, if there is anything new."""
+        """Update the output if the view has changed."""
 
     def record(self) -> None:
-        """Renew the last state now."""
+        """Update the static copy, which a saved notebook shows."""
 
     @property
     def headless(self) -> bool:
-        """True if no browser has shown it, so that its last state is all that is seen."""
+        """True if no browser has displayed it, so that only the static copy is seen."""
 
     def freeze(self) -> None:
-        """Leave the last state, and follow no more."""
+        """Replace the live output by its static copy and stop updating."""
 
     def close(self) -> None:
-        """Follow no more; the output is not there any more."""
+        """Stop updating, because the output no longer exists."""
 
 
 class LivePage:
-    """A page on display."""
+    """A page view on display."""
 
     def __init__(self, view: PageView) -> None:
-        # Half a second to import, which is not for when the extension is loaded.
+        # Not at the top: the import takes half a second, which would delay loading the extension.
         from fabric_nb.notebook.live.page import PageWidget
 
         self._view = view
-        self._drawn: Hashable = view.version()
+        self._version: Hashable = view.version()
         self._widget = PageWidget(view.page())
         self._widget.show()
 
     def refresh(self) -> None:
-        """Draw again, if there is anything new."""
-        if (version := self._view.version()) != self._drawn:
-            self._drawn = version
+        """Update the page if the view has changed."""
+        if (version := self._view.version()) != self._version:
+            self._version = version
             self._widget.change(self._view.page())
 
     def record(self) -> None:
-        """Renew the last state now."""
+        """Update the static copy."""
         self._widget.record()
 
     @property
     def headless(self) -> bool:
-        """True if no browser has shown it."""
+        """True if no browser has displayed it."""
         return self._widget.showing.headless
 
     def freeze(self) -> None:
-        """Put the last state in place of the live page."""
+        """Replace the live page by its static copy."""
         self._widget.freeze()
 
     def close(self) -> None:
-        """End the page."""
+        """Close the page."""
         self._widget.close()
 
 
 class LiveTables:
-    """Tables on display, one alone or several together."""
+    """One or more table views on display together."""
 
     def __init__(self, views: Sequence[TableView]) -> None:
-        # Half a second to import, which is not for when the extension is loaded.
+        # Not at the top: the import takes half a second, which would delay loading the extension.
         from fabric_nb.notebook.live.showing import Showing
 
         self._tables = [_LiveTable(view) for view in views]
@@ -145,25 +145,25 @@ class LiveTables:
         return static_forms([table.widget.model for table in self._tables], time.time())
 
     def refresh(self) -> None:
-        """Draw again what has something new."""
+        """Update the tables whose views have changed."""
         for table in self._tables:
             table.refresh()
 
     def record(self) -> None:
-        """Renew the last state now."""
+        """Update the static copy."""
         self._showing.record()
 
     @property
     def headless(self) -> bool:
-        """True if no browser has shown it."""
+        """True if no browser has displayed it."""
         return self._showing.headless
 
     def freeze(self) -> None:
-        """Put the last rows in place of the live tables."""
+        """Replace the live tables by static copies."""
         self._showing.freeze()
 
     def close(self) -> None:
-        """End the tables."""
+        """Close the tables."""
         self._showing.close()
 
 
@@ -180,25 +180,26 @@ class _LiveTable:
 
 
 class Screen:
-    """All live views of a notebook, and the one task that refreshes them."""
+    """All live views of a notebook, and the task that refreshes them."""
 
     def __init__(self) -> None:
         self._live: list[tuple[Place, Live]] = []
         self._task: asyncio.Task[None] | None = None
 
     def show(self, view: View, *others: TableView) -> None:
-        """Display a view under the current cell and keep it alive; tables also several together.
+        """Display a view, or several tables together, under the running cell and keep it live.
 
-        What an earlier run of the cell has shown ends. A terminal prints the text of now.
+        Output of an earlier execution of the cell is closed. A terminal prints the current text.
         """
         if in_terminal():
-            text = terminal_text([_page(one) for one in (view, *others)])
+            text = terminal_text([_page(each) for each in (view, *others)])
             display({"text/plain": text}, raw=True)
             return
         place = Place.here()
-        for earlier in [one for one in self._live if one[0].is_replaced_by(place)]:
-            earlier[1].close()
-            self._live.remove(earlier)
+        for entry in tuple(self._live):
+            if entry[0].is_replaced_by(place):
+                entry[1].close()
+                self._live.remove(entry)
         self._live.append((place, _live(view, others)))
         while len(self._live) > MAX_LIVE:
             self._live.pop(0)[1].freeze()
@@ -206,33 +207,33 @@ class Screen:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fabric views")
 
     def refresh(self) -> None:
-        """Bring all views up to date now, and what a notebook that is saved now will show."""
-        self._draw()
+        """Update all views and all static copies now."""
+        self._refresh_views()
         for _, live in self._live:
             live.record()
 
     def settle(self) -> None:
-        """Bring up to date what a headless run stores, which ends with its last cell."""
-        self._draw()
+        """Update the views that a headless run stores, because it may end with this cell."""
+        self._refresh_views()
         for _, live in self._live:
             if live.headless:
                 live.record()
 
-    def _draw(self) -> None:
-        for one in tuple(self._live):
+    def _refresh_views(self) -> None:
+        for entry in tuple(self._live):
             try:
-                one[1].refresh()
+                entry[1].refresh()
             except Exception as error:
-                log.exception("A view could not be drawn and ends")
+                log.exception("A view failed to refresh and is closed")
                 failures.add("a view", error)
-                if one in self._live:
-                    self._live.remove(one)
-                with contextlib.suppress(Exception):  # it shows what it has shown last
-                    one[1].freeze()
+                if entry in self._live:
+                    self._live.remove(entry)
+                with contextlib.suppress(Exception):  # keep the last state that was rendered
+                    entry[1].freeze()
 
     def close(self) -> None:
-        """Draw everything a last time, and end."""
-        self._draw()
+        """Refresh all views a last time, freeze them and stop."""
+        self._refresh_views()
         for _, live in self._live:
             live.freeze()
         self._live.clear()
@@ -243,7 +244,7 @@ class Screen:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(PERIOD)
-            self._draw()
+            self._refresh_views()
 
 
 def _live(view: View, others: Sequence[TableView]) -> Live:
@@ -261,5 +262,5 @@ def _page(view: View) -> Page:
             return view.page()
         case TableView():
             view.fill(model := view.model())
-            return last_page(model, time.time())
+            return static_page(model, time.time())
     raise TypeError(f"{type(view).__name__} is neither a page nor a table.")

@@ -1,4 +1,4 @@
-"""Remote methods as forms to fill in; their text is parsed, never evaluated."""
+"""Forms for remote methods; what is entered is parsed, never evaluated."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
 
 MAX_FORMS = 30
-MAX_WRITTEN = 100_000
-"""Characters of an argument."""
+MAX_ARGUMENT = 100_000
+"""Maximum characters of one argument."""
 HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].'
 MORE = "**"
-"""The name of the field that takes further arguments by name."""
+"""Name of the field for further keyword arguments."""
 
 
 def method_forms(
     address: str, signatures: Mapping[str, str], docs: Mapping[str, Mapping[str, str]]
 ) -> list[Form]:
-    """A form for each method, the first `MAX_FORMS`.
+    """Return a form for each of the first `MAX_FORMS` methods.
 
     Args:
-        address: how a call names the service.
-        signatures: by method; empty where it is not known.
-        docs: by method, under ``doc``.
+        address: name of the service in a call, such as ``calc.c1``.
+        signatures: signature by method name; empty if it is not known.
+        docs: description by method name; the docstring is under ``doc``.
     """
     return [
         _form(address, name, text, docs.get(name, {}).get("doc", ""))
@@ -66,15 +66,15 @@ def _hint(parameter: inspect.Parameter) -> str:
     return f"{annotation} {default}".strip()
 
 
-def read_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of what was written into the fields of a form.
+def parse_arguments(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the texts of a form's fields.
 
     Raises:
         InvalidArgument: a text is neither JSON nor a Python literal, or a name is given twice.
     """
-    values = {name: _value(name, text) for name, text in written.items() if name != MORE}
-    if MORE in written:
-        more = _value(MORE, written[MORE])
+    values = {name: _value(name, text) for name, text in texts.items() if name != MORE}
+    if MORE in texts:
+        more = _value(MORE, texts[MORE])
         if not isinstance(more, dict) or not all(isinstance(name, str) for name in more):
             raise InvalidArgument('Write further arguments by their names, as in {"x": 5}.')
         if twice := more.keys() & values.keys():
@@ -84,8 +84,8 @@ def read_arguments(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(name: str, text: object) -> Any:
-    if not isinstance(text, str) or len(text) > MAX_WRITTEN:
-        raise InvalidArgument(f"{name} is longer than {MAX_WRITTEN:,} characters.")
+    if not isinstance(text, str) or len(text) > MAX_ARGUMENT:
+        raise InvalidArgument(f"{name} is longer than {MAX_ARGUMENT:,} characters.")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -98,8 +98,8 @@ def _value(name: str, text: object) -> Any:
         ) from None
 
 
-def shown_result(result: object) -> str:
-    """A result as text, at little cost however large it is."""
+def result_text(result: object) -> str:
+    """Return a result as text, in bounded time however large it is."""
     if isinstance(result, (pd.DataFrame, pd.Series)):
         return repr(result)
     return result if isinstance(result, str) and "\n" in result else glimpse(result)

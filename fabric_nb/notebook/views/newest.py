@@ -1,4 +1,4 @@
-"""Records that come one after another, for tables whose newest is at the bottom."""
+"""Incremental filling of tables whose newest record is at the bottom."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from fabric_nb.notebook.table import TableModel, Value
 T = TypeVar("T")
 
 
-def since(records: Collection[T], count: int, taken: int) -> Iterator[tuple[int, T]]:
-    """The records after the first `taken`, each with its number.
+def records_after(processed: int, records: Collection[T], total: int) -> Iterator[tuple[int, T]]:
+    """Return the records after the first `processed`, each with its number.
 
     Args:
-        records: those that are still held, of all.
-        count: how many there were in all.
-        taken: how many were looked at before.
+        processed: number of records that were processed before.
+        records: the newest records, as far as they are retained.
+        total: number of records ever added, including dropped ones.
     """
-    first = count - len(records)
-    begin = max(taken, first)
-    return enumerate(islice(records, begin - first, None), begin)
+    oldest = total - len(records)
+    begin = max(processed, oldest)
+    return enumerate(islice(records, begin - oldest, None), begin)
 
 
-def put_newest(
+def append_newest(
     model: TableModel,
-    fresh: Iterable[tuple[int, T]],
+    records: Iterable[tuple[int, T]],
     row: Callable[[T], tuple[list[Value], str]],
 ) -> None:
-    """Add records at the end, under their numbers; what there is no room for is only counted.
+    """Append records under their numbers; records beyond the table's capacity are only counted.
 
     Args:
-        model: where to.
-        fresh: numbers and records.
-        row: gives the cells and the detail of a record.
+        model: table to append to.
+        records: pairs of number and record.
+        row: returns the cells and the detail of a record.
     """
-    new = list(fresh)
+    new = list(records)
     model.cut += max(0, len(new) - model.max_rows)
     for number, record in new[-model.max_rows :]:
         model.put(number, *row(record))

@@ -1,4 +1,4 @@
-"""What a cell serves, seen under it: a line for each method, and what went wrong."""
+"""Tables of served methods, with statistics and failures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.history import CallLog, FailedCall
 from fabric_nb.fabric.rpc.server import Server
-from fabric_nb.notebook.pages import Badge, glimpse
+from fabric_nb.notebook.pages import Badge, counted, glimpse
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.state import state_badge
 
-WHEN = ("Last failure", "Before it", "Before that")
-"""How many failures of a method are shown, and what stands before each."""
-MAX_READ = 100_000
-"""Bytes of a failed call's arguments that are read again to be shown."""
-PRINTED_KEPT, LINES_SHOWN = 20_000, 20
-"""Characters, and lines, of what the functions printed."""
+FAILURE_LABELS = ("Last failure", "Failure before", "Failure before that")
+"""Labels of the failures that are shown for a method, newest first."""
+MAX_DECODED = 100_000
+"""Maximum size in bytes of a failed call's arguments that are decoded to be shown."""
+MAX_PRINTED, MAX_LINES = 20_000, 20
+"""Maximum characters that are retained, and lines that are shown, of the functions' output."""
 COLUMNS = (
     Column("method", "code"),
     Column("calls", "number", line=2),
@@ -33,33 +33,33 @@ COLUMNS = (
 
 @dataclass(eq=False)
 class ServingView(TableView):
-    """A service that this notebook offers; a method that failed opens to the tracebacks."""
+    """A service of this notebook; the row of a method opens to its failures."""
 
     fabric: FabricMember
     server: Server
     notes: Sequence[str] = ()
     printed: str = ""
-    _failures: Failures = field(init=False)
+    _failures: FailureTexts = field(init=False)
 
     def __post_init__(self) -> None:
-        self._failures = Failures(self.fabric.calls)
+        self._failures = FailureTexts(self.fabric.calls)
 
     def take_output(self, text: str) -> None:
-        """Text that a function has printed; from any thread."""
-        self.printed = (self.printed + text)[-PRINTED_KEPT:]
+        """Append output of a served function; thread-safe."""
+        self.printed = (self.printed + text)[-MAX_PRINTED:]
 
     def version(self) -> Hashable:
-        """Calls, functions and failures so far."""
+        """Return the connection state and the counters of calls."""
         return self.fabric.state, _version(self.server), self.printed
 
     def model(self) -> TableModel:
-        """A table of methods."""
+        """Return an empty table of methods."""
         return TableModel("Serving", COLUMNS)
 
     def fill(self, model: TableModel) -> None:
-        """Show each method, with its last failures."""
+        """Show each method with its last failures."""
         server = self.server
-        model.replace(_rows(server, self._failures.texts()))
+        model.replace(_rows(server, self._failures.by_method()))
         model.head = Head(
             f"{server.name.type}.{server.name.id}",
             [
@@ -69,72 +69,71 @@ class ServingView(TableView):
             [
                 f"in {server.name.domain}",
                 *([f"version {server.version}"] if server.version else []),
-                _to_whom(server),
+                _allowed_callers(server),
             ],
             notes=self.notes,
-            printed="\n".join(self.printed.splitlines()[-LINES_SHOWN:]),
+            printed="\n".join(self.printed.splitlines()[-MAX_LINES:]),
             empty="Nothing is served.",
         )
 
 
 @dataclass(eq=False)
 class AllServingView(TableView):
-    """Everything that this notebook serves."""
+    """All services of this notebook."""
 
     narrow = True
 
     fabric: FabricMember
-    _failures: Failures = field(init=False)
+    _failures: FailureTexts = field(init=False)
 
     def __post_init__(self) -> None:
-        self._failures = Failures(self.fabric.calls)
+        self._failures = FailureTexts(self.fabric.calls)
 
     def version(self) -> Hashable:
-        """Calls, functions and failures so far."""
+        """Return the connection state and the counters of calls."""
         servers = self.fabric.servers
-        return self.fabric.state, *((one.name, _version(one)) for one in servers)
+        return self.fabric.state, *((server.name, _version(server)) for server in servers)
 
     def model(self) -> TableModel:
-        """A table of methods."""
+        """Return an empty table of methods."""
         return TableModel("Serving", (Column("service", line=2), *COLUMNS))
 
     def fill(self, model: TableModel) -> None:
-        """Show each method of each service, with its last failures."""
-        servers, failures = self.fabric.servers, self._failures.texts()
+        """Show each method of each service with its last failures."""
+        servers, failures = self.fabric.servers, self._failures.by_method()
         model.replace(
             ((server.name, method), [f"{server.name.type}.{server.name.id}", *cells], detail)
             for server in servers
             for method, cells, detail in _rows(server, failures)
         )
-        count = len(servers)
         model.head = Head(
             "Serving",
             state_badge(self.fabric),
-            [f"{count:,} {'service' if count == 1 else 'services'}"] if count else [],
-            empty="Nothing is served: a cell that begins with %%fabric_serve offers its functions.",
+            [counted(len(servers), "service")] if servers else [],
+            empty="Nothing is served: a cell that begins with %%fabric_serve serves its functions.",
         )
 
 
-class Failures:
-    """The calls to our methods that failed, as text.
+class FailureTexts:
+    """Texts of failed served calls, cached because each decodes the arguments again.
 
     Args:
-        calls: where they are kept.
+        calls: history with the failed calls.
     """
 
     def __init__(self, calls: CallLog) -> None:
         self._calls = calls
-        self._told: dict[int, str] = {}
+        self._cache: dict[int, str] = {}
 
-    def texts(self) -> dict[tuple[str, str], list[str]]:
-        """By service and method, the last first."""
-        kept = self._calls.failures[::-1]
-        # Arguments are read again from what came: once for each.
-        self._told = {one.number: self._told.get(one.number) or _told(one) for one in kept}
+    def by_method(self) -> dict[tuple[str, str], list[str]]:
+        """Return the texts by service and method, newest first."""
+        before, self._cache = self._cache, {}
         texts: dict[tuple[str, str], list[str]] = {}
-        for one in kept:
-            where = one.record.service, one.record.method
-            texts.setdefault(where, []).append(self._told[one.number])
+        for failed in reversed(self._calls.failures):
+            text = before.get(failed.number) or _failure_text(failed)
+            self._cache[failed.number] = text
+            method = failed.record.service, failed.record.method
+            texts.setdefault(method, []).append(text)
         return texts
 
 
@@ -146,7 +145,7 @@ def _version(server: Server) -> Hashable:
 def _rows(
     server: Server, failures: Mapping[tuple[str, str], Sequence[str]]
 ) -> Iterator[tuple[str, list[Value], str]]:
-    """Name, cells and detail of each method."""
+    """Yield name, cells and detail of each method."""
     signatures = server.signatures
     for name, stats in server.stats.items():
         if name == "health_check" and not stats.calls:
@@ -160,22 +159,22 @@ def _rows(
             stats.p95_ms,
             stats.last_error,
         ]
-        told = failures.get((server.name.fqn, name), ())
-        yield name, cells, "\n".join(map(": ".join, zip(WHEN, told, strict=False)))
+        texts = failures.get((server.name.fqn, name), ())
+        yield name, cells, "\n".join(map(": ".join, zip(FAILURE_LABELS, texts, strict=False)))
 
 
-def _to_whom(server: Server) -> str:
+def _allowed_callers(server: Server) -> str:
     users = server.admission.users
-    return "for everybody there" if users is None else f"for {', '.join(sorted(users))} only"
+    return "open to all callers" if users is None else f"only for {', '.join(sorted(users))}"
 
 
-def _told(failed: FailedCall) -> str:
-    return f"{failed.record.method}({shown_arguments(failed)})\n{failed.record.traceback}"
+def _failure_text(failed: FailedCall) -> str:
+    return f"{failed.record.method}({arguments_text(failed)})\n{failed.record.traceback}"
 
 
-def shown_arguments(failed: FailedCall) -> str:
-    """The beginning of its arguments, as text."""
-    if failed.size > MAX_READ:
+def arguments_text(failed: FailedCall) -> str:
+    """Return the first characters of each argument of a failed call."""
+    if failed.size > MAX_DECODED:
         return f"… {failed.size / 1e6:,.1f} MB"
     try:
         kwargs = failed.kwargs()

@@ -1,4 +1,4 @@
-"""The state of the connection, as every view shows it."""
+"""Connection state and hints that several views share."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge
 
-CHECKED_EVERY = 2.0
-"""Seconds between two looks at how others are doing."""
+CHECK_PERIOD = 2.0
+"""Seconds between two checks of the states of other services."""
 
 
-def look_at_others(fabric: FabricMember, domain: str) -> int:
-    """Return a number that grows when `nothing_yet` may have become another sentence."""
-    return int(fabric.registry.now / CHECKED_EVERY) if domain else 0
+def check_interval(fabric: FabricMember, domain: str) -> int:
+    """Return the number of the current check; `with_other_domains` is constant within one."""
+    return int(fabric.registry.now / CHECK_PERIOD) if domain else 0
 
 
-def nothing_yet(what: str, fabric: FabricMember, domain: str) -> str:
-    """Return a sentence that says that nothing has come, with the domains that it may be in."""
-    return f"{what} {fabric.registry.elsewhere(domain) if domain else ''}".rstrip()
+def with_other_domains(sentence: str, fabric: FabricMember, domain: str) -> str:
+    """Return the sentence, followed by other domains in which services were announced."""
+    return f"{sentence} {fabric.registry.elsewhere(domain) if domain else ''}".rstrip()
 
 
 def state_badge(fabric: FabricMember) -> list[Badge]:
-    """A badge when the connection is not as it should be, none otherwise."""
+    """Return a badge if the connection is not usable, else an empty list."""
     match fabric.state:
         case State.BLOCKED:
             return [Badge("blocked by the broker", "warn")]

@@ -1,11 +1,11 @@
-"""A data stream, seen: how much has come, how fast, a line over a column, and the last rows."""
+"""Table of a data stream: counters, a chart of one column, and the newest rows."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -13,13 +13,15 @@ import pandas as pd
 from fabric_nb.fabric.data.recording import Recording
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.notebook.pages import Badge, Chart, glimpse, plain
+from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
-from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.state import look_at_others, nothing_yet, state_badge
+from fabric_nb.notebook.views.base import TableView, unknown_action
+from fabric_nb.notebook.views.state import check_interval, state_badge, with_other_domains
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200
+TIMESPECS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+"""Precisions of a time column: the lowest that shows all its times exactly is used."""
 
 
 @dataclass(eq=False)
@@ -29,24 +31,26 @@ class StreamView(TableView):
     fabric: FabricMember
     stream: Stream
     charted: str | None = None
-    """The column that the line is over; None for the first that holds numbers."""
+    """Column of the chart; None for the first numeric one."""
     domain: str = ""
-    """Whose data it takes, to name other domains while there is none."""
+    """Domain of the stream; while no row arrives, other domains with services are suggested."""
+    _precisions: dict[Hashable, int] = field(default_factory=dict)
+    """Index in `TIMESPECS` by time column."""
 
     def version(self) -> Hashable:
-        """How much has come, and every second the rate."""
+        """Return the stream's counters and, while rows arrive, the second, as the rate changes."""
         stream = self.stream
-        flowing = int(time.monotonic()) if stream.rate else 0
+        second = int(time.monotonic()) if stream.rate else 0
         state = self.fabric.state, stream.closed, stream.paused
-        others = 0 if stream.rows else look_at_others(self.fabric, self.domain)
-        return *state, stream.changes, flowing, self.charted, others
+        interval = 0 if stream.rows else check_interval(self.fabric, self.domain)
+        return *state, stream.changes, second, self.charted, interval
 
     def model(self) -> TableModel:
-        """A table of the last rows."""
+        """Return an empty table, which gets its columns with the first rows."""
         return TableModel("Stream", max_rows=ROWS, follow=True)
 
     def fill(self, model: TableModel) -> None:
-        """Add the rows that have come since."""
+        """Add the rows received since the last time."""
         stream = self.stream
         last = stream.tail(CHART_ROWS)
         if last.index.name is not None:
@@ -57,82 +61,99 @@ class StreamView(TableView):
             for name, dtype in zip(frame.columns, frame.dtypes, strict=True)
         ]
         if frame.columns.size:
-            numbers = range(stream.rows - len(frame), stream.rows)
-            fresh = [number for number in numbers if number not in model]
-            rows = frame.iloc[len(frame) - len(fresh) :]
-            values = [_values(rows.iloc[:, place]) for place in range(rows.shape[1])]
-            for number, row in zip(fresh, zip(*values, strict=True), strict=True):
-                model.put(number, row)
+            self._fill_rows(model, frame)
         model.cut = max(0, stream.rows - len(model))
         model.head = self._head(last)
 
+    def _fill_rows(self, model: TableModel, frame: pd.DataFrame) -> None:
+        stream = self.stream
+        numbers = range(stream.rows - len(frame), stream.rows)
+        new = [number for number in numbers if number not in model]
+        if self._raise_precisions(_last(frame, len(new))):
+            new = list(numbers)  # earlier rows are rendered again, as precise as the new ones
+        values = [_values(column, self._timespec(column)) for column in _last(frame, len(new))]
+        for number, row in zip(new, zip(*values, strict=True), strict=True):
+            model.put(number, row)
+
+    def _raise_precisions(self, columns: Sequence[pd.Series[Any]]) -> bool:
+        """Adapt the precision of time columns to new rows; return whether any was raised."""
+        before = dict(self._precisions)
+        for column in columns:
+            if column.dtype.kind == "M":
+                known = self._precisions.get(column.name, 0)
+                self._precisions[column.name] = max(known, _precision(column))
+        return self._precisions != before
+
+    def _timespec(self, column: pd.Series[Any]) -> str:
+        return TIMESPECS[self._precisions.get(column.name, 0)]
+
     def act(self, name: str, value: object) -> Any:
-        """Pause, go on, or choose the column of the line."""
+        """Pause, resume, or choose the column of the chart."""
         match name, value:
             case "pause", None:
                 return self.stream.resume() if self.stream.paused else self.stream.pause()
             case "chart", str(column):
                 self.charted = column
                 return None
-        raise LookupError(f"There is no {name!r} here.")
+        raise unknown_action(name)
 
     def _head(self, last: pd.DataFrame) -> Head:
         stream = self.stream
-        facts = [f"{stream.rows:,} rows", f"{stream.rate:,.1f} rows/s"]
+        facts = [counted(stream.rows, "row"), f"{stream.rate:,.1f} rows/s"]
         if stream.dropped:
-            facts.append(f"{stream.dropped:,} dropped (kept: the last {len(stream):,})")
+            facts.append(f"{stream.dropped:,} dropped (last {len(stream):,} retained)")
         if stream.rejected:
             facts.append(f"{stream.rejected:,} unreadable")
         if stream.remade:
             times = f"{stream.remade:,} times" if stream.remade > 1 else "once"
-            facts.append(f"its queue was gone {times}, with what waited in it")
-        facts += [_recorded(recording) for recording in stream.recordings]
+            facts.append(f"queue lost {times}, with the messages in it")
+        facts += [_recording_fact(recording) for recording in stream.recordings]
         more = last.shape[1] - COLUMNS
-        numeric = [at for at, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
-        names = [plain(str(last.columns[at])) for at in numeric]
+        numeric = [index for index, dtype in enumerate(last.dtypes) if _is_number(dtype)][:COLUMNS]
+        names = [plain(str(last.columns[index])) for index in numeric]
         tools: list[Button | Select] = []
         chart = None
         if names:
             charted = names.index(self.charted) if self.charted in names else 0
             tools.append(Select("chart", "Line", names, names[charted]))
             chart = Chart(
-                f"{names[charted]}, last {len(last):,} rows",
+                f"{names[charted]}, last {counted(len(last), 'row')}",
                 _numbers(last.iloc[:, numeric[charted]]),
             )
         if not stream.closed:
             tools.append(Button("pause", "Pause", stream.paused))
         return Head(
-            f"Stream {shown_headers(stream) or 'of all data'}",
+            f"Stream {headers_text(stream) or 'of all data'}",
             [stream_badge(stream), *state_badge(self.fabric)],
             facts,
-            [f"… and {more:,} more columns, in its DataFrame."] if more > 0 else [],
+            [f"… and {counted(more, 'more column')}, in its DataFrame."] if more > 0 else [],
             tools,
             chart,
-            empty=nothing_yet("No row has come yet.", self.fabric, self.domain),
+            empty=with_other_domains("No row received yet.", self.fabric, self.domain),
         )
 
 
-def _recorded(recording: Recording) -> str:
+def _recording_fact(recording: Recording) -> str:
     lost = f", {recording.lost:,} lost" if recording.lost else ""
-    return f"{recording.rows:,} rows recorded to {recording.path.name}{lost}"
+    return f"{counted(recording.rows, 'row')} recorded to {recording.path.name}{lost}"
 
 
 def stream_badge(stream: Stream) -> Badge:
-    """Whether it is open, paused or closed."""
+    """Return a badge: open, paused or closed."""
     if stream.closed:
         return Badge("closed", "quiet")
     return Badge("paused", "warn") if stream.paused else Badge("open", "good")
 
 
-def shown_headers(stream: Stream) -> str:
-    """Which messages it takes; empty for all."""
+def headers_text(stream: Stream) -> str:
+    """Return the header values that messages must match; empty if all messages do."""
     return ", ".join(f"{name}={value}" for name, value in stream.headers.items())
 
 
 def chart_of(rows: pd.DataFrame) -> Chart | None:
-    """A line over the first column that holds numbers; None when there is none."""
+    """Return a chart of the first numeric column; None if there is none."""
     columns = range(min(rows.shape[1], COLUMNS))
-    first = next((at for at in columns if _is_number(rows.dtypes.iloc[at])), None)
+    first = next((index for index in columns if _is_number(rows.dtypes.iloc[index])), None)
     if first is None:
         return None
     return Chart(plain(str(rows.columns[first])), _numbers(rows.iloc[:, first]))
@@ -146,10 +167,26 @@ def _numbers(column: pd.Series[Any]) -> list[float | None]:
     return list(column.astype(float))
 
 
-def _values(column: pd.Series[Any]) -> Sequence[Value]:
-    values = column.tolist()  # numpy's numbers as Python's
+def _last(frame: pd.DataFrame, rows: int) -> list[pd.Series[Any]]:
+    """Return the columns of the last rows; by position, as names may occur twice."""
+    last = frame.iloc[len(frame) - rows :]
+    return [last.iloc[:, index] for index in range(last.shape[1])]
+
+
+def _precision(times: pd.Series[Any]) -> int:
+    """Return the index in `TIMESPECS` of the lowest precision that shows all times exactly."""
+    index = pd.DatetimeIndex(times.dropna())
+    per_second = pd.Timedelta(1, "s") // pd.Timedelta(1, index.unit)
+    steps = (per_second // 1000**precision for precision in range(len(TIMESPECS)))
+    return next(i for i, step in enumerate(steps) if step <= 1 or not (index.asi8 % step).any())
+
+
+def _values(column: pd.Series[Any], timespec: str) -> Sequence[Value]:
+    values = column.tolist()  # converts numpy scalars to Python numbers
     if _is_number(column.dtype):
         return [None if _is_missing(value) else value for value in values]
+    if column.dtype.kind == "M":
+        return [None if pd.isna(time) else time.isoformat(" ", timespec) for time in values]
     return [_text(value) for value in values]
 
 

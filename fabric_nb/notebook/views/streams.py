@@ -1,4 +1,4 @@
-"""The streams of this notebook, seen together: a line for each."""
+"""Table of all streams of this notebook."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
-from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.state import state_badge
-from fabric_nb.notebook.views.stream import chart_of, shown_headers, stream_badge
+from fabric_nb.notebook.views.stream import chart_of, headers_text, stream_badge
 
 VALUES = 30
-"""How many of the last values are drawn."""
+"""Number of values in the chart of a row."""
 COLUMNS = (
     Column("variable", "code"),
     Column("stream", line=2),
@@ -31,10 +32,10 @@ NamedStreams = Sequence[tuple[str, Stream]]
 
 @dataclass(eq=False)
 class StreamsView(TableView):
-    """Streams, with the last values of the first column that holds numbers.
+    """A row for each stream, with the last values of its first numeric column.
 
     Attributes:
-        streams: gives the streams, each with the variable that holds it.
+        streams: returns pairs of a variable's name and its stream.
     """
 
     narrow = True
@@ -43,18 +44,21 @@ class StreamsView(TableView):
     streams: Callable[[], NamedStreams]
 
     def version(self) -> Hashable:
-        """How much has come, and every second the rates."""
+        """Return the streams' counters and, while rows arrive, the second, as rates change."""
         streams = self.streams()
-        flowing = int(time.monotonic()) if any(one.rate for _, one in streams) else 0
-        states = ((name, id(one), one.changes, one.closed, one.paused) for name, one in streams)
-        return self.fabric.state, flowing, *states
+        second = int(time.monotonic()) if any(stream.rate for _, stream in streams) else 0
+        states = (
+            (name, id(stream), stream.changes, stream.closed, stream.paused)
+            for name, stream in streams
+        )
+        return self.fabric.state, second, *states
 
     def model(self) -> TableModel:
-        """A table of streams."""
+        """Return an empty table of streams."""
         return TableModel("Streams", COLUMNS)
 
     def fill(self, model: TableModel) -> None:
-        """Show each stream."""
+        """Show a row for each stream."""
         streams = self.streams()
         model.replace(
             (id(stream), _row(name, stream), _unreadable(stream)) for name, stream in streams
@@ -68,9 +72,9 @@ class StreamsView(TableView):
 
     def act(self, name: str, value: object) -> Any:
         """Pause the stream with the key `value`, or resume it."""
-        stream = next((one for _, one in self.streams() if id(one) == value), None)
+        stream = next((stream for _, stream in self.streams() if id(stream) == value), None)
         if name != "pause" or stream is None:
-            raise LookupError(f"There is no {name!r} here.")
+            raise unknown_action(name)
         return stream.resume() if stream.paused else stream.pause()
 
 
@@ -78,7 +82,7 @@ def _row(name: str, stream: Stream) -> list[Value]:
     chart = chart_of(stream.tail(VALUES))
     return [
         name,
-        shown_headers(stream) or "all data",
+        headers_text(stream) or "all data",
         stream_badge(stream),
         stream.rows,
         stream.rate,
@@ -88,4 +92,4 @@ def _row(name: str, stream: Stream) -> list[Value]:
 
 
 def _unreadable(stream: Stream) -> str:
-    return f"{stream.rejected:,} messages could not be read." if stream.rejected else ""
+    return f"{counted(stream.rejected, 'message')} could not be read." if stream.rejected else ""
