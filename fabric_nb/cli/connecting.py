@@ -19,7 +19,7 @@ from fabric_nb.cli.output import complain, guard
 from fabric_nb.cli.parser import DEFAULT_DOMAIN
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
-from fabric_nb.fabric.amqp.translation import keep_client_quiet
+from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 
 Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
@@ -27,7 +27,7 @@ Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
 def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:
     """Connect, do the work, and return the exit code; errors are a sentence on stderr."""
-    keep_client_quiet()
+    silence_client_logs()
     guard()
     try:
         return asyncio.run(_with_connector(work, options, connects=connects))

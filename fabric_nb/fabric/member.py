@@ -90,7 +90,7 @@ class FabricMember:
         self.rejected = RejectedMessages()
         self._connection = connection = connection or self._connect(self._connection_name)
         self._reading = ConsumerConnection(
-            uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, beside=connection
+            uri, name=f"{self._connection_name} streams", heartbeat=heartbeat, primary=connection
         )
         self.publisher = Publisher(connection, name.domain, self._background)
         self._streams = Streams(self._reading, name.domain, self.publisher, self.rejected)
@@ -216,8 +216,8 @@ class FabricMember:
             InvalidTimeout: `grace` is negative, NaN or no number.
         """
         limit = time_limit(grace, "grace")
-        if self._connection.is_elsewhere:
-            await self._connection.in_its_loop(self.close(grace))
+        if self._connection.in_other_loop:
+            await self._connection.run_in_own_loop(self.close(grace))
             return
         await self._stop_opening()
         self._is_open = False

@@ -15,7 +15,7 @@ from IPython.display import display
 
 from fabric_nb.errors import BadArgument, FabricError, NotConnected, NotServed
 from fabric_nb.fabric.amqp.connection import State
-from fabric_nb.fabric.amqp.translation import keep_client_quiet
+from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.logs.feed import LogFeed
@@ -84,7 +84,7 @@ class Session:
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
-        keep_client_quiet()
+        silence_client_logs()
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
         self._settings: Mapping[str, Any] = {}

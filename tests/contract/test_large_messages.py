@@ -193,15 +193,15 @@ async def test_what_waits_is_bounded(fabric, send_data, held, monkeypatch):
             asyncio.create_task(send_data(json.dumps({"n": ROWS + n, "f": filler}).encode()))
             for n in range(200)
         ]
-        await until(lambda: stream._connection._holders)
-        assert not stream._connection._transport.line.transport.is_reading()
+        await until(lambda: stream._connection._paused_by)
+        assert not stream._connection._transport.writer.transport.is_reading()
         waiting = len(stream._waiting)
         assert waiting < 100
         held.set()
         await stream.wait(ROWS + 200, timeout=30)
         await asyncio.gather(*sending)
-        assert not stream._connection._holders
-        assert stream._connection._transport.line.transport.is_reading()
+        assert not stream._connection._paused_by
+        assert stream._connection._transport.writer.transport.is_reading()
         assert stream.df["n"].tolist() == list(range(ROWS + 200))
 
 

@@ -211,7 +211,7 @@ async def test_a_shared_queue_whose_reader_is_behind(
         assert sorted(rows) == list(range(40))
         assert stream.remade == 0
         assert stream._channel.generation == reconnected
-    assert "takes back" not in caplog.text
+    assert "requeues" not in caplog.text
 
 
 class Callback:

@@ -164,7 +164,7 @@ async def test_may_serve_one_service(bank, bank_api, members, rabbitmq, vhost):
     ):
         async with fabric._connection.channel() as channel:
             own = await channel.topology.declare_queue(exclusive=True)
-            with pytest.raises(BrokerRefused, match="has not the right"):
+            with pytest.raises(BrokerRefused, match="lacks permission"):
                 await make(channel, own)
 
 

@@ -68,7 +68,7 @@ async def test_running_call_of_a_deleted_queue(members, raw):
 @pytest.fixture
 def often(monkeypatch):
     """Have channels look after what they declared more often than by default."""
-    monkeypatch.setattr(connection, "UPKEEP", 0.2)
+    monkeypatch.setattr(connection, "REDECLARE_EVERY", 0.2)
 
 
 async def test_api_exchange_is_deleted(often, members, raw):

@@ -21,7 +21,7 @@ from fabric_nb.errors import CallTimeout, ConnectionLost
 from fabric_nb.fabric.amqp import connection as connection_module
 from fabric_nb.fabric.amqp import silence as silence_module
 from fabric_nb.fabric.amqp.connection import Connection, State
-from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY
+from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.registry import ServiceState
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, heard, until
@@ -37,7 +37,7 @@ LATE = 6.0
 
 def fall_silent(connection: Connection) -> None:
     """Let nothing come in from the broker any more."""
-    sock = connection._transport.line.transport.get_extra_info("socket")
+    sock = connection._transport.writer.transport.get_extra_info("socket")
     program = ctypes.create_string_buffer(DROP_ALL)
     filter_ = struct.pack("HL", 1, ctypes.addressof(program))
     with socket.socket(fileno=socket.dup(sock.fileno())) as ours:
@@ -194,7 +194,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         service = await heard(caller, "server", methods=2)
         os.kill(pid, signal.SIGSTOP)
         call = asyncio.create_task(caller.call(f"{server.fqn}.double", x=1, timeout=60))
-        await until(lambda: caller.registry.deaf, timeout=DOUBT_AFTER + 3)
+        await until(lambda: caller.registry.deaf, timeout=SUSPECT_AFTER + 3)
         os.kill(pid, signal.SIGCONT)
         assert await call == 2
         await until(lambda: not caller.registry.deaf)
@@ -208,7 +208,7 @@ async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
         fabric = await members.join("busy", keep_alive_seconds=False)
         await fabric.serve({"double": lambda x: 2 * x})
         for _ in range(3):
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
             time.sleep(DEAD_AFTER / 2)  # noqa: ASYNC251 - that is the point
         assert await fabric.call(f"{fabric.fqn}.double", x=2, timeout=10) == 4
         assert fabric._connection.reconnects == 0
@@ -216,7 +216,7 @@ async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
 
 async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
     """A broker that is asked every moment goes on as before; the prefetch of channels stays."""
-    for name in ("LOOK_EVERY", "ASK_AFTER"):
+    for name in ("CHECK_EVERY", "PROBE_AFTER"):
         for module in (silence_module, connection_module):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, 0.01)
@@ -230,11 +230,11 @@ async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
     server = await members.join("server", keep_alive_seconds=False, keep_alive_listen=False)
     await server.serve({"work": work}, prefetch=3)
     caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
-    asked = server._connection._transport.line.tap.received
+    asked = server._connection._transport.writer.demultiplexer.received
     calls = [
         asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=30)) for n in range(9)
     ]
-    await until(lambda: server._connection._transport.line.tap.received > asked + 50)
+    await until(lambda: server._connection._transport.writer.demultiplexer.received > asked + 50)
     assert len(running) == 3
     go.set()
     assert await asyncio.gather(*calls) == list(range(9))

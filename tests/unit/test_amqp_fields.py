@@ -1,4 +1,4 @@
-"""Headers and filters: what is sent is read back equal, and all else is refused at the sender."""
+"""Encoding of headers and filters: values are read back equal, all others are refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pamqp import decode, encode
 
 from fabric_nb.errors import NotSerializable, UnusableHeader
 from fabric_nb.fabric.amqp import fields
-from fabric_nb.fabric.amqp.fields import MAX_TABLE, checked, filters
+from fabric_nb.fabric.amqp.fields import MAX_TABLE, checked, filter_tables
 
-RESERVED = ("CC", "BCC")  # which RabbitMQ takes for routing keys of copies
+RESERVED = ("CC", "BCC")  # used by RabbitMQ as routing keys of copies
 names = st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda n: n not in RESERVED)
 times = st.datetimes(
     dt.datetime(1970, 1, 2),  # noqa: DTZ001 - the zone is added
@@ -47,14 +47,14 @@ tables = st.dictionaries(names, sendable, max_size=5)
 
 
 def read(raw: bytes) -> Any:
-    """What a peer on pamqp, such as amqp-fabric, reads."""
+    """Decode a table as a peer on pamqp, such as amqp-fabric, does."""
     size, table = decode.field_table(raw)
     assert size == len(raw)
     return table
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal in value and kind; times are equal as instants."""
+    """Return whether two values are equal in value and type; times are compared as instants."""
     match one, other:
         case dict(), dict():
             return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
@@ -68,22 +68,22 @@ def same(one: Any, other: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as pamqp has it: byte arrays, and times in UTC."""
+    """Return a value as pamqp decodes it, with byte arrays for bytes."""
     match value:
         case bytes():
             return bytearray(value)
         case dict():
-            return {key: plain(one) for key, one in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         case list():
-            return [plain(one) for one in value]
+            return [plain(item) for item in value]
     return value
 
 
 @given(tables)
 @example({"score": 0.1, "half": 0.5, "tiny": 5e-324, "huge": 1e300, "nothing": -0.0})
 @example({"edge": [127, 128, -129, 32768, 65536, 2**31, 2**32, -(2**31) - 1]})
-def test_what_is_sent_is_read_back(table: dict[str, Any]) -> None:
-    """Every header arrives as the value that it was, floats to their last digit."""
+def test_headers_are_read_back_equal(table: dict[str, Any]) -> None:
+    """Every header is decoded as an equal value, floats to their last digit."""
     assert same(read(checked(table).raw), plain(table))
 
 
@@ -99,8 +99,10 @@ of_one_type = st.recursive(
 
 
 @given(st.dictionaries(names, of_one_type, max_size=5))
-def test_all_but_floats_is_as_amqp_fabric_writes_it(table: dict[str, Any]) -> None:
-    """All but floats and bytes travels as amqp-fabric writes it."""
+def test_values_except_floats_and_bytes_are_encoded_as_by_amqp_fabric(
+    table: dict[str, Any],
+) -> None:
+    """All values except floats and bytes are encoded as by amqp-fabric."""
     assert checked(table).raw == encode.field_table(table)
 
 
@@ -148,8 +150,8 @@ STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     ],
     ids=repr,
 )
-def test_what_values_become(value: Any, arrives: Any) -> None:
-    """Scalars of numpy, members of enumerations and the like are what they stand for."""
+def test_conversions(value: Any, arrives: Any) -> None:
+    """Scalars of numpy, members of enumerations and other types are sent as their plain value."""
     assert same(read(checked({"h": value}).raw)["h"], arrives)
 
 
@@ -217,11 +219,11 @@ REFUSED: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("table", "sentence"), REFUSED, ids=range(len(REFUSED)))
-def test_what_no_broker_takes_is_refused(table: Any, sentence: str) -> None:
-    """What a broker would close the connection over, or change, is refused in one sentence."""
-    for raised in (checked, filters):
+def test_unusable_headers_are_refused(table: Any, sentence: str) -> None:
+    """A header that a broker would change, or close the connection over, is refused."""
+    for encoder in (checked, filter_tables):
         with pytest.raises(UnusableHeader) as caught:
-            raised(table, "header")
+            encoder(table, "header")
         assert str(caught.value).startswith(sentence)
         assert str(caught.value).endswith(".")
     assert isinstance(caught.value, NotSerializable)
@@ -242,43 +244,44 @@ odd = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=150) | st.integers() | st.none(), odd, max_size=4))
 def test_any_value_is_sent_or_refused(table: Any) -> None:
-    """Whatever is given as headers, it is encoded or refused; nothing else is raised."""
+    """Arbitrary values are encoded or refused; nothing else is raised."""
     with contextlib.suppress(UnusableHeader):
         read(checked(table).raw)
 
 
 @pytest.mark.parametrize("depth", [fields.MAX_NESTING])
 def test_nesting_up_to_the_bound(depth: int) -> None:
-    """Tables and lists inside one another arrive, up to the bound."""
+    """Nested tables and lists are encoded up to the maximum depth."""
     for kind in (dict, list):
         table = {"h": deep(depth, kind)}
         assert read(checked(table).raw) == table
 
 
-def meets(table: dict[str, Any]) -> list[Any]:
-    """The values of the header `h` that a filter is bound with."""
-    return [read(one.raw)["h"] for one in filters(table)]
+def bound_values(table: dict[str, Any]) -> list[Any]:
+    """Return the values of the header `h` that a filter is bound with."""
+    return [read(each.raw)["h"] for each in filter_tables(table)]
 
 
-def test_a_filter_is_bound_for_each_way_to_write_a_value() -> None:
-    """A filter meets floats that were cut to 32 bits too, and times in milliseconds."""
-    cut = struct.unpack(">f", struct.pack(">f", 0.1))[0]
+def test_a_filter_is_bound_for_each_encoding_of_a_value() -> None:
+    """A filter also matches floats that are truncated to 32 bits, and times in milliseconds."""
+    truncated = struct.unpack(">f", struct.pack(">f", 0.1))[0]
     stamp = STAMP.replace(tzinfo=dt.UTC)
-    assert len(filters({"h": "x", "b": 1, "c": {"d": [True]}})) == 1
-    assert meets({"h": 0.1}) == [0.1, cut]
-    assert meets({"h": [0.1, {"a": 0.5}]}) == [[0.1, {"a": 0.5}], [cut, {"a": 0.5}]]
+    assert len(filter_tables({"h": "x", "b": 1, "c": {"d": [True]}})) == 1
+    assert bound_values({"h": 0.1}) == [0.1, truncated]
+    nested = [[0.1, {"a": 0.5}], [truncated, {"a": 0.5}]]
+    assert bound_values({"h": [0.1, {"a": 0.5}]}) == nested
     for exact in (0.5, 0.0, 1e300, 5e-324, -3.0):
-        assert meets({"h": exact}) == [exact]
+        assert bound_values({"h": exact}) == [exact]
     seconds = int(stamp.timestamp())
-    assert [one.raw[-8:] for one in filters({"h": stamp})] == [
+    assert [each.raw[-8:] for each in filter_tables({"h": stamp})] == [
         seconds.to_bytes(8),
         (seconds * 1000).to_bytes(8),
     ]
-    assert len(filters({"h": stamp, "i": 0.1})) == 4
+    assert len(filter_tables({"h": stamp, "i": 0.1})) == 4
 
 
-def test_it_is_encoded_once() -> None:
-    """What was checked is not encoded again when it is sent."""
+def test_a_checked_table_is_not_encoded_again() -> None:
+    """Checking a checked table returns the same object."""
     once = checked({"a": 1})
     assert checked(once) is once
     assert once == {"a": 1}

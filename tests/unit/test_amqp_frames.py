@@ -1,4 +1,4 @@
-"""The frames that are made and read by hand are byte for byte those of pamqp."""
+"""Frames are encoded and decoded byte for byte as by pamqp."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ channels = st.integers(1, 65535)
 
 
 def properties_of(message: Message, message_id: str) -> commands.Basic.Properties:
-    """The message's properties as pamqp has them."""
+    """Return the properties of a message as an object of pamqp."""
     return commands.Basic.Properties(
         content_type=message.content_type,
         content_encoding=message.content_encoding,
@@ -65,13 +65,13 @@ def properties_of(message: Message, message_id: str) -> commands.Basic.Propertie
     )
 
 
-def payload(one: bytes) -> bytes:
-    """What is in a frame."""
-    return one[7:-1]
+def payload(frame: bytes) -> bytes:
+    """Return the payload of a frame."""
+    return frame[7:-1]
 
 
 def split(stream: bytes) -> list[bytes]:
-    """The frames in some bytes."""
+    """Split a stream into frames."""
     found = []
     while stream:
         end = 8 + struct.unpack_from(">I", stream, 3)[0]
@@ -81,14 +81,14 @@ def split(stream: bytes) -> list[bytes]:
 
 
 @given(messages, channels, short, short, st.booleans(), st.sampled_from(["", "1", "77"]))
-def test_publishing_is_what_pamqp_makes(
+def test_publish_is_encoded_as_by_pamqp(
     message: Message, channel: int, exchange: str, key: str, mandatory: bool, message_id: str
 ) -> None:
-    """A message is sent as the bytes that pamqp would make of it."""
+    """A message is encoded as the same bytes as by pamqp."""
     try:
         start = commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
         expected = pamqp_frame.marshal(start, channel)
-    except (ValueError, UnicodeError):  # a name that pamqp does not take
+    except (ValueError, UnicodeError):  # a name that pamqp refuses
         return
     expected += pamqp_frame.marshal(
         header.ContentHeader(
@@ -106,16 +106,16 @@ def test_publishing_is_what_pamqp_makes(
 
 @given(st.binary(min_size=1, max_size=500), st.integers(9, 200))
 def test_long_bodies_are_split(content: bytes, frame_max: int) -> None:
-    """No frame of a body is longer than the peer takes, and together they are the body."""
+    """No frame of a body is longer than `frame_max`, and joined they are the body."""
     made = frames.publish(1, "", "q", Message(content), frame_max=frame_max)
     bodies = split(made)[2:]
-    assert all(len(one) <= frame_max for one in bodies)
+    assert all(len(frame) <= frame_max for frame in bodies)
     assert b"".join(map(payload, bodies)) == content
 
 
 @given(channels, st.integers(0, 2**63 - 1), st.booleans())
-def test_acks_and_rejects_are_what_pamqp_makes(channel: int, tag: int, flag: bool) -> None:
-    """Acknowledging and refusing are the bytes that pamqp would make of them."""
+def test_acks_and_rejects_are_encoded_as_by_pamqp(channel: int, tag: int, flag: bool) -> None:
+    """Acks and rejects are encoded as the same bytes as by pamqp."""
     ack = pamqp_frame.marshal(commands.Basic.Ack(tag, flag), channel)
     reject = pamqp_frame.marshal(commands.Basic.Reject(tag, flag), channel)
     assert frames.ack(channel, tag, multiple=flag) == ack
@@ -126,8 +126,8 @@ def test_acks_and_rejects_are_what_pamqp_makes(channel: int, tag: int, flag: boo
 
 
 @given(messages, st.sampled_from(["", "1", "77"]))
-def test_properties_are_what_pamqp_reads(message: Message, message_id: str) -> None:
-    """What a message says of itself is read as pamqp reads it."""
+def test_properties_are_decoded_as_by_pamqp(message: Message, message_id: str) -> None:
+    """The properties of a message are decoded as pamqp encoded them."""
     marshalled = header.ContentHeader(
         body_size=len(message.body), properties=properties_of(message, message_id)
     ).marshal()
@@ -145,10 +145,10 @@ def test_properties_are_what_pamqp_reads(message: Message, message_id: str) -> N
 
 
 @given(st.text(encodable, max_size=60), st.integers(0, 2**63 - 1), st.booleans(), short)
-def test_deliver_is_what_pamqp_makes(
+def test_deliver_is_decoded_as_by_pamqp(
     consumer: str, tag: int, redelivered: bool, routing_key: str
 ) -> None:
-    """A delivery's consumer, tag and routing key are read as pamqp wrote them."""
+    """Consumer tag, delivery tag and routing key are decoded as pamqp encoded them."""
     try:
         made = commands.Basic.Deliver(consumer, tag, redelivered, "", routing_key)
         marshalled = pamqp_frame.marshal(made, 1)
@@ -159,8 +159,8 @@ def test_deliver_is_what_pamqp_makes(
     assert frames.read_routing_key(deliver.origin) == routing_key
 
 
-def test_close_is_read() -> None:
-    """Why the broker closed a channel is read from its frame."""
+def test_close_is_decoded() -> None:
+    """Reply code and text are decoded from ``channel.close``."""
     made = commands.Channel.Close(404, "NOT_FOUND - no exchange 'x'", 60, 40)
     close = payload(pamqp_frame.marshal(made, 7))
     assert close[:4] == frames.CLOSE
@@ -169,23 +169,23 @@ def test_close_is_read() -> None:
 
 @pytest.mark.parametrize("same", [(1, True), (True, 1), (1.0, 1), (0, False)])
 def test_equal_headers_keep_their_types(same: tuple[Any, Any]) -> None:
-    """What is remembered of one message's headers is not sent for another's that are equal."""
+    """Cached headers are not used for headers that are equal and of other types."""
     sent = [frames.publish(1, "", "q", Message(b"", headers={"x": value})) for value in same]
-    read = [Delivery(b"", *frames.read_properties(payload(split(one)[1]))) for one in sent]
-    assert [type(one.headers["x"]) for one in read] == [type(value) for value in same]
+    read = [Delivery(b"", *frames.read_properties(payload(split(raw)[1]))) for raw in sent]
+    assert [type(each.headers["x"]) for each in read] == [type(value) for value in same]
 
 
 def test_names_that_are_too_long_are_refused() -> None:
-    """A name over 255 bytes cannot be sent, and says so."""
+    """A name of more than 255 bytes is refused."""
     with pytest.raises(ValueError, match="longer than 255"):
         frames.publish(1, "", "q" * 256, Message(b""))
 
 
 @given(st.binary(max_size=255))
-def test_what_is_not_utf8_goes_back_as_it_came(raw: bytes) -> None:
-    """A correlation id that is no text comes back to its sender byte for byte."""
-    came = struct.pack(">HHQH", 60, 0, 0, 0x0400) + bytes((len(raw),)) + raw
-    read = frames.read_properties(came)
+def test_correlation_ids_that_are_not_utf8_are_returned_unchanged(raw: bytes) -> None:
+    """A correlation id that is not UTF-8 is returned to its sender byte for byte."""
+    received = struct.pack(">HHQH", 60, 0, 0, 0x0400) + bytes((len(raw),)) + raw
+    read = frames.read_properties(received)
     answer = frames.publish(1, "", "q", Message(b"", correlation_id=read.correlation_id))
     assert bytes((len(raw),)) + raw in payload(split(answer)[1])
 
@@ -194,8 +194,8 @@ def test_what_is_not_utf8_goes_back_as_it_came(raw: bytes) -> None:
 @example(b"")
 @example(struct.pack(">HHQH", 60, 0, 0, 0xFFFF))
 @example(struct.pack(">HHQH", 60, 0, 0, 0x2000) + b"\xff\xff\xff\xff")
-def test_hostile_bytes_are_refused_in_known_ways(raw: bytes) -> None:
-    """Whatever stands in a frame, reading it gives values or one of the errors that are caught."""
+def test_arbitrary_bytes_raise_known_errors(raw: bytes) -> None:
+    """Decoding arbitrary bytes returns values or raises one of the documented errors."""
     for read in (
         frames.read_properties,
         frames.read_deliver,
@@ -208,8 +208,8 @@ def test_hostile_bytes_are_refused_in_known_ways(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=80))
-def test_hostile_headers_are_none(raw: bytes) -> None:
-    """Headers that cannot be read are empty, and nothing is raised to whoever asks for them."""
+def test_unreadable_headers_are_empty(raw: bytes) -> None:
+    """Headers that cannot be decoded are empty, and accessing them raises nothing."""
     assert isinstance(Delivery(b"", raw).headers, dict)
 
 
@@ -225,7 +225,7 @@ def test_hostile_headers_are_none(raw: bytes) -> None:
 )
 @pytest.mark.parametrize("more", [0, 5000], ids=["small", "large"])
 def test_one_unreadable_header_leaves_the_others(unreadable: bytes, more: int) -> None:
-    """Of headers of which one cannot be read, all others are."""
+    """If one header cannot be decoded, all others are."""
     fields = [
         b"\x01aS" + struct.pack(">I", 3) + b"one",
         b"\x03bad" + unreadable,
@@ -240,7 +240,7 @@ def test_one_unreadable_header_leaves_the_others(unreadable: bytes, more: int) -
 
 @given(st.dictionaries(names, values, max_size=4), st.integers(0, 3))
 def test_large_headers_are_read_as_small_ones(headers: dict[str, Any], depth: int) -> None:
-    """Headers are read alike, however large the table is and however they are nested."""
+    """Headers are decoded alike, whatever the size and the nesting of the table."""
     for _ in range(depth):
         headers = {"nested": headers, "list": [headers, 1]}
     large = {**headers, "filler": "x" * 5000}
@@ -248,19 +248,19 @@ def test_large_headers_are_read_as_small_ones(headers: dict[str, Any], depth: in
     assert Delivery(b"", raw).headers == decode.field_table(raw)[1]
 
 
-def test_headers_cost_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many headers as fit into a frame are read, each of them from its own bytes alone."""
-    handed = []
+def test_headers_cost_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many headers as fit into a frame are decoded, each of them from its own bytes only."""
+    decoded = []
     monkeypatch.setattr(
-        message.decode, "embedded_value", lambda raw: (len(raw), handed.append(len(raw)))
+        message.decode, "embedded_value", lambda raw: (len(raw), decoded.append(len(raw)))
     )
     raw = b"".join(b"\x05%05dV" % number for number in range(18_000))
     assert len(Delivery(b"", struct.pack(">I", len(raw)) + raw).headers) == 18_000
-    assert sum(handed) == 18_000
+    assert sum(decoded) == 18_000
 
 
-def test_headers_nested_too_deeply_are_none() -> None:
-    """A table in a table in a table, without end, is not followed."""
+def test_headers_nested_too_deeply_are_empty() -> None:
+    """A table that is nested too deeply is not decoded."""
     raw = b""
     for _ in range(5000):
         raw = struct.pack(">I", len(raw) + 3) + b"\x01aF" + raw if raw else b"\0\0\0\0"

@@ -1,4 +1,4 @@
-"""How long is waited before something is tried again."""
+"""Delays between retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RUNS = 200
 
 
 def test_delays_double_up_to_their_bound() -> None:
-    """Each wait is at most twice the one before, and none is longer than the bound."""
+    """The maximum delay doubles with each retry, up to `LAST_RETRY`."""
     assert CEILINGS[0] == FIRST_RETRY
     assert CEILINGS[1] == 2 * FIRST_RETRY
     assert CEILINGS[-1] == LAST_RETRY
@@ -21,14 +21,14 @@ def test_delays_double_up_to_their_bound() -> None:
 
 
 def test_delays_are_jittered_over_their_whole_range() -> None:
-    """Those that lost the same broker do not all come back at the same moment."""
+    """Members that lose the same broker reconnect at different moments."""
     runs = [list(islice(backoff(), len(CEILINGS))) for _ in range(RUNS)]
     for delays, ceiling in zip(zip(*runs, strict=True), CEILINGS, strict=True):
         assert len(set(delays)) > RUNS / 2
-        assert min(delays) < 0.6 * ceiling  # missed by all of them once in 10^19
+        assert min(delays) < 0.6 * ceiling  # fails by chance once in 10^19
         assert max(delays) > 0.9 * ceiling
 
 
 def test_delays_never_end() -> None:
-    """A broker that is away overnight is still looked for in the morning."""
+    """Retries continue after any number of attempts."""
     assert LAST_RETRY / 2 <= next(islice(backoff(), 20_000, None)) <= LAST_RETRY

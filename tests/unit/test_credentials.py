@@ -1,4 +1,4 @@
-"""Where a login comes from, and that it is not seen."""
+"""Sources of a login, and masking of passwords."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from fabric_nb.fabric.amqp.uri import mask, parse_uri
 
 
 class Ring(KeyringBackend):
-    """A keyring in memory."""
+    """Keyring in memory."""
 
     priority = 1  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        self.held: dict[tuple[str, str], str] = {}
+        self.passwords: dict[tuple[str, str], str] = {}
         self.locked = False
 
     def get_password(self, service: str, username: str) -> str | None:
         if self.locked:
             raise KeyringLocked("locked")
-        return self.held.get((service, username))
+        return self.passwords.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        self.held[service, username] = password
+        self.passwords[service, username] = password
 
 
 @pytest.fixture(autouse=True)
 def ring() -> Iterator[Ring]:
-    """The system's keyring, empty."""
+    """Empty keyring in place of the system's."""
     before = keyring.get_keyring()
     ring = Ring()
     keyring.set_keyring(ring)
@@ -43,14 +43,14 @@ def ring() -> Iterator[Ring]:
 
 
 def login(uri: str, **options: object) -> tuple[str | None, str | None]:
-    """The user and the password that are used."""
+    """Return the user and the password that are used."""
     options = {"environment": {}} | options
     url = parse_uri(complete(uri, **options))  # type: ignore[arg-type]
     return url.user, url.password
 
 
 def test_order(ring: Ring) -> None:
-    """The URI comes first, then what is configured, the environment, the keyring, the prompt."""
+    """The order of sources is URI, configuration, environment, keyring, prompt."""
     ring.set_password("amqp://host:5672", "ann", "of the ring")
     environment = {"AMQP_USER": "eve", "AMQP_PASSWORD": "of the environment"}
     everything = {"user": "bob", "password": "configured", "environment": environment}
@@ -68,14 +68,14 @@ def test_order(ring: Ring) -> None:
 
 
 def test_any_password(ring: Ring) -> None:
-    """A password may hold any character, and arrives as it is."""
+    """A password may contain any character, and is unchanged."""
     for password in ("p@ss/w:rd?#%", "%40", "ключ 🔑", " ", "a b"):
         ring.set_password("amqps://host:5671", "ann", password)
         assert login("amqps://ann@host/")[1] == password
 
 
-def test_nobody_to_ask(ring: Ring) -> None:
-    """Where nobody can be asked, what can be done instead is said; a locked keyring gives none."""
+def test_no_terminal_to_prompt_on(ring: Ring) -> None:
+    """Without a prompt, the error names the alternatives; a locked keyring is like an empty one."""
     ring.locked = True
     with pytest.raises(InvalidUri) as caught:
         login("amqp://ann@host/")
@@ -83,15 +83,15 @@ def test_nobody_to_ask(ring: Ring) -> None:
     assert "keyring set amqp://host:5672 ann" in str(caught.value)
 
 
-def test_prompt_names_whom_and_where() -> None:
-    """The prompt tells whose password is asked for, and by which host."""
+def test_prompt_names_user_and_host() -> None:
+    """The prompt names the user and the host."""
     asked: list[str] = []
     login("amqp://ann@host:99/", ask=lambda prompt: asked.append(prompt) or "x")
     assert asked == ["Password of ann at host: "]
 
 
 def test_options_of_tls() -> None:
-    """Configured files count for `amqps://` alone, and those in the URI come first."""
+    """Configured files apply to `amqps://` only, and those in the URI take precedence."""
     tls = {"cafile": "/my ca.pem", "certfile": "", "server_name_indication": "broker.test"}
     url = parse_uri(complete("amqps://host/?cafile=/own.pem&heartbeat=5", tls=tls, environment={}))
     assert dict(url.query) == {
@@ -103,8 +103,8 @@ def test_options_of_tls() -> None:
     assert not parse_uri(complete("amqp://host/", tls=tls)).query
 
 
-def test_a_secret_is_not_seen_where_values_are() -> None:
-    """The repr of a password, and of a URI that has one, does not tell it; the text is whole."""
+def test_repr_of_a_secret_is_masked() -> None:
+    """The repr of a password, or of a URI with one, is masked; the text itself is complete."""
     uri = BrokerUri("amqp://ann:s3cret@host/")
     for shown in (repr(uri), repr([uri]), f"{uri!r}", repr(Secret("s3cret"))):
         assert "s3cret" not in shown
@@ -124,6 +124,6 @@ def test_a_secret_is_not_seen_where_values_are() -> None:
     ],
 )
 def test_masked(uri: str) -> None:
-    """A masked URI tells the host and not the password, wherever that stands."""
+    """A masked URI shows the host and not the password, wherever it is in the URI."""
     assert "s3cret" not in mask(uri)
     assert "host" in mask(uri)

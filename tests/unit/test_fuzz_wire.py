@@ -91,17 +91,17 @@ class Wire:
     """The receiving end of a connection with one channel that has a consumer."""
 
     def __init__(self, on_delivery: Callable[[Delivery], object]) -> None:
-        self.tap = FrameDemultiplexer(asyncio.get_running_loop())
-        lane = FastChannel(CHANNEL, lambda _: None, frame_max=0)
-        lane.consumers[TAG] = on_delivery
-        lane.confirming = True
-        self.tap.lanes[CHANNEL] = lane
+        self.demultiplexer = FrameDemultiplexer(asyncio.get_running_loop())
+        fast = FastChannel(CHANNEL, lambda _: None, frame_max=0)
+        fast.consumers[TAG] = on_delivery
+        fast.confirming = True
+        self.demultiplexer.channels[CHANNEL] = fast
 
     def take(self, received: bytes, cuts: list[int]) -> None:
         """Take in what came, cut in any way."""
         at = 0
         for cut in [*sorted(cuts), len(received)]:
-            self.tap.feed_data(received[at:cut])
+            self.demultiplexer.feed_data(received[at:cut])
             at = max(at, cut)
 
 

@@ -1,5 +1,5 @@
-"""AMQP for the fabric: connections that come back, channels that set themselves up again.
+"""AMQP for the fabric: connections that reconnect, channels that repeat their setup.
 
-The only place that imports aio-pika and aiormq; everything above it deals in `Message`,
-`Delivery` and `Channel`.
+The only package that imports aio-pika and aiormq; packages above it use `Message`, `Delivery` and
+`Channel`.
 """

@@ -53,7 +53,7 @@ Setup = Callable[["Channel"], Awaitable[None]]
 
 
 def backoff(first: float = FIRST_RETRY) -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, jittered, at most `LAST_RETRY`."""
+    """Yield seconds to wait before each retry: doubling, jittered, at most `LAST_RETRY`."""
     ceiling = first
     while True:
         yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
@@ -296,7 +296,7 @@ class Channel:
         ):
             capabilities.consumer_timeout = error.seconds
             log.warning(
-                "%s takes back what is not acknowledged within %g s (its consumer_timeout), and"
+                "%s requeues what is not acknowledged within %g s (its consumer_timeout), and"
                 " closes the channel: calls that run for longer are acknowledged before they end",
                 self._connection.masked_uri,
                 error.seconds,
@@ -462,11 +462,11 @@ class Channel:
         These are the message objects that amqp-fabric passes to the callbacks of `subscribe_data`.
         A running callback is not cancelled when the channel is lost, only when it is closed.
         """
-        from fabric_nb.fabric.amqp.held import HeldMessage  # slow to import, and rarely needed
+        from fabric_nb.fabric.amqp.timed_message import TimedMessage  # slow to import
 
         async def deliver(delivered: DeliveredMessage) -> None:
-            message = HeldMessage(delivered)
-            task = asyncio.ensure_future(message.handled_by(callback, self.acknowledge_within))
+            message = TimedMessage(delivered)
+            task = asyncio.ensure_future(message.handle(callback, self.acknowledge_within))
             self._callbacks.add(task)
             task.add_done_callback(self._callbacks.discard)
 
@@ -548,7 +548,8 @@ _TAGS = itertools.count(1)
 
 
 async def _never(_: DeliveredMessage) -> None:
-    """Callback that aiormq requires; never invoked, because deliveries are intercepted first."""
+    # Required by aiormq; never called, because deliveries are intercepted first.
+    raise AssertionError
 
 
 def _settle(confirmed: asyncio.Future[None], error: FabricError | None) -> None:

@@ -1,12 +1,13 @@
-"""The connection to the broker.
+"""Connection to the broker.
 
-A `Connection` holds one AMQP connection and brings it back when it is lost. A `Channel` is
-opened with a setup, the coroutine that declares what the channel needs and starts its
-consumers; it is run again whenever the channel has to be opened again. Recovery therefore
-has one mechanism: whatever a setup makes, it makes anew.
+A `Connection` owns one AMQP connection and reconnects when it is lost. A `Channel` is opened with
+a setup, the coroutine that declares what the channel needs and starts its consumers; it is run
+again whenever the channel has to be opened again. Recovery therefore has one mechanism: repeat
+the setup.
 
-aiormq holds the connection and does all that is asked for once: handshake, heartbeats, channels,
-queues. Messages go past it, see `tap`: its tasks and objects cost more than all the rest of a call.
+aiormq owns the connection and performs the rare operations: handshake, heartbeats, channels,
+queues. Messages bypass it (see `demultiplexer`), because its tasks and objects cost more than all
+the rest of a call.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from fabric_nb.fabric.amqp.cluster import Nodes, abort
 from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.reply_codes import PRECONDITION_FAILED
-from fabric_nb.fabric.amqp.silence import DEAD_AFTER, DOUBT_AFTER, LOOK_EVERY, Silence
+from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER, Silence
 from fabric_nb.fabric.amqp.transport import SocketTransport
 from fabric_nb.fabric.core.tasks import Background, failures
 from fabric_nb.fabric.core.timeouts import finite_limit
@@ -49,34 +50,36 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_HEARTBEAT = 600
-"""Seconds. Long, because the loop of a notebook stands still while a cell computes; a dead
-peer is found earlier by TCP (see `transport`), and by its silence (see `silence`)."""
+"""Seconds. Long, because the loop of a notebook is blocked while a cell computes; a dead peer is
+detected earlier by TCP (see `transport`), and by its silence (see `silence`)."""
 
 RETRY_TIMEOUT = 10.0
-"""Seconds for one try to connect again, to all nodes together."""
-UPKEEP = 20.0
-"""Seconds, at most, after which every channel declares again what it needs."""
+"""Seconds for one attempt to reconnect, to all nodes together."""
+REDECLARE_EVERY = 20.0
+"""Maximum seconds after which every channel declares its exchanges and bindings again."""
 _FIRST_SIZE = 64 * 1024
-"""Bytes that are tried at once where less is asked for."""
+"""Bytes of the smallest message that is sent to learn the broker's maximum."""
 _NO_QUEUE = "fabric_nb.no_queue"
+"""Routing key that belongs to no queue."""
 _EMBEDDED = "fabric_nb embedded broker"
 _VERIFYING = {"RabbitMQ", _EMBEDDED}
 """Products that refuse a message whose user-id is not that of the login."""
 _WRITE_BUFFER_HIGH = 256 * 1024
+"""Bytes in the write buffer above which publishers wait."""
 
 
 class State(StrEnum):
-    """What a connection is doing."""
+    """State of a connection."""
 
     CLOSED = "closed"
     CONNECTED = "connected"
     BLOCKED = "blocked"
-    """Connected, but the broker takes no messages (RabbitMQ: low on memory or disk)."""
+    """Connected, but the broker accepts no messages (RabbitMQ: low on memory or disk)."""
     RECONNECTING = "reconnecting"
 
 
 class Connection:
-    """One AMQP connection that comes back by itself.
+    """One AMQP connection that reconnects by itself.
 
     Example::
 
@@ -85,12 +88,20 @@ class Connection:
                 await channel.publish("", "some.queue", Message(b"hello"))
 
     Args:
-        uri: where the broker is; options in its query are aiormq's (``heartbeat``,
-            ``cafile``, ``certfile``, ``keyfile``, ``no_verify_ssl``). Of a cluster, a list of the
-            nodes or one URI with several hosts (``amqp://a,b,c/``): they are tried in turn.
-        name: what the broker's own tools show for this connection.
+        uri: URI of the broker; options in its query are aiormq's (``heartbeat``, ``cafile``,
+            ``certfile``, ``keyfile``, ``no_verify_ssl``). For a cluster, a list of nodes or one
+            URI with several hosts (``amqp://a,b,c/``), which are tried in turn.
+        name: name of this connection in the broker's own tools.
         heartbeat: seconds between AMQP heartbeats; ``heartbeat=`` in the URI wins.
         capabilities: what is known of the broker, shared with another connection to it.
+
+    Attributes:
+        on_state: listeners, called with each new `State`.
+        on_silence: listeners, called with the seconds without any received byte although the
+            broker was probed, and with None when it has answered or the connection is given up.
+        reconnects: number of times that the connection was restored.
+        reconnected_at: time of the loop at which it was last restored.
+        capabilities: what is known of the broker.
     """
 
     def __init__(
@@ -111,36 +122,34 @@ class Connection:
         self._opened = False
         self.on_state: list[Callable[[State], object]] = []
         self.on_silence: list[Callable[[float | None], object]] = []
-        """Called with the seconds for which nothing has come, though the broker was asked for a
-        sign of life, and with None when it has given one, or is given up."""
         self.reconnects = 0
-        self.back_since = float("-inf")
+        self.reconnected_at = float("-inf")
         self.capabilities = capabilities or BrokerCapabilities()
         self._user_id: str | None = None
-        self._sizing = asyncio.Lock()
+        self._size_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
-        self._holders: set[int] = set()
+        self._paused_by: set[int] = set()
 
     @property
     def state(self) -> State:
-        """What the connection is doing now."""
+        """Current state of the connection."""
         return self._state
 
     @property
     def blocked(self) -> str | None:
-        """Why the broker takes no messages, in its words; None while it takes them."""
-        line = self._transport.line
-        return line.tap.blocked if line is not None else None
+        """Reason why the broker accepts no messages, as sent by it; None while it accepts them."""
+        writer = self._transport.writer
+        return writer.demultiplexer.blocked if writer is not None else None
 
     @property
     def masked_uri(self) -> str:
-        """The broker or node in use, without the password."""
-        return self._nodes.shown
+        """URI of the broker or node in use, without the password."""
+        return self._nodes.masked
 
     @property
     def broker(self) -> str:
-        """The broker's product and version, as in ``RabbitMQ 3.13.7``."""
+        """Product and version of the broker, as in ``RabbitMQ 3.13.7``."""
         properties = self._amqp.server_properties if self._amqp is not None else None
         return (
             " ".join(
@@ -157,83 +166,83 @@ class Connection:
 
     @property
     def verifies_users(self) -> bool:
-        """Whether the broker lets nobody send under another user's name (RabbitMQ's user-id)."""
+        """True if the broker refuses messages with another user's name (RabbitMQ's user-id)."""
         return self._product in _VERIFYING
 
     @property
     def keeps_queues(self) -> bool:
-        """Whether the broker can keep queues on a disk."""
+        """True if the broker can keep queues on disk."""
         return self._product != _EMBEDDED
 
     @property
     def user_id(self) -> str | None:
-        """The user to send as, for the broker to verify; None where it would not."""
+        """User name for the broker to verify in each message; None if it would not."""
         return self._user_id if self.verifies_users else None
 
-    def disowned(self, error: BrokerRefused) -> bool:
-        """Whether the broker refused a message for its user-id; then none is given any more.
+    def drop_refused_user_id(self, error: BrokerRefused) -> bool:
+        """Send no user-id any more if the broker refused a message because of it; return whether.
 
-        It may know us by another name than the URI, as with OAuth 2.
+        The broker may know this user by another name than that in the URI, as with OAuth 2.
         """
-        disowned = error.code == PRECONDITION_FAILED and "user_id" in str(error)
-        if disowned:
+        refused = error.code == PRECONDITION_FAILED and "user_id" in str(error)
+        if refused:
             self._user_id = None
-        return disowned
+        return refused
 
     async def open(self, timeout: float | None = 10.0, *, retry: bool = False) -> Self:
-        """Connect within `timeout` seconds; does nothing when already open.
+        """Connect within `timeout` seconds; do nothing if already open.
 
         Args:
             timeout: seconds; None: no limit.
-            retry: try again, until then, while the broker cannot be reached.
+            retry: True to retry within that time while the broker cannot be reached.
 
         Raises:
-            BrokerUnavailable: the broker cannot be reached, or does not let this user in;
-                its subclasses say which.
+            BrokerUnavailable: the broker cannot be reached, or does not accept this user; its
+                subclasses tell which.
         """
         if not self._opened:
             connect = self._connect_within if retry else self._connect
             await connect(finite_limit(timeout))
-            await self._begin(self._standing)
+            await self._activate(self._open_state)
         return self
 
     async def _connect_within(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
-        ends = loop.time() + timeout
+        deadline = loop.time() + timeout
         for delay in backoff():
             try:
-                await self._connect(ends - loop.time())
+                await self._connect(deadline - loop.time())
             except BrokerUnavailable as error:
-                refused = type(error) is not BrokerUnavailable  # which no time changes
-                if refused or loop.time() + delay >= ends:
+                refused = type(error) is not BrokerUnavailable  # a retry would not change it
+                if refused or loop.time() + delay >= deadline:
                     raise
                 await asyncio.sleep(delay)
             else:
                 return
 
     async def start(self) -> Self:
-        """Connect in the background, however long it takes; channels wait for it."""
-        await self._begin(State.RECONNECTING)
+        """Connect in the background, without a time limit; channels wait for it."""
+        await self._activate(State.RECONNECTING)
         return self
 
-    async def _begin(self, state: State) -> None:
+    async def _activate(self, state: State) -> None:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         await self._background.open()
         self._opened = True
         self._background.keep(self._supervise, name="supervise")
-        self._background.keep(self._keep_up, name="keep up")
-        self._background.keep(self._watch_silence, name="watch silence")
+        self._background.keep(self._redeclare_periodically, name="redeclare")
+        self._background.keep(self._monitor_silence, name="monitor silence")
         self._set_state(state)
 
     async def close(self) -> None:
-        """Close in order, within two seconds; does nothing when already closed."""
+        """Close in order, within two seconds; do nothing if already closed."""
         if not self._opened:
             return
         self._opened = False
         self._connected.clear()
         self._set_state(State.CLOSED)
-        channels, self._channels = self._channels, set()  # later ones are for the next opening
+        channels, self._channels = self._channels, set()  # later ones belong to the next opening
         await self._background.aclose()
         for channel in channels:
             channel.abandon()
@@ -253,14 +262,14 @@ class Connection:
         confirms: bool = False,
         on_lost: Callable[[], object] | None = None,
     ) -> Channel:
-        """Make a channel; it is of use once it is opened.
+        """Return a new channel, which is to be opened.
 
         Args:
             setup: declares what the channel needs and starts its consumers; run again after
                 every loss of the channel.
-            prefetch: how many deliveries each consumer may hold unacknowledged; 0: no limit.
-            confirms: whether `Channel.publish` waits until the broker has taken the message.
-            on_lost: called at once when the channel is lost, before it is opened again.
+            prefetch: maximum number of unacknowledged deliveries of each consumer; 0: no limit.
+            confirms: True if `Channel.publish` waits until the broker has confirmed the message.
+            on_lost: called as soon as the channel is lost, before it is opened again.
         """
         return Channel(self, setup, prefetch=prefetch, confirms=confirms, on_lost=on_lost)
 
@@ -277,30 +286,30 @@ class Connection:
     # -- the event loop
 
     @property
-    def is_elsewhere(self) -> bool:
-        """True if it was opened in another event loop than the one that runs here."""
+    def in_other_loop(self) -> bool:
+        """True if it was opened in another event loop than the one that runs now."""
         return self._opened and self._loop is not _running_loop()
 
     def check_loop(self) -> None:
-        """Refuse to be used in another event loop, where nothing would ever be heard.
+        """Refuse use in another event loop, where nothing would ever be received.
 
         Raises:
             WrongLoop: it was opened in another one.
         """
-        if self.is_elsewhere:
+        if self.in_other_loop:
             raise WrongLoop(
                 f"The connection to {self.masked_uri} was opened in another event loop or thread:"
                 " use it there (asyncio.run_coroutine_threadsafe), or open a connector here."
             )
 
-    async def in_its_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` in the event loop that this was opened in, and wait for it from another one.
+    async def run_in_own_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the event loop of this connection, and wait for it from another loop.
 
         Raises:
-            WrongLoop: that loop does not run any more, or runs in the process that forked this one.
+            WrongLoop: that loop is not running, or runs in the process that forked this one.
         """
         loop = self._loop
-        if self._process != os.getpid():  # its copy of the loop seems to run
+        if self._process != os.getpid():  # the forked copy of the loop seems to run
             work.close()
             raise WrongLoop(
                 f"The connection to {self.masked_uri} was opened in process {self._process}, of"
@@ -318,10 +327,10 @@ class Connection:
 
     async def _connect(self, timeout: float) -> None:
         self._amqp = await self._nodes.connect(self._transport, timeout)
-        if self._transport.line is not None:
-            self._transport.line.tap.on_flow = self._on_flow
-        self._user_id = _login_of(self._nodes.url)
-        self._holders.clear()  # the new socket is read; whoever must hold it does so again
+        if self._transport.writer is not None:
+            self._transport.writer.demultiplexer.on_blocked = self._on_blocked
+        self._user_id = _user_id_of(self._nodes.url)
+        self._paused_by.clear()  # a new socket is not paused
         self._connected.set()
 
     async def _disconnect(self) -> None:
@@ -336,64 +345,68 @@ class Connection:
             assert self._amqp is not None  # noqa: S101 - set by `_connect`
             lost = asyncio.Event()
             self._amqp.closing.add_done_callback(partial(_signal, lost))
-            await self._until_standing(lost)
+            await self._until_recovered(lost)
             if not lost.is_set():
-                self._set_state(self._standing)
+                self._set_state(self._open_state)
             await lost.wait()
             self._connected.clear()
             self._set_state(State.RECONNECTING)
             log.info("Connection to %s lost, reconnecting", self.masked_uri)
             await self._reconnect()
             self.reconnects += 1
-            self.back_since = asyncio.get_running_loop().time()
+            self.reconnected_at = asyncio.get_running_loop().time()
 
-    async def _until_standing(self, lost: asyncio.Event) -> None:
-        """Wait until each channel stands again, or was refused it, or all is lost again."""
-        either = [asyncio.ensure_future(one) for one in (self._all_attempted(), lost.wait())]
+    async def _until_recovered(self, lost: asyncio.Event) -> None:
+        """Wait until each channel is open again or was refused, or the connection is lost again."""
+        either = [asyncio.ensure_future(wait) for wait in (self._all_attempted(), lost.wait())]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in either:
-                one.cancel()
+            for task in either:
+                task.cancel()
 
     async def _all_attempted(self) -> None:
         for channel in tuple(self._channels):
             await channel.attempted()
 
-    async def _keep_up(self) -> None:
+    async def _redeclare_periodically(self) -> None:
         while True:
-            await asyncio.sleep(UPKEEP * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+            await asyncio.sleep(REDECLARE_EVERY * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
             for channel in tuple(self._channels):
                 if channel.is_ready:
                     try:
                         await channel.topology.redeclare()
-                    except FabricError:  # lost, and it recovers
+                    except FabricError:  # the channel is lost, and recovers
                         pass
                     except Exception as error:  # noqa: BLE001 - the other channels are next
                         failures.add("declaring a channel's queues again", error)
 
-    async def _watch_silence(self) -> None:
-        silence, line, doubted = Silence(), None, False
+    async def _monitor_silence(self) -> None:
+        silence, writer, suspected = Silence(), None, False
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            # Nothing is received, as we want it, or because aiormq is far behind.
-            ours = self.blocked or self._holders or (line is not None and line.tap.paused)
-            if self._transport.line is not line or not self._connected.is_set() or ours:
-                line = self._transport.line
-                silence.end()
-            elif line is not None:
-                silence.look(line.tap.received, line.unsent)
-            if (silence.seconds >= DOUBT_AFTER) is not doubted:
-                doubted = not doubted
-                self._tell_silence(silence.seconds if doubted else None)
-            if silence.seconds >= DEAD_AFTER and line is not None:
-                log.info("%s gives no sign of life any more", self.masked_uri)
-                line.abort()
-                silence.end()
-            elif silence.asks:
+            await asyncio.sleep(CHECK_EVERY)
+            # Receiving is paused on purpose, or because aiormq is far behind.
+            paused = (
+                self.blocked
+                or self._paused_by
+                or (writer is not None and writer.demultiplexer.paused)
+            )
+            if self._transport.writer is not writer or not self._connected.is_set() or paused:
+                writer = self._transport.writer
+                silence.reset()
+            elif writer is not None:
+                silence.update(writer.demultiplexer.received, writer.unsent)
+            if (silence.seconds >= SUSPECT_AFTER) is not suspected:
+                suspected = not suspected
+                self._notify_silence(silence.seconds if suspected else None)
+            if silence.seconds >= DEAD_AFTER and writer is not None:
+                log.info("%s does not respond any more", self.masked_uri)
+                writer.abort()
+                silence.reset()
+            elif silence.probe_due():
                 any(channel.probe() for channel in tuple(self._channels))
 
-    def _tell_silence(self, seconds: float | None) -> None:
+    def _notify_silence(self, seconds: float | None) -> None:
         for listener in tuple(self.on_silence):
             try:
                 listener(seconds)
@@ -407,18 +420,18 @@ class Connection:
                 await self._connect(RETRY_TIMEOUT)
             except FabricError as error:
                 log.info("%s", error)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+            except Exception as error:  # noqa: BLE001 - retried, whatever it was
                 failures.add("reconnecting", error)
             else:
                 return
 
     @property
-    def _standing(self) -> State:
+    def _open_state(self) -> State:
         return State.CONNECTED if self.blocked is None else State.BLOCKED
 
-    def _on_flow(self) -> None:
+    def _on_blocked(self) -> None:
         if self._state in (State.CONNECTED, State.BLOCKED):
-            self._set_state(self._standing)
+            self._set_state(self._open_state)
 
     def _set_state(self, state: State) -> None:
         if state is self._state:
@@ -431,92 +444,93 @@ class Connection:
                 failures.add("a listener for the connection's state", error)
 
     async def check_size(self, size: int) -> None:
-        """Find out whether the broker takes a body of `size` bytes, by one that goes to no queue.
+        """Check that the broker accepts a body of `size` bytes, by one that is routed to no queue.
 
         Raises:
             MessageTooLarge: the broker refuses it.
             ConnectionLost: the connection was lost meanwhile.
         """
         capabilities = self.capabilities
-        async with self._sizing:
+        async with self._size_lock:
             if size > capabilities.accepted_size and capabilities.max_message_size is None:
-                tried = max(size, _FIRST_SIZE)
-                await self._try_size(tried)
-                capabilities.accepted_size = capabilities.max_message_size or tried
+                probed = max(size, _FIRST_SIZE)
+                await self._probe_size(probed)
+                capabilities.accepted_size = capabilities.max_message_size or probed
         if size > capabilities.accepted_size:
             raise MessageTooLarge.of(size, capabilities.accepted_size)
 
-    async def _try_size(self, size: int) -> None:
+    async def _probe_size(self, size: int) -> None:
         try:
             async with self.channel(confirms=True) as channel:
                 await channel.publish("", _NO_QUEUE, Message(bytes(size)))
         except MessageTooLarge as refused:
             self.capabilities.max_message_size = refused.limit
-        except BrokerRefused as refused:  # the size comes first, then the permission to publish
-            log.debug("Trying a size: %s", refused)
+        except BrokerRefused as refused:  # the size is checked before the permission to publish
+            log.debug("Probing a message size: %s", refused)
 
-    # -- what a channel needs (`channel.ChannelOwner`)
+    # -- services for channels (`channel.ChannelOwner`)
 
     async def open_channel(self, *, confirms: bool) -> tuple[AmqpChannel, FastChannel]:
-        """Wait for the connection and open an AMQP channel on it, with its lane."""
+        """Wait for the connection; open an AMQP channel on it, with its fast channel."""
         await self.connected()
-        connection, line = self._amqp, self._transport.line
-        if connection is None or connection.is_closed or line is None:
+        connection, writer = self._amqp, self._transport.writer
+        if connection is None or connection.is_closed or writer is None:
             raise ConnectionLost(f"The connection to {self.masked_uri} was lost.")
-        # aiormq is not told of confirms: it would miss those that the lane takes.
+        # aiormq must not count confirms, because the fast channel intercepts them.
         amqp = cast(AmqpChannel, await connection.channel(publisher_confirms=False))
-        lane = line.lane(amqp.number, frame_max=connection.connection_tune.frame_max or 0)
-        amqp.closing.add_done_callback(lambda _: line.leave(lane))
+        frame_max = connection.connection_tune.frame_max or 0
+        fast = writer.add_channel(amqp.number, frame_max=frame_max)
+        amqp.closing.add_done_callback(lambda _: writer.remove_channel(fast))
         if confirms:
             await amqp.confirm_delivery()
-            lane.confirming = True
-        return amqp, lane
+            fast.confirming = True
+        return amqp, fast
 
     def recover(self, channel: Channel) -> None:
-        """See to it that the channel is opened again."""
+        """Open the channel again, in the background."""
         with contextlib.suppress(RuntimeError):  # the connection is being closed
             self._background.spawn(channel.reopen(), name="reopen a channel")
 
     def register(self, channel: Channel) -> None:
-        """The channel is in use, and is told when the connection goes for good."""
+        """Add a channel that is in use; it is abandoned when the connection is closed."""
         self._channels.add(channel)
 
     def unregister(self, channel: Channel) -> None:
-        """The channel was closed."""
+        """Remove a channel that was closed."""
         self._channels.discard(channel)
 
     @property
     def congested(self) -> bool:
-        """Whether a publisher should wait: much is to be sent, or the broker takes nothing."""
-        line = self._transport.line
-        return line is not None and (
-            line.tap.blocked is not None or line.buffered > _WRITE_BUFFER_HIGH
+        """True if a publisher should wait: too much is unsent, or the broker accepts nothing."""
+        writer = self._transport.writer
+        return writer is not None and (
+            writer.demultiplexer.blocked is not None or writer.buffered > _WRITE_BUFFER_HIGH
         )
 
-    def hold(self, holder: object) -> None:
-        """Receive nothing until each holder has let go: what comes waits in the socket."""
-        self._holders.add(id(holder))
-        if self._transport.line is not None:
-            self._transport.line.hold()
+    def pause_receiving(self, requester: object) -> None:
+        """Receive nothing until each requester has resumed; incoming bytes wait in the socket."""
+        self._paused_by.add(id(requester))
+        if self._transport.writer is not None:
+            self._transport.writer.pause_receiving()
 
-    def let_go(self, holder: object) -> None:
-        """Receive again, if no other holder is left."""
-        if id(holder) not in self._holders:
+    def resume_receiving(self, requester: object) -> None:
+        """Receive again, unless another requester has paused it."""
+        if id(requester) not in self._paused_by:
             return
-        self._holders.discard(id(holder))
-        if self._transport.line is not None and not self._holders:
-            self._transport.line.let_go()
+        self._paused_by.discard(id(requester))
+        if self._transport.writer is not None and not self._paused_by:
+            self._transport.writer.resume_receiving()
 
     async def drained(self) -> None:
-        """Wait until what is sent flows again, or until the connection is lost."""
-        line = self._transport.line
-        if line is not None:
+        """Wait until sending is possible again, or until the connection is lost."""
+        writer = self._transport.writer
+        if writer is not None:
             with contextlib.suppress(ConnectionError):
-                await line.drained()
+                await writer.drained()
 
 
-def _login_of(url: URL) -> str | None:
-    """The user of a login by password, where it can be a property of a message (255 bytes)."""
+def _user_id_of(url: URL) -> str | None:
+    """Return the user of a login by password, if it fits into a property of a message."""
     user = url.user or "guest"
     by_password = url.query.get("auth", "plain") == "plain"
     return user if by_password and len(user.encode()) < 256 else None

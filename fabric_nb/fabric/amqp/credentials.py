@@ -1,6 +1,6 @@
-"""Who we are at the broker: as the URI says, or as configured, in a keyring, or asked for.
+"""Login at the broker, from the URI, the configuration, the environment, a keyring or a prompt.
 
-A password need not stand where it is saved or seen: a URI may name the user alone, or nobody.
+A password need not be saved or visible: a URI may contain the user alone, or no login.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 USER, PASSWORD = "AMQP_USER", "AMQP_PASSWORD"
 DEFAULT_USER = "guest"
-"""Who an AMQP client is when it says nothing."""
+"""User of an AMQP client that configures none."""
 
 
 class Secret(str):
-    """Text that is not shown where values are: in tracebacks, settings and outputs."""
+    """Text whose `repr` is masked, for tracebacks, settings and outputs."""
 
     __slots__ = ()
 
@@ -33,7 +33,7 @@ class Secret(str):
 
 
 class BrokerUri(Secret):
-    """A URI whose password is not shown where values are."""
+    """URI whose `repr` does not show the password."""
 
     __slots__ = ()
 
@@ -50,28 +50,28 @@ def complete(
     environment: Mapping[str, str] = os.environ,
     ask: Callable[[str], str] | None = None,
 ) -> BrokerUri:
-    """The URI, with what it does not say of the login and of TLS.
+    """Return the URI, completed with the login and the TLS options that it lacks.
 
     The user is that of the URI, else `user`, else ``AMQP_USER``. The password is that of the
-    URI, else `password`, else ``AMQP_PASSWORD``, else what the system's keyring holds for the
-    user at ``amqp://host:port`` (the package ``keyring``, where it is installed), else it is
-    asked for. Without any user and password the client's default holds, ``guest``.
+    URI, else `password`, else ``AMQP_PASSWORD``, else that of the system's keyring for the user at
+    ``amqp://host:port`` (if the package ``keyring`` is installed), else the result of `ask`.
+    Without any user and password the client's default applies, ``guest``.
 
     Example:
         >>> complete("amqp://ann@localhost/", password="secret")
         'amqp://ann:***@localhost:5672/'
 
     Args:
-        uri: where the broker is.
-        user: as configured.
-        password: as configured.
-        tls: options for ``amqps://`` as configured: ``cafile``, ``certfile``, ``keyfile`` and
+        uri: URI of the broker.
+        user: configured user.
+        password: configured password.
+        tls: configured options for ``amqps://``: ``cafile``, ``certfile``, ``keyfile`` and
             ``server_name_indication``.
-        environment: where the variables are.
-        ask: called with a prompt for the password; must not echo. None: nobody can be asked.
+        environment: environment variables.
+        ask: called with a prompt for the password; must not echo. None: no terminal to prompt on.
 
     Raises:
-        InvalidUri: it cannot be used, or has a user without a password and nobody can be asked.
+        InvalidUri: it cannot be used, or has a user without a password and there is no prompt.
     """
     url = parse_uri(uri)
     if url.user is None:
@@ -80,7 +80,7 @@ def complete(
         known = password or environment.get(PASSWORD)
         if known or url.user is not None:
             url = url.with_user(url.user or DEFAULT_USER)
-            url = url.with_password(known or _from_keyring(url) or _asked(url, ask))
+            url = url.with_password(known or _from_keyring(url) or _prompted(url, ask))
     if url.scheme == "amqps" and tls:
         more = {name: value for name, value in tls.items() if value and name not in url.query}
         url = url.update_query(more)
@@ -90,7 +90,7 @@ def complete(
 def complete_each(
     uris: str | Sequence[str], *, ask: Callable[[str], str] | None = None, **configured: Any
 ) -> list[BrokerUri]:
-    """`complete` for every node of a cluster; a password is asked for once.
+    """Apply `complete` to every node of a cluster; prompt for a password only once.
 
     Example:
         >>> complete_each("amqp://ann@a,b/", password="secret")
@@ -100,7 +100,7 @@ def complete_each(
 
     def ask_once(prompt: str) -> str:
         if not first:
-            assert ask is not None  # noqa: S101 - it is given where this is
+            assert ask is not None  # noqa: S101 - otherwise this function is not used
             first.append(ask(prompt))
         return first[0]
 
@@ -108,7 +108,7 @@ def complete_each(
     return [complete(uri, ask=asking, **configured) for uri in split_uris(uris)]
 
 
-def _place(url: URL) -> str:
+def _keyring_service(url: URL) -> str:
     return f"{url.scheme}://{url.host}:{url.port}"
 
 
@@ -118,16 +118,16 @@ def _from_keyring(url: URL) -> str | None:
     except ImportError:
         return None
     try:
-        return keyring.get_password(_place(url), url.user or "")
-    except Exception as error:  # noqa: BLE001 - backends raise what they like: locked, not there
-        log.debug("The keyring gives no password: %r", error)
+        return keyring.get_password(_keyring_service(url), url.user or "")
+    except Exception as error:  # noqa: BLE001 - backends raise any type: locked, not available
+        log.debug("The keyring returns no password: %r", error)
         return None
 
 
-def _asked(url: URL, ask: Callable[[str], str] | None) -> str:
+def _prompted(url: URL, ask: Callable[[str], str] | None) -> str:
     if ask is None:
         raise InvalidUri(
             f"{mask(url)} has no password: set {PASSWORD}, or keep it in the keyring"
-            f" (keyring set {_place(url)} {url.user})."
+            f" (keyring set {_keyring_service(url)} {url.user})."
         )
     return ask(f"Password of {url.user} at {url.host}: ")

@@ -1,10 +1,10 @@
-"""Both ends of a connection's socket, shared between aiormq and fast channels.
+"""Reader and writer of a connection's socket, shared between aiormq and fast channels.
 
-aiormq takes a reader and a writer from its public `TransportFactory`. `FrameDemultiplexer` is the
-reader: it cuts the bytes into frames (AMQP 0-9-1, section 4.2.3), hands those of fast channels'
-consumers to their `FastChannel` at once, and leaves all others to aiormq. `BatchingWriter` is the
-writer: what fast channels send in one pass of the loop goes out in one write, in order with what
-aiormq writes.
+aiormq gets its reader and its writer from its public `TransportFactory`. `FrameDemultiplexer` is
+the reader: it splits the bytes into frames (AMQP 0-9-1, section 4.2.3), passes those for the
+consumers of a `FastChannel` to it at once, and forwards all others to aiormq. `BatchingWriter` is
+the writer: frames that fast channels send in one iteration of the loop are written together, in
+order with those of aiormq.
 """
 
 from __future__ import annotations
@@ -18,68 +18,69 @@ from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.core.tasks import failures
 
-SIGN_OF_LIFE = 1.0
-"""Seconds after which aiormq, which sees nothing of our frames, gets a heartbeat in their place:
-it takes a connection on which it has read nothing for three heartbeats for dead."""
+HEARTBEAT_AFTER = 1.0
+"""Seconds after which aiormq, which does not see intercepted frames, gets a heartbeat in their
+place: it considers a connection dead on which it has read nothing for three heartbeats."""
 
 
 class FrameDemultiplexer(asyncio.StreamReader):
-    """A reader that keeps the frames of our own channels to itself.
+    """Reader that intercepts the frames of fast channels.
 
-    They are handled as they come, and nothing more is read meanwhile: the socket and the
-    broker's prefetch hold up what is too much. aiormq's share pauses the socket as ever.
+    They are handled synchronously, and nothing more is read meanwhile: the socket and the
+    broker's prefetch apply back-pressure. Frames for aiormq pause the socket as usual.
 
-    It also hears when the broker takes no more messages (``connection.blocked``), and keeps that
-    from aiormq: what the broker is asked for meanwhile waits in the socket.
+    It also intercepts ``connection.blocked`` and ``connection.unblocked``: requests of aiormq to a
+    blocked broker wait in the socket.
 
     Attributes:
-        blocked: why the broker takes nothing, in its words; None while it does.
-        flowing: set while it does, and when the connection is lost.
-        on_flow: called when `blocked` has changed.
-        received: goes up whenever something has come.
+        channels: fast channels by channel number.
+        blocked: reason why the broker accepts no messages, as sent by it; None while it does.
+        unblocked: set while it accepts messages, and when the connection is lost.
+        on_blocked: called when `blocked` has changed.
+        received: counter that is incremented whenever bytes are received.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.lanes: dict[int, FastChannel] = {}
+        self.channels: dict[int, FastChannel] = {}
         self.blocked: str | None = None
-        self.flowing = asyncio.Event()
-        self.flowing.set()
-        self.on_flow: Callable[[], object] = lambda: None
-        self._begun: list[bytes] = []  # a frame of which not all has come
-        self._missing = 0  # bytes of it that must come before it is worth a look
-        self._passed_on_at = monotonic()
-        self._astray = False
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.on_blocked: Callable[[], object] = lambda: None
+        self._incomplete: list[bytes] = []  # parts of a frame that is not received completely
+        self._missing = 0  # bytes of that frame, or of its header, that are still to be received
+        self._forwarded_at = monotonic()
+        self._is_amqp = True
         self.received = 0
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        """Take in what has come from the socket, however it is cut."""
+        """Process bytes from the socket, wherever they are split."""
         self.received += 1
-        if self._astray:
+        if not self._is_amqp:
             super().feed_data(data)
             return
-        came = bytes(data)
-        self._begun.append(came)
-        self._missing -= len(came)
+        chunk = bytes(data)
+        self._incomplete.append(chunk)
+        self._missing -= len(chunk)
         if self._missing > 0:
             return
-        others, tapped = self._sort(b"".join(self._begun))
+        forwarded, intercepted = self._dispatch(b"".join(self._incomplete))
         now = monotonic()
-        if tapped and not others and now - self._passed_on_at >= SIGN_OF_LIFE:
-            others.append(frames.HEARTBEAT_FRAME)
-        if others:
-            self._passed_on_at = now
-            super().feed_data(b"".join(others))
+        if intercepted and not forwarded and now - self._forwarded_at >= HEARTBEAT_AFTER:
+            forwarded.append(frames.HEARTBEAT_FRAME)
+        if forwarded:
+            self._forwarded_at = now
+            super().feed_data(b"".join(forwarded))
 
     @property
     def paused(self) -> bool:
-        """True while aiormq has so much to read that nothing more is taken from the socket."""
+        """True while aiormq has so much to read that the socket is paused."""
         return bool(len(self._buffer) > self._limit)  # type: ignore[attr-defined]
 
-    def _sort(self, received: bytes) -> tuple[list[bytes], bool]:
-        """Hand out our frames; return those of aiormq, and whether any was ours."""
-        lanes, tapped = self.lanes, False
-        others: list[bytes] = []
+    def _dispatch(self, received: bytes) -> tuple[list[bytes], bool]:
+        """Handle the frames of fast channels; return the others, and whether any was handled."""
+        channels, intercepted = self.channels, False
+        forwarded: list[bytes] = []
         start, end = 0, len(received)
         stop = 0
         while start < end:
@@ -88,149 +89,148 @@ class FrameDemultiplexer(asyncio.StreamReader):
                 kind, number, size = frames.HEAD.unpack_from(received, start)
             stop = start + size + frames.OVERHEAD
             if kind not in frames.KINDS or (stop <= end and received[stop - 1] != frames.FRAME_END):
-                self._astray = True  # it is not AMQP, and aiormq knows what to say to that
-                others.append(received[start:])
-                return others, tapped
+                self._is_amqp = False  # aiormq reports it
+                forwarded.append(received[start:])
+                return forwarded, intercepted
             if stop > end:
                 break
-            lane = lanes.get(number)
+            fast = channels.get(number)
             payload = received[start + 7 : stop - 1]
-            if (lane is not None and _taken(lane, kind, payload)) or (
-                number == 0 and self._heard_of_flow(payload)
+            if (fast is not None and _handled(fast, kind, payload)) or (
+                number == 0 and self._handle_blocked(payload)
             ):
-                tapped = True
+                intercepted = True
             else:
-                others.append(received[start:stop])
+                forwarded.append(received[start:stop])
             start = stop
-        self._begun = [received[start:]] if start < end else []
+        self._incomplete = [received[start:]] if start < end else []
         self._missing = stop - end
-        return others, tapped
+        return forwarded, intercepted
 
-    def _heard_of_flow(self, payload: bytes) -> bool:
-        """Take note of ``connection.blocked`` and ``unblocked``; False for anything else."""
+    def _handle_blocked(self, payload: bytes) -> bool:
+        """Handle ``connection.blocked`` and ``unblocked``; return False for anything else."""
         if payload[:4] == frames.BLOCKED:
             self.blocked = frames.read_reason(payload)
-            self.flowing.clear()
+            self.unblocked.clear()
         elif payload[:4] == frames.UNBLOCKED:
-            self._flow_again()
+            self._unblock()
         else:
             return False
-        self.on_flow()
+        self.on_blocked()
         return True
 
-    def _flow_again(self) -> None:
+    def _unblock(self) -> None:
         self.blocked = None
-        self.flowing.set()
+        self.unblocked.set()
 
     def feed_eof(self) -> None:
-        """The connection is lost: nobody waits for it any more."""
-        self._flow_again()
+        """Release waiting publishers, because the connection is lost."""
+        self._unblock()
         super().feed_eof()
 
     def set_exception(self, exc: Exception) -> None:
-        """The connection is lost: nobody waits for it any more."""
-        self._flow_again()
+        """Release waiting publishers, because the connection is lost."""
+        self._unblock()
         super().set_exception(exc)
 
 
-def _taken(lane: FastChannel, kind: int, payload: bytes) -> bool:
-    """Offer a frame to a lane; one that it cannot read is aiormq's to complain about."""
+def _handled(fast: FastChannel, kind: int, payload: bytes) -> bool:
+    """Return whether a fast channel handled a frame; an unreadable one is left to aiormq."""
     try:
-        return lane.take(kind, payload)
+        return fast.receive(kind, payload)
     except Exception as error:  # noqa: BLE001 - aiormq closes the connection over it
         failures.add("a frame that cannot be read", error)
         return False
 
 
 class BatchingWriter(asyncio.StreamWriter):
-    """A writer that gathers small frames, and notices when a channel is closed.
+    """Writer that batches small frames, and detects when aiormq closes a channel.
 
     A frame on a channel after its ``channel.close`` or ``close-ok`` would cost the connection
-    (504 CHANNEL_ERROR). aiormq writes these from tasks of its own; as they come by here, the
-    channel's lane is shut in the same moment.
+    (504 CHANNEL_ERROR). aiormq writes these from tasks of its own; since they pass through this
+    writer, the fast channel is closed at the same moment.
     """
 
     def __init__(
         self,
         transport: asyncio.WriteTransport,
         protocol: asyncio.StreamReaderProtocol,
-        tap: FrameDemultiplexer,
+        demultiplexer: FrameDemultiplexer,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(transport, protocol, tap, loop)
-        self.tap = tap
-        self._gathered: list[bytes] = []
-        self._gathered_size = 0
+        super().__init__(transport, protocol, demultiplexer, loop)
+        self.demultiplexer = demultiplexer
+        self._batch: list[bytes] = []
+        self._batch_size = 0
         self._call_soon = loop.call_soon
 
-    def lane(self, number: int, *, frame_max: int) -> FastChannel:
-        """A lane for the channel of that number, in place of the one of an earlier channel."""
-        lane = self.tap.lanes[number] = FastChannel(number, self.send, frame_max=frame_max)
-        return lane
+    def add_channel(self, number: int, *, frame_max: int) -> FastChannel:
+        """Return a new fast channel of this number, which replaces an earlier one."""
+        fast = FastChannel(number, self.send, frame_max=frame_max)
+        self.demultiplexer.channels[number] = fast
+        return fast
 
-    def leave(self, lane: FastChannel) -> None:
-        """The lane's channel is no more."""
-        if self.tap.lanes.get(lane.number) is lane:
-            del self.tap.lanes[lane.number]
+    def remove_channel(self, fast: FastChannel) -> None:
+        """Remove a fast channel, unless its number belongs to a later one."""
+        if self.demultiplexer.channels.get(fast.number) is fast:
+            del self.demultiplexer.channels[fast.number]
 
     @property
     def buffered(self) -> int:
-        """Bytes that were written and not yet taken by the socket; none once it is closed."""
+        """Bytes that were sent and not yet written to the socket; 0 once it is closed."""
         if self.transport.is_closing():
             return 0
-        return self.transport.get_write_buffer_size() + self._gathered_size
+        return self.transport.get_write_buffer_size() + self._batch_size
 
     @property
     def unsent(self) -> int:
-        """Bytes that the socket does not take yet."""
+        """Bytes in the write buffer, without the current batch."""
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Give the connection up, without a word to the other end."""
+        """Close the socket at once, without AMQP's closing handshake."""
         self.transport.abort()
 
-    def hold(self) -> None:
-        """Read no more from the socket; the broker waits once its buffers are full."""
-        self._receiving("pause_reading")
-
-    def let_go(self) -> None:
-        """Read from the socket again."""
-        self._receiving("resume_reading")
-
-    def _receiving(self, what: str) -> None:
+    def pause_receiving(self) -> None:
+        """Stop reading from the socket; the broker waits once its buffers are full."""
         if not self.transport.is_closing():
-            getattr(self.transport, what)()
+            self.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def resume_receiving(self) -> None:
+        """Read from the socket again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()  # type: ignore[attr-defined]
 
     def send(self, data: bytes) -> None:
-        """Write, at the end of this pass of the loop."""
-        if not self._gathered:
+        """Write at the end of this iteration of the loop."""
+        if not self._batch:
             self._call_soon(self._flush)
-        self._gathered.append(data)
-        self._gathered_size += len(data)
+        self._batch.append(data)
+        self._batch_size += len(data)
 
     def write(self, data: Any) -> None:
-        """Write now, after what was sent before."""
+        """Write now, after the current batch."""
         self._flush()
         if data[:1] == b"\x01" and data[7:11] in (frames.CLOSE, frames.CLOSE_OK):
-            lane = self.tap.lanes.get(int.from_bytes(data[1:3]))
-            if lane is not None:
-                lane.shut()
+            fast = self.demultiplexer.channels.get(int.from_bytes(data[1:3]))
+            if fast is not None:
+                fast.shut()
         super().write(data)
 
     async def drain(self) -> None:
-        """Wait until the socket takes more."""
-        self._flush()  # so that what was gathered counts
+        """Wait until the write buffer has room."""
+        self._flush()  # so that the batch counts
         await super().drain()
 
     async def drained(self) -> None:
-        """Wait until the socket and the broker take more."""
+        """Wait until the write buffer has room and the broker accepts messages."""
         await self.drain()
-        await self.tap.flowing.wait()
+        await self.demultiplexer.unblocked.wait()
 
     def _flush(self) -> None:
-        if self._gathered:
-            data = b"".join(self._gathered)
-            self._gathered.clear()
-            self._gathered_size = 0
+        if self._batch:
+            data = b"".join(self._batch)
+            self._batch.clear()
+            self._batch_size = 0
             if not self.transport.is_closing():
                 super().write(data)

@@ -1,8 +1,8 @@
-"""The messages of one AMQP channel, in and out, without a task or a wait.
+"""Messages of one AMQP channel, received and sent synchronously.
 
-Of AMQP 0-9-1: messages are a method, a content header and body frames in this order on their
-channel (section 4.2.6). Confirms are RabbitMQ's extension: a channel in confirm mode counts what
-is published on it, and ``basic.ack`` and ``basic.nack`` come back with these numbers.
+In AMQP 0-9-1, a message is a method, a content header and body frames in this order on their
+channel (section 4.2.6). Confirms are RabbitMQ's extension: a channel in confirm mode numbers the
+messages published on it, and ``basic.ack`` and ``basic.nack`` of the broker carry these numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,25 @@ log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[Delivery], object]
 OnOutcome = Callable[[FabricError | None], object]
-"""Called once with what became of a message: None when the broker took it, else why not."""
+"""Callback for the outcome of a published message: None if confirmed, otherwise the error."""
 Reason = Callable[[], FabricError]
+"""Factory of the error with which a channel was lost."""
 
 
 class FastChannel:
-    """What one channel's frames mean to us.
+    """Consumers and publisher of one channel, on the level of frames.
 
     Args:
-        number: the channel's.
-        send: takes the bytes of frames.
-        frame_max: the longest frame that was agreed on; 0: no limit.
+        number: number of the channel.
+        send: writes the bytes of frames.
+        frame_max: bytes of the longest frame, as negotiated; 0: no limit.
+
+    Attributes:
+        generation: generation of the `Channel`, set in each delivery.
+        consumers: callbacks by consumer tag.
+        confirming: True if the channel is in confirm mode.
+        closed: True once nothing more may be sent.
+        on_shut: called with the reason when the channel is closed.
     """
 
     def __init__(self, number: int, send: Callable[[bytes], object], *, frame_max: int) -> None:
@@ -44,22 +52,22 @@ class FastChannel:
         self._send = send
         self._frame_max = frame_max
         self._published = 0
-        self._asked = 0
+        self._probes = 0
         self._outcomes: dict[int, OnOutcome] = {}
-        # The message that is just coming.
+        # The message that is being received.
         self._target: OnDelivery | None = None
         self._deliver = frames.NO_DELIVER
         self._header: bytes | None = None
         self._parts: list[bytes] = []
         self._missing = 0
 
-    # -- in
+    # -- receiving
 
-    def take(self, kind: int, payload: bytes) -> bool:
-        """Handle a frame of this channel; False when it is none of ours."""
+    def receive(self, kind: int, payload: bytes) -> bool:
+        """Handle a frame of this channel; return False if it is to be left to aiormq."""
         if kind == frames.METHOD:
             self._target = self._header = None
-            return self._take_method(payload)
+            return self._receive_method(payload)
         target = self._target
         if target is None:
             return False
@@ -70,14 +78,14 @@ class FastChannel:
             self._parts.append(payload)
             self._missing -= len(payload)
         else:
-            self._target = None  # out of order, which aiormq knows how to complain about
+            self._target = None  # out of order, which aiormq reports
             return False
         if not self._missing:
             self._target = None
             self._finish(target, self._header or b"")
         return True
 
-    def _take_method(self, payload: bytes) -> bool:
+    def _receive_method(self, payload: bytes) -> bool:
         method = payload[:4]
         if method == frames.DELIVER:
             self._deliver = frames.read_deliver(payload)
@@ -85,13 +93,13 @@ class FastChannel:
             return self._target is not None
         if method in (frames.ACK, frames.NACK) and self.confirming:
             tag, multiple = frames.read_confirm(payload)
-            self._confirm(tag, multiple=multiple, taken=method == frames.ACK)
+            self._confirm(tag, multiple=multiple, accepted=method == frames.ACK)
             return True
-        if method == frames.QOS_OK and self._asked:
-            self._asked -= 1
+        if method == frames.QOS_OK and self._probes:
+            self._probes -= 1
             return True
         if method == frames.RETURN:
-            self._target = self._returned
+            self._target = self._on_returned
             return True
         if method == frames.CLOSE:
             code, text = frames.read_close(payload)
@@ -110,43 +118,43 @@ class FastChannel:
         _, tag, redelivered, origin = self._deliver
         try:
             target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
-        except Exception as error:  # noqa: BLE001 - the next delivery is another one
+        except Exception as error:  # noqa: BLE001 - must not affect further deliveries
             failures.add("a consumer", error)
 
-    # -- what became of what was published
+    # -- outcomes of published messages
 
-    def _confirm(self, tag: int, *, multiple: bool, taken: bool) -> None:
+    def _confirm(self, tag: int, *, multiple: bool, accepted: bool) -> None:
         if not multiple:
-            self._settle(tag, taken=taken)
+            self._settle(tag, accepted=accepted)
             return
         for each in tuple(takewhile(tag.__ge__, self._outcomes)):  # they are in order
-            self._settle(each, taken=taken)
+            self._settle(each, accepted=accepted)
 
-    def _settle(self, tag: int, *, taken: bool) -> None:
+    def _settle(self, tag: int, *, accepted: bool) -> None:
         on_outcome = self._outcomes.pop(tag, None)
         if on_outcome is not None:
             refused = BrokerRefused("The broker did not take the message.")
-            _tell(on_outcome, None if taken else refused)
+            _report(on_outcome, None if accepted else refused)
 
-    def _returned(self, delivery: Delivery) -> None:
+    def _on_returned(self, delivery: Delivery) -> None:
         tag = delivery.message_id or ""
         on_outcome = self._outcomes.pop(int(tag), None) if tag.isdecimal() else None
         if on_outcome is not None:
-            _tell(on_outcome, Unroutable("No queue took the message."))
+            _report(on_outcome, Unroutable("No queue took the message."))
 
     def shut(self, reason: Reason | None = None) -> None:
-        """Nothing more may be sent; what is not known to be taken has failed."""
+        """Send nothing more; all messages that are not confirmed have failed."""
         if self.closed:
             return
         self.closed = True
         reason = reason or (lambda: ConnectionLost("The channel was closed meanwhile."))
-        fates, self._outcomes = self._outcomes, {}
+        outcomes, self._outcomes = self._outcomes, {}
         if self.on_shut is not None:
             self.on_shut(reason)
-        for on_outcome in fates.values():
-            _tell(on_outcome, reason())
+        for on_outcome in outcomes.values():
+            _report(on_outcome, reason())
 
-    # -- out
+    # -- sending
 
     def publish(
         self,
@@ -157,7 +165,7 @@ class FastChannel:
         mandatory: bool = False,
         on_outcome: OnOutcome | None = None,
     ) -> None:
-        """Send a message; `on_outcome` is called only on a channel that confirms."""
+        """Send a message; `on_outcome` is called only in confirm mode."""
         message_id = ""
         if self.confirming:
             tag = self._published + 1
@@ -178,25 +186,25 @@ class FastChannel:
         self._send(data)
 
     def probe(self, prefetch: int) -> None:
-        """Ask for a sign of life: tell the channel's `prefetch` again, which needs no right."""
-        self._asked += 1
+        """Send the `prefetch` again, which needs no permission and is answered at once."""
+        self._probes += 1
         self._send(frames.qos(self.number, prefetch))
 
     def check_headers(self, message: Message) -> None:
-        """Raise `UnusableHeader` where a message's headers do not fit into a frame."""
+        """Raise `UnusableHeader` if the headers of a message do not fit into a frame."""
         frames.content_header(message, frame_max=self._frame_max)
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        """Acknowledge a delivery, or all up to it."""
+        """Acknowledge a delivery, or with `multiple` all up to it."""
         self._send(frames.ack(self.number, tag, multiple=multiple))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
-        """Refuse a delivery."""
+        """Reject a delivery."""
         self._send(frames.reject(self.number, tag, requeue=requeue))
 
 
-def _tell(on_outcome: OnOutcome, error: FabricError | None) -> None:
-    """Call `on_outcome`; if it fails, that is counted and the next callbacks still run."""
+def _report(on_outcome: OnOutcome, error: FabricError | None) -> None:
+    """Call `on_outcome`; an exception in it is counted, and further callbacks still run."""
     try:
         on_outcome(error)
     except Exception as failed:  # noqa: BLE001 - one of many callbacks

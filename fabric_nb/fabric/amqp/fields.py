@@ -1,15 +1,15 @@
-"""Field tables on their way out: headers and arguments, checked before they leave. Pure.
+"""Encoding of field tables: headers and arguments, checked before they are sent. Pure.
 
-What is encoded here is taken by RabbitMQ (3.10 to 4.3) and by the embedded broker, and is read back
-as the value that it was. All else is refused at the sender, because a broker that cannot read a
+Tables encoded here are accepted by RabbitMQ (3.10 to 4.3) and by the embedded broker, and are read
+as equal values. All other values are refused at the sender, because a broker that cannot read a
 table closes the connection, and every call on it is lost. The types are those of AMQP 0-9-1
-(section 4.2.5.5) in RabbitMQ's reading (its "AMQP 0-9-1 Errata", section 3).
+(section 4.2.5.5) as RabbitMQ interprets them (its "AMQP 0-9-1 Errata", section 3).
 
-Types are chosen as pamqp, and so amqp-fabric, chooses them, except for floats: pamqp cuts them to
-32 bits, and here they keep their 64. RabbitMQ compares a filter with a header by value (floats of
-either length are equal when their values are), so that a filter is also bound with its floats as
-amqp-fabric's headers have them. Since 3.13 it compares the times of headers in milliseconds with
-those of a filter in seconds, so a filter is bound with both. See `filters`.
+Types are chosen as pamqp, and so amqp-fabric, chooses them, except for floats: pamqp truncates
+them to 32 bits, and here they keep their 64. RabbitMQ compares a filter with a header by value
+(floats of either length are equal when their values are), so a filter is also bound with its
+floats truncated as in amqp-fabric's headers. Since 3.13 it compares the times of headers in
+milliseconds with those of a filter in seconds, so a filter is bound with both. See `filter_tables`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from fabric_nb.errors import UnusableHeader
 from fabric_nb.fabric.core.values import shown, unboxed
 
 MAX_NAME = 128
-"""Bytes of a field's name (AMQP 0-9-1, 4.2.5.5)."""
+"""Maximum bytes of a field's name (AMQP 0-9-1, 4.2.5.5)."""
 MAX_NESTING = 32
-"""Tables and lists inside one another; readers of deeper ones fail."""
+"""Maximum depth of nested tables and lists; readers of deeper ones fail."""
 MAX_TABLE = 131_072 - 4096
-"""Bytes of a whole table: it must fit into one frame, with a message's properties beside it."""
+"""Maximum bytes of a table: it must fit into one frame, beside the properties of a message."""
 
 _HINTS: dict[type, str] = {
     timedelta: "send its total_seconds()",
@@ -56,34 +56,34 @@ _INTEGERS = tuple(
 )
 
 
-_TEXT = {str}
+_TEXT_ONLY = {str}
 _SECONDS, _MILLISECONDS = 1, 1000
 
 
-class Fields(dict[str, Any]):
-    """A table that was checked. Not to be changed: `raw` are its bytes, with their length."""
+class FieldTable(dict[str, Any]):
+    """Checked table, which must not be changed; `raw` are its bytes, with their length."""
 
     __slots__ = ("raw",)
     raw: bytes
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], raw: bytes) -> Self:
-        """Return the table with its bytes; no constructor, which would take twice the time."""
-        made = cls(fields)
-        made.raw = raw
-        return made
+        """Return the table with its bytes; not a constructor, which would take twice the time."""
+        table = cls(fields)
+        table.raw = raw
+        return table
 
 
-def checked(fields: Mapping[str, Any], what: str = "header") -> Fields:
-    """Check a table and encode it, once.
+def checked(fields: Mapping[str, Any], what: str = "header") -> FieldTable:
+    """Check and encode a table; a checked table is returned as it is.
 
     Args:
         fields: values by name: text, numbers, booleans, None, bytes, datetimes with a zone, and
-            lists and mappings of these; scalars of numpy and members of enumerations too.
-        what: how one of them is called in an error, as in ``header 'score'``.
+            lists and mappings of these; also scalars of numpy and members of enumerations.
+        what: name of a field in errors, as in ``header 'score'``.
 
     Raises:
-        UnusableHeader: a name or value cannot be sent, or all together are too long.
+        UnusableHeader: a name or value cannot be sent, or the whole table is too long.
 
     Example:
         >>> checked({"score": float("nan")})
@@ -91,18 +91,18 @@ def checked(fields: Mapping[str, Any], what: str = "header") -> Fields:
         fabric_nb.errors.UnusableHeader: header 'score' is nan, and brokers take only finite \
 numbers: leave it out, or send it as text.
     """
-    if type(fields) is Fields:
+    if type(fields) is FieldTable:
         return fields
     if "CC" in fields or "BCC" in fields:
         _check_copies(fields, what)
-    # Only text is remembered: 1, 1.0 and True would be found as one another.
-    if set(map(type, fields.values())) == _TEXT:
-        return Fields.of(fields, _table_of_text(what, tuple(fields.items())))
-    return Fields.of(fields, _whole(_Encoder(what), fields))
+    # Only text is cached, because 1, 1.0 and True are equal as keys.
+    if set(map(type, fields.values())) == _TEXT_ONLY:
+        return FieldTable.of(fields, _table_of_text(what, tuple(fields.items())))
+    return FieldTable.of(fields, _encode(_Encoder(what), fields))
 
 
 def _check_copies(fields: Mapping[str, Any], what: str) -> None:
-    """Refuse headers that RabbitMQ takes for the routing keys of copies ("Sender-selected")."""
+    """Refuse headers that RabbitMQ uses as routing keys of copies ("Sender-selected")."""
     for name in ("CC", "BCC"):
         listed = isinstance(fields.get(name, ()), (list, tuple))
         if name in fields and (name == "BCC" or not listed):
@@ -112,31 +112,31 @@ def _check_copies(fields: Mapping[str, Any], what: str) -> None:
             )
 
 
-def filters(fields: Mapping[str, Any], what: str = "filter") -> list[Fields]:
-    """Return the tables that a filter is bound with: several if it has floats or times in it.
+def filter_tables(fields: Mapping[str, Any], what: str = "filter") -> list[FieldTable]:
+    """Return the tables to bind a filter with: several if it contains floats or times.
 
-    A message meets at most one of them.
+    A message matches at most one of them.
 
     Raises:
         UnusableHeader: as `checked`.
     """
     first = checked(fields, what)
-    found = {first.raw: first}
-    for cut, unit in product((False, True), (_SECONDS, _MILLISECONDS)):
-        encoder = _Encoder(what, cut_floats=cut, unit=unit)
-        raw = _whole(encoder, fields)
-        found.setdefault(raw, Fields.of(fields, raw))
+    tables = {first.raw: first}
+    for truncate, unit in product((False, True), (_SECONDS, _MILLISECONDS)):
+        encoder = _Encoder(what, truncate_floats=truncate, unit=unit)
+        raw = _encode(encoder, fields)
+        tables.setdefault(raw, FieldTable.of(fields, raw))
         if not encoder.ambiguous:
             break
-    return list(found.values())
+    return list(tables.values())
 
 
 @lru_cache(maxsize=256)
 def _table_of_text(what: str, items: tuple[tuple[str, str], ...]) -> bytes:
-    return _whole(_Encoder(what), dict(items))
+    return _encode(_Encoder(what), dict(items))
 
 
-def _whole(encoder: _Encoder, fields: Mapping[str, Any]) -> bytes:
+def _encode(encoder: _Encoder, fields: Mapping[str, Any]) -> bytes:
     raw = encoder.table(fields, ())
     if len(raw) > MAX_TABLE:
         raise UnusableHeader(
@@ -147,22 +147,22 @@ def _whole(encoder: _Encoder, fields: Mapping[str, Any]) -> bytes:
 
 
 class _Encoder:
-    """Encodes one table.
+    """Encoder of one table.
 
     Attributes:
-        ambiguous: whether there was a float or a time in it.
+        ambiguous: True if the table contains a float or a time.
     """
 
-    def __init__(self, what: str, *, cut_floats: bool = False, unit: int = _SECONDS) -> None:
+    def __init__(self, what: str, *, truncate_floats: bool = False, unit: int = _SECONDS) -> None:
         self.what = what
         self.ambiguous = False
-        self._cut_floats = cut_floats
+        self._truncate_floats = truncate_floats
         self._unit = unit
 
     def table(self, fields: Mapping[Any, Any], at: tuple[Any, ...]) -> bytes:
         named: dict[str, Any] = {}
         for key, value in fields.items():
-            # So short a name is not too long, of whatever characters.
+            # A name of so few characters is not too long, whatever they are.
             short = type(key) is str and len(key) <= MAX_NAME // 4
             name = key if short else self._name(key, at)
             if name in named:
@@ -218,7 +218,7 @@ class _Encoder:
             )
         if isinstance(value, Mapping):
             return b"F" + self.table(value, at)
-        return b"A" + _prefixed([self._value(one, (*at, n)) for n, one in enumerate(value)])
+        return b"A" + _prefixed([self._value(item, (*at, n)) for n, item in enumerate(value)])
 
     def _integer(self, value: int, at: tuple[Any, ...]) -> bytes:
         for kind, low, high, layout in _INTEGERS:
@@ -235,7 +235,7 @@ class _Encoder:
                 " out, or send it as text."
             )
         self.ambiguous = True
-        return b"d" + _F64.pack(_cut(value) if self._cut_floats else value)
+        return b"d" + _F64.pack(_truncated(value) if self._truncate_floats else value)
 
     def _other(self, value: Any, at: tuple[Any, ...]) -> bytes:
         if isinstance(value, datetime):
@@ -274,7 +274,7 @@ class _Encoder:
         exponent = value.as_tuple().exponent
         if isinstance(exponent, int) and -255 <= exponent <= 0:
             mantissa = int(value.scaleb(-exponent)) if abs(value.adjusted()) < 28 else 2**31
-            # AMQP has it without a sign, RabbitMQ with one.
+            # Unsigned in AMQP, signed in RabbitMQ.
             if 0 <= mantissa < 2**31:
                 return _DECIMAL.pack(-exponent, mantissa)
         raise UnusableHeader(
@@ -297,13 +297,13 @@ class _Encoder:
         return f"{self.what} {first}" + "".join(f"[{step!r}]" for step in inner)
 
 
-def _cut(value: float) -> float:
-    """Return the 32-bit float that amqp-fabric's headers carry; the float itself if it is 0."""
+def _truncated(value: float) -> float:
+    """Return the 32-bit float in amqp-fabric's headers; the float itself if that would be 0."""
     try:
-        cut: float = _F32.unpack(_F32.pack(value))[0]
+        truncated: float = _F32.unpack(_F32.pack(value))[0]
     except OverflowError:
         return value
-    return cut or value
+    return truncated or value
 
 
 def _prefixed(parts: Iterable[bytes]) -> bytes:

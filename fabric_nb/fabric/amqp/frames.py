@@ -1,10 +1,10 @@
-"""The frames that carry messages, made and read by hand. Pure.
+"""Encoding and decoding of the frames that carry messages. Pure.
 
-pamqp turns each frame into objects that a call or a row never looks at. Here are only the
-frames of the hot path, byte for byte what pamqp makes and reads; all others stay with aiormq.
-Of AMQP 0-9-1: the frame (section 4.2.3), content header and body (4.2.6), and of the class basic
-its publish, return, deliver, ack and reject (1.8.3 of the XML reference), with RabbitMQ's
-``basic.nack`` for confirms.
+pamqp turns each frame into objects that a call or a row never uses. This module has only the
+frames of the hot path, byte for byte as pamqp writes and reads them; all others are left to
+aiormq. Covered of AMQP 0-9-1: the frame (section 4.2.3), content header and body (4.2.6), and of
+the class basic its publish, return, deliver, ack and reject (1.8.3 of the XML reference), with
+RabbitMQ's ``basic.nack`` for confirms.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from fabric_nb.errors import UnusableHeader
-from fabric_nb.fabric.amqp.fields import Fields, checked
+from fabric_nb.fabric.amqp.fields import FieldTable, checked
 from fabric_nb.fabric.amqp.message import Message
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 FRAME_END = 0xCE
 OVERHEAD = 8
-"""Bytes of a frame that are not its payload."""
+"""Bytes of a frame beside its payload."""
 MIN_FRAME_MAX = 4096
-"""Bytes of the longest frame, at least (AMQP 0-9-1, 4.2.3)."""
+"""Smallest maximum of a frame's bytes that may be negotiated (AMQP 0-9-1, 4.2.3)."""
 HEAD = Struct(">BHI")
 """Kind, channel number and payload size."""
 
@@ -32,7 +32,7 @@ QOS_OK = b"\x00\x3c\x00\x0b"
 ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 CLOSE, CLOSE_OK = b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"
 BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
-"""RabbitMQ's extension: of the connection as a whole, on channel 0."""
+"""RabbitMQ's extension; sent on channel 0 for the whole connection."""
 _QOS = b"\x00\x3c\x00\x0a"
 _PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
 _BIND = b"\x00\x32\x00\x14"
@@ -43,21 +43,21 @@ _BASIC = 60
 _QOS_ARGUMENTS = Struct(">IHB")
 _U16, _U64 = Struct(">H"), Struct(">Q")
 
-# Of the property flags (4.2.6.1), highest first.
+# Property flags (4.2.6.1), highest first.
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 0x0800, 0x0400, 0x0200, 0x0100
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _USER_ID = 0x0080, 0x0040, 0x0020, 0x0010
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
-    """A frame around a payload."""
+    """Return a frame with this payload."""
     return HEAD.pack(kind, channel, len(payload)) + payload + _END
 
 
 HEARTBEAT_FRAME = frame(HEARTBEAT, 0, b"")
 
 
-# -- out
+# -- encoding
 
 
 def publish(
@@ -70,7 +70,7 @@ def publish(
     message_id: str = "",
     frame_max: int = 0,
 ) -> bytes:
-    """A message on its way: ``basic.publish``, the content header and the body.
+    """Return the frames of a message: ``basic.publish``, the content header and the body.
 
     Raises:
         ValueError: a name or property is longer than 255 bytes.
@@ -89,7 +89,7 @@ def publish(
 
 
 def content_header(message: Message, message_id: str = "", frame_max: int = 0) -> bytes:
-    """Return the payload of a message's content header, which is one frame (4.2.6.1).
+    """Return the payload of the content header of a message, which is one frame (4.2.6.1).
 
     Raises:
         ValueError: a property is longer than 255 bytes.
@@ -135,7 +135,7 @@ def _properties(message: Message, message_id: str) -> bytes:
 
 
 def _seconds(timestamp: float) -> int:
-    """A time as AMQP has it, which begins in 1970; a clock may be set to any time."""
+    """Return a time in AMQP's range, which begins in 1970; 0 if it is outside of that."""
     return int(timestamp) if 0 <= timestamp < 2**63 else 0
 
 
@@ -144,97 +144,99 @@ def _text(text: str | None) -> bytes | None:
 
 
 def _short(text: str) -> bytes:
-    # What is not UTF-8 came so from a peer, which gets it back byte for byte.
+    # Text that is not UTF-8 was received from a peer, and is returned to it byte for byte.
     raw = text.encode(errors="surrogateescape")
     if len(raw) > 255:
         raise ValueError(f"{text[:40]!r}... is longer than 255 bytes")
     return bytes((len(raw),)) + raw
 
 
-def bind(queue: str, exchange: str, routing_key: str, arguments: Fields, *, nowait: bool) -> bytes:
+def bind(
+    queue: str, exchange: str, routing_key: str, arguments: FieldTable, *, nowait: bool
+) -> bytes:
     """Return the payload of ``queue.bind``."""
     names = _short(queue) + _short(exchange) + _short(routing_key)
     return b"".join((_BIND, b"\0\0", names, bytes((nowait,)), arguments.raw))
 
 
 def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
-    """``basic.ack`` of a delivery, or of all up to it."""
+    """Return ``basic.ack`` of a delivery, or of all up to it."""
     return frame(METHOD, channel, ACK + _U64.pack(tag) + bytes((multiple,)))
 
 
 def reject(channel: int, tag: int, *, requeue: bool) -> bytes:
-    """``basic.reject`` of a delivery."""
+    """Return ``basic.reject`` of a delivery."""
     return frame(METHOD, channel, _REJECT + _U64.pack(tag) + bytes((requeue,)))
 
 
 def qos(channel: int, prefetch: int) -> bytes:
-    """``basic.qos``: how many deliveries each further consumer may hold; answered at once."""
+    """Return ``basic.qos``: prefetch of each further consumer; the broker answers at once."""
     return frame(METHOD, channel, _QOS + _QOS_ARGUMENTS.pack(0, prefetch, 0))
 
 
-# -- in; what is cut off or wrong raises ValueError, IndexError or struct.error
+# -- decoding; truncated or invalid payloads raise ValueError, IndexError or struct.error
 
 
 class Deliver(NamedTuple):
-    """What ``basic.deliver`` says that is of use here."""
+    """Arguments of ``basic.deliver``."""
 
     consumer_tag: bytes
     tag: int
     redelivered: bool
     origin: bytes
-    """Exchange and routing key, still as short strings."""
+    """Exchange and routing key, encoded as short strings."""
 
 
 NO_DELIVER = Deliver(b"", 0, redelivered=False, origin=b"")
 
 
 def read_deliver(payload: bytes) -> Deliver:
-    """The payload of ``basic.deliver``."""
+    """Decode the payload of ``basic.deliver``."""
     at = 5 + payload[4]
     tag = _U64.unpack_from(payload, at)[0]
     return Deliver(payload[5:at], tag, payload[at + 8] != 0, payload[at + 9 :])
 
 
 def origin(exchange: str, routing_key: str) -> bytes:
-    """The `origin` of a delivery that was published with these."""
+    """Return the `origin` of a delivery with this exchange and routing key."""
     return _short(exchange) + _short(routing_key)
 
 
 def read_exchange(origin: bytes) -> str:
-    """The exchange that a delivery was published to; empty for the default one."""
+    """Return the exchange that a delivery was published to; empty for the default exchange."""
     return origin[1 : origin[0] + 1].decode(errors="replace") if origin else ""
 
 
 def read_routing_key(origin: bytes) -> str:
-    """The routing key of a delivery; empty when it cannot be read."""
+    """Return the routing key of a delivery; empty if it cannot be decoded."""
     at = origin[0] + 1 if origin else 0
     return origin[at + 1 :].decode(errors="replace")
 
 
 def read_confirm(payload: bytes) -> tuple[int, bool]:
-    """The payload of ``basic.ack`` or ``basic.nack``: up to which tag, and whether multiple."""
+    """Decode ``basic.ack`` or ``basic.nack``; return the delivery tag and the flag `multiple`."""
     return _U64.unpack_from(payload, 4)[0], payload[12] & 1 != 0
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """The payload of ``channel.close``: reply code and text."""
+    """Decode ``channel.close``; return reply code and text."""
     text = payload[7 : 7 + payload[6]].decode(errors="replace")
     return _U16.unpack_from(payload, 4)[0], text
 
 
 def read_reason(payload: bytes) -> str:
-    """The payload of ``connection.blocked``: why."""
+    """Decode ``connection.blocked``; return the reason."""
     return payload[5 : 5 + payload[4]].decode(errors="replace") if len(payload) > 4 else ""
 
 
 def read_body_size(header: bytes) -> int:
-    """How long the body is that follows a content header."""
+    """Return the bytes of the body that follows a content header."""
     size: int = _U64.unpack_from(header, 4)[0]
     return size
 
 
 class Properties(NamedTuple):
-    """The properties of a message that has come, in the order of `Delivery`'s arguments.
+    """Properties of a received message, in the order of the arguments of `Delivery`.
 
     `headers` are the bytes of the table.
     """
@@ -267,12 +269,12 @@ _LAYOUT = (
     (_TYPE, "type", _TEXT),
     (_USER_ID, "user_id", _TEXT),
 )
-"""Flag, name where it is of use here, and size of each property up to the last one of use."""
+"""Flag, name in `Properties` if it is there, and size of each property up to the last one used."""
 
 
 @lru_cache(maxsize=256)
 def _layout(flags: int) -> tuple[tuple[int | None, int], ...]:
-    """The place in `Properties` and the size of each property that is there."""
+    """Return the index in `Properties` and the size of each property that is present."""
     return tuple(
         (None if name is None else Properties._fields.index(name), size)
         for flag, name, size in _LAYOUT
@@ -281,7 +283,7 @@ def _layout(flags: int) -> tuple[tuple[int | None, int], ...]:
 
 
 def read_properties(header: bytes) -> Properties:
-    """The properties in a content header."""
+    """Decode the properties in a content header."""
     values: list[Any] = list(NO_PROPERTIES)
     at = 14
     for place, size in _layout(header[12] << 8 | header[13]):

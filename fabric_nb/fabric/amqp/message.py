@@ -1,4 +1,4 @@
-"""What travels over AMQP: a body with its properties and headers, in either direction."""
+"""AMQP messages: body, properties and headers, sent or received."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 Headers = Mapping[str, Any]
 
 MAX_HEADERS = 131_072
-"""Bytes of headers that are read: a frame of the usual size, and headers are never more than one.
-Where a broker allows longer frames, reading a million headers would take pamqp many minutes."""
+"""Bytes of headers that are read: a frame of the usual size, because headers are at most one frame.
+If a broker allows longer frames, reading a million headers would take pamqp many minutes."""
 
 
 @dataclass(slots=True)
 class Message:
-    """An AMQP message.
+    """AMQP message to be sent.
 
     The fields are the properties of AMQP 0-9-1 (section 4.2.6.1) that the fabric uses.
     `timestamp` is in seconds since the epoch, `expiration` in milliseconds.
@@ -43,16 +43,15 @@ class Message:
 
 
 class Delivery:
-    """A message as it arrived, with what is needed to acknowledge it.
+    """Received AMQP message, with the data that is needed to acknowledge it.
 
     `headers` may be given as the bytes of a field table (AMQP 0-9-1, section 4.2.5.5), which are
-    read when somebody first asks for them: most deliveries are never asked.
+    decoded on first access, because most headers are never accessed.
 
-    `generation` counts the openings of the channel it came by: after a recovery, a delivery
-    of the time before can no longer be acknowledged, and the broker delivers it again.
+    `generation` is the generation of its channel: after a recovery, a delivery of an earlier
+    generation can no longer be acknowledged, and the broker redelivers it.
 
-    `origin` is what the broker says of exchange and routing key, read by `frames.read_routing_key`
-    where somebody needs it.
+    `origin` has exchange and routing key, encoded; see `frames.read_routing_key`.
     """
 
     __slots__ = (
@@ -78,7 +77,7 @@ class Delivery:
         headers: Headers | bytes = b"",
         content_type: str | None = None,
         content_encoding: str | None = None,
-        type: str | None = None,  # noqa: A002 - the wire's word for it
+        type: str | None = None,  # noqa: A002 - AMQP's name of the property
         correlation_id: str | None = None,
         reply_to: str | None = None,
         message_id: str | None = None,
@@ -106,7 +105,7 @@ class Delivery:
 
     @property
     def headers(self) -> Headers:
-        """The message's headers; empty when they cannot be read."""
+        """Headers of the message; empty if they cannot be read."""
         headers = self._headers
         if isinstance(headers, bytes):
             headers = self._headers = _read_table(headers) if headers else {}
@@ -115,12 +114,12 @@ class Delivery:
 
 def _read_table(raw: bytes) -> Headers:
     if len(raw) > MAX_HEADERS:
-        log.debug("A message has %d bytes of headers, which are too many to be read", len(raw))
+        log.debug("A message has %d bytes of headers, which are too many to read", len(raw))
         return {}
     if len(raw) <= _SMALL_TABLE:
-        with contextlib.suppress(Exception):  # pamqp raises many kinds, RecursionError too
+        with contextlib.suppress(Exception):  # pamqp raises many types, RecursionError too
             return decode.field_table(raw)[1]
-    # pamqp takes time by the square of the size, and gives up a table for one value in it.
+    # pamqp needs quadratic time, and fails for a whole table because of one value in it.
     headers: dict[str, Any] = {}
     try:
         _read_fields(raw, 0, headers, depth=0)
@@ -130,7 +129,7 @@ def _read_table(raw: bytes) -> Headers:
 
 
 _SMALL_TABLE = 4096
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _LENGTH = struct.Struct(">I")
 _FIXED = {
     **dict.fromkeys(b"V\x00", 0),
@@ -140,21 +139,21 @@ _FIXED = {
     **dict.fromkeys(b"lLdT", 8),
     ord("D"): 5,
 }
-"""Bytes of a value by its type; of all other types, the length stands before the value."""
+"""Bytes of a value by its type; values of other types begin with their length."""
 _WITH_LENGTH = frozenset(b"SxAF")
 _TABLE, _ARRAY = b"FA"
 
 
 class _Unreadable(Exception):
-    """Rest of a table whose values end at an unknown place."""
+    """A table whose remaining values begin at an unknown offset."""
 
 
 class _TooDeep(Exception):
-    """A value is nested so deeply that it is not read at all."""
+    """A value is nested too deeply to be read."""
 
 
 def _read_fields(raw: bytes, at: int, fields: dict[str, Any], *, depth: int) -> int:
-    """Read a table at an offset into `fields`, without the values that cannot be read."""
+    """Read a table at an offset into `fields`, except for unreadable values; return its end."""
     end = _end(raw, at)
     at += _LENGTH.size
     while at < end:
@@ -172,7 +171,7 @@ _UNREADABLE: Any = object()
 
 
 def _read_value(raw: bytes, at: int, depth: int) -> tuple[int, Any]:
-    """Read a value at an offset; return where it ends, and it or `_UNREADABLE`."""
+    """Read a value at an offset; return the offset of its end, and the value or `_UNREADABLE`."""
     kind = raw[at]
     if kind in _WITH_LENGTH:
         end = _end(raw, at + 1)
@@ -192,7 +191,7 @@ def _read_value(raw: bytes, at: int, depth: int) -> tuple[int, Any]:
 
 
 def _read_nested(raw: bytes, at: int, end: int, depth: int) -> Any:
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise _TooDeep
     try:
         if raw[at] == _TABLE:
@@ -214,6 +213,6 @@ def _read_nested(raw: bytes, at: int, end: int, depth: int) -> Any:
 
 
 def _end(raw: bytes, at: int) -> int:
-    """The end of what has its length at an offset."""
+    """Return the end of a value whose length is at an offset."""
     end: int = at + _LENGTH.size + _LENGTH.unpack_from(raw, at)[0]
     return end

@@ -1,4 +1,4 @@
-"""Messages that were not taken, unreadable or refused: counted, kept, and logged once a minute."""
+"""Record of rejected messages, which were unreadable or refused."""
 
 from __future__ import annotations
 
@@ -15,13 +15,25 @@ from fabric_nb.fabric.amqp.message import Delivery
 log = logging.getLogger(__name__)
 
 KEPT = 100
+"""Messages that are kept for inspection."""
 KEPT_BYTES = 10_000
+"""Bytes of the body of each that are kept."""
 LOG_INTERVAL = 60.0
+"""Seconds between two log records."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedMessage:
-    """One message that was not taken; `body` is cut at 10 kB, `size` is its whole length."""
+    """One rejected message.
+
+    Attributes:
+        time: epoch seconds.
+        kind: call, reply, keep-alive, data, log or stream.
+        reason: why it was rejected.
+        headers: its headers.
+        body: its body, truncated to 10 kB.
+        size: bytes of the whole body.
+    """
 
     time: float
     kind: str
@@ -32,7 +44,7 @@ class RejectedMessage:
 
 
 class RejectedMessages:
-    """Counts messages that were not taken, and keeps the last hundred for inspection.
+    """Counts of rejected messages by kind, and the last hundred of them.
 
     Example::
 
@@ -44,18 +56,18 @@ class RejectedMessages:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.last: deque[RejectedMessage] = deque(maxlen=KEPT)
-        self._said_at = float("-inf")
-        self._unsaid = 0
+        self._logged_at = float("-inf")
+        self._unlogged = 0
 
     @property
     def total(self) -> int:
-        """How many there were."""
+        """Number of rejected messages of all kinds."""
         return self.counts.total()
 
     def add(self, kind: str, reason: object, delivery: Delivery) -> None:
-        """Remember a message of `kind` (call, reply, keep-alive, data, log) and why it failed."""
+        """Record a rejected message; log the number of them at most once a minute."""
         self.counts[kind] += 1
-        self._unsaid += 1
+        self._unlogged += 1
         self.last.append(
             RejectedMessage(
                 time.time(),
@@ -67,12 +79,12 @@ class RejectedMessages:
             )
         )
         now = time.monotonic()
-        if now - self._said_at >= LOG_INTERVAL:
-            self._said_at = now
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
             log.warning(
                 "%d message(s) from the broker were not taken, the last one a %s: %s",
-                self._unsaid,
+                self._unlogged,
                 kind,
                 printable(str(reason)[:500]),
             )
-            self._unsaid = 0
+            self._unlogged = 0

@@ -1,4 +1,4 @@
-"""TLS: what a URI asks for, and what its failures mean in words."""
+"""TLS settings of a URI, and explanations of TLS failures."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FILES = ("cafile", "certfile", "keyfile")
 SERVER_NAME = "server_name_indication"
 _YES = {"1", "true", "yes", "on"}
 
-# Of the alerts that a broker sends: those that are about the client's certificate.
-_ABOUT_OURS = ("certificate", "unknown ca", "handshake failure", "access denied")
+# Alerts of a broker that concern the client's certificate.
+_CLIENT_CERTIFICATE_ALERTS = ("certificate", "unknown ca", "handshake failure", "access denied")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
 
 
 class UnusableFile(Exception):
-    """A file that the URI names for TLS cannot be used; the message is the reason."""
+    """A file named for TLS in the URI cannot be used; the message is the reason."""
 
 
 async def tls_arguments(url: URL) -> dict[str, Any]:
-    """What `loop.create_connection` needs for an ``amqps://`` URI; nothing for ``amqp://``.
+    """Return the arguments of `loop.create_connection` for ``amqps://``; none for ``amqp://``.
 
     The certificate is verified against the system's authorities, or those in ``cafile``, and
     must be for ``server_name_indication``, or else for the host. Files are read each time, so
     that a renewed certificate is used at the next reconnect.
 
     Raises:
-        UnusableFile: a file is missing, or is not what it should be.
+        UnusableFile: a file is missing, or has other contents than required.
     """
     if url.scheme != "amqps":
         return {}
@@ -42,7 +42,7 @@ async def tls_arguments(url: URL) -> dict[str, Any]:
 
 
 def is_verified(url: URL) -> bool:
-    """Whether the broker at an ``amqps://`` URI has to show whose it is."""
+    """Return whether the certificate of the broker at an ``amqps://`` URI is verified."""
     return url.query.get("no_verify_ssl", "").lower() not in _YES
 
 
@@ -56,7 +56,7 @@ def _context(url: URL) -> ssl.SSLContext:
     except ssl.SSLError:
         raise UnusableFile(f"cafile {cafile} holds no certificate in PEM form.") from None
     if certfile is not None:
-        _load_own(context, certfile, keyfile)
+        _load_client_certificate(context, certfile, keyfile)
     elif keyfile is not None:
         raise UnusableFile("keyfile is given without certfile, the certificate that it is for.")
     if not is_verified(url):
@@ -76,8 +76,8 @@ def _check_readable(name: str, file: str | None) -> None:
         raise UnusableFile(f"{name} {file} cannot be read: {error.strerror}.") from None
 
 
-def _load_own(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> None:
-    def no_password() -> str:  # without it OpenSSL asks on the terminal, and a kernel hangs
+def _load_client_certificate(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> None:
+    def no_password() -> str:  # otherwise OpenSSL prompts on the terminal, and a kernel hangs
         raise UnusableFile(
             f"the key in {keyfile or certfile} is encrypted: give one that is not, readable by"
             " you alone."
@@ -97,36 +97,36 @@ def _load_own(context: ssl.SSLContext, certfile: str, keyfile: str | None) -> No
 
 
 def tls_reason(error: ssl.SSLError | UnusableFile, url: URL) -> str:
-    """Why TLS failed and what to do, to stand behind a colon."""
+    """Return why TLS failed and what to do, as a clause that follows a colon."""
     if isinstance(error, UnusableFile):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _refused(error, url)
-    reason: str = getattr(error, "reason", None) or ""  # OpenSSL's own name for it
+        return _verification_reason(error, url)
+    reason: str = getattr(error, "reason", None) or ""  # OpenSSL's name of the reason
     if reason in _NO_TLS:
         return f"port {url.port} does not speak TLS; use amqp:// or the TLS port (usually 5671)."
     words = reason.rpartition("ALERT_")[2].replace("_", " ").lower()
-    if "ALERT" in reason and any(about in words for about in _ABOUT_OURS):
-        return f"{_about_ours(url)} ({words})."
+    if "ALERT" in reason and any(about in words for about in _CLIENT_CERTIFICATE_ALERTS):
+        return f"{_client_certificate_advice(url)} ({words})."
     return f"{words or error}."
 
 
-def broken_off(url: URL) -> str:
-    """Why the broker ended the connection right after the handshake.
+def closed_after_handshake(url: URL) -> str:
+    """Return why the broker closed the connection right after the handshake.
 
-    In TLS 1.3 it sees the client's certificate that late, and its alert may be lost with the
+    In TLS 1.3 it checks the client's certificate that late, and its alert may be lost with the
     connection.
     """
-    return f"the broker ended the connection; perhaps {_about_ours(url)}."
+    return f"the broker ended the connection; perhaps {_client_certificate_advice(url)}."
 
 
-def _about_ours(url: URL) -> str:
+def _client_certificate_advice(url: URL) -> str:
     if url.query.get("certfile"):
         return "it does not accept your certificate: check certfile"
     return "it wants a certificate of yours: give ?certfile= and &keyfile="
 
 
-def _refused(error: ssl.SSLCertVerificationError, url: URL) -> str:
+def _verification_reason(error: ssl.SSLCertVerificationError, url: URL) -> str:
     match error.verify_code:  # OpenSSL's X509_V_ERR_ numbers
         case 62 | 64:  # host name, IP address
             name = url.query.get(SERVER_NAME) or url.host
@@ -140,7 +140,7 @@ def _refused(error: ssl.SSLCertVerificationError, url: URL) -> str:
             return "the certificate is not valid yet: check this machine's clock."
         case 18:
             return "the certificate is self-signed: if it is the right one, give it as ?cafile=."
-        case 19 | 20 | 21:  # its chain ends in a certificate that is not there or not trusted
+        case 19 | 20 | 21:  # its chain ends in a certificate that is missing or not trusted
             file = url.query.get("cafile")
             known = f"in {file}" if file else "known to this system"
             return (

@@ -14,7 +14,7 @@ from pamqp import commands as spec
 from fabric_nb.errors import BrokerRefused, TransientQueuesRefused
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.capabilities import BrokerCapabilities
-from fabric_nb.fabric.amqp.fields import Fields, filters
+from fabric_nb.fabric.amqp.fields import FieldTable, filter_tables
 from fabric_nb.fabric.amqp.reply_codes import ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from fabric_nb.fabric.amqp.translation import translated
 
@@ -54,7 +54,7 @@ class _Bind(spec.Queue.Bind):
         queue: str,
         exchange: str,
         routing_key: str,
-        arguments: Fields,
+        arguments: FieldTable,
         *,
         nowait: bool = False,
     ) -> None:
@@ -94,7 +94,7 @@ class Topology:
         self._current = current
         self._ready = ready
         self._exchanges: dict[str, dict[str, Any]] = {}
-        self._bindings: list[tuple[str, str, str, Fields]] = []
+        self._bindings: list[tuple[str, str, str, FieldTable]] = []
         self._declared: set[str] = set()
         self._exclusive_queue: tuple[str, object] | None = None  # and its connection
 
@@ -290,7 +290,7 @@ class Topology:
         Raises:
             UnusableHeader: an argument cannot be sent.
         """
-        for table in filters(arguments or {}):
+        for table in filter_tables(arguments or {}):
             with self._translated():
                 await self._current().rpc(_Bind(queue, exchange, routing_key, table))
             self._bindings.append((queue, exchange, routing_key, table))

@@ -1,4 +1,4 @@
-"""aiormq's messages and errors, and what they are here."""
+"""Translation of errors of aiormq and of the broker."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp import reply_codes
 
-# RabbitMQ's words for a missing permission.
-_NO_RIGHT = re.compile(
+# RabbitMQ's text for a missing permission.
+_NO_PERMISSION = re.compile(
     r"access to ((?:exchange|queue|topic) '.*?') in vhost '(.*?)' refused for user '(.*?)'"
 )
 
@@ -29,20 +29,21 @@ _TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max 
 _NOT_ACKNOWLEDGED = re.compile(r"delivery acknowledgement .* timed out\..* (\d+) ms")
 
 
-def keep_client_quiet() -> None:
-    """Keep the client's own log records off stderr, unless somebody has set logging up.
+def silence_client_logs() -> None:
+    """Keep log records of aiormq and aio-pika off stderr, unless logging is configured.
 
-    What they report is told by our errors. For programs that talk to a person, not for the
-    library: it leaves logging alone.
+    The errors of this package report the same. For interactive programs only: the library does
+    not configure logging.
     """
     for name in ("aiormq", "aio_pika"):
         logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 class Unroutable(FabricError):
-    """A mandatory message had no queue to go to; named for the user by whoever sent it.
+    """A mandatory message was routed to no queue; the sender turns it into an error for the user.
 
-    `exchange_missing` tells whether there was not even the exchange.
+    Attributes:
+        exchange_missing: True if the exchange does not exist either.
     """
 
     def __init__(self, message: str, *, exchange_missing: bool = False) -> None:
@@ -52,10 +53,10 @@ class Unroutable(FabricError):
 
 @contextlib.contextmanager
 def translated(masked_uri: str) -> Iterator[None]:
-    """Turn aiormq's errors into ours.
+    """Turn errors of aiormq into those of this package.
 
-    aiormq cancels whoever waits on a channel that is lost; that is a lost connection too,
-    unless the task itself was cancelled.
+    aiormq cancels tasks that wait on a lost channel; that is a lost connection too, unless the
+    task itself was cancelled.
     """
     try:
         yield
@@ -77,7 +78,7 @@ def translated(masked_uri: str) -> Iterator[None]:
 
 
 def connection_lost(masked_uri: str) -> ConnectionLost:
-    """The error for an operation that was under way when the connection went."""
+    """Return the error for an operation that was in flight when the connection was lost."""
     return ConnectionLost(
         f"The connection to {masked_uri} was lost meanwhile; whether it was done is not known."
     )
@@ -96,19 +97,19 @@ def _refusal(error: amqp_errors.ChannelClosed) -> BrokerRefused:
 
 
 def refusal(code: int, text: str) -> BrokerRefused:
-    """The error for what the broker said when it closed a channel."""
+    """Return the error for the reply code and text with which the broker closed a channel."""
     large = _TOO_LARGE.search(text)
     if large is not None:
         return MessageTooLarge.of(int(large[1]), int(large[2]))
     late = _NOT_ACKNOWLEDGED.search(text)
     if late is not None:
         return NotAcknowledgedInTime(f"The broker refused: {text}.", seconds=int(late[1]) / 1000)
-    right = _NO_RIGHT.search(text)
-    if right is None:
+    permission = _NO_PERMISSION.search(text)
+    if permission is None:
         return BrokerRefused(f"The broker refused: {text}.", code=code)
-    what, vhost, user = right.groups()
+    resource, vhost, user = permission.groups()
     return BrokerRefused(
-        f"The broker refused: user {user!r} has not the right to this use of the {what} in virtual"
-        f" host {vhost!r}; the broker's operator gives it.",
+        f"The broker refused: user {user!r} lacks permission for this use of the {resource} in"
+        f" virtual host {vhost!r}; the broker's operator can grant it.",
         code=code,
     )

@@ -1,4 +1,4 @@
-"""AMQP URIs: checked at the door, shown without their password."""
+"""AMQP URIs: validation, and display without the password."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def parse_uri(uri: object) -> URL:
     Raises:
         InvalidUri: it is not ``amqp://`` or ``amqps://`` with a host and a valid port.
     """
-    from yarl import URL  # slow to import, and what only masks does without
+    from yarl import URL  # slow to import, and not needed to mask a URI
 
     if not isinstance(uri, str) or not uri.strip():
         raise InvalidUri(f"An AMQP URI is needed, as in {_EXAMPLE}.")
     try:
         url = URL(uri.strip())
         port = url.explicit_port
-    except (ValueError, TypeError):  # whose text may quote the password
+    except (ValueError, TypeError):  # their text may quote the password
         raise InvalidUri(f"{mask(uri)} is not a URI: write {_EXAMPLE}, and {_ESCAPES}.") from None
     if url.scheme not in DEFAULT_PORTS:
         scheme = f"{url.scheme}://" if url.scheme else "no scheme"
@@ -61,7 +61,7 @@ def _is_cut_password(url: URL) -> bool:
 
 
 def split_uris(uris: object) -> list[str]:
-    """The URI of each broker that is meant, by a list or by several hosts in one URI.
+    """Return the URI of each broker, given by a list or by several hosts in one URI.
 
     Example:
         >>> split_uris("amqp://ann@a,b:5673/vhost")
@@ -71,22 +71,22 @@ def split_uris(uris: object) -> list[str]:
         InvalidUri: there is none.
     """
     if isinstance(uris, (list, tuple)) and uris:
-        return [one for uri in uris for one in split_uris(uri)]
+        return [single for uri in uris for single in split_uris(uri)]
     if not isinstance(uris, str) or not uris.strip():
         raise InvalidUri(f"An AMQP URI is needed, as in {_EXAMPLE}.")
     scheme, separator, rest = uris.strip().partition("://")
     end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
     login, at_sign, hosts = rest[:end].rpartition("@")
-    if "," not in hosts or "@" in rest[end:]:  # then it may be in a password, and is not touched
+    if "," not in hosts or "@" in rest[end:]:  # the comma may be part of a password
         return [uris]
     prefix, suffix = f"{scheme}{separator}{login}{at_sign}", rest[end:]
     return [f"{prefix}{host.strip()}{suffix}" for host in hosts.split(",")]
 
 
 def mask(uri: str | URL | Sequence[str]) -> str:
-    """The URI as it may be shown: the password replaced, all else kept.
+    """Return the URI with its password replaced.
 
-    Also works on text that is no URI at all, for use in error messages.
+    Also works on text that is not a URI, for use in error messages.
 
     Example:
         >>> mask("amqp://ann:secret@host/")
@@ -95,13 +95,13 @@ def mask(uri: str | URL | Sequence[str]) -> str:
         'amqp://ann:***@a/, amqp://ann:***@b/'
     """
     if isinstance(uri, Sequence) and not isinstance(uri, str):
-        return ", ".join(mask(one) for one in uri)
+        return ", ".join(map(mask, uri))
     text = _PASSWORD_OPTION.sub(r"\1***", str(uri))
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
-    # The last '@' of all ends the credentials: a password may hold '@' and '/' unescaped, and
-    # rather too much is hidden than a part of it shown.
+    # The last '@' ends the credentials: a password may contain '@' and '/' unescaped, and hiding
+    # too much is better than showing a part of it.
     credentials, at, host = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
     shown = f"{user}:***" if colon else user

@@ -278,7 +278,7 @@ class Stream(StreamRows):
             loop, seconds = asyncio.get_running_loop(), self._channel.acknowledge_within
             self._return_timer = loop.call_later(seconds, self._return_what_waits)
         if self._reading is not None and self._waiting_bytes > MAX_WAITING_BYTES:
-            self._connection.hold(self)
+            self._connection.pause_receiving(self)
 
     def _keep_what_waits(self) -> None:
         if self._return_timer is not None:
@@ -299,7 +299,7 @@ class Stream(StreamRows):
         self._keep_what_waits()
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._connection.let_go(self)
+        self._connection.resume_receiving(self)
 
     async def _set_up(self, channel: Channel) -> None:
         exchange = data_exchange(self.domain)
@@ -365,7 +365,7 @@ class Stream(StreamRows):
             self._accepted(delivery)
         finally:
             self._reading = None
-            self._connection.let_go(self)
+            self._connection.resume_receiving(self)
             self._go_on()
 
     def _is_ours(self, delivery: Delivery) -> bool:

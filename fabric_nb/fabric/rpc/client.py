@@ -69,11 +69,11 @@ class RpcClient:
         idempotent: bool = False,
     ) -> Any:
         """Call a method of the service that a name means; see `AmqBrokerConnector.call`."""
-        if self._connection.is_elsewhere:  # another thread's loop, as in a subshell of JupyterLab
+        if self._connection.in_other_loop:  # another thread's loop, as in a subshell of JupyterLab
             work = self.call_service(
                 pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
             )
-            return await self._connection.in_its_loop(work)
+            return await self._connection.run_in_own_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
         with self._history.making(pattern, method) as made:
             clock = asyncio.get_running_loop().time
@@ -131,8 +131,8 @@ class RpcClient:
 
     async def describe(self, pattern: ServicePattern) -> Mapping[str, Mapping[str, str]]:
         """Return signature and doc of each method; empty for an amqp-fabric service."""
-        if self._connection.is_elsewhere:
-            return await self._connection.in_its_loop(self.describe(pattern))
+        if self._connection.in_other_loop:
+            return await self._connection.run_in_own_loop(self.describe(pattern))
         name = await self._resolver.resolve(pattern, timeout=self.timeout)
         try:
             told = await self._requests.call(

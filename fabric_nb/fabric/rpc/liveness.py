@@ -14,7 +14,7 @@ from typing import Any
 
 from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
-from fabric_nb.fabric.amqp.connection import UPKEEP, Connection
+from fabric_nb.fabric.amqp.connection import REDECLARE_EVERY, Connection
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
@@ -28,7 +28,7 @@ _AGES = 20.0
 GRACE = 0.5
 """Seconds after which a call whose service was seen to be away has failed: an answer may be on its
 way, and a service that lost its connection for a moment answers after all."""
-DECLARED_AGAIN = UPKEEP + 5.0
+DECLARED_AGAIN = REDECLARE_EVERY + 5.0
 """Seconds after which an exchange that was deleted under its service is there again."""
 _NO_METHOD = "fabric_nb.no_queue"
 

@@ -162,7 +162,7 @@ class Requester:
         except NoInstanceLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
-            if message.user_id and self._connection.disowned(error):
+            if message.user_id and self._connection.drop_refused_user_id(error):
                 return await self.call(
                     name, method, kwargs, timeout=timeout, label=label, given=given
                 )
@@ -228,7 +228,7 @@ class Requester:
         except NoInstanceLeft:
             raise _left(name, label) from None
         except BrokerRefused as error:
-            if not (message.user_id and self._connection.disowned(error)):
+            if not (message.user_id and self._connection.drop_refused_user_id(error)):
                 raise await self._refused(name, channel, error) from None
             again = self.stream(name, method, kwargs, timeout=timeout, label=label)
             async with contextlib.aclosing(again):

@@ -49,7 +49,7 @@ async def until_answered(
     patient_until = float("-inf")
     for pause in backoff():
         if isinstance(failed, Unroutable):
-            patient_until = max(patient_until, connection.back_since + RETURNING)
+            patient_until = max(patient_until, connection.reconnected_at + RETURNING)
         elif idempotent:
             patient_until = clock() + PATIENCE if ends is None else ends
         else:
