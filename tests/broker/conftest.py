@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[BrokerProcess]:
-    """A broker that the tests share; it must have nothing to complain of at the end."""
+    """Start a broker for the session; it must exit without errors in its log."""
     with BrokerProcess() as process:
         yield process
         code, errors = process.stop()
@@ -25,7 +25,7 @@ def broker() -> Iterator[BrokerProcess]:
 
 @pytest.fixture
 def client(broker: BrokerProcess) -> Iterator[RawClient]:
-    """An open connection with the channels 1 and 2."""
+    """Open a connection with the channels 1 and 2."""
     with RawClient(broker.uri) as client:
         yield client.open(
             channels=2, capabilities={"consumer_cancel_notify": True, "connection.blocked": True}
@@ -34,5 +34,5 @@ def client(broker: BrokerProcess) -> Iterator[RawClient]:
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other test uses."""
+    """Return a unique name."""
     return f"test-{uuid.uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""A broker process of a test's own."""
+"""Broker processes for tests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ QUOTED_PASSWORD = "p%40ss%2Fword"
 
 
 class BrokerProcess:
-    """`python -m fabric_nb.broker` on a free port, ended with the `with` block.
+    """`python -m fabric_nb.broker` on a free port, killed at the end of the `with` block.
 
     Attributes:
-        uri: Its address, with credentials.
-        pid: Its process.
+        uri: URI with credentials.
+        pid: Process id.
     """
 
     def __init__(self, *options: str) -> None:
@@ -45,23 +45,23 @@ class BrokerProcess:
 
     @property
     def resident_bytes(self) -> int:
-        """The memory that it has in use."""
+        """Resident memory in bytes."""
         fields = Path(f"/proc/{self.pid}/status").read_text().split("\n")
         size = next(line for line in fields if line.startswith("VmRSS:"))
         return int(size.split()[1]) * 1024
 
     @property
     def cpu_ticks(self) -> int:
-        """Processor time that it has used, in clock ticks."""
+        """CPU time in clock ticks."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
     def terminate(self) -> None:
-        """Ask it to end, as `kill` does."""
+        """Send SIGTERM."""
         self._process.terminate()
 
     def stop(self) -> tuple[int, str]:
-        """End it as `kill` does; its exit code and what it wrote to stderr."""
+        """Send SIGTERM, and return the exit code and the text on standard error."""
         self._process.terminate()
         _, errors = self._process.communicate(timeout=10)
         return self._process.returncode, errors

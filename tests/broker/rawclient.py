@@ -1,4 +1,4 @@
-"""A client of single frames, over a blocking socket: it sends what it is told, also nonsense."""
+"""AMQP client of single frames over a blocking socket, which can also send invalid bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Closed(Exception):
 
 @dataclass
 class Content:
-    """A message with the method that brought it."""
+    """A message with the method that carried it."""
 
     method: Any
     properties: commands.Basic.Properties
@@ -28,7 +28,7 @@ class Content:
 
 
 class RawClient:
-    """A connection whose every frame the test chooses.
+    """A connection on which the test controls every frame.
 
     Example:
         ```python
@@ -64,7 +64,7 @@ class RawClient:
         self.send_bytes(b"".join(frame.marshal(value, channel) for value in frames))
 
     def receive_bytes(self, size: int) -> bytes:
-        """The next bytes, exactly so many."""
+        """Return exactly `size` bytes."""
         while len(self._received) < size:
             data = self.socket.recv(65536)
             if not data:
@@ -74,7 +74,7 @@ class RawClient:
         return data
 
     def receive(self) -> tuple[int, Any]:
-        """The next frame, with its channel. Heartbeats are passed over."""
+        """Return the next frame with its channel, ignoring heartbeats."""
         while True:
             start = self.receive_bytes(7)
             _, _, size = struct.unpack(">BHI", start)
@@ -83,7 +83,7 @@ class RawClient:
                 return channel, value
 
     def receive_content(self, method: Any) -> Content:
-        """The message that belongs to a method just received."""
+        """Return the message of a method that was just received."""
         _, head = self.receive()
         assert isinstance(head, header.ContentHeader)
         data = b""
@@ -94,7 +94,7 @@ class RawClient:
         return Content(method, head.properties, data)
 
     def receive_message(self) -> Content:
-        """The next frames, which must be a message."""
+        """Return the next message; the next frames must be one."""
         _, method = self.receive()
         assert isinstance(
             method, commands.Basic.Deliver | commands.Basic.GetOk | commands.Basic.Return
@@ -102,12 +102,12 @@ class RawClient:
         return self.receive_content(method)
 
     def call(self, channel: int, method: base.Frame) -> Any:
-        """Send a method and give the next frame, whatever it is."""
+        """Send a method, and return the next frame of any type."""
         self.send(channel, method)
         return self.receive()[1]
 
     def until_closed(self) -> list[Any]:
-        """All frames up to the end of the stream."""
+        """Return all frames up to the end of the stream."""
         frames = []
         try:
             while True:
@@ -115,7 +115,7 @@ class RawClient:
         except (Closed, ConnectionResetError):
             return frames
 
-    # Opening
+    # Handshake
 
     def start(self) -> commands.Connection.Start:
         self.send_bytes(PROTOCOL_HEADER)

@@ -1,9 +1,9 @@
-"""Every frame that the embedded broker sends, byte for byte beside RabbitMQ's.
+"""Comparison of every frame of the embedded broker with RabbitMQ's, byte by byte.
 
-A session is recorded on both: steps of bytes to the broker, and so many frames from it. All is held
-equal, reserved fields, flags and the order of properties too, apart from `BY_NATURE` and, in the
-texts of `PARSERS`, the words for bytes that nobody can read. Not compared is where RabbitMQ hangs
-up without a frame: an unknown method, undecodable properties, a broken handshake.
+A session is recorded on both: steps of bytes to the broker, and a number of frames from it. All
+bytes must be equal, including reserved fields, flags and the order of properties, except for
+`PLACEHOLDERS` and the texts of `PARSERS`. Cases in which RabbitMQ closes the connection without a
+frame are not compared: unknown methods, malformed properties, a failed handshake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Frame = tuple[int, int, bytes]
 Step = tuple[bytes, int]
-"""Bytes to the broker, and how many frames answer them."""
+"""Bytes to the broker, and the number of frames in reply."""
 
 CAPABILITIES = {
     "authentication_failure_close": True,
@@ -39,14 +39,14 @@ CAPABILITIES = {
     "consumer_cancel_notify": True,
     "publisher_confirms": True,
 }
-BY_NATURE = (
-    (rb"amq\.gen-[\w-]{22}", b"a queue's name that the broker made"),
-    (rb"amq\.ctag-[\w-]{22}", b"a consumer's tag that the broker made"),
-    (rb".amq\.rabbitmq\.reply-to\.[\w=+/.-]+", b"the name behind a direct reply-to"),
-    (rb"\x04timeT.{8}", b"when a message died"),
-    (rb"\b(byte|signedint)\b", b"how wide a whole number was"),
+PLACEHOLDERS = (
+    (rb"amq\.gen-[\w-]{22}", b"generated queue name"),
+    (rb"amq\.ctag-[\w-]{22}", b"generated consumer tag"),
+    (rb".amq\.rabbitmq\.reply-to\.[\w=+/.-]+", b"direct reply-to address"),
+    (rb"\x04timeT.{8}", b"time of a death"),
+    (rb"\b(byte|signedint)\b", b"width of a whole number"),
 )
-"""Placeholders for fields that differ by nature. `_start` has the properties of a server."""
+"""Placeholders for values that differ between runs; see `_start` for the server properties."""
 
 
 def method(value: Any, channel: int = 1) -> bytes:
@@ -65,23 +65,23 @@ def content_header(size: int, channel: int = 1, **properties: Any) -> bytes:
 def publish(
     key: str, data: bytes = b"", exchange: str = "", mandatory: bool = False, **properties: Any
 ) -> bytes:
-    pieces = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
+    parts = [data[start : start + 100_000] for start in range(0, len(data), 100_000)]
     return b"".join(
         [
             method(Basic.Publish(0, exchange, key, mandatory)),
             content_header(len(data), **properties),
-            *(frame.marshal(body.ContentBody(piece), 1) for piece in pieces),
+            *(frame.marshal(body.ContentBody(part), 1) for part in parts),
         ]
     )
 
 
-def steps(*given: Any) -> list[Step]:
-    """Open a channel and take steps; a method, or bytes, alone is answered with one frame."""
-    taken: list[Step] = [(method(Channel.Open()), 1)]
-    for step in given:
+def steps(*values: Any) -> list[Step]:
+    """Return steps after opening a channel; a method, or bytes, alone expects one frame."""
+    result: list[Step] = [(method(Channel.Open()), 1)]
+    for step in values:
         data, count = step if isinstance(step, tuple) else (step, 1)
-        taken.append((data if isinstance(data, bytes) else method(data), count))
-    return taken
+        result.append((data if isinstance(data, bytes) else method(data), count))
+    return result
 
 
 def queue(name: str, **arguments: Any) -> Queue.Declare:
@@ -89,7 +89,7 @@ def queue(name: str, **arguments: Any) -> Queue.Declare:
 
 
 def dead_letters(source: str, **arguments: Any) -> list[Any]:
-    """Two queues, of which the first sends its dead letters to the second, which is consumed."""
+    """Declare two queues, of which the first dead-letters to the second, which is consumed."""
     arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
     consume = Basic.Consume(queue="dead", consumer_tag="d", no_ack=True)
     return [queue("dead"), queue(source, **arguments), consume]
@@ -216,14 +216,14 @@ SESSIONS: dict[str, list[Step]] = {
     ),
     "dead: too many": steps(*dead_letters("q", **{"x-max-length": 0}), (publish("q", b"x"), 3)),
 }
-"""Sessions of clients that keep to the protocol."""
+"""Sessions of conforming clients."""
 
 OF_RABBITMQ_3 = {name for name in SESSIONS if name.startswith("dead")}
 """RabbitMQ 4 adds `x-last-death-*`."""
 
 
 CONSUME = Basic.Consume(queue="q", consumer_tag="t")
-HEADERLESS = method(Basic.Publish(0, "", "k"))
+PUBLISH_ONLY = method(Basic.Publish(0, "", "k"))
 BAD_ARGUMENTS: list[tuple[str, Any]] = [
     ("x-message-ttl", "text"),
     ("x-message-ttl", -1),
@@ -321,16 +321,16 @@ REFUSALS: dict[str, list[Step]] = {
         (b"".join(method(Channel.Open(), number) for number in range(1, 11)), 10),
         (method(Channel.Open(), 11), 1),
     ],
-    "method in content": steps(HEADERLESS + method(Basic.Qos())),
-    "method in body": steps(HEADERLESS + content_header(2) + method(Basic.Qos())),
-    "header in body": steps(HEADERLESS + content_header(2) + content_header(2)),
-    "body for header": steps(HEADERLESS + frame.marshal(body.ContentBody(b"x"), 1)),
+    "method in content": steps(PUBLISH_ONLY + method(Basic.Qos())),
+    "method in body": steps(PUBLISH_ONLY + content_header(2) + method(Basic.Qos())),
+    "header in body": steps(PUBLISH_ONLY + content_header(2) + content_header(2)),
+    "body for header": steps(PUBLISH_ONLY + frame.marshal(body.ContentBody(b"x"), 1)),
     "header alone": steps(content_header(0)),
     "body alone": steps(frame.marshal(body.ContentBody(b"x"), 1)),
-    "weight": steps(HEADERLESS + raw(2, 1, struct.pack(">HHQH", 60, 1, 0, 0))),
-    "class": steps(HEADERLESS + raw(2, 1, struct.pack(">HHQH", 50, 0, 0, 0))),
+    "weight": steps(PUBLISH_ONLY + raw(2, 1, struct.pack(">HHQH", 60, 1, 0, 0))),
+    "class": steps(PUBLISH_ONLY + raw(2, 1, struct.pack(">HHQH", 50, 0, 0, 0))),
 }
-"""Errors of clients, and RabbitMQ's texts for them."""
+"""Errors of clients; RabbitMQ's texts are compared."""
 
 PARSERS: dict[str, list[Step]] = {
     "kind of frame": steps(raw(7, 1, b"x")),
@@ -340,9 +340,9 @@ PARSERS: dict[str, list[Step]] = {
     "heartbeat with content": [(raw(8, 0, b"x"), 1)],
     "heartbeat on a channel": steps((raw(8, 1, b""), 0), Basic.Qos()),
 }
-"""Bytes that nobody can read: code, class and method are compared, and not Erlang's words."""
+"""Malformed bytes: code, class and method are compared, but not Erlang's texts."""
 
-CLIENTS_ONLY = {
+SENT_BY_CLIENTS = {
     *(Connection.StartOk, Connection.SecureOk, Connection.TuneOk, Connection.Open),
     *(Connection.UpdateSecret, Channel.Open, Exchange.Declare, Exchange.Delete, Exchange.Bind),
     *(Exchange.Unbind, Queue.Declare, Queue.Bind, Queue.Purge, Queue.Delete, Queue.Unbind),
@@ -350,11 +350,11 @@ CLIENTS_ONLY = {
     *(Basic.Recover, Confirm.Select, Tx.Select, Tx.Commit, Tx.Rollback),
 }
 NEVER_SENT = {Connection.Secure, Channel.Flow}
-"""Neither broker sends them: no mechanism has a second step, and TCP does what Channel.Flow did."""
+"""Methods that neither broker sends: mechanisms have one step, and TCP replaces Channel.Flow."""
 
 
 def record(uri: str, session: Iterable[Step]) -> list[list[Frame]]:
-    """Play a session; all frames that the broker sent, from its first one on."""
+    """Run a session, and return all frames from the broker by step."""
     with RawClient(uri) as client:
         opening: list[Step] = [
             (PROTOCOL_HEADER, 1),
@@ -374,7 +374,7 @@ def _play(client: RawClient, step: Step) -> list[Frame]:
     while len(frames) < count:
         kind, channel, size = struct.unpack(">BHI", client.receive_bytes(7))
         payload = client.receive_bytes(size + 1)[:-1]
-        if kind != HEARTBEAT:  # while it does not read, the embedded broker looks for a dead client
+        if kind != HEARTBEAT:  # the embedded broker probes a client while it is not read
             frames.append((kind, channel, payload))
     return frames
 
@@ -382,7 +382,7 @@ def _play(client: RawClient, step: Step) -> list[Frame]:
 def comparable(recorded: list[list[Frame]]) -> list[list[Frame]]:
     """Return the frames of each step in the order of each channel.
 
-    RabbitMQ runs a process for each channel, so their frames come in any order between channels.
+    RabbitMQ runs a process per channel, so that the order between channels is undefined.
     """
     return [
         sorted((_comparable(*value) for value in step), key=lambda value: value[1])
@@ -394,46 +394,46 @@ def _comparable(kind: int, channel: int, payload: bytes) -> Frame:
     if payload.startswith(b"\x00\x0a\x00\x0a"):
         payload = _start(payload)
     if kind == 1 and payload[:4] in {b"\x00\x14\x00\x28", b"\x00\x0a\x00\x32"}:
-        payload = payload[:6] + payload[7:]  # the length of the text, which the next lines change
-    for pattern, standing in BY_NATURE:
-        payload = re.sub(pattern, standing, payload, flags=re.DOTALL)
+        payload = payload[:6] + payload[7:]  # the length of the text, which placeholders change
+    for pattern, placeholder in PLACEHOLDERS:
+        payload = re.sub(pattern, placeholder, payload, flags=re.DOTALL)
     return kind, channel, payload
 
 
 def _start(payload: bytes) -> bytes:
-    """Connection.Start without the texts of its properties: names and versions."""
+    """Return Connection.Start without the texts of its properties: names and versions."""
     end = 10 + int.from_bytes(payload[6:10])
     fields = split_table(payload[6:end])
-    told = {name: b"S" if value[:1] == b"S" else value for name, value in fields.items()}
-    return payload[:6] + join_table(told) + payload[end:]
+    properties = {name: b"S" if value[:1] == b"S" else value for name, value in fields.items()}
+    return payload[:6] + join_table(properties) + payload[end:]
 
 
 def _reference(rabbitmq: RabbitMq) -> str:
-    """RabbitMQ's default virtual host, for a user named as the embedded broker's."""
+    """Return the URI of RabbitMQ's default virtual host, for the embedded broker's user."""
     return rabbitmq.add_user(USER, PASSWORD)
 
 
 @pytest.mark.parametrize("name", SESSIONS)
-def test_every_frame_is_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess, name: str) -> None:
-    """A client that works with RabbitMQ reads the same bytes from the embedded broker."""
+def test_frames_equal_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess, name: str) -> None:
+    """A client of RabbitMQ receives the same bytes from the embedded broker."""
     if name in OF_RABBITMQ_3 and not rabbitmq.version.startswith("3."):
-        pytest.skip(f"RabbitMQ {rabbitmq.version} says more of dead letters")
+        pytest.skip(f"RabbitMQ {rabbitmq.version} adds headers to dead letters")
     expected = record(_reference(rabbitmq), SESSIONS[name])
     assert comparable(record(broker.uri, SESSIONS[name])) == comparable(expected)
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_every_refusal_is_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess, name: str) -> None:
-    """The same code, words and method, for the same mistake."""
+def test_errors_equal_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess, name: str) -> None:
+    """An error has the same code, text and method."""
     expected = record(_reference(rabbitmq), REFUSALS[name])
     assert comparable(record(broker.uri, REFUSALS[name])) == comparable(expected)
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_what_cannot_be_read_is_refused_alike(
+def test_malformed_bytes_have_the_same_close_code(
     rabbitmq: RabbitMq, broker: BrokerProcess, name: str
 ) -> None:
-    """The same code and method, in words of its own."""
+    """The code and method are the same; the text may differ."""
 
     def close(uri: str) -> tuple[int, int, int]:
         kind, channel, payload = record(uri, PARSERS[name])[-1][-1]
@@ -444,8 +444,8 @@ def test_what_cannot_be_read_is_refused_alike(
     assert close(broker.uri) == close(_reference(rabbitmq))
 
 
-def test_refused_login_is_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess) -> None:
-    """Up to the place of the log, which the embedded broker does not have."""
+def test_a_refused_login_equals_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess) -> None:
+    """The refusal is the same except for the reference to a log file."""
 
     def refusal(uri: str) -> bytes:
         with RawClient(uri) as client:
@@ -457,8 +457,8 @@ def test_refused_login_is_rabbitmqs(rabbitmq: RabbitMq, broker: BrokerProcess) -
     assert refusal(broker.uri) == refusal(_reference(rabbitmq))
 
 
-def test_alarm_and_shutdown_are_rabbitmqs(rabbitmq: RabbitMq) -> None:
-    """A publisher hears that memory is short and that it is not, and why the broker ends."""
+def test_memory_alarm_and_shutdown_equal_rabbitmqs(rabbitmq: RabbitMq) -> None:
+    """A publisher receives Blocked and Unblocked, and the reason of a shutdown."""
     blocked = (method(Channel.Open()) + publish("k"), 2)
     nothing = (b"", 1)
     with RawClient(_reference(rabbitmq)) as client:
@@ -472,27 +472,27 @@ def test_alarm_and_shutdown_are_rabbitmqs(rabbitmq: RabbitMq) -> None:
     with (
         BrokerProcess("--memory-limit", "1") as small,
         RawClient(small.uri) as client,
-        RawClient(small.uri) as other,
+        RawClient(small.uri) as second,
     ):
         client.open(capabilities=CAPABILITIES)
         client.call(1, Queue.Declare(queue="q"))
         assert _play(client, (publish("q", b"x" * 1000) * 500, 1)) == expected[0][:1]
-        other.open()
-        other.call(1, Queue.Purge(queue="q"))
+        second.open()
+        second.call(1, Queue.Purge(queue="q"))
         assert _play(client, nothing) == expected[1]
         small.terminate()
-        farewell = client.receive()[1]
-        assert (farewell.reply_code, farewell.class_id, farewell.method_id) == (320, 0, 0)
-        assert farewell.reply_text == (
+        close = client.receive()[1]
+        assert (close.reply_code, close.class_id, close.method_id) == (320, 0, 0)
+        assert close.reply_text == (
             "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
         )
 
 
-def test_every_method_is_in_a_session(broker: BrokerProcess) -> None:
-    """The sessions hold every method that a server may send, so that none goes uncompared."""
-    seen = {Connection.Blocked, Connection.Unblocked}  # in the test of alarms
+def test_the_sessions_cover_every_method(broker: BrokerProcess) -> None:
+    """The sessions contain every method that a server may send."""
+    seen = {Connection.Blocked, Connection.Unblocked}  # in the test of memory alarms
     for session in [*SESSIONS.values(), *REFUSALS.values()]:
         for kind, _, payload in chain.from_iterable(record(broker.uri, session)):
             if kind == 1:
                 seen.add(commands.INDEX_MAPPING[int.from_bytes(payload[:4])])
-    assert seen == set(commands.INDEX_MAPPING.values()) - CLIENTS_ONLY - NEVER_SENT
+    assert seen == set(commands.INDEX_MAPPING.values()) - SENT_BY_CLIENTS - NEVER_SENT

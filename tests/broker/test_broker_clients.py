@@ -1,4 +1,4 @@
-"""A full round with each of the client libraries that programs use."""
+"""Round trips with common client libraries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
-# aio-pika, and aiormq below it
+# aio-pika, on aiormq
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_aio_pika_publishes_consumes_and_confirms(
     assert (await queue.delete()).message_count == 0
 
 
-async def test_aio_pika_calls_and_is_answered(
+async def test_aio_pika_rpc(
     broker: BrokerProcess, connection: aio_pika.abc.AbstractConnection, name: str
 ) -> None:
     """The RPC pattern over two connections, with errors, and a call that expires."""
@@ -72,19 +72,19 @@ async def test_aio_pika_calls_and_is_answered(
         entered.set()
         await asyncio.Event().wait()
 
-    async with await aio_pika.connect(broker.uri) as other:
+    async with await aio_pika.connect(broker.uri) as second:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=1)
         server = await JsonRPC.create(channel, exchange=name, auto_delete=True)
         await server.register("divide", divide, auto_delete=True)
         await server.register("sleep", sleep, auto_delete=True)
-        client = await JsonRPC.create(await other.channel(), exchange=name, auto_delete=True)
+        client = await JsonRPC.create(await second.channel(), exchange=name, auto_delete=True)
         assert await client.proxy.divide(a=1, b=4) == 0.25
         with pytest.raises(aio_pika.patterns.rpc.JsonRPCError):
             await client.proxy.divide(a=1, b=0)
         with pytest.raises(aio_pika.exceptions.MessageProcessError):
             await client.call("nobody")
-        # The server is busy for ever with the first, so the second one waits until it expires.
+        # The server never finishes the first call, so the second one expires in the queue.
         busy = asyncio.ensure_future(client.call("sleep", expiration=60))
         await asyncio.wait_for(entered.wait(), 5)
         with pytest.raises(asyncio.TimeoutError):
@@ -95,7 +95,7 @@ async def test_aio_pika_calls_and_is_answered(
 
 
 async def test_aio_pika_recovers_its_topology(name: str) -> None:
-    """A robust connection finds a broker that was started again, and declares everything there."""
+    """A robust connection reconnects to a restarted broker, and redeclares everything."""
     with BrokerProcess() as first:
         connection = await aio_pika.connect_robust(first.uri, reconnect_interval=0.05)
         channel = await connection.channel()
@@ -104,10 +104,10 @@ async def test_aio_pika_recovers_its_topology(name: str) -> None:
         await queue.bind(exchange, arguments={"x-match": "all", "kind": "tick"})
         received: asyncio.Queue[bytes] = asyncio.Queue()
 
-        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        async def on_message(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             await received.put(message.body)
 
-        await queue.consume(take, no_ack=True)
+        await queue.consume(on_message, no_ack=True)
         reconnected = asyncio.Event()
         connection.reconnect_callbacks.add(lambda *_: reconnected.set())
     with BrokerProcess("--port", str(first.port)):
@@ -117,10 +117,10 @@ async def test_aio_pika_recovers_its_topology(name: str) -> None:
         await connection.close()
 
 
-async def test_aio_pika_raises_what_the_close_codes_mean(
+async def test_aio_pika_raises_an_exception_per_close_code(
     connection: aio_pika.abc.AbstractConnection, broker: BrokerProcess, name: str
 ) -> None:
-    """403, 404, 405 and 406 arrive as their own exceptions."""
+    """403, 404, 405 and 406 raise different exceptions."""
     await (await connection.channel()).declare_queue(name, exclusive=True)
     with pytest.raises(ChannelNotFoundEntity):
         await (await connection.channel()).declare_queue(f"{name}-none", passive=True)
@@ -128,15 +128,15 @@ async def test_aio_pika_raises_what_the_close_codes_mean(
         await (await connection.channel()).declare_queue(name, exclusive=True, auto_delete=True)
     with pytest.raises(ChannelAccessRefused):
         await (await connection.channel()).declare_exchange("amq.own")
-    async with await aio_pika.connect(broker.uri) as other:
+    async with await aio_pika.connect(broker.uri) as second:
         with pytest.raises(ChannelLockedResource):
-            await (await other.channel()).get_queue(name)
+            await (await second.channel()).get_queue(name)
 
 
 async def test_aio_pika_transactions(
     connection: aio_pika.abc.AbstractConnection, name: str
 ) -> None:
-    """What is rolled back never comes, what is committed does."""
+    """A message that was rolled back is not delivered; a committed one is."""
     channel = await connection.channel(publisher_confirms=False)
     queue = await channel.declare_queue(name, exclusive=True)
     transaction = channel.transaction()
@@ -159,7 +159,7 @@ def blocking(broker: BrokerProcess) -> Iterator[pika.BlockingConnection]:
         yield connection
 
 
-def test_pika_makes_a_full_round(blocking: pika.BlockingConnection, name: str) -> None:
+def test_pika_round_trip(blocking: pika.BlockingConnection, name: str) -> None:
     """Declare, bind, publish with confirms, get, consume, requeue, cancel, purge, delete."""
     channel = blocking.channel()
     channel.confirm_delivery()
@@ -189,7 +189,7 @@ def test_pika_makes_a_full_round(blocking: pika.BlockingConnection, name: str) -
 
 
 def test_pika_uses_direct_reply_to(blocking: pika.BlockingConnection, name: str) -> None:
-    """The pattern of pika's own example."""
+    """The pattern of pika's example."""
     channel = blocking.channel()
     channel.queue_declare(name, exclusive=True)
     replies: list[bytes] = []
@@ -201,8 +201,8 @@ def test_pika_uses_direct_reply_to(blocking: pika.BlockingConnection, name: str)
     properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
     channel.basic_publish("", name, b"ping", properties)
     server = blocking.channel()
-    _, asked, data = server.basic_get(name, auto_ack=True)
-    server.basic_publish("", asked.reply_to, data[::-1])
+    _, request, data = server.basic_get(name, auto_ack=True)
+    server.basic_publish("", request.reply_to, data[::-1])
     while not replies:
         blocking.process_data_events(time_limit=5)
     assert replies == [b"gnip"]
@@ -211,8 +211,8 @@ def test_pika_uses_direct_reply_to(blocking: pika.BlockingConnection, name: str)
 # kombu
 
 
-def test_kombu_makes_a_full_round(broker: BrokerProcess, name: str) -> None:
-    """Producer, consumer, requeue, and its simple queue; py-amqp below it."""
+def test_kombu_round_trip(broker: BrokerProcess, name: str) -> None:
+    """Producer, consumer, requeue and simple queue, on py-amqp."""
     exchange = kombu.Exchange(name, "topic", durable=False, auto_delete=True)
     queue = kombu.Queue(name, exchange, "a.*", durable=False, auto_delete=True)
     with kombu.Connection(broker.uri, heartbeat=10) as connection:

@@ -1,4 +1,4 @@
-"""The embedded broker against RabbitMQ: the same operations, the same observations."""
+"""Differential test: the same operations on the embedded broker and RabbitMQ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Operation = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 EXAMPLES = 12
-"""Sequences a run. Each takes about a second, nearly all of it RabbitMQ's."""
+"""Sequences per run; each takes about a second, mostly in RabbitMQ."""
 
 QUEUES = ["q0", "q1", "q2"]
 EXCHANGES = {"direct": "direct", "fanout": "fanout", "topic": "topic", "headers": "headers"}
@@ -49,7 +49,7 @@ def _bool(rng: Random) -> bool:
     return rng.random() < 0.5
 
 
-def _seat(rng: Random) -> int:
+def _channel(rng: Random) -> int:
     return rng.randrange(CHANNELS)
 
 
@@ -64,7 +64,7 @@ def _publish(rng: Random) -> Operation:
     exchange = rng.choice(["", "", *EXCHANGES])
     key = rng.choice(QUEUES if not exchange and rng.random() < 0.8 else KEYS)
     body = rng.randbytes(3).hex().encode()
-    return "publish", (_seat(rng), exchange, key, body, _bool(rng)), options
+    return "publish", (_channel(rng), exchange, key, body, _bool(rng)), options
 
 
 def _consume(rng: Random) -> Operation:
@@ -73,14 +73,14 @@ def _consume(rng: Random) -> Operation:
         options["exclusive"] = True
     if rng.random() < 0.3:
         options["arguments"] = {"x-priority": rng.choice([-1, 1])}
-    seat = _seat(rng)
-    # Each channel consumes from one queue only: RabbitMQ gives no order between queues.
-    return "consume", (seat, f"q{seat}", rng.choice(["t0", "t1"]), _bool(rng)), options
+    channel = _channel(rng)
+    # One queue per channel, because RabbitMQ defines no order between queues.
+    return "consume", (channel, f"q{channel}", rng.choice(["t0", "t1"]), _bool(rng)), options
 
 
 def _settle(rng: Random) -> Operation:
-    how = rng.choice(["ack", "ack", "requeue", "drop", "reject"])
-    return "settle", (_seat(rng), rng.randrange(9), how, _bool(rng)), {}
+    outcome = rng.choice(["ack", "ack", "requeue", "drop", "reject"])
+    return "settle", (_channel(rng), rng.randrange(9), outcome, _bool(rng)), {}
 
 
 def _binding(rng: Random) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ def _binding(rng: Random) -> tuple[Any, ...]:
     if match:
         arguments["x-match"] = match
     queue, exchange = rng.choice(QUEUES), rng.choice([*EXCHANGES])
-    return _seat(rng), queue, exchange, rng.choice(PATTERNS), arguments
+    return _channel(rng), queue, exchange, rng.choice(PATTERNS), arguments
 
 
 def _queue(rng: Random) -> str:
@@ -106,22 +106,25 @@ OPERATIONS: list[tuple[int, Callable[[Random], Operation]]] = [
     (20, _settle),
     (8, lambda rng: ("bind", _binding(rng), {})),
     (3, lambda rng: ("unbind", _binding(rng), {})),
-    (3, lambda rng: ("cancel", (_seat(rng), rng.choice(["t0", "t1"])), {})),
-    (8, lambda rng: ("get", (_seat(rng), _queue(rng), _bool(rng)), {})),
-    (4, lambda rng: ("qos", (_seat(rng), rng.randrange(4), _bool(rng)), {})),
-    (2, lambda rng: ("recover", (_seat(rng),), {})),
-    (1, lambda rng: ("purge", (_seat(rng), _queue(rng)), {})),
-    (2, lambda rng: ("confirm", (_seat(rng),), {})),
-    (1, lambda rng: ("transaction", (_seat(rng), "select"), {})),
-    (3, lambda rng: ("transaction", (_seat(rng), rng.choice(["commit", "rollback"])), {})),
-    (1, lambda rng: ("reopen", (_seat(rng),), {})),
-    (1, lambda rng: ("settle_unknown", (_seat(rng),), {})),
-    (1, lambda rng: ("delete_exchange", (_seat(rng), _exchange(rng)), {"if_unused": _bool(rng)})),
+    (3, lambda rng: ("cancel", (_channel(rng), rng.choice(["t0", "t1"])), {})),
+    (8, lambda rng: ("get", (_channel(rng), _queue(rng), _bool(rng)), {})),
+    (4, lambda rng: ("qos", (_channel(rng), rng.randrange(4), _bool(rng)), {})),
+    (2, lambda rng: ("recover", (_channel(rng),), {})),
+    (1, lambda rng: ("purge", (_channel(rng), _queue(rng)), {})),
+    (2, lambda rng: ("confirm", (_channel(rng),), {})),
+    (1, lambda rng: ("transaction", (_channel(rng), "select"), {})),
+    (3, lambda rng: ("transaction", (_channel(rng), rng.choice(["commit", "rollback"])), {})),
+    (1, lambda rng: ("reopen", (_channel(rng),), {})),
+    (1, lambda rng: ("settle_unknown", (_channel(rng),), {})),
+    (
+        1,
+        lambda rng: ("delete_exchange", (_channel(rng), _exchange(rng)), {"if_unused": _bool(rng)}),
+    ),
     (
         2,
         lambda rng: (
             "delete_queue",
-            (_seat(rng), _queue(rng)),
+            (_channel(rng), _queue(rng)),
             {"if_unused": _bool(rng), "if_empty": _bool(rng)},
         ),
     ),
@@ -129,20 +132,24 @@ OPERATIONS: list[tuple[int, Callable[[Random], Operation]]] = [
         2,
         lambda rng: (
             "bind_exchange",
-            (_seat(rng), _exchange(rng), _exchange(rng), rng.choice(PATTERNS)),
+            (_channel(rng), _exchange(rng), _exchange(rng), rng.choice(PATTERNS)),
             {},
         ),
     ),
     (
         3,
-        lambda rng: ("declare_queue", (_seat(rng), _queue(rng), rng.choice(QUEUE_ARGUMENTS)), {}),
+        lambda rng: (
+            "declare_queue",
+            (_channel(rng), _queue(rng), rng.choice(QUEUE_ARGUMENTS)),
+            {},
+        ),
     ),
-    (1, lambda rng: ("declare_exchange", (_seat(rng), _exchange(rng), _exchange(rng)), {})),
+    (1, lambda rng: ("declare_exchange", (_channel(rng), _exchange(rng), _exchange(rng)), {})),
 ]
 
 
 def _sequence(number: int, length: int) -> list[Operation]:
-    """A random sequence of operations; the same number gives the same beginning."""
+    """Return a random sequence of operations; a number determines it up to its length."""
     rng = Random(number)
     weights = [weight for weight, _ in OPERATIONS]
     steps: list[Operation] = [
@@ -153,21 +160,21 @@ def _sequence(number: int, length: int) -> list[Operation]:
         _, make = rng.choices(OPERATIONS, weights)[0]
         steps.append(make(rng))
     if number % 2:
-        steps = [_for_one_queue(step) for step in steps]
+        steps = [_compete_for_one_queue(step) for step in steps]
     limited = number % 3 == 0
-    return [_for_one_kind_of_limit(step, limited) for step in steps]
+    return [_use_one_kind_of_limit(step, limited) for step in steps]
 
 
-def _for_one_queue(step: Operation) -> Operation:
-    """Let both channels compete for one queue."""
+def _compete_for_one_queue(step: Operation) -> Operation:
+    """Make both channels consume one queue."""
     name, parts, options = step
     return (name, (parts[0], "q0", *parts[2:]), options) if name == "consume" else step
 
 
-def _for_one_kind_of_limit(step: Operation, limited: bool) -> Operation:
-    """Either limits for whole channels, or messages fetched and not settled.
+def _use_one_kind_of_limit(step: Operation, limited: bool) -> Operation:
+    """Use either prefetch limits of channels, or unacknowledged Basic.Get.
 
-    With both, RabbitMQ counts what was fetched against a limit set later, and never uncounts it.
+    With both, RabbitMQ counts fetched messages against a limit set later, and never stops.
     """
     name, parts, options = step
     if name == "qos":
@@ -176,7 +183,7 @@ def _for_one_kind_of_limit(step: Operation, limited: bool) -> Operation:
 
 
 def _run(driver: Driver, steps: list[Operation]) -> list[tuple[Operation, Observation]]:
-    """Each step with what was seen of it."""
+    """Perform the steps, and return each with its observation."""
     return [(step, getattr(driver, step[0])(*step[1], **step[2])) for step in steps]
 
 
@@ -192,7 +199,7 @@ _runs = itertools.count()
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(number=st.integers(0, 2**32), length=st.integers(40, 80))
-def test_clients_see_the_same_on_both_brokers(
+def test_both_brokers_give_the_same_observations(
     broker: BrokerProcess, rabbitmq_uri: str, number: int, length: int
 ) -> None:
     """Deliveries, their order, returns, confirms and close codes are those of RabbitMQ."""
@@ -201,8 +208,8 @@ def test_clients_see_the_same_on_both_brokers(
     with Driver(rabbitmq_uri, prefix) as reference, Driver(broker.uri, prefix) as embedded:
         try:
             expected = _run(reference, steps)
-            for one, other in zip(expected, _run(embedded, steps), strict=True):
-                assert other == one
+            for reference_step, embedded_step in zip(expected, _run(embedded, steps), strict=True):
+                assert embedded_step == reference_step
         finally:
-            reference.clean_up()
-            embedded.clean_up()
+            reference.delete_all()
+            embedded.delete_all()

@@ -1,4 +1,4 @@
-"""Nonsense thrown at the broker: it stays up, closes with a reason, and does not grow."""
+"""Fuzzing: the broker stays up, closes connections with a reason, and its memory is bounded."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _cut(rng: random.Random, data: bytes) -> bytes:
 
 
 def _stuffed(rng: random.Random, data: bytes) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + rng.randbytes(rng.randint(1, 40)) + data[place:]
+    position = rng.randrange(len(data))
+    return data[:position] + rng.randbytes(rng.randint(1, 40)) + data[position:]
 
 
 def _shuffled(rng: random.Random, data: bytes) -> bytes:
@@ -70,7 +70,7 @@ def _shuffled(rng: random.Random, data: bytes) -> bytes:
 
 
 def _wrong_payload(rng: random.Random, data: bytes) -> bytes:
-    """A well-formed frame with a known method and senseless arguments."""
+    """Return a well-formed frame with a known method and random arguments."""
     index = rng.choice([*commands.INDEX_MAPPING])
     payload = struct.pack(">I", index) + rng.randbytes(rng.randrange(60))
     kind, channel = rng.choice([1, 1, 1, 2, 3, 8, 4]), rng.choice([0, 1, 1, 2, 65535])
@@ -78,7 +78,7 @@ def _wrong_payload(rng: random.Random, data: bytes) -> bytes:
 
 
 def _wrong_header(rng: random.Random, data: bytes) -> bytes:
-    """A content header whose flags promise what is not there."""
+    """Return a content header whose flags do not match its properties."""
     payload = struct.pack(">HHQH", 60, 0, rng.choice([0, 4, 2**63]), rng.randrange(65536))
     payload += rng.randbytes(rng.randrange(60))
     return (
@@ -103,18 +103,18 @@ MUTATIONS: list[Callable[[random.Random, bytes], bytes]] = [
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[BrokerProcess]:
-    """A broker that has nothing to complain of when all is over: no case met an error in it."""
+    """Start a broker; it must exit without errors in its log."""
     with BrokerProcess() as process:
         yield process
         assert process.stop() == (0, "")
 
 
-def _throw(client: RawClient, data: bytes) -> list[Any]:
-    """Send nonsense and say goodbye; all that the broker answers."""
+def _send_invalid(client: RawClient, data: bytes) -> list[Any]:
+    """Send invalid bytes and Connection.Close, and return all replies."""
     with contextlib.suppress(OSError):
         client.send_bytes(data)
         client.send(0, Connection.CloseOk(), Connection.Close(200, "", 0, 0))
-        # Nothing more comes, so that half a frame is not waited for.
+        # So that the broker does not wait for the rest of a frame.
         client.socket.shutdown(socket.SHUT_WR)
     answers = []
     with contextlib.suppress(Closed, ConnectionError):
@@ -124,15 +124,15 @@ def _throw(client: RawClient, data: bytes) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_malformed_frames_hurt_nobody(target: BrokerProcess, seed: int) -> None:
-    """Whatever a client sends: no internal error, no growth, and others are served."""
+def test_malformed_frames_do_not_affect_other_clients(target: BrokerProcess, seed: int) -> None:
+    """Invalid bytes cause no internal error and no growth, and other clients are served."""
     rng = random.Random(seed)
     valid = b"".join(frame.marshal(value, 1) for value in VALID)
     with RawClient(target.uri).open() as bystander:
         before = 0
         for number in range(CASES // 4):
             with RawClient(target.uri).open() as client:
-                answers = _throw(client, rng.choice(MUTATIONS)(rng, valid))
+                answers = _send_invalid(client, rng.choice(MUTATIONS)(rng, valid))
             assert 541 not in [getattr(answer, "reply_code", 0) for answer in answers]
             assert isinstance(bystander.call(1, Basic.Qos()), Basic.QosOk)
             if number == CASES // 8:
@@ -140,13 +140,15 @@ def test_malformed_frames_hurt_nobody(target: BrokerProcess, seed: int) -> None:
     assert target.resident_bytes < before + 4 * MEGABYTE
 
 
-def test_nonsense_before_the_connection_is_open_hurts_nobody(target: BrokerProcess) -> None:
-    """Also in place of the protocol header, and of the answers to it."""
+def test_malformed_bytes_during_the_handshake_do_not_affect_other_clients(
+    target: BrokerProcess,
+) -> None:
+    """Invalid bytes may replace the protocol header or any handshake method."""
     rng = random.Random(0)
     opening = b"AMQP\x00\x00\x09\x01"
     for _ in range(CASES // 4):
         with RawClient(target.uri) as client:
             first = frame.marshal(client.start_ok(), 0) + frame.marshal(Connection.TuneOk(), 0)
-            _throw(client, rng.choice([b"", opening]) + _flipped(rng, opening + first))
+            _send_invalid(client, rng.choice([b"", opening]) + _flipped(rng, opening + first))
     with RawClient(target.uri).open() as client:
         assert isinstance(client.call(1, Basic.Qos()), Basic.QosOk)

@@ -1,4 +1,4 @@
-"""Finding, starting, holding and stopping the user's broker, from processes of their own."""
+"""Discovery, start, leases and stop of the user's broker, from several processes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.broker.rawclient import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-_HOLDER = """
+_LEASE_SCRIPT = """
 import os, sys
 from fabric_nb.broker.launch import ensure_broker
 sys.stdin.readline()
@@ -38,12 +38,12 @@ sys.stdin.read()
 """
 
 
-class Holder:
-    """A process that holds the broker, as a notebook does."""
+class LeaseProcess:
+    """A process with a lease on the broker, like a notebook."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _HOLDER, *options],
+            [sys.executable, "-c", _LEASE_SCRIPT, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -51,14 +51,14 @@ class Holder:
             env={**os.environ, "FABRIC_NB_RUNTIME_DIR": str(folder)},
         )
 
-    def go(self) -> None:
-        """Let it look for the broker."""
+    def start(self) -> None:
+        """Make it find or start the broker."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def address(self) -> tuple[str, int, bool]:
-        """What it has found."""
+        """Return URI and process id of its broker, and whether it has started it."""
         assert self._process.stdout
         uri, pid, started = self._process.stdout.readline().split()
         return uri, int(pid), started == "True"
@@ -77,29 +77,29 @@ class Holder:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime folder of the test's own; the broker in it ends with the test."""
+    """Use a new runtime folder, and stop its broker after the test."""
     monkeypatch.setenv("FABRIC_NB_RUNTIME_DIR", str(tmp_path))
     yield tmp_path
     launch.stop_broker()
     launch.release_broker()
 
 
-def wait_until_gone(pid: int, timeout: float = 15) -> None:
-    """Wait for the end of a process that need not be a child of ours."""
+def wait_until_ended(pid: int, timeout: float = 15) -> None:
+    """Wait for the end of any process, not only of a child."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     ended, _, _ = select.select([descriptor], [], [], timeout)
     os.close(descriptor)
-    assert ended, f"process {pid} is still there"
+    assert ended, f"process {pid} is still running"
 
 
-def test_the_first_call_starts_a_broker_and_the_next_find_it(folder: Path) -> None:
-    """The address works, is the same one each time, and does not show its password."""
+def test_the_first_call_starts_a_broker_and_later_calls_find_it(folder: Path) -> None:
+    """The address works, is the same each time, and its repr does not contain the password."""
     started = time.monotonic()
     address = launch.ensure_broker()
-    took = time.monotonic() - started
+    duration = time.monotonic() - started
     assert address.started_here
     assert launch.ensure_broker() is address
     with RawClient(address.uri).open():
@@ -108,15 +108,15 @@ def test_the_first_call_starts_a_broker_and_the_next_find_it(folder: Path) -> No
     assert len(password) > 20
     assert password not in repr(address)
     assert password not in address.masked_uri
-    # Half a second on a machine that does nothing else; here others work as well.
-    assert took < 2
-    with Holder(folder) as other:
-        other.go()
-        assert other.address() == (address.uri, address.pid, False)
+    # Half a second on an idle machine; this one may be busy.
+    assert duration < 2
+    with LeaseProcess(folder) as second:
+        second.start()
+        assert second.address() == (address.uri, address.pid, False)
 
 
-def test_the_record_is_for_its_owners_eyes_only(folder: Path) -> None:
-    """Mode 0600, and the password is in nobody's command line."""
+def test_the_record_is_readable_by_its_owner_only(folder: Path) -> None:
+    """The mode is 0600, and no command line contains the password."""
     address = launch.ensure_broker()
     path = record_path(folder)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -127,55 +127,55 @@ def test_the_record_is_for_its_owners_eyes_only(folder: Path) -> None:
     path.chmod(0o600)
 
 
-def test_starters_at_the_same_time_end_with_one_broker(folder: Path) -> None:
-    """One starts it, and all the others find that one."""
-    holders = [Holder(folder) for _ in range(5)]
+def test_concurrent_starts_result_in_one_broker(folder: Path) -> None:
+    """One process starts the broker, and all others find it."""
+    processes = [LeaseProcess(folder) for _ in range(5)]
     try:
-        for holder in holders:
-            holder.go()
-        addresses = [holder.address() for holder in holders]
+        for process in processes:
+            process.start()
+        addresses = [process.address() for process in processes]
     finally:
-        for holder in holders:
-            holder.kill()
-            holder.__exit__(None, None, None)
+        for process in processes:
+            process.kill()
+            process.__exit__(None, None, None)
     assert len({(uri, pid) for uri, pid, _ in addresses}) == 1
     assert [started for _, _, started in addresses].count(True) == 1
 
 
 @pytest.mark.parametrize("options", [(), ("fork",)])
-def test_the_broker_ends_when_its_last_holder_was_killed(
+def test_the_broker_stops_after_its_last_lease_process_was_killed(
     folder: Path, options: tuple[str, ...]
 ) -> None:
-    """Not before the last one, also when a child of the killed one lives on."""
-    with Holder(folder, *options) as first, Holder(folder) as second:
-        first.go()
+    """The broker does not stop earlier, and a child of a killed process does not extend a lease."""
+    with LeaseProcess(folder, *options) as first, LeaseProcess(folder) as second:
+        first.start()
         _, pid, _ = first.address()
-        second.go()
+        second.start()
         assert second.address()[1] == pid
         first.kill()
         assert launch.find_broker() is not None
         second.kill()
-        wait_until_gone(pid)
+        wait_until_ended(pid)
     assert not record_path(folder).exists()
     assert launch.find_broker() is None
 
 
-def test_a_holder_that_comes_back_soon_finds_the_same_broker(folder: Path) -> None:
-    """A kernel that restarts keeps its fabric."""
-    with Holder(folder) as first:
-        first.go()
+def test_a_restarted_process_finds_the_same_broker(folder: Path) -> None:
+    """A restarted kernel finds its fabric again."""
+    with LeaseProcess(folder) as first:
+        first.start()
         _, pid, _ = first.address()
         first.kill()
-    with Holder(folder) as again:
-        again.go()
+    with LeaseProcess(folder) as again:
+        again.start()
         assert again.address()[1:] == (pid, False)
 
 
-def test_stopping_ends_it_at_once_and_the_next_call_starts_another(folder: Path) -> None:
-    """Whoever holds it; a holder that asks again gets a new one."""
+def test_stop_is_immediate_and_the_next_call_starts_another_broker(folder: Path) -> None:
+    """Leases do not prevent the stop; the next call in any process starts another broker."""
     address = launch.ensure_broker()
     assert launch.stop_broker()
-    wait_until_gone(address.pid)
+    wait_until_ended(address.pid)
     assert launch.find_broker() is None
     assert not launch.stop_broker()
     again = launch.ensure_broker()
@@ -183,11 +183,11 @@ def test_stopping_ends_it_at_once_and_the_next_call_starts_another(folder: Path)
     assert again.pid != address.pid
 
 
-def test_a_holder_notices_that_the_broker_was_killed(folder: Path) -> None:
-    """The record is stale then: another broker is started in its place."""
+def test_a_killed_broker_is_replaced(folder: Path) -> None:
+    """The record is stale, and another broker is started."""
     address = launch.ensure_broker()
     os.kill(address.pid, signal.SIGKILL)
-    wait_until_gone(address.pid)
+    wait_until_ended(address.pid)
     assert record_path(folder).exists()
     assert launch.find_broker() is None
     again = launch.ensure_broker()
@@ -197,8 +197,8 @@ def test_a_holder_notices_that_the_broker_was_killed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "port": 1}'])
-def test_a_damaged_record_counts_as_none(folder: Path, content: str) -> None:
-    """Whatever is in the file, a broker is found or started."""
+def test_an_invalid_record_is_ignored(folder: Path, content: str) -> None:
+    """With any content of the file, a broker is found or started."""
     path = record_path(folder)
     path.write_text(content)
     path.chmod(0o600)
@@ -206,8 +206,8 @@ def test_a_damaged_record_counts_as_none(folder: Path, content: str) -> None:
     assert launch.ensure_broker().started_here
 
 
-def test_who_does_not_know_the_password_is_neither_believed_nor_obeyed(folder: Path) -> None:
-    """A stranger at a stale port learns nothing; a stranger at ours can stop nothing."""
+def test_control_operations_require_the_password(folder: Path) -> None:
+    """A client without the password cannot stop the broker."""
     address = launch.ensure_broker()
     record = read_record(record_path(folder))
     assert record is not None
@@ -218,8 +218,10 @@ def test_who_does_not_know_the_password_is_neither_believed_nor_obeyed(folder: P
     )
 
 
-def test_a_broker_that_cannot_start_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child's own words are in the error."""
+def test_a_failed_start_reports_the_error_output(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error contains the output of the process."""
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.setattr(launch, "_MODULE", "fabric_nb.broker.nowhere")
     with pytest.raises(
@@ -228,30 +230,28 @@ def test_a_broker_that_cannot_start_says_why(folder: Path, monkeypatch: pytest.M
         launch.ensure_broker()
 
 
-def test_the_broker_is_not_led_astray_by_files_where_it_is_started(
-    folder: Path, tmp_path: Path
-) -> None:
-    """A `secrets.py` beside the notebook is not the standard library's."""
-    trap = tmp_path / "notebooks"
-    trap.mkdir()
-    (trap / "secrets.py").write_text("raise SystemExit('trapped')")
-    (trap / "asyncio.py").write_text("raise SystemExit('trapped')")
+def test_modules_in_the_working_directory_are_not_imported(folder: Path, tmp_path: Path) -> None:
+    """A `secrets.py` beside the notebook does not replace the standard library's."""
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    (notebooks / "secrets.py").write_text("raise SystemExit('trapped')")
+    (notebooks / "asyncio.py").write_text("raise SystemExit('trapped')")
     script = (
         f"import sys; sys.path[0] = {str(ROOT)!r};"
         "from fabric_nb.broker.launch import ensure_broker; print(ensure_broker().started_here)"
     )
-    done: Any = subprocess.run(
-        [sys.executable, "-c", script], cwd=trap, capture_output=True, text=True, check=True
+    result: Any = subprocess.run(
+        [sys.executable, "-c", script], cwd=notebooks, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "True\n"
+    assert result.stdout == "True\n"
 
 
-# Who else may write there
+# Permissions and links
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o720, 0o702])
-def test_a_folder_that_others_may_write_to_is_refused(folder: Path, mode: int) -> None:
-    """Another user could plant links in it; the error says what to do."""
+def test_a_folder_writable_by_others_is_refused(folder: Path, mode: int) -> None:
+    """Another user could plant links in the folder; the error contains the solution."""
     folder.chmod(mode)
     try:
         for use in (launch.ensure_broker, launch.find_broker, launch.stop_broker):
@@ -263,31 +263,31 @@ def test_a_folder_that_others_may_write_to_is_refused(folder: Path, mode: int) -
 
 
 @pytest.mark.parametrize("kind", ["log", "lock", "record"])
-def test_no_link_is_followed(
+def test_links_are_not_followed(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, kind: str
 ) -> None:
-    """A planted link leads nowhere: what it points to stays as it is."""
-    precious = tmp_path_factory.mktemp("elsewhere") / "precious"
+    """The target of a planted link is neither read nor changed."""
+    target = tmp_path_factory.mktemp("elsewhere") / "target"
     record = {"pid": 1, "port": 1, "user": "mallory", "password": "known"}
-    precious.write_text(json.dumps(record))
-    precious.chmod(0o600)
+    target.write_text(json.dumps(record))
+    target.chmod(0o600)
     names = {"log": folder / "broker.log", "lock": folder / "broker.lock"}
     link = names.get(kind, record_path(folder))
-    link.symlink_to(precious)
+    link.symlink_to(target)
     if kind == "record":
         assert read_record(link) is None
         assert launch.ensure_broker().started_here
     else:
         with pytest.raises(launch.BrokerStartError, match=link.name):
             launch.ensure_broker()
-    assert json.loads(precious.read_text()) == record
+    assert json.loads(target.read_text()) == record
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can plant what is another user's")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to create a link of another user")
 def test_another_users_link_to_the_folder_is_refused(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though it leads to a folder of one's own."""
+    """A link of another user is refused even if its target belongs to this user."""
     link = tmp_path_factory.mktemp("elsewhere") / "link"
     link.symlink_to(folder)
     monkeypatch.setenv("FABRIC_NB_RUNTIME_DIR", str(link))

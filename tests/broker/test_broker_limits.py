@@ -1,4 +1,4 @@
-"""Floods, slow clients and excess: the broker's memory stays bounded and others are served."""
+"""Floods, slow clients and limits: memory stays bounded and other clients are served."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1024 * 1024
 LIMIT_MB = 16
-# What the interpreter may need beside the messages: buffers of sockets, fragmentation.
+# Memory in addition to the messages: socket buffers and fragmentation.
 HEADROOM = 3 * LIMIT_MB * MEGABYTE
 
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[BrokerProcess]:
-    """A broker with little memory for messages."""
+    """Start a broker with little memory for messages."""
     with BrokerProcess("--memory-limit", str(LIMIT_MB)) as process:
         yield process
         assert process.stop() == (0, "")
@@ -49,7 +49,7 @@ def small() -> Iterator[BrokerProcess]:
 
 @contextlib.contextmanager
 def bounded(process: BrokerProcess) -> Iterator[None]:
-    """What happens here must not make the broker grow."""
+    """Check that the memory of the broker is bounded during the block."""
     before = process.resident_bytes
     yield
     assert process.resident_bytes < before + HEADROOM
@@ -67,7 +67,7 @@ def message(queue: str, size: int = 1000) -> bytes:
 
 
 def flood(client: RawClient, data: bytes, limit: int = 400 * MEGABYTE) -> int:
-    """Send the same again and again until the broker takes no more; the number sent whole."""
+    """Repeat `data` until the broker stops reading, and return the number of sent bytes."""
     client.socket.settimeout(0.5)
     chunk = data * max(1, 50_000 // len(data))
     sent = 0
@@ -77,11 +77,11 @@ def flood(client: RawClient, data: bytes, limit: int = 400 * MEGABYTE) -> int:
     except TimeoutError:
         client.socket.settimeout(5)
         return sent
-    raise AssertionError(f"the broker took {sent} bytes, and would have taken more")
+    raise AssertionError(f"the broker has read {sent} bytes, and did not stop")
 
 
-def test_a_flood_is_stopped_told_and_let_go_on(small: BrokerProcess, name: str) -> None:
-    """The publisher is not read, hears that it is blocked, and goes on once there is room."""
+def test_a_flooding_publisher_is_blocked_and_resumes(small: BrokerProcess, name: str) -> None:
+    """The publisher receives Blocked, is not read, and resumes when memory is free."""
     data = message(name)
     with (
         RawClient(small.uri).open(capabilities={"connection.blocked": True}) as publisher,
@@ -91,7 +91,7 @@ def test_a_flood_is_stopped_told_and_let_go_on(small: BrokerProcess, name: str) 
         publisher.call(1, Queue.Declare(queue=name, auto_delete=True))
         sent = flood(publisher, data)
         assert isinstance(publisher.receive()[1], Connection.Blocked)
-        # The other is served as if nothing was.
+        # Other clients are not affected.
         assert consumer.call(1, Queue.Declare(queue=name, passive=True)).message_count > 1000
         consumer.call(1, Basic.Consume(queue=name, consumer_tag="t", no_ack=True))
         for _ in range(sent // len(data)):
@@ -103,63 +103,61 @@ def test_a_flood_is_stopped_told_and_let_go_on(small: BrokerProcess, name: str) 
             pass
 
 
-def test_a_flood_does_not_stop_the_calls_of_others(small: BrokerProcess, name: str) -> None:
-    """While one client has filled its share, another one's small messages go through."""
+def test_a_flood_does_not_block_the_calls_of_other_clients(small: BrokerProcess, name: str) -> None:
+    """While one client is blocked, small messages of another one are delivered."""
     with (
         RawClient(small.uri).open() as publisher,
-        RawClient(small.uri).open() as other,
+        RawClient(small.uri).open() as second,
         bounded(small),
     ):
         publisher.call(1, Queue.Declare(queue=name, exclusive=True))
         flood(publisher, message(name))
-        other.call(1, Queue.Declare(queue=f"{name}-calls", exclusive=True))
-        other.call(1, Basic.Consume(queue=f"{name}-calls", consumer_tag="t", no_ack=True))
+        second.call(1, Queue.Declare(queue=f"{name}-calls", exclusive=True))
+        second.call(1, Basic.Consume(queue=f"{name}-calls", consumer_tag="t", no_ack=True))
         for number in range(100):
-            other.publish(1, f"{name}-calls", b"%d" % number)
-            assert other.receive_message().body == b"%d" % number
+            second.publish(1, f"{name}-calls", b"%d" % number)
+            assert second.receive_message().body == b"%d" % number
 
 
-def test_a_consumer_that_does_not_read_costs_bounded_memory(
-    small: BrokerProcess, name: str
-) -> None:
-    """Without acknowledgements too: what it does not take stops the publisher at last."""
+def test_a_consumer_that_does_not_read_uses_bounded_memory(small: BrokerProcess, name: str) -> None:
+    """Unread deliveries without acknowledgement block the publisher in the end."""
     with (
-        RawClient(small.uri).open() as sleeper,
+        RawClient(small.uri).open() as consumer,
         RawClient(small.uri).open() as publisher,
         bounded(small),
     ):
-        sleeper.call(1, Queue.Declare(queue=name))
-        sleeper.call(1, Basic.Consume(queue=name, consumer_tag="t", no_ack=True))
+        consumer.call(1, Queue.Declare(queue=name))
+        consumer.call(1, Basic.Consume(queue=name, consumer_tag="t", no_ack=True))
         flood(publisher, message(name))
-        with RawClient(small.uri).open() as other:
-            other.call(1, Queue.Delete(queue=name))
+        with RawClient(small.uri).open() as second:
+            second.call(1, Queue.Delete(queue=name))
 
 
-def test_a_flooder_that_dies_while_it_is_blocked_leaves_nothing(
+def test_a_publisher_that_disconnects_while_blocked_is_cleaned_up(
     small: BrokerProcess, name: str
 ) -> None:
-    """Its end is noticed although it is not read, and its queue goes with it."""
+    """Its disconnection is detected although it is not read, and its queue is deleted."""
     with RawClient(small.uri).open() as publisher:
         publisher.call(1, Queue.Declare(queue=name, exclusive=True))
         flood(publisher, message(name))
-    with RawClient(small.uri).open() as other:
-        while other.call(1, Queue.Declare(queue=name, passive=True)).reply_code == 405:
-            other.send(1, Channel.CloseOk())
-            other.open_channel(1)
+    with RawClient(small.uri).open() as second:
+        while second.call(1, Queue.Declare(queue=name, passive=True)).reply_code == 405:
+            second.send(1, Channel.CloseOk())
+            second.open_channel(1)
 
 
-def test_a_client_that_does_not_read_its_answers_is_not_read(small: BrokerProcess) -> None:
-    """Questions without end do not pile up answers without end."""
+def test_a_client_that_does_not_read_replies_is_not_read(small: BrokerProcess) -> None:
+    """Replies to endless requests do not accumulate."""
     name = "q" * 250
-    question = frame.marshal(Queue.Declare(queue=name, passive=True), 1)
+    request = frame.marshal(Queue.Declare(queue=name, passive=True), 1)
     with RawClient(small.uri).open() as client, bounded(small):
         client.call(1, Queue.Declare(queue=name, exclusive=True))
-        flood(client, question)
+        flood(client, request)
 
 
-def test_messages_that_are_never_finished_cost_bounded_memory(small: BrokerProcess) -> None:
-    """Bodies begun on many channels count as well."""
-    begun = [
+def test_incomplete_messages_use_bounded_memory(small: BrokerProcess) -> None:
+    """Incomplete bodies on many channels are accounted."""
+    starts = [
         frame.marshal(value, channel)
         for channel in range(1, 30)
         for value in (
@@ -167,18 +165,16 @@ def test_messages_that_are_never_finished_cost_bounded_memory(small: BrokerProce
             header.ContentHeader(0, 32 * MEGABYTE, Basic.Properties()),
         )
     ]
-    pieces = b"".join(
+    body_frames = b"".join(
         frame.marshal(body.ContentBody(bytes(100_000)), channel) for channel in range(1, 30)
     )
     with RawClient(small.uri).open(channels=29) as client, bounded(small):
-        client.send_bytes(b"".join(begun))
-        flood(client, pieces)
+        client.send_bytes(b"".join(starts))
+        flood(client, body_frames)
 
 
-def test_others_are_answered_while_one_publishes_at_full_speed(
-    broker: BrokerProcess, name: str
-) -> None:
-    """A client's turn is bounded, however much it has sent."""
+def test_other_clients_are_served_during_a_flood(broker: BrokerProcess, name: str) -> None:
+    """The work per client and loop iteration is bounded, whatever the number of its frames."""
     stop = threading.Event()
     data = message(f"{name}-nowhere", 100) * 2000
 
@@ -187,24 +183,24 @@ def test_others_are_answered_while_one_publishes_at_full_speed(
             while not stop.is_set():
                 client.send_bytes(data)
 
-    with RawClient(broker.uri).open() as flooder, RawClient(broker.uri).open() as other:
-        thread = threading.Thread(target=publish, args=(flooder,))
+    with RawClient(broker.uri).open() as publisher, RawClient(broker.uri).open() as second:
+        thread = threading.Thread(target=publish, args=(publisher,))
         thread.start()
         try:
             waits = []
             for _ in range(100):
                 started = time.monotonic()
-                other.call(1, Basic.Qos())
+                second.call(1, Basic.Qos())
                 waits.append(time.monotonic() - started)
         finally:
             stop.set()
-            flooder.socket.shutdown(socket.SHUT_RDWR)
+            publisher.socket.shutdown(socket.SHUT_RDWR)
             thread.join()
     assert sorted(waits)[50] < 0.1
 
 
 def test_an_idle_broker_uses_no_processor_and_little_memory(name: str) -> None:
-    """With connections, consumers and a queue that holds messages."""
+    """This includes connections, consumers and ready messages."""
     with BrokerProcess() as process, RawClient(process.uri).open(heartbeat=60) as client:
         client.call(1, Queue.Declare(queue=name, arguments={"x-message-ttl": 3_600_000}))
         client.publish(1, name, b"waits")
@@ -218,39 +214,39 @@ def test_an_idle_broker_uses_no_processor_and_little_memory(name: str) -> None:
         assert process.resident_bytes < 40 * MEGABYTE
 
 
-async def test_connections_are_limited_and_are_told_when_the_broker_stops() -> None:
-    """One too many is refused with 530, and there is room again when one goes."""
+async def test_connections_are_limited_and_closed_at_shutdown() -> None:
+    """A connection beyond the limit is refused with 530 until another one is closed."""
     loop = asyncio.get_running_loop()
     settings = Settings(Credentials("guest", "guest"), max_connections=2)
     server = Server(settings, loop, Lifetime(loop))
     await server.start()
     uri = f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    with RawClient(uri) as one, RawClient(uri) as two, RawClient(uri) as three:
-        await asyncio.to_thread(one.open)
-        await asyncio.to_thread(two.open)
-        await asyncio.to_thread(three.start)
-        await asyncio.to_thread(three.call, 0, three.start_ok())
-        three.send(0, Connection.TuneOk(10, 131_072, 0), Connection.Open("/"))
-        _, refusal = await asyncio.to_thread(three.receive)
+    with RawClient(uri) as first, RawClient(uri) as second, RawClient(uri) as third:
+        await asyncio.to_thread(first.open)
+        await asyncio.to_thread(second.open)
+        await asyncio.to_thread(third.start)
+        await asyncio.to_thread(third.call, 0, third.start_ok())
+        third.send(0, Connection.TuneOk(10, 131_072, 0), Connection.Open("/"))
+        _, refusal = await asyncio.to_thread(third.receive)
         assert (refusal.reply_code, refusal.reply_text) == (
             530,
             "NOT_ALLOWED - connection limit (2) is reached",
         )
-        closed = await asyncio.to_thread(one.call, 0, Connection.Close(200, "", 0, 0))
+        closed = await asyncio.to_thread(first.call, 0, Connection.Close(200, "", 0, 0))
         assert isinstance(closed, Connection.CloseOk)
-        await asyncio.to_thread(one.until_closed)
-        with RawClient(uri) as four:
-            await asyncio.to_thread(four.open)
+        await asyncio.to_thread(first.until_closed)
+        with RawClient(uri) as fourth:
+            await asyncio.to_thread(fourth.open)
             stopping = asyncio.create_task(server.stop())
-            for client in (two, four):
-                _, told = await asyncio.to_thread(client.receive)
-                assert told.reply_code == 320
+            for client in (second, fourth):
+                _, close = await asyncio.to_thread(client.receive)
+                assert close.reply_code == 320
                 client.send(0, Connection.CloseOk())
             await stopping
 
 
-def test_a_blocked_client_is_told_when_the_broker_stops(name: str) -> None:
-    """With 320 like all others, and the broker does not wait for it in vain."""
+def test_a_blocked_client_is_closed_at_shutdown(name: str) -> None:
+    """It receives 320 like all others, and does not delay the shutdown."""
     with (
         BrokerProcess("--memory-limit", str(LIMIT_MB)) as process,
         RawClient(process.uri).open(capabilities={"connection.blocked": True}) as client,
@@ -265,24 +261,24 @@ def test_a_blocked_client_is_told_when_the_broker_stops(name: str) -> None:
 
 
 async def test_channels_and_consumers_are_limited() -> None:
-    """Over all connections, with 506; others that are there go on."""
+    """The limits are common to all connections; the error is 506 and affects one of them."""
     loop = asyncio.get_running_loop()
     server = Server(Settings(Credentials("guest", "guest")), loop, Lifetime(loop))
     server.vhost = VirtualHost(loop, limits=Limits(channels=3, consumers=2))
     await server.start()
     uri = f"amqp://guest:guest@127.0.0.1:{server.port}/"
-    with RawClient(uri) as one, RawClient(uri) as two:
-        await asyncio.to_thread(one.open, channels=2)
-        await asyncio.to_thread(two.open, channels=1)
-        refused = await asyncio.to_thread(two.call, 2, Channel.Open())
+    with RawClient(uri) as first, RawClient(uri) as second:
+        await asyncio.to_thread(first.open, channels=2)
+        await asyncio.to_thread(second.open, channels=1)
+        refused = await asyncio.to_thread(second.call, 2, Channel.Open())
         assert refused.reply_code == 506
-        await asyncio.to_thread(one.open_channel, 3)
-        await asyncio.to_thread(one.call, 1, Queue.Declare(queue="q", exclusive=True))
+        await asyncio.to_thread(first.open_channel, 3)
+        await asyncio.to_thread(first.call, 1, Queue.Declare(queue="q", exclusive=True))
         for expected in (Basic.ConsumeOk, Basic.ConsumeOk, Connection.Close):
-            answer = await asyncio.to_thread(one.call, 1, Basic.Consume(queue="q"))
+            answer = await asyncio.to_thread(first.call, 1, Basic.Consume(queue="q"))
             assert isinstance(answer, expected)
-        one.send(0, Connection.CloseOk())
-        two.send(0, Connection.CloseOk())
+        first.send(0, Connection.CloseOk())
+        second.send(0, Connection.CloseOk())
         await server.stop()
 
 
@@ -291,7 +287,7 @@ async def test_channels_and_consumers_are_limited() -> None:
     [Limits(queues=2), Limits(exchanges=2), Limits(bindings=2), Limits(arguments_size=100)],
 )
 async def test_declarations_are_limited(limits: Limits) -> None:
-    """With 506 for one too many, and room again for each that goes."""
+    """The error is 506, and deletions free the quota."""
     vhost = VirtualHost(asyncio.get_running_loop(), limits=limits)
 
     def declare(number: int) -> None:
@@ -329,12 +325,12 @@ async def test_declarations_are_limited(limits: Limits) -> None:
     declare(1)
 
 
-# Strangers
+# Unauthenticated connections
 
 
 @contextlib.contextmanager
-def files(number: int) -> Iterator[None]:
-    """Let this process, and what it starts meanwhile, have so many files open."""
+def open_file_limit(number: int) -> Iterator[None]:
+    """Set the maximum number of open files of this process and its children."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(number, before[1]), before[1]))
     try:
@@ -348,12 +344,12 @@ def files(number: int) -> Iterator[None]:
     [b"", CONTROL_HEADER, CONTROL_HEADER + bytes(32), PROTOCOL_HEADER, b"AMQP"],
     ids=["silent", "control", "control without proof", "AMQP without login", "half a header"],
 )
-def test_strangers_do_not_keep_the_user_out(opening: bytes) -> None:
-    """More connections without a password than there are files: the user comes in, and at once."""
+def test_unauthenticated_connections_do_not_lock_out_the_user(opening: bytes) -> None:
+    """With more unauthenticated connections than file descriptors, the user logs in immediately."""
     with ExitStack() as stack:
-        with files(1024):
+        with open_file_limit(1024):
             broker = stack.enter_context(BrokerProcess())
-        stack.enter_context(files(4096))
+        stack.enter_context(open_file_limit(4096))
         for _ in range(1100):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", broker.port), 5))
             with contextlib.suppress(OSError):
@@ -369,11 +365,11 @@ def test_strangers_do_not_keep_the_user_out(opening: bytes) -> None:
         assert len(errors.splitlines()) < 10, errors
 
 
-def test_passwords_cannot_be_tried_fast() -> None:
-    """Wrong ones are refused one by one, over both protocols; the right one is taken at once."""
+def test_wrong_passwords_are_rate_limited() -> None:
+    """Refusals are spaced, over both protocols; the right password is accepted immediately."""
     with BrokerProcess() as broker, ExitStack() as stack:
         address = ("127.0.0.1", broker.port)
-        guessing = []
+        clients = []
         began = time.monotonic()
         for number in range(8):
             client = stack.enter_context(RawClient(broker.uri))
@@ -381,28 +377,28 @@ def test_passwords_cannot_be_tried_fast() -> None:
             client.send(
                 0, client.start_ok({"authentication_failure_close": True}, f"\0x\0{number}")
             )
-            guessing.append(client)
+            clients.append(client)
         with ThreadPoolExecutor(1) as pool:
             control = pool.submit(connect, address, "guess", Operation.PING, 10)
-            right = time.monotonic()
+            logged_in_from = time.monotonic()
             with RawClient(broker.uri) as client:
                 client.open()
             connect(address, PASSWORD, Operation.PING, 5).close()
-            assert time.monotonic() - right < 1
-            assert {client.receive()[1].reply_code for client in guessing} == {403}
+            assert time.monotonic() - logged_in_from < 1
+            assert {client.receive()[1].reply_code for client in clients} == {403}
             assert time.monotonic() - began >= 8 * REFUSAL_INTERVAL
             with pytest.raises((ControlError, ConnectionResetError)):
                 control.result()
 
 
-def test_a_flood_of_one_complaint_is_one_line() -> None:
-    """The first of a kind is written, and the next one ten seconds later, with their number."""
+def test_repeated_log_lines_are_rate_limited() -> None:
+    """The first line is written, and the next one ten seconds later with the suppressed count."""
     now = [100.0]
-    repeats, lines = RepeatFilter(lambda: now[0]), []
+    limiter, lines = RepeatFilter(lambda: now[0]), []
 
     def log(text: str, *arguments: object) -> None:
         record = logging.LogRecord("x", logging.WARNING, "", 0, text, arguments, None)
-        if repeats.filter(record):
+        if limiter.filter(record):
             lines.append(record.getMessage())
 
     for number in range(1000):

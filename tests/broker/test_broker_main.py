@@ -1,4 +1,4 @@
-"""The broker in the foreground: its options, its words, and how it ends."""
+"""The broker in the foreground: options, output and exit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.broker.process import ROOT, BrokerProcess
 from tests.broker.rawclient import RawClient
 
 
-def test_it_says_what_it_is_and_listens_on_the_loopback_interface_only() -> None:
-    """For development, nothing kept; not to be reached from another machine."""
+def test_it_prints_a_banner_and_listens_on_the_loopback_interface_only() -> None:
+    """The banner mentions development; other addresses refuse connections."""
     with BrokerProcess() as broker:
         assert "development" in broker.banner
         assert "Nothing is kept" in broker.banner
@@ -23,22 +23,22 @@ def test_it_says_what_it_is_and_listens_on_the_loopback_interface_only() -> None
 
 
 def _other_address() -> str:
-    """An address of this machine that is not 127.0.0.1."""
+    """Return an address of this machine other than 127.0.0.1."""
     return "127.0.0.2"
 
 
-def test_it_ends_on_sigterm_and_tells_its_clients() -> None:
-    """With 320, and exit code 0."""
+def test_sigterm_closes_connections_and_ends_the_process() -> None:
+    """Clients receive 320, and the exit code is 0."""
     with BrokerProcess() as broker, RawClient(broker.uri).open() as client:
         broker.terminate()
-        _, told = client.receive()
-        assert (told.name, told.reply_code) == ("Connection.Close", 320)
+        _, close = client.receive()
+        assert (close.name, close.reply_code) == ("Connection.Close", 320)
         client.send(0, Connection.CloseOk())
         assert broker.stop() == (0, "")
 
 
-def test_a_port_that_is_taken_is_an_error() -> None:
-    """The program ends, and says which port."""
+def test_a_port_in_use_is_an_error() -> None:
+    """The program exits with an error that names the port."""
     with BrokerProcess() as broker:
         done = subprocess.run(
             [sys.executable, "-m", "fabric_nb.broker", "--port", str(broker.port)],
@@ -62,10 +62,10 @@ def test_a_port_that_is_taken_is_an_error() -> None:
         ({"exclusive": True}, None),
     ],
 )
-def test_denying_transient_nonexclusive_queues_is_what_rabbitmq_4_3_does(
+def test_denied_transient_nonexclusive_queues_fail_as_in_rabbitmq_4_3(
     options: dict[str, bool], code: int | None, name: str
 ) -> None:
-    """The connection is closed with 541; durable or exclusive queues are as always."""
+    """The connection is closed with 541; durable or exclusive queues are accepted."""
     with (
         BrokerProcess("--deny", "transient_nonexcl_queues") as broker,
         RawClient(broker.uri).open() as client,

@@ -1,4 +1,4 @@
-"""What clients can do with messages, frame by frame."""
+"""Queues, exchanges, publishing and consuming, frame by frame."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_a_server_named_queue_is_the_channels_current_one(client: RawClient) -> 
     assert isinstance(client.call(1, Basic.Get(queue="")), Basic.GetOk)
 
 
-def test_an_exclusive_queue_is_its_connections_own_and_goes_with_it(
+def test_an_exclusive_queue_is_deleted_with_its_connection(
     broker: BrokerProcess, client: RawClient, name: str
 ) -> None:
-    """Others get 405 for it; after its connection there is no such queue."""
+    """Other connections receive 405 for it, and 404 after its connection was closed."""
     with RawClient(broker.uri).open() as owner:
         declare(owner, name)
         for method in (
@@ -60,8 +60,10 @@ def test_an_exclusive_queue_is_its_connections_own_and_goes_with_it(
     assert client.call(1, Queue.Declare(queue=name, passive=True)).reply_code == 404
 
 
-def test_an_auto_delete_queue_goes_with_its_last_consumer(client: RawClient, name: str) -> None:
-    """Not before it had one, and not while one is left."""
+def test_an_auto_delete_queue_is_deleted_with_its_last_consumer(
+    client: RawClient, name: str
+) -> None:
+    """It is not deleted before its first consumer, nor while a consumer is left."""
     client.call(1, Queue.Declare(queue=name, auto_delete=True))
     consume(client, name, "one")
     consume(client, name, "two")
@@ -72,12 +74,12 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer(client: RawClient, nam
 
 
 def test_an_unused_queue_expires(client: RawClient, name: str) -> None:
-    """With `x-expires`, that long after its last use; a consumer keeps it."""
+    """It expires `x-expires` after its last use, but not while it has a consumer."""
     declare(client, name, expires=200)
     graves = f"{name}-graves"
     declare(client, graves)
     consume(client, graves, "alarm", no_ack=True, channel=2)
-    # Rings the bell well after the queue would have expired.
+    # A message to this queue returns well after the expiry of the tested queue.
     declare(
         client,
         f"{name}-bell",
@@ -96,7 +98,7 @@ def test_an_unused_queue_expires(client: RawClient, name: str) -> None:
 
 
 def test_deleting_with_conditions(client: RawClient, name: str) -> None:
-    """`if_empty` and `if_unused` protect; what is not there counts as deleted."""
+    """`if_empty` and `if_unused` are checked; deletion is idempotent."""
     declare(client, name)
     client.publish(1, name, b"x")
     assert client.call(1, Queue.Delete(queue=name, if_empty=True)).reply_code == 406
@@ -126,7 +128,7 @@ def test_deleting_with_conditions(client: RawClient, name: str) -> None:
 def test_a_redeclaration_must_be_equivalent(
     client: RawClient, name: str, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """Attribute by attribute and argument by argument, with 406 for the difference."""
+    """A difference in an attribute or argument is an error 406."""
     assert isinstance(client.call(1, Queue.Declare(queue=name, **first)), Queue.DeclareOk)
     assert isinstance(client.call(1, Queue.Declare(queue=name, **first)), Queue.DeclareOk)
     answer = client.call(1, Queue.Declare(queue=name, **second))
@@ -138,8 +140,8 @@ def test_a_redeclaration_must_be_equivalent(
 # Exchanges
 
 
-def test_exchanges_end_as_they_were_told(client: RawClient, name: str) -> None:
-    """`auto_delete` with the last binding, also along a chain; `if_unused` protects."""
+def test_exchanges_are_deleted_as_declared(client: RawClient, name: str) -> None:
+    """`auto_delete` applies at the last binding, also along a chain; `if_unused` is checked."""
     for suffix in ("a", "b"):
         client.call(
             1,
@@ -156,16 +158,16 @@ def test_exchanges_end_as_they_were_told(client: RawClient, name: str) -> None:
     assert client.call(1, Exchange.Declare(exchange=name + "a", passive=True)).reply_code == 404
 
 
-def test_an_internal_exchange_takes_nothing_from_clients(client: RawClient, name: str) -> None:
-    """With 403; exchanges may send to it."""
+def test_clients_cannot_publish_to_an_internal_exchange(client: RawClient, name: str) -> None:
+    """Publishing to it is an error 403."""
     client.call(1, Exchange.Declare(exchange=name, exchange_type="fanout", internal=True))
     client.publish(1, "", exchange=name)
     assert client.receive()[1].reply_code == 403
     client.call(2, Exchange.Delete(exchange=name))
 
 
-def test_an_alternate_exchange_gets_what_cannot_be_routed(client: RawClient, name: str) -> None:
-    """And a mandatory message that it routes is not returned."""
+def test_an_alternate_exchange_receives_unroutable_messages(client: RawClient, name: str) -> None:
+    """A mandatory message that it routes is not returned."""
     client.call(
         1,
         Exchange.Declare(
@@ -183,8 +185,8 @@ def test_an_alternate_exchange_gets_what_cannot_be_routed(client: RawClient, nam
 # Publishing
 
 
-def test_a_mandatory_message_without_a_queue_comes_back(client: RawClient) -> None:
-    """With 312, and before its confirm."""
+def test_an_unroutable_mandatory_message_is_returned(client: RawClient) -> None:
+    """It is returned with 312, before its confirm."""
     client.call(1, Confirm.Select())
     client.publish(1, "nobody", b"back", mandatory=True, correlation_id="c")
     returned = client.receive_message()
@@ -194,7 +196,7 @@ def test_a_mandatory_message_without_a_queue_comes_back(client: RawClient) -> No
 
 
 def test_confirms_cover_every_message_once(client: RawClient, name: str) -> None:
-    """Several may come in one frame; a rejected message is refused by its number."""
+    """A frame may confirm several messages; a rejected message is nacked."""
     declare(client, name, max_length=3, overflow="reject-publish")
     client.call(1, Confirm.Select())
     for _ in range(5):
@@ -209,7 +211,7 @@ def test_confirms_cover_every_message_once(client: RawClient, name: str) -> None
 
 
 def test_a_message_that_is_too_large_closes_the_channel(client: RawClient) -> None:
-    """With 406 as soon as its size is known; its body is ignored."""
+    """The error 406 follows the content header; the body is ignored."""
     client.send(
         1,
         Basic.Publish(routing_key="q"),
@@ -223,10 +225,10 @@ def test_a_message_that_is_too_large_closes_the_channel(client: RawClient) -> No
 @pytest.mark.parametrize(
     "properties", [{"expiration": "soon"}, {"expiration": "-1"}, {"user_id": "somebody"}]
 )
-def test_properties_that_the_broker_acts_on_are_checked(
+def test_expiration_and_user_id_are_validated(
     client: RawClient, properties: dict[str, Any]
 ) -> None:
-    """An expiration must be a number, a user id the connection's own."""
+    """An expiration must be a number, and a user id that of the connection."""
     client.publish(1, "q", **properties)
     assert client.receive()[1].reply_code == 406
 
@@ -235,7 +237,7 @@ def test_properties_that_the_broker_acts_on_are_checked(
 
 
 def test_prefetch_limits_each_consumer(client: RawClient, name: str) -> None:
-    """An acknowledgement makes room for one more."""
+    """An acknowledgement allows one more delivery."""
     declare(client, name)
     for number in range(6):
         client.publish(1, name, b"%d" % number)
@@ -251,7 +253,7 @@ def test_prefetch_limits_each_consumer(client: RawClient, name: str) -> None:
 
 
 def test_prefetch_of_the_channel_counts_all_its_consumers(client: RawClient, name: str) -> None:
-    """RabbitMQ's meaning of `global`; deliveries without acknowledgement do not count."""
+    """This is RabbitMQ's meaning of `global`; deliveries without acknowledgement do not count."""
     declare(client, name)
     client.call(1, Basic.Qos(prefetch_count=3, global_=True))
     consume(client, name, "one")
@@ -264,25 +266,25 @@ def test_prefetch_of_the_channel_counts_all_its_consumers(client: RawClient, nam
     assert client.receive_message().body == b"3"
 
 
-def test_flow_cannot_be_stopped(client: RawClient) -> None:
-    """As in RabbitMQ: Channel.Flow is answered, and 540 where it asks to stop."""
+def test_flow_cannot_be_paused(client: RawClient) -> None:
+    """As in RabbitMQ, Channel.Flow is confirmed, but a pause is an error 540."""
     assert client.call(1, Channel.Flow(True)).active is True
     assert client.call(1, Channel.Flow(False)).reply_code == 540
 
 
 @pytest.mark.parametrize("exclusive_first", [True, False])
-def test_an_exclusive_consumer_is_alone(
+def test_an_exclusive_consumer_excludes_others(
     client: RawClient, name: str, exclusive_first: bool
 ) -> None:
-    """It neither joins others nor lets others join, with 403."""
+    """An exclusive consumer beside others, and others beside it, are an error 403."""
     declare(client, name)
     consume(client, name, exclusive=exclusive_first)
     answer = client.call(2, Basic.Consume(queue=name, exclusive=not exclusive_first))
     assert answer.reply_code == 403
 
 
-def test_the_end_of_a_channel_gives_its_messages_to_another(client: RawClient, name: str) -> None:
-    """In their order, whichever of its consumers had them, and marked as redelivered."""
+def test_closing_a_channel_requeues_its_messages(client: RawClient, name: str) -> None:
+    """They are redelivered in order, whichever of its consumers had received them."""
     declare(client, name)
     consume(client, name, "one")
     consume(client, name, "two")
@@ -300,8 +302,8 @@ def test_the_end_of_a_channel_gives_its_messages_to_another(client: RawClient, n
     assert all(message.method.redelivered for message in again)
 
 
-def test_recover_gives_back_what_is_not_settled(client: RawClient, name: str) -> None:
-    """Basic.Recover with requeue; the answer comes before the messages."""
+def test_recover_requeues_unacknowledged_messages(client: RawClient, name: str) -> None:
+    """RecoverOk precedes the redelivered messages."""
     declare(client, name)
     consume(client, name)
     client.publish(1, name, b"x")
@@ -310,21 +312,21 @@ def test_recover_gives_back_what_is_not_settled(client: RawClient, name: str) ->
     assert client.receive_message().method.redelivered
 
 
-def test_a_client_that_can_hear_it_learns_that_a_queue_is_gone(
+def test_consumers_of_a_deleted_queue_are_notified(
     broker: BrokerProcess, client: RawClient, name: str
 ) -> None:
-    """Basic.Cancel from the broker, only with the capability `consumer_cancel_notify`."""
+    """Basic.Cancel is sent only to clients with the capability `consumer_cancel_notify`."""
     client.call(1, Queue.Declare(queue=name))
     consume(client, name)
     with RawClient(broker.uri).open() as deaf:
         consume(deaf, name)
         assert isinstance(deaf.call(1, Queue.Delete(queue=name)), Queue.DeleteOk)
-    _, told = client.receive()
-    assert (told.name, told.consumer_tag) == ("Basic.Cancel", "t")
+    _, close = client.receive()
+    assert (close.name, close.consumer_tag) == ("Basic.Cancel", "t")
 
 
-def test_get_says_how_many_are_left(client: RawClient, name: str) -> None:
-    """Basic.GetOk counts what waits behind the message."""
+def test_get_returns_the_remaining_count(client: RawClient, name: str) -> None:
+    """Basic.GetOk contains the number of remaining messages."""
     declare(client, name)
     assert isinstance(client.call(1, Basic.Get(queue=name)), Basic.GetEmpty)
     client.publish(1, name, b"a")
@@ -337,8 +339,8 @@ def test_get_says_how_many_are_left(client: RawClient, name: str) -> None:
 # Dead letters
 
 
-def test_dead_letters_say_where_and_why_they_died(client: RawClient, name: str) -> None:
-    """The `x-death` header counts by queue and reason, the last death first."""
+def test_dead_letters_have_death_headers(client: RawClient, name: str) -> None:
+    """The `x-death` header counts deaths by queue and reason, the last one first."""
     graves = f"{name}-graves"
     declare(client, graves)
     declare(
@@ -362,8 +364,8 @@ def test_dead_letters_say_where_and_why_they_died(client: RawClient, name: str) 
     assert dead.properties.expiration is None
 
 
-def test_an_expired_call_comes_back_to_its_caller(client: RawClient, name: str) -> None:
-    """The way a call that waits too long is answered: a headers exchange for dead letters."""
+def test_an_expired_call_is_dead_lettered_to_its_caller(client: RawClient, name: str) -> None:
+    """This is the mechanism of call timeouts: dead letters go through a headers exchange."""
     client.call(1, Exchange.Declare(exchange=name, exchange_type="headers", auto_delete=True))
     declare(client, f"{name}-results")
     client.call(
@@ -383,8 +385,8 @@ def test_an_expired_call_comes_back_to_its_caller(client: RawClient, name: str) 
     assert headers["x-death"][0]["original-expiration"] == "50"
 
 
-def test_a_message_that_only_circles_is_dropped(client: RawClient, name: str) -> None:
-    """A queue that is its own dead letter target does not turn for ever."""
+def test_a_dead_letter_cycle_drops_the_message(client: RawClient, name: str) -> None:
+    """A queue may be its own dead letter target without an endless loop."""
     declare(client, name, dead_letter_exchange="", max_length=1)
     for number in range(2):
         client.publish(1, name, b"%d" % number)
@@ -397,8 +399,8 @@ def test_a_message_that_only_circles_is_dropped(client: RawClient, name: str) ->
 # Transactions
 
 
-def test_a_transaction_takes_effect_as_a_whole(client: RawClient, name: str) -> None:
-    """Nothing before the commit, nothing after a rollback, all after a commit."""
+def test_a_transaction_is_atomic(client: RawClient, name: str) -> None:
+    """Publishes and acknowledgements take effect only at the commit."""
     declare(client, name, channel=2)
     client.call(1, Tx.Select())
     client.publish(1, name, b"dropped")
@@ -411,7 +413,7 @@ def test_a_transaction_takes_effect_as_a_whole(client: RawClient, name: str) -> 
     assert message.body == b"kept"
     client.send(1, Basic.Ack(message.method.delivery_tag))
     client.call(1, Tx.Rollback())
-    # The acknowledgement was rolled back: the message goes back with the channel.
+    # The acknowledgement was rolled back: closing the channel requeues the message.
     client.call(1, Channel.Close(200, "", 0, 0))
     assert count(client, name, 2) == 1
 
@@ -422,7 +424,7 @@ def test_a_transaction_takes_effect_as_a_whole(client: RawClient, name: str) -> 
 def test_direct_reply_to_needs_no_queue(
     broker: BrokerProcess, client: RawClient, name: str
 ) -> None:
-    """A caller consumes the pseudo-queue; the server answers to the address in the request."""
+    """A caller consumes the pseudo-queue; the server publishes to the address in the request."""
     with RawClient(broker.uri).open() as server:
         server.call(1, Queue.Declare(queue=name, exclusive=True))
         consume(server, name, no_ack=True)
@@ -440,7 +442,7 @@ def test_direct_reply_to_needs_no_queue(
         assert server.receive_message().method.reply_code == 312
 
 
-def test_direct_reply_to_without_its_consumer_is_refused(client: RawClient) -> None:
-    """With 406, since no reply could come."""
+def test_direct_reply_to_requires_its_consumer(client: RawClient) -> None:
+    """A request without a reply consumer is an error 406."""
     client.publish(1, "q", reply_to="amq.rabbitmq.reply-to")
     assert client.receive()[1].reply_code == 406

@@ -1,4 +1,4 @@
-"""Opening, breaking and closing connections and channels, frame by frame."""
+"""Handshake, protocol errors and closing, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def raw_frame(kind: int, channel: int, payload: bytes, end: bytes = b"\xce") -> 
 
 
 def content(payload: bytes) -> bytes:
-    """A Basic.Publish to nowhere, with this for its content header."""
+    """Return an unroutable Basic.Publish with this content header."""
     return raw_frame(1, 1, b"\x00\x3c\x00\x28\0\0\0\0\0") + raw_frame(2, 1, payload)
 
 
@@ -32,14 +32,14 @@ def nested_table(depth: int) -> bytes:
     return value[1:]
 
 
-# Opening
+# Handshake
 
 
 @pytest.mark.parametrize("opening", [b"AMQP\x01\x01\x00\x0a", b"AMQP\0\0\x09\0", b"GET / HT"])
-def test_another_protocol_is_told_which_one_is_spoken(
+def test_other_protocols_receive_the_supported_header(
     broker: BrokerProcess, opening: bytes
 ) -> None:
-    """The broker answers with its own protocol header, and hangs up."""
+    """The broker sends its protocol header, and closes the connection."""
     with RawClient(broker.uri) as client:
         client.send_bytes(opening)
         assert client.receive_bytes(8) == PROTOCOL_HEADER
@@ -47,8 +47,8 @@ def test_another_protocol_is_told_which_one_is_spoken(
             client.receive()
 
 
-def test_the_broker_says_what_it_is_and_can(broker: BrokerProcess) -> None:
-    """A client reads the capabilities, and that this is no production broker."""
+def test_the_server_properties_contain_capabilities_and_purpose(broker: BrokerProcess) -> None:
+    """They contain the capabilities, and the note that the broker is for development."""
     with RawClient(broker.uri) as client:
         start = client.start()
         properties = start.server_properties
@@ -60,20 +60,22 @@ def test_the_broker_says_what_it_is_and_can(broker: BrokerProcess) -> None:
 
 
 @pytest.mark.parametrize("response", ["\0tester\0wrong", "\0who\0p@ss/word", "tester", "", "\0\0"])
-@pytest.mark.parametrize("told", [True, False])
-def test_wrong_credentials_are_refused(broker: BrokerProcess, response: str, told: bool) -> None:
-    """With 403 for a client that can hear it, else by hanging up."""
+@pytest.mark.parametrize("notified", [True, False])
+def test_wrong_credentials_are_refused(
+    broker: BrokerProcess, response: str, notified: bool
+) -> None:
+    """Clients with the capability receive 403; others see the end of the stream."""
     with RawClient(broker.uri) as client:
         client.start()
-        client.send(0, client.start_ok({"authentication_failure_close": told}, response))
-        frames = client.until_closed() if not told else [client.receive()[1]]
+        client.send(0, client.start_ok({"authentication_failure_close": notified}, response))
+        frames = client.until_closed() if not notified else [client.receive()[1]]
         assert [(value.name, value.reply_code) for value in frames] == (
-            [("Connection.Close", 403)] if told else []
+            [("Connection.Close", 403)] if notified else []
         )
 
 
 def test_amqplain_opens_a_connection(broker: BrokerProcess) -> None:
-    """The older mechanism of RabbitMQ's clients works as well."""
+    """AMQPLAIN is an older mechanism of RabbitMQ's clients."""
     table = b"\x05LOGINS\0\0\0\x06tester\x08PASSWORDS\0\0\0\x09p@ss/word"
     with RawClient(broker.uri) as client:
         client.start()
@@ -90,10 +92,10 @@ def test_amqplain_opens_a_connection(broker: BrokerProcess) -> None:
         (Connection.TuneOk(4000, 131_072, 0), "/", 530),
     ],
 )
-def test_limits_beyond_the_brokers_and_other_virtual_hosts_are_refused(
+def test_excessive_limits_and_unknown_virtual_hosts_are_refused(
     broker: BrokerProcess, tune: Connection.TuneOk, vhost: str, code: int
 ) -> None:
-    """The client is told with 530."""
+    """The error is 530."""
     with RawClient(broker.uri) as client:
         client.start()
         client.call(0, client.start_ok())
@@ -101,23 +103,23 @@ def test_limits_beyond_the_brokers_and_other_virtual_hosts_are_refused(
         assert client.receive()[1].reply_code == code
 
 
-def test_methods_out_of_turn_are_refused_before_the_connection_is_open(
+def test_unexpected_methods_during_the_handshake_are_refused(
     broker: BrokerProcess,
 ) -> None:
-    """With 503, on channel 0 and on any other."""
+    """The error is 503, on channel 0 and on others."""
     for channel, method in ((0, Connection.Open("/")), (1, Channel.Open())):
         with RawClient(broker.uri) as client:
             client.start()
             assert client.call(channel, method).reply_code == 503
 
 
-def test_closing_is_answered(client: RawClient) -> None:
-    """Connection.CloseOk, and the end of the stream."""
+def test_close_is_confirmed(client: RawClient) -> None:
+    """The end of the stream follows CloseOk."""
     assert isinstance(client.call(0, Connection.Close(200, "bye", 0, 0)), Connection.CloseOk)
     assert client.until_closed() == []
 
 
-# Breaking the protocol
+# Protocol errors
 
 
 @pytest.mark.parametrize(
@@ -163,16 +165,16 @@ def test_closing_is_answered(client: RawClient) -> None:
         (frame.marshal(Exchange.Declare(exchange="e", exchange_type="odd"), 1), 503),
     ],
 )
-def test_a_client_that_breaks_the_protocol_loses_its_connection_and_nobody_elses(
+def test_a_protocol_error_closes_only_the_connection_of_its_client(
     broker: BrokerProcess, client: RawClient, data: bytes, code: int
 ) -> None:
-    """With the reply code that the specification or RabbitMQ has for it."""
-    with RawClient(broker.uri).open() as breaker:
-        breaker.send_bytes(data)
-        _, answer = breaker.receive()
+    """The reply code is that of the specification or of RabbitMQ."""
+    with RawClient(broker.uri).open() as offender:
+        offender.send_bytes(data)
+        _, answer = offender.receive()
         assert (answer.name, answer.reply_code) == ("Connection.Close", code)
-        breaker.send(0, Connection.CloseOk())
-        assert breaker.until_closed() == []
+        offender.send(0, Connection.CloseOk())
+        assert offender.until_closed() == []
     assert isinstance(client.call(1, Basic.Qos()), Basic.QosOk)
 
 
@@ -210,29 +212,27 @@ def test_a_client_that_breaks_the_protocol_loses_its_connection_and_nobody_elses
         (Tx.Rollback(), 406),
     ],
 )
-def test_a_soft_error_closes_the_channel_alone(client: RawClient, method: Any, code: int) -> None:
-    """The channel can be opened again, and the other channel has not noticed."""
+def test_a_soft_error_closes_only_the_channel(client: RawClient, method: Any, code: int) -> None:
+    """The channel can be reopened, and other channels are not affected."""
     answer = client.call(1, method)
     assert (answer.name, answer.reply_code) == ("Channel.Close", code)
     assert (answer.class_id << 16 | answer.method_id) == method.index
-    # What was sent before the client knew is ignored.
+    # Frames sent before CloseOk are ignored.
     client.send(1, Queue.Declare(queue="lost"), Channel.CloseOk())
     client.open_channel(1)
     assert isinstance(client.call(2, Basic.Qos()), Basic.QosOk)
     assert client.call(2, Queue.Declare(queue="lost", passive=True)).reply_code == 404
 
 
-def test_the_same_consumer_tag_twice_is_an_error_of_the_connection(
-    client: RawClient, name: str
-) -> None:
-    """As in RabbitMQ, with 530."""
+def test_a_duplicate_consumer_tag_closes_the_connection(client: RawClient, name: str) -> None:
+    """As in RabbitMQ, the error is 530."""
     client.call(1, Queue.Declare(queue=name, exclusive=True))
     client.call(1, Basic.Consume(queue=name, consumer_tag="t"))
     assert client.call(1, Basic.Consume(queue=name, consumer_tag="t")).reply_code == 530
 
 
-def test_more_channels_than_agreed_are_refused(broker: BrokerProcess) -> None:
-    """The limit is the one that the client asked for."""
+def test_channel_max_is_enforced(broker: BrokerProcess) -> None:
+    """The limit is the negotiated one."""
     with RawClient(broker.uri) as client:
         client.start()
         client.call(0, client.start_ok())
@@ -244,7 +244,7 @@ def test_more_channels_than_agreed_are_refused(broker: BrokerProcess) -> None:
 
 
 def test_confirm_and_transaction_exclude_each_other(client: RawClient) -> None:
-    """A channel is in one mode or the other."""
+    """A channel has one of the two modes."""
     client.call(1, Confirm.Select())
     assert client.call(1, Tx.Select()).reply_code == 406
     client.call(2, Tx.Select())
@@ -255,10 +255,10 @@ def test_confirm_and_transaction_exclude_each_other(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4088, 4089, 10_000])
-def test_a_body_is_cut_to_the_frames_that_each_side_has_agreed_to(
+def test_bodies_are_split_by_the_negotiated_frame_size(
     broker: BrokerProcess, client: RawClient, name: str, size: int
 ) -> None:
-    """What comes in large frames goes out in small ones, unharmed."""
+    """A body received in large frames is delivered in small ones, unchanged."""
     data = bytes(index % 251 for index in range(size))
     with RawClient(broker.uri).open(frame_max=4096) as small:
         small.call(1, Queue.Declare(queue=name, auto_delete=True))
@@ -270,7 +270,7 @@ def test_a_body_is_cut_to_the_frames_that_each_side_has_agreed_to(
 
 
 def test_frames_may_arrive_byte_by_byte(client: RawClient) -> None:
-    """Where the stream is cut does not matter."""
+    """The boundaries of received data are arbitrary."""
     for byte in frame.marshal(Queue.Declare(queue="", exclusive=True), 1):
         client.send_bytes(bytes((byte,)))
     assert isinstance(client.receive()[1], Queue.DeclareOk)
@@ -279,15 +279,15 @@ def test_frames_may_arrive_byte_by_byte(client: RawClient) -> None:
 # Heartbeats
 
 
-def test_the_broker_shows_that_it_lives(broker: BrokerProcess) -> None:
-    """An idle client hears from the broker about once in the interval that it has asked for."""
+def test_the_broker_sends_heartbeats(broker: BrokerProcess) -> None:
+    """An idle client receives a heartbeat about once per negotiated interval."""
     with RawClient(broker.uri).open(heartbeat=1) as client:
         client.socket.settimeout(1.5)
         assert client.receive_bytes(8) == heartbeat.Heartbeat().marshal()
 
 
-def test_a_client_that_shows_no_life_is_dropped(broker: BrokerProcess, name: str) -> None:
-    """After about two intervals; what it held goes back."""
+def test_a_client_without_heartbeats_is_disconnected(broker: BrokerProcess, name: str) -> None:
+    """It is disconnected after about two intervals, and its deliveries are requeued."""
     with (
         RawClient(broker.uri).open() as watcher,
         RawClient(broker.uri).open(heartbeat=1) as silent,
@@ -303,8 +303,8 @@ def test_a_client_that_shows_no_life_is_dropped(broker: BrokerProcess, name: str
         assert silent.until_closed() == []
 
 
-def test_no_local_is_accepted_and_changes_nothing(client: RawClient, name: str) -> None:
-    """As in RabbitMQ, a consumer with no-local also gets what its own connection publishes."""
+def test_no_local_is_ignored(client: RawClient, name: str) -> None:
+    """As in RabbitMQ, a consumer with no-local also receives messages of its own connection."""
     client.call(1, Queue.Declare(queue=name, exclusive=True))
     started = client.call(1, Basic.Consume(queue=name, consumer_tag="t", no_local=True))
     assert started.name == "Basic.ConsumeOk"
@@ -318,10 +318,10 @@ NUMBERS = [float("nan"), float("inf"), float("-inf")]
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("layout", ["f", "d"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_numbers_that_are_not_finite_cost_the_connection(
+def test_non_finite_numbers_close_the_connection(
     broker_uri: str, number: float, layout: str, nested: bool
 ) -> None:
-    """RabbitMQ cannot read a table with NaN or an infinity in it, and neither broker takes one."""
+    """RabbitMQ cannot decode NaN or an infinity in a table, and neither broker accepts them."""
     value = layout.encode() + struct.pack(f">{layout}", number)
     if nested:
         value = b"A" + struct.pack(">I", len(value)) + value
@@ -339,6 +339,6 @@ def test_numbers_that_are_not_finite_cost_the_connection(
         client.send_bytes(raw_frame(1, 1, b"\x00\x32\x00\x14\0\0" + names + b"\0" + table))
         try:
             _, answer = client.receive()
-        except (Closed, ConnectionResetError):  # RabbitMQ says nothing more
+        except (Closed, ConnectionResetError):  # RabbitMQ sends no frame
             return
         assert isinstance(answer, Connection.Close)

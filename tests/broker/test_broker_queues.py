@@ -1,4 +1,4 @@
-"""Queues without a broker, on a clock that the test turns."""
+"""Queues without a broker, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TestClock:
-    """A clock that stands still until it is turned."""
+    """A simulated clock."""
 
     __test__ = False
 
@@ -41,7 +41,7 @@ class TestClock:
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def turn(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while self._timers and self._timers[0][0] <= end:
             self.now, _, timer = heapq.heappop(self._timers)
@@ -62,42 +62,44 @@ class TestTimer:
 
 
 @dataclass
-class Taker:
-    """A consumer that takes so many messages and then no more."""
+class TestConsumer:
+    """A consumer that is ready until it has received `capacity` messages."""
+
+    __test__ = False
 
     capacity: int = 1_000_000
     priority: int = 0
     exclusive: bool = False
-    taken: list[QueuedMessage] = field(default_factory=list)
+    received: list[QueuedMessage] = field(default_factory=list)
 
     def is_ready(self) -> bool:
-        return len(self.taken) < self.capacity
+        return len(self.received) < self.capacity
 
     def deliver(self, queued: QueuedMessage) -> None:
-        self.taken.append(queued)
+        self.received.append(queued)
 
     def cancelled_by_server(self) -> None:
         self.capacity = -1
 
     @property
     def bodies(self) -> list[bytes]:
-        return [queued.message.body for queued in self.taken]
+        return [queued.message.body for queued in self.received]
 
 
-class Scene:
-    """A queue with what is around it."""
+class QueueSetup:
+    """A queue with its collaborators."""
 
     def __init__(self, **arguments: Any) -> None:
         self.clock = TestClock()
         self.pool = MemoryPool(1_000_000)
         self.account = MemoryAccount(self.pool, lambda: None)
-        self.dead: list[tuple[bytes, str]] = []
+        self.dead_lettered: list[tuple[bytes, str]] = []
         named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
         self.queue = Queue(
             "q",
             queue_policy(named, "queue 'q'"),
             self.clock,
-            lambda _, message, reason: self.dead.append((message.body, reason)),
+            lambda _, message, reason: self.dead_lettered.append((message.body, reason)),
         )
 
     def publish(self, body: bytes, **properties: Any) -> bool:
@@ -115,23 +117,23 @@ class Scene:
         return bodies
 
 
-def test_messages_leave_in_the_order_they_came() -> None:
-    """First in, first out."""
-    scene = Scene()
+def test_messages_are_delivered_in_order() -> None:
+    """Messages are first in, first out."""
+    setup = QueueSetup()
     for number in range(5):
-        scene.publish(b"%d" % number)
-    assert scene.drain() == [b"0", b"1", b"2", b"3", b"4"]
+        setup.publish(b"%d" % number)
+    assert setup.drain() == [b"0", b"1", b"2", b"3", b"4"]
 
 
-def test_requeued_messages_return_to_their_places() -> None:
-    """Whatever is given back, in whatever order, stands where it stood, marked as redelivered."""
-    scene = Scene()
+def test_requeued_messages_return_to_their_positions() -> None:
+    """Messages requeued in any order return to their positions, marked as redelivered."""
+    setup = QueueSetup()
     for number in range(6):
-        scene.publish(b"%d" % number)
-    taken = [scene.queue.get() for _ in range(5)]
-    scene.queue.requeue([taken[3], taken[1]])  # type: ignore[list-item]
-    scene.queue.requeue([taken[2]])  # type: ignore[list-item]
-    again = [scene.queue.get() for _ in range(4)]
+        setup.publish(b"%d" % number)
+    popped = [setup.queue.get() for _ in range(5)]
+    setup.queue.requeue([popped[3], popped[1]])  # type: ignore[list-item]
+    setup.queue.requeue([popped[2]])  # type: ignore[list-item]
+    again = [setup.queue.get() for _ in range(4)]
     assert [queued and (queued.message.body, queued.redelivered) for queued in again] == [
         (b"1", True),
         (b"2", True),
@@ -140,95 +142,95 @@ def test_requeued_messages_return_to_their_places() -> None:
     ]
 
 
-def test_higher_priorities_leave_first_and_too_high_ones_count_as_the_highest() -> None:
-    """Within a priority the order of arrival holds, also after a requeue."""
-    scene = Scene(max_priority=3)
+def test_higher_priorities_are_delivered_first() -> None:
+    """Priorities beyond the maximum count as the highest; within one, order is kept."""
+    setup = QueueSetup(max_priority=3)
     for body, priority in ((b"a", 0), (b"b", 2), (b"c", 9), (b"d", 3), (b"e", 2)):
-        scene.publish(body, priority=priority)
-    first = scene.queue.get()
-    scene.queue.requeue([first])  # type: ignore[list-item]
-    assert scene.drain() == [b"c", b"d", b"b", b"e", b"a"]
+        setup.publish(body, priority=priority)
+    first = setup.queue.get()
+    setup.queue.requeue([first])  # type: ignore[list-item]
+    assert setup.drain() == [b"c", b"d", b"b", b"e", b"a"]
 
 
-def test_consumers_take_turns_and_priorities_come_first() -> None:
-    """Equals share evenly; one of lower priority gets what the higher ones cannot take."""
-    scene = Scene()
-    one, two, low = Taker(2), Taker(2), Taker(priority=-1)
-    for taker in (low, one, two):
-        scene.queue.add_consumer(taker)
+def test_consumers_are_served_round_robin_by_priority() -> None:
+    """A consumer of lower priority receives a message only if no higher one is ready."""
+    setup = QueueSetup()
+    first, second, low = TestConsumer(2), TestConsumer(2), TestConsumer(priority=-1)
+    for consumer in (low, first, second):
+        setup.queue.add_consumer(consumer)
     for number in range(6):
-        scene.publish(b"%d" % number)
-    assert (one.bodies, two.bodies, low.bodies) == ([b"0", b"2"], [b"1", b"3"], [b"4", b"5"])
+        setup.publish(b"%d" % number)
+    assert (first.bodies, second.bodies, low.bodies) == ([b"0", b"2"], [b"1", b"3"], [b"4", b"5"])
 
 
-def test_a_single_active_consumer_gets_all_until_it_goes() -> None:
-    """Not while it is only busy; then the one of the highest priority takes over."""
-    scene = Scene(single_active_consumer=True)
-    first, low, high = Taker(1), Taker(priority=-1), Taker(1, priority=1)
-    for taker in (first, low, high):
-        scene.queue.add_consumer(taker)
+def test_a_single_active_consumer_receives_all_until_it_is_removed() -> None:
+    """Others receive nothing while it is busy; then the one of the highest priority is active."""
+    setup = QueueSetup(single_active_consumer=True)
+    first, low, high = TestConsumer(1), TestConsumer(priority=-1), TestConsumer(1, priority=1)
+    for consumer in (first, low, high):
+        setup.queue.add_consumer(consumer)
     for number in range(3):
-        scene.publish(b"%d" % number)
+        setup.publish(b"%d" % number)
     assert (first.bodies, low.bodies, high.bodies) == ([b"0"], [], [])
-    scene.queue.remove_consumer(first)
+    setup.queue.remove_consumer(first)
     assert (low.bodies, high.bodies) == ([], [b"1"])
-    scene.queue.remove_consumer(high)
+    setup.queue.remove_consumer(high)
     assert low.bodies == [b"2"]
 
 
-def test_messages_expire_at_their_time_and_no_earlier() -> None:
-    """The shorter of the queue's and the message's time to live counts."""
-    scene = Scene(message_ttl=1000)
-    scene.publish(b"long", expiration="5000")
-    scene.publish(b"short", expiration="500")
-    scene.clock.turn(0.999)
-    # As in RabbitMQ, a message dies at the head: the short one waits behind the long one.
-    assert scene.dead == []
-    scene.clock.turn(0.001)
-    assert scene.dead == [(b"long", "expired"), (b"short", "expired")]
-    assert scene.queue.message_count == 0
+def test_messages_expire_at_their_time() -> None:
+    """The shorter of the queue's and the message's time to live applies."""
+    setup = QueueSetup(message_ttl=1000)
+    setup.publish(b"long", expiration="5000")
+    setup.publish(b"short", expiration="500")
+    setup.clock.advance(0.999)
+    # As in RabbitMQ, messages expire at the head only: the short one stays behind the long one.
+    assert setup.dead_lettered == []
+    setup.clock.advance(0.001)
+    assert setup.dead_lettered == [(b"long", "expired"), (b"short", "expired")]
+    assert setup.queue.message_count == 0
 
 
-def test_a_message_with_no_time_to_live_reaches_a_consumer_that_is_ready() -> None:
-    """A time to live of 0 means now or never."""
-    scene = Scene()
-    scene.publish(b"never", expiration="0")
-    assert scene.queue.message_count == 0
-    taker = Taker(1)
-    scene.queue.add_consumer(taker)
-    scene.publish(b"now", expiration="0")
-    assert taker.bodies == [b"now"]
-    assert scene.dead == [(b"never", "expired")]
+def test_a_time_to_live_of_zero_requires_a_ready_consumer() -> None:
+    """A time to live of 0 means "now or never"."""
+    setup = QueueSetup()
+    setup.publish(b"never", expiration="0")
+    assert setup.queue.message_count == 0
+    consumer = TestConsumer(1)
+    setup.queue.add_consumer(consumer)
+    setup.publish(b"now", expiration="0")
+    assert consumer.bodies == [b"now"]
+    assert setup.dead_lettered == [(b"never", "expired")]
 
 
-def test_an_expired_message_is_never_handed_out() -> None:
-    """Not to a get, not to a new consumer, even if its timer has not rung yet."""
-    scene = Scene()
-    scene.publish(b"old", expiration="100")
-    scene.publish(b"new")
-    scene.clock.now = 0.2
-    assert scene.drain() == [b"new"]
-    scene.publish(b"old", expiration="100")
-    scene.clock.now = 0.4
-    taker = Taker()
-    scene.queue.add_consumer(taker)
-    scene.queue.dispatch()
-    assert taker.bodies == []
+def test_expired_messages_are_not_delivered() -> None:
+    """Neither Basic.Get nor a new consumer receives it, even before its timer fires."""
+    setup = QueueSetup()
+    setup.publish(b"old", expiration="100")
+    setup.publish(b"new")
+    setup.clock.now = 0.2
+    assert setup.drain() == [b"new"]
+    setup.publish(b"old", expiration="100")
+    setup.clock.now = 0.4
+    consumer = TestConsumer()
+    setup.queue.add_consumer(consumer)
+    setup.queue.dispatch()
+    assert consumer.bodies == []
 
 
-def test_no_alarm_is_set_while_nothing_can_expire() -> None:
-    """An idle queue costs no processor time."""
-    scene = Scene(message_ttl=1000)
-    scene.queue.add_consumer(Taker())
-    scene.publish(b"gone at once")
-    assert scene.clock.timers == 0
-    plain = Scene()
-    plain.publish(b"waits for ever")
-    assert plain.clock.timers == 0
+def test_no_timer_is_set_unless_a_message_can_expire() -> None:
+    """An idle queue uses no CPU time."""
+    setup = QueueSetup(message_ttl=1000)
+    setup.queue.add_consumer(TestConsumer())
+    setup.publish(b"gone at once")
+    assert setup.clock.timers == 0
+    without_ttl = QueueSetup()
+    without_ttl.publish(b"waits for ever")
+    assert without_ttl.clock.timers == 0
 
 
 @pytest.mark.parametrize(
-    ("limits", "left", "dead"),
+    ("limits", "remaining", "dead_lettered"),
     [
         ({"max_length": 2}, [b"cc", b"dd"], [(b"a", "maxlen"), (b"bb", "maxlen")]),
         ({"max_length_bytes": 4}, [b"cc", b"dd"], [(b"a", "maxlen"), (b"bb", "maxlen")]),
@@ -241,50 +243,50 @@ def test_no_alarm_is_set_while_nothing_can_expire() -> None:
         ),
     ],
 )
-def test_a_full_queue_drops_its_head_or_rejects_as_it_was_told(
-    limits: dict[str, Any], left: list[bytes], dead: list[tuple[bytes, str]]
+def test_a_full_queue_drops_its_head_or_rejects_by_policy(
+    limits: dict[str, Any], remaining: list[bytes], dead_lettered: list[tuple[bytes, str]]
 ) -> None:
-    """Lengths count waiting messages; the rejected publisher is told."""
-    scene = Scene(**limits)
-    taken = [scene.publish(body) for body in (b"a", b"bb", b"cc", b"dd")]
-    assert taken == [True, True, *[limits.get("overflow") is None] * 2]
-    assert scene.drain() == left
-    assert scene.dead == dead
+    """Lengths count ready messages; the publisher of a rejected message is notified."""
+    setup = QueueSetup(**limits)
+    accepted = [setup.publish(body) for body in (b"a", b"bb", b"cc", b"dd")]
+    assert accepted == [True, True, *[limits.get("overflow") is None] * 2]
+    assert setup.drain() == remaining
+    assert setup.dead_lettered == dead_lettered
 
 
-def test_what_comes_back_to_a_full_queue_is_not_refused() -> None:
-    """A queue that rejects publishes takes requeued messages beyond its length."""
-    scene = Scene(max_length=1, overflow="reject-publish")
-    scene.publish(b"a")
-    taken = scene.queue.get()
-    assert scene.publish(b"b")
-    scene.queue.requeue([taken])  # type: ignore[list-item]
-    assert scene.drain() == [b"a", b"b"]
+def test_a_full_queue_accepts_requeued_messages() -> None:
+    """A queue that rejects publishes accepts requeued messages beyond its length."""
+    setup = QueueSetup(max_length=1, overflow="reject-publish")
+    setup.publish(b"a")
+    queued = setup.queue.get()
+    assert setup.publish(b"b")
+    setup.queue.requeue([queued])  # type: ignore[list-item]
+    assert setup.drain() == [b"a", b"b"]
 
 
-def test_memory_is_accounted_until_the_last_queue_lets_a_message_go() -> None:
-    """Dropped, rejected, expired, purged, deleted or settled: nothing stays accounted."""
-    scene = Scene(max_length=3)
+def test_memory_is_accounted_until_the_last_queue_releases_a_message() -> None:
+    """Dropped, rejected, expired, purged, deleted or settled messages are not accounted."""
+    setup = QueueSetup(max_length=3)
     for number in range(5):
-        scene.publish(b"x" * 100, expiration="1000" if number == 2 else None)
-    assert scene.pool.used == scene.account.outstanding > 300
-    taken = scene.queue.get()
-    assert taken is not None
-    scene.queue.reject([taken])
-    taken = scene.queue.get()
-    assert taken is not None
-    scene.queue.settle([taken])
-    scene.queue.purge()
-    scene.publish(b"y")
-    unsettled = scene.queue.get()
-    scene.publish(b"z")
-    scene.queue.delete()
-    scene.queue.requeue([unsettled])  # type: ignore[list-item]
-    assert scene.pool.used == scene.account.outstanding == 0
+        setup.publish(b"x" * 100, expiration="1000" if number == 2 else None)
+    assert setup.pool.used == setup.account.outstanding > 300
+    queued = setup.queue.get()
+    assert queued is not None
+    setup.queue.reject([queued])
+    queued = setup.queue.get()
+    assert queued is not None
+    setup.queue.settle([queued])
+    setup.queue.purge()
+    setup.publish(b"y")
+    unacked = setup.queue.get()
+    setup.publish(b"z")
+    setup.queue.delete()
+    setup.queue.requeue([unacked])  # type: ignore[list-item]
+    assert setup.pool.used == setup.account.outstanding == 0
 
 
-def test_a_publisher_waits_while_it_has_more_outstanding_than_is_free() -> None:
-    """One flood takes half of the memory; one with little outstanding is never stopped."""
+def test_a_publisher_is_blocked_while_its_outstanding_bytes_exceed_free_memory() -> None:
+    """One flood uses half of the memory; a publisher with few outstanding bytes is not blocked."""
     pool = MemoryPool(1000)
     resumed: list[str] = []
     flood = MemoryAccount(pool, lambda: resumed.append("flood"))

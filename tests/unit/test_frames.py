@@ -531,7 +531,7 @@ def test_pending_arrow_tables_do_not_change_the_result(
 
 
 def test_pending_tables_are_bounded() -> None:
-    """However many tables come without a take_snapshot, few of them wait."""
+    """Tables are written into columns without a snapshot when many are pending."""
     pa = pytest.importorskip("pyarrow")
     buffer = FrameBuffer()
     buffer.extend_columns(pa.table({"n": [0]}))
@@ -861,7 +861,7 @@ def test_a_row_added_during_a_snapshot_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_datetimes_beyond_the_unit_are_kept_unchanged() -> None:
-    """A datetime out of the range of nanoseconds does not wrap around beside one that needs them."""
+    """A datetime beyond the range of nanoseconds does not wrap around beside one that needs them."""
     fine, far = pd.Timestamp("2024-01-01T00:00:00.000000001"), pd.Timestamp("9999-01-01")
     buffer = FrameBuffer()
     buffer.extend([{"at": fine}, {"at": far}])
