@@ -861,7 +861,7 @@ def test_a_row_added_during_a_snapshot_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_datetimes_beyond_the_unit_are_kept_unchanged() -> None:
-    """A datetime beyond the range of nanoseconds does not wrap around beside one that needs them."""
+    """A datetime beyond the range of nanoseconds does not wrap around beside one needing them."""
     fine, far = pd.Timestamp("2024-01-01T00:00:00.000000001"), pd.Timestamp("9999-01-01")
     buffer = FrameBuffer()
     buffer.extend([{"at": fine}, {"at": far}])
