@@ -241,7 +241,7 @@ async def test_a_long_call_says_how_long_and_can_be_cancelled(notebook: LabNoteb
         cancel = table.get_by_role("button", name="Cancel")
         await expect(cancel).to_have_text(re.compile(r"Cancel · [12] s"))
         await cancel.click()
-        await expect(answer).to_have_text("Cancelled. A service that was called may go on.")
+        await expect(answer).to_have_text("Cancelled. The service may still finish the call.")
         await expect(cancel).to_have_count(0)
     await notebook.execute("assert scenes.ended == 2, scenes.ended")
 

@@ -191,7 +191,7 @@ async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBroker
     await panel.until(lambda: state() == "paused")
     assert (await panel.result(**pause, row=stream["id"]))["error"] == ""
     await panel.until(lambda: state() == "open")
-    assert "not there" in (await panel.result(**pause, row=1000))["error"]
+    assert "no longer exists" in (await panel.result(**pause, row=1000))["error"]
     assert await watcher.call("seen.double", x=4) == 8
 
     def calls() -> list[int]:
@@ -234,7 +234,7 @@ async def test_a_long_call_can_be_cancelled(panel: PanelClient) -> None:
         pushed = [one for push in panel.pushes for one in push.get("results", [])]
         return [one["error"] for one in pushed if one["id"] == asked]
 
-    assert await panel.until(results) == ["Cancelled. A service that was called may go on."]
+    assert await panel.until(results) == ["Cancelled. The service may still finish the call."]
     panel.ask(do="cancel", request=asked)
     refused = await panel.result(do="cancel", request="x" * 100)
     assert "not a text" in refused["error"]

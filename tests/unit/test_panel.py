@@ -1,4 +1,4 @@
-"""What the panel is told: plain data of a notebook and its fabric, bounded, and only changes."""
+"""Kernel side of the panel: its state is plain data, bounded, and sent incrementally."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CALC = ServiceName("d", "calc", "c1")
 
 
 class Clock:
-    """Time that only a test moves."""
+    """Clock that only the test advances."""
 
     now = 100.0
 
@@ -44,25 +44,29 @@ def registry(clock: Clock) -> Registry:
     return Registry(lambda: clock.now)
 
 
-def hear(registry: Registry, name: ServiceName = CALC, instance: str = "i1", **said: Any) -> None:
-    told = Announcement(**{"instance": instance, "interval": 5.0, **said}) if instance else None
-    registry.heard(KeepAlive(name, told))
+def announce(
+    registry: Registry, name: ServiceName = CALC, instance: str = "i1", **fields: Any
+) -> None:
+    """Receive a keep-alive; without an instance, one of amqp-fabric."""
+    announcement = Announcement(**{"instance": instance, "interval": 5.0, **fields})
+    registry.heard(KeepAlive(name, announcement if instance else None))
 
 
 # -- the state
 
 
-def test_a_service_with_its_methods_and_members(registry: Registry, clock: Clock) -> None:
-    """A service is told with state, versions, members, and methods with what they ask for."""
+def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clock) -> None:
+    """A service has state, versions, instances, and methods with their arguments."""
     methods = {"health_check": "()", "add": "(x: int, y: int = 2) -> int", "any": "(**options)"}
-    hear(registry, instance="i1", version="1.0", methods=methods)
-    hear(registry, instance="i2", version="1.1", busy_since=1.0)
-    told = state.services(registry, {})["d.calc.c1"]
-    assert told["state"] == "up"
-    assert told["version"] == "1.0 + 1.1"
-    assert [(one["id"], one["state"]) for one in told["members"]] == [("i1", "up"), ("i2", "busy")]
-    assert not told["uncounted"]
-    add, anything = told["methods"]
+    announce(registry, instance="i1", version="1.0", methods=methods)
+    announce(registry, instance="i2", version="1.1", busy_since=1.0)
+    service = state.services(registry, {})["d.calc.c1"]
+    assert service["state"] == "up"
+    assert service["version"] == "1.0 + 1.1"
+    instances = [(instance["id"], instance["state"]) for instance in service["members"]]
+    assert instances == [("i1", "up"), ("i2", "busy")]
+    assert not service["uncounted"]
+    add, anything = service["methods"]
     assert add == {
         "name": "add",
         "signature": "(x: int, y: int = 2) -> int",
@@ -75,35 +79,35 @@ def test_a_service_with_its_methods_and_members(registry: Registry, clock: Clock
     assert state.services(registry, {})["d.calc.c1"]["state"] == "gone"
 
 
-def test_other_domains_are_told_where_the_notebook_is_alone(registry: Registry) -> None:
-    """The sentence stands while no service but the notebook's own is in its domain."""
-    look = state.Look(
+def test_other_domains_are_suggested_in_an_empty_domain(registry: Registry) -> None:
+    """Other domains are named while no other service is in the notebook's domain."""
+    snapshot = state.Snapshot(
         connection={"domain": "mistaken", "name": "notebook.nb"},
         serving=["mistaken.notebook.orders"],
     )
-    hear(registry, ServiceName("mistaken", "notebook", "nb"))
-    hear(registry, ServiceName("mistaken", "notebook", "orders"))
-    hear(registry, ServiceName("shop", "orders", "main"))
-    told = "Also on this broker: shop (1 service): `--domain shop`."
-    assert state.elsewhere(registry, look) == told
-    assert state.elsewhere(registry, state.Look()) == "", "it is in no domain"
-    hear(registry, ServiceName("mistaken", "calc", "c1"))
-    assert state.elsewhere(registry, look) == ""
+    announce(registry, ServiceName("mistaken", "notebook", "nb"))
+    announce(registry, ServiceName("mistaken", "notebook", "orders"))
+    announce(registry, ServiceName("shop", "orders", "main"))
+    sentence = "Also on this broker: shop (1 service): `--domain shop`."
+    assert state.elsewhere(registry, snapshot) == sentence
+    assert state.elsewhere(registry, state.Snapshot()) == "", "it is in no domain"
+    announce(registry, ServiceName("mistaken", "calc", "c1"))
+    assert state.elsewhere(registry, snapshot) == ""
 
 
-def test_a_peer_that_tells_nothing(registry: Registry) -> None:
-    """Of amqp-fabric services the methods are told that have answered, from either connection."""
-    hear(registry, instance="")
+def test_a_service_of_amqp_fabric(registry: Registry) -> None:
+    """Services of amqp-fabric have the methods that have replied, on either connection."""
+    announce(registry, instance="")
     service = registry.get(CALC)
     assert service is not None
-    told = state.services(registry, {})["d.calc.c1"]
-    assert told["uncounted"]
-    assert told["methods"] == []
+    shown = state.services(registry, {})["d.calc.c1"]
+    assert shown["uncounted"]
+    assert shown["methods"] == []
     service.answered("add")
     answered = state.answered(registry)
     assert answered == {"d.calc.c1": ["add"]}
     methods = state.services(registry, answered)["d.calc.c1"]["methods"]
-    assert [one["name"] for one in methods] == ["add"]
+    assert [method["name"] for method in methods] == ["add"]
     assert methods[0]["open"], "its arguments are not known"
 
 
@@ -118,36 +122,35 @@ def test_a_peer_that_tells_nothing(registry: Registry) -> None:
         "(x=__import__('os'))",
     ],
 )
-def test_only_arguments_that_can_be_written_are_told(signature: str) -> None:
-    """Arguments are told as ASCII identifiers only, and nothing in a signature is evaluated."""
-    told = state.parameters(signature)
-    for name in [*told["required"], *told["optional"]]:
+def test_only_ascii_arguments_are_sent(signature: str) -> None:
+    """Only arguments that are ASCII identifiers are sent, and signatures are not evaluated."""
+    parameters = state.parameters(signature)
+    for name in [*parameters["required"], *parameters["optional"]]:
         assert name in ("ok", "x")
 
 
-def test_hostile_text_is_cut_and_cleaned(registry: Registry) -> None:
-    """Remote text comes without control characters and of bounded length."""
+def test_remote_text_is_sanitized(registry: Registry) -> None:
+    """Remote text is sent without control characters and with bounded length."""
     long = HOSTILE * 1000
-    hear(registry, version=long, instance=long, methods={"m": f"({long}"})
-    told = state.services(registry, {})
-    text = json.dumps(told, ensure_ascii=False)
+    announce(registry, version=long, instance=long, methods={"m": f"({long}"})
+    text = json.dumps(state.services(registry, {}), ensure_ascii=False)
     assert not set(text) & set(CONTROLS)
     assert len(text) < 12_000
 
 
-def test_there_is_an_end_to_what_is_told(registry: Registry, clock: Clock) -> None:
-    """Of very many services those that are there come first, and their number is bounded."""
+def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None:
+    """The number of services is bounded, and gone ones are omitted first."""
     for number in range(state.MAX_SERVICES):
-        hear(registry, ServiceName("d", "old", f"a{number}"))
+        announce(registry, ServiceName("d", "old", f"a{number}"))
     clock.now += 60
     for number in range(10):
-        hear(registry, ServiceName("d", "new", f"z{number}"))
-    told = state.services(registry, {})
-    assert len(told) <= state.MAX_SERVICES
-    assert {f"d.new.z{number}" for number in range(10)} <= set(told)
-    hear(registry, methods={f"m{number}": "()" for number in range(1000)})
+        announce(registry, ServiceName("d", "new", f"z{number}"))
+    services = state.services(registry, {})
+    assert len(services) <= state.MAX_SERVICES
+    assert {f"d.new.z{number}" for number in range(10)} <= set(services)
+    announce(registry, methods={f"m{number}": "()" for number in range(1000)})
     for number in range(200):
-        hear(registry, instance=f"n{number}")
+        announce(registry, instance=f"n{number}")
     calc = state.services(registry, {})["d.calc.c1"]
     assert len(calc["methods"]) == state.MAX_METHODS
     assert len(calc["members"]) + calc["more_members"] == 201
@@ -157,40 +160,40 @@ def test_there_is_an_end_to_what_is_told(registry: Registry, clock: Clock) -> No
 
 
 def test_only_changes_are_sent() -> None:
-    """The first message tells everything, the next what is new, different or gone, then none."""
+    """The first message has the complete state, the next only changes; then there is none."""
     changes = Changes()
-    first = changes.since({"services": {"a": {"n": 1}, "b": {"n": 1}}}, {"busy_since": None})
+    first = changes.diff({"services": {"a": {"n": 1}, "b": {"n": 1}}}, {"busy_since": None})
     assert first == {
         "reset": True,
         "facts": {"busy_since": None},
         "services": {"put": {"a": {"n": 1}, "b": {"n": 1}}, "drop": []},
     }
     same = {"services": {"b": {"n": 2}, "c": {"n": 1}}}
-    assert changes.since(same, {"busy_since": None}) == {
+    assert changes.diff(same, {"busy_since": None}) == {
         "services": {"put": {"b": {"n": 2}, "c": {"n": 1}}, "drop": ["a"]}
     }
-    assert changes.since(same, {"busy_since": None}) is None
-    assert changes.since(same, {"busy_since": 5.0}) == {"facts": {"busy_since": 5.0}}
+    assert changes.diff(same, {"busy_since": None}) is None
+    assert changes.diff(same, {"busy_since": 5.0}) == {"facts": {"busy_since": 5.0}}
     changes.reset()
-    again = changes.since(same, {"busy_since": 5.0})
+    again = changes.diff(same, {"busy_since": 5.0})
     assert again is not None
     assert again["reset"]
     assert set(again["services"]["put"]) == {"b", "c"}
 
 
-def test_large_changes_come_in_parts() -> None:
-    """What does not fit into a message comes with the next, until all is told."""
+def test_large_changes_are_split() -> None:
+    """Items beyond the budget of a message are sent with the next ones."""
     changes = Changes(budget=1000)
     items = {f"k{number}": {"text": "x" * 90} for number in range(50)}
     items["huge"] = {"text": "x" * 5000}
-    told: dict[str, Any] = {}
+    received: dict[str, Any] = {}
     count = 0
-    while (message := changes.since({"services": items}, {})) is not None:
+    while (message := changes.diff({"services": items}, {})) is not None:
         assert message["services"]["put"]
         assert len(json.dumps(message)) < 7000
-        told |= message["services"]["put"]
+        received |= message["services"]["put"]
         count += 1
-    assert told == items
+    assert received == items
     assert count > 5
 
 
@@ -198,7 +201,7 @@ def test_large_changes_come_in_parts() -> None:
 
 
 class Letters(TableView):
-    """A table of letters, with a button for each."""
+    """A table of letters, with an action for each."""
 
     def __init__(self) -> None:
         self.letters = ["a", "b"]
@@ -211,32 +214,32 @@ class Letters(TableView):
         return TableModel("Letters", [Column("letter")])
 
     def fill(self, model: TableModel) -> None:
-        model.replace((one, [one], "") for one in self.letters)
+        model.replace((letter, [letter], "") for letter in self.letters)
 
     def act(self, name: str, value: object) -> str:
         self.pressed.append(value)
         return f"{name} {value}"
 
 
-async def test_a_table_sends_what_is_new_and_takes_actions() -> None:
-    """A table sends everything first, then differences; an action names a row by its number."""
+async def test_a_table_sends_changes_and_performs_actions() -> None:
+    """A table sends the complete state, then changes; an action identifies a row by its id."""
     view = Letters()
     table = PanelTable(view, asyncio.get_running_loop())
-    first = table.news(whole=False)
+    first = table.changes(whole=False)
     assert first is not None
     assert first["add"] == [[0, ["a"], ""], [1, ["b"], ""]]
-    assert table.news(whole=False) is None
+    assert table.changes(whole=False) is None
     view.letters = ["b", "c"]
     table.refresh()
-    news = table.news(whole=False)
-    assert news is not None
-    assert (news["drop"], news["add"]) == ([0], [[2, ["c"], ""]])
-    again = table.news(whole=True)
+    second = table.changes(whole=False)
+    assert second is not None
+    assert (second["drop"], second["add"]) == ([0], [[2, ["c"], ""]])
+    again = table.changes(whole=True)
     assert again is not None
     assert [row[1] for row in again["add"]] == [["b"], ["c"]]
     assert await table.act("press", 1, None) == "press b"
     assert await table.act("choose", None, "x") == "choose x"
-    with pytest.raises(NotThere, match="not there any more"):
+    with pytest.raises(NotThere, match="no longer exists"):
         await table.act("press", 0, None)
     assert view.pressed == ["b", "x"]
 
@@ -258,18 +261,18 @@ class FakeNotebook:
 
 
 class Pushed:
-    """What a watcher pushes, awaited from the loop of the test."""
+    """Messages that a watcher pushes, awaited on the loop of the test."""
 
     def __init__(self) -> None:
         self.messages: list[Mapping[str, Any]] = []
         self.threads: set[str] = set()
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
+        self._received = asyncio.Event()
 
     def __call__(self, message: Mapping[str, Any]) -> None:
         self.messages.append(message)
         self.threads.add(threading.current_thread().name)
-        self._loop.call_soon_threadsafe(self._news.set)
+        self._loop.call_soon_threadsafe(self._received.set)
 
     async def until(self, found: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any]:
         async with asyncio.timeout(20):
@@ -277,16 +280,16 @@ class Pushed:
                 for message in self.messages:
                     if found(message):
                         return message
-                self._news.clear()
-                await self._news.wait()
+                self._received.clear()
+                await self._received.wait()
 
 
-async def test_the_thread_tells_what_there_is_and_ends() -> None:
-    """Pushes come from a thread of their own, which is not there before somebody listens."""
+async def test_the_thread_pushes_state_and_results() -> None:
+    """Pushes come from the companion thread, which the first request starts."""
     pushed = Pushed()
     watcher = Watcher(FakeNotebook, asyncio.get_running_loop(), pushed)
-    assert "fabric companion" not in [one.name for one in threading.enumerate()]
-    watcher.tell_all()
+    assert "fabric companion" not in thread_names()
+    watcher.push_all()
     first = await pushed.until(lambda message: message.get("reset"))
     assert first["facts"] == {"connection": {}, "busy_since": None, "elsewhere": ""}
     watcher.call("r1", "d.calc.c1.add", {})
@@ -298,21 +301,25 @@ async def test_the_thread_tells_what_there_is_and_ends() -> None:
     assert "embedded broker only" in result["results"][0]["error"]
     assert pushed.threads == {"fabric companion"}
     await asyncio.to_thread(watcher.close)
-    assert "fabric companion" not in [one.name for one in threading.enumerate()]
-    watcher.tell_all()  # after its end it does nothing
+    assert "fabric companion" not in thread_names()
+    watcher.push_all()  # does nothing after `close`
 
 
-async def test_a_blocked_loop_is_told() -> None:
-    """While the notebook's loop stands still, pushes go on and say since when."""
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+async def test_pushes_while_the_loop_is_blocked() -> None:
+    """While the notebook's loop is blocked, pushes continue with the time since then."""
     blocked, done = threading.Event(), threading.Event()
 
     class Blocked(FakeNotebook):
-        looks = 0
+        polls = 0
 
         @property
         def connected(self) -> bool:
-            self.looks += 1
-            if self.looks == 2:
+            self.polls += 1
+            if self.polls == 2:
                 blocked.set()
                 done.wait(20)
             return False
@@ -323,7 +330,7 @@ async def test_a_blocked_loop_is_told() -> None:
     running.start()
     notebook = Blocked()
     watcher = Watcher(lambda: notebook, loop, pushed)
-    watcher.tell_all()
+    watcher.push_all()
     busy = await pushed.until(lambda message: message.get("facts", {}).get("busy_since"))
     assert blocked.is_set()
     assert busy["facts"]["busy_since"] > 1e9
@@ -345,7 +352,7 @@ async def test_a_blocked_loop_is_told() -> None:
 
 
 class FakeComm:
-    """A comm that keeps what is sent."""
+    """A comm that records what is sent."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -357,23 +364,23 @@ class FakeComm:
     def send(self, data: dict[str, Any]) -> None:
         self.sent.append(data)
 
-    def ask(self, **data: Any) -> dict[str, Any]:
+    def request(self, **data: Any) -> dict[str, Any]:
         self.handler({"content": {"data": data}})
         return self.sent[-1]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the panel asks of its watcher."""
+def operations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Operations that requests start."""
     calls: list[tuple[Any, ...]] = []
-    for name in ("tell_all", "call", "describe", "hear_logs", "act", "start_demo"):
+    for name in ("push_all", "call", "describe", "receive_logs", "act", "start_demo"):
         monkeypatch.setattr(Watcher, name, lambda _, *args, name=name: calls.append((name, *args)))
     return calls
 
 
 @pytest.fixture
 def requests() -> FakeComm:
-    """The comm of requests, opened."""
+    """Open comm for requests."""
     panel = link.Panel(cast("Any", SimpleNamespace()), FakeNotebook, cast("Any", None))
     panel.open()  # outside a kernel this does nothing
     comm = FakeComm()
@@ -382,21 +389,21 @@ def requests() -> FakeComm:
     return comm
 
 
-def test_requests_reach_the_watcher(requests: FakeComm, asked: list[tuple[Any, ...]]) -> None:
-    """Each request is answered at once and done later; arguments are JSON or Python literals."""
-    assert requests.ask(id="1", do="tell") == {"id": "1"}
+def test_requests_reach_the_watcher(requests: FakeComm, operations: list[tuple[Any, ...]]) -> None:
+    """Each request is acknowledged at once; arguments are JSON or Python literals."""
+    assert requests.request(id="1", do="tell") == {"id": "1"}
     arguments = {"x": "5", "y": "(1, 'a')", "z": "true"}
-    assert requests.ask(id="2", do="call", call="c1.add", arguments=arguments) == {"id": "2"}
-    requests.ask(id="3", do="describe", call="c1.add")
-    requests.ask(id="4", do="logs")
-    requests.ask(id="5", do="act", table="streams", name="pause", row=3)
-    requests.ask(id="5", do="act", table="logs", name="level", value="ERROR")
-    requests.ask(id="6", do="demo")
-    assert asked == [
-        ("tell_all",),
+    assert requests.request(id="2", do="call", call="c1.add", arguments=arguments) == {"id": "2"}
+    requests.request(id="3", do="describe", call="c1.add")
+    requests.request(id="4", do="logs")
+    requests.request(id="5", do="act", table="streams", name="pause", row=3)
+    requests.request(id="5", do="act", table="logs", name="level", value="ERROR")
+    requests.request(id="6", do="demo")
+    assert operations == [
+        ("push_all",),
         ("call", "2", "c1.add", {"x": 5, "y": (1, "a"), "z": True}),
         ("describe", "3", "c1.add"),
-        ("hear_logs", "4"),
+        ("receive_logs", "4"),
         ("act", "5", "streams", "pause", 3, None),
         ("act", "5", "logs", "level", None, "ERROR"),
         ("start_demo", "6"),
@@ -404,7 +411,7 @@ def test_requests_reach_the_watcher(requests: FakeComm, asked: list[tuple[Any, .
 
 
 @pytest.mark.parametrize(
-    ("request_", "says"),
+    ("request_", "error"),
     [
         ({"do": "fly"}, "too old or too new"),
         ({"do": "call", "call": "c.m", "arguments": {"x": "hello"}}, "x is not a value"),
@@ -417,24 +424,23 @@ def test_requests_reach_the_watcher(requests: FakeComm, asked: list[tuple[Any, .
         ({"do": "act", "value": ["ERROR"]}, "value is not a text"),
     ],
 )
-def test_a_bad_request_is_told(
-    requests: FakeComm, asked: list[tuple[Any, ...]], request_: dict[str, Any], says: str
+def test_malformed_requests(
+    requests: FakeComm, operations: list[tuple[Any, ...]], request_: dict[str, Any], error: str
 ) -> None:
-    """A request that cannot be read is answered with a sentence, and nothing is done."""
-    answer = requests.ask(id="1", **request_)
+    """A malformed request is answered with an error and starts nothing."""
+    answer = requests.request(id="1", **request_)
     assert answer["id"] == "1"
-    assert says in answer["error"]
-    assert asked == []
+    assert error in answer["error"]
+    assert operations == []
 
 
 def test_the_password_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is told of the connection has the URI with its password masked."""
+    """The password of the connection's URI is masked."""
     fabric = SimpleNamespace(
         state=State.CONNECTED, domain="d", name=CALC, broker="RabbitMQ 4", uri="amqp://a:***@h/"
     )
     monkeypatch.delenv("AMQP_URL", raising=False)
-    told = state.connection(cast("Any", fabric))
-    assert told == {
+    assert state.connection(cast("Any", fabric)) == {
         "state": "connected",
         "domain": "d",
         "name": "calc.c1",
@@ -455,17 +461,17 @@ def test_the_password_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fabric_nb embedded broker 1", "amqp://g:***@127.0.0.1:1/", "", ""),
     ],
 )
-def test_another_notebook_is_told_how_to_come_here(
+def test_uri_for_other_notebooks(
     monkeypatch: pytest.MonkeyPatch, broker: str, uri: str, environment: str, join: str
 ) -> None:
-    """By the URI without its password, or by nothing where %fabric_connect finds the way itself."""
+    """It has no password, and is empty if %fabric_connect finds the broker without it."""
     monkeypatch.setenv("AMQP_URL", environment)
     fabric = SimpleNamespace(state=State.CONNECTED, domain="d", name=CALC, broker=broker, uri=uri)
     assert state.connection(cast("Any", fabric))["join"] == join
 
 
-def test_an_end_of_the_thread_is_no_surprise(caplog: pytest.LogCaptureFixture) -> None:
-    """A watcher that nobody has listened to ends without a thread and without a word."""
+def test_closing_an_unused_watcher(caplog: pytest.LogCaptureFixture) -> None:
+    """A watcher without requests closes without a thread and without log records."""
     with caplog.at_level(logging.DEBUG):
         Watcher(FakeNotebook, cast("Any", None), lambda _: None).close()
     assert caplog.records == []

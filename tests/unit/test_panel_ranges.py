@@ -1,4 +1,4 @@
-"""The panel is built against the oldest JupyterLab that is promised, and all later ones take it."""
+"""The panel is built against the oldest supported JupyterLab, and works with all later ones."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def minor(text: str) -> tuple[int, int]:
     return version.major, version.minor
 
 
-def promised() -> tuple[int, int]:
-    """The JupyterLab that pyproject.toml begins with."""
+def oldest_supported() -> tuple[int, int]:
+    """Return the lowest version of JupyterLab in pyproject.toml."""
     (lowest,) = (one.version for one in LAB.specifier)
     return minor(lowest)
 
 
 @pytest.mark.parametrize("name", RANGES)
 def test_it_is_built_against_the_oldest(name: str) -> None:
-    """Its types are those of the version that its range begins with."""
+    """Types are of the lowest version of each range."""
     assert re.fullmatch(r"\^\d+\.\d+\.0", RANGES[name])
     assert minor(PACKAGE["resolutions"][name]) == minor(RANGES[name][1:])
 
 
-def test_the_oldest_is_the_one_that_is_promised() -> None:
-    """package.json and pyproject.toml say the same; JupyterLab's packages count in step."""
-    assert minor(RANGES["@jupyterlab/application"][1:]) == promised()
-    second = promised()[1]
+def test_ranges_agree() -> None:
+    """package.json and pyproject.toml have the same lowest version of JupyterLab."""
+    assert minor(RANGES["@jupyterlab/application"][1:]) == oldest_supported()
+    second = oldest_supported()[1]
     expected = {"@jupyterlab/apputils": (4, second + 1), "@jupyterlab/services": (7, second)}
     assert {name: minor(wanted[1:]) for name, wanted in RANGES.items()} == {
         name: expected.get(name, (4, second)) for name in RANGES
@@ -51,14 +51,14 @@ def test_the_oldest_is_the_one_that_is_promised() -> None:
 
 
 def test_the_lock_names_no_place() -> None:
-    """yarn.lock holds names, versions and checksums, and no address of any registry."""
+    """yarn.lock has names, versions and checksums, and no address of any registry."""
     lock = (ROOT / "labextension" / "yarn.lock").read_text()
     assert "://" not in lock
     assert lock.count("checksum: ") > 100
 
 
 def test_this_jupyterlab_takes_the_panel() -> None:
-    """`jupyter labextension list` finds it enabled and OK; on the oldest by `make test-oldest`."""
+    """`jupyter labextension list` reports it as OK; `make test-oldest` checks the oldest."""
     done = subprocess.run(
         [sys.executable, "-m", "jupyterlab.labextensions", "list"],
         capture_output=True,
@@ -66,5 +66,5 @@ def test_this_jupyterlab_takes_the_panel() -> None:
         check=True,
         timeout=60,
     )
-    said = re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
-    assert re.search(r"fabric-nb v\S+ enabled OK", said), said
+    listing = re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
+    assert re.search(r"fabric-nb v\S+ enabled OK", listing), listing

@@ -1,4 +1,4 @@
-"""Charts: what is drawn of the rows, and how it is seen without a browser."""
+"""Charts: pictures of a stream's rows, and their static copies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fabric_nb.fabric.data import plotting
 from fabric_nb.fabric.data.stream_rows import StreamRows
 from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.decimate import Bins
-from fabric_nb.notebook.plot.picture import NOTHING, Picture
+from fabric_nb.notebook.plot.picture import NO_VALUE, Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.static import static_forms
 from fabric_nb.notebook.plot.ticks import number_ticks, step_of, time_ticks
@@ -28,8 +28,8 @@ from fabric_nb.notebook.plot.ticks import number_ticks, step_of, time_ticks
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
-def held(columns: dict[str, Any], **options: Any) -> StreamRows:
-    """Rows as a stream holds them."""
+def stream_rows(columns: dict[str, Any], **options: Any) -> StreamRows:
+    """Return rows as a stream retains them."""
     buffer = FrameBuffer(**options)
     rows = StreamRows(buffer, "")
     rows._arrivals.add(buffer.extend_columns(columns))
@@ -37,7 +37,7 @@ def held(columns: dict[str, Any], **options: Any) -> StreamRows:
 
 
 def picture(columns: dict[str, Any], *, width: int = 100, **options: Any) -> Picture:
-    return Source(held(columns), **options).picture(width)
+    return Source(stream_rows(columns), **options).picture(width)
 
 
 # Decimation
@@ -53,19 +53,19 @@ def picture(columns: dict[str, Any], *, width: int = 100, **options: Any) -> Pic
 def test_each_column_of_pixels_has_its_extremes(
     x: Any, in_order: bool, columns: int, data: st.DataObject
 ) -> None:
-    """In each column of pixels stand the least and the greatest of its finite values."""
+    """The extremes of a column of pixels are the minimum and maximum of its finite values."""
     x = np.sort(x) if in_order else x
     y = data.draw(hn.arrays(np.float64, len(x), elements=st.floats(width=32)))
-    # A number of columns that divides the width, as otherwise edges are a matter of rounding.
+    # The number of columns divides the width, because otherwise edges depend on rounding.
     low, high = 0, 64
-    seen = Bins(x, low, high, columns=columns).extremes(y)
+    found = Bins(x, low, high, columns=columns).extremes(y)
     expected: dict[int, list[float]] = {}
-    for at, value in zip(x.tolist(), y, strict=True):
-        if np.isfinite(value) and low <= at <= high:
-            column = min(columns - 1, math.floor(at * columns / (high - low)))
+    for position, value in zip(x.tolist(), y, strict=True):
+        if np.isfinite(value) and low <= position <= high:
+            column = min(columns - 1, math.floor(position * columns / (high - low)))
             expected.setdefault(column, []).append(value)
-    assert seen.columns.tolist() == sorted(expected)
-    for column, first, second in zip(seen.columns, seen.first, seen.second, strict=True):
+    assert found.columns.tolist() == sorted(expected)
+    for column, first, second in zip(found.columns, found.first, found.second, strict=True):
         values = expected[column]
         assert {first, second} == {min(values), max(values)}
         if len(values) == 2 and np.isfinite(y).all():
@@ -77,22 +77,22 @@ def test_each_column_of_pixels_has_its_extremes(
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-2, 1e9), most=st.integers(2, 12))
 def test_number_ticks_are_round_and_inside(low: float, span: float, most: int) -> None:
-    """Marks of numbers stand within the axis, evenly, and no two of them say the same."""
+    """Ticks of numbers are inside the axis, evenly spaced, and have different labels."""
     ticks = number_ticks(low, low + span, most)
     assert len(ticks) <= most + 1
-    assert all(-1e-4 <= tick.at <= 1 + 1e-4 for tick in ticks)
+    assert all(-1e-4 <= tick.position <= 1 + 1e-4 for tick in ticks)
     assert len({tick.text for tick in ticks}) == len(ticks)
-    gaps = np.diff([tick.at for tick in ticks])
+    gaps = np.diff([tick.position for tick in ticks])
     assert np.allclose(gaps, step_of(span, most) / span, rtol=1e-3)
 
 
 @given(low=st.floats(0, 4e9), span=st.floats(0.1, 3e9), most=st.integers(2, 12))
 def test_time_ticks_are_inside(low: float, span: float, most: int) -> None:
-    """Marks of times stand within the axis, and there are not too many."""
+    """Ticks of times are inside the axis, ascending, and at most as many as requested."""
     ticks = time_ticks(low, low + span, most)
     assert len(ticks) <= most + 1
-    assert all(-1e-4 <= tick.at <= 1 + 1e-4 for tick in ticks)
-    assert [tick.at for tick in ticks] == sorted(tick.at for tick in ticks)
+    assert all(-1e-4 <= tick.position <= 1 + 1e-4 for tick in ticks)
+    assert [tick.position for tick in ticks] == sorted(tick.position for tick in ticks)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_time_ticks_are_inside(low: float, span: float, most: int) -> None:
         (30 * 365 * 86400, ["1970", "1980", "1990"]),
     ],
 )
-def test_times_are_as_exact_as_the_axis(span: float, texts: list[str]) -> None:
-    """What times say follows from how much the axis covers."""
+def test_labels_of_times_depend_on_the_range(span: float, texts: list[str]) -> None:
+    """Labels of times have the precision that the range of the axis needs."""
     assert [tick.text for tick in time_ticks(0, span, 3)][:3] == texts
 
 
-# What is drawn
+# Pictures
 
 
 def test_columns_of_numbers_over_time() -> None:
-    """Without a choice, all columns of numbers are drawn over the column of times."""
+    """By default all numeric columns are drawn over the column of times."""
     at = pd.date_range("2026-11-25T12:00:00Z", periods=300, freq="1s")
     shown = picture({"at": at, "a": np.arange(300), "b": np.arange(300) / 2, "s": ["x"] * 300})
     assert [line.name for line in shown.lines] == ["a", "b"]
@@ -129,19 +129,19 @@ def test_columns_of_numbers_over_time() -> None:
 
 
 def test_a_window_ends_with_the_newest() -> None:
-    """A window shows so much up to the newest time, also where times are not in order."""
+    """A window ends with the maximum time, also if times are not sorted."""
     at = pd.date_range("2026-11-25T12:00:00", periods=600, freq="1s")
     order = np.random.default_rng(1).permutation(600)
     rows = {"at": at[order], "a": np.arange(600)[order]}
     shown = picture(rows, window="1min")
     assert shown.rows == 61
-    assert shown.lines[0].seen.low == 539
+    assert shown.lines[0].extremes.low == 539
     assert picture(rows, window=pd.Timedelta("2min")).rows == 121
     assert picture(rows, window=30).rows == 31
 
 
 def test_over_arrival_and_over_a_number() -> None:
-    """Without times the rows stand where they arrived; any column of numbers can be across."""
+    """Rows without times are drawn over their arrival; any numeric column can be the x axis."""
     shown = picture({"a": [1.0, 2.0]})
     assert (shown.x.kind, shown.x.label) == ("time", "arrival (UTC)")
     shown = picture({"k": [1.0, 2.0, np.nan, 9.0], "a": [4, 5, 6, 7]}, x="k", window=7)
@@ -150,14 +150,14 @@ def test_over_arrival_and_over_a_number() -> None:
 
 
 def test_nanoseconds_are_not_rounded() -> None:
-    """Times are placed exactly, however fine they are."""
+    """Times are placed exactly, also with nanoseconds."""
     at = pd.to_datetime(1_795_600_000_000_000_000 + np.arange(10) * 100, unit="ns", utc=True)
     shown = picture({"at": at, "a": np.arange(10)}, width=10)
-    assert shown.lines[0].seen.columns.tolist() == list(range(10))
+    assert shown.lines[0].extremes.columns.tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(
-    ("columns", "options", "told"),
+    ("columns", "options", "note"),
     [
         ({}, {}, "No row received yet"),
         ({"a": [1]}, {"y": "b"}, "There is no column 'b' yet"),
@@ -173,29 +173,29 @@ def test_nanoseconds_are_not_rounded() -> None:
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_told(
-    columns: dict[str, Any], options: dict[str, Any], told: str
+def test_notes_of_an_empty_chart(
+    columns: dict[str, Any], options: dict[str, Any], note: str
 ) -> None:
-    """A chart that has nothing to show says why, and goes on when there is something."""
+    """A chart without lines gives the reason in a note."""
     shown = picture(columns, **options)
     assert shown.lines == ()
-    assert told in " ".join(shown.notes)
-    assert told in static_forms(shown)["text/plain"]
+    assert note in " ".join(shown.notes)
+    assert note in static_forms(shown)["text/plain"]
     assert shown.encoded()["lines"] == []
 
 
 @pytest.mark.parametrize("window", ["soon", "-5min", 0, -1, "0s", float("nan"), []])
-def test_a_window_that_is_none(window: Any) -> None:
-    """A window that is no span is refused at once."""
+def test_invalid_window(window: Any) -> None:
+    """A window that is no duration raises an error at once."""
     with pytest.raises(ValueError, match="window must be a span of time, as in '5min'"):
-        Source(held({}), window=window)
+        Source(stream_rows({}), window=window)
 
 
-def test_many_columns_are_cut_and_told() -> None:
-    """No more than six lines are drawn without a choice, and the chart says how many are left."""
+def test_number_of_lines_is_bounded() -> None:
+    """By default at most six lines are drawn, and a note has the number of other columns."""
     shown = picture({f"c{n}": [n] for n in range(9)})
     assert len(shown.lines) == 6
-    assert "3 more columns hold numbers" in shown.notes[0]
+    assert "3 more numeric columns" in shown.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -212,17 +212,17 @@ def test_many_columns_are_cut_and_told() -> None:
     ],
 )
 def test_odd_values(values: list[Any]) -> None:
-    """Values of any size, and none at all, give a picture."""
+    """Values of any size, and no values, give a picture."""
     shown = picture({"a": values})
     encoded = shown.encoded()
     for line in encoded["lines"]:
         first = np.frombuffer(base64.b64decode(line["first"]), "<u2")
-        assert (first != NOTHING).any()
+        assert (first != NO_VALUE).any()
     assert static_forms(shown)
 
 
-def test_the_last_picture() -> None:
-    """Without a browser a chart is a drawing and words, in which nothing remote is markup."""
+def test_static_copy() -> None:
+    """The static copy of a chart has an SVG drawing and a description, with text escaped."""
     at = pd.date_range("2026-11-25T12:00:00Z", periods=50, freq="1s")
     columns = {"at": at, MARKUP: np.arange(50), "b\x1b[31m": np.arange(50) % 7}
     forms = static_forms(picture(columns, title=f"kind={MARKUP}"))
@@ -242,31 +242,31 @@ def test_the_last_picture() -> None:
 
 
 def test_outside_of_a_notebook() -> None:
-    """Without the extension there is nowhere to draw, which a sentence says."""
+    """Without the extension `plot` raises an error that names it."""
     with pytest.raises(NotInNotebook, match=r"run `%load_ext fabric_nb` there first"):
-        held({}).plot("a")
+        stream_rows({}).plot("a")
 
 
 def test_a_backend_draws() -> None:
-    """Whoever can draw says so once, and gets the stream and what to draw of it."""
-    asked = []
+    """The backend that was set receives the stream and the options."""
+    plotted = []
 
     class Backend:
         def plot(self, stream: Any, **options: Any) -> str:
-            asked.append((stream, options))
+            plotted.append((stream, options))
             return "drawn"
 
-    rows = held({})
+    rows = stream_rows({})
     plotting.set_backend(Backend())
     try:
         assert rows.plot(["a"], "b", window="5min") == "drawn"
     finally:
         plotting.set_backend(None)
-    assert asked == [(rows, {"y": ["a"], "x": "b", "window": "5min", "title": None})]
+    assert plotted == [(rows, {"y": ["a"], "x": "b", "window": "5min", "title": None})]
 
 
 @pytest.mark.parametrize(
-    ("small", "told"),
+    ("small", "text"),
     [
         ([0.40, 0.42, 0.44], "small 0.4000 to 0.4400, last 0.4400"),
         ([0.42, 0.42, 0.42], "small 0.420 to 0.420, last 0.420"),
@@ -274,10 +274,10 @@ def test_a_backend_draws() -> None:
         ([0.0, 0.0, 0.0], "small 0 to 0, last 0"),
     ],
 )
-def test_small_values_are_told_beside_large_ones(small: list[float], told: str) -> None:
-    """Each line's values are told as exactly as its own range asks for, not the axis's."""
-    seen = picture({"small": small, "large": [-5e6, 0.0, 5e6]}, y=["small", "large"])
-    assert told in seen.summary()
-    line = seen.encoded()["lines"][0]
-    assert f"last {line['last']}" in told
+def test_precision_of_small_values_beside_large_ones(small: list[float], text: str) -> None:
+    """Values are formatted with the precision of the line's own range, not the axis's."""
+    shown = picture({"small": small, "large": [-5e6, 0.0, 5e6]}, y=["small", "large"])
+    assert text in shown.summary()
+    line = shown.encoded()["lines"][0]
+    assert f"last {line['last']}" in text
     assert line["step"] <= max(map(abs, small), default=1.0) or not any(small)

@@ -1,9 +1,9 @@
-"""The kernel's side of the JupyterLab panel.
+"""Kernel side of the JupyterLab panel.
 
-A thread of its own looks at the fabric and at the notebook twice a second and pushes what has
-changed, so that the panel stays alive while a cell computes. `state` and `changes` are pure:
-objects in, plain data out, all text bounded and freed of control characters. `link` holds the two
-comms, and `requests` what comes in on one of them.
+The companion thread polls the fabric and the notebook twice a second and pushes changes, so that
+the panel stays live while a cell is running. `state` and `changes` are pure: they convert objects
+to plain data, with all text truncated and stripped of control characters. `link` has the two comms,
+and `requests` validates the requests of one of them.
 """
 
 from fabric_nb.notebook.panel.link import Panel

@@ -1,4 +1,4 @@
-"""From one state to the next: only what differs is sent. Pure."""
+"""Differences between two states of the panel. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import orjson
 
 BUDGET = 250_000
-"""Bytes of items in one message; Jupyter drops what a kernel sends above 1 MB a second."""
+"""Maximum bytes of items in a message; Jupyter drops messages above 1 MB a second."""
 
 
 class Changes:
-    """Compares states, and remembers what was sent.
+    """Computes the difference between a state and the last one that was sent.
 
     Example::
 
         changes = Changes()
-        changes.since({"services": {"d.calc.c1": {"state": "up"}}}, {"busy_since": None})
+        changes.diff({"services": {"d.calc.c1": {"state": "up"}}}, {"busy_since": None})
         # {"facts": {...}, "services": {"put": {"d.calc.c1": {...}}, "drop": []}, "reset": True}
-        changes.since(the same)      # None: nothing to send
+        changes.diff(the same)       # None: nothing to send
 
-    What does not fit into a message comes with the next.
+    Items beyond the budget of a message are sent with the next one.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
@@ -31,19 +31,19 @@ class Changes:
         self._reset = True
 
     def reset(self) -> None:
-        """Somebody knows nothing yet: begin anew."""
+        """Make the next message a complete state, for a new client."""
         self._facts = b""
         self._sent.clear()
         self._reset = True
 
-    def since(
+    def diff(
         self, sections: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """The message that brings those who were told everything so far up to date.
+        """Return the message with the changes since the last call; None if there are none.
 
         Args:
             sections: items by key, by section.
-            facts: small things, sent whole when one differs.
+            facts: values that are sent together if one has changed.
         """
         message: dict[str, Any] = {"reset": True} if self._reset else {}
         self._reset = False
@@ -51,15 +51,15 @@ class Changes:
         if encoded != self._facts:
             self._facts = encoded
             message["facts"] = dict(facts)
-        left = self._budget
+        budget = self._budget
         for section, items in sections.items():
-            change, left = self._section(section, items, left)
+            change, budget = self._section(section, items, budget)
             if change["put"] or change["drop"]:
                 message[section] = change
         return message or None
 
     def _section(
-        self, section: str, items: Mapping[str, Any], left: int
+        self, section: str, items: Mapping[str, Any], budget: int
     ) -> tuple[dict[str, Any], int]:
         sent = self._sent.setdefault(section, {})
         drop = [key for key in sent if key not in items]
@@ -70,9 +70,9 @@ class Changes:
             encoded = orjson.dumps(item)
             if sent.get(key) == encoded:
                 continue
-            if left < len(encoded) and put:
+            if budget < len(encoded) and put:
                 break
-            left -= len(encoded)
+            budget -= len(encoded)
             sent[key] = encoded
             put[key] = item
-        return {"put": put, "drop": drop}, left
+        return {"put": put, "drop": drop}, budget

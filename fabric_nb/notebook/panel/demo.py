@@ -1,4 +1,4 @@
-"""The demo's services, started from the panel for a notebook on the embedded broker."""
+"""Demo services, started from the panel for a notebook on the embedded broker."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ STOP_TIMEOUT = 3.0
 
 
 class DemoServices:
-    """A process that runs them; it ends with this one, however that ends."""
+    """Process of the demo services; it exits with the kernel, even if that is killed."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, domain: str) -> None:
-        """Start them in a domain, unless they run.
+        """Start the demo services in a domain, unless they are running.
 
         Raises:
-            DemoFailed: they cannot be started; says why.
+            DemoFailed: they could not be started.
         """
         if self._process is not None and self._process.returncode is None:
             return
-        # Without AMQP_URL they go to the embedded broker; they end when their input does.
+        # Without AMQP_URL they connect to the embedded broker. They exit at the end of their input.
         env = {name: value for name, value in os.environ.items() if name != "AMQP_URL"}
         process = self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "fabric_nb.demo", "services"),
@@ -49,7 +49,7 @@ class DemoServices:
         raise DemoFailed(f"The demo services did not start: {last or 'no answer'}")
 
     async def stop(self) -> None:
-        """End them."""
+        """Stop the demo services."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return

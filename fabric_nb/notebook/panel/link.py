@@ -1,10 +1,10 @@
 """The two comms between the panel and the kernel.
 
-`TARGET` only pushes, from the thread, and is one for all panels that look at this kernel. No
-message tells that it is there, as other front ends would complain about it: a panel
-asks for the kernel's comms. `REQUESTS` is opened by each panel and answered only in its own
-handler: ipykernel sends what comes in on a comm to the subshell that sent last on it, and a
-push would bring requests behind the running cell.
+`TARGET` is for pushes from the companion thread, and shared by all panels of this kernel. It is
+opened without a message, which other front ends would report as an error; a panel requests the
+kernel's list of comms. `REQUESTS` is opened by each panel, and replies are sent only in its
+handler: ipykernel dispatches a message on a comm to the subshell that last sent on it, so that a
+push would make requests wait for the running cell.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PROTOCOL = 2
 
 
 class Panel:
-    """What a panel in JupyterLab talks to; does nothing, and imports nothing, until one does.
+    """Kernel side of the panel; does nothing, and imports nothing, until a panel is opened.
 
     Args:
-        shell: the notebook's IPython; outside a kernel there is no panel.
-        notebook: tells what to show; None as long as there is nothing.
-        loop: the notebook's.
+        shell: IPython shell; outside a kernel there is no panel.
+        notebook: returns the notebook to show; None if it has no session yet.
+        loop: the notebook's event loop.
     """
 
     def __init__(
@@ -46,54 +46,54 @@ class Panel:
         self._in_kernel = getattr(shell, "kernel", None) is not None
         self._notebook = notebook
         self._loop = loop
-        self._guard = threading.Lock()  # panels may ask in subshells, each a thread of its own
-        self._made_watcher: Watcher | None = None
-        self._pushing: Any = None
+        self._lock = threading.Lock()  # requests may come in several subshells, which are threads
+        self._watcher: Watcher | None = None
+        self._push_comm: Any = None
 
     def open(self) -> None:
-        """Let panels find this kernel."""
+        """Open the comms, so that panels find this kernel."""
         if not self._in_kernel:
             return
         manager = comm.get_comm_manager()
         manager.register_target(REQUESTS, self._on_open)
-        self._pushing = comm.create_comm(target_name=TARGET, primary=False)
-        manager.register_comm(self._pushing)
+        self._push_comm = comm.create_comm(target_name=TARGET, primary=False)
+        manager.register_comm(self._push_comm)
 
     def close(self) -> None:
-        """Be found no more; what was started is ended."""
-        if self._pushing is None:
+        """Close the comms and stop the watcher."""
+        if self._push_comm is None:
             return
         manager = comm.get_comm_manager()
         manager.unregister_target(REQUESTS, self._on_open)
-        if self._made_watcher is not None:
-            self._made_watcher.close()
-        self._pushing.close()
-        self._pushing = None
+        if self._watcher is not None:
+            self._watcher.close()
+        self._push_comm.close()
+        self._push_comm = None
 
     def _push(self, message: Mapping[str, Any]) -> None:
-        if self._pushing is not None:
-            self._pushing.send(dict(message))
+        if self._push_comm is not None:
+            self._push_comm.send(dict(message))
 
     def _on_open(self, requests: Any, _: Mapping[str, Any]) -> None:
         requests.on_msg(lambda message: self._on_request(requests, message))
         requests.send({"protocol": PROTOCOL, "version": __version__})
 
     def _on_request(self, requests: Any, message: Mapping[str, Any]) -> None:
-        from fabric_nb.notebook.panel.requests import take, text
+        from fabric_nb.notebook.panel.requests import dispatch, text
 
         data = message.get("content", {}).get("data", {})
         request = text(data, "id", 64)
         try:
-            take(self._watcher(), request, data)
-        except InvalidArgument as problem:
-            requests.send({"id": request, "error": str(problem)})
+            dispatch(self._open_watcher(), request, data)
+        except InvalidArgument as error:
+            requests.send({"id": request, "error": str(error)})
         else:
             requests.send({"id": request})
 
-    def _watcher(self) -> Watcher:
+    def _open_watcher(self) -> Watcher:
         from fabric_nb.notebook.panel.watcher import Watcher
 
-        with self._guard:
-            if self._made_watcher is None:
-                self._made_watcher = Watcher(self._notebook, self._loop, self._push)
-            return self._made_watcher
+        with self._lock:
+            if self._watcher is None:
+                self._watcher = Watcher(self._notebook, self._loop, self._push)
+            return self._watcher

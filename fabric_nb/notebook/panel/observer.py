@@ -1,4 +1,4 @@
-"""The fabric as the panel sees it: over the connection of the companion thread."""
+"""Connection of the panel to the fabric, on the companion thread."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
 log = logging.getLogger(__name__)
 
 RETRY = 5.0
-"""Seconds after which a connection that could not be made is tried again."""
+"""Seconds between two attempts to connect."""
 LEVEL = "INFO"
-"""Minimum level of log records that is shown at first."""
+"""Initial minimum level of the log records that are shown."""
 CLOSE_TIMEOUT = 1.0
 
 
 class Observer:
-    """Follows the notebook from fabric to fabric, and hears there what it does."""
+    """Connects to the fabric of the notebook, and receives the same announcements and logs."""
 
     def __init__(self) -> None:
         self._fabric: AmqBrokerConnector | None = None
@@ -36,17 +36,17 @@ class Observer:
         self._opening: asyncio.Task[None] | None = None
         self._feed: LogFeed | None = None
         self._logs: LogView | None = None
-        self._wants_logs = False
+        self._logs_requested = False
         self.tables: dict[str, PanelTable] = {}
-        """Its tables, which live on the loop that follows."""
+        """Tables by name, on the event loop of the companion thread."""
 
     @property
     def registry(self) -> Registry | None:
-        """The services that are heard; None while there is no connection."""
+        """Registry of the panel's connection; None while there is none."""
         return self._connection.registry if self._connection is not None else None
 
     async def follow(self, fabric: AmqBrokerConnector | None) -> None:
-        """Be where the notebook is; its password stays between the two connectors."""
+        """Connect to the fabric of a connector, with its credentials; None disconnects."""
         if fabric is self._fabric:
             return
         await self.close()
@@ -64,14 +64,14 @@ class Observer:
                 log.debug("The panel has no connection: %s", error)
                 await asyncio.sleep(RETRY)
         self._connection = connection
-        if self._wants_logs:
+        if self._logs_requested:
             try:
                 await self._listen()
-            except FabricError as error:  # it asks again with the next choice of a level
+            except FabricError as error:  # requested again when a level is chosen
                 failures.add("the panel's log lines", error)
 
     async def close(self) -> None:
-        """Follow nobody."""
+        """Disconnect."""
         self._fabric, connection, self._connection = None, self._connection, None
         feed, self._feed = self._feed, None
         self.tables = {}
@@ -88,13 +88,13 @@ class Observer:
 
     # -- logs
 
-    async def hear_logs(self) -> None:
-        """Listen to the domain's logs from now on.
+    async def receive_logs(self) -> None:
+        """Receive the domain's log records from now on.
 
         Raises:
-            FabricError: the broker refuses.
+            FabricError: the broker refused.
         """
-        self._wants_logs = True
+        self._logs_requested = True
         await self._listen()
 
     async def _listen(self) -> None:
@@ -109,18 +109,18 @@ class Observer:
     # -- calls
 
     async def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a method as the notebook would; see `FabricMember.call`."""
-        connection = self._there()
+        """Call a method; see `FabricMember.call`."""
+        connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
         return await connection.call_service(pattern, method, arguments)
 
     async def describe(self, call: str) -> Mapping[str, str]:
-        """Signature and doc of a method; empty where the service tells nothing."""
-        connection = self._there()
+        """Return signature and doc of a method; empty if the service describes none."""
+        connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
         return (await connection.describe(pattern)).get(method, {})
 
-    def _there(self) -> FabricMember:
+    def _require_connection(self) -> FabricMember:
         if self._connection is None:
             raise NotThere("The panel has no connection to the fabric yet; try again in a moment.")
         return self._connection

@@ -1,4 +1,4 @@
-"""What a panel may ask for, checked: plain data in, a call to the watcher out."""
+"""Validation and dispatch of a panel's requests."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from fabric_nb.notebook.views.methods import parse_arguments
 MAX_ARGUMENTS = 50
 
 
-def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
-    """Let the watcher do what is asked for.
+def dispatch(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
+    """Start the operation that a panel requests.
 
     Args:
-        watcher: does it, and pushes what comes of it.
-        request: its id, under which the result is pushed.
-        data: as it came.
+        watcher: performs the operation and pushes its result.
+        request: id of the request.
+        data: the request, as received.
 
     Raises:
-        InvalidArgument: it is not as the panel writes them.
+        InvalidArgument: the request is malformed.
     """
     match data.get("do"):
         case "tell":
-            watcher.tell_all()
+            watcher.push_all()
         case "call":
             watcher.call(request, _call(data), _arguments(data))
         case "describe":
             watcher.describe(request, _call(data))
         case "logs":
-            watcher.hear_logs(request)
+            watcher.receive_logs(request)
         case "act":
             table, name = text(data, "table", 40), text(data, "name", 40)
             watcher.act(request, table, name, _row(data), _option(data))
@@ -44,10 +44,10 @@ def take(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
 
 
 def text(data: Mapping[str, Any], name: str, longest: int) -> str:
-    """A text of a request; empty where there is none.
+    """Return a string of a request; empty if it is missing.
 
     Raises:
-        InvalidArgument: it is something else, or longer than `longest`.
+        InvalidArgument: it is not a string, or longer than `longest`.
     """
     value = data.get(name, "")
     if not isinstance(value, str) or len(value) > longest:
@@ -71,7 +71,7 @@ def _option(data: Mapping[str, Any]) -> str | None:
 
 
 def _arguments(data: Mapping[str, Any]) -> dict[str, Any]:
-    written = data.get("arguments")
-    if not isinstance(written, dict) or len(written) > MAX_ARGUMENTS:
+    texts = data.get("arguments")
+    if not isinstance(texts, dict) or len(texts) > MAX_ARGUMENTS:
         raise InvalidArgument(f"A call has up to {MAX_ARGUMENTS} arguments.")
-    return parse_arguments(written)
+    return parse_arguments(texts)

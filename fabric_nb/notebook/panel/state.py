@@ -1,7 +1,7 @@
-"""What the panel shows, as plain data. Pure; text from elsewhere is cut and cleaned here.
+"""State of the panel as plain data. Pure; remote text is truncated and sanitized here.
 
-A remote name that could not be written into a cell is left out: services and methods by the rules
-of the wire, arguments unless they are ASCII identifiers.
+Remote names that could not be inserted into a cell are omitted: services and methods by the rules
+of the wire contract, arguments unless they are ASCII identifiers.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from fabric_nb.notebook.pages import plain
 
 MAX_SERVICES = 2000
 MAX_METHODS = 100
-MAX_MEMBERS = 50
+MAX_INSTANCES = 50
 MAX_RESULT = 4000
 HIDDEN = "health_check"
 EMBEDDED = "fabric_nb embedded broker"
-"""How the embedded broker names itself."""
+"""Prefix of the embedded broker's name."""
 
 Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Look:
-    """The notebook's own state at a moment.
+class Snapshot:
+    """State of the notebook at one moment.
 
     Attributes:
-        fabric: its connector, None when it is not connected.
-        connection: who and where it is; empty when it is not connected.
-        serving: the full names of its services.
-        answered: methods that have answered, by the full names of services that tell none.
+        fabric: connector; None if the notebook is not connected.
+        connection: see `connection`; empty if the notebook is not connected.
+        serving: full names of its services.
+        answered: methods that have replied, by full name of services that announce none.
     """
 
     fabric: Any = None
@@ -48,7 +48,7 @@ class Look:
 
 
 def connection(fabric: FabricMember) -> Item:
-    """Who and where the notebook is; the URI's password is masked."""
+    """Return the notebook's connection; the URI's password is masked."""
     return {
         "state": str(fabric.state),
         "domain": fabric.domain,
@@ -61,57 +61,60 @@ def connection(fabric: FabricMember) -> Item:
 
 
 def _join(fabric: FabricMember) -> str:
-    """Return what another notebook has to give %fabric_connect to come here; never a password."""
+    """Return the URI for %fabric_connect in another notebook, without password.
+
+    Empty if %fabric_connect finds the broker without a URI.
+    """
     uri = plain(fabric.uri)
-    found = os.environ.get("AMQP_URL", "")
-    if fabric.broker.startswith(EMBEDDED) or (found and _place(found) == _place(uri)):
+    default = os.environ.get("AMQP_URL", "")
+    if fabric.broker.startswith(EMBEDDED) or (default and _host(default) == _host(uri)):
         return ""
     return uri.replace(":***@", "@")
 
 
-def _place(uri: str) -> str:
+def _host(uri: str) -> str:
     return uri.rpartition("@")[2].rpartition("//")[2].rstrip("/")
 
 
 def services(registry: Registry, answered: Mapping[str, Sequence[str]]) -> dict[str, Item]:
-    """The services that were heard, by full name, gone ones included; `MAX_SERVICES` of them."""
+    """Return at most `MAX_SERVICES` services by full name, including gone ones if they fit."""
     now = registry.now
-    heard = registry.services(gone=True)
-    if len(heard) > MAX_SERVICES:  # those that are there come first
-        heard = registry.services()
+    known = registry.services(gone=True)
+    if len(known) > MAX_SERVICES:
+        known = registry.services()
     return {
         service.name.fqn: _service(service, now, answered.get(service.name.fqn, ()))
-        for service in heard[:MAX_SERVICES]
+        for service in known[:MAX_SERVICES]
     }
 
 
-def elsewhere(registry: Registry, look: Look) -> str:
-    """Return a sentence on other domains of the broker if the notebook is alone in its own."""
-    if not look.connection:
+def elsewhere(registry: Registry, snapshot: Snapshot) -> str:
+    """Return a sentence on other domains of the broker if the notebook's has no other service."""
+    if not snapshot.connection:
         return ""
-    domain = look.connection["domain"]
-    own = {f"{domain}.{look.connection['name']}", *look.serving}
-    alone = all(one.name.fqn in own for one in registry.services(domain=domain))
+    domain = snapshot.connection["domain"]
+    own = {f"{domain}.{snapshot.connection['name']}", *snapshot.serving}
+    alone = all(service.name.fqn in own for service in registry.services(domain=domain))
     return registry.elsewhere(domain) if alone else ""
 
 
 def answered(registry: Registry) -> dict[str, list[str]]:
-    """The methods that have answered calls, of services that tell none."""
+    """Return the methods that have replied to calls, of services that announce none."""
     found = {}
     for service in registry.services(gone=True):
-        if not _tells(service) and (methods := service.methods):
+        if not _announces_methods(service) and (methods := service.methods):
             found[service.name.fqn] = list(methods)
     return found
 
 
-def _tells(service: Service) -> bool:
-    return any(one.said is not None and one.said.methods for one in service.instances.values())
+def _announces_methods(service: Service) -> bool:
+    return any(each.said is not None and each.said.methods for each in service.instances.values())
 
 
-def _service(service: Service, now: float, has_answered: Iterable[str]) -> Item:
+def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
     name = service.name
-    methods = service.methods if _tells(service) else dict.fromkeys(has_answered, "")
-    members = list(service.instances.values())
+    methods = service.methods if _announces_methods(service) else dict.fromkeys(answered, "")
+    instances = list(service.instances.values())
     return {
         "domain": name.domain,
         "type": name.type,
@@ -120,23 +123,23 @@ def _service(service: Service, now: float, has_answered: Iterable[str]) -> Item:
         "version": plain(" + ".join(service.versions(now)), 60),
         "members": [
             {
-                "id": plain(one.id, 40),
-                "state": str(one.state(now)),
-                "version": plain(one.said.version, 40) if one.said else "",
+                "id": plain(each.id, 40),
+                "state": str(each.state(now)),
+                "version": plain(each.said.version, 40) if each.said else "",
             }
-            for one in members[:MAX_MEMBERS]
+            for each in instances[:MAX_INSTANCES]
         ],
-        "more_members": max(0, len(members) - MAX_MEMBERS),
-        # Members of amqp-fabric cannot be told apart: there may be more than one.
-        "uncounted": any(not one.id for one in members),
+        "more_members": max(0, len(instances) - MAX_INSTANCES),
+        # Instances on amqp-fabric send no id: there may be more than one.
+        "uncounted": any(not each.id for each in instances),
         "methods": _methods(tuple(methods.items())),
         "more_methods": max(
-            (one.said.more_methods for one in members if one.said is not None), default=0
+            (each.said.more_methods for each in instances if each.said is not None), default=0
         ),
     }
 
 
-@lru_cache(maxsize=4096)  # services say the same again and again, and those of a type alike
+@lru_cache(maxsize=4096)  # announcements repeat, and services of a type have the same methods
 def _methods(signatures: tuple[tuple[str, str], ...]) -> Sequence[Item]:
     shown = sorted((name, text) for name, text in signatures if name != HIDDEN and is_method(name))
     return [
@@ -146,23 +149,23 @@ def _methods(signatures: tuple[tuple[str, str], ...]) -> Sequence[Item]:
 
 
 def parameters(signature: str) -> Mapping[str, Any]:
-    """The arguments that a remote signature asks for and those that it allows.
+    """Return the required and the optional arguments of a remote signature.
 
     Example:
         >>> parameters("(x: float, y=2)")
         {'required': ['x'], 'optional': ['y'], 'open': False}
     """
-    found = list(remote_signature(signature).parameters.values())
+    every = list(remote_signature(signature).parameters.values())
     named = [
-        one
-        for one in found
-        if one.kind is one.KEYWORD_ONLY
-        and one.name.isascii()
-        and one.name.isidentifier()
-        and not keyword.iskeyword(one.name)
+        each
+        for each in every
+        if each.kind is each.KEYWORD_ONLY
+        and each.name.isascii()
+        and each.name.isidentifier()
+        and not keyword.iskeyword(each.name)
     ]
     return {
-        "required": [one.name for one in named if one.default is one.empty],
-        "optional": [one.name for one in named if one.default is not one.empty],
-        "open": any(one.kind is one.VAR_KEYWORD for one in found),
+        "required": [each.name for each in named if each.default is each.empty],
+        "optional": [each.name for each in named if each.default is not each.empty],
+        "open": any(each.kind is each.VAR_KEYWORD for each in every),
     }

@@ -1,4 +1,4 @@
-"""Tables of the panel: the view models of the tables under cells, sent from the panel's thread."""
+"""Tables of the panel: the view models of cells, sent from the companion thread."""
 
 from __future__ import annotations
 
@@ -13,42 +13,47 @@ from fabric_nb.notebook.views.base import TableView, ViewModel
 
 
 class PanelTable:
-    """A view model that one loop refreshes and the panel's thread sends.
+    """A view model that is refreshed on one event loop and sent from the companion thread.
 
     Args:
-        view: belongs to `loop`, as do its actions.
-        loop: the loop that calls `refresh`.
+        view: table view; used on `loop` only.
+        loop: event loop on which `refresh` is called.
     """
 
     def __init__(self, view: TableView, loop: asyncio.AbstractEventLoop) -> None:
         self._state = ViewModel(view)
         self._loop = loop
-        self._guard = threading.Lock()  # a model is for one thread at a time
+        self._lock = threading.Lock()  # models are not thread-safe
 
     def refresh(self) -> None:
-        """Fill the model with what is new; on the table's loop."""
-        with self._guard:
+        """Update the model; must be called on the table's loop."""
+        with self._lock:
             self._state.refresh()
 
-    def news(self, *, whole: bool) -> dict[str, Any] | None:
-        """Return what has changed since the last time, or everything; from any thread."""
-        with self._guard:
+    def changes(self, *, whole: bool) -> dict[str, Any] | None:
+        """Return the changes since the last call, or the complete table; thread-safe."""
+        with self._lock:
             delta = self._state.model.diff()
             if whole:
                 delta = self._state.model.whole()
         return None if delta is None else {**delta, "now": time.time()}
 
     async def act(self, name: str, row: int | None, value: Any) -> str:
-        """Do an action of the view, for a row by the id that was sent, and return its answer.
+        """Perform an action of the view and return its answer.
+
+        Args:
+            name: name of the action.
+            row: id of the row, whose key replaces `value`; None for an action of the table.
+            value: value of the action.
 
         Raises:
-            NotThere: the row is not there any more.
+            NotThere: the row no longer exists.
         """
         if row is not None:
-            with self._guard:
+            with self._lock:
                 value = self._state.model.key_of(row)
             if value is None:
-                raise NotThere("This row is not there any more.")
+                raise NotThere("This row no longer exists.")
 
         async def act() -> str:
             answer = self._state.view.act(name, value)

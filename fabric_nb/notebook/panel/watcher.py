@@ -1,4 +1,4 @@
-"""The panel in the companion thread: looks twice a second, and pushes what has changed."""
+"""Worker of the panel in the companion thread: polls twice a second and pushes changes."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ from fabric_nb.notebook.panel import state
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import Observer
-from fabric_nb.notebook.panel.state import Item, Look
+from fabric_nb.notebook.panel.state import Item, Snapshot
 from fabric_nb.notebook.panel.tables import PanelTable
+from fabric_nb.notebook.table.parts import CANCELLED
 from fabric_nb.notebook.views.methods import result_text
 from fabric_nb.notebook.views.serving import AllServingView
 from fabric_nb.notebook.views.streams import StreamsView
 
 PERIOD = 0.5
-"""Seconds between two looks, and so between two pushes at least."""
+"""Seconds between two polls, and so the minimum between two pushes."""
 MAX_CALLS = 8
-END_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 2.0
 
 
 class Notebook(Protocol):
-    """What is looked at; the session."""
+    """Interface of the session that is used here."""
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connector."""
+        """True if there is a connector."""
 
     @property
     def fabric(self) -> AmqBrokerConnector:
-        """The connector."""
+        """Connector."""
 
     def streams(self) -> list[tuple[str, Stream]]:
-        """Its streams, with the variables that hold them."""
+        """Return pairs of a variable's name and its stream."""
 
 
 class Watcher:
-    """Watches a notebook and its fabric, from the first `tell_all` on, until `close`.
+    """Polls a notebook and its fabric, from the first request until `close`.
 
     Args:
-        notebook: tells what to watch; None as long as there is nothing.
-        loop: the notebook's.
-        push: takes each message; called in the thread.
+        notebook: returns the notebook; None if it has no session yet.
+        loop: the notebook's event loop.
+        push: sends a message; called in the companion thread.
     """
 
     def __init__(
@@ -67,101 +68,104 @@ class Watcher:
         self._notebook = notebook
         self._notebook_loop = loop
         self._push = push
-        self._glance = _Glance(notebook, loop, on_connection=lambda: self._do(lambda: None))
+        self._poller = _NotebookPoller(
+            notebook, loop, on_connection=lambda: self._submit(lambda: None)
+        )
         self._observer = Observer()
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[Item] = []
-        self._paid_after = 0.0  # seconds until the next push is within the budget
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._guard = threading.Lock()
+        self._budget_delay = 0.0  # seconds until the next push is within the budget
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lock = threading.Lock()
         self._companion: Companion | None = None
-        self._ended = threading.Event()
-        self._woken = asyncio.Event()
-        self._ending = False
+        self._closed = threading.Event()
+        self._wakeup = asyncio.Event()
+        self._closing = False
 
-    # -- from any thread
+    # -- thread-safe
 
-    def tell_all(self) -> None:
-        """Somebody new listens: push everything again."""
-        self._do(self._changes.reset)
+    def push_all(self) -> None:
+        """Push the complete state, for a new panel."""
+        self._submit(self._changes.reset)
 
     def call(self, request: str, call: str, arguments: Mapping[str, Any]) -> None:
-        """Call a method; the result is pushed under the request's id."""
+        """Call a method and push the result under the request's id."""
 
         async def work() -> str:
             result = await self._observer.call(call, arguments)
             return plain(result_text(result), state.MAX_RESULT)
 
-        self._do(lambda: self._start(request, work))
+        self._submit(lambda: self._start(request, work))
 
     def cancel(self, request: str) -> None:
-        """Give up what was asked for under that id, and push that as its result."""
-        self._do(lambda: self._cancel(request))
+        """Cancel a request and push that as its result."""
+        self._submit(lambda: self._cancel(request))
 
     def describe(self, request: str, call: str) -> None:
-        """Ask for a method's doc; pushed under the request's id."""
+        """Request a method's doc and push it under the request's id."""
 
         async def work() -> str:
             return plain((await self._observer.describe(call)).get("doc", ""), state.MAX_RESULT)
 
-        self._do(lambda: self._start(request, work))
+        self._submit(lambda: self._start(request, work))
 
-    def hear_logs(self, request: str) -> None:
-        """Push the domain's logs from now on, as the table ``logs``."""
+    def receive_logs(self, request: str) -> None:
+        """Push the domain's log records from now on, as the table ``logs``."""
 
         async def work() -> str:
-            await self._observer.hear_logs()
+            await self._observer.receive_logs()
             return ""
 
-        self._do(lambda: self._start(request, work))
+        self._submit(lambda: self._start(request, work))
 
     def act(self, request: str, table: str, name: str, row: int | None, value: Any) -> None:
-        """Use a button or choice of a table; done when the table's loop comes to it.
+        """Perform an action of a table, on the table's loop.
 
         Args:
             request: id of the request.
             table: name of the table.
-            name: the action.
-            row: the row that it is for; None for an action of the whole table.
-            value: the option that was chosen; None for a button.
+            name: name of the action.
+            row: id of the row; None for an action of the table.
+            value: chosen option; None for a button.
         """
 
         async def work() -> str:
-            found = self._tables.get(table)
-            if found is None:
+            target = self._tables.get(table)
+            if target is None:
                 raise NotThere(f"There is no table {table!r}.")
-            return await found.act(name, row, value)
+            return await target.act(name, row, value)
 
-        self._do(lambda: self._start(request, work))
+        self._submit(lambda: self._start(request, work))
 
     def start_demo(self, request: str) -> None:
-        """Start the demo's services in the notebook's domain."""
+        """Start the demo services in the notebook's domain."""
 
         async def work() -> str:
-            look = self._glance.look
-            fabric = look.connection if look is not None else {}
-            if not fabric.get("embedded"):
+            snapshot = self._poller.snapshot
+            connection = snapshot.connection if snapshot is not None else {}
+            if not connection.get("embedded"):
                 raise NotThere("The demo services are for the embedded broker only.")
-            await self._demo.start(fabric["domain"])
+            await self._demo.start(connection["domain"])
             return ""
 
-        self._do(lambda: self._start(request, work))
+        self._submit(lambda: self._start(request, work))
 
     def close(self) -> None:
-        """End, within two seconds."""
-        self._ending = True
+        """Stop, within two seconds."""
+        self._closing = True
         companion = self._companion
         if companion is None:
             return
-        with contextlib.suppress(RuntimeError):  # it has ended by itself
-            companion.loop.call_soon_threadsafe(self._woken.set)
-        if self._ended.wait(END_TIMEOUT):
-            companion.wait_for_end(END_TIMEOUT)
+        with contextlib.suppress(RuntimeError):  # its loop was closed
+            companion.loop.call_soon_threadsafe(self._wakeup.set)
+        if self._closed.wait(CLOSE_TIMEOUT):
+            companion.wait_for_end(CLOSE_TIMEOUT)
 
-    def _do(self, action: Callable[[], object]) -> None:
-        with self._guard:
-            if self._ending:
+    def _submit(self, action: Callable[[], object]) -> None:
+        """Run an action in the companion thread, which is started if necessary."""
+        with self._lock:
+            if self._closing:
                 return
             if self._companion is None:
                 self._companion = Companion.join(self._notebook_loop)
@@ -170,12 +174,12 @@ class Watcher:
 
         def act() -> None:
             action()
-            self._woken.set()
+            self._wakeup.set()
 
-        with contextlib.suppress(RuntimeError):  # it has just ended
+        with contextlib.suppress(RuntimeError):  # its loop was closed
             companion.loop.call_soon_threadsafe(act)
 
-    # -- in the thread
+    # -- in the companion thread
 
     async def _main(self, companion: Companion) -> None:
         try:
@@ -183,83 +187,82 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - a thread has no caller
             failures.add("the panel's thread", error)
         finally:
-            companion.leave(self._ended.set)
+            companion.leave(self._closed.set)
 
     async def _run(self, companion: Companion) -> None:
         try:
-            while not self._ending:
-                self._woken.clear()
-                began = time.monotonic()
+            while not self._closing:
+                self._wakeup.clear()
+                start = time.monotonic()
                 try:
-                    await self._turn(companion.busy_since())
-                except Exception as error:  # noqa: BLE001 - the next turn may succeed
+                    await self._poll(companion.busy_since())
+                except Exception as error:  # noqa: BLE001 - the next poll may succeed
                     failures.add("the panel", error)
-                if not self._ending:
-                    period = max(PERIOD, self._paid_after)
-                    await _wait(self._woken, period - (time.monotonic() - began))
+                if not self._closing:
+                    period = max(PERIOD, self._budget_delay)
+                    await _wait(self._wakeup, period - (time.monotonic() - start))
         finally:
-            for task in self._running.values():
+            for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(self._observer.close(), self._demo.stop())
 
-    async def _turn(self, busy_since: float | None) -> None:
-        look = self._glance.latest()
-        if look is None:
-            return  # nothing is known yet, and to say that there is nothing would be wrong
-        await self._observer.follow(look.fabric)
+    async def _poll(self, busy_since: float | None) -> None:
+        snapshot = self._poller.latest()
+        if snapshot is None:
+            return  # the notebook's state is not known yet
+        await self._observer.follow(snapshot.fabric)
         registry = self._observer.registry
-        services = state.services(registry, look.answered) if registry is not None else {}
+        services = state.services(registry, snapshot.answered) if registry is not None else {}
         facts = {
-            "connection": look.connection,
+            "connection": snapshot.connection,
             "busy_since": busy_since,
-            "elsewhere": state.elsewhere(registry, look) if registry is not None else "",
+            "elsewhere": state.elsewhere(registry, snapshot) if registry is not None else "",
         }
-        message = self._changes.since({"services": services}, facts) or {}
-        if tables := self._news_of_tables(whole="reset" in message):
+        message = self._changes.diff({"services": services}, facts) or {}
+        if tables := self._table_changes(whole="reset" in message):
             message["tables"] = tables
         if self._results:
             message["results"], self._results = self._results, []
         if message:
             size = len(orjson.dumps(tables)) if tables else 0
-            self._paid_after = budget.spend(size)
+            self._budget_delay = budget.spend(size)
             self._push(message)
 
     @property
     def _tables(self) -> dict[str, PanelTable]:
-        return {**self._glance.tables, **self._observer.tables}
+        return {**self._poller.tables, **self._observer.tables}
 
-    def _news_of_tables(self, *, whole: bool) -> dict[str, Any]:
+    def _table_changes(self, *, whole: bool) -> dict[str, Any]:
         for table in self._observer.tables.values():
             table.refresh()
-        news = {name: table.news(whole=whole) for name, table in self._tables.items()}
-        return {name: delta for name, delta in news.items() if delta is not None}
+        changes = {name: table.changes(whole=whole) for name, table in self._tables.items()}
+        return {name: change for name, change in changes.items() if change is not None}
 
     def _start(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
-        if len(self._running) >= MAX_CALLS:
+        if len(self._tasks) >= MAX_CALLS:
             self._results.append(_result(request, error="Too many calls are still running."))
             return
-        task = asyncio.create_task(self._finish(request, work))
-        self._running[request] = task
-        task.add_done_callback(lambda _: self._running.pop(request, None))
+        task = asyncio.create_task(self._run_request(request, work))
+        self._tasks[request] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request, None))
 
     def _cancel(self, request: str) -> None:
-        task = self._running.get(request)
+        task = self._tasks.get(request)
         if task is not None and task.cancel():
-            told = "Cancelled. A service that was called may go on."
-            self._results.append(_result(request, error=told))
-            self._woken.set()
+            self._results.append(_result(request, error=CANCELLED))
+            self._wakeup.set()
 
-    async def _finish(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
+    async def _run_request(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
             self._results.append(_result(request, text=await work()))
-        except Exception as error:  # noqa: BLE001 - it is for whoever has asked
+        except Exception as error:  # noqa: BLE001 - sent to the panel as the result
             name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
             self._results.append(_result(request, error=f"{name}{error}"))
-        self._woken.set()
+        self._wakeup.set()
 
 
-class _Glance:
-    """Looks at the notebook on the notebook's own loop, whenever that runs."""
+class _NotebookPoller:
+    """Takes snapshots of the notebook on the notebook's own loop, whenever that runs."""
 
     def __init__(
         self,
@@ -268,53 +271,54 @@ class _Glance:
         on_connection: Callable[[], object],
     ) -> None:
         self._on_connection = on_connection
-        self.look: Look | None = None
+        self.snapshot: Snapshot | None = None
         self.tables: dict[str, PanelTable] = {}
-        """Tables of what the notebook has open, while it is connected."""
+        """Tables of the notebook's streams and services by name; empty if it is not connected."""
         self._notebook = notebook
         self._loop = loop
-        self._asked = False
+        self._scheduled = False
 
-    def latest(self) -> Look | None:
-        """Return the last look, None before the first, and ask for the next."""
-        if not self._asked and not self._loop.is_closed():
-            self._asked = True
-            self._loop.call_soon_threadsafe(self._look)
-        return self.look
+    def latest(self) -> Snapshot | None:
+        """Return the last snapshot, None before the first, and schedule the next."""
+        if not self._scheduled and not self._loop.is_closed():
+            self._scheduled = True
+            self._loop.call_soon_threadsafe(self._poll)
+        return self.snapshot
 
-    def _look(self) -> None:
-        before = self.look
+    def _poll(self) -> None:
+        before = self.snapshot
         try:
             notebook = self._notebook()
-            self.look = look_at(notebook)
-            if before is None or before.fabric is not self.look.fabric:
+            self.snapshot = snapshot_of(notebook)
+            if before is None or before.fabric is not self.snapshot.fabric:
                 self.tables = tables_of(notebook, self._loop)
             for table in self.tables.values():
                 table.refresh()
-        except Exception as error:  # noqa: BLE001 - the next look may succeed
-            failures.add("the panel's look at the notebook", error)
+        except Exception as error:  # noqa: BLE001 - the next poll may succeed
+            failures.add("the panel's poll of the notebook", error)
         finally:
-            self._asked = False
-        # That a connection was lost is told now: with the next look, it would be a second old.
-        if self.look is not None and (before is None or before.connection != self.look.connection):
+            self._scheduled = False
+        # Pushed at once, because with the next poll a lost connection would be shown a second late.
+        now = self.snapshot
+        if now is not None and (before is None or before.connection != now.connection):
             self._on_connection()
 
 
-def look_at(notebook: Notebook | None) -> Look:
-    """Return the notebook's state now; on its own loop."""
+def snapshot_of(notebook: Notebook | None) -> Snapshot:
+    """Return the notebook's current state; must be called on its loop."""
     if notebook is None or not notebook.connected:
-        return Look()
+        return Snapshot()
     fabric = notebook.fabric
-    return Look(
+    return Snapshot(
         fabric,
         state.connection(fabric),
-        [one.name.fqn for one in fabric.servers],
+        [server.name.fqn for server in fabric.servers],
         state.answered(fabric.registry),
     )
 
 
 def tables_of(notebook: Notebook | None, loop: asyncio.AbstractEventLoop) -> dict[str, PanelTable]:
-    """Return the tables of what a notebook has open; none while it is not connected."""
+    """Return the tables of a notebook's streams and services; none if it is not connected."""
     if notebook is None or not notebook.connected:
         return {}
     fabric = notebook.fabric

@@ -1,6 +1,6 @@
-"""What `Stream.plot` draws with in a notebook.
+"""Backend of `Stream.plot` in a notebook.
 
-Made when the extension is loaded, which is to be quick, so widgets are imported by the first chart.
+Widgets are imported with the first chart, so that loading the extension is fast.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_PERIOD = 0.1
-"""Seconds between two looks at what is new."""
+PERIOD = 0.1
+"""Seconds between two polls for changes."""
 MAX_LIVE = 20
-"""Charts that are kept alive; the oldest are frozen when there are more."""
+"""Maximum number of live charts; the oldest is frozen when there are more."""
 
 
 class Charts:
-    """All live charts of a notebook, and the one task that looks for what is new."""
+    """All live charts of a notebook, and the task that refreshes them."""
 
     def __init__(self) -> None:
         self._live: dict[Chart, object] = {}
-        """Charts that are open, and what they have shown."""
+        """Version that each open chart has rendered."""
         self._cells: dict[Chart, str | None] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -47,11 +47,11 @@ class Charts:
         window: Window,
         title: str | None,
     ) -> Chart | None:
-        """Draw a chart under the current cell and keep it alive; see `Stream.plot`.
+        """Display a live chart under the running cell; see `Stream.plot`.
 
-        A terminal prints bars of now, and there is no chart.
+        A terminal prints bars of the current values, and None is returned.
         """
-        from fabric_nb.notebook.plot.chart import Chart, request
+        from fabric_nb.notebook.plot.chart import Chart, execution
         from fabric_nb.notebook.plot.source import Source
         from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
@@ -64,29 +64,29 @@ class Charts:
             return None
         chart = Chart(stream, source)
         cell = current_parent().get("metadata", {}).get("cellId")
-        self._end_those_of(cell, request())
-        chart.show(request())
+        self._close_replaced(cell, execution())
+        chart.show(execution())
         self._live[chart], self._cells[chart] = chart.version, cell
         while len(self._live) > MAX_LIVE:
             self._drop(next(iter(self._live))).freeze()
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
-            # Of no cell, and so are the pictures that it sends.
+            # In an empty context, so that its messages are attributed to no cell.
             self._task = loop.create_task(self._run(), context=contextvars.Context())
         return chart
 
     def close(self) -> None:
-        """Leave the last pictures, and end."""
+        """Freeze all charts and stop."""
         for chart in tuple(self._live):
             self._drop(chart).freeze()
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def _end_those_of(self, cell: str | None, request: object) -> None:
-        """A cell that runs again has lost its charts."""
+    def _close_replaced(self, cell: str | None, execution: object) -> None:
+        """Close the charts of earlier executions of a cell."""
         for chart in tuple(self._live):
-            if cell is not None and self._cells[chart] == cell and chart.shown_in != request:
+            if cell is not None and self._cells[chart] == cell and chart.shown_in != execution:
                 self._drop(chart).close()
 
     def _drop(self, chart: Chart) -> Chart:
@@ -96,16 +96,16 @@ class Charts:
 
     async def _run(self) -> None:
         while self._live:
-            await asyncio.sleep(LOOK_PERIOD)
+            await asyncio.sleep(PERIOD)
             for chart, shown in tuple(self._live.items()):
                 try:
-                    self._look(chart, shown)
+                    self._refresh(chart, shown)
                 except Exception as error:
-                    log.exception("A chart could not be drawn and ends")
+                    log.exception("A chart failed to refresh and is closed")
                     failures.add("a chart", error)
                     self._drop(chart)
 
-    def _look(self, chart: Chart, shown: object) -> None:
+    def _refresh(self, chart: Chart, shown: object) -> None:
         if not chart.live:
             self._drop(chart)
         elif (version := chart.version) != shown:

@@ -1,4 +1,4 @@
-"""A chart of a stream."""
+"""Chart of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fabric_nb.notebook.plot.widget import PlotWidget
 class Chart(PlotWidget):
     """A live chart of a stream; see `Stream.plot`.
 
-    It is drawn where it was made, and once more in each later cell that ends with it.
+    It is displayed under the cell that created it, and under each later cell whose value it is.
     """
 
     def __init__(self, stream: Stream, source: Source) -> None:
@@ -23,19 +23,19 @@ class Chart(PlotWidget):
 
     @property
     def version(self) -> object:
-        """Something that differs whenever there is something new to draw."""
+        """Value that differs whenever the picture does."""
         return self.stream.changes, self.stream.closed, self.stream.reconnecting
 
     def picture(self, columns: int) -> Picture:
-        """The chart of now, and whether rows can come."""
+        """Return the current picture, with the state of the connection."""
         state = "reconnecting" if self.stream.reconnecting else ""
         return replace(super().picture(columns), state=state)
 
     def _ipython_display_(self) -> None:
-        if self.shown_in != request():
-            self.show(request())
+        if self.shown_in != execution():
+            self.show(execution())
 
 
-def request() -> object:
-    """Which execution of a cell runs."""
+def execution() -> object:
+    """Return the id of the running execution of a cell."""
     return current_parent().get("header", {}).get("msg_id")

@@ -1,4 +1,4 @@
-"""A million values as what a few hundred columns of pixels can show; numpy, pure."""
+"""Reduction of a line to its extremes in each column of pixels; numpy, pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Extremes:
-    """The least and the greatest value in each column of pixels, in the order of the line.
+    """Minimum and maximum in each column of pixels, in the order in which the line passes them.
 
     Attributes:
-        columns: the columns that have values, from the left.
-        first: the one that the line comes to first.
-        second: the other.
+        columns: indices of the columns that have values, ascending.
+        first: the extreme that the line passes first.
+        second: the other extreme.
     """
 
     columns: Array
@@ -27,23 +27,23 @@ class Extremes:
 
     @property
     def low(self) -> float:
-        """The least of all; NaN if there are none."""
+        """Overall minimum; NaN if there are no values."""
         return float(min(self.first.min(), self.second.min())) if len(self.first) else np.nan
 
     @property
     def high(self) -> float:
-        """The greatest of all; NaN if there are none."""
+        """Overall maximum; NaN if there are no values."""
         return float(max(self.first.max(), self.second.max())) if len(self.first) else np.nan
 
 
 class Bins:
-    """Which values fall into which column of pixels; the same for all lines over one x.
+    """Assignment of values to columns of pixels; shared by all lines over one x.
 
     Args:
-        x: where the values stand; quickest if sorted.
-        low: the left edge of the first column; values beyond the edges are left out.
-        high: the right edge of the last one; values there belong to it.
-        columns: how many there are, at most 65,535.
+        x: x values; fastest if sorted.
+        low: left edge of the first column; values outside the edges are ignored.
+        high: right edge of the last column, inclusive.
+        columns: number of columns, at most 65,535.
 
     Example:
         >>> bins = Bins(np.arange(8), 0, 8, columns=2)
@@ -54,7 +54,7 @@ class Bins:
 
     def __init__(self, x: Array, low: float, high: float, *, columns: int) -> None:
         self.order: Array | slice
-        """The places of the values that are seen, from the left."""
+        """Indices of the values inside the edges, sorted by column."""
         if bool((x[1:] >= x[:-1]).all()):
             starts = np.searchsorted(x, _edges(x, low, high, columns), side="left")
             stop = int(np.searchsorted(x, high, side="right"))
@@ -62,21 +62,21 @@ class Bins:
             starts, self.rows = starts - starts[0], stop - int(starts[0])
         else:
             inside = (x >= low) & (x <= high)
-            seen = None if inside.all() else np.flatnonzero(inside)
-            x = x if seen is None else x[seen]
-            # Whole numbers are subtracted as such: as floats they would be rounded before.
+            selected = None if inside.all() else np.flatnonzero(inside)
+            x = x if selected is None else x[selected]
+            # Integers are subtracted as integers, because large ones would be rounded as floats.
             right = (x - x.dtype.type(low)) * (columns / (high - low))
             column = np.minimum(right, columns - 1, out=right).astype(np.uint16)
-            # To sort numbers so small takes a tenth of the time that sorting x would take.
-            placed = np.argsort(column, kind="stable")
-            self.order, self.rows = placed if seen is None else seen[placed], len(x)
+            # Sorting 16-bit integers takes a tenth of the time of sorting x.
+            order = np.argsort(column, kind="stable")
+            self.order, self.rows = order if selected is None else selected[order], len(x)
             counts = np.bincount(column, minlength=columns)
             starts = np.cumsum(counts) - counts
         self._columns = np.flatnonzero(np.diff(starts, append=self.rows) > 0)
         self._starts = starts[self._columns]
 
     def extremes(self, y: Array) -> Extremes:
-        """The extremes of values, of which those that are no finite numbers are left out."""
+        """Return the extremes of the finite values in each column."""
         y = y[self.order].astype(np.float64, copy=False)
         if not len(self._starts):
             return Extremes(self._columns, y[:0], y[:0])
@@ -86,19 +86,19 @@ class Bins:
             low, high = self._reduced(y)
         ends = np.append(self._starts[1:], self.rows) - 1
         falling = y[ends] < y[self._starts]
-        kept = ~np.isnan(low)
+        valid = ~np.isnan(low)
         first, second = np.where(falling, high, low), np.where(falling, low, high)
-        return Extremes(self._columns[kept], first[kept], second[kept])
+        return Extremes(self._columns[valid], first[valid], second[valid])
 
     def _reduced(self, y: Array) -> tuple[Array, Array]:
         return np.fmin.reduceat(y, self._starts), np.fmax.reduceat(y, self._starts)
 
 
 def _edges(x: Array, low: float, high: float, columns: int) -> Array:
-    """The left edge of each column of pixels, of the kind of x."""
+    """Return the left edge of each column of pixels, in the dtype of x."""
     right = np.arange(columns) * ((high - low) / columns)
     if x.dtype.kind != "i":
         return low + right
-    # Whole numbers beyond 2**53, as times in nanoseconds are, would be rounded as floats.
+    # Integers above 2**53, such as times in nanoseconds, would be rounded as floats.
     edges: Array = int(low) + np.ceil(right).astype(np.int64)
     return edges

@@ -1,4 +1,4 @@
-"""What a chart shows at one moment: lines and axes, measured in columns of pixels. Pure."""
+"""State of a chart at one moment: lines and axes, in columns of pixels. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.plot.decimate import Extremes
 from fabric_nb.notebook.plot.ticks import Tick, days_text, number_text, step_of, time_text
 
 TOP = 65_534
-"""The height of the drawing, in steps that 16 bits can count."""
-NOTHING = 65_535
-"""Where a column of pixels has no value."""
+"""Height of the plot area, as a 16-bit integer."""
+NO_VALUE = 65_535
+"""Height of a column of pixels without a value."""
 
 Kind = Literal["time", "number"]
 
@@ -27,11 +27,11 @@ class Axis:
     """An axis.
 
     Attributes:
-        low: where it begins; times in seconds since 1970.
-        high: where it ends.
-        ticks: its marks.
-        kind: what it measures.
-        label: its name.
+        low: lower end; times are Unix times in seconds.
+        high: upper end.
+        ticks: marks.
+        kind: kind of its values.
+        label: title.
     """
 
     low: float
@@ -41,7 +41,7 @@ class Axis:
     label: str = ""
 
     def text(self, value: float) -> str:
-        """A value as exactly as a few hundred columns of pixels can tell it."""
+        """Format a value with the resolution of the axis."""
         step = step_of(self.high - self.low, 300) if self.high > self.low else 1.0
         return time_text(value, step) if self.kind == "time" else number_text(value, step)
 
@@ -51,26 +51,26 @@ class Line:
     """A line.
 
     Attributes:
-        name: its column's.
-        seen: what there is to draw.
-        last: its newest value; NaN if there is none.
+        name: name of its column.
+        extremes: values to draw.
+        last: newest value; NaN if there is none.
     """
 
     name: str
-    seen: Extremes
+    extremes: Extremes
     last: float
 
     @property
     def step(self) -> float:
-        """Precision that distinguishes the line's own values, whatever its axis spans."""
-        low, high = self.seen.low, self.seen.high
+        """Resolution of the line's own values, independent of the range of the axis."""
+        low, high = self.extremes.low, self.extremes.high
         if high > low and math.isfinite(span := high - low):
             return step_of(span, 300)
         size = max(abs(low), abs(high))
         return 10.0 ** (math.floor(math.log10(size)) - 2) if 0 < size < math.inf else 1.0
 
     def text(self, value: float) -> str:
-        """One of its values, as exactly as tells it from the others."""
+        """Format one of its values with its resolution."""
         return number_text(value, self.step)
 
 
@@ -79,14 +79,14 @@ class Picture:
     """A chart at one moment.
 
     Attributes:
-        title: what stands above it.
-        columns: how many columns of pixels it has.
-        rows: how many rows are in sight.
-        lines: the lines; none if there is nothing to draw.
-        x: the axis across.
-        y: the axis upwards.
-        notes: what is to be said of it.
-        state: why no row comes; empty where they do.
+        title: title.
+        columns: width in columns of pixels.
+        rows: number of rows in the range of the x axis.
+        lines: lines; empty if there is nothing to draw.
+        x: horizontal axis.
+        y: vertical axis.
+        notes: remarks, for instance on columns that are not drawn.
+        state: reason why no rows arrive; empty if they do.
     """
 
     title: str
@@ -99,28 +99,28 @@ class Picture:
     state: str = ""
 
     def heights(self, values: Any) -> Any:
-        """Values as steps from the bottom of the drawing."""
-        # Halves, as the difference of two floats may be more than a float holds.
+        """Return heights of values above the bottom, from 0 to `TOP`."""
+        # Halved, because the difference of two floats may overflow.
         low, high = self.y.low / 2, self.y.high / 2
         return np.rint((values / 2 - low) / (high - low) * TOP).clip(0, TOP).astype("<u2")
 
     def summary(self) -> list[str]:
-        """The picture in words: what the lines do, and over which rows."""
+        """Return a description: the range of each line, and the range of x."""
         if not self.lines:
             return []
-        told = [
-            f"{plain(line.name)} {line.text(line.seen.low)} to {line.text(line.seen.high)},"
+        ranges = [
+            f"{plain(line.name)} {line.text(line.extremes.low)} to {line.text(line.extremes.high)},"
             f" last {line.text(line.last)}"
             for line in self.lines
-            if len(line.seen.columns)
+            if len(line.extremes.columns)
         ]
-        over = f"{self.x.text(self.x.low)} to {self.x.text(self.x.high)}"
+        x = f"{self.x.text(self.x.low)} to {self.x.text(self.x.high)}"
         if self.x.kind == "time":
-            over = f"{over}, {days_text(self.x.low, self.x.high)}"
-        return [*told, f"{self.rows:,} rows, {plain(self.x.label) or 'x'} {over}"]
+            x = f"{x}, {days_text(self.x.low, self.x.high)}"
+        return [*ranges, f"{counted(self.rows, 'row')}, {plain(self.x.label) or 'x'} {x}"]
 
     def encoded(self) -> dict[str, Any]:
-        """The picture for the browser, plain enough for JSON."""
+        """Return the picture for the browser, as JSON-compatible data."""
         return {
             "title": plain(self.title),
             "columns": self.columns,
@@ -133,10 +133,11 @@ class Picture:
         }
 
     def _line(self, line: Line) -> dict[str, Any]:
-        first = np.full(self.columns, NOTHING, dtype="<u2")
+        extremes = line.extremes
+        first = np.full(self.columns, NO_VALUE, dtype="<u2")
         second = first.copy()
-        first[line.seen.columns] = self.heights(line.seen.first)
-        second[line.seen.columns] = self.heights(line.seen.second)
+        first[extremes.columns] = self.heights(extremes.first)
+        second[extremes.columns] = self.heights(extremes.second)
         return {
             "name": plain(line.name),
             "last": line.text(line.last) if np.isfinite(line.last) else "",
@@ -154,5 +155,5 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "kind": axis.kind,
         "label": plain(axis.label),
         "step": step,
-        "ticks": [[tick.at, tick.text] for tick in axis.ticks],
+        "ticks": [[tick.position, tick.text] for tick in axis.ticks],
     }

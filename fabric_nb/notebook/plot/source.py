@@ -1,4 +1,4 @@
-"""A stream's rows as a picture of so many pixels; numpy and pandas, no I/O."""
+"""Computation of a picture from a stream's rows; numpy and pandas, no I/O."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument
-from fabric_nb.notebook.pages import glimpse
+from fabric_nb.notebook.pages import counted, glimpse
 from fabric_nb.notebook.plot.decimate import Array, Bins
 from fabric_nb.notebook.plot.picture import Axis, Kind, Line, Picture
 from fabric_nb.notebook.plot.ticks import number_ticks, time_ticks
 
 MAX_LINES = 6
-TICK_WIDTH, TICKS_UP = 90, 5
+TICK_WIDTH, Y_TICKS = 90, 5
 _MARGIN = 0.06
-"""Of the height, above and below the lines."""
+"""Fraction of the height above and below the lines."""
 
 _NAT = np.iinfo(np.int64).min
 
@@ -26,25 +26,25 @@ Window = str | float | pd.Timedelta | None
 
 
 class Rows(Protocol):
-    """What is drawn: a `Stream`."""
+    """Interface of `Stream` that is used here."""
 
     @property
     def df(self) -> pd.DataFrame:
         """All rows."""
 
     def timed(self, on: str | None = None) -> pd.DataFrame:
-        """All rows, with their times as the index."""
+        """Return all rows, indexed by their times."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Across:
-    """Where the rows stand.
+class _XValues:
+    """X values of the rows.
 
     Attributes:
-        x: numbers, or times in the index's own unit; NaN or `_NAT` is nowhere.
-        kind: what it is.
-        label: its name.
-        scale: so many make a second; 1 for numbers.
+        x: numbers, or times in the index's unit; NaN or `_NAT` if missing.
+        kind: kind of the values.
+        label: title of the axis.
+        scale: units per second; 1 for numbers.
     """
 
     x: Array
@@ -54,18 +54,17 @@ class _Across:
 
 
 class Source:
-    """Looks at the rows and draws them.
+    """Computes pictures of a stream's rows.
 
     Args:
         rows: the stream.
-        y: the columns to draw; None: those of numbers.
-        x: the column across; None: the times.
-        window: how much of `x` to show, up to its newest; a number is of seconds where `x` is
-            a time.
-        title: what stands above the chart.
+        y: columns to draw; None for all numeric ones.
+        x: column of the x axis; None for the times.
+        window: range of `x` to show, up to its maximum; a number is in seconds if `x` is a time.
+        title: title of the chart.
 
     Raises:
-        InvalidArgument: `window` is no span of time and no number.
+        InvalidArgument: `window` is neither a duration nor a number.
     """
 
     def __init__(
@@ -84,32 +83,32 @@ class Source:
         self._in_time = isinstance(window, (str, pd.Timedelta))
 
     def picture(self, columns: int) -> Picture:
-        """The chart of now, so many columns of pixels wide."""
+        """Return the current picture, with a width in columns of pixels."""
         try:
-            frame, across = self._across()
-        except ValueError as problem:
-            return Picture(self.title, columns, notes=[str(problem)])
-        edges = _edges(across, self._window)
-        if edges is None:
+            frame, values = self._x_values()
+        except ValueError as error:
+            return Picture(self.title, columns, notes=[str(error)])
+        x_range = _x_range(values, self._window)
+        if x_range is None:
             return Picture(self.title, columns, notes=["No row received yet."])
-        low, high = edges
-        names, notes = self._up(frame)
-        bins = Bins(across.x, low, high, columns=columns)
+        low, high = x_range
+        names, notes = self._y_columns(frame)
+        bins = Bins(values.x, low, high, columns=columns)
         lines = [_line(name, frame[name].to_numpy(), bins) for name in names]
-        lines = [line for line in lines if len(line.seen.columns)]
+        lines = [line for line in lines if len(line.extremes.columns)]
         if not lines:
             return Picture(self.title, columns, notes=notes or ["There are no numbers to draw."])
-        left, right = low / across.scale, high / across.scale
-        ticks = time_ticks if across.kind == "time" else number_ticks
-        marks = ticks(left, right, max(2, columns // TICK_WIDTH))
-        axis = Axis(left, right, marks, across.kind, across.label)
-        return Picture(self.title, columns, bins.rows, lines, axis, _upwards(lines), notes)
+        left, right = low / values.scale, high / values.scale
+        make_ticks = time_ticks if values.kind == "time" else number_ticks
+        ticks = make_ticks(left, right, max(2, columns // TICK_WIDTH))
+        x_axis = Axis(left, right, ticks, values.kind, values.label)
+        return Picture(self.title, columns, bins.rows, lines, x_axis, _y_axis(lines), notes)
 
-    def _across(self) -> tuple[pd.DataFrame, _Across]:
-        """The rows, and where they stand.
+    def _x_values(self) -> tuple[pd.DataFrame, _XValues]:
+        """Return the rows and their x values.
 
         Raises:
-            InvalidArgument: the column across is not there, or holds neither times nor numbers.
+            InvalidArgument: the column of x is missing, or has neither times nor numbers.
         """
         if self._x is not None:
             frame = self._rows.df
@@ -119,21 +118,21 @@ class Source:
             if _is_number(values):
                 if self._in_time:
                     raise InvalidArgument(f"{self._x} is a number, so the window must be one too.")
-                return frame, _Across(np.asarray(values, dtype=np.float64), label=self._x)
+                return frame, _XValues(np.asarray(values, dtype=np.float64), label=self._x)
         frame = self._rows.timed(self._x)
         index = frame.index
         assert isinstance(index, pd.DatetimeIndex)  # noqa: S101 - `timed` returns nothing else
         label = f"{index.name}{' (UTC)' if index.tz is not None else ''}"
         scale = pd.Timedelta(1, "s") / pd.Timedelta(1, index.unit)
-        return frame, _Across(index.asi8, "time", label, scale)
+        return frame, _XValues(index.asi8, "time", label, scale)
 
-    def _up(self, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
-        """The columns to draw, and what is to be said of others."""
+    def _y_columns(self, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+        """Return the columns to draw, and notes on columns that are not drawn."""
         if self._y is None:
-            found = [str(name) for name in frame if name != self._x and _is_number(frame[name])]
-            left = len(found) - MAX_LINES
-            more = [f"{left:,} more columns hold numbers: choose with y=[...]."] if left > 0 else []
-            return found[:MAX_LINES], more
+            numeric = [str(name) for name in frame if name != self._x and _is_number(frame[name])]
+            more = len(numeric) - MAX_LINES
+            note = f"{counted(more, 'more numeric column')}: choose with y=[...]."
+            return numeric[:MAX_LINES], [note] if more > 0 else []
         names = list(dict.fromkeys(self._y))
         notes = [f"There is no column {glimpse(name)} yet." for name in names if name not in frame]
         notes += [
@@ -145,10 +144,10 @@ class Source:
 
 
 def _span(window: Window) -> float | None:
-    """A window as a number: of seconds, if it is a span of time.
+    """Return a window as a number, in seconds if it is a duration.
 
     Raises:
-        InvalidArgument: it is none, or not positive.
+        InvalidArgument: it is neither a duration nor a number, or not positive.
     """
     if window is None:
         return None
@@ -167,33 +166,35 @@ def _span(window: Window) -> float | None:
     return span
 
 
-def _edges(across: _Across, window: float | None) -> tuple[float, float] | None:
-    """The ends of the axis, a bit apart also if all stands at one place; None if nothing does."""
-    x = across.x
-    if across.kind == "time":
+def _x_range(values: _XValues, window: float | None) -> tuple[float, float] | None:
+    """Return the ends of the x axis, which always differ; None if there are no values."""
+    x = values.x
+    if values.kind == "time":
         if len(x) and x.min() == _NAT:
             x = x[x != _NAT]
-    elif len(x) and not np.isfinite(x.sum()):  # not so either where the sum is too large
+    elif len(x) and not np.isfinite(x.sum()):  # also if the sum of finite values overflows
         x = x[np.isfinite(x)]
     if not len(x):
         return None
     first, last = x.min().item(), x.max().item()
     if window is not None:
-        # In whole units of time: as floats, nanoseconds of today are rounded to hundreds.
-        wide = window * across.scale
-        first = last - (int(wide) if across.kind == "time" else wide)
+        # In integers, because as floats current times in nanoseconds are rounded to hundreds.
+        width = window * values.scale
+        first = last - (int(width) if values.kind == "time" else width)
     if first >= last:
-        around = int(across.scale) if across.kind == "time" else max(1.0, abs(last) / 100)
-        return last - around, last + around
+        margin = int(values.scale) if values.kind == "time" else max(1.0, abs(last) / 100)
+        return last - margin, last + margin
     return first, last
 
 
-def _upwards(lines: Sequence[Line]) -> Axis:
-    low, high = min(line.seen.low for line in lines), max(line.seen.high for line in lines)
-    room = (high - low) * _MARGIN or max(abs(high) * _MARGIN, 1e-300) or 1.0
-    if not np.isfinite(high - low + 2 * room):  # the difference is more than a float holds
+def _y_axis(lines: Sequence[Line]) -> Axis:
+    low = min(line.extremes.low for line in lines)
+    high = max(line.extremes.high for line in lines)
+    margin = (high - low) * _MARGIN or max(abs(high) * _MARGIN, 1e-300) or 1.0
+    if not np.isfinite(high - low + 2 * margin):  # the difference overflows
         return Axis(-1.79e308 / 2, 1.79e308 / 2)
-    return Axis(low - room, high + room, number_ticks(low - room, high + room, TICKS_UP))
+    low, high = low - margin, high + margin
+    return Axis(low, high, number_ticks(low, high, Y_TICKS))
 
 
 def _line(name: str, values: Array, bins: Bins) -> Line:

@@ -1,4 +1,4 @@
-"""A chart without a browser or a kernel: its last picture as HTML and as text."""
+"""Static copy of a chart, as HTML and as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from fabric_nb.notebook.plot.picture import TOP, Line, Picture
 
 WIDTH, HEIGHT = 800, 300
 COLUMNS = 400
-"""Columns of pixels; finer than this nobody sees a difference in a picture that stands still."""
+"""Columns of pixels; a finer resolution is not visible in a static picture."""
 COLOURS = ("#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a")
-"""Of the lines, in their order; readable on a light and on a dark ground. plot.js has the same."""
+"""Colours of the lines, readable on light and on dark themes; plot.js has the same."""
 
-# As in `table.static`: this hides where the live chart stands right above, and shows where that
-# cannot come up.
+# See `table.static.STYLE`.
 STYLE = """<style>
 .jp-OutputArea-child:has(.fabric-plot)+.jp-OutputArea-child:has(.fabric-plot-last),
 .jp-OutputArea-child:has(>.lm-Panel.jp-OutputArea-output,>.jupyter-widgets)\
@@ -35,7 +34,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 26, 40
 
 
 def static_forms(picture: Picture) -> dict[str, str]:
-    """The chart as ``text/html`` and ``text/plain``."""
+    """Return the chart as ``text/html`` and ``text/plain``."""
     badges = [Badge(picture.state, "warn")] if picture.state else []
     page = saved(
         Page(picture.title, badges, facts=picture.summary(), notes=picture.notes), time.time()
@@ -59,14 +58,14 @@ def _svg(picture: Picture) -> str:
 
 
 def _frame(picture: Picture) -> Iterator[str]:
-    """The grid, and what stands at its ends."""
+    """Yield the grid and its labels."""
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     for tick in picture.y.ticks:
-        y = round(bottom - tick.at * (bottom - _TOP), 1)
+        y = round(bottom - tick.position * (bottom - _TOP), 1)
         yield f'<path class="grid" d="M{_LEFT} {y}H{right}"/>'
         yield f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{escape(tick.text)}</text>'
     for tick in picture.x.ticks:
-        x = round(_LEFT + tick.at * (right - _LEFT), 1)
+        x = round(_LEFT + tick.position * (right - _LEFT), 1)
         yield f'<path class="grid" d="M{x} {bottom}v5"/>'
         yield f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(tick.text)}</text>'
     yield (
@@ -87,22 +86,23 @@ def _legend(picture: Picture) -> Iterator[str]:
 def _points(picture: Picture, line: Line) -> str:
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     column = (right - _LEFT) / picture.columns
-    across = _LEFT + (line.seen.columns + 0.5) * column
-    # Two points stand a bit apart, or a gentle slope would look like stairs.
-    apart = column / 4
+    centres = _LEFT + (line.extremes.columns + 0.5) * column
+    # The two points of a column are offset, because a gentle slope would look like steps.
+    offset = column / 4
     first, second = (
         bottom - picture.heights(values) / TOP * (bottom - _TOP)
-        for values in (line.seen.first, line.seen.second)
+        for values in (line.extremes.first, line.extremes.second)
     )
     return " ".join(
-        f"{x:.1f},{a:.1f}" if a == b else f"{x - apart:.1f},{a:.1f} {x + apart:.1f},{b:.1f}"
-        for x, a, b in zip(across.tolist(), first.tolist(), second.tolist(), strict=True)
+        f"{x:.1f},{a:.1f}" if a == b else f"{x - offset:.1f},{a:.1f} {x + offset:.1f},{b:.1f}"
+        for x, a, b in zip(centres.tolist(), first.tolist(), second.tolist(), strict=True)
     )
 
 
 def _bars(picture: Picture, line: Line) -> str:
-    """The line in text, as bars over its mean heights."""
-    heights = (picture.heights(line.seen.first) / 2 + picture.heights(line.seen.second) / 2) / TOP
+    """Return the line as block characters, of its mean heights."""
+    first, second = line.extremes.first, line.extremes.second
+    heights = (picture.heights(first) / 2 + picture.heights(second) / 2) / TOP
     bars = "".join(
         BARS[min(len(BARS) - 1, int(part.mean() * len(BARS)))]
         for part in np.array_split(heights, min(BARS_SHOWN, len(heights)))

@@ -1,8 +1,4 @@
-"""The live chart under a cell: sends a picture of what is there, as wide as the browser says.
-
-As a table does, a chart stands in two outputs: the live one, and its last picture as HTML and text,
-which is what a saved or exported notebook shows; see `live.showing`.
-"""
+"""Widget for a live chart: sends pictures of the width that the browser requests."""
 
 from __future__ import annotations
 
@@ -22,25 +18,25 @@ from fabric_nb.notebook.plot.static import COLUMNS, static_forms
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.1
-"""Of the loop's time that drawing may on_message; where it takes more, it is done less often."""
-WIDEST = 4000
+MAX_LOAD = 0.1
+"""Maximum fraction of the event loop's time for computing pictures; it limits their rate."""
+MAX_COLUMNS = 4000
 
 _HERE = Path(__file__).parent
 
 
 class PlotWidget(LiveWidget):
-    """A chart on display.
+    """A live chart.
 
     chart = PlotWidget(Source(stream, "price"))
     chart.show()                       # under the running cell
-    chart.update()                     # at most ten times a second, however often it is called
-    chart.freeze()                     # the last picture stays, as HTML
+    chart.update()                     # sends at most ten times a second
+    chart.freeze()                     # replaced by a static copy
 
-    See `LiveWidget` for what it shares with tables.
+    See `LiveWidget`.
 
     Args:
-        source: what draws the pictures.
+        source: computes the pictures.
     """
 
     script = joined_script(_HERE / "plot.js")
@@ -58,46 +54,46 @@ class PlotWidget(LiveWidget):
 
     @property
     def changes(self) -> int:
-        """How often it was said that there is something new."""
+        """Number of calls of `update`."""
         return self._changes
 
     def picture(self, columns: int) -> Picture:
-        """The chart of now, so many columns of pixels wide."""
+        """Return the current picture, with a width in columns of pixels."""
         return self.source.picture(columns)
 
     def forms(self) -> dict[str, str]:
-        """The last picture as HTML and text."""
+        """Return the static copy as HTML and text."""
         return static_forms(self.picture(COLUMNS))
 
-    def show(self, cell: object = None) -> None:
-        """Display the chart, with its last picture, under the running cell."""
-        self.shown_in = cell
+    def show(self, execution: object = None) -> None:
+        """Display the chart and its static copy under the running cell."""
+        self.shown_in = execution
         super().show()
 
     def update(self) -> None:
-        """Show what has come, when the pace allows."""
+        """Schedule an update within the rate limits."""
         self._changes += 1
         super().update()
 
     # -- sending
 
     def encoded(self) -> str:
-        """The picture of now, as JSON."""
+        """Return the current picture, as JSON."""
         return orjson.dumps(self.picture(self._columns).encoded()).decode()
 
     def send_changes(self) -> None:
-        """Send the picture of now."""
+        """Send the current picture."""
         if not self.attached:
             return
-        began = time.perf_counter()
+        start = time.perf_counter()
         encoded = self.encoded().encode()
-        spent = time.perf_counter() - began
-        self.send_buffer("picture", encoded, period=max(PERIOD, spent / SHARE))
+        duration = time.perf_counter() - start
+        self.send_buffer("picture", encoded, period=max(PERIOD, duration / MAX_LOAD))
 
-    # -- what comes from the browser
+    # -- receiving
 
     def on_message(self, content: dict[str, Any]) -> None:
-        """Take a view's greeting, or how wide it is."""
+        """Handle a ``hello`` or a new width."""
         match content:
             case {"type": "hello", "columns": int(columns), "hides": bool(hides)}:
                 self.attach(hides=hides)
@@ -105,8 +101,8 @@ class PlotWidget(LiveWidget):
             case {"type": "resize", "columns": int(columns)}:
                 self._resize(columns)
             case _:
-                log.warning("A chart's view sent what is not understood: %.200r", content)
+                log.warning("A chart's view sent an unknown message: %.200r", content)
 
     def _resize(self, columns: int) -> None:
-        self._columns = min(WIDEST, max(10, columns))
+        self._columns = min(MAX_COLUMNS, max(10, columns))
         self._pacer.request()

@@ -17,6 +17,8 @@ MAX_DETAIL = 8_000
 MAX_PRINTED = 8_000
 MAX_LISTED = 30
 """Maximum number of badges, and of facts, notes, tools, options, forms and fields each."""
+CANCELLED = "Cancelled. The service may still finish the call."
+"""Answer to a cancelled action."""
 
 WireDetail = str | dict[str, Any]
 

@@ -22,6 +22,7 @@ from fabric_nb.notebook.live.code import TOKENS, joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
 from fabric_nb.notebook.pages import counted, plain
 from fabric_nb.notebook.table.model import TableModel
+from fabric_nb.notebook.table.parts import CANCELLED
 from fabric_nb.notebook.table.static import static_forms
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ Answer = str | None
 OnAction = Callable[[str, Any], "Answer | Awaitable[Answer]"]
 """Callback for an action, with its name and value; its result or error is shown."""
 OnOpen = Callable[[Hashable], None]
-
-CANCELLED = "Cancelled. The service may still finish the call."
 
 _HERE = Path(__file__).parent
 
