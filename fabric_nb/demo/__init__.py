@@ -1,1 +1,1 @@
-"""Services to try things on, as processes of their own."""
+"""Demo services, each in a separate process."""

@@ -1,4 +1,4 @@
-"""The demo's broker: the one that is named, or the embedded one."""
+"""The demo's broker: that of ``AMQP_URL``, or the embedded one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from fabric_nb.fabric.amqp.uri import mask
 
 @dataclass(frozen=True)
 class DemoBroker:
-    """Where the demo runs; `shown` may be printed."""
+    """Broker of the demo.
+
+    Attributes:
+        uri: URI with credentials.
+        shown: Text to display, without a password.
+    """
 
     uri: str
     shown: str
@@ -24,15 +29,15 @@ class DemoBroker:
 
 @contextmanager
 def demo_broker() -> Iterator[DemoBroker]:
-    """The broker at ``AMQP_URL``; without it the embedded one, held while this lasts.
+    """Yield the broker at ``AMQP_URL``, or the embedded one with a lease on it.
 
     Raises:
-        DemoFailed: the broker cannot be reached, or the embedded one did not start.
+        DemoFailed: The broker is not reachable, or the embedded one did not start.
     """
     uri = os.environ.get("AMQP_URL")
     if uri:
         try:
-            asyncio.run(_reach(uri))
+            asyncio.run(_check_reachable(uri))
         except FabricError as error:
             raise DemoFailed(str(error)) from None
         yield DemoBroker(uri, mask(uri))
@@ -47,6 +52,6 @@ def demo_broker() -> Iterator[DemoBroker]:
         release_broker()
 
 
-async def _reach(uri: str) -> None:
+async def _check_reachable(uri: str) -> None:
     async with Connection(uri, name="fabric_nb demo"):
         pass

@@ -1,4 +1,4 @@
-"""A calculator as amqp-fabric's documentation would write it; knows nothing of fabric_nb.
+"""A calculator service as in amqp-fabric's documentation, without fabric_nb's connector.
 
 AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.calc
 """
@@ -17,36 +17,36 @@ from fabric_nb.fabric.core.signals import on_signals
 
 
 class Calc(AbstractServiceApi):
-    """What the calculator offers."""
+    """API of the calculator."""
 
     def __init__(self, connector: Any) -> None:
         self._connector = connector
 
     def multiply(self, x: float, y: float) -> float:
-        """The product of two numbers."""
+        """Return the product of two numbers."""
         return x * y
 
     def divide(self, x: float, y: float) -> float:
-        """The quotient of two numbers."""
+        """Return the quotient of two numbers."""
         return x / y
 
     def whoami(self) -> int:
-        """The process id, which tells the members of a clique apart."""
+        """Return the process id, which identifies the instance of a clique."""
         return os.getpid()
 
     async def report(self, day: str, seconds: float = 3.0) -> dict[str, Any]:
-        """A report that takes its time."""
+        """Return a report after some seconds."""
         await asyncio.sleep(seconds)
         return {"day": day, "orders": 1204, "total": 98213.5}
 
     async def ask(self, service_type: str, service_id: str, method: str, arguments: Any) -> Any:
-        """Call another service, as any program on amqp-fabric would."""
+        """Call another service, as any program on amqp-fabric does."""
         proxy = await self._connector.rpc_proxy(self._connector.domain, service_id, service_type)
         return await getattr(proxy, method)(**arguments)
 
 
 async def main(uri: str, domain: str) -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     stopped = asyncio.Event()
     on_signals(stopped.set, signal.SIGTERM)
     connector = AmqBrokerConnector(

@@ -1,4 +1,4 @@
-"""A service on fabric_nb that watches this machine: streams its load, answers, and logs.
+"""A service on fabric_nb that monitors this machine: streams its load, serves calls and logs.
 
 AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.monitor
 """
@@ -19,17 +19,17 @@ import psutil
 from fabric_nb import AbstractServiceApi, AmqBrokerConnector, AmqpHandler
 from fabric_nb.fabric.core.signals import on_signals
 
-SAMPLES_A_SECOND = 5
+SAMPLES_PER_SECOND = 5
 LOG_EVERY = 25
 
 log = logging.getLogger("monitor")
 
 
 class Monitor(AbstractServiceApi):
-    """What the monitor offers."""
+    """API of the monitor."""
 
     def top(self, n: int = 5, like: str = "") -> pd.DataFrame:
-        """The `n` processes with `like` in their name that hold the most memory, in MB."""
+        """Return the `n` processes with `like` in their name that use the most memory, in MB."""
         rows = []
         for process in psutil.process_iter(["pid", "name", "memory_info", "num_threads"]):
             facts = process.info
@@ -40,7 +40,7 @@ class Monitor(AbstractServiceApi):
         return frame.nlargest(n, "memory_mb").round(1).reset_index(drop=True)
 
     def disks(self) -> pd.DataFrame:
-        """The mounted disks, in GB."""
+        """Return the mounted disks, in GB."""
         rows = []
         for mount in {part.mountpoint for part in psutil.disk_partitions()} | {"/"}:
             usage = psutil.disk_usage(mount)
@@ -49,10 +49,10 @@ class Monitor(AbstractServiceApi):
         return frame.sort_values("mount").round(1).reset_index(drop=True)
 
     async def samples(self, n: int = 10) -> AsyncIterator[dict[str, Any]]:
-        """So many samples of the machine's load, one after the other."""
+        """Yield `n` samples of the machine's load."""
         for number in range(1, n + 1):
-            await asyncio.sleep(1 / SAMPLES_A_SECOND)
-            yield {"number": number, **load_now()}
+            await asyncio.sleep(1 / SAMPLES_PER_SECOND)
+            yield {"number": number, **current_load()}
 
     def complain(self, text: str) -> bool:
         """Write a warning to the fabric's logs."""
@@ -60,8 +60,8 @@ class Monitor(AbstractServiceApi):
         return True
 
 
-def load_now() -> dict[str, float]:
-    """The machine's load, of the processors since this was last asked."""
+def current_load() -> dict[str, float]:
+    """Return the machine's load; CPU usage is since the previous call."""
     return {
         "cpu_percent": psutil.cpu_percent(),
         "memory_percent": psutil.virtual_memory().percent,
@@ -69,21 +69,21 @@ def load_now() -> dict[str, float]:
     }
 
 
-async def stream_load(connector: AmqBrokerConnector) -> None:
-    """Publish a sample of the machine's load, several times a second."""
-    psutil.cpu_percent()  # the first reading has nothing to compare with
+async def publish_load(connector: AmqBrokerConnector) -> None:
+    """Publish samples of the machine's load, several times a second."""
+    psutil.cpu_percent()  # the first value is meaningless
     sample = 0
     while True:
-        await asyncio.sleep(1 / SAMPLES_A_SECOND)
+        await asyncio.sleep(1 / SAMPLES_PER_SECOND)
         sample += 1
-        load = {"time": datetime.now(UTC).isoformat(), **load_now()}
+        load = {"time": datetime.now(UTC).isoformat(), **current_load()}
         await connector.publish_data(load, headers={"msg_type": "LOAD"})
         if sample % LOG_EVERY == 0:
             log.info("%d samples sent, cpu at %.0f %%", sample, load["cpu_percent"])
 
 
 async def main(uri: str, domain: str) -> None:
-    """Serve and stream until told to stop."""
+    """Serve and stream until SIGTERM."""
     stopped = asyncio.Event()
     on_signals(stopped.set, signal.SIGTERM)
     async with AmqBrokerConnector(
@@ -99,7 +99,7 @@ async def main(uri: str, domain: str) -> None:
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         await connector.rpc_register(Monitor())
-        streaming = asyncio.create_task(stream_load(connector))
+        streaming = asyncio.create_task(publish_load(connector))
         print("ready", flush=True)
         await stopped.wait()
         streaming.cancel()

@@ -1,4 +1,4 @@
-"""Starts and stops the demo's services, each a process of its own."""
+"""Start and stop of the demo's services, each in a separate process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from fabric_nb.errors import DemoFailed
 
 DOMAIN = "demo"
-READY_WITHIN = 30.0
-STOP_WITHIN = 5.0
+READY_TIMEOUT = 30.0
+STOP_TIMEOUT = 5.0
 
 SERVICES = {
     "calc (first instance)": "fabric_nb.demo.calc",
@@ -24,10 +24,10 @@ SERVICES = {
 
 @contextmanager
 def demo_services(uri: str, domain: str = DOMAIN) -> Iterator[None]:
-    """Two calculators on amqp-fabric, which form a clique, and a monitor on fabric_nb.
+    """Run two calculators on amqp-fabric, which form a clique, and a monitor on fabric_nb.
 
     Raises:
-        DemoFailed: a service did not come up.
+        DemoFailed: A service did not start.
     """
     with ExitStack() as stack:
         started = {
@@ -41,7 +41,7 @@ def demo_services(uri: str, domain: str = DOMAIN) -> Iterator[None]:
 
 @contextmanager
 def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(  # noqa: S603 - our own modules
+    process = subprocess.Popen(  # noqa: S603 - modules of this package
         [sys.executable, "-m", module],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,7 +53,7 @@ def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[st
     finally:
         process.terminate()
         try:
-            process.wait(STOP_WITHIN)
+            process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -62,15 +62,15 @@ def _service(module: str, uri: str, domain: str) -> Iterator[subprocess.Popen[st
 
 
 def _await_ready(name: str, process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None  # noqa: S101 - a pipe, as asked for
-    said = []
-    watchdog = threading.Timer(READY_WITHIN, process.kill)
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    output = []
+    watchdog = threading.Timer(READY_TIMEOUT, process.kill)
     watchdog.start()
     try:
         for line in process.stdout:
             if line.strip() == "ready":
                 return
-            said.append(line)
+            output.append(line)
     finally:
         watchdog.cancel()
-    raise DemoFailed(f"The service {name} did not start: {''.join(said).strip() or 'no answer'}")
+    raise DemoFailed(f"The service {name} did not start: {''.join(output).strip() or 'no answer'}")

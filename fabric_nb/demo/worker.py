@@ -1,4 +1,4 @@
-"""A service that is meant to run several times over: its members share the calls.
+"""A service to run in several instances, which share the calls.
 
 AMQP_URL=... SERVICE_DOMAIN=... python -m fabric_nb.demo.worker
 """
@@ -14,16 +14,16 @@ from fabric_nb.fabric.core.signals import on_signals
 
 
 class Worker(AbstractServiceApi):
-    """What a member of the clique offers."""
+    """API of an instance of the clique."""
 
     async def square(self, x: int, seconds: float = 0.01) -> dict[str, int]:
-        """The square of `x`, and the process that has worked it out."""
+        """Return the square of `x`, and the process that has computed it."""
         await asyncio.sleep(seconds)
         return {"x": x, "square": x * x, "member": os.getpid()}
 
 
 async def main(uri: str, domain: str) -> None:
-    """Serve until told to stop; then let the calls at hand end."""
+    """Serve until SIGTERM, then finish in-flight calls."""
     stopped = asyncio.Event()
     on_signals(stopped.set, signal.SIGTERM)
     connector = AmqBrokerConnector(

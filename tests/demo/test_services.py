@@ -1,4 +1,4 @@
-"""The demo's services, as others on the fabric see them."""
+"""The demo's services."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.broker.process import BrokerProcess
 
 
 @pytest.mark.timeout(90)
-async def test_the_monitor_streams_and_answers() -> None:
-    """The monitor tells this machine's load five times a second, its processes and its disks."""
+async def test_the_monitor_streams_and_serves_calls() -> None:
+    """The monitor streams the load five times a second, and returns processes and disks."""
     with BrokerProcess() as broker:
         services = demo_services(broker.uri)
         await asyncio.to_thread(services.__enter__)
@@ -29,12 +29,12 @@ async def test_the_monitor_streams_and_answers() -> None:
             ) as fabric:
                 async with await fabric.stream(msg_type="LOAD", arrival=True) as load:
                     await load.wait(12, timeout=20)
-                    came = load.df["arrival"]
+                    arrivals = load.df["arrival"]
                 disks = await fabric.call("host.monitor.disks")
                 top = await fabric.call("host.monitor.top", n=3)
         finally:
             await asyncio.to_thread(services.__exit__, None, None, None)
-    assert 1 < (came.iloc[11] - came.iloc[1]).total_seconds() < 4
+    assert 1 < (arrivals.iloc[11] - arrivals.iloc[1]).total_seconds() < 4
     assert len(disks) > 0
     assert len(top) == 3
 
@@ -42,7 +42,7 @@ async def test_the_monitor_streams_and_answers() -> None:
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) -> None:
-    """However the demo is told to end, it ends its services before, and once more does not hurt."""
+    """On each signal the demo stops its services first; a repeated signal has no effect."""
     command = [sys.executable, "-m", "fabric_nb.demo", "services", "--domain", "ending"]
     with BrokerProcess() as broker:
         env = {**os.environ, "AMQP_URL": broker.uri}
@@ -51,7 +51,7 @@ def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) ->
             stdout=subprocess.PIPE,
             text=True,
             env=env,
-            # A child inherits that its parent ignores a signal, as `nohup` does.
+            # Ignored signals, as under `nohup`, are inherited.
             preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         )
         assert demo.stdout is not None
@@ -64,10 +64,10 @@ def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) ->
             demo.send_signal(number)
             demo.send_signal(number)
             assert demo.wait(20) == 0
-            assert not [one for one in services if one.is_running()]
+            assert not [service for service in services if service.is_running()]
         finally:
             demo.kill()
-            for one in services:
-                if one.is_running():
-                    one.kill()
+            for service in services:
+                if service.is_running():
+                    service.kill()
             demo.stdout.close()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fabric_nb.demo.running import run_beside_demo
+from fabric_nb.demo.runner import run_with_demo
 from tests.docs import notebooks
 from tests.support.certificates import Certificates
 from tests.support.rabbitmq_cluster import NAMES, RabbitMqCluster
@@ -36,7 +36,7 @@ def main() -> int:
             os.environ["RABBITMQ_API"] = last.management_uri
             os.environ["RABBITMQ_KILL"] = str(_killer(cluster, Path(folder)))
             os.environ.pop("AMQP_URL", None)
-            return run_beside_demo(lambda: _run(paths))
+            return run_with_demo(lambda: _run(paths))
 
 
 def _run(paths: Sequence[Path]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from fabric_nb.demo.running import run_beside_demo
+from fabric_nb.demo.runner import run_with_demo
 from fabric_nb.fabric.core.files import beside
 from tests.docs import notebooks
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--notebook", type=Path, default=TOUR)
     parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args()
-    return run_beside_demo(lambda: _run(args.notebook, args.page))
+    return run_with_demo(lambda: _run(args.notebook, args.page))
 
 
 def _run(notebook: Path, page: Path) -> int:

@@ -1,4 +1,4 @@
-"""Work beside the demo's broker and services."""
+"""Execution of a function while the demo's broker and services are running."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import DOMAIN, demo_services
 from fabric_nb.errors import DemoFailed
 
-ENDING = [
+STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-"""The signals that end the demo."""
+"""Signals that stop the demo."""
 
 
-def run_beside_demo(work: Callable[[], int], domain: str = DOMAIN) -> int:
+def run_with_demo(work: Callable[[], int], domain: str = DOMAIN) -> int:
     """Start broker and services, run `work`, and stop them.
 
     Returns:
-        The exit code: that of `work`, 1 if the demo cannot be set up, 0 if a signal ended it.
+        The exit code: that of `work`, 1 if the demo cannot be set up, 0 after a signal.
     """
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _end)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _on_stop_signal)
     try:
         with demo_broker() as broker:
             print(f"Broker    {broker.shown}", flush=True)
@@ -38,8 +38,8 @@ def run_beside_demo(work: Callable[[], int], domain: str = DOMAIN) -> int:
         return 0
 
 
-def _end(*_: object) -> None:
-    """Stop as Ctrl-C does; a second signal does not interrupt the stopping of the services."""
-    for number in ENDING:
+def _on_stop_signal(*_: object) -> None:
+    """Stop like Ctrl-C; further signals do not interrupt the stopping of the services."""
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
