@@ -58,14 +58,14 @@ async def join(
 
 
 async def refused(work: Awaitable[Any], name: str) -> None:
-    """It is refused in one sentence, which says what was asked for and that it is a right."""
+    """It is refused in one sentence, which names the resource and the missing permission."""
     with pytest.raises(BrokerRefused) as caught:
         await work
     said = str(caught.value)
     assert "\n" not in said
     assert "secret" not in said
     assert f"'{name}" in said
-    assert "right" in said or "may not make it" in said
+    assert "permission" in said or "may not make it" in said
     assert caught.value.code == 403
 
 
@@ -79,7 +79,7 @@ async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) ->
     """What others made is not to be taken away."""
     for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
         async with fabric._connection.channel() as channel:
-            with pytest.raises(FabricError, match="right"), channel._translated():
+            with pytest.raises(FabricError, match="permission"), channel._translated():
                 await channel._current().exchange_delete(exchange)
 
 

@@ -417,7 +417,7 @@ def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     body = sink.getvalue().to_pybytes()
-    found = arrow.Measured(body)
+    found = arrow.ArrowBody(body)
     assert found.values >= 2 * len(array)
     assert found.bytes >= 8 * len(array)
     read = decode_rows(body, ARROW, None)
@@ -431,7 +431,7 @@ def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = arrow.Measured(bytes(body))
+        found = arrow.ArrowBody(bytes(body))
     except MalformedMessage:
         return
     assert found.values <= arrow.MAX_VALUES

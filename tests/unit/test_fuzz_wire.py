@@ -1,7 +1,8 @@
-"""Any bytes and any headers in: what is not a message is malformed, and nothing else is raised.
+"""Arbitrary and damaged messages are read, or raise `MalformedMessage` and nothing else.
 
-Here everything goes the whole way: bytes from a socket are cut into frames and messages, and those
-are read by all who read messages.
+The bytes pass through the whole receiving path: they are split into frames and messages as if from
+a socket, and each message is read by every reader. The exact messages of the wire contract are the
+subject of `test_wire`.
 """
 
 from __future__ import annotations
@@ -51,30 +52,36 @@ NAME = ServiceName("my_project", "calc", "c1")
 
 
 def read_all(delivery: Delivery) -> None:
-    """Read a delivery as everything that there is; only `MalformedMessage` may be raised."""
+    """Read a delivery as each kind of message; only `MalformedMessage` may be raised."""
     registry = Registry()
 
     def keep_alive() -> None:
-        registry.heard(read_keep_alive(delivery))
+        read = read_keep_alive(delivery)
+        assert keep_alive_message(read.name, read.announcement or Announcement()).body
+        registry.heard(read)
         assert len(registry.df) <= 1
         repr(registry)
 
     def reply() -> None:
         read = read_reply(delivery, "calc.c1.add")
-        if isinstance(read, RemoteError):
-            str(read), read._render_traceback_()
+        if delivery.type == "error":
+            assert isinstance(read, RemoteError)
+            assert isinstance(str(read), str)
+            read._render_traceback_()
         else:
             read_description(read)
 
     def rows() -> None:
         batch = data_decoding.read_rows(delivery)
-        FrameBuffer().extend(data_decoding.rows_of(batch))
+        read = data_decoding.rows_of(batch)
+        assert all(isinstance(row, dict) for row in read)
+        FrameBuffer().extend(read)
 
     def log() -> None:
         log_message(read_log(delivery, now=1.0))
 
     def call() -> None:
-        read_call(delivery)
+        assert isinstance(read_call(delivery), dict)
         wanted_credit(delivery)
 
     for read in (keep_alive, reply, rows, log, call, lambda: read_credit(delivery)):
@@ -88,7 +95,7 @@ def read_all(delivery: Delivery) -> None:
 
 
 class Wire:
-    """The receiving end of a connection with one channel that has a consumer."""
+    """Receiving end of a connection with one channel and one consumer."""
 
     def __init__(self, on_delivery: Callable[[Delivery], object]) -> None:
         self.demultiplexer = FrameDemultiplexer(asyncio.get_running_loop())
@@ -97,8 +104,8 @@ class Wire:
         fast.confirming = True
         self.demultiplexer.channels[CHANNEL] = fast
 
-    def take(self, received: bytes, cuts: list[int]) -> None:
-        """Take in what came, cut in any way."""
+    def receive(self, received: bytes, cuts: list[int]) -> None:
+        """Feed received bytes, split at these offsets."""
         at = 0
         for cut in [*sorted(cuts), len(received)]:
             self.demultiplexer.feed_data(received[at:cut])
@@ -106,7 +113,7 @@ class Wire:
 
 
 def delivered(body: bytes, header: bytes) -> bytes:
-    """A delivery's frames, with a content header of any bytes behind the size."""
+    """Return the frames of a delivery, with arbitrary bytes in place of its properties."""
     method = frames.DELIVER + bytes((len(TAG),)) + TAG + bytes(8) + b"\0" + b"\0\0"
     start = frames.frame(frames.METHOD, CHANNEL, method)
     head = struct.pack(">HHQ", 60, 0, len(body)) + header
@@ -127,21 +134,21 @@ some_delivery = st.builds(delivered, st.binary(max_size=30), st.binary(max_size=
 streams = st.lists(any_frame | some_delivery | st.binary(max_size=12), max_size=8).map(b"".join)
 
 
-async def fed(received: bytes, cuts: list[int]) -> list[Delivery]:
-    """What a consumer is given of some bytes."""
-    arrived: list[Delivery] = []
-    Wire(arrived.append).take(received, cuts)
-    return arrived
+async def deliveries_of(received: bytes, cuts: list[int]) -> list[Delivery]:
+    """Return the deliveries to a consumer in some received bytes."""
+    deliveries: list[Delivery] = []
+    Wire(deliveries.append).receive(received, cuts)
+    return deliveries
 
 
 @given(streams, st.lists(st.integers(0, 300), max_size=4))
 @example(delivered(b"x", b"\xff\xff"), [])
 @example(delivered(b"", b"\x20\0\xff\xff\xff\xff"), [3])
 def test_any_bytes_from_the_socket(received: bytes, cuts: list[int]) -> None:
-    """Whatever a socket brings, however cut, raises nothing, and what arrives can be read."""
-    logging.disable(logging.CRITICAL)  # what is out of order is logged with its traceback
+    """Arbitrary bytes, split anywhere, raise nothing, and their deliveries can be read."""
+    logging.disable(logging.CRITICAL)  # frames out of order are logged with a traceback
     try:
-        for delivery in asyncio.run(fed(received, cuts)):
+        for delivery in asyncio.run(deliveries_of(received, cuts)):
             read_all(delivery)
     finally:
         logging.disable(logging.NOTSET)
@@ -151,7 +158,7 @@ def test_any_bytes_from_the_socket(received: bytes, cuts: list[int]) -> None:
 
 
 def table(fields: bytes) -> bytes:
-    """Bytes as a field table of the right length."""
+    """Return bytes as a field table of the right length."""
     return struct.pack(">I", len(fields)) + fields
 
 
@@ -192,7 +199,7 @@ header_tables = (
 
 
 def messages() -> Iterator[Message]:
-    """One good message of each kind."""
+    """Yield one valid message of each kind."""
     yield call_message({"x": 1, "y": [None, "é"]}, correlation_id="c", reply_to="q", timeout=1)
     yield result_message({"n": [1.5, "text", None]}, "c")
     yield error_message(ValueError("no", 1), "c")
@@ -222,7 +229,7 @@ encodings = st.sampled_from([None, "", "gzip", "x-gzip", "zstd", "GZIP", "br", "
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Delivery:
-    """A good message in which bytes were changed, cut out or doubled, or the kind exchanged."""
+    """Return a valid message with changed, removed or repeated bytes, or of another kind."""
     good = draw(st.sampled_from(GOOD))
     body = bytearray(good.body)
     chance = random.Random(draw(st.integers(0, 2**32)))
@@ -237,13 +244,13 @@ def damaged(draw: st.DrawFn) -> Delivery:
                 body[at:at] = body[at : at + 9]
             case _:
                 body[at:at] = chance.choice([b"[" * 50, b"{", b'"', b"\\ud800", b"1e999", b"-"])
-    as_it_was = draw(st.booleans())
+    keep_properties = draw(st.booleans())
     return Delivery(
         bytes(body),
-        encode.field_table(dict(good.headers)) if as_it_was else draw(header_tables),
-        good.content_type if as_it_was else draw(content_types),
-        good.content_encoding if as_it_was else draw(encodings),
-        good.type if as_it_was else draw(types),
+        encode.field_table(dict(good.headers)) if keep_properties else draw(header_tables),
+        good.content_type if keep_properties else draw(content_types),
+        good.content_encoding if keep_properties else draw(encodings),
+        good.type if keep_properties else draw(types),
         draw(st.none() | st.text(max_size=5)),
         draw(st.none() | st.text(max_size=5)),
     )
@@ -252,7 +259,7 @@ def damaged(draw: st.DrawFn) -> Delivery:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
 def test_damaged_messages(delivery: Delivery) -> None:
-    """A message that was damaged on the way is still one, or malformed."""
+    """A damaged message is read or malformed."""
     read_all(delivery)
 
 
@@ -290,10 +297,10 @@ json_values = st.recursive(
 
 
 @given(json_values, header_tables, types, content_types, encodings)
-def test_any_json_in_any_wrapping(
+def test_any_json_with_any_properties(
     value: Any, headers: bytes, kind: str | None, content_type: str | None, encoding: str | None
 ) -> None:
-    """Any JSON under any properties and any headers is of its kind, or malformed."""
+    """Any JSON with any properties and headers is read or malformed."""
     body = json.dumps(value).encode()
     if encoding in ("gzip", "x-gzip", "GZIP"):
         body = gzip.compress(body)
@@ -304,7 +311,7 @@ def test_any_json_in_any_wrapping(
 
 @given(json_values, json_values)
 def test_any_description_of_tables(value: Any, descriptor: Any) -> None:
-    """A description of tables that does not fit is ignored: the value is what the body says."""
+    """A descriptor of tables that does not match is ignored."""
     headers = encode.field_table({TABLES_HEADER: json.dumps(descriptor)})
     read_all(Delivery(json.dumps(value).encode(), headers, type="result"))
 
@@ -314,15 +321,39 @@ def test_any_description_of_tables(value: Any, descriptor: Any) -> None:
 @example("(x: " + "-" * 3000 + "1)")
 @example("(\0)")
 def test_any_signature(text: str) -> None:
-    """A signature that a peer tells is read, or taken for any keywords."""
+    """A signature sent by a peer is parsed, or replaced by one with arbitrary keywords."""
     assert str(remote_signature(text))
 
 
 @pytest.mark.parametrize("cut", range(0, 200, 7))
-def test_what_ends_in_the_middle(cut: int) -> None:
-    """Good messages that end too early are malformed, or shorter messages."""
+def test_truncated_messages(cut: int) -> None:
+    """Valid messages that are truncated are malformed, or shorter messages."""
     for good in GOOD:
         headers = encode.field_table(dict(good.headers))
         read_all(
             Delivery(good.body[:cut], headers, good.content_type, good.content_encoding, good.type)
         )
+
+
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        DEEP,
+        b"[" * 1_000_000,
+        b'{"error": ' + DEEP + b"}",
+        b'{"error": {"type": ' + DEEP + b', "message": ' + DEEP + b', "args": ' + DEEP + b"}}",
+        b'{"instance": ' + DEEP + b', "methods": ' + DEEP + b"}",
+        b'"' + b"x" * 20_000_000 + b'"',
+        b'{"x": "' + b"x" * 20_000_000 + b'"}',
+        b"\x00" * 20_000_000,
+    ],
+    ids=["deep", "open", "error", "deep error", "deep additions", "string", "object", "zeros"],
+)
+@pytest.mark.parametrize("type_", ["result", "error"])
+def test_huge_messages(body: bytes, type_: str) -> None:
+    """A message of 20 MB, or of unlimited nesting, is read or malformed."""
+    headers = {"service_domain": "d", "service_type": "t", "service_id": "i"}
+    read_all(Delivery(body, encode.field_table(headers), type=type_))

@@ -333,14 +333,14 @@ class Registry:
             self._places.keep(name)
 
     def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
-        key = sign.said.instance if sign.said is not None else ""
+        key = sign.announcement.instance if sign.announcement is not None else ""
         instance = service.instances.get(key)
         if sign.leaving:
             if instance is not None and not instance.left:
                 instance.left = True
                 self.roster += 1
         elif instance is not None:
-            said = self._affordable(sign.said, instance.said)
+            said = self._affordable(sign.announcement, instance.said)
             if said != instance.said:
                 service.told_anew()
                 self.roster += 1
@@ -348,7 +348,7 @@ class Registry:
                 self.roster += 1
             instance.heard(said, now)
         elif self._has_place(service):
-            service.instances[key] = Instance(key, self._affordable(sign.said, None), now)
+            service.instances[key] = Instance(key, self._affordable(sign.announcement, None), now)
             self._members += 1
             self.roster += 1
             service.told_anew()

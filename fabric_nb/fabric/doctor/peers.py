@@ -73,10 +73,10 @@ class Heard:
         except MalformedMessage as error:
             self.unreadable = self.unreadable[0] + 1, str(error)
             return
-        key = sign.name, sign.said.instance if sign.said is not None else ""
+        key = sign.name, sign.announcement.instance if sign.announcement is not None else ""
         if key in self.members or len(self.members) < MAX_HEARD:
             member = self.members.setdefault(key, Member())
-            member.said = sign.said
+            member.said = sign.announcement
             if (ahead := _ahead(delivery)) is not None:
                 # Of several, the one that was on its way for the shortest time.
                 member.ahead = ahead if member.ahead is None else max(ahead, member.ahead)

@@ -35,7 +35,7 @@ from fabric_nb.fabric.wire.calls import (
     MAX_EXPIRATION,
     Expired,
     call_message,
-    queue_of_death,
+    dead_lettered_from,
     read_reply,
 )
 from fabric_nb.fabric.wire.items import (
@@ -361,7 +361,7 @@ class Requester:
         Anybody may bind a queue to the service's exchange, and let a copy of it die there.
         """
         asked = self._asked.get(delivery.correlation_id or "", ())
-        return queue_of_death(delivery) in asked
+        return dead_lettered_from(delivery) in asked
 
     def _on_stream(self, delivery: Delivery) -> None:
         incoming = self._streams.get(delivery.correlation_id or "")

@@ -1,5 +1,5 @@
-"""Typed messages <-> what travels. Pure; every rule is one of the wire contract.
+"""Encoding and decoding of messages, by the rules of the wire contract. Pure.
 
-Reading never trusts: a message that does not have the shape of its kind raises
-`MalformedMessage`, whatever it holds, and nothing in it is looked up, imported or evaluated.
+Received messages are not trusted: a message that does not have the shape of its kind raises
+`MalformedMessage`, whatever it contains, and nothing in it is looked up, imported or evaluated.
 """

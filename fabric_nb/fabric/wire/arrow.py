@@ -1,9 +1,9 @@
-"""Arrow streams as they come: measured before anything is made of them, and read in parts.
+"""Received Arrow streams: measured before they are decoded, and split into slices.
 
-A few bytes of Arrow may stand for any number of values: null, run-end encoded and fixed-size-list
-columns have none of their own, buffers may be compressed, and dictionaries and views share theirs.
-So the messages' metadata is read first (the Flatbuffers of
-Arrow's ``Message.fbs``, columnar format 1.5), which tells how many values and bytes there will be.
+A few bytes of Arrow may represent any number of values: null, run-end encoded and fixed-size-list
+columns store none of their values, buffers may be compressed, and dictionaries and views share
+theirs. So the metadata of the messages is read first (the Flatbuffers of Arrow's ``Message.fbs``,
+columnar format 1.5), which has the number of values and bytes after decoding.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from fabric_nb.errors import MalformedMessage
 from fabric_nb.frames.normalisation import is_simple
 
 Table = Any
-"""A `pyarrow.Table`; pyarrow is an extra."""
+"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 
 MAX_VALUES: Final = 16 * 1024 * 1024
-"""Values that one message may stand for: its rows times its columns, and what these contain."""
+"""Maximum number of values in one message: rows times columns, and the values nested in these."""
 MAX_WEIGHTLESS: Final = 1024 * 1024
-"""Values that one message may stand for beyond those that may have a bit each."""
+"""Maximum number of values in one message beyond one value per bit of its buffers."""
 MAX_BYTES: Final = 256 * 1024 * 1024
-"""Bytes that the values of one message may take."""
-_LEAST: Final = MAX_BYTES // MAX_VALUES
-"""Bytes that a value is taken for at least, so that the bound of bytes bounds the values too."""
+"""Maximum number of bytes of the values of one message."""
+_MIN_VALUE_BYTES: Final = MAX_BYTES // MAX_VALUES
+"""Bytes that each value counts for at least, so that the limit of bytes limits the values too."""
 PART_VALUES: Final = 100_000
-"""Values that are handled at once while others wait for the interpreter."""
+"""Values that are processed at once while other threads wait for the interpreter."""
 
 _I32, _U32, _U16, _I64 = (struct.Struct(f"<{kind}") for kind in "iIHq")
 _BODY_COMPRESSED = 3
 
 
-class Measured:
-    """An Arrow stream of which only the metadata was read.
+class ArrowBody:
+    """Arrow stream in a message body, of which only the metadata was read.
 
     Attributes:
-        values: how many it stands for.
-        bytes: how many these take.
-        expanded: how many those take that share theirs, once they do not; known when it is read.
+        values: number of its values.
+        bytes: bytes of these values.
+        expanded: bytes of the values with shared storage, once each has its own; set by `read`.
 
     Raises:
-        MalformedMessage: it is not an Arrow stream, or it stands for too much.
+        MalformedMessage: it is not an Arrow stream, or it has too many values or bytes.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -68,15 +68,15 @@ class Measured:
             )
 
     def read(self) -> Table:
-        """The stream as a table.
+        """Decode the stream to a table.
 
         Raises:
-            MalformedMessage: it is not what its metadata say.
+            MalformedMessage: it does not match its metadata.
         """
         pa = _pyarrow()
         try:
             table = self._table(pa)
-            table.validate(full=True)  # a hostile body could point outside of itself
+            table.validate(full=True)  # offsets of a hostile body could be out of range
         except (pa.ArrowException, ValueError, OSError) as error:
             raise _malformed(error) from None
         if not is_simple(table.schema):
@@ -84,8 +84,8 @@ class Measured:
         return table
 
     def _table(self, pa: Any) -> Table:
-        kinds = [message.type for message in self._messages]
-        if kinds[:1] != ["schema"] or set(kinds[1:]) - {"record batch"}:  # there are dictionaries
+        types = [message.type for message in self._messages]
+        if types[:1] != ["schema"] or set(types[1:]) - {"record batch"}:  # there are dictionaries
             with pa.ipc.open_stream(pa.py_buffer(self._body)) as reader:
                 return reader.read_all()
         schema = pa.ipc.read_schema(self._messages[0])
@@ -113,7 +113,7 @@ def _measure_batch(metadata: bytes, body: Any) -> tuple[int, int]:
 
 
 class _Flat:
-    """A table of a Flatbuffer; what points outside raises `struct.error` or `IndexError`."""
+    """Table of a Flatbuffer; offsets out of range raise `struct.error` or `IndexError`."""
 
     def __init__(self, raw: bytes, at: int) -> None:
         self._raw, self._at = raw, at
@@ -145,7 +145,7 @@ class _Flat:
         return _Flat(self._raw, place + _U32.unpack_from(self._raw, place)[0])
 
     def pairs(self, field: int) -> Iterator[tuple[int, int]]:
-        """A vector of structs of two 64-bit numbers."""
+        """Iterate over a vector of structs of two 64-bit numbers."""
         place = self._place(field)
         if not place:
             return iter(())
@@ -157,7 +157,7 @@ class _Flat:
 
 
 def parts_of(table: Table, values: int = 0) -> Iterator[Table]:
-    """Slices of a table, each of about `PART_VALUES` values of the so many that it has."""
+    """Yield slices of a table, each of about `PART_VALUES` of its `values`."""
     values = max(1, values, table.num_rows * table.num_columns)
     rows = max(1, PART_VALUES * table.num_rows // values)
     for start in range(0, table.num_rows, rows):
@@ -165,10 +165,10 @@ def parts_of(table: Table, values: int = 0) -> Iterator[Table]:
 
 
 def _expanded_size(table: Table) -> int:
-    """About the bytes of those values of a table that share theirs.
+    """Estimate the bytes of the values of a table with shared storage, once each has its own.
 
     Raises:
-        MalformedMessage: they are too many.
+        MalformedMessage: it is more than `MAX_BYTES`.
     """
     size = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
     if size > MAX_BYTES:
@@ -180,7 +180,7 @@ def _expanded_size(table: Table) -> int:
 
 
 def _expanded(array: Any) -> int:
-    """About the bytes of the values of an array that share theirs; 0 where none do."""
+    """Estimate the bytes of the values of an array with shared storage; 0 if there are none."""
     pa = _pyarrow()
     types, kind = pa.types, array.type
     if isinstance(array, pa.ExtensionArray):
@@ -188,13 +188,13 @@ def _expanded(array: Any) -> int:
     if types.is_dictionary(kind):
         return _of_dictionary(array)
     if types.is_run_end_encoded(kind):
-        return len(array) * max(_LEAST, _longest(array.values))
+        return len(array) * max(_MIN_VALUE_BYTES, _longest(array.values))
     if types.is_string_view(kind) or types.is_binary_view(kind):
         return int(_view_lengths(array).sum())
     if types.is_list_view(kind) or types.is_large_list_view(kind):
         return (pa.compute.sum(array.sizes).as_py() or 0) * _longest(array.values)
     if types.is_union(kind):
-        return len(array) * max((_longest(one) for one in _fields(array)), default=0)
+        return len(array) * max(map(_longest, _fields(array)), default=0)
     if types.is_struct(kind):
         return sum(map(_expanded, _fields(array)))
     if types.is_map(kind):
@@ -203,14 +203,17 @@ def _expanded(array: Any) -> int:
 
 
 def _longest(array: Any) -> int:
-    """At least the bytes of the longest value of an array."""
+    """Return at least the bytes of the longest value of an array."""
     pa = _pyarrow()
     types, kind = pa.types, array.type
     if types.is_string_view(kind) or types.is_binary_view(kind):
         return int(_view_lengths(array).max(initial=0))
     if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind):
         return pa.compute.max(pa.compute.binary_length(array)).as_py() or 0
-    return _LEAST if types.is_primitive(kind) else max(_LEAST, array.nbytes + _expanded(array))
+    if types.is_primitive(kind):
+        return _MIN_VALUE_BYTES
+    size: int = array.nbytes + _expanded(array)
+    return max(_MIN_VALUE_BYTES, size)
 
 
 def _of_dictionary(array: Any) -> int:
@@ -223,7 +226,7 @@ def _of_dictionary(array: Any) -> int:
 
 
 def _view_lengths(array: Any) -> Any:
-    """The lengths of views, of which each begins with its own, in 32 of its 128 bits."""
+    """Return the lengths of views; each view of 128 bits begins with its length in 32 bits."""
     views = np.frombuffer(array.buffers()[1], dtype="<i4")
     return views[4 * array.offset : 4 * (array.offset + len(array)) : 4].astype(np.int64)
 

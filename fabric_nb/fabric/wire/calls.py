@@ -27,12 +27,13 @@ CALL, RESULT, ERROR = "call", "result", "error"
 STREAM_HEADER = "x-fabric-stream"
 CALL_PRIORITY = 5
 MAX_ARGUMENTS = 1024 * 1024
-"""Bytes of an exception's arguments that are sent; of longer ones, the beginning of the `repr`."""
+"""Bytes of an exception's arguments that are sent; longer ones are replaced by their `repr`."""
 MAX_LINE = 2000
-"""Characters of a line of a traceback: a long message leaves room for where it was raised."""
+"""Characters of a line of a traceback, so that a long message leaves room for the frames."""
 BRIEF = 4000
 """Characters of each part of an error that was too large for the broker."""
-MAX_EXPIRATION = 2**32 - 1  # milliseconds; RabbitMQ refuses more
+MAX_EXPIRATION = 2**32 - 1
+"""Milliseconds; RabbitMQ refuses more."""
 
 
 def call_message(
@@ -43,9 +44,9 @@ def call_message(
     timeout: float | None,
     credit: int = 0,
 ) -> Message:
-    """A request; the broker gives it back when nobody takes it within `timeout` seconds.
+    """Return a request; the broker returns it if no instance receives it within `timeout` seconds.
 
-    With `credit` it asks for the items of a generator as they come, so many to begin with.
+    With `credit` it requests an item stream, with that number of items as the initial credit.
 
     Raises:
         NotSerializable: a keyword's value cannot be JSON; the message names the keyword.
@@ -73,13 +74,13 @@ def _encode_keywords(kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
     try:
         return encode(kwargs, what="the arguments")
     except NotSerializable:
-        for name, value in kwargs.items():  # again one by one, to name the one that fails
+        for name, value in kwargs.items():  # again one by one, to name the one that failed
             encode(value, what=f"argument {name!r}")
         raise
 
 
 def read_call(delivery: Delivery) -> dict[str, Any]:
-    """The keyword arguments of a request."""
+    """Return the keyword arguments of a request."""
     if delivery.type != CALL:
         raise MalformedMessage(f"A call must have the type 'call', not {delivery.type!r}.")
     kwargs = decode(delivery.body, delivery.headers.get(TABLES_HEADER))
@@ -91,12 +92,12 @@ def read_call(delivery: Delivery) -> dict[str, Any]:
 
 
 def result_message(value: object, correlation_id: str | None) -> Message:
-    """The answer to a request that went well.
+    """Return the reply to a request that succeeded.
 
     Raises:
         NotSerializable: the value cannot be JSON.
     """
-    return reply(RESULT, correlation_id, *encode(value, what="the result"))
+    return reply_message(RESULT, correlation_id, *encode(value, what="the result"))
 
 
 def error_message(
@@ -106,20 +107,21 @@ def error_message(
     traceback: str | None = None,
     brief: bool = False,
 ) -> Message:
-    """The answer to a request that failed.
+    """Return the reply to a request that failed.
 
-    With `brief` it has the beginning of the message, the end of the traceback, and short arguments
-    only: for a broker that refuses the whole of it.
+    With `brief` it has only the beginning of the message, the end of the traceback, and short
+    arguments: for a broker that refuses the complete error.
 
-    Traceback and chain are ours alone: a peer takes type, message and arguments and ignores the
-    rest. An error of another service that passes through keeps its type where that is one of
-    Python's own. No other name is passed on, because a peer may look it up.
+    Traceback, attributes and chain are extensions of fabric_nb: an amqp-fabric peer reads type,
+    message and arguments and ignores the rest. An error of another service that is forwarded keeps
+    its type if that is one of Python's built-in types. No other name is forwarded, because a peer
+    may look it up.
     """
-    told: dict[str, object]
+    content: dict[str, object]
     if isinstance(error, RemoteError):
         name = error.type if error.is_builtin else f"{RemoteError.__module__}.RemoteError"
         args = _sendable_arguments(error.remote_args)
-        told = {
+        content = {
             "type": name,
             "message": error.message,
             "args": [error.message] if args is None else args,
@@ -127,60 +129,68 @@ def error_message(
     else:
         cls = type(error)
         name, args = f"{cls.__module__}.{cls.__name__}", _arguments(error)
-        told = {"type": name, "message": _short_repr(error), "args": args}
-    told["traceback"] = format_traceback(error) if traceback is None else traceback
+        content = {"type": name, "message": _short_repr(error), "args": args}
+    content["traceback"] = format_traceback(error) if traceback is None else traceback
     if attributes := attributes_of(error):
-        told["attributes"] = attributes
+        content["attributes"] = attributes
     if hops := hops_of(error):
-        told["chain"] = hops
+        content["chain"] = hops
     if brief:
-        _shorten(told)
-    return reply(ERROR, correlation_id, encode({"error": told})[0])
+        _shorten(content)
+    return reply_message(ERROR, correlation_id, encode({"error": content})[0])
 
 
-def _shorten(told: dict[str, Any]) -> None:
-    """Reduce an error to what every broker takes, with its type and the names of its chain."""
-    told["message"] = shortened(told["message"], BRIEF)
-    told["traceback"] = ending(told["traceback"], BRIEF)
-    if len(encode(told["args"])[0]) > BRIEF:
-        told["args"] = [told["message"]]
-    told.pop("attributes", None)
-    for hop in told.get("chain", ()):
+def _shorten(content: dict[str, Any]) -> None:
+    """Reduce an error to a size that every broker accepts; keep its type and its chain's names."""
+    content["message"] = shortened(content["message"], BRIEF)
+    content["traceback"] = ending(content["traceback"], BRIEF)
+    if len(encode(content["args"])[0]) > BRIEF:
+        content["args"] = [content["message"]]
+    content.pop("attributes", None)
+    for hop in content.get("chain", ()):
         hop["message"] = shortened(hop["message"], BRIEF // MAX_HOPS)
         hop["traceback"] = ""
 
 
-def reply(kind: str, correlation_id: str | None, body: bytes, tables: str | None = None) -> Message:
-    """A message to the caller, of any kind."""
+def reply_message(
+    kind: str,
+    correlation_id: str | None,
+    body: bytes,
+    tables: str | None = None,
+    *,
+    reply_to: str | None = None,
+) -> Message:
+    """Return a message of any kind about a call, with `correlation_id` as the call's id."""
     return Message(
         body,
         headers={} if tables is None else {TABLES_HEADER: tables},
         content_type=JSON,
         type=kind,
         correlation_id=correlation_id,
+        reply_to=reply_to,
         timestamp=time.time(),
     )
 
 
 def _arguments(error: BaseException) -> list[object]:
-    # Past whatever a class of its own calls `args`.
+    # Independent of a subclass that redefines `args`.
     arguments: Sequence[object] = vars(BaseException)["args"].__get__(error)
     sendable = _sendable_arguments(arguments)
     return [_short_repr(error)] if sendable is None else sendable
 
 
 def _sendable_arguments(arguments: Sequence[object]) -> list[object] | None:
-    """Arguments as they travel; None if they are too long."""
+    """Return arguments as JSON values; None if they are too long."""
     bodies = [_sendable(argument) for argument in arguments]
     if sum(map(len, bodies)) > MAX_ARGUMENTS:
-        return None  # an error tells what is wrong; it does not carry data
+        return None  # an error is not meant to transport data
     return [decode(body) for body in bodies]
 
 
 def _sendable(value: object) -> bytes:
     try:
         return encode(value)[0]
-    except BaseException:  # noqa: BLE001 - an argument must not hide the error it is in
+    except BaseException:  # noqa: BLE001 - an argument must not hide its error
         return encode(_short_repr(value))[0]
 
 
@@ -192,26 +202,26 @@ def _short_repr(value: object) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The traceback as text, at most `MAX_TRACEBACK` characters; the end of a long one."""
+    """Return the traceback as text, or the last `MAX_TRACEBACK` characters of a longer one."""
     try:
         whole = "".join(traceback_module.format_exception(error))
-    except BaseException as broken:  # noqa: BLE001 - what an error holds may raise anything
+    except BaseException as broken:  # noqa: BLE001 - formatting an error's contents may raise
         whole = f"{type(error).__name__}, whose traceback cannot be had: {type(broken).__name__}\n"
     return ending("\n".join(map(_short_line, whole.split("\n"))), MAX_TRACEBACK)
 
 
 def _short_line(line: str) -> str:
-    """The line, or both ends of a long one."""
+    """Return the line, or both ends of a long one."""
     if len(line) <= MAX_LINE:
         return line
     end = line[-MAX_LINE // 2 :]
     return shortened(line[: -len(end)], MAX_LINE // 2) + end
 
 
-def queue_of_death(delivery: Delivery) -> str:
-    """The queue in which a request died that came back; empty when it did not come back.
+def dead_lettered_from(delivery: Delivery) -> str:
+    """Return the queue from which a message was dead-lettered; empty if it was not.
 
-    A broker adds to what it dead-letters the header ``x-death``, the latest death first.
+    A broker adds the header ``x-death`` to dead-lettered messages, with the latest entry first.
     """
     if read_exchange(delivery.origin) != DEAD_LETTER_EXCHANGE:
         return ""
@@ -222,11 +232,11 @@ def queue_of_death(delivery: Delivery) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A request that came back because nobody took it in time."""
+    """A request that the broker returned because no instance received it in time."""
 
 
 def read_reply(delivery: Delivery, call: str = "") -> Any | RemoteError | Expired:
-    """What a reply says: the result or item, or the `RemoteError` to raise, or `Expired`."""
+    """Return the result or item in a reply, the `RemoteError` to raise, or `Expired`."""
     match delivery.type:
         case "result" | "item":
             return decode(delivery.body, delivery.headers.get(TABLES_HEADER))

@@ -1,7 +1,7 @@
-"""The further hops of a call that failed because a call that it made has failed.
+"""Chains of failed calls: the hops of a call that failed because a call made by it failed.
 
-An error reply carries them as ``chain``, which amqp-fabric ignores. All of it is text from
-elsewhere: it is bounded when it is sent and when it is read, at each hop anew.
+An error reply carries them as ``chain``, which amqp-fabric ignores. They are untrusted text, whose
+length is limited when it is sent and when it is read, at every hop.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from fabric_nb.errors import CallError, Hop, RemoteError
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text, valid
 
 MAX_HOPS = 16
-"""Hops of one error, beside the first; of more, those in the middle are left out."""
+"""Hops of one error, beside the first; if there are more, those in the middle are omitted."""
 MAX_HOP_TEXT = 1_000
 MAX_HOP_TRACEBACK = 2_000
-"""Characters of a hop's message, and of the traceback of all but the innermost one."""
+"""Characters of a hop's message, and of the traceback of all hops except for the innermost."""
 MAX_CAUSES = 32
-"""Exceptions that are looked at to find the call which was the cause of an error."""
+"""Exceptions that are searched for the call that caused an error."""
 _CALL = re.compile(r"[A-Za-z0-9_.-]{1,330}\Z")
 _REPORTED = "aio_pika.patterns.rpc.JsonRPCError"
-"""As what amqp-fabric passes on an error of a type that it cannot import."""
+"""Type with which amqp-fabric forwards an error of a type that it cannot import."""
 
 
 def hops_of(error: BaseException) -> list[dict[str, str]]:
-    """The further hops of an error as they travel: the calls that it comes from, innermost last."""
+    """Return the further hops of an error as JSON: the calls that caused it, innermost last."""
     for cause in _causes(error):
         if isinstance(cause, RemoteError):
             return _sent(cause.chain)
@@ -38,21 +38,21 @@ def hops_of(error: BaseException) -> list[dict[str, str]]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, as Python's tracebacks tell it; of a group, all of it."""
-    waiting = [error]
+    """Yield the error and its causes, as in Python's tracebacks, and the members of groups."""
+    pending = [error]
     seen: set[int] = set()
-    while waiting and len(seen) < MAX_CAUSES:
-        one = waiting.pop(0)
-        if id(one) in seen:
+    while pending and len(seen) < MAX_CAUSES:
+        cause = pending.pop(0)
+        if id(cause) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, BaseExceptionGroup):
-            waiting.extend(one.exceptions[:MAX_CAUSES])
-        if one.__cause__ is not None:
-            waiting.append(one.__cause__)
-        elif one.__context__ is not None and not one.__suppress_context__:
-            waiting.append(one.__context__)
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            pending.extend(cause.exceptions[:MAX_CAUSES])
+        if cause.__cause__ is not None:
+            pending.append(cause.__cause__)
+        elif cause.__context__ is not None and not cause.__suppress_context__:
+            pending.append(cause.__context__)
 
 
 def _type_of(error: BaseException) -> str:
@@ -77,9 +77,9 @@ def _sent(hops: Sequence[Hop]) -> list[dict[str, str]]:
     ]
 
 
-def _read_hops(told: object) -> tuple[Hop, ...]:
-    """The further hops in an error reply; what is no hop is left out."""
-    hops = told if isinstance(told, list) else []
+def _read_hops(chain: object) -> tuple[Hop, ...]:
+    """Return the further hops in an error reply, without invalid ones."""
+    hops = chain if isinstance(chain, list) else []
     return tuple(
         Hop(
             call if _CALL.match(call := text(hop.get("call"), 400)) else "",
@@ -93,13 +93,13 @@ def _read_hops(told: object) -> tuple[Hop, ...]:
 
 
 def read_chain(error: dict[str, Any]) -> tuple[dict[str, Any], tuple[Hop, ...]]:
-    """An error object and its further hops.
+    """Return an error object without wrappers, and its further hops.
 
-    amqp-fabric, which passes on no chain, raises again what it could import, with text and
-    arguments of the former as its arguments, and an error of its own around the whole object
-    otherwise. Both are taken off; the call that it made is not known then.
+    amqp-fabric does not forward a chain. An error whose type it can import is raised again, with
+    text and arguments of the original as its arguments; any other one is wrapped, as a whole
+    object, in an error of its own. Both wrappers are removed; the call that failed is unknown then.
     """
-    inner = _taken_off(error)
+    inner = _unwrapped(error)
     hops = _read_hops(inner.get("chain"))
     if inner is not error:
         kind, message = (text(inner.get(key), MAX_HOP_TEXT) for key in ("type", "message"))
@@ -109,23 +109,23 @@ def read_chain(error: dict[str, Any]) -> tuple[dict[str, Any], tuple[Hop, ...]]:
     return {**inner, "traceback": error.get("traceback")}, hops
 
 
-def _taken_off(error: dict[str, Any]) -> dict[str, Any]:
+def _unwrapped(error: dict[str, Any]) -> dict[str, Any]:
     for _ in range(MAX_HOPS):
         args = error.get("args")
         if not (isinstance(args, list) and len(args) == 2):
             break
-        said, inner = args
+        message, inner = args
         if error.get("type") == _REPORTED and isinstance(inner, dict):
             if not isinstance(inner.get("error"), dict):
                 break
             error = inner["error"]
-        elif isinstance(said, str) and isinstance(inner, list) and _is_repr(said, error):
-            error = {**error, "message": said, "args": inner}
+        elif isinstance(message, str) and isinstance(inner, list) and _is_repr(message, error):
+            error = {**error, "message": message, "args": inner}
         else:
             break
     return error
 
 
-def _is_repr(said: str, error: dict[str, Any]) -> bool:
+def _is_repr(message: str, error: dict[str, Any]) -> bool:
     name = text(error.get("type"), 200).rpartition(".")[2]
-    return bool(name) and said.startswith(f"{name}(") and said.endswith(")")
+    return bool(name) and message.startswith(f"{name}(") and message.endswith(")")

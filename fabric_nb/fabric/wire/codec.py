@@ -1,8 +1,8 @@
-"""Python values <-> the JSON that travels, tables included. Pure.
+"""Encoding of Python values, including DataFrames and Series, as JSON. Pure.
 
-JSON is what every peer reads. What JSON cannot carry is refused at the sender with the place
-where it stands, never turned into its `repr`. A DataFrame or Series travels as plain records
-beside a descriptor (see `tables`), which lets another fabric_nb end build it again.
+Every peer reads JSON. A value that JSON cannot represent is refused at the sender, with its
+position, and never replaced by its `repr`. A DataFrame or Series is sent as plain records with a
+descriptor (see `tables`), from which another fabric_nb member restores it.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ _EXACT = (
     | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
 )
-"""orjson writes only what it reads back; all else is for `_simple`, or for `_Plain`.
-
-By itself it leaves out fields of a dataclass, and the seconds of a time zone's offset."""
+"""Options with which orjson encodes only values that it decodes as equal ones; others are converted
+by `_simple` or `_Plain`. By default it omits some fields of a dataclass, and the seconds of a time
+zone's offset."""
 
 
 def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
     """Return the JSON bytes of `value`, and the descriptor of the tables in it, if any.
 
-    Dates and times become ISO 8601 text, tuples lists, numpy arrays lists, NaN stays NaN
+    Dates and times become ISO 8601 text, tuples and numpy arrays become lists, NaN stays NaN
     (as Python's own `json` writes it), and numbers as keys become text.
 
     Args:
-        value: what to send.
-        what: how the value is called in an error, as in ``argument 'x'``.
+        value: value to send.
+        what: name of the value in errors, as in ``argument 'x'``.
 
     Raises:
-        NotSerializable: something in it cannot be JSON, or raises when it is read; the message
-            says what and where. No other exception, unless it is one that ends a program.
+        NotSerializable: a part of it cannot be JSON, or raises when it is read; the message
+            names it and its position. No other exception, except for those that end a program.
 
     Example:
         >>> encode({"x": 1})
@@ -76,7 +76,7 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
     """
     try:
         body = orjson.dumps(value, _simple, _EXACT)
-    except Exception:  # noqa: BLE001 - not plain JSON, or a number that is too large for orjson
+    except Exception:  # noqa: BLE001 - not plain JSON, or a number too large for orjson
         body = None
     if body is not None and _kept_numbers(body, value):
         return body, None
@@ -87,8 +87,8 @@ def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
     """Return the JSON of columns: an object of lists.
 
     Args:
-        columns: by name, each a list, an array or a Series.
-        what: how all of it is called in an error.
+        columns: columns by name, each a list, an array or a Series.
+        what: name of all columns in errors.
 
     Raises:
         NotSerializable: as `encode`.
@@ -102,7 +102,7 @@ def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
 
 
 def _simple(value: object) -> Any:
-    """Convert a value of the few common kinds as `_Plain` does; callback of orjson."""
+    """Convert a value of the most common types as `_Plain` does; callback of orjson."""
     if type(value) in (dt.datetime, dt.date, dt.time):
         return cast("dt.date", value).isoformat()
     if type(value) in (OrderedDict, defaultdict, Counter):
@@ -111,10 +111,14 @@ def _simple(value: object) -> Any:
 
 
 def decode(body: bytes, tables: object = None) -> Any:
-    """The value that `encode` was given; `tables` is the descriptor that came with it.
+    """Return the value that was encoded as `body`, with its tables restored.
+
+    Args:
+        body: JSON, as returned by `encode`.
+        tables: descriptor that was received with it; ignored if it does not match.
 
     Raises:
-        MalformedMessage: the body is not JSON. A descriptor that does not fit is ignored.
+        MalformedMessage: the body is not JSON.
     """
     value = read_json(body)
     if isinstance(tables, str):
@@ -148,12 +152,12 @@ def _dumps(plain: object) -> bytes:
 
 
 def _kept_numbers(body: bytes, value: object) -> bool:
-    """Whether no NaN or infinity became null; only values with a null in them are searched."""
+    """Return whether no NaN or infinity became null; searched only if there is a null."""
     return b"null" not in body or all(map(math.isfinite, _floats(value)))
 
 
 def _floats(value: object) -> Iterator[float]:
-    """The floats in a plain value; NaN stands for what is not plain JSON and may hold some."""
+    """Yield the floats in a plain value, and NaN for each object that may contain some."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, Mapping):
@@ -167,7 +171,7 @@ def _floats(value: object) -> Iterator[float]:
 
 
 class _Plain:
-    """Turns one value into what JSON has, collecting the tables it meets."""
+    """Conversion of one value to plain JSON values, which also collects its tables."""
 
     def __init__(self, what: str, tables: Tables) -> None:
         self._what = what
@@ -194,7 +198,7 @@ class _Plain:
             ) from error
 
     def cells(self, column: pd.Series[Any], name: str) -> list[Any]:
-        """The cells of a column, without its index."""
+        """Return the cells of a column, without its index."""
         return cells(column, (name,), self)
 
     def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
@@ -255,7 +259,7 @@ class _Plain:
         )
 
     def refuse(self, value: object, at: Path, hint: str = "") -> NotSerializable:
-        """The error for a value that JSON does not have."""
+        """Return the error for a value that JSON cannot represent."""
         hint = hint or next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
         if hasattr(type(value), "__arrow_c_stream__"):
             hint = "publish it with format='arrow', or send its rows"
@@ -265,13 +269,13 @@ class _Plain:
         )
 
     def place(self, at: Path) -> str:
-        """Where in the value, as a person writes it: ``argument 'x'[2]['name']``."""
+        """Return a position in the value as a Python expression: ``argument 'x'[2]['name']``."""
         return self._what + "".join(f"[{step!r}]" for step in at)
 
 
 def _listed(array: Any) -> Any:
-    """An array's values in lists; of one without dimensions its only value."""
+    """Return the values of an array as nested lists, or the only value of a 0-dimensional array."""
     if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
-        # `tolist` would make integers of nanoseconds.
+        # `tolist` would return integers for nanoseconds.
         return list(array) if array.ndim else array[()]
     return array.tolist()

@@ -1,4 +1,4 @@
-"""Content encodings of messages: compressions, with a bound on what they unpack to, and charsets.
+"""Content encodings of messages: compressions, with a limit of the decompressed size, and charsets.
 
 AMQP 0-9-1 leaves the property ``content_encoding`` to applications: as in HTTP it names a
 compression (``gzip``), kombu and Celery put a charset there (``utf-8``, ``binary``), and Spring
@@ -24,29 +24,30 @@ _ASCII = frozenset(("utf-8", "ascii"))
 _CHARSET = re.compile(r"utf-(8-sig|16|32)|iso8859|cp\d|koi8|gb|big5|shift_jis|euc_|mac-")
 _MOST_CODINGS = 4
 _FEED, _PIECE = 64 * 1024, 1024 * 1024
-"""Bytes that are handed in at once, and that come out at once."""
+"""Maximum bytes of one input and of one output of a decompressor."""
 _FIRST_FEED = 256
-"""Bytes that are handed in first behind the end of a compressed body: what is left is copied,
-and of very short bodies there may be many."""
+"""Bytes of the first input for each further compressed body: unused input is copied, and there may
+be many very short bodies."""
 _FEW, _SHORT = 64, 4096
-"""Compressed bodies in a row that are always read, and bytes of which each of more may be one."""
+"""Number of concatenated compressed bodies that is always accepted, and decompressed bytes of the
+limit per further one."""
 
 
 class TooLong(MalformedMessage):
-    """A body that unpacks to more bytes than it may."""
+    """A body that decompresses to more bytes than allowed."""
 
 
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
     """Return a body without its content encodings, as UTF-8 if it is in another charset.
 
     Args:
-        body: what came.
-        encoding: as sent; several may stand there, the one that was applied last at the end.
-        most: bytes that it may unpack to, at every step.
+        body: the received body.
+        encoding: its content encodings, in the order in which they were applied.
+        most: maximum decompressed bytes, at every step.
 
     Raises:
-        TooLong: it is more.
-        MalformedMessage: it is not what it says, or an encoding is not known.
+        TooLong: it decompresses to more.
+        MalformedMessage: it does not have its declared encoding, or an encoding is not known.
     """
     names = [name for name in re.split(r"[\s,:;]+", encoding.lower()) if name]
     if len(names) > _MOST_CODINGS:
@@ -77,7 +78,7 @@ def _charset(name: str) -> str:
 
 
 def zstd_module() -> Any:
-    """The module of the standard library, or its backport; None where there is neither."""
+    """Return the module of the standard library, or its backport; None if there is neither."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -86,25 +87,25 @@ def zstd_module() -> Any:
 
 def _gunzip(body: bytes, most: int) -> bytes:
     pieces = _inflated(body, zlib.MAX_WBITS | 16, most)
-    return _gathered(pieces, most, "gzip", zlib.error)
+    return _joined(pieces, most, "gzip", zlib.error)
 
 
 def _inflate(body: bytes, most: int) -> bytes:
-    # In HTTP's sense, with zlib's head; some send it without.
+    # As in HTTP, with the header of zlib; some clients send it without.
     head = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
     pieces = _inflated(body, zlib.MAX_WBITS if head else -zlib.MAX_WBITS, most)
-    return _gathered(pieces, most, "deflate", zlib.error)
+    return _joined(pieces, most, "deflate", zlib.error)
 
 
 def _unzstd(body: bytes, most: int) -> bytes:
     zstd = zstd_module()
     if zstd is None:
         raise MalformedMessage(f"{WITHOUT_ZSTD}.")
-    return _gathered(_decompressed(body, zstd.ZstdDecompressor, most), most, "zstd", zstd.ZstdError)
+    return _joined(_decompressed(body, zstd.ZstdDecompressor, most), most, "zstd", zstd.ZstdError)
 
 
-def _gathered(pieces: Iterator[bytes], most: int, what: str, broken: type[Exception]) -> bytes:
-    """The pieces of an unpacked body together, which never copies all of them at once."""
+def _joined(pieces: Iterator[bytes], most: int, what: str, broken: type[Exception]) -> bytes:
+    """Join the pieces of a decompressed body, without a copy of all of them."""
     whole = bytearray()
     try:
         for piece in pieces:
@@ -119,11 +120,12 @@ def _gathered(pieces: Iterator[bytes], most: int, what: str, broken: type[Except
 
 
 def _inflated(body: bytes, wbits: int, most: int) -> Iterator[bytes]:
-    """Unpack a body, which may be several compressed ones in a row, in pieces."""
+    """Yield the pieces of a decompressed body, which may be several concatenated ones."""
     at, feed, unpacker, ended = 0, _FEED, zlib.decompressobj(wbits), 0
     while at < len(body):
         if unpacker.eof:
-            feed, unpacker, ended = _FIRST_FEED, zlib.decompressobj(wbits), _one_more(ended, most)
+            feed, unpacker = _FIRST_FEED, zlib.decompressobj(wbits)
+            ended = _count_body(ended, most)
         data = body[at : at + feed]
         feed = min(2 * feed, _FEED)
         at += len(data)
@@ -137,19 +139,19 @@ def _inflated(body: bytes, wbits: int, most: int) -> Iterator[bytes]:
         raise EOFError
 
 
-def _one_more(ended: int, most: int) -> int:
-    """Count another of several compressed bodies in one; each costs, however short it is."""
+def _count_body(ended: int, most: int) -> int:
+    """Count a concatenated compressed body; limited, because each has a fixed cost."""
     if ended >= max(_FEW, most // _SHORT):
         raise TooLong(f"The body is more than {ended:,} compressed ones in a row.")
     return ended + 1
 
 
 def _decompressed(body: bytes, make: Callable[[], Any], most: int) -> Iterator[bytes]:
-    """As `_inflated`, with a decompressor that keeps what it has not unpacked yet."""
+    """Yield pieces as `_inflated` does, with a decompressor that buffers its input."""
     at, feed, unpacker, ended = 0, _FEED, make(), 0
     while at < len(body):
         if unpacker.eof:
-            feed, unpacker, ended = _FIRST_FEED, make(), _one_more(ended, most)
+            feed, unpacker, ended = _FIRST_FEED, make(), _count_body(ended, most)
         data = body[at : at + feed]
         feed = min(2 * feed, _FEED)
         at += len(data)

@@ -1,11 +1,11 @@
-"""Messages of data streams as they come: JSON, JSON columns, Arrow; compressed or not. Pure.
+"""Decoding of data stream messages: JSON, JSON columns, Arrow; compressed or not. Pure.
 
-What a body is, its content type and content encoding tell; a body without them is JSON, as
-amqp-fabric publishes it. Everything read comes from elsewhere and is bounded and checked: the cost
-of a message follows its bytes, and what it may unpack to is bounded before it is made.
+Content type and content encoding tell the format of a body; a body without them is JSON, as
+amqp-fabric publishes it. Received messages are not trusted: the cost of decoding is proportional
+to a message's bytes, and its decompressed size is limited before it is decompressed.
 
-Small messages are read at once, by `read_small`. All others are for a thread, and there in parts:
-C code that reads JSON holds up all other threads until it returns.
+Small messages are decoded synchronously, by `read_small`; all others in a thread and in parts,
+because C code that reads JSON blocks all other threads until it returns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.wire.arrow import (
     MAX_BYTES,
     MAX_VALUES,
-    Measured,
+    ArrowBody,
     parts_of,
 )
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
@@ -32,30 +32,30 @@ ARROW: Final = "application/vnd.apache.arrow.stream"
 
 SURELY_SMALL: Final = 16 * 1024
 SMALL: Final = 256 * 1024
-"""Bytes of JSON that are read at once: any, and rows that are all alike or columns that are few."""
+"""Bytes of JSON decoded synchronously: of any content, and of rows with equal keys, few columns."""
 NARROW: Final = 200
-"""Columns that are few."""
+"""Maximum number of columns that count as few."""
 SMALL_ARROW: Final = 1024 * 1024
 SMALL_VALUES: Final = 200_000
-"""Bytes and values of Arrow that are read at once: its columns are copied as they are."""
+"""Bytes and values of Arrow that are decoded synchronously, because its columns are only copied."""
 MAX_OBJECT, MAX_CONTAINERS = 4 * 1024 * 1024, 1024 * 1024
-"""Values, and lists and objects, in a message that is a single object."""
+"""Maximum numbers of values, and of lists and objects, in a message that is a single object."""
 
 Table = Any
-"""A `pyarrow.Table`; pyarrow is an extra."""
+"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 Row = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 Batch = Sequence[Row] | Columns | Table
 
 
 def read_small(delivery: Delivery) -> Batch | None:
-    """The rows in a message, in whichever form they came; None if that may take long.
+    """Return the rows in a message, in the form in which they were sent; None if it is not small.
 
     Raises:
         MalformedMessage: see `decode_rows`.
     """
     body, encoding, kind = delivery.body, delivery.content_encoding, delivery.content_type
-    if kind is None or kind != JSON:  # which is most often there as it is
+    if kind is None or kind != JSON:  # the most common case needs no parsing
         kind = _kind(kind)
     most = SMALL_ARROW if kind == ARROW else SMALL
     if len(body) > most:
@@ -68,17 +68,17 @@ def read_small(delivery: Delivery) -> Batch | None:
     if kind != ARROW:
         batch = _of_json(read_json(body), kind)
         return batch if len(body) <= SURELY_SMALL or _is_narrow(batch) else None
-    found = Measured(body)
-    if found.values > SMALL_VALUES or found.bytes > SMALL_ARROW:
+    arrow = ArrowBody(body)
+    if arrow.values > SMALL_VALUES or arrow.bytes > SMALL_ARROW:
         return None
-    table = found.read()
-    few = found.values <= SMALL_VALUES // 20 and found.expanded <= SMALL_ARROW
+    table = arrow.read()
+    few = arrow.values <= SMALL_VALUES // 20 and arrow.expanded <= SMALL_ARROW
     small = table.num_columns <= NARROW and (few or is_simple(table.schema))
     return table if small else None
 
 
 def _is_narrow(batch: Batch) -> bool:
-    """Return whether the rows become columns at little cost."""
+    """Return whether the rows have few columns, so that they become columns at little cost."""
     if isinstance(batch, Mapping):
         return len(batch) <= NARROW
     first = batch[0].keys() if batch else ()
@@ -86,7 +86,7 @@ def _is_narrow(batch: Batch) -> bool:
 
 
 def read_parts(delivery: Delivery) -> Iterator[Batch]:
-    """The rows in a message in parts, all of one form; for a thread.
+    """Yield the rows in a message in parts, all of one form; to be run in a thread.
 
     Raises:
         MalformedMessage: see `decode_rows`.
@@ -96,9 +96,9 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
         body = unpack(body, delivery.content_encoding, MAX_BYTES)
     kind = _kind(delivery.content_type)
     if kind == ARROW:
-        found = Measured(body)
-        table = found.read()
-        yield from parts_of(table, found.values) if table.num_rows else (table,)
+        arrow = ArrowBody(body)
+        table = arrow.read()
+        yield from parts_of(table, arrow.values) if table.num_rows else (table,)
     elif kind == JSON_COLUMNS and _first(body) == b"{":
         _check_values(body, MAX_VALUES, MAX_CONTAINERS)
         yield _of_json(read_json(body), kind)
@@ -112,7 +112,7 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
 
 
 def read_rows(delivery: Delivery) -> Batch:
-    """The rows in a message of a data stream, in whichever form they came."""
+    """Return the rows in a message of a data stream, in the form in which they were sent."""
     return decode_rows(delivery.body, delivery.content_type, delivery.content_encoding)
 
 
@@ -120,15 +120,15 @@ def decode_rows(body: bytes, content_type: str | None, content_encoding: str | N
     """Return the content of a data message: rows, columns or an Arrow table.
 
     Raises:
-        MalformedMessage: it is not what it says it is, stands for more than `MAX_VALUES` values
-            or unpacks to more than `MAX_BYTES` bytes, or is of a kind that cannot be read here.
+        MalformedMessage: it does not have its declared format, has more than `MAX_VALUES` values,
+            decompresses to more than `MAX_BYTES` bytes, or has a format that cannot be read here.
     """
     delivery = Delivery(body, content_type=content_type, content_encoding=content_encoding)
     return joined(list(read_parts(delivery)))
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
-    """The parts of a message as one."""
+    """Join the parts of a message."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], (list, tuple)):
@@ -139,7 +139,7 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 
 def rows_of(batch: Batch) -> Sequence[Row]:
-    """The rows of a batch one by one, whatever its form."""
+    """Return the rows of a batch of any form as mappings."""
     if isinstance(batch, (list, tuple)):
         return batch
     if isinstance(batch, Mapping):
@@ -153,7 +153,7 @@ def _kind(content_type: str | None) -> str:
 
 def _of_json(value: Any, kind: str) -> Batch:
     if kind == JSON_COLUMNS:
-        lists = isinstance(value, dict) and all(isinstance(one, list) for one in value.values())
+        lists = isinstance(value, dict) and all(isinstance(item, list) for item in value.values())
         if lists and len({len(column) for column in value.values()}) <= 1:
             columns: Columns = value
             return columns
@@ -173,10 +173,10 @@ def _checked_rows(value: Any) -> list[Row]:
 
 
 def _check_values(body: bytes, values: int, containers: int) -> None:
-    """Refuse JSON of more values than may be made; marks within its texts count as well.
+    """Refuse JSON with too many values; commas and brackets within its texts count as well.
 
     Raises:
-        MalformedMessage: it has.
+        MalformedMessage: it may have more.
     """
     if len(body) <= min(values, containers):
         return
@@ -192,7 +192,7 @@ def _count(body: bytes, mark: bytes) -> int:
 
 
 def _first(body: bytes) -> bytes:
-    """The first byte that is no space."""
+    """Return the first byte that is not white space."""
     for at in range(0, len(body), PIECE):
         if part := body[at : at + PIECE].lstrip():
             return part[:1]

@@ -1,6 +1,6 @@
-"""Messages of data streams as they are sent: JSON, JSON columns, Arrow; compressed or not. Pure.
+"""Encoding of data stream messages: JSON, JSON columns, Arrow; compressed or not. Pure.
 
-What a body is, its content type and content encoding tell; see `decoding` for how it is read.
+Content type and content encoding tell the format of a body; see `data_decoding` for the reader.
 """
 
 from __future__ import annotations
@@ -33,45 +33,46 @@ def data_message(
     form: Format | None = None,
     compression: Compression | None = None,
 ) -> Message:
-    """One message of a data stream: bytes as they are, anything else as JSON, or as a batch.
+    """Return a message of a data stream: bytes unchanged, other data as JSON or in a row format.
 
     Raises:
-        NotSerializable: the data cannot be put into that form.
+        NotSerializable: the data cannot be encoded in that format.
         UnusableHeader: a header cannot be sent.
     """
-    mine = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
+    all_headers = {**(headers or {}), "service_id": sender.id, "service_type": sender.type}
     kind: str | None = None
     if form is not None:
         body, kind = encode_rows(data, form)
     elif isinstance(data, (bytes, bytearray, memoryview)):
         body = bytes(data)
     else:
-        # A Series is rows of one column, with its index and in every form.
-        given = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
-        given = list(given) if isinstance(given, Iterator) else given
-        body, tables = encode(given, what=rows.WHAT)
+        # A Series is rows of one column, with its index, in every format.
+        content = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
+        content = list(content) if isinstance(content, Iterator) else content
+        body, tables = encode(content, what=rows.WHAT)
         kind = JSON
         if tables is not None:
-            mine[TABLES_HEADER] = tables
+            all_headers[TABLES_HEADER] = tables
     if compression is not None:
         body = compress(body, compression)
-    headers = checked(mine)
-    return Message(body, headers=headers, content_type=kind, content_encoding=compression)
+    return Message(
+        body, headers=checked(all_headers), content_type=kind, content_encoding=compression
+    )
 
 
 def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
-    """The body and content type of a batch.
+    """Return the body and the content type of a batch of rows.
 
     Args:
         data: a mapping of values (one row) or of lists (columns), mappings (rows), a DataFrame, or
-            an Arrow table or what exports one; an index is sent as further columns unless it
-            only counts.
+            an Arrow table or an object that exports one; an index is sent as further columns,
+            except for a plain row counter.
         form: ``json``: a list of records, which amqp-fabric peers read too; ``json-columns``: an
             object of lists; ``arrow``: an Arrow IPC stream, by far the fastest (extra ``arrow``).
 
     Raises:
-        NotSerializable: it is none of these, a value does not exist in that form, or pyarrow is not
-            installed.
+        NotSerializable: it is none of these, a value does not exist in that format, or pyarrow is
+            not installed.
     """
     if form not in get_args(Format):
         raise NotSerializable(f"{form!r} is no format: use {', '.join(get_args(Format))}.")
@@ -84,7 +85,7 @@ def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
 
 
 def arrow_body(table: Table) -> bytes:
-    """An Arrow table as an IPC stream."""
+    """Encode an Arrow table as an IPC stream."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
@@ -95,10 +96,10 @@ def arrow_body(table: Table) -> bytes:
 
 
 def compress(body: bytes, compression: Compression) -> bytes:
-    """A compressed body; its content encoding is the compression's name.
+    """Compress a body; its content encoding is the name of the compression.
 
     Raises:
-        NotSerializable: zstd is not there (Python 3.14 has it, or the package backports.zstd).
+        NotSerializable: zstd is not available (it needs Python 3.14 or backports.zstd).
     """
     if compression == "gzip":
         return gzip.compress(body, compresslevel=6, mtime=0)

@@ -1,7 +1,7 @@
-"""JSON bodies -> Python values, large ones in pieces. Pure.
+"""Decoding of JSON bodies, large ones in pieces. Pure.
 
-C code that reads JSON keeps Python's lock until it returns, so that a large body read in one call
-stops all threads. A large body is therefore cut, and each piece is read by itself.
+C code that reads JSON holds the interpreter lock until it returns, so that a large body decoded in
+one call blocks all threads. A large body is therefore split, and each piece is decoded by itself.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import orjson
 from fabric_nb.errors import MalformedMessage
 
 PIECE: Final = 256 * 1024
-"""Bytes, or characters, of JSON that are read in one call, about; a single text may be longer."""
+"""Approximate bytes or characters of JSON decoded in one call; a single text may be longer."""
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
 
 
 def read_json(body: bytes) -> Any:
-    """Return the value of a JSON body; it may have NaN and integers of any size.
+    """Return the value of a JSON body; it may contain NaN and integers of any size.
 
-    One of more than `PIECE` bytes is for a thread.
+    Bodies of more than `PIECE` bytes are to be decoded in a thread.
 
     Raises:
         MalformedMessage: the body is not JSON.
@@ -40,7 +40,7 @@ def read_list(body: bytes) -> Iterator[list[Any]]:
     """Yield the elements of a JSON body that is a list, in consecutive pieces.
 
     Raises:
-        MalformedMessage: the body is not a JSON list; it may be found after some pieces.
+        MalformedMessage: the body is not a JSON list; it may be raised after some pieces.
     """
     return _Text(body).pieces()
 
@@ -73,7 +73,7 @@ _KEY = r'(?="(?:[^"\\]|\\.){0,200}"[ \t\n\r]*:)'
 _LAST_OF = {"{": r"\}", "[": r"\]", '"': '"'}
 """Pattern of the last character of a value by its first one; a word character for all others."""
 _CANDIDATES = 8
-"""Places that are tried as the end of a piece."""
+"""Offsets that are tried as the end of a piece."""
 
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -88,11 +88,11 @@ def _ends_of_members(first: str) -> re.Pattern[str]:
 
 
 class _Text:
-    """A JSON text that is read in pieces.
+    """JSON text that is decoded in pieces.
 
-    A large list or object is cut where an element may end, by its looks. What is in front of the
-    cut is valid by itself only if an element does end there. Where no such place is found, elements
-    are read one by one for a while; a large one in pieces in its turn.
+    A large list or object is split at an offset that looks like the end of an element. The part
+    before it is valid JSON only if an element does end there. If no such offset is found, a piece
+    is decoded element by element; a large element is itself decoded in pieces.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -133,7 +133,7 @@ class _Text:
             raise self._error("Extra data", end)
 
     def _value(self, at: int) -> tuple[Any, int]:
-        """Return the value that begins at a place, and the place where it ends."""
+        """Return the value that begins at an offset, and the offset of its end."""
         first = self._text[at : at + 1]
         if first not in ("[", "{"):
             try:
@@ -153,18 +153,18 @@ class _Text:
                 return elements, stop.value
 
     def _small_value(self, at: int) -> tuple[Any, int] | None:
-        """Return a list or object and where it ends, if that is at most a piece away."""
+        """Return a list or object and the offset of its end, if it is at most a piece long."""
         for window_at in (self._window_at, at):
             if window_at == at:
                 self._window, self._window_at = self._text[at : at + PIECE], at
             if window_at <= at < window_at + len(self._window):
-                with contextlib.suppress(ValueError, StopIteration):  # cut off, or damaged
+                with contextlib.suppress(ValueError, StopIteration):  # incomplete or invalid
                     value, end = _scan(self._window, at - window_at)
                     return value, window_at + end
         return None
 
     def _elements(self, start: int) -> Generator[list[Any], None, int]:
-        """Yield the elements of the list that begins at a place; return where it ends."""
+        """Yield the elements of the list that begins at an offset; return the offset of its end."""
         at = self._skip_space(start + 1)
         if self._text[at : at + 1] == "]":
             yield []
@@ -186,7 +186,7 @@ class _Text:
             yield elements
 
     def _members(self, start: int) -> tuple[dict[str, Any], int]:
-        """Return the object that begins at a place, and the place where it ends."""
+        """Return the object that begins at an offset, and the offset of its end."""
         members: dict[str, Any] = {}
         ends: re.Pattern[str] | None = None
         at, stop = self._skip_space(start + 1), 0
@@ -214,7 +214,7 @@ class _Text:
                 return members, at
 
     def _next(self, end: int, close: str) -> tuple[int, bool]:
-        """Return where the next element begins, or where its list or object ends, and which."""
+        """Return the offset of the next element and False, or of the end and True."""
         at = self._skip_space(end)
         mark = self._text[at : at + 1]
         if mark == close:
@@ -224,12 +224,12 @@ class _Text:
         return self._skip_space(at + 1), False
 
     def _piece(self, at: int, ends: re.Pattern[str], brackets: str) -> tuple[Any, int] | None:
-        """Return elements of about a piece, and where the next one begins; None if no cut is found.
+        """Return about a piece of elements, and the offset of the next; None if no end is found.
 
         Args:
-            at: where an element begins.
-            ends: pattern of what may be its end.
-            brackets: those of the list or object that it is an element of.
+            at: offset of an element.
+            ends: pattern of the possible end of an element.
+            brackets: brackets of the list or object.
         """
         text, opening, closing = self._text, *brackets
         candidates = ends.finditer(text, at + PIECE, at + 2 * PIECE)

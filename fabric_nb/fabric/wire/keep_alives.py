@@ -1,4 +1,4 @@
-"""Keep-alives."""
+"""Keep-alives, with the announcement of a service in them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from fabric_nb.fabric.wire.names import (
 from fabric_nb.fabric.wire.reading import JSON, number, text
 
 MAX_ANNOUNCEMENT = 4096
-"""Bytes of a keep-alive's body; discovery must stay cheap for everybody."""
+"""Bytes of a keep-alive's body that is sent; discovery must stay cheap for all members."""
 MAX_DESCRIPTION_READ = 64 * 1024
+"""Bytes of a keep-alive's body that is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a fabric_nb member says of itself in its keep-alives; amqp-fabric says nothing.
+    """Description of an instance in its keep-alives; those of amqp-fabric have none.
 
     Attributes:
-        instance: which member of the clique this is.
+        version: version of the service.
+        instance: id of the instance within its clique.
         interval: seconds between its keep-alives.
-        busy_since: epoch seconds since when its loop has not run, None when it does.
+        busy_since: time (epoch seconds) since when its loop is blocked; None if it is not.
         methods: signatures by method name, as in ``{"multiply": "(x, y)"}``.
-        more_methods: how many methods did not fit into the message.
+        more_methods: number of methods that did not fit into the message.
     """
 
     version: str = ""
@@ -48,33 +50,33 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """A sign of life, or the last one (`leaving`), or a question for one (`asking`)."""
+    """Keep-alive of a service, or its goodbye (`leaving`), or a request for them (`asking`)."""
 
     name: ServiceName
-    said: Announcement | None = None
+    announcement: Announcement | None = None
     leaving: bool = False
     asking: bool = False
 
 
-def keep_alive_message(name: ServiceName, said: Announcement) -> Message:
-    """The periodic sign of life, at most `MAX_ANNOUNCEMENT` bytes.
+def keep_alive_message(name: ServiceName, announcement: Announcement) -> Message:
+    """Return a periodic keep-alive, of at most `MAX_ANNOUNCEMENT` bytes.
 
-    Methods that do not fit are left out and counted.
+    Methods that do not fit are omitted and counted.
     """
-    return _presence(name, KEEP_ALIVE, _encode_announcement(said))
+    return _discovery_message(name, KEEP_ALIVE, _encode_announcement(announcement))
 
 
-def goodbye_message(name: ServiceName, said: Announcement) -> Message:
-    """The last sign of life; of a message type that amqp-fabric does not listen to."""
-    return _presence(name, GOODBYE, orjson.dumps({"instance": said.instance}))
+def goodbye_message(name: ServiceName, announcement: Announcement) -> Message:
+    """Return a member's last message, of a message type that amqp-fabric ignores."""
+    return _discovery_message(name, GOODBYE, orjson.dumps({"instance": announcement.instance}))
 
 
 def keep_alive_request(name: ServiceName) -> Message:
-    """Asks fabric_nb members to announce themselves; amqp-fabric does not listen to it."""
-    return _presence(name, KEEP_ALIVE_REQUEST, b"")
+    """Return a request for keep-alives of all fabric_nb members; amqp-fabric ignores it."""
+    return _discovery_message(name, KEEP_ALIVE_REQUEST, b"")
 
 
-def _presence(name: ServiceName, kind: str, body: bytes) -> Message:
+def _discovery_message(name: ServiceName, kind: str, body: bytes) -> Message:
     headers = {
         MSG_TYPE: kind,
         "service_domain": name.domain,
@@ -85,25 +87,29 @@ def _presence(name: ServiceName, kind: str, body: bytes) -> Message:
     return Message(body, headers=headers, content_type=content_type, timestamp=time.time())
 
 
-def _encode_announcement(said: Announcement) -> bytes:
-    version = said.version[:64].encode(errors="replace").decode()
-    fixed = {"version": version, "instance": said.instance, "interval": said.interval}
-    if said.busy_since is not None:
-        fixed["busy_since"] = said.busy_since
+def _encode_announcement(announcement: Announcement) -> bytes:
+    version = announcement.version[:64].encode(errors="replace").decode()
+    fixed = {
+        "version": version,
+        "instance": announcement.instance,
+        "interval": announcement.interval,
+    }
+    if announcement.busy_since is not None:
+        fixed["busy_since"] = announcement.busy_since
     methods: dict[str, str] = {}
     room = MAX_ANNOUNCEMENT - len(orjson.dumps(fixed)) - 64
-    for name, told in said.methods.items():
-        signature = told.encode(errors="replace").decode()  # JSON has no lone surrogates
+    for name, raw_signature in announcement.methods.items():
+        signature = raw_signature.encode(errors="replace").decode()  # JSON has no lone surrogates
         room -= len(orjson.dumps({name: signature}))
         if room < 0:
-            fixed["more_methods"] = len(said.methods) - len(methods)
+            fixed["more_methods"] = len(announcement.methods) - len(methods)
             break
         methods[name] = signature
     return orjson.dumps({**fixed, "methods": methods})
 
 
 def read_keep_alive(delivery: Delivery) -> KeepAlive:
-    """A message of the discovery exchange, from a member of either kind."""
+    """Decode a message of the discovery exchange, from fabric_nb or amqp-fabric."""
     headers = delivery.headers
     try:
         name = ServiceName(*(headers[f"service_{part}"] for part in ("domain", "type", "id")))
@@ -114,26 +120,26 @@ def read_keep_alive(delivery: Delivery) -> KeepAlive:
     kind = headers.get(MSG_TYPE)
     if kind == KEEP_ALIVE_REQUEST:
         return KeepAlive(name, asking=True)
-    said = _read_announcement(delivery.body) if delivery.body else None
-    return KeepAlive(name, said, leaving=kind == GOODBYE)
+    announcement = _read_announcement(delivery.body) if delivery.body else None
+    return KeepAlive(name, announcement, leaving=kind == GOODBYE)
 
 
 def _read_announcement(body: bytes) -> Announcement | None:
     if len(body) > MAX_DESCRIPTION_READ:
         raise MalformedMessage(f"A keep-alive of {len(body)} bytes is too long to be read.")
-    said = decode(body)
-    if not isinstance(said, dict) or "instance" not in said:
-        return None  # another library's extras: allowed, and not ours to judge
-    methods = said.get("methods")
+    content = decode(body)
+    if not isinstance(content, dict) or "instance" not in content:
+        return None  # the body is an extension of another library
+    methods = content.get("methods")
     return Announcement(
-        version=printable(text(said.get("version"), 64)),
-        instance=printable(text(said.get("instance"), 64)),
-        interval=number(said.get("interval"), low=0.05, high=3600.0),
-        busy_since=number(said.get("busy_since"), low=0.0, high=1e11),
+        version=printable(text(content.get("version"), 64)),
+        instance=printable(text(content.get("instance"), 64)),
+        interval=number(content.get("interval"), low=0.05, high=3600.0),
+        busy_since=number(content.get("busy_since"), low=0.0, high=1e11),
         methods={
             name: printable(text(signature, 500))
             for name, signature in (methods.items() if isinstance(methods, dict) else ())
             if is_method(name)
         },
-        more_methods=int(number(said.get("more_methods"), low=0, high=1e6) or 0),
+        more_methods=int(number(content.get("more_methods"), low=0, high=1e6) or 0),
     )

@@ -18,22 +18,22 @@ SEVERITY_HEADER: Final = "severity"
 MAX_NAME, MAX_LEVEL, MAX_LOGGER, MAX_FILE = 64, 40, 200, 500
 """Characters of the other fields; with `MAX_TRACEBACK`, all fit into one AMQP frame."""
 _MAX_LINE, _MAX_MILLISECONDS = 1e9, 9.2e12
-"""A line of a file; and a time that every pandas can hold, in 2261."""
+"""Largest line number, and the latest time that every version of pandas can represent, in 2261."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """A log record from somewhere on the fabric.
+    """Log record of a service.
 
-    amqp-fabric sends level, service and message; the rest is empty then, and `time` is that
-    of arrival.
+    amqp-fabric sends level, service and message; the other fields are empty then, and `time` is
+    the time of arrival.
 
     Attributes:
         time: epoch seconds.
-        level: the level's name, as in ``WARNING``.
-        traceback: formatted, empty when there is none.
-        domain: of whose logs it came; it does not travel.
-        severity: of a level that is not standard, the standard one at or below it, if known.
+        level: name of the level, as in ``WARNING``.
+        traceback: formatted traceback, empty if there is none.
+        domain: domain from whose exchange it was received; not part of the message.
+        severity: for a custom level, the standard level at or below it, if known.
     """
 
     time: float
@@ -51,7 +51,7 @@ class LogRecord:
 
 
 def severity_of(number: int) -> str:
-    """The standard level at or below a level's number; empty below DEBUG.
+    """Return the standard level at or below a level's number; empty below DEBUG.
 
     Example:
         >>> severity_of(logging.WARNING + 5)
@@ -61,10 +61,10 @@ def severity_of(number: int) -> str:
 
 
 def log_message(record: LogRecord) -> Message:
-    """A log record as it travels: its text in the body, all else in headers.
+    """Return the message of a log record: its text is the body, all other fields are headers.
 
-    A field that is too long is shortened and says so; half a surrogate pair, which UTF-8 cannot
-    hold, is written out.
+    A field that is too long is shortened and marked; a lone surrogate, which UTF-8 cannot
+    represent, is escaped.
     """
     line = number(record.line, low=0, high=_MAX_LINE)
     milliseconds = number(record.time * 1000, low=0, high=_MAX_MILLISECONDS)
@@ -82,7 +82,7 @@ def log_message(record: LogRecord) -> Message:
         name: _text(value, longest) for name, (value, longest) in texts.items() if value
     }
     if milliseconds is not None:
-        headers["timestamp_in_ms"] = round(milliseconds)  # AMQP clients cut floats to 32 bits
+        headers["timestamp_in_ms"] = round(milliseconds)  # AMQP clients truncate floats to 32 bits
     if line is not None:
         headers["line_number"] = int(line)
     body = encode(_text(record.message, MAX_TRACEBACK))[0]
@@ -90,7 +90,7 @@ def log_message(record: LogRecord) -> Message:
 
 
 def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
-    """A log record of either kind; `now` is its time when it carries none."""
+    """Decode a log record of fabric_nb or amqp-fabric; `now` is its time if it has none."""
     headers = delivery.headers
     body = delivery.body
     message = decode(body) if len(body) <= PIECE or body.startswith(b'"') else None
@@ -117,5 +117,5 @@ def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
 
 
 def _text(value: object, longest: int) -> str:
-    """A text that every reader can hold; empty for anything else."""
+    """Return text as valid UTF-8 of limited length; empty for anything else."""
     return shortened(valid(value), longest) if isinstance(value, str) else ""

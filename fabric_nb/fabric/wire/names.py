@@ -1,7 +1,4 @@
-"""What things are called on the broker: services, exchanges, queues and headers.
-
-Pure: names in, names out. The rules are those of the wire contract (`docs/wire.md`).
-"""
+"""Names of services, exchanges, queues and headers, by the wire contract (`docs/wire.md`). Pure."""
 
 from __future__ import annotations
 
@@ -15,35 +12,35 @@ from fabric_nb.errors import InvalidArgumentType, InvalidName, UnusableQueue
 
 DEAD_LETTER_EXCHANGE = "rpc.dlx"
 DEATH_HEADER = "x-death"
-"""Header that a broker adds to what it dead-letters, and that no publisher can take away again."""
+"""Header that a broker adds to dead-lettered messages, and that no publisher can remove."""
 DEFAULT_DISCOVERY_EXCHANGE = "msc.discovery"
 DEFAULT_DATA_EXCHANGE = "data"
 
 MSG_TYPE = "msg_type"
 KEEP_ALIVE = "keep_alive"
 KEEP_ALIVE_REQUEST = "keep_alive_request"
-"""Ours alone: asks every fabric_nb member to announce itself now."""
+"""Extension of fabric_nb: requests that every fabric_nb member announces itself now."""
 GOODBYE = "goodbye"
-"""Ours alone: a member leaves in order, so that nobody waits for its expiry."""
+"""Extension of fabric_nb: the member leaves; other members need not wait for its expiry."""
 
 MAX_QUEUE, MAX_EXCHANGE = 255, 127
 """Bytes of the names of a queue (AMQP 0-9-1, 4.2.5.3) and of an exchange (1.6 of its reference)."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.:@#,/+ -]*\Z")  # what AMQP clients on pamqp take
+_NAME = re.compile(r"[A-Za-z0-9_.:@#,/+ -]*\Z")  # accepted by AMQP clients on pamqp
 _PART = re.compile(r"[A-Za-z0-9_-]{1,63}\Z")
 _METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
 def discovery_exchange() -> str:
-    """The discovery exchange, ``DISCOVERY_EXCHANGE_NAME`` or ``msc.discovery``."""
+    """Return the discovery exchange, ``DISCOVERY_EXCHANGE_NAME`` or ``msc.discovery``."""
     return os.environ.get("DISCOVERY_EXCHANGE_NAME", DEFAULT_DISCOVERY_EXCHANGE)
 
 
 def check_version(version: object) -> str:
-    """Return a service's version if it is text, which keep-alives carry.
+    """Return a service's version, which must be text.
 
     Raises:
-        InvalidArgumentType: it is no text.
+        InvalidArgumentType: it is not text.
     """
     if not isinstance(version, str):
         raise InvalidArgumentType(
@@ -54,7 +51,7 @@ def check_version(version: object) -> str:
 
 
 def match_all(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a binding for messages that have all of these headers.
+    """Return the arguments of a binding to messages that have all of these headers.
 
     ``x-match: all`` ignores headers that begin with ``x-``; RabbitMQ 3.10 has ``all-with-x``.
 
@@ -67,18 +64,18 @@ def match_all(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_exchange(domain: str) -> str:
-    """The exchange of a domain's data streams, ``{domain}.data``."""
+    """Return the exchange of a domain's data streams, ``{domain}.data``."""
     name = os.environ.get("DATA_EXCHANGE_NAME", DEFAULT_DATA_EXCHANGE)
     return check_exchange(f"{domain}.{name}")
 
 
 def log_exchange(domain: str) -> str:
-    """The exchange of a domain's log records, ``{domain}.log.records``."""
+    """Return the exchange of a domain's log records, ``{domain}.log.records``."""
     return f"{domain}.log.records"
 
 
 def check_part(value: object, what: str) -> str:
-    """Return `value` when it may be a `what` (domain, type or id); `InvalidName` otherwise."""
+    """Return `value` if it is a valid `what` (domain, type or id); raise `InvalidName` if not."""
     if isinstance(value, str) and _PART.match(value):
         return value
     raise InvalidName(
@@ -87,7 +84,7 @@ def check_part(value: object, what: str) -> str:
 
 
 def check_method(value: object) -> str:
-    """Return `value` when it may be a method's name; `InvalidName` otherwise."""
+    """Return `value` if it is a valid method name; raise `InvalidName` if not."""
     if isinstance(value, str) and _METHOD.match(value):
         return value
     raise InvalidName(
@@ -97,7 +94,7 @@ def check_method(value: object) -> str:
 
 
 def check_exchange(value: object) -> str:
-    """Return `value` when an exchange may have this name; `InvalidName` otherwise."""
+    """Return `value` if it is a valid exchange name; raise `InvalidName` if not."""
     if isinstance(value, str) and _NAME.match(value) and 0 < len(value) <= MAX_EXCHANGE:
         return value
     raise InvalidName(
@@ -107,10 +104,10 @@ def check_exchange(value: object) -> str:
 
 
 def check_queue(value: object) -> str:
-    """Return `value` when a queue may have this name, which the user chooses.
+    """Return `value` if it is a valid name of a queue, chosen by the user.
 
     Raises:
-        UnusableQueue: it is no text, too long, reserved, or has other characters than clients take.
+        UnusableQueue: it is not text, too long, reserved, or has characters that clients refuse.
     """
     if not isinstance(value, str):
         raise UnusableQueue(
@@ -135,12 +132,12 @@ def check_queue(value: object) -> str:
 
 
 def is_part(value: object) -> bool:
-    """Whether `value` may be a domain, type or id; for names that come from elsewhere."""
+    """Return whether a received value is a valid domain, type or id."""
     return isinstance(value, str) and _PART.match(value) is not None
 
 
 def is_method(value: object) -> bool:
-    """Whether `value` may be a method's name; for names that come from elsewhere."""
+    """Return whether a received value is a valid method name."""
     return isinstance(value, str) and _METHOD.match(value) is not None
 
 
@@ -151,9 +148,9 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ServiceName:
-    """The address of a service: domain, type and id.
+    """Address of a service: domain, type and id.
 
-    Instances with the same address form a clique: any of them may take the next call.
+    Instances with the same address form a clique: any of them may receive the next call.
 
     Example:
         >>> ServiceName("my_project", "calc", "c1").method_queue("multiply")
@@ -173,23 +170,23 @@ class ServiceName:
 
     @property
     def fqn(self) -> str:
-        """The full name, ``{domain}.{type}.{id}``."""
+        """Full name, ``{domain}.{type}.{id}``."""
         return f"{self.domain}.{self.type}.{self.id}"
 
     @property
     def api_exchange(self) -> str:
-        """The exchange that this service's calls go to."""
+        """Exchange for calls to this service."""
         return f"{self.domain}.api.{self.type}.{self.id}"
 
     def method_queue(self, method: str) -> str:
-        """The queue of one method, which is its routing key too."""
+        """Return the queue of one method, which is its routing key too."""
         return f"{self.api_exchange}::{method}"
 
     def check_servable(self, methods: Iterable[str]) -> None:
-        """Check that exchange and queues can be named after this address and its methods.
+        """Check that the names of the exchange and of the methods' queues are short enough.
 
         Raises:
-            InvalidName: one of their names is longer than AMQP's are.
+            InvalidName: one of them is longer than AMQP allows.
         """
         if len(self.api_exchange) > MAX_EXCHANGE:
             raise InvalidName(
@@ -207,7 +204,7 @@ class ServiceName:
 
     @property
     def leader_queue(self) -> str:
-        """The queue of all methods, where one instance at a time takes all calls."""
+        """Queue of all methods of a leader service, which one instance at a time consumes."""
         return f"{self.api_exchange}.leader"
 
     def __str__(self) -> str:
@@ -216,9 +213,9 @@ class ServiceName:
 
 @dataclass(frozen=True, slots=True)
 class ServicePattern:
-    """A service as a person names it: the id, ``type.id``, or the full name.
+    """Name of a service as typed by a user: the id, ``type.id``, or the full name.
 
-    An empty `domain` means any.
+    An empty `domain` matches any.
 
     Example:
         >>> ServicePattern.parse("calc.c1", domain="my_project")
@@ -231,7 +228,7 @@ class ServicePattern:
 
     @classmethod
     def parse(cls, text: str, *, domain: str) -> ServicePattern:
-        """Read ``id``, ``type.id`` or ``domain.type.id``; `domain` is where short names live."""
+        """Parse ``id``, ``type.id`` or ``domain.type.id``; short names are names in `domain`."""
         parts = text.split(".") if isinstance(text, str) else []
         if not 1 <= len(parts) <= 3:
             raise InvalidName(
@@ -247,11 +244,11 @@ class ServicePattern:
 
     @property
     def exact(self) -> ServiceName | None:
-        """The address itself, when the pattern names all of it."""
+        """Address of the service if the pattern is a full name, otherwise None."""
         return ServiceName(self.domain, self.type, self.id) if self.domain and self.type else None
 
     def matches(self, name: ServiceName) -> bool:
-        """Whether `name` is one that the pattern can mean."""
+        """Return whether the pattern matches `name`."""
         return (
             name.id == self.id
             and self.domain in ("", name.domain)

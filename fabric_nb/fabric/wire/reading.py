@@ -1,4 +1,4 @@
-"""What every reader needs: values of the right kind and length, or nothing."""
+"""Validation of received values: those of the right type and range, or a default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_TRACEBACK = 16_384
 
 
 def shortened(value: str, longest: int) -> str:
-    """The beginning of a text, at most `longest` characters, with a note of what is left out."""
+    """Return the beginning of a text, at most `longest` characters, with a note if it is longer."""
     if len(value) <= longest:
         return value
     kept = max(longest // 2, longest - 40)
@@ -16,7 +16,7 @@ def shortened(value: str, longest: int) -> str:
 
 
 def ending(value: str, longest: int) -> str:
-    """The end of a text, at most `longest` characters, after a note of what is left out."""
+    """Return the end of a text, at most `longest` characters, after a note if it is longer."""
     if len(value) <= longest:
         return value
     kept = longest - 50
@@ -24,19 +24,19 @@ def ending(value: str, longest: int) -> str:
 
 
 def valid(value: str) -> str:
-    """A text in which UTF-8 can hold every character; half a surrogate pair becomes an escape."""
+    """Return a text that UTF-8 can represent, with lone surrogates as escape sequences."""
     if value.isascii():
         return value
     return value.encode(errors="backslashreplace").decode()
 
 
 def text(value: object, longest: int) -> str:
-    """The beginning of a text; empty for anything else."""
+    """Return the beginning of a text; empty for other types."""
     return value[:longest] if isinstance(value, str) else ""
 
 
 def number(value: object, *, low: float, high: float) -> float | None:
-    """A number within bounds; None for anything else."""
+    """Return a number within bounds; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if low <= value <= high else None

@@ -1,8 +1,8 @@
-"""Rows that are to be published, in each form in which a program has them. Pure.
+"""Normalisation of the row data that a program publishes. Pure.
 
 A mapping of values is one row and a mapping of lists is columns; a sequence of mappings is rows; a
-DataFrame, a Series and whatever exports Arrow (tables of pyarrow, polars, DuckDB) is a table. All
-else is refused, because what was never meant as rows would arrive as some.
+DataFrame, a Series and any object that exports Arrow (tables of pyarrow, polars, DuckDB) is a
+table. All other data are refused, because they would arrive as rows that were not intended.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Rows = list[Mapping[str, Any]]
 Columns = dict[str, Any]
 """Lists, arrays and Series of one length, by name."""
 Table = Any
-"""A `pyarrow.Table`; pyarrow is an extra."""
+"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 
 
 def rows_or_columns(data: Any) -> Rows | Columns | pd.DataFrame | Table:
-    """Return data that is to be published as what it is.
+    """Return data to be published as rows, columns or a table, whichever it is.
 
     Raises:
-        NotSerializable: it is neither rows nor columns nor a table.
+        NotSerializable: it is none of these.
     """
     if isinstance(data, pd.Series):
         return data.to_frame("value" if data.name is None else data.name)
@@ -92,7 +92,7 @@ def _columns(data: Mapping[Any, Any]) -> Columns:
 
 
 def _of_arrow(column: Any, name: Any) -> Any:
-    """A column that another library exports as a list; any other one as it is."""
+    """Return a column that another library exports as a list; any other column unchanged."""
     if not _exports_arrow(column) or isinstance(column, pd.Series):
         return column
     pa = pyarrow()
@@ -101,7 +101,7 @@ def _of_arrow(column: Any, name: Any) -> Any:
 
 
 def as_rows(data: Rows | Columns | pd.DataFrame | Table) -> Rows | pd.DataFrame:
-    """Return what `rows_or_columns` gave as rows, or as a DataFrame, which the codec makes rows."""
+    """Convert the result of `rows_or_columns` to rows, or a DataFrame, which `codec` encodes so."""
     if isinstance(data, (list, pd.DataFrame)):
         return data
     if isinstance(data, dict):
@@ -112,10 +112,10 @@ def as_rows(data: Rows | Columns | pd.DataFrame | Table) -> Rows | pd.DataFrame:
 
 
 def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
-    """Return what `rows_or_columns` gave as columns, those of an index among them.
+    """Convert the result of `rows_or_columns` to columns, including those of an index.
 
     Raises:
-        NotSerializable: two columns have one name, or there are rows without any column.
+        NotSerializable: two columns have the same name, or there are rows without any column.
     """
     if isinstance(data, pd.DataFrame):
         every = [*index_fields(data, WHAT), *fields(data, WHAT)]
@@ -137,10 +137,10 @@ def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
 
 
 def as_table(data: Rows | Columns | pd.DataFrame | Table) -> Table:
-    """Return what `rows_or_columns` gave as an Arrow table, each value equal to what it was.
+    """Convert the result of `rows_or_columns` to an Arrow table of equal values.
 
     Raises:
-        NotSerializable: Arrow has no column for some values, or changes them; or pyarrow is not
+        NotSerializable: Arrow cannot represent some values, or would change them; or pyarrow is not
             installed.
     """
     pa = pyarrow()
@@ -206,20 +206,20 @@ def _arrow_table(data: Any) -> Table:
 
 
 def _named(table: Table) -> Columns:
-    """The columns of an Arrow table as lists."""
+    """Return the columns of an Arrow table as lists."""
     _check_names(table)
     pairs = zip(table.column_names, table.columns, strict=True)
     return {name: _to_list(column, name) for name, column in pairs}
 
 
 def _to_list(column: Any, name: Any) -> list[Any]:
-    """The values of an Arrow column, which has some that Python has not."""
+    """Return the values of an Arrow column; raise `NotSerializable` if Python lacks one of them."""
     pa = pyarrow()
     try:
         if column.type == pa.time64("ns"):
-            column = column.cast(pa.time64("us"))  # or its nanoseconds would be dropped
+            column = column.cast(pa.time64("us"))  # raises instead of dropping nanoseconds
         values: list[Any] = column.to_pylist()
-    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds
+    except Exception as error:  # noqa: BLE001 - pyarrow raises many types
         raise NotSerializable(
             f"{WHAT}[{name!r}] has a value of type {column.type} that Python does not have:"
             f" {error_text(error).rstrip('.')}; convert it, or use format='arrow'."
@@ -243,14 +243,14 @@ def _listed(column: Any) -> Sequence[Any]:
 
 
 def _array(pa: Any, column: Any, name: Any) -> Any:
-    """A column as an Arrow array."""
+    """Convert a column to an Arrow array."""
     dtype = getattr(column, "dtype", np.dtype(object))
     if isinstance(dtype, pd.CategoricalDtype):
         return _categorical(pa, pd.Categorical(column), name)
     place = f"{WHAT}[{name!r}]" if isinstance(name, (str, int)) else f"{WHAT}[{shown(name)}]"
     try:
-        array = _made(pa, column)
-    except Exception as error:  # noqa: BLE001 - pyarrow raises many kinds, and cells any
+        array = _converted(pa, column)
+    except Exception as error:  # noqa: BLE001 - pyarrow raises many types, and cells any
         raise NotSerializable(
             f"{place} cannot be an Arrow column, whose values are of one type:"
             f" {error_text(error).rstrip('.')}; convert it, or use format='json'."
@@ -271,21 +271,21 @@ def _array(pa: Any, column: Any, name: Any) -> Any:
     return array
 
 
-def _made(pa: Any, column: Any) -> Any:
+def _converted(pa: Any, column: Any) -> Any:
     if hasattr(column, "dtype"):
         if not isinstance(column, (pd.Series, pd.Index, np.ndarray)):
             column = pd.Series(column)
         return pa.Array.from_pandas(column)
     try:
         return pa.array(column)
-    except (pa.ArrowException, TypeError, ValueError):  # perhaps of pandas' missing values
+    except (pa.ArrowException, TypeError, ValueError):  # perhaps missing values of pandas
         return pa.array(column, from_pandas=True)
 
 
 def _categorical(pa: Any, column: pd.Categorical, name: Any) -> Any:
-    """Categories as an Arrow dictionary, or where these are no texts, each value by itself.
+    """Convert categories of text to an Arrow dictionary, others to an array of their values.
 
-    pyarrow by itself drops the zone of categories that are times.
+    pyarrow by itself drops the time zone of categories that are times.
     """
     categories = _array(pa, column.categories, name)
     codes = pa.array(column.codes, mask=column.codes < 0)
@@ -295,7 +295,7 @@ def _categorical(pa: Any, column: pd.Categorical, name: Any) -> Any:
 
 
 def _is_exact(pa: Any, kind: Any, column: Iterable[Any]) -> bool:
-    """Return whether pyarrow makes such a column only of values that are equal to its own."""
+    """Return whether pyarrow chooses this type only if no value is changed by it."""
     types = pa.types
     if types.is_integer(kind) or types.is_floating(kind):
         return _BOOLEANS.isdisjoint(map(type, column))
@@ -306,7 +306,7 @@ _BOOLEANS = frozenset((bool, np.bool_))
 
 
 def _same(cell: Any, arrives: Any) -> bool:
-    """Return whether a value is what it was; what is missing is None, and arrays are lists."""
+    """Return whether a value arrives equal, with None for missing values and lists for arrays."""
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
     if isinstance(cell, Mapping):
@@ -332,12 +332,12 @@ def _same(cell: Any, arrives: Any) -> bool:
 
 def _same_time(cell: Any, arrives: Any) -> bool:
     if not (isinstance(cell, datetime) and isinstance(arrives, datetime)):
-        return False  # a day is no time
+        return False  # a date is not a time
     if (cell.tzinfo is None) != (arrives.tzinfo is None):
         return False
     if cell.tzinfo is None:
         return bool(cell == arrives)
-    # In their own zones, two times are never equal in the hour that comes twice (PEP 495).
+    # In their own zones, two times are never equal within a repeated hour (PEP 495).
     return bool(cell.astimezone(UTC) == arrives.astimezone(UTC))
 
 

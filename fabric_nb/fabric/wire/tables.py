@@ -1,9 +1,8 @@
-"""DataFrames and Series inside JSON: plain records for everybody, a descriptor for our own.
+"""DataFrames and Series in JSON: plain records, with a descriptor from which they are restored.
 
-The records are what an amqp-fabric peer sees. The descriptor travels in a header that such a
-peer ignores, and tells another fabric_nb end where the tables are and what their columns and
-index were. It comes from elsewhere, so it is checked: what does not fit leaves the records as
-they are.
+An amqp-fabric peer reads the records. The descriptor is sent in a header that such a peer ignores;
+it has the positions of the tables and their columns and index. A received descriptor is checked:
+if it does not match, the records stay plain.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 TABLES_HEADER = "x-fabric-tables"
 MAX_DESCRIPTOR = 64 * 1024
-"""Bytes; a header must fit into one AMQP frame (AMQP 0-9-1, 4.2.6)."""
+"""Maximum bytes; a header must fit into one AMQP frame (AMQP 0-9-1, 4.2.6)."""
 
 Path = tuple[str | int, ...]
 
@@ -36,7 +35,7 @@ _DTYPE = re.compile(
 
 
 _LONG_DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{1,9}))?S\Z", re.ASCII)
-"""As pandas writes one; in a unit that is not nanoseconds, with six digits at most."""
+"""Format of pandas; with at most six decimals in units other than nanoseconds."""
 _SIGNS = frozenset("+-")
 
 
@@ -64,12 +63,12 @@ class _Descriptor(TypedDict, total=False):
 
 
 class Field(NamedTuple):
-    """A column of a table, or a level of its index, on its way.
+    """Column of a table, or level of its index, to be sent.
 
     Attributes:
-        key: the name that it has in a record.
-        label: the name that it has in the table.
-        values: its cells; of a level, also its own index.
+        key: its name in a record.
+        label: its name in the table.
+        values: its cells; for a level, with the level as index too.
     """
 
     key: str
@@ -78,30 +77,30 @@ class Field(NamedTuple):
 
 
 class Encoder(Protocol):
-    """What turns cells into JSON values; see `codec`."""
+    """Conversion of cells to JSON values; see `codec`."""
 
     def of(self, value: Any, at: Path) -> Any:
-        """The JSON form of one value."""
+        """Return a value in its JSON form."""
 
     def place(self, at: Path) -> str:
-        """How a place is called in an error."""
+        """Return a position in its form for errors."""
 
 
 class Tables:
-    """The tables met while one value is encoded."""
+    """Tables found while one value is encoded."""
 
     def __init__(self) -> None:
         self._found: list[_Descriptor] = []
 
     def add(self, table: pd.DataFrame | pd.Series[Any], at: Path, encoder: Encoder) -> Any:
-        """Return the plain form of a table and remember how to build it again.
+        """Return the plain form of a table and record its descriptor.
 
-        A DataFrame becomes a list of records, its index as further fields unless it only counts. A
-        Series that only counts becomes a list, any other one a list of records.
+        A DataFrame becomes a list of records, with its index as further fields, except for a plain
+        row counter. A Series with a plain row counter becomes a list, any other a list of records.
 
         Raises:
-            NotSerializable: duplicate or nested column labels, or a column type that cannot
-                be told in JSON.
+            NotSerializable: duplicate or nested column labels, or a column type that JSON cannot
+                represent.
         """
         series = isinstance(table, pd.Series)
         frame = table.to_frame(_label_of(table)) if isinstance(table, pd.Series) else table
@@ -111,23 +110,24 @@ class Tables:
         descriptor: _Descriptor = {
             "at": list(at),
             "series": series,
-            "columns": [_described(one, at, encoder) for one in columns],
-            "index": [_described(one, at, encoder) for one in levels],
+            "columns": [_described(column, at, encoder) for column in columns],
+            "index": [_described(level, at, encoder) for level in levels],
         }
         if frame.columns.name is not None:
             descriptor["heading"] = _checked_name(frame.columns.name, encoder.place(at))
         if isinstance(frame.index, pd.RangeIndex):
-            counted = [frame.index.start, frame.index.step]
+            counter = [frame.index.start, frame.index.step]
             if levels:
-                descriptor["index"][0]["range"] = counted
+                descriptor["index"][0]["range"] = counter
             else:
-                descriptor["range"] = [*counted, None]
+                descriptor["range"] = [*counter, None]
         outer = len(self._found)
         values = {
-            one.key: cells(one.values, (*at, one.key), encoder) for one in (*levels, *columns)
+            field.key: cells(field.values, (*at, field.key), encoder)
+            for field in (*levels, *columns)
         }
         listed = series and not levels
-        for inner in self._found[outer:]:  # in a cell: a record is found by its row, then its key
+        for inner in self._found[outer:]:  # in a cell: addressed by row, then key
             key, row, *rest = inner["at"][len(at) :]
             inner["at"] = [*at, row, *rest] if listed else [*at, row, key, *rest]
         self._found.append(descriptor)
@@ -138,10 +138,10 @@ class Tables:
         return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
     def descriptor(self) -> str | None:
-        """The text for the header, None when there was no table.
+        """Return the content of the header; None if there was no table.
 
         Raises:
-            NotSerializable: the columns, or their categories, are too many to be described.
+            NotSerializable: there are too many columns or categories.
         """
         if not self._found:
             return None
@@ -156,10 +156,10 @@ class Tables:
 
 
 def fields(frame: pd.DataFrame, place: str) -> list[Field]:
-    """Return the columns of a frame, beside those of `index_fields`.
+    """Return the columns of a frame; see `index_fields` for its index.
 
     Raises:
-        NotSerializable: a label that is neither text nor a number, or that is there twice.
+        NotSerializable: a label is neither text nor a number, or is there twice.
     """
     found: dict[str, Field] = {}
     for position, label in enumerate(frame.columns):
@@ -179,7 +179,7 @@ def fields(frame: pd.DataFrame, place: str) -> list[Field]:
 
 
 def index_fields(frame: pd.DataFrame, place: str) -> list[Field]:
-    """Return the levels of a frame's index; none where it only counts, which is without a name.
+    """Return the levels of a frame's index; none for an unnamed row counter.
 
     Raises:
         NotSerializable: a level's name is neither text nor a number.
@@ -187,11 +187,11 @@ def index_fields(frame: pd.DataFrame, place: str) -> list[Field]:
     if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
         return []
     names = list(frame.index.names)
-    unnamed = frame.index.set_names([None] * len(names))  # else a name may be a number
+    unnamed = frame.index.set_names([None] * len(names))  # a name could be read as a level number
     taken = {str(unboxed(label)) for label in frame.columns}
     found = []
-    for level, its_name in enumerate(names):
-        name = _checked_name(its_name, place)
+    for level, level_name in enumerate(names):
+        name = _checked_name(level_name, place)
         key = ("index" if len(names) == 1 else f"level_{level}") if name is None else str(name)
         while key in taken:
             key = f"_{key}"
@@ -215,35 +215,35 @@ def _checked_name(name: Any, place: str) -> Any:
 
 def _described(field: Field, at: Path, encoder: Encoder) -> _Column:
     dtype = field.values.dtype
-    told: _Column = {"key": field.key, "label": field.label, "dtype": str(dtype)}
+    column: _Column = {"key": field.key, "label": field.label, "dtype": str(dtype)}
     if isinstance(dtype, pd.CategoricalDtype):
         place = (*at, field.key, "categories")
         values = dtype.categories.to_series()
         plain = cells(values, place, encoder)
-        if any(isinstance(one, (list, dict)) for one in plain):
+        if any(isinstance(category, (list, dict)) for category in plain):
             raise NotSerializable(
                 f"{encoder.place(place)} are no single values, and JSON has no others that can be"
                 " categories: convert the column, for example with astype(str)."
             )
         if not _is_inferred(field.values, dtype):
-            told["categories"] = {
+            column["categories"] = {
                 "values": plain,
                 "dtype": str(values.dtype),
                 "ordered": bool(dtype.ordered),
             }
-    return told
+    return column
 
 
 def _is_inferred(values: pd.Series[Any], dtype: pd.CategoricalDtype) -> bool:
-    """Return whether the cells alone tell these categories, in this order."""
-    if dtype.ordered or dtype.categories.dtype.kind in "mM":  # times travel as text
+    """Return whether these categories, in this order, can be inferred from the cells."""
+    if dtype.ordered or dtype.categories.dtype.kind in "mM":  # times are sent as text
         return False
     inferred = pd.Series(values.astype(object).tolist(), dtype="category").cat.categories
     return inferred.dtype == dtype.categories.dtype and inferred.equals(dtype.categories)
 
 
 def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
-    """One column as JSON values; what is missing becomes null."""
+    """Return the JSON values of a column, with null for missing ones."""
     kind = column.dtype
     dtype = str(kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind)
     if not _DTYPE.match(dtype):
@@ -254,25 +254,25 @@ def cells(column: pd.Series[Any], at: Path, encoder: Encoder) -> list[Any]:
     missing = column.isna()
     values = column.astype(object).tolist()
     if dtype.startswith(("datetime64", "timedelta64")):
-        return [None if gone else _iso(cell) for cell, gone in zip(values, missing, strict=True)]
+        return [None if na else _iso(cell) for cell, na in zip(values, missing, strict=True)]
     if dtype == "object":
         return [
-            None if gone else encoder.of(cell, (*at, row))
-            for row, (cell, gone) in enumerate(zip(values, missing, strict=True))
+            None if na else encoder.of(cell, (*at, row))
+            for row, (cell, na) in enumerate(zip(values, missing, strict=True))
         ]
     if missing.any():
-        return [None if gone else cell for cell, gone in zip(values, missing, strict=True)]
+        return [None if na else cell for cell, na in zip(values, missing, strict=True)]
     return values
 
 
 def _iso(cell: Any) -> str:
-    """ISO 8601, which has no seconds in an offset; those of local mean times are in UTC."""
+    """Return ISO 8601 text; in UTC if the offset has seconds, as local mean times do."""
     text = cast("str", cell.isoformat())
     return cast("str", cell.tz_convert("UTC").isoformat()) if text[-9:-8] in _SIGNS else text
 
 
 def restore_tables(value: Any, text: str) -> Any:
-    """Put the tables that `text` describes back into a decoded value."""
+    """Replace records in a decoded value by the tables that `text` describes."""
     try:
         descriptors = json.loads(text) if len(text) <= MAX_DESCRIPTOR else []
     except (ValueError, RecursionError):
@@ -284,7 +284,7 @@ def restore_tables(value: Any, text: str) -> Any:
             if (place := tuple(descriptor["at"])) not in places:
                 places.add(place)
                 _restore(root, descriptor)
-        except Exception as error:  # noqa: BLE001 - pandas on nonsense may raise anything
+        except Exception as error:  # noqa: BLE001 - pandas may raise anything for invalid input
             log.warning("A table arrives as plain records: its description fails: %r", error)
     return root[0]
 
@@ -301,7 +301,7 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
     columns, index = descriptor["columns"], descriptor["index"]
     if not isinstance(records, list):
         raise TypeError("records")
-    # A key that is used again would make more values than came.
+    # A repeated key would multiply the values.
     keys = [each["key"] for each in (*columns, *index) if "range" not in each]
     if len(set(keys)) < len(keys) or (descriptor.get("series") and len(columns) != 1):
         raise ValueError("columns")
@@ -310,8 +310,8 @@ def _table(records: Any, descriptor: _Descriptor) -> pd.DataFrame | pd.Series[An
         read = lambda column: records  # noqa: E731
     else:
         read = lambda column: [record[column["key"]] for record in records]  # noqa: E731
-    made = {position: _column(read(column), column) for position, column in enumerate(columns)}
-    frame = pd.DataFrame(made, index=range(len(records)))
+    restored = {position: _column(read(column), column) for position, column in enumerate(columns)}
+    frame = pd.DataFrame(restored, index=range(len(records)))
     frame.columns = _index([_label(column) for column in columns], descriptor.get("heading"))
     if index:
         names = [level["label"] for level in index]
@@ -338,7 +338,7 @@ def _index(labels: list[Any], name: Any) -> pd.Index[Any]:
     index: pd.Index[Any]
     try:
         index = pd.Index(labels, name=name)
-    except UnicodeEncodeError:  # half a surrogate pair, which pandas' text cannot hold
+    except UnicodeEncodeError:  # a lone surrogate, which the text type of pandas refuses
         index = pd.Index(labels, name=name, dtype=object)
     return index
 
@@ -354,10 +354,10 @@ def _counted(start: int, step: int, rows: int, name: Any) -> pd.RangeIndex:
     return pd.RangeIndex(start, start + step * rows, step, name=name)
 
 
-def _column(values: list[Any], told: _Column) -> pd.Series[Any]:
-    if "categories" not in told:
-        return _typed(values, told["dtype"])
-    categories = told["categories"]
+def _column(values: list[Any], column: _Column) -> pd.Series[Any]:
+    if "categories" not in column:
+        return _typed(values, column["dtype"])
+    categories = column["categories"]
     dtype = pd.CategoricalDtype(
         pd.Index(_typed(categories["values"], categories["dtype"])), bool(categories["ordered"])
     )
@@ -385,7 +385,7 @@ def _times(cells: list[Any], dtype_name: str) -> pd.DatetimeIndex:
     try:
         return pd.to_datetime(cells, format="ISO8601", utc=zoned)
     except ValueError:
-        # pandas 2 reads all into nanoseconds, which end in 2262; no pandas reads five-digit years.
+        # pandas 2 converts to nanoseconds, which end in 2262; no version reads five-digit years.
         stamps: list[Any] = [pd.NaT if cell is None else _time(cell) for cell in cells]
         naive = [stamp.tz_convert(None) if zoned else stamp for stamp in stamps]
         values = np.array(
@@ -405,7 +405,7 @@ def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:
     try:
         return pd.to_timedelta(cells)
     except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
-        # pandas reads all into nanoseconds, which end after 292 years.
+        # pandas converts to nanoseconds, which end after 292 years.
         dtype = f"timedelta64[{_unit(dtype_name)}]"
         return pd.TimedeltaIndex(np.array([_duration(cell) for cell in cells], dtype=dtype))
 
@@ -423,5 +423,5 @@ def _duration(text: str | None) -> np.timedelta64:
 
 
 def _unit(dtype_name: str) -> str:
-    """The unit in ``datetime64[us, UTC]``."""
+    """Return the unit in ``datetime64[us, UTC]``."""
     return dtype_name.partition("[")[2].partition(",")[0].rstrip("]")
