@@ -29,7 +29,7 @@ from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.discovery.announcer import Where
 from tests.notebook.notebooks import Notebook
-from tests.support.fabric import heard
+from tests.support.fabric import wait_for_service
 from tests.support.peers import DOMAIN
 from tests.support.rabbitmq import RabbitMq
 
@@ -119,7 +119,7 @@ async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq
             await notebook.connect(uri, id="busy")
             await notebook.run(SERVED)
             await notebook.run(FRAME)
-            await heard(peer, "busy", methods=1)
+            await wait_for_service(peer, "busy", methods=1)
             moments: list[float] = []
 
             async def note(_: object) -> None:

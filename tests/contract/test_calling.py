@@ -21,7 +21,7 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
 )
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -48,7 +48,7 @@ async def calc(members):
 async def caller(members, calc):
     """A member that knows the calculator."""
     member = await members.join("caller", type="client")
-    await heard(member, "calc", methods=3)
+    await wait_for_service(member, "calc", methods=3)
     return member
 
 
@@ -183,7 +183,7 @@ async def test_version_of_a_mixed_clique(members, caller):
     """A clique with one member that does not fit is refused: any member may take the call."""
     second = await members.join("calc", service_version="2.0")
     await second.rpc_register(Calc())
-    service = await heard(caller, "calc", instances=2)
+    service = await wait_for_service(caller, "calc", instances=2)
     assert service.versions(caller.registry.now) == ["1.2.3", "2.0"]
     with pytest.raises(VersionMismatch, match=r"there in 2\.0,"):
         await caller.call("calc.multiply", x=1, version="<2")
@@ -197,7 +197,7 @@ async def test_version_of_a_mixed_clique(members, caller):
 async def test_version_that_is_not_told(members, caller):
     """A service that tells no version meets no requirement."""
     await (await members.join("plain")).rpc_register(Calc())
-    await heard(caller, "plain", methods=3)
+    await wait_for_service(caller, "plain", methods=3)
     with pytest.raises(VersionMismatch, match="untold version"):
         await caller.call("plain.multiply", x=1, version=">=0")
 
@@ -220,7 +220,7 @@ async def test_gone_clique_is_unknown_at_once(members, caller):
     """A call to a service that has left fails at once, not after its timeout."""
     leaver = await members.join("leaver")
     await leaver.serve({"work": lambda: 1})
-    await heard(caller, "leaver", methods=2)
+    await wait_for_service(caller, "leaver", methods=2)
     assert await caller.call("leaver.work") == 1
     await leaver.close()
 
@@ -239,7 +239,7 @@ async def test_returned_message_of_a_gone_clique(members, caller, raw):
     """Where the exchange outlives the clique, the call comes back at once all the same."""
     leaver = await members.join("leaver")
     await leaver.serve({"work": lambda: 1})
-    await heard(caller, "leaver", methods=2)
+    await wait_for_service(caller, "leaver", methods=2)
     # Another binding keeps the exchange, as an amqp-fabric caller does.
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(leaver.name.api_exchange, "other")
@@ -276,7 +276,7 @@ async def test_ambiguous_service(members, caller):
     """An id that two types have is refused with both, and `type.id` tells them apart."""
     other = await members.join("calc", type="other")
     await other.serve({"multiply": lambda x: -x})
-    await heard(caller, "other.calc", methods=2)
+    await wait_for_service(caller, "other.calc", methods=2)
     with pytest.raises(AmbiguousService) as caught:
         await caller.call("calc.multiply", x=1)
     assert caught.value.candidates == (f"{DOMAIN}.app.calc", f"{DOMAIN}.other.calc")

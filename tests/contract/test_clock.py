@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fabric_nb import AmqpHandler
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 
 DAY = 86_400.0
 
@@ -24,7 +24,7 @@ async def test_the_clock_is_set(members, monkeypatch, when):
         yield 2
 
     await server.serve({"double": lambda x: 2 * x, "items": items})
-    service = await heard(caller, "server", methods=3)
+    service = await wait_for_service(caller, "server", methods=3)
     handler = AmqpHandler()
     await caller.init_logging_handler(handler)
     async with await caller.stream() as stream, await caller.logs() as feed:
@@ -49,7 +49,7 @@ async def test_the_clock_goes_back_while_a_loop_is_watched(members, monkeypatch)
     monkeypatch.setattr(time, "time", lambda: real() + now[0])
     one = await members.join("one", presence="thread")
     other = await members.join("other")
-    service = await heard(other, "one")
+    service = await wait_for_service(other, "one")
     for leap in (-DAY, DAY, 30 * DAY):
         now[0] = leap
         seen = other.registry.changes

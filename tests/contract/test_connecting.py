@@ -22,7 +22,7 @@ from fabric_nb.errors import (
     VirtualHostRefused,
 )
 from fabric_nb.fabric.amqp.connection import State
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 from tests.support.rabbitmq_supervisor import free_port
 
@@ -75,7 +75,7 @@ async def test_open_again_after_close(members):
         assert await connector.call("c1.two") == 2
         await connector.publish_data({"n": 1})
         other = await members.join("c2")
-        await heard(other, "c1", methods=2)
+        await wait_for_service(other, "c1", methods=2)
         assert await other.call("c1.two") == 2
     finally:
         await connector.close()
@@ -121,7 +121,7 @@ async def test_constructor_takes_what_amqp_fabric_takes(broker_uri):
         async with connector:
             await connector.publish_data(b"{}", {})
     async with by_position, by_name:
-        await heard(by_position, "i")
+        await wait_for_service(by_position, "i")
         assert by_position.list_services() == [{"domain": "d", "type": "t", "id": "i"}]
         assert by_name.list_services() == []
 
@@ -131,8 +131,8 @@ async def test_discovery_exchange_keeps_fabrics_apart(members):
     ours = await members.join("ours", discovery_exchange="ours.discovery")
     await members.join("theirs", discovery_exchange="theirs.discovery")
     friend = await members.join("friend", discovery_exchange="ours.discovery")
-    await heard(ours, "friend")
-    await heard(friend, "ours")
+    await wait_for_service(ours, "friend")
+    await wait_for_service(friend, "ours")
     ids = {service["id"] for service in ours.list_services()}
     assert ids == {"ours", "friend"}
 
@@ -152,7 +152,7 @@ async def test_keep_alive_is_optional(members):
     listener = await members.join("listener")
     await members.join("silent", keep_alive_seconds=False)
     await members.join("loud")
-    await heard(listener, "loud")
+    await wait_for_service(listener, "loud")
     assert not listener.registry.find("silent", domain=DOMAIN)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from fabric_nb.errors import WaitTimeout
 from fabric_nb.fabric.data.recording import HEADER_PREFIX
-from tests.support.fabric import heard, taken, until
+from tests.support.fabric import until, wait_for_service
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def heard_raw(raw, publisher):
     await queue.bind(publisher.data_exchange)
 
     async def next_message():
-        return await taken(queue)
+        return await next_message(queue)
 
     return next_message
 
@@ -475,7 +475,7 @@ async def test_rows_join_with_the_registry(members):
     async with await reader.stream(mark="joined", with_headers=True) as stream:
         await publisher.publish_data({"n": 1}, {"mark": "joined"})
         await stream.wait(1, timeout=10)
-        await heard(reader, "publisher")
+        await wait_for_service(reader, "publisher")
         who = [f"{HEADER_PREFIX}service_type", f"{HEADER_PREFIX}service_id"]
         joined = stream.df.merge(reader.registry.df, left_on=who, right_on=["type", "id"])
     assert joined[["n", "id", "state"]].values.tolist() == [[1, "publisher", "up"]]

@@ -20,7 +20,7 @@ from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
 from tests.broker.process import QUOTED_PASSWORD, USER, BrokerProcess
 from tests.faults.test_rights import rights
 from tests.support.certificates import Certificates
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def test_nothing_wrong(members: Members) -> None:
     member, other = await members.join("one"), await members.join("other")
     await other.serve({"f": lambda: 1})
     stream, logs = await other.stream(), await other.logs()
-    await heard(member, "other", methods=1)
+    await wait_for_service(member, "other", methods=1)
     for diagnosis in (await member.diagnose(seconds=WAIT), await looked_at(members.uri)):
         assert [one for one in diagnosis if one.severity is not OK] == []
         assert diagnosis.worst is OK
@@ -404,7 +404,7 @@ async def test_a_name_and_versions_that_are_mixed(there: Members) -> None:
     """Two notebooks under one name, and members of one name in two versions, are told."""
     one = await there.join("twin", service_version="1.0")
     await there.join("twin", service_version="2.0")
-    await heard(one, "twin", instances=2)
+    await wait_for_service(one, "twin", instances=2)
     diagnosis = await one.diagnose(seconds=WAIT)
     assert of(diagnosis, "name").severity is WARNING
     assert "--id" in of(diagnosis, "name").advice

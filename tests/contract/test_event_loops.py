@@ -14,7 +14,7 @@ import pytest
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import BrokerUnavailable, LoginRefused, NotConnected, WrongLoop
 from fabric_nb.fabric.amqp import consumer_connection
-from tests.support.fabric import Members, heard
+from tests.support.fabric import Members, wait_for_service
 from tests.support.rabbitmq_supervisor import free_port
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> 
     """A call from another thread's event loop, as in a subshell, is made and answered."""
     member, caller = await members.join("calc"), await members.join("caller")
     await member.serve({"twice": lambda x: 2 * x})
-    await heard(caller, "calc", methods=1)
+    await wait_for_service(caller, "calc", methods=1)
     assert await in_a_thread(lambda: caller.call("calc.twice", x=4, timeout=5)) == 8
     assert await in_a_thread(lambda: caller.service("calc").twice(x=5)) == 10
 
@@ -179,7 +179,7 @@ async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: 
     assert process.stdout is not None
     pid, child = map(int, (await process.stdout.readline()).split())
     try:
-        await heard(caller, "forking", methods=1)
+        await wait_for_service(caller, "forking", methods=1)
         assert await caller.call("forking.pid", timeout=5) == pid
         os.kill(pid, signal.SIGKILL)
         await process.wait()

@@ -18,7 +18,7 @@ from fabric_nb.errors import NotSerializable, RecordingError, RemoteError, Unusa
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.data.recording import HEADER_PREFIX
 from tests.broker.rawclient import RawClient
-from tests.support.fabric import Members, heard, taken
+from tests.support.fabric import Members, next_message, wait_for_service
 from tests.support.rabbitmq import RabbitMq
 
 VALUES = [
@@ -82,7 +82,7 @@ async def test_headers_arrive_equal(publisher, hearer, raw):
         await stream.wait(len(VALUES), timeout=10)
         rows = stream.df[HEADER_PREFIX + name].tolist()
     for value, row in zip(VALUES, rows, strict=True):
-        header = (await taken(queue)).headers[name]
+        header = (await next_message(queue)).headers[name]
         assert header == value
         assert isinstance(header, bool) == isinstance(value, bool)
         assert row == value or (value is None and row is None)
@@ -195,7 +195,7 @@ async def test_headers_longer_than_the_frames_of_a_broker(small_frames):
         server = await members.join("server")
         caller = await members.join("caller", type="client")
         serving = await server.serve({"wide": lambda: wide, "columns": lambda x: x.shape[1]})
-        await heard(caller, "server", methods=2)
+        await wait_for_service(caller, "server", methods=2)
         with pytest.raises(RemoteError, match=r"The headers take .* bytes, and this broker takes"):
             await caller.call("server.wide", timeout=5)
         with pytest.raises(UnusableHeader, match="The headers take"):

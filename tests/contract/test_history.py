@@ -9,7 +9,7 @@ import pytest
 
 from fabric_nb.errors import CallTimeout, UnknownService
 from fabric_nb.fabric.rpc import history
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -54,7 +54,7 @@ async def test_both_ends_log_a_call(server, caller):
 
 async def test_log_tells_how_calls_failed(server, caller):
     """A call that failed is logged with its error, and with the traceback where there is one."""
-    await heard(caller, "server")
+    await wait_for_service(caller, "server")
     with pytest.raises(ZeroDivisionError):
         await caller.call("server.divide", x=1, y=0)
     with pytest.raises(CallTimeout):
@@ -84,7 +84,7 @@ async def test_log_is_a_frame_that_joins_with_the_registry(server, caller):
     """`calls.df` has typed columns, also when it is empty, and joins with `registry.df`."""
     empty = caller.calls.df
     await caller.call("app.server.divide", x=6, y=3)
-    await heard(caller, "server", methods=2)
+    await wait_for_service(caller, "server", methods=2)
     frame = caller.calls.df
     assert list(frame.dtypes) == list(empty.dtypes)
     assert str(frame.time.dtype) == "datetime64[ns, UTC]"

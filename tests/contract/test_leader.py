@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fabric_nb.errors import BrokerRefused, CallError
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 LEADER = f"{DOMAIN}.app.boss"
@@ -31,7 +31,7 @@ async def test_one_leads_and_another_takes_over(members, broker_uri):
     for n in range(3):
         calls = [caller.call(f"{LEADER}.{name}", timeout=10) for name in ("who", "me") * 5]
         assert await asyncio.gather(*calls) == [n] * 10
-        found = await heard(caller, "boss", methods=2)
+        found = await wait_for_service(caller, "boss", methods=2)
         assert {"who", "me"} <= set(found.methods)
         if n == 0:
             await servers[0].close()

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from fabric_nb.errors import MalformedMessage, RemoteError
-from tests.support.fabric import heard, taken, until
+from tests.support.fabric import next_message, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 HUGE = 20_000_000
@@ -29,7 +29,7 @@ async def fabric(members):
     """A member that serves, listens, streams and reads logs."""
     member = await members.join("one")
     await member.serve({"add": lambda x, y: x + y})
-    await heard(member, "one", methods=2)
+    await wait_for_service(member, "one", methods=2)
     return member
 
 
@@ -67,7 +67,7 @@ async def test_call_that_cannot_be_read(fabric, send, raw, body):
     properties = {"reply_to": replies.name, "correlation_id": "c1", "type": "call"}
     await send(fabric.name.api_exchange, key, body, **properties)
     await until(lambda: fabric.rejected.counts["call"] == 1)
-    reply = await taken(replies)
+    reply = await next_message(replies)
     assert reply.type == "error"
     assert reply.correlation_id == "c1"
     assert json.loads(reply.body)["error"]["type"].endswith("MalformedMessage")
@@ -186,7 +186,7 @@ async def test_keep_alive_that_cannot_be_read(fabric, send, body, headers):
 async def test_odd_keep_alives_are_heard(fabric, send, said):
     """Odd extras in a keep-alive are left out; the service is known all the same."""
     await send("msc.discovery", "", json.dumps(said).encode(), GOOD)
-    service = await heard(fabric, "x")
+    service = await wait_for_service(fabric, "x")
     assert set(service.methods) <= {"ok"}
     assert len(fabric.registry.df) == 2
     assert fabric.rejected.total == 0

@@ -12,7 +12,7 @@ import pytest
 from fabric_nb import AmqBrokerConnector, errors
 from fabric_nb.errors import FabricError, MessageTooLarge, RemoteError
 from tests.broker.process import BrokerProcess
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.rabbitmq import RabbitMq
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def test_a_result_that_is_too_large(members: Members) -> None:
         apis.append(Api())
         await member.serve(apis[-1])
     caller = await members.join("caller")
-    await heard(caller, "calc", methods=4, instances=2)
+    await wait_for_service(caller, "calc", methods=4, instances=2)
     waiting = [asyncio.ensure_future(caller.call("calc.wait", timeout=20)) for _ in range(2)]
     for runs in (1, 2, 3):  # also when the limit is known
         with pytest.raises(RemoteError, match=r"1,000,000 bytes.*max_message_size") as caught:
@@ -102,7 +102,7 @@ async def test_arguments_that_are_too_large(members: Members) -> None:
     member, caller = await members.join("calc"), await members.join("caller")
     api = Api()
     await member.serve(api)
-    await heard(caller, "calc", methods=4)
+    await wait_for_service(caller, "calc", methods=4)
     waiting = asyncio.ensure_future(caller.call("calc.wait", timeout=20))
     for _ in range(2):
         with pytest.raises(MessageTooLarge, match=r"The request to .*calc\.measure of 2,000,0"):
@@ -131,7 +131,7 @@ async def test_an_item_that_is_too_large(members: Members) -> None:
     """An item that the broker refuses ends its stream of items with an error, and nothing else."""
     member, caller = await members.join("calc"), await members.join("caller")
     await member.serve(Api())
-    await heard(caller, "calc", methods=4)
+    await wait_for_service(caller, "calc", methods=4)
     items = caller.call_stream("calc.items", sizes=[10, 50_000, 2 * LIMIT, 10], timeout=15)
     assert len(await anext(items)) == 10
     assert len(await anext(items)) == 50_000
@@ -182,7 +182,7 @@ async def failing(members: Members) -> AmqBrokerConnector:
     api = Failing()
     api.fabric = caller
     await member.serve(api, prefetch=2)
-    await heard(caller, "calc", methods=7)
+    await wait_for_service(caller, "calc", methods=7)
     return caller
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fabric_nb.errors import InvalidName, UnusableQueue
-from tests.support.fabric import heard
+from tests.support.fabric import wait_for_service
 
 NAMES = [b"orders", 5, None, "amq.orders", "x" * 256, "ü", "a\nb", "a\0b", "a;b", "\udc80", "a?b"]
 
@@ -60,7 +60,7 @@ async def test_addresses_too_long_to_serve(members):
     server = await member.serve({"work": lambda: 1})
     with pytest.raises(InvalidName, match="too long a method to serve"):
         await server.replace({"m" * 128: lambda: 1})
-    await heard(longest, "i" * 55, methods=1)
+    await wait_for_service(longest, "i" * 55, methods=1)
     assert await longest.call(f"{'i' * 55}.work") == 1
 
 

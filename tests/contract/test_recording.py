@@ -15,7 +15,7 @@ from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.data.recording import recorder
 from fabric_nb.fabric.data.recording import replay as replaying
 from fabric_nb.fabric.data.recording.files import open_reader
-from tests.support.fabric import taken, until
+from tests.support.fabric import next_message, until
 
 KINDS = ("parquet", "jsonl")
 
@@ -268,7 +268,7 @@ async def test_headers_are_played_as_they_were(source, sink, raw, tmp_path, kind
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(source.data_exchange)
     await (await source.replay(path, speed=0))
-    headers = dict((await taken(queue)).headers)
+    headers = dict((await next_message(queue)).headers)
     assert {name: headers[name] for name in expected} == expected
     assert {name: type(headers[name]) for name in ("bool", "time", "text")} == {
         "bool": bool,

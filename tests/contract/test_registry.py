@@ -13,7 +13,7 @@ import pytest
 from fabric_nb.fabric.discovery.clock import HearingClock
 from fabric_nb.fabric.discovery.registry import ServiceState
 from fabric_nb.fabric.wire.keep_alives import MAX_ANNOUNCEMENT
-from tests.support.fabric import KEEP_ALIVE, heard, until
+from tests.support.fabric import KEEP_ALIVE, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -78,7 +78,7 @@ def state_of(listener, service):
 async def test_known_after_one_keep_alive(listener, announce):
     """One keep-alive makes a service known, whoever sent it."""
     await announce("app.hand")
-    service = await heard(listener, "hand")
+    service = await wait_for_service(listener, "hand")
     assert service.name.fqn == f"{DOMAIN}.app.hand"
     assert listener.list_services() == [{"domain": DOMAIN, "type": "app", "id": "hand"}]
     row = listener.registry.df.iloc[0]
@@ -90,26 +90,26 @@ async def test_member_tells_version_and_methods(members, listener):
     """A fabric_nb member is known with its version and its methods' signatures."""
     member = await members.join("one", service_version="1.2")
     await member.serve({"multiply": lambda x, y=2: x * y}, version="1.3", id="two")
-    service = await heard(listener, "two", methods=2)
+    service = await wait_for_service(listener, "two", methods=2)
     assert service.methods == {"multiply": "(x, y=2)", "health_check": "() -> bool"}
     assert service.versions(listener.registry.now) == ["1.3"]
-    assert (await heard(listener, "one")).versions(listener.registry.now) == ["1.2"]
+    assert (await wait_for_service(listener, "one")).versions(listener.registry.now) == ["1.2"]
 
 
 async def test_newcomer_is_told_at_once(members):
     """Who comes later asks around, and knows the others at once, however seldom they announce."""
     await members.join("old", keep_alive_seconds=60)
     newcomer = await members.join("new", keep_alive_seconds=60)
-    await heard(newcomer, "old", timeout=3)
+    await wait_for_service(newcomer, "old", timeout=3)
 
 
 async def test_late_and_gone_by_its_own_interval(listener, announce):
     """A service is late and then gone by the interval it told, not by that of others."""
     await announce("app.quick", {"instance": "q", "interval": 0.1})
     await announce("app.slow", {"instance": "s", "interval": 60})
-    await heard(listener, "slow")
+    await wait_for_service(listener, "slow")
     began = time.monotonic()
-    await heard(listener, "quick")
+    await wait_for_service(listener, "quick")
     assert state_of(listener, "app.quick") is ServiceState.UP
     await until(lambda: state_of(listener, "app.quick") is ServiceState.LATE, timeout=3)
     assert time.monotonic() - began >= 0.5
@@ -128,7 +128,7 @@ async def test_who_has_answered_keeps_its_place(members, listener):
     for name in ("called", "streamed"):
         server = await members.join(name)
         await server.serve({"one": lambda: 1, "items": items})
-        await heard(listener, name, methods=3)
+        await wait_for_service(listener, name, methods=3)
     assert await listener.call("called.one") == 1
     assert [item async for item in listener.call_stream("streamed.items")] == [1]
     assert {name.id for name in listener.registry._places.kept} == {"called", "streamed"}
@@ -150,7 +150,7 @@ async def test_interval_is_observed_where_it_is_not_told(listener, announce):
 async def test_goodbye_is_known_at_once(members, listener):
     """A member that closes is gone at once, long before it would be missed."""
     member = await members.join("leaver", keep_alive_seconds=60)
-    await heard(listener, "leaver")
+    await wait_for_service(listener, "leaver")
     await member.close()
     await until(lambda: state_of(listener, "app.leaver") is ServiceState.GONE, timeout=2)
 
@@ -159,7 +159,7 @@ async def test_member_that_comes_back(members, listener):
     """A service that left and came back is up again."""
     for _ in range(2):
         member = await members.join("leaver", keep_alive_seconds=60)
-        await heard(listener, "leaver")
+        await wait_for_service(listener, "leaver")
         await member.close()
         await until(lambda: state_of(listener, "app.leaver") is ServiceState.GONE, timeout=2)
 
@@ -192,7 +192,7 @@ async def test_mixed_versions_are_shown(members, listener):
     """A clique is one row, with the number of its members and all their versions."""
     await members.join("pair", service_version="1.0")
     await members.join("pair", service_version="2.0")
-    await heard(listener, "pair", instances=2)
+    await wait_for_service(listener, "pair", instances=2)
     row = listener.registry.df.iloc[0]
     assert row.instances == 2
     assert row.version == "1.0, 2.0"
@@ -260,7 +260,7 @@ async def test_announcement_of_many_methods_stays_small(members, listener, annou
 
     member = await members.join("many", service_version="ü" * 100)
     await member.serve({f"method_{n}": method for n in range(150)})
-    service = await heard(listener, "many", methods=5)
+    service = await wait_for_service(listener, "many", methods=5)
     message = await announcements(msg_type="keep_alive", service_id="many")
     while not json.loads(message.body)["methods"]:
         message = await announcements(msg_type="keep_alive", service_id="many")
@@ -303,7 +303,7 @@ async def test_presence_from_a_thread(members, listener):
     connector = members.connector("cell", presence="thread", keep_alive_listen=False)
     release = threading.Event()
     async with OtherLoop(connector) as other:
-        service = await heard(listener, "cell")
+        service = await wait_for_service(listener, "cell")
         assert listener.registry.state(service) is ServiceState.UP
         other.block(release)
         try:
@@ -325,7 +325,7 @@ async def test_presence_on_a_blocked_loop_is_late(members, listener):
     connector = members.connector("cell", keep_alive_listen=False, keep_alive_seconds=0.1)
     release = threading.Event()
     async with OtherLoop(connector) as other:
-        service = await heard(listener, "cell")
+        service = await wait_for_service(listener, "cell")
         other.block(release)
         try:
             await until(lambda: listener.registry.state(service) is ServiceState.LATE, timeout=5)

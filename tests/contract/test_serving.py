@@ -17,7 +17,7 @@ import pytest
 from fabric_nb import AbstractServiceApi
 from fabric_nb.errors import InvalidName, MethodNotFound, RemoteError, UnknownService
 from fabric_nb.fabric.rpc.methods import public_functions
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -77,7 +77,7 @@ async def test_register_an_api(server, caller):
     assert await caller.call("app.server.fixed") == "fixed"
     assert await caller.call("app.server.of_class") == "Api"
     assert await caller.call("app.server.health_check") is True
-    await heard(caller, "server", methods=5)
+    await wait_for_service(caller, "server", methods=5)
     for hidden in ("_private", "computed", "attribute", "__init__"):
         with pytest.raises(MethodNotFound):
             await caller.call(f"app.server.{hidden}", timeout=5)
@@ -353,7 +353,7 @@ async def test_replace_adds_and_removes_methods(server, caller):
     """New methods are served at once, removed ones are gone; a running one still answers."""
     gauge = Gauge()
     serving = await server.serve({"old": gauge.work, "kept": lambda: "kept"})
-    await heard(caller, "server", methods=3)
+    await wait_for_service(caller, "server", methods=3)
     running = asyncio.create_task(caller.call("app.server.old", n=7))
     await until(lambda: gauge.running)
 
@@ -361,7 +361,7 @@ async def test_replace_adds_and_removes_methods(server, caller):
     assert methods_of(serving) == {"new", "kept"}
     assert await caller.call("app.server.new") == "new"
     assert await caller.call("app.server.kept") == "kept too"
-    service = await heard(caller, "server")
+    service = await wait_for_service(caller, "server")
     await until(lambda: set(service.methods) == {"new", "kept"})
     with pytest.raises(MethodNotFound, match="it has kept, new"):
         await caller.call("app.server.old", n=1, timeout=5)
@@ -496,7 +496,7 @@ async def test_no_result_ends_a_method(server, caller, threads):
     The statistics stay right: nothing runs any more, and each of them has failed.
     """
     await server.serve({"get": lambda what: UNLUCKY[what]()}, threads=threads)
-    await heard(caller, "server", methods=1)
+    await wait_for_service(caller, "server", methods=1)
     for what in UNLUCKY:
         with pytest.raises(RemoteError):
             await caller.call("server.get", what=what, timeout=10)
@@ -518,7 +518,7 @@ async def test_numpy_labels_in_results(server, caller):
         "keys": {np.int64(3): np.float32(0.5), np.str_("a"): {np.bool_(False): np.uint8(1)}},
     }
     await server.serve({"get": lambda key: results[key]})
-    await heard(caller, "server", methods=1)
+    await wait_for_service(caller, "server", methods=1)
 
     async def get(key):
         return await caller.call("server.get", key=key)
@@ -539,7 +539,7 @@ async def test_no_item_ends_a_generator_method(server, caller):
         yield UNLUCKY[what]()
 
     await server.serve({"items": items})
-    await heard(caller, "server", methods=1)
+    await wait_for_service(caller, "server", methods=1)
     for what in ("a broken object", "a mapping that fails", "an interrupt", "a broken error"):
         stream = caller.call_stream("server.items", what=what, timeout=10)
         assert await anext(stream) == 1
@@ -611,7 +611,7 @@ async def test_no_cancellation_ends_a_method(server, caller):
         "read": lambda result: CancelsMapping(a=result),
     }
     serving = await server.serve(served)
-    await heard(caller, "server", methods=3)
+    await wait_for_service(caller, "server", methods=3)
     for method in served:
         for number in range(3):
             answer = await caller.call(f"server.{method}", result=number, timeout=5)

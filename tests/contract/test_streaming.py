@@ -25,7 +25,7 @@ from fabric_nb.errors import (
     UnknownService,
 )
 from fabric_nb.fabric.rpc import invocation, item_streams
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -122,7 +122,7 @@ async def test_each_item_comes_when_it_is_there(server, caller, counter):
 
 async def test_stream_of_a_proxy(server, caller):
     """A proxy's method streams too, by short names, once the service is heard."""
-    await heard(caller, "server")
+    await wait_for_service(caller, "server")
     proxy = caller.service("server")
     assert await collected(proxy.later.stream(n=3)) == [0, 1, 2]
     assert await proxy.later(n=3) == [0, 1, 2]
@@ -206,7 +206,7 @@ async def test_error_comes_after_the_items(members, caller):
 
 async def test_mistakes_of_a_stream_are_those_of_a_call(server, caller):
     """Who is not there, what it does not have, and what it does not take are told as ever."""
-    await heard(caller, "server", methods=4)
+    await wait_for_service(caller, "server", methods=4)
     with pytest.raises(InvalidName):
         caller.call_stream("nonsense")
     with pytest.raises(MethodNotFound, match="did you mean plain"):

@@ -10,7 +10,7 @@ import pytest
 
 from fabric_nb.errors import InvalidTimeout
 from fabric_nb.fabric.core.timeouts import NO_LIMIT
-from tests.support.fabric import heard
+from tests.support.fabric import wait_for_service
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def test_long_times_to_wait(members, server, timeout):
     caller = members.connector("caller", type="client", timeout=timeout)
     await caller.open(timeout=timeout)
     try:
-        await heard(caller, "server", methods=2)
+        await wait_for_service(caller, "server", methods=2)
         assert await caller.call("server.one") == 1
         assert await caller.call("server.one", timeout=timeout, idempotent=True) == 1
         assert await caller.service("server", timeout=timeout).one() == 1
@@ -56,7 +56,7 @@ NONE = [-1, -0.001, -math.inf, math.nan, np.float64("nan"), "5", True, dt.timede
 async def test_what_is_no_time_to_wait(members, server, timeout):
     """A negative time, NaN or what is no number is refused at once, wherever it is given."""
     caller = await members.join("caller", type="client")
-    await heard(caller, "server", methods=2)
+    await wait_for_service(caller, "server", methods=2)
     calls_before = len(caller.calls)
     with pytest.raises(InvalidTimeout, match=r"^timeout is .*\.$"):
         members.connector("other", timeout=timeout)

@@ -12,7 +12,7 @@ import pytest
 from pandas.testing import assert_frame_equal, assert_series_equal
 
 from fabric_nb.errors import NotSerializable
-from tests.support.fabric import taken
+from tests.support.fabric import next_message
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_frames_are_plain_records_on_the_wire(fabric, raw):
     await queue.bind(exchange, arguments={"x-match": "all", "kind": "frame"})
     frame = pd.DataFrame({"a": [1, 2], "at": pd.to_datetime(["2024-01-01", None])})
     await fabric.publish_data(frame, headers={"kind": "frame"})
-    message = await taken(queue)
+    message = await next_message(queue)
     assert json.loads(message.body) == [
         {"a": 1, "at": "2024-01-01T00:00:00"},
         {"a": 2, "at": None},

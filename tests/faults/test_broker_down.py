@@ -12,7 +12,7 @@ import pytest
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerUnavailable, CallTimeout, ConnectionLost
 from fabric_nb.fabric.amqp.connection import State
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 
 
 async def test_everything_comes_back_with_the_broker(members, rabbitmq):
@@ -71,7 +71,7 @@ async def test_everything_comes_back_with_the_broker(members, rabbitmq):
     await until(lambda: heard_by_callback and heard_by_callback[-1] == b'{"n":3}', timeout=15)
     changes = other.registry.changes
     await until(lambda: other.registry.changes > changes + 3, timeout=15)
-    await heard(other, "one", methods=3)
+    await wait_for_service(other, "one", methods=3)
 
 
 async def test_closing_while_the_broker_is_down(members, rabbitmq):

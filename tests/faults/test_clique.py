@@ -8,7 +8,7 @@ import pytest
 
 from fabric_nb.errors import RemoteError, ServiceLost, UnknownService
 from fabric_nb.fabric.discovery.registry import ServiceState
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 KINDS = ("calc_service", "fabric_calc")
@@ -77,7 +77,7 @@ async def test_a_call_of_a_member_that_lost_its_connection_is_refused(
 async def test_a_member_that_blocks_its_loop(caller, start_peer, broker_uri):
     """A program whose method blocks its loop is late, not gone; killed, it is gone in time."""
     peer = await start_peer("fabric_calc", broker_uri, keep_alive=1)
-    service = await heard(caller, "calc1", methods=2)
+    service = await wait_for_service(caller, "calc1", methods=2)
     call = asyncio.create_task(caller.call("calc1.block", seconds=6, timeout=30))
     await peer.event("block_began")
     states = set()

@@ -16,7 +16,7 @@ import pytest
 from fabric_nb.errors import BrokerRefused, MalformedMessage
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from tests.faults.test_rights import rights
-from tests.support.fabric import Members, taken, until
+from tests.support.fabric import Members, next_message, until
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhos
         # A name of the broker's own gets its reply.
         queue = await channel.declare_queue("", exclusive=True)
         await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue.name)
-        reply = await taken(queue)
+        reply = await next_message(queue)
         assert json.loads(reply.body) == {"to": "mallory"}
     assert bank_api.transfers == []
     assert lookup.servers[0].stats["echo"].calls == 1
@@ -280,7 +280,7 @@ async def test_what_is_allowed(bank, bank_api, members, rabbitmq_uri):
         queue = await channel.declare_queue(f"rpc.reply-{uuid.uuid4()}", exclusive=True)
         for exchange in ("", f"{API}.open"):
             await call(channel, exchange, methods_queue("open", "balance"), queue.name)
-            assert json.loads((await taken(queue)).body) == 5
+            assert json.loads((await next_message(queue)).body) == 5
     assert open_bank.rejected.total == 0
 
 
@@ -312,7 +312,7 @@ async def test_a_call_without_its_type(bank, bank_api, rabbitmq_uri):
         await call(
             channel, f"{API}.bank", methods_queue("bank", "transfer"), queue.name, type="result"
         )
-        told = json.loads((await taken(queue)).body)
+        told = json.loads((await next_message(queue)).body)
     assert "must have the type 'call'" in told["error"]["message"]
     assert bank_api.transfers == []
 

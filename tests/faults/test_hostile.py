@@ -19,7 +19,7 @@ from fabric_nb.fabric.wire.data_encoding import compress
 from fabric_nb.fabric.wire.logs import read_log
 from tests.faults import hostile as tricks
 from tests.faults.hostile import COMMANDS, MARKUP, SMUGGLED, TURNED, Hostile, Reply, headers_frame
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.kernels import Kernel
 from tests.support.peers import DOMAIN
 
@@ -129,7 +129,7 @@ async def test_signatures_and_docs_are_text(fabric, hostile, trap):
     described = json.dumps({"version": COMMANDS, "methods": methods}).encode()
     await hostile.serve({"_describe": lambda _: Reply(described)})
     await hostile.announce(version=COMMANDS, methods={"do": signature + COMMANDS, SMUGGLED: "()"})
-    await heard(fabric, "evil", methods=1)
+    await wait_for_service(fabric, "evil", methods=1)
     proxy = await fabric.service("evil").load()
     assert "touch" in str(proxy.do.__signature__)
     assert SMUGGLED not in dir(proxy)
@@ -143,7 +143,7 @@ async def test_names_that_are_none_make_nobody_known(fabric, hostile):
     for name in (SMUGGLED, MARKUP, COMMANDS, TURNED, "../../etc", "a.b", "x" * 200):
         await hostile.announce(id=name)
     await until(lambda: fabric.rejected.counts["keep-alive"] == 7)
-    await heard(fabric, "me")
+    await wait_for_service(fabric, "me")
     assert {service.name.id for service in fabric.registry.services(gone=True)} == {"me"}
 
 
@@ -221,7 +221,7 @@ async def test_headers_without_end(fabric, hostile, rabbitmq_uri):
         await hostile.announce(headers=many)
         await stream.wait(1, timeout=20)
         await feed.wait(1, timeout=20)
-        await heard(fabric, "evil")
+        await wait_for_service(fabric, "evil")
         assert stream.df.n.tolist() == [1]
     await works(fabric)
 

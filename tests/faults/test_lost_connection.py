@@ -12,7 +12,7 @@ from fabric_nb import AmqpHandler
 from fabric_nb.errors import CallTimeout, ConnectionLost, InvalidName, UnknownService
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.rpc import liveness
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -189,7 +189,7 @@ async def test_served_call_is_answered_after_all(fabric, apart, cut):
 async def test_lone_server_comes_back(fabric, apart, cut):
     """A service without a second member is back after its loss, again and again."""
     await apart.serve({"double": lambda x: 2 * x})
-    await heard(fabric, "apart", methods=2)
+    await wait_for_service(fabric, "apart", methods=2)
     for n in range(3):
         assert await fabric.call("apart.double", x=n, timeout=10) == 2 * n
         back = await cut(apart, user="apart")
@@ -419,13 +419,13 @@ async def test_feeds_of_logs_go_on(fabric, apart, cut):
 async def test_listening_and_announcing_go_on(members, fabric, apart, cut):
     """Both sides of a lost connection know each other again, whatever thread announces."""
     threaded = await members.join("threaded", presence="thread")
-    await heard(apart, "one")
+    await wait_for_service(apart, "one")
     back = await cut(fabric, threaded)
     await back()
     await members.join("newcomer")
-    await heard(fabric, "newcomer")
+    await wait_for_service(fabric, "newcomer")
     for name in ("one", "threaded"):
-        seen = (await heard(apart, name)).last_seen
+        seen = (await wait_for_service(apart, name)).last_seen
         await until(
             lambda name=name, seen=seen: (
                 apart.registry.find(f"app.{name}", domain="")[0].last_seen > seen

@@ -12,7 +12,7 @@ import pytest
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import BrokerRefused, CallError, ConnectionLost, UnknownService
 from fabric_nb.fabric.amqp import connection
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 
@@ -107,7 +107,7 @@ async def test_exchanges_of_what_is_open_are_deleted(often, members, raw):
     await fabric.subscribe_data("sub", {}, callback)
     handler = AmqpHandler()
     await other.init_logging_handler(handler)
-    seen = (await heard(fabric, "two")).last_seen
+    seen = (await wait_for_service(fabric, "two")).last_seen
     for exchange in (fabric.data_exchange, f"{DOMAIN}.log.records", "msc.discovery"):
         await raw.exchange_delete(exchange)
 
@@ -118,7 +118,7 @@ async def test_exchanges_of_what_is_open_are_deleted(often, members, raw):
         assert stream.rows
         assert got
         assert feed.records
-        assert (await heard(fabric, "two")).last_seen > seen + 1
+        assert (await wait_for_service(fabric, "two")).last_seen > seen + 1
 
     await eventually(all_heard, AssertionError)
 
@@ -213,7 +213,7 @@ async def test_discovery_exchange_is_deleted(members, raw):
     await members.join("one")
     await raw.exchange_delete("msc.discovery")
     newcomer = await members.join("two")
-    await heard(newcomer, "one", timeout=5)
+    await wait_for_service(newcomer, "one", timeout=5)
 
 
 async def test_replies_are_lost(members, rabbitmq, vhost):

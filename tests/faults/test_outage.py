@@ -14,7 +14,7 @@ from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
 from fabric_nb.fabric.doctor.target import Target
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
-from tests.support.fabric import KEEP_ALIVE, Members, heard, until
+from tests.support.fabric import KEEP_ALIVE, Members, until, wait_for_service
 
 GONE_AFTER = 4 * KEEP_ALIVE + 1.0
 """Seconds without a keep-alive after which a member of the tests is gone."""
@@ -40,7 +40,7 @@ async def test_an_outage_is_not_the_absence_of_services(mortal):
         server = await members.join("quote", type="pricing")
         await server.serve({"price": lambda: 7})
         caller = await members.join("me")
-        await heard(caller, "quote", methods=2)
+        await wait_for_service(caller, "quote", methods=2)
         running = [
             asyncio.create_task(caller.call(name, idempotent=True, timeout=120))
             for name in ("quote.price", "pricing.quote.price")

@@ -13,7 +13,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.errors import BrokerRefused, FabricError, ServiceLost
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def join(
     async def join(role: str) -> AmqBrokerConnector:
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights(role))
         fabric = await members.join("me", uri=uri)
-        await heard(fabric, "boss", methods=1)
+        await wait_for_service(fabric, "boss", methods=1)
         return fabric
 
     return join
@@ -86,7 +86,7 @@ async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) ->
 async def test_may_only_call(join, owner):
     """Who may only call calls the services of one domain, and does nothing else."""
     fabric = await join("caller")
-    await heard(owner, "me")
+    await wait_for_service(owner, "me")
     assert await fabric.call("boss.add", x=1, y=2) == 3
     await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
     await refused_to_serve(fabric)
@@ -145,7 +145,7 @@ async def test_may_serve_in_one_domain(join, owner):
     """Who may serve in a domain serves and calls there, and in no other."""
     fabric = await join("server")
     await fabric.serve({"twice": lambda x: 2 * x})
-    await heard(owner, "me", methods=1)
+    await wait_for_service(owner, "me", methods=1)
     assert await owner.call("me.twice", x=4) == 8
     assert await fabric.call("boss.add", x=1, y=2) == 3
     await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
@@ -202,7 +202,7 @@ async def test_a_service_that_leaves_a_caller_with_few_rights(
 
     await worker.serve({"work": work})
     fabric = await join("caller")
-    await heard(fabric, "worker", methods=1)
+    await wait_for_service(fabric, "worker", methods=1)
     calling = asyncio.ensure_future(fabric.call("worker.work", timeout=60))
     await began.wait()
     await worker.close()

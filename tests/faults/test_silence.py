@@ -24,7 +24,7 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.registry import ServiceState
 from tests.broker.process import BrokerProcess
-from tests.support.fabric import Members, heard, until
+from tests.support.fabric import Members, until, wait_for_service
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -164,7 +164,7 @@ async def test_a_frozen_broker_is_noticed(frozen):
             await members.join("quiet", keep_alive_seconds=False, keep_alive_listen=False)
         )
         fabric = caller.fabric
-        await heard(fabric, "server", methods=2)
+        await wait_for_service(fabric, "server", methods=2)
         assert await fabric.call("server.double", x=1, timeout=10) == 2
         os.kill(pid, signal.SIGSTOP)
         caller.begin()
@@ -191,7 +191,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         server = await members.join("server")
         await server.serve({"double": lambda x: 2 * x})
         caller = await members.join("caller")
-        service = await heard(caller, "server", methods=2)
+        service = await wait_for_service(caller, "server", methods=2)
         os.kill(pid, signal.SIGSTOP)
         call = asyncio.create_task(caller.call(f"{server.fqn}.double", x=1, timeout=60))
         await until(lambda: caller.registry.deaf, timeout=SUSPECT_AFTER + 3)

@@ -17,7 +17,7 @@ from fabric_nb.errors import (
     ServiceLost,
     UnknownService,
 )
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN, PeerError
 
 VALUE = {"a": [1, None, "ü", 1.5], "b": True, "c": {}}
@@ -122,7 +122,7 @@ async def test_errors_of_amqp_fabric(members, theirs):
 async def test_unknown_method_of_amqp_fabric(members, theirs):
     """A method that an amqp-fabric service does not have is not found, at once."""
     fabric = await members.join("me")
-    await heard(fabric, "calc1")
+    await wait_for_service(fabric, "calc1")
     async with asyncio.timeout(5):
         with pytest.raises(MethodNotFound):
             await fabric.call("calc1.nothing")
@@ -133,7 +133,7 @@ async def test_unknown_method_of_amqp_fabric(members, theirs):
 async def test_timeouts_with_amqp_fabric(members, theirs):
     """A slow method times out; a call that nobody takes in time is never run."""
     fabric = await members.join("me")
-    await heard(fabric, "calc1")
+    await wait_for_service(fabric, "calc1")
     slow = asyncio.create_task(fabric.call("calc1.slow", seconds=1))
     await theirs.event("slow_began")
     before = await fabric.call("calc1.health_check", timeout=0.5)
@@ -182,7 +182,7 @@ async def test_service_of_amqp_fabric_that_is_killed(members, start_peer, rabbit
 async def test_proxy_of_amqp_fabric_tells_what_it_can(members, theirs):
     """Of a service that tells no methods, a proxy offers any method and no signatures."""
     fabric = await members.join("me")
-    await heard(fabric, "calc1")
+    await wait_for_service(fabric, "calc1")
     proxy = await fabric.service("calc1").load()
     assert str(inspect.signature(proxy.multiply)) == "(**kwargs)"
     assert await proxy.multiply(x=2, y=3) == 6
@@ -290,7 +290,7 @@ async def test_errors_through_a_hop_of_amqp_fabric(
     await ours.servers[0].replace({"missing": missing, "decode": Api().decode})
     await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
     caller = await members.join("caller")
-    await heard(caller, "forward")
+    await wait_for_service(caller, "forward")
     call = caller.call("forward.forward", target="ours", type="calc", method=method, timeout=20)
     with pytest.raises(RemoteError) as caught:
         await call
@@ -304,7 +304,7 @@ async def test_own_errors_through_a_hop_of_amqp_fabric(members, ours, start_peer
     """An error that amqp-fabric cannot import arrives whole, with its traceback."""
     await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
     caller = await members.join("caller")
-    await heard(caller, "forward")
+    await wait_for_service(caller, "forward")
     with pytest.raises(RemoteError) as caught:
         await caller.call("forward.forward", target="ours", type="calc", method="refuse")
     assert caught.value.type == "our_service.OwnError"

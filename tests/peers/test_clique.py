@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from fabric_nb.errors import CallError, ConnectionLost
-from tests.support.fabric import heard
+from tests.support.fabric import wait_for_service
 from tests.support.peers import PeerError
 
 KINDS = ("calc_service", "fabric_calc")
@@ -81,7 +81,7 @@ async def test_every_call_is_answered_once_or_fails_clearly(call, clique, killed
 async def test_registry_shows_both_kinds(members, clique):
     """A clique of both kinds is one service, with our member's methods."""
     fabric = await members.join("me")
-    service = await heard(fabric, "calc1", instances=2)
+    service = await wait_for_service(fabric, "calc1", instances=2)
     assert "multiply" in service.methods
     row = fabric.registry.df.set_index("id").loc["calc1"]
     assert row.state == "up"

@@ -15,7 +15,7 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.discovery.registry import ServiceState
-from tests.support.fabric import heard, until
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
 # Registry
@@ -54,7 +54,7 @@ async def test_we_list_amqp_fabric(members, start_peer, rabbitmq_uri):
     """A service on amqp-fabric stands in our registry, and is late and gone when it is killed."""
     fabric = await members.join("me")
     calc = await start_peer("calc_service", rabbitmq_uri, keep_alive=0.2)
-    service = await heard(fabric, "calc1")
+    service = await wait_for_service(fabric, "calc1")
     listed = {"domain": DOMAIN, "type": "calc", "id": "calc1"}
     assert listed in fabric.list_services()
     row = fabric.registry.df.set_index("id").loc["calc1"]

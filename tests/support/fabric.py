@@ -75,7 +75,7 @@ async def until(condition: Callable[[], T], *, timeout: float = 10, what: str = 
     return value
 
 
-async def heard(
+async def wait_for_service(
     listener: AmqBrokerConnector,
     service: str,
     *,
@@ -96,10 +96,10 @@ async def heard(
                     return found[0]
                 await listener.registry.changed()
     except TimeoutError:
-        raise AssertionError(f"{service} was not heard:\n{listener.registry.df}") from None
+        raise AssertionError(f"{service} was not discovered:\n{listener.registry.df}") from None
 
 
-async def taken(queue: AbstractQueue, timeout: float = 5) -> AbstractIncomingMessage:
+async def next_message(queue: AbstractQueue, timeout: float = 5) -> AbstractIncomingMessage:
     """Wait for the next message of a queue and take it; `Queue.get` would not wait."""
     arrived: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
     rest: list[AbstractIncomingMessage] = []
