@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import logging
@@ -34,10 +35,7 @@ async def heard_raw(raw, publisher):
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(publisher.data_exchange)
 
-    async def next_message():
-        return await next_message(queue)
-
-    return next_message
+    return functools.partial(next_message, queue)
 
 
 # Publishing
