@@ -14,7 +14,7 @@ import pytest
 
 from fabric_nb.errors import WaitTimeout
 from fabric_nb.fabric.data.recording import HEADER_PREFIX
-from tests.support.fabric import until, wait_for_service
+from tests.support.fabric import next_message, until, wait_for_service
 
 
 @pytest.fixture
