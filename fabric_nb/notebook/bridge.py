@@ -1,9 +1,9 @@
-"""Waiting, in code that cannot await, for something that happens on the notebook's own loop.
+"""Blocking waits for coroutines on the notebook's event loop, in code that cannot await.
 
-A cell runs inside the loop it waits for, so the loop is run again from within. nest-asyncio2
-makes that possible; nest-asyncio 1.6, from which it was forked, loses the next queued cell
-on ipykernel 7.1 and later. A served function is left where it waits instead, since loops that
-are run from within each other can only end in the reverse order; and a thread just waits.
+A cell runs inside the event loop that it waits for, so the loop is re-entered. nest-asyncio2 makes
+that possible; nest-asyncio 1.6, from which it was forked, loses the next queued cell on ipykernel
+7.1 and later. A served function is suspended by its greenlet instead, because nested loops can only
+return in reverse order. Other threads simply block.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
 
 T = TypeVar("T")
 
-LOOK_EVERY, STANDS_STILL_AFTER = 0.5, 3.0
-"""Seconds between two looks of a thread that waits for the loop, and until it gives up when the
-running cell waits for threads all the while."""
+PROBE_PERIOD, DEADLOCK_TIMEOUT = 0.5, 3.0
+"""Seconds between two probes of the loop by a waiting thread, and until it raises `LoopBlocked` if
+the running cell waits for threads throughout."""
 
-LEAVE_TIMEOUT = 2.0
-"""Seconds that closing may take when the kernel leaves."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds that closing may take when the kernel exits."""
 
 
 def broken_nesting() -> str | None:
-    """What is wrong when another library has patched asyncio in a way that loses cells."""
+    """Return a warning if another library has patched asyncio in a way that loses cells."""
     if getattr(asyncio, "_nest_patched", False) and not hasattr(asyncio, "_nest_asyncio2"):
         return (
             "nest_asyncio was applied in this kernel before fabric_nb. With ipykernel 7.1 and"
@@ -45,20 +45,20 @@ def broken_nesting() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Home:
-    """Where cells run."""
+class _CellContext:
+    """Event loop and thread in which cells run."""
 
     loop: asyncio.AbstractEventLoop
     thread: int
 
 
-_home: _Home | None = None
+_cell_context: _CellContext | None = None
 
 
 def notebook_loop() -> asyncio.AbstractEventLoop:
-    """The loop that cells run on."""
-    if _home is not None and not _home.loop.is_closed():
-        return _home.loop
+    """Return the event loop on which cells run."""
+    if _cell_context is not None and not _cell_context.loop.is_closed():
+        return _cell_context.loop
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -69,27 +69,27 @@ def notebook_loop() -> asyncio.AbstractEventLoop:
 
 
 def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
-    """Make `wait` possible on a loop; done once, in its thread, when the extension is loaded."""
-    global _home
-    _home = _Home(loop, threading.get_ident())
+    """Enable `wait` on a loop; called once, in its thread, when the extension is loaded."""
+    global _cell_context
+    _cell_context = _CellContext(loop, threading.get_ident())
     nest_asyncio2.apply(loop)
 
 
 def run_at_prompt(shell: Any) -> None:
-    """Let the loop run while the prompt of a terminal's IPython waits, as ``%gui asyncio`` does.
+    """Run the loop while a terminal's prompt waits for input, as ``%gui asyncio`` does.
 
-    A kernel's loop runs anyway. A prompt that has another event loop, or is a simple one, is left
-    as it is; see `prompt_note`.
+    A kernel's loop always runs. A prompt with another event loop, and a simple prompt, are not
+    changed; see `prompt_note`.
     """
     if _is_terminal(shell) and not shell.simple_prompt and shell.active_eventloop is None:
         shell.enable_gui("asyncio")
 
 
 def prompt_note(shell: Any) -> tuple[str, ...]:
-    """Say where the loop does not run while the prompt waits."""
+    """Return a note if the loop does not run while the prompt waits for input."""
     if not _is_terminal(shell) or shell.active_eventloop == "asyncio":
         return ()
-    return ("While this prompt waits no loop runs: messages are taken while a cell runs.",)
+    return ("No event loop runs at this prompt: messages are received while a cell runs.",)
 
 
 def _is_terminal(shell: Any) -> bool:
@@ -97,19 +97,19 @@ def _is_terminal(shell: Any) -> bool:
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` on the notebook's loop and return its result, from code that cannot await.
+    """Run a coroutine on the notebook's loop and return its result, from code that cannot await.
 
-    In a cell, the interrupt button cancels `work` and nothing else.
+    In a cell, the interrupt button cancels only this coroutine.
 
     Raises:
-        KeyboardInterrupt: interrupted by the user.
+        KeyboardInterrupt: the user interrupted the cell.
     """
-    __tracebackhide__ = True  # an interrupt is of the cell, not of what it waited in
+    __tracebackhide__ = True  # an interrupt is shown at the cell's line
     loop = notebook_loop()
     if can_suspend():
         return suspend(work)
-    if _home is not None and threading.get_ident() != _home.thread:
-        return _wait_in_thread(work, _home)
+    if _cell_context is not None and threading.get_ident() != _cell_context.thread:
+        return _wait_in_thread(work, _cell_context)
     task = loop.create_task(work)
     with _interrupt_cancels(task, loop) as interrupted:
         try:
@@ -122,29 +122,30 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 def _interruption() -> KeyboardInterrupt:
     """Return an interrupt that IPython shows with the user's own lines only."""
-    error = KeyboardInterrupt("what this cell waited for was given up")
+    error = KeyboardInterrupt("the operation that this cell waited for was cancelled")
     show_short(error, str(error))
     return error
 
 
-def _wait_in_thread(work: Coroutine[Any, Any, T], home: _Home) -> T:
-    """Run `work` on the loop of another thread, unless that thread waits for this one.
+def _wait_in_thread(work: Coroutine[Any, Any, T], context: _CellContext) -> T:
+    """Run a coroutine on the loop of another thread, unless that thread waits for this one.
 
     Raises:
-        LoopBlocked: the loop stands still, because the cell that runs waits for threads.
+        LoopBlocked: the loop is blocked, because the running cell waits for threads.
     """
-    future = asyncio.run_coroutine_threadsafe(work, home.loop)
-    stood = 0.0  # seconds that the loop has not run
+    future = asyncio.run_coroutine_threadsafe(work, context.loop)
+    blocked = 0.0  # seconds that the loop has not run
     while True:
         alive = threading.Event()
-        home.loop.call_soon_threadsafe(alive.set)
+        context.loop.call_soon_threadsafe(alive.set)
         try:
-            return future.result(LOOK_EVERY)
+            return future.result(PROBE_PERIOD)
         except TimeoutError:
-            if future.done():  # meanwhile, or it is the work's own
+            if future.done():  # it has just finished, or raised the error itself
                 return future.result()
-        stood = 0.0 if alive.is_set() or not _waits_for_threads(home) else stood + LOOK_EVERY
-        if stood >= STANDS_STILL_AFTER:
+        waits = not alive.is_set() and _waits_for_threads(context)
+        blocked = blocked + PROBE_PERIOD if waits else 0.0
+        if blocked >= DEADLOCK_TIMEOUT:
             future.cancel()
             raise LoopBlocked(
                 "This thread waits for the notebook, and the running cell waits for threads: call"
@@ -153,12 +154,12 @@ def _wait_in_thread(work: Coroutine[Any, Any, T], home: _Home) -> T:
             )
 
 
-def _waits_for_threads(home: _Home) -> bool:
-    """Return whether the thread in which cells run waits for others, without a limit.
+def _waits_for_threads(context: _CellContext) -> bool:
+    """Return whether the thread in which cells run waits for other threads, without a timeout.
 
-    Executors, queues and events all wait in `threading`.
+    Executors, queues and events all wait in the module `threading`.
     """
-    frame = sys._current_frames().get(home.thread)  # noqa: SLF001 - documented, with this name
+    frame = sys._current_frames().get(context.thread)  # noqa: SLF001 - documented, with this name
     if frame is None or frame.f_globals.get("__name__") != "threading":
         return False
     return frame.f_locals.get("timeout") in (None, -1)
@@ -168,14 +169,14 @@ def _waits_for_threads(home: _Home) -> bool:
 def _interrupt_cancels(
     task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop
 ) -> Iterator[threading.Event]:
-    """While this lasts, SIGINT cancels `task` instead of hitting whatever runs at the moment."""
+    """Let SIGINT cancel a task instead of interrupting the code that happens to run."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # signals are the main thread's
+        yield interrupted  # only the main thread receives signals
         return
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():  # it does not end by being cancelled: the hard way
+        if interrupted.is_set():  # a second interrupt, because the task ignores its cancellation
             raise KeyboardInterrupt
         interrupted.set()
         loop.call_soon_threadsafe(task.cancel)
@@ -188,18 +189,18 @@ def _interrupt_cancels(
 
 
 def finish(work: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> None:
-    """Run `work` when the process leaves and the loop has stopped, within two seconds.
+    """Run a coroutine while the process exits and the loop is stopped, within two seconds.
 
-    ``run_until_complete`` may find that somebody stops the loop under it, so the loop is run
-    until the work is done.
+    The loop is run repeatedly, because other code may stop it, which `run_until_complete` does not
+    tolerate.
     """
     if loop.is_closed():
         work.close()
         return
     task = loop.create_task(work)
     task.add_done_callback(lambda _: loop.stop())
-    deadline = loop.time() + LEAVE_TIMEOUT
-    loop.call_later(LEAVE_TIMEOUT, loop.stop)
+    deadline = loop.time() + CLOSE_TIMEOUT
+    loop.call_later(CLOSE_TIMEOUT, loop.stop)
     while not task.done() and loop.time() < deadline:
         loop.run_forever()
     if not task.done():

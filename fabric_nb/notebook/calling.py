@@ -1,4 +1,4 @@
-"""Calls from a cell: waited for with a sign of life, taken item by item, or left running."""
+"""Calls from a cell: with a progress line, as an item stream, or in the background."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.pages import Badge, Page, glimpse
+from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
 from fabric_nb.notebook.views.live import Transient
 from fabric_nb.notebook.views.registry import TONES
 from fabric_nb.notebook.views.state import state_badge
 
-_PROGRESS_EVERY = 0.5
-_ITEMS_EVERY, _ITEMS_SHOWN = 0.25, 10
+_PROGRESS_PERIOD = 0.5
+_ITEMS_PERIOD, _ITEMS_SHOWN = 0.25, 10
 
 
 class CallHandle:
-    """A call that runs while the notebook goes on.
+    """A call in the background.
 
     Example::
 
@@ -35,36 +35,36 @@ class CallHandle:
     def __init__(self, label: str, task: asyncio.Task[Any]) -> None:
         self.label = label
         self.settled = False
-        """Whether its result was asked for, or it was given up."""
+        """True if its result was requested, or the call was cancelled."""
         self._task = task
-        self._began = time.monotonic()
-        self._took: float | None = None
-        # What it raises is told to whoever asks for the result, and to nobody else.
+        self._start = time.monotonic()
+        self._duration: float | None = None
+        # Its error is raised where the result is requested, and nowhere else.
         task.add_done_callback(self._on_done)
 
     def _on_done(self, task: asyncio.Task[Any]) -> None:
-        self._took = time.monotonic() - self._began
+        self._duration = time.monotonic() - self._start
         if not task.cancelled():
             task.exception()
 
     def done(self) -> bool:
-        """Whether it has ended, in whichever way."""
+        """Return whether the call has returned, failed or been cancelled."""
         return self._task.done()
 
     def cancel(self) -> bool:
-        """Give up waiting for the answer; False when it has already come."""
+        """Cancel the call; return False if it is done already."""
         self.settled = True
         return self._task.cancel()
 
     async def ended(self, timeout: float | None) -> bool:
-        """Wait until it has ended, for `timeout` seconds at most; whether it has."""
+        """Wait at most `timeout` seconds for the end of the call; return whether it is done."""
         return bool((await asyncio.wait([self._task], timeout=timeout))[0])
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result and return it, or raise what the call raised.
+        """Wait for the result and return it, or raise the error of the call.
 
         Raises:
-            CallTimeout: it has not ended within `timeout` seconds; it goes on.
+            CallTimeout: no result within `timeout` seconds; the call continues.
         """
         return wait(self._result(timeout))
 
@@ -75,17 +75,17 @@ class CallHandle:
                 return await asyncio.shield(self._task)
         except TimeoutError:
             if self._task.done():
-                return self._task.result()  # it has just ended, or the timeout is its own
+                return self._task.result()  # it has just finished, or raised the error itself
             raise CallTimeout(
-                f"{self.label} has not ended within {timeout:g} s; it goes on.",
+                f"No result of {self.label} within {timeout:g} s; the call continues.",
                 call=self.label,
                 seconds=timeout or 0.0,
             ) from None
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it began, or that it took."""
-        return time.monotonic() - self._began if self._took is None else self._took
+        """Seconds since the start of the call, until now or its end."""
+        return time.monotonic() - self._start if self._duration is None else self._duration
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result(None).__await__()
@@ -102,35 +102,35 @@ class CallHandle:
 async def with_sign_of_life(
     fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: float
 ) -> Any:
-    """The call's result; after a while a line says what is awaited, and goes with the answer.
+    """Return the call's result, with a progress line until then.
 
     Args:
-        fabric: knows how the service is doing.
+        fabric: connection, for the state of the service.
         pattern: the service.
-        handle: the call, which is cancelled with this.
-        after: seconds before there is a line; negative: never.
+        handle: the call; it is cancelled if this coroutine is.
+        after: seconds before the progress line appears; negative for never.
     """
-    sign: Transient | None = None
+    line: Transient | None = None
     try:
         done = await handle.ended(None if after < 0 else after)
         while not done:
             page = waiting_page(fabric, pattern, handle)
-            if sign is None:
-                sign = Transient(page)
+            if line is None:
+                line = Transient(page)
             else:
-                sign.update(page)
-            done = await handle.ended(_PROGRESS_EVERY)
+                line.update(page)
+            done = await handle.ended(_PROGRESS_PERIOD)
         return await handle
     except asyncio.CancelledError:
         handle.cancel()
         raise
     finally:
-        if sign is not None:
-            sign.remove()
+        if line is not None:
+            line.remove()
 
 
 def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
-    """What is awaited, for how long, and how the service is doing."""
+    """Return a page with the call, its elapsed time, and the state of the service."""
     badges = [Badge("not announced yet", "warn")]
     found = fabric.registry.find(pattern) or fabric.registry.find(pattern, gone=True)
     if len(found) == 1:
@@ -143,62 +143,62 @@ def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHand
 
 
 async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
-    """The results of several calls, with one line of progress for all of them.
+    """Return the results of several calls, with one progress bar until then.
 
-    In place of a result that cannot be had stands the error.
+    For a failed call the list contains its error.
     """
-    waiting = list(handles)
-    sign: Transient | None = None
+    pending = list(handles)
+    bar: Transient | None = None
     try:
-        while not all(handle.done() for handle in waiting):
-            await asyncio.sleep(_PROGRESS_EVERY)
-            ended = sum(handle.done() for handle in waiting)
+        while not all(handle.done() for handle in pending):
+            await asyncio.sleep(_PROGRESS_PERIOD)
+            done = sum(handle.done() for handle in pending)
             page = Page(
-                title=f"{ended} of {len(waiting)} calls",
-                facts=[f"{max(handle.elapsed for handle in waiting):.0f} s"],
-                progress=ended / len(waiting),
+                title=f"{done} of {len(pending)} calls",
+                facts=[f"{max(handle.elapsed for handle in pending):.0f} s"],
+                progress=done / len(pending),
             )
-            if sign is None:
-                sign = Transient(page)
+            if bar is None:
+                bar = Transient(page)
             else:
-                sign.update(page)
+                bar.update(page)
     finally:
-        if sign is not None:
-            sign.remove()
-    return await asyncio.gather(*waiting, return_exceptions=True)
+        if bar is not None:
+            bar.remove()
+    return await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def all_items(items: AsyncGenerator[Any, None], label: str, most: int | None) -> list[Any]:
-    """The items of a stream; the last of them are shown as they come, and then how many came.
+async def all_items(items: AsyncGenerator[Any, None], label: str, limit: int | None) -> list[Any]:
+    """Return the items of an item stream, showing the newest while they arrive.
 
     Args:
-        items: the stream, which is closed with this.
-        label: what it is.
-        most: take so many and no more; None: all.
+        items: the item stream; it is closed at the end.
+        label: title of the output.
+        limit: maximum number of items to receive; None for all.
     """
-    taken: list[Any] = []
-    began = time.monotonic()
+    received: list[Any] = []
+    start = time.monotonic()
 
     def page(*badges: Badge) -> Page:
-        shown = [glimpse(item) for item in taken[-_ITEMS_SHOWN:]] if not badges else []
-        facts = [f"{len(taken):,} items", f"{time.monotonic() - began:.1f} s"]
+        shown = [glimpse(item) for item in received[-_ITEMS_SHOWN:]] if not badges else []
+        facts = [counted(len(received), "item"), f"{time.monotonic() - start:.1f} s"]
         return Page(title=label, badges=badges, facts=facts, printed="\n".join(shown))
 
-    async def show() -> None:
+    async def update() -> None:
         while True:
-            await asyncio.sleep(_ITEMS_EVERY)
-            sign.update(page())
+            await asyncio.sleep(_ITEMS_PERIOD)
+            output.update(page())
 
-    sign, how = Transient(page()), Badge("broken off", "bad")
-    showing = asyncio.create_task(show())
+    output, outcome = Transient(page()), Badge("incomplete", "bad")
+    updating = asyncio.create_task(update())
     try:
         async with aclosing(items):
             async for item in items:
-                taken.append(item)
-                if len(taken) == most:
+                received.append(item)
+                if len(received) == limit:
                     break
-        how = Badge("all" if most is None else "taken", "good")
+        outcome = Badge("all" if limit is None else "limited", "good")
     finally:
-        showing.cancel()
-        sign.update(page(how))
-    return taken
+        updating.cancel()
+        output.update(page(outcome))
+    return received

@@ -1,7 +1,7 @@
-"""What served functions print, caught for the view under their cell.
+"""Capture of the output of served functions, for the view under their cell.
 
-A front end would show it there anyway, but without end, and a headless run would lose it: it
-records only what comes from the cell that runs.
+A front end would show it there anyway, but without limit. A headless run would lose it, because
+that records only output attributed to the running cell.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ Sink = Callable[[str], object]
 
 
 def current_parent() -> dict[str, Any]:
-    """The message that the front end sent for the running cell; empty outside a kernel."""
+    """Return the execution request of the running cell; empty outside a kernel."""
     kernel = getattr(get_ipython(), "kernel", None)
     parent = kernel.get_parent() if kernel is not None else None
     return parent if isinstance(parent, dict) else {}
 
 
 def in_terminal() -> bool:
-    """Whether cells run in a terminal's IPython, where what was printed cannot be changed."""
+    """Return whether cells run in a terminal, where printed output cannot be updated."""
     shell = get_ipython()
     return shell is not None and getattr(shell, "kernel", None) is None
 
 
 class OutputCapture:
-    """Diverts the output that belongs to certain cells, whenever and wherever it is written.
+    """Diverts output that is attributed to certain cells, from any task and thread.
 
-    ipykernel labels all it sends with the cell it belongs to, also from tasks and threads.
-    Outside a kernel nothing is diverted.
+    ipykernel attributes all output to a cell, also of tasks and threads. Outside a kernel nothing
+    is diverted.
     """
 
     def __init__(self) -> None:
@@ -44,25 +44,25 @@ class OutputCapture:
         self._schedule("register_hook")
 
     def divert(self, parent: dict[str, Any], sink: Sink) -> None:
-        """Give what belongs to that cell to `sink` from now on; `sink` is called in a thread."""
+        """Pass further output of a cell to `sink`, which is called in another thread."""
         cell = parent.get("header", {}).get("msg_id")
         if isinstance(cell, str):
             for stream in self._streams:
-                stream.flush()  # what was printed before is the cell's own
+                stream.flush()  # earlier output is not diverted
             self._sinks[cell] = sink
 
     def flush(self) -> None:
-        """Wait until what was written so far has come to the sinks."""
+        """Wait until the sinks have received all output written so far."""
         for stream in self._streams if self._sinks else ():
             stream.flush()
 
     def close(self) -> None:
-        """Divert nothing any more."""
+        """Stop diverting."""
         self._sinks.clear()
         self._schedule("unregister_hook")
 
     def _schedule(self, action: str) -> None:
-        # Hooks are kept per thread, and it is the output thread that sends.
+        # Hooks are registered per thread, and the output thread sends.
         for stream in self._streams:
             stream.pub_thread.schedule(partial(getattr(stream, action), self._on_output))
 
@@ -71,16 +71,16 @@ class OutputCapture:
         if sink is None:
             return message
         sink(str(message.get("content", {}).get("text", "")))
-        return _turned_into_nothing(message)
+        return _invisible(message)
 
 
-def _turned_into_nothing(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as one that no front end shows.
+def _invisible(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message that no front end shows, an update of a display that does not exist.
 
-    A hook may also return None, but ipykernel then drops what other cells have printed at the
-    same time (`OutStream._flush` in 7.4).
+    A hook may also return None, but then ipykernel drops concurrent output of other cells
+    (`OutStream._flush` in 7.4).
     """
-    kind = "update_display_data"  # of a display that there is not
+    kind = "update_display_data"
     content = {"data": {}, "metadata": {}, "transient": {"display_id": "fabric_nb nothing"}}
     header = {**message["header"], "msg_type": kind}
     return {**message, "header": header, "msg_type": kind, "content": content}

@@ -1,4 +1,4 @@
-"""The shell around a cell: what is done with its text before, and with its result after it."""
+"""Hooks of the shell: transformation of a cell's source, and actions after its execution."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _CELL = re.compile(
 )
 
 
-def semicolon_outside(lines: list[str]) -> list[str]:
-    r"""Move a semicolon behind one of our magics to where Python has it: it silences the value.
+def move_semicolon(lines: list[str]) -> list[str]:
+    r"""Move the semicolon after a magic to the end of the statement, where it hides the value.
 
     Args:
-        lines: a cell as IPython has made Python of it.
+        lines: a cell, transformed to Python by IPython.
 
     Example:
-        >>> semicolon_outside(["x = get_ipython().run_line_magic('fabric_call', 'a.b x=5;')"])
+        >>> move_semicolon(["x = get_ipython().run_line_magic('fabric_call', 'a.b x=5;')"])
         ["x = get_ipython().run_line_magic('fabric_call', 'a.b x=5');\n"]
     """
     cell = _CELL.fullmatch("".join(lines))
@@ -45,7 +45,7 @@ def semicolon_outside(lines: list[str]) -> list[str]:
     line, body = ast.literal_eval(f"({cell[2]})")
     bare = line.rstrip().removesuffix(";")
     silent = bare != line.rstrip()
-    with contextlib.suppress(Exception):  # of a body that is not Python
+    with contextlib.suppress(Exception):  # the body is not Python
         silent = silent or DisplayHook.semicolon_at_end_of_expression(body)
     return [f"{cell[1]}{bare!r}, {body!r});\n"] if silent else lines
 
@@ -58,43 +58,43 @@ def _moved(line: str) -> str:
 
 
 def receiving_variable() -> str | None:
-    """Return the global variable to which the running code assigns the value of our magic."""
+    """Return the global variable to which the running code assigns the value of the magic."""
     frame = sys._getframe(1)  # noqa: SLF001 - documented, with this name
     while frame.f_globals.get("__name__", "").partition(".")[0] in ("fabric_nb", "IPython"):
         if frame.f_back is None:
             return None
         frame = frame.f_back
-    after = (one for one in dis.get_instructions(frame.f_code) if one.offset > frame.f_lasti)
-    follows = next(after, None)
-    if follows is None or follows.opname not in ("STORE_NAME", "STORE_GLOBAL"):
+    code, last = dis.get_instructions(frame.f_code), frame.f_lasti
+    following = next((each for each in code if each.offset > last), None)
+    if following is None or following.opname not in ("STORE_NAME", "STORE_GLOBAL"):
         return None
-    return str(follows.argval)
+    return str(following.argval)
 
 
-class Cells:
-    """Looks after the cells of a shell while it is open.
+class CellHooks:
+    """Hooks for the cells of a shell.
 
     Args:
-        shell: the notebook's IPython.
-        at_end: called when a cell has run, before the front end learns of it.
+        shell: IPython shell.
+        at_end: called after a cell has run, before the front end is notified.
     """
 
     def __init__(self, shell: InteractiveShell, at_end: Callable[[], object]) -> None:
         self._shell = shell
         self._at_end = at_end
         self._thread = threading.get_ident()
-        self._failed: BaseException | None = None
+        self._nested_error: BaseException | None = None
 
     def open(self) -> None:
-        """Begin with the next cell."""
-        self._transformers.append(semicolon_outside)
+        """Register the hooks."""
+        self._transformers.append(move_semicolon)
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
 
     def close(self) -> None:
-        """Leave the shell as it was."""
+        """Unregister the hooks."""
         with contextlib.suppress(ValueError):
-            self._transformers.remove(semicolon_outside)
+            self._transformers.remove(move_semicolon)
         with contextlib.suppress(ValueError):
             self._shell.events.unregister("pre_run_cell", self._before)
             self._shell.events.unregister("post_run_cell", self._after)
@@ -104,31 +104,31 @@ class Cells:
         return self._shell.input_transformers_post
 
     def _before(self, _: object) -> None:
-        self._failed = None
+        self._nested_error = None
 
     def _after(self, result: ExecutionResult | None) -> None:
         try:
-            if threading.get_ident() == self._thread:  # not in a subshell's
+            if threading.get_ident() == self._thread:  # not in a subshell
                 self._at_end()
         except Exception:
-            log.exception("What a cell has left could not be brought up to date")
+            log.exception("Views could not be refreshed at the end of a cell")
         if result is not None:
-            self._fail_as_within(result)
+            self._propagate_error(result)
 
-    def _fail_as_within(self, result: ExecutionResult) -> None:
-        """Let a cell fail in which one of our errors ended a cell within, as in ``%%capture``.
+    def _propagate_error(self, result: ExecutionResult) -> None:
+        """Make a cell fail if a nested cell, as in ``%%capture``, failed with a fabric error.
 
-        IPython forgets how the cell within has ended, and the run would go on. Code that runs a
-        cell itself can look at the result.
+        IPython discards the result of the nested cell, and a run would continue. Code that runs a
+        cell itself has its result.
         """
-        failed = result.error_before_exec or result.error_in_exec
+        error = result.error_before_exec or result.error_in_exec
         text = result.info.raw_cell if result.info is not None else ""
-        if failed is None and self._failed is not None and text.lstrip().startswith("%%"):
-            result.error_in_exec = self._failed
-        self._failed = failed if _is_ours(failed) else None
+        if error is None and self._nested_error is not None and text.lstrip().startswith("%%"):
+            result.error_in_exec = self._nested_error
+        self._nested_error = error if _is_fabric_error(error) else None
 
 
-def _is_ours(error: BaseException | None) -> bool:
+def _is_fabric_error(error: BaseException | None) -> bool:
     if isinstance(error, UsageError):
         return getattr(error, "of_fabric_nb", False)
     return isinstance(error, FabricError)

@@ -1,4 +1,4 @@
-"""What the doctor finds, as a page; with what can be wrong with a notebook alone."""
+"""Page of the doctor's findings, including checks of the notebook itself."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TONES: dict[Severity, Tone] = {
 
 
 async def examine(fabric: AmqBrokerConnector, saved: str | None, **options: Any) -> Page:
-    """Diagnose a connector's fabric, and add what the notebook itself knows.
+    """Diagnose a connector's fabric and the notebook.
 
     Args:
-        fabric: who looks; need not be open.
-        saved: what to say of a password that stands in the cell; None where there is none.
-        options: as `AmqBrokerConnector.diagnose` takes them.
+        fabric: connector; need not be open.
+        saved: warning about a password in the cell; None if there is none.
+        options: options of `AmqBrokerConnector.diagnose`.
     """
-    found = await fabric.diagnose(**options)
-    return _page(Diagnosis([*found, *_of_notebook(saved)]))
+    findings = await fabric.diagnose(**options)
+    return _page(Diagnosis([*findings, *_notebook_findings(saved)]))
 
 
-def _of_notebook(saved: str | None) -> Iterator[Finding]:
+def _notebook_findings(saved: str | None) -> Iterator[Finding]:
     nesting = broken_nesting()
     if nesting is not None:
         yield _warning("waiting in cells", nesting)
@@ -40,19 +40,21 @@ def _of_notebook(saved: str | None) -> Iterator[Finding]:
         yield _warning("password", saved)
 
 
-def _warning(check: str, told: str) -> Finding:
-    """A finding made of a sentence that says what is wrong, and behind a colon what to do."""
-    found, _, advice = told.partition(": ")
-    return Finding(check, Severity.WARNING, f"{found}.", advice[:1].upper() + advice[1:])
+def _warning(check: str, text: str) -> Finding:
+    """Return a finding; its text is the problem and, after a colon, the advice."""
+    problem, _, advice = text.partition(": ")
+    return Finding(check, Severity.WARNING, f"{problem}.", advice[:1].upper() + advice[1:])
 
 
 def _page(diagnosis: Diagnosis) -> Page:
     rows: list[Sequence[Cell]] = [
-        [one.check, Badge(str(one.severity), TONES[one.severity]), one.found, one.advice]
-        for one in diagnosis
+        [each.check, Badge(str(each.severity), TONES[each.severity]), each.found, each.advice]
+        for each in diagnosis
     ]
     worst = diagnosis.worst
-    counts = [f"{diagnosis.count(one)} {one}" for one in Severity if diagnosis.count(one)]
+    counts = [
+        f"{count} {severity}" for severity in Severity if (count := diagnosis.count(severity))
+    ]
     return Page(
         title="Doctor",
         badges=[Badge(str(worst), TONES[worst])],

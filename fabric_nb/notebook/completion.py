@@ -1,4 +1,4 @@
-"""Tab in the magics: services, methods, arguments and options, from what the registry knows."""
+"""Tab completion in magics: services, methods, arguments and options."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_OFFERED = 200
 
 @dataclass(frozen=True)
 class Known:
-    """What there is to complete with.
+    """Candidates for completion.
 
     Attributes:
-        services: the services of the notebook's domain that are there.
-        own: what this notebook serves, as ``type.id``, and its streams' variables.
-        options: the options of each magic.
+        services: present services of the notebook's domain.
+        own: services of this notebook, as ``type.id``, and variables of its streams.
+        options: options by magic.
     """
 
     services: Sequence[Service]
@@ -37,14 +37,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Offer:
-    """What could stand in place of `fragment`, the text before the cursor."""
+    """Completions of `fragment`, the text before the cursor."""
 
     fragment: str
     texts: Sequence[str]
 
 
 def complete(line: str, known: Known) -> Offer | None:
-    """What could follow; None when the line, up to the cursor, is none of our magics.
+    """Return the completions of a line up to the cursor; None if it is not a fabric magic.
 
     Example::
 
@@ -97,9 +97,13 @@ def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Itera
 
 
 def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
-    """What begins so, in the order of names: of thousands of methods, most are not looked at."""
+    """Yield the calls that start with a fragment, sorted by name.
+
+    Lazy, because a domain may have thousands of methods.
+    """
     short = _short_name(services)
-    named = sorted(((_spelled(one, fragment, short), one) for one in services), key=itemgetter(0))
+    spelled = ((_spelled(service, fragment, short), service) for service in services)
+    named = sorted(spelled, key=itemgetter(0))
     for name, service in named:
         if f"{name}.".startswith(fragment) or fragment.startswith(f"{name}."):
             calls = (f"{name}.{method}" for method in sorted(service.methods) or ("",))
@@ -107,24 +111,28 @@ def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
 
 
 def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
-    """The name of a service as it is being typed: short, by type and id, or in full."""
+    """Return the form of a service's name that is being typed: short, ``type.id`` or full."""
     name = service.name
     spellings = (short(service), f"{name.type}.{name.id}", name.fqn)
     return next(
-        (one for one in spellings if one.startswith(fragment) or fragment.startswith(f"{one}.")),
+        (
+            text
+            for text in spellings
+            if text.startswith(fragment) or fragment.startswith(f"{text}.")
+        ),
         spellings[0],
     )
 
 
 def _short_name(services: Sequence[Service]) -> Callable[[Service], str]:
-    """How a service is named shortest: by its id where that is unique, else by type and id."""
+    """Return a function for the shortest unambiguous name: ``id``, or ``type.id``."""
     ids = Counter(service.name.id for service in services)
 
-    def name(service: Service) -> str:
-        one = service.name
-        return one.id if ids[one.id] == 1 else f"{one.type}.{one.id}"
+    def short(service: Service) -> str:
+        name = service.name
+        return name.id if ids[name.id] == 1 else f"{name.type}.{name.id}"
 
-    return name
+    return short
 
 
 def _header_values(services: Sequence[Service]) -> Iterator[str]:
@@ -135,7 +143,7 @@ def _header_values(services: Sequence[Service]) -> Iterator[str]:
 
 
 def _kind(text: str) -> str:
-    """What front ends name and colour an offer by."""
+    """Return the type of a completion, which front ends show."""
     if text.startswith("-"):
         return "keyword"
     if "=" in text:
@@ -144,7 +152,7 @@ def _kind(text: str) -> str:
 
 
 def completions(line: str, known: Known) -> SimpleMatcherResult:
-    """What could follow the line up to the cursor, as a matcher of IPython's tells it."""
+    """Return the completions of a line up to the cursor, as the result of an IPython matcher."""
     offer = complete(line, known)
     if offer is None:
         return {"completions": []}

@@ -1,4 +1,4 @@
-"""Loading and unloading: ``%load_ext fabric_nb`` and ``%unload_ext fabric_nb``."""
+"""IPython extension: ``%load_ext fabric_nb`` and ``%unload_ext fabric_nb``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric.data import plotting
 from fabric_nb.notebook import bridge
-from fabric_nb.notebook.cells import Cells
+from fabric_nb.notebook.cells import CellHooks
 from fabric_nb.notebook.inspection import Inspection
 from fabric_nb.notebook.magics import FabricMagics
 from fabric_nb.notebook.panel import Panel
@@ -19,13 +19,13 @@ from fabric_nb.notebook.plot import Charts
 _loaded: FabricMagics | None = None
 _panel: Panel | None = None
 _inspection: Inspection | None = None
-_cells: Cells | None = None
+_cell_hooks: CellHooks | None = None
 _charts = Charts()
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register the magics."""
-    global _loaded, _panel, _inspection, _cells
+    global _loaded, _panel, _inspection, _cell_hooks
     if _loaded is not None:
         return
     problem = bridge.broken_nesting()
@@ -41,40 +41,40 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     _panel.open()
     _inspection = Inspection(shell, magics.method_help)
     _inspection.open()
-    _cells = Cells(shell, magics.cell_ended)
-    _cells.open()
-    atexit.register(_leave)
+    _cell_hooks = CellHooks(shell, magics.cell_ended)
+    _cell_hooks.open()
+    atexit.register(_close_at_exit)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Leave the fabric and take the magics away."""
-    global _loaded, _inspection, _cells
+    """Close the connection and unregister the magics."""
+    global _loaded, _inspection, _cell_hooks
     if _loaded is None:
         return
     _close_panel()
     if _inspection is not None:
         _inspection.close()
         _inspection = None
-    if _cells is not None:
-        _cells.close()
-        _cells = None
+    if _cell_hooks is not None:
+        _cell_hooks.close()
+        _cell_hooks = None
     if _loaded.open_session is not None:
         for ended in _loaded.open_session.ending():
-            print(ended)  # noqa: T201 - `%reload_ext` ends it all, too
+            print(ended)  # noqa: T201 - `%reload_ext` unloads too
         bridge.wait(_loaded.open_session.close())
     plotting.set_backend(None)
     _charts.close()
     for kind, names in _loaded.magics.items():
         for name in names:
             shell.magics_manager.magics[kind].pop(name, None)
-    cast("list[Any]", shell.configurables).remove(_loaded)  # where `Magics` has put itself
+    cast("list[Any]", shell.configurables).remove(_loaded)  # appended by `Magics`
     _matchers(shell).remove(_loaded.matcher)
-    atexit.unregister(_leave)
+    atexit.unregister(_close_at_exit)
     _loaded = None
 
 
 def _matchers(shell: InteractiveShell) -> list[Any]:
-    """What the shell's completer asks at each Tab."""
+    """Return the matchers of the shell's completer."""
     return shell.Completer.custom_matchers
 
 
@@ -85,8 +85,8 @@ def _close_panel() -> None:
     _panel = None
 
 
-def _leave() -> None:
-    """The kernel ends: leave in order, so that nobody waits for our expiry."""
+def _close_at_exit() -> None:
+    """Close the connection when the kernel exits, so that other members see it at once."""
     _close_panel()
     session = _loaded.open_session if _loaded is not None else None
     if session is not None and session.connected and session.loop is not None:

@@ -1,7 +1,7 @@
-"""Figures that served functions draw with matplotlib, shown under their own cell.
+"""Matplotlib figures of served functions, shown under the cell that serves them.
 
-In a notebook matplotlib shows the figures that are open when a cell ends under that cell, whoever
-has drawn them.
+By default matplotlib shows all open figures under the cell that ends next, whichever code created
+them.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from fabric_nb.notebook.live.pace import Pacer
 log = logging.getLogger(__name__)
 
 PERIOD = 1.0
-"""Seconds between two figures that are shown: to draw one takes a tenth of that."""
+"""Minimum seconds between two figures; rendering one takes a tenth of that."""
 _HOOK = f"{__name__}:on_figure"
 
 _drawn: ContextVar[list[Any]] = ContextVar("fabric_nb figures")
 
 
 def on_figure(figure: Any) -> None:
-    """Note a new figure of a served function; matplotlib calls this (its ``figure.hooks``)."""
+    """Record a new figure of a served function; called by matplotlib's ``figure.hooks``."""
     if (drawn := _drawn.get(None)) is not None:
         drawn.append(figure)
 
 
 class ServedFigures:
-    """The last figure that the functions of a cell have drawn, shown under that cell.
+    """The last figure of a cell's served functions, shown under that cell.
 
-    Made in the cell that serves them. Only where figures are shown in the notebook by themselves:
-    with ``%matplotlib widget`` and the like, all is left to matplotlib.
+    Must be created in the cell that serves them. Active with the inline backend only; interactive
+    backends such as ``%matplotlib widget`` show figures themselves.
 
     Args:
-        shell: turns figures into pictures.
+        shell: IPython shell, which renders figures.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -48,12 +48,12 @@ class ServedFigures:
         self._last: Any = None
         self._pacer = Pacer(self.show, PERIOD)
         self._handle: DisplayHandle | None = None
-        if "matplotlib" in sys.modules:  # a headless run stores only what begins in its own cell
-            self._handle = _place()
+        if "matplotlib" in sys.modules:  # a headless run stores only displays opened by the cell
+            self._handle = _open_display()
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Close the figures that are drawn and left open by the code in this, and show the last."""
+        """Close the figures that the body of the context leaves open, and show the last one."""
         drawn: list[Any] = []
         hooked = _hook()
         token = _drawn.set(drawn)
@@ -62,27 +62,27 @@ class ServedFigures:
         finally:
             _drawn.reset(token)
             try:
-                self._take(drawn, hooked)
+                self._accept(drawn, hooked)
             except Exception:
                 log.exception("Figures of a served function could not be shown")
 
-    def _take(self, drawn: list[Any], hooked: bool) -> None:
+    def _accept(self, drawn: list[Any], hooked: bool) -> None:
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is None or "inline" not in pyplot.get_backend():
             return
-        if not hooked:  # matplotlib was imported meanwhile: all figures are younger than that
+        if not hooked:  # matplotlib was imported in the body, so all figures are new
             drawn = [pyplot.figure(number) for number in pyplot.get_fignums()]
-        left = [one for one in drawn if pyplot.fignum_exists(one.number)]
-        if not left:
+        still_open = [figure for figure in drawn if pyplot.fignum_exists(figure.number)]
+        if not still_open:
             return
-        for figure in left:
+        for figure in still_open:
             pyplot.close(figure)
-        self._last = left[-1]
-        self._handle = self._handle or _place()
+        self._last = still_open[-1]
+        self._handle = self._handle or _open_display()
         self._pacer.request()
 
     def show(self) -> None:
-        """Show what was drawn last, if it is not there yet."""
+        """Show the last figure, unless it is shown already."""
         figure, self._last = self._last, None
         formatter = self._shell.display_formatter
         if figure is not None and formatter is not None and self._handle is not None:
@@ -90,14 +90,14 @@ class ServedFigures:
             self._handle.update(data, metadata=metadata, raw=True)
 
 
-def _place() -> DisplayHandle | None:
-    nothing = {"text/plain": "", "text/html": ""}
-    handle: DisplayHandle | None = display(nothing, raw=True, display_id=True)
+def _open_display() -> DisplayHandle | None:
+    empty = {"text/plain": "", "text/html": ""}
+    handle: DisplayHandle | None = display(empty, raw=True, display_id=True)
     return handle
 
 
 def _hook() -> bool:
-    """Have `on_figure` called, from now on; return whether matplotlib is there."""
+    """Register `on_figure` with matplotlib; return whether matplotlib is imported."""
     matplotlib = sys.modules.get("matplotlib")
     if matplotlib is None or not hasattr(matplotlib, "rcParams"):
         return False

@@ -1,8 +1,8 @@
-"""What Shift-Tab and ``?`` show of remote methods: signature and doc, as of a local function.
+"""Help on remote methods by Shift-Tab and ``?``: signature and doc, as for local functions.
 
-IPython looks up names of the user's namespace alone and reads the docs that objects have. So the
-kernel's answer is replaced on the lines that call a remote method, an inspector's hook asks the
-service of a method's proxy, and ``fabric.service("reports").make?`` is made an expression.
+IPython only inspects objects in the user's namespace. So the kernel's reply is replaced for lines
+that call a remote method, an inspector hook requests the description for a method of a proxy, and
+``fabric.service("reports").make?`` is rewritten as an expression.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from fabric_nb.fabric.rpc.proxy import RemoteMethod
 
 _CALLING = re.compile(r"(?:^|=)\s*%{1,2}fabric_call\s")
-_ASKED = re.compile(r"(?P<method>[^\s?!%].*\.service\(.*\)\.[A-Za-z_]\w*)\?{1,2}\s*")
+_PROXY_HELP = re.compile(r"(?P<method>[^\s?!%].*\.service\(.*\)\.[A-Za-z_]\w*)\?{1,2}\s*")
 Fields = list[tuple[str, str]]
-"""What IPython shows of something, each under its heading."""
+"""Fields of a help page, as pairs of heading and text."""
 
-DESCRIBED_WITHIN = 1.0
-"""Seconds that a service has to tell a method's doc; its signature is known before."""
+DESCRIPTION_TIMEOUT = 1.0
+"""Seconds to wait for a method's description; its signature is known from keep-alives."""
 
 
 def call_at(code: str, cursor: int) -> tuple[str, bool] | None:
-    """The call in a `%fabric_call` line that the cursor is behind, and whether it stands on it.
+    """Return the call in the `%fabric_call` line at the cursor, and whether the cursor is on it.
 
     Example:
         >>> call_at("x = %fabric_call calc.multiply x=5", 25)
@@ -55,27 +55,27 @@ def call_at(code: str, cursor: int) -> tuple[str, bool] | None:
     return call, place <= cursor <= place + len(call)
 
 
-def asked_of_proxy(lines: list[str]) -> list[str]:
-    """A cell that only asks for help on a proxy's method, as Python; any other as it is.
+def rewrite_proxy_help(lines: list[str]) -> list[str]:
+    """Rewrite a cell that only requests help on a proxy's method; return others unchanged.
 
     Example:
-        >>> print(*asked_of_proxy(['fabric.service("calc").add?']), sep="")
+        >>> print(*rewrite_proxy_help(['fabric.service("calc").add?']), sep="")
         _method = fabric.service("calc").add
         %pinfo _method
         <BLANKLINE>
     """
-    asked = _ASKED.fullmatch("".join(lines))
-    if asked is None:
+    match = _PROXY_HELP.fullmatch("".join(lines))
+    if match is None:
         return lines
-    return [f"_method = {asked['method']}\n", "%pinfo _method\n"]
+    return [f"_method = {match['method']}\n", "%pinfo _method\n"]
 
 
 async def method_help(fabric: FabricMember, call: str) -> Fields | None:
-    """What a remote method tells of itself, as IPython shows a function's; None: it is not known.
+    """Return the help on a remote method; None if the method is unknown.
 
     Args:
-        fabric: knows the service, and asks it.
-        call: as in ``calc.multiply``.
+        fabric: connection to the service.
+        call: service and method, such as ``calc.multiply``.
     """
     try:
         parse_call(call, domain=fabric.domain)
@@ -91,7 +91,7 @@ async def _help_on(method: RemoteMethod) -> Fields | None:
         return None
     doc, signature = "", service.methods[name]
     with contextlib.suppress(FabricError, TimeoutError):
-        async with asyncio.timeout(DESCRIBED_WITHIN):
+        async with asyncio.timeout(DESCRIPTION_TIMEOUT):
             told = await method.told()
             doc, signature = told.get("doc", ""), told.get("signature") or signature
     return [
@@ -102,53 +102,53 @@ async def _help_on(method: RemoteMethod) -> Fields | None:
     ]
 
 
-def help_on_proxy(asked: Any, info: object = None) -> Fields | None:
-    """IPython's hook for what it shows of an object: None for all but proxies' methods.
+def help_on_proxy(target: Any, info: object = None) -> Fields | None:
+    """Return the help on a proxy's method, as a hook of IPython's inspector; None for others.
 
     Args:
-        asked: holds the object; before IPython 8.22, the object itself.
-        info: before IPython 8.22, what IPython knows of it.
+        target: the object in ``obj``; before IPython 8.22, the object itself.
+        info: information on the object, before IPython 8.22 only.
     """
     from fabric_nb.fabric.rpc.proxy import RemoteMethod
 
-    method = asked.obj if info is None else asked
+    method = target.obj if info is None else target
     return wait(_help_on(method)) if isinstance(method, RemoteMethod) else None
 
 
 class Inspection:
-    """Lets a shell and its kernel explain remote methods.
+    """Adds help on remote methods to a shell and its kernel.
 
     Args:
-        shell: the notebook's IPython; its other answers stay as they are.
-        help: tells the help on a call, as `method_help`.
+        shell: IPython shell.
+        help: returns the help on a call; see `method_help`.
     """
 
     def __init__(
         self,
         shell: InteractiveShell,
-        help: Callable[[str], Awaitable[Fields | None]],  # noqa: A002 - what it is
+        help: Callable[[str], Awaitable[Fields | None]],  # noqa: A002
     ) -> None:
         self._shell = shell
-        self._kernel = getattr(shell, "kernel", None)  # there is none in a terminal
+        self._kernel = getattr(shell, "kernel", None)  # None in a terminal
         self._help = help
         self._inspect = getattr(self._kernel, "do_inspect", None)
 
     def open(self) -> None:
-        """Explain from now on."""
+        """Install the hooks."""
         if self._kernel is not None:
             self._kernel.do_inspect = self._do_inspect
         self._shell.inspector.mime_hooks["text/plain"] = help_on_proxy
-        self._shell.input_transformers_cleanup.append(asked_of_proxy)
+        self._shell.input_transformers_cleanup.append(rewrite_proxy_help)
 
     def close(self) -> None:
-        """Leave all as it was, where nobody else has come in between."""
+        """Remove the hooks, unless other code has replaced them."""
         if self._kernel is not None and self._kernel.__dict__.get("do_inspect") == self._do_inspect:
             self._kernel.do_inspect = self._inspect
         hooks = self._shell.inspector.mime_hooks
         if hooks.get("text/plain") is help_on_proxy:
             del hooks["text/plain"]
         with contextlib.suppress(ValueError):
-            self._shell.input_transformers_cleanup.remove(asked_of_proxy)
+            self._shell.input_transformers_cleanup.remove(rewrite_proxy_help)
 
     async def _do_inspect(
         self,
@@ -157,14 +157,14 @@ class Inspection:
         detail_level: int = 0,
         omit_sections: Collection[str] = (),
     ) -> dict[str, Any]:
-        assert self._inspect is not None  # noqa: S101 - this stands in its place
-        answer: Any = self._inspect(code, cursor_pos, detail_level, omit_sections)
-        reply: dict[str, Any] = await answer if inspect.isawaitable(answer) else answer
+        assert self._inspect is not None  # noqa: S101 - this method replaces it
+        result: Any = self._inspect(code, cursor_pos, detail_level, omit_sections)
+        reply: dict[str, Any] = await result if inspect.isawaitable(result) else result
         found = call_at(code, cursor_pos)
         if found is None:
             return reply
-        call, on_it = found
-        if reply.get("found") and not on_it:  # a name in an argument
+        call, is_on_call = found
+        if reply.get("found") and not is_on_call:  # the cursor is on a name in an argument
             return reply
         fields = await self._help(call)
         if fields is None:

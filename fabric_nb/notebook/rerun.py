@@ -27,12 +27,12 @@ from fabric_nb.notebook.views.serving import arguments_text
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """A failed call, ready to be run again.
+    """A failed call and the current function to run it with.
 
     Attributes:
-        failed: the call as it was.
-        function: what is run, as it is now.
-        kwargs: its arguments as they came.
+        failed: the failed call.
+        function: current definition of the function.
+        kwargs: arguments of the call, as received.
     """
 
     failed: FailedCall
@@ -41,10 +41,15 @@ class Rerun:
 
     @classmethod
     def prepare(cls, fabric: FabricMember, namespace: Mapping[str, Any], what: str | None) -> Self:
-        """Find the call: `what` is its number or method; None: the last one.
+        """Select a failed call and its function.
+
+        Args:
+            fabric: connection with the call history.
+            namespace: variables of the notebook.
+            what: number or method of the call; None for the last one.
 
         Raises:
-            NotRerun: there is no such call, or its function or arguments are gone.
+            NotRerun: there is no such call, or its function or arguments are not available.
         """
         failed = choose(fabric.calls.failures, what)
         return cls(failed, current_function(failed, fabric.servers, namespace), failed.kwargs())
@@ -55,20 +60,20 @@ class Rerun:
         return f"Failed call {self.failed.number}, {record.service}.{record.method} of {when}"
 
     def run(self) -> Any:
-        """As `run_again`."""
+        """Run the call; see `run_again`."""
         __tracebackhide__ = True
         return run_again(self.function, self.kwargs)
 
     def debug(self, shell: InteractiveShell) -> Any:
-        """As `debug`."""
+        """Run the call in the debugger; see `debug`."""
         return debug(shell, self.function, self.kwargs)
 
 
 def choose(failures: Sequence[FailedCall], what: str | None) -> FailedCall:
-    """The failed call that is meant: the last one, the last one of a method, or a number.
+    """Return the last failed call, the last one of a method, or the one with a number.
 
     Raises:
-        NotRerun: there is none.
+        NotRerun: there is no such call.
     """
     if not failures:
         raise NotRerun("No call to a function of this notebook has failed yet.")
@@ -80,39 +85,39 @@ def choose(failures: Sequence[FailedCall], what: str | None) -> FailedCall:
             return failed
     methods = ", ".join(dict.fromkeys(failed.record.method for failed in reversed(failures)))
     raise NotRerun(
-        f"There is no failed call {what!r}: kept are {failures[0].number} to"
-        f" {failures[-1].number}, of {methods}; %fabric_rerun --list shows them."
+        f"There is no failed call {what!r}: calls {failures[0].number} to"
+        f" {failures[-1].number} are kept, of {methods}; %fabric_rerun --list shows them."
     )
 
 
 def current_function(
     failed: FailedCall, servers: Sequence[Server], namespace: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """The function as it is now: a cell's as the namespace has it, any other as it is served.
+    """Return the current function: of a cell, from the namespace; any other, as served.
 
     Raises:
-        NotRerun: there is none any more.
+        NotRerun: the function no longer exists.
     """
     method = failed.record.method
+    service = failed.record.service
     served = next(
-        (one.functions.get(method) for one in servers if one.name.fqn == failed.record.service),
-        None,
+        (each.functions.get(method) for each in servers if each.name.fqn == service), None
     )
-    mine = namespace.get(method)
-    of_a_cell = served is None or getattr(served, "__globals__", None) is namespace
-    function = mine if of_a_cell and callable(mine) else served
+    defined = namespace.get(method)
+    from_cell = served is None or getattr(served, "__globals__", None) is namespace
+    function = defined if from_cell and callable(defined) else served
     if function is None:
         raise NotRerun(
-            f"{failed.record.service}.{method} is not served here any more, and there is no"
-            f" function {method}: run the cell that defines it."
+            f"{service}.{method} is no longer served here, and there is no function {method}:"
+            f" run the cell that defines it."
         )
     return function
 
 
 def run_again(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call the function; the items of a generator become a list.
+    """Call a function; the items of a generator are returned as a list.
 
-    What it raises shows the function's own lines only.
+    Tracebacks of its errors begin at the function's own lines.
     """
     __tracebackhide__ = True
     try:
@@ -123,25 +128,25 @@ def run_again(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
             return wait(_listed(result))
         return list(result) if inspect.isgenerator(result) else result
     except BaseException as error:
-        error.__traceback__ = _from(error.__traceback__, function)
+        error.__traceback__ = _traceback_from(error.__traceback__, function)
         raise
 
 
 def debug(shell: InteractiveShell, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call the function and, when it fails, stop in the debugger where it does; as ``%debug`` does.
+    """Call a function and, if it fails, open the debugger where it failed, as ``%debug`` does.
 
     Raises:
-        NotRerun: the front end takes no input.
+        NotRerun: the front end does not support input.
     """
     try:
         result = run_again(function, kwargs)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked into
-        print(f"{type(error).__name__}: {error}")  # noqa: T201 - a magic's answer
+    except BaseException as error:  # noqa: BLE001 - any error is debugged
+        print(f"{type(error).__name__}: {error}")  # noqa: T201 - output of a magic
         _inspect(shell, error.__traceback__)
         return None
-    print("It does not fail any more.")  # noqa: T201 - a magic's answer
+    print("The call no longer fails.")  # noqa: T201 - output of a magic
     return result
 
 
@@ -153,13 +158,13 @@ def _inspect(shell: InteractiveShell, traceback: TracebackType | None) -> None:
             debugger.interaction(None, traceback)
     except StdinNotImplementedError:
         raise NotRerun(
-            "The debugger asks for commands, and this front end takes no input: run it in"
+            "The debugger needs input, which this front end does not support: run it in"
             " JupyterLab, or without --debug."
         ) from None
 
 
 def failures_page(failures: Sequence[FailedCall]) -> Page:
-    """The failed calls that are kept, the last one first."""
+    """Return a page with the retained failed calls, newest first."""
     rows: list[list[Cell]] = [
         [
             failed.number,
@@ -185,16 +190,18 @@ async def _listed(items: Any) -> list[Any]:
     return [item async for item in items]
 
 
-def _from(traceback: TracebackType | None, function: Callable[..., Any]) -> TracebackType | None:
-    """The traceback from the function on; the whole where the function is not in it."""
-    code = getattr(inspect.unwrap(_bare(function)), "__code__", None)
-    found = traceback
-    while found is not None and found.tb_frame.f_code is not code:
-        found = found.tb_next
-    return found or traceback
+def _traceback_from(
+    traceback: TracebackType | None, function: Callable[..., Any]
+) -> TracebackType | None:
+    """Return the traceback from the function's frame on, or all of it if that is missing."""
+    code = getattr(inspect.unwrap(_unwrap_partial(function)), "__code__", None)
+    current = traceback
+    while current is not None and current.tb_frame.f_code is not code:
+        current = current.tb_next
+    return current or traceback
 
 
-def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+def _unwrap_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function

@@ -370,4 +370,4 @@ async def test_a_prompt_that_runs_no_loop_is_said(tmp_path: Path, uri: str) -> N
         folder=tmp_path,
         uri=uri,
     )
-    assert "While this prompt waits no loop runs" in terminal[2]
+    assert "No event loop runs at this prompt" in terminal[2]

@@ -47,7 +47,7 @@ async def test_a_handle_can_be_given_up(notebook: Notebook) -> None:
     await notebook.run("h = %fabric_call -a calc1.slow seconds=3")
     late = await notebook.execute("h.result(timeout=0.2)")
     assert late.error is not None
-    assert "it goes on" in late.error.value
+    assert "the call continues" in late.error.value
     assert await notebook.value("h.done(), h.cancel()") == "(False, True)"
     await notebook.run("import asyncio; await asyncio.sleep(0)")
     assert "cancelled" in await notebook.value("h")
@@ -152,12 +152,12 @@ async def test_streams_that_are_given_up_or_fail(notebook: Notebook) -> None:
     await cell.wait()
     assert cell.error is not None
     assert cell.error.name == "KeyboardInterrupt"
-    assert "broken off" in cell.displays[0].text
+    assert "incomplete" in cell.displays[0].text
     await notebook.run("while not closed: await asyncio.sleep(0.01)")
     failed = await notebook.execute("%fabric_call --stream notebook.rows.fails")
     assert failed.error is not None
     assert "KeyError('second')" in failed.error.value
-    assert "broken off · 1 items" in failed.displays[0].text
+    assert "incomplete · 1 item " in failed.displays[0].text
     await notebook.run("%fabric_stop rows")
 
 

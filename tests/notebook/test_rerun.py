@@ -112,14 +112,14 @@ async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
     # The notebook goes on as before.
     await notebook.run(CELL.replace("(len(values) - 1)", "len(values)"))
     fixed = await notebook.run("%fabric_rerun mean --debug")
-    assert "It does not fail any more." in fixed.stdout
+    assert "The call no longer fails." in fixed.stdout
     assert fixed.text == "0.0"
 
 
 async def test_debugger_needs_a_front_end_that_answers(notebook: Notebook) -> None:
     """Where nobody can be asked for commands, that is said, and the kernel goes on."""
     cell = await notebook.execute("%fabric_rerun mean --debug")
-    assert "takes no input" in told(cell, "NotRerun")
+    assert "does not support" in told(cell, "NotRerun")
     assert await notebook.value("1 + 1") == "2"
 
 

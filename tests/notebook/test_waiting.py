@@ -292,7 +292,7 @@ async def test_interrupt_shows_the_users_lines(notebook: Notebook, calc: Peer) -
         assert cell.error is not None
         assert cell.error.name == "KeyboardInterrupt"
         first, *lines = cell.error.traceback.splitlines()
-        assert first == "KeyboardInterrupt: what this cell waited for was given up"
+        assert first == "KeyboardInterrupt: the operation that this cell waited for was cancelled"
         assert [one.strip() for one in lines] == (
             [] if line is None else [f"cell, line {len(code.splitlines())}, in <module>: {line}"]
         )
