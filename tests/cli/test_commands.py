@@ -140,7 +140,7 @@ async def test_doctor_tells_people_and_machines(
     for_people = await doctor("--subscriber", "orders")
     assert for_people.code == 0
     assert "'orders' has no subscriber" in for_people.out
-    assert "2 heard" in for_people.out
+    assert "2 members" in for_people.out
     for_machines = await doctor("--domain", "other", "--json")
     told = json.loads(for_machines.out)
     assert (for_machines.code, told["worst"]) == (0, "warning")

@@ -183,7 +183,7 @@ async def test_a_recording_that_fails(source, sink, tmp_path, caplog):
     """Rows that cannot be written are reported once and counted, and the stream continues."""
     async with await sink.stream() as stream:
         recording = await stream.record(tmp_path / "r.jsonl")
-        recording._writer._draft.leave()  # as a disk that has gone
+        recording._writer._draft.close()  # as a disk that has gone
         source.publish_data({"n": 1})
         await until(lambda: recording.error is not None)
         await source.publish_data({"n": 2})

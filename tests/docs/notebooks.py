@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
 from nbclient.util import ensure_async
 
-from fabric_nb.fabric.core.files import beside
+from fabric_nb.fabric.core.files import replacing
 
 CELL_TIMEOUT = 60
 # Views are drawn at most four times a second.
@@ -154,7 +154,7 @@ def store(notebook: nbformat.NotebookNode, path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata.fabric_nb = {"ran": code_digest(notebook)}
-    with beside(path) as draft:
+    with replacing(path) as draft:
         draft.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from fabric_nb.demo.runner import run_with_demo
-from fabric_nb.fabric.core.files import beside
+from fabric_nb.fabric.core.files import replacing
 from tests.docs import notebooks
 
 TOUR = Path("notebooks/01_tour.ipynb")
@@ -44,7 +44,7 @@ def _write(tour: NotebookNode, page: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(tour)
-    with beside(page) as draft:
+    with replacing(page) as draft:
         draft.write_text(body, encoding="utf-8")
 
 

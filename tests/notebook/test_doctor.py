@@ -36,7 +36,7 @@ async def test_it_looks_wherever_it_is_told_to(
 
     cell = await notebook.run(f"%fabric_doctor {uri} --domain {DOMAIN} --id calm --wait 0.5")
     shown = cell.outputs[-1]
-    assert "Nobody else is my_project.notebook.calm" in row(shown, "name")
+    assert "No other member has the address my_project.notebook.calm" in row(shown, "name")
     assert "AMQP_PASSWORD" in row(shown, "password")
     assert "Restart the kernel" in row(shown, "waiting in cells")
     assert password_of(uri) not in shown.text + shown.html

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.amqp.message import Delivery
-from fabric_nb.fabric.core.files import Draft, beside
+from fabric_nb.fabric.core.files import Draft, replacing
 from fabric_nb.fabric.data.recording import Recording
 from fabric_nb.fabric.data.recording.files import open_writer
 from fabric_nb.fabric.data.recording.footer import MAGIC, Footer
@@ -213,15 +213,15 @@ def test_footers_are_joined(sizes: list[int], kinds: list[str]) -> None:
 
 
 def test_a_draft_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
-    """What is written beside a file takes its place with its permissions, or leaves it alone."""
+    """A file is replaced with its permissions, or is left unchanged on an error."""
     place, link = tmp_path / "a.txt", tmp_path / "link.txt"
     place.write_text("before")
     place.chmod(0o640)
     link.symlink_to(place)
-    with pytest.raises(ZeroDivisionError), beside(link) as draft:
+    with pytest.raises(ZeroDivisionError), replacing(link) as draft:
         draft.write_text(f"half {1 / 0}")
     assert place.read_text() == "before"
-    with beside(link) as draft:
+    with replacing(link) as draft:
         draft.write_text("after")
     assert place.read_text() == "after"
     assert place.stat().st_mode & 0o777 == 0o640
@@ -235,8 +235,8 @@ def test_drafts_do_not_take_each_others_names(tmp_path: Path) -> None:
     assert one.path != two.path
     one.write_at(0, b"one")
     two.write_at(0, b"two")
-    two.keep()
-    one.keep()
+    two.commit()
+    one.commit()
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
@@ -254,11 +254,11 @@ def test_a_draft_does_not_take_the_place_of_another_file(
     one, two = (Draft(tmp_path / "a", overwrite=False) for _ in range(2))
     one.write_at(0, b"one")
     two.write_at(0, b"two")
-    two.keep()
+    two.commit()
     with pytest.raises(FileExistsError):
-        one.keep()
+        one.commit()
     one.write_at(3, b" more")
-    one.leave()
+    one.close()
     assert (tmp_path / "a").read_bytes() == b"two"
     assert one.path.read_bytes() == b"one more"
     assert sorted(tmp_path.iterdir()) == [tmp_path / "a", one.path]
@@ -266,7 +266,7 @@ def test_a_draft_does_not_take_the_place_of_another_file(
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 async def test_two_recordings_of_one_name(tmp_path: Path, kind: str) -> None:
-    """Of two recordings into one new file the last to end stays beside it, and says so."""
+    """If two recordings write one new file, the second to end is kept as a draft, and named."""
     place = tmp_path / f"r.{kind}"
     one, two = (Recording(place, overwrite=False, on_room=lambda: None) for _ in range(2))
     for number, recording in enumerate((one, two)):

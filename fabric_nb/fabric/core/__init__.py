@@ -1,1 +1,1 @@
-"""Shared by all packages of the connector: background tasks, time limits, files, plain values."""
+"""Utilities of all packages of the connector: background tasks, timeouts, files, plain values."""

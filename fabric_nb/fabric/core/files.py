@@ -1,6 +1,6 @@
-"""Files that are written beside their place and take it once they are whole.
+"""Files that are written under a temporary name and replace their target once they are complete.
 
-What stands there before stays until then: a full disk, or a program that is killed, never costs it.
+An existing file is kept until then: it survives a full disk and a program that is killed.
 """
 
 from __future__ import annotations
@@ -13,40 +13,42 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-_MOST = 100
+_MAX_DRAFTS = 100
+"""Maximum number of drafts of one target."""
 SUFFIX = ".partial"
+"""Suffix of a draft's name."""
 
 
 class Draft:
-    """A new file beside the place that it is to take.
+    """New file that is written beside its target and then replaces it.
 
     Example::
 
         draft = Draft(Path("orders.jsonl"))
         draft.write_at(0, b"...")
-        draft.keep()
+        draft.commit()
 
     Args:
-        place: the place.
-        overwrite: it takes the place also of a file that has come to stand there meanwhile.
+        target: path of the target.
+        overwrite: True to replace also a file that was created there meanwhile.
 
     Attributes:
-        path: where it is now: the place's name with ``.partial`` at its end.
+        path: path of the draft: the target's name with the suffix ``.partial``.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
 
-    def __init__(self, place: Path, *, overwrite: bool = True) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = True) -> None:
         self._overwrite = overwrite
-        self._place = place.resolve() if place.is_symlink() else place
-        self.path, self._file = _made(self._place)
+        self._target = target.resolve() if target.is_symlink() else target
+        self.path, self._file = _create(self._target)
 
     def write_at(self, start: int, data: bytes) -> int:
-        """Write from an offset on, to which the file ends then; return its new end.
+        """Truncate the file at an offset and append data; return its new end.
 
         Raises:
-            OSError: it cannot be written; bytes before the offset are unharmed.
+            OSError: it cannot be written; bytes before the offset are unchanged.
         """
         self._file.seek(start)
         rest = memoryview(data)
@@ -54,70 +56,70 @@ class Draft:
             rest = rest[self._file.write(rest) or 0 :]
         return self._file.truncate()
 
-    def keep(self) -> Path:
-        """Take the place, with the permissions of what stood there.
+    def commit(self) -> Path:
+        """Replace the target, keeping its permissions; return its path.
 
         Raises:
-            OSError: that cannot be done; the draft stays, and can still be written to.
+            OSError: it cannot be replaced; the draft is kept, and can still be written to.
         """
         with contextlib.suppress(FileNotFoundError):
-            shutil.copymode(self._place, self.path)
-        os.fsync(self._file.fileno())  # some file systems notice only now that there is no room
-        has_place = not self._overwrite and self._has_linked()
-        self.leave()
-        if has_place:
+            shutil.copymode(self._target, self.path)
+        os.fsync(self._file.fileno())  # some file systems report a full disk only now
+        linked = not self._overwrite and self._link()
+        self.close()
+        if linked:
             self.path.unlink()
         else:
-            self.path.replace(self._place)
-        return self._place
+            self.path.replace(self._target)
+        return self._target
 
-    def _has_linked(self) -> bool:
-        """Stand in the place as well, in one step; return False where files cannot be linked.
+    def _link(self) -> bool:
+        """Link the draft as the target, atomically; return False if the system cannot link files.
 
         Raises:
-            FileExistsError: another file stands there.
+            FileExistsError: the target exists.
         """
         try:
-            os.link(self.path, self._place)
+            os.link(self.path, self._target)
         except FileExistsError:
             raise
         except OSError:
-            if self._place.exists():
+            if self._target.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
             return False
         return True
 
-    def leave(self) -> None:
-        """Close the file; it stays where it is."""
+    def close(self) -> None:
+        """Close the draft and keep it under its temporary name."""
         self._file.close()
 
     def discard(self) -> None:
-        """Delete the file."""
-        self.leave()
+        """Delete the draft."""
+        self.close()
         self.path.unlink(missing_ok=True)
 
 
-def _made(place: Path) -> tuple[Path, FileIO]:
-    """Make a file under the first name that is free; another draft may be all that is left."""
-    for number in range(1, _MOST):
-        path = place.with_name(f"{place.name}{f'.{number}' if number > 1 else ''}{SUFFIX}")
+def _create(target: Path) -> tuple[Path, FileIO]:
+    """Create a draft under a name that is free; an older draft may be the only copy of its data."""
+    for number in range(1, _MAX_DRAFTS):
+        path = target.with_name(f"{target.name}{f'.{number}' if number > 1 else ''}{SUFFIX}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with contextlib.suppress(FileExistsError):
             return path, FileIO(os.open(path, flags, 0o666), "r+")
-    raise FileExistsError(f"{_MOST} drafts of it stand there: delete those that you do not need")
+    raise FileExistsError(f"{_MAX_DRAFTS} drafts of it exist: delete those that you do not need")
 
 
 @contextlib.contextmanager
-def beside(place: Path) -> Iterator[Path]:
-    """Give a path to write to, and let what was written take its place; on an error nothing does.
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path to write to, which replaces the target afterwards; on an error it is deleted.
 
     Raises:
-        OSError: it cannot be made, or cannot take the place.
+        OSError: it cannot be created, or the target cannot be replaced.
     """
-    draft = Draft(place)
+    draft = Draft(target)
     try:
         yield draft.path
-        draft.keep()
+        draft.commit()
     except BaseException:
         draft.discard()
         raise

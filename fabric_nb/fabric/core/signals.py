@@ -1,4 +1,4 @@
-"""Signals that end a program, on every system."""
+"""Handling of signals that end a program, on every operating system."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 def on_signals(callback: Callable[[], object], *numbers: signal.Signals) -> None:
     """Call `callback` on the running loop when one of these signals arrives.
 
-    Must be called from the main thread. Loops of Windows handle no signals by themselves; there
-    Python's own handler wakes the loop. Windows delivers only SIGINT, by Ctrl-C.
+    Must be called from the main thread. Event loops on Windows do not handle signals; there a
+    handler of `signal` wakes the loop. Windows delivers only SIGINT, by Ctrl-C.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Background work with an owner, and a record of what failed in it."""
+"""Background tasks with an owner, and a record of their failures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CANCEL_EVERY = 2.0
-"""Seconds after which what was cancelled and still runs is cancelled again: a client library may
-turn a cancellation into an error of its own, and the work then goes on after it."""
+"""Seconds after which a cancelled task that is still running is cancelled again: a client library
+may turn a cancellation into an error of its own, and the task then continues."""
 RESTART_AFTER = 1.0
-"""Seconds until work that must go on is started again after it failed."""
+"""Seconds until work that must keep running is restarted after a failure."""
 KEPT = 100
 """Failures that are kept for inspection."""
 LOG_INTERVAL = 60.0
@@ -34,12 +34,12 @@ LOG_INTERVAL = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error that ended one step of background work.
+    """Error in background work.
 
     Attributes:
         time: epoch seconds.
-        where: the work, as in ``connection demo.app.a: keep up``.
-        error: the error's type and text.
+        where: name of the work, as in ``connection demo.app.a: redeclare``.
+        error: type and text of the error.
     """
 
     time: float
@@ -48,10 +48,10 @@ class Failure:
 
 
 class Failures:
-    """Errors in the background work of this process, counted by place.
+    """Errors in the background work of this process, counted by the name of the work.
 
     No caller receives an error of a background task, a callback or a companion thread. It is
-    counted here, logged once a minute for each place, and shown by the views and the doctor.
+    counted here, logged at most once a minute for each name, and shown by the views and the doctor.
 
     Example::
 
@@ -72,19 +72,19 @@ class Failures:
     def add(self, where: str, error: BaseException) -> None:
         """Count an error; from any thread."""
         if where not in self.counts and len(self.counts) >= KEPT:
-            where = "other work"  # names of tasks may hold names from elsewhere
+            where = "other work"  # names of tasks may contain names sent by peers
         self.counts[where] += 1
         text = f"{type(error).__name__}: {_text(error)}"[:500]
         self.last.append(Failure(time.time(), where, text))
         now = time.monotonic()
         if now - self._logged.get(where, float("-inf")) >= LOG_INTERVAL:
             self._logged[where] = now
-            # Text from elsewhere may stand in an error, and logging prints its traceback as it is.
-            told = printable("".join(traceback.format_exception(error)).rstrip())
-            log.error("%s failed (failure %d)\n%s", where, self.counts[where], told)
+            # An error may contain text sent by peers, and logging prints tracebacks unchanged.
+            text = printable("".join(traceback.format_exception(error)).rstrip())
+            log.error("%s failed (failure %d)\n%s", where, self.counts[where], text)
 
     def clear(self) -> None:
-        """Drop what was counted so far."""
+        """Discard all failures counted so far."""
         self.counts.clear()
         self.last.clear()
         self._logged.clear()
@@ -101,14 +101,14 @@ def _text(error: BaseException) -> str:
 
 
 failures: Final = Failures()
-"""The failures of this process: threads, connections and views have no owner in common."""
+"""Failures of this process; global, because threads, connections and views have no common owner."""
 
 
 class Background:
-    """A task group that may be opened in one task and closed in another.
+    """Task group that may be opened in one task and closed in another.
 
-    A task that fails is counted in `failures` and does not take the others with it; `aclose`
-    cancels what is left and waits for it, so that nothing outlives its owner.
+    An error in a task is counted in `failures` and does not end the others; `aclose` cancels the
+    remaining tasks and waits for them, so that no task outlives its owner.
 
     Example::
 
@@ -126,12 +126,12 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Make ready for `spawn`."""
+        """Open the group for `spawn`."""
         opened = asyncio.Event()
-        self._runner = asyncio.create_task(self._hold(opened), name=self._name)
+        self._runner = asyncio.create_task(self._run(opened), name=self._name)
         await opened.wait()
 
-    async def _hold(self, opened: asyncio.Event) -> None:
+    async def _run(self, opened: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             opened.set()
@@ -144,10 +144,10 @@ class Background:
         name: str,
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[None]:
-        """Run `work` in the background; after `aclose` it is dropped unrun.
+        """Run `work` in the background.
 
         Raises:
-            NotConnected: not open.
+            NotConnected: the group is not open; `work` is closed without being run.
         """
         if self._group is None or self._runner is None or self._runner.done():
             work.close()
@@ -160,14 +160,14 @@ class Background:
         return task
 
     def keep(self, work: Callable[[], Awaitable[object]], *, name: str) -> asyncio.Task[None]:
-        """Run `work` until it returns; start it again, a second later, whenever it fails.
+        """Run `work` until it returns; restart it after `RESTART_AFTER` whenever it fails.
 
         Raises:
-            NotConnected: not open.
+            NotConnected: the group is not open.
         """
-        return self.spawn(self._kept(work, name), name=name)
+        return self.spawn(self._restarting(work, name), name=name)
 
-    async def _kept(self, work: Callable[[], Awaitable[object]], name: str) -> None:
+    async def _restarting(self, work: Callable[[], Awaitable[object]], name: str) -> None:
         while True:
             if await self._succeeds(work(), name):
                 return
@@ -183,16 +183,16 @@ class Background:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # It awaited something that was cancelled: that ends the work as an error does.
+            # It awaited a cancelled task or future, which ends the work as an error does.
             failures.add(f"{self._name}: {name}", error)
             return False
-        except Exception as error:  # noqa: BLE001 - it has no caller; it is counted
+        except Exception as error:  # noqa: BLE001 - no caller could handle it; it is counted
             failures.add(f"{self._name}: {name}", error)
             return False
         return True
 
     async def aclose(self) -> None:
-        """Cancel what still runs and wait until it has ended."""
+        """Cancel the running tasks and wait until they have ended."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -203,18 +203,18 @@ class Background:
 
 
 def watched(task: asyncio.Task[Any], where: str) -> None:
-    """Count the error with which a task without an owner ends."""
+    """Count the error with which a task ends that has no owner."""
 
-    def look(ended: asyncio.Task[Any]) -> None:
+    def on_done(ended: asyncio.Task[Any]) -> None:
         if not ended.cancelled() and (error := ended.exception()) is not None:
             failures.add(where, error)
 
-    task.add_done_callback(look)
+    task.add_done_callback(on_done)
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    # Of our own: served functions that block may hold all threads of the loop's own pool.
+    # A separate pool: served functions that block may occupy all threads of the loop's own pool.
     return ThreadPoolExecutor(4, thread_name_prefix="fabric")
 
 
@@ -230,7 +230,7 @@ async def in_thread(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
             _threads(), lambda: context.run(work, *args, **kwargs)
         )
     except RuntimeError as error:
-        # When the interpreter ends there are no threads any more, but time to finish a file.
+        # When the interpreter shuts down no threads can be started, but a file must be completed.
         if "shutdown" not in str(error):
             raise
         return work(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Limits of time that a program gives. Pure."""
+"""Validation of timeouts. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from fabric_nb.errors import InvalidTimeout
 from fabric_nb.fabric.core.values import shown, unboxed
 
 NO_LIMIT: Final = 1e9
-"""Seconds, some thirty years; stands for no limit where there must be one."""
+"""Seconds (about thirty years) that represent no limit where a number is required."""
 
 
 def time_limit(seconds: float | None, what: str = "timeout") -> float | None:
-    """Return a limit in seconds, or None for no limit, as which `NO_LIMIT` and more count.
+    """Return a limit in seconds, or None for no limit; `NO_LIMIT` and more count as no limit.
 
     Args:
         seconds: from 0; None or infinity for no limit.
-        what: the argument's name, for the error.
+        what: name of the argument, for the error.
 
     Raises:
-        InvalidTimeout: it is negative, NaN or no number.
+        InvalidTimeout: it is negative, NaN or not a number.
 
     Example:
         >>> time_limit(5), time_limit(float("inf")), time_limit(None)
@@ -33,7 +33,7 @@ def time_limit(seconds: float | None, what: str = "timeout") -> float | None:
             f"{what} is a {type(seconds).__name__}, and it is a number of seconds: give one, or"
             " None for no limit."
         )
-    if plain != plain or plain < 0:  # NaN, also beside ints that no float can be
+    if plain != plain or plain < 0:  # also works for integers beyond the range of floats
         raise InvalidTimeout(
             f"{what} is {shown(plain)[1:-1]} s, which is no time to wait: give seconds from 0, or"
             " None for no limit."
@@ -42,6 +42,6 @@ def time_limit(seconds: float | None, what: str = "timeout") -> float | None:
 
 
 def finite_limit(seconds: float | None, what: str = "timeout") -> float:
-    """Return a limit in seconds, `NO_LIMIT` for none; raises what `time_limit` does."""
+    """Return a limit in seconds, `NO_LIMIT` for none; raise the errors of `time_limit`."""
     limit = time_limit(seconds, what)
     return NO_LIMIT if limit is None else limit

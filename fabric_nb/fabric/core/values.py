@@ -1,4 +1,4 @@
-"""Python's plain values out of what wraps them, and text of objects that may be broken. Pure."""
+"""Conversion to plain Python values, and safe text of arbitrary objects. Pure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 from fabric_nb.errors import InvalidArgument
 
 MAX_ERROR = 300
+"""Characters of the text of an error."""
 MAX_SHOWN = 40
-"""Characters of an error, and of a value in an error."""
+"""Characters of a value in the text of an error."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def unboxed(value: Any) -> Any:
-    """Return a text, a number, a boolean or None as exactly that; anything else as it is.
+    """Return a text, number, boolean or None as an instance of exactly that built-in type.
 
-    Members of enumerations are their values. Scalars of numpy become Python's, where Python has
-    them, and subclasses of text and numbers lose what else they were.
+    Members of enumerations become their values, scalars of numpy the corresponding Python values,
+    and instances of subclasses of text and numbers instances of the base type. Any other object is
+    returned unchanged.
 
     Example:
         >>> import numpy as np
@@ -30,14 +32,15 @@ def unboxed(value: Any) -> Any:
         return value
     if isinstance(value, Enum):
         return unboxed(value.value)
-    # The base class's own method: a subclass may have another, and a member's text is its name.
+    # The method of the base class: a subclass may override it, and an enumeration member's `str` is
+    # its name.
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, int):
         return int.__int__(value)
-    numpy = sys.modules.get("numpy")  # without it, nothing is of it
+    numpy = sys.modules.get("numpy")  # if it is not loaded, there are no values of it
     if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in "biuf":
         item = value.item()
         return item if type(item) in _PLAIN else value
@@ -45,10 +48,10 @@ def unboxed(value: Any) -> Any:
 
 
 def whole(value: Any, what: str, *, low: int, high: int) -> int:
-    """Return a whole number within bounds, as numpy's too.
+    """Return a whole number, also of numpy, that is within bounds.
 
     Raises:
-        InvalidArgument: it is none, or outside of the bounds; the message names `what`.
+        InvalidArgument: it is not a whole number, or out of bounds; the message names `what`.
     """
     plain = unboxed(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or not low <= plain <= high:
@@ -59,16 +62,16 @@ def whole(value: Any, what: str, *, low: int, high: int) -> int:
 
 
 def error_text(error: BaseException) -> str:
-    """Return type and text of an error, in a line or so."""
+    """Return type and text of an error, at most `MAX_ERROR` characters."""
     try:
-        said = str(error)
+        text = str(error)
     except BaseException:  # noqa: BLE001 - a user's `__str__` may raise anything
-        said = "(its text cannot be had)"
-    return f"{type(error).__name__}: {said}"[:MAX_ERROR]
+        text = "(its text cannot be read)"
+    return f"{type(error).__name__}: {text}"[:MAX_ERROR]
 
 
 def shown(value: object) -> str:
-    """Return the beginning of a value's text, in quotes, for an error about it."""
+    """Return the beginning of a value's text, in quotes, for an error message."""
     try:
         return repr(str(value)[:MAX_SHOWN])
     except BaseException:  # noqa: BLE001 - a user's `__str__` may raise anything

@@ -1,7 +1,7 @@
-"""The doctor: looks for what keeps a member of the fabric from working, and says what to do.
+"""Doctor: checks of everything that a member of the fabric depends on, with advice.
 
-It connects by itself, as the member does, so that it works whether the member is connected or not,
-and leaves nothing behind at the broker.
+It opens a connection of its own, with the member's settings, so that it works whether the member is
+connected or not, and it leaves nothing behind at the broker.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from fabric_nb.fabric.doctor.target import Target
 __all__ = ["LISTEN", "Diagnosis", "Finding", "Severity", "Target", "diagnose"]
 
 LISTEN = 6.0
-"""Seconds; a little more than the interval that amqp-fabric's documentation proposes."""
+"""Seconds; slightly more than the keep-alive interval that amqp-fabric's documentation proposes."""
 
 
 async def diagnose(target: Target, *, seconds: float = LISTEN, timeout: float) -> Diagnosis:
-    """Look at everything.
+    """Run all checks.
 
     Args:
-        target: whom to look at.
-        seconds: how long to listen for others.
-        timeout: seconds that connecting may take, and so many again what is tried then.
+        target: the member to check.
+        seconds: seconds to listen for keep-alives of other members.
+        timeout: seconds for connecting, and again for all checks after that.
     """
     name = f"fabric_nb doctor of {target.name}"
     connection = Connection(target.uri, name=name, heartbeat=target.heartbeat)
@@ -47,7 +47,7 @@ async def diagnose(target: Target, *, seconds: float = LISTEN, timeout: float) -
 
 
 def _background_work() -> Finding:
-    """Errors that no caller has received."""
+    """Report errors that no caller has received."""
     if not failures.total:
         return Finding("background work", Severity.OK, "No task has failed.")
     last = failures.last[-1]
@@ -56,7 +56,8 @@ def _background_work() -> Finding:
         "background work",
         Severity.WARNING,
         printable(f"Work in the background failed: {places}; the last: {last.where}: {last.error}"),
-        "What must go on was started again. fabric.failures.last has the errors; report them.",
+        "Work that must keep running was restarted. fabric.failures.last has the errors; report"
+        " them.",
     )
 
 
@@ -68,9 +69,9 @@ async def _examine(
     seconds: float,
     timeout: float,
 ) -> None:
-    """Look at everything; what was found before an error stays in `findings`."""
+    """Run all checks; those that ended before an error stay in `findings`."""
 
-    async def keep(found: AsyncIterator[Finding]) -> None:
+    async def collect(found: AsyncIterator[Finding]) -> None:
         async for finding in found:
             findings.append(finding)
 
@@ -81,34 +82,34 @@ async def _examine(
         findings += [broker.unreachable(error), broker.heartbeat(target)]
         findings += await broker.security(target, None)
         return
-    await keep(broker.broker(connection, time.perf_counter() - began))
+    await collect(broker.broker(connection, time.perf_counter() - began))
     findings += await broker.security(target, timeout)
     findings.append(broker.heartbeat(target))
     findings += broker.limits(target.capabilities)
-    # First, as it may cost the connection, which comes back.
+    # Before the others, because it may cost the connection, which then reconnects.
     findings.append(await broker.transient_queues(connection))
     async with peers.listening(target, connection) as heard:
-        ends = time.monotonic() + seconds
-        await keep(rights(target, connection))
-        await asyncio.sleep(ends - time.monotonic())
-        await peers.ask_time(connection, heard, target.name.domain)
+        deadline = time.monotonic() + seconds
+        await collect(rights(target, connection))
+        await asyncio.sleep(deadline - time.monotonic())
+        await peers.query_clocks(connection, heard, target.name.domain)
     findings.extend(peers.peers(target, heard, seconds))
-    await keep(peers.subscriptions(target, connection))
+    await collect(peers.subscriptions(target, connection))
 
 
 def _stopped(connection: Connection, error: Exception) -> Finding:
-    """Why the examination ended before its end."""
+    """Return the finding for checks that were interrupted."""
     if connection.blocked is not None:
         return Finding(
             "alarm",
             Severity.ERROR,
-            f"The broker takes no messages: {connection.blocked}.",
-            "Have its operator free memory or disk; it goes on by itself then.",
+            f"The broker accepts no messages: {connection.blocked}.",
+            "Have its operator free memory or disk; it then resumes by itself.",
         )
     why = str(error) or "the broker has stopped answering."
     return Finding(
         "broker",
         Severity.ERROR,
-        f"The examination could not be ended: {why}",
-        "Look into the broker's log, and run this again.",
+        f"The checks could not be completed: {why}",
+        "Read the broker's log, and run this again.",
     )

@@ -1,4 +1,4 @@
-"""The broker: whether it is there, what it is, and how safe the way to it is."""
+"""Checks of the broker: availability, latency, limits, and the security of the connection."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.target import Target
 
 SLOW = 0.25
-"""Seconds for one exchange with the broker from which on it is called slow."""
+"""Seconds of a round trip to the broker above which it counts as slow."""
 SHORT_HEARTBEAT = 60
-"""Seconds; a cell that computes for longer than two or three of these costs the connection."""
+"""Seconds; a cell that computes for longer than two or three heartbeats costs the connection."""
 EXPIRES_SOON = 14 * 86_400.0
-"""Seconds."""
-_LEFT_FOR = {"x-expires": 60_000}
-"""Should the doctor be killed, what it has made goes after so many milliseconds."""
+"""Seconds of remaining validity of a certificate below which the doctor warns."""
+_EXPIRES = {"x-expires": 60_000}
+"""Arguments of a test queue: milliseconds after which it is deleted if the doctor was killed."""
 
 
 def unreachable(error: BrokerUnavailable) -> Finding:
-    """Why there is no connection."""
+    """Return the finding for a broker that cannot be connected to."""
     match error:
         case LoginRefused():
             check = "login"
@@ -51,7 +51,7 @@ def unreachable(error: BrokerUnavailable) -> Finding:
         case VirtualHostRefused():
             check = "login"
             advice = (
-                "Ask the broker's operator which virtual host is yours (rabbitmqctl list_vhosts),"
+                "Ask the broker's operator for the right virtual host (rabbitmqctl list_vhosts),"
                 " and for permissions in it (rabbitmqctl set_permissions)."
             )
         case TlsFailed():
@@ -64,35 +64,35 @@ def unreachable(error: BrokerUnavailable) -> Finding:
 
 
 async def broker(connection: Connection, took: float) -> AsyncIterator[Finding]:
-    """What the broker is and how fast it answers.
+    """Check product and latency of the broker.
 
     Args:
-        connection: to it.
+        connection: connection to it.
         took: seconds that connecting took.
     """
     async with connection.channel() as channel:
-        taken = []
+        round_trips = []
         for _ in range(3):
             began = time.perf_counter()
             await channel.topology.has_exchange("amq.direct")
-            taken.append(time.perf_counter() - began)
+            round_trips.append(time.perf_counter() - began)
     found = (
         f"{connection.broker or 'A broker'} at {connection.masked_uri}: connected in"
-        f" {took * 1000:.0f} ms, answers in {min(taken) * 1000:.1f} ms."
+        f" {took * 1000:.0f} ms, answers in {min(round_trips) * 1000:.1f} ms."
     )
-    slow = min(taken) > SLOW
-    advice = "Every call takes several of these: use a broker that is nearer." if slow else ""
+    slow = min(round_trips) > SLOW
+    advice = "Every call takes several round trips: use a broker that is nearer." if slow else ""
     yield Finding("broker", Severity.WARNING if slow else Severity.OK, found, advice)
-    yield Finding("login", Severity.OK, "The broker lets this user into the virtual host.")
+    yield Finding("login", Severity.OK, "The broker admits this user to the virtual host.")
 
 
 async def transient_queues(connection: Connection) -> Finding:
-    """Whether there may be queues that are neither durable nor exclusive, by making one."""
+    """Check that queues that are neither durable nor exclusive are permitted, by declaring one."""
     check = "transient queues"
     try:
         async with connection.channel() as channel:
-            # The broker names it: that name is one that every user may configure.
-            queue = await channel.topology.declare_queue(auto_delete=True, arguments=_LEFT_FOR)
+            # With a name chosen by the broker, which every user may configure.
+            queue = await channel.topology.declare_queue(auto_delete=True, arguments=_EXPIRES)
             await channel.topology.delete_queue(queue)
     except TransientQueuesRefused:
         connection.capabilities.transient_queues_refused = True
@@ -110,41 +110,41 @@ async def transient_queues(connection: Connection) -> Finding:
 
 
 async def security(target: Target, timeout: float | None) -> list[Finding]:
-    """Whether others can read along, and for how long the certificate of each node is good.
+    """Check encryption of the connection to each node, and the validity of its certificate.
 
     Args:
-        target: who connects to them.
-        timeout: seconds that the nodes may take, all at once, to show their certificates; None:
-            they are not asked.
+        target: the member that connects to them.
+        timeout: seconds for reading the certificates of all nodes concurrently; None: they are
+            not read.
     """
     urls = map(parse_uri, split_uris(target.uri))
-    found = await asyncio.gather(*(_way_to(url, timeout) for url in urls))
+    found = await asyncio.gather(*(_encryption(url, timeout) for url in urls))
     return [finding for finding in found if finding is not None]
 
 
-async def _way_to(url: URL, timeout: float | None) -> Finding | None:
+async def _encryption(url: URL, timeout: float | None) -> Finding | None:
     check, where = "tls", f"{url.host}:{url.port}"
     if url.scheme != "amqps":
-        if await _is_here(url):
+        if await _is_loopback(url):
             found = f"Without TLS to {where}, which is this machine."
             return Finding(check, Severity.OK, found)
         return Finding(
             check,
             Severity.WARNING,
-            f"The password and everything else travel to {where} in the clear.",
+            f"The password and all data are sent to {where} in the clear.",
             "Use amqps:// and the broker's TLS port, usually 5671.",
         )
     if not is_verified(url):
         return Finding(
             check,
             Severity.WARNING,
-            f"The certificate of {where} is not verified: anybody in between can read along.",
-            "Take no_verify_ssl out of the URI, and give the authority's file as ?cafile=.",
+            f"The certificate of {where} is not verified: the connection can be intercepted.",
+            "Remove no_verify_ssl from the URI, and give the authority's file as ?cafile=.",
         )
     return None if timeout is None else await _certificate(url, timeout)
 
 
-async def _is_here(url: URL) -> bool:
+async def _is_loopback(url: URL) -> bool:
     try:
         return ipaddress.ip_address(url.host or "").is_loopback
     except ValueError:
@@ -159,36 +159,36 @@ async def _is_here(url: URL) -> bool:
 
 async def _certificate(url: URL, timeout: float) -> Finding:
     try:
-        told = await read_certificate(url, mask(str(url)), timeout)
+        certificate = await read_certificate(url, mask(str(url)), timeout)
     except BrokerUnavailable as error:
-        advice = "Nobody can connect to it, or move there from another node: look into this one."
+        advice = "No client can connect to this node, or fail over to it: check the node."
         return Finding("tls", Severity.WARNING, str(error), advice)
-    until = str(told["notAfter"])
-    left = ssl.cert_time_to_seconds(until) - time.time()
+    until = str(certificate["notAfter"])
+    remaining = ssl.cert_time_to_seconds(until) - time.time()
     found = (
-        f"TLS with {url.host}:{url.port}; its certificate is good until {until},"
-        f" for {left / 86_400:.0f} days"
+        f"TLS with {url.host}:{url.port}; its certificate is valid until {until},"
+        f" for {remaining / 86_400:.0f} days"
     )
-    if left > EXPIRES_SOON:
+    if remaining > EXPIRES_SOON:
         return Finding("tls", Severity.OK, f"{found}.")
     return Finding(
         "tls",
         Severity.WARNING,
-        f"{found} only; then nobody can connect.",
+        f"{found} only; after that no client can connect.",
         "Have the broker's operator renew it.",
     )
 
 
 def heartbeat(target: Target) -> Finding:
-    """Whether a cell that computes may cost the connection."""
-    told = parse_uri(split_uris(target.uri)[0]).query.get("heartbeat", "")
-    seconds = int(told) if told.isdecimal() else target.heartbeat
+    """Check that the heartbeat is long enough for cells that compute."""
+    in_uri = parse_uri(split_uris(target.uri)[0]).query.get("heartbeat", "")
+    seconds = int(in_uri) if in_uri.isdecimal() else target.heartbeat
     if seconds == 0:
         return Finding(
             "heartbeat",
             Severity.WARNING,
-            "There are no heartbeats: proxies between here and the broker may drop a connection"
-            " that is silent.",
+            "There are no heartbeats: proxies between here and the broker may drop an idle"
+            " connection.",
             "Set it to 600 s: %config FabricMagics.heartbeat, heartbeat= in the URI or in code.",
         )
     if seconds < SHORT_HEARTBEAT:
@@ -196,25 +196,26 @@ def heartbeat(target: Target) -> Finding:
             "heartbeat",
             Severity.WARNING,
             f"Every {seconds} s: a cell that computes for more than {2 * seconds} s can cost the"
-            " connection, and with it the calls that wait.",
+            " connection, and with it the calls in flight.",
             "Set it to 600 s: %config FabricMagics.heartbeat, heartbeat= in the URI or in code.",
         )
     return Finding("heartbeat", Severity.OK, f"Every {seconds} s, longer than cells usually take.")
 
 
 def limits(capabilities: BrokerCapabilities) -> list[Finding]:
-    """Return what is known of the sizes and times that the broker allows."""
+    """Report the known limits of the broker: message size and consumer timeout."""
     if capabilities.max_message_size is not None:
-        size = f"The broker takes messages up to {capabilities.max_message_size:,} bytes."
+        size = f"The broker accepts messages up to {capabilities.max_message_size:,} bytes."
     else:
         size = (
-            f"Not met yet; messages up to {capabilities.accepted_size:,} bytes were taken. RabbitMQ"
-            " 4 takes 16 MiB by default, earlier ones 128 MiB."
+            f"Not known yet; messages up to {capabilities.accepted_size:,} bytes were accepted."
+            " RabbitMQ 4 accepts 16 MiB by default, earlier versions 128 MiB."
         )
     if capabilities.consumer_timeout is None:
+        known = "Not known yet; 30 minutes by default on RabbitMQ."
         return [
             Finding("message size", Severity.OK, size),
-            Finding("consumer timeout", Severity.OK, "Not met yet; 30 minutes on most RabbitMQs."),
+            Finding("consumer timeout", Severity.OK, known),
         ]
     seconds = capabilities.consumer_timeout
     return [
@@ -222,9 +223,9 @@ def limits(capabilities: BrokerCapabilities) -> list[Finding]:
         Finding(
             "consumer timeout",
             Severity.WARNING,
-            f"The broker takes back what is not acknowledged within {seconds:g} s: calls that run"
-            " for longer are acknowledged before they end, and are not run again when their"
-            " service dies.",
+            f"The broker requeues what is not acknowledged within {seconds:g} s: calls that run for"
+            " longer are acknowledged before they end, and are not run again when their service"
+            " dies.",
             "Have its operator set a longer consumer_timeout, in milliseconds, in rabbitmq.conf.",
         ),
     ]
@@ -234,5 +235,5 @@ _NUMBERS = count(1)
 
 
 def probe_name() -> str:
-    """A name for something that is made to see whether it can be, like no other."""
+    """Return a unique name for a test object on the broker."""
     return f"doctor_{secrets.token_hex(4)}_{next(_NUMBERS)}"

@@ -1,4 +1,4 @@
-"""What a check found, as data. Pure."""
+"""Results of the checks. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pandas as pd
 
 
 class Severity(StrEnum):
-    """How much a finding matters; from best to worst."""
+    """Severity of a finding, from best to worst."""
 
     OK = "ok"
     UNKNOWN = "unknown"
-    """Nothing tells."""
+    """The check could not be made."""
     WARNING = "warning"
-    """Something does not work, or will not, or is not safe; the rest does."""
+    """A feature does not work, will stop working, or is not secure; all others work."""
     ERROR = "error"
-    """A notebook cannot work so."""
+    """A notebook cannot work with this."""
 
 
 _ORDER = list(Severity)
@@ -27,13 +27,13 @@ _ORDER = list(Severity)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        check: what was looked at, in a word or two.
-        severity: how much it matters.
-        found: what was found, a sentence.
-        advice: what to do about it; empty where there is nothing to do.
+        check: name of the check.
+        severity: severity of the result.
+        found: the result as a sentence.
+        advice: what to do about it; empty if there is nothing to do.
     """
 
     check: str
@@ -43,16 +43,16 @@ class Finding:
 
 
 class Diagnosis:
-    """All findings, in the order in which they were looked at.
+    """All findings, in the order of the checks.
 
     Example::
 
         diagnosis = await fabric.diagnose()
         print(diagnosis)
-        [one.advice for one in diagnosis if one.severity is Severity.ERROR]
+        [finding.advice for finding in diagnosis if finding.severity is Severity.ERROR]
 
     Args:
-        findings: what was found.
+        findings: results of the checks.
     """
 
     def __init__(self, findings: Iterable[Finding]) -> None:
@@ -60,36 +60,36 @@ class Diagnosis:
 
     @property
     def worst(self) -> Severity:
-        """The severity of the worst finding."""
-        found = {one.severity for one in self.findings}
+        """Severity of the worst finding."""
+        found = {finding.severity for finding in self.findings}
         return max(found, key=_ORDER.index, default=Severity.OK)
 
     @property
     def df(self) -> pd.DataFrame:
-        """A row for each finding: check, severity, found, advice."""
-        rows = [(one.check, str(one.severity), one.found, one.advice) for one in self.findings]
+        """DataFrame with a row for each finding: check, severity, found, advice."""
+        rows = [(each.check, str(each.severity), each.found, each.advice) for each in self.findings]
         return pd.DataFrame(rows, columns=["check", "severity", "found", "advice"])
 
     def as_json(self) -> dict[str, Any]:
-        """For machines: ``{"worst": ..., "findings": [{"check": ...}, ...]}``."""
-        return {"worst": str(self.worst), "findings": [asdict(one) for one in self.findings]}
+        """Return a JSON value: ``{"worst": ..., "findings": [{"check": ...}, ...]}``."""
+        return {"worst": str(self.worst), "findings": list(map(asdict, self.findings))}
 
     def count(self, severity: Severity) -> int:
-        """How many findings are of that severity."""
-        return sum(one.severity is severity for one in self.findings)
+        """Return the number of findings of that severity."""
+        return sum(finding.severity is severity for finding in self.findings)
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 
     def __str__(self) -> str:
-        width = max((len(one.check) for one in self.findings), default=0)
+        width = max((len(finding.check) for finding in self.findings), default=0)
         lines = []
-        for one in self.findings:
-            lines.append(f"{one.severity:7}  {one.check.ljust(width)}  {one.found}")
-            if one.advice:
-                lines.append(f"{'':7}  {'':{width}}  -> {one.advice}")
+        for finding in self.findings:
+            lines.append(f"{finding.severity:7}  {finding.check.ljust(width)}  {finding.found}")
+            if finding.advice:
+                lines.append(f"{'':7}  {'':{width}}  -> {finding.advice}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        counts = (f"{self.count(one)} {one}" for one in Severity if self.count(one))
-        return f"<Diagnosis: {', '.join(counts) or 'nothing looked at'}>"
+        counts = (f"{self.count(each)} {each}" for each in Severity if self.count(each))
+        return f"<Diagnosis: {', '.join(counts) or 'no checks'}>"

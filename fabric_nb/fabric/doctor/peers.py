@@ -1,4 +1,4 @@
-"""The others: who is heard, what their clocks say, and who shares what with us by accident."""
+"""Checks of the other members: their keep-alives, clocks, versions, and names in common."""
 
 from __future__ import annotations
 
@@ -22,52 +22,54 @@ from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_request, 
 from fabric_nb.fabric.wire.names import KEEP_ALIVE, MSG_TYPE, ServiceName
 
 EXPIRY = 5.0
-"""Seconds after which amqp-fabric forgets who was not heard, by default."""
+"""Seconds without a keep-alive after which amqp-fabric drops a service, by default."""
 CLOCK_TOLERANCE = 2.0
-"""Seconds; what members tell of their clocks is in whole ones."""
+"""Seconds; timestamps of AMQP are whole seconds."""
 MAX_HEARD = 10_000
-MAX_ASKED = 20
-"""Services of which the time is asked."""
+"""Maximum number of members that are recorded."""
+MAX_QUERIED = 20
+"""Maximum number of services whose clock is queried."""
 ANSWER_WITHIN = 2.0
+"""Seconds to wait for the replies."""
 NAMED = 5
-"""Names that a finding tells."""
+"""Maximum number of names in a finding."""
 HEALTH_CHECK = "health_check"
-"""The method that every service of both libraries has."""
+"""Method of every service of both libraries."""
 
 
 @dataclass(slots=True)
 class Member:
-    """A member that was heard.
+    """Member from which a keep-alive was received.
 
     Attributes:
-        said: what it tells of itself; None on amqp-fabric.
-        ahead: seconds that its clock is ahead of ours; None: it tells no time.
+        announcement: its latest announcement; None for amqp-fabric.
+        ahead: seconds that its clock is ahead of the local one; None: not known.
     """
 
-    said: Announcement | None = None
+    announcement: Announcement | None = None
     ahead: float | None = None
 
 
 @dataclass(slots=True)
 class Heard:
-    """What has come to the discovery exchange.
+    """Messages received from the discovery exchange.
 
     Attributes:
-        members: by name and instance.
-        unreadable: how many messages could not be read, and why the last one could not.
-        cut_off: whether the connection was lost meanwhile, so that others went unheard.
+        members: members by name and instance.
+        unreadable: number of messages that could not be read, and the reason for the last one.
+        interrupted: True if the connection was lost meanwhile, so that keep-alives were missed.
     """
 
     members: dict[tuple[ServiceName, str], Member] = field(default_factory=dict)
     unreadable: tuple[int, str] = (0, "")
-    cut_off: bool = False
+    interrupted: bool = False
 
-    def cut(self) -> None:
-        """The connection is lost."""
-        self.cut_off = True
+    def interrupt(self) -> None:
+        """Record that the connection was lost."""
+        self.interrupted = True
 
-    def take(self, delivery: Delivery) -> None:
-        """Take in one message."""
+    def receive(self, delivery: Delivery) -> None:
+        """Record one message."""
         try:
             sign = read_keep_alive(delivery)
         except MalformedMessage as error:
@@ -76,18 +78,18 @@ class Heard:
         key = sign.name, sign.announcement.instance if sign.announcement is not None else ""
         if key in self.members or len(self.members) < MAX_HEARD:
             member = self.members.setdefault(key, Member())
-            member.said = sign.announcement
+            member.announcement = sign.announcement
             if (ahead := _ahead(delivery)) is not None:
-                # Of several, the one that was on its way for the shortest time.
+                # The maximum belongs to the message with the shortest latency.
                 member.ahead = ahead if member.ahead is None else max(ahead, member.ahead)
 
     def of(self, domain: str) -> dict[tuple[ServiceName, str], Member]:
-        """The members of one domain."""
-        return {key: one for key, one in self.members.items() if key[0].domain == domain}
+        """Return the members of one domain."""
+        return {key: member for key, member in self.members.items() if key[0].domain == domain}
 
 
 def _ahead(delivery: Delivery) -> float | None:
-    """Seconds that a sender's clock is ahead of ours, to within half a second."""
+    """Return the seconds that a sender's clock is ahead of the local one, within half a second."""
     return None if delivery.timestamp is None else delivery.timestamp + 0.5 - time.time()
 
 
@@ -96,71 +98,80 @@ def _ahead(delivery: Delivery) -> float | None:
 
 @asynccontextmanager
 async def listening(target: Target, connection: Connection) -> AsyncIterator[Heard]:
-    """Hear keep-alives meanwhile; those on fabric_nb are asked for theirs."""
+    """Receive keep-alives within the context; members on fabric_nb are requested to send theirs."""
     heard = Heard()
     exchange = target.discovery_exchange
 
     async def set_up(channel: Channel) -> None:
         queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
-        what = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
-        await channel.topology.bind(queue, exchange, arguments=what)
-        await channel.consume(queue, heard.take, no_ack=True)
+        keep_alives = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
+        await channel.topology.bind(queue, exchange, arguments=keep_alives)
+        await channel.consume(queue, heard.receive, no_ack=True)
 
-    async with AsyncExitStack() as ending:
-        with contextlib.suppress(BrokerRefused):  # it is told with the rights
-            await ending.enter_async_context(connection.channel(set_up, on_lost=heard.cut))
+    async with AsyncExitStack() as stack:
+        with contextlib.suppress(BrokerRefused):  # reported by the checks of permissions
+            await stack.enter_async_context(connection.channel(set_up, on_lost=heard.interrupt))
             async with connection.channel(confirms=True) as channel:
                 await channel.publish(exchange, "", keep_alive_request(target.name))
         yield heard
 
 
-async def ask_time(connection: Connection, heard: Heard, domain: str) -> None:
-    """Ask services whose keep-alives tell no time for their `health_check`, whose reply does."""
-    silent = [(name, one) for (name, _), one in heard.of(domain).items() if one.ahead is None]
-    if silent:
-        with contextlib.suppress(BrokerRefused):  # it is told with the rights
-            await _ask_time(connection, silent[:MAX_ASKED])
+async def query_clocks(connection: Connection, heard: Heard, domain: str) -> None:
+    """Call `health_check` of services without a time in their keep-alives; the reply has one."""
+    unknown = [
+        (name, member) for (name, _), member in heard.of(domain).items() if member.ahead is None
+    ]
+    if unknown:
+        with contextlib.suppress(BrokerRefused):  # reported by the checks of permissions
+            await _query_clocks(connection, unknown[:MAX_QUERIED])
 
 
-async def _ask_time(connection: Connection, silent: Sequence[tuple[ServiceName, Member]]) -> None:
-    waiting: dict[str, Member] = {}
+async def _query_clocks(
+    connection: Connection, unknown: Sequence[tuple[ServiceName, Member]]
+) -> None:
+    pending: dict[str, Member] = {}
     answered = asyncio.Event()
 
-    def take(delivery: Delivery) -> None:
-        member = waiting.pop(delivery.correlation_id or "", None)
+    def on_reply(delivery: Delivery) -> None:
+        member = pending.pop(delivery.correlation_id or "", None)
         if member is not None:
             member.ahead = _ahead(delivery)
-        if not waiting:
+        if not pending:
             answered.set()
 
     async with connection.channel() as channel:
         queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
-        await channel.consume(queue, take, no_ack=True)
-        for name, member in silent:
+        await channel.consume(queue, on_reply, no_ack=True)
+        for name, member in unknown:
             key = secrets.token_hex(16)
-            waiting[key] = member
+            pending[key] = member
             request = call_message({}, correlation_id=key, reply_to=queue, timeout=ANSWER_WITHIN)
             method = name.method_queue(HEALTH_CHECK)
             try:
-                async with connection.channel(confirms=True) as asking:
-                    await asking.publish(name.api_exchange, method, request, mandatory=True)
-            except FabricError:  # it serves nothing, or may not be called
-                waiting.pop(key, None)
+                async with connection.channel(confirms=True) as requests:
+                    await requests.publish(name.api_exchange, method, request, mandatory=True)
+            except FabricError:  # it serves nothing, or this user may not call it
+                pending.pop(key, None)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_WITHIN if waiting else 0):
+            async with asyncio.timeout(ANSWER_WITHIN if pending else 0):
                 await answered.wait()
 
 
-# -- what it means
+# -- findings
 
 
 def peers(target: Target, heard: Heard, seconds: float) -> Iterator[Finding]:
-    """Everything that can be said of those who were heard for so many seconds."""
+    """Yield the findings about the members that were heard within `seconds`."""
     domain = target.name.domain
     members = {
-        key: one for key, one in heard.of(domain).items() if key != (target.name, target.instance)
+        key: member
+        for key, member in heard.of(domain).items()
+        if key != (target.name, target.instance)
     }
-    yield _presence(domain, heard, members, seconds) if members or not heard.cut_off else CUT_OFF
+    if members or not heard.interrupted:
+        yield _members(domain, heard, members, seconds)
+    else:
+        yield INTERRUPTED
     yield _clocks(members)
     yield _keep_alives(target, members)
     yield _versions(heard.of(domain))
@@ -170,23 +181,24 @@ def peers(target: Target, heard: Heard, seconds: float) -> Iterator[Finding]:
 
 Members = dict[tuple[ServiceName, str], Member]
 
-CUT_OFF = Finding(
+INTERRUPTED = Finding(
     "peers",
     Severity.UNKNOWN,
-    "The connection was lost while others were listened to, so who is there is not known.",
-    "Run this again when the connection holds.",
+    "The connection was lost while keep-alives were received, so the other members are not known.",
+    "Run this again when the connection is stable.",
 )
 
 
-def _presence(domain: str, heard: Heard, members: Members, seconds: float) -> Finding:
+def _members(domain: str, heard: Heard, members: Members, seconds: float) -> Finding:
     if members:
-        ours = sum(one.said is not None for one in members.values())
+        on_fabric_nb = sum(member.announcement is not None for member in members.values())
         found = (
-            f"{len(members)} heard in {domain!r}: {ours} on fabric_nb, {len(members) - ours} on"
-            " amqp-fabric, whose members of one name cannot be told apart."
+            f"{len(members)} members in {domain!r}: {on_fabric_nb} on fabric_nb,"
+            f" {len(members) - on_fabric_nb} on amqp-fabric, whose instances of one service count"
+            " as one."
         )
         return Finding("peers", Severity.OK, found)
-    found = f"Nobody else was heard in {domain!r} within {seconds:g} s"
+    found = f"No keep-alive of another member in {domain!r} was received within {seconds:g} s"
     others = sorted({name.domain for name, _ in heard.members} - {domain})
     if not others:
         return Finding("peers", Severity.OK, f"{found}.")
@@ -199,90 +211,100 @@ def _presence(domain: str, heard: Heard, members: Members, seconds: float) -> Fi
 
 
 def _clocks(members: Members) -> Finding:
-    told = {key: one.ahead for key, one in members.items() if one.ahead is not None}
-    off = {key: ahead for key, ahead in told.items() if abs(ahead) > CLOCK_TOLERANCE}
+    known = {key: member.ahead for key, member in members.items() if member.ahead is not None}
+    off = {key: ahead for key, ahead in known.items() if abs(ahead) > CLOCK_TOLERANCE}
     if off:
-        shown = _some(
+        listed = _some(
             f"{name.type}.{name.id} is {abs(ahead):,.0f} s {'ahead' if ahead > 0 else 'behind'}"
             for (name, _), ahead in sorted(off.items(), key=lambda item: -abs(item[1]))
         )
         return Finding(
             "clocks",
             Severity.WARNING,
-            f"Clocks differ: {shown}.",
-            "Set the clocks of these machines, or of this one if all differ alike, by NTP"
-            " (timedatectl): times of logs and rows cannot be compared until then.",
+            f"Clocks differ: {listed}.",
+            "Synchronize the clocks of these machines, or of this one if all differ by the same"
+            " amount, by NTP (timedatectl): times of logs and rows cannot be compared until then.",
         )
-    if told:
-        most = max(0.5, *map(abs, told.values()))
-        found = f"{len(told)} of {len(members)} tell the time, within {most:.1f} s of ours."
+    if known:
+        most = max(0.5, *map(abs, known.values()))
+        found = (
+            f"The clocks of {len(known)} of {len(members)} members are known, and differ from this"
+            f" one by at most {most:.1f} s."
+        )
         return Finding("clocks", Severity.OK, found)
-    return Finding("clocks", Severity.UNKNOWN, "Nobody who was heard tells the time.")
+    return Finding("clocks", Severity.UNKNOWN, "No clock of another member is known.")
 
 
 def _keep_alives(target: Target, members: Members) -> Finding:
-    """Who speaks so seldom that amqp-fabric forgets them in between."""
+    """Check that no keep-alive interval is longer than amqp-fabric's expiry."""
+    intervals = [
+        (name, member.announcement.interval or 0.0)
+        for (name, _), member in sorted(members.items())
+        if member.announcement is not None
+    ]
     seldom = [
-        f"{name.type}.{name.id} (every {one.said.interval:g} s)"
-        for (name, _), one in sorted(members.items())
-        if one.said is not None and (one.said.interval or 0.0) >= EXPIRY
+        f"{name.type}.{name.id} (every {interval:g} s)"
+        for name, interval in intervals
+        if interval >= EXPIRY
     ]
     if target.interval is not None and target.interval >= EXPIRY:
         seldom.insert(0, f"this member (every {target.interval:g} s)")
     if not seldom:
         own = "none" if target.interval is None else f"one every {target.interval:g} s"
         return Finding("keep-alives", Severity.OK, f"This member sends {own}.")
-    on_amqp_fabric = any(one.said is None for one in members.values())
+    on_amqp_fabric = any(member.announcement is None for member in members.values())
     return Finding(
         "keep-alives",
         Severity.WARNING if on_amqp_fabric else Severity.OK,
-        f"amqp-fabric forgets who was not heard for {EXPIRY:g} s, and so loses again and again:"
-        f" {_some(seldom)}.",
+        f"amqp-fabric drops a service without a keep-alive for {EXPIRY:g} s, and so repeatedly"
+        f" loses {_some(seldom)}.",
         "Set keep_alive_seconds to 4 (%config FabricMagics.keep_alive_seconds), or raise"
         " discovery_cache_ttl of the members on amqp-fabric.",
     )
 
 
 def _versions(members: Members) -> Finding:
-    told: dict[ServiceName, set[str]] = defaultdict(set)
-    for (name, _), one in members.items():
-        if one.said is not None and one.said.version:
-            told[name].add(one.said.version)
+    known: dict[ServiceName, set[str]] = defaultdict(set)
+    for (name, _), member in members.items():
+        if member.announcement is not None and member.announcement.version:
+            known[name].add(member.announcement.version)
     mixed = [
         f"{name.type}.{name.id} ({', '.join(sorted(versions))})"
-        for name, versions in sorted(told.items())
+        for name, versions in sorted(known.items())
         if len(versions) > 1
     ]
     if not mixed:
-        return Finding("versions", Severity.OK, "Members of one name have one version.")
+        found = "All instances of each service have one version."
+        return Finding("versions", Severity.OK, found)
     return Finding(
         "versions",
         Severity.WARNING,
-        f"Members of one name have several versions: {_some(mixed)}.",
-        "Calls go to either: update the older ones. A required version (--version) does not choose"
-        " between members of one name.",
+        f"Instances of one service have several versions: {_some(mixed)}.",
+        "Calls go to any of them: update the older ones. A required version (--version) does not"
+        " choose between instances of one service.",
     )
 
 
 def _name(target: Target, members: Members) -> Finding:
     namesakes = sum(name == target.name for name, _ in members)
     if not namesakes:
-        return Finding("name", Severity.OK, f"Nobody else is {target.name.fqn}.")
+        found = f"No other member has the address {target.name.fqn}."
+        return Finding("name", Severity.OK, found)
     return Finding(
         "name",
         Severity.WARNING,
-        f"{namesakes} other{'s are' if namesakes > 1 else ' is'} {target.name.fqn} too: what is"
-        " served under that name is served by all of them in turn.",
-        "That is right for a clique; otherwise connect with another --id.",
+        f"{namesakes} other member{'s have' if namesakes > 1 else ' has'} the address"
+        f" {target.name.fqn} too: calls to it are distributed among all of them.",
+        "That is intended for a clique; otherwise connect with another --id.",
     )
 
 
 def _unreadable(target: Target, heard: Heard) -> Finding:
-    log = target.rejected
+    rejected = target.rejected
     count, reason = heard.unreadable
-    if log.total:
-        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(log.counts.items()))
-        found = f"Messages could not be read: {kinds}; the last: {log.last[-1].reason}"
+    if rejected.total:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(rejected.counts.items()))
+        found = f"Messages could not be read: {kinds}; the last: {rejected.last[-1].reason}"
     elif count:
         found = f"{count} keep-alives could not be read; the last: {reason}"
     else:
@@ -291,12 +313,12 @@ def _unreadable(target: Target, heard: Heard) -> Finding:
         "unreadable messages",
         Severity.WARNING,
         printable(found),
-        "fabric.rejected.last has them with their headers, which tell who sends them.",
+        "fabric.rejected.last has them with their headers, which name the sender.",
     )
 
 
 async def subscriptions(target: Target, connection: Connection) -> AsyncIterator[Finding]:
-    """Whether several take messages from the queues that this member subscribes by."""
+    """Check the number of consumers of each shared queue of this member."""
     for queue in target.subscriptions:
         try:
             async with connection.channel() as channel:
@@ -309,8 +331,8 @@ async def subscriptions(target: Target, connection: Connection) -> AsyncIterator
                 Severity.WARNING,
                 f"{consumers} subscribers share the name {queue!r}: each gets a part of the"
                 " messages.",
-                "That is right for workers that share the work; otherwise give each a name of its"
-                " own, or none.",
+                "That is intended for workers that share the work; otherwise give each a name of"
+                " its own, or none.",
             )
         else:
             found = f"{queue!r} has {'one subscriber' if consumers else 'no subscriber'}."
@@ -318,7 +340,7 @@ async def subscriptions(target: Target, connection: Connection) -> AsyncIterator
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first few, and how many more."""
+    """Return the first few names, and the number of further ones."""
     every = list(names)
     more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
     return ", ".join(every[:NAMED]) + more

@@ -1,4 +1,4 @@
-"""Who is looked at, and what every check shares."""
+"""Subject of the checks, and a helper that they share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fabric_nb.fabric.wire.names import ServiceName
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A member of the fabric as the doctor sees it, whether it is connected or not.
+    """Settings and state of the member to check, whether it is connected or not.
 
     Attributes:
-        uri: where its broker is; of a cluster, `Connection` says how.
-        name: its address.
-        instance: what tells it apart from other members of that name.
-        discovery_exchange: where keep-alives travel.
-        heartbeat: seconds between AMQP heartbeats, where the URI says nothing else.
+        uri: URI of its broker or cluster, as for `Connection`.
+        name: its service address.
+        instance: id of the instance, which distinguishes it from others of that address.
+        discovery_exchange: exchange of keep-alives.
+        heartbeat: seconds between AMQP heartbeats, unless the URI has others.
         interval: seconds between its keep-alives; None: it sends none.
-        subscriptions: the names of the queues that it consumes and others may consume too.
-        rejected: what it could not read.
-        capabilities: what its connection has learnt of the broker's limits.
+        subscriptions: names of the shared queues that it consumes.
+        rejected: messages that it has rejected.
+        capabilities: limits of the broker that are known to its connection.
     """
 
     uri: str | Sequence[str] = field(repr=False)
@@ -43,7 +43,7 @@ class Target:
 async def refusal(
     connection: Connection, work: Callable[[Channel], Awaitable[object]]
 ) -> BrokerRefused | None:
-    """What the broker refused of `work`, on a channel of its own that confirms; None if nothing."""
+    """Run `work` on a new channel with confirms; return the broker's refusal, or None."""
     try:
         async with connection.channel(confirms=True) as channel:
             await work(channel)

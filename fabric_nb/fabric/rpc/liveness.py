@@ -15,10 +15,10 @@ from typing import Any
 from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import REDECLARE_EVERY, Connection
-from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.probes import empty_message
 
 FIRST_LOOK, LAST_LOOK = 0.25, 1.0
 """Seconds between two looks, for calls just made and for calls that wait for long. What is
@@ -122,7 +122,7 @@ async def _has_exchange(channel: Channel, exchange: str) -> bool:
     Whoever may call may publish to it; RabbitMQ 4.3 lets only few users look for it.
     """
     try:
-        await channel.publish(exchange, _NO_METHOD, Message(b""), mandatory=True)
+        await channel.publish(exchange, _NO_METHOD, empty_message(), mandatory=True)
     except Unroutable:
         return True
     except BrokerRefused as refused:

@@ -60,6 +60,11 @@ def data_message(
     )
 
 
+def recorded_message(body: bytes, content_type: str, headers: Mapping[str, Any]) -> Message:
+    """Return a data message of a recording, with its recorded headers, for playback."""
+    return Message(body, headers=headers, content_type=content_type)
+
+
 def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
     """Return the body and the content type of a batch of rows.
 

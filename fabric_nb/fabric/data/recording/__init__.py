@@ -1,8 +1,8 @@
-"""Recordings: the messages of a stream in a file, with headers and times, to be played again.
+"""Recordings: files with the messages of a stream, their headers and times, for playback.
 
-`entry` is one message of a recording; `jsonlines` and `parquet` (with `columns`) write and read
-files of them, and `files` chooses between the two; `recorder` writes while a stream flows, and
-`replay` publishes again.
+`entry` has one message of a recording; `jsonlines` and `parquet` (with `columns` and `footer`)
+write and read files of them, and `files` chooses between the two; `recorder` writes the messages of
+an open stream, and `replay` publishes them again.
 """
 
 from fabric_nb.fabric.data.recording.columns import write_frame

@@ -1,4 +1,4 @@
-"""Values as columns of types that are settled once, and what does not fit into them. Pure."""
+"""Columns of a Parquet recording: fixed types, and an overflow column for other values. Pure."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any, Final
 import pandas as pd
 
 from fabric_nb.errors import RecordingError
-from fabric_nb.fabric.core.files import beside
+from fabric_nb.fabric.core.files import replacing
 from fabric_nb.fabric.data.recording.entry import as_json, reason
 from fabric_nb.frames import OVERFLOW
 
 ARRIVAL, MESSAGE, FORM = "arrival", "fabric.message", "fabric.form"
 OWN: Final = (ARRIVAL, MESSAGE, FORM, OVERFLOW)
-"""The columns that are no row's and no header's."""
+"""Columns that belong to the recording, not to rows or headers."""
 
 MAX_COLUMNS = 1000
+"""Maximum number of further columns; values of others go to the overflow."""
 MARK = b"fabric_nb"
 FILE_MARK = {MARK: b"recording 1"}
 _JSON = {MARK: b"json"}
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "absent"})()
 Columns = dict[str, Any]
-"""By name: a list with `ABSENT` where a row has no value, or a `pyarrow.ChunkedArray`."""
+"""Columns by name: lists with `ABSENT` for rows without a value, or `pyarrow.ChunkedArray`."""
 
 
 def pyarrow() -> Any:
-    """The pyarrow module with its Parquet.
+    """Return the pyarrow module, with its Parquet module loaded.
 
     Raises:
         RecordingError: it is not installed.
@@ -46,10 +47,10 @@ def pyarrow() -> Any:
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
-    """`DataFrame.to_parquet`, whose failures are told in a sentence.
+    """Write a DataFrame to Parquet, with errors in one sentence.
 
     Raises:
-        RecordingError: pyarrow is not installed, or a column's values cannot be in Parquet.
+        RecordingError: pyarrow is not installed, or Parquet cannot represent a column's values.
     """
     pa = pyarrow()
     try:
@@ -67,11 +68,15 @@ def write_frame(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
 
 
 def _write(frame: pd.DataFrame, path: str | Path, options: Mapping[str, Any]) -> None:
-    place = Path(path).expanduser() if "://" not in str(path) else None
-    if place is None or options.get("partition_cols") or (place.exists() and not place.is_file()):
-        frame.to_parquet(path, engine="pyarrow", **options)  # not one file of this machine's
+    target = Path(path).expanduser() if "://" not in str(path) else None
+    if (
+        target is None
+        or options.get("partition_cols")
+        or (target.exists() and not target.is_file())
+    ):
+        frame.to_parquet(path, engine="pyarrow", **options)  # not a single local file
         return
-    with beside(place) as draft:
+    with replacing(target) as draft:
         frame.to_parquet(draft, engine="pyarrow", **options)
 
 
@@ -84,7 +89,7 @@ def _fits(pa: Any, column: pd.Series[Any]) -> bool:
 
 
 def schema_of(pa: Any, parts: Sequence[Columns]) -> Any:
-    """The types of all columns, from the first rows."""
+    """Return the types of all columns, determined from the first rows."""
     fields = {
         ARRIVAL: pa.field(ARRIVAL, pa.timestamp("us", "UTC")),
         MESSAGE: pa.field(MESSAGE, pa.int64()),
@@ -110,7 +115,7 @@ def _is_text(name: str) -> bool:
 
 
 def _type_of(pa: Any, values: Any) -> Any:
-    """The type that holds the values; None: nothing to hold; `ABSENT`: there is none but JSON."""
+    """Return the type of the values; None if there are no values; `ABSENT` if only JSON fits."""
     if not isinstance(values, list):
         return _type_of_arrow(pa, values.type)
     types = set(map(type, values)) - {type(None), type(ABSENT)}
@@ -128,14 +133,14 @@ def _type_of_arrow(pa: Any, kind: Any) -> Any:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_timestamp(kind) and kind.unit == "s":
-        # Parquet has no seconds, and pyarrow's writer overflowed without an error before 26.
+        # Parquet has no seconds, and before version 26 pyarrow's writer overflowed silently.
         return pa.timestamp("ms", kind.tz)
     simple = pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind)
     return kind if simple or pa.types.is_decimal(kind) else ABSENT
 
 
 def _accepted(pa: Any) -> dict[Any, set[type]]:
-    """Types of columns, narrow ones first, and the types of what they take."""
+    """Return the types of columns, narrow ones first, with the Python types that they accept."""
     return {
         pa.bool_(): {bool},
         pa.int64(): {int},
@@ -147,7 +152,7 @@ def _accepted(pa: Any) -> dict[Any, set[type]]:
 
 
 def _common(pa: Any, kinds: Sequence[Any]) -> Any:
-    """One type for all of these."""
+    """Return a common type, or `ABSENT` if there is none."""
     if all(kind == kinds[0] for kind in kinds):
         return kinds[0]
     if ABSENT not in kinds and all(map(pa.types.is_integer, kinds)):
@@ -162,7 +167,7 @@ def _is_number(pa: Any, kind: Any) -> bool:
 
 
 def table_of(pa: Any, schema: Any, columns: Columns) -> Any:
-    """Columns as the schema has them; what does not fit goes to the overflow."""
+    """Return columns as a table of the schema; values that do not fit go to the overflow."""
     rows = len(columns[ARRIVAL])
     arrays: dict[str, Any] = {}
     overflow: dict[int, dict[str, Any]] = {}
@@ -182,7 +187,7 @@ def table_of(pa: Any, schema: Any, columns: Columns) -> Any:
 
 
 def _fitted(pa: Any, values: Any, field: Any) -> tuple[Any, list[tuple[int, Any]]]:
-    """Values as an array of the field's type, and those that are not in it, with their rows."""
+    """Return an array of the field's type, and the values that do not fit, with their rows."""
     if not isinstance(values, list):
         if field is not None and not field.metadata and _widens(pa, values.type, field.type):
             try:
@@ -199,7 +204,7 @@ def _fitted(pa: Any, values: Any, field: Any) -> tuple[Any, list[tuple[int, Any]
             try:
                 return _array(pa, values, field.type), []
             except (pa.ArrowException, UnicodeEncodeError, OverflowError):
-                pass  # one of them is too large for it
+                pass  # one of the values is out of range
         fits = [type(value) in accepted and _fits_alone(pa, value, field.type) for value in values]
         misfits = [(row, value) for row, value in enumerate(values) if not fits[row]]
         fitting = [value if fit else ABSENT for value, fit in zip(values, fits, strict=True)]
@@ -216,7 +221,7 @@ def _widens(pa: Any, given: Any, wanted: Any) -> bool:
 
 def _array(pa: Any, values: Sequence[Any], kind: Any) -> Any:
     if pa.types.is_floating(kind):
-        # Arrow takes ints among floats only if the first is a float.
+        # Arrow accepts ints among floats only if the first value is a float.
         if any(type(value) is int and not -(2**53) <= value <= 2**53 for value in values):
             raise OverflowError
         values = [float(value) if type(value) is int else value for value in values]

@@ -1,4 +1,4 @@
-"""One message of a recording, and what files of them have in common. Pure."""
+"""Messages of a recording, and the interface of its file formats. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fabric_nb.fabric.wire.codec import encode
 from fabric_nb.fabric.wire.data_decoding import Batch
 
 HEADER_PREFIX = "header."
-"""Before a header's name, in the name of the column that holds it."""
+"""Prefix of a header's name in the name of its column."""
 
 Form = Literal["object", "list", "columns", "arrow"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """A message as it came.
+    """Received message.
 
     Attributes:
-        arrival: when, in UTC.
+        arrival: time of arrival, in UTC.
         headers: its headers.
         batch: its rows.
-        rows: how many these are.
-        size: bytes of its body; 0 when it was read from a file.
+        rows: number of its rows.
+        size: bytes of its body; 0 if it was read from a file.
     """
 
     arrival: datetime
@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def form(self) -> Form:
-        """How the rows came."""
+        """Form of the rows in the message."""
         if isinstance(self.batch, tuple):
             return "object"
         if isinstance(self.batch, list):
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Counts:
-    """Messages and their rows."""
+    """Numbers of messages and of their rows."""
 
     messages: int = 0
     rows: int = 0
@@ -62,12 +62,12 @@ class Counts:
 
 
 class Writer(Protocol):
-    """A file that is being written; its methods take time, and are for a thread.
+    """Writer of a recording; its methods block, and are to be called in a thread.
 
     Attributes:
-        written: what is in the file, and can be read whatever comes.
-        skipped: messages that cannot be in such a file.
-        reason: why the last of them cannot.
+        written: messages in the file, which stay readable whatever happens.
+        skipped: messages that this format cannot represent.
+        reason: reason for the last of them.
     """
 
     written: Counts
@@ -78,44 +78,44 @@ class Writer(Protocol):
         """Add messages."""
 
     def close(self) -> None:
-        """Make the file whole, and give it its name."""
+        """Complete the file, and rename it to its final name."""
 
-    def give_up(self) -> Path | None:
-        """End with what is in the file; return where that is, None if there is nothing."""
+    def salvage(self) -> Path | None:
+        """End with the messages written so far; return their file, or None if there are none."""
 
 
 class Reader(Protocol):
-    """A file that is being read; for a thread, too."""
+    """Reader of a recording; to be used in a thread too."""
 
     progress: float
-    """How much of it was read, from 0 to 1."""
+    """Fraction of the file that was read, from 0 to 1."""
 
     def __iter__(self) -> Iterator[Sequence[Entry]]: ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 FAILURES: Final = (OSError, MemoryError)
-"""Errors of the machine; all others are of one message, which cannot be in such a file."""
+"""Errors of the system; all others belong to one message, which the format cannot represent."""
 
 
-def kept(draft: Draft, place: Path, written: Counts) -> Path | None:
-    """Keep what could be written of a recording: in its place, unless another file is there."""
+def salvaged(draft: Draft, target: Path, written: Counts) -> Path | None:
+    """Keep the written part of a recording, as its target unless that exists; return its path."""
     if not written.messages:
         draft.discard()
         return None
-    if place.exists():
-        draft.leave()
+    if target.exists():
+        draft.close()
         return draft.path
-    return draft.keep()
+    return draft.commit()
 
 
 def batch_of(form: str, rows: list[dict[str, Any]]) -> Any:
-    """A message's rows in the form in which they came.
+    """Return rows in the form that they had in their message.
 
-    Of Arrow's they stay rows where columns of Arrow no longer hold them, such as maps, which are
-    in a recording as lists of pairs.
+    Rows of an Arrow message stay rows if Arrow columns cannot represent them any more, for example
+    maps, which a recording stores as lists of pairs.
     """
     if form == "object":
         return tuple(rows)
@@ -134,17 +134,17 @@ def batch_of(form: str, rows: list[dict[str, Any]]) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON; it, or a value in it, as text where JSON does not have it, as for bytes."""
+    """Return a value as JSON; values that JSON cannot represent, such as bytes, become text."""
     try:
         return encode(value)[0].decode()
     except NotSerializable:
         if isinstance(value, Mapping):
-            value = {str(name): plain(each) for name, each in value.items()}
-        return encode(plain(value))[0].decode()
+            value = {str(name): json_or_text(each) for name, each in value.items()}
+        return encode(json_or_text(value))[0].decode()
 
 
-def plain(value: Any) -> Any:
-    """The value itself, or its text if JSON does not have it."""
+def json_or_text(value: Any) -> Any:
+    """Return the value itself, or its text if JSON cannot represent it."""
     try:
         encode(value)
     except NotSerializable:
@@ -153,6 +153,6 @@ def plain(value: Any) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be had: in the system's words, without the path and the number."""
+    """Return the reason of a file error as the system words it, without path and error number."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else str(error)

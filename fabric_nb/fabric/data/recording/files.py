@@ -1,4 +1,4 @@
-"""Which kind of file a recording is, by the end of its name."""
+"""Choice of the format of a recording from the file suffix."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def open_writer(path: Path, *, overwrite: bool) -> Writer:
     """Start a recording.
 
     Raises:
-        RecordingError: the file is there, cannot be written, or is of neither kind.
+        RecordingError: the file exists, cannot be written, or has another suffix.
     """
-    writer = _WRITERS.get(_kind(path))
+    writer = _WRITERS.get(_suffix(path))
     if writer is None:
-        raise _neither(path)
+        raise _unknown_suffix(path)
     if path.exists() and not overwrite:
         raise RecordingError(f"{path} exists: choose another name, or say overwrite=True.")
     try:
@@ -41,25 +41,25 @@ def open_reader(path: Path) -> Reader:
     """Open a recording.
 
     Raises:
-        RecordingError: the file cannot be read, is of neither kind, or is no recording.
+        RecordingError: the file cannot be read, has another suffix, or is not a recording.
     """
-    reader = _READERS.get(_kind(path))
+    reader = _READERS.get(_suffix(path))
     if reader is None:
-        raise _neither(path)
+        raise _unknown_suffix(path)
     try:
         return reader(path)
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {reason(error)}.") from None
 
 
-def _kind(path: Path) -> str:
-    """The end of the name that tells; what was left by a kernel that was killed has one more."""
+def _suffix(path: Path) -> str:
+    """Return the suffix of the format, without that of a draft left by a killed kernel."""
     name = path.name.removesuffix(SUFFIX)
     number = "" if name == path.name else name.rpartition(".")[2]
     return Path(name.removesuffix(f".{number}") if number.isdigit() else name).suffix.lower()
 
 
-def _neither(path: Path) -> RecordingError:
+def _unknown_suffix(path: Path) -> RecordingError:
     return RecordingError(
         f"A recording's name ends in .parquet or .jsonl, which {path.name!r} does not."
     )

@@ -1,9 +1,8 @@
-"""The footer of a Parquet file that grows by one row group after the other. Pure.
+"""Footer of a Parquet file that grows by one row group at a time. Pure.
 
-pyarrow writes a footer only when it closes a file, which then ends. So each group is written by it
-as a file of its own in memory, and their footers are joined here: Parquet's ``FileMetaData``
-(parquet.thrift) in Thrift's compact protocol, in which the offsets of a group are moved to where it
-stands.
+pyarrow writes a footer only when it closes a file. So it writes each group to a file of its own in
+memory, and this module joins their footers: Parquet's ``FileMetaData`` (parquet.thrift) in Thrift's
+compact protocol, with the offsets of each group shifted to its position.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ MAGIC: Final = b"PAR1"
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS: Final = frozenset((4, 5, 6))
 
-# Of parquet.thrift: the fields that are offsets in the file, by the way to them.
+# Fields of parquet.thrift that are offsets in the file, by their path of field numbers.
 _ROWS, _GROUPS = 3, 4
 _OFFSETS: Final = frozenset(
     (
@@ -35,7 +34,7 @@ class Footer:
     """Footer of a Parquet file, which describes the row groups in it.
 
     Attributes:
-        end: the offset at which the next group goes, and the footer meanwhile.
+        end: offset of the next group, and of the footer until then.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Footer:
         self._groups: list[tuple[int, bytes]] = []
 
     def added(self, file: bytes) -> tuple[bytes, Footer]:
-        """Return a group's own bytes, from a file of it alone, and the footer with it added."""
+        """Return the bytes of a group, from a file with it alone, and the extended footer."""
         size = int.from_bytes(file[-8:-4], "little")
         data, thrift = file[len(MAGIC) : -8 - size], file[-8 - size : -8]
         reader = _Reader(thrift, self.end - len(MAGIC), len(self._groups))
@@ -72,14 +71,14 @@ class Footer:
 
 
 class _Reader:
-    """Reads the footer of one group, whose offsets it moves."""
+    """Reader of the footer of one group, which shifts its offsets."""
 
     def __init__(self, raw: bytes, shift: int, ordinal: int) -> None:
         self._raw, self._at = raw, 0
         self._shift, self._ordinal = shift, ordinal
 
     def parts(self) -> tuple[bytes, int, bytes, bytes]:
-        """Parts of a footer: before the row count, the count, the group, and behind the groups."""
+        """Return the bytes before the row count, the count, the group, and the remaining bytes."""
         field = rows = 0
         head = b""
         while kind := self._field_head():
@@ -90,10 +89,10 @@ class _Reader:
                 count, _ = self._list_head()
                 if count > 1:
                     raise ValueError("the file has more than one row group")
-                moved = bytearray()
+                shifted = bytearray()
                 for _ in range(count):
-                    self._struct(moved, ())
-                return head, rows, bytes(moved), self._raw[self._at :]
+                    self._struct(shifted, ())
+                return head, rows, bytes(shifted), self._raw[self._at :]
             else:
                 self._value(kind & 0x0F, bytearray(), (0, field))
         raise ValueError("the file has no row groups")
@@ -125,33 +124,33 @@ class _Reader:
         head = self._byte()
         return (self._varint() if head >> 4 == 15 else head >> 4), head & 0x0F
 
-    def _struct(self, out: bytearray, way: tuple[int, ...]) -> None:
+    def _struct(self, out: bytearray, path: tuple[int, ...]) -> None:
         field = 0
         while head := self._field_head():
             out.append(head)
             field += head >> 4
-            self._value(head & 0x0F, out, (*way, field))
+            self._value(head & 0x0F, out, (*path, field))
         out.append(_STOP)
 
-    def _value(self, kind: int, out: bytearray, way: tuple[int, ...]) -> None:
-        """Copy a value, with the offsets in it moved."""
+    def _value(self, kind: int, out: bytearray, path: tuple[int, ...]) -> None:
+        """Copy a value, with its offsets shifted."""
         start = self._at
         if kind in (_TRUE, _FALSE):
             return
         if kind in _INTEGERS:
             value = self._integer()
-            if way in _OFFSETS and value > 0:
+            if path in _OFFSETS and value > 0:
                 value += self._shift
-            elif way == _ORDINAL:
+            elif path == _ORDINAL:
                 value = self._ordinal
             out += _zigzag(value)
         elif kind in (_LIST, _SET):
             count, of = self._list_head()
             out += self._raw[start : self._at]
             for _ in range(count):
-                self._element(of, out, way)
+                self._element(of, out, path)
         elif kind == _STRUCT:
-            self._struct(out, way)
+            self._struct(out, path)
         elif kind in (_BYTE, _DOUBLE, _BINARY):
             size = {_BYTE: 1, _DOUBLE: 8}.get(kind) or self._varint()
             self._at += size
@@ -159,11 +158,11 @@ class _Reader:
         else:
             raise ValueError(f"a value is of the type {kind}")
 
-    def _element(self, kind: int, out: bytearray, way: tuple[int, ...]) -> None:
+    def _element(self, kind: int, out: bytearray, path: tuple[int, ...]) -> None:
         if kind in (_TRUE, _FALSE):  # in a list they take a byte
             out.append(self._byte())
         else:
-            self._value(kind, out, way)
+            self._value(kind, out, path)
 
 
 def _zigzag(value: int) -> bytes:

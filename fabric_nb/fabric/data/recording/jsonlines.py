@@ -1,14 +1,14 @@
-"""Recordings as lines of JSON, one for each message: slow and large, whole at every moment.
+"""Recordings as JSON Lines, one line for each message: slow and large, complete at every moment.
 
-A file is written under a name with ``.partial`` at its end, and gets its own once it is closed. The
-first line says what it is; of a kernel that was killed, all lines but the last are good::
+A file is written with the suffix ``.partial``, and gets its final name when it is closed. The first
+line identifies the format; after a kernel was killed, all lines except for the last are valid::
 
     {"fabric_nb": "recording", "version": 1}
     {"arrival": "2026-11-24T12:00:00.125+00:00", "headers": {"kind": "A"}, "form": "object",
      "rows": [{"n": 1}]}
 
-Where headers have values that JSON does not have, such as times and bytes, ``table`` has all of
-them as they travelled, as a field table in base64, and ``headers`` has their text.
+If JSON cannot represent the values of some headers, such as times and bytes, ``table`` has all
+headers as they were sent, as a field table in base64, and ``headers`` has their text.
 """
 
 from __future__ import annotations
@@ -24,50 +24,57 @@ from fabric_nb.errors import MalformedMessage, NotSerializable, RecordingError, 
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.core.files import Draft
-from fabric_nb.fabric.data.recording.entry import FAILURES, Counts, Entry, batch_of, kept, plain
+from fabric_nb.fabric.data.recording.entry import (
+    FAILURES,
+    Counts,
+    Entry,
+    batch_of,
+    json_or_text,
+    salvaged,
+)
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.data_decoding import rows_of
 
 _HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
 _CHUNK = 1000
 _AT_ONCE = 100
-"""Messages that are in the file or, when they do not fit on the disk, not."""
+"""Messages that are written together; on a full disk, all or none of them are in the file."""
 
 
 class JsonLinesWriter:
-    """Writes a recording."""
+    """Writer of JSON Lines."""
 
     def __init__(self, path: Path, *, overwrite: bool = True) -> None:
         self.written, self.skipped, self.reason = Counts(), Counts(), ""
-        self._place = path
+        self._target = path
         self._draft = Draft(path, overwrite=overwrite)
         self._end = self._draft.write_at(0, _HEAD)
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
         for start in range(0, len(entries), _AT_ONCE):
-            lines, taken = [], []
+            lines, written = [], []
             for entry in entries[start : start + _AT_ONCE]:
                 try:
                     lines.append(_line(entry))
                 except FAILURES:
                     raise
-                except Exception as error:  # noqa: BLE001 - this message is left out and counted
+                except Exception as error:  # noqa: BLE001 - the message is omitted and counted
                     self.skipped.add([entry])
                     self.reason = str(error)
                 else:
-                    taken.append(entry)
+                    written.append(entry)
             self._end = self._draft.write_at(self._end, b"".join(lines))
-            self.written.add(taken)
+            self.written.add(written)
 
     def close(self) -> None:
-        """Make the file whole, and give it its name."""
-        self._draft.keep()
+        """Rename the file to its final name."""
+        self._draft.commit()
 
-    def give_up(self) -> Path | None:
-        """End with the messages that are whole in the file."""
+    def salvage(self) -> Path | None:
+        """End with the complete messages in the file; return its path, or None without any."""
         self._draft.write_at(self._end, b"")
-        return kept(self._draft, self._place, self.written)
+        return salvaged(self._draft, self._target, self.written)
 
 
 def _line(entry: Entry) -> bytes:
@@ -78,13 +85,15 @@ def _line(entry: Entry) -> bytes:
         "rows": rows_of(entry.batch),
     }
     if not all(map(_is_json, entry.headers.values())):
-        with contextlib.suppress(UnusableHeader):  # of another library, and is text alone
+        with contextlib.suppress(UnusableHeader):  # sent by another library; only text is kept
             line["table"] = base64.b64encode(checked(entry.headers).raw).decode()
     try:
         return encode(line)[0] + b"\n"
     except NotSerializable:
-        line["headers"] = {name: plain(value) for name, value in entry.headers.items()}
-        line["rows"] = [{name: plain(row[name]) for name in row} for row in rows_of(entry.batch)]
+        line["headers"] = {name: json_or_text(value) for name, value in entry.headers.items()}
+        line["rows"] = [
+            {name: json_or_text(row[name]) for name in row} for row in rows_of(entry.batch)
+        ]
         return encode(line)[0] + b"\n"
 
 
@@ -97,7 +106,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _headers(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The headers in a line, as they were."""
+    """Return the headers in a line."""
     table = line.get("table")
     if not isinstance(table, str):
         headers: Mapping[str, Any] = line["headers"]
@@ -106,7 +115,7 @@ def _headers(line: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class JsonLinesReader:
-    """Reads a recording."""
+    """Reader of JSON Lines."""
 
     def __init__(self, path: Path) -> None:
         self.progress = 0.0
@@ -118,7 +127,7 @@ class JsonLinesReader:
             raise RecordingError(f"{path} is no recording: make one with stream.record(...).")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def __iter__(self) -> Iterator[Sequence[Entry]]:
@@ -127,7 +136,7 @@ class JsonLinesReader:
         for number, line in enumerate(self._file, start=2):
             read += len(line)
             if not line.endswith(b"\n"):
-                break  # who wrote it was killed in the middle of it
+                break  # incomplete, because the kernel that wrote it was killed
             entries.append(self._entry(line, number))
             if len(entries) == _CHUNK:
                 self.progress = read / self._size
@@ -138,15 +147,15 @@ class JsonLinesReader:
 
     def _entry(self, line: bytes, number: int) -> Entry:
         try:
-            match told := decode(line):
+            match message := decode(line):
                 case {
                     "arrival": str(arrival),
                     "headers": dict(),
                     "form": "object" | "list" | "columns" | "arrow" as form,
                     "rows": list(rows),
                 } if all(isinstance(row, dict) for row in rows):
-                    came = datetime.fromisoformat(arrival)
-                    return Entry(came, _headers(told), batch_of(form, rows), len(rows))
+                    time = datetime.fromisoformat(arrival)
+                    return Entry(time, _headers(message), batch_of(form, rows), len(rows))
         except (ValueError, MalformedMessage):
             pass
         raise RecordingError(f"Line {number} of {self._path} is no message of a recording.")

@@ -1,16 +1,16 @@
-"""Recordings as Parquet: a row for each row, so that any tool can read them (extra ``arrow``).
+"""Recordings as Parquet: one row for each row, so that any tool can read them (extra ``arrow``).
 
-Besides the rows' own columns there are
+Besides the columns of the rows there are
 
-- ``arrival``: when the row came, in UTC;
-- ``header.<name>``: the headers of its message;
-- ``fabric.message`` and ``fabric.form``: the number of its message, and how the rows of that came;
-- ``_overflow``: what did not fit into its column, as JSON: values of another type than those in
-  the first row group, columns that came later, and nulls where others have values.
+- ``arrival``: time of arrival of the row, in UTC;
+- ``header.<name>``: headers of its message;
+- ``fabric.message`` and ``fabric.form``: number of its message, and form of the rows in it;
+- ``_overflow``: values that do not fit into their column, as JSON: values of another type than in
+  the first row group, columns that appeared later, and nulls in columns with values.
 
-Nested values, and columns of several types, are JSON texts; the column's metadata says so. A file
-is written under a name with ``.partial`` at its end, and gets its own once it is closed; after each
-row group it is whole, so that what a full disk or a killed kernel leaves can be read.
+Nested values, and columns of several types, are JSON texts, marked in the column's metadata. A file
+is written with the suffix ``.partial``, and gets its final name when it is closed; it is complete
+after each row group, so that it can be read after a full disk or a killed kernel.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from fabric_nb.fabric.data.recording.entry import (
     Counts,
     Entry,
     batch_of,
-    kept,
+    salvaged,
 )
 from fabric_nb.fabric.data.recording.footer import MAGIC, Footer
 from fabric_nb.fabric.wire.codec import decode
@@ -53,73 +53,74 @@ from fabric_nb.frames import OVERFLOW
 
 GROUP_ROWS = 50_000
 GROUP_BYTES = 64 * 1024 * 1024
-"""What is held until it is written as a row group, by the size of the messages' bodies."""
+"""Rows, and bytes of message bodies, that are buffered before a row group is written."""
 _READ_ROWS = 2000
+"""Rows that are read at once."""
 
 
 # -- writing ---------------------------------------------------------------------------------------
 
 
 class ParquetWriter:
-    """Writes a recording, a row group at a time; after each the file is whole."""
+    """Writer of Parquet, one row group at a time; after each the file is complete."""
 
     def __init__(self, path: Path, *, overwrite: bool = True) -> None:
         self._pa = pyarrow()
         self.written, self.skipped, self.reason = Counts(), Counts(), ""
-        self._place = path
+        self._target = path
         self._draft = Draft(path, overwrite=overwrite)
         self._footer = Footer()
         self._schema: Any = None
-        self._held: list[Entry] = []
+        self._buffer: list[Entry] = []
         self._rows = self._size = 0
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
         for entry in entries:
-            self._held.append(entry)
+            self._buffer.append(entry)
             self._rows += entry.rows
             self._size += entry.size
             if self._rows >= GROUP_ROWS or self._size >= GROUP_BYTES:
                 self._write_group()
 
     def close(self) -> None:
-        """Write what is held, and give the file its name."""
-        if self._held or self._schema is None:
+        """Write the buffered messages, and rename the file to its final name."""
+        if self._buffer or self._schema is None:
             self._write_group()
-        self._draft.keep()
+        self._draft.commit()
 
-    def give_up(self) -> Path | None:
-        """End with the row groups that are whole in the file."""
+    def salvage(self) -> Path | None:
+        """End with the complete row groups in the file; return its path, or None without any."""
         if self.written.messages:
-            # The bytes of the footer stood there before, so that there is room for them.
+            # The bytes of the footer were there before, so that there is room for them.
             self._draft.write_at(self._footer.end, bytes(self._footer))
-        return kept(self._draft, self._place, self.written)
+        return salvaged(self._draft, self._target, self.written)
 
     def _write_group(self) -> None:
-        held, self._held = self._held, []
+        entries, self._buffer = self._buffer, []
         self._rows = self._size = 0
         try:
-            file, schema = self._file_of(held)
+            file, schema = self._file_of(entries)
         except FAILURES:
             raise
-        except Exception:  # noqa: BLE001 - of some of the messages, which are then looked for
-            held = self._fitting(held)
-            file, schema = self._file_of(held)
+        except Exception:  # noqa: BLE001 - caused by some of the messages, which are omitted
+            entries = self._fitting(entries)
+            file, schema = self._file_of(entries)
         data, footer = self._footer.added(file)
         start = self._footer.end
         if not self.written.messages:
             start, data = 0, MAGIC + data
         self._draft.write_at(start, data + bytes(footer))
         self._footer, self._schema = footer, schema
-        self.written.add(held)
+        self.written.add(entries)
 
     def _fitting(self, entries: list[Entry]) -> list[Entry]:
-        """Those messages that can be in such a file; the others are counted."""
+        """Return the messages that Parquet can represent; count the others as skipped."""
         try:
             self._file_of(entries)
         except FAILURES:
             raise
-        except Exception as error:  # noqa: BLE001 - they are left out and counted
+        except Exception as error:  # noqa: BLE001 - they are omitted and counted
             if len(entries) > 1:
                 half = len(entries) // 2
                 return self._fitting(entries[:half]) + self._fitting(entries[half:])
@@ -128,21 +129,21 @@ class ParquetWriter:
             return []
         return entries
 
-    def _file_of(self, held: Sequence[Entry]) -> tuple[bytes, Any]:
-        """Messages as a file of one row group, and its schema."""
-        table = self._table(held)
+    def _file_of(self, entries: Sequence[Entry]) -> tuple[bytes, Any]:
+        """Return messages as a file of one row group, and its schema."""
+        table = self._table(entries)
         sink = self._pa.BufferOutputStream()
         self._pa.parquet.write_table(table, sink, row_group_size=max(1, table.num_rows))
         return sink.getvalue().to_pybytes(), table.schema
 
-    def _table(self, held: Sequence[Entry]) -> Any:
-        """Messages as a table of the recording's schema, which the first of them make."""
+    def _table(self, entries: Sequence[Entry]) -> Any:
+        """Return messages as a table of the recording's schema, which the first call determines."""
         parts: list[Columns] = []
         number = self.written.messages
-        for of_arrow, entries in groupby(held, key=lambda entry: entry.form == "arrow"):
-            together = list(entries)
-            # Tables one by one, as two of them may have different columns.
-            for each in zip(together) if of_arrow else [together]:
+        for of_arrow, group in groupby(entries, key=lambda entry: entry.form == "arrow"):
+            alike = list(group)
+            # Arrow tables separately, because two of them may have different columns.
+            for each in zip(alike) if of_arrow else [alike]:
                 parts.append(self._columns(each, number))
                 number += len(each)
         schema = self._schema or schema_of(self._pa, parts)
@@ -150,7 +151,7 @@ class ParquetWriter:
         return self._pa.concat_tables(tables) if tables else schema.empty_table()
 
     def _columns(self, entries: Sequence[Entry], number: int) -> Columns:
-        """All columns of messages, numbered from one on: all of Arrow's kind, or all of rows."""
+        """Return all columns of consecutive messages: either one of Arrow, or several of rows."""
         counts = [entry.rows for entry in entries]
         numbers = range(number, number + len(entries))
         columns: Columns = {
@@ -165,12 +166,12 @@ class ParquetWriter:
 
 
 def _for_rows(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:
-    """What is said of messages, said of each of their rows."""
+    """Repeat a value of each message for each of its rows."""
     return list(chain.from_iterable(map(repeat, values, counts)))
 
 
 def _own_columns(entries: Sequence[Entry]) -> Columns:
-    """The rows' own columns, under a name of `row.` where the name is one of ours."""
+    """Return the columns of the rows, with the prefix `row.` for reserved names."""
     if entries[0].form == "arrow":
         table: Table = entries[0].batch
         columns = dict(zip(table.column_names, table.columns, strict=True))
@@ -190,7 +191,7 @@ def _escaped(name: str) -> str:
 
 
 class ParquetReader:
-    """Reads a recording."""
+    """Reader of Parquet."""
 
     def __init__(self, path: Path) -> None:
         self.progress = 0.0
@@ -209,12 +210,12 @@ class ParquetReader:
         self._columns = [name for name in schema.names if name not in {*OWN, *self._headers}]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def __iter__(self) -> Iterator[Sequence[Entry]]:
         pa, read, total = self._pa, 0, max(1, self._file.metadata.num_rows)
-        rest: Any = None  # rows of a message that may go on
+        rest: Any = None  # rows of a message that may continue
         try:
             for batch in self._file.iter_batches(batch_size=_READ_ROWS):
                 read += batch.num_rows
@@ -271,7 +272,7 @@ class ParquetReader:
         ]
 
     def _rows(self, table: Any, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows of some columns without what is absent, and with what is in the overflow."""
+        """Return rows of some columns, without absent values and with those of the overflow."""
         columns = {name: table[name].to_pylist() for name in names}
         for name in self._json.intersection(columns):
             columns[name] = [ABSENT if text is None else _read(text) for text in columns[name]]
@@ -287,20 +288,20 @@ class ParquetReader:
         return rows
 
     def _is_plain(self, table: Any) -> bool:
-        """Whether all values are in columns of their own types."""
+        """Return whether no value is in a JSON column or in the overflow."""
         return all(table[name].null_count == table.num_rows for name in self._json)
 
     def _plain_table(self, table: Any) -> Any:
-        """An Arrow message as it was: the columns that it had."""
-        kept = [name for name in self._columns if table[name].null_count < table.num_rows]
-        if not kept:
-            return [{} for _ in range(table.num_rows)]  # without columns, Arrow tells of no rows
-        names = [name.removeprefix("row.") for name in kept]
-        return table.select(kept).rename_columns(names).replace_schema_metadata(None)
+        """Return an Arrow message with the columns that it had."""
+        present = [name for name in self._columns if table[name].null_count < table.num_rows]
+        if not present:
+            return [{} for _ in range(table.num_rows)]  # a table without columns has no rows
+        names = [name.removeprefix("row.") for name in present]
+        return table.select(present).rename_columns(names).replace_schema_metadata(None)
 
 
 def _starts(table: Any) -> Any:
-    """Where each message begins."""
+    """Return the index of the first row of each message."""
     numbers = table[MESSAGE].to_numpy()
     return np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
 

@@ -1,4 +1,4 @@
-"""Writing a recording while a stream flows."""
+"""Recording of an open stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fabric_nb.fabric.wire.data_decoding import Batch
 log = logging.getLogger(__name__)
 
 MAX_BEHIND = 64 * 1024 * 1024
-"""Bytes that may wait to be written before the stream waits too."""
+"""Bytes that may wait to be written before the stream is paused."""
 _PERIOD = 0.25
-"""Seconds in which what comes is gathered; a file is written so often."""
+"""Seconds in which messages are batched before they are written."""
 
 
 class Recording:
-    """A file to which a stream's messages are written as they come; made by `Stream.record`.
+    """File to which the messages of a stream are written; created by `Stream.record`.
 
     Example::
 
@@ -33,17 +33,17 @@ class Recording:
         recording.rows
         await recording.close()
 
-    Writing takes place in a thread. When it cannot keep up, the stream slows down. When it fails
-    (the disk is full), the recording ends with what is in the file, which can be read; the rest is
-    logged, counted in `lost`, and raised by `close`. A single message that cannot be in such a file
-    is left out, logged and counted.
+    Messages are written in a thread. If writing cannot keep up, the stream slows down. If it fails
+    (the disk is full), the recording ends with the messages in the file, which stays readable; the
+    others are logged and counted in `lost`, and `close` raises the error. A single message that the
+    format cannot represent is omitted, logged and counted.
 
     Attributes:
-        path: the file; until it is closed its name has ``.partial`` at its end.
-        messages: how many it holds, or will when it is closed.
-        rows: likewise.
-        lost: messages that came and could not be written.
-        error: why it has failed.
+        path: path of the file; it has the suffix ``.partial`` until it is closed.
+        messages: number of messages in it, once it is closed.
+        rows: number of rows in these.
+        lost: number of messages that could not be written.
+        error: error with which it has failed.
     """
 
     def __init__(self, path: str | Path, *, overwrite: bool, on_room: Callable[[], object]) -> None:
@@ -54,37 +54,37 @@ class Recording:
         self._overwrite = overwrite
         self._on_room = on_room
         self._pending: list[Entry] = []
-        self._bytes = 0  # of what waits and of what is just being written
+        self._bytes = 0  # of messages that wait or are being written
         self._writer: Writer | None = None
         self._closing = asyncio.Event()
         self._arrived = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
-        self._told = False
+        self._raised = False
         self._skipped = Counts()
 
     async def open(self) -> Self:
-        """Make the file.
+        """Create the file.
 
         Raises:
-            RecordingError: it exists, cannot be written, or is of no kind that can be written.
+            RecordingError: it exists, cannot be written, or has an unknown suffix.
         """
         self._writer = await in_thread(open_writer, self.path, overwrite=self._overwrite)
         self._writing = asyncio.create_task(self._write(self._writer), name=f"record {self.path}")
         return self
 
     async def close(self) -> None:
-        """Write what has come and make the file whole.
+        """Write the pending messages and complete the file.
 
         Raises:
-            RecordingError: something could not be written; raised once.
+            RecordingError: some messages could not be written; raised once.
         """
         await self.end()
-        if self.error is not None and not self._told:
-            self._told = True
+        if self.error is not None and not self._raised:
+            self._raised = True
             raise self.error
 
     async def end(self) -> None:
-        """As `close`, for those who do not care what became of it."""
+        """Complete the file as `close` does, without raising its error."""
         self._closing.set()
         self._arrived.set()
         if self._writing is not None:
@@ -99,16 +99,16 @@ class Recording:
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self._closing.is_set()
 
     @property
     def behind(self) -> bool:
-        """Whether so much waits to be written that no more should come."""
+        """True if too much waits to be written, so that the stream should pause."""
         return self._bytes > MAX_BEHIND
 
     def add(self, batch: Batch, delivery: Delivery, rows: int) -> None:
-        """A message has come; one without rows is left out."""
+        """Add a message; one without rows is ignored."""
         if self.error is not None:
             self.lost += 1
         elif rows and not self.closed:
@@ -125,14 +125,14 @@ class Recording:
                 await self._arrived.wait()
                 self._arrived.clear()
                 await self._write_pending(writer)
-                await self._gathered()
+                await self._pause()
             await self._write_pending(writer)
             await in_thread(writer.close)
             self._count_skipped(writer)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the stream goes on
+        except Exception as error:  # noqa: BLE001 - the stream continues, whatever it is
             self._pending.clear()
             self._bytes = 0
-            where = await self._given_up(writer)
+            where = await self._salvage(writer)
             self._count_skipped(writer)
             written = writer.written
             self.lost += self.messages - written.messages
@@ -145,16 +145,16 @@ class Recording:
             log.warning("%s", self.error)
             self._on_room()
 
-    async def _given_up(self, writer: Writer) -> Path | None:
+    async def _salvage(self, writer: Writer) -> Path | None:
         try:
-            return await in_thread(writer.give_up)
-        except Exception as error:  # noqa: BLE001 - then nothing is known to be readable
+            return await in_thread(writer.salvage)
+        except Exception as error:  # noqa: BLE001 - then no message is known to be readable
             log.warning("%s cannot be ended: %s", self.path, reason(error))
             writer.written = Counts()
             return None
 
     def _count_skipped(self, writer: Writer) -> None:
-        """Count messages that cannot be in such a file as lost."""
+        """Count messages that the format cannot represent as lost."""
         skipped, before = writer.skipped, self._skipped
         if skipped.messages > before.messages:
             lost = skipped.messages - before.messages
@@ -164,8 +164,8 @@ class Recording:
             self._skipped = Counts(skipped.messages, skipped.rows)
             log.warning("%d messages cannot be in %s: %s", lost, self.path, writer.reason[:500])
 
-    async def _gathered(self) -> None:
-        """Let messages gather for a moment, if nobody closes meanwhile."""
+    async def _pause(self) -> None:
+        """Wait for further messages to write together, or until the recording is closed."""
         try:
             async with asyncio.timeout(_PERIOD):
                 await self._closing.wait()
@@ -179,7 +179,7 @@ class Recording:
             await in_thread(writer.write, entries)
             self._count_skipped(writer)
         self._bytes -= size
-        self._on_room()  # what came while it was written may have had to wait
+        self._on_room()  # the stream may have been paused meanwhile
 
     def __repr__(self) -> str:
         lost = f", {self.lost:,} messages lost" if self.lost else ""

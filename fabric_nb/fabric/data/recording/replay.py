@@ -1,4 +1,4 @@
-"""Publishing a recording again."""
+"""Playback of a recording."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from fabric_nb.fabric.data.recording.entry import Entry, Reader
 from fabric_nb.fabric.data.recording.files import open_reader
 from fabric_nb.fabric.wire.codec import encode
 from fabric_nb.fabric.wire.data_decoding import ARROW, JSON, JSON_COLUMNS
-from fabric_nb.fabric.wire.data_encoding import arrow_body
+from fabric_nb.fabric.wire.data_encoding import arrow_body, recorded_message
 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 200
-"""Messages that the broker may not have confirmed yet."""
+"""Maximum number of unconfirmed messages."""
 
 Publish = Callable[[Message], asyncio.Future[None]]
 
 
 class Replay:
-    """A recording that is being published; made by `AmqBrokerConnector.replay`.
+    """Playback of a recording, which publishes it again; created by `AmqBrokerConnector.replay`.
 
     Example::
 
         replay = await fabric.replay("orders.parquet", speed=10)
         replay.progress
-        await replay          # until it is done; or replay.cancel()
+        await replay          # until it has ended; or replay.cancel()
 
     Attributes:
-        path: the recording.
-        speed: how many times as fast as it was recorded; infinite: as fast as it goes.
-        messages: how many the broker has taken.
-        rows: how many rows were in them.
-        failed: messages that it did not take.
-        cancelled: whether it ended before the recording did.
-        error: why it has failed; whoever awaits it gets that too.
+        path: path of the recording.
+        speed: factor relative to the recorded speed; infinite: as fast as possible.
+        messages: number of messages that the broker has confirmed.
+        rows: number of rows in them.
+        failed: number of messages that could not be published.
+        cancelled: True if it was cancelled.
+        error: error with which it has failed; also raised by awaiting it.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Replay:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> Self:
-        """Open the recording and start.
+        """Open the recording and start to publish it.
 
         Raises:
-            RecordingError: it cannot be read, or is no recording.
+            RecordingError: it cannot be read, or is not a recording.
         """
         self._reader = await asyncio.to_thread(open_reader, self.path)
         self._task = asyncio.create_task(self._run(self._reader), name=f"replay {self.path}")
@@ -78,12 +78,12 @@ class Replay:
 
     @property
     def progress(self) -> float:
-        """How much of the recording was published, from 0 to 1."""
+        """Fraction of the recording that was published, from 0 to 1."""
         return self._reader.progress if self._reader is not None else 0.0
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self._task is not None and self._task.done()
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -102,42 +102,42 @@ class Replay:
         return self
 
     def cancel(self) -> None:
-        """Publish no more."""
+        """Stop publishing."""
         if self._task is not None and not self._task.done():
             self.cancelled = True
             self._task.cancel()
 
     async def close(self) -> None:
-        """Publish no more, and wait until that is so."""
+        """Stop publishing, and wait until it has ended."""
         self.cancel()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def _run(self, reader: Reader) -> None:
-        flying: deque[asyncio.Future[None]] = deque()
+        in_flight: deque[asyncio.Future[None]] = deque()
         loop = asyncio.get_running_loop()
         began = first = 0.0
         try:
             chunks = iter(reader)
             while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
                 for entry in chunk:
-                    came = entry.arrival.timestamp()
+                    arrival = entry.arrival.timestamp()
                     if not began:
-                        began, first = loop.time(), came
-                    early = began + (came - first) / self.speed - loop.time()
+                        began, first = loop.time(), arrival
+                    early = began + (arrival - first) / self.speed - loop.time()
                     if early > 0:
                         await asyncio.sleep(early)
                     try:
-                        flying.append(self._send(entry))
-                    except Exception as error:  # noqa: BLE001 - this message is left out, and counted
+                        in_flight.append(self._send(entry))
+                    except Exception as error:  # noqa: BLE001 - the message is omitted and counted
                         self._skip(error)
-                    while flying and flying[0].done():
-                        flying.popleft()
-                    if len(flying) > IN_FLIGHT:
-                        await asyncio.wait([flying[0]])
-            if flying:
-                await asyncio.wait(flying)
-        except Exception as error:  # noqa: BLE001 - told here, and raised by who waits
+                    while in_flight and in_flight[0].done():
+                        in_flight.popleft()
+                    if len(in_flight) > IN_FLIGHT:
+                        await asyncio.wait([in_flight[0]])
+            if in_flight:
+                await asyncio.wait(in_flight)
+        except Exception as error:  # noqa: BLE001 - logged, and raised by awaiting this
             self.error = error
             log.warning("The replay of %s has ended: %s", self.path, error)
         finally:
@@ -151,17 +151,17 @@ class Replay:
     def _send(self, entry: Entry) -> asyncio.Future[None]:
         body, kind = _body(entry)
         headers = {**entry.headers, **self._headers}
-        taken = self._publish(Message(body, headers=headers, content_type=kind))
+        published = self._publish(recorded_message(body, kind, headers))
 
-        def count(taken: asyncio.Future[None]) -> None:
-            if taken.cancelled() or taken.exception() is not None:
+        def count(published: asyncio.Future[None]) -> None:
+            if published.cancelled() or published.exception() is not None:
                 self.failed += 1
             else:
                 self.messages += 1
                 self.rows += entry.rows
 
-        taken.add_done_callback(count)
-        return taken
+        published.add_done_callback(count)
+        return published
 
     def __repr__(self) -> str:
         failed = f", {self.failed:,} not published" if self.failed else ""
