@@ -27,7 +27,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import crowd, machine
+from benchmarks import machine, many_services
 from benchmarks.figures import Spread
 from benchmarks.payloads import arrow_body, body, moved
 from benchmarks.producer import ARROW, JSON, Producer, produce
@@ -275,8 +275,8 @@ async def _measure_panel(notebook: LabNotebook, seconds: float, uri: str) -> lis
     page = notebook.page
     await show_panel(page)
     await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {uri} --domain {DOMAIN}")
-    async with crowd.crowd(uri), produce(uri) as producer:
-        up = f"{crowd.SERVICES + 1} up"
+    async with many_services.announced_services(uri), produce(uri) as producer:
+        up = f"{many_services.SERVICES + 1} up"
         await expect(panel_of(page)).to_contain_text(up, timeout=60_000)
         limit = MAX_ROWS["messages"]
         await notebook.execute(
@@ -289,7 +289,7 @@ async def _measure_panel(notebook: LabNotebook, seconds: float, uri: str) -> lis
             if scrolled:
                 await page.evaluate(SCROLL, seconds)
             seen = await page.evaluate(FRAMES, seconds - 0.5)
-            what = f"panel of {crowd.SERVICES:,} services, 2,000 messages/s{scrolled}"
+            what = f"panel of {many_services.SERVICES:,} services, 2,000 messages/s{scrolled}"
             verdicts += [
                 Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
                 Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
@@ -313,8 +313,8 @@ async def measure(options: argparse.Namespace, uri: str) -> list[Verdict]:
         "call": lambda: measure_call(options.kernels, uri),
         "flow": lambda: _both(uri, options.seconds),
         "browser": lambda: measure_browser(min(10, options.seconds), uri),
-        "tab": lambda: crowd.measure_tab(uri),
-        "registry": lambda: crowd.measure_registry(uri, options.seconds / 2),
+        "tab": lambda: many_services.measure_tab(uri),
+        "registry": lambda: many_services.measure_registry(uri, options.seconds / 2),
     }
     return [verdict for part in options.only.split(",") for verdict in await parts[part]()]
 

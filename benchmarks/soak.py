@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 
-from benchmarks.account import CONFIRMED, FAILED, UNSETTLED, Flow, Used
+from benchmarks.message_accounting import CONFIRMED, FAILED, UNSETTLED, Flow, Used
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.data.stream import Stream

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.account import CONFIRMED, FAILED, UNACKNOWLEDGED, UNSETTLED, Flow, Used
+from benchmarks.message_accounting import CONFIRMED, FAILED, UNACKNOWLEDGED, UNSETTLED, Flow, Used
 
 MADE = 3 * UNACKNOWLEDGED
 LATE = 2 * UNACKNOWLEDGED
