@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all suites, or those that are asked for, on a private RabbitMQ."""
+"""`python -m benchmarks`: all suites, or selected ones, on a private RabbitMQ."""
 
 from __future__ import annotations
 
@@ -25,13 +25,19 @@ RESULTS = Path("build/bench")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long calls are made each")
-    parser.add_argument("--messages", type=int, default=20_000, help="of a stream, each time")
-    parser.add_argument("--batches", type=int, default=500, help="of a thousand rows, each time")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="the most held in a frame")
-    parser.add_argument("--only", default=",".join(SUITES), help="suites, with commas between")
-    parser.add_argument("--uri", help="a broker that runs; else a private RabbitMQ is started")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of measurements")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="duration of each measurement of calls"
+    )
+    parser.add_argument(
+        "--messages", type=int, default=20_000, help="messages per measurement of a stream"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=500, help="batches of a thousand rows per measurement"
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="maximum rows of a frame")
+    parser.add_argument("--only", default=",".join(SUITES), help="suites, separated by commas")
+    parser.add_argument("--uri", help="a running broker; otherwise a private RabbitMQ is started")
     parser.add_argument("--json", type=Path, help=f"instead of a dated file in {RESULTS}/")
     options = parser.parse_args()
     options.only = options.only.split(",")
@@ -40,14 +46,14 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def say(line: str) -> None:
-    """Tell how far it is, apart from the results."""
+def progress(line: str) -> None:
+    """Print a line of progress to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def broker(uri: str | None) -> Iterator[str]:
-    """The URI of the given broker, or of a private one that ends with the context."""
+    """Yield the URI of the given broker, or of a private one."""
     if uri is not None:
         yield uri
         return
@@ -56,10 +62,10 @@ def broker(uri: str | None) -> Iterator[str]:
 
 
 async def measure_on_broker(uri: str, options: argparse.Namespace, results: Results) -> str:
-    """Run the suites that need a broker, and return which broker it was."""
+    """Run the suites that need a broker, and return its product and version."""
     if "calls" in options.only:
         results.calls = await calls.measure(
-            uri, count=options.rounds, seconds=options.seconds, say=say
+            uri, count=options.rounds, seconds=options.seconds, progress=progress
         )
     if "streams" in options.only:
         results.streams = await streams.measure(
@@ -67,13 +73,13 @@ async def measure_on_broker(uri: str, options: argparse.Namespace, results: Resu
             count=options.rounds,
             messages=options.messages,
             batches=options.batches,
-            say=say,
+            progress=progress,
         )
     return await machine.broker(uri)
 
 
 def measure_frames(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the suite of frames in a process of its own, where nothing else is in memory."""
+    """Run the suite of frames in a separate process, with nothing else in memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.json"
         command = [sys.executable, "-m", frames.__name__, f"--rows={options.rows}"]
@@ -91,7 +97,7 @@ def main() -> None:
         with broker(options.uri) as uri:
             about["broker"] = asyncio.run(measure_on_broker(uri, options, results))
     if "frames" in options.only:
-        say("frames")
+        progress("frames")
         results.frames = measure_frames(options)
     about["load_after"] = machine.load()
 

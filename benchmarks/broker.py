@@ -1,8 +1,8 @@
-"""The embedded broker and RabbitMQ side by side: `python -m benchmarks.broker`.
+"""Comparison of the embedded broker and RabbitMQ: `python -m benchmarks.broker`.
 
-The client is a raw socket with frames made beforehand, in this process, so that what is measured is
-the broker in its own. One client (for calls two, one on each side), messages of 120 bytes, no
-persistence. The brokers take turns; the median of the rounds is shown.
+The client is a raw socket with precomputed frames in this process, so that the cost is that of
+the broker in its process. One client (for calls one per side), messages of 120 bytes, no
+persistence. The brokers alternate; the median of the rounds is shown.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _delete(client: RawClient, queue: str = QUEUE) -> None:
 
 
 def publish(uri: str, *, confirm: bool = False) -> float:
-    """Messages a second, until the broker has them all in the queue."""
+    """Return messages per second until the broker has queued them all."""
     with RawClient(uri) as client:
         _prepare(client)
         if confirm:
@@ -69,18 +69,18 @@ def publish(uri: str, *, confirm: bool = False) -> float:
         client.send(1, Queue.Declare(queue=QUEUE, passive=True))
         while not isinstance(client.receive()[1], Queue.DeclareOk):
             pass
-        took = time.perf_counter() - started
+        duration = time.perf_counter() - started
         _delete(client)
-    return MESSAGES / took
+    return MESSAGES / duration
 
 
 def publish_confirmed(uri: str) -> float:
-    """The same in confirm mode."""
+    """Return messages per second in confirm mode."""
     return publish(uri, confirm=True)
 
 
 def consume(uri: str, *, ack: bool = False) -> float:
-    """Messages a second out of a full queue."""
+    """Return messages per second from a full queue."""
     with RawClient(uri) as client:
         _prepare(client)
         _publish_all(client)
@@ -97,18 +97,18 @@ def consume(uri: str, *, ack: bool = False) -> float:
             if ack:
                 client.send(1, Basic.Ack(number, multiple=True))
                 acked = number
-        took = time.perf_counter() - started
+        duration = time.perf_counter() - started
         assert acked == (MESSAGES if ack else 0)
-    return MESSAGES / took
+    return MESSAGES / duration
 
 
 def consume_acked(uri: str) -> float:
-    """The same with a prefetch of 200, each hundred acknowledged."""
+    """Return messages per second with a prefetch of 200 and an acknowledgement per hundred."""
     return consume(uri, ack=True)
 
 
 def call(uri: str) -> float:
-    """Round trips a second: request and reply between two connections, one after the other."""
+    """Return sequential round trips per second: request and reply between two connections."""
     queues = {"request": f"{QUEUE}-requests", "reply": f"{QUEUE}-replies"}
     properties: dict[str, Any] = {
         "reply_to": queues["reply"],
@@ -136,7 +136,7 @@ KINDS: list[Callable[[str], float]] = [publish, publish_confirmed, consume, cons
 
 
 async def first_call() -> float:
-    """Seconds from asking for the embedded broker, which is not running, to a call's answer."""
+    """Return seconds from the start of the embedded broker to the reply of a first call."""
     began = time.perf_counter()
     async with AmqBrokerConnector(
         ensure_broker().uri, "bench", "t", "one", keep_alive_seconds=1, keep_alive_listen=True
@@ -147,7 +147,7 @@ async def first_call() -> float:
 
 
 def print_first_calls() -> None:
-    """Start an embedded broker several times, each time to a first answer."""
+    """Start an embedded broker several times, each time up to a first reply."""
     with TemporaryDirectory() as folder:
         os.environ["FABRIC_NB_RUNTIME_DIR"] = folder
         seconds = []
@@ -159,7 +159,7 @@ def print_first_calls() -> None:
 
 
 def main() -> None:
-    """Print a line for each kind: the rates of both, and ours against RabbitMQ's."""
+    """Print a line per kind: the rates of both brokers, and their ratio."""
     with RabbitMq.start() as rabbitmq, BrokerProcess() as embedded:
         uris = {f"RabbitMQ {rabbitmq.version}": rabbitmq.uri, "embedded": embedded.uri}
         print(f"{'per second':<18}{''.join(f'{name:>18}' for name in uris)}{'ratio':>8}")
@@ -168,8 +168,8 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for name, uri in uris.items():
                     rates[name].append(kind(uri))
-            theirs, ours = (statistics.median(values) for values in rates.values())
-            print(f"{kind.__name__:<18}{theirs:>18,.0f}{ours:>18,.0f}{ours / theirs:>8.2f}")
+            reference, rate = (statistics.median(values) for values in rates.values())
+            print(f"{kind.__name__:<18}{reference:>18,.0f}{rate:>18,.0f}{rate / reference:>8.2f}")
     print_first_calls()
 
 

@@ -1,12 +1,12 @@
-"""What others see of a notebook whose cell computes: the figures of issue 5, part 5.
+"""Presence and calls of a notebook whose cell computes: the figures of issue 5, part 5.
 
     python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas] [--presence loop]
 
-A cell sleeps, loops in Python, or works in pandas, each in a fresh kernel with the default settings
-and on a private RabbitMQ, while a peer listens and calls. Patient calls, which wait for the cell,
-are to be answered after it, in order; impatient ones, which do not, are to time out at their caller
-and not to run, the first of all calls among them: it is in the kernel's own hands when it expires.
-With `--presence loop` nothing speaks for the notebook meanwhile: keep-alives are not judged.
+A cell sleeps, loops in Python, or computes in pandas, each in a fresh kernel with the default
+settings and on a private RabbitMQ, while a peer listens and calls. Calls with a long timeout are to
+be answered after the cell, in order; calls with a short timeout are to time out at their caller
+and not to run, including the first of all calls, which the kernel has received when it expires.
+With `--presence loop` nothing announces the notebook meanwhile: keep-alives are not judged.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.figures import Spread
+from benchmarks.report import print_verdicts
 from benchmarks.targets import Verdict
-from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.discovery.announcer import Where
@@ -34,10 +34,10 @@ from tests.support.peers import DOMAIN
 from tests.support.rabbitmq import RabbitMq
 
 INTERVAL = 4.0
-"""Seconds between keep-alives, as a notebook has it by default."""
-IMPATIENT = 2.0
+"""Seconds between keep-alives, a notebook's default."""
+SHORT_TIMEOUT = 2.0
 CALLS = 10
-"""Of each kind, spread over the time that the cell takes."""
+"""Calls of each kind, spread over the duration of the cell."""
 
 UNTIL = "end = time.monotonic() + {seconds}\nwhile time.monotonic() < end:\n    "
 CELLS = {
@@ -59,10 +59,10 @@ def take(n):
 
 
 @dataclass(slots=True)
-class Seen:
-    """What became of one cell; the gap is in seconds."""
+class CellResult:
+    """Result of one cell; times in seconds."""
 
-    held: float
+    duration: float
     keep_alives: int
     longest_gap: float
     connections_lost: int
@@ -72,18 +72,18 @@ class Seen:
 
     @property
     def in_order(self) -> int:
-        """Patient calls that were answered, and run after those that were made before."""
-        patient = [n for n in self.ran if n in self.answered]
-        return len(self.answered) if patient == sorted(patient) == self.answered else 0
+        """Number of calls answered in time, or 0 if they were not executed in order."""
+        in_time = [n for n in self.ran if n in self.answered]
+        return len(self.answered) if in_time == sorted(in_time) == self.answered else 0
 
     @property
     def stale(self) -> int:
-        """Calls that ran although their callers had given up."""
+        """Number of calls that were executed although their callers had timed out."""
         return len(set(self.timed_out) & set(self.ran))
 
 
 class Calls:
-    """Makes calls for as long as the cell computes: impatient ones are even, the first is."""
+    """Makes calls while the cell computes; those with even numbers have a short timeout."""
 
     def __init__(self, peer: AmqBrokerConnector) -> None:
         self.answered: list[int] = []
@@ -91,23 +91,23 @@ class Calls:
         self._peer = peer
 
     async def make(self, seconds: float) -> None:
-        """All of them, over half of the time; ends when each has an answer or none."""
+        """Make all calls during the first half of `seconds`, and wait for their outcomes."""
         async with asyncio.TaskGroup() as calls:
             for n in range(2 * CALLS):
-                calls.create_task(self._call(n, seconds + 60 if n % 2 else IMPATIENT))
+                calls.create_task(self._call(n, seconds + 60 if n % 2 else SHORT_TIMEOUT))
                 await asyncio.sleep(seconds / 2 / CALLS / 2)
 
     async def _call(self, n: int, timeout: float) -> None:
         try:
-            # By its full name, which needs nobody who announces it.
+            # By its full name, which does not require discovery.
             call = f"{DOMAIN}.notebook.busy.take"
             self.answered.append(await self._peer.call(call, n=n, timeout=timeout))
         except CallTimeout:
             self.timed_out.append(n)
 
 
-async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq) -> Seen:
-    """Run one kind of cell, and listen meanwhile."""
+async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq) -> CellResult:
+    """Run one kind of cell, and record keep-alives and calls meanwhile."""
     with rabbitmq.private_vhost() as vhost, tempfile.TemporaryDirectory() as folder:
         uri = rabbitmq.uri_for(vhost=vhost)
         async with (
@@ -122,10 +122,10 @@ async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq
             await wait_for_service(peer, "busy", methods=1)
             moments: list[float] = []
 
-            async def note(_: object) -> None:
+            async def record_time(_: object) -> None:
                 moments.append(time.monotonic())
 
-            peer.subscribe_service_keepalives("bench", note, service_id="busy")
+            peer.subscribe_service_keepalives("bench", record_time, service_id="busy")
             before = await asyncio.to_thread(_connections, rabbitmq, vhost)
             cell = notebook.execute_no_wait(
                 f"print('on')\n{CELLS[kind].format(seconds=seconds)}\nprint('off')"
@@ -133,15 +133,15 @@ async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq
             await cell.until(lambda cell: "on" in cell.stdout)
             began = time.monotonic()
             calls = Calls(peer)
-            making = asyncio.create_task(calls.make(seconds))
+            calling = asyncio.create_task(calls.make(seconds))
             await cell.until(lambda cell: "off" in cell.stdout, seconds + 60)
             ended = time.monotonic()
-            await making
+            await calling
             after = await asyncio.to_thread(_connections, rabbitmq, vhost)
             ran = json.loads(await notebook.value("ran"))
         times = [began, *(at for at in moments if began < at < ended), ended]
-        return Seen(
-            held=ended - began,
+        return CellResult(
+            duration=ended - began,
             keep_alives=len(times) - 2,
             longest_gap=max(later - earlier for earlier, later in itertools.pairwise(times)),
             connections_lost=len(before - after),
@@ -155,45 +155,46 @@ def _connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
     return {connection["name"] for connection in rabbitmq.list_connections(vhost)}
 
 
-def judge(kind: str, presence: Where, seen: Seen) -> list[Verdict]:
-    """What was found beside what is to be."""
+def judge(kind: str, presence: Where, result: CellResult) -> list[Verdict]:
+    """Compare a result with the targets."""
 
-    def verdict(what: str, found: float, limit: float, *, least: bool = False) -> Verdict:
+    def verdict(name: str, measured: float, limit: float, *, least: bool = False) -> Verdict:
         bound = "at least" if least else "at most"
-        return Verdict(f"{kind}: {what}", bound, limit, Spread.of([found]))
+        return Verdict(f"{kind}: {name}", bound, limit, Spread.of([measured]))
 
-    heard_of = verdict("longest gap between keep-alives, s", seen.longest_gap, 2 * INTERVAL)
+    keep_alive_gap = verdict("longest gap between keep-alives, s", result.longest_gap, 2 * INTERVAL)
     return [
-        *([heard_of] if presence == "thread" else []),
-        verdict("connections lost", seen.connections_lost, 0),
-        verdict("patient calls answered, in order", seen.in_order, CALLS, least=True),
-        verdict("impatient calls timed out", len(seen.timed_out), CALLS, least=True),
-        verdict("of these run all the same", seen.stale, 0),
+        *([keep_alive_gap] if presence == "thread" else []),
+        verdict("connections lost", result.connections_lost, 0),
+        verdict("calls with a long timeout answered, in order", result.in_order, CALLS, least=True),
+        verdict("calls with a short timeout timed out", len(result.timed_out), CALLS, least=True),
+        verdict("of these executed anyway", result.stale, 0),
     ]
 
 
 async def measure(kinds: list[str], seconds: float, presence: Where) -> list[Verdict]:
-    """Each kind of cell after the other."""
+    """Measure each kind of cell in turn."""
     verdicts = []
     with RabbitMq.start() as rabbitmq:
         for kind in kinds:
-            seen = await compute(kind, seconds, presence, rabbitmq)
+            result = await compute(kind, seconds, presence, rabbitmq)
             print(
-                f"{kind}: held {seen.held:.1f} s, {seen.keep_alives} keep-alives heard", flush=True
+                f"{kind}: {result.duration:.1f} s, {result.keep_alives} keep-alives received",
+                flush=True,
             )
-            verdicts += judge(kind, presence, seen)
+            verdicts += judge(kind, presence, result)
     return verdicts
 
 
 def main() -> None:
-    """Measure, and print what was found."""
+    """Measure, and print the verdicts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy")
-    parser.add_argument("--seconds", type=float, default=120, help="that each cell computes")
-    parser.add_argument("--only", default=",".join(CELLS), help="kinds, with commas between")
+    parser.add_argument("--seconds", type=float, default=120, help="duration of each cell")
+    parser.add_argument("--only", default=",".join(CELLS), help="kinds, separated by commas")
     parser.add_argument(
         "--presence", choices=["thread", "loop"], default="thread", help="what sends keep-alives"
     )
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     kinds = options.only.split(",")
     if unknown := set(kinds) - set(CELLS):
@@ -201,7 +202,7 @@ def main() -> None:
     about: dict[str, Any] = machine.facts()
     verdicts = asyncio.run(measure(kinds, options.seconds, options.presence))
     about["load_after"] = machine.load()
-    tell_verdicts(about, verdicts, options.json)
+    print_verdicts(about, verdicts, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From samples to figures: medians over the rounds, and ratios within each. Pure."""
+"""Aggregation of samples: medians over the rounds, and ratios within each; no I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One kind under one load, measured once.
+    """One measurement of one kind under one load.
 
     Attributes:
-        load: as in ``64 in flight`` or ``drain``.
-        rate: calls or messages a second.
-        cpu_us: microseconds of CPU of a call's caller or of a message's consumer.
-        server_cpu_us: the same of a call's server.
+        load: For example ``64 in flight`` or ``drain``.
+        rate: Calls or messages per second.
+        cpu_us: CPU time per call of the caller, or per message of the consumer, in microseconds.
+        server_cpu_us: CPU time per call of the server, in microseconds.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure over the rounds: its median, its minimum and its maximum."""
+    """Median, minimum and maximum over the rounds."""
 
     median: float
     low: float
@@ -36,7 +36,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread | None:
-        """The spread of some values; None when there are none."""
+        """Return the spread of some values; None if there are none."""
         values = list(values)
         if not values:
             return None
@@ -45,7 +45,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One kind under one load, over all rounds; the ratios are to the reference kind."""
+    """Aggregate of one kind under one load; the ratios are to the reference kind."""
 
     kind: str
     load: str
@@ -69,19 +69,26 @@ def ratio(
     kind: str,
     reference: str,
     load: str,
-    of: Callable[[Sample], float],
+    metric: Callable[[Sample], float],
 ) -> Spread | None:
-    """The ratio of one kind to another, taken in each round; None where one was left out."""
-    ours, theirs = _by_round(samples, kind, load), _by_round(samples, reference, load)
-    return Spread.of(of(ours[each]) / of(theirs[each]) for each in ours if each in theirs)
+    """Return the ratio of one kind to another, per round; None if one was skipped."""
+    kind_samples, reference_samples = (
+        _by_round(samples, kind, load),
+        _by_round(samples, reference, load),
+    )
+    return Spread.of(
+        metric(kind_samples[number]) / metric(reference_samples[number])
+        for number in kind_samples
+        if number in reference_samples
+    )
 
 
 def summarise(samples: Sequence[Sample], reference: str) -> list[Figures]:
-    """The figures of each kind under each load, in the order of the samples."""
+    """Return the figures of each kind under each load, in the order of the samples."""
     figures = []
     for load, kind in dict.fromkeys((sample.load, sample.kind) for sample in samples):
-        own = _by_round(samples, kind, load).values()
-        rates, cpus = Spread.of(map(rate, own)), Spread.of(map(cpu, own))
+        own_samples = _by_round(samples, kind, load).values()
+        rates, cpus = Spread.of(map(rate, own_samples)), Spread.of(map(cpu, own_samples))
         assert rates is not None
         assert cpus is not None
         figures.append(
@@ -93,7 +100,9 @@ def summarise(samples: Sequence[Sample], reference: str) -> list[Figures]:
                 cpu_us=cpus,
                 cpu_ratio=ratio(samples, kind, reference, load, cpu),
                 server_cpu_us=Spread.of(
-                    sample.server_cpu_us for sample in own if sample.server_cpu_us is not None
+                    sample.server_cpu_us
+                    for sample in own_samples
+                    if sample.server_cpu_us is not None
                 ),
             )
         )

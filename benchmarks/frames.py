@@ -1,11 +1,11 @@
-"""What a refresh and a held row cost: FrameBuffer against plain pandas and, if installed, streamz.
+"""Cost of a refresh and of a row: FrameBuffer, plain pandas and, if installed, streamz.
 
     python benchmarks/frames.py [--rows 1000000] [--rounds 15] [--json FILE]
 
 A refresh is 1,000 new rows of six mixed columns (time as ISO text, int, float, bool, two texts) and
-a DataFrame of all rows. All designs and sizes take turns in each round, in an order of chance, so
-that a busy machine and a cold cache disturb them alike; the median is shown. Memory is what Python,
-numpy and Arrow have allocated for the rows once the rows themselves are gone.
+a DataFrame of all rows. All designs and sizes alternate in each round, in random order, so
+that load on the machine and cold caches affect them alike; the median is shown. Memory is that
+allocated by Python, numpy and Arrow for the rows once the rows themselves are freed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Rows = list[dict[str, Any]]
 
 NEW_ROWS = 1000
 START = datetime(2024, 1, 1, tzinfo=UTC)
-# What issue 4 asks for.
+# Targets of issue 4.
 REFRESH_GROWTH = 1.5
 MEMORY_RATIO = 2.2
 
@@ -56,7 +56,7 @@ class Design(Protocol):
 
 
 class Buffer:
-    """Ours."""
+    """FrameBuffer."""
 
     def __init__(self) -> None:
         self.buffer = FrameBuffer()
@@ -67,7 +67,7 @@ class Buffer:
 
 
 class Rebuild:
-    """A list of all rows, made into a DataFrame anew."""
+    """A list of all rows, converted to a new DataFrame."""
 
     def __init__(self) -> None:
         self.rows: Rows = []
@@ -78,7 +78,7 @@ class Rebuild:
 
 
 class Concat:
-    """The DataFrame of the new rows behind that of the old ones."""
+    """Concatenation of the DataFrame of the new rows with that of the old ones."""
 
     def __init__(self) -> None:
         self.frame: pd.DataFrame | None = None
@@ -90,7 +90,7 @@ class Concat:
 
 
 class Streamz:
-    """A stream of DataFrames, gathered by streamz's own accumulation."""
+    """A stream of DataFrames, accumulated by streamz."""
 
     def __init__(self) -> None:
         from streamz import Stream  # type: ignore[import-not-found, unused-ignore]
@@ -98,7 +98,7 @@ class Streamz:
         self.source = Stream()
         self.frame = pd.DataFrame()
         self.source.map(pd.DataFrame).accumulate(
-            lambda held, new: pd.concat([held, new], ignore_index=True), start=self.frame
+            lambda old, new: pd.concat([old, new], ignore_index=True), start=self.frame
         ).sink(self._keep)
 
     def _keep(self, frame: pd.DataFrame) -> None:
@@ -119,27 +119,27 @@ if importlib.util.find_spec("streamz"):
 
 
 def measure_refresh(sizes: list[int], rounds: int) -> dict[str, dict[int, float]]:
-    """Median milliseconds of a refresh, by design and rows held."""
+    """Return the median milliseconds of a refresh, by design and number of rows."""
     rows = make_rows(max(sizes))
-    held: dict[tuple[str, int], Design] = {}
+    designs: dict[tuple[str, int], Design] = {}
     for name, make in DESIGNS.items():
         for size in sizes:
-            held[name, size] = make()
-            held[name, size].refresh(rows[:size])
+            designs[name, size] = make()
+            designs[name, size].refresh(rows[:size])
     gc.collect()
     gc.freeze()
     gc.disable()
-    taken: dict[tuple[str, int], list[float]] = {key: [] for key in held}
-    for each in range(rounds):
-        new = make_rows(NEW_ROWS, max(sizes) + each * NEW_ROWS)
-        for key in random.sample(list(held), len(held)):
+    durations: dict[tuple[str, int], list[float]] = {key: [] for key in designs}
+    for number in range(rounds):
+        new = make_rows(NEW_ROWS, max(sizes) + number * NEW_ROWS)
+        for key in random.sample(list(designs), len(designs)):
             start = time.perf_counter()
-            held[key].refresh(new)
-            taken[key].append((time.perf_counter() - start) * 1000)
+            designs[key].refresh(new)
+            durations[key].append((time.perf_counter() - start) * 1000)
     gc.enable()
     gc.unfreeze()
     return {
-        name: {size: statistics.median(taken[name, size]) for size in sizes} for name in DESIGNS
+        name: {size: statistics.median(durations[name, size]) for size in sizes} for name in DESIGNS
     }
 
 
@@ -154,16 +154,16 @@ def allocated() -> int:
     return traced + arrow
 
 
-def kept_by(make: Callable[[], object]) -> int:
+def allocated_by(make: Callable[[], object]) -> int:
     before = allocated()
-    kept = make()
+    result = make()
     after = allocated()
-    del kept
+    del result
     return after - before
 
 
 def measure_memory(size: int) -> dict[str, float]:
-    """Bytes per held row; that of the buffer where it is fullest and where it has most room."""
+    """Return bytes per row; for the buffer over its range of spare capacity."""
 
     def at_once() -> pd.DataFrame:
         return pd.DataFrame(make_rows(size))
@@ -180,16 +180,16 @@ def measure_memory(size: int) -> dict[str, float]:
                 len(buffer)
             return buffer
 
-        return kept_by(buffer) / min(rows, max_rows or rows)
+        return allocated_by(buffer) / min(rows, max_rows or rows)
 
     tracemalloc.start()
-    # Room depends on how far the arrays are filled: a growth by half is sampled in six places.
+    # Spare capacity depends on the fill of the arrays: sampled at six sizes over a growth by half.
     sweep = [
         bytes_per_row(int(size * 1.5**step) // 100 * 100) for step in np.arange(-1, 0.01, 1 / 6)
     ]
     result = {
-        "DataFrame at once": kept_by(at_once) / size,
-        "DataFrame at once, times as datetime64": kept_by(with_times) / size,
+        "DataFrame at once": allocated_by(at_once) / size,
+        "DataFrame at once, times as datetime64": allocated_by(with_times) / size,
         "FrameBuffer, median": statistics.median(sweep),
         "FrameBuffer, most": max(sweep),
         "FrameBuffer, max_rows reached": bytes_per_row(size * 5 // 2, max_rows=size),
@@ -200,29 +200,29 @@ def measure_memory(size: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000, help="the most rows held")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="maximum number of rows")
     parser.add_argument("--rounds", type=int, default=15, help="refreshes of each design and size")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
 
     sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= options.rows]
     refresh = measure_refresh(sizes, options.rounds)
     memory = measure_memory(min(options.rows, 100_000))
 
-    print(f"Refresh after {NEW_ROWS} new rows, ms (median of {options.rounds}), by rows held")
+    print(f"Refresh after {NEW_ROWS} new rows, ms (median of {options.rounds}), by number of rows")
     print(f"{'':40}", *(f"{size:>10,}" for size in sizes), f"{'growth':>8}")
     growth = {}
     for name, by_size in refresh.items():
         growth[name] = by_size[sizes[-1]] / by_size[sizes[0]]
         print(f"{name:40}", *(f"{ms:10.2f}" for ms in by_size.values()), f"{growth[name]:8.2f}")
-    print(f"To reach: FrameBuffer's growth <= {REFRESH_GROWTH}\n")
+    print(f"Target: FrameBuffer's growth <= {REFRESH_GROWTH}\n")
 
-    print("Memory per held row of six mixed columns")
+    print("Memory per row of six mixed columns")
     reference = memory["DataFrame at once"]
     print(f"{'':40} {'bytes':>10} {'ratio':>10}")
     for name, size in memory.items():
         print(f"{name:40} {size:10.1f} {size / reference:10.2f}")
-    print(f"To reach: ratio <= {MEMORY_RATIO}")
+    print(f"Target: ratio <= {MEMORY_RATIO}")
 
     if options.json:
         figures = {"refresh_ms": refresh, "refresh_growth": growth, "bytes_per_row": memory}

@@ -1,4 +1,4 @@
-"""Worker processes and rounds."""
+"""Worker processes and measurement rounds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-ANSWER_TIMEOUT = 300.0
+REPLY_TIMEOUT = 300.0
 START_TIMEOUT = 60.0
 END_TIMEOUT = 20.0
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class WorkerFailed(RuntimeError):
-    """A worker ended, or did not answer; what it had to say is on standard error."""
+    """A worker ended, or did not reply; its output is on standard error."""
 
 
 class Worker:
@@ -39,27 +39,27 @@ class Worker:
             "benchmarks.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
+            start_new_session=True,  # Ctrl-C reaches only the parent, which ends its workers
         )
         worker = cls(f"{peer} ({role})", process)
         try:
             worker._send({"peer": peer, "role": role, "uri": uri, **setup})
-            await worker._answer(START_TIMEOUT)
+            await worker._reply(START_TIMEOUT)
         except BaseException:
             await worker.end()
             raise
         return worker
 
-    async def ask(self, do: str, **arguments: Any) -> Any:
-        """Give a command and return the answer."""
-        self._send({"do": do, **arguments})
-        return await self._answer(ANSWER_TIMEOUT)
+    async def request(self, command: str, **arguments: Any) -> Any:
+        """Send a command and return the reply."""
+        self._send({"command": command, **arguments})
+        return await self._reply(REPLY_TIMEOUT)
 
     def _send(self, line: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(line).encode() + b"\n")
 
-    async def _answer(self, timeout: float) -> Any:
+    async def _reply(self, timeout: float) -> Any:
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout):
@@ -71,7 +71,7 @@ class Worker:
         return json.loads(line)
 
     async def end(self) -> None:
-        """End it in order by closing its input; kill it when that takes too long."""
+        """End the worker by closing its input; kill it after a timeout."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -83,11 +83,11 @@ class Worker:
 
 
 class Workers:
-    """All the workers of a suite, which end with it."""
+    """The workers of a suite."""
 
-    def __init__(self, uri: str, say: Say) -> None:
+    def __init__(self, uri: str, progress: Progress) -> None:
         self._uri = uri
-        self._say = say
+        self._progress = progress
         self.all: list[Worker] = []
 
     async def start(self, peer: str, role: str, **setup: Any) -> Worker:
@@ -97,31 +97,31 @@ class Workers:
         return worker
 
     async def start_if_it_runs(self, peer: str, role: str, **setup: Any) -> Worker | None:
-        """Start a worker of a peer that may not run here; then say so and return None."""
+        """Start a worker of an optional peer; if it fails, report that and return None."""
         try:
             return await self.start(peer, role, **setup)
         except WorkerFailed as error:
-            self._say(f"left out: {error} before it was ready")
+            self._progress(f"left out: {error} before it was ready")
             return None
 
     async def settle(self, *workers: Worker) -> None:
-        """Let these workers collect their garbage before a window."""
+        """Make these workers collect garbage before a measurement."""
         for worker in workers:
-            await worker.ask("settle")
+            await worker.request("settle")
 
 
 @asynccontextmanager
-async def workers(uri: str, say: Say) -> AsyncIterator[Workers]:
-    """Workers that are ended together."""
-    started = Workers(uri, say)
+async def workers(uri: str, progress: Progress) -> AsyncIterator[Workers]:
+    """Yield workers that are ended with the block."""
+    started = Workers(uri, progress)
     try:
         yield started
     finally:
         await asyncio.gather(*(worker.end() for worker in started.all))
 
 
-def rounds(count: int, say: Say, what: str) -> Iterable[int]:
-    """Number the rounds from 0; round 0 warms everything up and is not kept."""
-    for each in range(count + 1):
-        say(f"{what}: round {each} of {count}" if each else f"{what}: warming up")
-        yield each
+def rounds(count: int, progress: Progress, suite: str) -> Iterable[int]:
+    """Yield the numbers of the rounds from 0; round 0 is the warm-up."""
+    for number in range(count + 1):
+        progress(f"{suite}: round {number} of {count}" if number else f"{suite}: warming up")
+        yield number

@@ -1,4 +1,4 @@
-"""Where and with what the figures were taken."""
+"""Description of the machine, its software and the broker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def facts() -> dict[str, Any]:
-    """The machine, its Python and its packages, now."""
+    """Return the machine, its Python and its packages."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
@@ -42,16 +42,16 @@ def facts() -> dict[str, Any]:
 
 
 def load() -> list[float]:
-    """How many processes wanted to run over the last 1, 5 and 15 minutes."""
+    """Return the load averages over 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
 
 
 async def broker(uri: str) -> str:
-    """The broker's product and version."""
+    """Return the broker's product and version."""
     connection = await aiormq.connect(uri)
     try:
-        told = connection.server_properties
-        return f"{_text(told.get('product'))} {_text(told.get('version'))}"
+        properties = connection.server_properties
+        return f"{_text(properties.get('product'))} {_text(properties.get('version'))}"
     finally:
         await connection.close()
 
@@ -61,17 +61,17 @@ def _text(value: object) -> str:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _cpu() -> str:
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in told.splitlines() if "model name" in line]
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
     return names[0] if names else platform.machine()

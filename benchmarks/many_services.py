@@ -1,6 +1,6 @@
-"""A thousand services of ten methods: what Tab takes among them, and what hearing them costs.
+"""A thousand services of ten methods: latency of Tab, and cost of discovery.
 
-Parts of `benchmarks.notebook`. The services are keep-alives, at the pace of so many members.
+Parts of `benchmarks.notebook`. The services are keep-alives, at the rate of real ones.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tests.support.peers import DOMAIN
 
 SERVICES, METHODS = 1_000, 10
 INTERVAL = 4.0
-"""Seconds between keep-alives, as a connector has it by default."""
+"""Seconds between keep-alives, a connector's default."""
 STEP = 0.1
-SAID = Announcement(
+ANNOUNCEMENT = Announcement(
     version="1.2.3",
     instance="0123abcd",
     interval=INTERVAL,
@@ -39,31 +39,31 @@ LINES = (
     "%fabric_call app.s500.",
     "%fabric_call s500.method_1 ",
 )
-"""Where Tab is pressed: all that can be called, and ever less."""
+"""Lines completed by Tab, from all methods to ever fewer."""
 TABS = 15
 MB = 1e6
 
 
 @asynccontextmanager
-async def crowd(uri: str) -> AsyncIterator[None]:
-    """All of them speak, evenly, until this ends."""
+async def announced_services(uri: str) -> AsyncIterator[None]:
+    """Announce all services, evenly, during the block."""
     async with Connection(uri, name="crowd") as connection, connection.channel() as channel:
-        speaking = asyncio.create_task(_speak(channel))
+        announcing = asyncio.create_task(_announce(channel))
         try:
             yield
         finally:
-            speaking.cancel()
+            announcing.cancel()
 
 
-async def _speak(channel: Channel) -> None:
+async def _announce(channel: Channel) -> None:
     names = [ServiceName(DOMAIN, "app", f"s{n}") for n in range(SERVICES)]
-    said, began = 0, time.monotonic()
+    sent, began = 0, time.monotonic()
     while True:
         due = int((time.monotonic() - began) / INTERVAL * SERVICES)
-        for number in range(said, due):
-            message = keep_alive_message(names[number % SERVICES], SAID)
+        for number in range(sent, due):
+            message = keep_alive_message(names[number % SERVICES], ANNOUNCEMENT)
             await channel.publish(discovery_exchange(), "", message)
-        said = due
+        sent = due
         await asyncio.sleep(STEP)
 
 
@@ -76,7 +76,7 @@ async def _notebook(uri: str) -> AsyncIterator[Notebook]:
             yield notebook
 
 
-async def _heard(notebook: Notebook) -> None:
+async def _wait_until_discovered(notebook: Notebook) -> None:
     await notebook.run(
         f"while len(fabric.registry) < {SERVICES}: await fabric.registry.changed()", timeout=60
     )
@@ -86,66 +86,66 @@ async def _heard(notebook: Notebook) -> None:
 
 
 async def measure_tab(uri: str) -> list[Verdict]:
-    """How long a kernel is busy with a Tab, by its own messages, while all of them speak."""
+    """Measure how long a kernel is busy with a Tab, by its status messages."""
     verdicts = []
-    async with _notebook(uri) as notebook, crowd(uri):
-        await _heard(notebook)
+    async with _notebook(uri) as notebook, announced_services(uri):
+        await _wait_until_discovered(notebook)
         process = psutil.Process(notebook.pid)
         for line in LINES:
-            await _tab(notebook, line)  # the first imports what completes
+            await _tab(notebook, line)  # the first one imports the completer
             used = _cpu(process)
-            taken = [1000 * await _tab(notebook, line) for _ in range(TABS)]
-            each = 1000 * (_cpu(process) - used) / TABS
-            print(f"{line!r} and Tab: {each:.1f} ms of the processor each")
-            what = f"Tab after {line!r}, {SERVICES:,} services, ms in the kernel"
-            verdicts.append(Verdict(what, "at most", 20, Spread.of(taken)))
+            durations = [1000 * await _tab(notebook, line) for _ in range(TABS)]
+            cpu_ms = 1000 * (_cpu(process) - used) / TABS
+            print(f"{line!r} and Tab: {cpu_ms:.1f} ms of CPU time each")
+            name = f"Tab after {line!r}, {SERVICES:,} services, ms in the kernel"
+            verdicts.append(Verdict(name, "at most", 20, Spread.of(durations)))
     return verdicts
 
 
 async def _tab(notebook: Notebook, line: str) -> float:
     begins = len(notebook.messages)
-    offered = await notebook.complete(line)
+    completion = await notebook.complete(line)
 
     def states() -> dict[str, float]:
         seen = [message for message in notebook.messages[begins:] if message.type == "status"]
         return {message.content["execution_state"]: message.time for message in seen}
 
     await notebook.until(lambda: {"busy", "idle"} <= states().keys())
-    if not offered.matches:
-        raise AssertionError(f"Tab offered nothing after {line!r}.")
+    if not completion.matches:
+        raise AssertionError(f"Tab completion nothing after {line!r}.")
     return states()["idle"] - states()["busy"]
 
 
-# -- the registry
+# -- registry
 
 
 async def measure_registry(uri: str, seconds: float) -> list[Verdict]:
-    """What hearing them adds to a kernel: memory, and share of a core."""
+    """Measure memory and CPU usage of a kernel that discovers the services."""
     async with _notebook(uri) as notebook:
         await notebook.run("import asyncio, gc")
-        idle = await _share(notebook, seconds)
+        idle = await _cpu_share(notebook, seconds)
         await notebook.run("gc.collect()")
         before = _resident(notebook)
-        async with crowd(uri):
-            await _heard(notebook)
-            alone = await _share(notebook, seconds)
-            grown = _resident(notebook) - before
+        async with announced_services(uri):
+            await _wait_until_discovered(notebook)
+            with_services = await _cpu_share(notebook, seconds)
+            growth = _resident(notebook) - before
             await notebook.run("%fabric_services")
-            shown = await _share(notebook, seconds)
+            with_view = await _cpu_share(notebook, seconds)
     print(
-        f"{SERVICES:,} services, {SERVICES / INTERVAL:g} keep-alives/s: {idle:.1%} of a core before"
-        f" them, {alone:.1%} with them, {shown:.1%} with the view; {before:.0f} MB before,"
-        f" {grown:.1f} MB more"
+        f"{SERVICES:,} services, {SERVICES / INTERVAL:g} keep-alives/s: {idle:.1%} of a core"
+        f" before, {with_services:.1%} with them, {with_view:.1%} with the view;"
+        f" {before:.0f} MB before, {growth:.1f} MB more"
     )
-    what = f"registry of {SERVICES:,} services of {METHODS} methods"
+    name = f"registry of {SERVICES:,} services of {METHODS} methods"
     return [
-        Verdict(f"{what}: memory, MB", "at most", 50, Spread.of([grown])),
-        Verdict(f"{what}: % of a core", "at most", 5, Spread.of([100 * (alone - idle)])),
+        Verdict(f"{name}: memory, MB", "at most", 50, Spread.of([growth])),
+        Verdict(f"{name}: % of a core", "at most", 5, Spread.of([100 * (with_services - idle)])),
     ]
 
 
-async def _share(notebook: Notebook, seconds: float) -> float:
-    """The share of a core that the kernel uses when it is left alone."""
+async def _cpu_share(notebook: Notebook, seconds: float) -> float:
+    """Return the share of a core that an idle kernel uses."""
     process = psutil.Process(notebook.pid)
     used, began = _cpu(process), time.monotonic()
     await asyncio.sleep(seconds)

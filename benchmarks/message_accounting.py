@@ -1,114 +1,114 @@
-"""The account at the end of `make soak`: what was sent, what came and what has grown. Pure."""
+"""Accounting of `make soak`: messages sent and received, and growth of resources; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-UNSETTLED, CONFIRMED, FAILED = 0, 1, 2
-"""What the sender knows of a message."""
+PENDING, CONFIRMED, FAILED = 0, 1, 2
+"""Status of a message at its sender."""
 UNACKNOWLEDGED = 1000
-"""More messages than a reader takes before it acknowledges, or a sender before a confirm."""
-MAY_GROW, GROWTH = 30.0, 1.1
-"""MB, and by this factor; two bytes for each message are kept until the end."""
+"""Upper bound of messages that a reader has not acknowledged, or a sender has not confirmed."""
+MAX_MEMORY_GROWTH, MAX_MEMORY_FACTOR = 30.0, 1.1
+"""Allowed growth of memory: MB, and factor; two bytes per message are kept until the end."""
 
 
 @dataclass
 class Flow:
-    """Numbered messages from one sender to one reader, and what became of each.
+    """Numbered messages from one sender to one reader, with the status of each.
 
     Attributes:
-        name: what it is called in the account.
-        kept: whether all that is confirmed comes, also over an outage.
-        repeats: whether messages around an outage may come twice.
-        fates: what the sender knows of each message; flows of one sender share them.
-        heard: how often each came.
-        dropped: how many the sender has counted as lost, wherever they are.
-        outages: the messages that were under way, by their numbers, while a connection was lost or
-            the broker took nothing.
+        name: Name in reports.
+        guaranteed: Whether all confirmed messages must arrive, also over an outage.
+        may_repeat: Whether messages around an outage may arrive twice.
+        statuses: Status of each message at the sender, shared by flows of one sender.
+        received: Number of arrivals of each message.
+        dropped: Number of messages that the sender has counted as lost.
+        outages: Ranges of messages that were in flight while a connection was lost or
+            the broker accepted nothing.
     """
 
     name: str
-    kept: bool = False
-    repeats: bool = False
-    fates: bytearray = field(default_factory=bytearray)
-    heard: bytearray = field(default_factory=bytearray)
+    guaranteed: bool = False
+    may_repeat: bool = False
+    statuses: bytearray = field(default_factory=bytearray)
+    received: bytearray = field(default_factory=bytearray)
     dropped: int = 0
     outages: list[range] = field(default_factory=list)
     _began: int | None = None
 
     @property
-    def made(self) -> int:
-        """How many messages there are."""
-        return len(self.fates)
+    def total(self) -> int:
+        """Number of messages."""
+        return len(self.statuses)
 
-    def hear(self, number: int) -> None:
-        """Count a message that came."""
-        self.heard.extend(bytes(max(0, number + 1 - len(self.heard))))
-        self.heard[number] = min(self.heard[number] + 1, 255)
+    def receive(self, number: int) -> None:
+        """Count the arrival of a message."""
+        self.received.extend(bytes(max(0, number + 1 - len(self.received))))
+        self.received[number] = min(self.received[number] + 1, 255)
 
     def begin_outage(self) -> None:
-        """From the first that is not heard or not settled on, messages may be lost or fail."""
+        """Allow losses and failures from the first message that is not received or not settled."""
         if self._began is None:
-            unsettled = self.fates.find(UNSETTLED)
-            self._began = min(len(self.heard), self.made if unsettled < 0 else unsettled)
+            pending = self.statuses.find(PENDING)
+            self._began = min(len(self.received), self.total if pending < 0 else pending)
 
     def end_outage(self) -> None:
-        """What is made from now on is to come."""
+        """Require the arrival of all messages from now on."""
         if self._began is not None:
-            self.outages.append(range(self._began, self.made))
+            self.outages.append(range(self._began, self.total))
             self._began = None
 
     @property
-    def unheard(self) -> list[int]:
-        """The confirmed messages that did not come."""
-        heard = self.heard.ljust(self.made, b"\0")
+    def missing(self) -> list[int]:
+        """Confirmed messages that were not received."""
+        received = self.received.ljust(self.total, b"\0")
         return [
             n
-            for n, (on_outcome, times) in enumerate(zip(self.fates, heard, strict=True))
-            if on_outcome == CONFIRMED and not times
+            for n, (status, count) in enumerate(zip(self.statuses, received, strict=True))
+            if status == CONFIRMED and not count
         ]
 
     @property
     def balance(self) -> str:
-        """Sent, received and lost, in words."""
-        confirmed, failed = self.fates.count(CONFIRMED), self.fates.count(FAILED)
-        lost, twice = len(self.unheard), sum(times > 1 for times in self.heard)
+        """Summary of sent, received and lost messages."""
+        confirmed, failed = self.statuses.count(CONFIRMED), self.statuses.count(FAILED)
+        lost, repeated = len(self.missing), sum(count > 1 for count in self.received)
         return (
-            f"{self.made:,} made: {failed:,} failed, {self.dropped:,} dropped; "
+            f"{self.total:,} messages: {failed:,} failed, {self.dropped:,} dropped; "
             f"{confirmed:,} sent = {confirmed - lost:,} received + {lost:,} lost "
-            f"in {len(self.outages)} outages; {twice:,} came twice"
+            f"in {len(self.outages)} outages; {repeated:,} duplicates"
         )
 
-    def complaints(self) -> list[str]:
-        """What `docs/guarantees.md` does not allow for."""
-        under_way = self._in_outages(0)
+    def violations(self) -> list[str]:
+        """Return violations of `docs/guarantees.md`."""
+        in_outage = self._in_outages(0)
         around = self._in_outages(UNACKNOWLEDGED)
-        unsettled = self._numbers(lambda n: self.fates[n] == UNSETTLED)
-        failed = self._numbers(lambda n: self.fates[n] == FAILED and not under_way[n])
-        lost = [n for n in self.unheard if self.kept or not under_way[n]]
-        may_repeat = around if self.repeats else bytes(len(around))
-        twice = [n for n, times in enumerate(self.heard) if times > 1 and not may_repeat[n]]
+        pending = self._numbers(lambda n: self.statuses[n] == PENDING)
+        failed = self._numbers(lambda n: self.statuses[n] == FAILED and not in_outage[n])
+        lost = [n for n in self.missing if self.guaranteed or not in_outage[n]]
+        repeatable = around if self.may_repeat else bytes(len(around))
+        repeated = [n for n, count in enumerate(self.received) if count > 1 and not repeatable[n]]
         if len(lost) <= self.dropped:
             lost = []
-        found = {
-            "are neither confirmed nor failed": unsettled,
+        violations = {
+            "are neither confirmed nor failed": pending,
             "failed without an outage": failed,
-            "were confirmed and lost" + ("" if self.kept else " without an outage"): lost,
-            "came twice" + (" without an outage" if self.repeats else ""): twice,
+            "were confirmed and lost" + ("" if self.guaranteed else " without an outage"): lost,
+            "were received twice" + (" without an outage" if self.may_repeat else ""): repeated,
         }
         return [
-            f"{self.name}: {len(numbers)} {what}, the first of them {numbers[:5]}"
-            for what, numbers in found.items()
+            f"{self.name}: {len(numbers)} {text}, the first of them {numbers[:5]}"
+            for text, numbers in violations.items()
             if numbers
         ]
 
-    def _numbers(self, wanted: Callable[[int], bool]) -> list[int]:
-        return [n for n in range(self.made) if wanted(n)]
+    def _numbers(self, condition: Callable[[int], bool]) -> list[int]:
+        return [n for n in range(self.total) if condition(n)]
 
     def _in_outages(self, before: int) -> bytearray:
-        """A mark on each message of an outage, and on so many before it."""
-        marks = bytearray(max(self.made, len(self.heard)))
+        """Mark the messages of each outage, and `before` messages before it."""
+        marks = bytearray(max(self.total, len(self.received)))
         for outage in self.outages:
             first = max(0, outage.start - before)
             marks[first : outage.stop] = b"\1" * (outage.stop - first)
@@ -116,8 +116,8 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class Used:
-    """What the process and its broker have: memory in MB, and numbers."""
+class ResourceUsage:
+    """Resources of the process and its broker: memory in MB, and counts."""
 
     memory: float
     tasks: int
@@ -127,19 +127,19 @@ class Used:
     queues: int
 
     def __str__(self) -> str:
-        numbers = [f"{getattr(self, one.name)} {one.name}" for one in fields(self)[1:]]
+        numbers = [f"{getattr(self, item.name)} {item.name}" for item in fields(self)[1:]]
         return ", ".join([f"{self.memory:.0f} MB", *numbers])
 
-    def more_than(self, before: Used) -> list[str]:
-        """The numbers that are not flat: which, from what to what. Memory is not among them."""
+    def growth_since(self, before: ResourceUsage) -> list[str]:
+        """Describe the counts that have grown; memory is not included."""
         return [
-            f"{one.name} grew from {was} to {now}"
-            for one in fields(self)[1:]
-            if (now := getattr(self, one.name)) > (was := getattr(before, one.name))
+            f"{item.name} grew from {was} to {now}"
+            for item in fields(self)[1:]
+            if (now := getattr(self, item.name)) > (was := getattr(before, item.name))
         ]
 
-    def grown_from(self, warm: Used) -> list[str]:
-        """Whether memory is not flat, against what was used when all had been used once."""
-        if self.memory <= warm.memory * GROWTH + MAY_GROW:
+    def memory_growth_since(self, warm: ResourceUsage) -> list[str]:
+        """Describe the growth of memory since all features had been used once, if not allowed."""
+        if self.memory <= warm.memory * MAX_MEMORY_FACTOR + MAX_MEMORY_GROWTH:
             return []
         return [f"memory grew from {warm.memory:.0f} to {self.memory:.0f} MB"]

@@ -1,17 +1,17 @@
-"""What a notebook costs and bears: the figures of issue 5, and the two minutes of issue 4.
+"""Costs and limits of a notebook: the figures of issue 5, and the two minutes of issue 4.
 
     python -m benchmarks.notebook [--seconds 60] [--kernels 5] [--only load,call,…]
 
 - load: `%load_ext fabric_nb` in fresh kernels, once pandas is imported.
 - call: the first `%fabric_call` on a fresh connection, over the median of plain calls after it.
-- flow: 2,000 messages a second, then 200,000 rows a second in batches, with the stream's view and a
-  chart shown: what is lost, how long the loop is held, when queued cells start, what memory does.
+- flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
+  and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
 - browser: a table of a thousand rows ten times a second, a chart, and the panel with a thousand
-  services beside 2,000 messages a second, in JupyterLab in Chromium.
-- tab: what Tab takes in a kernel that hears a thousand services of ten methods each.
-- registry: what memory and how much of a core hearing them takes.
+  services beside 2,000 messages per second, in JupyterLab in Chromium.
+- tab: latency of Tab in a kernel that has discovered a thousand services of ten methods each.
+- registry: memory and CPU usage of their discovery.
 
-By hand, on a machine that does nothing else: the figures are times.
+Run it manually on an idle machine, because the figures are times.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import machine, many_services
 from benchmarks.figures import Spread
-from benchmarks.payloads import arrow_body, body, moved
+from benchmarks.payloads import arrow_body, row_body, shifted
 from benchmarks.producer import ARROW, JSON, Producer, produce
+from benchmarks.report import print_verdicts
 from benchmarks.targets import Verdict
-from benchmarks.telling import tell_verdicts
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN
@@ -46,21 +46,21 @@ MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
 
 WATCH = """
 import asyncio, time
-class Watch:
+class LoopMonitor:
     def __init__(self):
-        self.longest, self.busiest, self.over = 0.0, 0.0, 0
+        self.longest, self.busiest, self.stalls = 0.0, 0.0, 0
         self.task = asyncio.ensure_future(self.run())
     async def run(self):
         while True:
             before, used = time.perf_counter(), time.thread_time()
             await asyncio.sleep(0.001)
-            held, used = time.perf_counter() - before - 0.001, time.thread_time() - used
-            self.longest, self.over = max(self.longest, held), self.over + (held > 0.05)
+            stall, used = time.perf_counter() - before - 0.001, time.thread_time() - used
+            self.longest, self.stalls = max(self.longest, stall), self.stalls + (stall > 0.05)
             self.busiest = max(self.busiest, used)
-watch = Watch()
+monitor = LoopMonitor()
 """
-"""How long the loop did not come back, and how much of the processor it used meanwhile, which
-other processes do not add to. Asking 1,000 times a second, it leaves time to others."""
+"""Longest stall of the event loop, and the CPU time used meanwhile, which does not depend on other
+processes; sampled 1,000 times a second."""
 
 SPIN = """
 async def spin(seconds):
@@ -82,19 +82,19 @@ async def kernel(*, load: bool = True) -> AsyncIterator[Notebook]:
 
 
 async def measure_load(kernels: int, uri: str) -> list[Verdict]:
-    taken = []
+    durations = []
     for _ in range(kernels):
         async with kernel(load=False) as notebook:
             await notebook.run("import pandas, time")
             await notebook.run(
                 "t = time.perf_counter()\n%load_ext fabric_nb\nt = time.perf_counter() - t"
             )
-            taken.append(1000 * float(await notebook.value("t")))
-    return [Verdict("%load_ext fabric_nb, ms", "at most", 150, Spread.of(taken))]
+            durations.append(1000 * float(await notebook.value("t")))
+    return [Verdict("%load_ext fabric_nb, ms", "at most", 150, Spread.of(durations))]
 
 
 async def measure_call(kernels: int, uri: str) -> list[Verdict]:
-    over, plain = [], []
+    overheads, plain = [], []
     async with AmqBrokerConnector(uri, DOMAIN, "calc", "c1", 1.0) as service:
         await service.serve({"double": lambda x: 2 * x})
         for _ in range(kernels):
@@ -105,22 +105,24 @@ async def measure_call(kernels: int, uri: str) -> list[Verdict]:
                     "%fabric_call calc.c1.double x=21\nfirst = time.perf_counter() - t"
                 )
                 await notebook.run(
-                    "taken = []\nfor n in range(100):\n    t = time.perf_counter()\n"
+                    "durations = []\nfor n in range(100):\n    t = time.perf_counter()\n"
                     "    await fabric.call('calc.c1.double', x=n)\n"
-                    "    taken.append(time.perf_counter() - t)\n"
-                    "plain = statistics.median(taken)"
+                    "    durations.append(time.perf_counter() - t)\n"
+                    "plain = statistics.median(durations)"
                 )
-                over.append(1000 * float(await notebook.value("first - plain")))
+                overheads.append(1000 * float(await notebook.value("first - plain")))
                 plain.append(1000 * float(await notebook.value("plain")))
     print(f"plain calls from a cell: {statistics.median(plain):.2f} ms")
-    return [Verdict("first %fabric_call, ms over a plain call", "at most", 30, Spread.of(over))]
+    return [
+        Verdict("first %fabric_call, ms over a plain call", "at most", 30, Spread.of(overheads))
+    ]
 
 
 # -- two minutes -----------------------------------------------------------------------------------
 
 
 class Pace:
-    """Sends so much a second, evenly, and counts it."""
+    """Publishes at a constant rate, and counts rows."""
 
     def __init__(self, producer: Producer, kind: str) -> None:
         self.rows = 0
@@ -132,12 +134,12 @@ class Pace:
         began, step = time.monotonic(), 0
         while step * 0.01 < seconds:
             await asyncio.sleep(began + step * 0.01 - time.monotonic())
-            if self._batch:  # 2,000 rows in a hundredth of a second
-                bodies = [moved(self._batch, self.rows + n) for n in (0, 1000)]
+            if self._batch:  # 2,000 rows per 10 ms
+                bodies = [shifted(self._batch, self.rows + n) for n in (0, 1000)]
                 await self._producer.send(self._headers, bodies, ARROW)
                 self.rows += 2000
             else:
-                rows = map(body, range(self.rows, self.rows + 20))
+                rows = map(row_body, range(self.rows, self.rows + 20))
                 await self._producer.send(self._headers, rows, JSON)
                 self.rows += 20
             step += 1
@@ -153,57 +155,58 @@ async def measure_flow(kind: str, uri: str, seconds: float) -> list[Verdict]:
         pace = Pace(producer, kind)
         memory: list[tuple[int, float]] = []
         starts: list[float] = []
-        flowing = asyncio.create_task(pace.run(seconds))
-        while not flowing.done():
+        publishing = asyncio.create_task(pace.run(seconds))
+        while not publishing.done():
             await asyncio.sleep(0.5)
             began = time.perf_counter()
             cell = await notebook.run("s.rows")
             starts.append(1000 * (time.perf_counter() - began))
             memory.append((int(cell.text), _resident(notebook.pid)))
-        await flowing
+        await publishing
         sent = pace.rows
         await notebook.run(f"await s.wait({sent}, timeout=30)", timeout=40)
         seen = json.loads(
             await notebook.value(
-                "[s.rows, len(s), s.dropped, s.rejected, watch.longest, watch.busiest, watch.over]"
+                "[s.rows, len(s), s.dropped, s.rejected,"
+                " monitor.longest, monitor.busiest, monitor.stalls]"
             )
         )
-        await notebook.run("watch.task.cancel()")
+        await notebook.run("monitor.task.cancel()")
         again = asyncio.create_task(pace.run(4))
         spun = float(await notebook.value(SPIN))
         await again
-    rows, kept, dropped, rejected, held, busy, over = seen
-    full = [size for came, size in memory if came > 1.2 * limit]
+    rows, kept, dropped, rejected, stall, cpu, stalls = seen
+    full = [size for count, size in memory if count > 1.2 * limit]
     half = len(full) // 2
     growth = Spread.of([max(full[half:]) / max(full[:half])] if half else [])
     print(
-        f"{kind}: {sent / seconds:,.0f} rows/s sent, {rows:,} came, {kept:,} kept,"
-        f" {dropped:,} dropped, {rejected} unreadable; resident {memory[0][1]:.0f} to"
-        f" {max(size for _, size in memory):.0f} MB; loop held over 50 ms {over} times"
+        f"{kind}: {sent / seconds:,.0f} rows/s sent, {rows:,} received, {kept:,} kept,"
+        f" {dropped:,} dropped, {rejected} rejected; resident {memory[0][1]:.0f} to"
+        f" {max(size for _, size in memory):.0f} MB; {stalls} stalls of the loop over 50 ms"
     )
     name = "2,000 messages/s" if kind == "messages" else "200,000 rows/s in batches"
     return [
-        Verdict(f"{name}: rows lost", "at most", 0, _one(sent - rows)),
+        Verdict(f"{name}: rows lost", "at most", 0, _single(sent - rows)),
         Verdict(
-            f"{name}: kept and dropped, of those that came",
+            f"{name}: kept or dropped, of received rows",
             "at least",
             1,
-            _one((kept + dropped) / rows),
+            _single((kept + dropped) / rows),
         ),
-        Verdict(f"{name}: loop held, longest, ms", "at most", 50, _one(1000 * held)),
-        Verdict(f"{name}: of that its own work, longest, ms", "at most", 50, _one(1000 * busy)),
-        Verdict(f"{name}: stall of a cell's sleep(0) loop, ms", "at most", 50, _one(spun)),
-        Verdict(f"{name}: queued cell has run, ms", "at most", 100, Spread.of(starts)),
+        Verdict(f"{name}: longest stall of the loop, ms", "at most", 50, _single(1000 * stall)),
+        Verdict(f"{name}: longest CPU time of a stall, ms", "at most", 50, _single(1000 * cpu)),
+        Verdict(f"{name}: stall of a cell's sleep(0) loop, ms", "at most", 50, _single(spun)),
+        Verdict(f"{name}: latency of a queued cell, ms", "at most", 100, Spread.of(starts)),
         Verdict(f"{name}: memory once full, second half to first", "at most", 1.1, growth),
     ]
 
 
-def _one(value: float) -> Spread | None:
+def _single(value: float) -> Spread | None:
     return Spread.of([value])
 
 
 def _resident(pid: int) -> float:
-    """Megabytes of a process that are in memory."""
+    """Return the resident memory of a process in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
@@ -225,7 +228,7 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
             await page.goto(f"{lab.url}/lab?reset")
             await wait_for_lab(page)
             notebook = await LabNotebook.open(page, lab)
-            for what, scene, flow, took in (
+            for name, scene, flow, duration in (
                 ("table of 1,000 rows", "scenes.numbers()", "scenes.flow", "sum(done[:2])"),
                 (
                     "chart of 1,000,000 rows",
@@ -242,14 +245,14 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                 await notebook.execute(f"flowing = asyncio.ensure_future({flow}(shown, {seconds}))")
                 seen = await page.evaluate(FRAMES, seconds - 0.5)
                 await notebook.execute("done = await flowing")
-                each = float(await notebook.value(took))
+                update_ms = float(await notebook.value(duration))
                 rate = int(await notebook.value("done[-1]")) / seconds
                 await notebook.execute("shown.close()")
                 verdicts += [
-                    Verdict(f"{what}: kernel ms an update", "at most", 10, _one(each)),
-                    Verdict(f"{what}: updates/s", "at most", 10.5, _one(rate)),
-                    Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
-                    Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
+                    Verdict(f"{name}: kernel ms an update", "at most", 10, _single(update_ms)),
+                    Verdict(f"{name}: updates/s", "at most", 10.5, _single(rate)),
+                    Verdict(f"{name}: frames/s", "at least", 50, _single(seen["frames"])),
+                    Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
                 ]
             verdicts += await _measure_panel(notebook, seconds, uri)
             await notebook.close()
@@ -282,19 +285,19 @@ async def _measure_panel(notebook: LabNotebook, seconds: float, uri: str) -> lis
         await notebook.execute(
             f"s = %fabric_stream --domain bench flow=messages --max-rows {limit}"
         )
-        flowing = asyncio.create_task(Pace(producer, "messages").run(2 * seconds + 2))
+        publishing = asyncio.create_task(Pace(producer, "messages").run(2 * seconds + 2))
         await page.wait_for_timeout(1000)
         verdicts = []
         for scrolled in ("", ", scrolled"):
             if scrolled:
                 await page.evaluate(SCROLL, seconds)
             seen = await page.evaluate(FRAMES, seconds - 0.5)
-            what = f"panel of {many_services.SERVICES:,} services, 2,000 messages/s{scrolled}"
+            name = f"panel of {many_services.SERVICES:,} services, 2,000 messages/s{scrolled}"
             verdicts += [
-                Verdict(f"{what}: frames/s", "at least", 50, _one(seen["frames"])),
-                Verdict(f"{what}: longest task, ms", "at most", 100, _one(seen["longest"])),
+                Verdict(f"{name}: frames/s", "at least", 50, _single(seen["frames"])),
+                Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
             ]
-        await flowing
+        await publishing
     return verdicts
 
 
@@ -328,17 +331,17 @@ async def _both(uri: str, seconds: float) -> list[Verdict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.notebook")
-    parser.add_argument("--seconds", type=float, default=60, help="of each flow")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of each flow")
     parser.add_argument("--kernels", type=int, default=5, help="fresh kernels for load and call")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
-    parser.add_argument("--uri", help="a broker that runs; else a private RabbitMQ is started")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--uri", help="a running broker; otherwise a private RabbitMQ is started")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     about: dict[str, Any] = machine.facts()
     with broker(options.uri) as uri:
         verdicts = asyncio.run(measure(options, uri))
     about["load_after"] = machine.load()
-    tell_verdicts(about, verdicts, options.json)
+    print_verdicts(about, verdicts, options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What travels: one request, and the rows of a data stream. Standard library, save for batches."""
+"""Payloads: one request, and the rows of a data stream; only batches need numpy and pyarrow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ REQUEST: Mapping[str, Any] = {"text": "0123456789abcdefghij", "number": 7}
 """42 bytes as compact JSON."""
 
 ROW_BYTES = 120
-_FIRST = 1_000_000  # all sequence numbers have as many digits, so that all rows are equally long
+_FIRST = 1_000_000  # all sequence numbers have the same number of digits, for equal row sizes
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """Where a consumer's rows come from: a queue, and the headers it is bound with."""
+class Source:
+    """Source of a consumer's rows: a queue, and the headers of its binding."""
 
     queue: str
     headers: dict[str, str]
@@ -31,21 +31,21 @@ class Feed:
 
     @property
     def binding(self) -> dict[str, Any]:
-        """The arguments of the binding."""
+        """Arguments of the binding."""
         return {"x-match": "all", **self.headers}
 
     def as_json(self) -> dict[str, Any]:
-        """The arguments that make it again in another process."""
+        """Return the constructor arguments, to recreate it in another process."""
         return asdict(self)
 
 
 def echo(text: str, number: int) -> dict[str, Any]:
-    """What every server serves."""
+    """Return the arguments; the method of every server."""
     return {"text": text, "number": number}
 
 
 def row(index: int) -> dict[str, Any]:
-    """The row at `index`: a time as text, an integer, a float, a bool and two texts."""
+    """Return the row at `index`: a time as text, an integer, a float, a bool and two texts."""
     at = _START + timedelta(milliseconds=index)
     return {
         "at": at.isoformat(timespec="milliseconds"),
@@ -53,34 +53,34 @@ def row(index: int) -> dict[str, Any]:
         "value": 10.125 + index % 80,
         "ok": index % 3 == 0,
         "sensor": f"sensor-{index % 50:02}",
-        # A letter more where "ok" has one less, so that all bodies have `ROW_BYTES`.
+        # One letter longer if "ok" is one shorter, so that all bodies have `ROW_BYTES`.
         "note": "at the top" if index % 3 == 0 else "below top",
     }
 
 
-def body(index: int) -> bytes:
-    """The same as compact JSON of `ROW_BYTES` bytes; without a JSON library, for speed."""
-    one = row(index)
-    ok = "true" if one["ok"] else "false"
+def row_body(index: int) -> bytes:
+    """Return a row as compact JSON of `ROW_BYTES` bytes; without a JSON library, for speed."""
+    values = row(index)
+    ok = "true" if values["ok"] else "false"
     return (
-        f'{{"at":"{one["at"]}","count":{one["count"]},"value":{one["value"]},'
-        f'"ok":{ok},"sensor":"{one["sensor"]}","note":"{one["note"]}"}}'
+        f'{{"at":"{values["at"]}","count":{values["count"]},"value":{values["value"]},'
+        f'"ok":{ok},"sensor":"{values["sensor"]}","note":"{values["note"]}"}}'
     ).encode()
 
 
 def arrow_body(first: int, count: int) -> bytes:
-    """So many rows as an Arrow IPC stream, with the times as times."""
+    """Return `count` rows as an Arrow IPC stream, with timestamps."""
     import pyarrow as pa
 
     rows = [row(index) for index in range(first, first + count)]
-    columns = {name: [one[name] for one in rows] for name in rows[0]}
+    columns = {name: [values[name] for values in rows] for name in rows[0]}
     times = [datetime.fromisoformat(text) for text in columns.pop("at")]
     table = pa.table({"at": pa.array(times, pa.timestamp("us", "UTC")), **columns})
     return _ipc(table)
 
 
-def moved(arrow: bytes, first: int) -> bytes:
-    """An `arrow_body` with the times and numbers of the rows from `first` on, made quickly."""
+def shifted(arrow: bytes, first: int) -> bytes:
+    """Return an `arrow_body` with the times and numbers of the rows from `first` on."""
     import pyarrow as pa
 
     with pa.ipc.open_stream(arrow) as reader:
@@ -102,14 +102,14 @@ def _ipc(table: Any) -> bytes:
 
 
 def check_rows(rows: Any, count: int) -> None:
-    """See that a list of dicts or a DataFrame holds the first `count` rows, by its last one.
+    """Check the length and the last row of the first `count` rows, as dicts or a DataFrame.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: They differ.
     """
     assert len(rows) == count, f"{len(rows)} rows instead of {count}"
-    found = dict(rows[-1] if isinstance(rows, list) else rows.iloc[-1])
-    wanted = row(count - 1)
-    if not isinstance(found["at"], str):
-        wanted["at"] = datetime.fromisoformat(wanted["at"])
-    assert found == wanted, f"The last row is {found} instead of {wanted}"
+    actual = dict(rows[-1] if isinstance(rows, list) else rows.iloc[-1])
+    expected = row(count - 1)
+    if not isinstance(actual["at"], str):
+        expected["at"] = datetime.fromisoformat(expected["at"])
+    assert actual == expected, f"The last row is {actual} instead of {expected}"

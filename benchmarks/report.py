@@ -1,9 +1,11 @@
-"""The figures as tables of text and as JSON. Pure."""
+"""Reports of figures as text tables and as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from benchmarks import calls, streams
@@ -14,7 +16,7 @@ Row = Sequence[str]
 
 
 def tables(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdict]) -> str:
-    """Everything, for a person."""
+    """Return all results as text."""
     parts = [_machine(machine)]
     if results.calls:
         parts.append(
@@ -26,18 +28,18 @@ def tables(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdict
             "Messages of one row, 120 bytes of JSON; CPU per row, minimum / median; ratios to"
             f" bare aiormq\n{_figures(results.streams, streams.REFERENCE, 'rows/s')}"
         )
-    parts.append(f"To reach\n{verdict_table(verdicts)}")
+    parts.append(f"Targets\n{verdict_table(verdicts)}")
     return "\n\n".join(parts)
 
 
 def as_json(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdict]) -> Any:
-    """Everything, for a program, with every sample."""
+    """Return all results for JSON, with every sample."""
     return {
         "machine": machine,
-        "calls": [asdict(one) for one in summarise(results.calls, calls.REFERENCE)],
-        "streams": [asdict(one) for one in summarise(results.streams, streams.REFERENCE)],
+        "calls": [asdict(figure) for figure in summarise(results.calls, calls.REFERENCE)],
+        "streams": [asdict(figure) for figure in summarise(results.streams, streams.REFERENCE)],
         "frames": results.frames,
-        "targets": [{**asdict(one), "met": one.met} for one in verdicts],
+        "targets": [{**asdict(verdict), "met": verdict.met} for verdict in verdicts],
         "samples": {
             "calls": [asdict(sample) for sample in results.calls],
             "streams": [asdict(sample) for sample in results.streams],
@@ -46,7 +48,7 @@ def as_json(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdic
 
 
 def _machine(machine: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}\n"
         f"Python {machine['python']}, {machine.get('broker', 'no broker')}; {packages}\n"
@@ -59,41 +61,41 @@ def _figures(samples: Sequence[Sample], reference: str, unit: str) -> str:
     head: Row = ("", unit, "ratio (lowest-highest)", "CPU µs", "ratio", "server CPU µs")
     figures = summarise(samples, reference)
     rows: list[Row] = []
-    for load in dict.fromkeys(one.load for one in figures):
+    for load in dict.fromkeys(figure.load for figure in figures):
         rows.append((f"{load}:", "", "", "", "", ""))
-        rows += [_figure_row(one) for one in figures if one.load == load]
-    if all(one.server_cpu_us is None for one in figures):
+        rows += [_figure_row(figure) for figure in figures if figure.load == load]
+    if all(figure.server_cpu_us is None for figure in figures):
         head, rows = head[:-1], [row[:-1] for row in rows]
     return _table(head, rows)
 
 
-def _figure_row(one: Figures) -> Row:
+def _figure_row(figure: Figures) -> Row:
     return (
-        f"  {one.kind}",
-        f"{one.rate.median:,.0f}",
-        _spread(one.rate_ratio),
-        _micros(one.cpu_us),
-        f"{one.cpu_ratio.median:.2f}" if one.cpu_ratio else "",
-        _micros(one.server_cpu_us),
+        f"  {figure.kind}",
+        f"{figure.rate.median:,.0f}",
+        _spread(figure.rate_ratio),
+        _micros(figure.cpu_us),
+        f"{figure.cpu_ratio.median:.2f}" if figure.cpu_ratio else "",
+        _micros(figure.server_cpu_us),
     )
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
-    """What was to be reached, beside what was found."""
+    """Return a table of targets and measurements."""
     verdicts = list(verdicts)
-    measured = [one for one in verdicts if one.found is not None]
+    measured = [verdict for verdict in verdicts if verdict.measured is not None]
     rows = [
         (
-            one.what,
-            f"{one.bound} {_amount(one.limit, 2)}",
-            _spread(one.found, digits=3),
-            "met" if one.met else "NOT MET",
+            verdict.name,
+            f"{verdict.bound} {_amount(verdict.limit, 2)}",
+            _spread(verdict.measured, digits=3),
+            "met" if verdict.met else "NOT MET",
         )
-        for one in measured
+        for verdict in measured
     ]
-    table = _table(("", "to reach", "median (lowest-highest)", ""), rows)
-    left = len(verdicts) - len(measured)
-    return f"{table}\n{left} more were not measured in this run" if left else table
+    table = _table(("", "target", "median (lowest-highest)", ""), rows)
+    skipped = len(verdicts) - len(measured)
+    return f"{table}\n{skipped} more were not measured in this run" if skipped else table
 
 
 def _spread(spread: Spread | None, digits: int = 2) -> str:
@@ -117,7 +119,7 @@ def _micros(spread: Spread | None) -> str:
 
 
 def _table(head: Row, rows: Sequence[Row]) -> str:
-    """Columns as wide as they must be, the first to the left and the others to the right."""
+    """Format a table, with the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -126,3 +128,16 @@ def _table(head: Row, rows: Sequence[Row]) -> str:
         ).rstrip()
         for row in (head, *rows)
     )
+
+
+def print_verdicts(
+    about: dict[str, Any], verdicts: Sequence[Verdict], path: Path | None = None
+) -> None:
+    """Print verdicts with the machine; write them as JSON to `path`, if given."""
+    print(f"{about['date']}, {about['cpu']}, {about['cores']} cores, Python {about['python']},")
+    print(f"load before {about['load']}, after {about['load_after']}")
+    print(verdict_table(verdicts))
+    if path is not None:
+        targets = [{**asdict(verdict), "met": verdict.met} for verdict in verdicts]
+        text = json.dumps({"machine": about, "targets": targets}, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")

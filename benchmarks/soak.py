@@ -1,16 +1,16 @@
-"""Everything at once for long, with a fault every 20 seconds, and each message accounted for.
+"""Soak test: all features under load, with a fault every 20 seconds, and message accounting.
 
     make soak                         # 30 minutes
     MINUTES=2 python -m benchmarks.soak
 
-A private RabbitMQ is killed, stopped, out of memory; connections are closed and queues deleted,
-while members call, stream, publish and log. It ends with what was sent, received and lost, and with
-an error when something was lost that `docs/guarantees.md` does not allow for, or when memory,
-tasks, threads, files, channels or queues have grown.
+A private RabbitMQ is killed, paused and out of memory; connections are closed and queues deleted,
+while connectors call, stream, publish and log. The program prints the messages sent, received and
+lost, and exits with an error for losses that `docs/guarantees.md` does not allow, or for growth of
+memory, tasks, threads, files, channels or queues.
 
-No speed is asked of the machine: what it cannot do at the rates below is left out, a connection
-that is lost for want of time is an outage as any other, and the limits of time below only end a run
-that hangs.
+Speed is not tested: load beyond the capacity of the machine is skipped, a connection
+that is lost for lack of CPU time is an outage like any other, and the timeouts below only end a
+hanging run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 
 import psutil
 
-from benchmarks.message_accounting import CONFIRMED, FAILED, UNSETTLED, Flow, Used
+from benchmarks.message_accounting import CONFIRMED, FAILED, PENDING, Flow, ResourceUsage
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.data.stream import Stream
@@ -38,259 +38,266 @@ from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 
 MINUTES = float(os.environ.get("MINUTES", "30"))
-FAULT_EVERY, CALM = 20.0, 8.0
-"""Seconds; at least so many are between the end of one and the next."""
+FAULT_EVERY, MIN_PAUSE = 20.0, 8.0
+"""Seconds between two faults, and minimum pause between the end of one and the next."""
 CALLS, MESSAGES, RECORDS = 50, 200, 20
-"""A second."""
-KEPT_ROWS = 20_000
+"""Per second."""
+MAX_ROWS = 20_000
 NOTICED_AFTER = 1.0
 RECOVERED_WITHIN = SETTLED_WITHIN = ARRIVES_WITHIN = FLAT_WITHIN = 180.0
-"""Seconds; ends of a run that hangs, far beyond the minute that a message is waited for."""
+"""Seconds before a hanging run ends, well beyond the minute that a message may be delayed."""
 EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService", "CallTimeout"}
 
 
 class Soak:
-    """Members with all that they can do, and the faults that come over them."""
+    """Connectors under load, and the faults."""
 
     def __init__(self, node: RabbitMq, vhost: str, members: Members) -> None:
         self._node = node
         self._vhost = vhost
         self._members = members
-        fates = bytearray()  # of the messages that both streams hear
-        self.plain = Flow("plain stream", fates=fates)
-        self.durable = Flow("durable stream", kept=True, repeats=True, fates=fates)
-        self.records = Flow("log records", repeats=True)
+        statuses = bytearray()  # of the messages that both streams receive
+        self.plain = Flow("plain stream", statuses=statuses)
+        self.durable = Flow("durable stream", guaranteed=True, may_repeat=True, statuses=statuses)
+        self.records = Flow("log records", may_repeat=True)
         self.flows = [self.plain, self.durable, self.records]
         self.handler = AmqpHandler()
-        self._away: set[int] = set()
-        """Who has not all connections that are used, by the place in `everybody`."""
+        self._disconnected: set[int] = set()
+        """Indices of connectors that are not connected."""
 
     async def open(self) -> None:
-        """Open everything."""
+        """Open the connectors, streams and log feed."""
         names = ("server", "caller", "publisher", "reader")
-        self.everybody = [await self._members.join(name) for name in names]
-        server, caller, publisher, reader = self.everybody
+        self.connectors = [await self._members.join(name) for name in names]
+        server, caller, publisher, reader = self.connectors
         await server.serve({"double": lambda x: 2 * x}, prefetch=20)
         method = f"{server.fqn}.double"
         self.calls = [
             Calls(caller, method, CALLS, timeout=30),
             Calls(caller, method, CALLS, timeout=30, idempotent=True),
         ]
-        plain = await reader.stream(max_rows=KEPT_ROWS)
-        self._kept = await reader.stream(name="kept", durable=True, max_rows=KEPT_ROWS)
+        plain = await reader.stream(max_rows=MAX_ROWS)
+        self._durable_stream = await reader.stream(name="kept", durable=True, max_rows=MAX_ROWS)
         self._feed = await reader.logs()
-        self._streams = [plain, self._kept]
+        self._streams = [plain, self._durable_stream]
         self._publisher = publisher
         await publisher.init_logging_handler(self.handler)
-        self._hearing = [
-            asyncio.create_task(self._hear(plain, self.plain)),
-            asyncio.create_task(self._hear(self._kept, self.durable)),
-            asyncio.create_task(self._hear_records()),
+        self._receivers = [
+            asyncio.create_task(self._receive(plain, self.plain)),
+            asyncio.create_task(self._receive(self._durable_stream, self.durable)),
+            asyncio.create_task(self._receive_records()),
         ]
-        for place, one in enumerate(self.everybody):
-            one.on_state(lambda state, place=place: self._on_state(place, state))
+        for index, connector in enumerate(self.connectors):
+            connector.on_state(lambda state, index=index: self._on_state(index, state))
         await caller.call(method, x=1)
 
-    async def _hear(self, stream: Stream, flow: Flow) -> None:
+    async def _receive(self, stream: Stream, flow: Flow) -> None:
         async for rows in stream.batches():
             for row in rows:
-                flow.hear(row["n"])
+                flow.receive(row["n"])
 
-    async def _hear_records(self) -> None:
-        feed, heard = self._feed, 0
+    async def _receive_records(self) -> None:
+        feed, received = self._feed, 0
         while not feed.closed:
-            await feed.wait(heard + 1)
-            new = feed.changes - heard
-            heard += new
+            await feed.wait(received + 1)
+            new = feed.changes - received
+            received += new
             for record in itertools.islice(reversed(feed.records), new):
-                self.records.hear(int(record.message))
+                self.records.receive(int(record.message))
 
-    def _on_state(self, place: int, state: State) -> None:
+    def _on_state(self, index: int, state: State) -> None:
         if state is State.CONNECTED:
-            self._away.discard(place)
+            self._disconnected.discard(index)
         else:
-            self._away.add(place)
+            self._disconnected.add(index)
         for flow in self.flows:
-            if self._away:
+            if self._disconnected:
                 flow.begin_outage()
             else:
                 flow.end_outage()
 
     def _publish(self) -> None:
-        number, fates = self.plain.made, self.plain.fates
-        fates.append(UNSETTLED)
-        taken = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
-        taken.add_done_callback(
-            lambda done: fates.__setitem__(number, FAILED if done.exception() else CONFIRMED)
+        number, statuses = self.plain.total, self.plain.statuses
+        statuses.append(PENDING)
+        publishing = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
+        publishing.add_done_callback(
+            lambda done: statuses.__setitem__(number, FAILED if done.exception() else CONFIRMED)
         )
 
     def _log(self) -> None:
-        text = {"name": "soak", "msg": str(self.records.made), "levelname": "INFO"}
-        self.records.fates.append(CONFIRMED)  # or dropped: the handler knows of them together
+        text = {"name": "soak", "msg": str(self.records.total), "levelname": "INFO"}
+        self.records.statuses.append(CONFIRMED)  # or dropped: the handler counts both
         self.handler.handle(logging.makeLogRecord(text))
 
     @property
     def _unsent(self) -> int:
-        return self.records.made - self.handler.sent - self.handler.dropped
+        return self.records.total - self.handler.sent - self.handler.dropped
 
     async def load(self, stop: asyncio.Event) -> None:
-        """Call, publish and log until told to stop, and until each has ended or time is over."""
+        """Call, publish and log until `stop` is set, and wait until all is settled or times out."""
         await asyncio.gather(
             *(calls.run(stop) for calls in self.calls),
             at_rate(MESSAGES, stop, self._publish),
             at_rate(RECORDS, stop, self._log),
         )
-        with contextlib.suppress(AssertionError):  # then there are complaints
+        with contextlib.suppress(AssertionError):  # reported by `violations`
             await until(
-                lambda: UNSETTLED not in self.plain.fates and not self._unsent,
+                lambda: PENDING not in self.plain.statuses and not self._unsent,
                 timeout=SETTLED_WITHIN,
             )
         ends = time.monotonic() + ARRIVES_WITHIN
-        while self.complaints() and time.monotonic() < ends:  # noqa: ASYNC110 - no event
-            await asyncio.sleep(1)  # what was sent last may still come
+        while self.violations() and time.monotonic() < ends:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(1)  # late messages may still arrive
 
     # -- faults
 
     @property
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
-        """What can go wrong, each as something that ends when it is over."""
+        """Faults, as functions that return when the fault is over."""
         return [self.killed, self.cut, self.stopped, self.full, self.deleted]
 
     async def killed(self) -> None:
-        """The broker is killed and started again."""
+        """Kill the broker and restart it."""
         await asyncio.to_thread(self._node.restart_node)
 
     async def cut(self) -> None:
-        """The broker closes all connections."""
+        """Close all connections by the broker."""
         await asyncio.to_thread(self._node.close_connections, self._vhost)
 
     async def stopped(self) -> None:
-        """The broker stands still for some seconds."""
+        """Pause the broker for some seconds."""
         await asyncio.to_thread(self._node.pause)
         await asyncio.sleep(3)
         await asyncio.to_thread(self._node.resume)
 
     async def full(self) -> None:
-        """The broker is out of memory for some seconds."""
+        """Raise the broker's memory alarm for some seconds."""
         await asyncio.to_thread(self._node.set_memory_alarm, raised=True)
         await asyncio.sleep(3)
         await asyncio.to_thread(self._node.set_memory_alarm, raised=False)
 
     async def deleted(self) -> None:
-        """An operator deletes the queue of the method that is called."""
+        """Delete the queue of the served method, as an operator may."""
         queues = await asyncio.to_thread(self._node.list_queues, self._vhost)
-        methods = [one["name"] for one in queues if one["name"].endswith("::double")]
+        methods = [queue["name"] for queue in queues if queue["name"].endswith("::double")]
         for name in methods:
             await asyncio.to_thread(self._node.delete_queue, self._vhost, name)
 
-    async def suffer(self, fault: Callable[[], Awaitable[None]]) -> float:
-        """Let it happen, and return after how many seconds all is as before."""
+    async def inject(self, fault: Callable[[], Awaitable[None]]) -> float:
+        """Inject a fault, and return the seconds until full recovery."""
         began = time.monotonic()
         await fault()
         await asyncio.sleep(NOTICED_AFTER)
-        for one in self.everybody:
-            await until(lambda one=one: one.state is State.CONNECTED, timeout=RECOVERED_WITHIN)
-        answered = self.calls[0].ended["answered"]
-        await until(lambda: self.calls[0].ended["answered"] > answered, timeout=RECOVERED_WITHIN)
+        for connector in self.connectors:
+            await until(
+                lambda connector=connector: connector.state is State.CONNECTED,
+                timeout=RECOVERED_WITHIN,
+            )
+        answered = self.calls[0].outcomes["answered"]
+        await until(lambda: self.calls[0].outcomes["answered"] > answered, timeout=RECOVERED_WITHIN)
         return time.monotonic() - began
 
-    # -- the account
+    # -- accounting
 
-    def complaints(self) -> list[str]:
-        """What should not be."""
-        wrong = []
+    def violations(self) -> list[str]:
+        """Return all violations so far."""
+        problems = []
         for calls in self.calls:
-            if calls.ended.total() != calls.made:
-                wrong.append(f"{calls.made - calls.ended.total()} calls have not ended")
-            if set(calls.ended) - EXPECTED:
-                wrong.append(f"calls ended as {dict(calls.ended)}")
+            if calls.outcomes.total() != calls.started:
+                problems.append(f"{calls.started - calls.outcomes.total()} calls have not ended")
+            if set(calls.outcomes) - EXPECTED:
+                problems.append(f"calls ended as {dict(calls.outcomes)}")
         if self._unsent:
-            wrong.append(f"{self._unsent} log records are neither sent nor dropped")
+            problems.append(f"{self._unsent} log records are neither sent nor dropped")
         self.records.dropped = self.handler.dropped
-        return [*wrong, *(text for flow in self.flows for text in flow.complaints())]
+        return [*problems, *(text for flow in self.flows for text in flow.violations())]
 
     def account(self) -> str:
-        """Sent, received and lost, in words."""
+        """Return a summary of sent, received and lost messages."""
         lines = [
-            f"calls: {self.calls[0].made:,} made: {_counted(self.calls[0])}",
-            f"idempotent calls: {self.calls[1].made:,} made: {_counted(self.calls[1])}",
+            f"calls: {self.calls[0].started:,} made: {_counted(self.calls[0])}",
+            f"idempotent calls: {self.calls[1].started:,} made: {_counted(self.calls[1])}",
             *(f"{flow.name}: {flow.balance}" for flow in self.flows),
         ]
         return "\n".join(lines)
 
-    async def used(self) -> Used:
-        """What is used now."""
+    async def usage(self) -> ResourceUsage:
+        """Return the current usage of resources."""
         queues = await asyncio.to_thread(self._node.list_queues, self._vhost)
         gc.collect()
-        # The loop's own executor, which runs the faults, keeps its threads.
-        threads = [one for one in threading.enumerate() if not one.name.startswith("asyncio_")]
-        return Used(
+        # Without the threads of the loop's executor, which runs the faults.
+        threads = [
+            thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")
+        ]
+        return ResourceUsage(
             memory=psutil.Process().memory_info().rss / 1e6,
             tasks=len(asyncio.all_tasks()),
             threads=len(threads),
             files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - it does not block
-            channels=sum(sum(channels_of(one)) for one in self.everybody),
+            channels=sum(sum(channels_of(connector)) for connector in self.connectors),
             queues=len(queues),
         )
 
-    async def flat(self, idle: Used) -> Used:
-        """What is used when nothing is more than it was, or when time is over."""
+    async def settled_usage(self, idle: ResourceUsage) -> ResourceUsage:
+        """Return the usage once no count exceeds that of `idle`, or after a timeout."""
         ends = time.monotonic() + FLAT_WITHIN
-        used = await self.used()
-        while used.more_than(idle) and time.monotonic() < ends:
+        usage = await self.usage()
+        while usage.growth_since(idle) and time.monotonic() < ends:
             await asyncio.sleep(0.5)
-            used = await self.used()
-        return used
+            usage = await self.usage()
+        return usage
 
     async def close(self) -> None:
-        """End the streams and the feed."""
-        await self._kept.delete()
+        """Close the streams and the log feed."""
+        await self._durable_stream.delete()
         for stream in self._streams:
             await stream.close()
         await self._feed.close()
-        await asyncio.gather(*self._hearing)
+        await asyncio.gather(*self._receivers)
 
 
 def _counted(calls: Calls) -> str:
-    return ", ".join(f"{count:,} {how}" for how, count in calls.ended.most_common())
+    return ", ".join(f"{count:,} {how}" for how, count in calls.outcomes.most_common())
 
 
 async def soak(node: RabbitMq, vhost: str) -> list[str]:
-    """Run it, print what happens, and return what was wrong."""
+    """Run the test, print its progress, and return the violations."""
     async with Members(node.uri_for(vhost=vhost)) as members:
         run = Soak(node, vhost, members)
         await run.open()
-        idle, warm = await run.used(), None
+        idle, warm = await run.usage(), None
         stop = asyncio.Event()
         loading = asyncio.create_task(run.load(stop))
         ends = time.monotonic() + 60 * MINUTES
         pause = FAULT_EVERY
         for number, fault in enumerate(itertools.cycle(run.faults)):
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            # On a slow machine it takes longer, rather than leave out a fault.
+            # On a slow machine the run is extended until each fault was injected once.
             if loading.done() or (time.monotonic() > ends and number >= len(run.faults)):
                 break
-            took = await run.suffer(fault)
-            pause = max(FAULT_EVERY - took, CALM)
-            used = await run.used()
-            warm = warm or used
-            print(f"{fault.__name__:8} over after {took:5.1f} s; {used}", flush=True)
+            duration = await run.inject(fault)
+            pause = max(FAULT_EVERY - duration, MIN_PAUSE)
+            usage = await run.usage()
+            warm = warm or usage
+            print(f"{fault.__name__:8} over after {duration:5.1f} s; {usage}", flush=True)
         stop.set()
         await loading
-        after = await run.flat(idle)
+        after = await run.settled_usage(idle)
         print(f"\n{run.account()}\nidle:  {idle}\nwarm:  {warm}\nafter: {after}")
-        wrong = run.complaints() + after.more_than(idle) + after.grown_from(warm or idle)
+        problems = (
+            run.violations() + after.growth_since(idle) + after.memory_growth_since(warm or idle)
+        )
         await run.close()
-        return wrong
+        return problems
 
 
 def main() -> None:
-    """Start a broker, soak, and say how it went."""
+    """Start a broker, run the test, and exit with its violations."""
     for noisy in ("aiormq", "aio_pika", "fabric_nb"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     with RabbitMq.start() as node, node.private_vhost() as vhost:
-        wrong = asyncio.run(soak(node, vhost))
-    sys.exit("\n".join(wrong) or None)
+        problems = asyncio.run(soak(node, vhost))
+    sys.exit("\n".join(problems) or None)
 
 
 if __name__ == "__main__":

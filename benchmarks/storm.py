@@ -1,13 +1,14 @@
-"""What a storm of logs does to a notebook that shows them: the figures of issue 6, floods.
+"""A flood of log records to a notebook that shows them: the figures of issue 6.
 
     python -m benchmarks.storm [--rate 50000] [--seconds 5] [--processes 2]
     python -m benchmarks.storm --logged --processes 1
 
-Processes publish so many records a second, or as many as a private RabbitMQ takes, while a kernel
-has `%fabric_logs` on show. With `--logged` they log them, and their `AmqpHandler` drops what cannot
-be sent, and counts it. Said is how many a second the kernel took; judged are the longest time its
-loop stood still, its memory, how often the view showed something new, and whether each record was
-heard and either held or counted as dropped. Producers, broker and kernel share the machine.
+Processes publish records at a rate, or as fast as a private RabbitMQ accepts them, while a kernel
+shows `%fabric_logs`. With `--logged` they log the records, and their `AmqpHandler` drops and counts
+those that cannot be sent. The output contains the records per second in the kernel; the verdicts
+are on the longest stall of its loop, its memory, the number of updates of the view, and whether
+each record was received and either kept or counted as dropped. Producers, broker and kernel share
+the machine.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.figures import Spread
+from benchmarks.report import print_verdicts
 from benchmarks.targets import Verdict
-from benchmarks.telling import tell_verdicts
 from fabric_nb.fabric.logs.feed import CAPACITY
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell
@@ -36,17 +37,17 @@ from tests.support.storm import Storm
 
 MB = 1e6
 PAUSE, WORK, MEMORY, PERIOD = 0.5, 0.25, 100.0, 2.0
-"""Seconds that the loop may stand still; that it may compute at once, of the processor, which other
-processes do not lengthen; MB more that the kernel may have; seconds between two states shown."""
-LOOK = 0.05
+"""Limits: seconds of a stall of the loop; seconds of CPU time without a pause, which does not
+depend on other processes; MB of memory growth; seconds between two updates of the view."""
+SAMPLE_INTERVAL = 0.05
 WATCH = """
 import asyncio, time
-took = []
+pauses = []
 async def tick():
     while True:
         began, used = time.monotonic(), time.thread_time()
         await asyncio.sleep(0.01)
-        took.append((time.monotonic() - began - 0.01, time.thread_time() - used))
+        pauses.append((time.monotonic() - began - 0.01, time.thread_time() - used))
 all_sent = asyncio.get_running_loop().create_future()
 async def watch(feed):
     ticking = asyncio.create_task(tick())
@@ -59,17 +60,17 @@ async def watch(feed):
 
 
 @dataclass(slots=True)
-class Seen:
-    """What became of one storm; times are in seconds, memory in MB."""
+class StormResult:
+    """Result of one storm; times in seconds, memory in MB."""
 
     asked: int
     sent: int
-    left_out: int
-    made_rate: float
-    heard: int
-    held: int
+    skipped: int
+    produced_rate: float
+    received: int
+    kept: int
     dropped: int
-    taken_rate: float
+    consumed_rate: float
     pause: float
     work: float
     memory: float
@@ -77,8 +78,10 @@ class Seen:
     lasted: float
 
 
-async def suffer(uri: str, records: int, rate: float, processes: int, *, logged: bool) -> Seen:
-    """One storm over one notebook."""
+async def run_storm(
+    uri: str, records: int, rate: float, processes: int, *, logged: bool
+) -> StormResult:
+    """Run one storm against one notebook."""
     with tempfile.TemporaryDirectory() as folder:
         async with await Notebook.start(Path(folder)) as notebook:
             await notebook.connect(uri, id="stormy")
@@ -91,22 +94,22 @@ async def suffer(uri: str, records: int, rate: float, processes: int, *, logged:
             ) as storm:
                 pass
             await notebook.run(f"all_sent.set_result({storm.sent})")
-            heard = await notebook.run("print(await watching)", timeout=600)
+            cell = await notebook.run("print(await watching)", timeout=600)
             memory = await _end(watched)
-            taken, lasted = ast.literal_eval(heard.stdout)
+            consumed, lasted = ast.literal_eval(cell.stdout)
             facts = await notebook.value(
-                "l.changes, len(l.records), l.dropped, *map(max, zip(*took))"
+                "l.changes, len(l.records), l.dropped, *map(max, zip(*pauses))"
             )
-            changes, held, dropped, pause, work = ast.literal_eval(facts)
-            return Seen(
+            changes, kept, dropped, pause, work = ast.literal_eval(facts)
+            return StormResult(
                 asked=records,
                 sent=storm.sent,
-                left_out=storm.dropped,
-                made_rate=storm.rate,
-                heard=changes,
-                held=held,
+                skipped=storm.dropped,
+                produced_rate=storm.rate,
+                received=changes,
+                kept=kept,
                 dropped=dropped,
-                taken_rate=taken / lasted,
+                consumed_rate=consumed / lasted,
                 pause=pause,
                 work=work,
                 memory=memory,
@@ -116,12 +119,12 @@ async def suffer(uri: str, records: int, rate: float, processes: int, *, logged:
 
 
 async def _watch(notebook: Notebook) -> float:
-    """The most memory that the kernel gains, until cancelled."""
+    """Return the maximum growth of the kernel's memory until cancelled."""
     process = psutil.Process(notebook.pid)
     before = most = process.memory_info().rss
     try:
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(SAMPLE_INTERVAL)
             most = max(most, process.memory_info().rss)
     except asyncio.CancelledError:
         return float(most - before) / MB
@@ -133,7 +136,7 @@ async def _end(watched: asyncio.Task[float]) -> float:
 
 
 def _states(notebook: Notebook, view: Cell) -> int:
-    """How many states of the view showed another newest record than the one before."""
+    """Return the number of updates of the view with a different newest record."""
     (display,) = view.displays
     shown = [
         re.findall(r"storm \d{9}", str(update.content["data"].get("text/plain", "")))[-1:]
@@ -142,52 +145,53 @@ def _states(notebook: Notebook, view: Cell) -> int:
     return sum(now != then for then, now in itertools.pairwise(shown))
 
 
-def judge(seen: Seen) -> list[Verdict]:
-    """What was found beside what is to be."""
+def judge(result: StormResult) -> list[Verdict]:
+    """Compare a result with the targets."""
 
-    def verdict(what: str, found: float, limit: float, *, least: bool = False) -> Verdict:
+    def verdict(name: str, measured: float, limit: float, *, least: bool = False) -> Verdict:
         bound = "at least" if least else "at most"
-        return Verdict(what, bound, limit, Spread.of([found]))
+        return Verdict(name, bound, limit, Spread.of([measured]))
 
     return [
-        verdict("records that were sent and not heard", seen.sent - seen.heard, 0),
-        verdict("records neither sent nor counted", seen.asked - seen.sent - seen.left_out, 0),
-        verdict("records neither held nor counted", seen.heard - seen.held - seen.dropped, 0),
-        verdict("records held", seen.held, CAPACITY),
-        verdict("longest pause of the loop, s", seen.pause, PAUSE),
-        verdict("most of the processor that it took at once, s", seen.work, WORK),
-        verdict("memory more than before, MB", seen.memory, MEMORY),
+        verdict("records sent but not received", result.sent - result.received, 0),
+        verdict("records neither sent nor counted", result.asked - result.sent - result.skipped, 0),
         verdict(
-            "states of the view that were shown", seen.states, seen.lasted // PERIOD, least=True
+            "records neither kept nor counted", result.received - result.kept - result.dropped, 0
         ),
+        verdict("records kept", result.kept, CAPACITY),
+        verdict("longest stall of the loop, s", result.pause, PAUSE),
+        verdict("longest CPU time without a pause, s", result.work, WORK),
+        verdict("memory growth, MB", result.memory, MEMORY),
+        verdict("updates of the view", result.states, result.lasted // PERIOD, least=True),
     ]
 
 
 def main() -> None:
-    """Measure, and print what was found."""
+    """Measure, and print the verdicts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storm")
-    parser.add_argument("--rate", type=float, default=50_000, help="records a second, in all")
-    parser.add_argument("--seconds", type=float, default=5, help="that it would last at this rate")
-    parser.add_argument("--processes", type=int, default=2, help="that log")
+    parser.add_argument("--rate", type=float, default=50_000, help="records per second in total")
+    parser.add_argument("--seconds", type=float, default=5, help="duration at this rate")
+    parser.add_argument("--processes", type=int, default=2, help="number of logging processes")
     parser.add_argument("--logged", action="store_true", help="through the logging module")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     about: dict[str, Any] = machine.facts()
-    each = int(options.rate * options.seconds) // options.processes
+    per_process = int(options.rate * options.seconds) // options.processes
     with RabbitMq.start() as rabbitmq, rabbitmq.private_vhost() as vhost:
         uri = rabbitmq.uri_for(vhost=vhost)
-        records = each * options.processes
-        seen = asyncio.run(
-            suffer(uri, records, options.rate, options.processes, logged=options.logged)
+        records = per_process * options.processes
+        result = asyncio.run(
+            run_storm(uri, records, options.rate, options.processes, logged=options.logged)
         )
     about["load_after"] = machine.load()
     print(
-        f"{records:,} records from {options.processes} processes, asked for"
-        f" {options.rate:,.0f}/s: made {seen.made_rate:,.0f}/s, {seen.left_out:,} left out by who"
-        f" made them; taken by the kernel {seen.taken_rate:,.0f}/s over {seen.lasted:.1f} s,"
-        f" {seen.dropped:,} of them dropped"
+        f"{records:,} records from {options.processes} processes, requested"
+        f" {options.rate:,.0f}/s: produced {result.produced_rate:,.0f}/s,"
+        f" {result.skipped:,} skipped by their producers; consumed by the kernel"
+        f" {result.consumed_rate:,.0f}/s over {result.lasted:.1f} s,"
+        f" {result.dropped:,} of them dropped"
     )
-    tell_verdicts(about, judge(seen), options.json)
+    print_verdicts(about, judge(result), options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Data streams: messages of one row each, waiting at the broker (drain) or as they come (live).
+"""Data streams: messages of one row each, queued at the broker (drain) or published live.
 
-And batches: as many messages as drained, each of a thousand rows in Arrow, as rows a second.
+And batches: messages of a thousand rows in Arrow, as rows per second.
 """
 
 from __future__ import annotations
@@ -9,95 +9,99 @@ import asyncio
 
 from benchmarks import peers
 from benchmarks.figures import Sample
-from benchmarks.harness import Say, Worker, rounds, workers
-from benchmarks.payloads import Feed
+from benchmarks.harness import Progress, Worker, rounds, workers
+from benchmarks.payloads import Source
 
 REFERENCE = "aiormq"
-OURS = "fabric_nb"
-SEED = "amqp_fabric"
+FABRIC_NB = "fabric_nb"
+AMQP_FABRIC = "amqp_fabric"
 DRAIN, LIVE = "drain", "live"
 ARROW = "fabric_nb, Arrow batches"
 BATCH_ROWS = 1000
 
-KINDS = (OURS, REFERENCE, SEED, "aio_pika", "faststream")
-"""The peers, in the order in which they take turns."""
+KINDS = (FABRIC_NB, REFERENCE, AMQP_FABRIC, "aio_pika", "faststream")
+"""The peers, in the order of measurement."""
 
 _OPTIONAL = {"faststream"}
 _DRAINED = {"msg_type": "DRAIN"}
 
 
-async def measure(uri: str, *, count: int, messages: int, batches: int, say: Say) -> list[Sample]:
-    """Measure every consumer `count` times, draining that many messages and taking them live."""
+async def measure(
+    uri: str, *, count: int, messages: int, batches: int, progress: Progress
+) -> list[Sample]:
+    """Measure every consumer `count` times, draining messages and receiving them live."""
     samples: list[Sample] = []
-    async with workers(uri, say) as group:
+    async with workers(uri, progress) as group:
         producer = await group.start("producer", "produce")
         consumers: dict[str, Worker] = {}
         for peer in KINDS:
             if not peers.installed(peer):
-                say(f"left out: {peer} is not installed")
+                progress(f"left out: {peer} is not installed")
                 continue
             start = group.start_if_it_runs if peer in _OPTIONAL else group.start
             consumer = await start(peer, "consume")
             if consumer is not None:
                 consumers[peer] = consumer
-        for each in rounds(count, say, "streams"):
-            found = await _drain(producer, consumers, each, messages)
-            found += await _live(producer, consumers, each, messages)
-            found.append(await _batches(producer, consumers[OURS], each, batches))
-            samples += found if each else []
+        for round_number in rounds(count, progress, "streams"):
+            round_samples = await _drain(producer, consumers, round_number, messages)
+            round_samples += await _live(producer, consumers, round_number, messages)
+            round_samples.append(
+                await _batches(producer, consumers[FABRIC_NB], round_number, batches)
+            )
+            samples += round_samples if round_number else []
     return samples
 
 
 async def _drain(
-    producer: Worker, consumers: dict[str, Worker], each: int, messages: int
+    producer: Worker, consumers: dict[str, Worker], round_number: int, messages: int
 ) -> list[Sample]:
-    """Each message is published once and waits in the queues of all consumers."""
-    feeds = {peer: Feed(f"drain.{peer}", _DRAINED) for peer in consumers}
-    for feed in feeds.values():
-        await producer.ask("declare", feed=feed.as_json())
-    await producer.ask("publish", headers=_DRAINED, count=messages)
+    """Measure consumers whose queues are filled; each message is published once for all."""
+    sources = {peer: Source(f"drain.{peer}", _DRAINED) for peer in consumers}
+    for source in sources.values():
+        await producer.request("declare", source=source.as_json())
+    await producer.request("publish", headers=_DRAINED, count=messages)
     samples = []
     for peer, consumer in consumers.items():
-        await consumer.ask("connect", feed=feeds[peer].as_json())
-        await consumer.ask("settle")
-        measured = await consumer.ask("take", count=messages)
-        samples.append(_sample(peer, DRAIN, each, measured))
+        await consumer.request("connect", source=sources[peer].as_json())
+        await consumer.request("settle")
+        measured = await consumer.request("receive", count=messages)
+        samples.append(_sample(peer, DRAIN, round_number, measured))
     return samples
 
 
 async def _live(
-    producer: Worker, consumers: dict[str, Worker], each: int, messages: int
+    producer: Worker, consumers: dict[str, Worker], round_number: int, messages: int
 ) -> list[Sample]:
-    """Messages are published while they are consumed, as fast as the broker takes them."""
+    """Measure consumers while messages are published at the speed of the broker."""
     samples = []
     for peer, consumer in consumers.items():
-        feed = Feed(f"live.{peer}", {"msg_type": f"LIVE_{peer}"})
-        await producer.ask("declare", feed=feed.as_json())
-        await consumer.ask("connect", feed=feed.as_json())
-        await consumer.ask("settle")
+        source = Source(f"live.{peer}", {"msg_type": f"LIVE_{peer}"})
+        await producer.request("declare", source=source.as_json())
+        await consumer.request("connect", source=source.as_json())
+        await consumer.request("settle")
         measured, _ = await asyncio.gather(
-            consumer.ask("take", count=messages),
-            producer.ask("publish", headers=feed.headers, count=messages),
+            consumer.request("receive", count=messages),
+            producer.request("publish", headers=source.headers, count=messages),
         )
-        samples.append(_sample(peer, LIVE, each, measured))
+        samples.append(_sample(peer, LIVE, round_number, measured))
     return samples
 
 
-async def _batches(producer: Worker, consumer: Worker, each: int, batches: int) -> Sample:
-    """Batches wait in the queue; beside the others' rows, these are rows too."""
-    feed, rows = Feed("batches", {"msg_type": "BATCHES"}), batches * BATCH_ROWS
-    await producer.ask("declare", feed=feed.as_json())
-    await producer.ask("publish batches", headers=feed.headers, count=rows, rows=BATCH_ROWS)
-    await consumer.ask("connect", feed=feed.as_json())
-    await consumer.ask("settle")
-    return _sample(ARROW, DRAIN, each, await consumer.ask("take", count=rows))
+async def _batches(producer: Worker, consumer: Worker, round_number: int, batches: int) -> Sample:
+    """Measure a consumer of queued batches, in rows."""
+    source, rows = Source("batches", {"msg_type": "BATCHES"}), batches * BATCH_ROWS
+    await producer.request("declare", source=source.as_json())
+    await producer.request("publish batches", headers=source.headers, count=rows, rows=BATCH_ROWS)
+    await consumer.request("connect", source=source.as_json())
+    await consumer.request("settle")
+    return _sample(ARROW, DRAIN, round_number, await consumer.request("receive", count=rows))
 
 
-def _sample(peer: str, load: str, each: int, measured: dict[str, float]) -> Sample:
+def _sample(peer: str, load: str, round_number: int, measured: dict[str, float]) -> Sample:
     return Sample(
         kind=peer,
         load=load,
-        round=each,
+        round=round_number,
         rate=measured["count"] / measured["seconds"],
         cpu_us=measured["cpu_us"] / measured["count"],
     )

@@ -1,6 +1,6 @@
-"""What issue 4 asks for, and whether it is reached. Pure.
+"""Targets of issue 4, and verdicts on them; no I/O.
 
-Not here: the two minutes with a view shown, which `benchmarks.notebook` runs.
+The two minutes with a view are measured by `benchmarks.notebook`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from benchmarks import calls, streams
 from benchmarks.figures import Sample, Spread, cpu, rate, ratio
 from benchmarks.frames import MEMORY_RATIO, REFRESH_GROWTH
 
-Of = Callable[[Sample], float]
+Metric = Callable[[Sample], float]
 
 
 @dataclass(slots=True)
 class Results:
-    """What was measured; empty where a suite was left out."""
+    """Samples of each suite; empty if it was skipped."""
 
     calls: Sequence[Sample] = ()
     streams: Sequence[Sample] = ()
@@ -27,44 +27,44 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what was found; `found` is None when it was not measured."""
+    """A target and its measurement, None if it was not measured."""
 
-    what: str
+    name: str
     bound: Literal["at least", "at most"]
     limit: float
-    found: Spread | None
+    measured: Spread | None
 
     @property
     def met(self) -> bool | None:
-        """Whether the median reaches it."""
-        if self.found is None:
+        """True if the median meets the target, None if it was not measured."""
+        if self.measured is None:
             return None
         if self.bound == "at least":
-            return self.found.median >= self.limit
-        return self.found.median <= self.limit
+            return self.measured.median >= self.limit
+        return self.measured.median <= self.limit
 
 
 def judge(results: Results) -> list[Verdict]:
-    """Each target with its figure: ratios within a round, the median over the rounds."""
+    """Return each target with its figure: ratios within a round, the median over the rounds."""
     return [*_calls(results.calls), *_streams(results.streams), *_frames(results.frames)]
 
 
 def _calls(samples: Sequence[Sample]) -> list[Verdict]:
     sequential, *_, full = calls.IN_FLIGHT
 
-    def of(kind: str, to: str, load: str, what: Of) -> Spread | None:
-        return ratio(samples, kind, to, load, what)
+    def of(kind: str, to: str, load: str, metric: Metric) -> Spread | None:
+        return ratio(samples, kind, to, load, metric)
 
-    bare, seed = calls.REFERENCE, calls.SEED
+    bare, amqp_fabric = calls.REFERENCE, calls.AMQP_FABRIC
     verdicts = [
         Verdict(
             f"{sequential} calls/s, both ends fabric_nb, to bare aiormq",
             "at least",
             0.90,
-            of(calls.OURS, bare, sequential, rate),
+            of(calls.FABRIC_NB, bare, sequential, rate),
         )
     ]
-    for kind in (calls.OURS, calls.OURS_WIDE):
+    for kind in (calls.FABRIC_NB, calls.FABRIC_NB_WIDE):
         verdicts += [
             Verdict(
                 f"{full} calls/s, {kind}, to bare aiormq",
@@ -76,7 +76,7 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
                 f"{full} calls/s, {kind}, to amqp-fabric",
                 "at least",
                 3.0,
-                of(kind, seed, full, rate),
+                of(kind, amqp_fabric, full, rate),
             ),
             Verdict(
                 f"caller CPU per call, {full}, {kind}, to bare aiormq",
@@ -87,19 +87,19 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
         ]
     return [
         *verdicts,
-        # With a prefetch of 1 each call waits for the broker to hear of the one before: so does
-        # the bare client, when it must not lose one.
+        # With a prefetch of 1 each call waits for the acknowledgement of the one before, as in a
+        # bare client that must not lose calls.
         Verdict(
-            f"{full} calls/s, {calls.OURS}, to bare aiormq that acknowledges, prefetch 1",
+            f"{full} calls/s, {calls.FABRIC_NB}, to bare aiormq that acknowledges, prefetch 1",
             "at least",
             0.85,
-            of(calls.OURS, calls.REFERENCE_NARROW, full, rate),
+            of(calls.FABRIC_NB, calls.REFERENCE_PREFETCH_1, full, rate),
         ),
         Verdict(
             f"caller CPU per call, {full}, to an amqp-fabric service, to amqp-fabric's caller",
             "at most",
             0.55,
-            of(calls.OURS_TO_SEED, seed, full, cpu),
+            of(calls.FABRIC_NB_TO_AMQP_FABRIC, amqp_fabric, full, cpu),
         ),
     ]
 
@@ -107,17 +107,17 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
 def _streams(samples: Sequence[Sample]) -> list[Verdict]:
     verdicts = []
     for load in (streams.DRAIN, streams.LIVE):
-        for what, bound, limit, to, of in (
+        for name, bound, limit, to, metric in (
             ("messages/s, to bare aiormq", "at least", 0.90, streams.REFERENCE, rate),
             ("CPU per message, to bare aiormq", "at most", 1.15, streams.REFERENCE, cpu),
-            ("messages/s, to amqp-fabric's callback", "at least", 1.6, streams.SEED, rate),
+            ("messages/s, to amqp-fabric's callback", "at least", 1.6, streams.AMQP_FABRIC, rate),
         ):
-            found = ratio(samples, streams.OURS, to, load, of)
-            verdicts.append(Verdict(f"stream, {load}: {what}", bound, limit, found))  # type: ignore[arg-type]
+            measured = ratio(samples, streams.FABRIC_NB, to, load, metric)
+            verdicts.append(Verdict(f"stream, {load}: {name}", bound, limit, measured))  # type: ignore[arg-type]
     batches = [sample for sample in samples if sample.kind == streams.ARROW]
     to_rows, to_seed = (
-        ratio(samples, streams.ARROW, other, streams.DRAIN, rate)
-        for other in (streams.OURS, streams.SEED)
+        ratio(samples, streams.ARROW, kind, streams.DRAIN, rate)
+        for kind in (streams.FABRIC_NB, streams.AMQP_FABRIC)
     )
     return [
         *verdicts,
@@ -127,21 +127,21 @@ def _streams(samples: Sequence[Sample]) -> list[Verdict]:
     ]
 
 
-def _frames(found: dict[str, Any]) -> list[Verdict]:
+def _frames(figures: dict[str, Any]) -> list[Verdict]:
     growth = memory = None
-    if found:
-        growth = found["refresh_growth"]["FrameBuffer"]
-        held = found["bytes_per_row"]
-        memory = held["FrameBuffer, median"] / held["DataFrame at once"]
+    if figures:
+        growth = figures["refresh_growth"]["FrameBuffer"]
+        bytes_per_row = figures["bytes_per_row"]
+        memory = bytes_per_row["FrameBuffer, median"] / bytes_per_row["DataFrame at once"]
     return [
         Verdict(
-            "refresh after 1,000 new rows, most rows held to 1e3 held",
+            "refresh after 1,000 new rows, maximum rows to 1e3 rows",
             "at most",
             REFRESH_GROWTH,
             None if growth is None else Spread.of([growth]),
         ),
         Verdict(
-            "memory per held row, to a DataFrame made at once",
+            "memory per row, to a DataFrame built at once",
             "at most",
             MEMORY_RATIO,
             None if memory is None else Spread.of([memory]),

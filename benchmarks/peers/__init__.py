@@ -1,13 +1,13 @@
-"""The libraries that are measured: one module each, with the same functions.
+"""Libraries under measurement: one module each, with the same functions.
 
     serve(uri, service, prefetch)   a context in which `payloads.echo` is served
     call(uri, service)              a context that yields `echo`, which makes one call
-    consume(uri, feed)              a context that yields `take(count)`, which subscribes and
+    consume(uri, source)              a context that yields `receive(count)`, which subscribes and
                                     returns that many rows, as a list or a DataFrame
 
-They are asynchronous context managers; nameko's are ordinary ones, and its `call` yields a function
-that makes the calls of a whole window, because it blocks. A peer does what its own documentation
-shows, with what speeds it up without leaving its public interface.
+They are asynchronous context managers; nameko's are synchronous, and its `call` yields a function
+that makes all calls of a measurement, because it blocks. A peer is used as in its documentation,
+with optimisations in its public interface.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PACKAGES = {
     "faststream": "faststream",
     "nameko": "nameko",
 }
-"""What each peer needs, in the order in which they take turns."""
+"""Package of each peer, in the order of measurement."""
 
 
 def installed(peer: str) -> bool:
-    """Whether what the peer needs is there."""
+    """Return whether the package of the peer is installed."""
     return importlib.util.find_spec(PACKAGES[peer]) is not None
 
 
 def load(peer: str) -> ModuleType:
-    """The peer's module; only the worker that runs it imports it."""
+    """Import and return the peer's module; called only in its worker."""
     return importlib.import_module(f"{__name__}.{peer}")

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.patterns import JsonRPC
 
 from benchmarks import payloads
-from benchmarks.payloads import REQUEST, Feed
+from benchmarks.payloads import REQUEST, Source
 
 PREFETCH = 500
 
@@ -37,21 +37,21 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
     async with await aio_pika.connect_robust(uri) as connection:
         rpc = await JsonRPC.create(await connection.channel())
 
-        async def one() -> Any:
+        async def call_once() -> Any:
             return await rpc.call(service, dict(REQUEST))
 
-        yield one
+        yield call_once
 
 
 @asynccontextmanager
 async def consume(
-    uri: str, feed: Feed
+    uri: str, source: Source
 ) -> AsyncIterator[Callable[[int], Awaitable[list[dict[str, Any]]]]]:
     async with await aio_pika.connect_robust(uri) as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
 
-        async def take(count: int) -> list[dict[str, Any]]:
+        async def receive(count: int) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = []
             complete = asyncio.Event()
 
@@ -61,9 +61,9 @@ async def consume(
                 if len(rows) == count:
                     complete.set()
 
-            queue = await channel.declare_queue(feed.queue, auto_delete=True)
+            queue = await channel.declare_queue(source.queue, auto_delete=True)
             await queue.consume(on_row)
             await complete.wait()
             return rows
 
-        yield take
+        yield receive

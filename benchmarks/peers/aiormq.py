@@ -1,10 +1,10 @@
-"""Bare aiormq, the limit: it does what the others do and nothing besides.
+"""Bare aiormq, the lower bound: the same operations without any extras.
 
 The caller uses RabbitMQ's direct reply-to, counts its correlation ids and awaits neither drain nor
-confirm; the server neither acknowledges nor holds back, unless it is given a prefetch: then it
-acknowledges each call once it is answered, as whoever must not lose one does; the consumer
-acknowledges a hundred messages at once. There are no timeouts, no errors, no recovery and no word
-of what a message is.
+confirm; the server has no limit and no acknowledgements, unless it has a prefetch: then it
+acknowledges each call after the reply, which prevents losses; the consumer
+acknowledges a hundred messages at once. There are no timeouts, errors, recovery or message
+metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from benchmarks.payloads import REQUEST, Feed, echo
+from benchmarks.payloads import REQUEST, Source, echo
 
 PREFETCH = 500
 ACK_EVERY = 100
@@ -41,15 +41,15 @@ async def _channel(uri: str) -> AsyncIterator[Channel]:
 async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
     async with _channel(uri) as channel:
 
-        async def answer(message: DeliveredMessage) -> None:
-            asked = message.header.properties
+        async def reply(message: DeliveredMessage) -> None:
+            request = message.header.properties
             await channel.basic_publish(
                 orjson.dumps(echo(**orjson.loads(message.body))),
-                routing_key=asked.reply_to or "",
+                routing_key=request.reply_to or "",
                 properties=Basic.Properties(
                     content_type="application/json",
-                    correlation_id=asked.correlation_id,
-                    message_id=asked.correlation_id,  # aiormq makes one up where there is none
+                    correlation_id=request.correlation_id,
+                    message_id=request.correlation_id,  # aiormq would generate one
                 ),
                 wait=False,
             )
@@ -59,7 +59,7 @@ async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
         if prefetch:
             await channel.basic_qos(prefetch_count=prefetch)
         await channel.queue_declare(service, auto_delete=True)
-        await channel.basic_consume(service, answer, no_ack=not prefetch)
+        await channel.basic_consume(service, reply, no_ack=not prefetch)
         yield
 
 
@@ -74,7 +74,7 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
             number = message.header.properties.correlation_id or ""
             pending.pop(number).set_result(message.body)
 
-        async def one() -> Any:
+        async def call_once() -> Any:
             number = str(next(numbers))
             reply = pending[number] = loop.create_future()
             await channel.basic_publish(
@@ -91,16 +91,16 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
             return orjson.loads(await reply)
 
         await channel.basic_consume(_REPLIES, on_reply, no_ack=True)
-        yield one
+        yield call_once
 
 
 @asynccontextmanager
 async def consume(
-    uri: str, feed: Feed
+    uri: str, source: Source
 ) -> AsyncIterator[Callable[[int], Awaitable[list[dict[str, Any]]]]]:
     async with _channel(uri) as channel:
 
-        async def take(count: int) -> list[dict[str, Any]]:
+        async def receive(count: int) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = []
             complete = asyncio.Event()
 
@@ -114,8 +114,8 @@ async def consume(
                     complete.set()
 
             await channel.basic_qos(prefetch_count=PREFETCH)
-            await channel.basic_consume(feed.queue, on_row)
+            await channel.basic_consume(source.queue, on_row)
             await complete.wait()
             return rows
 
-        yield take
+        yield receive

@@ -1,4 +1,4 @@
-"""amqp-fabric 0.2.3, whose place fabric_nb takes."""
+"""amqp-fabric 0.2.3, which fabric_nb replaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amqp_fabric.abstract_service_api import AbstractServiceApi
 from amqp_fabric.amq_broker_connector import AmqBrokerConnector
 
 from benchmarks import payloads
-from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Feed
+from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Source
 
 
 class Api(AbstractServiceApi):  # type: ignore[misc]
@@ -32,7 +32,7 @@ async def _connector(uri: str, service_type: str, service: str) -> AsyncIterator
 
 @asynccontextmanager
 async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
-    """Serve; the library's own prefetch of 1 cannot be changed."""
+    """Serve; the library's prefetch of 1 cannot be changed."""
     async with _connector(uri, SERVICE_TYPE, service) as connector:
         await connector.rpc_register(Api())
         yield
@@ -43,19 +43,19 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
     async with _connector(uri, "caller", service) as connector:
         remote = await connector.rpc_proxy(DOMAIN, service, SERVICE_TYPE)
 
-        async def one() -> Any:
+        async def call_once() -> Any:
             return await remote.echo(**REQUEST)
 
-        yield one
+        yield call_once
 
 
 @asynccontextmanager
 async def consume(
-    uri: str, feed: Feed
+    uri: str, source: Source
 ) -> AsyncIterator[Callable[[int], Awaitable[list[dict[str, Any]]]]]:
     async with _connector(uri, "consumer", "one") as connector:
 
-        async def take(count: int) -> list[dict[str, Any]]:
+        async def receive(count: int) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = []
             complete = asyncio.Event()
 
@@ -65,8 +65,8 @@ async def consume(
                     if len(rows) == count:
                         complete.set()
 
-            await connector.subscribe_data(feed.queue, feed.headers, on_row)
+            await connector.subscribe_data(source.queue, source.headers, on_row)
             await complete.wait()
             return rows
 
-        yield take
+        yield receive

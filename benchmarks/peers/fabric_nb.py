@@ -1,4 +1,4 @@
-"""fabric_nb itself."""
+"""fabric_nb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Feed, echo
+from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Source, echo
 from fabric_nb import AmqBrokerConnector
 
 
@@ -25,23 +25,25 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
         remote = fabric.service(f"{DOMAIN}.{SERVICE_TYPE}.{service}")
         request: Mapping[str, Any] = REQUEST
 
-        async def one() -> Any:
+        async def call_once() -> Any:
             return await remote.echo(**request)
 
-        yield one
+        yield call_once
 
 
 @asynccontextmanager
-async def consume(uri: str, feed: Feed) -> AsyncIterator[Callable[[int], Awaitable[pd.DataFrame]]]:
+async def consume(
+    uri: str, source: Source
+) -> AsyncIterator[Callable[[int], Awaitable[pd.DataFrame]]]:
     async with (
         AmqBrokerConnector(uri, DOMAIN, "consumer", "one") as fabric,
         AsyncExitStack() as until_the_end,
     ):
 
-        async def take(count: int) -> pd.DataFrame:
-            stream = await fabric.stream(feed.headers, name=feed.queue)
+        async def receive(count: int) -> pd.DataFrame:
+            stream = await fabric.stream(source.headers, name=source.queue)
             await until_the_end.enter_async_context(stream)
             await stream.wait(rows=count)
             return stream.df
 
-        yield take
+        yield receive

@@ -17,7 +17,7 @@ from faststream.rabbit import (  # type: ignore[import-not-found, unused-ignore]
 )
 
 from benchmarks import payloads
-from benchmarks.payloads import REQUEST, Feed
+from benchmarks.payloads import REQUEST, Source
 
 PREFETCH = 500
 
@@ -47,38 +47,38 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
     async with _broker(uri) as broker:
         await broker.start()
 
-        async def one() -> Any:
+        async def call_once() -> Any:
             reply = await broker.request(dict(REQUEST), queue=service, timeout=30)
             return await reply.decode()
 
-        yield one
+        yield call_once
 
 
 @asynccontextmanager
 async def consume(
-    uri: str, feed: Feed
+    uri: str, source: Source
 ) -> AsyncIterator[Callable[[int], Awaitable[list[dict[str, Any]]]]]:
     broker = _broker(uri)
     rows: list[dict[str, Any]] = []
-    wanted = 0
+    expected = 0
     complete = asyncio.Event()
 
     @broker.subscriber(  # type: ignore[untyped-decorator, unused-ignore]
-        RabbitQueue(feed.queue, durable=False, auto_delete=True, bind_arguments=feed.binding),
-        RabbitExchange(feed.exchange, type=ExchangeType.HEADERS, durable=True),
+        RabbitQueue(source.queue, durable=False, auto_delete=True, bind_arguments=source.binding),
+        RabbitExchange(source.exchange, type=ExchangeType.HEADERS, durable=True),
         channel=Channel(prefetch_count=PREFETCH),
     )
     async def on_row(row: dict[str, Any]) -> None:
         rows.append(row)
-        if len(rows) == wanted:
+        if len(rows) == expected:
             complete.set()
 
-    async def take(count: int) -> list[dict[str, Any]]:
-        nonlocal wanted
-        wanted = count
+    async def receive(count: int) -> list[dict[str, Any]]:
+        nonlocal expected
+        expected = count
         await broker.start()
         await complete.wait()
         return rows
 
     async with broker:
-        yield take
+        yield receive

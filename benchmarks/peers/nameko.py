@@ -12,14 +12,14 @@ from typing import Any
 from benchmarks import payloads
 from benchmarks.payloads import REQUEST
 
-warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")  # at each of its imports
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")  # at each import
 
 
 @contextmanager
 def serve(uri: str, service: str, prefetch: int) -> Iterator[None]:
     import eventlet  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    eventlet.monkey_patch()  # as its own `nameko run` does, and only where it serves
+    eventlet.monkey_patch()  # as in `nameko run`, and only in the server
     from nameko.rpc import rpc  # type: ignore[import-not-found, import-untyped, unused-ignore]
     from nameko.runners import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
         ServiceRunner,
@@ -50,8 +50,8 @@ def call(uri: str, service: str) -> Iterator[Callable[[int, float], int]]:
     with ClusterRpcProxy({"AMQP_URI": uri}) as cluster:
         echo = cluster[service].echo
 
-        def window(in_flight: int, seconds: float) -> int:
-            """Make calls for so long and return how many."""
+        def make_calls(in_flight: int, seconds: float) -> int:
+            """Make calls for some seconds, and return their number."""
             ends = time.perf_counter() + seconds
             calls = 0
             pending = deque(echo.call_async(**REQUEST) for _ in range(in_flight))
@@ -62,4 +62,4 @@ def call(uri: str, service: str) -> Iterator[Callable[[int, float], int]]:
                     pending.append(echo.call_async(**REQUEST))
             return calls
 
-        yield window
+        yield make_calls

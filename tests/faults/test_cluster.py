@@ -59,14 +59,14 @@ async def test_nodes_die_one_at_a_time(cluster):
                     timeout=MOVED_WITHIN + MARGIN,
                     what="it has moved to another node",
                 )
-            answered = calls.ended["answered"]
-            await until(lambda a=answered: calls.ended["answered"] > a, timeout=30)
+            answered = calls.outcomes["answered"]
+            await until(lambda a=answered: calls.outcomes["answered"] > a, timeout=30)
             moved.append(time.monotonic() - began)
             for stream in (plain, kept):
                 await until(
                     lambda stream=stream, rows=stream.rows: stream.rows > rows,
                     timeout=30,
-                    what=f"{stream.name or 'plain'} goes on after {moved}: {messages.outcome}",
+                    what=f"{stream.name or 'plain'} goes on after {moved}: {messages.summary}",
                 )
             if ROUNDS:  # so that the next death leaves a majority
                 await asyncio.to_thread(node.restart_node)
@@ -80,13 +80,13 @@ async def test_nodes_die_one_at_a_time(cluster):
             return messages.confirmed <= came
 
         await until(all_kept, timeout=60, what="all that was confirmed has come")
-        assert calls.ended.total() == calls.made
-        assert set(calls.ended) <= EXPECTED
-        assert messages.twice(plain) == 0
+        assert calls.outcomes.total() == calls.started
+        assert set(calls.outcomes) <= EXPECTED
+        assert messages.duplicates(plain) == 0
         twice = sum(count - 1 for count in Counter(kept.df["n"]).values())
         print(
             f"{len(moved)} deaths: answered again after {', '.join(f'{s:.1f} s' for s in moved)};"
-            f" calls {dict(calls.ended)}; messages {messages.made}, confirmed"
+            f" calls {dict(calls.outcomes)}; messages {messages.published}, confirmed"
             f" {len(messages.confirmed)}, kept {len(came)}, twice {twice}, plain stream missed"
             f" {len(messages.confirmed - set(plain.df['n']))}"
         )

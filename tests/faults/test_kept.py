@@ -58,12 +58,12 @@ async def test_a_durable_stream_of_a_broker_that_is_killed(broker):
         await asyncio.wait_for(running, 60)
 
         await all_came(durable, messages.confirmed)
-        afterwards = range(messages.made, messages.made + CONFIRMED)
+        afterwards = range(messages.published, messages.published + CONFIRMED)
         other = await members.join("other")
         for n in afterwards:
             await other.publish_data({"n": n})
         await all_came(durable, set(afterwards))
         assert publisher.publisher.failed == len(messages.failed)
         assert publisher.publisher.published == len(messages.confirmed)
-        print(f"{messages.outcome}; {messages.twice(durable)} came twice")
+        print(f"{messages.summary}; {messages.duplicates(durable)} came twice")
         await durable.delete()

@@ -102,11 +102,11 @@ async def test_killed_under_load(broker_and_rounds):
         began = 0
         for number in range(rounds):
             # All flows again, and nothing waits any more that the last crash has left.
-            made, made_again = calls.made, repeated.made
-            answered, rows = calls.ended["answered"], stream.rows
-            await until(lambda m=made: calls.all_ended(m), timeout=PATIENCE)
-            await until(lambda m=made_again: repeated.all_ended(m), timeout=PATIENCE)
-            await until(lambda a=answered: calls.ended["answered"] > a + 100, timeout=30)
+            started, repeated_started = calls.started, repeated.started
+            answered, rows = calls.outcomes["answered"], stream.rows
+            await until(lambda m=started: calls.all_completed(m), timeout=PATIENCE)
+            await until(lambda m=repeated_started: repeated.all_completed(m), timeout=PATIENCE)
+            await until(lambda a=answered: calls.outcomes["answered"] > a + 100, timeout=30)
             await until(lambda r=rows: stream.rows > r + 1000, timeout=30)
             await until(lambda b=began: stream.df["n"].iloc[-1] >= b, timeout=30)
             steady.append(range(began, int(stream.df["n"].iloc[-1])))
@@ -116,25 +116,25 @@ async def test_killed_under_load(broker_and_rounds):
             await asyncio.to_thread(broker.restart)
             for one in everybody:
                 await until(lambda one=one: one.state is State.CONNECTED, timeout=30)
-            began = messages.made
+            began = messages.published
             handler.handle(record(f"round {number}"))
             await until(lambda n=number: feed.records and feed.records[-1].message == f"round {n}")
         stop.set()
         await asyncio.wait_for(running, 60)
-        steady.append(range(began, messages.made))
-        await until(lambda: stream.df["n"].iloc[-1] == messages.made - 1)
+        steady.append(range(began, messages.published))
+        await until(lambda: stream.df["n"].iloc[-1] == messages.published - 1)
 
         seconds = time.monotonic() - started
-        missing, twice = messages.missing(stream), messages.twice(stream)
+        missing, duplicates = messages.missing(stream), messages.duplicates(stream)
         print(f"\n{rounds} rounds in {seconds:.0f} s, at {CALLS} calls/s and {MESSAGES} messages/s")
-        print(f"calls: {calls.outcome}; repeated: {repeated.outcome}")
+        print(f"calls: {calls.summary}; repeated: {repeated.summary}")
         print(f"answers: {answers.total()}, at most {max(answers.values())} to a call")
-        print(f"messages: {messages.outcome}, {len(missing)} not heard, {twice} heard twice")
-        assert calls.ended.total() == calls.made
-        assert set(calls.ended) <= EXPECTED
-        assert set(repeated.ended) <= {"answered", "UnknownService"}
+        print(f"messages: {messages.summary}, {len(missing)} missing, {duplicates} duplicates")
+        assert calls.outcomes.total() == calls.started
+        assert set(calls.outcomes) <= EXPECTED
+        assert set(repeated.outcomes) <= {"answered", "UnknownService"}
         assert max(answers.values()) == 1
-        assert twice == 0
+        assert duplicates == 0
         for numbers in steady:
             assert not missing.intersection(numbers)
         await until(lambda: handles()["tasks"] <= before["tasks"], what="no task is left")

@@ -1,4 +1,4 @@
-"""Calls and messages at a steady rate, of which each is accounted for."""
+"""Calls and messages at a constant rate, with the outcome of each."""
 
 from __future__ import annotations
 
@@ -15,113 +15,117 @@ if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
     from fabric_nb.fabric.data.stream import Stream
 
-TICK, MOST = 0.02, 0.1
+TICK, MAX_BACKLOG = 0.02, 0.1
 """Seconds."""
 BACKLOG = 10.0
-"""Seconds of calls that may wait for their answers: more would only be late on a slow machine."""
+"""Seconds of calls that may be in flight: more would only be delayed on a slow machine."""
 
 
-async def at_rate(rate: float, stop: asyncio.Event, once: Callable[[], object]) -> None:
-    """Do it so often a second; what a slow machine cannot do is left out, not made up for."""
-    owed, last = 0.0, time.monotonic()
+async def at_rate(rate: float, stop: asyncio.Event, action: Callable[[], object]) -> None:
+    """Run an action `rate` times per second; on a slow machine runs are skipped, not delayed."""
+    due, last = 0.0, time.monotonic()
     while not stop.is_set():
         now = time.monotonic()
-        owed, last = min(owed + rate * (now - last), rate * MOST), now
-        while owed >= 1:
-            owed -= 1
-            once()
+        due, last = min(due + rate * (now - last), rate * MAX_BACKLOG), now
+        while due >= 1:
+            due -= 1
+            action()
         await asyncio.sleep(TICK)
 
 
 class Calls:
-    """Calls a method that returns twice its `x`; `ended` counts how the calls ended.
+    """Calls a method that doubles its `x`, and counts the `outcomes`.
 
-    `answered` is a right answer, `wrong` any other; else it is the name of the error's type.
+    An outcome is `answered` for the right result, `wrong` for others, or the name of the error type.
     """
 
     def __init__(
         self, caller: AmqBrokerConnector, method: str, rate: float, **options: Any
     ) -> None:
-        self.made = 0
-        self.ended: Counter[str] = Counter()
+        self.started = 0
+        self.outcomes: Counter[str] = Counter()
         self._caller = caller
         self._method = method
         self._rate = rate
         self._options: Mapping[str, Any] = options
-        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._in_flight: dict[int, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Call until told to stop, and wait for the last answers."""
+        """Call until `stop` is set, and wait for in-flight calls."""
         await at_rate(self._rate, stop, self._begin)
-        if self._under_way:
-            await asyncio.wait(self._under_way.values())
+        if self._in_flight:
+            await asyncio.wait(self._in_flight.values())
 
     def _begin(self) -> None:
-        if len(self._under_way) >= self._rate * BACKLOG:
+        if len(self._in_flight) >= self._rate * BACKLOG:
             return
-        self.made += 1
-        self._under_way[self.made] = asyncio.ensure_future(self._call(self.made))
+        self.started += 1
+        self._in_flight[self.started] = asyncio.ensure_future(self._call(self.started))
 
-    def all_ended(self, first: int) -> bool:
-        """Whether that many that were made first have ended."""
-        return next(iter(self._under_way), self.made + 1) > first
+    def all_completed(self, count: int) -> bool:
+        """Return whether the first `count` calls have completed."""
+        return next(iter(self._in_flight), self.started + 1) > count
 
     @property
-    def outcome(self) -> str:
-        """How many were made, and how they ended."""
-        return f"{self.made} made, {', '.join(f'{n} {how}' for how, n in self.ended.items())}"
+    def summary(self) -> str:
+        """Number of calls, and of each outcome."""
+        outcomes = (f"{n} {outcome}" for outcome, n in self.outcomes.items())
+        return f"{self.started} started, {', '.join(outcomes)}"
 
     async def _call(self, x: int) -> None:
         try:
-            answer = await self._caller.call(self._method, x=x, **self._options)
+            result = await self._caller.call(self._method, x=x, **self._options)
         except Exception as error:  # noqa: BLE001 - it is counted
-            self.ended[type(error).__name__] += 1
+            self.outcomes[type(error).__name__] += 1
         else:
-            self.ended["answered" if answer == 2 * x else "wrong"] += 1
+            self.outcomes["answered" if result == 2 * x else "wrong"] += 1
         finally:
-            del self._under_way[x]
+            del self._in_flight[x]
 
 
 class Messages:
-    """Publishes numbered rows; each ends as confirmed or as failed, and came to a stream or not."""
+    """Publishes numbered rows, and records which were confirmed and which failed."""
 
     def __init__(self, publisher: AmqBrokerConnector, rate: float) -> None:
-        self.made = 0
+        self.published = 0
         self.confirmed: set[int] = set()
         self.failed: set[int] = set()
         self._publisher = publisher
         self._rate = rate
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Publish until told to stop, and wait until each has ended."""
+        """Publish until `stop` is set, and wait for all outcomes."""
         await at_rate(self._rate, stop, self._publish)
-        await until(lambda: len(self.confirmed) + len(self.failed) == self.made, timeout=60)
+        await until(lambda: len(self.confirmed) + len(self.failed) == self.published, timeout=60)
 
     def _publish(self) -> None:
-        number = self.made
-        self.made += 1
-        taken = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
-        taken.add_done_callback(lambda done: self._ended(number, done))
+        number = self.published
+        self.published += 1
+        publishing = asyncio.ensure_future(self._publisher.publish_data({"n": number}))
+        publishing.add_done_callback(lambda done: self._on_published(number, done))
 
-    def _ended(self, number: int, done: asyncio.Future[None]) -> None:
+    def _on_published(self, number: int, done: asyncio.Future[None]) -> None:
         (self.failed if done.cancelled() or done.exception() else self.confirmed).add(number)
 
     @property
-    def outcome(self) -> str:
-        """How many there are of each kind."""
-        return f"{self.made} made, {len(self.confirmed)} confirmed, {len(self.failed)} failed"
+    def summary(self) -> str:
+        """Number of messages, and of each outcome."""
+        outcomes = f"{len(self.confirmed)} confirmed, {len(self.failed)} failed"
+        return f"{self.published} published, {outcomes}"
 
     def missing(self, stream: Stream) -> set[int]:
-        """The numbers that did not come to the stream."""
-        return set(range(self.made)) - set(stream.df["n"])
+        """Return the numbers that the stream did not receive."""
+        return set(range(self.published)) - set(stream.df["n"])
 
-    def twice(self, stream: Stream) -> int:
-        """How many came more than once."""
+    def duplicates(self, stream: Stream) -> int:
+        """Return the number of rows that the stream has received more than once."""
         return len(stream) - stream.df["n"].nunique()
 
 
 def channels_of(member):
-    """How many channels a member has open, and how many it remembers, on both its connections."""
+    """Return the numbers of open and of registered channels on both connections of a member."""
     connections = member._connection, member._reading
-    opened = (one._amqp.channels for one in connections if one._amqp is not None)
-    return sum(map(len, opened)), sum(len(one._channels) for one in connections)
+    opened = (
+        connection._amqp.channels for connection in connections if connection._amqp is not None
+    )
+    return sum(map(len, opened)), sum(len(connection._channels) for connection in connections)
