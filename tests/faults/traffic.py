@@ -36,7 +36,7 @@ async def at_rate(rate: float, stop: asyncio.Event, action: Callable[[], object]
 class Calls:
     """Calls a method that doubles its `x`, and counts the `outcomes`.
 
-    An outcome is `answered` for the right result, `wrong` for others, or the name of the error type.
+    An outcome is `answered` for the right result, `wrong` for others, or the error type's name.
     """
 
     def __init__(
