@@ -1,50 +1,50 @@
-"""Every error that fabric_nb raises on purpose.
+"""All errors that fabric_nb raises deliberately.
 
-All of them derive from `FabricError`, and each message is one sentence with what was wrong,
-where, and what to do::
+All of them derive from `FabricError`, and each message is one sentence with what is wrong, where,
+and what to do::
 
     FabricError
-    ├── InvalidName (AttributeError)       a domain, type, id, method or target that cannot be
-    ├── InvalidUri (ValueError)            an AMQP URI that cannot be used
-    ├── InvalidArgument (ValueError)       an argument that cannot be used
-    │   ├── InvalidArgumentType (TypeError)  one of a type that cannot be used
-    │   ├── BadArgument                    a word behind a magic that can be read and not be used
-    │   ├── InvalidTimeout                 a time to wait that is none
-    │   ├── UnknownLevel                   a log level that is none
-    │   └── UnusableQueue                  a queue as no stream can have it
+    ├── InvalidName (AttributeError)       an invalid domain, type, id, method or target
+    ├── InvalidUri (ValueError)            an invalid AMQP URI
+    ├── InvalidArgument (ValueError)       an invalid argument
+    │   ├── InvalidArgumentType (TypeError)  an argument of an invalid type
+    │   ├── BadArgument                    an argument of a magic that raised, or is invalid
+    │   ├── InvalidTimeout                 an invalid timeout
+    │   ├── UnknownLevel                   an unknown log level
+    │   └── UnusableQueue                  a queue that a stream cannot use
     ├── BrokerUnavailable (ConnectionError)
     │   ├── LoginRefused                   wrong user or password
-    │   ├── VirtualHostRefused             missing virtual host, or no right to it
+    │   ├── VirtualHostRefused             missing virtual host, or no permission for it
     │   └── TlsFailed                      certificates, or TLS against a plain port
     ├── NotConnected (RuntimeError)        used before `open()` or after `close()`
     ├── WrongLoop (RuntimeError)           used in another event loop than it was opened in
-    ├── NotListening (AssertionError)      keep-alives wanted of a connector that receives none
-    ├── ConnectionLost (ConnectionError)   the broker went away underneath
-    │   └── TransientQueuesRefused         the broker closes it over queues that are not durable
-    ├── BrokerRefused                      the broker said no to one operation
-    │   ├── MessageTooLarge                a message larger than it takes
-    │   └── NotAcknowledgedInTime          a delivery that the broker has taken back
-    ├── WaitTimeout (TimeoutError)         rows or records that did not come in time
-    ├── NotSerializable (TypeError)        a value that cannot travel
-    │   └── UnusableHeader (ValueError)    a header or filter that no broker takes
-    ├── RecordingError (ValueError)        a file that cannot be recorded to, or replayed
-    ├── NotServed                          what was to be served, or not any more, is not there
+    ├── NotListening (AssertionError)      the connector does not receive keep-alives
+    ├── ConnectionLost (ConnectionError)   the connection was lost during an operation
+    │   └── TransientQueuesRefused         the broker closes it because of transient queues
+    ├── BrokerRefused                      the broker refused one operation
+    │   ├── MessageTooLarge                a message larger than the broker accepts
+    │   └── NotAcknowledgedInTime          a delivery that the broker has requeued
+    ├── WaitTimeout (TimeoutError)         rows or records that did not arrive in time
+    ├── NotSerializable (TypeError)        a value that cannot be sent
+    │   └── UnusableHeader (ValueError)    a header or filter that brokers refuse
+    ├── RecordingError (ValueError)        a file that cannot be recorded to, or played back
+    ├── NotServed                          a function or service that is not served
     ├── NotRerun (ValueError)              a failed call that cannot be run again
-    ├── NotThere                           what the panel asks for is not there
+    ├── NotThere                           an object of the panel that does not exist any more
     ├── DemoFailed (RuntimeError)          the demo's broker or services did not start
     ├── LoopBlocked (RuntimeError)         a thread and the running cell wait for each other
-    ├── NotInNotebook (RuntimeError)       something that is only seen in a notebook
-    ├── MalformedMessage (ValueError)      bytes from the broker that are not what they should be
+    ├── NotInNotebook (RuntimeError)       a display that needs a notebook
+    ├── MalformedMessage (ValueError)      a received message without the required shape
     └── CallError
         ├── UnknownService (LookupError)   no instance serves it: the call was not run
         ├── ServiceLost (LookupError)      all instances left during the call: it may have been run
-        ├── AmbiguousService (LookupError) several services fit a short name
-        ├── VersionMismatch                it is there, in another version
+        ├── AmbiguousService (LookupError) a short name that matches several services
+        ├── VersionMismatch                the service has another version
         ├── MethodNotFound (AttributeError)
         ├── CallTimeout (TimeoutError)
         └── RemoteError                    the service raised; also catchable as the built-in type
 
-Only the standard library is imported here, so that every module may use it.
+Only the standard library is imported here, so that every module may import it.
 """
 
 from __future__ import annotations
@@ -65,31 +65,33 @@ from typing import Any, Self
 class FabricError(Exception):
     """Root of all errors raised by fabric_nb.
 
-    Each can be made of its message and one thing more, as amqp-fabric makes what a reply names.
+    Each accepts its message and one more argument, because amqp-fabric constructs the error that a
+    reply names in this way.
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback: the sentence, and the user's own lines."""
-        return [f"{self._shown_as()}: {printable(str(self))}", *lines_of_the_user(self)]
+        """Return the lines that IPython shows: the message, and the user's frames."""
+        return [f"{self._display_name()}: {printable(str(self))}", *user_frames(self)]
 
-    def _shown_as(self) -> str:
+    def _display_name(self) -> str:
         return type(self).__name__
 
 
-_MACHINERY = {"fabric_nb", "IPython", "ipykernel", "asyncio", "nest_asyncio2", "contextlib"}
+_INFRASTRUCTURE = {"fabric_nb", "IPython", "ipykernel", "asyncio", "nest_asyncio2", "contextlib"}
 
 
 def _is_magic_line(line: str | None) -> bool:
     return "run_line_magic(" in (line or "") or "run_cell_magic(" in (line or "")
 
 
-def lines_of_the_user(error: BaseException) -> list[str]:
-    """Return the lines of a traceback that are neither ours nor the notebook's machinery."""
+def user_frames(error: BaseException) -> list[str]:
+    """Return the lines of a traceback, without those of fabric_nb and of the notebook."""
     lines = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = PurePath(frame.filename)
-        made = frame.filename.startswith("<")  # what dataclasses and expressions are made of
-        if made or _MACHINERY.intersection((*path.parts, path.stem)) or _is_magic_line(frame.line):
+        generated = frame.filename.startswith("<")  # code of dataclasses and expressions
+        infrastructure = _INFRASTRUCTURE.intersection((*path.parts, path.stem))
+        if generated or infrastructure or _is_magic_line(frame.line):
             continue
         cell = frame.name in ("<module>", "<cell line: 1>") or "ipykernel" in frame.filename
         where = "cell" if cell else frame.filename
@@ -97,42 +99,42 @@ def lines_of_the_user(error: BaseException) -> list[str]:
     return lines
 
 
-def show_short(error: BaseException, said: str) -> None:
-    """Let IPython show an error that is not of this package as it shows those that are.
+def render_briefly(error: BaseException, message: str) -> None:
+    """Make IPython show an error of another package like a `FabricError`.
 
     Args:
         error: an interrupt, for example.
-        said: what has happened.
+        message: message to show for it.
     """
     error.__dict__["_render_traceback_"] = lambda: [
-        f"{type(error).__name__}: {printable(said)}",
-        *lines_of_the_user(error),
+        f"{type(error).__name__}: {printable(message)}",
+        *user_frames(error),
     ]
 
 
 class InvalidName(FabricError, AttributeError):
-    """A name that cannot be part of an address; an `AttributeError`, as in amqp-fabric."""
+    """An invalid part of an address; an `AttributeError`, as in amqp-fabric."""
 
 
 class InvalidUri(FabricError, ValueError):
-    """An AMQP URI that cannot be used."""
+    """An invalid AMQP URI."""
 
 
 class InvalidArgument(FabricError, ValueError):
-    """An argument that cannot be used: of a function, a magic or a command."""
+    """An invalid argument of a function, a magic or a command."""
 
 
 class InvalidArgumentType(InvalidArgument, TypeError):
-    """An argument of a type that cannot be used."""
+    """An argument of an invalid type."""
 
 
 class BadArgument(InvalidArgument):
-    """A magic's arguments that can be read but not used, such as an expression that raised."""
+    """An argument of a magic that raised when it was evaluated, or has an invalid value."""
 
     def _render_traceback_(self) -> list[str]:
-        """Render as any `FabricError`, with the lines that the expression ran."""
+        """Render as any `FabricError`, with the frames of the expression."""
         cause = self.__cause__
-        return super()._render_traceback_() + (lines_of_the_user(cause) if cause else [])
+        return super()._render_traceback_() + (user_frames(cause) if cause else [])
 
 
 class BrokerUnavailable(FabricError, ConnectionError):
@@ -144,7 +146,7 @@ class LoginRefused(BrokerUnavailable):
 
 
 class VirtualHostRefused(BrokerUnavailable):
-    """The virtual host does not exist, or this user may not enter it."""
+    """The virtual host does not exist, or this user lacks permission for it."""
 
 
 class TlsFailed(BrokerUnavailable):
@@ -152,23 +154,23 @@ class TlsFailed(BrokerUnavailable):
 
 
 class NotConnected(FabricError, RuntimeError):
-    """Something was asked of a connector that is not open."""
+    """A connector that is not open was used."""
 
 
 class WrongLoop(FabricError, RuntimeError):
-    """A connector that is used in another event loop, or thread, than it was opened in."""
+    """A connector was used in another event loop, or thread, than it was opened in."""
 
 
 class NotListening(FabricError, AssertionError):
-    """A connector that receives no keep-alives; an `AssertionError`, as in amqp-fabric."""
+    """A connector does not receive keep-alives; an `AssertionError`, as in amqp-fabric."""
 
 
 class ConnectionLost(FabricError, ConnectionError):
-    """The connection went away before the operation was known to be done."""
+    """The connection was lost before the outcome of the operation was known."""
 
 
 class TransientQueuesRefused(ConnectionLost):
-    """The broker closes the connection over queues that are neither durable nor exclusive.
+    """The broker closes the connection because of queues that are neither durable nor exclusive.
 
     RabbitMQ 4.3 does so by default (its deprecated feature ``transient_nonexcl_queues``).
     """
@@ -183,11 +185,11 @@ class BrokerRefused(FabricError):
 
 
 class MessageTooLarge(BrokerRefused):
-    """A message that is larger than the broker takes (RabbitMQ's ``max_message_size``).
+    """A message is larger than the broker accepts (RabbitMQ's ``max_message_size``).
 
     Attributes:
-        size: of its body, in bytes.
-        limit: bytes that the broker takes at most.
+        size: bytes of its body.
+        limit: maximum bytes that the broker accepts.
     """
 
     def __init__(self, message: str, *_: object, size: int = 0, limit: int = 0) -> None:
@@ -197,9 +199,9 @@ class MessageTooLarge(BrokerRefused):
 
     @classmethod
     def of(cls, size: int, limit: int, *, what: str = "The message") -> Self:
-        """Return the error for a body of `size` bytes where the broker takes `limit`."""
+        """Return the error for a body of `size` bytes if the broker accepts `limit`."""
         return cls(
-            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker takes"
+            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker accepts"
             " (its max_message_size): send less at once, or have its operator raise the limit.",
             size=size,
             limit=limit,
@@ -207,7 +209,7 @@ class MessageTooLarge(BrokerRefused):
 
 
 class NotAcknowledgedInTime(BrokerRefused):
-    """The broker has taken back a delivery that was not acknowledged in time, with its channel.
+    """The broker has requeued an unacknowledged delivery, and closed its channel.
 
     Attributes:
         seconds: RabbitMQ's `consumer_timeout`.
@@ -219,7 +221,11 @@ class NotAcknowledgedInTime(BrokerRefused):
 
 
 class WaitTimeout(FabricError, TimeoutError):
-    """Rows or records did not come in time; `seconds` is how long was waited."""
+    """Rows or records did not arrive in time.
+
+    Attributes:
+        seconds: the timeout.
+    """
 
     def __init__(self, message: str, *_: object, seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -227,59 +233,63 @@ class WaitTimeout(FabricError, TimeoutError):
 
 
 class NotSerializable(FabricError, TypeError):
-    """A value that JSON cannot carry; the message says where in the value it stands."""
+    """A value cannot be sent as JSON; the message has its position."""
 
 
 class UnusableHeader(NotSerializable, ValueError):
-    """A header or filter that brokers do not take, or change; the message says which and why."""
+    """Brokers refuse or change a header or filter; the message tells which and why."""
 
 
 class MalformedMessage(FabricError, ValueError):
-    """A message from the broker that does not have the shape its kind must have."""
+    """A received message does not have the shape that its kind requires."""
 
 
 class RecordingError(FabricError, ValueError):
-    """A file that cannot be recorded to, or replayed; the message says which."""
+    """A file cannot be recorded to, or played back; the message tells which and why."""
 
 
 class UnusableQueue(InvalidArgument):
-    """A queue as no stream can have it."""
+    """A stream cannot use a queue of this name or kind."""
 
 
 class InvalidTimeout(InvalidArgument):
-    """A time to wait that is none: negative, NaN or no number."""
+    """A timeout is negative, NaN or not a number."""
 
 
 class UnknownLevel(InvalidArgument):
-    """A log level that is none."""
+    """A log level is not known."""
 
 
 class NotServed(FabricError):
-    """What was to be served, or to be served no more, is not there."""
+    """A function to be served does not exist, or a service to be stopped is not served."""
 
 
 class NotRerun(FabricError, ValueError):
-    """A failed call that cannot be run again; the message says why."""
+    """A failed call cannot be run again; the message tells why."""
 
 
 class NotThere(FabricError):
-    """Something that the panel asks for and that is not there."""
+    """An object that the panel refers to does not exist any more."""
 
 
 class DemoFailed(FabricError, RuntimeError):
-    """The demo's broker or services did not start; the message says which, and why."""
+    """The broker or the services of the demo did not start; the message tells which and why."""
 
 
 class LoopBlocked(FabricError, RuntimeError):
-    """A thread waits for the notebook's loop, and the running cell for threads."""
+    """A thread waits for the notebook's event loop, while the running cell waits for threads."""
 
 
 class NotInNotebook(FabricError, RuntimeError):
-    """Something that is only seen in a notebook in which the extension is loaded."""
+    """A display needs a notebook in which the extension is loaded."""
 
 
 class CallError(FabricError):
-    """Root of what can go wrong with a call; `call` names it, as in ``calc.c1.multiply``."""
+    """Root of the errors of a call.
+
+    Attributes:
+        call: name of the call, as in ``calc.c1.multiply``.
+    """
 
     def __init__(self, message: str, *_: object, call: str = "") -> None:
         super().__init__(message)
@@ -287,21 +297,25 @@ class CallError(FabricError):
 
 
 class UnknownService(CallError, LookupError):
-    """No instance serves the address, so the call was not run and can safely be made again.
+    """No instance serves the address, so the call was not run and can safely be repeated.
 
-    Of a call that was made with ``idempotent=True`` this is known of its last attempt only.
+    For a call with ``idempotent=True`` this applies to its last attempt only.
     """
 
 
 class ServiceLost(CallError, LookupError):
     """All instances of the service left before they answered; the call may have been run.
 
-    It is no `UnknownService`, because a call that is made again may then run twice.
+    Not an `UnknownService`, because a repeated call may run twice.
     """
 
 
 class AmbiguousService(CallError, LookupError):
-    """A short name fits several services; `candidates` are their full names."""
+    """A short name matches several services.
+
+    Attributes:
+        candidates: full names of these services.
+    """
 
     def __init__(
         self, message: str, *_: object, call: str = "", candidates: Sequence[str] = ()
@@ -311,11 +325,15 @@ class AmbiguousService(CallError, LookupError):
 
 
 class VersionMismatch(CallError):
-    """The service is there, but not in the version that was required."""
+    """The service does not have the required version."""
 
 
 class MethodNotFound(CallError, AttributeError):
-    """The service is there, but has no such method; `close_matches` are those that look alike."""
+    """The service does not have the method.
+
+    Attributes:
+        close_matches: methods with similar names.
+    """
 
     def __init__(
         self, message: str, *_: object, call: str = "", close_matches: Sequence[str] = ()
@@ -325,7 +343,11 @@ class MethodNotFound(CallError, AttributeError):
 
 
 class CallTimeout(CallError, TimeoutError):
-    """No answer came in time; `seconds` is how long was waited."""
+    """No reply arrived in time.
+
+    Attributes:
+        seconds: the timeout.
+    """
 
     def __init__(self, message: str, *_: object, call: str = "", seconds: float = 0.0) -> None:
         super().__init__(message, call=call)
@@ -334,13 +356,13 @@ class CallTimeout(CallError, TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One call of a chain of calls that failed, as text from elsewhere.
+    """One failed call of a chain of calls; all fields are untrusted text.
 
     Attributes:
-        call: the call's name, ``domain.type.id.method``; empty where it is not known.
-        type: the type of the error that it raised, as sent (``builtins.KeyError``).
-        message: the error's `repr`.
-        traceback: its traceback, empty when the peer sends none.
+        call: name of the call, ``domain.type.id.method``; empty if it is not known.
+        type: type of the error, as sent (``builtins.KeyError``).
+        message: `repr` of the error.
+        traceback: traceback of the error; empty if the peer sends none.
     """
 
     call: str = ""
@@ -349,8 +371,8 @@ class Hop:
     traceback: str = ""
 
     @property
-    def said(self) -> str:
-        """The error in a line: ``KeyError 'beer'``."""
+    def summary(self) -> str:
+        """Error in one line: ``KeyError 'beer'``."""
         name = self.type.rpartition(".")[2]
         message = self.message
         if message.startswith(f"{name}(") and message.endswith(")"):
@@ -361,8 +383,8 @@ class Hop:
         return " ".join(text.split())
 
     @property
-    def last_line(self) -> str:
-        """Last frame of the traceback that is not a library's: the place that failed."""
+    def location(self) -> str:
+        """Last frame of the traceback that does not belong to a library."""
         frames = _FRAME.findall(self.traceback)
         own = [frame for frame in frames if _library(frame[0]) is None]
         if not frames:
@@ -374,30 +396,30 @@ class Hop:
 class RemoteError(CallError):
     """The remote method raised.
 
-    When the remote type is one of Python's built-in exceptions, the error that is raised is
-    an instance of that type too, so both of these catch it::
+    If the remote type is one of Python's built-in exceptions, the error is an instance of that type
+    too, so both of these catch it::
 
         try:
             await fabric.call("calc.divide", x=1, y=0)
         except ZeroDivisionError: ...
         except RemoteError as error: print(error.type, error.remote_traceback)
 
-    No other type is ever looked up by name: a reply is data from somewhere else.
+    No other type is ever looked up by name, because a reply is untrusted data.
 
-    When it failed because a call that it made has failed, `chain` has a hop for each call, and the
+    If the method failed because a call made by it failed, `chain` has a hop for each call, and the
     error's text names them all: ``orders.place → pricing.quote → catalog.price: KeyError 'beer'``.
 
     Attributes:
-        chain: the calls that failed, from the one that was made here to the innermost one.
-        type: the remote type's name, as sent (``builtins.ZeroDivisionError``).
-        message: the remote ``repr``.
-        remote_args: the remote exception's arguments, as data.
-        remote_traceback: the remote traceback as text, empty when the peer sends none.
+        chain: the failed calls, from the one made here to the innermost one.
+        type: name of the remote type, as sent (``builtins.ZeroDivisionError``).
+        message: ``repr`` of the remote exception.
+        remote_args: arguments of the remote exception, as data.
+        remote_traceback: remote traceback as text; empty if the peer sends none.
     """
 
     def __init__(
         self,
-        type: str,  # noqa: A002 - the wire's word for it
+        type: str,  # noqa: A002 - name of the field in the wire contract
         message: str,
         args: Sequence[Any] = (),
         remote_traceback: str = "",
@@ -405,7 +427,7 @@ class RemoteError(CallError):
         call: str = "",
         chain: Sequence[Hop] = (),
     ) -> None:
-        Exception.__init__(self, message)  # not the built-in's own: it may want other arguments
+        Exception.__init__(self, message)  # the built-in type may require other arguments
         self.call = call
         self.type = type
         self.message = message
@@ -415,7 +437,7 @@ class RemoteError(CallError):
 
     @property
     def is_builtin(self) -> bool:
-        """True if it can be caught as one of Python's own exceptions."""
+        """True if it can be caught as one of Python's built-in exceptions."""
         return type(self) is not RemoteError
 
     def __str__(self) -> str:
@@ -424,25 +446,25 @@ class RemoteError(CallError):
         where = f"{self.call}: " if self.call else ""
         return printable(f"{where}{self.message or self.type}")
 
-    def _shown_as(self) -> str:
+    def _display_name(self) -> str:
         return "RemoteError"
 
     def _render_traceback_(self) -> list[str]:
         """Render as any `FabricError`, with a line for each hop and the innermost traceback."""
-        shown = super()._render_traceback_()
+        rendered = super()._render_traceback_()
         *outer, innermost = self.chain
         names = _short_names(self.chain)
         lines = [
-            f"  {name}: {hop.last_line}"
+            f"  {name}: {hop.location}"
             for name, hop in zip(names, outer, strict=False)
-            if hop.last_line
+            if hop.location
         ]
         if lines:
-            shown += ["", *(printable(line) for line in lines)]
+            rendered += ["", *(printable(line) for line in lines)]
         if innermost.traceback:
             where = f" of {names[-1]}" if outer else ""
-            shown += ["", f"Remote traceback{where}:", printable(folded(innermost.traceback))]
-        return shown
+            rendered += ["", f"Remote traceback{where}:", printable(folded(innermost.traceback))]
+        return rendered
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)
@@ -450,23 +472,23 @@ class RemoteError(CallError):
 
 
 def _path(chain: Sequence[Hop]) -> str:
-    """The calls in a line, each error once: ``a.f → b.g: ValueError 1, from c.h: KeyError 2``."""
+    """Return the calls in one line: ``a.f → b.g: ValueError 1, from c.h: KeyError 2``."""
     parts: list[tuple[list[str], str]] = []
     for name, hop in zip(_short_names(chain), chain, strict=True):
-        if parts and (hop.said in ("", parts[-1][1])):
+        if parts and (hop.summary in ("", parts[-1][1])):
             parts[-1][0].append(name)
         else:
-            parts.append(([name], hop.said))
-    return ", from ".join(f"{' → '.join(names)}: {said}" for names, said in parts)
+            parts.append(([name], hop.summary))
+    return ", from ".join(f"{' → '.join(names)}: {summary}" for names, summary in parts)
 
 
 def _short_names(chain: Sequence[Hop]) -> list[str]:
-    """The calls as ``id.method``, or in full where that would be two services' name."""
-    meant: dict[str, set[str]] = {}
+    """Return the calls as ``id.method``, or their full names if that is ambiguous."""
+    full: dict[str, set[str]] = {}
     for hop in chain:
-        meant.setdefault(_id_and_method(hop.call), set()).add(hop.call)
+        full.setdefault(_id_and_method(hop.call), set()).add(hop.call)
     return [
-        hop.call if len(meant[_id_and_method(hop.call)]) > 1 else _id_and_method(hop.call) or "…"
+        hop.call if len(full[_id_and_method(hop.call)]) > 1 else _id_and_method(hop.call) or "…"
         for hop in chain
     ]
 
@@ -482,7 +504,7 @@ _OWN = re.compile(r"[/\\]fabric_nb[/\\](?:fabric[/\\]|errors\.py)")
 
 
 def _library(path: str) -> str | None:
-    """The library that a file belongs to; None for a program's own."""
+    """Return the library that a file belongs to; None for files of a program."""
     if _OWN.search(path):
         return "fabric_nb"
     if found := _INSTALLED.search(path) or _STANDARD.search(path):
@@ -491,20 +513,21 @@ def _library(path: str) -> str | None:
 
 
 def folded(text: str) -> str:
-    """A traceback in which the frames of libraries are counted, not shown.
+    """Return a traceback with the frames of libraries replaced by their number.
 
-    The last frame before an error's own line stays, where all of them are of libraries.
+    If all frames of an error belong to libraries, the last one is kept.
     """
     shown: list[str] = []
     hidden: list[tuple[str, list[str]]] = []  # library and lines of each frame
     own = False
 
-    def unfold(*, keep_last: bool) -> None:
-        kept = hidden.pop()[1] if hidden and keep_last else []
+    def summarize(*, keep_last: bool) -> None:
+        last = hidden.pop()[1] if hidden and keep_last else []
         if hidden:
             frames = f"{len(hidden)} frame{'s' if len(hidden) > 1 else ''}"
-            shown.append(f"  … {frames} of {', '.join(dict.fromkeys(one for one, _ in hidden))}")
-        shown.extend(kept)
+            libraries = dict.fromkeys(library for library, _ in hidden)
+            shown.append(f"  … {frames} of {', '.join(libraries)}")
+        shown.extend(last)
         hidden.clear()
 
     inside = False
@@ -516,38 +539,38 @@ def folded(text: str) -> str:
                 hidden.append((library, [line]))
                 continue
             own = True
-            unfold(keep_last=False)
+            summarize(keep_last=False)
         elif inside and line.startswith("    "):
             hidden[-1][1].append(line)
             continue
         elif not line.startswith(" "):
-            unfold(keep_last=not own)
+            summarize(keep_last=not own)
             inside = own = False
         shown.append(line)
-    unfold(keep_last=not own)
+    summarize(keep_last=not own)
     return "\n".join(shown)
 
 
 def printable(text: str) -> str:
-    """Return text from elsewhere as it may be shown, in a terminal or anywhere.
+    """Return untrusted text that is safe to display, in a terminal or elsewhere.
 
-    Characters that a terminal obeys, that turn text around or hide in it, or that end a line in
-    another way than by a newline are replaced.
+    Control characters, characters that reverse text or are invisible, and line separators other
+    than the newline are replaced.
     """
-    # The usual first: going through the characters is slow.
+    # The common case first: checking each character is slow.
     if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(char if _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def one_line(text: str) -> str:
-    """`printable` text that cannot begin a line of its own."""
+    """Return `printable` text without newlines."""
     return printable(text).replace("\n", " ")
 
 
 _HARMFUL = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode's categories: control and format (such as marks of direction), half a surrogate pair, and
-the ends of lines and paragraphs."""
+"""Unicode categories: control and format characters (such as marks of direction), lone surrogates,
+and line and paragraph separators."""
 
 
 def _is_harmless(char: str) -> bool:
@@ -563,10 +586,10 @@ def remote_error(
     chain: Sequence[Hop] = (),
     attributes: Mapping[str, Any] | None = None,
 ) -> RemoteError:
-    """The `RemoteError` for what a peer sent, catchable as the built-in type it names.
+    """Return the `RemoteError` for an error reply, catchable as the built-in type that it names.
 
-    It has the attributes of that type that the peer sends (`attributes_of`), or that its arguments
-    tell: ``errno``, ``strerror`` and ``filename`` of an `OSError`.
+    It has the attributes of that type that the peer sends (`attributes_of`), or that are implied by
+    its arguments: ``errno``, ``strerror`` and ``filename`` of an `OSError`.
 
     Example:
         >>> error = remote_error("builtins.ValueError", "ValueError('no')", ["no"])
@@ -576,15 +599,15 @@ def remote_error(
     module, _, name = type_name.rpartition(".")
     cls = _catchable_as(name) if module in ("", "builtins") else RemoteError
     error = cls(type_name, message, args, remote_traceback, call=call, chain=chain)
-    _set_attributes(error, _told_by_arguments(error, args))
+    _set_attributes(error, _implied_attributes(error, args))
     _set_attributes(error, attributes or {})
     if isinstance(error, SyntaxError):
-        error.msg = str(error)  # tracebacks show it in place of the text
+        error.msg = str(error)  # tracebacks show it instead of `str(error)`
     return error
 
 
 MAX_ATTRIBUTE = 4096
-"""Characters of an attribute that are sent or read: a path is as long."""
+"""Characters of an attribute that are sent or read, enough for a path."""
 
 _ATTRIBUTES: dict[type[BaseException], dict[str, type]] = {
     OSError: {"errno": int, "strerror": str, "filename": str, "filename2": str},
@@ -601,18 +624,18 @@ _ATTRIBUTES: dict[type[BaseException], dict[str, type]] = {
     },
     UnicodeError: {"encoding": str, "start": int, "end": int, "reason": str},
 }
-"""Attributes that Python's own exceptions have beside their arguments, as text and numbers."""
+"""Attributes of Python's built-in exceptions, beside their arguments, that are text or numbers."""
 
 
 def _attributes(error: BaseException) -> Iterator[tuple[str, type]]:
-    """The attributes of an error's type, with the type of each."""
+    """Yield the attributes of an error's type, with the type of each."""
     for kind, attributes in _ATTRIBUTES.items():
         if isinstance(error, kind):
             yield from attributes.items()
 
 
 def attributes_of(error: BaseException) -> dict[str, str | int]:
-    """Return what one of Python's own exceptions has beside its arguments, where that is plain."""
+    """Return the attributes of a built-in exception, beside its arguments, that can be sent."""
     values = {name: _plain_attribute(error, name) for name, _ in _attributes(error)}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -624,24 +647,24 @@ def _plain_attribute(error: BaseException, name: str) -> str | int | None:
         if isinstance(value, str):
             return str.__str__(value)[:MAX_ATTRIBUTE]
         return int.__int__(value) if isinstance(value, int) else None
-    except Exception:  # noqa: BLE001 - an attribute must not hide the error it is of
+    except Exception:  # noqa: BLE001 - an attribute must not hide its error
         return None
 
 
-def _set_attributes(error: RemoteError, told: Mapping[str, Any]) -> None:
-    """Set the attributes that the error's type has, as far as they were sent and are valid."""
-    for name, wanted in _attributes(error):
-        value = told.get(name)
+def _set_attributes(error: RemoteError, values: Mapping[str, Any]) -> None:
+    """Set the attributes of the error's type for which there is a valid value."""
+    for name, required in _attributes(error):
+        value = values.get(name)
         if isinstance(value, str):
             value = value[:MAX_ATTRIBUTE]
         elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
             continue
-        if type(value) is wanted:
-            with contextlib.suppress(AttributeError, TypeError):  # of a base that has it not
+        if type(value) is required:
+            with contextlib.suppress(AttributeError, TypeError):  # the base lacks the attribute
                 setattr(error, name, value)
 
 
-def _told_by_arguments(error: RemoteError, args: Sequence[Any]) -> dict[str, Any]:
+def _implied_attributes(error: RemoteError, args: Sequence[Any]) -> dict[str, Any]:
     """Return the attributes that the arguments imply, for a peer that sends none."""
     if isinstance(error, OSError) and len(args) > 1:
         return dict(zip(("errno", "strerror"), args, strict=False))
@@ -652,10 +675,10 @@ def _told_by_arguments(error: RemoteError, args: Sequence[Any]) -> dict[str, Any
 
 @lru_cache(maxsize=128)
 def _catchable_as(name: str) -> type[RemoteError]:
-    """`RemoteError` joined with the built-in exception of that name, where that is safe.
+    """Return a subclass of `RemoteError` and of the built-in exception of that name, if safe.
 
-    Left out are those that mean something to the interpreter that raises them (exit,
-    interrupt, the end of an iteration) and groups, whose arguments are exceptions.
+    Excluded are exceptions with a meaning for the interpreter (exit, interrupt, the end of an
+    iteration) and groups, whose arguments are exceptions.
     """
     builtin = getattr(builtins, name, None)
     if not (isinstance(builtin, type) and issubclass(builtin, Exception)):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import nest_asyncio2
 
-from fabric_nb.errors import LoopBlocked, show_short
+from fabric_nb.errors import LoopBlocked, render_briefly
 from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 def _interruption() -> KeyboardInterrupt:
     """Return an interrupt that IPython shows with the user's own lines only."""
     error = KeyboardInterrupt("the operation that this cell waited for was cancelled")
-    show_short(error, str(error))
+    render_briefly(error, str(error))
     return error
 
 

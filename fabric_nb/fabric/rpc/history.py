@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pandas as pd
 
-from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, show_short
+from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, render_briefly
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.frames.time_conversion import utc_times
@@ -213,7 +213,7 @@ class Making:
     ) -> None:
         seconds = time.perf_counter() - self._began
         if isinstance(error, asyncio.CancelledError):  # interrupted, in a cell that awaits it
-            show_short(error, f"the call {self.service}.{self._method} was given up")
+            render_briefly(error, f"the call {self.service}.{self._method} was given up")
         self._log.add(
             CallRecord(
                 time.time() - seconds,
