@@ -7,7 +7,7 @@ import {
   fullAddress,
   ICellText,
   loadCell,
-  openCell,
+  partialCallCell,
   stopCell,
   streamCell
 } from './cells';
@@ -19,19 +19,19 @@ import { IMethod, IService } from './protocol';
 import { Settings } from './settings';
 import { Row } from './tree';
 
-/** What can be done in the panel, whether by mouse, key, menu or palette. */
+/** Actions of the panel, shared by mouse, keyboard, menus and command palette. */
 export class Actions {
   constructor(
     readonly current: Current,
     private readonly settings: Settings
   ) {}
 
-  /** Emitted when another row is active or the form opens or closes. */
+  /** Emitted when the active row changes, and when the form opens or closes. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
 
-  /** The active row of the current notebook's services. */
+  /** Active row in the services of the current notebook. */
   get row(): Row | null {
     return this.current.companion?.uiState.row ?? null;
   }
@@ -43,7 +43,7 @@ export class Actions {
     }
   }
 
-  /** What the current notebook's form calls; null when it is closed. */
+  /** Method of the current notebook's form; null if the form is closed. */
   get form(): IFormTarget | null {
     return this.current.companion?.uiState.form ?? null;
   }
@@ -55,7 +55,7 @@ export class Actions {
     }
   }
 
-  /** Insert the call that the row stands for; false when it stands for none. */
+  /** Insert the call for a row; false if there is none. */
   insertRow(row: Row | null): boolean {
     if (row?.kind === 'method') {
       this.insertCall(row.service, row.method);
@@ -63,7 +63,9 @@ export class Actions {
     }
     if (row?.kind === 'service' || row?.kind === 'note') {
       const { service } = row;
-      this._insert(openCell(service, this._domain, this.settings.insertStyle));
+      this._insert(
+        partialCallCell(service, this._domain, this.settings.insertStyle)
+      );
       return true;
     }
     return false;
@@ -78,17 +80,17 @@ export class Actions {
     this._insert(callCell(service, method, this._domain, insertStyle, values));
   }
 
-  /** Insert a cell that takes the rows of the stream in a variable. */
+  /** Insert a cell with the DataFrame of the stream in a variable. */
   insertStream(variable: string): void {
     this._insert(streamCell(variable));
   }
 
-  /** Insert a cell that ends the service with the address `type.id`. */
+  /** Insert a cell that stops the service with the address `type.id`. */
   insertStop(address: string): void {
     this._insert(stopCell(address));
   }
 
-  /** Copy the full address of what the row stands for. */
+  /** Copy the full address of a row's service or method. */
   copyAddress(row: Row | null): void {
     const text =
       row && row.kind !== 'type'
@@ -102,13 +104,13 @@ export class Actions {
     }
   }
 
-  /** Load fabric_nb where it is not, and connect: in a cell of its own, which is run. */
+  /** Insert and run a cell that connects, and loads fabric_nb if necessary. */
   async connect(): Promise<void> {
     const companion = this.current.companion;
     if (companion) {
       const load = companion.model.phase === 'unloaded';
-      // To the fabric that one works on already, and else to what the magic finds.
-      const other = this.current.neighbour(companion);
+      // The fabric of another open notebook, or else the default of the magic.
+      const other = this.current.otherConnection(companion);
       const domain = this.settings.defaultDomain || (other?.domain ?? '');
       const cell = connectCell(load, domain, other?.join);
       await (load ? runAbove : runCell)(companion.notebook, cell);
@@ -116,9 +118,9 @@ export class Actions {
   }
 
   /**
-   * Load fabric_nb in a notebook, in a cell of its own above those that use it, which is run.
+   * Insert and run a cell that loads fabric_nb, above the cells that use it.
    *
-   * @param failed - a cell that needed it, to be run again.
+   * @param failed - cell that failed without fabric_nb and is run again.
    */
   async load(
     companion = this.current.companion,
@@ -130,19 +132,19 @@ export class Actions {
   }
 
   async startDemo(): Promise<void> {
-    await this._ask({ do: 'demo' });
+    await this._request({ do: 'demo' });
   }
 
-  /** Pause the stream in a row of the table, or resume it. */
+  /** Pause or resume the stream in a row of the table. */
   async pause(row: number): Promise<void> {
-    await this._ask({ do: 'act', table: 'streams', name: 'pause', row });
+    await this._request({ do: 'act', table: 'streams', name: 'pause', row });
   }
 
-  async hearLogs(): Promise<void> {
-    await this._ask({ do: 'logs' });
+  async receiveLogs(): Promise<void> {
+    await this._request({ do: 'logs' });
   }
 
-  private async _ask(
+  private async _request(
     request: Parameters<NonNullable<Current['companion']>['request']>[0]
   ): Promise<void> {
     try {
@@ -163,7 +165,7 @@ export class Actions {
     }
     if (cell === null) {
       Notification.warning(
-        'Fabric: this name is no identifier, so it is not written into a cell.'
+        'Fabric: this name is not an identifier, so it cannot be inserted into a cell.'
       );
       return;
     }

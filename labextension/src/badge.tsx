@@ -2,7 +2,7 @@ import * as React from 'react';
 
 import { ServiceState } from './protocol';
 
-/** The colours of badges, as in the tables under cells. */
+/** Colours of badges, as in the tables under cells. */
 export type Tone = 'good' | 'busy' | 'warn' | 'bad' | 'quiet';
 
 const TONES: { readonly [state in ServiceState]: Tone } = {
@@ -12,7 +12,7 @@ const TONES: { readonly [state in ServiceState]: Tone } = {
   gone: 'bad'
 };
 
-/** A word on a coloured ground. */
+/** A coloured label. */
 export function Badge(props: {
   text: string;
   tone: Tone;
@@ -25,7 +25,7 @@ export function Badge(props: {
   );
 }
 
-/** The state of a service or an instance. */
+/** State of a service or an instance. */
 export function StateBadge(props: { state: ServiceState }): React.ReactElement {
   return <Badge text={props.state} tone={TONES[props.state]} />;
 }

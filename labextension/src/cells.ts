@@ -1,14 +1,14 @@
-/** The text of cells that the panel inserts. Pure. */
+/** Source of cells that the panel inserts. Pure. */
 
 import { IMethod, IService } from './protocol';
 
-/** How a call is written: as a magic, or as Python. */
+/** Syntax of an inserted call: a magic, or Python. */
 export type InsertStyle = 'magic' | 'python';
 
-/** What is to be filled in; both Python and the magic read it, and no service takes it. */
-export const BLANK = '...';
+/** Placeholder for an argument; valid in Python and in the magic, and rejected by services. */
+export const PLACEHOLDER = '...';
 
-/** A cell's text, and what of it is selected. */
+/** Source of a cell, with the range to select. */
 export interface ICellText {
   text: string;
   start: number;
@@ -16,17 +16,17 @@ export interface ICellText {
 }
 
 const PART = /^[A-Za-z0-9_-]{1,63}$/;
-// As one word of a magic's line; no braces and no dollar, which IPython would expand.
+// A single word without braces and dollars, which IPython would expand in the line of a magic.
 const URI =
   /^amqps?:\/\/(?:[A-Za-z0-9._~%-]+@)?[A-Za-z0-9.,:[\]-]+(?:\/[A-Za-z0-9._~%-]*)?$/;
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-// `%fabric_call` reads a value to the next name=, so that a line end would end the call.
-const BREAKS = /[\r\n\u0085\u2028\u2029]/;
+// A line break would end the call.
+const LINE_BREAKS = /[\r\n\u0085\u2028\u2029]/;
 
 /**
- * The address of a service as a call names it: type.id in the notebook's own domain, else in full.
+ * Address of a service in a call: `type.id` in the notebook's own domain, else the full name.
  *
- * Null when it could not be written into a cell, whatever the kernel says.
+ * Null if it is not safe in a cell, independent of the kernel's checks.
  */
 export function address(service: IService, domain: string): string | null {
   const { type, id } = service;
@@ -38,7 +38,7 @@ export function address(service: IService, domain: string): string | null {
     : `${service.domain}.${type}.${id}`;
 }
 
-/** The full address of a method, or of a service; null as for `address`. */
+/** Full address of a method or a service; null as for `address`. */
 export function fullAddress(
   service: IService,
   method?: IMethod
@@ -51,11 +51,11 @@ export function fullAddress(
 }
 
 /**
- * A cell that calls a method.
+ * Cell that calls a method.
  *
- * @param values - Python expressions by argument; without them the required arguments are left
- * to be filled in, and the first is selected.
- * @returns null when a name in it is no identifier.
+ * @param values - Python expressions by argument; by default a placeholder for each required
+ * argument, of which the first is selected.
+ * @returns null if a name is not an identifier.
  */
 export function callCell(
   service: IService,
@@ -69,9 +69,10 @@ export function callCell(
     return null;
   }
   const given =
-    values ?? new Map(method.required.map(name => [name, BLANK] as const));
+    values ??
+    new Map(method.required.map(name => [name, PLACEHOLDER] as const));
   for (const [name, value] of given) {
-    if (!IDENTIFIER.test(name) || BREAKS.test(value)) {
+    if (!IDENTIFIER.test(name) || LINE_BREAKS.test(value)) {
       return null;
     }
   }
@@ -81,11 +82,11 @@ export function callCell(
     style === 'magic'
       ? ['%fabric_call', call, ...keywords].join(' ')
       : `await fabric.call(${[`"${call}"`, ...keywords].join(', ')})`;
-  return selectBlank(text);
+  return selectPlaceholder(text);
 }
 
-/** A cell that begins a call of a service that does not tell its methods. */
-export function openCell(
+/** Cell with an incomplete call of a service that announces no methods. */
+export function partialCallCell(
   service: IService,
   domain: string,
   style: InsertStyle
@@ -95,16 +96,16 @@ export function openCell(
     return null;
   }
   return style === 'magic'
-    ? selectBlank(`%fabric_call ${target}.${BLANK}`)
-    : selectBlank(`await fabric.call("${target}.${BLANK}")`);
+    ? selectPlaceholder(`%fabric_call ${target}.${PLACEHOLDER}`)
+    : selectPlaceholder(`await fabric.call("${target}.${PLACEHOLDER}")`);
 }
 
-/** A cell that takes the rows of a stream; null when no variable holds the stream. */
+/** Cell with the DataFrame of a stream; null if the stream is in no variable. */
 export function streamCell(variable: string): ICellText | null {
   return IDENTIFIER.test(variable) ? atEnd(`df = ${variable}.df\ndf`) : null;
 }
 
-/** A cell that ends the service with the address `type.id`. */
+/** Cell that stops the service with the address `type.id`. */
 export function stopCell(address: string): ICellText | null {
   const parts = address.split('.');
   return parts.length === 2 && parts.every(part => PART.test(part))
@@ -113,9 +114,10 @@ export function stopCell(address: string): ICellText | null {
 }
 
 /**
- * A cell that loads fabric_nb, where that is wanted, and connects.
+ * Cell that connects.
  *
- * @param uri - where to, without a password; nothing for what %fabric_connect finds by itself.
+ * @param load - whether it loads fabric_nb first.
+ * @param uri - broker, without password; empty for the default of %fabric_connect.
  */
 export function connectCell(
   load: boolean,
@@ -133,24 +135,26 @@ export function connectCell(
   return atEnd(load ? `%load_ext fabric_nb\n${connect}` : connect);
 }
 
-/** A cell that loads fabric_nb. */
+/** Cell that loads fabric_nb. */
 export function loadCell(): ICellText {
   return atEnd('%load_ext fabric_nb');
 }
 
-/** Whether a cell loads fabric_nb itself. */
+/** Whether the source of a cell loads fabric_nb. */
 export function loadsFabric(source: string): boolean {
   return /^[^#\n]*load_ext\s+fabric_nb\b/m.test(source);
 }
 
-/** Whether a cell uses fabric_nb, so that it has to stand below the one that loads it. */
+/** Whether the source of a cell uses a magic of fabric_nb. */
 export function usesFabric(source: string): boolean {
   return /^[^#\n]*%{1,2}fabric/m.test(source);
 }
 
-function selectBlank(text: string): ICellText {
-  const start = text.indexOf(BLANK);
-  return start < 0 ? atEnd(text) : { text, start, end: start + BLANK.length };
+function selectPlaceholder(text: string): ICellText {
+  const start = text.indexOf(PLACEHOLDER);
+  return start < 0
+    ? atEnd(text)
+    : { text, start, end: start + PLACEHOLDER.length };
 }
 
 function atEnd(text: string): ICellText {

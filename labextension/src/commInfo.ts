@@ -1,10 +1,10 @@
 import { Kernel, KernelMessage } from '@jupyterlab/services';
 
 /**
- * The ids of a kernel's comms with a target name.
+ * Request the ids of a kernel's comms with a target name.
  *
- * @param urgent - ask over the control channel, as the question would otherwise wait for all
- * cells that are queued. A kernel that answers there looks idle for a moment.
+ * @param urgent - use the control channel, because on the shell channel the request would wait for
+ * all queued cells. A kernel that replies there is shown as idle for a moment.
  */
 export async function commIds(
   kernel: Kernel.IKernelConnection,
@@ -15,7 +15,7 @@ export async function commIds(
   if (!urgent) {
     return idsIn((await kernel.requestCommInfo(content)).content);
   }
-  const question =
+  const request =
     KernelMessage.createMessage<KernelMessage.ICommInfoRequestMsg>({
       msgType: 'comm_info_request',
       channel: 'shell',
@@ -23,14 +23,13 @@ export async function commIds(
       session: kernel.clientId,
       content
     });
-  // The protocol allows every request on both channels; the types do not.
+  // The protocol allows all requests on both channels, but the types do not.
   const onControl = {
-    ...question,
+    ...request,
     channel: 'control'
   } as unknown as KernelMessage.IControlMessage;
   const reply = await kernel.sendControlMessage(onControl, true).done;
-  const answer = reply as unknown as KernelMessage.ICommInfoReplyMsg;
-  return idsIn(answer.content);
+  return idsIn((reply as unknown as KernelMessage.ICommInfoReplyMsg).content);
 }
 
 function idsIn(content: KernelMessage.ICommInfoReplyMsg['content']): string[] {

@@ -9,10 +9,10 @@ import { KernelLink, Request } from './link';
 import { PanelModel, Phase } from './model';
 import { PanelTables } from './tables';
 
-/** What the panel knows of one notebook; it lives as long as the notebook is open. */
+/** State of the panel for one notebook, from its opening until it is closed. */
 export class Companion implements IDisposable {
   /**
-   * @param autoLoad - tells whether to load fabric_nb into kernels that do not have it.
+   * @param autoLoad - returns whether to load fabric_nb into new kernels.
    */
   constructor(
     readonly notebook: NotebookPanel,
@@ -41,12 +41,12 @@ export class Companion implements IDisposable {
     this.model.phase = 'none';
   }
 
-  /** Ask the kernel again whether fabric_nb is loaded; done when the model has the answer. */
-  async look(): Promise<void> {
-    await this._link?.look();
+  /** Check again whether fabric_nb is loaded, and update the model. */
+  async checkLoaded(): Promise<void> {
+    await this._link?.checkLoaded();
   }
 
-  /** Ask the kernel for something; see `KernelLink.request`. */
+  /** Send a request to the kernel; see `KernelLink.request`. */
   request(request: Request, signal?: AbortSignal): Promise<string> {
     return (
       this._link?.request(request, signal) ??
@@ -57,7 +57,7 @@ export class Companion implements IDisposable {
   private _onChange(model: PanelModel): void {
     const before = this._phase;
     this._phase = model.phase;
-    // Once for each start: it may have been unloaded on purpose.
+    // Once per start of the kernel, because it may have been unloaded on purpose.
     if (
       before === 'starting' &&
       model.phase === 'unloaded' &&

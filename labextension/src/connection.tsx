@@ -4,7 +4,7 @@ import { Actions } from './actions';
 import { Badge } from './badge';
 import { PanelModel, Phase } from './model';
 
-/** The connection of the current notebook, or how to get one. */
+/** Connection of the current notebook, or the buttons to create one. */
 export function ConnectionHeader(props: {
   model: PanelModel | null;
   actions: Actions;
@@ -12,11 +12,11 @@ export function ConnectionHeader(props: {
   const { model, actions } = props;
   const connection = model?.connection;
   if (!model || model.phase !== 'linked') {
-    return <Waiting phase={model?.phase ?? 'none'} actions={actions} />;
+    return <Disconnected phase={model?.phase ?? 'none'} actions={actions} />;
   }
   if (!connection) {
     return (
-      <div className="fabric-hint">
+      <div className="fabric-message">
         <p>This notebook is not connected to a fabric.</p>
         <button
           className="jp-mod-styled jp-mod-accept"
@@ -29,7 +29,7 @@ export function ConnectionHeader(props: {
     );
   }
   return (
-    <div className="fabric-head">
+    <div className="fabric-connection">
       <div className="fabric-cells">
         <span className="fabric-grow fabric-strong" title={connection.uri}>
           {connection.domain}
@@ -41,7 +41,7 @@ export function ConnectionHeader(props: {
           <Badge
             text="busy"
             tone="busy"
-            title="A cell runs; streams and served calls wait for it."
+            title="A cell is running; streams and served calls wait for it."
           />
         )}
         <span className="fabric-quiet">{model.up} up</span>
@@ -53,24 +53,26 @@ export function ConnectionHeader(props: {
   );
 }
 
-function Waiting(props: {
+function Disconnected(props: {
   phase: Phase;
   actions: Actions;
 }): React.ReactElement {
   switch (props.phase) {
     case 'none':
       return (
-        <p className="fabric-hint">
+        <p className="fabric-message">
           Open a notebook with a Python kernel to see its fabric.
         </p>
       );
     case 'starting':
-      return <p className="fabric-hint">Waiting for the kernel …</p>;
+      return <p className="fabric-message">Waiting for the kernel …</p>;
     case 'dead':
-      return <p className="fabric-hint">The kernel has stopped. Restart it.</p>;
+      return (
+        <p className="fabric-message">The kernel has stopped. Restart it.</p>
+      );
     case 'unloaded':
       return (
-        <div className="fabric-hint">
+        <div className="fabric-message">
           <p>fabric_nb is not loaded in this notebook.</p>
           <div className="fabric-buttons">
             <button
@@ -91,8 +93,8 @@ function Waiting(props: {
       );
     default:
       return (
-        <p className="fabric-hint">
-          Asking the kernel, which may be busy with a cell …
+        <p className="fabric-message">
+          Waiting for the kernel, which may be running a cell …
         </p>
       );
   }

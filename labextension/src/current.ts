@@ -9,7 +9,7 @@ import { Companion } from './companion';
 import { IConnection } from './protocol';
 import { Settings } from './settings';
 
-/** The notebook that the panel is about: the current one. */
+/** The current notebook, which the panel shows. */
 export class Current {
   constructor(
     private readonly tracker: INotebookTracker,
@@ -19,19 +19,19 @@ export class Current {
     this._onCurrent();
   }
 
-  /** Its companion; null while there is no notebook. */
+  /** Companion of the current notebook; null if there is no notebook. */
   get companion(): Companion | null {
     return this._companion;
   }
 
-  /** The companion of any notebook that is open. */
+  /** Companion of an open notebook. */
   companionIn(notebook: Notebook): Companion | null {
-    const panel = this.tracker.find(one => one.content === notebook);
+    const panel = this.tracker.find(({ content }) => content === notebook);
     return panel ? this._companionOf(panel) : null;
   }
 
-  /** Where another notebook that is open is connected, the one that was current last; or null. */
-  neighbour(companion: Companion): IConnection | null {
+  /** Connection of another open notebook, the most recently used one; null if there is none. */
+  otherConnection(companion: Companion): IConnection | null {
     const others = [...this._companions.values()].reverse();
     for (const other of others) {
       const { connection } = other.model;
@@ -42,7 +42,7 @@ export class Current {
     return null;
   }
 
-  /** Emitted when another notebook is current, or when something is different in it. */
+  /** Emitted when the current notebook, or its state, changes. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
@@ -54,7 +54,7 @@ export class Current {
       this._companion?.model.changed.disconnect(this._onChange, this);
       this._companion = companion;
       if (panel && companion) {
-        // The one that was current last stands last.
+        // Ordered by last use.
         this._companions.delete(panel);
         this._companions.set(panel, companion);
       }
@@ -64,9 +64,9 @@ export class Current {
   }
 
   private _companionOf(panel: NotebookPanel): Companion {
-    const known = this._companions.get(panel);
-    if (known) {
-      return known;
+    const existing = this._companions.get(panel);
+    if (existing) {
+      return existing;
     }
     const companion = new Companion(panel, () => this.settings.autoLoad);
     this._companions.set(panel, companion);

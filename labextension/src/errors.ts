@@ -1,4 +1,4 @@
-/** The text of an error. */
+/** Message of an error. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

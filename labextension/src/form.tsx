@@ -4,47 +4,47 @@ import { closeIcon } from '@jupyterlab/ui-components';
 import { Actions as FormActions } from '../../fabric_nb/notebook/table/actions.js';
 import { FormView } from '../../fabric_nb/notebook/table/form.js';
 import { Actions } from './actions';
-import { BLANK, fullAddress } from './cells';
+import { PLACEHOLDER, fullAddress } from './cells';
 import { Request } from './link';
 import { sendActions } from './tables';
 import { IFormTarget } from './uiState';
 
-/** The kernel's name for the field of arguments that a method does not name. */
-const FURTHER = '**';
+/** Name of the field for further keyword arguments, as in the kernel. */
+const MORE = '**';
 const HINT = 'Values are JSON or Python literals: 5, "text", [1, 2].';
 
-/** The forms that were opened: each outlives the panel's elements, with what was written into it. */
+/** Open forms. They are kept with their input when the panel's elements are recreated. */
 const forms = new WeakMap<IFormTarget, HTMLFormElement>();
 
-/** Calls a method with what is written into the form, or inserts that call. */
+/** Form that calls a method, or inserts the call. */
 export function CallForm(props: {
   target: IFormTarget;
   actions: Actions;
 }): React.ReactElement {
   const { target, actions } = props;
-  const place = React.useRef<HTMLDivElement>(null);
+  const container = React.useRef<HTMLDivElement>(null);
   React.useLayoutEffect(() => {
-    const known = forms.get(target);
-    const form = known ?? makeForm(target, actions);
+    const existing = forms.get(target);
+    const form = existing ?? makeForm(target, actions);
     forms.set(target, form);
-    place.current?.append(form);
-    if (!known) {
+    container.current?.append(form);
+    if (!existing) {
       form.querySelector<HTMLElement>('input, button[type=submit]')?.focus();
     }
     return () => form.remove();
   }, [target, actions]);
-  return <div ref={place} className="fabric-form" />;
+  return <div ref={container} className="fabric-form" />;
 }
 
 function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
   const { service, method } = target;
   const call = fullAddress(service, method) ?? '';
   const companion = actions.current.companion;
-  const ask = (request: Request, signal?: AbortSignal): Promise<string> =>
+  const send = (request: Request, signal?: AbortSignal): Promise<string> =>
     companion?.request(request, signal) ?? Promise.resolve('');
   const formActions: FormActions = new FormActions(
     sendActions(
-      ask,
+      send,
       ({ value }) => ({ do: 'call', call, arguments: value }),
       () => formActions
     )
@@ -53,15 +53,15 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
     ...method.required.map(name => ({ name, required: true })),
     ...method.optional.map(name => ({ name, hint: 'optional' })),
     ...(method.open
-      ? [{ name: FURTHER, label: 'further', hint: '{"name": value}' }]
+      ? [{ name: MORE, label: 'further', hint: '{"name": value}' }]
       : [])
   ];
   const insert = (): void => {
     const given = new Map(form.values);
     const missing = method.required.filter(name => !given.has(name));
-    given.delete(FURTHER);
-    const blanks = missing.map(name => [name, BLANK] as const);
-    actions.insertCall(service, method, new Map([...blanks, ...given]));
+    given.delete(MORE);
+    const placeholders = missing.map(name => [name, PLACEHOLDER] as const);
+    actions.insertCall(service, method, new Map([...placeholders, ...given]));
   };
   const form = new FormView(
     {
@@ -87,13 +87,13 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
       close();
     }
   });
-  const { say } = form;
-  form.say = (text, error) => {
-    say(text, error);
+  const { showAnswer } = form;
+  form.showAnswer = (text, error) => {
+    showAnswer(text, error);
     form.answer.scrollIntoView({ block: 'nearest' });
   };
-  // Only fabric_nb services have docs, and the form does without.
-  ask({ do: 'describe', call }).then(
+  // Optional: only services on fabric_nb have docs.
+  send({ do: 'describe', call }).then(
     text => {
       doc.textContent = text;
     },
@@ -108,9 +108,9 @@ function heading(target: IFormTarget, close: () => void): HTMLElement {
   node.className = 'fabric-cells';
   const name = document.createElement('span');
   name.className = 'fabric-grow fabric-code';
-  const last = document.createElement('b');
-  last.textContent = method.name;
-  name.append(`${service.type}.${service.id}.`, last);
+  const methodName = document.createElement('b');
+  methodName.textContent = method.name;
+  name.append(`${service.type}.${service.id}.`, methodName);
   const button = document.createElement('button');
   button.type = 'button';
   button.className = 'fabric-button';

@@ -1,6 +1,6 @@
 import { LabIcon } from '@jupyterlab/ui-components';
 
-/** Four members and what they share. */
+/** Four nodes and a broker. */
 export const fabricIcon = new LabIcon({
   name: 'fabric-nb:fabric',
   svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">

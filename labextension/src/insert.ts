@@ -6,8 +6,8 @@ import { ICellText, loadsFabric, usesFabric } from './cells';
 export type CellWidget = Notebook['widgets'][number];
 
 /**
- * Put text into a cell of its own, below the active one or into that if it is empty, and select
- * what is to be filled in. It is not run.
+ * Insert a cell below the active one, or use the active one if it is empty, and select its
+ * placeholder. The cell is not run.
  */
 export async function insertCell(
   panel: NotebookPanel,
@@ -20,7 +20,7 @@ export async function insertCell(
   }
   notebook.activeCell?.model.sharedModel.setSource(cell.text);
   notebook.mode = 'edit';
-  await notebook.activeCell?.ready; // a new cell has no editor at first
+  await notebook.activeCell?.ready; // a new cell has no editor yet
   const editor = notebook.activeCell?.editor;
   const start = editor?.getPositionAt(cell.start);
   const end = editor?.getPositionAt(cell.end);
@@ -30,7 +30,7 @@ export async function insertCell(
   }
 }
 
-/** Insert a cell and run it; for what a button says that it does. */
+/** Insert a cell and run it. */
 export async function runCell(
   panel: NotebookPanel,
   cell: ICellText
@@ -41,10 +41,10 @@ export async function runCell(
 }
 
 /**
- * Insert a cell above the first one that uses fabric_nb, so that the notebook can be run from its
- * top, and run it; where none uses it yet, or one above loads it, below the active one.
+ * Insert and run a cell above the first one that uses fabric_nb, so that Run All works. If no cell
+ * uses fabric_nb, or a cell above loads it, the cell is inserted below the active one.
  *
- * @param failed - is run again when that went well.
+ * @param failed - cell that is run again if that succeeds.
  */
 export async function runAbove(
   panel: NotebookPanel,
@@ -53,7 +53,9 @@ export async function runAbove(
 ): Promise<void> {
   const notebook = panel.content;
   const first =
-    notebook.widgets.find(one => one === failed || cares(one.model)) ?? null;
+    notebook.widgets.find(
+      cell => cell === failed || isFabricCell(cell.model)
+    ) ?? null;
   const active = notebook.activeCell;
   const isBelow =
     first === null ||
@@ -69,18 +71,18 @@ export async function runAbove(
   NotebookActions.insertAbove(notebook);
   notebook.activeCell?.model.sharedModel.setSource(cell.text);
   notebook.mode = 'command';
-  const went = await NotebookActions.run(notebook, panel.sessionContext);
-  const again = notebook.widgets.indexOf(failed ?? first);
-  if (again >= 0) {
-    notebook.activeCellIndex = again;
+  const succeeded = await NotebookActions.run(notebook, panel.sessionContext);
+  const next = notebook.widgets.indexOf(failed ?? first);
+  if (next >= 0) {
+    notebook.activeCellIndex = next;
   }
-  if (went && failed && again >= 0) {
+  if (succeeded && failed && next >= 0) {
     await NotebookActions.run(notebook, panel.sessionContext);
   }
 }
 
-/** Whether a cell loads fabric_nb or uses it. */
-function cares(model: CellWidget['model']): boolean {
+/** Whether a cell loads or uses fabric_nb. */
+function isFabricCell(model: CellWidget['model']): boolean {
   const { source } = model.sharedModel;
   return model.type === 'code' && (loadsFabric(source) || usesFabric(source));
 }

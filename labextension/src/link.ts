@@ -11,15 +11,15 @@ import {
   TARGET
 } from './protocol';
 
-/** Milliseconds that the kernel may take to say that it has a request. */
-export const REPLY_WITHIN = 15_000;
+/** Milliseconds to wait for the kernel's reply to a request. */
+export const REPLY_TIMEOUT = 15_000;
 
-/** An option that was chosen, the texts of a form by field, or null for a button. */
+/** Chosen option, texts of a form by field, or null for a button. */
 export type Value = null | string | Record<string, string>;
 
-/** Fields of a request, beside its id. */
+/** Fields of a request, without its id. */
 export type Request =
-  | { do: 'tell' }
+  | { do: 'state' }
   | { do: 'call'; call: string; arguments: Value }
   | { do: 'describe'; call: string }
   | { do: 'logs' }
@@ -33,7 +33,7 @@ export type Request =
   | { do: 'demo' }
   | { do: 'cancel'; request: string };
 
-/** Asks a kernel for the ids of its comms of that target. */
+/** Requests the ids of a kernel's comms with a target name. */
 export type CommIds = (
   kernel: Kernel.IKernelConnection,
   target: string,
@@ -41,12 +41,12 @@ export type CommIds = (
 ) => Promise<string[]>;
 
 /**
- * Keeps a model up to date with one kernel, over all its restarts.
+ * Updates a model from one kernel, across restarts.
  *
- * fabric_nb in the kernel has a comm that only pushes and that tells nobody that it is there; so
- * the kernel is asked for it, when it starts and after each cell, until it is found. Its messages
- * are read without a comm object of our own, which would cost the kernel a thread. Requests go
- * over a second comm that we open, so that they are answered while a cell runs.
+ * fabric_nb in the kernel opens a comm for pushes without a message. So the kernel's list of comms
+ * is requested, when the kernel starts and after each cell, until the comm is found. Its messages
+ * are read without a comm object, which would cost the kernel a thread. Requests are sent over a
+ * second comm, so that they are handled while a cell is running.
  */
 export class KernelLink implements IDisposable {
   constructor(
@@ -58,15 +58,15 @@ export class KernelLink implements IDisposable {
     model.phase = phaseOf(kernel.status) ?? 'starting';
     kernel.statusChanged.connect(this._onStatus, this);
     kernel.iopubMessage.connect(this._onMessage, this);
-    model.resulted.connect(this._onResult, this);
-    void this.look();
+    model.resultReceived.connect(this._onResult, this);
+    void this.checkLoaded();
   }
 
   get isDisposed(): boolean {
     return this._isDisposed;
   }
 
-  /** Let go of the kernel, which lives on. */
+  /** Disconnect from the kernel, which keeps running. */
   dispose(): void {
     if (this._isDisposed) {
       return;
@@ -74,7 +74,7 @@ export class KernelLink implements IDisposable {
     this._isDisposed = true;
     this.kernel.statusChanged.disconnect(this._onStatus, this);
     this.kernel.iopubMessage.disconnect(this._onMessage, this);
-    this.model.resulted.disconnect(this._onResult, this);
+    this.model.resultReceived.disconnect(this._onResult, this);
     this._failAll('The notebook was closed.');
     const comm = this._requests;
     this._requests = null;
@@ -84,10 +84,10 @@ export class KernelLink implements IDisposable {
   }
 
   /**
-   * Ask the kernel for something.
+   * Send a request to the kernel.
    *
-   * @param signal - aborted to have the kernel give it up; the promise is rejected then.
-   * @returns what it has to say when that is done, mostly nothing.
+   * @param signal - aborted to cancel the request, which rejects the promise.
+   * @returns the result, empty for most requests.
    */
   request(request: Request, signal?: AbortSignal): Promise<string> {
     const comm = this._requests;
@@ -98,9 +98,9 @@ export class KernelLink implements IDisposable {
     return new Promise<string>((resolve, reject) => {
       const timer = setTimeout(() => {
         this._pending.delete(id);
-        reject(new Error('The kernel does not answer; it may be busy.'));
-      }, REPLY_WITHIN);
-      const resolveOnReply = request.do === 'tell';
+        reject(new Error('The kernel does not reply; it may be busy.'));
+      }, REPLY_TIMEOUT);
+      const resolveOnReply = request.do === 'state';
       this._pending.set(id, { resolve, reject, timer, resolveOnReply });
       comm.send({ id, ...request });
       signal?.addEventListener('abort', () => {
@@ -112,47 +112,47 @@ export class KernelLink implements IDisposable {
   }
 
   /**
-   * Find out whether fabric_nb is loaded; done when the model knows, or the kernel is gone.
+   * Check whether fabric_nb is loaded, and update the model.
    *
-   * @param urgent - ask past the cells that are queued.
+   * @param urgent - do not wait for queued cells.
    */
-  async look(urgent = false): Promise<void> {
-    if (this._push === null && !this._isDisposed) {
-      this._looking ??= this._look(urgent);
-      await this._looking;
+  async checkLoaded(urgent = false): Promise<void> {
+    if (this._pushComm === null && !this._isDisposed) {
+      this._checking ??= this._check(urgent);
+      await this._checking;
     }
   }
 
-  private async _look(urgent: boolean): Promise<void> {
-    const life = this._life;
+  private async _check(urgent: boolean): Promise<void> {
+    const generation = this._generation;
     try {
       const [found] = await this.commIds(this.kernel, TARGET, urgent);
-      if (this.isDisposed || life !== this._life) {
+      if (this.isDisposed || generation !== this._generation) {
         return;
       }
       if (found === undefined) {
         this.model.phase = 'unloaded';
       } else {
-        this._push = found;
+        this._pushComm = found;
         this.model.phase = 'linking';
-        await this._open(life);
+        await this._open(generation);
       }
     } catch (error) {
-      // The kernel went away, or is too busy; it is asked again after the next cell.
+      // The kernel is gone or too busy; the check is repeated after the next cell.
       console.debug('fabric_nb:', error);
-      if (life === this._life) {
-        this._push = null;
+      if (generation === this._generation) {
+        this._pushComm = null;
       }
     } finally {
-      if (life === this._life) {
-        this._looking = null;
+      if (generation === this._generation) {
+        this._checking = null;
       }
     }
   }
 
-  private async _open(life: number): Promise<void> {
+  private async _open(generation: number): Promise<void> {
     await this.kernel.info;
-    if (this.isDisposed || life !== this._life) {
+    if (this.isDisposed || generation !== this._generation) {
       return;
     }
     const comm = this.kernel.createComm(REQUESTS);
@@ -161,17 +161,17 @@ export class KernelLink implements IDisposable {
       this._onReply(message.content.data);
     };
     comm.onClose = () => {
-      this._lost('unloaded');
+      this._disconnected('unloaded');
     };
-    // JupyterLab 4.4 and later; before it, messages wait for running cells.
+    // JupyterLab 4.4 and later; in earlier versions requests wait for running cells.
     const kernel = this.kernel as { supportsSubshells?: boolean };
     if (kernel.supportsSubshells) {
-      // Of the comm's class, not yet of its interface.
+      // A member of the comm's class, not yet of its interface.
       await (comm as { subshellStarted?: Promise<void> }).subshellStarted;
     }
     if (this._requests === comm && !comm.isDisposed) {
       comm.open();
-      await this.request({ do: 'tell' });
+      await this.request({ do: 'state' });
     }
   }
 
@@ -181,9 +181,9 @@ export class KernelLink implements IDisposable {
   ): void {
     const phase = phaseOf(status);
     if (phase !== null) {
-      this._lost(phase);
+      this._disconnected(phase);
     } else if (status === 'idle' && this.model.phase === 'starting') {
-      void this.look();
+      void this.checkLoaded();
     }
   }
 
@@ -199,26 +199,26 @@ export class KernelLink implements IDisposable {
     };
     switch (message.header.msg_type) {
       case 'comm_msg':
-        if (content.comm_id === this._push) {
+        if (content.comm_id === this._pushComm) {
           this.model.apply(content.data as IPush);
         }
         break;
       case 'comm_close':
-        if (content.comm_id === this._push) {
-          this._lost('unloaded');
+        if (content.comm_id === this._pushComm) {
+          this._disconnected('unloaded');
         }
         break;
       case 'execute_input':
         this._mayLoad = content.code?.includes('fabric_nb') ?? false;
         break;
       case 'status': {
-        // Only after cells: asking makes the kernel busy and idle as well.
+        // Only after cells, because the check itself makes the kernel busy and idle.
         const parent = message.parent_header as { msg_type?: string };
         if (
           content.execution_state === 'idle' &&
           parent.msg_type === 'execute_request'
         ) {
-          void this.look(this._mayLoad);
+          void this.checkLoaded(this._mayLoad);
         }
         break;
       }
@@ -243,7 +243,7 @@ export class KernelLink implements IDisposable {
   private _onResult(_: PanelModel, result: IResult): void {
     const pending = this._pending.get(result.id);
     if (!pending) {
-      return; // another page's
+      return; // of another page
     }
     clearTimeout(pending.timer);
     this._pending.delete(result.id);
@@ -254,33 +254,33 @@ export class KernelLink implements IDisposable {
     }
   }
 
-  /** The other side is gone: the comm object is left alone, as the kernel disposes of it. */
-  private _lost(phase: 'starting' | 'dead' | 'unloaded'): void {
+  /** Handle the loss of the kernel's side. The kernel object disposes of the comm itself. */
+  private _disconnected(phase: 'starting' | 'dead' | 'unloaded'): void {
     if (this._isDisposed) {
       return;
     }
-    this._life += 1;
-    this._looking = null;
-    this._push = null;
+    this._generation += 1;
+    this._checking = null;
+    this._pushComm = null;
     this._requests = null;
     this._failAll('The kernel has stopped.');
     this.model.phase = phase;
   }
 
-  private _failAll(why: string): void {
+  private _failAll(reason: string): void {
     for (const { reject, timer } of this._pending.values()) {
       clearTimeout(timer);
-      reject(new Error(why));
+      reject(new Error(reason));
     }
     this._pending.clear();
   }
 
-  private _push: string | null = null;
+  private _pushComm: string | null = null;
   private _requests: Kernel.IComm | null = null;
   private _pending = new Map<string, IPending>();
-  private _looking: Promise<void> | null = null;
+  private _checking: Promise<void> | null = null;
   private _mayLoad = false;
-  private _life = 0;
+  private _generation = 0;
   private _isDisposed = false;
 }
 
@@ -291,7 +291,7 @@ interface IPending {
   resolveOnReply: boolean;
 }
 
-/** What a status means for us; null when it says nothing about what is loaded. */
+/** Phase for a kernel status; null if the status does not affect it. */
 function phaseOf(status: KernelMessage.Status): 'starting' | 'dead' | null {
   switch (status) {
     case 'starting':

@@ -2,18 +2,18 @@ import * as React from 'react';
 
 import { PanelTable, RowTools } from './tables';
 
-/** A table of the kernel's in the page. */
+/** A table of the kernel. */
 export function LiveTable(props: {
   table: PanelTable;
   tools?: RowTools;
 }): React.ReactElement {
-  const place = React.useRef<HTMLDivElement>(null);
+  const container = React.useRef<HTMLDivElement>(null);
   const view = props.table.view(props.tools);
   React.useLayoutEffect(() => {
-    if (place.current) {
-      view.attach(place.current);
+    if (container.current) {
+      view.attach(container.current);
     }
     return () => view.root.remove();
   }, [view]);
-  return <div ref={place} className="fabric-live" />;
+  return <div ref={container} className="fabric-live" />;
 }

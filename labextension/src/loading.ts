@@ -6,10 +6,10 @@ import { Companion } from './companion';
 import { CellWidget } from './insert';
 import { loadAdvice, missingMagic } from './missingMagic';
 
-/** Offers to load fabric_nb where a cell has used one of its magics without it. */
+/** Offers to load fabric_nb after a cell failed because it is not loaded. */
 export class LoadOffer {
   /**
-   * @param show - brings a notebook to the front, so that one sees the cell that is added to it.
+   * @param show - brings a notebook to the front, so that the inserted cell is visible.
    */
   constructor(
     private readonly actions: Actions,
@@ -40,8 +40,8 @@ export class LoadOffer {
     magic: string,
     cell: CellWidget
   ): Promise<void> {
-    // The cell itself may have loaded it, and then have used a magic that nobody has.
-    await companion.look();
+    // The cell may have loaded fabric_nb itself, and then used a magic that does not exist.
+    await companion.checkLoaded();
     const { model, notebook } = companion;
     const kernel = notebook.sessionContext.session?.kernel?.id;
     if (model.phase !== 'unloaded' || kernel === undefined) {
@@ -62,23 +62,23 @@ export class LoadOffer {
         }
       ]
     };
-    const id = this._shown.get(kernel);
+    const id = this._notifications.get(kernel);
     if (id && Notification.update({ id, message, type: 'info', ...options })) {
-      return; // It was still there; if it was hidden, it is shown again.
+      return; // the existing notification was updated, and shown again if it was hidden
     }
     if (id === undefined) {
       const onChange = (): void => {
         if (model.phase !== 'unloaded') {
           model.changed.disconnect(onChange);
-          Notification.dismiss(this._shown.get(kernel));
-          this._shown.delete(kernel);
+          Notification.dismiss(this._notifications.get(kernel));
+          this._notifications.delete(kernel);
         }
       };
       model.changed.connect(onChange);
     }
-    this._shown.set(kernel, Notification.info(message, options));
+    this._notifications.set(kernel, Notification.info(message, options));
   }
 
-  /** By the kernel's id, the last notification about it. */
-  private _shown = new Map<string, string>();
+  /** Id of the last notification by kernel id. */
+  private _notifications = new Map<string, string>();
 }

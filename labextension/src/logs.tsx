@@ -5,7 +5,7 @@ import { LiveTable } from './liveTable';
 import { PanelModel } from './model';
 import { PanelTables } from './tables';
 
-/** The domain's log records, received from when this is first shown. */
+/** Log records of the domain, received from when this is first shown. */
 export function Logs(props: {
   model: PanelModel;
   tables: PanelTables;
@@ -15,7 +15,7 @@ export function Logs(props: {
   const connected = model.connection !== null;
   React.useEffect(() => {
     if (connected) {
-      void actions.hearLogs();
+      void actions.receiveLogs();
     }
   }, [actions, connected, model]);
   return <LiveTable table={tables.logs} />;

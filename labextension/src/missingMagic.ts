@@ -1,16 +1,16 @@
-/** Magics of fabric_nb that a cell used before it was loaded. Pure. */
+/** Detection of magics of fabric_nb that were used before it was loaded. Pure. */
 
-// Where the other kind of magic has the name, fabric_nb is loaded, and IPython goes on to say so.
+// Anchored at the end: if fabric_nb is loaded and has the other kind of magic, a hint follows.
 const MISSING =
   /^UsageError: (?:Line magic function|Cell magic) `(%%?fabric(?:_\w{1,20})?)` not found\.$/m;
 const NAME_SHOWN = 30;
 
 /**
- * The magic of fabric_nb that a cell has used in vain, as it is written; null when it has not.
+ * Magic of fabric_nb that was not found when a cell ran, with its percent signs; null if none.
  *
- * IPython does not give it as an error output, but writes it to the standard error.
+ * IPython reports it on standard error, not as an error output.
  *
- * @param outputs - the cell's, as a notebook's file has them.
+ * @param outputs - outputs of the cell, in the notebook format.
  */
 export function missingMagic(outputs: unknown): string | null {
   for (const output of Array.isArray(outputs) ? (outputs as unknown[]) : []) {
@@ -26,7 +26,7 @@ export function missingMagic(outputs: unknown): string | null {
   return null;
 }
 
-/** Advice for a cell that used `magic` without fabric_nb. */
+/** Message about a cell that used `magic` without fabric_nb. */
 export function loadAdvice(magic: string, notebook: string): string {
   const name =
     notebook.length > NAME_SHOWN

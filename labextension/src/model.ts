@@ -10,35 +10,32 @@ import {
 } from './protocol';
 
 /**
- * How far the panel and the kernel are:
+ * State of the link between panel and kernel:
  * - `none`: there is no kernel,
- * - `starting`: it starts, or starts again,
- * - `dead`: it has died,
- * - `unloaded`: fabric_nb is not loaded in it,
- * - `linking`: it is loaded and was asked for everything,
- * - `linked`: what is shown is live.
+ * - `starting`: the kernel is starting or restarting,
+ * - `dead`: the kernel has died,
+ * - `unloaded`: fabric_nb is not loaded,
+ * - `linking`: fabric_nb is loaded and its state was requested,
+ * - `linked`: the panel is live.
  */
 export type Phase =
   'none' | 'starting' | 'dead' | 'unloaded' | 'linking' | 'linked';
 
 /**
- * What is known of one notebook and its fabric.
- *
- * It takes in what the kernel pushes and tells when something is different; it knows nothing of
- * comms nor of the page.
+ * State of one notebook and its fabric, updated by the kernel's pushes.
  */
 export class PanelModel {
-  /** Emitted when something is different. */
+  /** Emitted after each change. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
 
-  /** Emitted with each result of a request. */
-  get resulted(): ISignal<this, IResult> {
-    return this._resulted;
+  /** Emitted for each result of a request. */
+  get resultReceived(): ISignal<this, IResult> {
+    return this._resultReceived;
   }
 
-  /** Emitted with what has changed in the tables. */
+  /** Emitted with the changes of the tables. */
   get tablesChanged(): ISignal<this, TableChanges> {
     return this._tablesChanged;
   }
@@ -53,29 +50,29 @@ export class PanelModel {
     }
     this._phase = phase;
     if (phase !== 'linked') {
-      this._forget();
+      this._reset();
     }
     this._changed.emit();
   }
 
-  /** Where the notebook is; null when it is not connected. */
+  /** Connection of the notebook; null if it is not connected. */
   get connection(): IConnection | null {
     return this._connection;
   }
 
-  /** A sentence on other domains, where the notebook is alone in its own; else empty. */
+  /** Sentence on other domains, if the notebook's has no other service; else empty. */
   get elsewhere(): string {
     return this._elsewhere;
   }
 
-  /** Seconds since 1970 since when a cell has blocked the notebook's loop; null: none does. */
+  /** Unix time since when a cell has blocked the notebook's event loop; null if it is not blocked. */
   get busySince(): number | null {
     return this._busySince;
   }
 
   readonly services = new Map<string, IService>();
 
-  /** The services of the notebook's domain that are there. */
+  /** Number of present services in the notebook's domain. */
   get up(): number {
     const domain = this._connection?.domain;
     let count = 0;
@@ -90,10 +87,10 @@ export class PanelModel {
     return count;
   }
 
-  /** Take in a push. */
+  /** Apply a push. */
   apply(push: IPush): void {
     if (push.reset) {
-      this._forget();
+      this._reset();
       this._phase = 'linked';
     }
     if (push.facts) {
@@ -109,11 +106,11 @@ export class PanelModel {
       this._tablesChanged.emit(push.tables);
     }
     for (const result of push.results ?? []) {
-      this._resulted.emit(result);
+      this._resultReceived.emit(result);
     }
   }
 
-  private _forget(): void {
+  private _reset(): void {
     this._connection = null;
     this._elsewhere = '';
     this._busySince = null;
@@ -126,7 +123,7 @@ export class PanelModel {
   private _busySince: number | null = null;
   private _changed = new Signal<this, void>(this);
   private _tablesChanged = new Signal<this, TableChanges>(this);
-  private _resulted = new Signal<this, IResult>(this);
+  private _resultReceived = new Signal<this, IResult>(this);
 }
 
 function merge<T>(items: Map<string, T>, change?: IChange<T>): void {

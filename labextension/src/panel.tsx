@@ -26,7 +26,7 @@ type Section = (props: {
   actions: Actions;
 }) => React.ReactElement;
 
-/** The panel: a head and, for a connected notebook, the sections. */
+/** The panel: the connection and, for a connected notebook, the sections. */
 export class FabricPanel extends SidePanel {
   constructor(private readonly actions: Actions) {
     super();
@@ -42,9 +42,9 @@ export class FabricPanel extends SidePanel {
       this.addWidget(this._section(label, section));
     }
     if (this.content instanceof AccordionPanel) {
-      this.content.setRelativeSizes(SHARES);
+      this.content.setRelativeSizes(RELATIVE_SIZES);
     }
-    // The head takes of their height when its text wraps, which they are not told.
+    // The header changes their height when its text wraps, without a resize event for them.
     this._resized.observe(this.content.node);
     actions.current.changed.connect(this._refresh, this);
     this._refresh();
@@ -63,7 +63,7 @@ export class FabricPanel extends SidePanel {
       const companion = this.actions.current.companion;
       return companion?.model.connection ? (
         React.createElement(section, {
-          key: companion.notebook.id, // what it keeps is read when it is made
+          key: companion.notebook.id, // recreated for each notebook, to read its UI state
           model: companion.model,
           uiState: companion.uiState,
           tables: companion.tables,
@@ -98,11 +98,11 @@ export class FabricPanel extends SidePanel {
 
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
-    void this._giveFocus(this._focused);
+    void this._restoreFocus(this._focused);
   }
 
-  /** Focus what had the focus last, which may have been made anew; nothing if there is no such. */
-  private async _giveFocus(selector: string | null): Promise<void> {
+  /** Focus the element that had the focus last, which may have been recreated. */
+  private async _restoreFocus(selector: string | null): Promise<void> {
     for (const part of this._parts) {
       await part.renderPromise;
     }
@@ -125,7 +125,7 @@ export class FabricPanel extends SidePanel {
   private _resized = new ResizeObserver(() => this.content.update());
 }
 
-/** What finds the element again when it has been made anew; null when nothing does. */
+/** Selector that finds an element after it was recreated; null if there is none. */
 function selectorOf(element: Element): string | null {
   for (const attribute of ['aria-label', 'name', 'title']) {
     const value = element.getAttribute(attribute);
@@ -136,8 +136,8 @@ function selectorOf(element: Element): string | null {
   return null;
 }
 
-/** What the sections get of the height at first, in their order. */
-const SHARES = [6, 2, 2, 3];
+/** Initial relative heights of the sections. */
+const RELATIVE_SIZES = [6, 2, 2, 3];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,

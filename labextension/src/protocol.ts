@@ -1,15 +1,13 @@
 /**
- * What travels between the kernel and the panel; the kernel's side is
- * `fabric_nb/notebook/panel`.
+ * Messages between the kernel (`fabric_nb/notebook/panel`) and the panel.
  *
- * All text in it may come from anywhere on the fabric. The kernel has cut it and freed it of
- * control characters; here it is only ever shown as text, and what is to be written into a cell
- * is checked again (`cells.ts`).
+ * All text may be from remote services. The kernel has truncated and sanitized it; here it is only
+ * shown as text, and checked again before it is inserted into a cell (`cells.ts`).
  */
 
-/** The comm on which the kernel pushes. */
+/** Target name of the comm for pushes. */
 export const TARGET = 'fabric_nb.panel';
-/** The comm that takes requests. */
+/** Target name of the comm for requests. */
 export const REQUESTS = 'fabric_nb.panel.requests';
 
 export type ServiceState = 'up' | 'busy' | 'late' | 'gone';
@@ -17,13 +15,13 @@ export type ServiceState = 'up' | 'busy' | 'late' | 'gone';
 export interface IConnection {
   state: 'connected' | 'blocked' | 'reconnecting' | 'closed';
   domain: string;
-  /** The notebook's own type.id. */
+  /** Address of the notebook, as `type.id`. */
   name: string;
   broker: string;
-  /** Where the broker is; its password is masked. */
+  /** URI of the broker, with the password masked. */
   uri: string;
   embedded: boolean;
-  /** What another notebook gives %fabric_connect to come here; nothing where it finds it itself. */
+  /** URI for %fabric_connect in another notebook; empty if the default is the same broker. */
   join: string;
 }
 
@@ -32,11 +30,11 @@ export interface IMethod {
   signature: string;
   required: string[];
   optional: string[];
-  /** Whether it takes arguments that it does not name. */
+  /** Whether it accepts further keyword arguments. */
   open: boolean;
 }
 
-export interface IMember {
+export interface IInstance {
   id: string;
   state: ServiceState;
   version: string;
@@ -48,18 +46,18 @@ export interface IService {
   id: string;
   state: ServiceState;
   version: string;
-  members: IMember[];
-  more_members: number;
-  /** Whether there may be more members than are told. */
+  instances: IInstance[];
+  more_instances: number;
+  /** Whether there may be more instances, because some send no id. */
   uncounted: boolean;
   methods: IMethod[];
   more_methods: number;
 }
 
-/** Tables whose changes the kernel pushes. */
+/** Names of the tables that the kernel pushes. */
 export type TableName = 'streams' | 'serving' | 'logs';
 
-/** What has changed in each table, for `Rows.apply`. */
+/** Changes by table, for `Rows.apply`. */
 export type TableChanges = { [name in TableName]?: object };
 
 export interface IChange<T> {
@@ -73,15 +71,15 @@ export interface IResult {
   error: string;
 }
 
-/** One push. */
+/** A push. */
 export interface IPush {
-  /** Forget everything that came before. */
+  /** Whether this is the complete state. */
   reset?: boolean;
   facts?: {
     connection: IConnection | Record<string, never>;
-    /** Seconds since 1970 since when the notebook's loop has not run. */
+    /** Unix time since when the notebook's event loop has been blocked. */
     busy_since: number | null;
-    /** On other domains of the broker, where the notebook is alone in its own. */
+    /** Sentence on other domains, if the notebook's has no other service. */
     elsewhere?: string;
   };
   services?: IChange<IService>;
@@ -89,7 +87,7 @@ export interface IPush {
   results?: IResult[];
 }
 
-/** The first word of the kernel on the request comm, and its answers. */
+/** First message of the kernel on the request comm, and its replies. */
 export interface IReply {
   protocol?: number;
   version?: string;

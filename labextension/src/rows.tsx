@@ -1,39 +1,39 @@
 import * as React from 'react';
 
-/** Rows above and below those in sight that are there as well. */
-const BEYOND = 10;
-/** Rows by which one scrolls before others are put there. */
-const STEP = BEYOND / 2;
+/** Rows that are rendered above and below the visible ones. */
+const OVERSCAN = 10;
+/** Rows to scroll by before other rows are rendered. */
+const STEP = OVERSCAN / 2;
 
 export interface IVirtualRowsProps<T extends { key: string }> {
   rows: readonly T[];
-  /** What it is to a screen reader: `tree` or `listbox`. */
+  /** ARIA role. */
   role: 'tree' | 'listbox';
   label: string;
-  /** Pixels; all rows have one height, so that only those in sight need to be there. */
+  /** Height of every row in pixels. */
   rowHeight: number;
   active: string | null;
   onActive: (row: T) => void;
-  /** The inside of a row. */
+  /** Content of a row. */
   render: (row: T) => React.ReactNode;
-  /** What a row tells a screen reader, beside its role. */
+  /** ARIA attributes of a row, besides its role. */
   aria?: (row: T) => React.AriaAttributes;
-  /** A click or Enter on a row. */
+  /** Called for a click or Enter on a row. */
   onOpen?: (row: T) => void;
-  /** A key that is not for moving; returns whether it was taken. */
+  /** Called for other keys than navigation keys; returns whether the key was handled. */
   onKey?: (row: T, key: string) => boolean;
-  /** Pixels that they are scrolled by at first. */
+  /** Initial scroll position in pixels. */
   top?: number;
-  /** They are scrolled by so many pixels. */
+  /** Called with the scroll position in pixels. */
   onTop?: (top: number) => void;
   className?: string;
 }
 
 /**
- * Rows, of which only those in sight are in the document.
+ * Virtualised rows: only visible ones are in the document.
  *
- * The focus stays on the whole, which names the active row; so it is never lost, however the rows
- * change under it.
+ * The container has the focus and names the active row, so that changes of the rows never remove
+ * the focus.
  */
 export function VirtualRows<T extends { key: string }>(
   props: IVirtualRowsProps<T>
@@ -56,27 +56,27 @@ export function VirtualRows<T extends { key: string }>(
     return () => observer.disconnect();
   }, []);
 
-  const at = rows.findIndex(row => row.key === active);
-  const first = Math.max(0, Math.floor(top / rowHeight) - BEYOND);
-  const last = Math.ceil((top + height) / rowHeight) + BEYOND;
-  const inSight = rows.slice(first, last).map((row, index) => ({
+  const activeIndex = rows.findIndex(row => row.key === active);
+  const first = Math.max(0, Math.floor(top / rowHeight) - OVERSCAN);
+  const last = Math.ceil((top + height) / rowHeight) + OVERSCAN;
+  const rendered = rows.slice(first, last).map((row, index) => ({
     row,
     index: first + index
   }));
-  const activeRow = rows[at];
-  if (activeRow && (at < first || at >= last)) {
-    inSight.push({ row: activeRow, index: at }); // it is what the focus is on
+  const activeRow = rows[activeIndex];
+  if (activeRow && (activeIndex < first || activeIndex >= last)) {
+    rendered.push({ row: activeRow, index: activeIndex }); // named by aria-activedescendant
   }
 
   const move = (index: number): void => {
-    const to = Math.max(0, Math.min(rows.length - 1, index));
+    const target = Math.max(0, Math.min(rows.length - 1, index));
     const node = scroller.current;
-    const row = rows[to];
+    const row = rows[target];
     if (!row || !node) {
       return;
     }
     onActive(row);
-    const y = to * rowHeight;
+    const y = target * rowHeight;
     if (y < node.scrollTop) {
       node.scrollTop = y;
     } else if (y + rowHeight > node.scrollTop + node.clientHeight) {
@@ -84,22 +84,22 @@ export function VirtualRows<T extends { key: string }>(
     }
   };
 
-  // JupyterLab opens its menu for what the event is on; a key's is on the whole, not on the row.
+  // JupyterLab opens the menu of the event's target, which for a key is the container.
   const openMenu = (): boolean => {
-    move(at);
+    move(activeIndex);
     const node =
       activeRow && document.getElementById(`${prefix}${activeRow.key}`);
-    const place = node?.getBoundingClientRect();
+    const box = node?.getBoundingClientRect();
     const event = new MouseEvent('contextmenu', {
       bubbles: true,
       cancelable: true,
-      clientX: place && place.left + rowHeight,
-      clientY: place?.bottom
+      clientX: box && box.left + rowHeight,
+      clientY: box?.bottom
     });
     const opened = node?.dispatchEvent(event) === false;
     const menu = document.querySelector('.lm-Menu');
     if (opened && menu) {
-      // It takes the focus, and leaves it nowhere when it closes.
+      // The menu takes the focus and does not restore it.
       new MutationObserver((_, observer) => {
         if (!menu.isConnected) {
           observer.disconnect();
@@ -118,12 +118,12 @@ export function VirtualRows<T extends { key: string }>(
     }
     const page = Math.max(1, Math.floor(height / rowHeight) - 1);
     const steps: Record<string, number> = {
-      ArrowDown: at + 1,
-      ArrowUp: at < 0 ? 0 : at - 1,
+      ArrowDown: activeIndex + 1,
+      ArrowUp: Math.max(0, activeIndex - 1),
       Home: 0,
       End: rows.length - 1,
-      PageDown: at + page,
-      PageUp: at - page
+      PageDown: activeIndex + page,
+      PageUp: activeIndex - page
     };
     const step = steps[event.key];
     if (step !== undefined) {
@@ -162,7 +162,7 @@ export function VirtualRows<T extends { key: string }>(
         role="presentation"
         style={{ height: rows.length * rowHeight, position: 'relative' }}
       >
-        {inSight.map(({ row, index }) => (
+        {rendered.map(({ row, index }) => (
           <div
             key={row.key}
             id={`${prefix}${row.key}`}

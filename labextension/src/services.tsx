@@ -23,18 +23,18 @@ export function Services(props: {
 }): React.ReactElement {
   const { model, uiState, actions } = props;
   const [filter, setFilter] = useUiState(uiState, 'filter');
-  const [folded, setFolded] = useUiState(uiState, 'folded');
+  const [expansion, setExpansion] = useUiState(uiState, 'expansion');
   const domain = model.connection?.domain ?? '';
-  const shown = rows(model.services.values(), domain, filter, folded);
+  const shown = rows(model.services.values(), domain, filter, expansion);
   const form = actions.form;
 
-  const fold = (row: Row, open: boolean): void => {
-    setFolded(new Map(folded).set(row.key, open));
+  const setExpanded = (row: Row, expanded: boolean): void => {
+    setExpansion(new Map(expansion).set(row.key, expanded));
   };
 
   const open = (row: Row): void => {
     if (row.expanded !== undefined) {
-      fold(row, !row.expanded);
+      setExpanded(row, !row.expanded);
     } else {
       actions.insertRow(row);
     }
@@ -44,14 +44,14 @@ export function Services(props: {
     switch (key) {
       case 'ArrowRight':
         if (row.expanded === false) {
-          fold(row, true);
+          setExpanded(row, true);
         } else if (row.expanded) {
           actions.row = shown[shown.indexOf(row) + 1] ?? row;
         }
         return true;
       case 'ArrowLeft':
         if (row.expanded) {
-          fold(row, false);
+          setExpanded(row, false);
         } else {
           actions.row = parentOf(row, shown) ?? row;
         }
@@ -77,21 +77,22 @@ export function Services(props: {
         placeholder="Filter services"
         value={filter}
         onChange={event => {
-          uiState.top = 0;
+          uiState.scrollTop = 0;
           setFilter(event.target.value);
         }}
       />
       {filter === '' && model.elsewhere !== '' && (
-        <p className="fabric-hint">
-          No other service is in {domain}. <Prose text={model.elsewhere} />
+        <p className="fabric-message">
+          No other service is in {domain}.{' '}
+          <TextWithCode text={model.elsewhere} />
         </p>
       )}
       {shown.length > 0 && (
         <VirtualRows
-          key={filter} // other rows, shown from the first
-          top={uiState.top}
+          key={filter} // recreated, to scroll to the first row
+          top={uiState.scrollTop}
           onTop={top => {
-            uiState.top = top;
+            uiState.scrollTop = top;
           }}
           rows={shown}
           role="tree"
@@ -109,10 +110,10 @@ export function Services(props: {
         />
       )}
       {shown.length === 0 && filter !== '' && (
-        <p className="fabric-hint">No service matches the filter.</p>
+        <p className="fabric-message">No service matches the filter.</p>
       )}
-      {filter === '' && isAlone(model) && (
-        <Alone model={model} actions={actions} />
+      {filter === '' && hasNoOtherService(model) && (
+        <NoServices model={model} actions={actions} />
       )}
       {form && (
         <CallForm
@@ -125,8 +126,8 @@ export function Services(props: {
   );
 }
 
-/** Text in which what stands between backticks is code. */
-function Prose(props: { text: string }): React.ReactElement {
+/** Text with code between backticks. */
+function TextWithCode(props: { text: string }): React.ReactElement {
   const parts = props.text.split('`');
   return (
     <>
@@ -137,23 +138,23 @@ function Prose(props: { text: string }): React.ReactElement {
   );
 }
 
-/** Whether nobody but the notebook itself is there. */
-function isAlone(model: PanelModel): boolean {
+/** Whether no other service than the notebook itself is present. */
+function hasNoOtherService(model: PanelModel): boolean {
   const own = `${model.connection?.domain}.${model.connection?.name}`;
   return [...model.services].every(
     ([name, service]) => name === own || service.state === 'gone'
   );
 }
 
-function Alone(props: {
+function NoServices(props: {
   model: PanelModel;
   actions: Actions;
 }): React.ReactElement {
   const [starting, setStarting] = React.useState(false);
   return (
-    <div className="fabric-hint">
+    <div className="fabric-message">
       <p>
-        No other service is there. They announce themselves every few seconds.
+        No other service yet. Services announce themselves every few seconds.
       </p>
       {props.model.connection?.embedded && (
         <button
@@ -185,7 +186,7 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
       );
     case 'service': {
       const { service } = row;
-      const members = service.members.filter(one => one.state !== 'gone');
+      const present = service.instances.filter(({ state }) => state !== 'gone');
       return (
         <div className="fabric-cells" style={indent}>
           <Caret open={row.expanded === true} />
@@ -193,9 +194,9 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
           {service.version && (
             <span className="fabric-quiet">{service.version}</span>
           )}
-          {(members.length > 1 || service.uncounted) && (
-            <span className="fabric-quiet" title="members">
-              ×{members.length + service.more_members}
+          {(present.length > 1 || service.uncounted) && (
+            <span className="fabric-quiet" title="instances">
+              ×{present.length + service.more_instances}
               {service.uncounted ? '+' : ''}
             </span>
           )}
@@ -203,14 +204,14 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
         </div>
       );
     }
-    case 'member':
+    case 'instance':
       return (
         <div className="fabric-cells" style={indent}>
           <span className="fabric-grow fabric-quiet">
-            member <code>{row.member.id || 'unnamed'}</code>
-            {row.member.version && ` ${row.member.version}`}
+            instance <code>{row.instance.id || 'unnamed'}</code>
+            {row.instance.version && ` ${row.instance.version}`}
           </span>
-          <StateBadge state={row.member.state} />
+          <StateBadge state={row.instance.state} />
         </div>
       );
     case 'note':

@@ -5,7 +5,7 @@ import { Actions } from './actions';
 import { LiveTable } from './liveTable';
 import { PanelTables, RowTools } from './tables';
 
-/** The methods that the notebook serves. */
+/** Methods that the notebook serves. */
 export function Serving(props: {
   tables: PanelTables;
   actions: Actions;

@@ -2,13 +2,13 @@ import { ISettingRegistry } from '@jupyterlab/settingregistry';
 
 import { InsertStyle } from './cells';
 
-/** What can be set; `schema/plugin.json` says what it means. */
+/** User settings; see `schema/plugin.json`. */
 export class Settings {
   defaultDomain = '';
   autoLoad = false;
   insertStyle: InsertStyle = 'magic';
 
-  /** Follow the user's settings. */
+  /** Read the settings, now and after each change. */
   follow(settings: ISettingRegistry.ISettings): void {
     const read = () => {
       const all = settings.composite;

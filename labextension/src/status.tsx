@@ -4,7 +4,7 @@ import { TextItem } from '@jupyterlab/statusbar';
 
 import { Current } from './current';
 
-/** `Fabric: my_project · 7 up`, in the status bar; a click shows the panel. */
+/** Status bar item, `Fabric: my_project · 7 up`; a click shows the panel. */
 export function statusItem(current: Current, show: () => void): ReactWidget {
   return ReactWidget.create(
     <UseSignal signal={current.changed}>
@@ -14,13 +14,13 @@ export function statusItem(current: Current, show: () => void): ReactWidget {
         if (!model || !connection) {
           return <></>;
         }
-        const told =
+        const text =
           connection.state === 'connected'
             ? `${model.up} up`
             : connection.state;
         return (
           <TextItem
-            source={`Fabric: ${connection.domain} · ${told}`}
+            source={`Fabric: ${connection.domain} · ${text}`}
             title={`${connection.name} at ${connection.uri}`}
             role="button"
             tabIndex={0}

@@ -6,7 +6,7 @@ import { pauseIcon } from './icons';
 import { LiveTable } from './liveTable';
 import { PanelTables, RowTools } from './tables';
 
-/** The notebook's streams. */
+/** Streams of the notebook. */
 export function Streams(props: {
   tables: PanelTables;
   actions: Actions;

@@ -1,4 +1,4 @@
-/** The table of the live views, which is JavaScript: fabric_nb/notebook/table. */
+/** Types of the live table, which is JavaScript: fabric_nb/notebook/table. */
 
 declare module '*/notebook/table/rows.js' {
   type Cell = null | number | string | [text: string, tone: string];
@@ -10,7 +10,7 @@ declare module '*/notebook/table/rows.js' {
 
   export class Rows {
     readonly columns: readonly { readonly label: string }[];
-    /** Apply a difference that the kernel sent; false if one before it was lost. */
+    /** Apply a message of the kernel; false if an earlier message was lost. */
     apply(message: object): boolean;
   }
 }
@@ -72,6 +72,6 @@ declare module '*/notebook/table/form.js' {
     readonly node: HTMLFormElement;
     readonly answer: HTMLElement;
     readonly values: [name: string, text: string][];
-    say: (text: string, error: boolean) => void;
+    showAnswer: (text: string, error: boolean) => void;
   }
 }

@@ -1,4 +1,4 @@
-/** Tables that the kernel keeps, shown as those under cells are. */
+/** Tables of the kernel, rendered like those under cells. */
 
 import { IDisposable } from '@lumino/disposable';
 
@@ -11,18 +11,18 @@ import { PanelModel } from './model';
 import { TableChanges, TableName } from './protocol';
 
 /** Sends a request to the kernel; see `KernelLink.request`. */
-type Ask = (request: Request, signal?: AbortSignal) => Promise<string>;
+type SendRequest = (request: Request, signal?: AbortSignal) => Promise<string>;
 
 type Action = Message & { type: 'action' };
 
 /**
- * A way to the kernel for the actions of a table or form.
+ * Return a function that sends the actions of a table or form to the kernel.
  *
- * @param toRequest - the request for an action.
- * @param actions - where the answer goes.
+ * @param toRequest - returns the request for an action.
+ * @param actions - returns the receiver of answers.
  */
 export function sendActions(
-  ask: Ask,
+  send: SendRequest,
   toRequest: (action: Action) => Request,
   actions: () => Actions
 ): (message: Message) => void {
@@ -32,7 +32,7 @@ export function sendActions(
     const controller = new AbortController();
     running.set(request, controller);
     let error = false;
-    const text = await ask(toRequest(action), controller.signal).catch(
+    const text = await send(toRequest(action), controller.signal).catch(
       (problem: unknown) => {
         error = true;
         return messageOf(problem);
@@ -44,7 +44,7 @@ export function sendActions(
   return message => {
     if (message.type === 'action') {
       void act(message);
-      // The panel's requests do not wait for the running cell.
+      // Begun at once, because the panel's requests do not wait for the running cell.
       setTimeout(() => actions().onBegun(message));
     } else if (message.type === 'cancel') {
       running.get(message.request)?.abort();
@@ -52,34 +52,34 @@ export function sendActions(
   };
 }
 
-/** A row's cells by the labels of their columns. */
+/** Cells of a row by column label. */
 export class TableRow {
   constructor(
     private readonly rows: Rows,
     private readonly row: IRow
   ) {}
 
-  /** The number under which the kernel knows the row. */
+  /** Id of the row in the kernel. */
   get id(): number {
     return this.row.id;
   }
 
-  /** The text of a cell; empty where there is no such column. */
+  /** Text of a cell; empty if there is no such column. */
   text(label: string): string {
-    const index = this.rows.columns.findIndex(one => one.label === label);
+    const index = this.rows.columns.findIndex(column => column.label === label);
     const cell = this.row.cells[index];
     return String((Array.isArray(cell) ? cell[0] : cell) ?? '');
   }
 }
 
-/** The buttons at the end of a row. */
+/** Returns the buttons at the end of a row. */
 export type RowTools = (row: TableRow) => IRowTool[];
 
-/** One table: its rows as the kernel has them, and the view of them, which outlives the panel's elements. */
+/** A table: its rows, and its view, which is kept when the panel's elements are recreated. */
 export class PanelTable implements IDisposable {
   constructor(
     private readonly name: TableName,
-    private readonly ask: Ask
+    private readonly send: SendRequest
   ) {}
 
   get isDisposed(): boolean {
@@ -91,19 +91,19 @@ export class PanelTable implements IDisposable {
     this._view?.dispose();
   }
 
-  /** Apply what has changed; false if a change before it was lost. */
+  /** Apply changes; false if an earlier message was lost. */
   apply(changes: object): boolean {
     const complete = this._rows.apply(changes);
     this._view?.updated();
     return complete;
   }
 
-  /** The view; `tools` are those of the first call. */
+  /** The view; created by the first call, with its `tools`. */
   view(tools?: RowTools): TableView {
     return (this._view ??= new TableView(
       this._rows,
       sendActions(
-        this.ask,
+        this.send,
         ({ name, value }) => ({ do: 'act', table: this.name, name, value }),
         () => this.view().actions
       ),
@@ -116,13 +116,15 @@ export class PanelTable implements IDisposable {
   private _isDisposed = false;
 }
 
-/** The tables of one notebook. */
+/** Tables of one notebook. */
 export class PanelTables implements IDisposable {
-  constructor(model: PanelModel, ask: Ask) {
-    this._ask = ask;
-    this.streams = new PanelTable('streams', ask);
-    this.serving = new PanelTable('serving', ask);
-    this.logs = new PanelTable('logs', ask);
+  constructor(
+    model: PanelModel,
+    private readonly send: SendRequest
+  ) {
+    this.streams = new PanelTable('streams', send);
+    this.serving = new PanelTable('serving', send);
+    this.logs = new PanelTable('logs', send);
     model.tablesChanged.connect(this._onChanges, this);
   }
 
@@ -150,21 +152,20 @@ export class PanelTables implements IDisposable {
       }
     }
     if (!complete) {
-      this._askAgain();
+      this._requestState();
     }
   }
 
-  /** Messages were lost: everything is sent again, which is asked for once a second at most. */
-  private _askAgain(): void {
-    if (Date.now() - this._askedAt > 1000) {
-      this._askedAt = Date.now();
-      this._ask({ do: 'tell' }).catch((error: unknown) =>
+  /** Request the complete state, because messages were lost; at most once a second. */
+  private _requestState(): void {
+    if (Date.now() - this._requestedAt > 1000) {
+      this._requestedAt = Date.now();
+      this.send({ do: 'state' }).catch((error: unknown) =>
         console.debug('fabric_nb:', error)
       );
     }
   }
 
-  private readonly _ask: Ask;
-  private _askedAt = 0;
+  private _requestedAt = 0;
   private _isDisposed = false;
 }

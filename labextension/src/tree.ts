@@ -1,16 +1,16 @@
 /** The services as the rows of a tree. Pure. */
 
-import { IMember, IMethod, IService } from './protocol';
+import { IInstance, IMethod, IService } from './protocol';
 
 interface IRowBase {
-  /** Stays with what the row is about; without spaces, as it becomes part of an element's id. */
+  /** Stable key; without spaces, because it is part of an element's id. */
   key: string;
-  /** From 1. */
+  /** Level in the tree, from 1. */
   level: number;
-  /** Among its siblings, from 1. */
+  /** Position among its siblings, from 1. */
   position: number;
   siblings: number;
-  /** Undefined where there is nothing below it. */
+  /** Undefined for a row without children. */
   expanded?: boolean;
 }
 
@@ -25,10 +25,10 @@ export interface IServiceRow extends IRowBase {
   service: IService;
 }
 
-export interface IMemberRow extends IRowBase {
-  kind: 'member';
+export interface IInstanceRow extends IRowBase {
+  kind: 'instance';
   service: IService;
-  member: IMember;
+  instance: IInstance;
 }
 
 export interface IMethodRow extends IRowBase {
@@ -37,36 +37,37 @@ export interface IMethodRow extends IRowBase {
   method: IMethod;
 }
 
-/** A remark on what is not listed. */
+/** A note on methods that are not listed. */
 export interface INoteRow extends IRowBase {
   kind: 'note';
   service: IService;
   text: string;
 }
 
-export type Row = ITypeRow | IServiceRow | IMemberRow | IMethodRow | INoteRow;
+export type Row = ITypeRow | IServiceRow | IInstanceRow | IMethodRow | INoteRow;
 
-/** Types are open and services closed, until somebody folds them otherwise. */
+/** Whether a row is expanded; by default types are, and services are not. */
 export function isExpanded(
   row: { kind: 'type' | 'service'; key: string },
-  folded: ReadonlyMap<string, boolean>
+  expansion: ReadonlyMap<string, boolean>
 ): boolean {
-  return folded.get(row.key) ?? row.kind === 'type';
+  return expansion.get(row.key) ?? row.kind === 'type';
 }
 
 /**
- * The rows in sight, from the top: types, below them services, below those methods and, where
- * there are several, members.
+ * Visible rows of the tree: types, their services, and the methods and instances of those.
  *
- * @param domain - the notebook's own; types of others stand below it with their domain.
- * @param filter - words that must all be in the address, the state or a method's name.
- * @param folded - by row key, whether it was opened (true) or closed (false).
+ * Instances are listed if there are several.
+ *
+ * @param domain - the notebook's own domain; types of other domains follow, with the domain.
+ * @param filter - words that must all occur in the address, the state or the methods.
+ * @param expansion - whether a row is expanded, by row key; others have the default.
  */
 export function rows(
   services: Iterable<IService>,
   domain: string,
   filter: string,
-  folded: ReadonlyMap<string, boolean>
+  expansion: ReadonlyMap<string, boolean>
 ): Row[] {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const groups = new Map<string, IService[]>();
@@ -78,10 +79,10 @@ export function rows(
   }
   const found: Row[] = [];
   let position = 0;
-  for (const [name, members] of groups) {
+  for (const [name, group] of groups) {
     const key = `type:${name}`;
     const expanded =
-      words.length > 0 || isExpanded({ kind: 'type', key }, folded);
+      words.length > 0 || isExpanded({ kind: 'type', key }, expansion);
     found.push({
       kind: 'type',
       key,
@@ -92,11 +93,11 @@ export function rows(
       label: name.startsWith(`${domain}.`)
         ? name.slice(domain.length + 1)
         : name.replace('.', ' / '),
-      services: members.length
+      services: group.length
     });
     if (expanded) {
-      members.forEach((service, index) => {
-        found.push(...serviceRows(service, index, members.length, folded));
+      group.forEach((service, index) => {
+        found.push(...serviceRows(service, index, group.length, expansion));
       });
     }
   }
@@ -107,11 +108,11 @@ function serviceRows(
   service: IService,
   index: number,
   siblings: number,
-  folded: ReadonlyMap<string, boolean>
+  expansion: ReadonlyMap<string, boolean>
 ): Row[] {
   const name = `${service.domain}.${service.type}.${service.id}`;
   const key = `service:${name}`;
-  const expanded = isExpanded({ kind: 'service', key }, folded);
+  const expanded = isExpanded({ kind: 'service', key }, expansion);
   const row: IServiceRow = {
     kind: 'service',
     key,
@@ -126,14 +127,16 @@ function serviceRows(
   }
   const notes = [];
   if (service.methods.length === 0) {
-    notes.push('Tells no methods');
+    notes.push('No methods announced');
   } else if (service.more_methods > 0) {
-    notes.push(`${service.more_methods} more methods`);
+    notes.push(
+      `${service.more_methods} more method${service.more_methods > 1 ? 's' : ''}`
+    );
   }
-  const shown = service.members.length > 1 ? service.members : [];
-  const below = shown.length + service.methods.length + notes.length;
+  const instances = service.instances.length > 1 ? service.instances : [];
+  const children = instances.length + service.methods.length + notes.length;
   let position = 0;
-  const place = () => ({ level: 3, position: ++position, siblings: below });
+  const place = () => ({ level: 3, position: ++position, siblings: children });
   return [
     row,
     ...service.methods.map((method): Row => ({
@@ -150,12 +153,12 @@ function serviceRows(
       service,
       text
     })),
-    ...shown.map((member, index): Row => ({
-      kind: 'member',
-      key: `member:${name}:${index}`,
+    ...instances.map((instance, index): Row => ({
+      kind: 'instance',
+      key: `instance:${name}:${index}`,
       ...place(),
       service,
-      member
+      instance
     }))
   ];
 }
@@ -168,8 +171,8 @@ function sorted(services: Iterable<IService>, domain: string): IService[] {
       service.id
     ].join('\0');
   return [...services]
-    .map(service => ({ service, at: order(service) }))
-    .sort((one, other) => (one.at < other.at ? -1 : 1))
+    .map(service => ({ service, key: order(service) }))
+    .sort((a, b) => (a.key < b.key ? -1 : 1))
     .map(({ service }) => service);
 }
 

@@ -3,28 +3,28 @@ import * as React from 'react';
 import { IMethod, IService } from './protocol';
 import { Row } from './tree';
 
-/** A method that the form is open for. */
+/** Method of an open form. */
 export interface IFormTarget {
   service: IService;
   method: IMethod;
 }
 
 /**
- * The user's choices in the panel for one notebook: filters, open rows, the form, scroll positions.
+ * UI state of the panel for one notebook: filter, expanded rows, form, scroll position.
  *
- * They outlive the elements that show them, because JupyterLab removes the panel from the page to
- * move it to the other side, and another notebook may be current meanwhile.
+ * It is kept when the panel's elements are recreated, for instance when JupyterLab moves the panel
+ * to the other side, or another notebook is current.
  */
 export class UiState {
   filter = '';
-  /** By row key, whether it was opened (true) or closed (false). */
-  folded: ReadonlyMap<string, boolean> = new Map();
-  /** The active row of the services. */
+  /** Whether a row is expanded, by row key. */
+  expansion: ReadonlyMap<string, boolean> = new Map();
+  /** Active row of the services. */
   row: Row | null = null;
-  /** What the form calls; null when it is closed. */
+  /** Method of the form; null if the form is closed. */
   form: IFormTarget | null = null;
-  /** Pixels that the services are scrolled by. */
-  top = 0;
+  /** Scroll position of the services in pixels. */
+  scrollTop = 0;
 }
 
 /** `React.useState` for one field of `UiState`. */

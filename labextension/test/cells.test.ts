@@ -5,12 +5,12 @@ import {
   callCell,
   connectCell,
   fullAddress,
-  openCell,
+  partialCallCell,
   stopCell,
   streamCell,
   usesFabric
 } from '../src/cells';
-import { method, service } from './things';
+import { method, service } from './samples';
 
 const calc = service('d.calc.c1');
 const HOSTILE = [
@@ -26,14 +26,14 @@ const HOSTILE = [
   '%magic'
 ];
 
-test('a call has its arguments ready to fill in, the first selected', () => {
+test('a call has placeholders for its arguments, the first selected', () => {
   const cell = callCell(calc, method('add', 'x', 'y'), 'd', 'magic');
   assert.equal(cell?.text, '%fabric_call calc.c1.add x=... y=...');
   assert.equal(cell.text.slice(cell.start, cell.end), '...');
   assert.equal(cell.start, cell.text.indexOf('...'));
 });
 
-test('a call can be written in Python', () => {
+test('a call can be inserted as Python', () => {
   assert.equal(
     callCell(calc, method('add', 'x'), 'd', 'python')?.text,
     'await fabric.call("calc.c1.add", x=...)'
@@ -44,19 +44,22 @@ test('a call can be written in Python', () => {
   );
 });
 
-test('a service of another domain is written in full', () => {
+test('a service of another domain has its full address', () => {
   assert.equal(
     callCell(calc, method('whoami'), 'mine', 'magic')?.text,
     '%fabric_call d.calc.c1.whoami'
   );
-  assert.equal(openCell(calc, 'd', 'magic')?.text, '%fabric_call calc.c1....');
+  assert.equal(
+    partialCallCell(calc, 'd', 'magic')?.text,
+    '%fabric_call calc.c1....'
+  );
 });
 
-test('a remote name that is no identifier is never written', () => {
+test('a remote name that is not an identifier is never inserted', () => {
   for (const name of HOSTILE) {
     const hostile = { ...calc, id: name };
     assert.equal(callCell(hostile, method('add'), 'd', 'magic'), null, name);
-    assert.equal(openCell(hostile, 'd', 'python'), null, name);
+    assert.equal(partialCallCell(hostile, 'd', 'python'), null, name);
     assert.equal(fullAddress(hostile), null, name);
     assert.equal(
       callCell({ ...calc, domain: name }, method('add'), 'd', 'magic'),
@@ -72,13 +75,13 @@ test('a remote name that is no identifier is never written', () => {
   }
 });
 
-test('a value that would end the line is not written', () => {
+test('a value with a line break is not inserted', () => {
   const add = method('add', 'x');
   const values = new Map([['x', '1\n!id']]);
   assert.equal(callCell(calc, add, 'd', 'magic', values), null);
 });
 
-test('connecting joins the default domain, and loads where that is needed', () => {
+test('connecting uses the default domain, and loads if necessary', () => {
   assert.equal(connectCell(false, '').text, '%fabric_connect');
   assert.equal(
     connectCell(true, 'shop').text,
@@ -86,7 +89,7 @@ test('connecting joins the default domain, and loads where that is needed', () =
   );
 });
 
-test('connecting goes where another notebook is, if that is one word', () => {
+test('connecting uses the URI of another notebook, if it is one word', () => {
   for (const uri of [
     'amqp://ann@broker.example:5672/my%2Fhost',
     'amqps://a.example,b.example/v',
@@ -112,7 +115,7 @@ test('connecting goes where another notebook is, if that is one word', () => {
   }
 });
 
-test('a cell that uses a magic of ours is known', () => {
+test('a cell that uses a magic of fabric_nb is recognised', () => {
   for (const text of [
     '%fabric_connect',
     '%%fabric_serve --id x\ndef f(): pass',

@@ -1,4 +1,4 @@
-/** A kernel that is driven by hand, as far as the link sees it. */
+/** Fake kernel and comm, controlled by the test. */
 
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import { Signal } from '@lumino/signaling';
@@ -26,7 +26,7 @@ export class FakeComm {
     this.onClose?.();
   }
 
-  answer(reply: IReply): void {
+  reply(reply: IReply): void {
     this.onMsg?.({ content: { data: reply } });
   }
 }
@@ -39,22 +39,22 @@ export class FakeKernel {
   statusChanged = new Signal<this, KernelMessage.Status>(this);
   iopubMessage = new Signal<this, KernelMessage.IIOPubMessage>(this);
   comms: FakeComm[] = [];
-  /** The push comms that it tells of. */
-  loaded: string[] = [];
-  /** How often it was asked for them, and whether that was urgent. */
-  asked: boolean[] = [];
+  /** Ids of its push comms. */
+  pushComms: string[] = [];
+  /** Whether each request for the ids was urgent. */
+  requestsForIds: boolean[] = [];
 
   get asKernel(): Kernel.IKernelConnection {
     return this as unknown as Kernel.IKernelConnection;
   }
 
-  find = (
+  commIds = (
     _: Kernel.IKernelConnection,
     target: string,
     urgent: boolean
   ): Promise<string[]> => {
-    this.asked.push(urgent);
-    return Promise.resolve(target === TARGET ? this.loaded : []);
+    this.requestsForIds.push(urgent);
+    return Promise.resolve(target === TARGET ? this.pushComms : []);
   };
 
   createComm(): FakeComm {
@@ -77,16 +77,16 @@ export class FakeKernel {
   }
 
   push(data: IPush, comm = 'push'): void {
-    this.say('comm_msg', { comm_id: comm, data });
+    this.send('comm_msg', { comm_id: comm, data });
   }
 
-  /** A cell was run. */
-  ran(code: string): void {
-    this.say('execute_input', { code });
-    this.say('status', { execution_state: 'idle' }, 'execute_request');
+  /** Send the messages of a cell that has run. */
+  runCell(code: string): void {
+    this.send('execute_input', { code });
+    this.send('status', { execution_state: 'idle' }, 'execute_request');
   }
 
-  say(type: string, content: unknown, parent = ''): void {
+  send(type: string, content: unknown, parent = ''): void {
     this.iopubMessage.emit({
       header: { msg_type: type },
       parent_header: { msg_type: parent },
@@ -95,8 +95,8 @@ export class FakeKernel {
   }
 }
 
-/** Let everything that is due happen. */
-export async function settled(): Promise<void> {
+/** Run all pending microtasks. */
+export async function flush(): Promise<void> {
   for (let turn = 0; turn < 20; turn++) {
     await Promise.resolve();
   }

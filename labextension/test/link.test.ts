@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 
 import { KernelLink } from '../src/link';
 import { PanelModel } from '../src/model';
-import { FakeKernel, settled } from './fakes';
-import { everything, service } from './things';
+import { FakeKernel, flush } from './fakes';
+import { completeState, service } from './samples';
 
 describe('the link to a kernel', () => {
   let kernel: FakeKernel;
@@ -25,94 +25,94 @@ describe('the link to a kernel', () => {
     link = new KernelLink(
       kernel.asKernel,
       model,
-      kernel.find,
+      kernel.commIds,
       () => `id${++ids}`
     );
-    await settled();
+    await flush();
   }
 
   async function linked(): Promise<void> {
-    kernel.loaded = ['push'];
+    kernel.pushComms = ['push'];
     await connect();
-    kernel.push(everything(service('d.calc.c1')));
-    kernel.requests.answer({ id: kernel.requests.sent[0]?.id });
-    await settled();
+    kernel.push(completeState(service('d.calc.c1')));
+    kernel.requests.reply({ id: kernel.requests.sent[0]?.id });
+    await flush();
     assert.equal(model.phase, 'linked');
   }
 
-  test('a kernel without fabric_nb is left alone', async () => {
+  test('a kernel without fabric_nb gets no comm', async () => {
     await connect();
     assert.equal(model.phase, 'unloaded');
     assert.equal(kernel.comms.length, 0);
   });
 
-  test('a kernel with fabric_nb is asked for everything', async () => {
+  test('the state is requested from a kernel with fabric_nb', async () => {
     await linked();
     assert.ok(kernel.requests.opened);
-    assert.equal(kernel.requests.sent[0]?.do, 'tell');
+    assert.equal(kernel.requests.sent[0]?.do, 'state');
     assert.equal(model.services.size, 1);
     assert.equal(model.connection?.domain, 'd');
   });
 
-  test('a later load is seen when the cell has run, even if others wait', async () => {
+  test('loading is detected after the cell, even if other cells are queued', async () => {
     await connect();
-    kernel.ran('1 + 1');
-    await settled();
+    kernel.runCell('1 + 1');
+    await flush();
     assert.equal(model.phase, 'unloaded');
-    kernel.loaded = ['push'];
-    kernel.ran('%load_ext fabric_nb');
-    await settled();
+    kernel.pushComms = ['push'];
+    kernel.runCell('%load_ext fabric_nb');
+    await flush();
     assert.equal(model.phase, 'linking');
-    assert.deepEqual(kernel.asked, [false, false, true]);
+    assert.deepEqual(kernel.requestsForIds, [false, false, true]);
   });
 
-  test('who looks waits for the answer, also for one that was asked for before', async () => {
+  test('a check waits for one that is pending', async () => {
     await connect();
-    kernel.loaded = ['push'];
-    kernel.ran('%load_ext fabric_nb');
-    const looked = link.look().then(() => model.phase);
-    await settled();
-    kernel.push(everything());
-    kernel.requests.answer({ id: kernel.requests.sent[0]?.id });
-    assert.equal(await looked, 'linked');
-    assert.equal(kernel.asked.length, 2);
+    kernel.pushComms = ['push'];
+    kernel.runCell('%load_ext fabric_nb');
+    const phase = link.checkLoaded().then(() => model.phase);
+    await flush();
+    kernel.push(completeState());
+    kernel.requests.reply({ id: kernel.requests.sent[0]?.id });
+    assert.equal(await phase, 'linked');
+    assert.equal(kernel.requestsForIds.length, 2);
   });
 
-  test('the answer to its own question is no reason to ask again', async () => {
+  test('the reply to a check causes no other check', async () => {
     await connect();
-    kernel.say('status', { execution_state: 'idle' }, 'comm_info_request');
-    await settled();
-    assert.equal(kernel.asked.length, 1);
+    kernel.send('status', { execution_state: 'idle' }, 'comm_info_request');
+    await flush();
+    assert.equal(kernel.requestsForIds.length, 1);
   });
 
-  test('a restart empties the panel, and the kernel is asked when it is back', async () => {
+  test('a restart clears the panel, and is followed by a check', async () => {
     await linked();
     kernel.setStatus('restarting');
     assert.equal(model.phase, 'starting');
     assert.equal(model.services.size, 0);
-    kernel.loaded = [];
+    kernel.pushComms = [];
     kernel.setStatus('idle');
-    await settled();
+    await flush();
     assert.equal(model.phase, 'unloaded');
   });
 
-  test('what another comm pushes is not ours', async () => {
+  test('messages of other comms are ignored', async () => {
     await linked();
-    kernel.push(everything(), 'another');
+    kernel.push(completeState(), 'another');
     assert.equal(model.services.size, 1);
   });
 
-  test('unloading is seen', async () => {
+  test('unloading is detected', async () => {
     await linked();
-    kernel.say('comm_close', { comm_id: 'push' });
+    kernel.send('comm_close', { comm_id: 'push' });
     assert.equal(model.phase, 'unloaded');
   });
 
-  test('a request ends with its result, which may come after its answer', async () => {
+  test('a request resolves with its result, after its reply', async () => {
     await linked();
     const result = link.request({ do: 'call', call: 'd.c.m', arguments: {} });
     const id = kernel.requests.sent.at(-1)?.id ?? '';
-    kernel.requests.answer({ id });
+    kernel.requests.reply({ id });
     kernel.push({
       results: [{ id: 'of another page', text: 'no', error: '' }]
     });
@@ -120,7 +120,7 @@ describe('the link to a kernel', () => {
     assert.equal(await result, '42');
   });
 
-  test('a request that fails says why', async () => {
+  test('a failed request rejects with the error', async () => {
     await linked();
     const failing = link.request({ do: 'demo' });
     const id = kernel.requests.sent.at(-1)?.id ?? '';
@@ -132,14 +132,14 @@ describe('the link to a kernel', () => {
       name: 'level',
       value: 'LOUD'
     });
-    kernel.requests.answer({
+    kernel.requests.reply({
       id: kernel.requests.sent.at(-1)?.id,
       error: 'no such level'
     });
     await assert.rejects(refused, /no such level/);
   });
 
-  test('a request that is open when the kernel restarts fails', async () => {
+  test('a restart rejects pending requests', async () => {
     await linked();
     const open = link.request({ do: 'demo' });
     kernel.setStatus('restarting');
@@ -147,12 +147,12 @@ describe('the link to a kernel', () => {
     await assert.rejects(link.request({ do: 'demo' }), /not loaded/);
   });
 
-  test('after it is disposed of, the comm is closed and nothing is heard', async () => {
+  test('disposing closes the comm and ignores further messages', async () => {
     await linked();
     link.dispose();
     assert.ok(kernel.requests.isDisposed);
     assert.equal(model.phase, 'linked');
-    kernel.push(everything());
+    kernel.push(completeState());
     assert.equal(model.services.size, 1);
   });
 });

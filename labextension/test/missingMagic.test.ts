@@ -11,7 +11,7 @@ function line(name: string): string {
   return `UsageError: Line magic function \`%${name}\` not found.\n`;
 }
 
-test('a magic of fabric_nb that is not there is recognised', () => {
+test('a missing magic of fabric_nb is recognised', () => {
   for (const name of ['fabric', 'fabric_connect', 'fabric_services']) {
     assert.equal(missingMagic([stderr(line(name))]), `%${name}`);
     const cell = `UsageError: Cell magic \`%%${name}\` not found.\n`;
@@ -19,7 +19,7 @@ test('a magic of fabric_nb that is not there is recognised', () => {
   }
 });
 
-test('what else the cell has written does not hide it', () => {
+test('it is recognised among other output', () => {
   const error = line('fabric_call');
   const printed = { output_type: 'stream', name: 'stdout', text: 'hello\n' };
   assert.equal(
@@ -32,7 +32,7 @@ test('what else the cell has written does not hide it', () => {
   );
 });
 
-test('nothing else is taken for it', () => {
+test('other output is not mistaken for it', () => {
   const others = [
     line('matplotlib'),
     line('fabrics'),
@@ -41,7 +41,7 @@ test('nothing else is taken for it', () => {
     line(`fabric_${'x'.repeat(1000)}`),
     line('fabric_<img src=x>'),
     line('fabric_call').replace('UsageError', 'He said: UsageError'),
-    // fabric_nb is loaded, and has the other kind of magic of this name.
+    // fabric_nb is loaded, and has the other kind of magic.
     'UsageError: Line magic function `%fabric_serve` not found (But cell magic `%%fabric_serve`' +
       ' exists, did you mean that instead?).\n'
   ];
@@ -62,12 +62,12 @@ test('nothing else is taken for it', () => {
   }
 });
 
-test('the hint is one sentence that says what, where and what to do', () => {
+test('the message is one sentence with problem, notebook and advice', () => {
   assert.equal(
     loadAdvice('%fabric_call', 'a.ipynb'),
     '%fabric_call needs fabric_nb, which is not loaded in a.ipynb; load it and run the cell again.'
   );
-  // JupyterLab cuts what is longer.
+  // JupyterLab truncates longer messages.
   assert.ok(
     loadAdvice(`%%fabric_${'x'.repeat(20)}`, 'n'.repeat(400)).length <= 140
   );

@@ -3,13 +3,13 @@ import { test } from 'node:test';
 
 import { PanelModel } from '../src/model';
 
-import { everything, service } from './things';
+import { completeState, service } from './samples';
 
-test('changes are merged into what is there', () => {
+test('changes are merged', () => {
   const model = new PanelModel();
   let changes = 0;
   model.changed.connect(() => changes++);
-  model.apply(everything(service('d.calc.c1'), service('d.calc.c2')));
+  model.apply(completeState(service('d.calc.c1'), service('d.calc.c2')));
   model.apply({
     services: {
       put: { 'd.calc.c1': service('d.calc.c1', [], { state: 'late' }) },
@@ -17,16 +17,16 @@ test('changes are merged into what is there', () => {
     }
   });
   assert.deepEqual(
-    [...model.services].map(([key, one]) => [key, one.state]),
+    [...model.services].map(([key, { state }]) => [key, state]),
     [['d.calc.c1', 'late']]
   );
   assert.equal(changes, 2);
 });
 
-test('those of the notebook’s domain that are there are counted', () => {
+test('present services of the notebook’s domain are counted', () => {
   const model = new PanelModel();
   model.apply(
-    everything(
+    completeState(
       service('d.calc.c1'),
       service('d.calc.c2', [], { state: 'busy' }),
       service('d.calc.c3', [], { state: 'gone' }),
@@ -36,9 +36,9 @@ test('those of the notebook’s domain that are there are counted', () => {
   assert.equal(model.up, 2);
 });
 
-test('a notebook that leaves the fabric has no connection', () => {
+test('a notebook that disconnects has no connection', () => {
   const model = new PanelModel();
-  model.apply(everything());
+  model.apply(completeState());
   model.apply({ facts: { connection: {}, busy_since: null } });
   assert.equal(model.connection, null);
   assert.equal(model.phase, 'linked');
@@ -46,9 +46,9 @@ test('a notebook that leaves the fabric has no connection', () => {
 
 test('other domains are listed while the kernel reports them', () => {
   const model = new PanelModel();
-  model.apply(everything());
+  model.apply(completeState());
   assert.equal(model.elsewhere, '');
-  const { connection } = everything().facts ?? { connection: {} };
+  const { connection } = completeState().facts ?? { connection: {} };
   const elsewhere = 'Also on this broker: shop (1 service): `--domain shop`.';
   model.apply({ facts: { connection, busy_since: null, elsewhere } });
   assert.equal(model.elsewhere, elsewhere);
@@ -56,14 +56,14 @@ test('other domains are listed while the kernel reports them', () => {
   assert.equal(model.elsewhere, '');
 });
 
-test('what has changed in tables is passed on, after what they belong to', () => {
+test('changes of tables are emitted after the connection is updated', () => {
   const model = new PanelModel();
   const seen: unknown[] = [];
   model.tablesChanged.connect((_, changes) =>
     seen.push([model.connection?.domain, changes])
   );
   const logs = { from: 0, to: 1 };
-  model.apply({ ...everything(), tables: { logs } });
+  model.apply({ ...completeState(), tables: { logs } });
   model.apply({ facts: { connection: {}, busy_since: null } });
   assert.deepEqual(seen, [['d', { logs }]]);
 });

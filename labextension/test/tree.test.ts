@@ -3,13 +3,13 @@ import { test } from 'node:test';
 
 import { IService } from '../src/protocol';
 import { Row, rows } from '../src/tree';
-import { method, service } from './things';
+import { method, service } from './samples';
 
 const SERVICES = [
   service('d.math.calc', [method('add', 'x'), method('divide')]),
   service('other.math.far'),
   service('d.host.monitor', [], {
-    members: [
+    instances: [
       { id: 'a1', state: 'up', version: '' },
       { id: 'b2', state: 'late', version: '' }
     ]
@@ -19,9 +19,9 @@ const SERVICES = [
 function shown(
   services: IService[],
   filter = '',
-  folded: [string, boolean][] = []
+  expansion: [string, boolean][] = []
 ): string[] {
-  return rows(services, 'd', filter, new Map(folded)).map(row =>
+  return rows(services, 'd', filter, new Map(expansion)).map(row =>
     '  '.repeat(row.level - 1).concat(labelOf(row))
   );
 }
@@ -34,14 +34,14 @@ function labelOf(row: Row): string {
       return row.service.id;
     case 'method':
       return row.method.name;
-    case 'member':
-      return row.member.id;
+    case 'instance':
+      return row.instance.id;
     case 'note':
       return row.text;
   }
 }
 
-test('types hold services; the notebook’s own domain comes first', () => {
+test('types contain services; the notebook’s own domain is first', () => {
   assert.deepEqual(shown(SERVICES), [
     'host (1)',
     '  monitor',
@@ -52,7 +52,7 @@ test('types hold services; the notebook’s own domain comes first', () => {
   ]);
 });
 
-test('an open service shows its methods, or that it tells none, and its members', () => {
+test('an expanded service has its methods, or a note, and its instances', () => {
   assert.deepEqual(
     shown(SERVICES, '', [
       ['service:d.math.calc', true],
@@ -62,7 +62,7 @@ test('an open service shows its methods, or that it tells none, and its members'
     [
       'host (1)',
       '  monitor',
-      '    Tells no methods',
+      '    No methods announced',
       '    a1',
       '    b2',
       'math (1)',
@@ -74,14 +74,14 @@ test('an open service shows its methods, or that it tells none, and its members'
   );
 });
 
-test('the filter takes words of addresses, states and methods', () => {
+test('the filter matches words of addresses, states and methods', () => {
   assert.deepEqual(shown(SERVICES, 'CALC'), ['math (1)', '  calc']);
   assert.deepEqual(shown(SERVICES, 'div'), ['math (1)', '  calc']);
   assert.deepEqual(shown(SERVICES, 'math far'), ['other / math (1)', '  far']);
   assert.deepEqual(shown(SERVICES, 'nothing'), []);
 });
 
-test('rows tell a screen reader where they stand', () => {
+test('rows have their position for screen readers', () => {
   const all = rows(SERVICES, 'd', '', new Map([['service:d.math.calc', true]]));
   const divide = all.find(
     row => row.kind === 'method' && row.method.name === 'divide'

@@ -1,4 +1,4 @@
-"""The panel in a page: where its parts are, and notebooks beside it.
+"""Locators of the panel's parts, and notebooks beside the panel.
 
 async with beside_notebooks(page, lab, errors) as page:
     await connected(await LabNotebook.open(page, lab), "shop")
@@ -16,25 +16,25 @@ from playwright.async_api import Locator, Page, expect
 from tests.browser.lab import Lab, LabNotebook, wait_for_lab
 
 LONG = 40_000
-"""Milliseconds for what starts processes."""
+"""Timeout in milliseconds for operations that start processes."""
 
 CROWD = """
 from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message
-async def crowd(count, **said):
+async def crowd(count, **fields):
     channel = await fabric._connection.channel().open()
     for n in range(count):
-        told = Announcement(**{"instance": "i", "interval": 60.0, **said})
-        message = keep_alive_message(ServiceName("crowd", "many", f"s{n:04}"), told)
+        announcement = Announcement(**{"instance": "i", "interval": 60.0, **fields})
+        message = keep_alive_message(ServiceName("crowd", "many", f"s{n:04}"), announcement)
         await channel.publish(discovery_exchange(), "", message)
     await channel.close()
 """
-"""Announces services `crowd.many.s0000`, `s0001`, ... that say whatever they are told to say."""
+"""Code that announces services `crowd.many.s0000`, `s0001`, ... with any fields."""
 
 
 @asynccontextmanager
 async def beside_notebooks(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
-    """A JupyterLab of its own in the same browser, with the panel beside its notebooks."""
+    """Open another JupyterLab page in the same browser, with the panel."""
     assert page.context.browser is not None
     own = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
     own.on("pageerror", lambda error: errors.append(error.stack or str(error)))
@@ -46,7 +46,7 @@ async def beside_notebooks(page: Page, lab: Lab, errors: list[str]) -> AsyncIter
 
 
 async def show(notebook: LabNotebook) -> None:
-    """Make a notebook the current one again."""
+    """Make a notebook the current one."""
     await notebook.page.evaluate(
         "async (path) => { await jupyterapp.commands.execute('docmanager:open', { path }); }",
         notebook.path.name,
@@ -54,7 +54,7 @@ async def show(notebook: LabNotebook) -> None:
 
 
 async def show_panel(page: Page) -> None:
-    """Show the panel, as its command does."""
+    """Show the panel with its command."""
     await page.evaluate("() => jupyterapp.commands.execute('fabric-nb:show')")
     await expect(panel_of(page)).to_be_visible()
 
@@ -64,7 +64,7 @@ def panel_of(page: Page) -> Locator:
 
 
 def row(page: Page, name: str | re.Pattern[str]) -> Locator:
-    """A row of the services."""
+    """Return a row of the services."""
     return panel_of(page).get_by_role("treeitem", name=name)
 
 
@@ -72,19 +72,19 @@ def active_cell(page: Page) -> Locator:
     return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
 
 
-async def only(page: Page, words: str) -> None:
-    """Leave the services that match."""
+async def filter_services(page: Page, words: str) -> None:
+    """Filter the services."""
     await panel_of(page).get_by_label("Filter services").fill(words)
 
 
 async def source(page: Page) -> str:
-    """The text of the active cell."""
+    """Return the source of the active cell."""
     text = "() => jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.source"
     return str(await page.evaluate(text))
 
 
 async def cell(notebook: LabNotebook, code: str) -> None:
-    """Run code in a cell of its own at the end of the notebook."""
+    """Run code in a new cell at the end of the notebook."""
     await notebook.page.evaluate(
         """async (code) => {
           const { content } = jupyterapp.shell.currentWidget;
@@ -98,6 +98,6 @@ async def cell(notebook: LabNotebook, code: str) -> None:
 
 
 async def connected(notebook: LabNotebook, domain: str) -> None:
-    """Connect a notebook without a cell, and open its services."""
+    """Connect a notebook without a cell, and wait until the panel shows the domain."""
     await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {domain} --id nb")
     await expect(panel_of(notebook.page)).to_contain_text(domain, timeout=LONG)

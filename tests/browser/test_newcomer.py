@@ -177,4 +177,6 @@ async def test_a_magic_before_loading(empty: LabNotebook, page: Page, screens: P
     await expect(hint).to_have_text(["x"])
     # The magic works now.
     await empty.run("%fabric_connect --domain early")
-    await expect(panel_of(page).locator(".fabric-head")).to_contain_text("early", timeout=LONG)
+    await expect(panel_of(page).locator(".fabric-connection")).to_contain_text(
+        "early", timeout=LONG
+    )

@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab: what one may rely on in it."""
+"""The panel in a real JupyterLab: services, forms, logs, settings, keyboard, themes and sides."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, Response, expect
+from playwright.async_api import Locator, Page, Response, expect
 
 from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.looks import POOR_CONTRAST
 from tests.browser.panels import (
     CROWD,
     LONG,
     active_cell,
     beside_notebooks,
     connected,
-    only,
+    filter_services,
     panel_of,
     row,
     show,
@@ -26,17 +27,70 @@ from tests.browser.panels import (
     source,
 )
 
+SETTINGS = "lab/api/settings/fabric-nb:plugin"
+
+SERVED = """
+%%fabric_serve --id orders --version 1.4
+def price(sku: str, count: int = 1) -> float:
+    "What an order costs."
+    return 9.5 * count
+
+def ship(order: str) -> str:
+    raise LookupError(f"no such order: {order}")
+"""
+
+LOGGING = """
+import logging
+from fabric_nb import AmqpHandler
+handler = AmqpHandler()
+await fabric.init_logging_handler(handler)
+log = logging.getLogger("shop.orders")
+log.addHandler(handler)
+log.setLevel("DEBUG")
+log.propagate = False
+"""
+
+CLIQUE = """
+from fabric_nb import AmqBrokerConnector
+class Shop:
+    def price(self): pass
+async def member():
+    one = AmqBrokerConnector(fabric._uri, "details", "shop", "clique", 0.5)
+    await one.open()
+    await one.serve(Shop(), version="2.0")
+    return one
+one, other = await member(), await member()
+"""
+
+MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
-    """A JupyterLab of this module's own, with the panel beside its notebooks."""
+    """A page with JupyterLab and the panel, for this module."""
+    await default_settings(page, lab)
     async with beside_notebooks(page, lab, errors) as own:
         yield own
+    await default_settings(page, lab)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def details(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
+    """A notebook in the domain `details` that serves `notebook.orders` and logs."""
+    notebook = await LabNotebook.open(page, lab)
+    await connected(notebook, "details")
+    await notebook.execute(CROWD)
+    await notebook.execute(SERVED.lstrip())
+    await notebook.execute(LOGGING)
+    await row(page, re.compile("^orders")).click(timeout=LONG)
+    yield notebook
+    await show(notebook)
+    await notebook.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def crowded(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A notebook in the domain `own`, that `crowd` can give neighbours."""
+    """A notebook in the domain `own`, with the function `crowd`."""
     notebook = await LabNotebook.open(page, lab)
     await connected(notebook, "own")
     await notebook.execute(CROWD)
@@ -45,12 +99,18 @@ async def crowded(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
     await notebook.close()
 
 
+async def default_settings(page: Page, lab: Lab) -> None:
+    """Restore the default settings of the panel."""
+    reply = await page.request.put(f"{lab.url}/{SETTINGS}", data={"raw": "{}"})
+    assert reply.ok, await reply.text()
+
+
 async def test_the_panel_follows_the_notebook(lab: Lab, empty: LabNotebook, page: Page) -> None:
-    """Another notebook shows its own fabric; back in the first there is what was there."""
+    """Each notebook has its own fabric and UI state in the panel."""
     panel = panel_of(page)
     await connected(empty, "first")
     await empty.execute("%%fabric_serve\ndef twice(x): return 2 * x")
-    await only(page, "notebook")
+    await filter_services(page, "notebook")
     await row(page, "nb").click(timeout=LONG)
     await row(page, "twice").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
@@ -60,28 +120,218 @@ async def test_the_panel_follows_the_notebook(lab: Lab, empty: LabNotebook, page
     await expect(panel).to_contain_text("fabric_nb is not loaded")
     await expect(page.locator("#jp-main-statusbar")).not_to_contain_text("Fabric:")
     await connected(other, "second")
-    words = panel.get_by_label("Filter services")
-    await expect(words).to_have_value("")
+    filter_ = panel.get_by_label("Filter services")
+    await expect(filter_).to_have_value("")
     await expect(form).to_have_count(0)
     await show(empty)
-    await expect(words).to_have_value("notebook")
+    await expect(filter_).to_have_value("notebook")
     await expect(form.get_by_label("x")).to_have_value("21")
     await expect(row(page, "twice")).to_have_attribute("aria-selected", "true")
-    head = panel.locator(".fabric-head")
-    await expect(head).to_contain_text("first")
-    await expect(head).not_to_contain_text("second")
+    connection = panel.locator(".fabric-connection")
+    await expect(connection).to_contain_text("first")
+    await expect(connection).not_to_contain_text("second")
     await show(other)
-    await expect(head).to_contain_text("second")
+    await expect(connection).to_contain_text("second")
     await other.close()
-    await expect(head).to_contain_text("first")
+    await expect(connection).to_contain_text("first")
+
+
+async def test_instances_states_and_errors(details: LabNotebook, page: Page, screens: Path) -> None:
+    """Instances have their own state, failed calls are counted, and contrast is sufficient."""
+    panel = panel_of(page)
+    await details.execute(CLIQUE)
+    await row(page, re.compile("^clique")).click(timeout=LONG)
+    await expect(row(page, re.compile("^clique"))).to_contain_text("\u00d72")
+    instances = row(page, re.compile("^instance"))
+    await expect(instances).to_have_count(2)
+    await expect(instances.locator(".badge")).to_have_text(["up", "up"])
+    await details.execute("await other.close()")
+    await expect(instances.locator(".badge")).to_have_text(["up", "gone"])
+    await expect(row(page, re.compile("^clique"))).not_to_contain_text("\u00d7")
+    # A served call that fails.
+    await details.execute("%fabric_call orders.price sku='a'")
+    await details.execute(
+        "try:\n    await fabric.call('notebook.orders.ship', order='b')\n"
+        "except LookupError:\n    pass"
+    )
+    price, ship = served(page, "price"), served(page, "ship")
+    await expect(price.locator("[data-label=calls]")).to_have_text("1")
+    await expect(price.locator("[data-label=errors]")).to_be_hidden()
+    await expect(ship.locator("[data-label=calls]")).to_have_text("1")
+    await expect(ship.locator("[data-label=errors]")).to_have_text("1")
+    await ship.click()
+    opened = panel.get_by_role("region", name="Serving").last.locator("tr.detail")
+    await expect(opened).to_contain_text("LookupError: no such order: b")
+    # A form with an answer, and all kinds of badges.
+    await row(page, re.compile("^ship")).click(button="right")
+    await page.get_by_role("menuitem", name="Open the Form").click()
+    form = panel.get_by_role("form", name="notebook.orders.ship")
+    await form.get_by_label("order").fill("'c'")
+    await page.keyboard.press("Enter")
+    await expect(form.get_by_role("status")).to_contain_text("no such order: c")
+    for level in ("info", "warning", "error"):
+        await until_shown(details, level)
+    await log_rows(page).filter(has_text="logged at error").first.click()
+    await details.execute(
+        "await crowd(1, instance='silent', interval=4.0)\n"
+        "await crowd(1, instance='blocked', busy_since=1.0, interval=60.0)"
+    )
+    await row(page, "s0000").click()
+    await expect(instances.filter(has_text="silent")).to_contain_text("late", timeout=LONG)
+    await expect(instances.filter(has_text="blocked")).to_contain_text("busy")
+    await expect(row(page, "s0000")).to_contain_text("busy")
+    await panel.get_by_role("tree", name="Services").focus()
+    await page.keyboard.press("Home")
+    for theme, name in (("JupyterLab Dark", "dark"), ("JupyterLab Light", "light")):
+        await set_theme(page, theme)
+        assert await panel.evaluate(POOR_CONTRAST) == [], theme
+        await page.screenshot(path=screens / f"panel-details-{name}.png")
+    await page.keyboard.press("Escape")
+
+
+async def test_a_click_inserts_and_never_runs(details: LabNotebook, page: Page) -> None:
+    """A click on a method inserts the call into a cell, which is not run."""
+    await filter_services(page, "notebook orders")
+    await row(page, re.compile("^price")).click()
+    await expect(active_cell(page)).to_contain_text("%fabric_call")
+    assert await source(page) == "%fabric_call notebook.orders.price sku=..."
+    await details.execute("pass")  # a cell that was run would be finished by now
+    cells = await page.evaluate(
+        """() => jupyterapp.shell.currentWidget.content.widgets.map(
+          ({ model }) => [model.sharedModel.source, model.executionCount, model.outputs.length]
+        )"""
+    )
+    assert ["%fabric_call notebook.orders.price sku=...", None, 0] in cells
+    await filter_services(page, "")
+
+
+async def test_the_menu_of_a_row_by_keyboard(details: LabNotebook, page: Page) -> None:
+    """Shift+F10 and the menu key open the menu of the active row, which copies its address."""
+    filter_ = panel_of(page).get_by_label("Filter services")
+    tree = panel_of(page).get_by_role("tree", name="Services")
+    await filter_services(page, "notebook orders")
+    await expect(row(page, re.compile("^price"))).to_be_visible()
+    await tree.focus()
+    await page.keyboard.press("Home")
+    for key, steps, address in (
+        ("ContextMenu", 2, "details.notebook.orders"),
+        ("Shift+F10", 3, "details.notebook.orders.price"),
+    ):
+        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press(key)
+        await expect(page.get_by_role("menuitem", name="Copy the Address")).to_be_visible()
+        for _ in range(steps):
+            await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".lm-Menu")).to_have_count(0)
+        await expect(tree).to_be_focused()
+        await filter_.fill("")
+        await filter_.press("Control+V")
+        await expect(filter_).to_have_value(address)
+        await filter_services(page, "notebook orders")
+        await tree.focus()
+    await page.keyboard.press("Shift+F10")
+    await expect(page.get_by_role("menuitem", name="Copy the Address")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(tree).to_be_focused()
+    await filter_.fill("")
+
+
+async def test_logs_by_level_and_text(details: LabNotebook, page: Page) -> None:
+    """Log records are filtered by level and text, paused, opened, and followed at the end."""
+    panel = panel_of(page)
+    lines = panel.get_by_role("log", name="Logs")
+    level = panel.get_by_label("Level")
+    filter_ = (
+        panel.locator(".fabric-live")
+        .filter(has=page.get_by_role("log"))
+        .get_by_label("Filter rows")
+    )
+    pause = panel.get_by_role("button", name="Pause", exact=True)
+    messages = log_rows(page).locator("[data-label=message]")
+    await until_shown(details, "info")
+    await filter_.fill("chosen")
+    await expect(panel).to_contain_text("No row matches the filter.")
+    await details.execute("log.debug('chosen quiet')\nlog.warning('chosen slow')")
+    await details.execute("log.error('chosen broken')")
+    await expect(messages).to_have_text(["chosen slow", "chosen broken"])
+    await level.select_option("ERROR")
+    await expect(messages).to_have_text(["chosen broken"])
+    await level.select_option("DEBUG")
+    await filter_.fill("")
+    await until_shown(details, "debug")
+    await details.execute("log.debug('chosen detail')")
+    await filter_.fill("chosen")
+    # Records of a lower level are shown although they arrived before it was chosen.
+    chosen = ["chosen quiet", "chosen slow", "chosen broken", "chosen detail"]
+    await expect(messages).to_have_text(chosen)
+    await filter_.fill("DETAIL chosen")
+    await expect(messages).to_have_text(["chosen detail"])
+    # While paused, no new records are shown.
+    await filter_.fill("meanwhile")
+    await pause.click()
+    await expect(pause).to_have_attribute("aria-pressed", "true")
+    await details.execute("log.error('meanwhile')")
+    await until_pushed(details)
+    await expect(messages).to_have_count(0)
+    await pause.click()
+    await expect(messages).to_have_text(["meanwhile"])
+    # The detail of a row has what the row truncates or hides.
+    await messages.click()
+    await expect(lines.locator("tr.detail")).to_contain_text("shop.orders")
+    # Scrolled up, the table keeps its position; at its end it follows.
+    await filter_.fill("many")
+    await details.execute("for n in range(100): log.info(f'many {n}')")
+    await expect(messages.get_by_text("many 99", exact=True)).to_be_in_viewport(timeout=LONG)
+    await lines.evaluate("lines => { lines.scrollTop = 0; }")
+    await expect(messages.get_by_text("many 0", exact=True)).to_be_in_viewport()
+    await details.execute("log.info('many more')")
+    await until_pushed(details)
+    await expect(messages.get_by_text("many 0", exact=True)).to_be_in_viewport()
+    await lines.evaluate("lines => { lines.scrollTop = lines.scrollHeight; }")
+    await expect(messages.get_by_text("many more", exact=True)).to_be_in_viewport()
+    await details.execute("log.info('many most')")
+    await expect(messages.get_by_text("many most", exact=True)).to_be_in_viewport()
+
+
+def log_rows(page: Page) -> Locator:
+    """Return the rows of the log table."""
+    return panel_of(page).get_by_role("log", name="Logs").locator("tr.row")
+
+
+def served(page: Page, method: str) -> Locator:
+    """Return the row of a method of the notebook's service `orders`."""
+    rows = panel_of(page).get_by_role("region", name="Serving").last.locator("tr.row")
+    return rows.filter(has_text="notebook.orders").filter(has_text=f"{method}(")
+
+
+async def until_shown(notebook: LabNotebook, level: str) -> None:
+    """Log repeatedly until the panel receives logs, as records before are lost."""
+    line = log_rows(notebook.page).filter(has_text=f"logged at {level}").first
+    for _ in range(40):
+        await notebook.execute(f"log.{level}('logged at {level}')")
+        try:
+            await expect(line).to_be_visible(timeout=1000)
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"the panel received no log record at {level}")
+
+
+async def until_pushed(notebook: LabNotebook) -> None:
+    """Wait for a push that is later than all log records before, by one more served call."""
+    calls = served(notebook.page, "price").locator("[data-label=calls]")
+    count = int(await calls.inner_text())
+    await notebook.execute("%fabric_call orders.price sku='a'")
+    await expect(calls).to_have_text(str(count + 1))
 
 
 @pytest.mark.skipif(
     tuple(map(int, version("jupyterlab").split(".")[:2])) < (4, 4),
     reason="before 4.4 JupyterLab has no subshells, so requests wait for the running cell",
 )
-async def test_it_stays_alive_while_a_cell_blocks(crowded: LabNotebook, page: Page) -> None:
-    """While a cell sleeps, services come and the form calls; the panel says that it is busy."""
+async def test_the_panel_is_live_while_a_cell_blocks(crowded: LabNotebook, page: Page) -> None:
+    """While a cell blocks, services appear, forms call, and the panel has a badge `busy`."""
     panel = panel_of(page)
     await page.evaluate(
         """() => {
@@ -102,16 +352,18 @@ async def test_it_stays_alive_while_a_cell_blocks(crowded: LabNotebook, page: Pa
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
     )
-    await expect(panel.locator(".fabric-head").get_by_text("busy")).to_have_count(0, timeout=LONG)
+    await expect(panel.locator(".fabric-connection").get_by_text("busy")).to_have_count(
+        0, timeout=LONG
+    )
 
 
 async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> None:
-    """The tree is walked by keys alone, keeps the focus while it changes, and tells its parts."""
+    """The tree is navigated by keyboard, keeps the focus while it changes, and has ARIA roles."""
     await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)'})")
     tree = panel_of(page).get_by_role("tree", name="Services")
-    await only(page, "crowd many")
+    await filter_services(page, "crowd many")
     await expect(row(page, "many")).to_be_visible(timeout=LONG)
-    assert await tree.get_by_role("treeitem").count() < 80, "only rows in sight are there"
+    assert await tree.get_by_role("treeitem").count() < 80, "only visible rows are rendered"
     await tree.focus()
     await page.keyboard.press("Home")
     await page.keyboard.press("ArrowDown")
@@ -126,7 +378,7 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     await expect(row(page, "add")).to_have_attribute("aria-selected", "true")
     active = await tree.get_attribute("aria-activedescendant")
     assert active == await row(page, "add").get_attribute("id")
-    # News must not take the focus away, nor move it.
+    # Updates must not change the focus.
     await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)', 'about': '()'})")
     await expect(row(page, "about")).to_be_visible(timeout=LONG)
     await expect(tree).to_be_focused()
@@ -140,17 +392,17 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     await page.keyboard.press("Enter")
     await expect(active_cell(page)).to_contain_text("%fabric_call")
     assert await source(page) == "%fabric_call crowd.many.s0000.add x=..."
-    # The filter leaves what matches.
-    await only(page, "s0777")
+    # The filter hides other rows.
+    await filter_services(page, "s0777")
     await expect(row(page, "s0777")).to_be_visible()
     await expect(tree.get_by_role("treeitem")).to_have_count(2)
 
 
-async def test_a_wrong_domain_is_said(empty: LabNotebook, page: Page, screens: Path) -> None:
-    """In a domain without other services, the panel names the domains that have some."""
+async def test_a_domain_without_services(empty: LabNotebook, page: Page, screens: Path) -> None:
+    """In a domain without other services, the panel names domains that have services."""
     await connected(empty, "mistaken")
     await empty.execute(f"{CROWD}\nawait crowd(3)")
-    hint = panel_of(page).locator(".fabric-hint").filter(has_text="Also on this broker")
+    hint = panel_of(page).locator(".fabric-message").filter(has_text="Also on this broker")
     await expect(hint).to_contain_text(
         re.compile(
             r"No other service is in mistaken\. Also on this broker: "
@@ -168,19 +420,19 @@ async def test_a_wrong_domain_is_said(empty: LabNotebook, page: Page, screens: P
 
 
 async def switch_side(page: Page, side: str) -> None:
-    """Move the panel to the side, as the menu of its tab does."""
+    """Move the panel to a side with the menu of its tab."""
     await page.get_by_role("tab", name="Fabric").click(button="right")
     await page.get_by_role("menuitem", name="Switch Sidebar Side").click()
     await expect(page.locator(f"#jp-{side}-stack").locator(panel_of(page))).to_be_visible()
 
 
 async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> None:
-    """On the other side the panel has its filters, what is open, its place and the focus."""
+    """On the other side the panel keeps filters, expanded rows, scroll position and focus."""
     await connected(empty, "moved")
     await empty.execute(f"{CROWD}\nawait crowd(1000, methods={{'add': '(x, y=2)'}})")
     panel = panel_of(page)
     tree = panel.get_by_role("tree", name="Services")
-    await only(page, "crowd s0")
+    await filter_services(page, "crowd s0")
     await row(page, "s0007").click(timeout=LONG)
     await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
     await row(page, "add").click(button="right")
@@ -194,7 +446,7 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
     await tree.press("End")
     for _ in range(40):
         await page.keyboard.press("ArrowUp")
-    place = await tree.evaluate("tree => tree.scrollTop")
+    position = await tree.evaluate("tree => tree.scrollTop")
     for side, part in (("right", tree), ("left", form.get_by_label("x"))):
         await part.focus()
         await switch_side(page, side)
@@ -202,7 +454,7 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
         await expect(part).to_be_focused()
         await expect(row(page, "s0959")).to_have_attribute("aria-selected", "true")
         await expect(row(page, "s0959")).to_be_in_viewport()
-        assert await tree.evaluate("tree => tree.scrollTop") == place
+        assert await tree.evaluate("tree => tree.scrollTop") == position
         await expect(form.get_by_label("x")).to_have_value("42")
         await expect(logs.get_by_label("Filter rows")).to_have_value("nothing")
         await expect(logs.get_by_label("Level")).to_have_value("ERROR")
@@ -212,23 +464,21 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
         await page.screenshot(path=screens / f"panel-on-the-{side}.png")
     await tree.press("Home")
     await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
-    # It lives on there: what is new is shown.
+    # It is still live.
     await empty.execute("await crowd(8, methods={'add': '(x, y=2)', 'about': '()'})")
     await expect(row(page, "about")).to_be_visible()
     await form.get_by_role("button", name="Close the form").click()
 
 
-MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
-
-
 async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
-    """Signatures, versions, log lines and results that are markup are shown as text."""
+    """Markup in signatures, versions, log records and results is shown as text."""
+    await show(crowded)
     await crowded.execute(
         f"bad = {MARKUP!r}\n"
         "await crowd(3, version=bad, methods={'m': '(x)' + bad, 'n': '(x={})'})"
     )
     panel = panel_of(page)
-    await only(page, "s0002")
+    await filter_services(page, "s0002")
     await row(page, "s0002").click(timeout=LONG)
     await expect(row(page, "m(x)<img")).to_contain_text(MARKUP[:20])
     await expect(panel).to_contain_text(MARKUP[:20])
@@ -244,7 +494,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
     line = panel.get_by_role("log", name="Logs").locator("tr.row").filter(has_text="<img")
     await expect(line).to_contain_text("<script>", timeout=LONG)
     await line.click()
-    await only(page, "evil")
+    await filter_services(page, "evil")
     await row(page, "evil").click()
     await row(page, re.compile(r"^m\(\)")).click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
@@ -255,21 +505,22 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
     assert await page.evaluate("() => window.hacked") is None
 
 
-def is_read_again(response: Response) -> bool:
-    """Whether it brings the panel's settings."""
+def has_settings(response: Response) -> bool:
+    """Return whether a response has the panel's settings."""
     return "settings/fabric-nb" in response.url and response.request.method == "GET"
 
 
 async def test_settings_menu_and_palette(crowded: LabNotebook, page: Page) -> None:
-    """Calls are inserted as Python when that is set; the menu copies; the palette has commands."""
+    """Calls are inserted as Python if set; the menu copies addresses; the palette has commands."""
+    await show(crowded)
     await crowded.execute("await crowd(2, methods={'add': '(x, y)'})")
-    await only(page, "s0001")
+    await filter_services(page, "s0001")
     await row(page, "s0001").click(timeout=LONG)
     await page.evaluate(
         "() => jupyterapp.commands.execute('settingeditor:open', { query: 'Fabric' })"
     )
-    # It is saved, and then read again for all who follow it.
-    async with page.expect_response(is_read_again):
+    # The setting is saved, and then fetched for its listeners.
+    async with page.expect_response(has_settings):
         await page.locator("select[id$=insertStyle]").select_option("python")
     await show(crowded)
     await row(page, "add").click()
@@ -277,13 +528,13 @@ async def test_settings_menu_and_palette(crowded: LabNotebook, page: Page) -> No
     assert await source(page) == 'await fabric.call("crowd.many.s0001.add", x=..., y=...)'
     await row(page, "add").click(button="right")
     await page.get_by_role("menuitem", name="Copy the Address").click()
-    await only(page, "")
+    await filter_services(page, "")
     await panel_of(page).get_by_label("Filter services").focus()
     await page.keyboard.press("Control+V")
     await expect(panel_of(page).get_by_label("Filter services")).to_have_value(
         "crowd.many.s0001.add"
     )
-    await only(page, "")
+    await filter_services(page, "")
     await page.evaluate(
         """() => jupyterapp.commands.execute("apputils:activate-command-palette")"""
     )
@@ -296,8 +547,41 @@ async def test_settings_menu_and_palette(crowded: LabNotebook, page: Page) -> No
     await page.keyboard.press("Escape")
 
 
+async def test_settings_load_and_name_the_domain(lab: Lab, page: Page, screens: Path) -> None:
+    """With auto-load fabric_nb is loaded, unconnected; Connect uses the default domain."""
+    await page.evaluate(
+        "() => jupyterapp.commands.execute('settingeditor:open', { query: 'Fabric' })"
+    )
+    # Each setting is saved, and then fetched for its listeners.
+    async with page.expect_response(has_settings):
+        await page.locator("input[id$=defaultDomain]").fill("settled")
+    async with page.expect_response(has_settings):
+        await page.locator("input[id$=autoLoad]").check()
+    await page.screenshot(path=screens / "panel-settings.png")
+    panel = panel_of(page)
+    notebook = await LabNotebook.open(page, lab)
+    await expect(panel).to_contain_text("This notebook is not connected to a fabric.", timeout=LONG)
+    assert await source(page) == ""
+    assert await notebook.value("'fabric' in dir()") == "False"
+    await page.screenshot(path=screens / "panel-loaded.png")
+    await panel.get_by_role("button", name="Connect", exact=True).click()
+    connection = panel.locator(".fabric-connection")
+    await expect(connection).to_contain_text("settled", timeout=LONG)
+    assert await source(page) == "%fabric_connect --domain settled"
+    await notebook.execute("%fabric_disconnect")
+    await expect(panel).to_contain_text("This notebook is not connected to a fabric.")
+    await page.keyboard.press("Control+Shift+C")
+    await page.keyboard.type("Connect This Notebook")
+    await expect(
+        page.locator(".lm-CommandPalette-item.lm-mod-active"),
+    ).to_contain_text("Connect This Notebook to the Fabric")
+    await page.keyboard.press("Enter")
+    await expect(connection).to_contain_text("settled", timeout=LONG)
+    await notebook.close()
+
+
 async def test_reload_restores_it(empty: LabNotebook, page: Page) -> None:
-    """After a reload of the page the panel is where it was and shows the same notebook."""
+    """After a reload of the page the panel has its place and shows the same notebook."""
     await connected(empty, "reloaded")
     await page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     await page.reload()
@@ -307,15 +591,13 @@ async def test_reload_restores_it(empty: LabNotebook, page: Page) -> None:
     await expect(panel_of(page)).to_contain_text("reloaded", timeout=LONG)
 
 
-async def test_notebook_7_has_it_too(
-    page: Page, panel_built: None, tmp_path: Path, screens: Path
-) -> None:
-    """In Notebook 7 the panel opens beside the notebook and does the same, without a status bar."""
+async def test_notebook_7(page: Page, panel_built: None, tmp_path: Path, screens: Path) -> None:
+    """In Notebook 7 the panel is beside the notebook and works, without a status bar."""
     assert page.context.browser is not None
     async with await Lab.start(tmp_path / "notebook", "notebook") as lab:
         alone = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
-        problems: list[str] = []
-        alone.on("pageerror", lambda error: problems.append(error.stack or ""))
+        page_errors: list[str] = []
+        alone.on("pageerror", lambda error: page_errors.append(error.stack or ""))
         path = LabNotebook.write(lab)
         await alone.goto(f"{lab.url}/notebooks/{path.name}")
         await alone.wait_for_function("() => window.jupyterapp !== undefined")
@@ -328,11 +610,11 @@ async def test_notebook_7_has_it_too(
         await show_panel(alone)
         panel = panel_of(alone)
         await panel.get_by_role("button", name="Load and connect").click(timeout=LONG)
-        await expect(panel.locator(".fabric-head")).to_contain_text("1 up", timeout=LONG)
+        await expect(panel.locator(".fabric-connection")).to_contain_text("1 up", timeout=LONG)
         await panel.get_by_role("button", name="Start demo services").click()
         await row(alone, "monitor").click(timeout=LONG)
         await row(alone, "top").click()
         await expect(active_cell(alone)).to_contain_text("%fabric_call host.monitor.top")
         await alone.screenshot(path=screens / "panel-notebook7.png")
         await alone.close()
-        assert [problem for problem in problems if "fabric-nb" in problem] == []
+        assert [error for error in page_errors if "fabric-nb" in error] == []

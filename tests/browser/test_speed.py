@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook
-from tests.browser.panels import CROWD, LONG, beside_notebooks, only, panel_of, row
+from tests.browser.panels import CROWD, LONG, beside_notebooks, filter_services, panel_of, row
 from tests.browser.test_table import ROWS, show
 from tests.support.peers import DOMAIN
 
@@ -102,11 +102,11 @@ async def test_the_panel_among_a_thousand_services(
                 assert await tree.get_by_role("treeitem").count() < 80
             # The filter leads to each of them.
             for hundred in range(10):
-                await only(own, f"many s0{hundred}")
+                await filter_services(own, f"many s0{hundred}")
                 first = row(own, f"s0{hundred}00")
                 await expect(first).to_have_attribute("aria-setsize", "100")
             # Who comes meanwhile is seen, and can be called.
-            await only(own, "s1007")
+            await filter_services(own, "s1007")
             await notebook.execute("await crowd(1008, methods={'add': '(x, y=2)'})")
             await row(own, "s1007").click()
             await expect(row(own, "add")).to_be_visible()

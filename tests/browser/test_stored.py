@@ -18,7 +18,7 @@ from tests.browser import charts, scenes
 PageWidget(Page("Fabric", [Badge("connected", "good")])).show()
 charts.chart(300, y="price").show()
 for _ in range(3): scenes.numbers(5).show()"""
-GONE, STORED = "kernel gone: as it was last", "stored: as it was last"
+GONE, STORED = "kernel gone: last state", "stored: last state"
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -237,7 +237,7 @@ async def test_a_long_call_says_how_long_and_can_be_cancelled(notebook: LabNoteb
     answer = table.locator(".answer")
     for _ in range(2):
         await go.click()
-        await expect(answer).to_have_text("At work.")
+        await expect(answer).to_have_text("Running.")
         cancel = table.get_by_role("button", name="Cancel")
         await expect(cancel).to_have_text(re.compile(r"Cancel · [12] s"))
         await cancel.click()

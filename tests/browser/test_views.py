@@ -286,7 +286,7 @@ async def test_a_restarted_kernel_is_said(
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
-    await expect(table.locator(".badges")).to_have_text("kernel gone: as it was last")
+    await expect(table.locator(".badges")).to_have_text("kernel gone: last state")
     await form.get_by_role("button", name="Call", exact=True).click()
     await expect(form.locator(".answer")).to_contain_text("Run the cell again")
     await expect(table.locator(ROWS).filter(has_text="orders")).to_be_visible()

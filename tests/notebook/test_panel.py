@@ -40,7 +40,7 @@ class PanelClient:
         client = cls(notebook)
         assert await pushing_comms(notebook)
         notebook._send("comm_open", comm_id=client.requests, target_name=REQUESTS, data={})
-        client.ask(do="tell")
+        client.ask(do="state")
         await client.until(lambda: client.state)
         return client
 

@@ -163,7 +163,7 @@ async def test_no_magic_tells_the_password(
 
     # A panel that looks at this kernel.
     notebook._send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
-    notebook.send_comm("p", {"id": "1", "do": "tell"})
+    notebook.send_comm("p", {"id": "1", "do": "state"})
     await notebook.until(
         lambda: any("***@" in repr(m.content) for m in notebook.messages if m.type == "comm_msg")
     )

@@ -63,7 +63,7 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
     service = state.services(registry, {})["d.calc.c1"]
     assert service["state"] == "up"
     assert service["version"] == "1.0 + 1.1"
-    instances = [(instance["id"], instance["state"]) for instance in service["members"]]
+    instances = [(instance["id"], instance["state"]) for instance in service["instances"]]
     assert instances == [("i1", "up"), ("i2", "busy")]
     assert not service["uncounted"]
     add, anything = service["methods"]
@@ -153,7 +153,7 @@ def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None
         announce(registry, instance=f"n{number}")
     calc = state.services(registry, {})["d.calc.c1"]
     assert len(calc["methods"]) == state.MAX_METHODS
-    assert len(calc["members"]) + calc["more_members"] == 201
+    assert len(calc["instances"]) + calc["more_instances"] == 201
 
 
 # -- the changes
@@ -391,7 +391,7 @@ def requests() -> FakeComm:
 
 def test_requests_reach_the_watcher(requests: FakeComm, operations: list[tuple[Any, ...]]) -> None:
     """Each request is acknowledged at once; arguments are JSON or Python literals."""
-    assert requests.request(id="1", do="tell") == {"id": "1"}
+    assert requests.request(id="1", do="state") == {"id": "1"}
     arguments = {"x": "5", "y": "(1, 'a')", "z": "true"}
     assert requests.request(id="2", do="call", call="c1.add", arguments=arguments) == {"id": "2"}
     requests.request(id="3", do="describe", call="c1.add")

@@ -1,7 +1,4 @@
-// The few ways in which a live view changes the document.
-//
-// Everything shown comes from strangers. It is set as text (textContent, or attributes that hold
-// text) and never as markup.
+// DOM helpers. Remote text is only set as text (textContent, or text attributes), never as markup.
 
 export function make(tag, className = "", attributes = {}) {
   const node = document.createElement(tag);
@@ -18,7 +15,7 @@ export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-/** Give a parent one child per item; children stay, so that focus and selection do. */
+/** Give a parent one child per item. Existing children are reused, which keeps focus and selection. */
 export function fill(parent, items, create, update) {
   while (parent.children.length > items.length) parent.lastChild.remove();
   items.forEach((item, index) => {
@@ -31,9 +28,9 @@ export function fill(parent, items, create, update) {
 export function arrange(parent, nodes) {
   const wanted = new Set(nodes);
   for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  let at = parent.firstChild;
+  let next = parent.firstChild;
   for (const node of nodes) {
-    if (node === at) at = at.nextSibling;
-    else parent.insertBefore(node, at);
+    if (node === next) next = next.nextSibling;
+    else parent.insertBefore(node, next);
   }
 }

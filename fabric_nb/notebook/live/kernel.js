@@ -1,10 +1,10 @@
-// The kernel's side of a view under a cell, reached over the comm of its widget model.
+// Connection of a view to the kernel, over the comm of its widget model.
 
 export class KernelConnection {
   /**
    * @param model the widget's model, as anywidget passes it
-   * @param view has `hello()`, called when the kernel may have missed the view; `receive(content,
-   * buffers)`; and `lose(lost)`, called when sending begins or ceases to fail
+   * @param view has `hello()`, called when the kernel may not know the view; `receive(content,
+   * buffers)`; and `setLost(lost)`, called when sending starts or stops failing
    */
   constructor(model, view) {
     this.model = model;
@@ -21,7 +21,7 @@ export class KernelConnection {
     this.model.off("comm_live_update", this.onComm);
   }
 
-  /** Nothing can be sent once the kernel was restarted or has died, and nothing else tells. */
+  /** Send a message. It fails after a restart or crash of the kernel, for which there is no event. */
   send(content) {
     let lost = false;
     try {
@@ -31,27 +31,27 @@ export class KernelConnection {
     }
     if (lost === this.lost) return;
     this.lost = lost;
-    this.view.lose(lost);
+    this.view.setLost(lost);
   }
 
-  /** Whether the page hides the last state under a live view: JupyterLab and Notebook obey that rule. */
+  /** Whether the page hides the static copy below a live view, as JupyterLab and Notebook do. */
   get hides() {
     return "jpThemeName" in document.body.dataset;
   }
 
-  /** Whether the view is drawn from the state in a notebook, without a kernel. */
+  /** Whether the view is rendered from the state in a notebook, without a kernel. */
   get stored() {
     return this.model.stored === true;
   }
 
-  /** What to say of a view once nothing can be sent; empty before. */
+  /** Badge of a view without a kernel; empty while it has one. */
   get lostText() {
     if (!this.lost) return "";
-    return this.stored ? "stored: as it was last" : "kernel gone: as it was last";
+    return this.stored ? "stored: last state" : "kernel gone: last state";
   }
 }
 
-/** The JSON text in a message's first buffer. */
+/** Text of the first buffer of a message. */
 export function textIn(buffers) {
   return new TextDecoder().decode(buffers[0]);
 }

@@ -1,4 +1,4 @@
-// A page under a cell. Its markup is made, and escaped, by fabric_nb.notebook.pages.
+// A page under a cell. Its markup is created and escaped by fabric_nb.notebook.pages.
 
 import { make } from "./dom.js";
 import { KernelConnection, textIn } from "./kernel.js";
@@ -24,7 +24,7 @@ class PageView {
     if (content.type === "page") this.paint(textIn(buffers));
   }
 
-  lose(lost) {
+  setLost(lost) {
     this.root.classList.toggle("lost", lost);
   }
 }

@@ -1,9 +1,9 @@
-// Draws with the code of its kind. That is held by one model for all views of the kernel, so that a
-// saved notebook holds it once; each view's own model holds only this and a reference.
-const LOOKS = 40; // for the model that holds the code, while the page makes its models
-const PAUSE = 50; // milliseconds between two looks
+// Renders a view with the code of its kind. One model contains that code for all views of a kernel,
+// so that a saved notebook contains it once; the model of each view only has a reference.
+const MAX_ATTEMPTS = 40; // to get the model of the code, while the page creates its models
+const RETRY_DELAY = 50; // milliseconds
 
-// By the code's text: evaluated once a page, also where several kernels send the same.
+// By the code's text, so that it is evaluated once per page, even if several kernels send it.
 const modules = (globalThis[Symbol.for("fabric_nb.modules")] ??= new Map());
 
 function evaluate({ esm, css }) {
@@ -30,32 +30,32 @@ function fetchCode(model, signal) {
     const receive = (content) => {
       if (content.type === "code") finish(content);
     };
-    const look = async (looks) => {
+    const tryModel = async (attempt) => {
       try {
-        const held = await model.widget_manager.get_model(id);
-        const stored = held?.comm === undefined; // without a kernel, nothing else tells a view
-        if (held && !found) finish({ esm: held.get("esm"), css: held.get("css"), stored });
+        const shared = await model.widget_manager.get_model(id);
+        const stored = shared?.comm === undefined; // a model without a kernel has no comm
+        if (shared && !found) finish({ esm: shared.get("esm"), css: shared.get("css"), stored });
       } catch {
-        // It is not there: not yet, or this page came up after it was opened (VS Code).
+        // The model does not exist yet, or was opened before this page was loaded (VS Code).
       }
       if (found || signal?.aborted) return;
-      if (looks === 1) ask();
-      if (looks < LOOKS) setTimeout(look, PAUSE, looks + 1);
+      if (attempt === 1) requestCode();
+      if (attempt < MAX_ATTEMPTS) setTimeout(tryModel, RETRY_DELAY, attempt + 1);
     };
-    const ask = () => {
+    const requestCode = () => {
       try {
         model.send({ type: "code" });
       } catch {
-        // There is no kernel: the last state, which stands below, is what can be seen.
+        // There is no kernel; the static copy below is shown.
       }
     };
     model.on("msg:custom", receive);
-    look(1);
+    tryModel(1);
   });
 }
 
 function refuse() {
-  throw new Error("This view is stored, and belongs to no kernel.");
+  throw new Error("This view is stored and has no kernel.");
 }
 
 export default {

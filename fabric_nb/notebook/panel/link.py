@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TARGET = "fabric_nb.panel"
 REQUESTS = "fabric_nb.panel.requests"
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 class Panel:

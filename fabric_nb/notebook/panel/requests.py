@@ -24,7 +24,7 @@ def dispatch(watcher: Watcher, request: str, data: Mapping[str, Any]) -> None:
         InvalidArgument: the request is malformed.
     """
     match data.get("do"):
-        case "tell":
+        case "state":
             watcher.push_all()
         case "call":
             watcher.call(request, _call(data), _arguments(data))

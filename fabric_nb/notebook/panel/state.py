@@ -121,7 +121,7 @@ def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
         "id": name.id,
         "state": str(service.state(now)),
         "version": plain(" + ".join(service.versions(now)), 60),
-        "members": [
+        "instances": [
             {
                 "id": plain(each.id, 40),
                 "state": str(each.state(now)),
@@ -129,7 +129,7 @@ def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
             }
             for each in instances[:MAX_INSTANCES]
         ],
-        "more_members": max(0, len(instances) - MAX_INSTANCES),
+        "more_instances": max(0, len(instances) - MAX_INSTANCES),
         # Instances on amqp-fabric send no id: there may be more than one.
         "uncounted": any(not each.id for each in instances),
         "methods": _methods(tuple(methods.items())),

@@ -1,9 +1,9 @@
-// The live chart: paints the picture that the kernel sends, and tells what is under the pointer.
+// The live chart: paints the picture that the kernel sends, and shows the values at the pointer.
 
 import { make, setAttribute, setText } from "../live/dom.js";
 import { KernelConnection, textIn } from "../live/kernel.js";
 
-const NOTHING = 65535; // as in picture.py
+const NO_VALUE = 65535; // as in picture.py
 const TOP = 65534;
 const COLOURS = ["#2f7fd6", "#d2691e", "#1f9d70", "#b5489b", "#7a64d0", "#c8434a"]; // as in static.py
 const EDGE = { top: 8, right: 12, bottom: 38 };
@@ -13,7 +13,7 @@ function heights(encoded) {
   return new Uint16Array(bytes.buffer);
 }
 
-/** As many digits as tell a number from others that are a step away. */
+/** Format a number with the digits that a resolution of `step` needs. */
 function numberText(value, step) {
   if (Math.abs(value) >= 1e12 || step < 1e-9) return value.toPrecision(6);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
@@ -34,15 +34,15 @@ function axisText(axis, value) {
 class PlotView {
   constructor(model, el) {
     this.picture = { title: "", columns: 1, lines: [], x: {}, y: {}, notes: [], state: "", summary: "" };
-    this.column = null; // under the pointer, or where the keys have moved to
+    this.column = null; // at the pointer, or selected by keys
     this.left = 60;
-    this.columns = 0; // as the kernel was told
+    this.columns = 0; // last width sent to the kernel
     this.build(el);
     this.kernel = new KernelConnection(model, this);
-    this.take(JSON.parse(model.get("_whole")));
+    this.setPicture(JSON.parse(model.get("_whole")));
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.area);
-    // The theme's colours are known by their names only; a canvas must be painted again.
+    // The theme's colours are CSS variables, and a canvas must be repainted when they change.
     this.themes = new MutationObserver(() => this.schedule());
     this.themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] });
     this.timer = setInterval(() => this.tick(), 1000);
@@ -61,8 +61,8 @@ class PlotView {
     this.canvas = make("canvas", "", { tabindex: "0", role: "img" });
     this.area.append(this.canvas);
     this.notes = make("div", "notes", { role: "status" });
-    this.told = make("div", "unseen", { role: "status" });
-    this.root.append(this.head, this.notes, this.area, this.told);
+    this.announced = make("div", "unseen", { role: "status" });
+    this.root.append(this.head, this.notes, this.area, this.announced);
     el.append(this.root);
     this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
@@ -78,13 +78,13 @@ class PlotView {
     cancelAnimationFrame(this.frame);
   }
 
-  // -- to and from the kernel
+  // -- messages
 
   receive(content, buffers) {
-    if (content.type === "picture") this.take(JSON.parse(textIn(buffers)));
+    if (content.type === "picture") this.setPicture(JSON.parse(textIn(buffers)));
   }
 
-  take(picture) {
+  setPicture(picture) {
     for (const line of picture.lines) {
       line.first = heights(line.first);
       line.second = heights(line.second);
@@ -108,7 +108,7 @@ class PlotView {
     this.kernel.send(type === "hello" ? { type, columns, hides } : { type, columns });
   }
 
-  lose(lost) {
+  setLost(lost) {
     this.root.classList.toggle("lost", lost);
     this.root.classList.toggle("stored", lost && this.kernel.stored);
     this.schedule();
@@ -123,7 +123,7 @@ class PlotView {
   paint() {
     this.frame = null;
     const { clientWidth: width, clientHeight: height } = this.area;
-    if (!this.root.isConnected || width < 100) return; // the observer tells when it is again
+    if (!this.root.isConnected || width < 100) return; // the observer will schedule it again
     const scale = window.devicePixelRatio || 1;
     const pixels = [Math.round(width * scale), Math.round(height * scale)];
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
@@ -145,7 +145,7 @@ class PlotView {
     this.paintHead();
   }
 
-  /** Make room for the longest number at the left; only ever more, or all would jump about. */
+  /** Adapt the left margin to the longest label. It only grows, to avoid flicker. */
   measure(context) {
     const widths = (this.picture.y.ticks ?? []).map(([, text]) => context.measureText(text).width);
     const left = Math.min(160, Math.ceil(Math.max(0, ...widths)) + 14);
@@ -163,31 +163,31 @@ class PlotView {
     context.textBaseline = "middle";
     context.textAlign = "end";
     context.beginPath();
-    for (const [at, text] of y.ticks) {
-      const height = Math.round(bottom - at * (bottom - top)) + 0.5;
+    for (const [position, text] of y.ticks) {
+      const height = Math.round(bottom - position * (bottom - top)) + 0.5;
       context.moveTo(left, height);
       context.lineTo(right, height);
       context.fillText(text, left - 8, height);
     }
     context.textBaseline = "top";
     context.textAlign = "center";
-    for (const [at, text] of x.ticks) {
-      const across = Math.round(left + at * (right - left)) + 0.5;
-      context.moveTo(across, bottom);
-      context.lineTo(across, bottom + 5);
+    for (const [position, text] of x.ticks) {
+      const tick = Math.round(left + position * (right - left)) + 0.5;
+      context.moveTo(tick, bottom);
+      context.lineTo(tick, bottom + 5);
       const half = context.measureText(text).width / 2;
-      context.fillText(text, Math.min(across, right + EDGE.right - half), bottom + 8);
+      context.fillText(text, Math.min(tick, right + EDGE.right - half), bottom + 8);
     }
     context.stroke();
     context.fillText(x.label, (left + right) / 2, bottom + 23, right - left);
   }
 
-  across(column) {
+  xOf(column) {
     const { left, right } = this.plot;
     return left + ((column + 0.5) / this.picture.columns) * (right - left);
   }
 
-  upwards(height) {
+  yOf(height) {
     const { top, bottom } = this.plot;
     return bottom - (height / TOP) * (bottom - top);
   }
@@ -196,12 +196,12 @@ class PlotView {
     context.beginPath();
     let points = 0;
     for (let column = 0; column < first.length; column += 1) {
-      if (first[column] === NOTHING) continue;
-      // Two points stand a bit apart, or a gentle slope would look like stairs.
-      const apart = second[column] === first[column] ? 0 : 0.25;
+      if (first[column] === NO_VALUE) continue;
+      // The two points of a column are offset, because a gentle slope would look like steps.
+      const offset = second[column] === first[column] ? 0 : 0.25;
       const move = points ? "lineTo" : "moveTo";
-      context[move](this.across(column - apart), this.upwards(first[column]));
-      if (apart) context.lineTo(this.across(column + apart), this.upwards(second[column]));
+      context[move](this.xOf(column - offset), this.yOf(first[column]));
+      if (offset) context.lineTo(this.xOf(column + offset), this.yOf(second[column]));
       points += 1;
     }
     context.strokeStyle = colour;
@@ -211,20 +211,20 @@ class PlotView {
     if (points > 40) return;
     context.fillStyle = colour;
     for (let column = 0; column < first.length; column += 1) {
-      if (first[column] !== NOTHING) this.dot(context, column, first[column]);
+      if (first[column] !== NO_VALUE) this.dot(context, column, first[column]);
     }
   }
 
   dot(context, column, height) {
     context.beginPath();
-    context.arc(this.across(column), this.upwards(height), 3, 0, 2 * Math.PI);
+    context.arc(this.xOf(column), this.yOf(height), 3, 0, 2 * Math.PI);
     context.fill();
   }
 
   paintPointer(context) {
     if (this.column === null) return;
     const { top, bottom } = this.plot;
-    const x = Math.round(this.across(this.column)) + 0.5;
+    const x = Math.round(this.xOf(this.column)) + 0.5;
     context.beginPath();
     context.moveTo(x, top);
     context.lineTo(x, bottom);
@@ -260,7 +260,7 @@ class PlotView {
     setText(this.moment, this.column === null ? "" : this.momentText());
   }
 
-  // -- what is where
+  // -- values
 
   stateText() {
     return this.kernel.lostText || this.picture.state;
@@ -275,9 +275,9 @@ class PlotView {
     const column = nearest(first, this.column);
     if (column === null) return "";
     const { y } = this.picture;
-    // As exact as the line's own values are told, and as the drawing's steps allow.
-    const exact = Math.max(step, (y.high - y.low) / TOP);
-    const value = (height) => numberText(y.low + (height / TOP) * (y.high - y.low), exact);
+    // With the resolution of the line's values, limited by that of the encoded heights.
+    const resolution = Math.max(step, (y.high - y.low) / TOP);
+    const value = (height) => numberText(y.low + (height / TOP) * (y.high - y.low), resolution);
     const [low, high] = [first[column], second[column]].sort((a, b) => a - b).map(value);
     return low === high ? low : `${low} to ${high}`;
   }
@@ -303,26 +303,26 @@ class PlotView {
     else if (to === undefined || !lines.length) return;
     else this.column = Math.min(columns - 1, Math.max(0, to));
     event.preventDefault();
-    event.stopPropagation(); // the notebook has keys of its own, which are not meant here
+    event.stopPropagation(); // the notebook would handle the key too
     this.schedule();
     const values = lines.map((line) => `${line.name} ${this.valueAt(line)}`);
-    setText(this.told, this.column === null ? "" : [this.momentText(), ...values].join(", "));
+    setText(this.announced, this.column === null ? "" : [this.momentText(), ...values].join(", "));
   }
 
   tick() {
     this.describe();
-    // A theme's style sheet may come after its name, and to a stored chart comes nothing else.
+    // A theme's style sheet may be loaded after its name is set, and a stored chart gets no messages.
     const { text, line } = this.themeInk();
     if (this.ink && (text !== this.ink.text || line !== this.ink.line)) this.schedule();
   }
 
-  /** As colours: a canvas does not know all that CSS does. */
+  /** Theme colours as computed values, because a canvas does not support CSS variables. */
   themeInk() {
     const { color: text, borderTopColor: line } = getComputedStyle(this.canvas);
     return { text, line };
   }
 
-  /** The chart in words, once a second: nobody can listen to more. */
+  /** Update the text alternative, once a second at most, for screen readers. */
   describe() {
     const { title, summary, notes } = this.picture;
     const state = this.stateText();
@@ -331,11 +331,11 @@ class PlotView {
   }
 }
 
-/** The column nearest to this one that has a value, within a few. */
+/** The nearest column that has a value, within 20 columns; null if there is none. */
 function nearest(first, column) {
-  for (let off = 0; off < 20; off += 1) {
-    for (const near of [column - off, column + off]) {
-      if (near >= 0 && near < first.length && first[near] !== NOTHING) return near;
+  for (let distance = 0; distance < 20; distance += 1) {
+    for (const near of [column - distance, column + distance]) {
+      if (near >= 0 && near < first.length && first[near] !== NO_VALUE) return near;
     }
   }
   return null;

@@ -1,75 +1,75 @@
-// What the user asks of the kernel, how long that takes, and the answers.
+// Actions of the user that the kernel performs, with progress, cancellation and answers.
 
 import { make, setText } from "../live/dom.js";
 
-const LOST = "The kernel that kept this table is gone. Run the cell again.";
+const LOST = "The kernel of this table is gone. Run the cell again.";
 
 export class Actions {
-  /** @param send takes a message to the kernel */
+  /** @param send sends a message to the kernel */
   constructor(send) {
     this.send = send;
-    this.waiting = new Map(); // request id -> the control that was used, where to say it, and a timer
-    this.requests = Math.floor(Math.random() * 2 ** 30); // the views of one table share its answers
+    this.pending = new Map(); // request id -> {control, showAnswer, undo, cancel, begun, seconds, timer}
+    this.requests = Math.floor(Math.random() * 2 ** 30); // random, as views of a table share answers
     this.lost = false;
   }
 
   /**
-   * @param control what was used; it is marked until the answer comes
-   * @param say takes a text, and whether that is an error
-   * @param undo is called when the kernel refuses
+   * @param control element that was used; marked as busy until the answer arrives
+   * @param showAnswer shows a text; its second argument is true for an error
+   * @param undo called if the action fails
    */
-  request(name, value, control, say, undo = () => {}) {
+  request(name, value, control, showAnswer, undo = () => {}) {
     if (control.hasAttribute("aria-busy")) return;
     if (this.lost) {
       undo();
-      say(LOST, true);
+      showAnswer(LOST, true);
       return;
     }
     control.setAttribute("aria-busy", "true");
     const request = (this.requests += 1);
     const cancel = make("button", "tool cancel", { type: "button" });
     cancel.addEventListener("click", () => this.send({ type: "cancel", request }));
-    const waiting = { control, say, undo, cancel, begun: false, seconds: 0 };
-    waiting.timer = setInterval(() => this.tick(waiting), 1000);
-    this.waiting.set(request, waiting);
+    const pending = { control, showAnswer, undo, cancel, begun: false, seconds: 0 };
+    pending.timer = setInterval(() => this.tick(pending), 1000);
+    this.pending.set(request, pending);
     this.send({ type: "action", request, name, value });
   }
 
-  /** Once a second: what it waits for, for how long, and a way to stop that. */
-  tick(waiting) {
-    const { control, say, cancel, begun } = waiting;
-    waiting.seconds += 1;
-    say(begun ? "At work." : "Waiting for the running cell.", false);
-    setText(cancel, `Cancel · ${waiting.seconds} s`);
+  /** Show progress and a cancel button, once a second. */
+  tick(pending) {
+    const { control, showAnswer, cancel, begun } = pending;
+    pending.seconds += 1;
+    showAnswer(begun ? "Running." : "Waiting for the running cell.", false);
+    setText(cancel, `Cancel · ${pending.seconds} s`);
     if (!cancel.isConnected) control.after(cancel);
   }
 
-  /** The kernel is at it, so no cell is in its way. */
+  /** Handle the start of an action in the kernel. */
   onBegun({ request }) {
-    const waiting = this.waiting.get(request);
-    if (waiting) waiting.begun = true;
+    const pending = this.pending.get(request);
+    if (pending) pending.begun = true;
   }
 
   onAnswer({ request, error, text }) {
-    const waiting = this.waiting.get(request);
-    if (!waiting) return; // another view asked
+    const pending = this.pending.get(request);
+    if (!pending) return; // of another view
     this.settle(request, text, error);
   }
 
   settle(request, text, error) {
-    const { control, say, undo, cancel, timer } = this.waiting.get(request);
-    this.waiting.delete(request);
+    const { control, showAnswer, undo, cancel, timer } = this.pending.get(request);
+    this.pending.delete(request);
     clearInterval(timer);
     if (cancel.contains(cancel.getRootNode().activeElement)) control.focus();
     cancel.remove();
     control.removeAttribute("aria-busy");
     if (error) undo();
-    say(text, error);
+    showAnswer(text, error);
   }
 
-  /** The kernel is gone, and with it the answers; or it is there again. */
-  lose(lost) {
+  /** Fail pending and further actions while there is no kernel. */
+  setLost(lost) {
     this.lost = lost;
-    if (lost) for (const request of [...this.waiting.keys()]) this.settle(request, LOST, true);
+    if (lost) for (const request of [...this.pending.keys()]) this.settle(request, LOST, true);
   }
 }

@@ -2,19 +2,19 @@
 
 import { setText } from "../live/dom.js";
 
-const END_OF_TIME = 253402128000; // in the year 9999
+const YEAR_10000 = 253402128000; // seconds
 const two = (number) => String(number).padStart(2, "0");
 export const grouped = (number) => number.toLocaleString("en-US");
-const formats = new Map(); // decimals -> Intl.NumberFormat, which is dear to make
+const formats = new Map(); // decimals -> Intl.NumberFormat, cached because it is slow to create
 
-/** A cell without its tone: null, a number or a text. */
-export function bare(cell) {
+/** Value of a cell, without the tone of a badge: null, a number or a text. */
+export function valueOf(cell) {
   return Array.isArray(cell) ? cell[0] : cell;
 }
 
-/** A cell's text: the same that fabric_nb.notebook.table.cells.shown gives. */
+/** Text of a cell, the same as fabric_nb.notebook.table.cells.shown returns. */
 export function textOf(cell, { kind, digits }, now) {
-  const value = bare(cell);
+  const value = valueOf(cell);
   if (value === null) return "";
   if (typeof value !== "number") return value;
   if (kind === "age") return ago(now - value);
@@ -32,10 +32,10 @@ function format(digits) {
   return formats.get(digits);
 }
 
-/** How many characters a cell takes, about; the text itself would be dear for every change. */
+/** Approximate length of a cell's text, because formatting it for every change would be slow. */
 export function lengthOf(cell, { kind, digits }) {
-  const value = bare(cell);
-  if (kind === "age") return 11; // whatever it counts up to
+  const value = valueOf(cell);
+  if (kind === "age") return 11; // the longest text
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
   if (kind === "badge") return Math.ceil((value?.length ?? 0) * 1.1) + 3; // bold, and rounded at its ends
   if (typeof value !== "number") {
@@ -56,7 +56,7 @@ function ago(seconds) {
 }
 
 function clock(moment, now) {
-  if (moment < 0 || moment >= END_OF_TIME) return moment.toExponential(5);
+  if (moment < 0 || moment >= YEAR_10000) return moment.toExponential(5);
   const then = new Date(moment * 1000);
   const time = [then.getHours(), then.getMinutes(), then.getSeconds()].map(two).join(":");
   const day = (date) => [date.getFullYear(), two(date.getMonth() + 1), two(date.getDate())].join("-");

@@ -1,4 +1,4 @@
-// What opens under a row: a text, and forms to fill in.
+// Detail of a row: a text and forms.
 
 import { fill, make, setText } from "../live/dom.js";
 import { FormView } from "./form.js";
@@ -18,7 +18,7 @@ export class DetailView {
 
   /**
    * @param detail a text, or {text, forms}
-   * @param cells [label, text] pairs to show above it
+   * @param cells [label, text] pairs to show above the detail
    */
   paint(detail, cells) {
     fill(this.cells, cells, makeLabelled, paintLabelled);
@@ -27,10 +27,10 @@ export class DetailView {
     this.text.hidden = !text;
     if (this.text.textContent !== text) {
       setText(this.text, text);
-      // The cause of a traceback stands in its last line.
+      // A traceback is scrolled to its last line, which has the cause.
       this.toEnd = text.includes("Traceback (most recent call last)");
     }
-    // Forms stay while they are the same, with what was written into them.
+    // Unchanged forms are kept, with the texts that were entered.
     const kinds = JSON.stringify(forms.map(({ title, text, ...kind }) => kind));
     if (kinds !== this.kinds) {
       this.kinds = kinds;
@@ -43,8 +43,8 @@ export class DetailView {
     });
   }
 
-  /** It has its place in the document, so that it can be scrolled. */
-  settle() {
+  /** Scroll a traceback to its end; must be called once the node is in the document. */
+  scrollToEnd() {
     if (!this.toEnd || !this.text.clientHeight) return;
     this.toEnd = false;
     this.text.scrollTop = this.text.scrollHeight;
@@ -56,7 +56,7 @@ export class DetailView {
     node.append(make("summary"), make("div", "text"));
     const copy = async () => {
       const line = [command, ...form.values.map(([key, value]) => `${key}=${python(value)}`)].join(" ");
-      form.say((await copied(line)) ? `Copied: ${line}` : line, false);
+      form.showAnswer((await copyText(line)) ? `Copied: ${line}` : line, false);
     };
     const tools = command ? [{ label: `Copy as ${command.split(" ", 1)[0]}`, run: copy }] : [];
     const form = new FormView({ name, fields, hint, submit }, this.actions, tools);
@@ -76,7 +76,7 @@ function paintLabelled(node, [label, text]) {
   setText(node.lastChild, text);
 }
 
-/** A value as Python writes it, where it was written as JSON. */
+/** A JSON value as a Python literal; other texts unchanged. */
 function python(text) {
   if (!/\b(true|false|null)\b/.test(text)) return text;
   try {
@@ -95,17 +95,17 @@ function pythonOf(value) {
   return `{${items.join(", ")}}`;
 }
 
-/** Whether the text is in the clipboard now. */
-async function copied(text) {
+/** Copy a text to the clipboard; false if that is not possible. */
+async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copiedByHand(text); // no clipboard without https
+    return copyBySelection(text); // the clipboard API needs https
   }
 }
 
-function copiedByHand(text) {
+function copyBySelection(text) {
   const area = make("textarea", "unseen");
   area.value = text;
   const { activeElement } = document;

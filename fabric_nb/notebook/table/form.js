@@ -1,14 +1,14 @@
-// A form to fill in: fields, a button that sends them, and the answer.
+// A form: input fields, buttons, and the answer.
 
 import { make, setText } from "../live/dom.js";
 
-let hints = 0; // for ids that no other has
+let hints = 0; // for unique ids
 
 export class FormView {
   /**
-   * @param form {name, fields: [{name, label, hint, required}], hint, submit}; label is the name
-   * where it is left out
-   * @param actions what the kernel is asked through
+   * @param form {name, fields: [{name, label, hint, required}], hint, submit}; label defaults to
+   * the name
+   * @param actions performs the action of the form
    * @param tools further buttons, each {label, run}
    */
   constructor({ name, fields, hint, submit }, actions, tools = []) {
@@ -20,21 +20,21 @@ export class FormView {
       const button = this.makeButton(submit, "submit");
       this.node.addEventListener("submit", (event) => {
         event.preventDefault();
-        this.say("", false);
-        actions.request(name, Object.fromEntries(this.values), button, this.say);
+        this.showAnswer("", false);
+        actions.request(name, Object.fromEntries(this.values), button, this.showAnswer);
       });
     }
     for (const { label, run } of tools) this.makeButton(label, "button").addEventListener("click", run);
     this.node.append(this.answer);
   }
 
-  /** [name, text] of each field that was filled in. */
+  /** Pairs of name and text of the fields that were filled in. */
   get values() {
     const filled = this.inputs.filter(({ value }) => value.trim());
     return filled.map(({ name, value }) => [name, value.trim()]);
   }
 
-  say = (text, error) => {
+  showAnswer = (text, error) => {
     setText(this.answer, text);
     this.answer.classList.toggle("error", error);
   };
@@ -57,7 +57,7 @@ export class FormView {
     const node = make("label", "field");
     const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
     input.required = required;
-    // As wide as what it asks for.
+    // Wide enough for its placeholder.
     input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
     const text = make("span");
     setText(text, label);

@@ -1,11 +1,11 @@
-// What stands around the rows: title, badges and facts, buttons and choices, filter, notes.
+// Content around the rows: title, badges and facts, buttons and choices, filter, notes.
 
 import { fill, make, setAttribute, setText } from "../live/dom.js";
 import { grouped, paintBadge } from "./cells.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A line over a column's last values. */
+/** A sparkline. */
 class ChartView {
   constructor() {
     this.node = make("figure", "chart");
@@ -21,7 +21,7 @@ class ChartView {
     this.node.append(caption, this.svg);
   }
 
-  /** @param chart {label, range, line: heights from 0 to 100, null for a gap}, or null */
+  /** @param chart {label, range, line}, or null; line has heights from 0 to 100, null for a gap */
   paint(chart) {
     this.node.hidden = !chart;
     if (!chart) return;
@@ -36,8 +36,8 @@ class ChartView {
 
 export class HeadView {
   /**
-   * @param actions what the kernel is asked through
-   * @param onFilter takes the words that rows must hold
+   * @param actions performs actions of buttons and choices
+   * @param onFilter called with the words that rows must contain
    */
   constructor(actions, onFilter) {
     this.actions = actions;
@@ -59,12 +59,15 @@ export class HeadView {
     this.printed = make("pre", "printed", { tabindex: "0", "aria-label": "Printed" });
     this.answer = make("div", "answer", { role: "status" });
     this.notes = make("div", "notes");
-    this.lost = null; // the badge that is shown once nothing can be sent any more
+    this.lost = null; // badge that replaces the others while there is no kernel
     this.filter.addEventListener("input", () => this.onInput());
   }
 
-  /** @param seen how many rows pass the filter, of how many */
-  paint({ title, badges, facts, notes, tools, chart, printed }, seen, all) {
+  /**
+   * @param matching number of rows that match the filter
+   * @param all number of rows
+   */
+  paint({ title, badges, facts, notes, tools, chart, printed }, matching, all) {
     setText(this.title, title);
     const states = this.lost ? [this.lost] : badges;
     fill(this.badges, states, () => make("span", "badge"), paintBadge);
@@ -73,8 +76,8 @@ export class HeadView {
     fill(this.facts, facts, () => make("span"), setText);
     fill(this.notes, notes, () => make("div"), setText);
     this.paintTools(tools);
-    const of = this.filter.value.trim() ? `${grouped(seen)} of ` : "";
-    setText(this.count, `${of}${grouped(all)} ${all === 1 ? "row" : "rows"}`);
+    const prefix = this.filter.value.trim() ? `${grouped(matching)} of ` : "";
+    setText(this.count, `${prefix}${grouped(all)} ${all === 1 ? "row" : "rows"}`);
   }
 
   paintPrinted(text) {
@@ -95,7 +98,7 @@ export class HeadView {
     tools.forEach(({ label, options, pressed, value }, index) => {
       const node = this.tools.children[index];
       if (options) {
-        // Only when the kernel says otherwise, not while the user is choosing.
+        // Only if the kernel changes the value, not while the user is choosing.
         if (node.dataset.value !== value) node.lastChild.value = node.dataset.value = value;
         return;
       }
@@ -107,30 +110,30 @@ export class HeadView {
   makeTool({ name, label, options }) {
     if (!options) {
       const button = make("button", "tool", { type: "button" });
-      button.addEventListener("click", () => this.actions.request(name, null, button, this.say));
+      button.addEventListener("click", () => this.actions.request(name, null, button, this.showAnswer));
       return button;
     }
     const node = make("label", "tool");
     const undo = () => { select.value = node.dataset.value; };
     const select = make("select", "", { "aria-label": label });
     for (const option of options) select.append(new Option(option, option));
-    select.addEventListener("change", () => this.actions.request(name, select.value, select, this.say, undo));
+    select.addEventListener("change", () => this.actions.request(name, select.value, select, this.showAnswer, undo));
     node.append(label, " ", select);
     return node;
   }
 
-  say = (text, error) => {
+  showAnswer = (text, error) => {
     setText(this.answer, text);
     this.answer.classList.toggle("error", error);
   };
 
   onInput() {
     this.onFilter(this.filter.value.toLowerCase().split(/\s+/).filter(Boolean));
-    clearTimeout(this.telling); // once, when typing pauses
-    this.telling = setTimeout(() => setText(this.status, this.count.textContent), 500);
+    clearTimeout(this.statusTimer); // announced to screen readers when typing pauses
+    this.statusTimer = setTimeout(() => setText(this.status, this.count.textContent), 500);
   }
 
-  /** Empty the filter; false when it was. */
+  /** Clear the filter; false if it was empty. */
   clearFilter() {
     if (!this.filter.value) return false;
     this.filter.value = "";

@@ -1,16 +1,16 @@
-// The columns: how wide they are, what stands above them, and by which the rows are sorted.
+// Column headers: widths, labels and sorting.
 
 import { fill, make, setAttribute, setText } from "../live/dom.js";
 
-const WIDEST = 48; // characters of a column that others must leave room for
-const FLEXIBLE = [24, 160]; // characters that the column with the longest texts has, at least and at most
-const MARK = 2; // characters that the mark of a row that opens takes
-const PADDING = 22; // pixels beside a cell's text, both sides together
+const MAX_FIXED = 48; // maximum width of a fixed column, in characters
+const FLEXIBLE = [24, 160]; // minimum and maximum width of the flexible column, in characters
+const EXPANDER = 2; // width of the button that opens a row, in characters
+const PADDING = 22; // horizontal padding of a cell, in pixels, both sides together
 
 export class HeadingView {
   /**
-   * @param onSort takes the index of the column whose heading was used
-   * @param tools whether rows end with a cell of buttons
+   * @param onSort called with the index of the column whose header was clicked
+   * @param tools true if rows end with a cell of buttons
    */
   constructor(table, onSort, tools) {
     this.tools = tools ? { column: make("col", "row-tools"), cell: make("th") } : null;
@@ -27,17 +27,17 @@ export class HeadingView {
     return this.row.offsetHeight;
   }
 
-  /** Take over columns and widths; true when the columns are others than before. */
+  /** Apply columns and widths; return whether the columns have changed. */
   paint({ columns, widths: longest, details }) {
-    const widths = longest.map((width, i) => (i === 0 && details ? width + MARK : width));
-    // The longest texts take what room there is; other columns keep theirs.
+    const widths = longest.map((width, i) => (i === 0 && details ? width + EXPANDER : width));
+    // The column with the longest texts gets the remaining width; others have fixed widths.
     const texts = columns.map(({ kind }, i) => (kind === "text" || kind === "code" ? widths[i] : 0));
     const flexible = texts.indexOf(Math.max(1, ...texts));
-    const sized = (limit) => widths.map((width, i) => Math.min(width, i === flexible ? limit : WIDEST));
-    const [least, most] = FLEXIBLE.map((limit) => total(sized(limit)));
-    // Without columns, as before the first row of a stream, only what is said of that has a width.
-    this.table.style.minWidth = columns.length ? least : "";
-    this.table.parentNode.style.width = columns.length ? `min(100%, ${most} + 2px)` : ""; // its border
+    const sized = (limit) => widths.map((width, i) => Math.min(width, i === flexible ? limit : MAX_FIXED));
+    const [minWidth, maxWidth] = FLEXIBLE.map((limit) => total(sized(limit)));
+    // Without columns, as before the first row of a stream, only the placeholder has a width.
+    this.table.style.minWidth = columns.length ? minWidth : "";
+    this.table.parentNode.style.width = columns.length ? `min(100%, ${maxWidth} + 2px)` : ""; // border
     fill(this.columns, sized(0), () => make("col"), (col, size, i) => {
       col.style.width = i === flexible ? "" : `calc(${size}ch + ${PADDING}px)`;
     });
@@ -51,9 +51,9 @@ export class HeadingView {
       this.row.append(this.tools.cell);
     }
     setAttribute(this.table, "aria-colcount", String(columns.length));
-    const before = this.known;
-    this.known = JSON.stringify(columns);
-    return before !== undefined && before !== this.known;
+    const before = this.painted;
+    this.painted = JSON.stringify(columns);
+    return before !== undefined && before !== this.painted;
   }
 
   make() {

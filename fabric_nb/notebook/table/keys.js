@@ -1,4 +1,4 @@
-// What the keys do in a table: go from row to row, open and close, filter.
+// Keyboard navigation in a table: moving between rows, opening and closing, filtering.
 
 export class Keys {
   constructor(table) {
@@ -10,7 +10,7 @@ export class Keys {
     const inFilter = event.target === this.table.head.filter;
     const used = inFilter ? this.onFilterKey(event.key) : this.onRowKey(event);
     if (used) event.preventDefault();
-    // The notebook has keys of its own (b adds a cell, arrows leave this one) that are not meant here.
+    // Otherwise the notebook would handle the key too: b adds a cell, arrows leave this one.
     if (used || event.key !== "Escape") event.stopPropagation();
   }
 
@@ -18,7 +18,7 @@ export class Keys {
     const table = this.table;
     if (key === "Escape") return table.head.clearFilter();
     if (key !== "ArrowDown" || !table.ids?.length) return false;
-    table.goTo(table.ids[table.at(table.scroller.scrollTop)]);
+    table.focusRow(table.ids[table.indexAt(table.scroller.scrollTop)]);
     return true;
   }
 
@@ -30,8 +30,8 @@ export class Keys {
       ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
     };
     if (key in steps) {
-      const to = table.ids.indexOf(table.current) + steps[key];
-      table.goTo(table.ids[Math.min(table.ids.length - 1, Math.max(0, to))]);
+      const index = table.ids.indexOf(table.current) + steps[key];
+      table.focusRow(table.ids[Math.min(table.ids.length - 1, Math.max(0, index))]);
     } else if (key === "Enter" || key === " ") table.toggle(table.current);
     else if (key === "ArrowRight") table.toggle(table.current, true);
     else if (key === "ArrowLeft") table.toggle(table.current, false);

@@ -1,6 +1,6 @@
-// The rows as the kernel has them, and the order in which they are seen.
+// Rows of a table as sent by the kernel, with filtering and sorting.
 
-import { bare, lengthOf, textOf } from "./cells.js";
+import { valueOf, lengthOf, textOf } from "./cells.js";
 
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
@@ -12,16 +12,16 @@ export class Rows {
     this.ids = [];
     this.head = { title: "", badges: [], facts: [], notes: [], tools: [], chart: null, printed: "", empty: "" };
     this.follow = false;
-    this.widths = []; // the longest text of each column, in characters
-    this.shape = 0; // goes up when columns or widths change
-    this.details = false; // whether any row has one
-    this.lag = Infinity; // how far the clock here is ahead of the kernel's, in seconds
+    this.widths = []; // length of the longest text of each column, in characters
+    this.shape = 0; // number of changes of columns and widths
+    this.details = false; // whether any row has a detail
+    this.lag = Infinity; // seconds by which the browser's clock is ahead of the kernel's
   }
 
-  /** Take over a message of the kernel; false when one before it was lost. */
+  /** Apply a message of the kernel; false if an earlier message was lost. */
   apply(message) {
     this.lag = Math.min(this.lag, Date.now() / 1000 - message.now);
-    if (message.columns) this.begin(message);
+    if (message.columns) this.reset(message);
     else if (message.from !== this.revision) return message.to <= this.revision;
     this.revision = message.to;
     this.head = message.head ?? this.head;
@@ -33,14 +33,14 @@ export class Rows {
       this.byId.set(id, { id, cells, detail, words: null });
       this.ids.push(id);
       cells.forEach((cell, index) => this.widen(index, cell));
-      this.note(detail);
+      this.noteDetail(detail);
     }
     for (const [id, changes, detail] of message.set ?? []) this.change(this.byId.get(id), changes, detail);
     this.ids = message.order ?? this.ids;
     return true;
   }
 
-  begin({ columns, follow }) {
+  reset({ columns, follow }) {
     this.columns = columns;
     this.follow = follow;
     this.widths = columns.map(({ label }) => label.length + 2);
@@ -57,17 +57,17 @@ export class Rows {
     }
     row.detail = detail ?? row.detail;
     row.words = null;
-    this.note(row.detail);
+    this.noteDetail(row.detail);
   }
 
-  /** Room for the marks before rows that open is only left where there are any. */
-  note(detail) {
+  /** Reserve space for the buttons that open rows once any row has a detail. */
+  noteDetail(detail) {
     if (this.details || !detail) return;
     this.details = true;
     this.shape += 1;
   }
 
-  /** Columns grow with what they hold and never shrink, so that nothing jumps. */
+  /** Widen a column for a cell. Columns never shrink, to avoid flicker. */
   widen(index, cell) {
     const length = lengthOf(cell, this.columns[index]);
     if (length > this.widths[index]) {
@@ -76,13 +76,13 @@ export class Rows {
     }
   }
 
-  /** The present by the kernel's clock, in seconds. */
+  /** Current Unix time by the kernel's clock, in seconds. */
   get now() {
     return (this.stopped ?? Date.now() / 1000) - (Number.isFinite(this.lag) ? this.lag : 0);
   }
 
-  /** Whether the present stands still. */
-  stop(stopped) {
+  /** Stop or restart the clock. */
+  stopClock(stopped) {
     this.stopped = stopped ? Date.now() / 1000 : undefined;
   }
 
@@ -90,25 +90,25 @@ export class Rows {
     return textOf(row.cells[index], this.columns[index], this.now);
   }
 
-  /** The ids of the rows that hold all words, in the order that is asked for. */
+  /** Ids of the rows that contain all words, sorted. */
   list(words, sort) {
-    const ids = words.length ? this.ids.filter((id) => this.holds(id, words)) : this.ids;
+    const ids = words.length ? this.ids.filter((id) => this.matches(id, words)) : this.ids;
     if (!sort) return ids;
-    const keys = new Map(ids.map((id) => [id, bare(this.byId.get(id).cells[sort.index])]));
+    const keys = new Map(ids.map((id) => [id, valueOf(this.byId.get(id).cells[sort.index])]));
     const sign = sort.descending ? -1 : 1;
-    // An age is kept as the moment it counts from: the later, the younger.
+    // An age is stored as a time: the later the time, the lower the age.
     const numbers = this.columns[sort.index].kind === "age" ? -sign : sign;
     return [...ids].sort((a, b) => compare(keys.get(a), keys.get(b), sign, numbers));
   }
 
-  holds(id, words) {
+  matches(id, words) {
     const row = this.byId.get(id);
     row.words ??= this.columns.map((_, index) => this.text(row, index)).join(" ").toLowerCase();
     return words.every((word) => row.words.includes(word));
   }
 }
 
-/** Numbers before texts, and nothing last, whatever the direction. */
+/** Compare cells: numbers before texts, and empty cells last, in both directions. */
 function compare(a, b, texts, numbers) {
   if (a === b) return 0;
   if (a === null || b === null) return a === null ? 1 : -1;

@@ -1,5 +1,5 @@
-// The live table: only the rows in sight are in the document, and they stay the same nodes while
-// their cells change.
+// The live table. Only visible rows are in the document, and their nodes are reused while their
+// cells change.
 
 import { arrange, fill, make, setAttribute, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
@@ -11,35 +11,36 @@ import { Keys } from "./keys.js";
 
 const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
-const NARROW = 480; // pixels below which a row takes two lines, if its columns say which
-const SHORT = 20; // characters that a narrow row does not cut
-const OVERSCAN = 6; // rows in the document beyond those in sight, on each side
+const NARROW = 480; // width in pixels below which rows have two lines, if columns are assigned to them
+const SHORT = 20; // characters that always fit into a cell of a narrow row
+const OVERSCAN = 6; // rows in the document above and below the visible ones
 
 export class TableView {
   /**
-   * @param rows what is shown; call `changed` after each change of them
-   * @param send takes a message to the kernel
-   * @param tools the buttons at the end of a row, each {label, icon, run}; icon is an SVG element
+   * @param rows rows to show; call `updated` after each message, `changed` after other changes
+   * @param send sends a message to the kernel
+   * @param tools returns the buttons at the end of a row, each {label, icon, run}; icon returns an
+   * SVG element
    */
   constructor(rows, send, tools = null) {
     this.rows = rows;
     this.tools = tools;
-    this.width = Infinity; // of the table in pixels, once it has one
+    this.width = Infinity; // width of the table in pixels, once it is known
     this.narrow = false;
     this.send = send;
     this.actions = new Actions(send);
     this.head = new HeadView(this.actions, (words) => this.setFilter(words));
     this.sort = null; // {index, descending}
     this.words = [];
-    this.ids = null; // of the rows to show, in order; null when that is to be found anew
-    this.current = null; // the id of the row that the keyboard is on
+    this.ids = null; // ids of the rows to show, in order; null if it must be computed
+    this.current = null; // id of the row with the keyboard focus
     this.open = new Map(); // id -> height of its detail
-    this.opened = []; // {index, height} of those that are to be shown, in order
-    this.nodes = new Map(); // id -> the nodes of a row in the document
-    this.stuck = true; // a table that follows is at its end
+    this.opened = []; // {index, height} of the open details that are shown, in order
+    this.nodes = new Map(); // id -> nodes of a row in the document
+    this.atEnd = true; // whether a table that follows new rows is scrolled to its end
     this.y = 0;
     this.shape = -1;
-    this.updates = []; // when the last ones came
+    this.updates = []; // times of the last updates
     this.build(tools !== null);
     this.timer = setInterval(() => this.tick(), 1000);
     this.observer = new ResizeObserver((entries) => this.onResize(entries));
@@ -51,7 +52,7 @@ export class TableView {
   build(tools) {
     this.root = make("section", "fabric-table");
     this.scroller = make("div", "scroller");
-    this.table = make("table", "", { role: "table" }); // as its parts may be laid out otherwise
+    this.table = make("table", "", { role: "table" }); // explicit, because CSS changes its display
     this.heading = new HeadingView(this.table, (index) => this.sortBy(index), tools);
     this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
@@ -64,7 +65,7 @@ export class TableView {
       return row;
     };
     this.gaps = [0, 1, 2].map(() => filler("gap", { "aria-hidden": "true" }));
-    this.nothing = filler("nothing");
+    this.placeholder = filler("nothing");
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.keys = new Keys(this);
     this.root.addEventListener("keydown", (event) => this.keys.onKey(event));
@@ -78,31 +79,35 @@ export class TableView {
     cancelAnimationFrame(this.frame);
   }
 
-  /** Put the table into an element, where it is seen as it was seen last. */
+  /** Put the table into an element, with its last scroll position. */
   attach(element) {
     element.append(this.root);
     this.scroller.scrollTop = this.y;
     this.schedule();
   }
 
-  /** The kernel is gone: what is shown stays as it was, and says so. */
-  lose(badge) {
+  /**
+   * Show the last state of a kernel that is gone.
+   *
+   * @param badge [text, tone]; null once there is a kernel again
+   */
+  setLost(badge) {
     this.head.lost = badge;
     this.root.classList.toggle("lost", badge !== null);
-    this.actions.lose(badge !== null);
-    this.rows.stop(badge !== null);
+    this.actions.setLost(badge !== null);
+    this.rows.stopClock(badge !== null);
     this.schedule();
   }
 
   // -- painting
 
-  /** The rows are others, as the kernel says. */
+  /** Repaint after a message of the kernel. */
   updated() {
     this.updates = [...this.updates.slice(-4), performance.now()];
     this.changed();
   }
 
-  /** The rows or what stands around them are others. */
+  /** Repaint after any other change. */
   changed() {
     this.ids = null;
     this.schedule();
@@ -119,33 +124,33 @@ export class TableView {
     this.schedule();
   }
 
-  /** Once a second: ages count up. */
+  /** Update ages, once a second. */
   tick() {
     if (this.rows.columns.some(({ kind }) => kind === "age")) this.schedule();
-    // A log is read out as it grows, unless that is faster than anyone could listen.
+    // New rows of a log are announced to screen readers, unless they arrive too fast.
     const fast = this.updates.length === 5 && performance.now() - this.updates[0] < 5000;
     setAttribute(this.scroller, "aria-live", this.rows.follow && !fast ? "polite" : "off");
   }
 
   paint() {
     this.frame = null;
-    if (!this.root.isConnected) return; // the observer tells when it is again
+    if (!this.root.isConnected) return; // the observer will schedule it again
     this.paintShape();
     const moved = this.ids === null;
     this.ids ??= this.rows.list(this.words, this.sort);
     this.opened = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
     this.head.paint(this.rows.head, this.ids.length, this.rows.ids.length);
     this.heading.paintSort(this.sort);
-    const room = Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
-    const total = this.top(this.ids.length);
+    const visible = Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
+    const total = this.topOf(this.ids.length);
     let y = this.scroller.scrollTop;
-    if (this.rows.follow && this.stuck && !this.sort) y = Math.max(0, total - room);
+    if (this.rows.follow && this.atEnd && !this.sort) y = Math.max(0, total - visible);
     else if (moved) y = this.anchored(y);
-    this.paintRows(this.indices(y, room), total);
+    this.paintRows(this.indices(y, visible), total);
     if (Math.abs(this.scroller.scrollTop - y) >= 1) this.scroller.scrollTop = y;
     this.y = this.scroller.scrollTop;
-    const first = this.at(this.y);
-    this.anchor = { id: this.ids[first], offset: this.y - this.top(first) };
+    const first = this.indexAt(this.y);
+    this.anchor = { id: this.ids[first], offset: this.y - this.topOf(first) };
     this.measure();
   }
 
@@ -157,17 +162,17 @@ export class TableView {
     this.narrow = narrow;
     this.root.classList.toggle("narrow", narrow);
     if (this.heading.paint(this.rows)) {
-      this.nodes.clear(); // other columns than before
+      this.nodes.clear(); // the columns have changed
       this.sort = null;
     }
-    for (const row of [...this.gaps, this.nothing]) row.firstChild.colSpan = columns.length || 1;
+    for (const row of [...this.gaps, this.placeholder]) row.firstChild.colSpan = columns.length || 1;
     this.scroller.setAttribute("role", follow ? "log" : "region");
   }
 
-  /** Which rows to have in the document; among them the one that has the focus, or it would lose it. */
-  indices(y, room) {
-    const first = Math.max(0, this.at(y) - OVERSCAN);
-    const last = Math.min(this.ids.length - 1, this.at(y + room) + OVERSCAN);
+  /** Indices of the rows to render; includes the focused row, which would lose the focus otherwise. */
+  indices(y, visible) {
+    const first = Math.max(0, this.indexAt(y) - OVERSCAN);
+    const last = Math.min(this.ids.length - 1, this.indexAt(y + visible) + OVERSCAN);
     const indices = [];
     for (let index = first; index <= last; index += 1) indices.push(index);
     if (this.body.contains(this.focused)) {
@@ -191,7 +196,7 @@ export class TableView {
     const nodes = new Map();
     const gaps = [...this.gaps];
     let y = 0;
-    const leave = (height) => {
+    const addGap = (height) => {
       if (height <= 0) return;
       const gap = gaps.shift();
       gap.style.height = `${height}px`;
@@ -200,28 +205,28 @@ export class TableView {
     for (const index of indices) {
       const parts = this.paintRow(this.rows.byId.get(this.ids[index]), index);
       nodes.set(this.ids[index], parts);
-      leave(this.top(index) - y);
+      addGap(this.topOf(index) - y);
       wanted.push(parts.row);
       if (parts.open) wanted.push(parts.detail.node);
-      y = this.top(index + 1);
+      y = this.topOf(index + 1);
     }
-    leave(total - y);
+    addGap(total - y);
     if (!this.ids.length) {
-      setText(this.nothing.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
-      wanted.push(this.nothing);
+      setText(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
+      wanted.push(this.placeholder);
     }
-    // What was written into a form stays while its row is out of sight.
+    // Nodes of open rows are kept while they are not visible, with the texts entered into forms.
     for (const [id, parts] of this.nodes) if (this.isOpen(id) && !nodes.has(id)) nodes.set(id, parts);
     this.nodes = nodes;
     const { focused } = this;
-    const within = this.body.contains(focused);
+    const hadFocus = this.body.contains(focused);
     arrange(this.body, wanted);
-    // A node that is moved loses the focus.
-    if (within && focused.isConnected && this.focused !== focused) focused.focus({ preventScroll: true });
+    // Moving a node removes the focus from it.
+    if (hadFocus && focused.isConnected && this.focused !== focused) focused.focus({ preventScroll: true });
     setAttribute(this.table, "aria-rowcount", String(this.ids.length + 1));
     setAttribute(this.table, "aria-label", this.rows.head.title);
     setAttribute(this.scroller, "aria-label", this.rows.head.title);
-    // One row can be reached with the Tab key.
+    // The Tab key reaches one row.
     const reachable = nodes.get(this.current) ?? nodes.values().next().value;
     reachable?.row.setAttribute("tabindex", "0");
   }
@@ -238,14 +243,14 @@ export class TableView {
     setAttribute(parts.expander, "aria-expanded", String(parts.open));
     if (this.narrow) setAttribute(parts.row, "aria-expanded", String(parts.open));
     else parts.row.removeAttribute("aria-expanded");
-    if (parts.open) parts.detail.paint(row.detail, this.narrow ? this.hidden(row) : []);
+    if (parts.open) parts.detail.paint(row.detail, this.narrow ? this.truncatedCells(row) : []);
     if (this.tools) fill(parts.tools, this.tools(row), makeRowTool, paintRowTool);
     parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
     return parts;
   }
 
-  /** The cells that a narrow row leaves out or may cut, by their labels. */
-  hidden(row) {
+  /** Labels and texts of the cells that a narrow row hides or may truncate. */
+  truncatedCells(row) {
     return this.rows.columns.flatMap(({ label, line }, i) => {
       const text = this.rows.text(row, i);
       return text && (line === 0 || text.length > SHORT) ? [[label, text]] : [];
@@ -270,7 +275,7 @@ export class TableView {
     const expander = make("button", "expander", { type: "button", tabindex: "-1", "aria-label": "Details" });
     const values = columns.map(({ kind, label, line }, index) => {
       const cell = make("td", kind, { role: "cell", "aria-colindex": String(index + 1) });
-      // A narrow row has no headings: a number is followed by the last word of its own.
+      // A narrow table has no headings; CSS appends the last word of the label to a number.
       Object.assign(cell.dataset, { label, line: line ?? 1, unit: label.split(" ").at(-1) });
       const value = make("span");
       cell.append(...(index === 0 ? [expander] : []), value);
@@ -280,27 +285,27 @@ export class TableView {
     const tools = make("td", "row-tools", { role: "cell" });
     if (this.tools) row.append(tools);
     const detail = new DetailView(id, columns.length, this.actions);
-    this.observer?.observe(detail.node); // it grows with what is in it
+    this.observer?.observe(detail.node); // its height depends on its content
     row.dataset.id = id;
     return { row, values, expander, tools, detail, open: false };
   }
 
-  // -- where rows are
+  // -- positions
 
   isOpen(id) {
     const row = this.open.has(id) && this.rows.byId.get(id);
     return Boolean(row && (this.narrow || row.detail));
   }
 
-  /** Pixels from the first row to this one. */
-  top(index) {
+  /** Distance of a row from the first one, in pixels. */
+  topOf(index) {
     let y = index * this.rowHeight;
-    for (const one of this.opened) if (one.index < index) y += one.height;
+    for (const detail of this.opened) if (detail.index < index) y += detail.height;
     return y;
   }
 
-  /** The index of the row that is so many pixels below the first. */
-  at(y) {
+  /** Index of the row at a distance from the first one, in pixels. */
+  indexAt(y) {
     let extra = 0;
     for (const { index, height } of this.opened) {
       const end = (index + 1) * this.rowHeight + extra;
@@ -311,17 +316,17 @@ export class TableView {
     return Math.max(0, Math.floor((y - extra) / this.rowHeight));
   }
 
-  /** What is in sight stays there when rows come or go above it, unless the user has just scrolled. */
+  /** Scroll position that keeps visible rows in place when rows above change, unless the user scrolls. */
   anchored(y) {
     if (y <= 0 || this.sort || Math.abs(y - this.y) > 1) return y;
     const index = this.ids.indexOf(this.anchor?.id);
-    return index < 0 ? y : this.top(index) + this.anchor.offset;
+    return index < 0 ? y : this.topOf(index) + this.anchor.offset;
   }
 
-  /** Learn how high details are, now that they are in the document. */
+  /** Measure the heights of the details in the document. */
   measure() {
     for (const [id, { open, detail }] of this.nodes) {
-      if (open) detail.settle();
+      if (open) detail.scrollToEnd();
       const { offsetHeight } = detail.node;
       if (!open || !offsetHeight || offsetHeight === this.open.get(id)) continue;
       this.open.set(id, offsetHeight);
@@ -330,16 +335,16 @@ export class TableView {
     }
   }
 
-  /** Bring what has opened under a row in sight, and the row before that. */
+  /** Scroll to a row and the detail that was opened. */
   reveal(id, height) {
     this.revealed = null;
-    const top = this.top(this.ids.indexOf(id));
-    const room = this.scroller.clientHeight - this.heading.height;
-    const y = Math.min(top, top + this.rowHeight + height - room);
+    const top = this.topOf(this.ids.indexOf(id));
+    const visible = this.scroller.clientHeight - this.heading.height;
+    const y = Math.min(top, top + this.rowHeight + height - visible);
     if (y > this.scroller.scrollTop) this.scroller.scrollTop = y;
   }
 
-  // -- what the user does
+  // -- user actions
 
   sortBy(index) {
     if (this.sort?.index !== index) this.sort = { index, descending: false };
@@ -357,7 +362,7 @@ export class TableView {
   onScroll() {
     const { scrollTop, clientHeight, scrollHeight } = this.scroller;
     const byUser = Math.abs(scrollTop - this.y) > 1;
-    if (byUser) this.stuck = scrollTop + clientHeight >= scrollHeight - this.rowHeight;
+    if (byUser) this.atEnd = scrollTop + clientHeight >= scrollHeight - this.rowHeight;
     this.schedule();
   }
 
@@ -367,7 +372,7 @@ export class TableView {
     if (!row || !opens) return;
     const id = Number(row.dataset.id);
     this.toggle(id);
-    this.goTo(id);
+    this.focusRow(id);
   }
 
   onFocus(event) {
@@ -387,16 +392,16 @@ export class TableView {
     this.schedule();
   }
 
-  /** Bring a row in sight and give it the focus. */
-  goTo(id) {
+  /** Scroll to a row and focus it. */
+  focusRow(id) {
     const index = this.ids?.indexOf(id) ?? -1;
     if (index < 0) return;
-    const room = this.scroller.clientHeight - this.heading.height;
-    const y = this.top(index);
+    const visible = this.scroller.clientHeight - this.heading.height;
+    const y = this.topOf(index);
     if (y < this.scroller.scrollTop) this.scroller.scrollTop = y;
-    else if (y + this.rowHeight > this.scroller.scrollTop + room) this.scroller.scrollTop = y + this.rowHeight - room;
+    else if (y + this.rowHeight > this.scroller.scrollTop + visible) this.scroller.scrollTop = y + this.rowHeight - visible;
     this.current = id;
-    this.stuck = index === this.ids.length - 1;
+    this.atEnd = index === this.ids.length - 1;
     cancelAnimationFrame(this.frame);
     this.paint();
     this.nodes.get(id)?.row.focus({ preventScroll: true });

@@ -20,7 +20,7 @@ class TableWidget {
   }
 
   hello() {
-    this.asked = performance.now();
+    this.requestedAt = performance.now();
     this.kernel.send({ type: "hello", revision: this.rows.revision, hides: this.kernel.hides });
   }
 
@@ -29,13 +29,13 @@ class TableWidget {
     if (content.type === "answer") this.table.actions.onAnswer(content);
     if (content.type !== "table") return;
     const complete = this.rows.apply(JSON.parse(textIn(buffers)));
-    // Ask for everything when messages were lost, but not again while that is on its way.
-    if (!complete && performance.now() - this.asked > 1000) this.hello();
+    // Request the complete table if messages were lost, at most once a second.
+    if (!complete && performance.now() - this.requestedAt > 1000) this.hello();
     this.table.updated();
   }
 
-  lose(lost) {
-    this.table.lose(lost ? [this.kernel.lostText, this.kernel.stored ? "quiet" : "bad"] : null);
+  setLost(lost) {
+    this.table.setLost(lost ? [this.kernel.lostText, this.kernel.stored ? "quiet" : "bad"] : null);
   }
 }
 

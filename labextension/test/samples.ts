@@ -16,8 +16,8 @@ export function service(
     id,
     state: 'up',
     version: '',
-    members: [],
-    more_members: 0,
+    instances: [],
+    more_instances: 0,
     uncounted: false,
     methods,
     more_methods: 0,
@@ -25,8 +25,8 @@ export function service(
   };
 }
 
-/** The first push, of a notebook in the domain `d`. */
-export function everything(...services: IService[]): IPush {
+/** A push with the complete state of a notebook in the domain `d`. */
+export function completeState(...services: IService[]): IPush {
   return {
     reset: true,
     facts: {
@@ -43,7 +43,7 @@ export function everything(...services: IService[]): IPush {
     },
     services: {
       put: Object.fromEntries(
-        services.map(one => [`${one.domain}.${one.type}.${one.id}`, one])
+        services.map(each => [`${each.domain}.${each.type}.${each.id}`, each])
       ),
       drop: []
     }
