@@ -137,7 +137,7 @@ function selectorOf(element: Element): string | null {
 }
 
 /** Initial relative heights of the sections. */
-const RELATIVE_SIZES = [6, 2, 2, 3];
+const RELATIVE_SIZES = [9, 3, 3, 6];
 
 const SECTIONS: { [label: string]: Section } = {
   Services,

@@ -62,6 +62,17 @@ async def member():
 one, other = await member(), await member()
 """
 
+CUT_ROWS = """(log) => {
+  const { top } = log.getBoundingClientRect();
+  return [...log.querySelectorAll("tr.row")]
+    .filter((row) => {
+      const box = row.getBoundingClientRect();
+      return box.top < top - 1 && box.bottom > top + 1;
+    })
+    .map((row) => row.textContent);
+}"""
+"""Texts of the rows of a log that are cut off at the top."""
+
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 
 
@@ -292,6 +303,7 @@ async def test_logs_by_level_and_text(details: LabNotebook, page: Page) -> None:
     await expect(messages.get_by_text("many more", exact=True)).to_be_in_viewport()
     await details.execute("log.info('many most')")
     await expect(messages.get_by_text("many most", exact=True)).to_be_in_viewport()
+    assert await lines.evaluate(CUT_ROWS) == [], "the first visible row is whole"
 
 
 def log_rows(page: Page) -> Locator:

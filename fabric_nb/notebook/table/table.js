@@ -144,9 +144,9 @@ export class TableView {
     const visible = Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
     const total = this.topOf(this.ids.length);
     let y = this.scroller.scrollTop;
-    if (this.rows.follow && this.atEnd && !this.sort) y = Math.max(0, total - visible);
+    if (this.rows.follow && this.atEnd && !this.sort) y = this.endPosition(total, visible);
     else if (moved) y = this.anchored(y);
-    this.paintRows(this.indices(y, visible), total);
+    this.paintRows(this.indices(y, visible), y > 0 ? Math.max(total, y + visible) : total);
     if (Math.abs(this.scroller.scrollTop - y) >= 1) this.scroller.scrollTop = y;
     this.y = this.scroller.scrollTop;
     const first = this.indexAt(this.y);
@@ -314,6 +314,15 @@ export class TableView {
       extra += height;
     }
     return Math.max(0, Math.floor((y - extra) / this.rowHeight));
+  }
+
+  /** Scroll position of the end at which the first visible row is not cut off, unless it is open. */
+  endPosition(total, visible) {
+    const end = Math.max(0, total - visible);
+    const first = this.indexAt(end);
+    if (this.topOf(first) === end) return end;
+    const next = this.topOf(first + 1);
+    return next - end < this.rowHeight ? next : end;
   }
 
   /** Scroll position that keeps visible rows in place when rows above change, unless the user scrolls. */
