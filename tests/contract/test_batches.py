@@ -1,4 +1,4 @@
-"""Batches of rows over a broker: from our own publisher, and from anybody's."""
+"""Batches of rows over a broker, from fabric_nb and from other publishers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FRAME = pd.DataFrame({"n": range(1000), "x": [i / 8 for i in range(1000)]})
 
 @pytest.fixture
 async def publisher(members):
-    """A member that publishes."""
+    """Member that publishes."""
     return await members.join("publisher")
 
 
 @pytest.fixture
 async def stream(members):
-    """Everything that is published, as a stream."""
+    """Stream of all published data."""
     hearer = await members.join("hearer")
     async with await hearer.stream() as stream:
         yield stream
@@ -32,7 +32,7 @@ async def stream(members):
 @pytest.mark.parametrize("form", [None, "json", "json-columns", "arrow"])
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
 async def test_a_frame_is_published_in_one_message(publisher, stream, form, compression):
-    """A DataFrame travels in one message of any format and arrives as its rows."""
+    """A DataFrame is sent in one message of any format and arrives as its rows."""
     await publisher.publish_data(FRAME, {"kind": "F"}, format=form, compression=compression)
     await stream.wait(rows=1000, timeout=10)
     assert stream.messages == 1
@@ -40,7 +40,7 @@ async def test_a_frame_is_published_in_one_message(publisher, stream, form, comp
 
 
 async def test_batches_are_iterated_as_rows(publisher, stream):
-    """`stream.batches()` gives rows whatever form they came in."""
+    """`stream.batches()` yields rows, whatever the form of the message."""
     got = []
     for form in ("json", "json-columns", "arrow"):
         publisher.publish_data([{"form": form}, {"form": form}], {}, format=form)
@@ -51,8 +51,8 @@ async def test_batches_are_iterated_as_rows(publisher, stream):
     assert sorted(got) == sorted(["json", "json-columns", "arrow"] * 2)
 
 
-async def test_anybody_may_send_batches(publisher, stream, raw):
-    """Any publisher's batch is read by its content type and content encoding."""
+async def test_batches_of_other_publishers(publisher, stream, raw):
+    """A batch of any publisher is read by its content type and content encoding."""
     exchange = await raw.get_exchange(publisher.data_exchange)
     sink = pa.BufferOutputStream()
     table = pa.table({"n": [3, 4]})
@@ -72,7 +72,7 @@ async def test_anybody_may_send_batches(publisher, stream, raw):
 
 
 async def test_columns_that_do_not_fit_are_counted(publisher, stream, raw):
-    """An Arrow table that is no table of rows is unreadable, and the next message is read."""
+    """An invalid Arrow table is rejected, and the next message is read."""
     exchange = await raw.get_exchange(publisher.data_exchange)
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     sink = pa.BufferOutputStream()

@@ -1,4 +1,4 @@
-"""Calls that fail because a call that they made has failed."""
+"""Chains of calls that fail because a call made by them failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOPS = ("orders.place", "pricing.quote", "catalog.price")
 
 
 class NoPrice(Exception):
-    """An error of a service's own."""
+    """Error class of a service."""
 
 
 def missing():
@@ -27,7 +27,7 @@ def missing():
 
 @pytest.fixture
 async def shop(members):
-    """Members: orders calls pricing, which calls catalog; how each fails can be set."""
+    """Members: orders calls pricing, which calls catalog; the failure of each can be set."""
     orders, pricing, catalog = [
         await members.join(name) for name in ("orders", "pricing", "catalog")
     ]
@@ -61,7 +61,7 @@ FULL = [f"{DOMAIN}.app.{hop}" for hop in HOPS]
 
 
 async def test_the_whole_chain_is_named(shop):
-    """A failure three calls away names every service, and is caught as what was raised there."""
+    """The error of a failure three calls away names every service, and has the original type."""
     error = await failed(await shop(missing))
     assert str(error) == "orders.place → pricing.quote → catalog.price: KeyError 'beer'"
     assert isinstance(error, KeyError)
@@ -83,7 +83,7 @@ async def test_the_whole_chain_is_named(shop):
 
 
 async def test_errors_of_another_class(shop):
-    """A type that nobody can import is named as it is, over all hops, and caught as RemoteError."""
+    """A type that cannot be imported is named over all hops, and is caught as RemoteError."""
 
     def fail():
         raise NoPrice("beer", 7)
@@ -95,8 +95,8 @@ async def test_errors_of_another_class(shop):
     assert str(error) == "orders.place → pricing.quote → catalog.price: NoPrice 'beer', 7"
 
 
-async def test_what_errors_have_beside_their_arguments(shop):
-    """What Python's own errors have beside their arguments comes over all hops, also pickled."""
+async def test_attributes_of_errors_over_all_hops(shop):
+    """The attributes of built-in exceptions are sent over all hops, and can be pickled."""
 
     def fail():
         with open("/nowhere/at all"):  # noqa: PTH123 - the error is what is tried
@@ -111,7 +111,7 @@ async def test_what_errors_have_beside_their_arguments(shop):
 
 @pytest.mark.parametrize("how", ["from", "during", "group", "group of groups"])
 async def test_an_error_that_another_one_caused(shop, how):
-    """An error that was raised for another one's sake is itself, and tells where that came from."""
+    """An error raised from a failed call has its own type, and the chain of its cause."""
 
     def quote(call_catalog):
         async def quote():
@@ -141,7 +141,7 @@ async def test_an_error_that_another_one_caused(shop, how):
 
 
 async def test_a_call_that_was_not_answered(shop, members):
-    """A call that ended without an answer is a hop too."""
+    """A call without a reply is a hop too."""
 
     def quote(_):
         async def quote():
@@ -156,8 +156,8 @@ async def test_a_call_that_was_not_answered(shop, members):
     assert "gave no answer within 0.2 s" in str(error)
 
 
-async def test_what_was_handled_is_no_cause(shop):
-    """An error that has nothing to do with a failed call before it has no chain."""
+async def test_handled_errors_are_no_cause(shop):
+    """An error that is not related to an earlier failed call has no chain."""
 
     def quote(call_catalog):
         async def quote():
@@ -171,8 +171,8 @@ async def test_what_was_handled_is_no_cause(shop):
     assert str(error) == "orders.place → pricing.quote: ValueError 'something else'"
 
 
-async def test_a_chain_without_end(members):
-    """Services that call each other in a circle fail with a chain that is bounded."""
+async def test_circular_calls(members):
+    """Services that call each other in a circle fail with a chain of limited length."""
     member = await members.join("loop")
 
     async def again(depth):
@@ -211,7 +211,7 @@ EVIL = "x\x1b[2J\nRemoteError: forged\u202e"
     ids=lambda chain: str(chain)[:30],
 )
 async def test_hostile_chains(members, raw, chain):
-    """Whatever a peer sends as a chain is text of a bounded length, and looked up nowhere."""
+    """The chain of a hostile peer is text of limited length, and nothing is looked up by it."""
     caller = await members.join("caller")
     name = f"{DOMAIN}.api.app.evil"
     exchange = await raw.declare_exchange(name, "direct", auto_delete=True)

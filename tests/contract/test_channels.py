@@ -1,4 +1,4 @@
-"""Channels as the fabric uses them: what is sent arrives, or its sender is told why not."""
+"""Channels: delivery, outcomes of messages, and recovery."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ QUEUE = "channels.test"
 
 @pytest.fixture
 async def connection(broker_uri: str) -> AsyncIterator[Connection]:
-    """A connection that ends with the test."""
+    """Connection that is closed after the test."""
     async with Connection(broker_uri, name="channels") as connection:
         yield connection
 
 
 class Consumer:
-    """Takes what comes to the queue, whenever the channel is opened."""
+    """Consumer of the queue, started whenever the channel is opened."""
 
     def __init__(self, *, no_ack: bool = True) -> None:
         self.got = []
@@ -45,7 +45,7 @@ class Consumer:
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000, 20_000_000])
 async def test_bodies_of_any_length(connection, size):
-    """A message arrives whole, with its properties, whatever its length."""
+    """A message of any length arrives complete, with its properties."""
     data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     consumer = Consumer()
     async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
@@ -69,7 +69,7 @@ async def test_order_is_kept(connection):
 
 
 async def test_mandatory_messages(connection):
-    """A mandatory message that no queue takes is told, and only that one of several."""
+    """A mandatory message that is routed to no queue is `Unroutable`, and no other message is."""
     async with connection.channel(confirms=True) as channel:
         await channel.topology.declare_queue(QUEUE)
         outcomes = await asyncio.gather(
@@ -84,7 +84,7 @@ async def test_mandatory_messages(connection):
 
 
 async def test_missing_exchange(connection):
-    """Publishing to an exchange that is not there is refused, and the channel comes back."""
+    """Publishing to a missing exchange is refused, and the channel recovers."""
     async with connection.channel(confirms=True) as channel:
         await channel.topology.declare_queue(QUEUE)
         for _ in range(3):
@@ -96,14 +96,14 @@ async def test_missing_exchange(connection):
 
 
 async def flood(channel):
-    """Send in every pass of the loop, until it does not go any more."""
+    """Send in every iteration of the loop, until that raises."""
     while True:
         channel.send("", QUEUE, Message(b"y"))
         await asyncio.sleep(0)
 
 
-async def test_frames_after_the_end_cost_nothing(connection):
-    """Whoever still sends on a channel that is being refused loses the channel, not the rest."""
+async def test_frames_after_a_channel_is_closed(connection):
+    """Sending on a channel that the broker is closing costs the channel, not the connection."""
     other = Consumer()
     async with connection.channel(other.set_up), connection.channel() as channel:
         for round_ in range(20):
@@ -117,8 +117,8 @@ async def test_frames_after_the_end_cost_nothing(connection):
     assert connection.reconnects == 0
 
 
-async def test_every_publisher_is_told(connection):
-    """Each message's sender learns its outcome, however often the channel is lost and reopened."""
+async def test_every_message_has_an_outcome(connection):
+    """Each message has an outcome, however often the channel is lost and reopened."""
     consumer = Consumer()
     async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
 
@@ -144,8 +144,8 @@ async def test_every_publisher_is_told(connection):
     assert connection.reconnects == 0
 
 
-async def test_acknowledged_and_refused(connection):
-    """What is acknowledged is gone; what is refused or left comes again, and says so."""
+async def test_acknowledged_and_rejected(connection):
+    """Acknowledged messages are removed; rejected or unacknowledged ones are redelivered."""
     consumer = Consumer(no_ack=False)
     channel = connection.channel(consumer.set_up, prefetch=2)
     async with channel, connection.channel(confirms=True) as publisher:
@@ -164,8 +164,8 @@ async def test_acknowledged_and_refused(connection):
     assert connection.reconnects == 0
 
 
-async def test_an_acknowledgement_of_the_time_before(connection):
-    """A delivery of an earlier opening is left alone: its tag may be another message's now."""
+async def test_acknowledging_an_earlier_generation(connection):
+    """A delivery of an earlier generation is ignored, because its tag may be in use again."""
     consumer = Consumer(no_ack=False)
     channel = connection.channel(consumer.set_up)
     async with channel, connection.channel(confirms=True) as publisher:
@@ -182,7 +182,7 @@ async def test_an_acknowledgement_of_the_time_before(connection):
 
 
 async def test_a_cancelled_consumer(connection):
-    """Nothing comes to a consumer that is cancelled, and the channel goes on."""
+    """A cancelled consumer gets no messages, and the channel stays open."""
     consumer = Consumer()
     async with connection.channel() as channel:
         await channel.topology.declare_queue(QUEUE)
@@ -196,8 +196,8 @@ async def test_a_cancelled_consumer(connection):
         assert channel.generation == 1
 
 
-async def test_closing_ends_what_waits(connection):
-    """A channel that is closed tells those who wait for confirms, and refuses more."""
+async def test_closing_fails_unconfirmed_messages(connection):
+    """Closing a channel fails unconfirmed messages, and further ones are refused."""
     channel = await connection.channel(confirms=True).open()
     waiting = asyncio.ensure_future(channel.publish("", "nobody", Message(b"x" * 1000)))
     await asyncio.sleep(0)
@@ -210,8 +210,8 @@ async def test_closing_ends_what_waits(connection):
         channel.send("", "nobody", Message(b"x"))
 
 
-async def test_setup_that_is_given_up(connection):
-    """A setup that is cancelled in the middle leaves the connection as it was."""
+async def test_a_cancelled_setup(connection):
+    """A setup that is cancelled leaves the connection usable."""
     consumer = Consumer()
 
     async def set_up(channel):

@@ -1,4 +1,4 @@
-"""Members that come and go while others do."""
+"""Members that join and leave while others do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 25
 
 
 async def test_members_that_come_and_go_do_not_refuse_each_other(members: Members) -> None:
-    """A connector opens and serves while others, who delete what they shared, leave."""
+    """A connector opens and serves while leaving members delete shared exchanges and queues."""
 
     async def come_and_go(service_id: str) -> None:
         for _ in range(ROUNDS):
@@ -28,10 +28,8 @@ async def test_members_that_come_and_go_do_not_refuse_each_other(members: Member
     await asyncio.gather(*(come_and_go(f"m{number}") for number in range(3)))
 
 
-async def test_what_goes_between_its_declaration_and_its_use(
-    members: Members, broker_uri: str
-) -> None:
-    """A part whose auto-delete exchange goes before it is bound to declares it again."""
+async def test_an_exchange_deleted_before_its_use(members: Members, broker_uri: str) -> None:
+    """A setup is repeated if its auto-delete exchange is deleted before it is bound."""
     one = await members.join("one")
     async with await aio_pika.connect(broker_uri) as connection:
         raw = await connection.channel()

@@ -1,4 +1,4 @@
-"""Opening and closing a connector, its arguments, and what is said when it cannot connect."""
+"""Opening and closing of a connector, its arguments, and the errors of connecting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.rabbitmq_supervisor import free_port
 
 
 async def test_open_and_close(members):
-    """A connector is connected from `open` to `close`, and says so."""
+    """A connector is connected from `open` to `close`, and its state tells it."""
     connector = members.connector("c1")
     states = []
     connector.on_state(states.append)
@@ -47,7 +47,7 @@ async def test_open_and_close(members):
 
 
 async def test_async_with(members):
-    """`async with` opens the connector and closes it, also when the block fails."""
+    """`async with` opens the connector and closes it, also if the block raises."""
     async with members.connector("c1") as connector:
         assert connector.state is State.CONNECTED
     assert connector.state is State.CLOSED
@@ -62,7 +62,7 @@ async def test_async_with(members):
 
 
 async def test_open_again_after_close(members):
-    """A closed connector can be opened again and then works as the first time."""
+    """A closed connector can be opened again."""
     connector = members.connector("c1")
     await connector.open()
     await connector.serve({"one": lambda: 1})
@@ -82,7 +82,7 @@ async def test_open_again_after_close(members):
 
 
 async def test_closed_connector_refuses(members):
-    """Whatever is asked of a connector that is not open is refused with `NotConnected`."""
+    """Every operation of a connector that is not open raises `NotConnected`."""
     connector = members.connector("c1")
     for _ in range(2):
         with pytest.raises(NotConnected):
@@ -99,8 +99,8 @@ async def test_closed_connector_refuses(members):
         await connector.close()
 
 
-async def test_constructor_takes_what_amqp_fabric_takes(broker_uri):
-    """The arguments of amqp-fabric mean the same here, by position and by name."""
+async def test_constructor_accepts_arguments_of_amqp_fabric(broker_uri):
+    """The arguments of amqp-fabric have the same meaning, by position and by name."""
     by_position = AmqBrokerConnector(broker_uri, "d", "t", "i", 5, True, 7, "my.discovery")
     by_name = AmqBrokerConnector(
         amqp_uri=broker_uri,
@@ -126,8 +126,8 @@ async def test_constructor_takes_what_amqp_fabric_takes(broker_uri):
         assert by_name.list_services() == []
 
 
-async def test_discovery_exchange_keeps_fabrics_apart(members):
-    """Members hear only those who announce themselves on the same discovery exchange."""
+async def test_discovery_exchange_separates_fabrics(members):
+    """Members receive only keep-alives on their own discovery exchange."""
     ours = await members.join("ours", discovery_exchange="ours.discovery")
     await members.join("theirs", discovery_exchange="theirs.discovery")
     friend = await members.join("friend", discovery_exchange="ours.discovery")
@@ -138,7 +138,7 @@ async def test_discovery_exchange_keeps_fabrics_apart(members):
 
 
 async def test_names_from_the_environment(broker_uri, monkeypatch):
-    """Data and discovery exchanges take their names from the environment, as in amqp-fabric."""
+    """Data and discovery exchanges can be set by the environment, as in amqp-fabric."""
     monkeypatch.setenv("DATA_EXCHANGE_NAME", "facts")
     monkeypatch.setenv("DISCOVERY_EXCHANGE_NAME", "who.is.there")
     connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)
@@ -170,7 +170,7 @@ async def test_repr_and_uri_hide_the_password(members, broker_uri):
 
 @contextlib.contextmanager
 def fails_in_time(error, timeout):
-    """Expect `error` in at most the timeout and a second, in one sentence without the password."""
+    """Expect `error` within the timeout and a second, in one sentence without the password."""
     began = time.monotonic()
     with pytest.raises(error) as caught:
         yield caught
@@ -183,7 +183,7 @@ def fails_in_time(error, timeout):
 
 
 async def refused(uri, error, timeout=5.0):
-    """Open a connector on an address that does not work; return what it said."""
+    """Open a connector with an address that does not work; return the error's text."""
     tasks = asyncio.all_tasks()
     with fails_in_time(error, timeout) as caught:
         await AmqBrokerConnector(uri, "d", "t", "i", keep_alive_seconds=1).open(timeout=timeout)
@@ -218,7 +218,7 @@ def changed(uri, *, user=None, password=None, port=None, path=None, scheme=None)
     ],
 )
 def test_wrong_uri(uri, says):
-    """A URI that cannot be one is refused when it is given, not when it is used."""
+    """An invalid URI is refused by the constructor."""
     with fails_in_time(InvalidUri, 0) as caught:
         AmqBrokerConnector(uri, "d", "t", "i")
     assert says in str(caught.value)
@@ -237,7 +237,7 @@ def test_wrong_uri(uri, says):
         ("id", 7),
     ],
 )
-def test_bad_names(part, name):
+def test_invalid_names(part, name):
     """A bad name is refused with which part it is and what is allowed; as an AttributeError."""
     names = {"domain": "d", "type": "t", "id": "i"} | {part: name}
     with pytest.raises(InvalidName, match=f"service {part}: use 1 to 63 letters") as caught:
@@ -253,14 +253,14 @@ async def test_refused_login(broker_uri):
 
 
 async def test_missing_vhost(broker_uri):
-    """A virtual host that is not there is named."""
+    """The error for a missing virtual host names it."""
     said = await refused(changed(broker_uri, path="/nowhere"), VirtualHostRefused)
     assert "'nowhere'" in said
     assert ":***@" in said
 
 
 async def test_broker_away():
-    """A port that nobody listens on is named."""
+    """The error for a port without a listener names it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -270,13 +270,13 @@ async def test_broker_away():
 
 
 async def test_unknown_host():
-    """A host name that does not resolve is named."""
+    """The error for a host that cannot be resolved names it."""
     said = await refused("amqp://u:s3cret@no-such-host.invalid/", BrokerUnavailable)
     assert "'no-such-host.invalid' is not known" in said
 
 
 async def test_host_that_never_answers():
-    """A host that takes the connection and says nothing is given up within the timeout."""
+    """A host that accepts the connection and never responds is given up within the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         uri = f"amqp://u:s3cret@127.0.0.1:{port}/"
@@ -285,7 +285,7 @@ async def test_host_that_never_answers():
 
 
 async def test_tls_against_a_plain_port(broker_uri):
-    """TLS against a plain port says so and what to do."""
+    """The error for TLS against a plain port has advice."""
     uri = changed(broker_uri, scheme="amqps", password="s3cret")
     said = await refused(uri, TlsFailed)
     assert "does not speak TLS" in said
@@ -296,7 +296,7 @@ async def test_tls_against_a_plain_port(broker_uri):
     "greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"AMQP\x03\x01\x00\x00"]
 )
 async def test_not_a_broker(greeting):
-    """A port where something else answers, as a TLS port does to plain AMQP, is told."""
+    """A port with another protocol, such as TLS for plain AMQP, is reported."""
 
     async def answer(reader, writer):
         await reader.read(8)
@@ -312,7 +312,7 @@ async def test_not_a_broker(greeting):
 
 
 async def test_wrong_cafile(broker_uri, tmp_path):
-    """A CA file that is not there or is none is a sentence too."""
+    """A missing or invalid CA file is an error in one sentence."""
     uri = changed(broker_uri, scheme="amqps", password="s3cret")
     not_pem = tmp_path / "ca.pem"
     not_pem.write_text("no certificate")
@@ -328,7 +328,7 @@ async def test_wrong_cafile(broker_uri, tmp_path):
 
 
 async def test_connection_fails_before_presence(broker_uri, monkeypatch):
-    """A connector that fails half way through opening is closed and leaves no task behind."""
+    """A connector that fails while it is opened is closed and leaves no task behind."""
     tasks = asyncio.all_tasks()
     connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)
 
@@ -346,7 +346,7 @@ async def test_connection_fails_before_presence(broker_uri, monkeypatch):
 
 
 async def test_nodes_are_tried_in_turn(members, broker_uri):
-    """Of several nodes the first that is there is used, given as a list or in one URI."""
+    """The first available of several nodes is used, given as a list or in one URI."""
     login, _, place = broker_uri.rpartition("@")
     dead = f"127.0.0.1:{free_port()}"
     for uris in (f"{login}@{dead},{place}", [f"{login}@{dead}/", broker_uri]):
@@ -359,8 +359,8 @@ async def test_nodes_are_tried_in_turn(members, broker_uri):
         await fabric.close()
 
 
-async def test_no_node_is_there():
-    """When no node can be reached, each is named with its reason, and no password."""
+async def test_no_node_is_available():
+    """If no node can be reached, the error names each with its reason, and no password."""
     ports = [free_port(), free_port()]
     uri = f"amqp://ann:s3cret@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/"
     with pytest.raises(BrokerUnavailable) as caught:

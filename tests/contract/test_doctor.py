@@ -1,4 +1,4 @@
-"""The doctor: each trouble that it looks for, made for real."""
+"""The doctor: each problem that it checks for, on real brokers."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ OK, WARNING, ERROR = Severity.OK, Severity.WARNING, Severity.ERROR
 
 
 def of(diagnosis: Diagnosis, check: str) -> Finding:
-    """The finding of a check; one that asks for something to be done says what."""
+    """Return the finding of a check; one with a problem must have advice."""
     (found,) = [one for one in diagnosis if one.check == check]
     assert bool(found.advice) or found.severity in (OK, Severity.UNKNOWN), found
     return found
 
 
 def stranger(uri: str, id: str = "stranger", **options: Any) -> AmqBrokerConnector:  # noqa: A002
-    """A member that is not connected."""
+    """Return a member that is not connected."""
     return AmqBrokerConnector(uri, DOMAIN, "app", id, **options)
 
 
-async def looked_at(uri: str, **options: Any) -> Diagnosis:
-    """What is found of a member that is not connected."""
+async def checked(uri: str, **options: Any) -> Diagnosis:
+    """Return the diagnosis of a member that is not connected."""
     return await stranger(uri, **options).diagnose(seconds=WAIT)
 
 
 @pytest.fixture
 def embedded() -> Iterator[BrokerProcess]:
-    """An embedded broker of the test's own."""
+    """Embedded broker of the test."""
     with BrokerProcess() as broker:
         yield broker
 
@@ -61,12 +61,12 @@ def embedded() -> Iterator[BrokerProcess]:
 
 
 async def test_nothing_wrong(members: Members) -> None:
-    """Where nothing is wrong, all is ok, connected or not; others see and hear nothing of it."""
+    """Without problems all findings are ok, connected or not, and other members notice nothing."""
     member, other = await members.join("one"), await members.join("other")
     await other.serve({"f": lambda: 1})
     stream, logs = await other.stream(), await other.logs()
     await wait_for_service(member, "other", methods=1)
-    for diagnosis in (await member.diagnose(seconds=WAIT), await looked_at(members.uri)):
+    for diagnosis in (await member.diagnose(seconds=WAIT), await checked(members.uri)):
         assert [one for one in diagnosis if one.severity is not OK] == []
         assert diagnosis.worst is OK
         assert "on fabric_nb" in of(diagnosis, "peers").found
@@ -76,7 +76,7 @@ async def test_nothing_wrong(members: Members) -> None:
 
 
 async def test_limits_of_the_broker(members: Members) -> None:
-    """The limits of the broker that were met are findings, and so is that they were not."""
+    """The known limits of the broker are findings, and so is that they are not known."""
     member = await members.join("one")
     diagnosis = await member.diagnose(seconds=WAIT)
     assert "4,096 bytes were accepted" in of(diagnosis, "message size").found
@@ -90,8 +90,8 @@ async def test_limits_of_the_broker(members: Members) -> None:
     assert "within 3 s" in found.found
 
 
-async def test_failed_background_work_is_told(members: Members, failures: Failures) -> None:
-    """An error in the background, which no caller receives, is a finding that says where."""
+async def test_failed_background_work(members: Members, failures: Failures) -> None:
+    """An error in background work, which no caller receives, is a finding."""
     member = await members.join("one")
 
     async def fail(_: object) -> None:
@@ -107,7 +107,7 @@ async def test_failed_background_work_is_told(members: Members, failures: Failur
 
 
 async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str) -> None:
-    """On an empty broker, and beside members, everything is as before, and no connection stays."""
+    """The doctor leaves no exchange, queue, binding or connection behind."""
 
     def there() -> tuple[object, ...]:
         return (
@@ -124,7 +124,7 @@ async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq
 
     before = await asyncio.to_thread(there)
     assert before == ([], [], [], 0)
-    assert (await looked_at(rabbitmq_uri)).worst is not ERROR
+    assert (await checked(rabbitmq_uri)).worst is not ERROR
     await as_before(before)
     async with Members(rabbitmq_uri) as members:
         member = await members.join("one")
@@ -144,11 +144,11 @@ async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq
         (f"{USER}:{QUOTED_PASSWORD}", "nowhere", "login", "no virtual host 'nowhere'"),
     ],
 )
-async def test_who_is_not_let_in(
+async def test_refused_logins(
     embedded: BrokerProcess, login: str, place: str, check: str, said: str
 ) -> None:
-    """A wrong password or virtual host is said, and what to do; the password is not."""
-    diagnosis = await looked_at(f"amqp://{login}@127.0.0.1:{embedded.port}/{place}")
+    """A wrong password or virtual host is a finding with advice, without the password."""
+    diagnosis = await checked(f"amqp://{login}@127.0.0.1:{embedded.port}/{place}")
     assert of(diagnosis, check).severity is ERROR
     assert said in of(diagnosis, check).found
     for shown in (str(diagnosis), repr(diagnosis), repr(diagnosis.as_json()), repr(diagnosis.df)):
@@ -156,8 +156,8 @@ async def test_who_is_not_let_in(
         assert QUOTED_PASSWORD not in shown
 
 
-async def test_broker_that_is_not_there() -> None:
-    """Without a broker it is said what can be known without one: TLS and heartbeat too."""
+async def test_broker_that_is_not_available() -> None:
+    """Without a broker, TLS and heartbeat are checked nevertheless."""
     uri = "amqp://ann:s3cret@192.0.2.1:5672/?heartbeat=5"  # an address that is nobody's (RFC 5737)
     diagnosis = await stranger(uri).diagnose(seconds=WAIT, timeout=0.3)
     assert of(diagnosis, "broker").severity is ERROR
@@ -169,14 +169,14 @@ async def test_broker_that_is_not_there() -> None:
 
 
 async def test_heartbeat_that_is_off() -> None:
-    """Without heartbeats a silent connection may be dropped."""
+    """Without heartbeats, the finding warns that an idle connection may be dropped."""
     diagnosis = await stranger("amqp://127.0.0.1:1/", heartbeat=0).diagnose(timeout=1)
     assert of(diagnosis, "heartbeat").severity is WARNING
     assert of(diagnosis, "tls").severity is OK  # it is this machine
 
 
 async def test_broker_that_stops_answering(embedded: BrokerProcess) -> None:
-    """A broker that falls silent ends the examination in time; what was found before is told."""
+    """If the broker stops answering, the checks end in time, with the earlier findings."""
     async with relay(embedded.port, silent_at=b"msc.discovery") as port:
         uri = f"amqp://{USER}:{QUOTED_PASSWORD}@127.0.0.1:{port}/"
         diagnosis = await stranger(uri).diagnose(seconds=0.1, timeout=0.7)
@@ -186,8 +186,8 @@ async def test_broker_that_stops_answering(embedded: BrokerProcess) -> None:
     assert "stopped answering" in last.found
 
 
-async def test_broker_that_takes_no_messages(rabbitmq: RabbitMq, rabbitmq_uri: str) -> None:
-    """A broker that is low on memory is not called silent: it is said what it lacks."""
+async def test_blocked_broker(rabbitmq: RabbitMq, rabbitmq_uri: str) -> None:
+    """A broker that is low on memory is reported with its reason."""
     await asyncio.to_thread(rabbitmq.set_memory_alarm, raised=True)
     try:
         diagnosis = await stranger(rabbitmq_uri).diagnose(seconds=0.1, timeout=0.8)
@@ -198,9 +198,9 @@ async def test_broker_that_takes_no_messages(rabbitmq: RabbitMq, rabbitmq_uri: s
 
 
 async def test_broker_that_refuses_transient_queues() -> None:
-    """Where transient queues are refused it is said that amqp-fabric cannot run; we can."""
+    """If transient queues are refused, the finding says that amqp-fabric cannot run."""
     with BrokerProcess("--deny", "transient_nonexcl_queues") as broker:
-        diagnosis = await looked_at(broker.uri)
+        diagnosis = await checked(broker.uri)
     refused = of(diagnosis, "transient queues")
     assert refused.severity is WARNING
     assert "amqp-fabric cannot run" in refused.found
@@ -213,7 +213,7 @@ async def test_broker_that_refuses_transient_queues() -> None:
 async def relay(
     port: int, *, tls: ssl.SSLContext | None = None, silent_at: bytes | None = None
 ) -> AsyncIterator[int]:
-    """A port that leads to another one: over TLS, or until something is said, then nowhere."""
+    """Yield a port that forwards to another one, over TLS or until a condition, then nowhere."""
     silent = asyncio.Event()
     connections: list[asyncio.Task[None]] = []
 
@@ -258,22 +258,22 @@ async def test_tls(
     severity: Severity,
     said: str,
 ) -> None:
-    """How long the certificate is good, whether it is verified, and why it is not accepted."""
+    """The finding has the validity of the certificate, and why it is not verified or accepted."""
     made = Certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(made.issue("localhost", days=days))
     async with relay(embedded.port, tls=context) as port:
         query = options.format(authority=made.authority)
         uri = f"amqps://{USER}:{QUOTED_PASSWORD}@localhost:{port}/?{query}"
-        diagnosis = await looked_at(uri)
+        diagnosis = await checked(uri)
     (told,) = [one for one in diagnosis if one.check == "tls" and one.severity is severity]
     assert said in told.found
     assert told.advice or severity is OK
     assert QUOTED_PASSWORD not in str(diagnosis)
 
 
-async def test_each_node_shows_its_certificate(embedded: BrokerProcess, tmp_path: Path) -> None:
-    """Of several nodes each is asked, and one that nobody could move to is told."""
+async def test_certificates_of_all_nodes(embedded: BrokerProcess, tmp_path: Path) -> None:
+    """The certificate of each node is checked, and a node that cannot be used is reported."""
     made = Certificates(tmp_path)
     soon, later, expired = (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) for _ in range(3))
     for context, days in ((soon, 3), (later, 30), (expired, -1)):
@@ -285,7 +285,7 @@ async def test_each_node_shows_its_certificate(embedded: BrokerProcess, tmp_path
     ):
         hosts = ",".join(f"localhost:{port}" for port in (one, other, third))
         uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={made.authority}"
-        diagnosis = await looked_at(uri)
+        diagnosis = await checked(uri)
     told = [one for one in diagnosis if one.check == "tls"]
     assert [one.severity for one in told] == [OK, WARNING, WARNING]
     for found, port, said in zip(
@@ -296,8 +296,8 @@ async def test_each_node_shows_its_certificate(embedded: BrokerProcess, tmp_path
     assert QUOTED_PASSWORD not in str(diagnosis)
 
 
-async def test_nodes_that_say_nothing(embedded: BrokerProcess, tmp_path: Path) -> None:
-    """However many nodes are silent, they cost one timeout, and the examination goes to its end."""
+async def test_silent_nodes(embedded: BrokerProcess, tmp_path: Path) -> None:
+    """Silent nodes cost one timeout together, and the checks are completed."""
     made = Certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(made.issue("localhost"))
@@ -329,10 +329,10 @@ ALL += ["receive data", "publish data", "receive logs", "send logs"]
         ("nobody", set(ALL)),
     ],
 )
-async def test_rights(
+async def test_permissions(
     rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str, role: str, lacking: set[str]
 ) -> None:
-    """For each thing that a member does it is said whether this user may; only some are needed."""
+    """The permission for each operation of a member is checked."""
     async with Members(rabbitmq_uri) as members:
         owner = await members.join("boss")
         await owner.publish_data({"n": 0})
@@ -340,7 +340,7 @@ async def test_rights(
         patterns = dict.fromkeys(("configure", "write", "read"), "^$")
         patterns = patterns if role == "nobody" else rights(role)
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **patterns)
-        diagnosis = await looked_at(uri)
+        diagnosis = await checked(uri)
     assert {check for check in ALL if of(diagnosis, check).severity is not OK} == lacking
     assert diagnosis.worst is (ERROR if role == "nobody" else WARNING)
     for check in lacking:
@@ -351,16 +351,16 @@ async def test_rights(
 async def test_exchanges_that_are_missing_or_of_another_kind(
     rabbitmq: RabbitMq, vhost: str, rabbitmq_uri: str
 ) -> None:
-    """Exchanges that an operator must make, and one that is in the way, are named."""
+    """Missing exchanges, and one of another type, are named."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
         await channel.declare_exchange(f"{DOMAIN}.data", "topic", durable=True)
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("server"))
-        missing = of(await looked_at(uri), "receive keep-alives")
+        missing = of(await checked(uri), "receive keep-alives")
         assert missing.severity is ERROR
         assert "'msc.discovery' is not there" in missing.found
         assert "operator make it" in missing.advice
-        wrong = of(await looked_at(rabbitmq_uri), "publish data")
+        wrong = of(await checked(rabbitmq_uri), "publish data")
         assert wrong.severity is WARNING
         assert "not a durable headers exchange" in wrong.found
 
@@ -370,7 +370,7 @@ async def test_exchanges_that_are_missing_or_of_another_kind(
 
 @pytest.fixture
 async def there(embedded: BrokerProcess) -> AsyncIterator[Members]:
-    """Opens connectors that end with the test."""
+    """Connectors that are closed after the test."""
     async with Members(embedded.uri) as members:
         yield members
 
@@ -381,7 +381,7 @@ AHEAD = "import time\n_time = time.time\ntime.time = lambda: _time() + 90\n"
 async def test_clocks_that_differ_and_seldom_keep_alives(
     there: Members, start_peer: StartPeer, tmp_path: Path
 ) -> None:
-    """Members of either library whose clocks differ are named; so is who speaks too seldom."""
+    """Members of either library with different clocks, or rare keep-alives, are named."""
     (tmp_path / "sitecustomize.py").write_text(AHEAD)
     env = {"PYTHONPATH": str(tmp_path)}
     await asyncio.gather(
@@ -401,7 +401,7 @@ async def test_clocks_that_differ_and_seldom_keep_alives(
 
 
 async def test_a_name_and_versions_that_are_mixed(there: Members) -> None:
-    """Two notebooks under one name, and members of one name in two versions, are told."""
+    """Two notebooks with one address, and instances of one service in two versions, are named."""
     one = await there.join("twin", service_version="1.0")
     await there.join("twin", service_version="2.0")
     await wait_for_service(one, "twin", instances=2)
@@ -413,7 +413,7 @@ async def test_a_name_and_versions_that_are_mixed(there: Members) -> None:
 
 
 async def test_subscribers_that_share_a_name(there: Members) -> None:
-    """Two subscribers of one name share the messages; it is told while it is so."""
+    """Two subscribers of one name are reported while they share the messages."""
     one, other = await there.join("one"), await there.join("other")
 
     async def take(message: aio_pika.IncomingMessage) -> None:
@@ -431,13 +431,13 @@ async def test_subscribers_that_share_a_name(there: Members) -> None:
 
 
 def shared_names(diagnosis: Diagnosis) -> list[Finding]:
-    """What is told of subscribers, by name."""
+    """Return the findings about subscribers, by name."""
     found = [one for one in diagnosis if one.check == "subscriber"]
     return sorted(found, key=lambda one: one.found.partition("'")[2])
 
 
 async def test_messages_that_cannot_be_read(there: Members) -> None:
-    """What could not be read is told with its reason, without what a terminal obeys."""
+    """Rejected messages are reported with the reason, without control characters."""
     one = await there.join("one")
     headers = {"msg_type": "keep_alive", "service_domain": DOMAIN, "service_id": "\x1b[2J"}
     bad = aio_pika.Message(b"", headers={**headers, "service_type": "t"})
@@ -462,9 +462,9 @@ async def test_messages_that_cannot_be_read(there: Members) -> None:
 
 
 async def test_another_domain(there: Members) -> None:
-    """Where nobody is in this domain but others are elsewhere, it is said where."""
+    """If there are members only in another domain, it is named."""
     await there.join("one", domain="elsewhere")
-    diagnosis = await looked_at(there.uri)
+    diagnosis = await checked(there.uri)
     assert of(diagnosis, "peers").severity is WARNING
     assert of(diagnosis, "peers").found.endswith("but in elsewhere.")
     assert "--domain" in of(diagnosis, "peers").advice

@@ -1,4 +1,4 @@
-"""Headers and filters: they arrive as they were, meet what they should, and harm nobody."""
+"""Headers and filters: equal values, exact matches, and refusal of unusable ones."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ VALUES = [
 
 @pytest.fixture
 async def publisher(members):
-    """A member that publishes."""
+    """Member that publishes."""
     return await members.join("publisher", type="source")
 
 
 @pytest.fixture
-async def hearer(members):
-    """A member that hears."""
-    return await members.join("hearer", type="sink")
+async def subscriber(members):
+    """Member that subscribes."""
+    return await members.join("subscriber", type="sink")
 
 
-async def test_headers_arrive_equal(publisher, hearer, raw):
-    """Each header arrives as the value that it was, at a stream and at any other client."""
+async def test_headers_arrive_equal(publisher, subscriber, raw):
+    """Each header arrives equal, at a stream and at any other client."""
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(publisher.data_exchange)
     name = "n" * 128
-    async with await hearer.stream(with_headers=[name]) as stream:
+    async with await subscriber.stream(with_headers=[name]) as stream:
         for value in VALUES:
             await publisher.publish_data({"n": 1}, {name: value, "": "empty"})
         await stream.wait(len(VALUES), timeout=10)
@@ -88,11 +88,11 @@ async def test_headers_arrive_equal(publisher, hearer, raw):
         assert row == value or (value is None and row is None)
 
 
-async def test_a_filter_meets_its_header_and_no_other(publisher, hearer):
-    """A stream asked for by a header hears the messages that have it, in type and value."""
+async def test_a_filter_matches_its_header_and_no_other(publisher, subscriber):
+    """A filter matches the messages with the same header, in type and value."""
     # Any header meets None, and RabbitMQ takes an empty list for an empty table.
     distinct = [value for value in VALUES if value is not None and repr(value) != "{}"]
-    streams = [await hearer.stream({"h": value, "k": 1}) for value in distinct]
+    streams = [await subscriber.stream({"h": value, "k": 1}) for value in distinct]
     for number, value in enumerate(distinct):
         await publisher.publish_data({"number": number}, {"h": value, "k": 1})
     await publisher.publish_data({"number": -1}, {"h": "another", "k": 1})
@@ -105,12 +105,12 @@ async def test_a_filter_meets_its_header_and_no_other(publisher, hearer):
 
 
 @pytest.mark.parametrize("value", [0.1, 0.5, 1e300, -2.0])
-async def test_a_filter_meets_floats_of_other_libraries(publisher, hearer, broker_uri, value):
-    """A filter for a float meets it as each library writes it: in 64 bits, or in 32."""
+async def test_a_filter_matches_floats_of_other_libraries(publisher, subscriber, broker_uri, value):
+    """A filter with a float matches it as each library encodes it: in 64 bits, or in 32."""
     written = [b"d" + struct.pack(">d", value)]
     if value < 1e38:
         written.append(b"f" + struct.pack(">f", value))
-    async with await hearer.stream(score=value, level=5) as stream:
+    async with await subscriber.stream(score=value, level=5) as stream:
         for way in written:
             publish_raw(broker_uri, publisher.data_exchange, b"\x05levelb\x05\x05score" + way)
         await publisher.publish_data({"n": 1}, {"score": value * 1.001, "level": 5})
@@ -120,7 +120,7 @@ async def test_a_filter_meets_floats_of_other_libraries(publisher, hearer, broke
 
 
 def publish_raw(uri, exchange, fields):
-    """Publish a row whose headers are these bytes; it has come when this returns."""
+    """Publish a row whose headers are these bytes; return when it is confirmed."""
     table = len(fields).to_bytes(4) + fields
     head = b"\x00\x3c\x00\x00" + (8).to_bytes(8) + b"\x20\x00" + table
     with RawClient(uri) as client:
@@ -148,32 +148,34 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("headers", REFUSED, ids=range(len(REFUSED)))
-async def test_bad_headers_harm_nobody(members, publisher, hearer, headers, tmp_path):
-    """Headers that brokers do not take are refused at once, and nothing beside them notices."""
-    await hearer.serve({"slow": lambda: asyncio.sleep(0.5, "done")})
+async def test_unusable_headers_are_refused_at_the_sender(
+    members, publisher, subscriber, headers, tmp_path
+):
+    """Unusable headers are refused at once, without an effect on other work."""
+    await subscriber.serve({"slow": lambda: asyncio.sleep(0.5, "done")})
     caller = await members.join("caller", type="client")
-    async with await hearer.stream() as stream:
-        call = asyncio.create_task(caller.call("sink.hearer.slow", timeout=10))
+    async with await subscriber.stream() as stream:
+        call = asyncio.create_task(caller.call("sink.subscriber.slow", timeout=10))
         with pytest.raises(UnusableHeader):
             publisher.publish_data({"n": 1}, headers)  # nobody awaits it
         with pytest.raises(ValueError, match=r"\.$"):
-            await hearer.stream(headers)
+            await subscriber.stream(headers)
         with pytest.raises(NotSerializable):
-            await hearer.subscribe_data("sub", headers, print)
+            await subscriber.subscribe_data("sub", headers, print)
         with pytest.raises((UnusableHeader, RecordingError)):
             await publisher.replay(tmp_path / "none.jsonl", headers=headers)
         await publisher.publish_data({"n": 2})
         await stream.wait(1, timeout=5)
         assert list(stream.df["n"]) == [2]
         assert await call == "done"
-    for member in (publisher, hearer, caller):
+    for member in (publisher, subscriber, caller):
         assert member._connection.reconnects == 0
         assert member._reading.reconnects == 0
     assert publisher.publisher.failed == 0
 
 
-async def test_headers_are_checked_before_they_wait(publisher, caplog):
-    """What cannot be sent is refused at once also while the broker is away, and is not logged."""
+async def test_headers_are_checked_at_once(publisher, caplog):
+    """Unusable headers are refused at once, also while the broker is away, and are not logged."""
     with caplog.at_level(logging.WARNING):
         for bad in ({"score": math.nan}, {"x": 1j}):
             with pytest.raises(UnusableHeader, match="header '"):
@@ -183,13 +185,13 @@ async def test_headers_are_checked_before_they_wait(publisher, caplog):
 
 @pytest.fixture(scope="module")
 def small_frames():
-    """A RabbitMQ whose frames are shorter than usual."""
+    """RabbitMQ with a small maximum of the frame size."""
     with RabbitMq.start(settings={"frame_max": 8192}) as node:
         yield node.uri
 
 
 async def test_headers_longer_than_the_frames_of_a_broker(small_frames):
-    """Where a broker's frames are short, what does not fit into one is refused or answered so."""
+    """Headers that do not fit into a frame of the broker are refused, or reported in the reply."""
     wide = pd.DataFrame({f"column {n}": [n] for n in range(300)})
     async with Members(small_frames) as members:
         server = await members.join("server")

@@ -1,4 +1,4 @@
-"""Large messages: read beside the loop, in their place, with what follows waiting."""
+"""Large messages: decoded in a thread, in order, while further messages wait."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = 60_000
 
 
 def numbered(first, rows=ROWS):
-    """Rows that are numbered, and are more than 64 kB."""
+    """Return numbered rows of more than 64 kB."""
     return [{"n": n, "name": "},{ " + str(n)} for n in range(first, first + rows)]
 
 
@@ -55,13 +55,13 @@ FORMS = {
 
 @pytest.fixture
 async def fabric(members):
-    """A member that streams."""
+    """Member with streams."""
     return await members.join("reader")
 
 
 @pytest.fixture
 def held(monkeypatch):
-    """Holds the reading of large messages until it is set; counts those begun."""
+    """Gate that blocks the decoding of large messages until it is set, and counts those begun."""
     go, read = threading.Event(), stream_module._read_large
     go.begun = 0
 
@@ -77,7 +77,7 @@ def held(monkeypatch):
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 async def test_rows_keep_their_order(fabric, send_data, form):
-    """Rows of large and small messages are in the order in which these came, in every form."""
+    """Rows of large and small messages have the order of the messages, in every form."""
     async with await fabric.stream() as stream:
         await send_data(b'{"n": 0}')
         body, properties = form(numbered(1))
@@ -113,8 +113,8 @@ async def test_readers_and_recordings_get_them(fabric, send_data, tmp_path):
     )
 
 
-async def test_the_loop_goes_on_meanwhile(fabric, send_data):
-    """While a large message is read, everything else on the loop has its turn."""
+async def test_the_loop_is_not_blocked(fabric, send_data):
+    """While a large message is decoded, other work on the loop continues."""
     body, properties = FORMS["gzip"](numbered(0, 300_000))
     async with await fabric.stream() as stream:
         await send_data(body, **properties)
@@ -127,8 +127,8 @@ async def test_the_loop_goes_on_meanwhile(fabric, send_data):
     assert turns > 50
 
 
-async def test_what_follows_waits_and_is_not_acknowledged(fabric, send_data, held):
-    """Nothing behind a large message is taken or acknowledged before it."""
+async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
+    """Messages after a large one are neither processed nor acknowledged before it."""
     acknowledged = []
     async with await fabric.stream(name="shared") as stream:
         ack = stream._channel.ack
@@ -152,12 +152,12 @@ async def test_what_follows_waits_and_is_not_acknowledged(fabric, send_data, hel
 
 
 async def test_the_channel_is_lost_meanwhile(fabric, send_data, held):
-    """A large message that is read while its channel is lost becomes rows once."""
+    """A large message that is decoded while its channel is lost becomes rows once."""
     await lose_the_channel(fabric, send_data, held)
 
 
 async def test_the_channel_of_a_durable_stream_is_lost_meanwhile(rabbitmq_uri, held):
-    """A large message of a durable stream, which the broker delivers again, becomes rows once."""
+    """A large message of a durable stream, which is redelivered, becomes rows once."""
     async with Members(rabbitmq_uri) as members, await aio_pika.connect(rabbitmq_uri) as own:
         fabric = await members.join("reader")
         publish = publisher(await own.channel())
@@ -165,7 +165,7 @@ async def test_the_channel_of_a_durable_stream_is_lost_meanwhile(rabbitmq_uri, h
 
 
 async def lose_the_channel(fabric, publish, held, **options):
-    """Lose the channel of a stream while a large message of it is read."""
+    """Lose the channel of a stream while a large message of it is decoded."""
     async with await fabric.stream(**options) as stream:
         body, properties = FORMS["json"](numbered(0))
         await publish(body, **properties)
@@ -181,8 +181,8 @@ async def lose_the_channel(fabric, publish, held, **options):
         assert stream.rejected == 0
 
 
-async def test_what_waits_is_bounded(fabric, send_data, held, monkeypatch):
-    """While a large message is read, only so many bytes of others are received; then they come."""
+async def test_waiting_messages_are_bounded(fabric, send_data, held, monkeypatch):
+    """While a large message is decoded, only a limited number of bytes is received."""
     monkeypatch.setattr(stream_module, "MAX_WAITING_BYTES", 200_000)
     async with await fabric.stream() as stream:
         body, properties = FORMS["json"](numbered(0))
@@ -206,7 +206,7 @@ async def test_what_waits_is_bounded(fabric, send_data, held, monkeypatch):
 
 
 async def test_closing_meanwhile(fabric, send_data, held):
-    """A stream may be closed while a large message is read; its rows are not taken then."""
+    """A stream may be closed while a large message is decoded; its rows are dropped."""
     stream = await fabric.stream()
     await send_data(FORMS["json"](numbered(0))[0])
     await until(lambda: held.begun == 1)
@@ -226,7 +226,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 async def test_wide_and_sparse_rows(fabric, send_data, body):
-    """Rows of very many columns are kept: those of the first 1,000, the rest in one."""
+    """Rows of very many columns are kept: the first 1,000 columns, and the rest in one."""
     async with await fabric.stream() as stream:
         await send_data(body)
         await send_data(b'{"last": 1}')
@@ -240,7 +240,7 @@ async def test_wide_and_sparse_rows(fabric, send_data, body):
 
 
 def times(kind, values, dtype):
-    """An array of values that Python's own types may not hold."""
+    """Return an array of times that Python's types may not represent."""
     data = pa.py_buffer(np.array(values, dtype=dtype).tobytes())
     return pa.Array.from_buffers(kind, len(values), [None, data])
 
@@ -261,7 +261,7 @@ OUT_OF_RANGE = {
 
 @pytest.mark.parametrize("array", OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
 async def test_values_that_python_cannot_hold(fabric, send_data, failures, array, tmp_path):
-    """Arrow values beyond Python's are malformed, counted and acknowledged, and nothing stops."""
+    """Arrow values beyond Python's range are rejected and acknowledged; the stream continues."""
     async with await fabric.stream(paused=True) as stream:
         recording = await stream.record(tmp_path / "rows.parquet")
         await send_data(arrow_body(pa.table({"x": array})), content_type=ARROW)
@@ -283,7 +283,7 @@ def send_data(raw):
 
 
 def publisher(channel):
-    """What publishes any body over a channel, confirmed."""
+    """Function that publishes any body over a channel, confirmed."""
 
     async def publish(body, **properties):
         exchange = await channel.get_exchange(f"{DOMAIN}.data")
@@ -296,8 +296,8 @@ def publisher(channel):
 
 
 @pytest.mark.parametrize("kind", ["rows", "nested", "frame"])
-async def test_large_results_and_arguments_are_read_meanwhile(members, monkeypatch, kind):
-    """A large argument, result or item arrives equal, and the loop turns while it is read."""
+async def test_large_results_and_arguments_do_not_block(members, monkeypatch, kind):
+    """A large argument, result or item arrives equal, and does not block the loop."""
     value = {
         "rows": [{"n": n, "text": "},{"} for n in range(60_000)],
         "nested": {"a": {"b": {str(n): [n, {"c": n}] for n in range(60_000)}}},
@@ -331,7 +331,7 @@ async def test_large_results_and_arguments_are_read_meanwhile(members, monkeypat
 
 
 async def test_a_large_result_that_cannot_be_read(members, raw):
-    """A large reply that is no JSON is an error that names the call."""
+    """A large reply that is not JSON is an error that names the call."""
     caller = await members.join("caller", type="client")
 
     async def garbage(delivery):

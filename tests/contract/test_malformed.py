@@ -1,4 +1,4 @@
-"""Whatever arrives that is not what it should be: counted, kept, and nothing else stops."""
+"""Malformed messages are counted and kept, without an effect on other work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_JSON = {
 
 @pytest.fixture
 async def fabric(members):
-    """A member that serves, listens, streams and reads logs."""
+    """Member that serves, listens, streams and reads logs."""
     member = await members.join("one")
     await member.serve({"add": lambda x, y: x + y})
     await wait_for_service(member, "one", methods=2)
@@ -35,7 +35,7 @@ async def fabric(members):
 
 @pytest.fixture
 def send(raw):
-    """Publish anything anywhere."""
+    """Return a function that publishes any message."""
 
     async def publish(exchange, key="", body=b"", headers=None, **properties):
         message = aio_pika.Message(body, headers=headers, **properties)
@@ -46,7 +46,7 @@ def send(raw):
 
 
 async def works(fabric):
-    """Check that all kinds of work still go on."""
+    """Check that all features still work."""
     assert await fabric.call("one.add", x=1, y=2, timeout=10) == 3
     version = fabric.registry.changes
     await until(lambda: fabric.registry.changes > version)
@@ -60,8 +60,8 @@ async def works(fabric):
     [*NOT_JSON.values(), b"[1, 2]", b"7", b"null"],
     ids=[*NOT_JSON, "list", "number", "null"],
 )
-async def test_call_that_cannot_be_read(fabric, send, raw, body):
-    """A call that is no JSON object is answered with an error, and the method goes on."""
+async def test_malformed_calls(fabric, send, raw, body):
+    """A call that is not a JSON object is answered with an error, and further calls are served."""
     replies = await raw.declare_queue(exclusive=True)
     key = fabric.name.method_queue("add")
     properties = {"reply_to": replies.name, "correlation_id": "c1", "type": "call"}
@@ -75,7 +75,7 @@ async def test_call_that_cannot_be_read(fabric, send, raw, body):
 
 
 async def test_call_without_properties(fabric, send):
-    """A call without reply address, id or headers is run, and nobody is answered."""
+    """A call without reply address, id or headers is run, and no reply is sent."""
     runs = []
     await fabric.serve({"work": lambda **kwargs: runs.append(kwargs)}, id="two")
     await send(f"{DOMAIN}.api.app.two", f"{DOMAIN}.api.app.two::work", b'{"x": 1}', type="call")
@@ -96,8 +96,8 @@ async def test_call_without_properties(fabric, send):
     ],
     ids=str,
 )
-async def test_reply_that_cannot_be_read(fabric, raw, send, type, body):  # noqa: A002
-    """A reply that cannot be read is an error of that call alone."""
+async def test_malformed_reply(fabric, raw, send, type, body):  # noqa: A002
+    """A malformed reply is an error of its call only."""
     exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.bad", "direct", auto_delete=True)
     queue = await raw.declare_queue(f"{DOMAIN}.api.app.bad::do", auto_delete=True)
     await queue.bind(exchange, queue.name)
@@ -113,8 +113,8 @@ async def test_reply_that_cannot_be_read(fabric, raw, send, type, body):  # noqa
     await works(fabric)
 
 
-async def test_odd_error_replies(fabric, raw, send):
-    """An error reply with fields missing or of other types still is a `RemoteError`."""
+async def test_incomplete_error_replies(fabric, raw, send):
+    """An error reply with missing or invalid fields is still a `RemoteError`."""
     exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.odd", "direct", auto_delete=True)
     queue = await raw.declare_queue(f"{DOMAIN}.api.app.odd::do", auto_delete=True)
     await queue.bind(exchange, queue.name)
@@ -131,8 +131,8 @@ async def test_odd_error_replies(fabric, raw, send):
         assert str(caught.value)
 
 
-async def test_replies_that_nobody_waits_for(fabric, send):
-    """A reply to no call, or without an id, is of no consequence."""
+async def test_unexpected_replies(fabric, send):
+    """A reply to no call, or without an id, is ignored."""
     queue = fabric._caller._reply_queue
     for correlation_id in ("unknown", "", None):
         await send("", queue, b"1", type="result", correlation_id=correlation_id)
@@ -163,8 +163,8 @@ GOOD = {
     ],
     ids=["not JSON", "huge", "not text", "missing", "empty", "dot", "number", "table", "long"],
 )
-async def test_keep_alive_that_cannot_be_read(fabric, send, body, headers):
-    """A keep-alive that cannot be read makes nobody known, and the others are heard."""
+async def test_malformed_keep_alive(fabric, send, body, headers):
+    """A malformed keep-alive adds no service, and the others are received."""
     await send("msc.discovery", "", body, headers)
     await until(lambda: fabric.rejected.counts["keep-alive"] == 1)
     assert [service.name.id for service in fabric.registry.services(gone=True)] == ["one"]
@@ -183,8 +183,8 @@ async def test_keep_alive_that_cannot_be_read(fabric, send, body, headers):
     ],
     ids=str,
 )
-async def test_odd_keep_alives_are_heard(fabric, send, said):
-    """Odd extras in a keep-alive are left out; the service is known all the same."""
+async def test_keep_alives_with_unknown_fields(fabric, send, said):
+    """Unknown fields of a keep-alive are ignored; the service is known."""
     await send("msc.discovery", "", json.dumps(said).encode(), GOOD)
     service = await wait_for_service(fabric, "x")
     assert set(service.methods) <= {"ok"}
@@ -197,8 +197,8 @@ async def test_odd_keep_alives_are_heard(fabric, send, said):
     [*NOT_JSON.values(), b"7", b'"text"', b"[1]", b'[{"a": 1}, 2]'],
     ids=[*NOT_JSON, "number", "text", "list", "mixed"],
 )
-async def test_data_that_cannot_be_read(fabric, send, body):
-    """Data that is no object makes no row, is counted by its stream, and the next is a row."""
+async def test_malformed_data(fabric, send, body):
+    """Malformed data add no row and are counted by their stream; further data are rows."""
     async with await fabric.stream() as stream:
         await send(fabric.data_exchange, "", body)
         await fabric.publish_data({"n": 1})
@@ -209,8 +209,8 @@ async def test_data_that_cannot_be_read(fabric, send, body):
         await until(lambda: stream._unacknowledged == 0)  # it is not delivered again and again
 
 
-async def test_huge_data_is_data(fabric):
-    """A message of 20 MB that is well formed is a row like any other."""
+async def test_huge_data(fabric):
+    """A valid message of 20 MB is a row."""
     async with await fabric.stream() as stream:
         await fabric.publish_data({"text": "x" * HUGE})
         await stream.wait(1, timeout=20)
@@ -220,8 +220,8 @@ async def test_huge_data_is_data(fabric):
 @pytest.mark.parametrize(
     "body", [*NOT_JSON.values(), b"7", b"{}"], ids=[*NOT_JSON, "number", "object"]
 )
-async def test_log_that_cannot_be_read(fabric, send, body):
-    """A log record that is no JSON text is counted, and the next one is read."""
+async def test_malformed_log(fabric, send, body):
+    """A malformed log record is counted, and further ones are read."""
     async with await fabric.logs() as feed:
         exchange = f"{DOMAIN}.log.records"
         await send(exchange, "", body, {"level_name": "INFO"})
@@ -235,8 +235,8 @@ async def test_log_that_cannot_be_read(fabric, send, body):
         assert fabric.rejected.counts["log"] == 1
 
 
-async def test_what_is_kept(fabric, send):
-    """The last hundred are kept, each cut at 10 kB, with kind, reason, headers and whole size."""
+async def test_kept_messages(fabric, send):
+    """The last hundred are kept, truncated to 10 kB, with kind, reason, headers and whole size."""
     async with await fabric.stream() as stream:
         await send(fabric.data_exchange, "", b"y" * 50_000, {"n": -1})
         for n in range(105):
@@ -253,8 +253,8 @@ async def test_what_is_kept(fabric, send):
     assert (fabric.rejected.last[-1].size, len(fabric.rejected.last[-1].body)) == (50_000, 10_000)
 
 
-async def test_said_once_a_minute(fabric, send, caplog):
-    """Many unreadable messages are one line in the log."""
+async def test_rejected_messages_are_logged_once_a_minute(fabric, send, caplog):
+    """Many rejected messages are one line in the log."""
     with caplog.at_level(logging.WARNING, "fabric_nb.fabric.amqp.rejected"):
         async with await fabric.stream() as stream:
             for _ in range(20):

@@ -1,4 +1,4 @@
-"""Messages that are larger than the broker takes (RabbitMQ's `max_message_size`)."""
+"""Messages that are larger than the broker accepts (RabbitMQ's `max_message_size`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def small_node() -> Iterator[RabbitMq]:
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def small_uri(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A broker that takes messages of `LIMIT` bytes at most."""
+    """Broker that accepts messages of at most `LIMIT` bytes."""
     if request.param == "embedded":
         with BrokerProcess("--max-message-size", str(LIMIT)) as broker:
             yield broker.uri
@@ -52,7 +52,7 @@ async def members(small_uri: str) -> AsyncIterator[Members]:
 
 
 class Api:
-    """Gives results of any size, and counts how often it was asked for one."""
+    """Service with results of any size, which counts its calls."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -75,7 +75,7 @@ class Api:
 
 
 async def test_a_result_that_is_too_large(members: Members) -> None:
-    """A result that the broker refuses is an error at once, and disturbs no other call."""
+    """A result that the broker refuses is an error at once, without an effect on other calls."""
     apis = []
     for _ in range(2):
         member = await members.join("calc")
@@ -98,7 +98,7 @@ async def test_a_result_that_is_too_large(members: Members) -> None:
 
 
 async def test_arguments_that_are_too_large(members: Members) -> None:
-    """Arguments that the broker refuses are an error at once, and disturb no other call."""
+    """Arguments that the broker refuses are an error at once, without an effect on other calls."""
     member, caller = await members.join("calc"), await members.join("caller")
     api = Api()
     await member.serve(api)
@@ -113,7 +113,7 @@ async def test_arguments_that_are_too_large(members: Members) -> None:
 
 
 async def test_data_that_are_too_large(members: Members) -> None:
-    """A published message that the broker refuses fails and is counted; the others keep order."""
+    """A published message that the broker refuses is counted; the others keep their order."""
     one = await members.join("one")
     async with await one.stream() as stream:
         sizes = [10, 2 * LIMIT, 50_000, 20, LIMIT // 2, 30, 2 * LIMIT, LIMIT - 100, 40]
@@ -128,7 +128,7 @@ async def test_data_that_are_too_large(members: Members) -> None:
 
 
 async def test_an_item_that_is_too_large(members: Members) -> None:
-    """An item that the broker refuses ends its stream of items with an error, and nothing else."""
+    """An item that the broker refuses ends only its item stream, with an error."""
     member, caller = await members.join("calc"), await members.join("caller")
     await member.serve(Api())
     await wait_for_service(caller, "calc", methods=4)
@@ -142,7 +142,7 @@ async def test_an_item_that_is_too_large(members: Members) -> None:
 
 
 class Failing:
-    """Fails with errors of any size."""
+    """Service that raises errors of any size."""
 
     def __init__(self) -> None:
         self.fabric: AmqBrokerConnector | None = None
@@ -172,12 +172,12 @@ class Failing:
 
 
 class NoRoom(Exception):
-    """An error of a service's own."""
+    """Error class of a service."""
 
 
 @pytest.fixture
 async def failing(members: Members) -> AmqBrokerConnector:
-    """A member that may call `calc`, a service whose errors are too large."""
+    """Member that may call `calc`, a service whose errors are too large."""
     member, caller = await members.join("calc"), await members.join("caller")
     api = Failing()
     api.fabric = caller
@@ -200,7 +200,7 @@ async def failing(members: Members) -> AmqBrokerConnector:
 async def test_an_error_that_is_too_large(
     failing: AmqBrokerConnector, method: str, type_: str, caught_as: type[Exception]
 ) -> None:
-    """An error that the broker refuses arrives shorter, as what it is."""
+    """An error that the broker refuses is sent in a shorter form, with its type."""
     with pytest.raises(caught_as) as caught:
         await failing.call(f"calc.{method}", size=2 * LIMIT, timeout=15)
     error = caught.value
@@ -213,7 +213,7 @@ async def test_an_error_that_is_too_large(
 
 
 async def test_an_error_among_items_that_is_too_large(failing: AmqBrokerConnector) -> None:
-    """A stream of items that ends with an error which the broker refuses ends at once, with it."""
+    """An item stream that ends with an error which is too large ends at once, with that error."""
     items = failing.call_stream("calc.items", size=2 * LIMIT, timeout=15)
     assert await anext(items) == 1
     with pytest.raises(ValueError, match="xxx"):
@@ -222,7 +222,7 @@ async def test_an_error_among_items_that_is_too_large(failing: AmqBrokerConnecto
 
 @pytest.mark.parametrize("made", [MessageTooLarge.of(5, 3), *(e("text") for e in ERRORS)])
 def test_errors_can_be_made_of_their_arguments(made: FabricError) -> None:
-    """Errors survive pickle, and peers that make them of the arguments that they were sent."""
+    """Errors can be pickled, and be constructed by peers from the arguments in a reply."""
     for again in (type(made)(*made.args), pickle.loads(pickle.dumps(made))):
         assert type(again) is type(made)
         assert str(again) == str(made)

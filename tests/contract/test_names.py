@@ -1,4 +1,4 @@
-"""Names and numbers that AMQP does not have are refused at once, and harm nothing beside them."""
+"""Names and numbers that AMQP does not allow are refused at once, without other effects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NAMES = [b"orders", 5, None, "amq.orders", "x" * 256, "ü", "a\nb", "a\0b", "a;b
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
-async def test_queues_that_cannot_be(members, name):
-    """A queue's name that AMQP refuses is refused here, in a sentence, wherever it is given."""
+async def test_invalid_queue_names(members, name):
+    """An invalid name of a queue is refused in one sentence, wherever it is given."""
     member = await members.join("one")
     for refused in (
         lambda: member.stream(name=name),
@@ -30,8 +30,8 @@ async def test_queues_that_cannot_be(members, name):
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "orders of the day", "a-b_c.d:e@f#g,h/i+j", "amqp"])
-async def test_queues_that_can_be(members, name):
-    """All other names may be a queue's, up to 255 characters."""
+async def test_valid_queue_names(members, name):
+    """All other names, up to 255 characters, can be used for a queue."""
     member = await members.join("one")
     async with await member.stream(name=name) as stream:
         await member.publish_data({"n": 1})
@@ -39,8 +39,8 @@ async def test_queues_that_can_be(members, name):
 
 
 @pytest.mark.parametrize("name", ["x" * 128, "ü", "a\nb", 5, b"x"], ids=repr)
-async def test_exchanges_that_cannot_be(members, name, monkeypatch):
-    """The name of an exchange that clients do not take is refused before anything is opened."""
+async def test_invalid_exchange_names(members, name, monkeypatch):
+    """An invalid name of an exchange is refused before anything is opened."""
     with pytest.raises(InvalidName, match=r"cannot be the name of an exchange: .*\.$"):
         members.connector("one", discovery_exchange=name)
     if isinstance(name, str):
@@ -50,7 +50,7 @@ async def test_exchanges_that_cannot_be(members, name, monkeypatch):
 
 
 async def test_addresses_too_long_to_serve(members):
-    """An address or method whose queue would have too long a name is refused, and can be heard."""
+    """An address or method whose queue name would be too long is refused for serving."""
     longest = await members.join("i" * 63, type="t" * 63)
     with pytest.raises(InvalidName, match="too long an address to serve under"):
         await longest.serve({"work": lambda: 1})
@@ -65,8 +65,8 @@ async def test_addresses_too_long_to_serve(members):
 
 
 @pytest.mark.parametrize("prefetch", [0, -1, 65_536, 1.5, "5", True, None])
-async def test_prefetch_that_is_no_number_of_messages(members, prefetch):
-    """How many messages may be on their way is a whole number that AMQP has."""
+async def test_invalid_prefetch(members, prefetch):
+    """The prefetch must be a whole number in AMQP's range."""
     member = await members.join("one")
     with pytest.raises(ValueError, match=r"^prefetch is .*\.$"):
         await member.stream(prefetch=prefetch)
@@ -79,8 +79,8 @@ async def test_prefetch_that_is_no_number_of_messages(members, prefetch):
 
 @pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
 @pytest.mark.parametrize("name", ["max_rows", "max_bytes"])
-async def test_bounds_that_are_none(members, name, bound):
-    """A bound of rows or bytes is a whole number from 1; others are refused before opening."""
+async def test_invalid_limits(members, name, bound):
+    """A limit of rows or bytes must be a whole number from 1; others are refused before opening."""
     member = await members.join("one")
     with pytest.raises(ValueError, match=f"^{name} must be a whole number of at least 1, not "):
         await member.stream(**{name: bound})
@@ -91,8 +91,8 @@ async def test_bounds_that_are_none(members, name, bound):
     [-1, 2**63, True, 1.5, "middle", b"first", dt.datetime(1969, 1, 1, tzinfo=dt.UTC), [1]],
     ids=repr,
 )
-async def test_places_in_a_stream_that_are_none(members, start):
-    """What is no place in a RabbitMQ stream is refused before anything is declared."""
+async def test_invalid_stream_offsets(members, start):
+    """An invalid offset in a RabbitMQ stream is refused before anything is declared."""
     member = await members.join("one")
     with pytest.raises(UnusableQueue, match=r"^replay_from"):
         await member.stream(name="kept", replay_from=start)

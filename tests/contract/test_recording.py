@@ -1,4 +1,4 @@
-"""Recording a stream while it flows, and publishing the recording again."""
+"""Recording of an open stream, and playback of the recording."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ KINDS = ("parquet", "jsonl")
 
 
 def recorded(path):
-    """The messages of a recording."""
+    """Return the messages of a recording."""
     with closing(open_reader(path)) as reader:
         return [entry for chunk in reader for entry in chunk]
 
 
 @pytest.fixture
 async def source(members):
-    """A member that publishes and replays."""
+    """Member that publishes and plays back."""
     return await members.join("source", type="source")
 
 
 @pytest.fixture
 async def sink(members):
-    """A member that hears and records."""
+    """Member that subscribes and records."""
     return await members.join("sink", type="sink")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_flowed_flows_again(source, sink, tmp_path, kind):
-    """A recording is published again as it came: rows, headers and forms, in order."""
+async def test_playback(source, sink, tmp_path, kind):
+    """A recording is published with the same rows, headers and forms, in order."""
     path = tmp_path / f"orders.{kind}"
     frame = pd.DataFrame({"n": range(4, 104), "s": [f"t{n}" for n in range(100)]})
     async with (
@@ -90,8 +90,8 @@ async def test_any_tool_reads_a_recording(source, sink, tmp_path):
     assert abs(frame["arrival"].iloc[-1].timestamp() - time.time()) < 60
 
 
-async def test_replay_keeps_the_pace(source, sink, tmp_path):
-    """A recording is played at its own pace, or at a multiple of it."""
+async def test_playback_speed(source, sink, tmp_path):
+    """A recording is played back at its own speed, or at a multiple of it."""
     path = tmp_path / "r.jsonl"
     async with await sink.stream() as stream:
         async with await stream.record(path):
@@ -108,8 +108,8 @@ async def test_replay_keeps_the_pace(source, sink, tmp_path):
         await stream.wait(9, timeout=10)
 
 
-async def test_replay_can_be_cancelled(source, sink, tmp_path):
-    """A replay ends when it is cancelled or its connector is closed, and says how far it was."""
+async def test_playback_can_be_cancelled(source, sink, tmp_path):
+    """Playback ends when it is cancelled or its connector is closed, and tells its progress."""
     path = tmp_path / "r.jsonl"
     async with await sink.stream() as stream:
         async with await stream.record(path):
@@ -130,8 +130,8 @@ async def test_replay_can_be_cancelled(source, sink, tmp_path):
         assert other.done
 
 
-async def test_replay_with_other_headers(source, sink, tmp_path):
-    """Headers can be added to a replay, or put in place of those that were recorded."""
+async def test_playback_with_other_headers(source, sink, tmp_path):
+    """Headers can be added for playback, or replace the recorded ones."""
     path = tmp_path / "r.jsonl"
     async with await sink.stream(kind="A") as stream, await stream.record(path):
         await source.publish_data({"n": 1}, {"kind": "A", "unit": "m"})
@@ -143,8 +143,8 @@ async def test_replay_with_other_headers(source, sink, tmp_path):
 
 
 @pytest.mark.parametrize("closing", ["stream", "connector"])
-async def test_closing_makes_the_file_whole(source, sink, tmp_path, closing):
-    """When a stream or its connector is closed, its recordings are whole."""
+async def test_closing_completes_the_file(source, sink, tmp_path, closing):
+    """When a stream or its connector is closed, its recordings are completed."""
     stream = await sink.stream()
     recording = await stream.record(tmp_path / "r.parquet")
     await source.publish_data({"n": 1})
@@ -155,7 +155,7 @@ async def test_closing_makes_the_file_whole(source, sink, tmp_path, closing):
 
 
 async def test_a_stream_waits_for_its_recording(source, sink, tmp_path, monkeypatch):
-    """When writing cannot keep up, messages wait at the broker: nothing is lost."""
+    """If writing cannot keep up, messages wait at the broker, and none is lost."""
     monkeypatch.setattr(recorder, "MAX_BEHIND", 2000)
     async with await sink.stream(prefetch=50) as stream:
         recording = await stream.record(tmp_path / "r.jsonl")
@@ -197,7 +197,7 @@ async def test_a_recording_that_fails(source, sink, tmp_path, caplog):
 
 
 async def test_two_recordings_and_a_reader(source, sink, tmp_path):
-    """A stream can be recorded twice and read at once, and nobody changes what others get."""
+    """A stream can be recorded twice and read at once, without an effect on each other."""
     async with await sink.stream() as stream:
         one = await stream.record(tmp_path / "one.jsonl")
         two = await stream.record(tmp_path / "two.parquet")
@@ -220,7 +220,7 @@ async def test_two_recordings_and_a_reader(source, sink, tmp_path):
 
 
 async def test_refusals(sink, tmp_path):
-    """Files that cannot be recorded to or replayed are refused in a sentence."""
+    """Files that cannot be recorded to or played back are refused in one sentence."""
     (tmp_path / "there.jsonl").write_text("mine")
     async with await sink.stream() as stream:
         with pytest.raises(RecordingError, match="exists: choose another name"):
@@ -235,7 +235,7 @@ async def test_refusals(sink, tmp_path):
 
 
 async def test_to_parquet(source, sink, tmp_path):
-    """What a stream holds is written as a DataFrame would be."""
+    """The rows of a stream are written like a DataFrame."""
     async with await sink.stream(index="at") as stream:
         await source.publish_data([{"at": "2026-11-25T12:00:00Z", "n": 1}])
         await stream.wait(1, timeout=10)
@@ -258,8 +258,8 @@ ONLY_IN_JSON_LINES = {"none": None, "decimal": Decimal("3.14"), "times": [HEADER
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_headers_are_played_as_they_were(source, sink, raw, tmp_path, kind):
-    """A replayed message has the headers of the recorded one, in value and type."""
+async def test_playback_keeps_headers(source, sink, raw, tmp_path, kind):
+    """A played back message has the recorded headers, in value and type."""
     expected = HEADERS if kind == "parquet" else {**HEADERS, **ONLY_IN_JSON_LINES}
     path = tmp_path / f"headers.{kind}"
     async with await sink.stream(text="ü") as stream, await stream.record(path):
@@ -277,8 +277,8 @@ async def test_headers_are_played_as_they_were(source, sink, raw, tmp_path, kind
     }
 
 
-async def test_one_message_does_not_end_a_replay(source, sink, tmp_path, monkeypatch, caplog):
-    """A message that cannot be published is counted, and the others are."""
+async def test_one_message_does_not_end_playback(source, sink, tmp_path, monkeypatch, caplog):
+    """A message that cannot be published is counted, and the others are published."""
     path = tmp_path / "r.jsonl"
     async with await sink.stream() as stream, await stream.record(path):
         for n in range(3):
@@ -300,8 +300,8 @@ async def test_one_message_does_not_end_a_replay(source, sink, tmp_path, monkeyp
     assert "cannot be published: no body" in caplog.text
 
 
-async def test_a_damaged_recording_is_told(source, tmp_path, caplog):
-    """A replay that ends early says so, also when nobody waits for it."""
+async def test_a_damaged_recording(source, tmp_path, caplog):
+    """Playback that ends early is logged, also if it is not awaited."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"fabric_nb": "recording", "version": 1}\nno message\n')
     replay = await source.replay(path, speed=0)

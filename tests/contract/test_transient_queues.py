@@ -21,7 +21,7 @@ DENIED = "deprecated_features.permit.transient_nonexcl_queues"
 
 @pytest.fixture(scope="module")
 def strict_node() -> Iterator[RabbitMq]:
-    """A node that refuses transient queues, as upstream's RabbitMQ 4.3 does by itself."""
+    """Node that refuses transient queues, as RabbitMQ 4.3 does by default."""
     with RabbitMq.start(settings={DENIED: "false"} if CAN_REFUSE else {}) as node:
         yield node
 
@@ -55,7 +55,7 @@ class Api:
 async def test_calls_and_streams_work_where_transient_queues_are_refused(
     strict_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where transient queues are refused all of fabric_nb works, and it is said once."""
+    """All of fabric_nb works without transient queues, with one warning."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     async with connector(strict_uri, "a") as server, connector(strict_uri, "b") as client:
         await server.rpc_register(Api())
@@ -71,7 +71,7 @@ async def test_calls_and_streams_work_where_transient_queues_are_refused(
 
 
 async def test_each_further_member_shares_the_durable_queues(strict_uri: str) -> None:
-    """Where transient queues are refused, members of a clique, leaders and streams share queues."""
+    """Members of a clique, leaders and streams share durable queues."""
     async with (
         connector(strict_uri, "a") as first,
         connector(strict_uri, "a") as second,
@@ -92,10 +92,10 @@ async def test_each_further_member_shares_the_durable_queues(strict_uri: str) ->
 
 
 @pytest.mark.parametrize("durable", [True, False], ids=["durable", "transient"])
-async def test_a_queue_that_is_there_already_is_used(
+async def test_an_existing_queue_is_used(
     broker_uri: str, raw: AbstractChannel, durable: bool
 ) -> None:
-    """A service starts on method queues that are there, durable or not, whatever it expected."""
+    """A service uses existing method queues, durable or not."""
     queue = await raw.declare_queue(
         "d.api.t.a::increment",
         durable=durable,
@@ -116,7 +116,7 @@ async def test_a_queue_that_is_there_already_is_used(
 async def test_a_service_starts_after_it_and_the_broker_died(
     strict_node: RabbitMq, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Durable queues that a broker has kept over its own death and the service's are used again."""
+    """Durable queues that survived the broker and the service are used again."""
     with strict_node.private_vhost() as vhost:
         uri = strict_node.uri_for(vhost=vhost)
         first = connector(uri, "a")
@@ -136,7 +136,7 @@ async def test_a_service_starts_after_it_and_the_broker_died(
 async def test_queues_stay_as_in_the_contract_where_they_are_permitted(
     rabbitmq: Any, vhost: str, rabbitmq_uri: str
 ) -> None:
-    """Where they are permitted, method queues are as an amqp-fabric member declares them."""
+    """If transient queues are permitted, method queues are declared as by amqp-fabric."""
     async with connector(rabbitmq_uri, "a") as server:
         await server.rpc_register(Api())
         queues = {queue["name"]: queue for queue in rabbitmq.list_queues(vhost)}

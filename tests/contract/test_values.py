@@ -1,4 +1,4 @@
-"""Values as arguments and results: plain ones, tables, and what cannot travel."""
+"""Values as arguments and results: plain ones, tables, and unsupported ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fabric import next_message
 
 @pytest.fixture
 async def fabric(members):
-    """A member that serves `echo` to itself, and tells what type it was given."""
+    """Member that serves `echo`, and a method that returns the type of its argument."""
     member = await members.join("echo")
     await member.serve({"echo": lambda value: value, "kind": lambda value: type(value).__name__})
     return member
@@ -42,12 +42,12 @@ async def fabric(members):
     ids=lambda value: repr(value)[:20],
 )
 async def test_plain_values_survive(fabric, value):
-    """What JSON has comes back as it was."""
+    """JSON values are returned equal."""
     assert await fabric.call("app.echo.echo", value=value) == value
 
 
 async def test_values_that_become_plain(fabric):
-    """Numpy values, dates and tuples arrive as what JSON has for them; NaN stays NaN."""
+    """Numpy values, dates and tuples arrive as JSON values; NaN stays NaN."""
     value = {
         "array": np.arange(3),
         "number": np.float64(1.5),
@@ -108,14 +108,14 @@ FRAME = pd.DataFrame(
     ],
 )
 async def test_frames_survive(fabric, frame):
-    """A DataFrame arrives as the DataFrame it was, as an argument and as a result."""
+    """A DataFrame is restored, as an argument and as a result."""
     assert await fabric.call("app.echo.kind", value=frame) == "DataFrame"
     returned = await fabric.call("app.echo.echo", value=frame)
     assert_frame_equal(returned, frame, check_freq=False, check_column_type=False)
 
 
 async def test_series_survive(fabric):
-    """A Series arrives as the Series it was, also inside other values."""
+    """A Series is restored, also inside other values."""
     by_name = pd.Series([1.5, 2.5], index=["a", "b"], name="price")
     assert_series_equal(await fabric.call("app.echo.echo", value=by_name), by_name)
     assert await fabric.call("app.echo.kind", value=FRAME["n"]) == "Series"
@@ -126,7 +126,7 @@ async def test_series_survive(fabric):
 
 
 class Opaque:
-    """What JSON cannot carry."""
+    """Object that JSON cannot represent."""
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ class Opaque:
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_cannot_travel_is_refused_at_the_sender(fabric, value, place):
-    """A value that JSON cannot carry is refused before anything is sent, with its place."""
+async def test_unsupported_values_are_refused_at_the_sender(fabric, value, place):
+    """A value that JSON cannot represent is refused before it is sent, with its position."""
     with pytest.raises(NotSerializable, match=place):
         await fabric.call("app.echo.echo", value=value)
     assert fabric.servers[0].stats["echo"].calls == 0
@@ -158,8 +158,8 @@ async def closed_again(fabric):
     return fabric
 
 
-async def test_nesting_without_end_is_refused(fabric):
-    """A value that holds itself is refused, not followed for ever."""
+async def test_recursive_values_are_refused(fabric):
+    """A value that contains itself is refused."""
     loop = []
     loop.append(loop)
     with pytest.raises(NotSerializable, match="nested too deeply"):
@@ -167,7 +167,7 @@ async def test_nesting_without_end_is_refused(fabric):
 
 
 async def test_frames_are_plain_records_on_the_wire(fabric, raw):
-    """To a peer without fabric_nb, a DataFrame is a JSON list of records."""
+    """For a peer without fabric_nb, a DataFrame is a JSON list of records."""
     exchange = await raw.get_exchange(fabric.data_exchange)
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(exchange, arguments={"x-match": "all", "kind": "frame"})

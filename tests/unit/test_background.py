@@ -1,4 +1,4 @@
-"""What goes on underneath: background work with an owner, and messages that cannot be read."""
+"""Background tasks with an owner, the record of their failures, and that of rejected messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.test_wire import arrived
 
 
 class Clock:
-    """Stands in for the module `time`."""
+    """Replacement for the module `time`."""
 
     def __init__(self) -> None:
         self.now = 5000.0
@@ -45,8 +45,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_unreadable_messages_are_counted_by_kind() -> None:
-    """Unreadable messages are counted, by kind and in all."""
+def test_rejected_messages_are_counted_by_kind() -> None:
+    """Rejected messages are counted by kind and in total."""
     log = RejectedMessages()
     assert (log.total, list(log.last)) == (0, [])
     for kind in ("log", "log", "call"):
@@ -55,7 +55,7 @@ def test_unreadable_messages_are_counted_by_kind() -> None:
 
 
 def test_last_hundred_are_kept(clock: Clock) -> None:
-    """The last hundred are kept for inspection, with why they could not be read."""
+    """The last hundred rejected messages are kept, with the reason."""
     log = RejectedMessages()
     for number in range(KEPT + 20):
         log.add("data", f"reason {number}", arrived(str(number).encode(), {"h": number}))
@@ -66,8 +66,8 @@ def test_last_hundred_are_kept(clock: Clock) -> None:
     assert last.time == clock.time()
 
 
-def test_kept_bodies_are_cut() -> None:
-    """Of a large body 10 kB are kept, and its size."""
+def test_kept_bodies_are_truncated() -> None:
+    """10 kB of a large body are kept, and its size."""
     log = RejectedMessages()
     log.add("data", "r" * 10_000, arrived(b"x" * 20_000_000))
     assert (len(log.last[0].body), log.last[0].size) == (10_000, 20_000_000)
@@ -75,7 +75,7 @@ def test_kept_bodies_are_cut() -> None:
 
 
 def test_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """The first is logged at once, and then once a minute how many there were since."""
+    """The first rejected message is logged at once, and then their number once a minute."""
     log = RejectedMessages()
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
@@ -104,7 +104,7 @@ async def background() -> Any:
 
 
 async def test_work_is_done(background: Background) -> None:
-    """Work runs in the background, under a name that says whose it is."""
+    """Work runs in the background, under a name that contains its owner's."""
     done = asyncio.Event()
 
     async def work() -> None:
@@ -115,10 +115,10 @@ async def test_work_is_done(background: Background) -> None:
     assert task.get_name() == "worker: do"
 
 
-async def test_failure_is_logged_and_takes_nothing_with_it(
+async def test_failures_are_contained(
     background: Background, caplog: pytest.LogCaptureFixture, failures: Failures
 ) -> None:
-    """Work that fails is logged and counted; what else runs goes on, and more can be started."""
+    """A failure is logged and counted; other work continues, and more can be started."""
     ends = asyncio.Event()
 
     async def fail() -> None:
@@ -141,13 +141,13 @@ async def test_failure_is_logged_and_takes_nothing_with_it(
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), asyncio.CancelledError()])
-async def test_work_that_must_go_on_is_started_again(
+async def test_kept_work_is_restarted(
     background: Background,
     failures: Failures,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
-    """Work that is kept up is counted when it fails, and goes on, whatever it has raised."""
+    """Work that must keep running is restarted after a failure of any kind."""
     monkeypatch.setattr(tasks, "RESTART_AFTER", 0.0)
     runs = []
 
@@ -161,8 +161,10 @@ async def test_work_that_must_go_on_is_started_again(
     assert failures.counts == {"worker: loop": 3}
 
 
-async def test_failures_are_bounded(failures: Failures, caplog: pytest.LogCaptureFixture) -> None:
-    """However much fails, the last hundred are kept, and each place is logged once a minute."""
+async def test_record_of_failures_is_bounded(
+    failures: Failures, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last hundred failures are kept, and each name is logged once a minute."""
     for number in range(500):
         failures.add("one place", ValueError(number))
         failures.add(f"place {number}", ValueError("x" * 10_000))
@@ -172,8 +174,8 @@ async def test_failures_are_bounded(failures: Failures, caplog: pytest.LogCaptur
     assert caplog.text.count("one place failed") == 1
 
 
-async def test_cancelled_work_takes_nothing_with_it(background: Background) -> None:
-    """Cancelling one piece of work leaves the others alone."""
+async def test_cancellation_is_contained(background: Background) -> None:
+    """Cancelling one task does not affect the others."""
     other = background.spawn(asyncio.Event().wait(), name="other")
     task = background.spawn(asyncio.Event().wait(), name="cancelled")
     await asyncio.sleep(0)
@@ -185,7 +187,7 @@ async def test_cancelled_work_takes_nothing_with_it(background: Background) -> N
 
 
 async def test_closing_ends_everything() -> None:
-    """Closing cancels what runs and waits until it has ended."""
+    """Closing cancels the running tasks and waits until they have ended."""
     background = Background("worker")
     await background.open()
     ended = []
@@ -206,7 +208,7 @@ async def test_closing_ends_everything() -> None:
 
 
 async def test_opened_and_closed_in_different_tasks() -> None:
-    """It may be opened in one task and closed in another, as cells of a notebook are."""
+    """A group may be opened in one task and closed in another, like cells of a notebook."""
     background = Background("worker")
     await asyncio.create_task(background.open())
     task = background.spawn(asyncio.Event().wait(), name="w")
@@ -216,7 +218,7 @@ async def test_opened_and_closed_in_different_tasks() -> None:
 
 
 async def test_work_without_an_owner_is_refused() -> None:
-    """Work is refused before opening and after closing, and never left unawaited."""
+    """Work is refused before opening and after closing, and its coroutine is closed."""
     background = Background("worker")
     with pytest.raises(RuntimeError, match="worker is not open"):
         background.spawn(asyncio.sleep(0), name="early")
@@ -227,7 +229,7 @@ async def test_work_without_an_owner_is_refused() -> None:
 
 
 async def test_work_in_a_context(background: Background) -> None:
-    """Work may run in a context of its own, so that its output finds its cell."""
+    """Work may run in a given context, so that its output is attributed to its cell."""
     cell = contextvars.ContextVar("cell", default="none")
     context = contextvars.copy_context()
     context.run(cell.set, "mine")
@@ -241,10 +243,10 @@ async def test_work_in_a_context(background: Background) -> None:
     assert seen == ["mine", "none"]
 
 
-async def test_a_lost_cancellation_does_not_keep_it_open(
+async def test_a_swallowed_cancellation(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work whose library has swallowed a cancellation, and that goes on, is ended anyway."""
+    """A task that continues after a swallowed cancellation is cancelled again."""
     monkeypatch.setattr(tasks, "CANCEL_EVERY", 0.01)
 
     async def work() -> None:
@@ -259,7 +261,7 @@ async def test_a_lost_cancellation_does_not_keep_it_open(
 
 
 def test_threads_of_a_fork() -> None:
-    """Blocking work runs in a forked child as well, which has none of its parent's threads."""
+    """Blocking work also runs in a forked child, which has none of its parent's threads."""
     script = """
 import asyncio, os
 from fabric_nb.fabric.core import tasks
@@ -271,8 +273,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
 
 
-def test_one_service_does_not_silence_the_others(failures: Failures) -> None:
-    """A service whose keep-alive cannot be made is counted, and all others are announced."""
+def test_a_failing_keep_alive_is_contained(failures: Failures) -> None:
+    """A service whose keep-alive cannot be encoded is counted; all others are announced."""
     presence = Announcer(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
     for id_, version in (("a", "1"), ("b", cast(Any, object())), ("c", "1")):
         presence.say(ServiceName("demo", "app", id_), Announcement(version=version))

@@ -1,4 +1,4 @@
-"""Batches of rows: what is sent arrives, and what is hostile is refused."""
+"""Batches of rows: encoded and decoded equal, with hostile ones refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FRAME = pd.DataFrame(
 
 
 def frame_of(body: bytes, content_type: str | None, encoding: str | None = None) -> pd.DataFrame:
-    """What a stream's DataFrame shows of one message."""
+    """Return the DataFrame of a stream with one message."""
     buffer = FrameBuffer()
     batch = decode_rows(body, content_type, encoding)
     if isinstance(batch, (list, tuple)):
@@ -67,7 +67,7 @@ def test_a_frame_arrives_in_every_form(form: Format, compression: Any) -> None:
 
 
 def test_rows_are_batched_as_well() -> None:
-    """Rows can be published in every form that a DataFrame can, also from an iterator."""
+    """Rows, also of an iterator, can be published in every format."""
     rows = [{"a": 1}, {"a": 2, "b": "x"}]
     for form in ("json", "json-columns", "arrow"):
         for given_rows in (rows, iter(rows)):
@@ -79,8 +79,8 @@ def test_rows_are_batched_as_well() -> None:
     assert json.loads(plain.body) == rows
 
 
-def test_without_the_extras_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sender and reader name what is missing for Arrow and for zstd."""
+def test_missing_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sender and reader name the missing package for Arrow and for zstd."""
     arrow, _ = encode_rows(FRAME, "arrow")
     packed = compress(b"[]", "zstd")
     for name in ("pyarrow", "compression.zstd", "backports.zstd"):
@@ -100,7 +100,7 @@ def test_without_the_extras_it_is_said_what_to_install(monkeypatch: pytest.Monke
     [(b'{"a": 1}', 1), (b'[{"a": 1}, {"a": 2}]', 2), (b"[]", 0)],
 )
 def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
-    """What amqp-fabric publishes, an object or a list of them without a type, is rows."""
+    """Data of amqp-fabric, objects or lists of them without a content type, are rows."""
     assert len(decode_rows(body, None, None)) == rows
 
 
@@ -121,17 +121,17 @@ def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
         (b"{}", None, "br", "not known"),
     ],
 )
-def test_what_it_is_not_is_said(
+def test_bodies_of_another_format_are_malformed(
     body: bytes, content_type: str | None, encoding: str | None, said: str
 ) -> None:
-    """A body that is not what its type and encoding tell is malformed, and it is said how."""
+    """A body that does not have its declared type or encoding is malformed, with the reason."""
     with pytest.raises(MalformedMessage, match=said):
         decode_rows(body, content_type, encoding)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_a_bomb_is_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small body that unpacks to more than the bound is refused before it is unpacked."""
+def test_decompression_bombs_are_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body that exceeds the limit when decompressed is refused before that."""
     monkeypatch.setattr(data_decoding, "MAX_BYTES", 100_000)
     bomb = compress(b" " * 10_000_000, encoding)
     assert len(bomb) < 20_000
@@ -147,14 +147,14 @@ def test_a_bomb_is_refused(encoding: Any, monkeypatch: pytest.MonkeyPatch) -> No
 def test_any_bytes_are_read_or_refused(
     body: bytes, content_type: str | None, encoding: str | None
 ) -> None:
-    """Whatever comes, it is rows or it is malformed; nothing else is raised."""
+    """Arbitrary bytes are rows or malformed; nothing else is raised."""
     with contextlib.suppress(MalformedMessage):
         decode_rows(body, content_type, encoding)
 
 
 @given(st.data())
 def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
-    """An Arrow stream with some bytes changed never does more than fail to be read."""
+    """An Arrow stream with some changed bytes is read or malformed."""
     body = bytearray(encode_rows(FRAME, "arrow")[0])
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -176,8 +176,8 @@ def test_a_damaged_arrow_stream_is_read_or_refused(data: st.DataObject) -> None:
     ],
     ids=["twice", "no column", "intervals", "periods"],
 )
-def test_what_no_reader_reads_is_refused(data: Any, form: Format) -> None:
-    """What would be malformed, or nothing, for everybody who reads is an error at the sender."""
+def test_data_that_no_reader_can_read_are_refused(data: Any, form: Format) -> None:
+    """Data that all readers would reject, or read as nothing, are refused at the sender."""
     with pytest.raises(NotSerializable, match="the data"):
         encode_rows(data, form)
 
@@ -194,7 +194,7 @@ def test_what_no_reader_reads_is_refused(data: Any, form: Format) -> None:
     ids=lambda column: str(column.type),
 )
 def test_values_that_python_does_not_have(column: pa.Array, form: Format) -> None:
-    """A value of an Arrow table that JSON would change, or that fails to be read, is refused."""
+    """A value of an Arrow table that JSON would change, or that cannot be read, is refused."""
     with pytest.raises(NotSerializable, match=r"the data\['a'\] has a value of type"):
         encode_rows(pa.table({"a": column}), form)
 
@@ -210,7 +210,7 @@ def test_values_that_python_does_not_have(column: pa.Array, form: Format) -> Non
     ids=["zone", "text", "numbers", "booleans"],
 )
 def test_categories_arrive_equal_in_arrow(values: Any) -> None:
-    """Categories of every type arrive in Arrow as the values that they stand for."""
+    """Categories of every type arrive in Arrow as equal values."""
     column = pd.Series(values, dtype="category")
     table = decode_rows(encode_rows(column.to_frame("a"), "arrow")[0], data_decoding.ARROW, None)
     expected = [None if pd.isna(value) else value for value in column]
@@ -218,7 +218,7 @@ def test_categories_arrive_equal_in_arrow(values: Any) -> None:
 
 
 def test_nan_in_a_list_arrives_in_arrow() -> None:
-    """NaN inside a list stays what it is."""
+    """NaN in a list arrives as NaN."""
     table = decode_rows(
         encode_rows([{"a": [math.nan, 1.5]}], "arrow")[0], data_decoding.ARROW, None
     )
@@ -228,14 +228,14 @@ def test_nan_in_a_list_arrives_in_arrow() -> None:
 
 
 def test_a_series_is_rows_without_a_format() -> None:
-    """A Series is published as rows of one column, as it is with a format."""
+    """A Series is published as rows of one column, with and without a format."""
     series = pd.Series([1, 2], name="n")
     message = data_message(series, {}, ServiceName("d", "t", "i"))
     assert decode(message.body) == [{"n": 1}, {"n": 2}]
 
 
-def test_what_cannot_be_sent_is_said() -> None:
-    """A value without a form, and a format that is none, are errors at the sender."""
+def test_unsupported_values_and_formats_are_refused() -> None:
+    """A value without a representation, and an unknown format, are refused at the sender."""
     with pytest.raises(NotSerializable, match="Arrow"):
         encode_rows(pd.DataFrame({"o": [object()]}), "arrow")
     with pytest.raises(NotSerializable, match="format"):

@@ -1,4 +1,4 @@
-"""JSON and back: what is sent is what arrives, and what cannot be sent is told."""
+"""Encoding of values as JSON, and the errors for values that cannot be sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ json_values = st.recursive(
 
 
 def same(one: object, other: object) -> bool:
-    """Equal in type and value, NaN equal to itself."""
+    """Return whether two values are equal in type and value, with NaN equal to itself."""
     match one, other:
         case float(), float():
             return repr(one) == repr(other)
@@ -60,7 +60,7 @@ class Level(enum.IntEnum):
 
 
 class Odd(int, enum.Enum):
-    """A member that is one number and stands for another."""
+    """Member of an enumeration that is one number and has another as its value."""
 
     def __new__(cls, number: int) -> Odd:
         made = int.__new__(cls, number)
@@ -135,21 +135,21 @@ LMT = dt.timezone(dt.timedelta(minutes=53, seconds=28))
 @example(0.12345678901234567890)
 @example("12345678901234567890123")
 def test_json_values_come_back(value: Any) -> None:
-    """Every JSON value comes back as it was: NaN, infinities and integers of any size too."""
+    """Every JSON value is read back equal, including NaN, infinities and integers of any size."""
     body, tables = encode(value)
     assert tables is None
     assert same(decode(body), value)
 
 
 @given(json_values)
-def test_peers_read_it(value: Any) -> None:
-    """What is sent is read by Python's own `json`, as amqp-fabric reads it."""
+def test_peers_read_encoded_values(value: Any) -> None:
+    """Encoded values are read by Python's own `json`, which amqp-fabric uses."""
     assert same(json.loads(encode(value)[0]), value)
 
 
 @given(json_values, st.booleans())
-def test_what_peers_send_is_read(value: Any, ascii_only: bool) -> None:
-    """What Python's own `json` writes, as amqp-fabric does, is read."""
+def test_values_of_peers_are_read(value: Any, ascii_only: bool) -> None:
+    """Values written by Python's own `json`, which amqp-fabric uses, are read."""
     written = json.dumps(value, ensure_ascii=ascii_only, default=repr)
     assert same(decode(written.encode(errors="surrogatepass")), value) or not ascii_only
 
@@ -221,7 +221,7 @@ STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=dt.UTC)
 )
 @pytest.mark.parametrize("beside", [None, NAN, "plain", 2**70])
 def test_python_values_become_json(value: Any, arrives: Any, beside: Any) -> None:
-    """Dates, tuples, numpy and the like become the same JSON whatever stands beside them."""
+    """Dates, tuples, numpy and other types are encoded alike, whatever values are beside them."""
     received = decode(encode({"value": value, "beside": beside})[0])
     assert same(received, {"value": arrives, "beside": beside})
 
@@ -246,8 +246,8 @@ python_values = st.recursive(
 
 
 @given(python_values, beside)
-def test_what_stands_beside_a_value_does_not_change_it(value: Any, other: Any) -> None:
-    """A value arrives the same alone and beside what takes another way through the codec."""
+def test_values_are_encoded_independently(value: Any, other: Any) -> None:
+    """A value is encoded alike alone and beside one that takes another path through the codec."""
     try:
         alone = decode(encode(value)[0])
     except NotSerializable:
@@ -258,15 +258,15 @@ def test_what_stands_beside_a_value_does_not_change_it(value: Any, other: Any) -
     assert same(decode(encode({"a": value, "b": [other]})[0])["a"], alone)
 
 
-def test_nan_survives_inside_a_dataclass() -> None:
-    """NaN stays NaN wherever it stands, and is not turned into null."""
+def test_nan_in_a_dataclass() -> None:
+    """NaN in a dataclass stays NaN, and does not become null."""
     received = decode(encode({"point": Point(NAN), "none": None})[0])
     assert math.isnan(received["point"]["x"])
 
 
 @pytest.mark.parametrize("depth", [10, 200, 300])
 def test_nested_values_come_back(depth: int) -> None:
-    """Values nested some hundred levels deep come back."""
+    """Values nested some hundred levels deep are read back equal."""
     value: Any = {"leaf": [1, "é"]}
     for level in range(depth):
         value = [value] if level % 2 else {"a": value, "b": None}
@@ -327,8 +327,8 @@ def nested(depth: int) -> Any:
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else type(value).__name__,
 )
-def test_what_json_cannot_carry_is_refused(value: object, sentence: str) -> None:
-    """What JSON cannot carry is refused with the place where it stands and what to do."""
+def test_unsupported_values_are_refused(value: object, sentence: str) -> None:
+    """A value that JSON cannot represent is refused, with its position and advice."""
     with pytest.raises(NotSerializable) as caught:
         encode(value, what="v")
     assert str(caught.value).startswith(sentence)
@@ -355,8 +355,8 @@ def test_what_json_cannot_carry_is_refused(value: object, sentence: str) -> None
     ],
     ids=lambda body: str(body[:10]),
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
-    """What is not JSON is a `MalformedMessage` in one short sentence."""
+def test_invalid_json_is_malformed(body: bytes) -> None:
+    """Invalid JSON raises `MalformedMessage` with one short sentence."""
     with pytest.raises(MalformedMessage, match="The body is not JSON") as caught:
         decode(body)
     assert len(str(caught.value)) < 300
@@ -364,6 +364,6 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda t: t.encode()))
 def test_any_bytes_are_read_or_malformed(body: bytes) -> None:
-    """Any bytes at all are JSON or a `MalformedMessage`."""
+    """Arbitrary bytes are JSON or raise `MalformedMessage`."""
     with contextlib.suppress(MalformedMessage):
         decode(body)

@@ -1,4 +1,4 @@
-"""The companion thread: one beside each loop, with one detector of a busy loop."""
+"""Companion thread: one for each loop, with one detector of a blocked loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def companions() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name == NAME]
 
 
-async def test_all_that_joins_shares_one_thread() -> None:
+async def test_users_share_one_thread() -> None:
     """Work of several users runs in one thread, which ends when the last has left."""
     before, loop = companions(), asyncio.get_running_loop()
     first, second = Companion.join(loop), Companion.join(loop)
@@ -42,8 +42,8 @@ async def test_all_that_joins_shares_one_thread() -> None:
     await asyncio.to_thread(third.wait_for_end, 10)
 
 
-async def test_a_loop_that_stands_still_is_busy() -> None:
-    """The thread sees since when the loop beside it has not run, and when it runs again."""
+async def test_a_blocked_loop_is_busy() -> None:
+    """The thread detects since when the watched loop is blocked, and when it runs again."""
     companion = Companion.join(asyncio.get_running_loop())
     since: list[float | None] = []
     seen = threading.Event()

@@ -1,4 +1,4 @@
-"""Messages as they come: read alike in parts and whole, and bounded before anything is made."""
+"""Decoding of messages: equal results in parts and at once, and limits before decoding."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 @example([{"a": [{"b": 1}, {"c": 2}]}] * 5, None)
 @example([{"a": "},{" * 20}] * 3, 1)
 def test_rows_are_read_alike_in_parts(sent: list[dict[str, Any]], indent: int | None) -> None:
-    """A list of rows is the same whether it is read in parts or whole, wherever it is cut."""
+    """A list of rows is decoded equal in parts and at once, wherever it is split."""
     body = json.dumps(sent, indent=indent).encode()
     assert decode_rows(body, None, None) == json.loads(body)
 
@@ -63,14 +63,14 @@ def test_rows_are_read_alike_in_parts(sent: list[dict[str, Any]], indent: int | 
 @example([["],", '],"a":[', 1]] * 4, None)
 @example([["1, 2" * 30, "3", "4"]], None)
 def test_columns_are_read_alike_in_parts(sent: list[list[Any]], indent: int | None) -> None:
-    """Columns are the same whether they are read in parts or whole, wherever they are cut."""
+    """Columns are decoded equal in parts and at once, wherever they are split."""
     body = json.dumps({f"c{n}": each for n, each in enumerate(sent)}, indent=indent).encode()
     assert decode_rows(body, JSON_COLUMNS, None) == json.loads(body)
 
 
 @given(st.dictionaries(HARD_TEXT, values, max_size=6))
 def test_an_object_is_read_alike_in_parts(sent: dict[str, Any]) -> None:
-    """A single row is the same however it is read."""
+    """A single row is decoded equal in parts and at once."""
     body = json.dumps(sent).encode()
     assert decode_rows(body, None, None) == (json.loads(body),)
 
@@ -81,7 +81,7 @@ def test_an_object_is_read_alike_in_parts(sent: dict[str, Any]) -> None:
 @example({"a": [1, 2, 3] * 9, "b": {"c": [], "d": {}}, "e": "]}" * 9})
 @example({f"k{n}": {"a": [n], "b": "}, "} for n in range(20)})
 def test_any_value_is_read_alike_in_parts(sent: Any) -> None:
-    """Any JSON value, however nested, is the same read in pieces or at once."""
+    """Any JSON value, however nested, is decoded equal in pieces and at once."""
     for indent in (None, 1):
         body = json.dumps(sent, indent=indent).encode()
         assert read_json(body) == json.loads(body)
@@ -89,7 +89,7 @@ def test_any_value_is_read_alike_in_parts(sent: Any) -> None:
 
 @given(values, st.data())
 def test_any_damage_is_refused_alike_in_parts(sent: Any, data: st.DataObject) -> None:
-    """A damaged value is read or refused in pieces as it is at once."""
+    """A damaged value is decoded or refused alike in pieces and at once."""
     body = bytearray(json.dumps(sent).encode())
     place = data.draw(st.integers(0, len(body) - 1))
     body[place : place + data.draw(st.integers(0, 2))] = data.draw(
@@ -115,7 +115,7 @@ BROAD = {
 
 @pytest.mark.parametrize("form", BROAD)
 def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call of the parsers reads more than some pieces, however the value is nested."""
+    """No call of the parsers decodes more than a few pieces, however the value is nested."""
     read: list[int] = []
     scan, loads = json_reading._scan, json_reading._read_at_once
 
@@ -141,7 +141,7 @@ def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damaged_json_is_refused_alike_in_parts(
     sent: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    """A damaged list is read or refused in parts as it is whole."""
+    """A damaged list is decoded or refused alike in parts and at once."""
     body = bytearray(json.dumps(sent).encode())
     place = data.draw(st.integers(0, len(body) - 1))
     body[place] = data.draw(st.sampled_from(b'[]{},":1 '))
@@ -190,7 +190,7 @@ TEXT = '[{"name": "Zoë €"}]'
     ],
 )
 def test_content_encodings(encoding: str, body: bytes) -> None:
-    """Compressions, charsets and lists of them are read, as other libraries write them."""
+    """Compressions, charsets and lists of them are decoded, as written by other libraries."""
     assert decode_rows(body, "application/json", encoding) == json.loads(TEXT)
     assert read_small(arrived(body, content_encoding=encoding)) == json.loads(TEXT)
 
@@ -199,14 +199,14 @@ def test_content_encodings(encoding: str, body: bytes) -> None:
     "encoding", ["br", "base64", "zlib_codec", "punycode", "idna", "rot13", "gzip," * 9, "\x1b[2J"]
 )
 def test_other_content_encodings_are_malformed(encoding: str) -> None:
-    """What is neither a compression that is known nor a charset is refused."""
+    """An encoding that is neither a known compression nor a charset is refused."""
     with pytest.raises(MalformedMessage):
         decode_rows(b"[]", None, encoding)
 
 
 @given(st.binary(max_size=5000), st.sampled_from(["gzip", "zstd", "deflate"]), st.integers(1, 3))
-def test_what_was_compressed_comes_back(body: bytes, encoding: str, times: int) -> None:
-    """A body is unpacked to what was packed, in as many parts as there are, up to its bound."""
+def test_compressed_bodies_are_decompressed(body: bytes, encoding: str, times: int) -> None:
+    """A body of any number of compressed parts is decompressed equal, up to its limit."""
     pack: dict[str, Callable[[bytes], bytes]] = {
         "gzip": gzip.compress,
         "zstd": lambda raw: compress(raw, "zstd"),
@@ -223,7 +223,7 @@ def test_what_was_compressed_comes_back(body: bytes, encoding: str, times: int) 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "deflate"])
 def test_many_compressed_bodies_in_a_row_cost_little(encoding: str) -> None:
-    """Several compressed bodies in a row are one; a great many empty ones are given up."""
+    """Several concatenated compressed bodies are one; a large number of empty ones is refused."""
     pack: dict[str, Callable[[bytes], bytes]] = {
         "gzip": gzip.compress,
         "zstd": lambda raw: compress(raw, "zstd"),
@@ -242,14 +242,14 @@ def test_many_compressed_bodies_in_a_row_cost_little(encoding: str) -> None:
 
 
 def many(kind: pa.DataType, values: Any, lengths: int) -> pa.Array:
-    """An array that takes no bytes of its own for so many values."""
+    """Return an array of many values that stores none of them."""
     return pa.RunEndEncodedArray.from_arrays(
         [lengths], pa.array(values, kind), pa.run_end_encoded(pa.int32(), kind)
     )
 
 
 def zeros(rows: int) -> bytes:
-    """A compressed column of zeros."""
+    """Return a compressed column of zeros."""
     table = pa.table({"x": np.zeros(rows)})
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -259,7 +259,7 @@ def zeros(rows: int) -> bytes:
 
 
 def of(array: pa.Array) -> bytes:
-    """A stream of one column."""
+    """Return a stream of one column."""
     return arrow_body(pa.table({"x": array}))
 
 
@@ -324,8 +324,8 @@ if int(pa.__version__.partition(".")[0]) >= 17:  # older ones cannot make such a
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_arrow_that_stands_for_too_much_is_refused(bomb: Callable[[], bytes]) -> None:
-    """A few bytes of Arrow that stand for many values are refused, small or large."""
+def test_arrow_with_too_many_values_is_refused(bomb: Callable[[], bytes]) -> None:
+    """A few bytes of Arrow that represent too many values are refused."""
     body = bomb()
     with pytest.raises(MalformedMessage, match="publish it in parts"):
         decode_rows(body, ARROW, None)
@@ -349,8 +349,8 @@ def test_arrow_that_stands_for_too_much_is_refused(bomb: Callable[[], bytes]) ->
     ],
     ids=["columns", "columns of null", "list views", "run-end text"],
 )
-def test_arrow_that_takes_long_is_left_to_a_thread(body: Callable[[], bytes]) -> None:
-    """A small message that becomes many columns or values is not read on the loop."""
+def test_expensive_arrow_is_left_to_a_thread(body: Callable[[], bytes]) -> None:
+    """A small message that becomes many columns or values is not decoded on the loop."""
     sent = body()
     assert len(sent) < 1024 * 1024
     assert read_small(arrived(sent, content_type=ARROW)) is None
@@ -358,7 +358,7 @@ def test_arrow_that_takes_long_is_left_to_a_thread(body: Callable[[], bytes]) ->
 
 
 def test_bombs_take_no_memory() -> None:
-    """What would unpack to gigabytes is refused without taking them."""
+    """A body that would decompress to gigabytes is refused without allocating them."""
     script = """
 import resource, sys
 from tests.unit.test_decoding import BOMBS, JSON_BOMBS, decode_rows, ARROW, MalformedMessage
@@ -410,7 +410,7 @@ KINDS = [
 @pytest.mark.parametrize("array", KINDS, ids=lambda array: str(array.type)[:30])
 @pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
 def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
-    """The number of values and bytes is known beforehand, and what is measured is read."""
+    """The number of values and bytes is known before decoding, and the body is decoded."""
     table = pa.table({"x": array, "n": list(range(len(array)))})
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression)
@@ -426,7 +426,7 @@ def test_arrow_is_measured(array: pa.Array, compression: str | None) -> None:
 
 @given(st.data())
 def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
-    """Arrow with some bytes changed is measured or malformed; nothing else is raised."""
+    """Arrow with some changed bytes is measured or malformed; nothing else is raised."""
     body = bytearray(of(pa.array([[1, 2], None, []])))
     for _ in range(data.draw(st.integers(1, 6))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))

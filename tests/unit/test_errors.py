@@ -1,4 +1,4 @@
-"""Errors: the tree, and what becomes of an exception that was raised somewhere else."""
+"""Hierarchy of the errors, their rendering, and reconstruction of remote exceptions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ARGUMENTS: list[list[Any]] = [
 
 
 def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
-    """The tree in the docstring: each error's parent, and the built-in beside it."""
+    """Parse the tree in the docstring: the parent of each error, and its built-in base."""
     line = re.compile(r"    (?P<indent>[│ ]*)(?:[├└]── )?(?P<name>[A-Z]\w+)(?: \((?P<also>\w+)\))?")
     tree: dict[str, tuple[str | None, str | None]] = {}
     path: list[str] = []
@@ -68,7 +68,7 @@ def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
 
 
 def test_tree_in_the_docstring() -> None:
-    """The tree that is drawn in the documentation is the tree of the classes."""
+    """The tree in the docstring is the hierarchy of the classes."""
     there: dict[str, tuple[str | None, str | None]] = {}
     for name, cls in inspect.getmembers(errors, inspect.isclass):
         if cls.__module__ == errors.__name__ and issubclass(cls, FabricError):
@@ -82,7 +82,7 @@ def test_tree_in_the_docstring() -> None:
 
 
 def subclasses(cls: type[FabricError]) -> Iterator[type[FabricError]]:
-    """Every class that derives from one."""
+    """Yield all subclasses of a class."""
     for each in cls.__subclasses__():
         yield each
         yield from subclasses(each)
@@ -94,7 +94,7 @@ another error."""
 
 
 def test_all_errors_are_in_one_place() -> None:
-    """Every error that a user can meet is in `errors`, and can be imported from `fabric_nb`."""
+    """Every error that a user can get is in `errors`, and can be imported from `fabric_nb`."""
     for module in pkgutil.walk_packages(fabric_nb.__path__, "fabric_nb."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -108,8 +108,8 @@ def test_all_errors_are_in_one_place() -> None:
             assert getattr(fabric_nb, name) is value
 
 
-def test_what_may_have_been_run_is_not_what_was_not_run() -> None:
-    """Whoever makes a call again that was not run does not make one again that may have been."""
+def test_errors_of_calls_that_may_have_been_run() -> None:
+    """Errors of calls that may have been run do not derive from that for calls that were not."""
     for error in (errors.ServiceLost, errors.ConnectionLost, errors.CallTimeout):
         assert not issubclass(error, errors.UnknownService)
         assert not issubclass(errors.UnknownService, error)
@@ -136,14 +136,14 @@ def test_what_may_have_been_run_is_not_what_was_not_run() -> None:
         (errors.DemoFailed("m"), RuntimeError),
     ],
 )
-def test_errors_are_caught_as_what_they_are(error: FabricError, also: type[Exception]) -> None:
-    """Errors are caught as ours and as the built-in kind they are, and say their sentence."""
+def test_errors_are_caught_as_builtin_types(error: FabricError, also: type[Exception]) -> None:
+    """Errors can be caught as a built-in type, and their text is their message."""
     assert isinstance(error, also)
     assert str(error) == "m"
 
 
-def test_errors_tell_their_facts() -> None:
-    """Errors carry what their sentence is made of."""
+def test_attributes_of_errors() -> None:
+    """Errors have attributes with the values in their message."""
     assert errors.CallTimeout("m", call="a.b.c", seconds=3).seconds == 3
     assert errors.CallTimeout("m", call="a.b.c").call == "a.b.c"
     assert errors.MethodNotFound("m", close_matches=["x"]).close_matches == ("x",)
@@ -151,8 +151,8 @@ def test_errors_tell_their_facts() -> None:
     assert errors.BrokerRefused("m", code=404).code == 404
 
 
-def test_rendering_shows_the_users_lines_only() -> None:
-    """In a notebook an error is its sentence and the user's own lines, without our frames."""
+def test_rendering_shows_only_frames_of_the_user() -> None:
+    """In a notebook an error is rendered as its message and the user's frames."""
     try:
         errors_raised_by_us()
     except FabricError as error:
@@ -171,8 +171,8 @@ def errors_raised_by_us() -> None:
     check_part("", "id")
 
 
-def test_rendering_hides_what_a_terminal_obeys() -> None:
-    """Remote text in an error cannot move the cursor or colour the screen."""
+def test_rendering_removes_control_characters() -> None:
+    """Remote text in an error cannot move the cursor or change colours."""
     error = errors.VersionMismatch("there is \x1b[2J1.0\x07")
     assert "\x1b" not in "".join(error._render_traceback_())
     remote = remote_error("ValueError", "\x1b[31mred", ["x"], "\x1b]0;title\x07\nline", "c")
@@ -187,7 +187,7 @@ def test_rendering_hides_what_a_terminal_obeys() -> None:
 @pytest.mark.parametrize("prefix", ["", "builtins."])
 @pytest.mark.parametrize("name", BUILTINS)
 def test_builtin_exceptions_are_rebuilt(name: str, prefix: str) -> None:
-    """A remote error is caught as the built-in type it names, whatever its arguments are."""
+    """A remote error can be caught as the built-in type that it names, whatever its arguments."""
     for args in ARGUMENTS:
         error = remote_error(f"{prefix}{name}", f"{name}(...)", args, "remote lines", "d.t.i.m")
         assert isinstance(error, RemoteError)
@@ -206,7 +206,7 @@ def test_builtin_exceptions_are_rebuilt(name: str, prefix: str) -> None:
 
 @pytest.mark.parametrize("name", BUILTINS)
 def test_remote_errors_can_be_copied(name: str) -> None:
-    """A remote error survives pickling and copying, with its type and all it carries."""
+    """A remote error can be pickled and copied, with its type and all attributes."""
     error = remote_error(name, f"{name}()", ["a", {"b": [1]}], "tb", "c.m")
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(other) is type(error)
@@ -219,8 +219,8 @@ def test_remote_errors_can_be_copied(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NOT_REBUILT))
-def test_what_means_something_to_the_interpreter_is_not_rebuilt(name: str) -> None:
-    """A remote exit, interrupt or end of iteration is a remote error and nothing else."""
+def test_exceptions_with_a_meaning_for_the_interpreter_are_not_rebuilt(name: str) -> None:
+    """A remote exit, interrupt or end of iteration is only a `RemoteError`."""
     error = remote_error(f"builtins.{name}", "m", ["x"])
     assert type(error) is RemoteError
     assert not isinstance(error, (SystemExit, KeyboardInterrupt, StopIteration, ExceptionGroup))
@@ -258,7 +258,7 @@ def test_what_means_something_to_the_interpreter_is_not_rebuilt(name: str) -> No
     ],
 )
 def test_no_other_name_is_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is no built-in exception is data: nothing is imported, called or found by it."""
+    """The name of another type is data: nothing is imported or called because of it."""
 
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"looked up {args}")
@@ -275,15 +275,15 @@ def test_no_other_name_is_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @given(st.text(), st.text(), st.lists(st.integers() | st.text() | st.none()), st.text())
 def test_any_remote_error(type_name: str, message: str, args: list[Any], remote: str) -> None:
-    """Whatever text a peer sends as an error makes an error that can be shown."""
+    """Any text that a peer sends as an error becomes an error that can be rendered."""
     error = remote_error(type_name, message, args, remote, "call")
     assert isinstance(error, RemoteError)
     assert str(error).startswith("call: ")
     assert error._render_traceback_()[0].startswith("RemoteError: call: ")
 
 
-def test_rebuilding_warns_about_nothing() -> None:
-    """Making a remote error of a deprecated or unusual type is silent."""
+def test_rebuilding_emits_no_warnings() -> None:
+    """A remote error of a deprecated or unusual type emits no warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in BUILTINS:
@@ -308,7 +308,7 @@ KeyError: 'beer'
 
 
 def test_frames_of_libraries_are_folded() -> None:
-    """Of a traceback the frames of a program's own are shown, and those of libraries counted."""
+    """The frames of a program are shown in a traceback, and those of libraries are counted."""
     assert errors.folded(TRACEBACK).splitlines() == [
         "Traceback (most recent call last):",
         '  File "/app/pricing.py", line 12, in quote',
@@ -321,7 +321,7 @@ def test_frames_of_libraries_are_folded() -> None:
 
 
 def test_an_error_in_a_library_keeps_its_frame() -> None:
-    """Where all frames are a library's the last one is shown."""
+    """If all frames belong to libraries, the last one is shown."""
     lines = [
         line for line in TRACEBACK.splitlines() if "/app/" not in line and "[name]" not in line
     ]
@@ -337,7 +337,7 @@ def test_an_error_in_a_library_keeps_its_frame() -> None:
 
 @given(st.text(), st.lists(st.sampled_from([*TRACEBACK.splitlines(), "", "x", "    y", " z"])))
 def test_any_text_can_be_folded(text: str, lines: list[str]) -> None:
-    """What is no traceback stays as it is, but for what separates lines."""
+    """Text that is not a traceback is unchanged, except for its line separators."""
     assert errors.folded(text).split() == text.split() or "File" in text
     whole = "\n".join(lines)
     shown = errors.folded(whole)

@@ -1,4 +1,4 @@
-"""A full disk: what was there stays, and what was recorded can be read up to there.
+"""Full disks: existing files are kept, and recordings stay readable.
 
 The limit of a process on the size of its files (RLIMIT_FSIZE) stands for the disk: writing beyond
 it fails, for every user, with EFBIG in place of ENOSPC.
@@ -40,7 +40,7 @@ folder = Path(sys.argv[1])
 
 
 def limited(folder: Path, script: str) -> Any:
-    """Run a script whose files may not be larger than it says; return what it prints as JSON."""
+    """Run a script with the file size limit that it sets; return the JSON that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", LIMITED + script, str(folder)],
         capture_output=True,
@@ -52,8 +52,8 @@ def limited(folder: Path, script: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_frame_that_does_not_fit_costs_nothing(tmp_path: Path) -> None:
-    """`to_parquet` onto a good file leaves that as it was when the disk is full, and says why."""
+def test_a_frame_larger_than_the_disk(tmp_path: Path) -> None:
+    """`to_parquet` onto an existing file leaves it unchanged when the disk is full."""
     good = tmp_path / "good.parquet"
     pd.DataFrame({"n": range(1000)}).to_parquet(good)
     said = limited(
@@ -99,8 +99,8 @@ async def record(name, overwrite):
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
-def test_a_recording_is_readable_up_to_there(tmp_path: Path, kind: str, overwrite: bool) -> None:
-    """Of a recording that meets a full disk, what is written is read, and the rest is counted."""
+def test_a_recording_on_a_full_disk_is_readable(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    """The written part of a recording is readable when the disk is full; the rest is counted."""
     place = tmp_path / f"r.{kind}"
     if overwrite:
         written(place, [entry(({"n": -1},))])
@@ -121,7 +121,7 @@ def test_a_recording_is_readable_up_to_there(tmp_path: Path, kind: str, overwrit
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_a_recording_that_cannot_begin(tmp_path: Path, kind: str) -> None:
-    """When there is no room at all, nothing is left, and all messages are counted as lost."""
+    """Without any space, no file is left, and all messages are counted as lost."""
     said, messages, _, lost = limited(
         tmp_path,
         RECORD.replace("full(40_000)", "full(100)") + f"asyncio.run(record('r.{kind}', False))",
@@ -133,7 +133,7 @@ def test_a_recording_that_cannot_begin(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_a_recording_that_is_killed(tmp_path: Path, kind: str) -> None:
-    """What a killed kernel leaves is read up to its last complete group, and is not overwritten."""
+    """The file of a killed kernel is readable up to its last complete group, and is kept."""
     limited(
         tmp_path,
         f"""
@@ -160,7 +160,7 @@ import os; os._exit(0)
 
 
 class Odd:
-    """Something that no file can hold."""
+    """Value that no format can represent."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -168,7 +168,7 @@ class Odd:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_one_message_does_not_end_a_recording(tmp_path: Path, kind: str) -> None:
-    """A message that cannot be in such a file is left out and counted, and the others are there."""
+    """A message that the format cannot represent is omitted and counted; all others are written."""
     data = pa.py_buffer((2**62).to_bytes(8, "little"))
     late = pa.table({"at": pa.Array.from_buffers(pa.timestamp("s"), 1, [None, data])})
     writer = open_writer(tmp_path / f"r.{kind}", overwrite=False)
@@ -188,7 +188,7 @@ def test_one_message_does_not_end_a_recording(tmp_path: Path, kind: str) -> None
 )
 @settings(max_examples=40, deadline=None)
 def test_footers_are_joined(sizes: list[int], kinds: list[str]) -> None:
-    """Row groups that were written one by one are a file that Parquet's own reader reads."""
+    """Row groups that were written separately are a file that Parquet's own reader reads."""
     of = {"i": 7, "b": True, "s": "text", "f": 0.5, "t": [1, 2]}
     schema = pa.table({f"c{n}": [of[kind]] for n, kind in enumerate(kinds)}).schema
     schema = schema.with_metadata({"mark": "1"})
@@ -212,7 +212,7 @@ def test_footers_are_joined(sizes: list[int], kinds: list[str]) -> None:
         ] * sum(sizes)
 
 
-def test_a_draft_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_files_are_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     """A file is replaced with its permissions, or is left unchanged on an error."""
     place, link = tmp_path / "a.txt", tmp_path / "link.txt"
     place.write_text("before")
@@ -229,8 +229,8 @@ def test_a_draft_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.txt", "link.txt"]
 
 
-def test_drafts_do_not_take_each_others_names(tmp_path: Path) -> None:
-    """Two drafts of one file are two files, and the last that is kept has the place."""
+def test_drafts_of_one_file_have_different_names(tmp_path: Path) -> None:
+    """Two drafts of one file have different names, and the last commit wins."""
     one, two = Draft(tmp_path / "a"), Draft(tmp_path / "a")
     assert one.path != two.path
     one.write_at(0, b"one")
@@ -241,10 +241,10 @@ def test_drafts_do_not_take_each_others_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_a_draft_does_not_take_the_place_of_another_file(
+def test_a_draft_without_overwriting(
     tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing may be overwritten, the first that is kept has the place, the other stays."""
+    """Without overwriting, the first commit wins, and the other draft is kept."""
 
     def link(*_: object) -> None:
         raise PermissionError
@@ -284,8 +284,8 @@ async def test_two_recordings_of_one_name(tmp_path: Path, kind: str) -> None:
     assert (one.messages, one.rows, one.lost) == (1, 1, 0)
 
 
-def test_frames_that_are_no_single_file(tmp_path: Path) -> None:
-    """A frame in partitions is written as pandas does it."""
+def test_partitioned_frames(tmp_path: Path) -> None:
+    """A partitioned DataFrame is written as by pandas."""
     from fabric_nb.fabric.data.recording import write_frame
 
     frame = pd.DataFrame({"kind": ["a", "b"], "n": [1, 2]})

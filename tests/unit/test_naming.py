@@ -1,4 +1,4 @@
-"""Names and addresses: what things are called, and what is never shown."""
+"""Names of services, exchanges and queues, and URIs without their password."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BAD_PARTS = ["", " ", "a b", "a.b", "a\n", "é", "a:b", "a/b", "x" * 64, None, 5
 
 
 def test_names_on_the_broker() -> None:
-    """Exchanges and queues are called as the wire contract says."""
+    """Exchanges and queues have the names of the wire contract."""
     name = ServiceName("my_project", "calc", "c-1")
     assert name.fqn == str(name) == "my_project.calc.c-1"
     assert name.api_exchange == "my_project.api.calc.c-1"
@@ -56,7 +56,7 @@ def test_names_on_the_broker() -> None:
 
 
 def test_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The discovery and data exchanges take their names from the environment, as in the seed."""
+    """The discovery and data exchanges can be set by the environment, as in amqp-fabric."""
     monkeypatch.setenv("DISCOVERY_EXCHANGE_NAME", "other.discovery")
     monkeypatch.setenv("DATA_EXCHANGE_NAME", "stream")
     assert discovery_exchange() == "other.discovery"
@@ -64,8 +64,8 @@ def test_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(parts, parts, parts)
-def test_good_names(domain: str, type_: str, id_: str) -> None:
-    """Any three good parts are a name, which every way of writing it leads back to."""
+def test_valid_names(domain: str, type_: str, id_: str) -> None:
+    """Any three valid parts are an address, which every form of the name is parsed to."""
     name = ServiceName(domain, type_, id_)
     assert ServicePattern.parse(name.fqn, domain="other").exact == name
     assert ServicePattern.parse(f"{type_}.{id_}", domain=domain).exact == name
@@ -78,8 +78,8 @@ def test_good_names(domain: str, type_: str, id_: str) -> None:
 
 @pytest.mark.parametrize("field", ["domain", "type", "id"])
 @pytest.mark.parametrize("bad", BAD_PARTS)
-def test_bad_names(field: str, bad: object) -> None:
-    """A bad part of a name is refused with which part it is and what is allowed."""
+def test_invalid_names(field: str, bad: object) -> None:
+    """The error for an invalid part names the part and the allowed characters."""
     given_parts = {"domain": "d", "type": "t", "id": "i", field: bad}
     with pytest.raises(InvalidName, match=f"service {field}: use 1 to 63 letters") as caught:
         ServiceName(**given_parts)  # type: ignore[arg-type]
@@ -89,40 +89,40 @@ def test_bad_names(field: str, bad: object) -> None:
 
 @given(st.text())
 def test_parts_are_checked_by_the_same_rule(text: str) -> None:
-    """A part is good exactly when it is 1 to 63 ASCII letters, digits, `-` or `_`."""
+    """A part is valid if and only if it is 1 to 63 ASCII letters, digits, `-` or `_`."""
     assert is_part(text) == bool(PART.fullmatch(text))
 
 
 @pytest.mark.parametrize("bad", ["", "1a", "a-b", "a.b", "a b", "é", "x" * 129, "a\n", None, 3])
-def test_bad_methods(bad: object) -> None:
-    """A bad method name is refused with what is allowed."""
+def test_invalid_methods(bad: object) -> None:
+    """The error for an invalid method name names the allowed characters."""
     with pytest.raises(InvalidName, match="cannot be a method"):
         check_method(bad)
     assert not is_method(bad)
 
 
 @pytest.mark.parametrize("good", ["a", "_private", "A1", "x" * 128])
-def test_good_methods(good: str) -> None:
-    """Identifiers in ASCII are good method names."""
+def test_valid_methods(good: str) -> None:
+    """ASCII identifiers are valid method names."""
     assert check_method(good) == good
 
 
 @pytest.mark.parametrize("bad", ["", ".", "a.b.c.d", "a..b", "a b", "a.", ".a", "x" * 10_000])
-def test_bad_patterns(bad: str) -> None:
-    """What names no service is refused with a short sentence."""
+def test_invalid_patterns(bad: str) -> None:
+    """Text that is not the name of a service is refused with a short sentence."""
     with pytest.raises(InvalidName) as caught:
         ServicePattern.parse(bad, domain="d")
     assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize("bad", ["", "run", ".run", "a.", "a.b.c.d.e", "a.b-c", "a b.run", None])
-def test_bad_calls(bad: str) -> None:
-    """What names no call is refused, whatever it is."""
+def test_invalid_calls(bad: str) -> None:
+    """Text that is not the name of a call is refused."""
     with pytest.raises(InvalidName):
         parse_call(bad, domain="d")
 
 
-def test_patterns_match_what_they_can_mean() -> None:
+def test_matching_of_patterns() -> None:
     """A pattern matches exactly: neither a prefix, nor another type or domain."""
     name = ServiceName("proj", "calc", "c1")
     assert ServicePattern("proj", None, "c1").matches(name)
@@ -151,8 +151,8 @@ def test_patterns_match_what_they_can_mean() -> None:
         ("amqp://ann:p%23s@localhost/a@b", "localhost", 5672),
     ],
 )
-def test_good_uris(uri: str, host: str, port: int) -> None:
-    """An AMQP URI is taken, with the usual port where it names none."""
+def test_valid_uris(uri: str, host: str, port: int) -> None:
+    """An AMQP URI is accepted, with the default port if it has none."""
     url = parse_uri(uri)
     assert (url.host, url.port) == (host, port)
 
@@ -179,8 +179,8 @@ def test_good_uris(uri: str, host: str, port: int) -> None:
         ("amqp://ann:1/ss@host/", "%2F for '/'"),
     ],
 )
-def test_bad_uris(uri: object, why: str) -> None:
-    """A URI that cannot be used is refused in one sentence that says why."""
+def test_invalid_uris(uri: object, why: str) -> None:
+    """An invalid URI is refused in one sentence with the reason."""
     with pytest.raises(InvalidUri, match=why) as caught:
         parse_uri(uri)
     assert "\n" not in str(caught.value).rstrip("\n")
@@ -203,7 +203,7 @@ def test_bad_uris(uri: object, why: str) -> None:
     ],
 )
 def test_masked_uris(uri: str, shown: str) -> None:
-    """A URI is shown without its password, and with all that helps to recognise it."""
+    """A masked URI has no password, and all other parts."""
     assert mask(uri) == shown
 
 
@@ -227,7 +227,7 @@ def test_uris_of_a_cluster(uris: object, each: list[str]) -> None:
 
 @pytest.mark.parametrize("uris", [[], "", " ", None, 7])
 def test_no_uri_at_all(uris: object) -> None:
-    """Where there is no URI, that is said."""
+    """The error for a missing URI has an example."""
     with pytest.raises(InvalidUri, match="An AMQP URI is needed"):
         split_uris(uris)
 
@@ -243,7 +243,7 @@ passwords = st.text(
     passwords, st.sampled_from(["", "/", "/vhost", "/%2F", ":5672/v?heartbeat=5"]), st.booleans()
 )
 def test_passwords_are_never_shown(password: str, rest: str, encoded: bool) -> None:
-    """No password, and no piece of one, is shown: not in a URI, not in why it is refused."""
+    """No password, and no part of one, is shown in a masked URI or in an error."""
     written = quote(password, safe="") if encoded else password
     uri = f"amqp://u-s:{written}@broker{rest}"
     assert mask(uri) == f"amqp://u-s:***@broker{rest}"
@@ -287,7 +287,7 @@ def explained(error: Exception, uri: str = "amqp://ann:secret@host/v") -> Except
     ],
 )
 def test_why_connecting_failed(error: Exception, kind: type[Exception], words: str) -> None:
-    """Why the broker cannot be reached is told in one sentence, with the masked URI."""
+    """The error for a broker that cannot be reached has the reason and the masked URI."""
     told = explained(error)
     assert type(told) is kind
     assert words in str(told)
@@ -296,8 +296,8 @@ def test_why_connecting_failed(error: Exception, kind: type[Exception], words: s
     assert "\n" not in str(told)
 
 
-def test_tls_failure_is_found_underneath() -> None:
-    """A TLS failure is told as one, also when the library wrapped it."""
+def test_wrapped_tls_failures() -> None:
+    """A TLS failure is reported as such, also if the library wrapped it."""
     outer = ConnectionError("wrapped")
     outer.__cause__ = plain_port = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version")
     plain_port.reason = "WRONG_VERSION_NUMBER"

@@ -1,4 +1,4 @@
-"""Recordings as files: what went in comes out again, whatever it was."""
+"""Formats of recordings: messages are read back equal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def shown(value: Any) -> str:
-    """A value in a form in which NaN equals NaN, 1 differs from True, and keys have no order."""
+    """Return a value for comparison: NaN equals NaN, 1 differs from True, key order is ignored."""
     if isinstance(value, dict):
         return repr(sorted((key, shown(each)) for key, each in value.items()))
     if isinstance(value, (list, tuple)):
@@ -80,14 +80,14 @@ batches = st.one_of(
 @pytest.mark.parametrize(("kind", "group"), [(".parquet", 2), (".parquet", 50), (".jsonl", 50)])
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=st.lists(st.tuples(batches, headers), max_size=6))
-def test_what_is_recorded_is_read(
+def test_messages_are_read_back_equal(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
     group: int,
     messages: list[tuple[Any, dict[str, Any]]],
 ) -> None:
-    """Rows, headers, times and forms of messages are the same after a recording."""
+    """Rows, headers, times and forms of messages are read back equal."""
     monkeypatch.setattr(parquet, "GROUP_ROWS", group)
     given_ = [entry(batch, dict(own), at) for at, (batch, own) in enumerate(messages)]
     found = read(written(tmp_path_factory.mktemp("r") / f"r{kind}", given_))
@@ -100,7 +100,7 @@ def test_what_is_recorded_is_read(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_arrow_tables(tmp_path: Path, kind: str) -> None:
-    """Arrow batches come back as Arrow, in Parquet with their types."""
+    """Arrow batches are read back as Arrow, in Parquet with their types."""
     times = pa.array([START, None], pa.timestamp("ns", "UTC"))
     table = pa.table({"n": pa.array([1, None], pa.int32()), "at": times, "s": ["x", "y"]})
     other = pa.table({"n": pa.array([2.5]), "late": ["z"]})
@@ -114,7 +114,7 @@ def test_arrow_tables(tmp_path: Path, kind: str) -> None:
 
 
 def test_any_tool_reads_a_parquet_recording(tmp_path: Path) -> None:
-    """Any tool that reads Parquet, as pandas, reads a recording: types, headers, times."""
+    """A Parquet recording is read by other tools, such as pandas: types, headers, times."""
     path = written(
         tmp_path / "r.parquet",
         [entry(({"n": n, "s": f"t{n}"},), {"kind": "A", "level": n}, n) for n in range(5)],
@@ -126,8 +126,8 @@ def test_any_tool_reads_a_parquet_recording(tmp_path: Path) -> None:
     assert frame["arrival"].iloc[3] == pd.Timestamp(START + timedelta(seconds=3))
 
 
-def test_a_parquet_recording_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
-    """While it is written, it stands under another name; a file that is there is not replaced."""
+def test_a_parquet_recording_has_a_temporary_name(tmp_path: Path) -> None:
+    """An incomplete recording has a temporary name, and an existing file is kept."""
     path = tmp_path / "r.parquet"
     writer = open_writer(path, overwrite=False)
     writer.write([entry(({"n": 1},))])
@@ -140,8 +140,8 @@ def test_a_parquet_recording_has_its_name_once_it_is_whole(tmp_path: Path) -> No
     assert read(path) == []
 
 
-def test_groups_bound_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group is written whenever so many rows, or bytes, have come."""
+def test_row_groups_limit_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row group is written after a number of rows or bytes."""
     monkeypatch.setattr(parquet, "GROUP_ROWS", 10)
     path = written(tmp_path / "r.parquet", [entry(({"n": n},)) for n in range(25)])
     assert pa.parquet.ParquetFile(path).num_row_groups == 3
@@ -150,9 +150,7 @@ def test_groups_bound_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert pa.parquet.ParquetFile(path).num_row_groups == 2
 
 
-def test_messages_that_go_on_in_the_next_piece(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_messages_larger_than_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message with more rows than are read at once is still one message."""
     monkeypatch.setattr(parquet, "_READ_ROWS", 3)
     sizes = [1, 10, 2, 1, 7]
@@ -163,15 +161,15 @@ def test_messages_that_go_on_in_the_next_piece(
 
 
 def test_many_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns beyond a bound, and names that are no text, lose nothing."""
+    """Columns beyond the limit, and names that are not text, lose no values."""
     monkeypatch.setattr(columns, "MAX_COLUMNS", 3)
     row = {**{f"c{n}": n for n in range(9)}, "\ud800": "half"}
     (found,) = read(written(tmp_path / "r.parquet", [entry((row,))]))
     assert found.batch == (row,)
 
 
-def test_a_cut_off_jsonl_recording_is_read_up_to_there(tmp_path: Path) -> None:
-    """Of a recording whose writer was killed, all messages but the last can be played again."""
+def test_an_incomplete_jsonl_recording(tmp_path: Path) -> None:
+    """All complete messages of a recording whose writer was killed are read."""
     path = written(tmp_path / "r.jsonl", [entry(({"n": n},)) for n in range(3)])
     path.write_bytes(path.read_bytes()[:-5])
     assert [one.batch for one in read(path)] == [({"n": 0},), ({"n": 1},)]
@@ -187,23 +185,23 @@ def test_a_cut_off_jsonl_recording_is_read_up_to_there(tmp_path: Path) -> None:
     ],
 )
 def test_other_files(tmp_path: Path, name: str, content: bytes, told: str) -> None:
-    """A file that is no recording is refused in a sentence."""
+    """A file that is not a recording is refused in one sentence."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=told):
         open_reader(path)
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
-    """A file that is missing, or cannot be made, is told by its path."""
+def test_missing_files(tmp_path: Path) -> None:
+    """The error for a missing file, or one that cannot be created, has its path."""
     with pytest.raises(RecordingError, match=r"none\.parquet cannot be read: No such file"):
         open_reader(tmp_path / "none.parquet")
     with pytest.raises(RecordingError, match="cannot be written: No such file"):
         open_writer(tmp_path / "none" / "r.jsonl", overwrite=False)
 
 
-def test_parquet_that_is_no_recording(tmp_path: Path) -> None:
-    """A DataFrame's own Parquet file is none."""
+def test_parquet_that_is_not_a_recording(tmp_path: Path) -> None:
+    """A Parquet file of a DataFrame is not a recording."""
     write_frame(pd.DataFrame({"n": [1]}), tmp_path / "f.parquet")
     with pytest.raises(RecordingError, match="is no recording"):
         open_reader(tmp_path / "f.parquet")
@@ -220,7 +218,7 @@ def test_parquet_that_is_no_recording(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_lines(tmp_path: Path, line: bytes) -> None:
-    """A line that is no message is told by its number."""
+    """The error for an invalid line has its number."""
     path = written(tmp_path / "r.jsonl", [entry(({"n": 1},))])
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(RecordingError, match=r"Line 3 of .*r\.jsonl is no message"):
@@ -228,7 +226,7 @@ def test_damaged_lines(tmp_path: Path, line: bytes) -> None:
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
-    """A recording with a hole in it is told as damaged."""
+    """A recording with overwritten bytes is reported as damaged."""
     path = written(tmp_path / "r.parquet", [entry(({"n": n, "s": f"{n}" * 9},)) for n in range(99)])
     body = bytearray(path.read_bytes())
     body[4:400] = b"\xff" * 396
@@ -238,7 +236,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pyarrow, Parquet says what to install, and lines of JSON work."""
+    """Without pyarrow, the error names the package to install, and JSON Lines work."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for work in (
         lambda: open_writer(tmp_path / "r.parquet", overwrite=False),
@@ -259,7 +257,7 @@ def test_lines_are_plain_json(tmp_path: Path) -> None:
 
 
 def test_a_column_of_several_types_in_a_frame(tmp_path: Path) -> None:
-    """A DataFrame that Parquet cannot hold is refused with the column and what to do."""
+    """The error for a DataFrame that Parquet cannot represent has the column and advice."""
     frame = pd.DataFrame({"n": [1, 2], "mixed": pd.Series([1, "x"], dtype=object)})
     with pytest.raises(RecordingError, match=r"which mixed has not: write .*'mixed': str"):
         write_frame(frame, tmp_path / "f.parquet")
@@ -267,7 +265,7 @@ def test_a_column_of_several_types_in_a_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_arrow_of_any_type_is_read_again(tmp_path: Path, kind: str) -> None:
-    """No column of Arrow costs the rest of a recording, whatever stands in it or beside it."""
+    """A column of any Arrow type does not affect the rest of a recording."""
     text = pa.table({"a": ["x", None]})
     pairs = pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))})
     nulls = pa.table({"z": pa.nulls(2)})

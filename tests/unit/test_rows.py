@@ -1,4 +1,4 @@
-"""What is published as rows: each form of it is meant as what it is, and arrives equal."""
+"""Publishing of row data: each form is interpreted correctly, and arrives equal."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ NAME = ServiceName("d", "t", "i")
 
 
 def arrived(data: Any, form: Format | None) -> list[dict[str, Any]]:
-    """The rows that a subscriber gets."""
+    """Return the rows that a subscriber receives."""
     message = data_message(data, {}, NAME, form=form)
     return [dict(row) for row in rows_of(read_rows(delivered(message)))]
 
 
 def shown(data: Any, form: Format | None) -> pd.DataFrame:
-    """The DataFrame of a stream."""
+    """Return the DataFrame of a stream."""
     buffer = FrameBuffer()
     batch = read_rows(delivered(data_message(data, {}, NAME, form=form)))
     if isinstance(batch, (list, tuple)):
@@ -53,7 +53,7 @@ def shown(data: Any, form: Format | None) -> pd.DataFrame:
 
 
 class Exported:
-    """A table or column of another library, as polars and DuckDB export theirs."""
+    """Table or column of another library, exported as by polars and DuckDB."""
 
     def __init__(self, of: Any) -> None:
         self._of = of
@@ -95,8 +95,8 @@ GIVEN: dict[str, tuple[Any, list[dict[str, Any]]]] = {
 @pytest.mark.parametrize(
     "given", [one for one in GIVEN if "generator" not in one and "reader" not in one]
 )
-def test_each_is_meant_as_what_it_is(given: str, form: Format) -> None:
-    """A row, rows, columns and tables of any library arrive as these rows, in every format."""
+def test_forms_of_row_data(given: str, form: Format) -> None:
+    """A row, rows, columns and tables of any library arrive as the same rows, in every format."""
     data, rows = GIVEN[given]
     assert arrived(data, form) == rows
     if rows:
@@ -104,8 +104,8 @@ def test_each_is_meant_as_what_it_is(given: str, form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_read_once(form: Format) -> None:
-    """Rows of a generator and a reader of Arrow batches arrive too."""
+def test_iterators_of_rows(form: Format) -> None:
+    """Rows of a generator and a reader of Arrow batches, which can be read once, arrive."""
     assert arrived((row for row in TWO), form) == TWO
     assert arrived(TABLE.to_reader(), form) == TWO
 
@@ -135,8 +135,8 @@ REFUSED: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("number", range(len(REFUSED)))
-def test_what_is_no_rows_is_refused(number: int, form: Format) -> None:
-    """What was never meant as rows is refused in a sentence that says what may be published."""
+def test_other_data_are_refused(number: int, form: Format) -> None:
+    """Data that are not rows are refused, with the forms that may be published."""
     data, sentence = REFUSED[number]
     if isinstance(data, type(iter(""))):
         data = iter("ab")
@@ -150,14 +150,14 @@ def test_what_is_no_rows_is_refused(number: int, form: Format) -> None:
 
 
 def test_tables_without_a_format_are_refused_with_what_to_do() -> None:
-    """A table of another library without `format=` is refused, and it is said how it goes."""
+    """A table of another library without `format=` is refused, with advice."""
     for table in (TABLE, Exported(TABLE)):
         with pytest.raises(NotSerializable, match="format='arrow'"):
             data_message(table, {}, NAME)
 
 
 def test_two_columns_of_one_name_in_arrow() -> None:
-    """Of an Arrow table with two columns of one name no column is lost in JSON: it is refused."""
+    """An Arrow table with two columns of one name is refused, because JSON would lose one."""
     twice = pa.table([[1], [2]], names=["a", "a"])
     for form in ("json", "json-columns"):
         with pytest.raises(NotSerializable, match="the column 'a' twice"):
@@ -201,8 +201,8 @@ CHANGED_BY_ARROW: list[list[Any]] = [
 
 
 @pytest.mark.parametrize("cells", CHANGED_BY_ARROW, ids=range(len(CHANGED_BY_ARROW)))
-def test_what_arrow_would_change_is_refused(cells: list[Any]) -> None:
-    """Values that pyarrow would silently make into others are refused with their place."""
+def test_values_that_arrow_would_change_are_refused(cells: list[Any]) -> None:
+    """Values that pyarrow would convert silently are refused, with their position."""
     for data in (
         [{"x": cell} for cell in cells],
         {"x": cells},
@@ -213,7 +213,7 @@ def test_what_arrow_would_change_is_refused(cells: list[Any]) -> None:
 
 
 def test_ints_with_gaps_stay_ints() -> None:
-    """A row without a value makes no float of another row's int, however large."""
+    """A missing value does not turn integers of other rows into floats, however large."""
     rows = [{"n": 2**53 + 1}, {"other": "x"}, {"n": 1}]
     for form in FORMS:
         numbers = [row.get("n") for row in arrived(rows, form)]
@@ -226,7 +226,7 @@ def is_missing(value: Any) -> bool:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, or both missing; numbers of one value are equal whatever their type, save booleans."""
+    """Return whether two values are equal or both missing; booleans do not equal numbers."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -261,7 +261,7 @@ some_rows = st.lists(st.dictionaries(keys, nested, min_size=1, max_size=3), max_
 @example([{"a": []}, {"a": [1]}, {"a": None}], "arrow")
 @example([{"a": {}}], "arrow")
 def test_any_rows_arrive_equal_or_are_refused(rows: list[dict[str, Any]], form: Format) -> None:
-    """Each value of each row arrives equal, in every format, or the rows are refused."""
+    """Each value of any rows arrives equal, in every format, or the rows are refused."""
     try:
         got = arrived(rows, form)
     except NotSerializable:
@@ -293,7 +293,7 @@ def test_columns_of_every_type_arrive_equal(kind: str, form: Format | None) -> N
 @settings(max_examples=60)
 @given(frames(), st.sampled_from([None, *FORMS]))
 def test_any_frame_arrives_with_its_index(frame: pd.DataFrame, form: Format | None) -> None:
-    """A frame arrives with all of its columns and the levels of its index, or is refused."""
+    """A DataFrame arrives with its columns and the levels of its index, or is refused."""
     try:
         got = arrived(frame, form)
     except NotSerializable:
@@ -329,7 +329,7 @@ INDEXES: dict[str, tuple[Any, dict[str, list[Any]]]] = {
 @pytest.mark.parametrize("form", [None, *FORMS])
 @pytest.mark.parametrize("kind", INDEXES)
 def test_an_index_arrives_in_every_format(kind: str, form: Format | None) -> None:
-    """An index is sent as columns, whatever its numbers and the format; not if it only counts."""
+    """An index is sent as columns, in every format, except for a row counter."""
     index, columns = INDEXES[kind]
     frame = pd.DataFrame({"v": [0.5, 1.5, 2.5]}, index=index)
     expected = pd.DataFrame({**columns, "v": frame["v"].tolist()})
@@ -339,13 +339,13 @@ def test_an_index_arrives_in_every_format(kind: str, form: Format | None) -> Non
 @pytest.mark.parametrize("form", [None, *FORMS])
 @pytest.mark.parametrize("ids", [[1, 2, 3], [3, 1, 7]])
 def test_set_index_loses_no_column(ids: list[int], form: Format | None) -> None:
-    """What was a column before `set_index` is one at the subscriber, also where pandas counts."""
+    """A column that became an index by `set_index` is a column at the subscriber."""
     frame = pd.DataFrame({"id": ids, "v": ["a", "b", "c"]}).set_index("id")
     assert shown(frame, form).to_dict("list") == {"id": ids, "v": ["a", "b", "c"]}
 
 
-def test_times_in_the_hour_that_comes_twice() -> None:
-    """Times with zones arrive in Arrow as the instants that they are, in each hour of the year."""
+def test_times_in_a_repeated_hour() -> None:
+    """Times with zones arrive in Arrow as the same instants, in each hour of the year."""
     zones = [ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")]
     twice = [dt.datetime(2024, 10, 27, 2, 30, fold=fold, tzinfo=zones[0]) for fold in (0, 1)]
     rows = [{"at": at} for at in (*twice, dt.datetime(2024, 11, 3, 1, 30, tzinfo=zones[1]))]
@@ -355,7 +355,7 @@ def test_times_in_the_hour_that_comes_twice() -> None:
 
 
 def test_decimals_and_bytes_in_arrow() -> None:
-    """Arrow carries decimals and bytes, which JSON does not have."""
+    """Arrow represents decimals and bytes, which JSON cannot."""
     rows = [{"d": Decimal("1.50"), "b": b"\xff"}, {"d": Decimal("-2.25"), "b": b""}]
     assert arrived(rows, "arrow") == rows
     for form in ("json", "json-columns"):
@@ -363,8 +363,8 @@ def test_decimals_and_bytes_in_arrow() -> None:
             encode_rows(rows, form)
 
 
-def test_decoding_is_not_asked_for_pandas() -> None:
-    """An Arrow body has the columns alone, which any library reads."""
+def test_arrow_bodies_have_no_pandas_metadata() -> None:
+    """An Arrow body has only the columns, which any library reads."""
     body, kind = encode_rows(pd.DataFrame(TWO).set_index("a"), "arrow")
     table = decode_rows(body, kind, None)
     assert table.column_names == ["a", "b"]

@@ -1,4 +1,4 @@
-"""DataFrames and Series inside JSON: whole between two of ours, plain records for others."""
+"""DataFrames and Series in JSON: restored by fabric_nb, plain records for other readers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def there_and_back(value: Any) -> Any:
 
 
 def assert_same(received: object, sent: pd.DataFrame | pd.Series[Any]) -> None:
-    """Equal in values, types, index, names and labels; a regular index may lose its frequency."""
+    """Assert equal values, types, index, names and labels; an index may lose its frequency."""
     if isinstance(sent, pd.DataFrame):
         assert isinstance(received, pd.DataFrame)
         assert_frame_equal(received, sent, check_column_type=False, check_freq=False)
@@ -104,13 +104,13 @@ COLUMNS: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_columns_of_every_type_survive(kind: str) -> None:
-    """A column of any supported type comes back with its values, gaps and type."""
+    """A column of any supported type is restored with its values, missing ones and type."""
     assert_frame_returns(pd.DataFrame({"c": COLUMNS[kind]}))
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_series_of_every_type_survive(kind: str) -> None:
-    """So does a Series."""
+    """A Series of any supported type is restored."""
     for name in (None, "name", 5):
         series = pd.Series(COLUMNS[kind], name=name)
         assert_same(there_and_back(series), series)
@@ -118,7 +118,7 @@ def test_series_of_every_type_survive(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in COLUMNS if "nested" not in kind])
 def test_indexes_of_every_type_survive(kind: str) -> None:
-    """So does an index."""
+    """An index of any supported type is restored."""
     index = pd.Index(COLUMNS[kind], name="when")
     assert_frame_returns(pd.DataFrame({"c": [1, 2, 3]}, index=index))
     series = pd.Series([1, 2, 3], index=index, name="s")
@@ -161,7 +161,7 @@ INDEXES: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", INDEXES)
 def test_indexes_of_every_kind_survive(kind: str) -> None:
-    """An index comes back as it was: counting, repeated, of several levels, whatever its names."""
+    """An index is restored: a row counter, repeated labels, several levels, with any names."""
     frame = pd.DataFrame({"x": [1, 2, 3], "_x": ["a", "b", "c"]}, index=INDEXES[kind])
     assert_frame_returns(frame)
     assert_same(there_and_back(frame["x"]), frame["x"])
@@ -188,13 +188,13 @@ def test_indexes_of_every_kind_survive(kind: str) -> None:
     ],
     ids=range(11),
 )
-def test_odd_frames_survive(frame: pd.DataFrame) -> None:
-    """Frames without rows, without columns, or with unusual labels survive."""
+def test_unusual_frames_survive(frame: pd.DataFrame) -> None:
+    """DataFrames without rows, without columns, or with unusual labels are restored."""
     assert_frame_returns(frame)
 
 
 def test_unnamed_series_stays_unnamed() -> None:
-    """A Series without a name comes back without one, an empty one too."""
+    """A Series without a name is restored without one, also if it is empty."""
     for series in (
         pd.Series([1.5, 2.5]),
         pd.Series([], dtype="float64"),
@@ -205,7 +205,7 @@ def test_unnamed_series_stays_unnamed() -> None:
 
 
 def test_tables_anywhere_in_a_value() -> None:
-    """Tables survive wherever they stand in the arguments, several at once."""
+    """Several tables at any positions in the arguments are restored."""
     frame = pd.DataFrame({"a": [1.5, None]}, index=["x", "y"])
     series = pd.Series([1, 2], name="s")
     value = {"frames": [frame, {"deep": (frame, 1)}], 5: series, None: frame, "plain": [1]}
@@ -218,7 +218,7 @@ def test_tables_anywhere_in_a_value() -> None:
 
 
 def test_tables_in_cells_of_tables() -> None:
-    """A table in a cell of another one, or of a Series, survives too."""
+    """A table in a cell of another table, or of a Series, is restored."""
     inner = pd.DataFrame({"a": [1.5, None]}, index=["x", "y"])
     for outer in (
         pd.DataFrame({"n": [1, 2], "t": [None, {"deep": [inner]}]}, index=["p", "q"]),
@@ -231,14 +231,14 @@ def test_tables_in_cells_of_tables() -> None:
         assert_same(column.iloc[1]["deep"][0], inner)
 
 
-def test_labels_of_half_a_pair() -> None:
-    """A label that UTF-8 cannot hold does not keep a table from arriving as one."""
+def test_labels_with_lone_surrogates() -> None:
+    """A table is restored also if a label contains a lone surrogate."""
     frame = pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object))
     assert_same(there_and_back(frame), frame)
 
 
-def test_peers_see_plain_records() -> None:
-    """An amqp-fabric peer, which knows no tables, sees a list of records, gaps as null."""
+def test_peers_read_plain_records() -> None:
+    """An amqp-fabric peer reads a list of records, with null for missing values."""
     frame = pd.DataFrame({"a": [1.5, None], 7: ["x", "y"]})
     assert json.loads(encode(frame)[0]) == [{"a": 1.5, "7": "x"}, {"a": None, "7": "y"}]
     indexed = frame.set_index("a")
@@ -274,7 +274,7 @@ LONG_AGO_AND_FAR_AHEAD: list[tuple[str, list[Any]]] = [
 @pytest.mark.parametrize("as_index", [False, True])
 @pytest.mark.parametrize(("dtype", "cells"), LONG_AGO_AND_FAR_AHEAD)
 def test_any_time_survives(dtype: str, cells: list[Any], as_index: bool) -> None:
-    """A column or an index of any times and durations arrives as a table, equal."""
+    """A column or an index with any times and durations is restored equal."""
     kind, _, unit = dtype.removesuffix("]").partition("[")
     unit, _, zone = unit.partition(", ")
     values = np.array(["NaT" if cell is None else cell for cell in cells], dtype=f"{kind}[{unit}]")
@@ -327,7 +327,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 @settings(max_examples=60)
 @given(frames())
 def test_any_table_survives(frame: pd.DataFrame) -> None:
-    """Any table of supported types comes back, whatever its index and labels."""
+    """Any table of supported types is restored, whatever its index and labels."""
     received = there_and_back(frame)
     assert list(received.columns) == list(frame.columns)
     assert list(received.dtypes) == list(frame.dtypes)
@@ -371,15 +371,15 @@ def test_any_table_survives(frame: pd.DataFrame) -> None:
     ],
     ids=range(15),
 )
-def test_tables_that_cannot_travel_are_refused(table: object, sentence: str) -> None:
-    """What cannot be told about a table is refused with its place, never lost on the way."""
+def test_unsupported_tables_are_refused(table: object, sentence: str) -> None:
+    """A table that JSON cannot represent is refused, with the position of the cause."""
     with pytest.raises(NotSerializable) as caught:
         encode(table, what="v")
     assert sentence in str(caught.value)
 
 
-def test_description_fits_into_a_header() -> None:
-    """What describes the tables is short ASCII text, whatever the labels."""
+def test_descriptor_fits_into_a_header() -> None:
+    """The descriptor of tables is short ASCII text, whatever their labels."""
     frame = pd.DataFrame({"é" * 30 + str(i): [i] for i in range(100)})
     described = encode(frame)[1]
     assert described is not None
@@ -459,14 +459,14 @@ def column(**changes: Any) -> list[dict[str, Any]]:
     ],
     ids=lambda bad: (bad if isinstance(bad, str) else json.dumps(bad))[:60],
 )
-def test_descriptions_that_do_not_fit_leave_the_records(descriptor: Any) -> None:
-    """A description that does not fit is ignored: the records stay as they are."""
+def test_descriptors_that_do_not_match_are_ignored(descriptor: Any) -> None:
+    """If a descriptor does not match, the records stay plain."""
     told = descriptor if isinstance(descriptor, str) else json.dumps(descriptor)
     assert decode(json.dumps(RECORDS).encode(), told) == RECORDS
 
 
-def test_good_description_beside_bad_ones() -> None:
-    """A bad description does not spoil the table beside it."""
+def test_valid_descriptor_beside_invalid_ones() -> None:
+    """An invalid descriptor does not affect the other tables."""
     told = json.dumps([description(at=["x", 1]), description(at=["good"]), 5])
     received = decode(json.dumps({"good": RECORDS, "x": RECORDS}).encode(), told)
     assert list(received["good"]["a"]) == [1, 2]
@@ -518,8 +518,8 @@ descriptors = st.lists(
 
 @settings(max_examples=60)
 @given(odd, descriptors)
-def test_no_description_does_harm(value: Any, told: Any) -> None:
-    """Whatever comes as a description, reading goes on, and what it does not fit stays."""
+def test_arbitrary_descriptors(value: Any, told: Any) -> None:
+    """Decoding continues with any descriptor, and records that it does not match stay plain."""
     received = decode(json.dumps(value).encode(), json.dumps(told))
     assert received is None or isinstance(
         received, (bool, int, float, str, list, dict, pd.DataFrame, pd.Series)
@@ -527,13 +527,13 @@ def test_no_description_does_harm(value: Any, told: Any) -> None:
 
 
 @given(st.text())
-def test_any_text_as_a_description(told: str) -> None:
-    """Any text at all is harmless as a description."""
+def test_arbitrary_text_as_descriptor(told: str) -> None:
+    """Arbitrary text is ignored as a descriptor."""
     decode(b'[{"a": 1}]', told)
 
 
-def test_a_description_makes_no_more_values_than_came() -> None:
-    """A description that reads a field for many columns, or a table many times, is not followed."""
+def test_descriptors_cannot_multiply_values() -> None:
+    """A descriptor that uses a field for many columns, or a table several times, is ignored."""
     records = [{"a": n} for n in range(10)]
     column = {"key": "a", "label": "a", "dtype": "int64"}
     whole = {"at": [], "columns": [column], "index": [], "range": [0, 1, None]}
