@@ -29,7 +29,7 @@ from benchmarks import machine
 from benchmarks.figures import Spread
 from benchmarks.report import print_verdicts
 from benchmarks.targets import Verdict
-from fabric_nb.fabric.logs.feed import CAPACITY
+from fabric_nb.fabric.logs.handler import CAPACITY
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell
 from tests.support.rabbitmq import RabbitMq

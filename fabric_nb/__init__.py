@@ -58,15 +58,18 @@ if TYPE_CHECKING:
     )
     from fabric_nb.fabric.connector import AmqBrokerConnector
     from fabric_nb.fabric.data.recording import Recording, Replay
-    from fabric_nb.fabric.data.stream import Stream, StreamOptions
+    from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.fabric.data.stream_options import StreamOptions
     from fabric_nb.fabric.discovery.registry import Registry, Service, ServiceState
     from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
-    from fabric_nb.fabric.logs.feed import AmqpHandler, LogFeed
+    from fabric_nb.fabric.logs.feed import LogFeed
     from fabric_nb.fabric.logs.feeds import Logs
+    from fabric_nb.fabric.logs.handler import AmqpHandler
     from fabric_nb.fabric.rpc.access import CallerIdentity, caller
     from fabric_nb.fabric.rpc.history import CallLog, CallRecord, FailedCall
     from fabric_nb.fabric.rpc.methods import AbstractServiceApi
     from fabric_nb.fabric.rpc.proxy import RemoteMethod, ServiceProxy
+    from fabric_nb.fabric.rpc.serve_options import ServeOptions
     from fabric_nb.fabric.rpc.server import Server
     from fabric_nb.frames import FrameBuffer
     from fabric_nb.notebook.calling import CallHandle
@@ -121,6 +124,7 @@ __all__ = [
     "RemoteError",
     "RemoteMethod",
     "Replay",
+    "ServeOptions",
     "Server",
     "Service",
     "ServiceLost",
@@ -190,15 +194,18 @@ _NAMES = {
     ],
     "fabric_nb.fabric.connector": ["AmqBrokerConnector"],
     "fabric_nb.fabric.data.recording": ["Recording", "Replay"],
-    "fabric_nb.fabric.data.stream": ["Stream", "StreamOptions"],
+    "fabric_nb.fabric.data.stream": ["Stream"],
+    "fabric_nb.fabric.data.stream_options": ["StreamOptions"],
     "fabric_nb.fabric.discovery.registry": ["Registry", "Service", "ServiceState"],
     "fabric_nb.fabric.doctor": ["Diagnosis", "Finding", "Severity"],
+    "fabric_nb.fabric.logs.feed": ["LogFeed"],
     "fabric_nb.fabric.logs.feeds": ["Logs"],
-    "fabric_nb.fabric.logs.feed": ["AmqpHandler", "LogFeed"],
+    "fabric_nb.fabric.logs.handler": ["AmqpHandler"],
     "fabric_nb.fabric.rpc.access": ["CallerIdentity", "caller"],
     "fabric_nb.fabric.rpc.history": ["CallLog", "CallRecord", "FailedCall"],
     "fabric_nb.fabric.rpc.methods": ["AbstractServiceApi"],
     "fabric_nb.fabric.rpc.proxy": ["RemoteMethod", "ServiceProxy"],
+    "fabric_nb.fabric.rpc.serve_options": ["ServeOptions"],
     "fabric_nb.fabric.rpc.server": ["Server"],
     "fabric_nb.frames": ["FrameBuffer"],
     "fabric_nb.notebook.calling": ["CallHandle"],

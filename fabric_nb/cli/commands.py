@@ -16,9 +16,11 @@ from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.output import print_json, print_record, say
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.discovery.resolver import PATIENCE
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.wire.names import parse_call
+from fabric_nb.notebook.options import read_options
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,7 +56,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if options.stream:
         if options.idempotent:
             raise InvalidArgument("--idempotent is not for --stream.")
-        items = fabric.stream_service(pattern, method, kwargs, version=options.version)
+        items = fabric.member.rpc.stream(pattern, method, kwargs, version=options.version)
         return await _print_items(items, options.count)
     if options.count is not None:
         raise InvalidArgument("--count is for --stream.")
@@ -90,14 +92,8 @@ def _plain(value: Any) -> Any:
 async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Print each row as a line of JSON."""
     left = options.count
-    stream = await fabric.stream(
-        assignments(options.headers),
-        name=options.name,
-        durable=options.durable,
-        replay_from=options.replay_from,
-        with_headers=options.with_headers,
-        arrival=options.arrival,
-        paused=True,
+    stream = await fabric.member.streams.open(
+        assignments(options.headers), read_options(StreamOptions, options, paused=True)
     )
     async with stream:
         if options.record:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fabric_nb._version import __version__
 from fabric_nb.broker import __main__ as embedded
-from fabric_nb.notebook.option_types import count, duration, offset, time_limit
+from fabric_nb.notebook.options import (
+    CALL,
+    LOGS,
+    SERVICES,
+    STREAM,
+    STREAM_NAME,
+    Option,
+    count,
+    duration,
+    time_limit,
+)
 
 DEFAULT_DOMAIN = "my_project"
 SHELLS = ("bash", "zsh", "fish")
@@ -62,6 +73,11 @@ def _add_member(
     return parser
 
 
+def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+    for one in options:
+        parser.add_argument(*one.names, help=one.help, **one.settings)
+
+
 def _add_broker(commands: Any) -> None:
     parser = commands.add_parser(
         "broker",
@@ -96,24 +112,12 @@ def _add_services(commands: Any) -> None:
         commands, "services", "list the services of all domains", domain="only this domain"
     )
     parser.add_argument("--wait", type=duration, help="seconds to listen")
-    parser.add_argument("--type", help="only this type")
-    parser.add_argument("--id", help="only this id")
-    parser.add_argument("--gone", action="store_true", help="also services that have gone")
+    _add_options(parser, SERVICES)
 
 
 def _add_call(commands: Any) -> None:
     parser = _add_member(commands, "call", "call a method and print its result")
-    parser.add_argument("--version", help="the version that is required, as in '>=1.2,<2'")
-    parser.add_argument(
-        "--idempotent",
-        "-i",
-        action="store_true",
-        help="safe to run twice: retry if the service or connection is lost",
-    )
-    parser.add_argument(
-        "--stream", action="store_true", help="print a generator's items as they come"
-    )
-    parser.add_argument("--count", "-n", type=count, help="end the stream after so many items")
+    _add_options(parser, CALL)
     parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 
@@ -121,25 +125,15 @@ def _add_call(commands: Any) -> None:
 def _add_stream(commands: Any) -> None:
     parser = _add_member(commands, "stream", "print the rows of a data stream")
     parser.add_argument("--count", "-n", type=count, help="end after so many rows")
-    parser.add_argument("--name", default="", help="share the messages under a name")
+    _add_options(parser, (STREAM_NAME, *STREAM))
     parser.add_argument(
-        "--durable", action="store_true", help="the broker keeps what comes meanwhile"
+        "headers", nargs="*", metavar="name=value", help="headers that messages must carry"
     )
-    parser.add_argument(
-        "--replay-from", type=offset, help="first, last, next, or an offset in what is kept"
-    )
-    parser.add_argument(
-        "--with-headers", action="store_true", help="messages' headers as header.<name>"
-    )
-    parser.add_argument("--arrival", action="store_true", help="the time of arrival, as arrival")
-    parser.add_argument("--record", help="write it all to this .parquet or .jsonl file too")
-    parser.add_argument("headers", nargs="*", metavar="name=value", help="what messages must carry")
 
 
 def _add_logs(commands: Any) -> None:
     parser = _add_member(commands, "logs", "print remote logs as they come")
-    parser.add_argument("--level", "-l", help="the minimum level")
-    parser.add_argument("--service", "-s", help="only this service: id or type.id")
+    _add_options(parser, LOGS)
     parser.add_argument("--count", "-n", type=count, help="end after so many records")
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, Self
 
 from fabric_nb.errors import InvalidArgumentType, NotConnected, NotListening
-from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
-from fabric_nb.fabric.amqp.fields import checked
+from fabric_nb.fabric.core.tasks import Failures, failures
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
-from fabric_nb.fabric.data.queues import StreamQueue
+from fabric_nb.fabric.data.queues import Start
+from fabric_nb.fabric.data.recording import Replay
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, StreamOptions
 from fabric_nb.fabric.discovery.announcer import ANSWERED_WITHIN, Where
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
 from fabric_nb.fabric.discovery.registry import Service
-from fabric_nb.fabric.doctor import LISTEN, Diagnosis, Target, diagnose
-from fabric_nb.fabric.logs.feed import AmqpHandler, ship_logs
-from fabric_nb.fabric.member import DEFAULT_TIMEOUT, OPEN_TIMEOUT, FabricMember
+from fabric_nb.fabric.doctor import LISTEN, Diagnosis, diagnose
+from fabric_nb.fabric.logs.handler import AmqpHandler
+from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
+from fabric_nb.fabric.rpc.serve_options import Redelivered, ServeOptions
+from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
     ServiceName,
@@ -27,18 +33,23 @@ from fabric_nb.fabric.wire.names import (
     check_exchange,
     check_queue,
     data_exchange,
-    match_all,
+    parse_call,
 )
 from fabric_nb.fabric.wire.names import (
     discovery_exchange as default_discovery_exchange,
 )
+from fabric_nb.frames import Unit
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds of a call that gives none of its own."""
+_EVERY = "keep_alive_seconds"
 
 
-class AmqBrokerConnector(FabricMember):
+class AmqBrokerConnector:
     """Connects a service to the fabric.
 
-    The first eight arguments and the methods of this class are amqp-fabric's; a program
-    written for it runs with its imports changed. What goes beyond is in `FabricMember`.
+    The first eight arguments, and the methods of `amqp-fabric <https://pypi.org/project/amqp-fabric/>`_,
+    are those of its connector; a program written for it runs with its imports changed.
 
     Example::
 
@@ -49,24 +60,36 @@ class AmqBrokerConnector(FabricMember):
             await fabric.call("my_app.multiply", x=5, y=7)
 
     Args:
-        amqp_uri: where the broker is, ``amqp://`` or ``amqps://``. Of a cluster, a list of the
-            nodes or one URI with several hosts (``amqp://a,b,c/``): they are tried in turn.
-        service_domain: the group of services this one belongs to.
+        amqp_uri: URI of the broker, ``amqp://`` or ``amqps://``. For a cluster, a list of the
+            nodes or one URI with several hosts (``amqp://a,b,c/``), which are tried in turn.
+        service_domain: group of services that this one belongs to.
         service_type: services of one type have one API.
-        service_id: tells services of one type apart; members with the same three names share
+        service_id: tells services of one type apart; instances with the same three names share
             the calls.
-        keep_alive_seconds: announce this service so often; False: never.
-        keep_alive_listen: hear the keep-alives of others, which short names, `registry` and
-            `list_services` need.
-        discovery_cache_ttl: `list_services` leaves out who was not heard for so many seconds;
-            None: who missed three of its own intervals.
-        discovery_exchange: ``DISCOVERY_EXCHANGE_NAME`` or ``msc.discovery``.
-        service_version: told in keep-alives.
+        keep_alive_seconds: seconds between two keep-alives; False: the service is not announced.
+        keep_alive_listen: receive the keep-alives of other services, which short names, `registry`
+            and `list_services` need.
+        discovery_cache_ttl: seconds without a keep-alive after which `list_services` leaves a
+            service out; None: three of its own intervals.
+        discovery_exchange: exchange of keep-alives; ``DISCOVERY_EXCHANGE_NAME`` or
+            ``msc.discovery``.
+        service_version: version of the service, which its keep-alives carry.
         timeout: seconds for a call that gives none of its own; None: no limit.
         heartbeat: seconds between AMQP heartbeats.
-        presence: where keep-alives are sent from: ``loop``, or ``thread`` so that they go on
+        presence: where keep-alives are sent from: ``loop``, or ``thread`` so that they continue
             while the loop is blocked.
-        connection_name: what the broker's own tools show.
+        connection_name: connection name at the broker.
+
+    Attributes:
+        member: the parts that this connector is made of.
+        name: address of the service.
+        version: version of the service.
+        instance: id of this process among the instances of the service.
+        registry: services that are known.
+        calls: record of the calls made and served.
+        rejected: record of messages that could not be read.
+        publisher: publisher of data.
+        logs: log feeds; call it to open one.
 
     Raises:
         InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``, or an
@@ -92,31 +115,73 @@ class AmqBrokerConnector(FabricMember):
         presence: Where = "loop",
         connection_name: str | None = None,
     ) -> None:
-        self._discovery_exchange = check_exchange(
-            discovery_exchange or default_discovery_exchange()
-        )
-        super().__init__(
+        self.member = FabricMember(
             amqp_uri,
             ServiceName(service_domain, service_type, service_id),
             version=service_version,
             keep_alive=_interval(keep_alive_seconds),
             listen=bool(keep_alive_listen),
-            discovery_exchange=self._discovery_exchange,
+            discovery_exchange=check_exchange(discovery_exchange or default_discovery_exchange()),
             timeout=timeout,
             heartbeat=heartbeat,
             presence=presence,
             connection_name=connection_name,
         )
+        self.name = self.member.name
+        self.version = self.member.version
+        self.instance = self.member.instance
+        self.registry = self.member.registry
+        self.calls = self.member.calls
+        self.rejected = self.member.rejected
+        self.publisher = self.member.publisher
+        self.logs = self.member.logs
         self._cache_ttl = discovery_cache_ttl
-        self._handlers: list[AmqpHandler] = []
-        self._subscribed: set[str] = set()
+
+    # -- life
+
+    async def open(
+        self, timeout: float | EllipsisType | None = ..., *, retry: bool = True, **_: Any
+    ) -> Self:
+        """Connect, and start to announce and to listen; does nothing when already open.
+
+        Args:
+            timeout: seconds within which a broker that cannot be reached is tried again, None for
+                no limit; left out: it is tried once, for 10 seconds.
+            retry: False to try it once, for `timeout` seconds.
+
+        Raises:
+            InvalidTimeout: `timeout` is negative, NaN or no number.
+            BrokerUnavailable: the broker cannot be reached or refuses the login; subclasses
+                name the reason.
+            BrokerRefused: the broker refuses an exchange or a queue.
+            NotConnected: it was closed meanwhile.
+        """
+        await self.member.open(timeout, retry=retry)
+        return self
 
     async def close(self, grace: float | None = 0.0) -> None:
-        """As `FabricMember.close`; what was published and logged last is sent before."""
-        for handler in self._handlers if self.state is State.CONNECTED else ():
-            await handler.flushed()
-        self._handlers.clear()
-        await super().close(grace)
+        """Withdraw the services, send what was published and logged last, and close.
+
+        In-flight calls may end within `grace` seconds (None: all of them); then they are left to
+        other instances.
+
+        Raises:
+            InvalidTimeout: `grace` is negative, NaN or no number.
+        """
+        await self.member.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # -- state
+
+    @property
+    def domain(self) -> str:
+        """The service's domain."""
+        return self.name.domain
 
     @property
     def service_type(self) -> str:
@@ -138,25 +203,51 @@ class AmqBrokerConnector(FabricMember):
         """The exchange of the domain's data streams."""
         return data_exchange(self.domain)
 
-    def observer(self) -> FabricMember:
-        """Return a member that receives and calls but is not announced; not yet open.
+    @property
+    def uri(self) -> str:
+        """URI of the broker, of a cluster that of the node in use; the password is masked."""
+        return self.member.uri
 
-        It is for the companion thread, where it shares the connection of the announcements; without
-        those it has one of its own.
-        """
-        return FabricMember(
-            self._uri,
-            self.name,
-            version="",
-            keep_alive=None,
-            listen=True,
-            discovery_exchange=self._discovery_exchange,
-            timeout=self.timeout,
-            heartbeat=self._heartbeat,
-            presence="loop",
-            connection_name=f"{self._connection_name} observer",
-            connection=self._presence.companion_connection if self._presence else None,
-        )
+    @property
+    def broker(self) -> str:
+        """Product and version of the broker."""
+        return self.member.broker
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for a call that gives none of its own; None: no limit."""
+        return self.member.rpc.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self.member.rpc.timeout = seconds
+
+    @property
+    def state(self) -> State:
+        """State of the connection, and whether the broker accepts messages."""
+        return self.member.state
+
+    def on_state(self, listener: Callable[[State], object]) -> None:
+        """Call `listener` with `state` whenever it changes."""
+        self.member.on_state(listener)
+
+    @property
+    def failures(self) -> Failures:
+        """Errors in background work of this process, which no caller receives."""
+        return failures
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The services that are served, each with its functions and statistics."""
+        return self.member.servers
+
+    @property
+    def transient_queues_refused(self) -> bool:
+        """True if the broker has refused the transient queues that amqp-fabric peers need."""
+        return self.member.transient_queues_refused
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.uri}: {self.state}>"
 
     async def diagnose(
         self,
@@ -165,7 +256,7 @@ class AmqBrokerConnector(FabricMember):
         timeout: float = OPEN_TIMEOUT,
         subscriptions: Collection[str] = (),
     ) -> Diagnosis:
-        """Look for what is wrong with the broker, this user's rights and the other members.
+        """Check the broker, this user's permissions and the other members for faults.
 
         Works whether this is open or not, over a connection of its own, and leaves nothing
         behind at the broker.
@@ -175,28 +266,174 @@ class AmqBrokerConnector(FabricMember):
             print(await fabric.diagnose())
 
         Args:
-            seconds: how long to listen for others.
-            timeout: seconds that connecting may take, and so many again what is tried then.
+            seconds: how long to receive keep-alives.
+            timeout: seconds that connecting may take, and again as many for the checks after it.
             subscriptions: names that streams share, besides those of this connector's own.
         """
         for subscription in subscriptions:
             check_queue(subscription)
-        target = Target(
-            uri=self._uri,
-            name=self.name,
-            instance=self.instance,
-            discovery_exchange=self._discovery_exchange,
-            heartbeat=self._heartbeat,
-            interval=self._presence.interval if self._presence is not None else None,
-            subscriptions=sorted({*self._streams.names, *self._subscribed, *subscriptions}),
-            rejected=self.rejected,
-            capabilities=self._connection.capabilities,
-        )
         return await diagnose(
-            target, seconds=finite_limit(seconds, "seconds"), timeout=finite_limit(timeout)
+            self.member.target(sorted(subscriptions)),
+            seconds=finite_limit(seconds, "seconds"),
+            timeout=finite_limit(timeout),
         )
 
     # -- calls
+
+    async def call(
+        self,
+        call: str,
+        /,
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a remote method and return its result.
+
+        Example::
+
+            await fabric.call("my_app.multiply", x=5, y=7)
+
+        Args:
+            call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
+            timeout: seconds; None for the connector's own, infinity for no limit.
+            version: version that the service must have, as in ``>=1.2,<2``.
+            idempotent: safe to run twice: retry, within `timeout`, if the service or the
+                connection is lost during the call.
+            kwargs: the method's arguments; use `call_service` for any of the names above.
+
+        Raises:
+            CallError: the call failed; subclasses name the reason.
+            ConnectionLost: the connection was lost; whether the method ran is not known.
+            NotSerializable: an argument cannot be sent.
+            InvalidTimeout: `timeout` is negative, NaN or no number.
+            InvalidName: the call is not written as above.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        return await self.member.rpc.call(
+            pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+        )
+
+    def call_stream(
+        self,
+        call: str,
+        /,
+        *,
+        timeout: float | None = None,
+        version: str | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Call a remote generator and yield its items as they arrive.
+
+        Example::
+
+            async for row in fabric.call_stream("reports.rows", day="2026-11-24"):
+                ...
+
+        The remote generator runs ahead by a few items only, and is closed when this one is closed:
+        by ``break``, by its ``aclose``, or because this process has ended. A method that is no
+        generator, or a method of an amqp-fabric service, yields its reply at once: the items of a
+        list, or a single value.
+
+        Arguments and errors are those of `call`; but `timeout` is for each item.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        time_limit(timeout)  # refuses an invalid one at once, not with the first item
+        return self.member.rpc.stream(pattern, method, kwargs, timeout=timeout, version=version)
+
+    async def call_service(
+        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
+    ) -> Any:
+        """Call a method, with the name in parts and the arguments in a mapping.
+
+        Options and errors are those of `call`.
+        """
+        return await self.member.rpc.call(pattern, method, kwargs, **options)
+
+    def service(
+        self,
+        service: str,
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> ServiceProxy:
+        """Return a proxy of a service, by ``id``, ``type.id`` or ``domain.type.id``."""
+        pattern = ServicePattern.parse(service, domain=self.domain)
+        return ServiceProxy(
+            self.member.rpc, pattern, version=version, timeout=timeout, idempotent=idempotent
+        )
+
+    async def rpc_proxy(
+        self, service_domain: str, service_id: str, service_type: str
+    ) -> ServiceProxy:
+        """Return a proxy of a service; amqp-fabric's form of `service`."""
+        name = ServiceName(service_domain, service_type, service_id)
+        return ServiceProxy(
+            self.member.rpc, ServicePattern(name.domain, name.type, name.id), bare=True
+        )
+
+    # -- serving
+
+    async def serve(
+        self,
+        api: object,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's word for it
+        id: str | None = None,  # noqa: A002
+        version: str = "",
+        prefetch: int = 1,
+        threads: bool = False,
+        single_active: bool = False,
+        redelivered: Redelivered = "run",
+        allow: Collection[str] | None = None,
+        exchanges: Collection[str] = (),
+        reply_queues: Collection[str] = (),
+        replacing: Server | None = None,
+    ) -> Server:
+        """Serve an API, under this service's address or another one of its domain.
+
+        Example::
+
+            server = await fabric.serve({"double": lambda x: 2 * x}, type="math", id="m1")
+            await server.replace({"double": better_double})
+
+        Args:
+            api: an object with public methods, or a mapping from names to functions.
+            type: the service's type; that of this connector if left out.
+            id: the service's id; that of this connector if left out.
+            version: see `ServeOptions` for this and the following arguments.
+            prefetch: concurrent calls of one method.
+            threads: run plain functions in threads, off the loop.
+            single_active: one instance receives all calls, and the others stand by.
+            redelivered: ``run`` or ``refuse`` a call that was delivered before.
+            allow: users of the broker whose calls are accepted; None: all users.
+            exchanges: further exchanges whose messages are accepted as calls.
+            reply_queues: further names of reply queues.
+            replacing: the server of this address until now; no call is lost, and its in-flight
+                calls end there.
+
+        Raises:
+            InvalidName: type or id cannot be part of an address, or it is served already.
+            InvalidArgument: an option has a value that it cannot have.
+            BrokerRefused: a queue exists with other properties, or may not be made; or the broker
+                does not verify users, so that `allow` cannot be enforced.
+        """
+        options = ServeOptions(
+            version=version,
+            prefetch=prefetch,
+            threads=threads,
+            single_active=single_active,
+            redelivered=redelivered,
+            allow=allow,
+            exchanges=exchanges,
+            reply_queues=reply_queues,
+        )
+        name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
+        functions = public_functions(api)
+        return await self.member.host.serve(name, functions, options, replacing=replacing)
 
     async def rpc_register(self, api: object) -> None:
         """Serve the public methods of `api` under this service's own name.
@@ -206,22 +443,13 @@ class AmqBrokerConnector(FabricMember):
         Raises:
             BrokerRefused: a queue exists with other properties, or may not be made.
         """
-        server = self._host.server(self.name)
+        server = self.member.host.server(self.name)
         functions = public_functions(api)
         if server is None:
             await self.serve(functions, version=self.version)
         else:
             await server.replace({**server.functions, **functions})
-            self._host.announce()
-
-    async def rpc_proxy(
-        self, service_domain: str, service_id: str, service_type: str
-    ) -> ServiceProxy:
-        """A remote service as an object; amqp-fabric's form of `service`."""
-        name = ServiceName(service_domain, service_type, service_id)
-        return ServiceProxy(
-            self._client, ServicePattern(name.domain, name.type, name.id), bare=True
-        )
+            self.member.host.announce()
 
     # -- discovery
 
@@ -251,11 +479,11 @@ class AmqBrokerConnector(FabricMember):
         at once, so this service is put behind the members that answer a newcomer, and behind
         those of amqp-fabric that are heard within that interval.
         """
-        itself = self.registry.get(self.name)
-        if itself is None or self._presence is None or itself.instances.keys() != {self.instance}:
+        itself, announcer = self.registry.get(self.name), self.member.announcer
+        if itself is None or announcer is None or itself.instances.keys() != {self.instance}:
             return sorted(found, key=attrgetter("since"))
-        begun = itself.since + self._presence.interval
-        behind = [itself.since + min(ANSWERED_WITHIN, self._presence.interval)]
+        begun = itself.since + announcer.interval
+        behind = [itself.since + min(ANSWERED_WITHIN, announcer.interval)]
         behind += [one.since for one in found if one.instances.keys() == {""}]
         last = max(since for since in behind if since <= begun)
         return sorted(found, key=lambda one: (last, 1) if one.name == self.name else (one.since, 0))
@@ -273,7 +501,7 @@ class AmqBrokerConnector(FabricMember):
         Raises:
             NotListening: the connector does not listen (``keep_alive_listen``).
         """
-        if not self._listener.listening:
+        if not self.member.listener.listening:
             raise NotListening(
                 "Keep-alives are only heard with keep_alive_listen=True: give it to the connector."
             )
@@ -283,9 +511,9 @@ class AmqBrokerConnector(FabricMember):
             "service_id": service_id,
         }
         headers = {header: value for header, value in wanted.items() if value}
-        self._listener.subscribe(callback, headers)
+        self.member.listener.subscribe(callback, headers)
 
-    # -- data and logs
+    # -- data
 
     def publish_data(
         self,
@@ -344,34 +572,90 @@ class AmqBrokerConnector(FabricMember):
 
         Subscribers that share a name share the messages. The callback acknowledges, for
         example by ``async with message.process():``. What it has not acknowledged within four
-        fifths of the broker's ``consumer_timeout`` (30 minutes, unless another one was met) is
-        acknowledged for it: the broker would deliver it again, or lose it with the queue.
+        fifths of the broker's ``consumer_timeout`` (30 minutes, unless the broker was seen to have
+        another one) is acknowledged for it: the broker would deliver it again, or lose it with the
+        queue.
 
         Raises:
             UnusableHeader: a header cannot be one, so that no message has it.
             UnusableQueue: no queue can have this name.
         """
-        shared = StreamQueue(subscriber_name)
-        wanted = checked(match_all(headers), "filter")
+        await self.member.streams.subscribe(subscriber_name, headers, callback)
 
-        async def set_up(channel: Channel) -> None:
-            await channel.topology.declare_exchange(self.data_exchange, "headers", durable=True)
-            queue = await shared.declare(channel)
-            await channel.topology.bind(queue, self.data_exchange, arguments=wanted)
-            await channel.consume_messages(queue, callback)
+    async def stream(
+        self,
+        headers: Mapping[str, Any] | None = None,
+        *,
+        name: str = "",
+        durable: bool = False,
+        replay_from: Start | None = None,
+        domain: str | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        max_rows: int | None = DEFAULT_MAX_ROWS,
+        max_bytes: int | None = None,
+        index: str | None = None,
+        unit: Mapping[str, Unit] | None = None,
+        with_headers: bool | Sequence[str] = False,
+        arrival: bool | str = False,
+        paused: bool = False,
+        **more_headers: Any,
+    ) -> Stream:
+        """Open a data stream, whose rows accumulate into a DataFrame.
 
-        await self._reading.channel(set_up).open()
-        self._subscribed.add(subscriber_name)
+        Example::
+
+            orders = await fabric.stream(msg_type="CUSTOMER_TRANSACTIONS", currency="USD")
+            orders.df
+
+        See `StreamOptions` for the arguments; further keywords are headers too.
+        """
+        options = StreamOptions(
+            name=name,
+            durable=durable,
+            replay_from=replay_from,
+            prefetch=prefetch,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            index=index,
+            unit=unit,
+            with_headers=with_headers,
+            arrival=arrival,
+            paused=paused,
+        )
+        wanted = {**(headers or {}), **more_headers}
+        return await self.member.streams.open(wanted, options, domain=domain)
+
+    async def replay(
+        self,
+        path: str | Path,
+        *,
+        speed: float = 1.0,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Replay:
+        """Publish a recording again, to this domain, with its headers and at its pace.
+
+        Example::
+
+            replay = await fabric.replay("orders.parquet", speed=10)
+            await replay
+
+        Args:
+            path: a file that `Stream.record` wrote.
+            speed: multiple of the recorded speed; 0: as fast as possible.
+            headers: headers that each message gets besides, or instead of its own.
+
+        Raises:
+            RecordingError: the file is no recording, or `speed` is no factor.
+        """
+        return await self.member.streams.play(path, speed=speed, headers=headers)
+
+    # -- logs
 
     async def init_logging_handler(self, handler: AmqpHandler) -> None:
-        """Let `handler` publish to the domain's log exchange."""
-        await ship_logs(self._background, self._connection, handler, self.name, self.instance)
-        self._handlers.append(handler)
+        """Publish the records of `handler` to the domain's log exchange."""
+        await self.member.logs.publish_from(handler)
 
 
 def _interval(seconds: float | bool) -> float | None:
-    """Seconds between two keep-alives; None for none, True for one second, as in amqp-fabric."""
+    """Return the seconds between keep-alives: None for none; True is 1, as in amqp-fabric."""
     return time_limit(float(seconds) if isinstance(seconds, bool) else seconds, _EVERY) or None
-
-
-_EVERY = "keep_alive_seconds"

@@ -17,7 +17,7 @@ from IPython.utils.text import DollarFormatter
 
 from fabric_nb.errors import BadArgument, MalformedMessage
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.notebook.option_types import unquoted
+from fabric_nb.notebook.options import unquoted
 
 _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
 _CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")

@@ -70,19 +70,20 @@ def rewrite_proxy_help(lines: list[str]) -> list[str]:
     return [f"_method = {match['method']}\n", "%pinfo _method\n"]
 
 
-async def method_help(fabric: FabricMember, call: str) -> Fields | None:
+async def method_help(member: FabricMember, call: str) -> Fields | None:
     """Return the help on a remote method; None if the method is unknown.
 
     Args:
-        fabric: connection to the service.
+        member: member whose registry has the service.
         call: service and method, such as ``calc.multiply``.
     """
     try:
-        parse_call(call, domain=fabric.domain)
+        pattern, name = parse_call(call, domain=member.domain)
     except InvalidName:
         return None
-    target, _, name = call.rpartition(".")
-    return await _help_on(getattr(fabric.service(target), name))
+    from fabric_nb.fabric.rpc.proxy import ServiceProxy  # late, as loading the extension is light
+
+    return await _help_on(getattr(ServiceProxy(member.rpc, pattern), name))
 
 
 async def _help_on(method: RemoteMethod) -> Fields | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -18,9 +18,12 @@ from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.methods import public_functions
-from fabric_nb.fabric.rpc.server import Redelivered, Server
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
+from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
@@ -109,6 +112,15 @@ class Session:
         return self._fabric
 
     @property
+    def member(self) -> FabricMember:
+        """The member that the connector is made of.
+
+        Raises:
+            NotConnected: there is none.
+        """
+        return self.fabric.member
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connector."""
         return self._fabric is not None
@@ -173,7 +185,7 @@ class Session:
         else:
             notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
         notes = (*notes, *prompt_note(self._shell))
-        self.screen.show(ConnectionCard(fabric, notes))
+        self.screen.show(ConnectionCard(fabric.member, notes))
         return fabric
 
     def _standing(self, settings: Mapping[str, Any]) -> AmqBrokerConnector | None:
@@ -218,26 +230,26 @@ class Session:
 
     async def show_all(self) -> None:
         """Show who is there, calls, what is served, streams and logs together."""
-        fabric = self._fabric
-        if fabric is None:
+        if self._fabric is None:
             self.screen.show(NoConnection())
             return
+        member = self.member
         self.screen.show(
-            RegistryView(fabric, tells_where=True),
-            CallsView(fabric),
-            AllServingView(fabric),
-            StreamsView(fabric, self.streams),
-            await self._logs_view(fabric),
+            RegistryView(member, tells_where=True),
+            CallsView(member),
+            AllServingView(member),
+            StreamsView(member, self.streams),
+            await self._logs_view(member),
         )
 
-    async def _logs_view(self, fabric: AmqBrokerConnector) -> TableView:
+    async def _logs_view(self, member: FabricMember) -> TableView:
         """All logs, as far as the broker lets us hear them."""
         try:
             if self._all_logs is None or self._all_logs.closed:
-                self._all_logs = await fabric.logs()
+                self._all_logs = await member.logs()
         except FabricError as error:
             return Missing("Logs", str(error))
-        return LogView(fabric, self._all_logs, domain=self._all_logs.domain)
+        return LogView(member, self._all_logs, domain=self._all_logs.domain)
 
     async def show_services(
         self,
@@ -247,11 +259,11 @@ class Session:
         gone: bool = False,
     ) -> None:
         """Show the registry, or the part of it that is like this."""
-        self.screen.show(RegistryView(self.fabric, Filter(domain, type, id, gone)))
+        self.screen.show(RegistryView(self.member, Filter(domain, type, id, gone)))
 
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls that were made and served, or only those that failed."""
-        self.screen.show(CallsView(self.fabric, FAILED if failed else ALL))
+        self.screen.show(CallsView(self.member, FAILED if failed else ALL))
 
     async def call(
         self,
@@ -264,13 +276,13 @@ class Session:
     ) -> Any:
         """Call a method; after a while a line under the cell says what is awaited."""
         handle = await self.start_call(pattern, method, kwargs, **options)
-        return await with_sign_of_life(self.fabric, pattern, handle, progress_after)
+        return await with_sign_of_life(self.member, pattern, handle, progress_after)
 
     async def start_call(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
     ) -> CallHandle:
         """Call a method and go on; the handle is for its result."""
-        calling = self.fabric.call_service(pattern, method, kwargs, **options)
+        calling = self.member.rpc.call(pattern, method, kwargs, **options)
         return await self.start(f"{pattern}.{method}", calling)
 
     async def start(self, label: str, calling: Coroutine[Any, Any, Any]) -> CallHandle:
@@ -288,7 +300,7 @@ class Session:
         **options: Any,
     ) -> Coroutine[Any, Any, list[Any]]:
         """Take the items that a generator sends, all of them or so many, and show them coming."""
-        items = self.fabric.stream_service(pattern, method, kwargs, **options)
+        items = self.member.rpc.stream(pattern, method, kwargs, **options)
         return all_items(items, f"{pattern}.{method}", most)
 
     async def results(self, variables: Sequence[str] = ()) -> list[Any]:
@@ -312,43 +324,25 @@ class Session:
     async def serve(
         self,
         functions: Mapping[str, Callable[..., Any]],
+        options: ServeOptions,
         *,
         type: str | None,  # noqa: A002 - the field's word for it
         id: str | None,  # noqa: A002
-        version: str,
-        prefetch: int,
-        threads: bool,
-        allow: Collection[str] | None = None,
-        exchanges: Collection[str] = (),
-        reply_queues: Collection[str] = (),
         notes: Sequence[str] = (),
-        redelivered: Redelivered = "run",
     ) -> Server:
-        """Serve functions, or swap them in where the service is served already.
+        """Serve functions and show it; swap them in where the service is served already.
 
-        `notes` are shown under the cell; the rest is as `AmqBrokerConnector.serve` takes it.
+        Args:
+            functions: the functions by their names.
+            options: as `AmqBrokerConnector.serve` takes them.
+            type: type of the service; the notebook's own if None.
+            id: id of the service; the notebook's own if None.
+            notes: sentences shown under the cell.
         """
-        fabric = self.fabric
-        name = ServiceName(fabric.domain, type or fabric.name.type, id or fabric.name.id)
-        server = next((one for one in fabric.servers if one.name == name), None)
-        if server is None or (server.prefetch, server.redelivered) != (prefetch, redelivered):
-            server = await fabric.serve(
-                functions,
-                type=type,
-                id=id,
-                version=version,
-                prefetch=prefetch,
-                threads=threads,
-                allow=allow,
-                replacing=server,
-                redelivered=redelivered,
-                exchanges=exchanges,
-                reply_queues=reply_queues,
-            )
-        else:
-            server.admission.restrict(allow, exchanges=exchanges, reply_queues=reply_queues)
-            await server.replace(public_functions(functions), threads=threads, version=version)
-        view = ServingView(fabric, server, notes)
+        member = self.member
+        name = ServiceName(member.domain, type or member.name.type, id or member.name.id)
+        server = await member.host.serve_or_replace(name, public_functions(functions), options)
+        view = ServingView(member, server, notes)
         self.screen.show(view)
         self._capture.divert(current_parent(), view.take_output)
         if not in_terminal():
@@ -359,21 +353,25 @@ class Session:
     async def open_stream(
         self,
         headers: Mapping[str, Any],
-        variable: str | None,
+        options: StreamOptions,
         *,
+        domain: str | None,
+        variable: str | None,
         record: str | None = None,
-        **options: Any,
     ) -> Stream:
-        """Open a stream, record it where a file is named, and show it.
+        """Open a stream, record it where a file is given, and show it.
 
         Args:
-            headers: which messages it takes.
-            variable: that it is going to be assigned to; an earlier one of this cell is closed.
-            record: the file.
+            headers: headers that its messages carry.
             options: as `AmqBrokerConnector.stream` takes them.
+            domain: domain of the stream; the notebook's own if None.
+            variable: variable that the stream is going to be assigned to; an earlier one that the
+                same cell has assigned to it is closed.
+            record: the file.
         """
-        # Nothing is taken before it can be recorded: what a broker keeps comes at once.
-        stream = await self.fabric.stream(headers, paused=record is not None, **options)
+        # Paused until the recording is set up, because the broker sends what it has kept at once.
+        options = replace(options, paused=record is not None)
+        stream = await self.member.streams.open(headers, options, domain=domain)
         if record is not None:
             try:
                 await stream.record(record)
@@ -382,14 +380,14 @@ class Session:
                 raise
             await stream.resume()
         await self._put_in_place(stream, variable)
-        self.screen.show(StreamView(self.fabric, stream, domain=stream.domain))
+        self.screen.show(StreamView(self.member, stream, domain=stream.domain))
         return stream
 
     async def open_logs(self, variable: str | None, **options: Any) -> LogFeed:
         """Listen to logs and show them; `variable` as in `open_stream`."""
         feed = await self.fabric.logs(**options)
         await self._put_in_place(feed, variable)
-        self.screen.show(LogView(self.fabric, feed, domain=feed.domain))
+        self.screen.show(LogView(self.member, feed, domain=feed.domain))
         return feed
 
     async def _put_in_place(self, what: Stream | LogFeed, variable: str | None) -> None:
@@ -442,7 +440,7 @@ class Session:
 
     async def method_help(self, call: str) -> Fields | None:
         """What a remote method tells of itself; None when it is not known, or we know nobody."""
-        return await method_help(self._fabric, call) if self._fabric is not None else None
+        return await method_help(self.member, call) if self._fabric is not None else None
 
     def show_failures(self) -> None:
         """Show the failed calls that can be run again."""
@@ -450,7 +448,7 @@ class Session:
 
     def rerun(self, what: str | None) -> Rerun:
         """Return a failed call, ready to be run again; `what` as in `Rerun.prepare`."""
-        return Rerun.prepare(self.fabric, self._shell.user_ns, what)
+        return Rerun.prepare(self.member, self._shell.user_ns, what)
 
     async def stop(self, what: str) -> str:
         """Stop a service of ours, a stream or a log feed; returns what was stopped.

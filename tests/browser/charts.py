@@ -8,29 +8,25 @@ import time
 import numpy as np
 import pandas as pd
 
-from fabric_nb.fabric.data.stream_rows import StreamRows
-from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
+from tests.support.streams import UnconnectedStream
 
 START = "2026-11-25T12:00:00Z"
 MARKUP = "<img src=x onerror=window.hacked=1>"
 
 
-class Rows(StreamRows):
-    """What a stream holds, without a broker."""
-
-    def __init__(self) -> None:
-        super().__init__(FrameBuffer(max_rows=1_000_000), "")
+class Rows(UnconnectedStream):
+    """A stream of prices and loads."""
 
     def add(self, count: int, every: str = "10ms") -> None:
-        """Add that many rows: two walks and a wave, with a burst now and then."""
+        """Add that many rows: two walks and a wave with bursts."""
         first = self.rows
         rng = np.random.default_rng(first)
         n = np.arange(first, first + count)
         wave = 40 * np.sin(n / 900) + 60 + rng.normal(0, 4, count)
         wave[rng.random(count) < 0.0005] += 60
-        self._buffer.extend_columns(
+        self.add_columns(
             {
                 "at": pd.Timestamp(START) + n * pd.Timedelta(every),
                 "price": wave,

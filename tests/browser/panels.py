@@ -22,7 +22,7 @@ CROWD = """
 from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message
 async def crowd(count, **fields):
-    channel = await fabric._connection.channel().open()
+    channel = await fabric.member.connection.channel().open()
     for n in range(count):
         announcement = Announcement(**{"instance": "i", "interval": 60.0, **fields})
         message = keep_alive_message(ServiceName("crowd", "many", f"s{n:04}"), announcement)

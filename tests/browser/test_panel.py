@@ -55,7 +55,7 @@ from fabric_nb import AmqBrokerConnector
 class Shop:
     def price(self): pass
 async def member():
-    one = AmqBrokerConnector(fabric._uri, "details", "shop", "clique", 0.5)
+    one = AmqBrokerConnector(fabric.member.target().uri, "details", "shop", "clique", 0.5)
     await one.open()
     await one.serve(Shop(), version="2.0")
     return one

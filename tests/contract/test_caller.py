@@ -13,6 +13,7 @@ import fabric_nb
 from fabric_nb.errors import BrokerRefused, RemoteError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.rpc.access import CallerIdentity
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
@@ -41,7 +42,7 @@ async def caller(members):
 
 
 def user_of(fabric: AmqBrokerConnector) -> str | None:
-    return URL(str(fabric._uri)).user
+    return URL(str(fabric.member.target().uri)).user
 
 
 @pytest.mark.parametrize("threads", [False, True])
@@ -119,7 +120,7 @@ async def test_user_that_the_broker_knows_by_another_name(members, caller):
         lambda: caller.call("app.server.tell", timeout=10),
         lambda: anext(caller.call_stream("app.server.items", timeout=10)),
     ):
-        caller._connection._user_id = "of-the-token"
+        caller.member.connection._user_id = "of-the-token"
         told = await asyncio.gather(*(work() for _ in range(5)))
         assert told == [[f"{DOMAIN}.cli.client", caller.instance, None]] * 5
 
@@ -130,7 +131,7 @@ async def test_allowed_users(members, caller, raw):
     serving = await server.serve({"tell": whoami, "items": items}, allow=[user_of(caller)])
     assert (await caller.call("app.server.tell"))[2] == user_of(caller)
 
-    serving.admission.restrict({"somebody"})
+    serving.access.restrict(ServeOptions(allow={"somebody"}))
     for call in (
         caller.call("app.server.tell", timeout=10),
         caller.call("app.server.items", timeout=10),
@@ -151,7 +152,7 @@ async def test_allowed_users(members, caller, raw):
     assert error["type"] == "builtins.PermissionError"
     assert "a caller without a verified user" in error["message"]
 
-    serving.admission.restrict(None)
+    serving.access.restrict(ServeOptions())
     assert (await caller.call("app.server.tell"))[2] == user_of(caller)
 
 

@@ -328,7 +328,7 @@ async def test_timeout_of_a_call_that_is_slow(members, caller):
         await caller.call("app.worker.work", timeout=0.3)
     go.set()
     assert await caller.call("app.worker.work") is True
-    assert caller._caller.pending == 0
+    assert caller.member.rpc.pending == 0
 
 
 async def test_timeout_of_connector_and_proxy(members, calc):
@@ -351,7 +351,7 @@ async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
         with pytest.raises(CallTimeout):
             await caller.call("app.other.one", timeout=0)
         assert await caller.call("app.other.one", timeout=5) == 1
-        caller._caller._requests.clear()
+        caller.member.rpc.requester._requests.clear()
 
 
 async def test_connection_lost(members, caller, calc):

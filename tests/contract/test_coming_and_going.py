@@ -44,5 +44,5 @@ async def test_an_exchange_deleted_before_its_use(members: Members, broker_uri: 
                 await (await raw.get_exchange("gone", ensure=False)).delete()
             await channel.topology.bind(queue, "gone", "key")
 
-        async with one._connection.channel(set_up):
+        async with one.member.connection.channel(set_up):
             assert setups == 4

@@ -267,9 +267,9 @@ async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count)
     for n in range(count):
         publisher.publish_data({"n": n})
     await first.wait(count, timeout=10)
-    await until(lambda: first._unacknowledged == 0)
+    await until(lambda: first._consumer.unacknowledged == 0)
     second = await hearer.stream(name="shared")
-    await first._channel.close()  # as a crash does: what was not acknowledged comes again
+    await first._consumer.channel.close()  # as a crash does: what was not acknowledged comes again
     await publisher.publish_data({"n": -1})
     await second.wait(1, timeout=5)
     assert list(second.df["n"]) == [-1]
@@ -280,13 +280,13 @@ async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
     """A burst is acknowledged a hundred messages at a time, and its rest soon after."""
     async with await hearer.stream() as stream:
         sent = []
-        send = stream._channel.ack
+        send = stream._consumer.channel.ack
 
         def ack(delivery, *, multiple=False):
             sent.append((stream.messages, multiple))
             send(delivery, multiple=multiple)
 
-        monkeypatch.setattr(stream._channel, "ack", ack)
+        monkeypatch.setattr(stream._consumer.channel, "ack", ack)
         for n in range(250):
             publisher.publish_data({"n": n})
         await stream.wait(250, timeout=10)
@@ -296,7 +296,7 @@ async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
         # At a hundred, or when 50 ms are over: a burst that takes long to come may have more.
         assert len(sent) <= 10
         assert max(later - sooner for sooner, later in itertools.pairwise(taken)) <= 100
-        assert stream._unacknowledged == 0
+        assert stream._consumer.unacknowledged == 0
 
 
 async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
@@ -304,10 +304,10 @@ async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
     async with await hearer.stream(name="paused") as stream:
         await stream.pause()
         await asyncio.gather(*(publisher.publish_data({"n": n}) for n in range(600)))
-        await until(lambda: len(stream._waiting) >= 500)
+        await until(lambda: stream.waiting >= 500)
         queue = await raw.get_queue("paused", ensure=False)
         left = [await queue.get(no_ack=True, timeout=5) for _ in range(100)]
-        assert len(stream._waiting) == 500
+        assert stream.waiting == 500
         assert [json.loads(message.body)["n"] for message in left] == list(range(500, 600))
         assert await queue.get(no_ack=True, fail=False) is None
 
@@ -317,7 +317,7 @@ async def test_batches_of_so_many_rows(publisher, hearer):
     async with await hearer.stream(name="kept", paused=True) as first:
         for n in range(300):
             publisher.publish_data({"n": n}, {"kind": "A"})
-        await until(lambda: len(first._waiting) == 300)
+        await until(lambda: first.waiting == 300)
         assert first.rows == 0
         second = await hearer.stream(name="kept", paused=True, with_headers=["kind"])
         resuming = asyncio.create_task(first.resume())  # once the reader waits

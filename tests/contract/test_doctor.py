@@ -81,8 +81,8 @@ async def test_limits_of_the_broker(members: Members) -> None:
     diagnosis = await member.diagnose(seconds=WAIT)
     assert "4,096 bytes were accepted" in of(diagnosis, "message size").found
     assert "Not known yet" in of(diagnosis, "consumer timeout").found
-    member._connection.capabilities.consumer_timeout = 3.0
-    member._connection.capabilities.max_message_size = 1_000_000
+    member.member.connection.capabilities.consumer_timeout = 3.0
+    member.member.connection.capabilities.max_message_size = 1_000_000
     diagnosis = await member.diagnose(seconds=WAIT)
     assert "up to 1,000,000 bytes" in of(diagnosis, "message size").found
     found = of(diagnosis, "consumer timeout")

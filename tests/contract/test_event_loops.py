@@ -80,9 +80,9 @@ async def test_opened_several_times(members: Members) -> None:
     """A connector that is opened again while it is open is one connection, as before."""
     one = members.connector("one")
     await asyncio.gather(*(members.open(one) for _ in range(3)))
-    connection = one._connection._amqp
+    connection = one.member.connection._amqp
     assert await one.open() is one
-    assert one._connection._amqp is connection
+    assert one.member.connection._amqp is connection
     names = [task.get_name() for task in asyncio.all_tasks() if "supervise" in task.get_name()]
     assert len(names) == 1
 
@@ -102,7 +102,7 @@ async def test_closed_while_it_is_being_opened(members: Members, milliseconds: i
             with pytest.raises(NotConnected, match="while it was being opened"):
                 await opening
     assert one.state == "closed"
-    assert one._connection._amqp is None
+    assert one.member.connection._amqp is None
     await members.open(one)
     await one.publish_data({"n": 1})
 
@@ -183,7 +183,7 @@ async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: 
         assert await caller.call("forking.pid", timeout=5) == pid
         os.kill(pid, signal.SIGKILL)
         await process.wait()
-        async with caller._connection.channel() as channel:
+        async with caller.member.connection.channel() as channel:
             queue = f"{caller.domain}.api.app.forking::pid"
             async with asyncio.timeout(5):
                 while await channel.topology.has_queue(queue):  # noqa: ASYNC110 - the broker tells nobody

@@ -169,8 +169,8 @@ async def test_unusable_headers_are_refused_at_the_sender(
         assert list(stream.df["n"]) == [2]
         assert await call == "done"
     for member in (publisher, subscriber, caller):
-        assert member._connection.reconnects == 0
-        assert member._reading.reconnects == 0
+        assert member.member.connection.reconnects == 0
+        assert member.member.consumer_connection.reconnects == 0
     assert publisher.publisher.failed == 0
 
 
@@ -206,4 +206,4 @@ async def test_headers_longer_than_the_frames_of_a_broker(small_frames):
             await caller.publish_data({"n": 1}, {"text": "x" * 10_000})
         assert await caller.call("server.columns", x=wide.iloc[:, :9], timeout=5) == 9
         assert serving.stats["wide"].running == 0
-        assert server._connection.reconnects == caller._connection.reconnects == 0
+        assert server.member.connection.reconnects == caller.member.connection.reconnects == 0

@@ -10,7 +10,8 @@ import pytest
 from fabric_nb.errors import BrokerRefused, UnusableQueue
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
-from fabric_nb.fabric.data.stream import Stream, StreamOptions
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.stream_options import StreamOptions
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until
 
@@ -71,12 +72,12 @@ async def test_replay(kept, rabbitmq, vhost):
     assert numbers(fifth) == list(range(5, 20))
 
     await until(lambda: rabbitmq.list_connections(vhost))
-    generation = first._channel.generation
+    generation = first._consumer.channel.generation
     rabbitmq.close_connections(vhost, "apart")
     await publish(fabric, range(20, 30))
-    await until(lambda: first._channel.generation > generation, timeout=20)
+    await until(lambda: first._consumer.channel.generation > generation, timeout=20)
     await first.wait(30, timeout=10)
-    await until(upcoming._channel._ready.is_set)
+    await until(upcoming._consumer.channel._ready.is_set)
     await publish(fabric, [30])
     await first.wait(31, timeout=10)
     await upcoming.wait(1, timeout=10)
@@ -135,13 +136,13 @@ async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
     stream = await fabric.stream(name="log", replay_from="first")
     await publish(fabric, range(12))
     await stream.wait(12, timeout=10)
-    generation = stream._channel.generation
+    generation = stream._consumer.channel.generation
     operator = await kept.join("operator")
-    async with operator._connection.channel() as channel:
+    async with operator.member.connection.channel() as channel:
         await channel.topology.delete_queue("log")
     other = await operator.stream(name="log", replay_from="next")  # it may be made anew by others
     await publish(fabric, range(100, 100 + again))
-    await until(lambda: stream._channel.generation > generation, timeout=20)
+    await until(lambda: stream._consumer.channel.generation > generation, timeout=20)
     await stream.wait(12 + again, timeout=20)
     await publish(fabric, [999])
     await stream.wait(13 + again, timeout=10)
@@ -181,7 +182,7 @@ async def test_another_filter_than_the_queue_has(kept, options):
 async def test_a_queue_that_others_have_made(kept):
     """A queue without a filter that is known is read as it is: an operator's, or amqp-fabric's."""
     fabric = await kept.join("one")
-    async with fabric._connection.channel() as channel:
+    async with fabric.member.connection.channel() as channel:
         await channel.topology.declare_durable_queue("orders", "quorum")
     async with await fabric.stream(name="orders", durable=True, currency="EUR") as stream:
         await fabric.publish_data({"n": 1}, {"currency": "EUR"})

@@ -118,9 +118,9 @@ async def test_the_loop_is_not_blocked(fabric, send_data):
     body, properties = FORMS["gzip"](numbered(0, 300_000))
     async with await fabric.stream() as stream:
         await send_data(body, **properties)
-        await until(lambda: stream._reading is not None, timeout=10)
+        await until(lambda: stream._consumer.is_reading, timeout=10)
         turns = 0
-        while stream._reading is not None:
+        while stream._consumer.is_reading:
             await asyncio.sleep(0)
             turns += 1
         assert stream.rows == 300_000
@@ -131,8 +131,8 @@ async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
     """Messages after a large one are neither processed nor acknowledged before it."""
     acknowledged = []
     async with await fabric.stream(name="shared") as stream:
-        ack = stream._channel.ack
-        stream._channel.ack = lambda delivery, **o: (
+        ack = stream._consumer.channel.ack
+        stream._consumer.channel.ack = lambda delivery, **o: (
             acknowledged.append(delivery.tag) or ack(delivery, **o)
         )
         await send_data(b'{"n": 0}')
@@ -142,7 +142,7 @@ async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
         await send_data(body, **properties)
         for n in range(ROWS + 1, ROWS + 4):
             await send_data(b'{"n": %d}' % n)
-        await until(lambda: len(stream._waiting) == 3)
+        await until(lambda: stream.waiting == 3)
         assert (stream.messages, stream.rows, acknowledged) == (1, 1, [1])
         held.set()
         await stream.wait(ROWS + 4, timeout=30)
@@ -170,9 +170,10 @@ async def lose_the_channel(fabric, publish, held, **options):
         body, properties = FORMS["json"](numbered(0))
         await publish(body, **properties)
         await until(lambda: held.begun == 1)
-        generation = stream._channel.generation
-        await stream._channel._amqp.close()
-        await until(lambda: stream._channel.generation > generation and stream._channel.is_ready)
+        channel = stream._consumer.channel
+        generation = channel.generation
+        await channel._amqp.close()
+        await until(lambda: channel.generation > generation and channel.is_ready)
         held.set()
         await stream.wait(ROWS, timeout=30)
         await publish(b'{"n": %d}' % ROWS)
@@ -183,7 +184,7 @@ async def lose_the_channel(fabric, publish, held, **options):
 
 async def test_waiting_messages_are_bounded(fabric, send_data, held, monkeypatch):
     """While a large message is decoded, only a limited number of bytes is received."""
-    monkeypatch.setattr(stream_module, "MAX_WAITING_BYTES", 200_000)
+    monkeypatch.setattr(consumer_module, "MAX_WAITING_BYTES", 200_000)
     async with await fabric.stream() as stream:
         body, properties = FORMS["json"](numbered(0))
         await send_data(body, **properties)
@@ -195,7 +196,7 @@ async def test_waiting_messages_are_bounded(fabric, send_data, held, monkeypatch
         ]
         await until(lambda: stream._connection._paused_by)
         assert not stream._connection._transport.writer.transport.is_reading()
-        waiting = len(stream._waiting)
+        waiting = stream.waiting
         assert waiting < 100
         held.set()
         await stream.wait(ROWS + 200, timeout=30)
@@ -211,9 +212,8 @@ async def test_closing_meanwhile(fabric, send_data, held):
     await send_data(FORMS["json"](numbered(0))[0])
     await until(lambda: held.begun == 1)
     await stream.close()
-    reading = stream._reading
     held.set()
-    await asyncio.wait([reading])
+    await until(lambda: not stream._consumer.is_reading)
     assert (stream.rows, stream.rejected) == (0, 0)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.errors import FabricError, WaitTimeout
-from fabric_nb.fabric.logs import feed as feed_module
+from fabric_nb.fabric.logs import handler as handler_module
 from fabric_nb.fabric.wire.logs import log_message
 from tests.support.fabric import until
 
@@ -283,7 +283,7 @@ async def test_one_record_does_not_end_logging(reader, logger, log, handler, fai
         assert len(feed.df) == 4
     await handler.flushed(5)
     assert (handler.sent, handler.dropped, feed.rejected) == (4, 0, 0)
-    assert logger._connection.reconnects == 0
+    assert logger.member.connection.reconnects == 0
     assert failures.total == 0
 
 
@@ -296,7 +296,7 @@ async def test_a_record_that_the_client_cannot_take(reader, log, handler, monkey
             raise OverflowError("no message")
         return make(record)
 
-    monkeypatch.setattr(feed_module, "log_message", fail)
+    monkeypatch.setattr(handler_module, "log_message", fail)
     async with await reader.logs() as feed:
         for text in ("bad", "good", "bad", "fine"):
             log.info(text)

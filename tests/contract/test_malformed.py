@@ -133,7 +133,7 @@ async def test_incomplete_error_replies(fabric, raw, send):
 
 async def test_unexpected_replies(fabric, send):
     """A reply to no call, or without an id, is ignored."""
-    queue = fabric._caller._reply_queue
+    queue = fabric.member.rpc.requester._reply_queue
     for correlation_id in ("unknown", "", None):
         await send("", queue, b"1", type="result", correlation_id=correlation_id)
     await works(fabric)
@@ -206,7 +206,8 @@ async def test_malformed_data(fabric, send, body):
         assert stream.rejected == 1
         assert stream.rows == 1
         assert fabric.rejected.counts["data"] == 1
-        await until(lambda: stream._unacknowledged == 0)  # it is not delivered again and again
+        # Acknowledged, so that it is not delivered again.
+        await until(lambda: stream._consumer.unacknowledged == 0)
 
 
 async def test_huge_data(fabric):

@@ -26,7 +26,7 @@ async def test_invalid_queue_names(members, name):
         with pytest.raises(UnusableQueue, match=r"\.$") as caught:
             await refused()
         assert isinstance(caught.value, ValueError)
-    assert member._reading.reconnects == member._connection.reconnects == 0
+    assert member.member.consumer_connection.reconnects == member.member.connection.reconnects == 0
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "orders of the day", "a-b_c.d:e@f#g,h/i+j", "amqp"])

@@ -170,7 +170,7 @@ async def test_a_stream_waits_for_its_recording(source, sink, tmp_path, monkeypa
             source.publish_data({"n": n})
         await until(lambda: stream.held_up)
         assert stream.rows < 500
-        assert len(stream._waiting) <= 50
+        assert stream.waiting <= 50
         free.set()
         await stream.wait(500, timeout=20)
         await recording.close()

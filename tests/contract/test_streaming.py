@@ -506,7 +506,7 @@ async def test_caller_that_goes_is_noticed(members, server, counter):
     )
     assert await anext(flowing) == 0
     assert await anext(stuck) == "begun"
-    await leaving._connection._amqp.close()  # its queue goes, and nothing is said
+    await leaving.member.connection._amqp.close()  # its queue goes, and nothing is said
     await until(lambda: counter.closed == 2)
     for items in (flowing, stuck):
         with pytest.raises(ConnectionLost):
@@ -521,7 +521,7 @@ async def test_server_that_goes_is_noticed(members, caller, counter):
     items = caller.call_stream("app.pair.stuck", timeout=None)
     assert await anext(items) == "begun"
     streams_at = next(one for one in members._open if one.servers and one.servers[0]._outgoing)
-    await streams_at._connection._amqp.close()
+    await streams_at.member.connection._amqp.close()
     with pytest.raises(ServiceLost):
         await anext(items)
 

@@ -103,7 +103,7 @@ async def test_an_existing_queue_is_used(
         arguments={"x-dead-letter-exchange": "rpc.dlx"},
     )
     async with connector(broker_uri, "a") as first, connector(broker_uri, "a") as second:
-        first._connection.capabilities.transient_queues_refused = (
+        first.member.connection.capabilities.transient_queues_refused = (
             not durable
         )  # as another queue taught
         await first.serve({"increment": lambda x: x + 1}, id="a")
@@ -121,7 +121,7 @@ async def test_a_service_starts_after_it_and_the_broker_died(
         uri = strict_node.uri_for(vhost=vhost)
         first = connector(uri, "a")
         await first.open()
-        first._connection.capabilities.transient_queues_refused = True
+        first.member.connection.capabilities.transient_queues_refused = True
         await first.rpc_register(Api())
         await asyncio.to_thread(strict_node.kill)
         await first.close()

@@ -145,7 +145,7 @@ async def test_embedded_broker_is_full():
             await until(lambda: fabric.state is State.BLOCKED)
             assert BLOCKED in shown(ConnectionCard(fabric))
             assert BLOCKED in shown(RegistryView(fabric))
-            assert fabric._connection.blocked == "low on memory"
+            assert fabric.member.connection.blocked == "low on memory"
             assert fabric.publisher.waiting > 0
             assert reader.state is State.CONNECTED  # it has filled nothing
             await stream.resume()
@@ -271,4 +271,5 @@ async def test_a_broker_that_takes_nothing_is_not_dead(members, alarm):
         await asyncio.to_thread(alarm, raised=False)
         await published
         for fabric in (idle, busy):
-            assert fabric._connection.reconnects == fabric._reading.reconnects == 0
+            member = fabric.member
+            assert member.connection.reconnects == member.consumer_connection.reconnects == 0

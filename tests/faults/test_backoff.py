@@ -37,7 +37,7 @@ async def test_waits_grow_and_begin_anew(monkeypatch):
                 await asyncio.to_thread(broker.restart)
                 for one in pair:
                     await until(lambda one=one: one.state is State.CONNECTED)
-            assert [one._connection.reconnects for one in pair] == [2, 2]
+            assert [one.member.connection.reconnects for one in pair] == [2, 2]
     assert len(waits) == 4
     assert len({delay for one in waits for delay in one}) == sum(map(len, waits))
     for one in waits:

@@ -58,7 +58,7 @@ async def test_a_call_that_runs_outlives_its_exchange(members, rabbitmq_uri):
         await client.call(f"{DOMAIN}.app.server.slow", timeout=5)
     go.set()
     assert await call == "done"
-    assert client._caller.pending == 0
+    assert client.member.rpc.pending == 0
 
 
 async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
@@ -75,7 +75,7 @@ async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
             publisher.publish_data({"n": n})
         await asyncio.sleep(0.05)
     await stream.wait(1000, timeout=5)
-    assert (idle._connection.reconnects, flooded._connection.reconnects) == (0, 0)
+    assert (idle.member.connection.reconnects, flooded.member.connection.reconnects) == (0, 0)
     await idle.publish_data({"n": -1})
 
 
@@ -91,14 +91,14 @@ async def test_calls_given_up_leave_nothing(members):
     await server.serve({"work": work}, prefetch=50)
     calls = [asyncio.create_task(client.call("app.server.work", n=n)) for n in range(20)]
     late = [asyncio.create_task(client.call("app.server.work", n=n, timeout=0.2)) for n in range(9)]
-    await until(lambda: client._caller.pending == 29)
+    await until(lambda: client.member.rpc.pending == 29)
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, *late, return_exceptions=True)
-    assert client._caller.pending == 0
+    assert client.member.rpc.pending == 0
     go.set()
     assert await client.call("app.server.work", n=1) == 1
-    for channel in client._caller._requests.values():
+    for channel in client.member.rpc.requester._requests.values():
         assert channel._fast is not None
         await until(lambda fast=channel._fast: not fast._outcomes)
 

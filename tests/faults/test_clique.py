@@ -39,8 +39,8 @@ async def test_the_last_member_is_killed(caller, start_peer, broker_uri, kind):
         assert "not known" in str(waiting.exception())
         with pytest.raises(UnknownService):
             await caller.call(f"{CALC}.echo", value=1, timeout=60)
-    assert caller._caller.pending == 0
-    assert not caller._caller._vigil._calls
+    assert caller.member.rpc.pending == 0
+    assert not caller.member.rpc.requester._vigil._calls
 
 
 @pytest.mark.parametrize("policy", ["run", "refuse"])
@@ -114,7 +114,7 @@ async def test_long_calls_of_the_living_go_on(caller, start_peer, broker_uri):
     peer = await start_peer("fabric_calc", broker_uri)
     calls = [caller.call(f"{CALC}.slow", seconds=2.5, timeout=30) for _ in range(2)]
     assert peer.pid in await asyncio.gather(*calls)
-    assert caller._caller._vigil.looks >= 3
+    assert caller.member.rpc.requester._vigil.looks >= 3
 
 
 async def test_the_last_member_is_told_to_end(caller, start_peer, broker_uri):

@@ -112,8 +112,8 @@ async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
         for n in range(5, 40):
             await one.publish_data({"n": n})
         for _ in range(2):  # also what is delivered again is taken back
-            generation = stream._channel.generation
-            await until(lambda: stream._channel.generation > generation, timeout=20)  # noqa: B023
+            generation = stream._consumer.channel.generation
+            await until(lambda: stream._consumer.channel.generation > generation, timeout=20)  # noqa: B023
         await stream.resume()
         await stream.wait(40, timeout=10)
         await one.publish_data({"n": 40})
@@ -177,7 +177,7 @@ async def test_a_shared_queue_that_goes_with_its_only_reader(
             await until(lambda: stream.remade == 1, timeout=20)
             assert "'shared' went with its last consumer" in caplog.text
         await stream.resume()
-        await stream._channel.ready()
+        await stream._consumer.channel.ready()
         await connector.publish_data({"n": 2})
         await until(lambda: 2 in set(stream.df["n"]))
 
@@ -188,9 +188,9 @@ async def test_a_shared_queue_whose_reader_is_behind(
     """A shared stream that reads slower than the broker waits has each row once; so when paused."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     one = await members.join("one")
-    one._reading.capabilities.consumer_timeout = LIMIT  # as met before
+    one.member.consumer_connection.capabilities.consumer_timeout = LIMIT  # as met before
     async with await one.stream(name="behind", prefetch=10) as stream:
-        reconnected = stream._channel.generation
+        reconnected = stream._consumer.channel.generation
         await stream.pause()
         for n in range(40):
             await one.publish_data({"n": n})
@@ -210,7 +210,7 @@ async def test_a_shared_queue_whose_reader_is_behind(
             reader.cancel()
         assert sorted(rows) == list(range(40))
         assert stream.remade == 0
-        assert stream._channel.generation == reconnected
+        assert stream._consumer.channel.generation == reconnected
     assert "requeues" not in caplog.text
 
 
@@ -247,7 +247,7 @@ async def test_callbacks_that_are_longer_than_the_limit(
         await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
     first.go.set()
     await until(lambda: sorted(first.ended) == list(range(5)))
-    one._reading.capabilities.consumer_timeout = LIMIT
+    one.member.consumer_connection.capabilities.consumer_timeout = LIMIT
     second = Callback()
     await one.subscribe_data("slower", {"kind": "A"}, second)
     for n in range(5):

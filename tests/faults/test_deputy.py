@@ -125,7 +125,7 @@ async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, r
 
     So a service of amqp-fabric, which replies wherever it is told, lends nobody its rights.
     """
-    leads = await bank._connection.channel().open()
+    leads = await bank.member.connection.channel().open()
     leader = await leads.topology.has_queue(f"{API}.bank.leader")
     queue = f"{API}.bank.leader" if leader else methods_queue("bank", "transfer")
     async with await aio_pika.connect(rabbitmq_uri) as connection:
@@ -162,7 +162,7 @@ async def test_may_serve_one_service(bank, bank_api, members, rabbitmq, vhost):
         ),
         lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
     ):
-        async with fabric._connection.channel() as channel:
+        async with fabric.member.connection.channel() as channel:
             own = await channel.topology.declare_queue(exclusive=True)
             with pytest.raises(BrokerRefused, match="lacks permission"):
                 await make(channel, own)
@@ -203,7 +203,7 @@ async def test_rebinding_does_not_make_calls(bank, bank_api, lookup, mallory, an
 
     Its caller gets the answer of the one that it called.
     """
-    channel = await bank._connection.channel().open()
+    channel = await bank.member.connection.channel().open()
     leader = await channel.topology.has_queue(f"{API}.bank.leader")
     await bind(mallory, how, leader)
     assert await ann.call("app.lookup.echo", to="mallory", timeout=10) == {"to": "mallory"}

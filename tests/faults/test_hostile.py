@@ -60,7 +60,7 @@ async def works(fabric: AmqBrokerConnector) -> None:
     async with await fabric.stream(check=1) as stream:
         await fabric.publish_data({"n": 1}, {"check": 1})
         await stream.wait(1, timeout=10)
-    assert fabric._connection.reconnects == 0
+    assert fabric.member.connection.reconnects == 0
 
 
 # Nothing runs
@@ -257,7 +257,7 @@ async def test_replies_under_other_ids(fabric, hostile):
     assert await fabric.call("app.evil.get", timeout=10) == "first"
     with pytest.raises(CallTimeout):
         await fabric.call("app.evil.never", timeout=0.3)
-    assert fabric._caller.pending == 0
+    assert fabric.member.rpc.pending == 0
     await works(fabric)
 
 

@@ -64,7 +64,7 @@ def record(text):
 
 def answers_of(connector):
     """Count the answers that come from the broker, by the call that they belong to."""
-    counted, caller = Counter(), connector._caller
+    counted, caller = Counter(), connector.member.rpc.requester
     take = caller._on_reply
 
     def count(delivery):
@@ -145,5 +145,5 @@ async def test_killed_under_load(broker_and_rounds):
         assert after["files"] <= before["files"]
         assert inside(everybody) == before_inside
         await until(lambda: len(broker.queues) == len(queues), what="no queue is left")
-        assert caller._caller.pending == 0
-        assert [one._connection.reconnects for one in everybody] == [rounds] * 4
+        assert caller.member.rpc.pending == 0
+        assert [one.member.connection.reconnects for one in everybody] == [rounds] * 4

@@ -69,10 +69,10 @@ async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence)
 async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost):
     """Services, streams and feeds that are closed leave nothing, while the connector goes on."""
     connector = await members.join("one")
-    await until(lambda: len(connector._connection._amqp.channels) == 4)
+    await until(lambda: len(connector.member.connection._amqp.channels) == 4)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)  # replies and keep-alives
     tasks = asyncio.all_tasks()
-    channels = len(connector._connection._amqp.channels)
+    channels = len(connector.member.connection._amqp.channels)
     for _ in range(3):
         server = await connector.serve({"one": lambda: 1}, id="x", prefetch=2)
         stream = await connector.stream(name="named")
@@ -82,7 +82,7 @@ async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost)
         await feed.close()
     await none_left(tasks)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, what="no queues are left")
-    assert len(connector._connection._amqp.channels) == channels
+    assert len(connector.member.connection._amqp.channels) == channels
 
 
 async def test_calls_that_fail_leave_no_channels(members):
@@ -98,6 +98,6 @@ async def test_calls_that_fail_leave_no_channels(members):
     for _ in range(10):
         await asyncio.gather(*(fail(n) for n in range(20)))
     assert await connector.call("app.one.one") == 1
-    await until(lambda: len(connector._connection._amqp.channels) <= 8)
-    assert len(connector._connection._channels) <= 7
-    assert connector._caller.pending == 0
+    await until(lambda: len(connector.member.connection._amqp.channels) <= 8)
+    assert len(connector.member.connection._channels) <= 7
+    assert connector.member.rpc.pending == 0

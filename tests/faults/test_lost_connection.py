@@ -75,7 +75,7 @@ async def test_connected_means_that_all_stands(fabric, apart, cut):
 
     def look(state):
         if state is State.CONNECTED:
-            standing.append([channel.is_ready for channel in fabric._connection._channels])
+            standing.append([channel.is_ready for channel in fabric.member.connection._channels])
 
     fabric.on_state(look)
     for n in range(3):
@@ -97,9 +97,9 @@ async def test_a_part_that_is_refused_does_not_hold_up_the_rest(
     await back()
     assert fabric.state is State.CONNECTED
     assert await apart.call("app.one.double", x=1, timeout=5) == 2
-    assert not stream._channel.is_ready
+    assert not stream._consumer.channel.is_ready
     rabbitmq.add_user(vhost, rabbitmq.password, vhost=vhost)
-    await until(lambda: stream._channel.is_ready, timeout=20)
+    await until(lambda: stream._consumer.channel.is_ready, timeout=20)
 
 
 async def test_lone_server_answers_what_it_had_taken(monkeypatch, fabric, apart, cut):
@@ -141,7 +141,7 @@ async def test_pending_calls_end_and_new_ones_work(fabric, apart, cut):
     go.set()
     assert await fabric.call("app.apart.work", n=7, timeout=10) == 7
     await back()
-    assert fabric._caller.pending == 0
+    assert fabric.member.rpc.pending == 0
 
 
 async def test_waiting_for_the_connection_counts(fabric, rabbitmq, vhost, cut):
@@ -233,9 +233,9 @@ async def test_reply_that_is_lost(fabric, apart, monkeypatch):
 async def test_record_that_is_lost(fabric, apart, monkeypatch):
     """A log record that is lost on its way is sent again, perhaps twice, and others follow."""
     channels = []
-    make = fabric._connection.channel
+    make = fabric.member.connection.channel
     monkeypatch.setattr(
-        fabric._connection,
+        fabric.member.connection,
         "channel",
         lambda *a, **k: channels.append(make(*a, **k)) or channels[-1],
     )
@@ -254,9 +254,9 @@ async def test_record_that_is_lost(fabric, apart, monkeypatch):
 async def test_a_record_that_costs_the_connection(fabric, apart, monkeypatch):
     """A record at whose sending the channel is lost each time is dropped, and all others arrive."""
     channels = []
-    make = fabric._connection.channel
+    make = fabric.member.connection.channel
     monkeypatch.setattr(
-        fabric._connection,
+        fabric.member.connection,
         "channel",
         lambda *a, **k: channels.append(make(*a, **k)) or channels[-1],
     )
@@ -313,7 +313,7 @@ async def test_stream_goes_on(fabric, apart, cut):
     await paused.pause()
     back = await cut(fabric)
     await back()
-    await until(lambda: all(one._channel._ready.is_set() for one in (stream, paused)))
+    await until(lambda: all(one._consumer.channel._ready.is_set() for one in (stream, paused)))
     await apart.publish_data({"n": 2})
     await stream.wait(2, timeout=5)
     assert list(stream.df["n"]) == [1, 2]
@@ -329,11 +329,11 @@ async def test_paused_stream_that_is_cut(fabric, apart, cut, name):
     await paused.pause()
     for n in range(4):
         await apart.publish_data({"n": n})
-    await until(lambda: len(paused._waiting) == 4)
+    await until(lambda: paused.waiting == 4)
     other = await apart.stream(name="shared") if name else None
     back = await cut(fabric)
     await back()
-    await until(lambda: paused._channel._ready.is_set())
+    await until(lambda: paused._consumer.channel._ready.is_set())
     if other is None:
         await paused.resume()
         await paused.wait(4, timeout=5)

@@ -12,7 +12,6 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.discovery.registry import ServiceState
 from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
-from fabric_nb.fabric.doctor.target import Target
 from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
 from tests.support.fabric import KEEP_ALIVE, Members, until, wait_for_service
 
@@ -76,23 +75,12 @@ async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
     """A doctor whose connection is cut while it listens does not say that nobody is there."""
     async with Members(rabbitmq.uri_for(vhost=vhost)) as members:
         fabric = await members.join("me", keep_alive_seconds=False)
-        connection = Connection(fabric._uri, name="doctor")
-        async with connection:
-            patient = Target(
-                uri=fabric._uri,
-                name=fabric.name,
-                instance=fabric.instance,
-                discovery_exchange=fabric._discovery_exchange,
-                heartbeat=60,
-                interval=None,
-                subscriptions=[],
-                rejected=fabric.rejected,
-                capabilities=connection.capabilities,
-            )
-            async with peers.listening(patient, connection) as heard:
-                await asyncio.to_thread(rabbitmq.close_connections, vhost)
-                await until(lambda: connection.reconnects == 1)
-        found = {one.check: one for one in peers.peers(patient, heard, 1)}["peers"]
+        target = fabric.member.target()
+        connection = Connection(target.uri, name="doctor")
+        async with connection, peers.listening(target, connection) as heard:
+            await asyncio.to_thread(rabbitmq.close_connections, vhost)
+            await until(lambda: connection.reconnects == 1)
+        found = {one.check: one for one in peers.peers(target, heard, 1)}["peers"]
         assert found.severity is Severity.UNKNOWN
         assert "connection was lost" in found.found
         assert "heard" not in found.found

@@ -78,7 +78,7 @@ async def refused_to_serve(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> 
 async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
     """What others made is not to be taken away."""
     for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
-        async with fabric._connection.channel() as channel:
+        async with fabric.member.connection.channel() as channel:
             with pytest.raises(FabricError, match="permission"), channel._translated():
                 await channel._current().exchange_delete(exchange)
 
@@ -152,7 +152,7 @@ async def test_may_serve_in_one_domain(join, owner):
     await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
     await refused(fabric.logs(), f"{DOMAIN}.log.records")
 
-    uri = fabric._uri
+    uri = fabric.member.target().uri
     async with AmqBrokerConnector(uri, OTHER, "app", "me", keep_alive_listen=True) as elsewhere:
         await refused_to_serve(elsewhere, OTHER)
         await refused_to_delete(elsewhere, OTHER)
@@ -186,7 +186,7 @@ async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
     assert (handler.sent, handler.dropped) == (0, 700)
     assert await log(10) == refused
     assert (handler.sent, handler.dropped) == (0, 710)
-    assert caplog.text.count("Nobody will read these log records") == 1
+    assert caplog.text.count("Log records cannot be published") == 1
     assert not feed.records
 
 

@@ -54,7 +54,7 @@ class Watched:
         fabric.on_state(self._on_state)
 
     def fall_silent(self) -> None:
-        fall_silent(self.fabric._connection)
+        fall_silent(self.fabric.member.connection)
         self.begin()
 
     def begin(self) -> None:
@@ -69,13 +69,13 @@ class Watched:
         """Wait until it has noticed and is back, as whole as before."""
         await until(lambda: self.seconds, timeout=NOTICED_AFTER + MARGIN)
         await until(lambda: self.fabric.state is State.CONNECTED)
-        assert self.fabric._connection.reconnects == 1
+        assert self.fabric.member.connection.reconnects == 1
         assert open_channels(self.fabric) == self._channels
 
 
 def open_channels(fabric):
     """How many channels of a member are open, and how many it has in use."""
-    return len(fabric._connection._amqp.channels), len(fabric._connection._channels)
+    return len(fabric.member.connection._amqp.channels), len(fabric.member.connection._channels)
 
 
 def open_files():
@@ -199,7 +199,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         assert await call == 2
         await until(lambda: not caller.registry.deaf)
         assert caller.registry.state(service) is not ServiceState.GONE
-        assert caller._connection.reconnects == server._connection.reconnects == 0
+        assert caller.member.connection.reconnects == server.member.connection.reconnects == 0
 
 
 async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
@@ -211,7 +211,7 @@ async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
             await asyncio.sleep(CHECK_EVERY)
             time.sleep(DEAD_AFTER / 2)  # noqa: ASYNC251 - that is the point
         assert await fabric.call(f"{fabric.fqn}.double", x=2, timeout=10) == 4
-        assert fabric._connection.reconnects == 0
+        assert fabric.member.connection.reconnects == 0
 
 
 async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
@@ -230,12 +230,13 @@ async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
     server = await members.join("server", keep_alive_seconds=False, keep_alive_listen=False)
     await server.serve({"work": work}, prefetch=3)
     caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
-    asked = server._connection._transport.writer.demultiplexer.received
+    demultiplexer = server.member.connection._transport.writer.demultiplexer
+    asked = demultiplexer.received
     calls = [
         asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=30)) for n in range(9)
     ]
-    await until(lambda: server._connection._transport.writer.demultiplexer.received > asked + 50)
+    await until(lambda: demultiplexer.received > asked + 50)
     assert len(running) == 3
     go.set()
     assert await asyncio.gather(*calls) == list(range(9))
-    assert server._connection.reconnects == caller._connection.reconnects == 0
+    assert server.member.connection.reconnects == caller.member.connection.reconnects == 0

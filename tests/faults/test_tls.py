@@ -103,7 +103,7 @@ async def test_everything_works_over_tls(broker, made):
             await stream.wait(200, timeout=20)
 
         broker.close_connections("/")
-        await until(lambda: fabric._connection.reconnects > 0, timeout=20)
+        await until(lambda: fabric.member.connection.reconnects > 0, timeout=20)
         assert await eventually(lambda: fabric.call("app.one.echo", text="again")) == "again"
 
 

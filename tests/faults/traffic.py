@@ -124,7 +124,7 @@ class Messages:
 
 def channels_of(member):
     """Return the numbers of open and of registered channels on both connections of a member."""
-    connections = member._connection, member._reading
+    connections = member.member.connection, member.member.consumer_connection
     opened = (
         connection._amqp.channels for connection in connections if connection._amqp is not None
     )

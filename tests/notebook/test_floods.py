@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from fabric_nb.fabric.discovery.registry import MAX_SERVICES
-from fabric_nb.fabric.logs.feed import CAPACITY
+from fabric_nb.fabric.logs.handler import CAPACITY
 from tests.faults.hostile import MARKUP, Hostile, Reply
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell

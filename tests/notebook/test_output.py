@@ -147,7 +147,8 @@ async def test_output_lands_under_its_cell_after_a_reconnect(
             badges = [cells["stream"], cells["serving"]]
             await asyncio.to_thread(rabbitmq.close_connections, vhost)
             await own.run(
-                "while not fabric._connection.reconnects: await asyncio.sleep(0.01)", timeout=15
+                "while not fabric.member.connection.reconnects: await asyncio.sleep(0.01)",
+                timeout=15,
             )
             caller = await start_peer("caller", uri)
             async with AmqBrokerConnector(uri, DOMAIN, "test", "w", 0.5, True) as there:

@@ -34,7 +34,7 @@ from fabric_nb.notebook.arguments import (
     usage_error,
     words,
 )
-from fabric_nb.notebook.option_types import count, seconds, unquoted
+from fabric_nb.notebook.options import count, seconds, unquoted
 from fabric_nb.notebook.serving import functions_to_serve
 
 # -- words

@@ -338,7 +338,7 @@ class Fabric:
         self.called: list[tuple[Any, ...]] = []
         self.registry = Registry()
 
-    async def call_service(
+    async def call(
         self,
         pattern: ServicePattern,
         method: str,

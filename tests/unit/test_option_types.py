@@ -9,7 +9,7 @@ from argparse import ArgumentTypeError
 
 import pytest
 
-from fabric_nb.notebook.option_types import duration, seconds, time_limit
+from fabric_nb.notebook.options import duration, seconds, time_limit
 
 BAD = ["nan", "-1", "-inf", "5s", "", "soon", "1e400x"]
 

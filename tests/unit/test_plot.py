@@ -17,23 +17,21 @@ from hypothesis.extra import numpy as hn
 
 from fabric_nb.errors import NotInNotebook
 from fabric_nb.fabric.data import plotting
-from fabric_nb.fabric.data.stream_rows import StreamRows
-from fabric_nb.frames import FrameBuffer
 from fabric_nb.notebook.plot.decimate import Bins
 from fabric_nb.notebook.plot.picture import NO_VALUE, Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.static import static_forms
 from fabric_nb.notebook.plot.ticks import number_ticks, step_of, time_ticks
+from tests.support.streams import UnconnectedStream
 
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
-def stream_rows(columns: dict[str, Any], **options: Any) -> StreamRows:
-    """Return rows as a stream retains them."""
-    buffer = FrameBuffer(**options)
-    rows = StreamRows(buffer, "")
-    rows._arrivals.add(buffer.extend_columns(columns))
-    return rows
+def stream_rows(columns: dict[str, Any], **options: Any) -> UnconnectedStream:
+    """Return a stream that has received these columns."""
+    stream = UnconnectedStream(**options)
+    stream.add_columns(columns)
+    return stream
 
 
 def picture(columns: dict[str, Any], *, width: int = 100, **options: Any) -> Picture:

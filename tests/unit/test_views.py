@@ -19,6 +19,7 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
 from fabric_nb.fabric.rpc.methods import MethodStats
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
@@ -302,16 +303,14 @@ class Described:
             raise self.description
         return self.description
 
-    async def call_service(
-        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]
-    ) -> Any:
+    async def call(self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any]) -> Any:
         self.called.append((pattern, method, kwargs))
         return sum(kwargs.values())
 
 
 def registry_view(description: Any, **fields: Any) -> tuple[Rendered, ServiceName, Described]:
     described = Described(description)
-    member = fabric(describe=described.describe, call_service=described.call_service)
+    member = fabric(rpc=described)
     name = announce(member, "c1", **fields)
     return Rendered(RegistryView(member)), name, described
 
@@ -487,12 +486,12 @@ def test_calls_view_is_incremental() -> None:
 def server(**changes: Any) -> Any:
     state: dict[str, Any] = {
         "name": ServiceName("d", "analytics", "a1"),
-        "version": "1.2",
+        "options": ServeOptions(version="1.2"),
         "closed": False,
         "changes": 0,
         "stats": {"f": MethodStats(), "health_check": MethodStats()},
         "signatures": {"f": "(x: int)"},
-        "admission": SimpleNamespace(users=None),
+        "access": SimpleNamespace(users=None),
     }
     return SimpleNamespace(**{**state, **changes})
 

@@ -1,22 +1,27 @@
-"""Data streams and playbacks of a member."""
+"""Data streams, subscriptions and playbacks of one member."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.consumer_connection import ConsumerConnection
+from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.publisher import Publisher
+from fabric_nb.fabric.data.queues import StreamQueue
 from fabric_nb.fabric.data.recording import Replay
-from fabric_nb.fabric.data.stream import Stream, StreamOptions
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.stream_options import StreamOptions
+from fabric_nb.fabric.wire.names import data_exchange, match_all
 
 
 class Streams:
-    """Opens data streams and playbacks of recordings, and closes them with the member.
+    """Opens data streams, subscriptions and playbacks, and closes them with the member.
 
     Args:
         connection: connection that deliveries are acknowledged on.
@@ -37,15 +42,33 @@ class Streams:
         self._publisher = publisher
         self._rejected = rejected
         self._open: weakref.WeakSet[Stream | Replay] = weakref.WeakSet()
+        self._subscribed: set[str] = set()
 
     async def open(
-        self, headers: Mapping[str, Any], options: StreamOptions, *, domain: str | None
+        self, headers: Mapping[str, Any], options: StreamOptions, *, domain: str | None = None
     ) -> Stream:
         """Open a stream of this domain, or of another one; see `Stream`."""
         where = domain or self._domain
         stream = Stream(self._connection, where, headers, options, rejected=self._rejected)
         self._open.add(stream)
         return await stream.open()
+
+    async def subscribe(
+        self, name: str, headers: Mapping[str, Any], callback: Callable[[Any], Awaitable[object]]
+    ) -> None:
+        """Await `callback` with each matching message; see `AmqBrokerConnector.subscribe_data`."""
+        shared = StreamQueue(name)
+        wanted = checked(match_all(headers), "filter")
+        exchange = data_exchange(self._domain)
+
+        async def set_up(channel: Channel) -> None:
+            await channel.topology.declare_exchange(exchange, "headers", durable=True)
+            queue = await shared.declare(channel)
+            await channel.topology.bind(queue, exchange, arguments=wanted)
+            await channel.consume_messages(queue, callback)
+
+        await self._connection.channel(set_up).open()
+        self._subscribed.add(name)
 
     async def play(
         self, path: str | Path, *, speed: float, headers: Mapping[str, Any] | None
@@ -57,10 +80,10 @@ class Streams:
 
     @property
     def names(self) -> set[str]:
-        """Names of the shared and durable streams that are open."""
+        """Names of subscriptions, and of the shared and durable streams that are open."""
         streams = [one for one in self._open if isinstance(one, Stream) and not one.closed]
-        return {stream.name for stream in streams} - {""}
+        return ({stream.name for stream in streams} | self._subscribed) - {""}
 
     async def close(self) -> None:
-        """Close all streams and playbacks; their rows stay."""
+        """Close all streams and playbacks. Rows received so far are kept."""
         await asyncio.gather(*(one.close() for one in tuple(self._open)))

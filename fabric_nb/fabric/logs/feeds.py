@@ -1,4 +1,4 @@
-"""All log feeds of a member."""
+"""Log records of one member: the feeds that it has open, and the handlers that it publishes for."""
 
 from __future__ import annotations
 
@@ -12,32 +12,48 @@ import pandas as pd
 
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
-from fabric_nb.fabric.logs.feed import LogFeed, records_frame
+from fabric_nb.fabric.core.tasks import Background
+from fabric_nb.fabric.logs.feed import MAX_RECORDS, LogFeed, records_frame
+from fabric_nb.fabric.logs.handler import AmqpHandler, ship_logs
 from fabric_nb.fabric.wire.logs import LogRecord
+from fabric_nb.fabric.wire.names import ServiceName
 
 SAME = 1.0
-"""Seconds between the receptions of one record by two feeds, at most."""
+"""Seconds between the arrivals of one record at two feeds, at most."""
 
 
 class Logs:
-    """The logs of the fabric: call it to listen, and see what was heard.
+    """Logs of the fabric: call it to open a feed; its records are those of all feeds.
 
     Example::
 
         feed = await fabric.logs(level="WARNING", service="my_app")
-        fabric.logs.df                          # of all feeds that are still held
+        fabric.logs.df                          # of all feeds that are referenced
 
     Args:
-        connection: the member's.
-        domain: the member's.
+        connection: connection to consume and publish on.
+        name: address of the member, which the records that it publishes carry.
+        instance: instance id of the member, likewise.
         rejected: record of messages that cannot be read.
+        background: tasks of the member, which publish records.
     """
 
-    def __init__(self, connection: Connection, domain: str, rejected: RejectedMessages) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        name: ServiceName,
+        instance: str,
+        *,
+        rejected: RejectedMessages,
+        background: Background,
+    ) -> None:
         self._connection = connection
-        self._own_domain = domain
+        self._name = name
+        self._instance = instance
         self._rejected = rejected
+        self._background = background
         self._feeds: weakref.WeakSet[LogFeed] = weakref.WeakSet()
+        self._handlers: list[AmqpHandler] = []
 
     async def __call__(
         self,
@@ -45,12 +61,12 @@ class Logs:
         level: str | None = None,
         service: str | None = None,
         domain: str | None = None,
-        max_records: int = 10_000,
+        max_records: int = MAX_RECORDS,
     ) -> LogFeed:
-        """Log records of the domain's services as they come; see `LogFeed`."""
+        """Open a feed of a domain's log records; see `LogFeed`."""
         feed = LogFeed(
             self._connection,
-            domain or self._own_domain,
+            domain or self._name.domain,
             rejected=self._rejected,
             level=level,
             service=service,
@@ -58,6 +74,16 @@ class Logs:
         )
         self._feeds.add(feed)
         return await feed.open()
+
+    async def publish_from(self, handler: AmqpHandler) -> None:
+        """Publish the records of a handler until the member is closed."""
+        await ship_logs(self._background, self._connection, handler, self._name, self._instance)
+        self._handlers.append(handler)
+
+    async def flush(self) -> None:
+        """Wait until the handlers' records are published, for half a second each at most."""
+        for handler in self._handlers:
+            await handler.flushed()
 
     @property
     def records(self) -> list[LogRecord]:
@@ -70,7 +96,8 @@ class Logs:
         return records_frame(self.records)
 
     async def close(self) -> None:
-        """Close all feeds; their records stay."""
+        """Close all feeds; records received so far are kept."""
+        self._handlers.clear()
         await asyncio.gather(*(feed.close() for feed in tuple(self._feeds)))
 
     def __repr__(self) -> str:
@@ -82,20 +109,20 @@ class Logs:
 
 
 def _merged(feeds: Sequence[Sequence[LogRecord]]) -> Iterator[LogRecord]:
-    """The records of several feeds in order of time, and each of them once.
+    """Yield the records of several feeds in order of time, each of them once.
 
-    amqp-fabric's carry no time, so each feed has noted when it heard them: equal ones within
-    `SAME` seconds of each other are taken for one, unless a feed has heard it twice.
+    Records of amqp-fabric carry no time, so that each feed has set the time of arrival: equal ones
+    within `SAME` seconds of each other are one record, unless one feed has received both.
     """
-    # The fullest first: it knows the order of those of one millisecond.
+    # The fullest first: it has the order of records of one millisecond.
     feeds = sorted(feeds, key=len, reverse=True)
-    heard = sorted(
+    received = sorted(
         ((record, feed) for feed, records in enumerate(feeds) for record in records),
         key=lambda one: one[0].time,
     )
     times: dict[LogRecord, list[float]] = {}
     passed: Counter[tuple[LogRecord, int]] = Counter()
-    for record, feed in heard:
+    for record, feed in received:
         timeless = replace(record, time=0.0)
         known = times.setdefault(timeless, [])
         at = passed[timeless, feed]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,6 +19,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.rpc.methods import Function
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.names import DEATH_HEADER, ServiceName, is_part
 
 CALLER_HEADER = "x-fabric-caller"
@@ -94,46 +95,30 @@ class AccessControl:
     """Access control of one service: whose calls it takes, and which messages are calls.
 
     Args:
-        connection: over which the calls come.
-        users: None for everybody.
-        exchanges: further exchanges whose messages are taken, beside the service's own; ``""`` is
-            the default one, and `ANYWHERE` takes all, dead letters too.
-        reply_queues: further reply queues, as shell patterns (``rpc.reply-*``).
+        connection: connection that the calls arrive on.
+        options: options whose `allow`, `exchanges` and `reply_queues` are enforced.
 
     Raises:
-        BrokerRefused: the broker does not verify users, and so they cannot be told apart.
+        BrokerRefused: the broker does not verify users, so that `allow` cannot be enforced.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        users: Collection[str] | None = None,
-        *,
-        exchanges: Collection[str] = (),
-        reply_queues: Collection[str] = (),
-    ) -> None:
+    def __init__(self, connection: Connection, options: ServeOptions) -> None:
         self._connection = connection
         self.users: frozenset[str] | None = None
         self.exchanges: frozenset[str] = frozenset()
         self.reply_queues: tuple[str, ...] = ()
-        self.restrict(users, exchanges=exchanges, reply_queues=reply_queues)
+        self.restrict(options)
 
-    def restrict(
-        self,
-        users: Collection[str] | None,
-        *,
-        exchanges: Collection[str] = (),
-        reply_queues: Collection[str] = (),
-    ) -> None:
-        """Take these calls from now on; arguments and errors are the constructor's."""
-        if users is not None and not self._connection.verifies_users:
+    def restrict(self, options: ServeOptions) -> None:
+        """Enforce these options from now on; errors are the constructor's."""
+        if options.allow is not None and not self._connection.verifies_users:
             raise BrokerRefused(
                 f"{self._connection.broker or 'This broker'} does not verify which user sends a"
                 " message, so callers cannot be told apart: serve everybody, without allow."
             )
-        self.users = None if users is None else frozenset(users)
-        self.exchanges = frozenset(exchanges)
-        self.reply_queues = tuple(reply_queues)
+        self.users = None if options.allow is None else frozenset(options.allow)
+        self.exchanges = frozenset(options.exchanges)
+        self.reply_queues = tuple(options.reply_queues)
 
     @contextlib.contextmanager
     def known(self, delivery: Delivery) -> Iterator[None]:

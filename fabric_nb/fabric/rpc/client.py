@@ -1,4 +1,4 @@
-"""Calls by name: resolved, sent, retried where that is safe, and recorded."""
+"""Client of other services: resolves names, sends calls, retries safe ones, and records all."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class RpcClient:
 
     Args:
         connection: connection that requests are sent on.
-        requests: sends one request and receives its reply.
-        resolver: finds the service that a name means.
-        registry: services that are known.
+        requester: sender of requests, which receives their replies.
+        resolver: resolver of short names.
+        registry: known services.
         history: record of the calls.
         timeout: seconds for a call that gives none of its own; None: no limit.
     """
@@ -35,7 +35,7 @@ class RpcClient:
     def __init__(
         self,
         connection: Connection,
-        requests: Requester,
+        requester: Requester,
         *,
         resolver: Resolver,
         registry: Registry,
@@ -43,11 +43,20 @@ class RpcClient:
         timeout: float | None,
     ) -> None:
         self._connection = connection
-        self._requests = requests
+        self.requester = requester
         self._resolver = resolver
         self._registry = registry
         self._history = history
         self._timeout = time_limit(timeout)
+
+    async def open(self) -> None:
+        """Declare the reply queue and consume it."""
+        await self.requester.open()
+
+    @property
+    def pending(self) -> int:
+        """Number of calls that are in flight."""
+        return self.requester.pending
 
     @property
     def timeout(self) -> float | None:
@@ -58,7 +67,7 @@ class RpcClient:
     def timeout(self, seconds: float | None) -> None:
         self._timeout = time_limit(seconds)
 
-    async def call_service(
+    async def call(
         self,
         pattern: ServicePattern,
         method: str,
@@ -70,7 +79,7 @@ class RpcClient:
     ) -> Any:
         """Call a method of the service that a name means; see `AmqBrokerConnector.call`."""
         if self._connection.in_other_loop:  # another thread's loop, as in a subshell of JupyterLab
-            work = self.call_service(
+            work = self.call(
                 pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
             )
             return await self._connection.run_in_own_loop(work)
@@ -85,7 +94,7 @@ class RpcClient:
                 seconds = max(0.0, seconds - (clock() - began))
 
             def once(left: float | None) -> Awaitable[Any]:
-                return self._requests.call(
+                return self.requester.call(
                     name, method, kwargs, timeout=left, label=label, given=given
                 )
 
@@ -98,7 +107,7 @@ class RpcClient:
         self._registry.answered(name, method)
         return result
 
-    async def stream_service(
+    async def stream(
         self,
         pattern: ServicePattern,
         method: str,
@@ -113,7 +122,7 @@ class RpcClient:
         with self._history.making(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service = name
-            items = self._requests.stream(
+            items = self.requester.stream(
                 name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
             )
             try:
@@ -135,7 +144,7 @@ class RpcClient:
             return await self._connection.run_in_own_loop(self.describe(pattern))
         name = await self._resolver.resolve(pattern, timeout=self.timeout)
         try:
-            told = await self._requests.call(
+            told = await self.requester.call(
                 name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
             )
         except Unroutable:

@@ -137,9 +137,9 @@ class RemoteMethod:
         return remote_signature(self._signature_text)
 
     async def __call__(self, /, **kwargs: Any) -> Any:
-        """Call it; raises what `FabricMember.call` raises."""
+        """Call it; raises what `AmqBrokerConnector.call` raises."""
         service = self._service
-        return await service._calls.call_service(  # noqa: SLF001
+        return await service._calls.call(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,
@@ -149,9 +149,9 @@ class RemoteMethod:
         )
 
     def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        """Call a generator, and give its items as they come; see `FabricMember.call_stream`."""
+        """Call a generator and yield its items; see `AmqBrokerConnector.call_stream`."""
         service = self._service
-        return service._calls.stream_service(  # noqa: SLF001
+        return service._calls.stream(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,

@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Self
 
 from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
-    InvalidArgument,
     MalformedMessage,
     MessageTooLarge,
     NotSerializable,
@@ -35,7 +34,6 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.core.values import whole
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl, identify
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
@@ -53,16 +51,14 @@ from fabric_nb.fabric.rpc.invocation import (
 from fabric_nb.fabric.rpc.item_streams import GivenUp, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.calls import error_message, format_traceback, read_call, result_message
 from fabric_nb.fabric.wire.items import end_message, wanted_credit
 from fabric_nb.fabric.wire.json_reading import PIECE
-from fabric_nb.fabric.wire.names import ServiceName, check_version
+from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 log = logging.getLogger(__name__)
-
-MAX_PREFETCH = 10_000
-"""Calls of one method that run at once, each of which has a task that waits for it."""
 
 _LOOK_EVERY = 0.25
 """Seconds between two looks at the calls that run."""
@@ -77,22 +73,10 @@ CallKey = tuple[str | None, str | None]
 """Reply queue and correlation id."""
 
 
-Redelivered = Literal["run", "refuse"]
 AGAIN = (
     "{call} was delivered before, to a member that has not answered and may have run it; it is not"
     " run again, because its service refuses that (redelivered='refuse')."
 )
-
-
-def checked(redelivered: str) -> Redelivered:
-    """Return the policy for calls that are delivered again.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if redelivered not in get_args(Redelivered):
-        raise InvalidArgument(f"redelivered={redelivered!r} is not known: write 'run' or 'refuse'.")
-    return cast(Redelivered, redelivered)
 
 
 @dataclass(eq=False, slots=True)
@@ -151,12 +135,7 @@ class Server:
     Args:
         connection: where to serve.
         name: the address; members with the same one share the calls.
-        prefetch: how many calls of one method run at once.
-        threads: whether plain functions run in threads, off the loop.
-        version: told to those who ask for a description.
-        single_active: whether one member at a time takes all calls, and the others stand by.
-        redelivered: whether a call that the broker delivers again is run again, or refused.
-        admission: whose calls are taken.
+        options: version, concurrency and access.
         rejected: where requests go that cannot be read.
         calls: where calls are recorded.
         on_change: called when the functions were replaced and when it was closed.
@@ -166,25 +145,17 @@ class Server:
         self,
         connection: Connection,
         name: ServiceName,
+        options: ServeOptions,
         *,
-        admission: AccessControl,
         rejected: RejectedMessages,
         calls: CallLog,
-        prefetch: int = 1,
-        threads: bool = False,
-        single_active: bool = False,
-        version: str = "",
-        redelivered: Redelivered = "run",
         on_change: Callable[[Server], object] = lambda _: None,
     ) -> None:
         self.name = name
-        self.redelivered = checked(redelivered)
-        self._fqn = name.fqn
-        self.version = version
+        self.options = options
+        self.access = AccessControl(connection, options)
         self.changes = 0
-        self.threads = threads
-        self.prefetch = whole(prefetch, "prefetch", low=1, high=MAX_PREFETCH)
-        self.admission = admission
+        self._fqn = name.fqn
         self._rejected = rejected
         self._calls = calls
         self._on_change = on_change
@@ -194,7 +165,7 @@ class Server:
         self._ending = False
         self._methods: dict[str, _Method] = {}
         self._queues = (
-            LeaderQueue(name, stray=self._refuse) if single_active else MethodQueues(name)
+            LeaderQueue(name, stray=self._refuse) if options.single_active else MethodQueues(name)
         )
         self._running: set[_Running] = set()
         self._answered: OrderedDict[CallKey, None] = OrderedDict()
@@ -204,7 +175,7 @@ class Server:
         self._connected_since = 0  # the channel's first opening on the connection of now
         self._outgoing = Outgoing(connection, rejected)
         self._background = Background(f"server {name}")
-        self._channel = connection.channel(self._set_up, prefetch=self.prefetch)
+        self._channel = connection.channel(self._set_up, prefetch=options.prefetch)
         self._guard = ExpiredCallFilter(self._channel)
 
     # -- life
@@ -225,20 +196,25 @@ class Server:
         return self
 
     async def replace(
-        self,
-        functions: Mapping[str, Function],
-        *,
-        threads: bool | None = None,
-        version: str | None = None,
+        self, functions: Mapping[str, Function], options: ServeOptions | None = None
     ) -> None:
-        """Serve these functions from now on, without a moment of absence.
+        """Serve these functions from now on, without an interruption.
 
-        Methods that stay keep their queue, their waiting calls and their statistics; calls
-        at hand end with the function they began with.
+        Methods that stay keep their queue, their waiting calls and their statistics; in-flight
+        calls end with the function that they began with.
+
+        Args:
+            functions: the functions to serve, in place of all earlier ones.
+            options: options that replace those of now; `prefetch`, `single_active` and
+                `redelivered` must be the same (see `ServeOptions.needs_new_server`).
+
+        Raises:
+            BrokerRefused: the broker does not verify users, so that `allow` cannot be enforced.
         """
         self.name.check_servable(functions)
-        self.threads = self.threads if threads is None else threads
-        self.version = self.version if version is None else check_version(version)
+        if options is not None:
+            self.access.restrict(options)
+            self.options = options
         wanted = {**functions, DESCRIBE: self._describe}
         for name in [name for name in self._methods if name not in wanted]:
             await self._remove(name)
@@ -302,7 +278,7 @@ class Server:
 
     def _describe(self) -> dict[str, Any]:
         return {
-            "version": self.version,
+            "version": self.options.version,
             "methods": {
                 name: {"signature": signature_of(function), "doc": doc_of(function)}
                 for name, function in self.functions.items()
@@ -335,7 +311,7 @@ class Server:
             return  # a replacement and a recovery met: one of them is at it
         method.generation = channel.generation
         take: Callable[[Delivery], object] = partial(self._take, method)
-        if self.redelivered == "run":  # what is given back is delivered again
+        if self.options.redelivered == "run":  # what is given back is delivered again
             take = self._guard.before(take)
         method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
         if others:
@@ -349,7 +325,7 @@ class Server:
         return method
 
     def _take(self, method: _Method, delivery: Delivery) -> None:
-        refused = self.admission.refusal(delivery, method.origin)
+        refused = self.access.refusal(delivery, method.origin)
         if refused is None:
             self._accept(method, delivery)
         else:
@@ -370,7 +346,7 @@ class Server:
             worker.retire()
 
     def _hire(self, method: _Method) -> None:
-        for number in range(self.prefetch):
+        for number in range(self.options.prefetch):
             worker = _Worker()
             method.workers.add(worker)
             working = self._work(method, worker)
@@ -382,7 +358,7 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    with self.admission.known(delivery):
+                    with self.access.known(delivery):
                         await self._answer(method, delivery)
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
@@ -425,7 +401,7 @@ class Server:
             for running in self._running:
                 if now - running.since > self._channel.acknowledge_within - _LOOK_EVERY:
                     self._acknowledge(running)
-            if self.redelivered == "refuse":
+            if self.options.redelivered == "refuse":
                 continue
             for method in {running.method for running in self._running if running.acknowledged}:
                 self._give_back_waiting(method, now)
@@ -462,13 +438,13 @@ class Server:
             told = error_message(unreadable, delivery.correlation_id)
             await self._reply(_Running(method, delivery), told)
             return
-        if delivery.redelivered and self.redelivered == "refuse":
+        if delivery.redelivered and self.options.redelivered == "refuse":
             lost = ServiceLost(AGAIN.format(call=f"{self._fqn}.{method.name}"))
             told, error, traceback = self._encode(None, lost, delivery)
             self._record(method, delivery, 0.0, error, traceback)
             await self._reply(_Running(method, delivery), told)
             return
-        function = self.admission.admitted(method.function)
+        function = self.access.admitted(method.function)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls: it may last, and those who wait may go elsewhere.
             self._channel.ack(delivery)  # what has begun is not begun again by another member
@@ -507,11 +483,11 @@ class Server:
         Only a cancellation by `close` gets through.
         """
         try:
-            result, error = await run(function, kwargs, threads=self.threads)
+            result, error = await run(function, kwargs, threads=self.options.threads)
             if inspect.isawaitable(result):
                 result = await result
             if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                result = await listed(Items(result, threads=self.threads))
+                result = await listed(Items(result, threads=self.options.threads))
         except asyncio.CancelledError as cancelled:
             if self._ending:
                 raise
@@ -531,7 +507,7 @@ class Server:
         last = end_message(request.correlation_id)
         try:
             with self.around():
-                items = Items(invoke(method.function, kwargs), threads=self.threads)
+                items = Items(invoke(method.function, kwargs), threads=self.options.threads)
                 try:
                     await self._outgoing.send(request, items, credit)
                 finally:

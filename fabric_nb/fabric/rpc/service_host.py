@@ -1,10 +1,9 @@
-"""The services that a member offers, and what is announced of them."""
+"""Services that one member offers, and their announcements."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.amqp.connection import Connection
@@ -12,26 +11,27 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import watched
 from fabric_nb.fabric.discovery.announcer import Announcer
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.rpc.access import AccessControl
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import Function
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
 
 
 class ServiceHost:
-    """The servers of one member, each announced while it is open.
+    """Servers of one member, each announced while it is open.
 
     Args:
-        connection: where to serve.
-        name: the member's own address, which is announced whether it serves or not.
-        version: told of it.
-        instance: tells this process from others of the same address.
-        presence: announces; None: nothing is announced.
-        registry: where our own services are known at once; None: nobody listens.
-        rejected: where requests go that cannot be read.
-        calls: where calls are recorded.
+        connection: connection that the services are served on.
+        name: the member's own address, which is announced even when it serves nothing.
+        version: version of the member's own service.
+        instance: id of this process among the instances of one service.
+        announcer: sender of keep-alives; None: nothing is announced.
+        registry: registry that receives the member's own services without a keep-alive; None: the
+            member does not listen.
+        rejected: record of requests that cannot be read.
+        calls: record of the calls.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ServiceHost:
         *,
         version: str,
         instance: str,
-        presence: Announcer | None,
+        announcer: Announcer | None,
         registry: Registry | None,
         rejected: RejectedMessages,
         calls: CallLog,
@@ -50,38 +50,35 @@ class ServiceHost:
         self._name = name
         self._version = version
         self._instance = instance
-        self._presence = presence
+        self._announcer = announcer
         self._registry = registry
         self._rejected = rejected
         self._calls = calls
         self._servers: dict[ServiceName, Server] = {}
         self._retiring: dict[Server, asyncio.Task[None]] = {}
-        """Servers that others have replaced, until their last calls are answered."""
+        """Servers that were replaced, until their last calls are answered."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """What is being served."""
+        """Servers that are open."""
         return tuple(self._servers.values())
 
     def server(self, name: ServiceName) -> Server | None:
-        """What serves under this address."""
+        """Return the server of this address."""
         return self._servers.get(name)
 
     async def serve(
         self,
         name: ServiceName,
         functions: Mapping[str, Function],
+        options: ServeOptions,
         *,
-        allow: Collection[str] | None = None,
-        exchanges: Collection[str] = (),
-        reply_queues: Collection[str] = (),
         replacing: Server | None = None,
-        **options: Any,
     ) -> Server:
-        """Serve these functions; options as `AccessControl`'s and `Server`'s.
+        """Serve functions under an address.
 
-        With `replacing`, in place of that server: it takes no more calls once the new one takes
-        them, and ends when those that it has are answered.
+        A server that is `replacing` another receives all new calls; the other one ends when its
+        in-flight calls are answered.
 
         Raises:
             InvalidName: it is served already, or its names are too long.
@@ -96,13 +93,10 @@ class ServiceHost:
         server = self._servers[name] = Server(
             self._connection,
             name,
-            admission=AccessControl(
-                self._connection, allow, exchanges=exchanges, reply_queues=reply_queues
-            ),
+            options,
             rejected=self._rejected,
             calls=self._calls,
             on_change=self._on_change,
-            **options,
         )
         try:
             await server.open(functions)
@@ -112,15 +106,28 @@ class ServiceHost:
                 self._servers[name] = replacing
             await server.close()
             raise
-        self._announce(name, server.version)
+        self._announce(name, options.version)
         if replacing is not None:
             closing = asyncio.create_task(replacing.close(grace=None))
             self._retiring[replacing] = closing
             watched(closing, f"closing the replaced server of {name}")
         return server
 
+    async def serve_or_replace(
+        self, name: ServiceName, functions: Mapping[str, Function], options: ServeOptions
+    ) -> Server:
+        """Serve functions; where the address is served already, in place of all earlier ones.
+
+        No call is lost. Errors are those of `serve`.
+        """
+        server = self._servers.get(name)
+        if server is None or options.needs_new_server(server.options):
+            return await self.serve(name, functions, options, replacing=server)
+        await server.replace(functions, options)
+        return server
+
     async def close(self, grace: float | None = 0.0) -> None:
-        """Close all servers; calls at hand have `grace` seconds to end."""
+        """Close all servers; in-flight calls may end within `grace` seconds."""
         for task in self._retiring.values():
             task.cancel()
         await asyncio.gather(*self._retiring.values(), return_exceptions=True)
@@ -129,31 +136,31 @@ class ServiceHost:
         self._retiring.clear()
 
     def announce(self) -> None:
-        """Announce the member itself."""
+        """Announce the member's own service."""
         self._announce(self._name, self._version)
 
     def _on_change(self, server: Server) -> None:
         if not server.closed:
-            self._announce(server.name, server.version)
+            self._announce(server.name, server.options.version)
             return
         if self._retiring.pop(server, None) is not None:
             return
         self._servers.pop(server.name, None)
         if server.name == self._name:
             self.announce()
-        elif self._presence is not None:
-            self._presence.withdraw(server.name)
+        elif self._announcer is not None:
+            self._announcer.withdraw(server.name)
 
     def _announce(self, name: ServiceName, version: str) -> None:
-        if self._presence is None:
+        if self._announcer is None:
             return
         server = self._servers.get(name)
-        said = Announcement(
+        announcement = Announcement(
             version=version,
             instance=self._instance,
-            interval=self._presence.interval,
+            interval=self._announcer.interval,
             methods=server.signatures if server is not None else {},
         )
-        self._presence.say(name, said)
-        if self._registry is not None:  # what we serve can be called by its short name at once
-            self._registry.heard(KeepAlive(name, said), own=True)
+        self._announcer.say(name, announcement)
+        if self._registry is not None:  # own services can be called by their short names at once
+            self._registry.heard(KeepAlive(name, announcement), own=True)

@@ -9,19 +9,35 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, needs_local_scope, no_var_expand
-from IPython.core.magic_arguments import MagicArgumentParser
+from IPython.core.magic_arguments import MagicArgumentParser, argument
 from traitlets import Enum, Float, Int, List, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
 from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
+from fabric_nb.notebook.options import Option, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.session import Session
 
 
 Magic = TypeVar("Magic", bound=Callable[..., Any])
+
+
+def with_options(*options: Option) -> Callable[[Magic], Magic]:
+    """Give a magic options that are declared for the command line too; values may be quoted."""
+
+    def add(magic: Magic) -> Magic:
+        for one in reversed(options):
+            settings = dict(one.settings)
+            if "action" not in settings:
+                settings.setdefault("type", unquoted)
+            help_text = f"{one.help[0].upper()}{one.help[1:]}."
+            magic = argument(*one.names, help=help_text, **settings)(magic)
+        return magic
+
+    return add
 
 
 def reads_line(magic: Magic) -> Magic:

@@ -14,8 +14,8 @@ from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import count, time_limit, unquoted
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.options import CALL, time_limit, unquoted
 
 
 @magics_class
@@ -25,17 +25,9 @@ class CallingMagics(SessionMagics):
     @reads_line
     @magic_arguments()
     @argument("--timeout", "-t", type=time_limit, help="Seconds the call may take.")
-    @argument("--version", "-v", type=unquoted, help="What version is required: '>=1.2,<2'.")
-    @argument(
-        "--idempotent",
-        "-i",
-        action="store_true",
-        help="Running it twice does no harm: make the call again when its service is lost.",
-    )
+    @with_options(*CALL)
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
-    @argument("--stream", "-s", action="store_true", help="Show a generator's items as they come.")
-    @argument("--count", "-n", type=count, help="End the stream after so many items.")
-    @argument("--progress-after", type=float, help="Seconds before it is said what is awaited.")
+    @argument("--progress-after", type=float, help="Seconds before a progress line appears.")
     @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
     @argument("keywords", nargs="*", help="name=expression ...")
     @line_cell_magic

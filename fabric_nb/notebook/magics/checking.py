@@ -15,7 +15,7 @@ from fabric_nb.fabric.amqp.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import reads_line
 from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password
-from fabric_nb.notebook.option_types import seconds, time_limit, unquoted
+from fabric_nb.notebook.options import seconds, time_limit, unquoted
 
 
 @magics_class

@@ -22,7 +22,7 @@ from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import seconds, time_limit, unquoted
+from fabric_nb.notebook.options import seconds, time_limit, unquoted
 
 DEFAULT_DOMAIN = "my_project"
 EMBEDDED = (

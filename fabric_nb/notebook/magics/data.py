@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import KeywordProblem
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import receiving_variable
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import count, offset, unquoted
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.options import STREAM, STREAM_NAME, count, read_options, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -26,14 +27,9 @@ class DataMagics(SessionMagics):
 
     @reads_line
     @magic_arguments()
-    @argument("--name", "-n", type=unquoted, default="", help="Share the messages under a name.")
-    @argument("--durable", action="store_true", help="The broker keeps what comes meanwhile.")
-    @argument("--replay-from", type=offset, help="first, last, next, or an offset in what is kept.")
-    @argument("--domain", "-d", type=unquoted, help="The data of this domain.")
-    @argument("--max-rows", type=count, help="Rows that are kept.")
-    @argument("--with-headers", action="store_true", help="Messages' headers as columns.")
-    @argument("--arrival", action="store_true", help="The time of arrival as a column.")
-    @argument("--record", type=unquoted, help="Write it all to this .parquet or .jsonl file too.")
+    @with_options(STREAM_NAME.also("-n"), *STREAM)
+    @argument("--domain", "-d", type=unquoted, help="Domain of the stream.")
+    @argument("--max-rows", type=count, help="Number of rows that are kept.")
     @argument("headers", nargs="*", help="name=value ... that messages must carry")
     @line_magic
     def fabric_stream(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Stream:
@@ -56,17 +52,13 @@ class DataMagics(SessionMagics):
         """
         with self._told(self.fabric_stream.parser):
             args = self._read(self.fabric_stream.parser, line, local_ns, expressions=True)
+            args.max_rows = args.max_rows or self.max_rows
             return wait(
                 self.session.open_stream(
                     arguments.headers(args.headers, scope=self._scope(local_ns)),
-                    receiving_variable(),
-                    name=args.name,
-                    durable=args.durable,
-                    replay_from=args.replay_from,
+                    read_options(StreamOptions, args),
                     domain=args.domain,
-                    max_rows=args.max_rows or self.max_rows,
-                    with_headers=args.with_headers,
-                    arrival=args.arrival,
+                    variable=receiving_variable(),
                     record=args.record,
                 )
             )

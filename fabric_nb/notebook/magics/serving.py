@@ -8,9 +8,10 @@ from typing import Any
 from IPython.core.magic import cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import count, unquoted
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.options import SERVE, names, read_options, unquoted
 from fabric_nb.notebook.serving import functions_to_serve, others_to_call, remarks, run_cell
 
 
@@ -22,19 +23,8 @@ class ServingMagics(SessionMagics):
     @magic_arguments()
     @argument("--type", type=unquoted, help="The service's type.")
     @argument("--id", type=unquoted, help="The service's id.")
-    @argument("--version", "-v", type=unquoted, default="", help="The service's version.")
-    @argument("--only", type=unquoted, default="", help="Serve only these functions: a,b.")
-    @argument(
-        "--allow", type=unquoted, help="Take the calls of these users of the broker alone: a,b."
-    )
-    @argument("--thread", action="store_true", help="Run plain functions off the loop.")
-    @argument("--prefetch", type=count, default=1, help="Calls of one method at once.")
-    @argument(
-        "--redelivered",
-        choices=["run", "refuse"],
-        default="run",
-        help="What to do with a call whose member died with it: run it again, or refuse it.",
-    )
+    @argument("--only", type=names, default=(), help="Serve only these functions: a,b.")
+    @with_options(*SERVE)
     @cell_magic
     def fabric_serve(self, line: str, cell: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Run the cell and serve its top-level functions to the domain.
@@ -59,21 +49,19 @@ class ServingMagics(SessionMagics):
         namespace = self._user_shell.user_ns
         others = others_to_call(namespace, assigned, defined)
         with self._told(self.fabric_serve.parser):
-            only = _names(args.only)
-            functions = functions_to_serve(namespace, defined, only, others)
+            functions = functions_to_serve(namespace, defined, args.only, others)
             wait(
                 self.session.serve(
                     functions,
-                    notes=remarks(functions, () if only else others),
+                    read_options(
+                        ServeOptions,
+                        args,
+                        exchanges=self.call_exchanges,
+                        reply_queues=self.reply_queues,
+                    ),
                     type=args.type,
                     id=args.id,
-                    version=args.version,
-                    prefetch=args.prefetch,
-                    threads=args.thread,
-                    allow=_names(args.allow) if args.allow is not None else None,
-                    exchanges=self.call_exchanges,
-                    reply_queues=self.reply_queues,
-                    redelivered=args.redelivered,
+                    notes=remarks(functions, () if args.only else others),
                 )
             )
 
@@ -117,7 +105,3 @@ class ServingMagics(SessionMagics):
             return rerun.run()
         with self._told(self.fabric_rerun.parser):
             return rerun.debug(self._user_shell)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

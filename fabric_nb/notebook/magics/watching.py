@@ -10,8 +10,8 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import receiving_variable
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.option_types import unquoted
+from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.options import LOGS, SERVICES, unquoted
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.logs.feed import LogFeed
@@ -38,9 +38,7 @@ class WatchingMagics(SessionMagics):
     @reads_line
     @magic_arguments()
     @argument("--domain", "-d", type=unquoted, help="Only this domain.")
-    @argument("--type", type=unquoted, help="Only this type.")
-    @argument("--id", type=unquoted, help="Only this id.")
-    @argument("--gone", action="store_true", help="Also services that have gone.")
+    @with_options(*SERVICES)
     @line_magic
     def fabric_services(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Show the services of all domains, kept live under the cell.
@@ -70,8 +68,7 @@ class WatchingMagics(SessionMagics):
 
     @reads_line
     @magic_arguments()
-    @argument("--level", "-l", type=unquoted, help="The least level, as in WARNING.")
-    @argument("--service", "-s", type=unquoted, help="Only this service: id or type.id.")
+    @with_options(*LOGS)
     @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
     @line_magic
     def fabric_logs(self, line: str, local_ns: Mapping[str, Any] | None = None) -> LogFeed:

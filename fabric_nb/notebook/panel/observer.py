@@ -52,7 +52,7 @@ class Observer:
         await self.close()
         self._fabric = fabric
         if fabric is not None:
-            self._opening = asyncio.create_task(self._open(fabric.observer()))
+            self._opening = asyncio.create_task(self._open(fabric.member.observer()))
             watched(self._opening, "the panel's connection")
 
     async def _open(self, connection: FabricMember) -> None:
@@ -109,16 +109,16 @@ class Observer:
     # -- calls
 
     async def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a method; see `FabricMember.call`."""
+        """Call a method; see `AmqBrokerConnector.call`."""
         connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
-        return await connection.call_service(pattern, method, arguments)
+        return await connection.rpc.call(pattern, method, arguments)
 
     async def describe(self, call: str) -> Mapping[str, str]:
         """Return signature and doc of a method; empty if the service describes none."""
         connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
-        return (await connection.describe(pattern)).get(method, {})
+        return (await connection.rpc.describe(pattern)).get(method, {})
 
     def _require_connection(self) -> FabricMember:
         if self._connection is None:

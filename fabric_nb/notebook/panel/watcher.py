@@ -311,7 +311,7 @@ def snapshot_of(notebook: Notebook | None) -> Snapshot:
     fabric = notebook.fabric
     return Snapshot(
         fabric,
-        state.connection(fabric),
+        state.connection(fabric.member),
         [server.name.fqn for server in fabric.servers],
         state.answered(fabric.registry),
     )
@@ -321,10 +321,10 @@ def tables_of(notebook: Notebook | None, loop: asyncio.AbstractEventLoop) -> dic
     """Return the tables of a notebook's streams and services; none if it is not connected."""
     if notebook is None or not notebook.connected:
         return {}
-    fabric = notebook.fabric
+    member = notebook.fabric.member
     return {
-        "streams": PanelTable(StreamsView(fabric, notebook.streams), loop),
-        "serving": PanelTable(AllServingView(fabric), loop),
+        "streams": PanelTable(StreamsView(member, notebook.streams), loop),
+        "serving": PanelTable(AllServingView(member), loop),
     }
 
 

@@ -209,7 +209,7 @@ class RegistryView(TableView):
         description: Description | str
         try:
             pattern = ServicePattern(name.domain, name.type, name.id)
-            description = await self.fabric.describe(pattern)
+            description = await self.fabric.rpc.describe(pattern)
         except Exception as error:  # noqa: BLE001 - shown in place of the description
             description = f"No documentation available: {error}"
         del self._requests[name]
@@ -223,7 +223,7 @@ class RegistryView(TableView):
         pattern, method = parse_call(name, domain=self.fabric.domain)
         arguments = parse_arguments(value if isinstance(value, dict) else {})
         start = time.perf_counter()
-        result = await self.fabric.call_service(pattern, method, arguments)
+        result = await self.fabric.rpc.call(pattern, method, arguments)
         return f"{result_text(result)}\n{(time.perf_counter() - start) * 1000:,.1f} ms"
 
 

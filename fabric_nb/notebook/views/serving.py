@@ -68,7 +68,7 @@ class ServingView(TableView):
             ],
             [
                 f"in {server.name.domain}",
-                *([f"version {server.version}"] if server.version else []),
+                *([f"version {server.options.version}"] if server.options.version else []),
                 _allowed_callers(server),
             ],
             notes=self.notes,
@@ -164,7 +164,7 @@ def _rows(
 
 
 def _allowed_callers(server: Server) -> str:
-    users = server.admission.users
+    users = server.access.users
     return "open to all callers" if users is None else f"only for {', '.join(sorted(users))}"
 
 

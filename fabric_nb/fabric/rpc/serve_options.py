@@ -1,0 +1,68 @@
+"""Options of a served API."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fabric_nb.errors import InvalidArgument
+from fabric_nb.fabric.core.values import whole
+from fabric_nb.fabric.wire.names import check_version
+
+MAX_PREFETCH = 10_000
+"""Concurrent calls of one method, each of which has a task that waits for it."""
+
+Redelivered = Literal["run", "refuse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """Version of a served API, concurrency of its calls, and the calls that it accepts.
+
+    Attributes:
+        version: version of the service, which its keep-alives carry.
+        prefetch: concurrent calls of one method, up to 10,000.
+        threads: run plain functions in threads, off the loop.
+        single_active: one instance receives all calls and the other instances stand by; `prefetch`
+            then holds for all methods together.
+        redelivered: ``run`` a call that the broker delivers again because its instance died or
+            lost the connection, as amqp-fabric does; or ``refuse`` it with an error, so that no
+            call runs twice, and a call that kills its process kills one instance and not all.
+        allow: users of the broker whose calls are accepted; None: all users.
+        exchanges: further exchanges whose messages are accepted as calls, beside the service's
+            own; ``""`` is the default exchange, and ``"*"`` stands for all, dead letters too.
+        reply_queues: further names of reply queues (shell patterns, ``rpc.reply-*``), beside those
+            that the broker or aio-pika names.
+
+    Raises:
+        InvalidArgument: `redelivered` is neither ``run`` nor ``refuse``, or `prefetch` is no number
+            from 1 to 10,000.
+        InvalidArgumentType: `version` is no text.
+    """
+
+    version: str = ""
+    prefetch: int = 1
+    threads: bool = False
+    single_active: bool = False
+    redelivered: Redelivered = "run"
+    allow: Collection[str] | None = None
+    exchanges: Collection[str] = ()
+    reply_queues: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        check_version(self.version)
+        prefetch = whole(self.prefetch, "prefetch", low=1, high=MAX_PREFETCH)
+        object.__setattr__(self, "prefetch", prefetch)  # an int, where numpy's was given
+        if self.redelivered not in get_args(Redelivered):
+            raise InvalidArgument(
+                f"redelivered={self.redelivered!r} is not known: write 'run' or 'refuse'."
+            )
+
+    def needs_new_server(self, other: ServeOptions) -> bool:
+        """Return whether a server with `other` options cannot change to these while it runs."""
+        return (self.prefetch, self.redelivered, self.single_active) != (
+            other.prefetch,
+            other.redelivered,
+            other.single_active,
+        )
