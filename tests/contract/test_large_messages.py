@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric.data import consumer as consumer_module
 from fabric_nb.fabric.data import stream as stream_module
 from fabric_nb.fabric.rpc import requests as requests_module
 from fabric_nb.fabric.rpc import server as server_module
