@@ -284,14 +284,14 @@ async def test_one_message_does_not_end_playback(source, sink, tmp_path, monkeyp
         for n in range(3):
             await source.publish_data({"n": n})
         await stream.wait(3, timeout=10)
-    make = replaying._body
+    make = replaying.recorded_message
 
-    def fail(entry):
-        if entry.batch[0]["n"] == 1:
+    def fail(batch, form, headers):
+        if batch[0]["n"] == 1:
             raise OverflowError("no body")
-        return make(entry)
+        return make(batch, form, headers)
 
-    monkeypatch.setattr(replaying, "_body", fail)
+    monkeypatch.setattr(replaying, "recorded_message", fail)
     async with await sink.stream() as again:
         replay = await (await source.replay(path, speed=0))
         await again.wait(2, timeout=10)

@@ -14,7 +14,7 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.silence import DEAD_AFTER
 from fabric_nb.fabric.data import publisher as publishing
-from fabric_nb.notebook.table.static import last_page
+from fabric_nb.notebook.table.static import static_page
 from fabric_nb.notebook.views.base import PageView
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import ConnectionCard
@@ -84,7 +84,7 @@ def shown(view):
     if isinstance(view, PageView):
         return read(view.page()).texts
     view.fill(model := view.model())
-    return read(last_page(model, time.time())).texts
+    return read(static_page(model, time.time())).texts
 
 
 @pytest.mark.parametrize("low_on", ["memory", "disk"])

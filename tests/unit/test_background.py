@@ -81,14 +81,14 @@ def test_logged_once_a_minute(clock: Clock, caplog: pytest.LogCaptureFixture) ->
         for _ in range(50):
             log.add("data", "first reason", arrived())
         assert [record.getMessage() for record in caplog.records] == [
-            "1 message(s) from the broker were not taken, the last one a data: first reason"
+            "1 message(s) from the broker were rejected, the last one a data: first reason"
         ]
         clock.now += 59
         log.add("data", "early", arrived())
         clock.now += 1
         log.add("log", "last reason", arrived())
     assert [record.getMessage() for record in caplog.records][1:] == [
-        "51 message(s) from the broker were not taken, the last one a log: last reason"
+        "51 message(s) from the broker were rejected, the last one a log: last reason"
     ]
 
 

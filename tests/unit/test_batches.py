@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from fabric_nb.errors import MalformedMessage, NotSerializable
 from fabric_nb.fabric.wire import data_decoding
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.fabric.wire.data_decoding import decode_rows
 from fabric_nb.fabric.wire.data_encoding import (
     Format,
     compress,
@@ -27,6 +26,7 @@ from fabric_nb.fabric.wire.data_encoding import (
 )
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.frames import FrameBuffer
+from tests.support.decoding import decode_rows
 
 KINDS = (data_decoding.JSON, data_decoding.JSON_COLUMNS, data_decoding.ARROW)
 FRAME = pd.DataFrame(

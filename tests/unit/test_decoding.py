@@ -25,12 +25,12 @@ from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.data_decoding import (
     ARROW,
     JSON_COLUMNS,
-    decode_rows,
     read_small,
     rows_of,
 )
 from fabric_nb.fabric.wire.data_encoding import arrow_body, compress
 from fabric_nb.fabric.wire.json_reading import read_json
+from tests.support.decoding import decode_rows
 from tests.unit.test_wire import arrived
 
 HARD_TEXT = st.sampled_from(["", "},{", '"}, {"', "],", '],"a":[', '1, 2", "3', "\\", "é", "\x00"])

@@ -46,6 +46,7 @@ from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 from fabric_nb.frames import FrameBuffer
+from tests.support.decoding import read_rows
 
 CHANNEL, TAG = 1, b"t"
 NAME = ServiceName("my_project", "calc", "c1")
@@ -72,7 +73,7 @@ def read_all(delivery: Delivery) -> None:
             read_description(read)
 
     def rows() -> None:
-        batch = data_decoding.read_rows(delivery)
+        batch = read_rows(delivery)
         read = data_decoding.rows_of(batch)
         assert all(isinstance(row, dict) for row in read)
         FrameBuffer().extend(read)

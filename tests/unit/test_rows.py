@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.wire.data_decoding import decode_rows, read_rows, rows_of
+from fabric_nb.fabric.wire.data_decoding import rows_of
 from fabric_nb.fabric.wire.data_encoding import (
     Format,
     data_message,
@@ -28,6 +28,7 @@ from fabric_nb.fabric.wire.data_encoding import (
 )
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.frames import FrameBuffer
+from tests.support.decoding import decode_rows, read_rows
 from tests.unit.test_tables import COLUMNS, frames
 from tests.unit.test_wire import delivered
 

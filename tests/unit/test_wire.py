@@ -25,7 +25,7 @@ from pamqp import decode, encode
 
 from fabric_nb.errors import MalformedMessage, NotSerializable, RemoteError, printable
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.wire import data_decoding, data_encoding
+from fabric_nb.fabric.wire import data_encoding
 from fabric_nb.fabric.wire.calls import (
     CALL,
     Expired,
@@ -48,6 +48,7 @@ from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
+from tests.support.decoding import read_rows
 
 NAME = ServiceName("my_project", "calc", "c1")
 HEADERS = {"service_domain": "my_project", "service_type": "calc", "service_id": "c1"}
@@ -498,17 +499,17 @@ def test_data_message() -> None:
 def test_table_as_data() -> None:
     """A published table is read as rows."""
     message = data_encoding.data_message(pd.DataFrame({"a": [1, 2]}), {}, NAME)
-    assert list(data_decoding.read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
+    assert list(read_rows(delivered(message))) == [{"a": 1}, {"a": 2}]
 
 
 def test_rows() -> None:
     """An object is one row, a list of objects is several rows."""
-    assert list(data_decoding.read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
-    assert list(data_decoding.read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
-    assert list(data_decoding.read_rows(arrived(b"[]"))) == []
+    assert list(read_rows(arrived(b'{"a": 1}'))) == [{"a": 1}]
+    assert list(read_rows(arrived(b'[{"a": 1}, {}]'))) == [{"a": 1}, {}]
+    assert list(read_rows(arrived(b"[]"))) == []
     for body in (b"", b"1", b"null", b'"x"', b"[1]", b'[{"a": 1}, 5]', b"\xff"):
         with pytest.raises(MalformedMessage):
-            data_decoding.read_rows(arrived(body))
+            read_rows(arrived(body))
 
 
 # -- logs

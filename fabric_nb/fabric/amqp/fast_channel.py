@@ -133,14 +133,14 @@ class FastChannel:
     def _settle(self, tag: int, *, accepted: bool) -> None:
         on_outcome = self._outcomes.pop(tag, None)
         if on_outcome is not None:
-            refused = BrokerRefused("The broker did not take the message.")
+            refused = BrokerRefused("The broker did not accept the message.")
             _report(on_outcome, None if accepted else refused)
 
     def _on_returned(self, delivery: Delivery) -> None:
         tag = delivery.message_id or ""
         on_outcome = self._outcomes.pop(int(tag), None) if tag.isdecimal() else None
         if on_outcome is not None:
-            _report(on_outcome, Unroutable("No queue took the message."))
+            _report(on_outcome, Unroutable("The message was routed to no queue."))
 
     def shut(self, reason: Reason | None = None) -> None:
         """Send nothing more; all messages that are not confirmed have failed."""

@@ -82,7 +82,7 @@ class RejectedMessages:
         if now - self._logged_at >= LOG_INTERVAL:
             self._logged_at = now
             log.warning(
-                "%d message(s) from the broker were not taken, the last one a %s: %s",
+                "%d message(s) from the broker were rejected, the last one a %s: %s",
                 self._unlogged,
                 kind,
                 printable(str(reason)[:500]),

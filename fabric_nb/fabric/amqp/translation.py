@@ -80,7 +80,7 @@ def translated(masked_uri: str) -> Iterator[None]:
 def connection_lost(masked_uri: str) -> ConnectionLost:
     """Return the error for an operation that was in flight when the connection was lost."""
     return ConnectionLost(
-        f"The connection to {masked_uri} was lost meanwhile; whether it was done is not known."
+        f"The connection to {masked_uri} was lost during the operation; its outcome is not known."
     )
 
 

@@ -63,7 +63,7 @@ class ArrowBody:
         most = min(MAX_VALUES, MAX_WEIGHTLESS + 8 * self.bytes)
         if self.values > most or self.bytes > MAX_BYTES:
             raise MalformedMessage(
-                f"The Arrow stream stands for more than {most:,} values or {MAX_BYTES:,}"
+                f"The Arrow stream has more than {most:,} values or {MAX_BYTES:,}"
                 " bytes: publish it in parts."
             )
 

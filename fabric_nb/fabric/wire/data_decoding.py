@@ -11,7 +11,7 @@ because C code that reads JSON blocks all other threads until it returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery
@@ -23,9 +23,9 @@ from fabric_nb.fabric.wire.arrow import (
 )
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.json_reading import PIECE, read_json, read_list
+from fabric_nb.fabric.wire.reading import JSON
 from fabric_nb.frames.normalisation import is_simple
 
-JSON: Final = "application/json"
 JSON_COLUMNS: Final = "application/vnd.fabric.columns+json"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 """The registered media type of Arrow's IPC stream format."""
@@ -46,13 +46,15 @@ Table = Any
 Row = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 Batch = Sequence[Row] | Columns | Table
+Form = Literal["object", "list", "columns", "arrow"]
+"""Form of a batch in its message: a single row, rows, columns, or an Arrow table."""
 
 
 def read_small(delivery: Delivery) -> Batch | None:
     """Return the rows in a message, in the form in which they were sent; None if it is not small.
 
     Raises:
-        MalformedMessage: see `decode_rows`.
+        MalformedMessage: as `read_parts`.
     """
     body, encoding, kind = delivery.body, delivery.content_encoding, delivery.content_type
     if kind is None or kind != JSON:  # the most common case needs no parsing
@@ -89,7 +91,8 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
     """Yield the rows in a message in parts, all of one form; to be run in a thread.
 
     Raises:
-        MalformedMessage: see `decode_rows`.
+        MalformedMessage: it does not have its declared format, has more than `MAX_VALUES` values,
+            decompresses to more than `MAX_BYTES` bytes, or has a format that cannot be read here.
     """
     body = delivery.body
     if delivery.content_encoding:
@@ -109,22 +112,6 @@ def read_parts(delivery: Delivery) -> Iterator[Batch]:
     else:
         _check_values(body, MAX_OBJECT, MAX_CONTAINERS)
         yield _of_json(read_json(body), kind)
-
-
-def read_rows(delivery: Delivery) -> Batch:
-    """Return the rows in a message of a data stream, in the form in which they were sent."""
-    return decode_rows(delivery.body, delivery.content_type, delivery.content_encoding)
-
-
-def decode_rows(body: bytes, content_type: str | None, content_encoding: str | None) -> Batch:
-    """Return the content of a data message: rows, columns or an Arrow table.
-
-    Raises:
-        MalformedMessage: it does not have its declared format, has more than `MAX_VALUES` values,
-            decompresses to more than `MAX_BYTES` bytes, or has a format that cannot be read here.
-    """
-    delivery = Delivery(body, content_type=content_type, content_encoding=content_encoding)
-    return joined(list(read_parts(delivery)))
 
 
 def joined(parts: Sequence[Batch]) -> Batch:

@@ -17,8 +17,9 @@ from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.wire import rows
 from fabric_nb.fabric.wire.codec import encode, encode_columns
 from fabric_nb.fabric.wire.content_encodings import WITHOUT_ZSTD, zstd_module
-from fabric_nb.fabric.wire.data_decoding import ARROW, JSON, JSON_COLUMNS, Table
+from fabric_nb.fabric.wire.data_decoding import ARROW, JSON_COLUMNS, Form, Table
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.reading import JSON
 from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 Format = Literal["json", "json-columns", "arrow"]
@@ -60,9 +61,17 @@ def data_message(
     )
 
 
-def recorded_message(body: bytes, content_type: str, headers: Mapping[str, Any]) -> Message:
-    """Return a data message of a recording, with its recorded headers, for playback."""
-    return Message(body, headers=headers, content_type=content_type)
+def recorded_message(batch: Any, form: Form, headers: Mapping[str, Any]) -> Message:
+    """Return a message of a recording for playback, in the form in which it was received.
+
+    Raises:
+        NotSerializable: the rows cannot be encoded in that form.
+    """
+    if form == "arrow":
+        return Message(arrow_body(batch), headers=headers, content_type=ARROW)
+    kind = JSON_COLUMNS if form == "columns" else JSON
+    content, what = (batch[0], "the row") if form == "object" else (batch, "the rows")
+    return Message(encode(content, what=what)[0], headers=headers, content_type=kind)
 
 
 def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.files import Draft
 from fabric_nb.fabric.wire.codec import encode
-from fabric_nb.fabric.wire.data_decoding import Batch
+from fabric_nb.fabric.wire.data_decoding import Batch, Form
 
 HEADER_PREFIX = "header."
 """Prefix of a header's name in the name of its column."""
-
-Form = Literal["object", "list", "columns", "arrow"]
 
 
 @dataclass(slots=True)

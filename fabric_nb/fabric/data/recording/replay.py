@@ -15,9 +15,7 @@ from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.data.recording.entry import Entry, Reader
 from fabric_nb.fabric.data.recording.files import open_reader
-from fabric_nb.fabric.wire.codec import encode
-from fabric_nb.fabric.wire.data_decoding import ARROW, JSON, JSON_COLUMNS
-from fabric_nb.fabric.wire.data_encoding import arrow_body, recorded_message
+from fabric_nb.fabric.wire.data_encoding import recorded_message
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +147,8 @@ class Replay:
         log.log(level, "A message of %s cannot be published: %s", self.path, error)
 
     def _send(self, entry: Entry) -> asyncio.Future[None]:
-        body, kind = _body(entry)
         headers = {**entry.headers, **self._headers}
-        published = self._publish(recorded_message(body, kind, headers))
+        published = self._publish(recorded_message(entry.batch, entry.form, headers))
 
         def count(published: asyncio.Future[None]) -> None:
             if published.cancelled() or published.exception() is not None:
@@ -176,15 +173,3 @@ class Replay:
 
 def _next(chunks: Iterator[Sequence[Entry]]) -> Sequence[Entry] | None:
     return next(chunks, None)
-
-
-def _body(entry: Entry) -> tuple[bytes, str]:
-    batch: Any = entry.batch
-    match entry.form:
-        case "object":
-            return encode(batch[0], what="the row")[0], JSON
-        case "arrow":
-            return arrow_body(batch), ARROW
-        case "columns":
-            return encode(batch, what="the rows")[0], JSON_COLUMNS
-    return encode(batch, what="the rows")[0], JSON
