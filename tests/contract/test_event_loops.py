@@ -1,4 +1,4 @@
-"""A connector in other event loops, threads and processes than its own; opened more than once."""
+"""Connectors used in other event loops, threads and processes, or opened repeatedly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def in_a_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Future[
 
 
 async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> None:
-    """A call from another thread's event loop, as in a subshell, is made and answered."""
+    """A call can be made from another thread's event loop, such as that of a subshell."""
     member, caller = await members.join("calc"), await members.join("caller")
     await member.serve({"twice": lambda x: 2 * x})
     await wait_for_service(caller, "calc", methods=1)
@@ -36,8 +36,8 @@ async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> 
 
 
 @pytest.mark.parametrize("what", ["serve", "stream", "logs", "publish", "call_stream"])
-async def test_what_belongs_to_its_event_loop(members: Members, what: str) -> None:
-    """Services, streams and feeds are refused at once in another event loop, with what to do."""
+async def test_operations_of_the_own_event_loop(members: Members, what: str) -> None:
+    """Services, streams and feeds are refused in another event loop, with advice."""
     one = await members.join("one")
 
     async def use() -> None:
@@ -59,7 +59,7 @@ async def test_what_belongs_to_its_event_loop(members: Members, what: str) -> No
 
 
 def test_a_second_event_loop(broker_uri: str) -> None:
-    """A connector that was opened in an event loop that has ended says so at once."""
+    """The error for a connector whose event loop has ended is raised at once."""
     connector = AmqBrokerConnector(broker_uri, "d", "app", "one", keep_alive_listen=True)
 
     async def close() -> None:
@@ -77,7 +77,7 @@ def test_a_second_event_loop(broker_uri: str) -> None:
 
 
 async def test_opened_several_times(members: Members) -> None:
-    """A connector that is opened again while it is open is one connection, as before."""
+    """Opening an open connector keeps its connection."""
     one = members.connector("one")
     await asyncio.gather(*(members.open(one) for _ in range(3)))
     connection = one.member.connection._amqp
@@ -89,7 +89,7 @@ async def test_opened_several_times(members: Members) -> None:
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 3, 6, 10, 15, 25, 40])
 async def test_closed_while_it_is_being_opened(members: Members, milliseconds: int) -> None:
-    """A connector that is closed while it is being opened is closed, and can be opened again."""
+    """A connector that is closed while it is opened is closed, and can be opened again."""
     one = members.connector("one")
     opening = asyncio.ensure_future(one.open())
     await asyncio.sleep(milliseconds / 1000)
@@ -108,7 +108,7 @@ async def test_closed_while_it_is_being_opened(members: Members, milliseconds: i
 
 
 async def test_a_broker_that_is_started_later() -> None:
-    """`open` with a timeout waits for a broker that is not there yet, and no longer than that."""
+    """`open` with a timeout waits until the broker is available, at most for that time."""
     port = free_port()
     connector = AmqBrokerConnector(f"amqp://guest:secret@127.0.0.1:{port}/", "d", "app", "one")
     with pytest.raises(BrokerUnavailable, match="nothing listens"):
@@ -132,10 +132,10 @@ async def test_a_broker_that_is_started_later() -> None:
         await process.wait()
 
 
-async def test_a_stream_that_is_opened_while_the_connection_of_the_last_one_ends(
+async def test_a_stream_opened_while_its_connection_closes(
     members: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream opens at whatever moment the last one was closed."""
+    """A stream can be opened while the connection of the last one is being closed."""
     monkeypatch.setattr(consumer_connection, "LINGER", 0.0)
     one = await members.join("one")
     for turns in range(40):
@@ -170,7 +170,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: str) -> None:
-    """A service that is killed is gone at once, also when a child that it has forked lives on."""
+    """A killed service is gone at once, also if a child that it has forked is still running."""
     caller = await members.join("caller")
     code = FORKING.replace('"test"', repr(caller.domain))
     process = await asyncio.create_subprocess_exec(
@@ -226,7 +226,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 async def test_a_forked_child_that_uses_its_parents_connector(broker_uri: str) -> None:
-    """A forked child that uses a connector of its parent is told so at once."""
+    """The error for a forked child that uses its parent's connector is raised at once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", USED_IN_CHILD, broker_uri, stdout=asyncio.subprocess.PIPE
     )
@@ -236,7 +236,7 @@ async def test_a_forked_child_that_uses_its_parents_connector(broker_uri: str) -
 
 @pytest.mark.parametrize("version", [1.2, None, 3, b"1"])
 async def test_a_version_is_text(members: Members, version: Any) -> None:
-    """A version that is no text is refused where it is given."""
+    """A version that is not text is refused."""
     with pytest.raises(TypeError, match="A version is text"):
         members.connector("one", service_version=version)
     one = await members.join("one")

@@ -1,4 +1,4 @@
-"""Times to wait: any number of seconds is one, however long, and what is none is said at once."""
+"""Timeouts: any number of seconds is accepted, and invalid values are refused at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fabric import wait_for_service
 
 @pytest.fixture
 async def server(members):
-    """A member that serves and publishes, as ``app.server``."""
+    """Member that serves and publishes, as ``app.server``."""
     member = await members.join("server")
 
     def items():
@@ -30,8 +30,8 @@ LONG = [math.inf, 1e300, 10**400, NO_LIMIT, NO_LIMIT - 1, 1e9, 5e6, np.float64(6
 
 
 @pytest.mark.parametrize("timeout", LONG, ids=range(len(LONG)))
-async def test_long_times_to_wait(members, server, timeout):
-    """Infinity, and numbers that no clock reaches, are times to wait like any others."""
+async def test_long_timeouts(members, server, timeout):
+    """Infinity, and numbers beyond the range of clocks, are valid timeouts."""
     caller = members.connector("caller", type="client", timeout=timeout)
     await caller.open(timeout=timeout)
     try:
@@ -53,8 +53,8 @@ NONE = [-1, -0.001, -math.inf, math.nan, np.float64("nan"), "5", True, dt.timede
 
 
 @pytest.mark.parametrize("timeout", NONE, ids=str)
-async def test_what_is_no_time_to_wait(members, server, timeout):
-    """A negative time, NaN or what is no number is refused at once, wherever it is given."""
+async def test_invalid_timeouts(members, server, timeout):
+    """A negative number, NaN and other types are refused at once, wherever they are given."""
     caller = await members.join("caller", type="client")
     await wait_for_service(caller, "server", methods=2)
     calls_before = len(caller.calls)

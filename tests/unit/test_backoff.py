@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from fabric_nb.fabric.amqp.channel import FIRST_RETRY, LAST_RETRY, backoff
+from fabric_nb.fabric.core.backoff import FIRST_RETRY, LAST_RETRY, backoff
 
 CEILINGS = [min(FIRST_RETRY * 2**attempt, LAST_RETRY) for attempt in range(50)]
 RUNS = 200

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -34,14 +33,13 @@ from fabric_nb.fabric.amqp.topology import (
     Topology,
 )
 from fabric_nb.fabric.amqp.translation import connection_lost, translated
+from fabric_nb.fabric.core.backoff import backoff
 
 if TYPE_CHECKING:
     from aio_pika import IncomingMessage
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY, LAST_RETRY = 0.2, 4.0
-"""Seconds before the first retry, and at most before each further one."""
 FIRST_RACE, RACES = 0.01, 8
 """Seconds before a setup is repeated because something that it declared is missing; repetitions."""
 CLOSE_TIMEOUT = 0.5
@@ -50,14 +48,6 @@ CONSUME_TIMEOUT = 15.0
 """Seconds; RabbitMQ (seen with 4.3) may never answer for a stream that is being deleted."""
 
 Setup = Callable[["Channel"], Awaitable[None]]
-
-
-def backoff(first: float = FIRST_RETRY) -> Iterator[float]:
-    """Yield seconds to wait before each retry: doubling, jittered, at most `LAST_RETRY`."""
-    ceiling = first
-    while True:
-        yield ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
-        ceiling = min(2 * ceiling, LAST_RETRY)
 
 
 class ChannelOwner(Broker, Protocol):

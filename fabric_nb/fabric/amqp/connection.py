@@ -36,13 +36,14 @@ from fabric_nb.errors import (
     WrongLoop,
 )
 from fabric_nb.fabric.amqp.capabilities import BrokerCapabilities
-from fabric_nb.fabric.amqp.channel import Channel, Setup, backoff
+from fabric_nb.fabric.amqp.channel import Channel, Setup
 from fabric_nb.fabric.amqp.cluster import Nodes, abort
 from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.amqp.reply_codes import PRECONDITION_FAILED
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER, Silence
 from fabric_nb.fabric.amqp.transport import SocketTransport
+from fabric_nb.fabric.core.backoff import backoff
 from fabric_nb.fabric.core.tasks import Background, failures
 from fabric_nb.fabric.core.timeouts import finite_limit
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from fabric_nb.errors import NotConnected, printable
+from fabric_nb.fabric.core.values import error_text
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,7 @@ class Failures:
         if where not in self.counts and len(self.counts) >= KEPT:
             where = "other work"  # names of tasks may contain names sent by peers
         self.counts[where] += 1
-        text = f"{type(error).__name__}: {_text(error)}"[:500]
-        self.last.append(Failure(time.time(), where, text))
+        self.last.append(Failure(time.time(), where, error_text(error)))
         now = time.monotonic()
         if now - self._logged.get(where, float("-inf")) >= LOG_INTERVAL:
             self._logged[where] = now
@@ -91,13 +91,6 @@ class Failures:
 
     def __repr__(self) -> str:
         return f"<Failures: {self.total} in {len(self.counts)} places>"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - a broken text must not hide the error
-        return f"(its text raised {type(broken).__name__})"
 
 
 failures: Final = Failures()

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fabric_nb.errors import ConnectionLost, FabricError, ServiceLost
-from fabric_nb.fabric.amqp.channel import backoff
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.core.backoff import backoff
 
 PATIENCE = 30.0
 """Seconds that an idempotent call without a timeout waits for a service that was lost."""
