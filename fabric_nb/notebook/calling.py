@@ -99,7 +99,7 @@ class CallHandle:
         return f"<Call {self.label}: {state}, {self.elapsed:.1f} s>"
 
 
-async def with_sign_of_life(
+async def with_progress(
     fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: float
 ) -> Any:
     """Return the call's result, with a progress line until then.

@@ -59,8 +59,8 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         _cell_hooks.close()
         _cell_hooks = None
     if _loaded.open_session is not None:
-        for ended in _loaded.open_session.ending():
-            print(ended)  # noqa: T201 - `%reload_ext` unloads too
+        for note in _loaded.open_session.closing_note():
+            print(note)  # noqa: T201 - `%reload_ext` unloads too
         bridge.wait(_loaded.open_session.close())
     plotting.set_backend(None)
     _charts.close()

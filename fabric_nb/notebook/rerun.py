@@ -14,6 +14,7 @@ from typing import Any, Self
 from IPython.core.display_trap import DisplayTrap
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
 
 from fabric_nb.errors import NotRerun
 from fabric_nb.fabric.member import FabricMember
@@ -22,6 +23,7 @@ from fabric_nb.fabric.rpc.methods import invoke
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Cell, Code, Page, Table
+from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.serving import arguments_text
 
 
@@ -161,6 +163,11 @@ def _inspect(shell: InteractiveShell, traceback: TracebackType | None) -> None:
             "The debugger needs input, which this front end does not support: run it in"
             " JupyterLab, or without --debug."
         ) from None
+
+
+def show_failures(failures: Sequence[FailedCall]) -> None:
+    """Show the retained failed calls."""
+    display(forms(failures_page(failures)), raw=True)
 
 
 def failures_page(failures: Sequence[FailedCall]) -> Page:

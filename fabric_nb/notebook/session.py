@@ -1,12 +1,10 @@
-"""The notebook's place on the fabric: its connector, and what it has open."""
+"""State of one notebook: its connector, live views, streams and calls."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from types import ModuleType
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,17 +24,16 @@ from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.bridge import prompt_note
-from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_sign_of_life
+from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_progress
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
+from fabric_nb.notebook.cell_streams import CellStreams
 from fabric_nb.notebook.checkup import examine
 from fabric_nb.notebook.figures import ServedFigures
-from fabric_nb.notebook.inspection import Fields, method_help
-from fabric_nb.notebook.rerun import Rerun, failures_page
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import Missing, TableView
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
-from fabric_nb.notebook.views.live import Place, Screen
+from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import Filter, RegistryView
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
@@ -44,46 +41,22 @@ from fabric_nb.notebook.views.stream import StreamView
 from fabric_nb.notebook.views.streams import StreamsView
 
 VARIABLE = "fabric"
-"""The variable under which the user's namespace holds the connector."""
-MAX_PARTS = 10_000
-"""Things in a user's list in which a stream is looked for."""
+"""Variable of the user's namespace that holds the connector."""
 STOP_GRACE = 2.0
-"""Seconds that calls at hand have when serving is stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A stream or log feed, the cell that has opened it, and the variable it was assigned to."""
-
-    what: Stream | LogFeed
-    place: Place
-    variable: str | None
-
-    def is_replaced_by(self, other: _Opened) -> bool:
-        """Return whether a later run of the same cell assigns to the same variable."""
-        return self.place.is_replaced_by(other.place) and self.variable == other.variable
-
-
-def _parts(value: object) -> Iterable[object]:
-    """Return what a plain container or an object of the user's holds itself, the first of many."""
-    match value:
-        case ModuleType() | Stream() | LogFeed():
-            return ()
-        case dict():
-            return islice(value.values(), MAX_PARTS)
-        case list() | tuple() | set() | frozenset():
-            return islice(value, MAX_PARTS)
-    try:  # past what the user's class makes of it
-        return list(object.__getattribute__(value, "__dict__").values())
-    except AttributeError:
-        return ()
+"""Seconds that in-flight calls may take when serving is stopped."""
 
 
 class Session:
-    """What one notebook has open; made by the first magic that needs it.
+    """Connector of one notebook, with its live views, streams and calls.
+
+    It is created by the first magic that needs it.
 
     Args:
-        shell: the notebook's IPython.
+        shell: shell of the notebook.
+
+    Attributes:
+        loop: event loop of the connector; None before the first connection.
+        screen: live views under cells.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -91,18 +64,19 @@ class Session:
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
         self._settings: Mapping[str, Any] = {}
-        self._open: list[_Opened] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The loop that the connector lives on, once there was one."""
+        self._cell_streams = CellStreams(shell)
         self._handles: list[CallHandle] = []
         self._all_logs: LogFeed | None = None
         self._capture = OutputCapture()
         self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
         self.screen = Screen()
 
+    # -- the connector
+
     @property
     def fabric(self) -> AmqBrokerConnector:
-        """The connector.
+        """Connector of the notebook.
 
         Raises:
             NotConnected: there is none.
@@ -113,48 +87,17 @@ class Session:
 
     @property
     def member(self) -> FabricMember:
-        """The member that the connector is made of.
+        """Member behind the connector.
 
         Raises:
-            NotConnected: there is none.
+            NotConnected: there is no connector.
         """
         return self.fabric.member
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connector."""
+        """True if there is a connector."""
         return self._fabric is not None
-
-    def own_names(self) -> list[str]:
-        """What `stop` takes: our services, and the variables of streams and log feeds."""
-        served = [f"{one.name.type}.{one.name.id}" for one in self.fabric.servers]
-        ids = [one.name.id for one in self.fabric.servers]
-        held = [
-            name
-            for name, value in self._shell.user_ns.items()
-            if isinstance(value, (Stream, LogFeed)) and not name.startswith("_")
-        ]
-        return [*ids, *served, *held]
-
-    def streams(self) -> list[tuple[str, Stream]]:
-        """The streams that are open here or held by a variable, each with that variable."""
-        nameless = {
-            id(one.what): ("", one.what)
-            for one in self._open
-            if isinstance(one.what, Stream) and not one.what.closed
-        }
-        named = {
-            id(value): (name, value)
-            for name, value in list(self._shell.user_ns.items())
-            if isinstance(value, Stream) and not name.startswith("_")
-        }
-        return list((nameless | named).values())
-
-    # -- connecting
-
-    def connector(self, settings: Mapping[str, Any]) -> AmqBrokerConnector:
-        """A connector that is not open yet; `settings` as `AmqBrokerConnector` takes them."""
-        return AmqBrokerConnector(**settings)
 
     async def connect(
         self,
@@ -163,18 +106,24 @@ class Session:
         timeout: float,
         retry: bool = False,
         notes: tuple[str, ...] = (),
-    ) -> AmqBrokerConnector:
-        """Join the fabric and show where we are.
+    ) -> None:
+        """Connect, and show the connection under the cell.
 
-        A connection that stands and was made of the same settings is kept, with all that is open
-        on it; any other is left once the new one is there.
+        A working connection with the same settings is kept, with all that is open on it. Any other
+        is closed once the new one is open.
+
+        Args:
+            settings: arguments of `AmqBrokerConnector`.
+            timeout: seconds that connecting may take.
+            retry: retry within `timeout` while the broker is not reachable.
+            notes: sentences to show.
         """
         self.loop = asyncio.get_running_loop()
-        fabric = self._standing(settings)
+        fabric = self._reusable(settings)
         if fabric is None:
-            fabric = self.connector(settings)
+            fabric = AmqBrokerConnector(**settings)
             await fabric.open(timeout=timeout, retry=retry)
-            notes = (*self.ending(), *notes)
+            notes = (*self.closing_note(), *notes)
             await self.disconnect()
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
@@ -186,50 +135,47 @@ class Session:
             notes = (f"`{VARIABLE}` is a variable of yours and was left alone.", *notes)
         notes = (*notes, *prompt_note(self._shell))
         self.screen.show(ConnectionCard(fabric.member, notes))
-        return fabric
 
-    def _standing(self, settings: Mapping[str, Any]) -> AmqBrokerConnector | None:
-        """The connection that there is, if it stands and these settings would make the same."""
+    def _reusable(self, settings: Mapping[str, Any]) -> AmqBrokerConnector | None:
+        """Return the connector if it is connected with these settings; the timeout may differ."""
         fabric = self._fabric
         if fabric is None or fabric.state not in (State.CONNECTED, State.BLOCKED):
             return None
         different = {name for name, value in settings.items() if self._settings[name] != value}
         return None if different - {"timeout"} else fabric
 
-    def ending(self) -> Iterator[str]:
-        """Say what ends when the connection that there is does."""
+    def closing_note(self) -> Iterator[str]:
+        """Yield a sentence on what ends with the current connection, if there is one."""
         if self._fabric is None:
             return
-        variables = {id(value): name for name, value in self._shell.user_ns.items()}
-        kinds = {Stream: "the stream", LogFeed: "the log feed"}
-        ending = [f"the service {one.name.type}.{one.name.id}" for one in self._fabric.servers]
-        ending += [
-            f"{kinds[type(one.what)]} {variables.get(id(one.what), '')}".rstrip()
-            for one in self._open
-            if not one.what.closed
-        ]
+        services = [f"the service {_short(server)}" for server in self._fabric.servers]
+        ending = [*services, *self._cell_streams.descriptions()]
         with_it = f", and with it {', '.join(ending)}" if ending else ""
         yield f"The earlier connection, as {self._fabric.name}, has ended{with_it}."
 
     async def disconnect(self, grace: float = 0.0) -> None:
-        """Leave the fabric; streams and logs keep what they hold.
+        """Disconnect. Streams and logs keep the rows received so far.
 
         Args:
-            grace: seconds that calls at hand have to end.
+            grace: seconds that in-flight calls may take.
         """
         fabric, self._fabric = self._fabric, None
         if fabric is None:
             return
-        for opened in self._open:
-            await opened.what.close()
-        self._open.clear()
+        await self._cell_streams.close()
         await fabric.close(grace)
         self.screen.close()
 
-    # -- what magics do
+    async def close(self) -> None:
+        """Disconnect, and release the output."""
+        await self.disconnect()
+        self._capture.close()
+        self.screen.close()
+
+    # -- views
 
     async def show_all(self) -> None:
-        """Show who is there, calls, what is served, streams and logs together."""
+        """Show services, calls, served methods, streams and logs together."""
         if self._fabric is None:
             self.screen.show(NoConnection())
             return
@@ -243,7 +189,7 @@ class Session:
         )
 
     async def _logs_view(self, member: FabricMember) -> TableView:
-        """All logs, as far as the broker lets us hear them."""
+        """Return a view of all logs, or of the reason why they cannot be received."""
         try:
             if self._all_logs is None or self._all_logs.closed:
                 self._all_logs = await member.logs()
@@ -258,12 +204,21 @@ class Session:
         id: str | None = None,  # noqa: A002
         gone: bool = False,
     ) -> None:
-        """Show the registry, or the part of it that is like this."""
+        """Show the registry, or the services that match."""
         self.screen.show(RegistryView(self.member, Filter(domain, type, id, gone)))
 
     async def show_calls(self, *, failed: bool = False) -> None:
-        """Show the calls that were made and served, or only those that failed."""
+        """Show the calls made and served, or only the failed ones."""
         self.screen.show(CallsView(self.member, FAILED if failed else ALL))
+
+    def cell_ended(self) -> None:
+        """Update all views, with the output printed so far."""
+        self._capture.flush()
+        for figures in self._figures.values():
+            figures.show()
+        self.screen.settle()
+
+    # -- calls
 
     async def call(
         self,
@@ -274,52 +229,76 @@ class Session:
         progress_after: float,
         **options: Any,
     ) -> Any:
-        """Call a method; after a while a line under the cell says what is awaited."""
+        """Call a method and return its result.
+
+        Args:
+            pattern: the service.
+            method: the method.
+            kwargs: its arguments.
+            progress_after: seconds before a progress line appears; negative for never.
+            options: options of `RpcClient.call`.
+        """
         handle = await self.start_call(pattern, method, kwargs, **options)
-        return await with_sign_of_life(self.member, pattern, handle, progress_after)
+        return await with_progress(self.member, pattern, handle, progress_after)
 
     async def start_call(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
     ) -> CallHandle:
-        """Call a method and go on; the handle is for its result."""
-        calling = self.member.rpc.call(pattern, method, kwargs, **options)
-        return await self.start(f"{pattern}.{method}", calling)
+        """Call a method in the background; arguments as in `call`."""
+        call = self.member.rpc.call(pattern, method, kwargs, **options)
+        return await self.start(f"{pattern}.{method}", call)
 
-    async def start(self, label: str, calling: Coroutine[Any, Any, Any]) -> CallHandle:
-        """Let a call run behind a handle, which `results` knows of."""
-        handle = CallHandle(label, asyncio.create_task(calling))
-        self._handles = [*(one for one in self._handles if not one.settled), handle]
+    async def start(self, label: str, call: Coroutine[Any, Any, Any]) -> CallHandle:
+        """Run a call in the background; `results` waits for it."""
+        handle = CallHandle(label, asyncio.create_task(call))
+        self._handles = [*self._unsettled(), handle]
         return handle
 
-    def take_items(
+    def _unsettled(self) -> list[CallHandle]:
+        return [handle for handle in self._handles if not handle.settled]
+
+    def receive_items(
         self,
         pattern: ServicePattern,
         method: str,
         kwargs: Mapping[str, Any],
-        most: int | None,
+        limit: int | None,
         **options: Any,
     ) -> Coroutine[Any, Any, list[Any]]:
-        """Take the items that a generator sends, all of them or so many, and show them coming."""
+        """Return the items of an item stream, showing the newest while they arrive.
+
+        Args:
+            pattern: the service.
+            method: the method.
+            kwargs: its arguments.
+            limit: maximum number of items; None for all.
+            options: options of `RpcClient.stream`.
+        """
         items = self.member.rpc.stream(pattern, method, kwargs, **options)
-        return all_items(items, f"{pattern}.{method}", most)
+        return all_items(items, f"{pattern}.{method}", limit)
 
     async def results(self, variables: Sequence[str] = ()) -> list[Any]:
-        """The results of the calls in these variables, or of all that nobody has asked for yet.
+        """Return the results of calls in the background.
 
-        Of one variable its result, or what the call raised is raised; of several, errors stand in
-        the list.
+        The error of a single variable's call is raised; of several, errors are in the list.
+
+        Args:
+            variables: variables with the handles; all calls whose result was not requested yet
+                if empty.
 
         Raises:
-            BadArgument: a variable holds no call.
+            BadArgument: a variable does not hold a call.
         """
-        held = [self._shell.user_ns.get(name) for name in variables]
-        for name, value in zip(variables, held, strict=True):
+        handles = [self._shell.user_ns.get(name) for name in variables]
+        for name, value in zip(variables, handles, strict=True):
             if not isinstance(value, CallHandle):
                 raise BadArgument(f"{name} is no call that was started with -a.")
-        results = await all_results(held or [one for one in self._handles if not one.settled])
+        results = await all_results(handles or self._unsettled())
         if len(variables) == 1 and isinstance(results[0], BaseException):
             raise results[0]
         return results
+
+    # -- serving
 
     async def serve(
         self,
@@ -329,15 +308,15 @@ class Session:
         type: str | None,  # noqa: A002 - the field's word for it
         id: str | None,  # noqa: A002
         notes: Sequence[str] = (),
-    ) -> Server:
-        """Serve functions and show it; swap them in where the service is served already.
+    ) -> None:
+        """Serve functions, and show them; replace those of a service that is served already.
 
         Args:
-            functions: the functions by their names.
-            options: as `AmqBrokerConnector.serve` takes them.
+            functions: functions by name.
+            options: options of `AmqBrokerConnector.serve`.
             type: type of the service; the notebook's own if None.
             id: id of the service; the notebook's own if None.
-            notes: sentences shown under the cell.
+            notes: sentences to show.
         """
         member = self.member
         name = ServiceName(member.domain, type or member.name.type, id or member.name.id)
@@ -348,7 +327,43 @@ class Session:
         if not in_terminal():
             figures = self._figures[server] = ServedFigures(self._shell)
             server.around = figures.caught
-        return server
+
+    def stoppable(self) -> list[str]:
+        """Return what `stop` accepts: services, and variables of streams and log feeds."""
+        servers = self.fabric.servers
+        ids = [server.name.id for server in servers]
+        return [*ids, *map(_short, servers), *self._cell_streams.variables()]
+
+    async def stop(self, target: str) -> str:
+        """Stop a service of this notebook, or close a stream or log feed; return its name.
+
+        Args:
+            target: ``id`` or ``type.id`` of a service, or a variable with a stream or log feed.
+
+        Raises:
+            NotServed: there is no such service.
+        """
+        value = self._shell.user_ns.get(target)
+        if isinstance(value, (Stream, LogFeed)):
+            await value.close()
+            self.screen.refresh()
+            return repr(value)
+        pattern = ServicePattern.parse(target, domain=self.fabric.domain)
+        servers = self.fabric.servers
+        stopped = [server for server in servers if pattern.matches(server.name)]
+        if not stopped:
+            served = ", ".join(map(_short, servers)) or "nothing"
+            raise NotServed(f"This notebook serves no {target!r}; it serves {served}.")
+        for server in stopped:
+            await server.close(STOP_GRACE)
+        self.screen.refresh()
+        return ", ".join(str(server.name) for server in stopped)
+
+    # -- streams and logs
+
+    def streams(self) -> list[tuple[str, Stream]]:
+        """Return pairs of variable and stream; see `CellStreams.streams`."""
+        return self._cell_streams.streams()
 
     async def open_stream(
         self,
@@ -359,17 +374,16 @@ class Session:
         variable: str | None,
         record: str | None = None,
     ) -> Stream:
-        """Open a stream, record it where a file is given, and show it.
+        """Open a stream, record it if a file is given, and show it.
 
         Args:
-            headers: headers that its messages carry.
-            options: as `AmqBrokerConnector.stream` takes them.
+            headers: headers that messages must have.
+            options: options of `AmqBrokerConnector.stream`.
             domain: domain of the stream; the notebook's own if None.
-            variable: variable that the stream is going to be assigned to; an earlier one that the
-                same cell has assigned to it is closed.
-            record: the file.
+            variable: variable that the stream is going to be assigned to; see `CellStreams.add`.
+            record: file to record to.
         """
-        # Paused until the recording is set up, because the broker sends what it has kept at once.
+        # Paused until the recording is set up, because the broker sends stored messages at once.
         options = replace(options, paused=record is not None)
         stream = await self.member.streams.open(headers, options, domain=domain)
         if record is not None:
@@ -379,103 +393,38 @@ class Session:
                 await stream.close()
                 raise
             await stream.resume()
-        await self._put_in_place(stream, variable)
+        await self._cell_streams.add(stream, variable)
         self.screen.show(StreamView(self.member, stream, domain=stream.domain))
         return stream
 
     async def open_logs(self, variable: str | None, **options: Any) -> LogFeed:
-        """Listen to logs and show them; `variable` as in `open_stream`."""
+        """Open a log feed, and show it.
+
+        Args:
+            variable: variable that the feed is going to be assigned to; see `CellStreams.add`.
+            options: options of `AmqBrokerConnector.logs`.
+        """
         feed = await self.fabric.logs(**options)
-        await self._put_in_place(feed, variable)
+        await self._cell_streams.add(feed, variable)
         self.screen.show(LogView(self.member, feed, domain=feed.domain))
         return feed
 
-    async def _put_in_place(self, what: Stream | LogFeed, variable: str | None) -> None:
-        """Keep what was opened; close what an earlier run of this cell has opened in its place."""
-        opened = _Opened(what, self._place(), variable)
-        kept = [one for one in self._open if not one.what.closed]
-        for one in [one for one in kept if one.is_replaced_by(opened)]:
-            if not self._is_held(one.what, variable):
-                await one.what.close()
-                kept.remove(one)
-        self._open = [*kept, opened]
-
-    def _place(self) -> Place:
-        """Identity of the running cell: its id, or its text if it has none."""
-        place = Place.here()
-        if place.cell is not None:
-            return place
-        history = self._shell.history_manager
-        text = history.input_hist_raw[-1] if history is not None else None
-        return Place(text, place.run or str(self._shell.execution_count))
-
-    def _is_held(self, what: object, variable: str | None) -> bool:
-        """Return whether a variable of the user's other than `variable` holds it, or its value."""
-        return any(
-            value is what or any(part is what for part in _parts(value))
-            for name, value in self._shell.user_ns.items()
-            if name != variable and name != "Out" and not name.startswith("_")
-        )
-
-    def cell_ended(self) -> None:
-        """Bring all views up to date, with what was printed until now."""
-        self._capture.flush()
-        for figures in self._figures.values():
-            figures.show()
-        self.screen.settle()
+    # -- the doctor
 
     async def diagnose(
-        self,
-        fabric: AmqBrokerConnector,
-        saved: str | None,
-        *,
-        seconds: float | None,
-        **options: Any,
+        self, settings: Mapping[str, Any] | None, saved: str | None, **options: Any
     ) -> None:
-        """Show what is wrong; as `examine`, `seconds` the doctor's own where there are none."""
-        if seconds is not None:
-            options["seconds"] = seconds
-        page = await examine(fabric, saved, **options)
-        display(forms(page), raw=True)
-
-    async def method_help(self, call: str) -> Fields | None:
-        """What a remote method tells of itself; None when it is not known, or we know nobody."""
-        return await method_help(self.member, call) if self._fabric is not None else None
-
-    def show_failures(self) -> None:
-        """Show the failed calls that can be run again."""
-        display(forms(failures_page(self.fabric.calls.failures)), raw=True)
-
-    def rerun(self, what: str | None) -> Rerun:
-        """Return a failed call, ready to be run again; `what` as in `Rerun.prepare`."""
-        return Rerun.prepare(self.member, self._shell.user_ns, what)
-
-    async def stop(self, what: str) -> str:
-        """Stop a service of ours, a stream or a log feed; returns what was stopped.
+        """Show the doctor's findings.
 
         Args:
-            what: a service's ``id`` or ``type.id``, or the variable that holds a stream or feed.
-
-        Raises:
-            NotServed: there is nothing of that name.
+            settings: arguments of `AmqBrokerConnector` for the broker to check; None for the
+                notebook's connection.
+            saved: warning about a password in the cell.
+            options: options of `AmqBrokerConnector.diagnose`.
         """
-        held = self._shell.user_ns.get(what)
-        if isinstance(held, (Stream, LogFeed)):
-            await held.close()
-            self.screen.refresh()
-            return repr(held)
-        pattern = ServicePattern.parse(what, domain=self.fabric.domain)
-        stopped = [one for one in self.fabric.servers if pattern.matches(one.name)]
-        if not stopped:
-            mine = ", ".join(f"{one.name.type}.{one.name.id}" for one in self.fabric.servers)
-            raise NotServed(f"This notebook serves no {what!r}; it serves {mine or 'nothing'}.")
-        for server in stopped:
-            await server.close(STOP_GRACE)
-        self.screen.refresh()
-        return ", ".join(str(server.name) for server in stopped)
+        fabric = self.fabric if settings is None else AmqBrokerConnector(**settings)
+        display(forms(await examine(fabric, saved, **options)), raw=True)
 
-    async def close(self) -> None:
-        """The notebook leaves."""
-        await self.disconnect()
-        self._capture.close()
-        self.screen.close()
+
+def _short(server: Server) -> str:
+    return f"{server.name.type}.{server.name.id}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleMatcherResult, context_matcher
 from IPython.core.interactiveshell import InteractiveShell
 
+from fabric_nb.notebook.inspection import Fields, method_help
 from fabric_nb.notebook.magics.base import SessionMagics
 from fabric_nb.notebook.magics.calling import CallingMagics
 from fabric_nb.notebook.magics.checking import CheckingMagics
@@ -19,7 +20,6 @@ from fabric_nb.notebook.magics.watching import WatchingMagics
 
 if TYPE_CHECKING:
     from fabric_nb.notebook.completion import Known
-    from fabric_nb.notebook.inspection import Fields
 
 
 class FabricMagics(
@@ -49,12 +49,11 @@ class FabricMagics(
             return Known(services=[], own=[], options=self._options)
         fabric = self.session.fabric
         services = fabric.registry.services(domain=fabric.domain)
-        return Known(services=services, own=self.session.own_names(), options=self._options)
+        return Known(services=services, own=self.session.stoppable(), options=self._options)
 
     async def method_help(self, call: str) -> Fields | None:
         """What Shift-Tab shows of a call; None when there is nothing to show."""
-        session = self.open_session
-        return await session.method_help(call) if session is not None else None
+        return await method_help(self.session.member, call) if self.connected else None
 
     @cached_property
     def _options(self) -> dict[str, list[str]]:

@@ -63,9 +63,9 @@ class CallingMagics(SessionMagics):
             if args.stream:
                 if args.idempotent:
                     raise KeywordProblem("--idempotent is not for --stream")
-                taking = self.session.take_items(pattern, method, kwargs, args.count, **options)
+                items = self.session.receive_items(pattern, method, kwargs, args.count, **options)
                 label = f"{pattern}.{method}"
-                return wait(self.session.start(label, taking) if args.noblock else taking)
+                return wait(self.session.start(label, items) if args.noblock else items)
             if args.count is not None:
                 raise KeywordProblem("--count is for --stream")
             options["idempotent"] = args.idempotent

@@ -49,22 +49,17 @@ class CheckingMagics(ConnectingMagics):
         """
         with self._told(self.fabric_doctor.parser):
             args = self._read(self.fabric_doctor.parser, line, local_ns)
-            if args.uri is None and self.connected:
-                fabric = self.session.fabric
-            else:
-                fabric = self.session.connector(
-                    self._settings(self._broker_that_runs(args.uri), args)
-                )
+            settings = None
+            if args.uri is not None or not self.connected:
+                settings = self._settings(self._broker_that_runs(args.uri), args)
             saved = SAVED if args.uri and tells_password(args.uri, line) else None
-            wait(
-                self.session.diagnose(
-                    fabric,
-                    saved,
-                    seconds=args.wait,
-                    timeout=args.timeout or self.connect_timeout,
-                    subscriptions=args.subscriber,
-                )
-            )
+            options = {
+                "timeout": args.timeout or self.connect_timeout,
+                "subscriptions": args.subscriber,
+            }
+            if args.wait is not None:
+                options["seconds"] = args.wait
+            wait(self.session.diagnose(settings, saved, **options))
 
     def _broker_that_runs(self, uri: str | None) -> list[BrokerUri]:
         given = uri or self.uri or os.environ.get("AMQP_URL", "")

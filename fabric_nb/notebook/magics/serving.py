@@ -96,10 +96,14 @@ class ServingMagics(SessionMagics):
         __tracebackhide__ = True
         with self._told(self.fabric_rerun.parser):
             args = self._read(self.fabric_rerun.parser, line, local_ns)
+            member = self.session.member
+            # Not at the top, because loading the extension must be quick.
+            from fabric_nb.notebook.rerun import Rerun, show_failures
+
             if args.list:
-                self.session.show_failures()
+                show_failures(member.calls.failures)
                 return None
-            rerun = self.session.rerun(args.what)
+            rerun = Rerun.prepare(member, self._user_shell.user_ns, args.what)
         print(f"{rerun}, again:")  # noqa: T201 - a magic's answer
         if not args.debug:
             return rerun.run()

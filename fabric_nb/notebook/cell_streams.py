@@ -1,0 +1,133 @@
+"""Streams and log feeds that cells have opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from types import ModuleType
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.logs.feed import LogFeed
+from fabric_nb.notebook.views.live import Place
+
+MAX_PARTS = 10_000
+"""Maximum number of elements of a user's container that are searched for a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A stream or log feed, the cell that opened it, and the variable it was assigned to."""
+
+    source: Stream | LogFeed
+    place: Place
+    variable: str | None
+
+    def is_replaced_by(self, other: _Opened) -> bool:
+        """Return whether a later run of the same cell assigns to the same variable."""
+        return self.place.is_replaced_by(other.place) and self.variable == other.variable
+
+
+class CellStreams:
+    """Streams and log feeds that cells have opened, or that variables hold.
+
+    A cell that runs again would leave the stream of its previous run open without a name. So that
+    stream is closed, unless another variable refers to it.
+
+    Args:
+        shell: shell of the notebook.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._opened: list[_Opened] = []
+
+    async def add(self, source: Stream | LogFeed, variable: str | None) -> None:
+        """Add what the running cell has opened, and close what an earlier run has opened.
+
+        Args:
+            source: the stream or log feed.
+            variable: variable that it is going to be assigned to.
+        """
+        added = _Opened(source, self._place(), variable)
+        kept = [each for each in self._opened if not each.source.closed]
+        for earlier in [each for each in kept if each.is_replaced_by(added)]:
+            if not self._is_referenced(earlier.source, variable):
+                await earlier.source.close()
+                kept.remove(earlier)
+        self._opened = [*kept, added]
+
+    def _place(self) -> Place:
+        """Return the running cell, identified by its id, or by its text if it has none."""
+        place = Place.here()
+        if place.cell is not None:
+            return place
+        history = self._shell.history_manager
+        text = history.input_hist_raw[-1] if history is not None else None
+        return Place(text, place.run or str(self._shell.execution_count))
+
+    def _is_referenced(self, source: object, variable: str | None) -> bool:
+        """Return whether a user's variable other than `variable`, or its value, refers to it."""
+        return any(
+            value is source or any(part is source for part in _parts(value))
+            for name, value in self._shell.user_ns.items()
+            if name != variable and name != "Out" and not name.startswith("_")
+        )
+
+    def streams(self) -> list[tuple[str, Stream]]:
+        """Return pairs of variable and stream; the variable is empty if there is none.
+
+        They are the open streams, and all that a variable holds.
+        """
+        opened = {
+            id(each.source): ("", each.source)
+            for each in self._opened
+            if isinstance(each.source, Stream) and not each.source.closed
+        }
+        assigned = {
+            id(value): (name, value)
+            for name, value in list(self._shell.user_ns.items())
+            if isinstance(value, Stream) and not name.startswith("_")
+        }
+        return list((opened | assigned).values())
+
+    def variables(self) -> list[str]:
+        """Return the variables that hold a stream or log feed."""
+        return [
+            name
+            for name, value in self._shell.user_ns.items()
+            if isinstance(value, (Stream, LogFeed)) and not name.startswith("_")
+        ]
+
+    def descriptions(self) -> list[str]:
+        """Return kind and variable of each that is open, as in ``the stream tx``."""
+        variables = {id(value): name for name, value in self._shell.user_ns.items()}
+        kinds = {Stream: "the stream", LogFeed: "the log feed"}
+        return [
+            f"{kinds[type(each.source)]} {variables.get(id(each.source), '')}".rstrip()
+            for each in self._opened
+            if not each.source.closed
+        ]
+
+    async def close(self) -> None:
+        """Close all that cells have opened."""
+        for each in self._opened:
+            await each.source.close()
+        self._opened.clear()
+
+
+def _parts(value: object) -> Iterable[object]:
+    """Return the elements of a plain container, or the attributes of a user's object."""
+    match value:
+        case ModuleType() | Stream() | LogFeed():
+            return ()
+        case dict():
+            return islice(value.values(), MAX_PARTS)
+        case list() | tuple() | set() | frozenset():
+            return islice(value, MAX_PARTS)
+    try:  # bypasses the `__getattribute__` and `__dict__` of the user's class
+        return list(object.__getattribute__(value, "__dict__").values())
+    except AttributeError:
+        return ()
