@@ -399,20 +399,13 @@ class Connection:
                 silence.update(writer.demultiplexer.received, writer.unsent)
             if (silence.seconds >= SUSPECT_AFTER) is not suspected:
                 suspected = not suspected
-                self._notify_silence(silence.seconds if suspected else None)
+                _notify(self.on_silence, silence.seconds if suspected else None, "silence")
             if silence.seconds >= DEAD_AFTER and writer is not None:
                 log.info("%s does not respond any more", self.masked_uri)
                 writer.abort()
                 silence.reset()
             elif silence.probe_due():
                 any(channel.probe() for channel in tuple(self._channels))
-
-    def _notify_silence(self, seconds: float | None) -> None:
-        for listener in tuple(self.on_silence):
-            try:
-                listener(seconds)
-            except Exception as error:  # noqa: BLE001 - the other listeners are next
-                failures.add("a listener for the connection's silence", error)
 
     async def _reconnect(self) -> None:
         for delay in backoff():
@@ -438,11 +431,7 @@ class Connection:
         if state is self._state:
             return
         self._state = state
-        for listener in tuple(self.on_state):
-            try:
-                listener(state)
-            except Exception as error:  # noqa: BLE001 - the other listeners are next
-                failures.add("a listener for the connection's state", error)
+        _notify(self.on_state, state, "state")
 
     async def check_size(self, size: int) -> None:
         """Check that the broker accepts a body of `size` bytes, by one that is routed to no queue.
@@ -535,6 +524,15 @@ def _user_id_of(url: URL) -> str | None:
     user = url.user or "guest"
     by_password = url.query.get("auth", "plain") == "plain"
     return user if by_password and len(user.encode()) < 256 else None
+
+
+def _notify(listeners: list[Callable[[T], object]], value: T, subject: str) -> None:
+    """Call all listeners; an exception in one of them is counted."""
+    for listener in tuple(listeners):
+        try:
+            listener(value)
+        except Exception as error:  # noqa: BLE001 - must not affect the other listeners
+            failures.add(f"a listener for the connection's {subject}", error)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
