@@ -1,4 +1,4 @@
-"""The broker is low on memory or disk: it takes no messages until it has room again."""
+"""The broker is low on memory or disk and accepts no messages until the alarm ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLOCKED = "blocked by the broker"
 
 @pytest.fixture
 def low_on():
-    """What the node is low on."""
+    """Resource that the node is low on."""
     return "memory"
 
 
@@ -55,13 +55,13 @@ def alarm(rabbitmq, low_on):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """A publisher that waits for a second only."""
+    """Publisher that waits only for a second."""
     monkeypatch.setattr(publishing, "PATIENCE", 1.0)
     monkeypatch.setattr(publishing, "LOOK_EVERY", 0.05)
 
 
 async def until_publishers_are_blocked(uri):
-    """Wait for the alarm to reach connections: a message sent before is confirmed, and no more."""
+    """Wait for the alarm to reach connections: after that, no message is confirmed."""
     async with Connection(uri, name="canary") as canary, canary.channel() as channel:
 
         def blocked():
@@ -73,14 +73,14 @@ async def until_publishers_are_blocked(uri):
 
 
 async def fill(uri, queue, count):
-    """Put messages into the queue of a stream, past its exchange."""
+    """Put messages into the queue of a stream, bypassing its exchange."""
     async with Connection(uri, name="fill") as connection, connection.channel() as channel:
         for n in range(count):
             await channel.publish("", queue, Message(b'{"n": %d}' % n))
 
 
 def shown(view):
-    """What a view of the notebook shows now."""
+    """Return the contents of a view of the notebook."""
     if isinstance(view, PageView):
         return read(view.page()).texts
     view.fill(model := view.model())
@@ -88,10 +88,10 @@ def shown(view):
 
 
 @pytest.mark.parametrize("low_on", ["memory", "disk"])
-async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, low_on, alarm):
-    """While the broker takes nothing, every view shows it, publishing waits, and rows still come.
+async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, low_on, alarm):
+    """During an alarm, every view shows it, publishing waits, and rows still arrive.
 
-    It is the same for each alarm of RabbitMQ's.
+    This holds for each kind of alarm of RabbitMQ.
     """
     states = []
     fabric = await members.join("one", presence="thread")
@@ -132,7 +132,7 @@ async def test_publishing_waits_and_consumers_go_on(members, rabbitmq_uri, low_o
 
 
 async def test_embedded_broker_is_full():
-    """The embedded broker blocks who has filled it; that waits, is shown, and goes on with room."""
+    """The full embedded broker blocks publishers; they wait, show it, and continue afterwards."""
     row, count = {"text": "x" * 100_000}, 400  # more than it and the sockets have room for
     with BrokerProcess("--memory-limit", "16") as broker:
         async with Members(broker.uri) as members:
@@ -159,9 +159,9 @@ async def test_embedded_broker_is_full():
 
 
 async def test_publishing_gives_up(impatient, members, alarm, caplog):
-    """What the broker does not take in time fails, is counted, and is told in a line or two.
+    """A message that the broker does not accept in time fails, is counted, and is logged briefly.
 
-    A member that leaves meanwhile does not wait for the broker.
+    A member that is closed during the alarm does not wait for the broker.
     """
     fabric = await members.join("one", presence="thread")
     other = await members.join("two", presence="thread")
@@ -197,8 +197,8 @@ async def test_publishing_gives_up(impatient, members, alarm, caplog):
     await until(lambda: handler.sent == 1)
 
 
-async def test_waiting_is_bounded(monkeypatch):
-    """While the broker is away, so many messages wait and no more; each of the others fails."""
+async def test_number_of_waiting_messages_is_bounded(monkeypatch):
+    """While the broker is away, a limited number of messages waits, and the others fail."""
     monkeypatch.setattr(publishing, "MAX_WAITING", 5)
     monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
     with MortalEmbedded() as broker:
@@ -218,8 +218,8 @@ async def test_waiting_is_bounded(monkeypatch):
             assert fabric.publisher.published == 5
 
 
-async def test_waiting_is_bounded_in_bytes(monkeypatch):
-    """While the broker is away, so many bytes wait and no more, however few messages they are."""
+async def test_bytes_of_waiting_messages_are_bounded(monkeypatch):
+    """While the broker is away, a limited number of bytes waits, however few messages they are."""
     monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
     with MortalEmbedded() as broker:
         async with Members(broker.uri) as members:
@@ -239,7 +239,7 @@ async def test_waiting_is_bounded_in_bytes(monkeypatch):
 
 
 async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
-    """A queue that is full fails what is published; afterwards publishing goes on."""
+    """A full queue fails published messages; publishing continues afterwards."""
     fabric = await members.join("one")
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with Connection(rabbitmq_uri, name="full") as connection, connection.channel() as channel:
@@ -256,8 +256,8 @@ async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
     assert fabric.publisher.published == 2
 
 
-async def test_a_broker_that_takes_nothing_is_not_dead(members, alarm):
-    """An alarm that lasts costs no connection, whether it publishes meanwhile or not."""
+async def test_a_blocked_broker_is_not_dead(members, alarm):
+    """A long alarm costs no connection, whether it publishes meanwhile or not."""
     quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
     idle, busy = await members.join("idle", **quiet), await members.join("busy", **quiet)
     for fabric in (idle, busy):

@@ -1,4 +1,4 @@
-"""The broker is away for a while, twice: how it is looked for."""
+"""Retries while the broker is away, twice."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.support.fabric import Members, until
 TRIES = 3
 
 
-async def test_waits_grow_and_begin_anew(monkeypatch):
-    """Waits grow while the broker is away, differ between notebooks, and begin anew each time."""
+async def test_delays_grow_and_are_reset(monkeypatch):
+    """Delays grow while the broker is away, differ between notebooks, and are reset each time."""
     waits, slept = [], []
     backoff = connecting.backoff
 

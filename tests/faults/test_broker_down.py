@@ -1,4 +1,4 @@
-"""The broker is killed, stopped or restarted under us."""
+"""The broker is killed, stopped or restarted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fabric_nb.fabric.amqp.connection import State
 from tests.support.fabric import until, wait_for_service
 
 
-async def test_everything_comes_back_with_the_broker(members, rabbitmq):
-    """After the node was killed and started again, every part works as before, by itself."""
+async def test_everything_recovers_with_the_broker(members, rabbitmq):
+    """After the node was killed and started again, every feature works again by itself."""
     fabric = await members.join("one", presence="thread")
     other = await members.join("other", type="client")
     go, taken = asyncio.Event(), asyncio.Event()
@@ -96,7 +96,7 @@ async def test_closing_while_the_broker_is_down(members, rabbitmq):
 
 
 async def test_stopped_broker(members, rabbitmq):
-    """While the broker stands still, calls end by their timeout, and all goes on afterwards."""
+    """While the broker is stopped, calls end by their timeout, and all features work afterwards."""
     fabric = await members.join("one")
     await fabric.serve({"double": lambda x: 2 * x})
     assert await fabric.call("app.one.double", x=1) == 2
@@ -112,7 +112,7 @@ async def test_stopped_broker(members, rabbitmq):
 
 
 async def test_closing_at_a_stopped_broker(members, rabbitmq):
-    """Closing does not wait for a broker that stands still."""
+    """Closing does not wait for a stopped broker."""
     tasks = asyncio.all_tasks()
     connector = await members.join("one")
     await asyncio.to_thread(rabbitmq.pause)

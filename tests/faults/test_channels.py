@@ -1,4 +1,4 @@
-"""Channels under a broker that refuses, is slow, or speaks TLS; and one that only listens."""
+"""Channels with brokers that refuse, are slow or use TLS, and with idle connections."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
 
-async def test_queues_that_are_full(rabbitmq_uri):
-    """A message that the broker does not take, for a queue that is full, is refused."""
+async def test_full_queues(rabbitmq_uri):
+    """A message for a full queue, which the broker nacks, is refused."""
     arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
 
     async def set_up(channel):
@@ -39,7 +39,7 @@ async def test_queues_that_are_full(rabbitmq_uri):
 
 
 async def test_a_call_that_runs_outlives_its_exchange(members, rabbitmq_uri):
-    """A call that a service has taken is answered, also when a later one finds no exchange."""
+    """A running call is answered, also if a later one finds no exchange."""
     go, running = asyncio.Event(), asyncio.Event()
 
     async def slow():
@@ -62,7 +62,7 @@ async def test_a_call_that_runs_outlives_its_exchange(members, rabbitmq_uri):
 
 
 async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
-    """With a short heartbeat, a connection lives on: when idle, and when only rows come."""
+    """With a short heartbeat, a connection stays open: when idle, and when only rows arrive."""
     uri = f"{rabbitmq_uri}?heartbeat=1"
     idle = await members.join("idle", uri=uri, keep_alive_listen=False)
     flooded = await members.join("flooded", uri=uri, keep_alive_listen=False)
@@ -79,8 +79,8 @@ async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
     await idle.publish_data({"n": -1})
 
 
-async def test_calls_given_up_leave_nothing(members):
-    """Calls that are cancelled or time out leave no entry, and their late answers are ignored."""
+async def test_cancelled_calls_leave_no_entry(members):
+    """Calls that are cancelled or time out leave no entry, and late replies are ignored."""
     go = asyncio.Event()
 
     async def work(n):
@@ -104,7 +104,7 @@ async def test_calls_given_up_leave_nothing(members):
 
 
 async def test_a_broker_that_does_not_read(rabbitmq_uri):
-    """While the broker takes nothing, publishers wait, and memory does not grow with them."""
+    """While the broker reads nothing, publishers wait, and memory does not grow."""
     host, _, port = rabbitmq_uri.rpartition("@")[2].partition("/")[0].partition(":")
     async with relay(host, int(port)) as (uri_port, relayed):
         uri = rabbitmq_uri.replace(f"{host}:{port}", f"127.0.0.1:{uri_port}")
@@ -140,7 +140,7 @@ async def test_a_broker_that_does_not_read(rabbitmq_uri):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate of its own authority for 127.0.0.1: the files of it and of its key."""
+    """Return the files of a certificate for 127.0.0.1, with its own authority, and of its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate with")
@@ -156,7 +156,7 @@ def certificate(tmp_path):
 
 
 class Relayed:
-    """What goes through a relay; `flows` holds up what is for the broker."""
+    """Traffic through a relay; `flows` pauses the bytes for the broker."""
 
     def __init__(self):
         self.flows = asyncio.Event()
@@ -166,7 +166,7 @@ class Relayed:
 
 @asynccontextmanager
 async def relay(host, port, context=None):
-    """Pass bytes on to the broker, with TLS on the near side where a context is given."""
+    """Forward bytes to the broker, with TLS on the near side if a context is given."""
     relayed = Relayed()
     tasks = set()
 
@@ -199,7 +199,7 @@ async def relay(host, port, context=None):
 
 
 async def test_tls(rabbitmq_uri, certificate):
-    """Over TLS everything is as without: calls, rows, and bodies of many records."""
+    """Calls, rows and bodies of many records work over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     where = rabbitmq_uri.rpartition("@")[2].partition("/")[0]

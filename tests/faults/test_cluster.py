@@ -1,6 +1,6 @@
-"""A node of a cluster dies under us: another one takes its place.
+"""Failover: a node of a cluster dies, and another one is used.
 
-One death by default; `FABRIC_NB_ROUNDS=3` for as many, and as many messages, as are promised.
+One failure by default; `FABRIC_NB_ROUNDS=3` for the number, and the load, of the guarantee.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
 
 
 def node_of(cluster, fabric):
-    """The node that a member is connected to."""
+    """Return the node that a member is connected to."""
     return cluster.node_at(fabric.member.connection._nodes.url.port)
 
 
 @pytest.mark.timeout(240 + 120 * ROUNDS)
 async def test_nodes_die_one_at_a_time(cluster):
-    """Whoever was on a node that died is on another at once; a durable stream has lost nothing."""
+    """Members of a node that died reconnect to another; a durable stream loses nothing."""
     async with Members(cluster.uri_for()) as members:
         everybody = [await members.join(one) for one in ("server", "caller", "publisher", "reader")]
         server, caller, publisher, reader = everybody

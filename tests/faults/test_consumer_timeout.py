@@ -1,4 +1,4 @@
-"""A broker that takes back what is not acknowledged in time (RabbitMQ's `consumer_timeout`)."""
+"""A broker that requeues what is not acknowledged in time (RabbitMQ's `consumer_timeout`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMIT = 1.5
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[RabbitMq]:
-    """A node that takes back after `LIMIT` seconds what is not acknowledged."""
+    """Node that requeues after `LIMIT` seconds what is not acknowledged."""
     settings = {"consumer_timeout": int(LIMIT * 1000)}
     with RabbitMq.start(settings=settings, advanced="{channel_tick_interval, 500}") as node:
         yield node
@@ -45,7 +45,7 @@ async def members(impatient_uri: str) -> AsyncIterator[Members]:
 
 
 class Slow:
-    """Counts its calls, each of which takes longer than the broker waits."""
+    """Service that counts its calls, each of which takes longer than the limit."""
 
     def __init__(self, gate: asyncio.Event) -> None:
         self.gate = gate
@@ -61,7 +61,7 @@ class Slow:
 
 
 async def stall(uri: str, rows: int) -> None:
-    """Hold this loop, as a cell does, until another program has published and waited."""
+    """Block this loop, as a cell does, until another program has published and waited."""
     publisher = await asyncio.create_subprocess_exec(
         *_publishing(uri, rows), stdout=asyncio.subprocess.PIPE
     )
@@ -85,7 +85,7 @@ def _publishing(uri: str, rows: int) -> list[str]:
 
 
 async def test_stream_of_a_busy_cell(impatient_uri: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A plain stream has each row once, however long a cell computes, and the limit is named."""
+    """A plain stream has each row once, however long a cell computes, and the limit is logged."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     connector = AmqBrokerConnector(impatient_uri, "d", "app", "one")
     async with connector, await connector.stream() as stream:
@@ -102,7 +102,7 @@ async def test_stream_of_a_busy_cell(impatient_uri: str, caplog: pytest.LogCaptu
 
 
 async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
-    """A stream that is paused for longer than the broker waits has each row once."""
+    """A stream that is paused for longer than the limit has each row once."""
     one = await members.join("one")
     async with await one.stream(prefetch=10) as stream:
         for n in range(5):
@@ -125,7 +125,7 @@ async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
 async def test_call_that_is_longer_than_the_limit(
     members: Members, options: dict[str, Any]
 ) -> None:
-    """A call that takes longer than the broker waits is answered; later ones are run once."""
+    """A call that takes longer than the limit is answered; later ones are run once."""
     gate = asyncio.Event()
     services = []
     for _ in range(2):
@@ -147,7 +147,7 @@ async def test_call_that_is_longer_than_the_limit(
 
 @pytest.mark.parametrize("threads", [True, False], ids=["in a thread", "on the loop"])
 async def test_call_of_a_plain_function(members: Members, threads: bool) -> None:
-    """A plain function that computes for longer than the broker waits answers its caller."""
+    """A plain function that computes for longer than the limit answers its caller."""
     caller = await members.join("caller", keep_alive_listen=True)
     ran = []
 
@@ -162,10 +162,10 @@ async def test_call_of_a_plain_function(members: Members, threads: bool) -> None
     assert await caller.call("calc.compute", timeout=20) == 2
 
 
-async def test_a_shared_queue_that_goes_with_its_only_reader(
+async def test_a_shared_queue_deleted_with_its_only_consumer(
     impatient_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shared stream whose queue goes with its channel, because nobody else reads it, says so."""
+    """A shared stream whose queue is deleted with its only consumer reports it."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     connector = AmqBrokerConnector(impatient_uri, "d", "app", "one")
     async with connector, await connector.stream(name="shared", prefetch=10) as stream:
@@ -182,10 +182,10 @@ async def test_a_shared_queue_that_goes_with_its_only_reader(
         await until(lambda: 2 in set(stream.df["n"]))
 
 
-async def test_a_shared_queue_whose_reader_is_behind(
+async def test_a_shared_queue_with_a_slow_reader(
     members: Members, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shared stream that reads slower than the broker waits has each row once; so when paused."""
+    """A shared stream that is read slower than the limit, or paused, has each row once."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     one = await members.join("one")
     one.member.consumer_connection.capabilities.consumer_timeout = LIMIT  # as met before
@@ -215,7 +215,7 @@ async def test_a_shared_queue_whose_reader_is_behind(
 
 
 class Callback:
-    """Takes messages one by one, longer than the broker waits."""
+    """Callback that takes longer than the limit for each message."""
 
     def __init__(self) -> None:
         self.began: list[int] = []
@@ -232,9 +232,9 @@ class Callback:
 async def test_callbacks_that_are_longer_than_the_limit(
     members: Members, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Callbacks of `subscribe_data` that take longer than the broker waits run to their end, once.
+    """Callbacks of `subscribe_data` that take longer than the limit run to their end, once.
 
-    Before the limit is known, they run on although the broker has taken their messages back.
+    Before the limit is known, they continue although the broker has requeued their messages.
     """
     caplog.set_level(logging.WARNING, "fabric_nb")
     one, failed = await members.join("one"), failures.total

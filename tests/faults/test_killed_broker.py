@@ -1,6 +1,6 @@
-"""The broker is killed and started again while calls and messages flow; each is accounted for.
+"""The broker is killed and restarted under load; each call and message is accounted for.
 
-A few rounds by default; `FABRIC_NB_ROUNDS=20` for as many, and as much load, as are promised.
+A few rounds by default; `FABRIC_NB_ROUNDS=20` for the number, and the load, of the guarantee.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def broker_and_rounds(request):
-    """A broker that may be killed, of each kind, and how often."""
+    """Broker that can be killed, of each kind, and the number of rounds."""
     if request.param == "rabbitmq":
         node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
         yield MortalRabbitMq(node, vhost), ROUNDS or 1
@@ -44,7 +44,7 @@ def broker_and_rounds(request):
 
 
 def handles():
-    """What would pile up: tasks, threads, open files and sockets."""
+    """Return the numbers of tasks, threads, open files and sockets."""
     gc.collect()
     return {
         "tasks": len(asyncio.all_tasks()),
@@ -54,7 +54,7 @@ def handles():
 
 
 def inside(connectors):
-    """What would pile up on the connections: channels that are open, and that are remembered."""
+    """Return the numbers of open and registered channels of the connections."""
     return [channels_of(one) for one in connectors]
 
 
@@ -63,7 +63,7 @@ def record(text):
 
 
 def answers_of(connector):
-    """Count the answers that come from the broker, by the call that they belong to."""
+    """Count the replies received from the broker, by call."""
     counted, caller = Counter(), connector.member.rpc.requester
     take = caller._on_reply
 
@@ -77,7 +77,7 @@ def answers_of(connector):
 
 @pytest.mark.timeout(120 + 60 * ROUNDS)
 async def test_killed_under_load(broker_and_rounds):
-    """Through any number of crashes all comes back by itself, nothing comes twice or is left."""
+    """After any number of crashes all members recover, without duplicates or leaks."""
     broker, rounds = broker_and_rounds
     async with Members(broker.uri) as members:
         everybody = [members.connector(one) for one in ("server", "caller", "publisher", "reader")]

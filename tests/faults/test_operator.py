@@ -1,4 +1,4 @@
-"""An operator deletes queues and exchanges under us: what was deleted is made again."""
+"""An operator deletes queues and exchanges in use, which are declared again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.peers import DOMAIN
 
 @pytest.fixture
 async def raw(rabbitmq, vhost):
-    """A channel without any of our own code, for a user of its own."""
+    """Channel of another client, with a user of its own."""
     uri = rabbitmq.add_user("operator", "operator", vhost=vhost)
     async with await aio_pika.connect(uri) as connection:
         yield await connection.channel()
 
 
 async def eventually(work, *errors):
-    """Try again until it works; what is deleted needs a moment to come back."""
+    """Retry until it works; what was deleted is declared again after a moment."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -35,7 +35,7 @@ async def eventually(work, *errors):
 
 
 async def test_method_queue_is_deleted(members, raw):
-    """A deleted method queue is made again, and the other methods go on."""
+    """A deleted method queue is declared again, and the other methods are not affected."""
     fabric = await members.join("one")
     serving = await fabric.serve({"double": lambda x: 2 * x, "other": lambda: 1})
     for x in range(3):
@@ -67,12 +67,12 @@ async def test_running_call_of_a_deleted_queue(members, raw):
 
 @pytest.fixture
 def often(monkeypatch):
-    """Have channels look after what they declared more often than by default."""
+    """Redeclare exchanges and bindings more often than by default."""
     monkeypatch.setattr(connection, "REDECLARE_EVERY", 0.2)
 
 
 async def test_api_exchange_is_deleted(often, members, raw):
-    """A service whose exchange was deleted can be called again; its calls at hand are answered."""
+    """A service whose exchange was deleted can be called again; in-flight calls are answered."""
     fabric = await members.join("one")
     go, began = asyncio.Event(), asyncio.Event()
 
@@ -95,8 +95,8 @@ async def test_api_exchange_is_deleted(often, members, raw):
     assert serving._channel.generation == 1
 
 
-async def test_exchanges_of_what_is_open_are_deleted(often, members, raw):
-    """Streams, subscribers, feeds and listeners hear again after their exchange was deleted."""
+async def test_exchanges_in_use_are_deleted(often, members, raw):
+    """Streams, subscribers, feeds and listeners receive again after their exchange was deleted."""
     fabric, other = await members.join("one"), await members.join("two")
     stream, feed, got = await fabric.stream(), await fabric.logs(), []
 
@@ -124,7 +124,7 @@ async def test_exchanges_of_what_is_open_are_deleted(often, members, raw):
 
 
 async def test_queue_of_a_stream_is_deleted(members, raw):
-    """A stream and a subscriber whose queue was deleted go on."""
+    """A stream and a subscriber whose queue was deleted continue."""
     fabric = await members.join("one")
     stream = await fabric.stream(name="rows")
     got = []
@@ -146,7 +146,7 @@ async def test_queue_of_a_stream_is_deleted(members, raw):
 
 
 async def refused(fabric, raw):
-    """Ask for a queue that is there with other properties: 406."""
+    """Declare a queue that exists with other properties: 406."""
     await raw.declare_queue("taken", durable=True)
     with pytest.raises(BrokerRefused, match=r"refused.*taken") as caught:
         await fabric.stream(name="taken")
@@ -154,7 +154,7 @@ async def refused(fabric, raw):
 
 
 async def not_there(fabric, raw):
-    """Call a service that is not there: 404."""
+    """Call a service that does not exist: 404."""
     with pytest.raises(UnknownService):
         await fabric.call(f"{DOMAIN}.app.nobody.x", timeout=5)
 
@@ -166,7 +166,7 @@ async def queue_deleted(fabric, raw):
 
 @pytest.mark.parametrize("fault", [refused, not_there, queue_deleted])
 async def test_one_channel_is_closed(members, raw, fault):
-    """When the broker closes one channel, the calls, rows and records of all others go on."""
+    """If the broker closes one channel, the calls, rows and records of all others continue."""
     fabric, other = await members.join("one"), await members.join("other")
     serving = await fabric.serve({"double": lambda x: 2 * x})
     await fabric.stream(name="rows")
@@ -194,7 +194,7 @@ async def test_one_channel_is_closed(members, raw, fault):
 
 
 async def test_exchanges_are_deleted(members, raw):
-    """Deleted exchanges for data and logs are made again at the next use."""
+    """Deleted exchanges for data and logs are declared again at the next use."""
     fabric = await members.join("one")
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
@@ -214,7 +214,7 @@ async def test_exchanges_are_deleted(members, raw):
 
 
 async def test_discovery_exchange_is_deleted(members, raw):
-    """A deleted discovery exchange is made again, and members hear each other again."""
+    """A deleted discovery exchange is declared again, and members receive keep-alives again."""
     await members.join("one")
     await raw.exchange_delete("msc.discovery")
     newcomer = await members.join("two")
@@ -222,7 +222,7 @@ async def test_discovery_exchange_is_deleted(members, raw):
 
 
 async def test_replies_are_lost(members, rabbitmq, vhost):
-    """When the broker drops a whole virtual host, calls end, and nothing hangs at closing."""
+    """If the broker deletes a whole virtual host, calls end, and closing does not hang."""
     fabric = await members.join("one")
     began = asyncio.Event()
 
@@ -243,8 +243,8 @@ async def test_replies_are_lost(members, rabbitmq, vhost):
         rabbitmq.add_vhost(vhost)
 
 
-async def test_refused_rights(members, rabbitmq, vhost):
-    """A user without the rights is refused in a sentence, and nothing is left open."""
+async def test_missing_permissions(members, rabbitmq, vhost):
+    """A user without permissions is refused in one sentence, and nothing is left open."""
     uri = rabbitmq.add_user("reader", "reader", vhost=vhost, configure="", write="", read=".*")
     tasks = asyncio.all_tasks()
     with pytest.raises(Exception, match="refused") as caught:

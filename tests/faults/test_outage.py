@@ -1,4 +1,4 @@
-"""An outage of the broker is not the absence of the services on it."""
+"""An outage of the broker is distinguished from missing services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GONE_AFTER = 4 * KEEP_ALIVE + 1.0
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def mortal(request):
-    """A broker that may be killed, of each kind."""
+    """Broker that can be killed, of each kind."""
     if request.param == "rabbitmq":
         node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
         yield MortalRabbitMq(node, vhost)
@@ -31,9 +31,9 @@ def mortal(request):
 
 
 async def test_an_outage_is_not_the_absence_of_services(mortal):
-    """While the broker is away nobody is gone; short names wait as full ones do, and are answered.
+    """During an outage no service is gone; calls by short and full names wait and are answered.
 
-    What ends before it is back says that it is the connection that is missing.
+    Errors during the outage name the missing connection.
     """
     async with Members(mortal.uri) as members:
         server = await members.join("quote", type="pricing")
@@ -71,8 +71,8 @@ async def test_an_outage_is_not_the_absence_of_services(mortal):
         await until(lambda: not caller.registry.deaf)
 
 
-async def test_the_doctor_does_not_take_a_cut_for_solitude(rabbitmq, vhost):
-    """A doctor whose connection is cut while it listens does not say that nobody is there."""
+async def test_the_doctor_detects_a_lost_connection(rabbitmq, vhost):
+    """A doctor whose connection is lost while it listens does not report missing members."""
     async with Members(rabbitmq.uri_for(vhost=vhost)) as members:
         fabric = await members.join("me", keep_alive_seconds=False)
         target = fabric.member.target()

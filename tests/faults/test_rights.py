@@ -1,4 +1,4 @@
-"""What a user of RabbitMQ may do: the rights of `docs/security.md`, each on a real broker."""
+"""Permissions of RabbitMQ users: the roles of `docs/security.md`, each on a real broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def rights(role: str) -> dict[str, str]:
-    """The three patterns that the document gives for a role."""
+    """Return the three permission patterns of a role in the document."""
     command = f"rabbitmqctl set_permissions -p / {role} "
     (line,) = (text for text in DOCUMENT.read_text().splitlines() if command in text)
     patterns = re.findall(r"'([^']*)'", line)
@@ -33,7 +33,7 @@ def rights(role: str) -> dict[str, str]:
 
 @pytest.fixture
 async def owner(members: Members) -> AmqBrokerConnector:
-    """A member with all rights: it serves, publishes and logs, in both domains."""
+    """Member with all permissions: it serves, publishes and logs, in both domains."""
     for domain in (OTHER, DOMAIN):
         owner = await members.join("boss", domain=domain)
         await owner.serve({"add": lambda x, y: x + y})
@@ -46,7 +46,7 @@ async def owner(members: Members) -> AmqBrokerConnector:
 async def join(
     members: Members, owner: AmqBrokerConnector, rabbitmq: RabbitMq, vhost: str
 ) -> Callable[[str], Awaitable[AmqBrokerConnector]]:
-    """Join as a user who has the rights of a role."""
+    """Connect as a user with the permissions of a role."""
 
     async def join(role: str) -> AmqBrokerConnector:
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights(role))
@@ -58,7 +58,7 @@ async def join(
 
 
 async def refused(work: Awaitable[Any], name: str) -> None:
-    """It is refused in one sentence, which names the resource and the missing permission."""
+    """Expect a refusal in one sentence, which names the resource and the missing permission."""
     with pytest.raises(BrokerRefused) as caught:
         await work
     said = str(caught.value)
@@ -70,13 +70,13 @@ async def refused(work: Awaitable[Any], name: str) -> None:
 
 
 async def refused_to_serve(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
-    """Neither a service of its own nor a place in the clique of another is to be had."""
+    """Expect that neither a new service nor a member of a clique can be served."""
     await refused(fabric.serve({"mine": lambda: 1}), f"{domain}.api.app.me")
     await refused(fabric.serve({"add": lambda x, y: 0}, id="boss"), f"{domain}.api.app.boss")
 
 
 async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
-    """What others made is not to be taken away."""
+    """Expect that exchanges of other members cannot be deleted."""
     for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
         async with fabric.member.connection.channel() as channel:
             with pytest.raises(FabricError, match="permission"), channel._translated():
@@ -84,7 +84,7 @@ async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) ->
 
 
 async def test_may_only_call(join, owner):
-    """Who may only call calls the services of one domain, and does nothing else."""
+    """A user of the role caller can call the services of one domain, and do nothing else."""
     fabric = await join("caller")
     await wait_for_service(owner, "me")
     assert await fabric.call("boss.add", x=1, y=2) == 3
@@ -97,8 +97,8 @@ async def test_may_only_call(join, owner):
     assert await fabric.call("boss.add", x=1, y=2) == 3
 
 
-async def test_items_one_by_one_need_a_right(members, owner, rabbitmq, vhost):
-    """Who takes items one by one writes to the default exchange, as the document says."""
+async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
+    """Item streams require to write to the default exchange, as documented."""
 
     def items():
         yield from range(300)
@@ -121,7 +121,7 @@ async def test_items_one_by_one_need_a_right(members, owner, rabbitmq, vhost):
 
 
 async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
-    """Who may only watch sees services, data and logs of one domain, and changes nothing."""
+    """A user of the role watcher sees services, data and logs of a domain, and changes nothing."""
     fabric = await join("watcher")
     async with await fabric.stream() as stream, await fabric.logs():
         await owner.publish_data({"n": 1})
@@ -142,7 +142,7 @@ async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
 
 
 async def test_may_serve_in_one_domain(join, owner):
-    """Who may serve in a domain serves and calls there, and in no other."""
+    """A user of the role server serves and calls in one domain, and in no other."""
     fabric = await join("server")
     await fabric.serve({"twice": lambda x: 2 * x})
     await wait_for_service(owner, "me", methods=1)
@@ -158,8 +158,8 @@ async def test_may_serve_in_one_domain(join, owner):
         await refused_to_delete(elsewhere, OTHER)
 
 
-async def test_exchange_that_nobody_has_made(rabbitmq, vhost):
-    """A user who may not make an exchange that is not there yet is told who can."""
+async def test_missing_exchange_without_permission(rabbitmq, vhost):
+    """The error for an exchange that the user may not declare names who can."""
     uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("watcher"))
     fabric = AmqBrokerConnector(uri, DOMAIN, "app", "me", keep_alive_listen=True)
     await refused(fabric.open(), "msc.discovery")
@@ -169,8 +169,8 @@ async def test_exchange_that_nobody_has_made(rabbitmq, vhost):
         pass
 
 
-async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
-    """Log records that the broker refuses are counted as dropped, and that is said once."""
+async def test_logging_without_permission(join, owner, rabbitmq, caplog):
+    """Log records that the broker refuses are counted as dropped, with one warning."""
     fabric = await join("watcher")
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
@@ -190,10 +190,10 @@ async def test_logging_without_the_right(join, owner, rabbitmq, caplog):
     assert not feed.records
 
 
-async def test_a_service_that_leaves_a_caller_with_few_rights(
+async def test_a_service_that_leaves_a_caller_with_few_permissions(
     members: Members, join: Callable[[str], Awaitable[AmqBrokerConnector]]
 ) -> None:
-    """A user who may only call learns as well that a service has left during the call."""
+    """A user of the role caller also learns that a service has left during the call."""
     worker, began = await members.join("worker"), asyncio.Event()
 
     async def work() -> None:

@@ -1,6 +1,6 @@
-"""The other end vanishes without a word: no packet comes any more, and none is answered.
+"""The peer vanishes: no packet is received any more, and none is acknowledged.
 
-A filter on our end of the socket drops what comes in, as a cut cable does; it needs no rights.
+A filter on the client's socket drops all incoming packets, like a cut cable; no privileges needed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LATE = 6.0
 
 
 def fall_silent(connection: Connection) -> None:
-    """Let nothing come in from the broker any more."""
+    """Drop all packets from the broker."""
     sock = connection._transport.writer.transport.get_extra_info("socket")
     program = ctypes.create_string_buffer(DROP_ALL)
     filter_ = struct.pack("HL", 1, ctypes.addressof(program))
@@ -45,7 +45,7 @@ def fall_silent(connection: Connection) -> None:
 
 
 class Watched:
-    """A member, and how many seconds after its silence began it noticed that."""
+    """Member, and the seconds from the start of a silence until it was detected."""
 
     def __init__(self, fabric) -> None:
         self.fabric = fabric
@@ -58,15 +58,15 @@ class Watched:
         self.begin()
 
     def begin(self) -> None:
-        """Its silence begins now."""
+        """Start the silence."""
         self._began = time.monotonic()
 
     def _on_state(self, state: State) -> None:
         if state is State.RECONNECTING and not self.seconds:
             self.seconds = time.monotonic() - self._began
 
-    async def noticed(self) -> None:
-        """Wait until it has noticed and is back, as whole as before."""
+    async def detected(self) -> None:
+        """Wait until it was detected and the member works again."""
         await until(lambda: self.seconds, timeout=NOTICED_AFTER + MARGIN)
         await until(lambda: self.fabric.state is State.CONNECTED)
         assert self.fabric.member.connection.reconnects == 1
@@ -74,34 +74,33 @@ class Watched:
 
 
 def open_channels(fabric):
-    """How many channels of a member are open, and how many it has in use."""
+    """Return the number of open channels of a member, and of those in use."""
     return len(fabric.member.connection._amqp.channels), len(fabric.member.connection._channels)
 
 
 def open_files():
-    """What this process has open."""
+    """Return the open files of this process."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_silence_is_noticed(rabbitmq_uri):
-    """A silent connection is noticed within 15 s: idle, in use, and while the loop is blocked.
+async def test_silence_is_detected(rabbitmq_uri):
+    """A silent connection is detected within 15 s: idle, in use, and while the loop is blocked.
 
-    Whoever was noticed is back right afterwards, with nothing left of what was. A call that the
-    broker has meanwhile given to the silent connection is given to others when the broker's own
-    end has noticed.
+    The member reconnects right afterwards, without leaks. A call that the broker has delivered to
+    the silent connection is redelivered to other instances once the broker has detected it too.
     """
     with BrokerProcess() as broker:
         tasks, files = asyncio.all_tasks(), open_files()
-        noticed = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
+        detected = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
         await until(lambda: asyncio.all_tasks() <= tasks, what="no task is left")
         assert open_files() <= files
-    for seconds in noticed:
-        assert max(seconds.values()) < NOTICED_AFTER, noticed
+    for seconds in detected:
+        assert max(seconds.values()) < NOTICED_AFTER, detected
 
 
 async def silence(uri):
-    """Let members of each kind fall silent; in how many seconds each has noticed."""
+    """Make members of each kind silent; return the seconds until each has detected it."""
     async with Members(uri) as members:
         quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
         idle = Watched(await members.join("idle", **quiet))
@@ -115,7 +114,7 @@ async def silence(uri):
         # Bytes sent while an idle connection is being probed start the waiting anew.
         asyncio.get_running_loop().call_later(LATE, late.fabric.publish_data, {"n": 1})
         for one in (idle, busy, late):
-            await one.noticed()
+            await one.detected()
         await idle.fabric.serve({"double": lambda x: 2 * x})
         assert await busy.fabric.call(f"{idle.fabric.fqn}.double", x=1, timeout=10) == 2
         assert await blocked is State.RECONNECTING
@@ -123,7 +122,7 @@ async def silence(uri):
 
 
 async def block(uri):
-    """Block a loop over a silence, and look what the connection knows of it right afterwards."""
+    """Block a loop during a silence, and check the connection's state right afterwards."""
     async with Connection(uri, name="blocked") as connection:
         states = []
         connection.on_state.append(states.append)
@@ -138,7 +137,7 @@ async def block(uri):
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def frozen(request):
-    """A broker, with what stops it from running (SIGSTOP) and lets it go on."""
+    """Yield a broker, and the process id to stop and continue it."""
     if request.param == "rabbitmq":
         node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
         yield node.uri_for(vhost=vhost), node.pid
@@ -149,11 +148,11 @@ def frozen(request):
             os.kill(broker.pid, signal.SIGCONT)
 
 
-async def test_a_frozen_broker_is_noticed(frozen):
-    """A broker that stands still is known to be lost within 15 s, and blamed for what ends then.
+async def test_a_frozen_broker_is_detected(frozen):
+    """A stopped broker is detected within 15 s, and named in the errors of that time.
 
-    A call that was made before raises `ConnectionLost`, later ones say that the connection is
-    missing, and all goes on when the broker does.
+    An in-flight call raises `ConnectionLost`, errors of later calls name the missing connection,
+    and everything works again when the broker continues.
     """
     uri, pid = frozen
     async with Members(uri) as members:
@@ -185,7 +184,7 @@ async def test_a_frozen_broker_is_noticed(frozen):
 
 
 async def test_a_short_pause_of_the_broker_is_harmless(frozen):
-    """A broker that pauses for some seconds costs nothing, and makes nobody gone."""
+    """A broker that is stopped for some seconds costs no connection and no service."""
     uri, pid = frozen
     async with Members(uri) as members:
         server = await members.join("server")
@@ -203,7 +202,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
 
 
 async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
-    """A loop that stands still for longer than a silence does not lose its connection for that."""
+    """A loop that is blocked for longer than the limit of silence does not lose its connection."""
     async with Members(broker_uri) as members:
         fabric = await members.join("busy", keep_alive_seconds=False)
         await fabric.serve({"double": lambda x: 2 * x})
@@ -214,8 +213,8 @@ async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
         assert fabric.member.connection.reconnects == 0
 
 
-async def test_asking_leaves_consumers_as_they_are(members, monkeypatch):
-    """A broker that is asked every moment goes on as before; the prefetch of channels stays."""
+async def test_probing_does_not_change_consumers(members, monkeypatch):
+    """Frequent probes do not change the prefetch of consumers."""
     for name in ("CHECK_EVERY", "PROBE_AFTER"):
         for module in (silence_module, connection_module):
             if hasattr(module, name):

@@ -1,6 +1,6 @@
-"""A real RabbitMQ that speaks TLS: whom the certificate convinces, and what is said otherwise.
+"""A real RabbitMQ with TLS: accepted certificates, and the errors for others.
 
-One node shows another certificate for each name that a client asks for.
+One node has a certificate for each server name that a client requests.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """The certificates that the tests make."""
+    """Certificates of the tests."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
 def files(made: Certificates) -> dict[str, Path]:
-    """The certificates that the broker shows, by the name that a client asks for."""
+    """Certificates of the broker, by server name."""
     return {
         "localhost": made.issue("localhost"),
         "renamed.test": made.issue("old-name.test"),
@@ -45,7 +45,7 @@ def files(made: Certificates) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def broker(made: Certificates, files: dict[str, Path]) -> Iterator[RabbitMq]:
-    """The node; as ``members-only.test`` it wants a certificate of the client."""
+    """Node with TLS; as ``members-only.test`` it requires a certificate of the client."""
     options = tls_options(made.authority, files, {"members-only.test"})
     with RabbitMq.start(ssl_options=options) as node:
         yield node
@@ -57,7 +57,7 @@ def uri(broker: RabbitMq, host: str = "localhost", **query: object) -> str:
 
 
 async def refused(uri: str) -> str:
-    """Connect where that cannot be; what is said, which is one sentence without the password."""
+    """Connect, which must fail; return the error, which is one sentence without the password."""
     tasks = asyncio.all_tasks()
     with pytest.raises(TlsFailed) as caught:
         await AmqBrokerConnector(uri, "d", "t", "i").open()
@@ -70,7 +70,7 @@ async def refused(uri: str) -> str:
 
 
 async def eventually(work: Callable[[], Awaitable[object]]) -> object:
-    """What it gives when it does; the broker may close what has just come back once more."""
+    """Return the result once it succeeds; the broker may close a new connection once more."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -83,7 +83,7 @@ async def eventually(work: Callable[[], Awaitable[object]]) -> object:
 
 
 async def test_the_system_s_authorities_are_trusted(broker, made, monkeypatch):
-    """`amqps://` needs nothing more where the system knows the broker's authority."""
+    """`amqps://` needs no option if the system trusts the broker's authority."""
     monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
     async with Members(uri(broker)) as members:
         fabric = await members.join("one")
@@ -91,7 +91,7 @@ async def test_the_system_s_authorities_are_trusted(broker, made, monkeypatch):
 
 
 async def test_everything_works_over_tls(broker, made):
-    """Calls, large messages and streams pass, and a lost connection comes back, verified again."""
+    """Calls, large messages and streams work, and a reconnect verifies the certificate again."""
     async with Members(uri(broker, cafile=made.authority)) as members:
         fabric = await members.join("one")
         await fabric.serve({"echo": lambda text: text})
@@ -107,15 +107,15 @@ async def test_everything_works_over_tls(broker, made):
         assert await eventually(lambda: fabric.call("app.one.echo", text="again")) == "again"
 
 
-async def test_name_by_which_the_certificate_is_asked_for(broker, made):
+async def test_server_name_indication(broker, made):
     """`server_name_indication` is the name that the certificate must be for."""
     good = uri(broker, "127.0.0.1", cafile=made.authority, server_name_indication="localhost")
     async with Members(good) as members:
         await members.join("one")
 
 
-async def test_self_signed_certificate_that_is_known(broker, files):
-    """A self-signed certificate is accepted when it is given as `cafile`."""
+async def test_trusted_self_signed_certificate(broker, files):
+    """A self-signed certificate is accepted if it is given as `cafile`."""
     name = "self-signed.test"
     good = uri(broker, cafile=files[name], server_name_indication=name)
     async with Members(good) as members:
@@ -123,7 +123,7 @@ async def test_self_signed_certificate_that_is_known(broker, files):
 
 
 async def test_client_certificate(broker, made):
-    """Where the broker wants a certificate of the client, `certfile` and `keyfile` give it."""
+    """If the broker requires a certificate of the client, `certfile` and `keyfile` provide it."""
     mine = made.issue("ann")
     for files in ({"certfile": mine}, {"certfile": mine, "keyfile": mine}):
         good = uri(
@@ -133,8 +133,8 @@ async def test_client_certificate(broker, made):
             await members.join("one")
 
 
-async def test_verification_can_only_be_turned_off_in_so_many_words(broker, caplog):
-    """`no_verify_ssl=1` connects to anybody, with a warning; anything but a yes does not."""
+async def test_verification_is_only_turned_off_explicitly(broker, caplog):
+    """`no_verify_ssl=1` disables verification, with a warning; other values do not."""
     with caplog.at_level(logging.WARNING, "fabric_nb.fabric.amqp.tls"):
         async with Members(uri(broker, no_verify_ssl=1)) as members:
             await members.join("one")
@@ -147,14 +147,14 @@ async def test_verification_can_only_be_turned_off_in_so_many_words(broker, capl
 
 
 async def test_unknown_authority_is_refused(broker):
-    """Without `cafile` only the system's authorities count, and what to do is said."""
+    """Without `cafile` only the system's authorities are trusted, and the error has advice."""
     said = await refused(uri(broker))
     assert "of an authority that is not known to this system" in said
     assert "?cafile=/path/ca.pem" in said
 
 
 async def test_wrong_host_is_refused(broker, made):
-    """A certificate for another name than the host's is refused; the host is named."""
+    """A certificate for another host name is refused; the error names the host."""
     said = await refused(uri(broker, "127.0.0.1", cafile=made.authority))
     assert "the certificate is not for '127.0.0.1'" in said
     assert "?server_name_indication=" in said
@@ -171,13 +171,13 @@ async def test_wrong_host_is_refused(broker, made):
     ],
 )
 async def test_bad_certificate_is_refused(broker, made, name, reason):
-    """A certificate that is not what it should be is refused, and what is wrong is said."""
+    """An invalid certificate is refused; the error names the reason."""
     bad = uri(broker, cafile=made.authority, server_name_indication=name)
     assert reason in await refused(bad)
 
 
 async def test_refused_client_certificate(broker, made):
-    """When the broker does not accept our certificate, or wants one, that is said."""
+    """If the broker refuses or lacks the client's certificate, the error tells it."""
 
     async def said(**files: Path) -> str:
         return await refused(
@@ -190,8 +190,8 @@ async def test_refused_client_certificate(broker, made):
         assert "does not accept your certificate: check certfile" in await said(certfile=bad)
 
 
-async def test_file_that_cannot_be_used(broker, made, tmp_path):
-    """A file that is missing, is none, is encrypted, or fits no other is named."""
+async def test_unusable_files(broker, made, tmp_path):
+    """The error for a missing, invalid, encrypted or mismatched file names it."""
     mine, other = made.issue("ann"), made.issue("eve")
     missing, text = tmp_path / "missing.pem", tmp_path / "text.pem"
     text.write_text("no certificate")
@@ -210,7 +210,7 @@ async def test_file_that_cannot_be_used(broker, made, tmp_path):
 
 
 async def test_login_that_is_not_offered(broker, made):
-    """A login that the broker does not offer, as by certificate, is told with those it does."""
+    """The error for a login that the broker does not offer names those that it offers."""
     with pytest.raises(
         LoginRefused, match=r"does not offer the login auth=external; it offers .*plain"
     ):
