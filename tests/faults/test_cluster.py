@@ -57,7 +57,7 @@ async def test_nodes_die_one_at_a_time(cluster):
                         one.state is State.CONNECTED and node_of(cluster, one) is not node
                     ),
                     timeout=MOVED_WITHIN + MARGIN,
-                    what="it has moved to another node",
+                    description="it has moved to another node",
                 )
             answered = calls.outcomes["answered"]
             await until(lambda a=answered: calls.outcomes["answered"] > a, timeout=30)
@@ -66,7 +66,7 @@ async def test_nodes_die_one_at_a_time(cluster):
                 await until(
                     lambda stream=stream, rows=stream.rows: stream.rows > rows,
                     timeout=30,
-                    what=f"{stream.name or 'plain'} goes on after {moved}: {messages.summary}",
+                    description=f"{stream.name or 'plain'} after {moved}: {messages.summary}",
                 )
             if ROUNDS:  # so that the next death leaves a majority
                 await asyncio.to_thread(node.restart_node)
@@ -79,7 +79,7 @@ async def test_nodes_die_one_at_a_time(cluster):
             came.update(kept.df["n"])
             return messages.confirmed <= came
 
-        await until(all_kept, timeout=60, what="all that was confirmed has come")
+        await until(all_kept, timeout=60, description="all that was confirmed has come")
         assert calls.outcomes.total() == calls.started
         assert set(calls.outcomes) <= EXPECTED
         assert messages.duplicates(plain) == 0

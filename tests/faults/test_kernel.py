@@ -59,7 +59,9 @@ def state(watcher):
 async def gone(watcher, rabbitmq, vhost):
     """It is gone from the registry within its expiry, from the broker, and for callers."""
     await until(lambda: state(watcher) is ServiceState.GONE, timeout=10)
-    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, what="only our queues are left")
+    await until(
+        lambda: len(rabbitmq.list_queues(vhost)) == 2, description="only our queues are left"
+    )
     await until(lambda: len(rabbitmq.list_connections(vhost)) == 1)
     with pytest.raises(UnknownService):
         await watcher.call(RAN, n=0, timeout=10)

@@ -137,13 +137,13 @@ async def test_killed_under_load(broker_and_rounds):
         assert duplicates == 0
         for numbers in steady:
             assert not missing.intersection(numbers)
-        await until(lambda: handles()["tasks"] <= before["tasks"], what="no task is left")
+        await until(lambda: handles()["tasks"] <= before["tasks"], description="no task is left")
         after = handles()
         print(f"before: {before}, channels {before_inside}, queues {len(queues)}")
         print(f"after: {after}, channels {inside(everybody)}, queues {len(broker.queues)}")
         assert after["threads"] <= before["threads"]
         assert after["files"] <= before["files"]
         assert inside(everybody) == before_inside
-        await until(lambda: len(broker.queues) == len(queues), what="no queue is left")
-        assert caller.member.rpc.pending == 0
-        assert [one.member.connection.reconnects for one in everybody] == [rounds] * 4
+        await until(lambda: len(broker.queues) == len(queues), description="no queue is left")
+        assert caller._caller.pending == 0
+        assert [one._connection.reconnects for one in everybody] == [rounds] * 4

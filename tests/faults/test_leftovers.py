@@ -61,7 +61,9 @@ async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence)
     pool = "asyncio_"  # of the loop's own executor
     more = {one for one in set(threading.enumerate()) - threads if not one.name.startswith(pool)}
     assert more == set()
-    await until(lambda: rabbitmq.list_connections(vhost) == [], what="no connections are left")
+    await until(
+        lambda: rabbitmq.list_connections(vhost) == [], description="no connections are left"
+    )
     assert rabbitmq.list_queues(vhost) == []
     assert {exchange["name"] for exchange in rabbitmq.list_exchanges(vhost)} <= KEPT
 
@@ -81,8 +83,8 @@ async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost)
         await stream.close()
         await feed.close()
     await none_left(tasks)
-    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, what="no queues are left")
-    assert len(connector.member.connection._amqp.channels) == channels
+    await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, description="no queues are left")
+    assert len(connector._connection._amqp.channels) == channels
 
 
 async def test_calls_that_fail_leave_no_channels(members):

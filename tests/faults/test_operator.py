@@ -251,4 +251,6 @@ async def test_missing_permissions(members, rabbitmq, vhost):
         await members.join("one", uri=uri)
     assert "\n" not in str(caught.value)
     await until(lambda: asyncio.all_tasks() == tasks)
-    await until(lambda: rabbitmq.list_connections(vhost) == [], what="no connections are left")
+    await until(
+        lambda: rabbitmq.list_connections(vhost) == [], description="no connections are left"
+    )

@@ -92,8 +92,8 @@ async def test_silence_is_detected(rabbitmq_uri):
     """
     with BrokerProcess() as broker:
         tasks, files = asyncio.all_tasks(), open_files()
-        detected = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
-        await until(lambda: asyncio.all_tasks() <= tasks, what="no task is left")
+        noticed = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
+        await until(lambda: asyncio.all_tasks() <= tasks, description="no task is left")
         assert open_files() <= files
     for seconds in detected:
         assert max(seconds.values()) < NOTICED_AFTER, detected

@@ -1,4 +1,4 @@
-"""A notebook's cells as a front end sees them: the messages a kernel sends, and what they show."""
+"""Notebook cells as in a front end: messages of a kernel, and outputs derived from them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def plain(text: str) -> str:
-    """Return a text without its colours."""
+    """Return a text without its ANSI colours."""
     return _ANSI.sub("", text)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message from a kernel; `parent_id` is the request (a cell's `id`) it belongs to.
+    """A message from a kernel.
 
-    `time` is when the kernel sent it, by its own clock, in seconds since 1970.
+    Attributes:
+        parent_id: Id of its request, for example of a cell.
+        time: Time of sending by the kernel's clock, in seconds since 1970.
     """
 
     type: str
@@ -37,14 +39,14 @@ class Message:
 
     @property
     def display_id(self) -> str | None:
-        """The display that this message makes or updates, where it has an id."""
-        found = self.content.get("transient", {}).get("display_id")
-        return None if found is None else str(found)
+        """Id of the display that this message creates or updates, if any."""
+        display_id = self.content.get("transient", {}).get("display_id")
+        return None if display_id is None else str(display_id)
 
 
 @dataclass
 class Output:
-    """One output under a cell as a front end shows it: `stream`, `display_data`, ..."""
+    """One output of a cell in a front end: `stream`, `display_data`, ..."""
 
     kind: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -53,48 +55,48 @@ class Output:
 
     @property
     def text(self) -> str:
-        """Its plain text."""
+        """Plain text."""
         return str(self.data.get("text/plain", ""))
 
     @property
     def html(self) -> str:
-        """Its HTML, or nothing."""
+        """HTML, or empty."""
         return str(self.data.get("text/html", ""))
 
 
 @dataclass(frozen=True)
 class CellError:
-    """The error a cell ended with."""
+    """Error of a cell."""
 
     name: str
     value: str
     traceback: str
-    """As shown, without the colours."""
+    """Traceback without ANSI colours."""
 
 
 class Cell:
-    """One request to a kernel (mostly a cell that runs), and all that belongs to it."""
+    """A request to a kernel, usually the execution of a cell, with its reply and messages."""
 
     def __init__(self, kernel: Kernel, id: str, code: str, *, replies: bool = True) -> None:  # noqa: A002
         self.id = id
         self.code = code
         self._kernel = kernel
         self._replies = replies
-        self._life = kernel.lives
+        self._generation = kernel.generation
 
     def __repr__(self) -> str:
         return f"<Cell {self.status} {self.code!r} {self.outputs}>"
 
-    # How it went
+    # Outcome
 
     @property
     def reply(self) -> dict[str, Any]:
-        """The content of the kernel's reply; empty until there is one."""
+        """Content of the kernel's reply; empty before it."""
         return self._kernel.replies.get(self.id, {})
 
     @property
     def done(self) -> bool:
-        """Whether the kernel has replied and come to rest again."""
+        """True if the kernel has replied and is idle again."""
         idle = any(
             m.type == "status" and m.content["execution_state"] == "idle" for m in self.messages
         )
@@ -102,27 +104,27 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """What has become of it: `pending`, `ok`, `error`, or `aborted` by an earlier error."""
+        """Status: `pending`, `ok`, `error`, or `aborted` by an earlier error."""
         return str(self.reply.get("status", "pending"))
 
     @property
     def error(self) -> CellError | None:
-        """The error it ended with, if it did."""
+        """Error, if any."""
         if self.status != "error":
             return None
         traceback = plain("\n".join(self.reply.get("traceback", [])))
         return CellError(self.reply["ename"], self.reply["evalue"], traceback)
 
-    # What it shows
+    # Outputs
 
     @property
     def messages(self) -> list[Message]:
-        """All messages that belong to it, in order."""
+        """All messages of this request, in order."""
         return [m for m in self._kernel.messages if m.parent_id == self.id]
 
     @property
     def outputs(self) -> list[Output]:
-        """What a front end shows under it now, updates by other cells included."""
+        """Current outputs in a front end, including updates by other cells."""
         screen = _Screen()
         for message in self._kernel.messages:
             if message.type == "update_display_data":
@@ -133,50 +135,50 @@ class Cell:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Its value in all formats, by MIME type; empty when the cell has no value."""
+        """Value in all formats, by MIME type; empty if the cell has none."""
         return next((o.data for o in self.outputs if o.kind == "execute_result"), {})
 
     @property
     def text(self) -> str:
-        """Its value as plain text."""
+        """Value as plain text."""
         return str(self.data.get("text/plain", ""))
 
     @property
     def html(self) -> str:
-        """The HTML of all its outputs."""
+        """HTML of all outputs."""
         return "\n".join(o.html for o in self.outputs if o.html)
 
     @property
     def displays(self) -> list[Output]:
-        """Its outputs that are displays and can be read: no value, no streams, no live widgets."""
+        """Displays with plain text: no value, no streams, no live widgets."""
         return [o for o in self.outputs if o.kind == "display_data" and "text/plain" in o.data]
 
     @property
     def stdout(self) -> str:
-        """What it printed."""
+        """Text on standard output."""
         return "".join(o.text for o in self.outputs if o.stream == "stdout")
 
     @property
     def stderr(self) -> str:
-        """What it wrote to the standard error, without colours."""
+        """Text on standard error, without ANSI colours."""
         return plain("".join(o.text for o in self.outputs if o.stream == "stderr"))
 
     # Waiting
 
     async def wait(self, timeout: float = 30) -> Self:
-        """Wait until it is done, however it ends."""
+        """Wait until it is done, with any outcome."""
         await self.until(lambda cell: cell.done, timeout)
         return self
 
     async def until(self, condition: Callable[[Self], T], timeout: float = 30) -> T:
-        """Wait until the condition holds for this cell, looked at after every message."""
+        """Wait until a condition on this cell is true, checked after every message."""
         return await self._kernel.until(
-            lambda: condition(self), timeout, about=self, life=self._life
+            lambda: condition(self), timeout, about=self, generation=self._generation
         )
 
 
 class _Screen:
-    """The outputs of a cell, kept as a front end keeps them."""
+    """Outputs of a cell, updated like in a front end."""
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []

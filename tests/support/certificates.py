@@ -1,8 +1,8 @@
-"""Certificates for TLS tests: good ones, and each kind of bad one.
+"""Valid and invalid certificates for TLS tests.
 
-made = Certificates(folder)
-made.authority                      # the PEM file of the authority that the good ones are of
-made.issue("broker.test")           # one PEM file with certificate and key
+certificates = Certificates(folder)
+certificates.authority              # PEM file of the issuing authority
+certificates.issue("broker.test")   # one PEM file with certificate and key
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _USES = x509.KeyUsage(
 
 
 class Certificates:
-    """Makes certificates in a folder; all of one authority, unless said otherwise."""
+    """Creates certificates in a folder, by one authority unless stated otherwise."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Certificates:
     def issue(
         self, name: str, *, days: int = 30, from_days: int = -60, password: bytes | None = None
     ) -> Path:
-        """A certificate that ends so many days from now, with its key, encrypted or not."""
+        """Issue a certificate that expires in `days` days, with its key, encrypted or not."""
         now = dt.datetime.now(dt.UTC)
         begin, end = now + from_days * _DAY, now + days * _DAY
         leaf = self._authority.issue_cert(name, common_name=name, not_before=begin, not_after=end)
@@ -63,22 +63,22 @@ class Certificates:
         return self._write(key + b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
 
     def split(self, file: Path) -> tuple[Path, Path]:
-        """The certificate and the key of a file that holds both, each in a file of its own."""
+        """Split a file with certificate and key into two files."""
         key, begin, chain = file.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
         return self._write(begin + chain), self._write(key)
 
     def of_another_authority(self, name: str) -> Path:
-        """A certificate of an authority that nobody has heard of, with its key."""
+        """Issue a certificate of an unknown authority, with its key."""
         leaf = trustme.CA().issue_cert(name)
         return self._write(leaf.private_key_and_cert_chain_pem.bytes())
 
     def self_signed(self, name: str) -> Path:
-        """A certificate that vouches for itself, with its key."""
+        """Create a self-signed certificate, with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = dt.datetime.now(dt.UTC)
         certificate = (
-            x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
             .not_valid_before(now - _DAY)
             .not_valid_after(now + 30 * _DAY)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
@@ -99,22 +99,24 @@ class Certificates:
         )
 
 
-def tls_options(authority: Path, shown: Mapping[str, Path], members_only: Collection[str]) -> str:
-    """The `ssl_options` of a RabbitMQ that shows a certificate for each name it is asked for.
+def tls_options(
+    authority: Path, certificates: Mapping[str, Path], client_certificate_for: Collection[str]
+) -> str:
+    """Return the `ssl_options` of a RabbitMQ with a certificate per server name (SNI).
 
     Args:
-        authority: whose certificates it takes of clients.
-        shown: the certificates by name; the first is shown where no name is asked for.
-        members_only: as which of these it wants a certificate of the client.
+        authority: Authority of client certificates.
+        certificates: Certificates by server name; the first is the default.
+        client_certificate_for: Server names that require a client certificate.
     """
 
     def options(name: str) -> str:
-        asks = ", {verify, verify_peer}, {fail_if_no_peer_cert, true}"
-        file = shown[name]
+        verify = ", {verify, verify_peer}, {fail_if_no_peer_cert, true}"
+        file = certificates[name]
         return (
             f'[{{cacertfile, "{authority}"}}, {{certfile, "{file}"}}, {{keyfile, "{file}"}}'
-            f"{asks if name in members_only else ''}]"
+            f"{verify if name in client_certificate_for else ''}]"
         )
 
-    hosts = ", ".join(f'{{"{name}", {options(name)}}}' for name in shown)
-    return f"{options(next(iter(shown)))[:-1]}, {{sni_hosts, [{hosts}]}}]"
+    hosts = ", ".join(f'{{"{name}", {options(name)}}}' for name in certificates)
+    return f"{options(next(iter(certificates)))[:-1]}, {{sni_hosts, [{hosts}]}}]"

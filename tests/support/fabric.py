@@ -1,8 +1,8 @@
-"""Members of the fabric for tests, and waiting for what they come to know.
+"""Members of the fabric for tests, and functions that wait for conditions and messages.
 
 async with Members(uri) as members:
-    calc = await members.join("calc1", type="calc")
-    await until(lambda: calc.registry.find("calc1", domain=DOMAIN))
+calc = await members.join("calc1", type="calc")
+await until(lambda: calc.registry.find("calc1", domain=DOMAIN))
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Members:
         uri: str | None = None,
         **options: Any,
     ) -> AmqBrokerConnector:
-        """Return a connector that is not open; it announces itself often and listens."""
+        """Return a connector that is not open, with frequent keep-alives and discovery."""
         options = {"keep_alive_seconds": KEEP_ALIVE, "keep_alive_listen": True} | options
         return AmqBrokerConnector(uri or self.uri, domain, type, id, **options)
 
@@ -56,21 +56,21 @@ class Members:
         return await self.open(self.connector(id, **options))
 
     async def open(self, connector: AmqBrokerConnector) -> AmqBrokerConnector:
-        """Open a connector of `connector`, to be closed with the test."""
+        """Open a connector returned by `connector`, closed with the test."""
         await connector.open()
         self._open.append(connector)
         return connector
 
 
-async def until(condition: Callable[[], T], *, timeout: float = 10, what: str = "") -> T:
-    """Return the first true value of a condition that changes without an event to await."""
+async def until(condition: Callable[[], T], *, timeout: float = 10, description: str = "") -> T:
+    """Poll a condition, and return its first true value."""
     try:
         async with asyncio.timeout(timeout):
             while not (value := condition()):  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(
-            f"not within {timeout:g} s: {what or 'the condition'}; it is {condition()!r}"
+            f"not within {timeout:g} s: {description or 'the condition'}; it is {condition()!r}"
         ) from None
     return value
 
@@ -83,38 +83,38 @@ async def wait_for_service(
     instances: int = 1,
     timeout: float = 10,
 ) -> Service:
-    """Wait until a member knows a service with so many methods and present instances."""
+    """Wait until a member has discovered a service with enough methods and instances."""
     try:
         async with asyncio.timeout(timeout):
             while True:
-                found = listener.registry.find(service, domain=listener.domain)
+                services = listener.registry.find(service, domain=listener.domain)
                 if (
-                    found
-                    and len(found[0].methods) >= methods
-                    and len(found[0].present(listener.registry.now)) >= instances
+                    services
+                    and len(services[0].methods) >= methods
+                    and len(services[0].present(listener.registry.now)) >= instances
                 ):
-                    return found[0]
+                    return services[0]
                 await listener.registry.changed()
     except TimeoutError:
         raise AssertionError(f"{service} was not discovered:\n{listener.registry.df}") from None
 
 
 async def next_message(queue: AbstractQueue, timeout: float = 5) -> AbstractIncomingMessage:
-    """Wait for the next message of a queue and take it; `Queue.get` would not wait."""
-    arrived: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
-    rest: list[AbstractIncomingMessage] = []
+    """Wait for the next message of a queue and acknowledge it; `Queue.get` would not wait."""
+    first: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
+    extra: list[AbstractIncomingMessage] = []
 
-    async def take(message: AbstractIncomingMessage) -> None:
-        if arrived.done():
-            rest.append(message)
+    async def on_message(message: AbstractIncomingMessage) -> None:
+        if first.done():
+            extra.append(message)
         else:
-            arrived.set_result(message)
+            first.set_result(message)
 
-    tag = await queue.consume(take)
+    tag = await queue.consume(on_message)
     async with asyncio.timeout(timeout):
-        message = await arrived
+        message = await first
     await queue.cancel(tag)
     await message.ack()
-    for message_left in rest:
-        await message_left.nack(requeue=True)
+    for extra_message in extra:
+        await extra_message.nack(requeue=True)
     return message

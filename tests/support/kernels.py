@@ -1,11 +1,11 @@
-"""Real Jupyter kernels, driven as a notebook front end drives them.
+"""Jupyter kernels, controlled like by a notebook front end.
 
     async with await Kernel.start(folder, env={"AMQP_URL": uri}) as kernel:
         cell = await kernel.execute("1 + 1")
         assert cell.text == "2"
 
-A `Cell` stays readable after it has run: output that comes later from the background, and updates
-that other cells send to a display it made, show in its `outputs` as they do in a notebook.
+The `outputs` of a `Cell` include, like in a notebook, later output of background tasks, and updates
+of its displays by other cells.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 START_TIMEOUT = 60.0
-# What a user's own surroundings must not decide in a test.
+# Environment variables of the user that must not affect tests.
 _CLEARED = (
     "AMQP_URL",
     "SERVICE_DOMAIN",
@@ -46,16 +46,16 @@ _CLEARED = (
 
 
 class KernelTimeout(TimeoutError):
-    """Something awaited from a kernel did not come; the message tells what did."""
+    """A condition on a kernel did not become true; the message contains what was received."""
 
 
 class KernelDied(RuntimeError):
-    """The kernel's process ended, or was restarted, while something was awaited from it."""
+    """The kernel's process ended or was restarted during a wait."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the kernel offers at a place in the code, to stand in `code[start:end]`."""
+    """Completions by the kernel, to replace `code[start:end]`."""
 
     matches: list[str]
     start: int
@@ -63,7 +63,7 @@ class Completion:
 
 
 class _ThisPython(KernelSpecManager):
-    """Knows one kernel: the interpreter that runs the tests."""
+    """Provides one kernel: the interpreter that runs the tests."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -71,19 +71,19 @@ class _ThisPython(KernelSpecManager):
 
 
 class Kernel:
-    """A running kernel; `start` it, and leave it as an async context manager."""
+    """A running kernel, created by `start`; an async context manager that ends it."""
 
     def __init__(self, manager: AsyncKernelManager, log: BinaryIO) -> None:
         self.name = "kernel"
         self.messages: list[Message] = []
-        """All messages that kernels publish, in order."""
+        """All messages published by the kernel, in order."""
         self.replies: dict[str, dict[str, Any]] = {}
-        """The contents of the replies, by the id of the request."""
-        self.lives = 1
-        """How many processes this kernel has been: one more after each restart."""
+        """Contents of the replies, by id of the request."""
+        self.generation = 1
+        """Number of processes so far: one more after each restart."""
         self._log = log
         self._manager = manager
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._client = manager.client()
         self._client.start_channels(hb=False)
         self._answers: dict[str, list[str]] = {}
@@ -95,11 +95,11 @@ class Kernel:
 
     @classmethod
     async def start(cls, folder: Path, env: Mapping[str, str] | None = None) -> Self:
-        """Start a kernel with its own settings in a folder; return when it takes requests."""
+        """Start a kernel with separate settings in a folder, and wait until it is ready."""
         manager = AsyncKernelManager(
             kernel_spec_manager=_ThisPython(), connection_file=str(folder / "kernel.json")
         )
-        # The manager opens a kernel's files again with each restart, so the log is kept open.
+        # The manager reuses the file at each restart, so the log stays open.
         log = (folder / "kernel.log").open("ab")
         try:
             await manager.start_kernel(
@@ -110,7 +110,7 @@ class Kernel:
             raise
         kernel = cls(manager, log)
         try:
-            await kernel._ready()
+            await kernel._wait_until_ready()
         except BaseException:
             await kernel.shutdown(now=True)
             raise
@@ -124,7 +124,7 @@ class Kernel:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Process id."""
         process = self._manager.provisioner
         assert isinstance(process, LocalProvisioner)
         assert process.pid is not None
@@ -132,7 +132,7 @@ class Kernel:
 
     @property
     def log(self) -> str:
-        """What the process wrote outside of cells, to its real standard output and error."""
+        """Output of the process outside of cells."""
         return Path(self._log.name).read_text(errors="replace")
 
     # Requests
@@ -146,14 +146,14 @@ class Kernel:
         answers: Sequence[str] = (),
         stop_on_error: bool = True,
     ) -> Cell:
-        """Queue a cell; several at once behave as Run All.
+        """Queue a cell; several at once behave like Run All.
 
-        An error aborts the cells that the kernel has received meanwhile, unless `stop_on_error` is
-        False.
-
-        A front end tells which cell of the notebook it runs; two of one `cell_id` are a re-run.
-        When the cell asks for input it gets these `answers`, one each time; without any it is told
-        that nobody can be asked.
+        Args:
+            code: Code of the cell.
+            store_history: Whether the cell is added to the history.
+            cell_id: Id of the cell in the notebook; the same id means a rerun.
+            answers: Replies to input requests; without any, input is not allowed.
+            stop_on_error: Whether an error aborts the cells that the kernel has already received.
         """
         id = self._send(  # noqa: A001
             "execute_request",
@@ -169,8 +169,8 @@ class Kernel:
         return Cell(self, id, code)
 
     async def execute(self, code: str, timeout: float = 30) -> Cell:
-        """Run a cell and wait until it is done, however it ends."""
-        # ipykernel 6 aborts what arrives within some milliseconds after an error, too.
+        """Run a cell and wait until it is done, with any outcome."""
+        # ipykernel 6 also aborts requests that arrive some milliseconds after an error.
         return await self.execute_no_wait(code, stop_on_error=False).wait(timeout)
 
     async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
@@ -180,37 +180,39 @@ class Kernel:
         return cell
 
     def send_comm(self, comm_id: str, data: dict[str, Any]) -> Cell:
-        """Send a widget's message, as a click in the front end does; it is done when handled."""
+        """Send a widget message, like a click in the front end; it is done when handled."""
         id = self._send("comm_msg", comm_id=comm_id, data=data)  # noqa: A001
         return Cell(self, id, f"comm_msg {data}", replies=False)
 
     async def complete(self, code: str, cursor: int | None = None) -> Completion:
-        """Ask what could stand at the cursor (by default the end), as the Tab key does."""
-        place = len(code) if cursor is None else cursor
-        reply = await self._ask("complete_request", code=code, cursor_pos=place)
+        """Return completions at the cursor (by default the end), like the Tab key."""
+        position = len(code) if cursor is None else cursor
+        reply = await self._request("complete_request", code=code, cursor_pos=position)
         return Completion(reply["matches"], reply["cursor_start"], reply["cursor_end"])
 
     async def inspect(self, code: str, cursor: int | None = None) -> str:
-        """Ask for the help on what is at the cursor, as Shift-Tab does; plain text."""
-        place = len(code) if cursor is None else cursor
-        reply = await self._ask("inspect_request", code=code, cursor_pos=place, detail_level=0)
+        """Return the help at the cursor as plain text, like Shift-Tab."""
+        position = len(code) if cursor is None else cursor
+        reply = await self._request(
+            "inspect_request", code=code, cursor_pos=position, detail_level=0
+        )
         return plain(reply["data"].get("text/plain", ""))
 
     # The process
 
     async def interrupt(self) -> None:
-        """Interrupt what runs, as the stop button does."""
+        """Interrupt the running cell, like the stop button."""
         await self._manager.interrupt_kernel()
 
     async def restart(self) -> None:
-        """Restart in order, as the restart button does; return when it takes requests again."""
-        self.lives += 1
-        self._tell()
+        """Restart gracefully, like the restart button, and wait until it is ready."""
+        self.generation += 1
+        self._notify()
         await self._manager.restart_kernel()
-        await self._ready()
+        await self._wait_until_ready()
 
     async def shutdown(self, *, now: bool = False) -> None:
-        """End the kernel, in order or at once; harmless when it has already ended."""
+        """End the kernel, gracefully or immediately; no effect if it has ended."""
         await self._manager.shutdown_kernel(now=now)
         for task in self._reading:
             task.cancel()
@@ -219,7 +221,7 @@ class Kernel:
         self._log.close()
 
     def kill(self) -> None:
-        """End the process at once (SIGKILL), as a crash does."""
+        """Kill the process (SIGKILL), like a crash."""
         os.kill(self.pid, signal.SIGKILL)
 
     async def exited(self, timeout: float = 20) -> None:
@@ -228,7 +230,7 @@ class Kernel:
             while await self._manager.is_alive():  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0.02)
 
-    # Waiting and looking
+    # Waiting
 
     async def until(
         self,
@@ -236,41 +238,41 @@ class Kernel:
         timeout: float = 30,
         *,
         about: object = None,
-        life: int | None = None,
+        generation: int | None = None,
     ) -> T:
-        """Wait until the condition holds and return what it gave; looked at after every message."""
-        life = life or self.lives
+        """Wait until a condition is true, checked after every message, and return its value."""
+        generation = generation or self.generation
         deadline = time.monotonic() + timeout
         while not (value := condition()):
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 seen = about or f"last messages: {self.messages[-20:]}"
                 raise KernelTimeout(f"not within {timeout:g} s: {seen}\n{self.log}")
             try:
-                await asyncio.wait_for(self._news.wait(), min(left, 0.5))
+                await asyncio.wait_for(self._changed.wait(), min(remaining, 0.5))
             except TimeoutError:
                 if not await self._manager.is_alive():
                     raise KernelDied(f"the kernel died: {about}\n{self.log}") from None
-            if life != self.lives:
+            if generation != self.generation:
                 raise KernelDied(f"the kernel was restarted: {about}")
         return value
 
     def updates(self, display_id: str) -> list[Message]:
-        """Return what was sent to a display, in order, from which request each time."""
+        """Return the messages to a display, in order."""
         return [m for m in self.messages if m.display_id == display_id]
 
-    # Inside
+    # Internals
 
-    async def _ready(self) -> None:
-        """Ask until one asking comes through whole; what is published at first may be missed."""
-        asked: list[Cell] = []
+    async def _wait_until_ready(self) -> None:
+        """Repeat a request until it is complete, because the first messages may be missed."""
+        requests: list[Cell] = []
         async with asyncio.timeout(START_TIMEOUT):
-            while not any(cell.done for cell in asked):
-                asked.append(Cell(self, self._send("kernel_info_request"), "kernel_info"))
+            while not any(cell.done for cell in requests):
+                requests.append(Cell(self, self._send("kernel_info_request"), "kernel_info"))
                 with contextlib.suppress(KernelTimeout):
-                    await self.until(lambda: any(cell.done for cell in asked), 0.2)
+                    await self.until(lambda: any(cell.done for cell in requests), 0.2)
 
-    async def _ask(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
+    async def _request(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
         id = self._send(type, **content)  # noqa: A001
         reply = await self.until(lambda: self.replies.get(id), about=f"{type} {content}")
         assert reply is not None
@@ -281,16 +283,16 @@ class Kernel:
         channel = self._client.shell_channel
         message = self._client.session.msg(type, content, metadata=metadata)
         channel.send(message)
-        # Sending goes past the asyncio socket that a task reads from, and can swallow the sign that
-        # something has arrived meanwhile; asking the socket for its events makes it look again.
+        # Sending bypasses the asyncio socket that a task reads from, and can consume the
+        # notification of a received message; reading the socket's events triggers it again.
         channel.socket.get(zmq.EVENTS)
         return str(message["header"]["msg_id"])
 
-    async def _read(self, channel: Any, take: Callable[[str, dict[str, Any]], None]) -> None:
+    async def _read(self, channel: Any, handle: Callable[[str, dict[str, Any]], None]) -> None:
         while True:
             message = await channel.get_msg()
-            take(message["parent_header"].get("msg_id", ""), message)
-            self._tell()
+            handle(message["parent_header"].get("msg_id", ""), message)
+            self._notify()
 
     def _publish(self, parent_id: str, message: dict[str, Any]) -> None:
         self.messages.append(
@@ -312,17 +314,17 @@ class Kernel:
             self._client.input(answers.pop(0))
             self._client.stdin_channel.socket.get(zmq.EVENTS)
 
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    own = {
+    environment = {
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    return {k: v for k, v in os.environ.items() if k not in _CLEARED} | own
+    return {k: v for k, v in os.environ.items() if k not in _CLEARED} | environment

@@ -1,4 +1,4 @@
-"""Pages and tables as they are seen, and text that nothing may obey."""
+"""Parser of rendered pages, and hostile text that must be escaped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ CONTROLS = "\x1b\x00\x07\r\x9b\u202e\u2066\u200b\ufeff\ud800"
 HOSTILE = f"{MARKUP}\x1b[2J{CONTROLS}"
 
 
-class Reader(HTMLParser):
-    """The elements and texts of a page; every element must be closed."""
+class PageReader(HTMLParser):
+    """Parser of the elements and texts of a page; every element must be closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -25,7 +25,10 @@ class Reader(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert {name for name, _ in attrs} <= {"class", *(DRAWN if tag in ("svg", "path") else ())}
+        assert {name for name, _ in attrs} <= {
+            "class",
+            *(SVG_ATTRIBUTES if tag in ("svg", "path") else ()),
+        }
         self.elements.append(tag)
         self._open.append(tag)
         if tag == "tr":
@@ -44,16 +47,16 @@ class Reader(HTMLParser):
             self.cells[-1][-1] += data
 
 
-OURS = {"style", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "pre"}
-OURS |= {"details", "summary", "svg", "path"}
-DRAWN = {"viewbox", "preserveaspectratio", "d"}
+PAGE_ELEMENTS = {"style", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "pre"}
+PAGE_ELEMENTS |= {"details", "summary", "svg", "path"}
+SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d"}
 
 
-def read(page: Page) -> Reader:
-    """The page as it is seen; nothing in it may be other than our own elements."""
+def read(page: Page) -> PageReader:
+    """Parse a page, and check that it contains only the elements and characters of pages."""
     bundle = page.mimebundle()
-    reader = Reader(bundle["text/html"])
-    assert set(reader.elements) <= OURS
+    reader = PageReader(bundle["text/html"])
+    assert set(reader.elements) <= PAGE_ELEMENTS
     for text in (*reader.texts, bundle["text/plain"]):
         assert not set(text) & set(CONTROLS)
     return reader

@@ -1,6 +1,6 @@
-"""Services of the real amqp-fabric package, run as processes and talked to in lines of JSON.
+"""Services of the real amqp-fabric package in processes, controlled by lines of JSON.
 
-The scripts are in `tests/peers/services`; what each can be asked stands at its top.
+The scripts are in `tests/peers/services`; the docstring of each lists its commands.
 
     async with await Peer.start("calc_service", uri, domain="my_project", id="calc1") as calc:
         ...
@@ -30,7 +30,7 @@ _LINE_LIMIT = 64 * 2**20
 
 
 class PeerError(Exception):
-    """What a peer answered instead of a result: the `type`, `message` and `args` of its error."""
+    """Error reply of a peer: the `type`, `message` and `args` of its error."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
         super().__init__(f"{error['type']}: {error['message']}")
@@ -40,11 +40,11 @@ class PeerError(Exception):
 
 
 class PeerGone(RuntimeError):
-    """The process ended, or never came up; the message holds its standard error."""
+    """The process ended or did not start; the message contains its standard error."""
 
 
 class Peer:
-    """A peer script that runs; `start` it, and leave it as an async context manager."""
+    """A running peer script, created by `start`; an async context manager that ends it."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, stderr: Any) -> None:
         self.name = name
@@ -66,10 +66,10 @@ class Peer:
         timeout: float = 30,
         **options: Any,
     ) -> Self:
-        """Run a script and return when it is up.
+        """Run a script and wait until it is ready.
 
-        Options become the script's arguments: `keep_alive=1` is `--keep-alive 1`, and what is not a
-        string or a number is given as JSON.
+        Options become the script's arguments: `keep_alive=1` is `--keep-alive 1`, and other values
+        than strings and numbers are passed as JSON.
         """
         arguments = [f"{SERVICES / script}.py", "--uri", uri, "--domain", domain]
         for name, value in options.items():
@@ -101,26 +101,26 @@ class Peer:
 
     @property
     def is_running(self) -> bool:
-        """Return whether its process runs."""
+        """True if the process is running."""
         return self._process.returncode is None
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Process id."""
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the process wrote to its standard error so far."""
+        """Text on standard error so far."""
         if isinstance(self._stderr, str):
             return self._stderr
         self._stderr.seek(0)
         return str(self._stderr.read().decode(errors="replace"))
 
-    # Talking
+    # Commands and events
 
     async def ask(self, do: str, *, timeout: float = 20, **arguments: Any) -> Any:
-        """Ask the peer to do something and return the result; raises `PeerError` for its error."""
+        """Send a command and return its result; raise `PeerError` for an error."""
         number = next(self._numbers)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin is not None
@@ -132,30 +132,30 @@ class Peer:
         return answer["result"]
 
     async def call(self, target: str, method: str, *, timeout: float = 20, **kwargs: Any) -> Any:
-        """Have a `caller` call `method` of the service of type `calc` with the id `target`."""
+        """Make a `caller` call `method` of the service of type `calc` with the id `target`."""
         return await self.ask("call", timeout=timeout, target=target, method=method, kwargs=kwargs)
 
     async def event(self, name: str, *, timeout: float = 20) -> dict[str, Any]:
-        """Return the next event of this name, also one that came before it was asked for."""
+        """Return the next event of this name, including earlier ones."""
         getting = asyncio.ensure_future(self._events[name].get())
         return await self._wait(getting, timeout, f"say `{name}`")
 
-    # Ending
+    # Process
 
     def kill(self) -> None:
-        """End the process at once (SIGKILL), as a crash does."""
+        """Kill the process (SIGKILL), like a crash."""
         self._signal(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop the process from running without ending it (SIGSTOP)."""
+        """Pause the process (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused process go on (SIGCONT)."""
+        """Resume a paused process (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Ask the process to end in order (SIGTERM); `exited` says when it has."""
+        """Request a graceful exit (SIGTERM); `exited` waits for it."""
         self._signal(signal.SIGTERM)
 
     async def exited(self, timeout: float = 20) -> int:
@@ -163,7 +163,7 @@ class Peer:
         return await asyncio.wait_for(self._process.wait(), timeout)
 
     async def end(self, grace: float = 5) -> None:
-        """End the process in order by closing its input; kill it when the grace is over."""
+        """End the process gracefully by closing its input; kill it after the grace period."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -176,7 +176,7 @@ class Peer:
             file, self._stderr = self._stderr, self.log
             file.close()
 
-    # Inside
+    # Internals
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -193,13 +193,13 @@ class Peer:
                 self._events[name].put_nowait(event)
 
     async def _wait(
-        self, future: asyncio.Future[dict[str, Any]], timeout: float, what: str
+        self, future: asyncio.Future[dict[str, Any]], timeout: float, action: str
     ) -> dict[str, Any]:
-        """Wait for the future, the end of the process, or the time to be over."""
+        """Wait for the future, the end of the process, or a timeout."""
         either: set[asyncio.Future[Any]] = {future, self._reading}
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         future.cancel()
-        how = "ended before it could" if self._reading.done() else f"did not in {timeout:g} s"
-        raise PeerGone(f"{self.name} {how} {what}\n{self.log}")
+        outcome = "ended before it could" if self._reading.done() else f"did not in {timeout:g} s"
+        raise PeerGone(f"{self.name} {outcome} {action}\n{self.log}")

@@ -1,11 +1,11 @@
-"""A private RabbitMQ node for tests: own ports, own data, gone when its owner is gone.
+"""Private RabbitMQ node for tests, with separate ports and data; it ends with its owner.
 
     with RabbitMq.start() as rabbitmq:
         connect(rabbitmq.uri)
 
-By hand, `python -m tests.support.rabbitmq` starts a node, prints its URI and keeps it until Enter,
-Ctrl-C or the end of the input. Another version than the installed one is used by pointing
-`RABBITMQ_HOME` to its folder, the one that holds `sbin` and `plugins`.
+`python -m tests.support.rabbitmq` starts a node manually, prints its URI and runs it until Enter,
+Ctrl-C or the end of the input. To use another version than the installed one, set
+`RABBITMQ_HOME` to its folder, which contains `sbin` and `plugins`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 ATTEMPTS = 3
-"""Starts of a node; other programs may take a port that was free when it was chosen."""
+"""Attempts to start a node, because another program may bind a chosen port first."""
 
 __all__ = ["RabbitMq", "RabbitMqError"]
 
@@ -41,10 +41,10 @@ START_TIMEOUT = 90.0
 
 
 class RabbitMq:
-    """A running private node, seen from its owner.
+    """A running private node.
 
     All methods block: management requests for some milliseconds, `start` and `restart_node` for
-    some seconds. A test whose own event loop must go on meanwhile uses `asyncio.to_thread`.
+    some seconds. A test whose event loop must keep running uses `asyncio.to_thread`.
     """
 
     def __init__(self, supervisor: subprocess.Popen[bytes]) -> None:
@@ -63,10 +63,10 @@ class RabbitMq:
 
     @classmethod
     def start(cls, **settings: Any) -> Self:
-        """Start a node and return when it takes connections.
+        """Start a node and wait until it accepts connections.
 
-        The settings are `rabbitmq_supervisor.Supervisor`'s; with `ssl_options` it also listens
-        for TLS, on `tls_port`.
+        The settings are those of `rabbitmq_supervisor.Supervisor`; with `ssl_options` the node also
+        listens for TLS on `tls_port`.
         """
         find_server()
         for _ in range(ATTEMPTS - 1):
@@ -84,7 +84,7 @@ class RabbitMq:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's business
+            start_new_session=True,  # Ctrl-C reaches only the owner
         )
         try:
             return cls(supervisor)
@@ -99,46 +99,46 @@ class RabbitMq:
         self.stop()
 
     def stop(self) -> None:
-        """End the node and its supervisor, and remove the data; harmless when already stopped."""
+        """End the node and its supervisor, and remove the data; no effect if stopped."""
         _end_supervisor(self._supervisor)
 
-    # The node as a process
+    # Process
 
     def kill(self) -> None:
-        """End the node at once (SIGKILL), as a crash does; its data stays."""
+        """Kill the node (SIGKILL), like a crash; its data remains."""
         self._command("kill")
 
     def restart_node(self) -> None:
-        """Start the node again on the same port and data, killing it first when it still runs."""
+        """Kill the node if it is running, and start it on the same port and data."""
         self.kill()
         self.pid = self._command("start")["pid"]
 
     def pause(self) -> None:
-        """Stop the node from running without closing anything (SIGSTOP), as a stall does."""
+        """Pause the node (SIGSTOP), like a stall; connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused node go on (SIGCONT)."""
+        """Resume a paused node (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def recover(self) -> None:
-        """Bring the node up again where it was left paused or killed."""
+        """Resume or restart a node that was paused or killed."""
         try:
             self.resume()
         except ProcessLookupError:
             self.restart_node()
 
     def set_memory_alarm(self, *, raised: bool) -> None:
-        """Have the node believe that its memory is full, or that it is not."""
+        """Raise or clear the memory alarm."""
         self.control("set_vm_memory_high_watermark", "0.0000001" if raised else "0.4")
 
     def set_disk_alarm(self, *, raised: bool) -> None:
-        """Have the node believe that its disk is full, or that it is not."""
+        """Raise or clear the disk alarm."""
         self.control("set_disk_free_limit", "1000000GB" if raised else "50MB")
 
     def control(self, *command: str) -> str:
-        """Run a command of `rabbitmqctl` on the node, and return what it says."""
-        done = subprocess.run(
+        """Run a command of `rabbitmqctl` on the node, and return its output."""
+        completed = subprocess.run(
             [find_server().with_name("rabbitmqctl"), "--quiet", *command],
             env=self._environment,
             capture_output=True,
@@ -146,48 +146,50 @@ class RabbitMq:
             check=False,
             timeout=60,
         )
-        if done.returncode:
-            raise RabbitMqError(f"rabbitmqctl {' '.join(command)}: {done.stderr}{done.stdout}")
-        return done.stdout
+        if completed.returncode:
+            raise RabbitMqError(
+                f"rabbitmqctl {' '.join(command)}: {completed.stderr}{completed.stdout}"
+            )
+        return completed.stdout
 
     @property
     def log(self) -> str:
-        """What the node has logged so far."""
+        """Log of the node so far."""
         return (self.home / "node.log").read_text(errors="replace")
 
     # Addresses, virtual hosts and users
 
     @property
     def uri(self) -> str:
-        """The address of the default virtual host, for a user that may do everything."""
+        """URI of the default virtual host, for a user with all permissions."""
         return self.uri_for()
 
     @property
     def management_uri(self) -> str:
-        """The address of the management plugin, with its administrator."""
+        """URI of the management plugin, with its administrator."""
         return f"http://{self.user}:{self.password}@127.0.0.1:{self.management_port}/"
 
     def uri_for(
         self, user: str | None = None, password: str | None = None, vhost: str = "/"
     ) -> str:
-        """Return the address of a virtual host, for the given user or the host's own."""
+        """Return the URI of a virtual host, for the given user or the virtual host's."""
         user = user or self._user_of(vhost)
         login = f"{quote(user, safe='')}:{quote(password or self.password, safe='')}"
         return f"amqp://{login}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
     def add_vhost(self, name: str) -> str:
-        """Create a virtual host with a user of its own, named alike; return its URI."""
+        """Create a virtual host and a user of the same name, and return its URI."""
         self._api("PUT", "vhosts", name, body={})
         return self.add_user(name, self.password, vhost=name)
 
     def delete_vhost(self, name: str) -> None:
-        """Delete a virtual host, its user and all it holds; its connections are closed."""
+        """Delete a virtual host, its content and its user, and close its connections."""
         self._api("DELETE", "vhosts", name)
         self._api("DELETE", "users", name)
 
     @contextmanager
     def private_vhost(self) -> Iterator[str]:
-        """Yield the name of a new virtual host; afterwards it is gone and the node is up."""
+        """Yield the name of a new virtual host; delete it afterwards, recovering the node first."""
         name = f"test-{secrets.token_hex(4)}"
         self.add_vhost(name)
         try:
@@ -206,60 +208,60 @@ class RabbitMq:
         write: str = ".*",
         read: str = ".*",
     ) -> str:
-        """Create a user with these rights (patterns of names) on a virtual host; return its URI."""
+        """Create a user with permissions (name patterns) on a virtual host, and return its URI."""
         self._api("PUT", "users", name, body={"password": password, "tags": ""})
         rights = {"configure": configure, "write": write, "read": read}
         self._api("PUT", "permissions", vhost, name, body=rights)
         return self.uri_for(name, password, vhost)
 
-    # What is there
+    # Resources
 
     def list_queues(self, vhost: str = "/") -> list[dict[str, Any]]:
-        """Return the queues as they are now, with `messages`, `messages_ready` and arguments."""
+        """Return the current queues, with `messages`, `messages_ready` and arguments."""
         return self._list("queues", vhost, enable_queue_totals="true")
 
     def delete_queue(self, vhost: str, name: str) -> None:
-        """Delete a queue with what is in it, as an operator may."""
+        """Delete a queue and its messages, as an operator may."""
         self._api("DELETE", "queues", vhost, name)
 
     def list_exchanges(self, vhost: str = "/") -> list[dict[str, Any]]:
-        """Return the exchanges, without the ones that every virtual host has."""
-        found = self._list("exchanges", vhost)
-        return [e for e in found if e["name"] and not e["name"].startswith("amq.")]
+        """Return the exchanges, without predeclared ones."""
+        result = self._list("exchanges", vhost)
+        return [e for e in result if e["name"] and not e["name"].startswith("amq.")]
 
     def list_bindings(self, vhost: str = "/") -> list[dict[str, Any]]:
-        """Return the bindings, without each queue's own to the default exchange."""
+        """Return the bindings, without those to the default exchange."""
         return [b for b in self._list("bindings", vhost) if b["source"]]
 
     def list_connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
         """Return the open connections: `name`, `user`, `vhost`."""
-        found = self._list("connections")
-        return [c for c in found if vhost is None or c["vhost"] == vhost]
+        result = self._list("connections")
+        return [c for c in result if vhost is None or c["vhost"] == vhost]
 
     def close_connections(self, vhost: str = "/", user: str | None = None) -> int:
-        """Have the broker close a user's connections (320 CONNECTION_FORCED); return how many.
+        """Close a user's connections (320 CONNECTION_FORCED), and return their number.
 
-        The user is the virtual host's own unless another is given.
+        The user is by default that of the virtual host.
         """
         user = user or self._user_of(vhost)
-        found = [c for c in self.list_connections(vhost) if c["user"] == user]
+        result = [c for c in self.list_connections(vhost) if c["user"] == user]
         self._api("DELETE", "connections", "username", user)
-        return len(found)
+        return len(result)
 
     @property
     def version(self) -> str:
         """RabbitMQ's version."""
         return str(self._api("GET", "overview")["rabbitmq_version"])
 
-    # Inside
+    # Internals
 
     def _user_of(self, vhost: str) -> str:
         return self.user if vhost == "/" else vhost
 
     def _list(self, *path: str, **query: str) -> list[dict[str, Any]]:
-        # Without statistics the answer is what is there now, not what was some seconds ago.
-        found: list[dict[str, Any]] = self._api("GET", *path, disable_stats="true", **query)
-        return found
+        # Without statistics the reply is what is there now, not what was some seconds ago.
+        result: list[dict[str, Any]] = self._api("GET", *path, disable_stats="true", **query)
+        return result
 
     def _api(self, method: str, *path: str, body: Any = None, **query: str) -> Any:
         url = "/api/" + "/".join(quote(part, safe="") for part in path)
@@ -270,25 +272,25 @@ class RabbitMq:
         try:
             connection.request(method, url, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            answer = response.read()
+            reply = response.read()
         finally:
             connection.close()
         if response.status >= 400:
-            raise RabbitMqError(f"{method} {url}: {response.status} {answer.decode()}")
-        return json.loads(answer) if answer else None
+            raise RabbitMqError(f"{method} {url}: {response.status} {reply.decode()}")
+        return json.loads(reply) if reply else None
 
     def _command(self, command: str) -> dict[str, Any]:
-        """Send the supervisor a command and return its answer."""
+        """Send a command to the supervisor and return its reply."""
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
         self._supervisor.stdin.write(command.encode() + b"\n")
-        answered, _, _ = select.select([self._supervisor.stdout], [], [], START_TIMEOUT)
-        if not answered:
+        ready, _, _ = select.select([self._supervisor.stdout], [], [], START_TIMEOUT)
+        if not ready:
             raise RabbitMqError(f"RabbitMQ did not {command} within {START_TIMEOUT:.0f} s")
-        answer: dict[str, Any] = json.loads(self._supervisor.stdout.readline() or b'{"error": ""}')
-        if "error" in answer:
-            raise RabbitMqError(f"RabbitMQ did not {command}:\n{answer['error']}")
-        return answer
+        reply: dict[str, Any] = json.loads(self._supervisor.stdout.readline() or b'{"error": ""}')
+        if "error" in reply:
+            raise RabbitMqError(f"RabbitMQ did not {command}:\n{reply['error']}")
+        return reply
 
 
 def _end_supervisor(supervisor: subprocess.Popen[bytes]) -> None:
@@ -300,7 +302,7 @@ def _end_supervisor(supervisor: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Keep a node for a person at a terminal."""
+    """Run a node until the input ends."""
     try:
         with RabbitMq.start() as rabbitmq:
             print(f"{rabbitmq.uri}\nup after {rabbitmq.start_seconds:.1f} s; Enter ends it")

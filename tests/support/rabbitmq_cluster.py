@@ -1,8 +1,8 @@
-"""A private RabbitMQ cluster of three nodes for tests.
+"""Private RabbitMQ cluster of three nodes for tests.
 
 with RabbitMqCluster.start() as cluster:
-    connect(cluster.uri)
-    cluster.node_at(port).kill()
+connect(cluster.uri_for())
+cluster.node_at(port).kill()
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMES = ("first", "second", "third")
 
 
 class RabbitMqCluster:
-    """Three nodes that know each other; all methods block."""
+    """A cluster of three nodes; all methods block."""
 
     def __init__(self, nodes: list[RabbitMq], start_seconds: float) -> None:
         self.nodes = nodes
@@ -31,9 +31,9 @@ class RabbitMqCluster:
 
     @classmethod
     def start(cls, **settings: Any) -> Self:
-        """Start the nodes together and return when all take connections.
+        """Start the nodes together and wait until all accept connections.
 
-        The settings are `RabbitMq.start`'s, the same for each.
+        The settings are those of `RabbitMq.start`, the same for each.
         """
         began = time.monotonic()
         secret, epmd_port = secrets.token_hex(16), free_port()
@@ -45,7 +45,7 @@ class RabbitMqCluster:
 
         with ExitStack() as started, ThreadPoolExecutor(len(NAMES)) as pool:
             starting = [pool.submit(start, name) for name in NAMES]
-            nodes = [started.enter_context(one.result()) for one in starting]
+            nodes = [started.enter_context(future.result()) for future in starting]
             started.pop_all()
         return cls(nodes, time.monotonic() - began)
 
@@ -57,11 +57,11 @@ class RabbitMqCluster:
             node.stop()
 
     def uri_for(self, vhost: str = "/") -> str:
-        """One URI with all nodes."""
+        """Return a URI with all nodes."""
         login, _, _ = self.nodes[0].uri_for(vhost=vhost).rpartition("@")
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         return f"{login}@{hosts}/{'%2F' if vhost == '/' else vhost}"
 
     def node_at(self, port: int | None) -> RabbitMq:
-        """The node that listens there."""
+        """Return the node that listens on this port."""
         return next(node for node in self.nodes if node.port == port)

@@ -1,9 +1,9 @@
-"""The keeper of a private RabbitMQ node: a program that `rabbitmq.RabbitMq` runs, never imports.
+"""Supervisor of a private RabbitMQ node: a program run by `rabbitmq.RabbitMq`.
 
-It keeps the node and its port mapper (`epmd`) as children and holds one end of a pipe from the
-owner. When the pipe closes, whether the owner ended in order or was killed, it ends both and
-removes the data. It reads commands as lines, `start` and `kill`, and answers each with one line of
-JSON. Only the standard library is used, so that it starts at once. Its one argument is a JSON
+The node and its port mapper (`epmd`) are its children, and its standard input is a pipe from the
+owner. When the pipe closes, because the owner has exited or was killed, it ends both and
+removes the data. It reads commands as lines, `start` and `kill`, and replies to each with a line of
+JSON. It uses only the standard library, for a fast start. Its argument is a JSON
 object, the keyword arguments of `Supervisor`.
 """
 
@@ -34,8 +34,8 @@ MISSING = (
     "holds `sbin` and `plugins`."
 )
 
-# Where packages put RabbitMQ's own folder. The `rabbitmq-server` on the PATH of a Debian machine is
-# a wrapper that refuses ordinary users, so it is not among these.
+# RabbitMQ's folder in common packages. The `rabbitmq-server` on the PATH of a Debian machine is
+# a wrapper that refuses ordinary users, so it is not used.
 _HOMES = (
     "/usr/lib/rabbitmq/lib/rabbitmq_server-*",
     "/usr/local/lib/rabbitmq/lib/rabbitmq_server-*",
@@ -50,11 +50,15 @@ PORT_TAKEN = "another program took its port"
 
 
 class RabbitMqError(RuntimeError):
-    """The node could not be found, started or asked; the message says why."""
+    """The node was not found, did not start or did not reply; the message gives the reason."""
 
 
 def find_server() -> Path:
-    """Return the newest installed RabbitMQ's start script, or say what to install."""
+    """Return the start script of the newest installed RabbitMQ.
+
+    Raises:
+        RabbitMqError: RabbitMQ is not installed; the message says what to install.
+    """
     chosen = os.environ.get("RABBITMQ_HOME")
     homes = [Path(chosen)] if chosen else [found for home in _HOMES for found in _glob(home)]
     servers = [home / "sbin" / "rabbitmq-server" for home in homes]
@@ -76,7 +80,7 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def rabbitmq_version() -> list[int]:
-    """Return the version of the RabbitMQ that is used, as in ``[3, 10, 8]``; empty without one."""
+    """Return the version of RabbitMQ, for example ``[3, 10, 8]``; empty if not installed."""
     try:
         return _version(find_server())
     except RabbitMqError:
@@ -89,10 +93,10 @@ def _version(server: Path) -> list[int]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on and that no outgoing connection is given.
+    """Return a free loopback port outside the ephemeral range.
 
-    Ports the system hands out by itself are avoided: while the node is down, a client that keeps
-    trying such a port can be given that very port as its own end and then talks to itself.
+    While the node is down, a client that keeps connecting to an ephemeral port can be assigned
+    the same port for its own end, and then connects to itself.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -105,18 +109,18 @@ def free_port() -> int:
 
 
 class Supervisor:
-    """The keeper of one node.
+    """Supervisor of one node.
 
-    Everything that happens (a command from the owner, the node's word that it is up, its end, the
-    owner's end) is put on one queue and handled in turn by one thread.
+    All events (commands, the readiness and exit of the node, the end of the owner) go through one
+    queue and are handled by one thread.
 
     Args:
-        ssl_options: the node's TLS: Erlang terms as they stand in RabbitMQ's advanced.config.
-        name: of the node, before the `@`.
-        cluster: the names of the nodes of its cluster; none: it stands alone.
-        secret: what the nodes of a cluster share: the password and Erlang's cookie.
-        epmd_port: where they find each other.
-        settings: of rabbitmq.conf, beside those that every node has.
+        ssl_options: TLS options: Erlang terms of advanced.config.
+        name: Name of the node, before the `@`.
+        cluster: Names of the nodes of its cluster; empty for a single node.
+        secret: Shared secret of a cluster: the password and Erlang's cookie.
+        epmd_port: Port of the port mapper, shared by a cluster.
+        settings: Additional settings of rabbitmq.conf.
         advanced: Erlang terms of the application `rabbit` in advanced.config.
     """
 
@@ -145,12 +149,12 @@ class Supervisor:
         self._login = {"user": "tests", "password": self._secret}
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
-        self._answered = True
+        self._replied = True
 
     def run(self) -> None:
-        """Serve the owner until it goes away."""
-        for ending in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ending, lambda *_: self._events.put(("end", None)))
+        """Handle events until the owner ends."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._events.put(("end", None)))
         handlers: dict[str, Callable[[Any], None]] = {
             "start": self._start,
             "kill": self._kill,
@@ -159,8 +163,8 @@ class Supervisor:
         }
         try:
             self._configure()
-            self._in_background(self._hear_owner)
-            self._in_background(self._hear_node)
+            self._start_thread(self._read_commands)
+            self._start_thread(self._wait_until_up)
             while (event := self._events.get())[0] != "end":
                 handlers[event[0]](event[1])
         finally:
@@ -173,7 +177,7 @@ class Supervisor:
     # Events
 
     def _start(self, _: object) -> None:
-        self._answered = False
+        self._replied = False
         try:
             if self._epmd is None:
                 self._start_epmd()
@@ -187,21 +191,21 @@ class Supervisor:
                     stderr=subprocess.STDOUT,
                 )
         except (OSError, RabbitMqError) as error:
-            self._answer(error=str(error))
+            self._reply(error=str(error))
             return
         node = self._node
-        self._in_background(lambda: self._events.put(("exited", (node, node.wait()))))
+        self._start_thread(lambda: self._events.put(("exited", (node, node.wait()))))
 
     def _kill(self, _: object) -> None:
         if self._node is not None:
             self._node.kill()
             self._node.wait()
-        self._answer(killed=True)
+        self._reply(killed=True)
 
     def _up(self, _: object) -> None:
         assert self._node is not None
-        if not self._answered:
-            self._answer(
+        if not self._replied:
+            self._reply(
                 home=str(self._home),
                 pid=self._node.pid,
                 port=self._ports["amqp"],
@@ -211,37 +215,37 @@ class Supervisor:
                 **self._login,
             )
 
-    def _exited(self, what: tuple[subprocess.Popen[bytes], int]) -> None:
-        node, code = what
-        if node is self._node and not self._answered:
+    def _exited(self, result: tuple[subprocess.Popen[bytes], int]) -> None:
+        node, code = result
+        if node is self._node and not self._replied:
             log = (self._home / "node.log").read_text(errors="replace")
-            taken = "eaddrinuse" in log or "could_not_start_listener" in log
-            why = f" ({PORT_TAKEN})" if taken else ""
-            self._answer(error=f"it ended with {code}{why}:\n{log[-4000:]}")
+            port_taken = "eaddrinuse" in log or "could_not_start_listener" in log
+            reason = f" ({PORT_TAKEN})" if port_taken else ""
+            self._reply(error=f"it ended with {code}{reason}:\n{log[-4000:]}")
 
-    def _answer(self, **facts: Any) -> None:
-        self._answered = True
+    def _reply(self, **facts: Any) -> None:
+        self._replied = True
         print(json.dumps(facts), flush=True)
 
     # Sources of events
 
-    def _in_background(self, work: Callable[[], None]) -> None:
+    def _start_thread(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work, daemon=True).start()
 
-    def _hear_owner(self) -> None:
+    def _read_commands(self) -> None:
         for line in sys.stdin:
             self._events.put((line.strip(), None))
         self._events.put(("end", None))
 
-    def _hear_node(self) -> None:
-        """Wait for the node's word that it is up, which it says to the service manager's socket."""
+    def _wait_until_up(self) -> None:
+        """Wait for the node's readiness notifications on the service manager's socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
             notices.bind(self._environment["NOTIFY_SOCKET"])
             while True:
                 if b"READY=1" in notices.recv(4096):
                     self._events.put(("up", None))
 
-    # The node's surroundings
+    # Configuration
 
     def _configure(self) -> None:
         self._write(".erlang.cookie", self._secret[::-1], mode=0o400)
@@ -289,8 +293,8 @@ class Supervisor:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "HOME": str(home),
-            # A service manager's socket: the start script becomes the node instead of waiting for
-            # it, so that the child is the node, and the node says when it is up.
+            # A service manager's socket: the start script then replaces itself by the node, so that
+            # the child is the node, and the node notifies its readiness.
             "NOTIFY_SOCKET": str(home / "notify"),
             "ERL_EPMD_PORT": str(self._ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -312,7 +316,7 @@ class Supervisor:
         }
 
     def _start_epmd(self) -> None:
-        """Start the port mapper first: a node that finds none leaves one behind as a daemon."""
+        """Start the port mapper first, because a node without one starts it as a daemon."""
         port = self._ports["epmd"]
         self._epmd = subprocess.Popen(
             [_find_epmd(), "-address", "127.0.0.1", "-port", str(port)],
@@ -322,7 +326,7 @@ class Supervisor:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
-        # Of the supervisors of a cluster one starts it; those of the others end at once.
+        # In a cluster only one port mapper starts; the others exit immediately.
         while (self._cluster or self._epmd.poll() is None) and time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()

@@ -1,4 +1,4 @@
-"""A process that logs far too much: records as they travel, as fast as it is told to and as it can.
+"""Processes that flood the log exchange: records at a rate, or as fast as possible.
 
     python -m tests.support.storm URI DOMAIN SERVICE_ID RATE RECORDS publish|log
 
@@ -6,9 +6,9 @@
         ...
     storm.sent, storm.rate
 
-Its records are numbered, `storm.text(number)`, from 0 in each process. They are published by hand,
-as the project's own code would take as much of the machine as what is tested; or they are logged,
-and an `AmqpHandler` sends what it can and drops the rest.
+The records are numbered, `storm.text(number)`, from 0 in each process. They are published as raw
+frames, because the library would use as much CPU time as the tested code; or they are logged,
+and an `AmqpHandler` sends or drops them.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ from fabric_nb.fabric.wire.names import log_exchange
 from tests.support.peers import DOMAIN
 
 CHUNK = 250
-"""Records that are handed to the socket at once."""
+"""Maximum records per write to the socket."""
 _BODY, _END = 3, b"\xce"
 
 
 def text(number: int) -> str:
-    """What the record of this number says; all are equally long."""
+    """Return the message of a record; all have the same length."""
     return f"storm {number:09d} " + 60 * "."
 
 
 class Storm:
-    """Processes that log, and what they have sent once they have ended."""
+    """Logging processes, and their counts after they have ended."""
 
     def __init__(self) -> None:
         self.sent = 0
         self.dropped = 0
-        """What the senders themselves have left out."""
+        """Records dropped by the senders."""
         self.rate = 0.0
-        """Records a second, of all together, with what was left out."""
+        """Records per second of all processes, including dropped ones."""
 
     @classmethod
     @asynccontextmanager
     async def of(
         cls, uri: str, records: int, *, rate: float, processes: int = 1, logged: bool = False
     ) -> AsyncIterator[Storm]:
-        """Start them; they log while the block runs, and have ended after it.
+        """Run the processes during the block, and wait for their end after it.
 
         Args:
-            uri: the broker.
-            records: how many, of all together.
-            rate: how many a second, at most.
-            processes: how many processes share in it.
-            logged: whether they log, in place of publishing by hand.
+            uri: URI of the broker.
+            records: Total number of records.
+            rate: Maximum records per second in total.
+            processes: Number of processes.
+            logged: True to log records, False to publish raw frames.
         """
         storm = cls()
         started = [
@@ -82,10 +82,10 @@ class Storm:
             yield storm
             for process in started:
                 out, _ = await process.communicate()
-                told = json.loads(out)
-                storm.sent += told["sent"]
-                storm.dropped += told["dropped"]
-                storm.rate += (told["sent"] + told["dropped"]) / told["seconds"]
+                result = json.loads(out)
+                storm.sent += result["sent"]
+                storm.dropped += result["dropped"]
+                storm.rate += (result["sent"] + result["dropped"]) / result["seconds"]
         finally:
             for process in started:
                 if process.returncode is None:
@@ -118,16 +118,16 @@ async def _publish(uri: str, domain: str, service: str, rate: float, records: in
     sent, began = 0, time.monotonic()
     while sent < records:
         due = min(int((time.monotonic() - began) * rate), sent + CHUNK, records)
-        if fresh := [head + json.dumps(text(n)).encode() + _END for n in range(sent, due)]:
-            taken = asyncio.get_running_loop().create_future()
+        if frames := [head + json.dumps(text(n)).encode() + _END for n in range(sent, due)]:
+            drained = asyncio.get_running_loop().create_future()
             await connection.write_queue.put(
-                ChannelFrame(payload=b"".join(fresh), should_close=False, drain_future=taken)
+                ChannelFrame(payload=b"".join(frames), should_close=False, drain_future=drained)
             )
-            await taken
+            await drained
             sent = due
         else:
             await asyncio.sleep(0.001)
-    # Answered behind all that was published before it on the channel.
+    # The reply follows the routing of all messages published before on the channel.
     await channel.exchange_declare(exchange, passive=True)
     print(json.dumps({"sent": sent, "dropped": 0, "seconds": time.monotonic() - began}))
     await connection.close()
@@ -155,5 +155,5 @@ async def _log(uri: str, domain: str, service: str, rate: float, records: int) -
 
 
 if __name__ == "__main__":
-    how = {"publish": _publish, "log": _log}[sys.argv[6]]
-    asyncio.run(how(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5])))
+    run = {"publish": _publish, "log": _log}[sys.argv[6]]
+    asyncio.run(run(*sys.argv[1:4], float(sys.argv[4]), int(sys.argv[5])))

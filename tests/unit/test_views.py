@@ -40,7 +40,7 @@ from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
 from fabric_nb.notebook.views.streams import StreamsView
-from tests.support.pages import CONTROLS, HOSTILE, MARKUP, Reader, read
+from tests.support.pages import CONTROLS, HOSTILE, MARKUP, PageReader, read
 
 MINE = ServiceName("d", "notebook", "mynb")
 NOW = 1_700_000_000.0
@@ -96,7 +96,7 @@ class Rendered:
         return static_page(self.model, NOW)
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> PageReader:
         """The rendered page, after checking that nothing in it is executable."""
         sent = orjson.dumps(self.model.diff() or self.model.whole()).decode()
         assert not set(sent) & (set(CONTROLS) - {"\\"})
