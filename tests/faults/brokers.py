@@ -1,4 +1,4 @@
-"""Brokers that a test may kill and start again at the same place."""
+"""Brokers that a test may kill and restart on the same port."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMq
 
 
-class Mortal(Protocol):
-    """A broker that can be killed and started again; both block."""
+class RestartableBroker(Protocol):
+    """A broker that can be killed and restarted; both methods block."""
 
     uri: str
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+        """Kill it (SIGKILL)."""
 
     def restart(self) -> None:
-        """Start it again on the same port; returns when it takes connections."""
+        """Start it again on the same port, and wait until it accepts connections."""
 
     @property
     def queues(self) -> list[str]:
-        """The names of the queues that are there."""
+        """Names of the queues."""
 
 
-class MortalRabbitMq:
-    """The session's RabbitMQ node, seen from one virtual host."""
+class RestartableRabbitMq:
+    """A virtual host of the session's RabbitMQ node."""
 
     def __init__(self, node: RabbitMq, vhost: str) -> None:
         self._node = node
@@ -50,8 +50,8 @@ class MortalRabbitMq:
         return [queue["name"] for queue in self._node.list_queues(self._vhost)]
 
 
-class MortalEmbedded:
-    """An embedded broker on a port of its own; ends with the `with` block."""
+class RestartableEmbedded:
+    """An embedded broker; a context manager that ends it."""
 
     def __init__(self) -> None:
         self._port = str(free_port())
@@ -73,4 +73,4 @@ class MortalEmbedded:
 
     @property
     def queues(self) -> list[str]:
-        return []  # it has no tool that tells; what it keeps is tested with the broker
+        return []  # it has no management API; its queues are tested with the broker

@@ -1,4 +1,4 @@
-"""Members on a broker that is about to fail."""
+"""Fixtures of the fault tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def members(rabbitmq_uri: str) -> AsyncIterator[Members]:
-    """Opens connectors that end with the test."""
+    """Yield a factory of connectors, which are closed with the test."""
     async with Members(rabbitmq_uri) as members:
         yield members
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RabbitMqCluster]:
-    """A private RabbitMQ cluster, started when the first test asks for it."""
+    """Start a private RabbitMQ cluster."""
     with RabbitMqCluster.start() as cluster:
         yield cluster

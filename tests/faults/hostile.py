@@ -1,7 +1,7 @@
-"""A peer that means harm: whatever a user of the broker can send, without any of our own code.
+"""A hostile peer: arbitrary messages by a user of the broker, without the library's connector.
 
 async with Hostile.on(uri) as hostile:
-    await hostile.log(MARKUP + COMMANDS)
+    await hostile.log(MARKUP + TERMINAL_CODES)
     await hostile.serve("do", lambda request: Reply(b"...", type="error"))
 """
 
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
 MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
-COMMANDS = "\x1b]0;owned\x07\x1b[2J\x1b[8m"
-"""What a terminal obeys: a new title, an empty screen, invisible text."""
-TURNED = "\u202egpj.exe\u2066\u200b"
-"""What turns text around, and what is not seen."""
-SMUGGLED = "x; import os"
+TERMINAL_CODES = "\x1b]0;owned\x07\x1b[2J\x1b[8m"
+"""Terminal control sequences: a new title, an empty screen, invisible text."""
+BIDI_TEXT = "\u202egpj.exe\u2066\u200b"
+"""Bidirectional controls and invisible characters."""
+INJECTED_NAME = "x; import os"
 DEEP = b"[" * 100_000 + b"]" * 100_000
 DEEP_OBJECT = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 
 
 def bomb(size: int = 1 << 30) -> bytes:
-    """A megabyte of gzip that unpacks to a gigabyte, as far as anybody gets."""
+    """Return a megabyte of gzip that decompresses to a gigabyte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(size >> 10)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head + block * (1 << 10)
 
 
-def headers_frame(count: int, others: Mapping[str, str] | None = None) -> bytes:
-    """So many headers, and others, as the content header of a message: one frame, made by hand.
+def headers_frame(count: int, other_headers: Mapping[str, str] | None = None) -> bytes:
+    """Return a content header with `count` headers and others, in one frame.
 
-    Of AMQP 0-9-1, 4.2.5.5 and 4.2.6.1: a content header is never split, whatever was agreed on.
+    AMQP 0-9-1, 4.2.5.5 and 4.2.6.1: a content header is never split, whatever the frame size.
     """
-    table = encode.field_table({**(others or {})})[4:]
+    table = encode.field_table({**(other_headers or {})})[4:]
     table += b"".join(b"\x07h%06dI\x00\x00\x00\x01" % n for n in range(count))
     flags = 1 << 13  # headers, and no other property
     return struct.pack(">HHQHI", 60, 0, 0, flags, len(table)) + table
 
 
-def touching(path: Path) -> str:
-    """A Python expression that makes a file, which shows that it was evaluated."""
+def touch_expression(path: Path) -> str:
+    """Return a Python expression that creates a file when it is evaluated."""
     return f"__import__('pathlib').Path({str(path)!r}).touch()"
 
 
@@ -69,14 +69,14 @@ class _Touch:
         return Path.touch, (self._path,)
 
 
-def pickled(path: Path) -> bytes:
-    """A pickle that makes a file when it is loaded."""
+def touch_pickle(path: Path) -> bytes:
+    """Return a pickle that creates a file when it is loaded."""
     return pickle.dumps(_Touch(path))
 
 
 @dataclass
 class Reply:
-    """An answer; properties that are not given are those of an honest one."""
+    """A reply; other properties than these are regular."""
 
     body: bytes
     type: str = "result"
@@ -84,13 +84,13 @@ class Reply:
 
 
 def error(type: str, *args: object, message: str = "", traceback: str = "") -> Reply:  # noqa: A002
-    """An error reply that names a type."""
-    told = {"type": type, "message": message or type, "args": args, "traceback": traceback}
-    return Reply(json.dumps({"error": told}).encode(), "error")
+    """Return an error reply with a type name."""
+    details = {"type": type, "message": message or type, "args": args, "traceback": traceback}
+    return Reply(json.dumps({"error": details}).encode(), "error")
 
 
 class Hostile:
-    """The service `app.evil`, and a publisher to every exchange."""
+    """The service `app.evil`, and a publisher to any exchange."""
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection) -> None:
         self._connection = connection
@@ -100,13 +100,13 @@ class Hostile:
     @classmethod
     @asynccontextmanager
     async def on(cls, uri: str) -> AsyncIterator[Hostile]:
-        """Connect, until the end of the block."""
+        """Connect for the block."""
         async with await aio_pika.connect(uri) as connection:
             yield cls(connection)
 
     @property
     async def channel(self) -> aio_pika.abc.AbstractChannel:
-        """A channel that is open."""
+        """Open channel, reopened if necessary."""
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._connection.channel()
         return self._channel
@@ -119,7 +119,7 @@ class Hostile:
         headers: dict[str, Any] | None = None,
         **properties: Any,
     ) -> None:
-        """Publish anything anywhere."""
+        """Publish a message to an exchange."""
         channel = await self.channel
         target = await channel.get_exchange(exchange) if exchange else channel.default_exchange
         await target.publish(aio_pika.Message(body, headers=headers, **properties), key)
@@ -130,9 +130,9 @@ class Hostile:
         *,
         id: str = "evil",  # noqa: A002
         headers: dict[str, Any] | None = None,
-        **said: Any,
+        **fields: Any,
     ) -> None:
-        """A keep-alive with whatever additions."""
+        """Publish a keep-alive with arbitrary fields."""
         headers = {
             **(headers or {}),
             "msg_type": "keep_alive",
@@ -140,20 +140,20 @@ class Hostile:
             "service_type": "app",
             "service_id": id,
         }
-        said = {"instance": "evil", "interval": 600, **said}
+        fields = {"instance": "evil", "interval": 600, **fields}
         await self.send(
-            "msc.discovery", "", json.dumps(said).encode() if body is None else body, headers
+            "msc.discovery", "", json.dumps(fields).encode() if body is None else body, headers
         )
 
     async def log(self, message: str | bytes, **headers: Any) -> None:
-        """A log record."""
+        """Publish a log record."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         await self.send(f"{DOMAIN}.log.records", "", body, {"level_name": "ERROR", **headers})
 
     async def headers(self, exchange: str, count: int) -> None:
-        """A message with more headers than any client would send; ends with the connection."""
-        aside = await self._connection.channel(publisher_confirms=False)
-        channel = await aside.get_underlay_channel()
+        """Publish a message with many headers, and wait for the end of the connection."""
+        extra_channel = await self._connection.channel(publisher_confirms=False)
+        channel = await extra_channel.get_underlay_channel()
         assert isinstance(channel, aiormq.Channel)
         method = frame.marshal(Basic.Publish(exchange=exchange), channel.number)
         payload = headers_frame(count)
@@ -167,34 +167,34 @@ class Hostile:
     async def data(
         self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any
     ) -> None:
-        """A message of the data stream."""
+        """Publish a message to the data exchange."""
         await self.send(f"{DOMAIN}.data", "", body, headers, **properties)
 
     async def serve(
-        self, answers: dict[str, Callable[[aio_pika.abc.AbstractIncomingMessage], Any]]
+        self, methods: dict[str, Callable[[aio_pika.abc.AbstractIncomingMessage], Any]]
     ) -> None:
-        """Serve methods; each is given a request and gives one `Reply`, or several."""
+        """Serve methods; each returns one `Reply`, or several, for a request."""
         channel = await self._connection.channel()
         exchange = await channel.declare_exchange(
             f"{DOMAIN}.api.app.evil", "direct", auto_delete=True
         )
-        for method, answer in answers.items():
+        for method, handler in methods.items():
             queue = await channel.declare_queue(
                 f"{DOMAIN}.api.app.evil::{method}",
                 auto_delete=True,
                 arguments={"x-dead-letter-exchange": "rpc.dlx"},
             )
             await queue.bind(exchange, queue.name)
-            await queue.consume(self._answering(answer), no_ack=True)
+            await queue.consume(self._replying(handler), no_ack=True)
 
-    def _answering(self, answer: Callable[[aio_pika.abc.AbstractIncomingMessage], Any]) -> Any:
-        async def take(request: aio_pika.abc.AbstractIncomingMessage) -> None:
+    def _replying(self, handler: Callable[[aio_pika.abc.AbstractIncomingMessage], Any]) -> Any:
+        async def on_request(request: aio_pika.abc.AbstractIncomingMessage) -> None:
             self.requests.append(request)
-            replies = answer(request)
+            replies = handler(request)
             for reply in replies if isinstance(replies, list) else [replies]:
                 properties = {"correlation_id": request.correlation_id, **reply.properties}
                 await self.send(
                     "", request.reply_to or "", reply.body, type=reply.type, **properties
                 )
 
-        return take
+        return on_request

@@ -1,4 +1,4 @@
-"""The broker is low on memory or disk and accepts no messages until the alarm ends."""
+"""Memory and disk alarms of the broker, which block publishers until they are cleared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import StreamView
 from fabric_nb.notebook.views.streams import StreamsView
 from tests.broker.process import BrokerProcess
-from tests.faults.brokers import MortalEmbedded
+from tests.faults.brokers import RestartableEmbedded
 from tests.support.fabric import Members, until
 from tests.support.pages import read
 
@@ -33,13 +33,13 @@ BLOCKED = "blocked by the broker"
 
 @pytest.fixture
 def low_on():
-    """Resource that the node is low on."""
+    """Return the resource of the alarm."""
     return "memory"
 
 
 @pytest.fixture
 def alarm(rabbitmq, low_on):
-    """Raise the node's alarm, or end it."""
+    """Return a function that raises or clears the node's alarm."""
     set_node = {"memory": rabbitmq.set_memory_alarm, "disk": rabbitmq.set_disk_alarm}[low_on]
     now = False
 
@@ -54,14 +54,14 @@ def alarm(rabbitmq, low_on):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """Publisher that waits only for a second."""
+def short_timeout(monkeypatch):
+    """Set the publisher's timeout to one second."""
     monkeypatch.setattr(publishing, "PATIENCE", 1.0)
     monkeypatch.setattr(publishing, "LOOK_EVERY", 0.05)
 
 
 async def until_publishers_are_blocked(uri):
-    """Wait for the alarm to reach connections: after that, no message is confirmed."""
+    """Wait until the alarm blocks connections, which takes effect at the next message."""
     async with Connection(uri, name="canary") as canary, canary.channel() as channel:
 
         def blocked():
@@ -73,14 +73,14 @@ async def until_publishers_are_blocked(uri):
 
 
 async def fill(uri, queue, count):
-    """Put messages into the queue of a stream, bypassing its exchange."""
+    """Publish messages directly to the queue of a stream."""
     async with Connection(uri, name="fill") as connection, connection.channel() as channel:
         for n in range(count):
             await channel.publish("", queue, Message(b'{"n": %d}' % n))
 
 
 def shown(view):
-    """Return the contents of a view of the notebook."""
+    """Return the current texts of a view."""
     if isinstance(view, PageView):
         return read(view.page()).texts
     view.fill(model := view.model())
@@ -89,10 +89,7 @@ def shown(view):
 
 @pytest.mark.parametrize("low_on", ["memory", "disk"])
 async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, low_on, alarm):
-    """During an alarm, every view shows it, publishing waits, and rows still arrive.
-
-    This holds for each kind of alarm of RabbitMQ.
-    """
+    """During an alarm every view shows it, publishing waits, and rows are still received."""
     states = []
     fabric = await members.join("one", presence="thread")
     fabric.on_state(states.append)
@@ -116,7 +113,7 @@ async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, lo
     await until(lambda: fabric.state is State.BLOCKED)
     assert [type(view) for view in views if BLOCKED not in shown(view)] == []
     await stream.resume()
-    await stream.wait(501, timeout=10)  # far more than the prefetch: acknowledgements are read
+    await stream.wait(501, timeout=10)  # beyond the prefetch: acknowledgements are still read
     with pytest.raises(CallTimeout, match=rf"takes no messages \(low on {low_on}\)"):
         await fabric.call("app.one.double", x=2, timeout=0.5)
     assert fabric.publisher.waiting == 3
@@ -131,9 +128,9 @@ async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, lo
     assert [type(view) for view in views if BLOCKED in shown(view)] == []
 
 
-async def test_embedded_broker_is_full():
-    """The full embedded broker blocks publishers; they wait, show it, and continue afterwards."""
-    row, count = {"text": "x" * 100_000}, 400  # more than it and the sockets have room for
+async def test_full_embedded_broker_blocks_publishers():
+    """The embedded broker blocks a publisher at its limit, shows it, and resumes it later."""
+    row, count = {"text": "x" * 100_000}, 400  # more than its memory and the socket buffers
     with BrokerProcess("--memory-limit", "16") as broker:
         async with Members(broker.uri) as members:
             fabric, reader = [await members.join(name) for name in ("one", "reader")]
@@ -147,7 +144,7 @@ async def test_embedded_broker_is_full():
             assert BLOCKED in shown(RegistryView(fabric))
             assert fabric.member.connection.blocked == "low on memory"
             assert fabric.publisher.waiting > 0
-            assert reader.state is State.CONNECTED  # it has filled nothing
+            assert reader.state is State.CONNECTED  # it has published nothing
             await stream.resume()
             async with asyncio.timeout(30):
                 await asyncio.gather(*published)
@@ -158,10 +155,10 @@ async def test_embedded_broker_is_full():
             assert BLOCKED not in shown(ConnectionCard(fabric))
 
 
-async def test_publishing_gives_up(impatient, members, alarm, caplog):
-    """A message that the broker does not accept in time fails, is counted, and is logged briefly.
+async def test_publishing_times_out(short_timeout, members, alarm, caplog):
+    """Messages that are not accepted in time fail, are counted, and are logged in few lines.
 
-    A member that is closed during the alarm does not wait for the broker.
+    Closing a member does not wait for the broker.
     """
     fabric = await members.join("one", presence="thread")
     other = await members.join("two", presence="thread")
@@ -177,31 +174,31 @@ async def test_publishing_gives_up(impatient, members, alarm, caplog):
     handler.handle(logging.makeLogRecord({"name": "x", "msg": "kept", "levelname": "INFO"}))
     with caplog.at_level(logging.WARNING, "fabric_nb"):
         async with asyncio.timeout(10):
-            for taken in (sent, *waiting):
+            for message in (sent, *waiting):
                 with pytest.raises(BrokerRefused, match=r"takes no messages \(low on memory\)"):
-                    await taken
+                    await message
         assert fabric.publisher.failed == 4
-        taken = leaving.publish_data({"n": 0})
+        message = leaving.publish_data({"n": 0})
         await until(lambda: leaving.state is State.BLOCKED)
         async with asyncio.timeout(5):
             await leaving.close()
         assert leaving.publisher.waiting == 0
-        assert taken.exception() is not None
+        assert message.exception() is not None
         await asyncio.to_thread(alarm, raised=False)
         await until(lambda: fabric.state is State.CONNECTED, timeout=20)
         await fabric.publish_data({"n": 4})
     await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 4)
-    assert set(stream.df["n"]) <= {0, 4}  # the first was on its way; the others were kept back
-    assert len(caplog.messages) == 3  # one of each member, and the sum
+    assert set(stream.df["n"]) <= {0, 4}  # the first was sent before the block
+    assert len(caplog.messages) == 3  # one per member, and the total
     assert "4 messages" in caplog.messages[2]
     await until(lambda: handler.sent == 1)
 
 
-async def test_number_of_waiting_messages_is_bounded(monkeypatch):
-    """While the broker is away, a limited number of messages waits, and the others fail."""
+async def test_waiting_messages_are_bounded(monkeypatch):
+    """During an outage messages wait up to a limit; further ones fail."""
     monkeypatch.setattr(publishing, "MAX_WAITING", 5)
     monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
-    with MortalEmbedded() as broker:
+    with RestartableEmbedded() as broker:
         async with Members(broker.uri) as members:
             fabric = await members.join("one", presence="thread")
             await asyncio.to_thread(broker.kill)
@@ -218,10 +215,10 @@ async def test_number_of_waiting_messages_is_bounded(monkeypatch):
             assert fabric.publisher.published == 5
 
 
-async def test_bytes_of_waiting_messages_are_bounded(monkeypatch):
-    """While the broker is away, a limited number of bytes waits, however few messages they are."""
+async def test_waiting_messages_are_bounded_in_bytes(monkeypatch):
+    """During an outage messages wait up to a limit in bytes; further ones fail."""
     monkeypatch.setattr(publishing, "MAX_WAITING_BYTES", 1000)
-    with MortalEmbedded() as broker:
+    with RestartableEmbedded() as broker:
         async with Members(broker.uri) as members:
             fabric = await members.join("one", presence="thread")
             await asyncio.to_thread(broker.kill)
@@ -235,11 +232,11 @@ async def test_bytes_of_waiting_messages_are_bounded(monkeypatch):
             async with asyncio.timeout(30):
                 await asyncio.gather(*sent[:2], sent[3])
             assert fabric.publisher.published == 3
-            assert fabric.publisher._waiting_bytes == 0  # there is room for as many again
+            assert fabric.publisher._waiting_bytes == 0  # the quota is released
 
 
-async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
-    """A full queue fails published messages; publishing continues afterwards."""
+async def test_a_full_queue_rejects_messages(members, rabbitmq_uri):
+    """Messages that a full queue rejects fail; later messages are published."""
     fabric = await members.join("one")
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with Connection(rabbitmq_uri, name="full") as connection, connection.channel() as channel:
@@ -256,8 +253,8 @@ async def test_a_broker_that_refuses_everything(members, rabbitmq_uri):
     assert fabric.publisher.published == 2
 
 
-async def test_a_blocked_broker_is_not_dead(members, alarm):
-    """A long alarm costs no connection, whether it publishes meanwhile or not."""
+async def test_an_alarm_does_not_close_connections(members, alarm):
+    """A long alarm does not close connections, whether they publish or not."""
     quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
     idle, busy = await members.join("idle", **quiet), await members.join("busy", **quiet)
     for fabric in (idle, busy):

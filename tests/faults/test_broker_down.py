@@ -1,4 +1,4 @@
-"""The broker is killed, stopped or restarted."""
+"""The broker is killed, paused or restarted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fabric_nb.fabric.amqp.connection import State
 from tests.support.fabric import until, wait_for_service
 
 
-async def test_everything_recovers_with_the_broker(members, rabbitmq):
-    """After the node was killed and started again, every feature works again by itself."""
+async def test_all_parts_recover_with_the_broker(members, rabbitmq):
+    """All parts recover automatically after the node was killed and restarted."""
     fabric = await members.join("one", presence="thread")
     other = await members.join("other", type="client")
-    go, taken = asyncio.Event(), asyncio.Event()
+    go, running = asyncio.Event(), asyncio.Event()
 
     async def hang():
-        taken.set()
+        running.set()
         await go.wait()
 
     await fabric.serve({"double": lambda x: 2 * x, "hang": hang})
@@ -30,17 +30,17 @@ async def test_everything_recovers_with_the_broker(members, rabbitmq):
     feed = await other.logs()
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
-    heard_by_callback = []
+    callback_bodies = []
 
     async def callback(message):
         async with message.process():
-            heard_by_callback.append(message.body)
+            callback_bodies.append(message.body)
 
     await other.subscribe_data("sub", {}, callback)
     await fabric.publish_data({"n": 1})
     await stream.wait(1, timeout=5)
     pending = asyncio.create_task(other.call("app.one.hang", timeout=60))
-    await taken.wait()
+    await running.wait()
 
     await asyncio.to_thread(rabbitmq.kill)
     with pytest.raises(ConnectionLost):
@@ -61,21 +61,21 @@ async def test_everything_recovers_with_the_broker(members, rabbitmq):
             try:
                 assert await other.call("app.one.double", x=21, timeout=10) == 42
                 break
-            except (LookupError, AttributeError):  # the caller was back before the service
+            except (LookupError, AttributeError):  # the caller reconnected before the service
                 await asyncio.sleep(0.1)
     await until(lambda: stream._consumer.channel._ready.is_set() and feed._channel._ready.is_set())
     await fabric.publish_data({"n": 3})
     handler.handle(logging.makeLogRecord({"name": "x", "msg": "after", "levelname": "INFO"}))
     await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 3, timeout=15)
     await until(lambda: feed.records and feed.records[-1].message == "after", timeout=15)
-    await until(lambda: heard_by_callback and heard_by_callback[-1] == b'{"n":3}', timeout=15)
+    await until(lambda: callback_bodies and callback_bodies[-1] == b'{"n":3}', timeout=15)
     changes = other.registry.changes
     await until(lambda: other.registry.changes > changes + 3, timeout=15)
     await wait_for_service(other, "one", methods=3)
 
 
-async def test_closing_while_the_broker_is_down(members, rabbitmq):
-    """Without a broker, closing takes less than two seconds and leaves no task and no thread."""
+async def test_closing_without_a_broker(members, rabbitmq):
+    """Closing without a broker takes less than two seconds and leaves no task or thread."""
     tasks = asyncio.all_tasks()
     connectors = [members.connector(presence, presence=presence) for presence in ("loop", "thread")]
     for connector in connectors:
@@ -91,12 +91,13 @@ async def test_closing_while_the_broker_is_down(members, rabbitmq):
         assert time.monotonic() - began < 2.5
     await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
     await until(
-        lambda: "fabric companion" not in {one.name for one in threading.enumerate()}, timeout=3
+        lambda: "fabric companion" not in {thread.name for thread in threading.enumerate()},
+        timeout=3,
     )
 
 
-async def test_stopped_broker(members, rabbitmq):
-    """While the broker is stopped, calls end by their timeout, and all features work afterwards."""
+async def test_paused_broker(members, rabbitmq):
+    """While the broker is paused calls time out; they succeed after it resumes."""
     fabric = await members.join("one")
     await fabric.serve({"double": lambda x: 2 * x})
     assert await fabric.call("app.one.double", x=1) == 2
@@ -111,8 +112,8 @@ async def test_stopped_broker(members, rabbitmq):
     assert await fabric.call("app.one.double", x=2, timeout=10) == 4
 
 
-async def test_closing_at_a_stopped_broker(members, rabbitmq):
-    """Closing does not wait for a stopped broker."""
+async def test_closing_with_a_paused_broker(members, rabbitmq):
+    """Closing does not wait for a paused broker."""
     tasks = asyncio.all_tasks()
     connector = await members.join("one")
     await asyncio.to_thread(rabbitmq.pause)

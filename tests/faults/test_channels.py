@@ -1,4 +1,4 @@
-"""Channels with brokers that refuse, are slow or use TLS, and with idle connections."""
+"""Channels: rejected messages, heartbeats, abandoned calls, slow brokers and TLS."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
 
-async def test_full_queues(rabbitmq_uri):
-    """A message for a full queue, which the broker nacks, is refused."""
+async def test_full_queue_rejects_messages(rabbitmq_uri):
+    """Publishing to a full queue that rejects messages raises `BrokerRefused`."""
     arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
 
     async def set_up(channel):
@@ -33,13 +33,13 @@ async def test_full_queues(rabbitmq_uri):
         outcomes = await asyncio.gather(
             *(channel.publish("", "full", Message(b"x")) for _ in range(5)), return_exceptions=True
         )
-        assert [one for one in outcomes if one is None] == [None, None]
-        assert sum(isinstance(one, BrokerRefused) for one in outcomes) == 3
+        assert [item for item in outcomes if item is None] == [None, None]
+        assert sum(isinstance(item, BrokerRefused) for item in outcomes) == 3
         assert channel.generation == 1
 
 
-async def test_a_call_that_runs_outlives_its_exchange(members, rabbitmq_uri):
-    """A running call is answered, also if a later one finds no exchange."""
+async def test_a_running_call_outlives_its_exchange(members, rabbitmq_uri):
+    """A running call is answered although its exchange was deleted and later calls fail."""
     go, running = asyncio.Event(), asyncio.Event()
 
     async def slow():
@@ -62,14 +62,14 @@ async def test_a_call_that_runs_outlives_its_exchange(members, rabbitmq_uri):
 
 
 async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
-    """With a short heartbeat, a connection stays open: when idle, and when only rows arrive."""
+    """With a short heartbeat, a connection stays open when idle and when only receiving."""
     uri = f"{rabbitmq_uri}?heartbeat=1"
     idle = await members.join("idle", uri=uri, keep_alive_listen=False)
     flooded = await members.join("flooded", uri=uri, keep_alive_listen=False)
     publisher = await members.join("publisher")
     stream = await flooded.stream()
     loop = asyncio.get_running_loop()
-    ends = loop.time() + 8  # aiormq gives up after three heartbeats of which it sees nothing
+    ends = loop.time() + 8  # aiormq closes after three missed heartbeats
     while loop.time() < ends:
         for n in range(50):
             publisher.publish_data({"n": n})
@@ -79,8 +79,8 @@ async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
     await idle.publish_data({"n": -1})
 
 
-async def test_cancelled_calls_leave_no_entry(members):
-    """Calls that are cancelled or time out leave no entry, and late replies are ignored."""
+async def test_abandoned_calls_leave_no_state(members):
+    """Cancelled and timed out calls leave no entry, and their late replies are ignored."""
     go = asyncio.Event()
 
     async def work(n):
@@ -103,8 +103,8 @@ async def test_cancelled_calls_leave_no_entry(members):
         await until(lambda fast=channel._fast: not fast._outcomes)
 
 
-async def test_a_broker_that_does_not_read(rabbitmq_uri):
-    """While the broker reads nothing, publishers wait, and memory does not grow."""
+async def test_a_broker_that_does_not_read_blocks_publishers(rabbitmq_uri):
+    """While the broker does not read, publishers wait, and memory does not grow."""
     host, _, port = rabbitmq_uri.rpartition("@")[2].partition("/")[0].partition(":")
     async with relay(host, int(port)) as (uri_port, relayed):
         uri = rabbitmq_uri.replace(f"{host}:{port}", f"127.0.0.1:{uri_port}")
@@ -124,7 +124,7 @@ async def test_a_broker_that_does_not_read(rabbitmq_uri):
                     sent += 1
 
             publishing = asyncio.create_task(publish())
-            await until(lambda: connection.congested and relayed.held)
+            await until(lambda: connection.congested and relayed.blocked)
             await asyncio.sleep(0.3)
             before = sent
             await asyncio.sleep(0.3)
@@ -140,10 +140,10 @@ async def test_a_broker_that_does_not_read(rabbitmq_uri):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """Return the files of a certificate for 127.0.0.1, with its own authority, and of its key."""
+    """Create a self-signed certificate for 127.0.0.1, and return the files of it and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
+        pytest.skip("openssl is not installed")
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1"
@@ -156,17 +156,17 @@ def certificate(tmp_path):
 
 
 class Relayed:
-    """Traffic through a relay; `flows` pauses the bytes for the broker."""
+    """State of a relay; clearing `flows` blocks the direction to the broker."""
 
     def __init__(self):
         self.flows = asyncio.Event()
         self.flows.set()
-        self.held = False
+        self.blocked = False
 
 
 @asynccontextmanager
 async def relay(host, port, context=None):
-    """Forward bytes to the broker, with TLS on the near side if a context is given."""
+    """Relay bytes to the broker, with TLS for clients if a context is given."""
     relayed = Relayed()
     tasks = set()
 
@@ -174,7 +174,7 @@ async def relay(host, port, context=None):
         try:
             while data := await reader.read(65536):
                 if flows is not None and not flows.is_set():
-                    relayed.held = True
+                    relayed.blocked = True
                     await flows.wait()
                 writer.write(data)
                 await writer.drain()
@@ -199,13 +199,13 @@ async def relay(host, port, context=None):
 
 
 async def test_tls(rabbitmq_uri, certificate):
-    """Calls, rows and bodies of many records work over TLS."""
+    """Calls, rows, and bodies of many TLS records work over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
-    where = rabbitmq_uri.rpartition("@")[2].partition("/")[0]
-    host, _, port = where.partition(":")
+    address = rabbitmq_uri.rpartition("@")[2].partition("/")[0]
+    host, _, port = address.partition(":")
     async with relay(host, int(port), context) as (tls_port, _):
-        uri = rabbitmq_uri.replace("amqp://", "amqps://").replace(where, f"127.0.0.1:{tls_port}")
+        uri = rabbitmq_uri.replace("amqp://", "amqps://").replace(address, f"127.0.0.1:{tls_port}")
         uri = f"{uri}?cafile={certificate[0]}"
         async with AmqBrokerConnector(uri, DOMAIN, "app", "tls") as fabric:
             await fabric.serve({"double": lambda x: x + x}, prefetch=10)

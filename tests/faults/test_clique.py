@@ -1,4 +1,4 @@
-"""Members of a clique die, are told to end, or are all gone; over each kind of broker."""
+"""Instances of a clique are killed or exit, on both kinds of broker."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CALC = f"{DOMAIN}.calc.calc1"
 
 @pytest.fixture
 async def caller(broker_uri):
-    """A member that calls, on a connection of its own."""
+    """Open a calling member on a separate connection."""
     async with Members(broker_uri) as members:
         yield await members.join("caller")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_last_member_is_killed(caller, start_peer, broker_uri, kind):
-    """When the last member dies, callers learn it at once: those that wait, and new ones."""
+async def test_killed_last_instance(caller, start_peer, broker_uri, kind):
+    """When the last instance is killed, pending and new calls fail immediately."""
     peer = await start_peer(kind, broker_uri)
     waiting = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60))
     await peer.event("slow_began")
@@ -45,7 +45,7 @@ async def test_the_last_member_is_killed(caller, start_peer, broker_uri, kind):
 
 @pytest.mark.parametrize("policy", ["run", "refuse"])
 async def test_a_call_that_kills_its_process(caller, start_peer, broker_uri, policy):
-    """With `refuse` it kills one member and its caller is told; with `run` one after the other."""
+    """With `refuse` it kills one instance and raises an error; with `run` it kills all in turn."""
     peers = [await start_peer("fabric_calc", broker_uri, redelivered=policy) for _ in range(3)]
     async with asyncio.timeout(30):
         with pytest.raises((RemoteError, ServiceLost)) as caught:
@@ -60,10 +60,8 @@ async def test_a_call_that_kills_its_process(caller, start_peer, broker_uri, pol
         await until(lambda: sum(peer.is_running for peer in peers) == 2)
 
 
-async def test_a_call_of_a_member_that_lost_its_connection_is_refused(
-    caller, start_peer, broker_uri
-):
-    """With `refuse`, a call whose member is killed is not begun by another one."""
+async def test_a_redelivered_call_is_refused(caller, start_peer, broker_uri):
+    """With `refuse`, a call whose instance was killed is not run by another one."""
     first = await start_peer("fabric_calc", broker_uri, redelivered="refuse")
     call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60))
     await first.event("slow_began")
@@ -74,8 +72,8 @@ async def test_a_call_of_a_member_that_lost_its_connection_is_refused(
     assert await caller.call(f"{CALC}.slow", seconds=0, timeout=10) == second.pid
 
 
-async def test_a_member_that_blocks_its_loop(caller, start_peer, broker_uri):
-    """A program whose method blocks its loop is late, not gone; killed, it is gone in time."""
+async def test_an_instance_that_blocks_its_loop(caller, start_peer, broker_uri):
+    """An instance with a blocked loop is late, not gone; a killed one is gone after its expiry."""
     peer = await start_peer("fabric_calc", broker_uri, keep_alive=1)
     service = await wait_for_service(caller, "calc1", methods=2)
     call = asyncio.create_task(caller.call("calc1.block", seconds=6, timeout=30))
@@ -91,15 +89,15 @@ async def test_a_member_that_blocks_its_loop(caller, start_peer, broker_uri):
     await until(lambda: caller.registry.state(service) is ServiceState.GONE, timeout=6)
 
 
-async def test_policies_are_known(caller):
-    """Another policy than the two is refused at once."""
+async def test_unknown_policies_are_rejected(caller):
+    """A policy other than `run` and `refuse` raises immediately."""
     with pytest.raises(ValueError, match="write 'run' or 'refuse'"):
         await caller.serve({"f": lambda: 1}, redelivered="maybe")
     assert caller.servers == ()
 
 
-async def test_a_call_is_made_again(caller, start_peer, broker_uri):
-    """An idempotent call whose service dies is answered by the one that takes its place."""
+async def test_an_idempotent_call_is_retried(caller, start_peer, broker_uri):
+    """An idempotent call whose instance was killed is answered by its successor."""
     peer = await start_peer("fabric_calc", broker_uri)
     call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1, timeout=60, idempotent=True))
     await peer.event("slow_began")
@@ -108,8 +106,8 @@ async def test_a_call_is_made_again(caller, start_peer, broker_uri):
     assert await call == successor.pid
 
 
-async def test_long_calls_of_the_living_go_on(caller, start_peer, broker_uri):
-    """A call that takes long is answered, however often it was asked whether its service lives."""
+async def test_long_calls_of_running_instances_continue(caller, start_peer, broker_uri):
+    """A long call is answered, whatever the number of liveness checks."""
     await start_peer("calc_service", broker_uri)
     peer = await start_peer("fabric_calc", broker_uri)
     calls = [caller.call(f"{CALC}.slow", seconds=2.5, timeout=30) for _ in range(2)]
@@ -117,8 +115,8 @@ async def test_long_calls_of_the_living_go_on(caller, start_peer, broker_uri):
     assert caller.member.rpc.requester._vigil.looks >= 3
 
 
-async def test_the_last_member_is_told_to_end(caller, start_peer, broker_uri):
-    """A member that gets SIGTERM answers the call at hand, also when nobody takes its place."""
+async def test_graceful_exit_of_the_last_instance(caller, start_peer, broker_uri):
+    """An instance answers its in-flight call after SIGTERM, even without a successor."""
     leaving = await start_peer("fabric_calc", broker_uri, grace=20)
     call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=2.5, timeout=30))
     await leaving.event("slow_began")
@@ -129,17 +127,17 @@ async def test_the_last_member_is_told_to_end(caller, start_peer, broker_uri):
         await caller.call(f"{CALC}.slow", seconds=0, timeout=30)
 
 
-async def test_a_member_is_told_to_end(caller, start_peer, broker_uri):
-    """A member that gets SIGTERM answers the call at hand; those it has not begun go to others."""
+async def test_graceful_exit_of_an_instance(caller, start_peer, broker_uri):
+    """An instance answers its in-flight call after SIGTERM; queued calls go to other instances."""
     leaving = await start_peer("fabric_calc", broker_uri, grace=20)
     began = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1.5, timeout=30))
     await leaving.event("slow_began")
     staying = await start_peer("fabric_calc", broker_uri)
-    others = [
+    queued = [
         asyncio.create_task(caller.call(f"{CALC}.slow", seconds=0.1, timeout=30)) for _ in range(6)
     ]
     leaving.terminate()
     assert await began == leaving.pid
-    assert set(await asyncio.gather(*others)) <= {staying.pid, leaving.pid}
+    assert set(await asyncio.gather(*queued)) <= {staying.pid, leaving.pid}
     assert await leaving.exited() == 0
     assert await caller.call(f"{CALC}.slow", seconds=0.1, timeout=30) == staying.pid

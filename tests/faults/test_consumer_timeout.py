@@ -1,4 +1,4 @@
-"""A broker that requeues what is not acknowledged in time (RabbitMQ's `consumer_timeout`)."""
+"""RabbitMQ's `consumer_timeout`: the broker requeues deliveries not acknowledged in time."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIMIT = 1.5
-"""Seconds; RabbitMQ takes no shorter one seriously, and looks every half second."""
+"""Seconds; about the minimum, because the node checks every half second."""
 
 
 @pytest.fixture(scope="module")
-def impatient() -> Iterator[RabbitMq]:
-    """Node that requeues after `LIMIT` seconds what is not acknowledged."""
+def short_timeout_node() -> Iterator[RabbitMq]:
+    """Start a node with a consumer timeout of `LIMIT`."""
     settings = {"consumer_timeout": int(LIMIT * 1000)}
     with RabbitMq.start(settings=settings, advanced="{channel_tick_interval, 500}") as node:
         yield node
 
 
 @pytest.fixture
-def impatient_uri(impatient: RabbitMq) -> Iterator[str]:
-    with impatient.private_vhost() as vhost:
-        yield impatient.uri_for(vhost=vhost)
+def short_timeout_uri(short_timeout_node: RabbitMq) -> Iterator[str]:
+    with short_timeout_node.private_vhost() as vhost:
+        yield short_timeout_node.uri_for(vhost=vhost)
 
 
 @pytest.fixture
-async def members(impatient_uri: str) -> AsyncIterator[Members]:
-    async with Members(impatient_uri) as members:
+async def members(short_timeout_uri: str) -> AsyncIterator[Members]:
+    async with Members(short_timeout_uri) as members:
         yield members
 
 
 class Slow:
-    """Service that counts its calls, each of which takes longer than the limit."""
+    """Counts its calls, each of which takes longer than the consumer timeout."""
 
     def __init__(self, gate: asyncio.Event) -> None:
         self.gate = gate
@@ -61,12 +61,12 @@ class Slow:
 
 
 async def stall(uri: str, rows: int) -> None:
-    """Block this loop, as a cell does, until another program has published and waited."""
+    """Block this loop, like a cell, while another program publishes."""
     publisher = await asyncio.create_subprocess_exec(
         *_publishing(uri, rows), stdout=asyncio.subprocess.PIPE
     )
     assert publisher.stdout is not None
-    await publisher.stdout.readline()  # it is connected
+    await publisher.stdout.readline()  # printed once it is connected
     time.sleep(LIMIT + 3)  # noqa: ASYNC251 - the loop stands still, as during a cell
     await publisher.wait()
 
@@ -84,48 +84,50 @@ def _publishing(uri: str, rows: int) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-async def test_stream_of_a_busy_cell(impatient_uri: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A plain stream has each row once, however long a cell computes, and the limit is logged."""
+async def test_stream_during_a_long_cell(
+    short_timeout_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plain stream receives each row once during a long cell, and the limit is logged."""
     caplog.set_level(logging.WARNING, "fabric_nb")
-    connector = AmqBrokerConnector(impatient_uri, "d", "app", "one")
+    connector = AmqBrokerConnector(short_timeout_uri, "d", "app", "one")
     async with connector, await connector.stream() as stream:
-        await stall(impatient_uri, 3000)
+        await stall(short_timeout_uri, 3000)
         await stream.wait(3000, timeout=20)
         assert sorted(stream.df["n"]) == list(range(3000))
         assert await connector.publish_data({"n": 3000}) is None
         await stream.wait(3001, timeout=20)
         assert stream.rows == 3001
-    warned = [one.getMessage() for one in caplog.records if "consumer_timeout" in one.getMessage()]
-    if rabbitmq_version() < [4, 3]:  # later ones let classic queues wait
-        assert len(warned) == 1
-        assert f"{LIMIT:g} s" in warned[0]
+    warnings = [
+        text for record in caplog.records if "consumer_timeout" in (text := record.getMessage())
+    ]
+    if rabbitmq_version() < [4, 3]:  # later versions have no timeout for classic queues
+        assert len(warnings) == 1
+        assert f"{LIMIT:g} s" in warnings[0]
 
 
 async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
-    """A stream that is paused for longer than the limit has each row once."""
-    one = await members.join("one")
-    async with await one.stream(prefetch=10) as stream:
+    """A stream paused for longer than the timeout receives each row once."""
+    member = await members.join("one")
+    async with await member.stream(prefetch=10) as stream:
         for n in range(5):
-            await one.publish_data({"n": n})
+            await member.publish_data({"n": n})
         await stream.wait(5, timeout=10)
         await stream.pause()
         for n in range(5, 40):
-            await one.publish_data({"n": n})
-        for _ in range(2):  # also what is delivered again is taken back
-            generation = stream._consumer.channel.generation
-            await until(lambda: stream._consumer.channel.generation > generation, timeout=20)  # noqa: B023
+            await member.publish_data({"n": n})
+        for _ in range(2):  # redelivered messages time out too
+            generation = stream._channel.generation
+            await until(lambda: stream._channel.generation > generation, timeout=20)  # noqa: B023
         await stream.resume()
         await stream.wait(40, timeout=10)
-        await one.publish_data({"n": 40})
+        await member.publish_data({"n": 40})
         await stream.wait(41, timeout=10)
         assert list(stream.df["n"]) == list(range(41))
 
 
 @pytest.mark.parametrize("options", [{}, {"single_active": True}], ids=["clique", "single active"])
-async def test_call_that_is_longer_than_the_limit(
-    members: Members, options: dict[str, Any]
-) -> None:
-    """A call that takes longer than the limit is answered; later ones are run once."""
+async def test_call_longer_than_the_limit(members: Members, options: dict[str, Any]) -> None:
+    """A call longer than the timeout is answered; later calls run once."""
     gate = asyncio.Event()
     services = []
     for _ in range(2):
@@ -137,7 +139,7 @@ async def test_call_that_is_longer_than_the_limit(
     assert await caller.call("calc.work", timeout=20) == "done"
     assert await caller.call("calc.quick", timeout=5) == "quick"
     began = sum(service.began for service in services)
-    assert began <= 2  # the other member began it too, before either knew the limit
+    assert began <= 2  # the other member ran it too, before either knew the limit
     for _ in range(2):
         gate.clear()
         asyncio.get_running_loop().call_later(2 * LIMIT + 1, gate.set)
@@ -147,7 +149,7 @@ async def test_call_that_is_longer_than_the_limit(
 
 @pytest.mark.parametrize("threads", [True, False], ids=["in a thread", "on the loop"])
 async def test_call_of_a_plain_function(members: Members, threads: bool) -> None:
-    """A plain function that computes for longer than the limit answers its caller."""
+    """A synchronous function longer than the timeout is answered."""
     caller = await members.join("caller", keep_alive_listen=True)
     ran = []
 
@@ -163,11 +165,11 @@ async def test_call_of_a_plain_function(members: Members, threads: bool) -> None
 
 
 async def test_a_shared_queue_deleted_with_its_only_consumer(
-    impatient_uri: str, caplog: pytest.LogCaptureFixture
+    short_timeout_uri: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shared stream whose queue is deleted with its only consumer reports it."""
+    """A shared stream whose queue was deleted with its only consumer logs a warning."""
     caplog.set_level(logging.WARNING, "fabric_nb")
-    connector = AmqBrokerConnector(impatient_uri, "d", "app", "one")
+    connector = AmqBrokerConnector(short_timeout_uri, "d", "app", "one")
     async with connector, await connector.stream(name="shared", prefetch=10) as stream:
         await connector.publish_data({"n": 0})
         await stream.wait(1, timeout=10)
@@ -182,19 +184,19 @@ async def test_a_shared_queue_deleted_with_its_only_consumer(
         await until(lambda: 2 in set(stream.df["n"]))
 
 
-async def test_a_shared_queue_with_a_slow_reader(
+async def test_a_shared_queue_with_a_slow_consumer(
     members: Members, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A shared stream that is read slower than the limit, or paused, has each row once."""
+    """A shared stream with a slow or paused consumer receives each row once."""
     caplog.set_level(logging.WARNING, "fabric_nb")
-    one = await members.join("one")
-    one.member.consumer_connection.capabilities.consumer_timeout = LIMIT  # as met before
-    async with await one.stream(name="behind", prefetch=10) as stream:
-        reconnected = stream._consumer.channel.generation
+    member = await members.join("one")
+    member._reading.capabilities.consumer_timeout = LIMIT  # as if detected before
+    async with await member.stream(name="behind", prefetch=10) as stream:
+        reconnected = stream._channel.generation
         await stream.pause()
         for n in range(40):
-            await one.publish_data({"n": n})
-        await asyncio.sleep(3 * LIMIT + 1)  # what would not come is not an event
+            await member.publish_data({"n": n})
+        await asyncio.sleep(3 * LIMIT + 1)  # there is no event for the absence of a requeue
         rows = []
 
         async def read() -> None:
@@ -215,7 +217,7 @@ async def test_a_shared_queue_with_a_slow_reader(
 
 
 class Callback:
-    """Callback that takes longer than the limit for each message."""
+    """Processes messages for longer than the timeout."""
 
     def __init__(self) -> None:
         self.began: list[int] = []
@@ -229,33 +231,33 @@ class Callback:
             self.ended.append(int(message.body))
 
 
-async def test_callbacks_that_are_longer_than_the_limit(
+async def test_callbacks_longer_than_the_limit(
     members: Members, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Callbacks of `subscribe_data` that take longer than the limit run to their end, once.
+    """Callbacks of `subscribe_data` longer than the timeout complete, once.
 
     Before the limit is known, they continue although the broker has requeued their messages.
     """
     caplog.set_level(logging.WARNING, "fabric_nb")
-    one, failed = await members.join("one"), failures.total
+    member, failed = await members.join("one"), failures.total
     first = Callback()
-    await one.subscribe_data("slow", {}, first)
+    await member.subscribe_data("slow", {}, first)
     for n in range(5):
-        await one.publish_data(str(n).encode())
+        await member.publish_data(str(n).encode())
     await until(lambda: len(first.began) == 5)
     if rabbitmq_version() < [4, 3]:
         await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
     first.go.set()
     await until(lambda: sorted(first.ended) == list(range(5)))
-    one.member.consumer_connection.capabilities.consumer_timeout = LIMIT
+    member._reading.capabilities.consumer_timeout = LIMIT
     second = Callback()
-    await one.subscribe_data("slower", {"kind": "A"}, second)
+    await member.subscribe_data("slower", {"kind": "A"}, second)
     for n in range(5):
-        await one.publish_data(str(n).encode(), {"kind": "A"})
-    await asyncio.sleep(3 * LIMIT + 1)  # what would not come is not an event
+        await member.publish_data(str(n).encode(), {"kind": "A"})
+    await asyncio.sleep(3 * LIMIT + 1)  # there is no event for the absence of a requeue
     second.go.set()
     await until(lambda: len(second.ended) == 5)
-    await one.publish_data(b"5", {"kind": "A"})
+    await member.publish_data(b"5", {"kind": "A"})
     await until(lambda: second.ended[5:] == [5])
     assert sorted(second.began) == list(range(6))
     assert "'slower' went" not in caplog.text

@@ -1,6 +1,6 @@
-"""A service does not lend its rights: nobody reaches one service through another.
+"""Confused deputy: a service's permissions cannot be used to reach another service.
 
-Each attack is tried on RabbitMQ, by users who have the rights of `docs/security.md` or fewer.
+Each attack runs on RabbitMQ, by users with the permissions of `docs/security.md` or fewer.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ CALL = {"type": "call", "correlation_id": "1"}
 
 
 class Bank:
-    """A service that notes whose money went where."""
+    """A service that records transfers."""
 
     def __init__(self) -> None:
         self.transfers: list[Any] = []
 
     def transfer(self, to: object = None, **_: object) -> str:
-        """Note it."""
+        """Record a transfer."""
         self.transfers.append(to)
         return "done"
 
     def balance(self, to: object = None) -> int:
-        """Answer."""
+        """Return a number."""
         return 5
 
 
 @pytest.fixture
 def bank_api() -> Bank:
-    """What the bank was made to do."""
+    """Return the API of the bank, which records transfers."""
     return Bank()
 
 
 @pytest.fixture(params=[False, True], ids=["clique", "leader"])
 async def bank(request, members: Members, bank_api: Bank) -> AmqBrokerConnector:
-    """The service that is to be reached, with all rights."""
+    """Serve the target of the attacks, with all permissions."""
     bank = await members.join("bank")
     await bank.serve(bank_api, single_active=request.param)
     return bank
@@ -61,7 +61,7 @@ async def bank(request, members: Members, bank_api: Bank) -> AmqBrokerConnector:
 
 @pytest.fixture
 async def lookup(members: Members, bank: AmqBrokerConnector) -> AmqBrokerConnector:
-    """A service of the same domain that everybody may call; it gives back what it is given."""
+    """Serve an echo method in the same domain that all users may call."""
     lookup = await members.join("lookup")
     await lookup.serve({"echo": lambda **kwargs: kwargs})
     return lookup
@@ -71,7 +71,7 @@ async def lookup(members: Members, bank: AmqBrokerConnector) -> AmqBrokerConnect
 async def as_user(
     rabbitmq: RabbitMq, vhost: str, name: str, **patterns: str
 ) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A channel of a user with these rights, without any of our own code."""
+    """Yield a raw aio-pika channel of a user with these permissions."""
     uri = rabbitmq.add_user(f"{name}-{vhost}", "secret", vhost=vhost, **patterns)
     async with await aio_pika.connect(uri) as connection:
         yield await connection.channel()
@@ -80,7 +80,7 @@ async def as_user(
 async def call(
     channel: aio_pika.abc.AbstractChannel, exchange: str, key: str, reply_to: str, **properties: Any
 ) -> None:
-    """Publish a request by hand."""
+    """Publish a raw request."""
     target = await channel.get_exchange(exchange, ensure=False) if exchange else None
     message = aio_pika.Message(
         json.dumps({"to": "mallory"}).encode(), reply_to=reply_to, **{**CALL, **properties}
@@ -92,14 +92,14 @@ def methods_queue(service: str, method: str) -> str:
     return f"{API}.{service}::{method}"
 
 
-async def refused(fabric: AmqBrokerConnector, text: str, count: int = 1) -> None:
-    """So many calls were rejected, the last one for this reason."""
+async def assert_rejected(fabric: AmqBrokerConnector, text: str, count: int = 1) -> None:
+    """Wait until `count` calls were rejected, the last one with this reason."""
     await until(lambda: fabric.rejected.counts["call"] == count)
     assert text in fabric.rejected.last[-1].reason
 
 
-async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhost):
-    """Who may call `lookup` alone does not get into `bank` by letting it reply there."""
+async def test_reply_addresses_cannot_be_method_queues(bank, bank_api, lookup, rabbitmq, vhost):
+    """A user who may only call `lookup` cannot make it reply to a method queue of `bank`."""
     rights = {
         "configure": r"^amq\.gen.*$",
         "write": rf"^(amq\.gen.*|{API}\.lookup)$".replace("app.", r"app\."),
@@ -109,8 +109,8 @@ async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhos
     async with as_user(rabbitmq, vhost, "mallory", **rights) as channel:
         for queue in (methods_queue("bank", "transfer"), leader, methods_queue("lookup", "echo")):
             await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue)
-        await refused(lookup, "wants its reply in", 3)
-        # A name of the broker's own gets its reply.
+        await assert_rejected(lookup, "wants its reply in", 3)
+        # A server-named queue receives the reply.
         queue = await channel.declare_queue("", exclusive=True)
         await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue.name)
         reply = await next_message(queue)
@@ -120,10 +120,12 @@ async def test_replies_do_not_call_others(bank, bank_api, lookup, rabbitmq, vhos
 
 
 @pytest.mark.parametrize("kind", ["result", "error", "call", None])
-async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, rabbitmq_uri, kind):
-    """What reaches a method's queue by the default exchange is counted and does nothing.
+async def test_messages_by_the_default_exchange_are_not_calls(
+    bank, bank_api, lookup, members, rabbitmq_uri, kind
+):
+    """Messages to a method queue by the default exchange are counted and ignored.
 
-    So a service of amqp-fabric, which replies wherever it is told, lends nobody its rights.
+    So a service of amqp-fabric, which replies to any address, cannot be used for an attack.
     """
     leads = await bank.member.connection.channel().open()
     leader = await leads.topology.has_queue(f"{API}.bank.leader")
@@ -132,7 +134,7 @@ async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, r
         channel = await connection.channel()
         replies = await channel.declare_queue("", exclusive=True)
         await call(channel, "", queue, replies.name, type=kind)
-        await refused(bank, "published to another exchange")
+        await assert_rejected(bank, "published to another exchange")
         assert await replies.get(fail=False) is None
     assert bank_api.transfers == []
 
@@ -141,53 +143,53 @@ async def test_what_others_publish_is_no_call(bank, bank_api, lookup, members, r
 async def mallory(
     rabbitmq: RabbitMq, vhost: str, lookup: AmqBrokerConnector
 ) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A user who may serve in the domain, as the document has it, and who shares `lookup`."""
+    """Connect as a user with the documented permissions of a server, in the clique of `lookup`."""
     async with as_user(rabbitmq, vhost, "mallory", **rights("server")) as channel:
         yield channel
 
 
-async def test_may_serve_one_service(bank, bank_api, members, rabbitmq, vhost):
-    """Who may serve one service serves it and calls others, and cannot listen to their calls."""
+async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost):
+    """A server may serve its service and call others, but not consume their calls."""
     uri = rabbitmq.add_user(f"lookup-{vhost}", "secret", vhost=vhost, **rights("lookup"))
     fabric = await members.join("lookup", uri=uri)
     await fabric.serve({"twice": lambda x: 2 * x})
     assert await bank.call("app.lookup.twice", x=2, timeout=10) == 4
     assert await fabric.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
-    for make in (
-        lambda channel, own: channel.topology.bind(
-            own, f"{API}.bank", methods_queue("bank", "balance")
+    for operation in (
+        lambda channel, queue: channel.topology.bind(
+            queue, f"{API}.bank", methods_queue("bank", "balance")
         ),
         lambda channel, _: channel.topology.bind(
             methods_queue("bank", "transfer"), f"{API}.lookup", methods_queue("lookup", "twice")
         ),
         lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
     ):
-        async with fabric.member.connection.channel() as channel:
-            own = await channel.topology.declare_queue(exclusive=True)
+        async with fabric._connection.channel() as channel:
+            queue = await channel.topology.declare_queue(exclusive=True)
             with pytest.raises(BrokerRefused, match="lacks permission"):
-                await make(channel, own)
+                await operation(channel, queue)
 
 
 @pytest.fixture
 async def ann(members: Members, rabbitmq: RabbitMq, vhost: str) -> AmqBrokerConnector:
-    """A user who calls `lookup`, and may call the bank too."""
+    """Connect as a user who may call `lookup` and the bank."""
     uri = rabbitmq.add_user(f"ann-{vhost}", "secret", vhost=vhost, **rights("caller"))
     return await members.join("ann", uri=uri)
 
 
-async def bind(channel: aio_pika.abc.AbstractChannel, how: str, leader: bool) -> None:
-    """Let a copy of what is published for `lookup.echo` reach the bank's queue."""
+async def bind(channel: aio_pika.abc.AbstractChannel, method: str, leader: bool) -> None:
+    """Route copies of calls of `lookup.echo` to the bank's queue."""
     queue = f"{API}.bank.leader" if leader else methods_queue("bank", "transfer")
     underlay = await channel.get_underlay_channel()
     key = methods_queue("lookup", "echo")
-    if how == "queue":
+    if method == "queue":
         await underlay.queue_bind(queue, f"{API}.lookup", key)
-    elif how == "exchange":
+    elif method == "exchange":
         await underlay.exchange_bind(
             destination=f"{API}.bank", source=f"{API}.lookup", routing_key=key
         )
         await underlay.queue_bind(queue, f"{API}.bank", key)
-    else:  # it dies in a queue of mallory's, and the broker publishes it again
+    else:  # the copy expires in a queue of mallory's, and is dead-lettered to the bank
         arguments = {
             "x-message-ttl": 0,
             "x-dead-letter-exchange": f"{API}.bank",
@@ -197,35 +199,37 @@ async def bind(channel: aio_pika.abc.AbstractChannel, how: str, leader: bool) ->
         await underlay.queue_bind(dying.queue, f"{API}.lookup", key)
 
 
-@pytest.mark.parametrize("how", ["queue", "exchange", "dead letters"])
-async def test_rebinding_does_not_make_calls(bank, bank_api, lookup, mallory, ann, how):
-    """A call to one service is not run by another one, whatever somebody binds together.
+@pytest.mark.parametrize("method", ["queue", "exchange", "dead letters"])
+async def test_bindings_of_other_users_do_not_cause_calls(
+    bank, bank_api, lookup, mallory, ann, method
+):
+    """A call is not run by another service, whatever the bindings of other users.
 
-    Its caller gets the answer of the one that it called.
+    Its caller receives the reply of the called service.
     """
     channel = await bank.member.connection.channel().open()
     leader = await channel.topology.has_queue(f"{API}.bank.leader")
-    await bind(mallory, how, leader)
+    await bind(mallory, method, leader)
     assert await ann.call("app.lookup.echo", to="mallory", timeout=10) == {"to": "mallory"}
-    await refused(bank, "dead-lettered" if how == "dead letters" else "another exchange")
+    await assert_rejected(bank, "dead-lettered" if method == "dead letters" else "another exchange")
     assert bank_api.transfers == []
     assert await ann.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
     assert bank_api.transfers == ["bob"]
 
 
 @pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
-async def test_one_method_is_not_another(bank, bank_api, mallory, ann):
-    """A call of one method is not run as another one of the same service."""
+async def test_a_call_does_not_run_another_method(bank, bank_api, mallory, ann):
+    """A call is not run as another method of the same service."""
     underlay = await mallory.get_underlay_channel()
     queue, key = methods_queue("bank", "transfer"), methods_queue("bank", "balance")
     await underlay.queue_bind(queue, f"{API}.bank", key)
     assert await ann.call(f"{DOMAIN}.app.bank.balance", to="mallory", timeout=10) == 5
-    await refused(bank, "for another method")
+    await assert_rejected(bank, "for another method")
     assert bank_api.transfers == []
 
 
-async def test_a_copy_that_dies_is_not_the_call(bank, bank_api, lookup, mallory, ann):
-    """A copy of a call that dies in somebody's queue does not end the call."""
+async def test_a_dead_lettered_copy_does_not_end_the_call(bank, bank_api, lookup, mallory, ann):
+    """A copy of a call that expires in another user's queue does not end the call."""
     underlay = await mallory.get_underlay_channel()
     arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "rpc.dlx"}
     dying = await underlay.queue_declare("", exclusive=True, arguments=arguments)
@@ -240,8 +244,8 @@ async def test_a_copy_that_dies_is_not_the_call(bank, bank_api, lookup, mallory,
     assert "in place of its reply" in ann.rejected.last[-1].reason
 
 
-async def test_credit_goes_to_servers_alone(bank, bank_api, lookup, mallory, members):
-    """A hostile server cannot let its caller publish into the queue of another service."""
+async def test_credit_is_sent_only_to_server_queues(bank, bank_api, lookup, mallory, members):
+    """A hostile server cannot make its caller publish to the queue of another service."""
     underlay = await mallory.get_underlay_channel()
     await underlay.exchange_declare(f"{API}.evil", auto_delete=True)
     queue = await mallory.declare_queue(
@@ -271,8 +275,8 @@ async def test_credit_goes_to_servers_alone(bank, bank_api, lookup, mallory, mem
 
 
 @pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
-async def test_what_is_allowed(bank, bank_api, members, rabbitmq_uri):
-    """Callers of another kind are served where the service says so."""
+async def test_allowed_exchanges_and_reply_queues(bank, bank_api, members, rabbitmq_uri):
+    """A service can allow calls by other exchanges and reply queues."""
     open_bank = await members.join("open")
     await open_bank.serve(bank_api, exchanges=[""], reply_queues=["rpc.reply-*"])
     async with await aio_pika.connect(rabbitmq_uri) as connection:
@@ -286,16 +290,16 @@ async def test_what_is_allowed(bank, bank_api, members, rabbitmq_uri):
 
 @pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
 async def test_direct_reply_to(bank, rabbitmq_uri):
-    """Callers who use the broker's direct reply-to are answered."""
+    """Callers that use direct reply-to receive replies."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel(publisher_confirms=False)
         underlay = await channel.get_underlay_channel()
         replies: list[Any] = []
 
-        async def take(message: Any) -> None:
+        async def on_reply(message: Any) -> None:
             replies.append(message.body)
 
-        await underlay.basic_consume("amq.rabbitmq.reply-to", take, no_ack=True)
+        await underlay.basic_consume("amq.rabbitmq.reply-to", on_reply, no_ack=True)
         exchange = await channel.get_exchange(f"{API}.bank", ensure=False)
         message = aio_pika.Message(b"{}", reply_to="amq.rabbitmq.reply-to", **CALL)
         await exchange.publish(message, methods_queue("bank", "balance"))
@@ -305,20 +309,20 @@ async def test_direct_reply_to(bank, rabbitmq_uri):
 
 @pytest.mark.parametrize("bank", [False], indirect=True, ids=["clique"])
 async def test_a_call_without_its_type(bank, bank_api, rabbitmq_uri):
-    """A message of another type is no call, and whoever asks for a reply is told so."""
+    """A message of another type is not a call, and its sender receives an error."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue("", exclusive=True)
         await call(
             channel, f"{API}.bank", methods_queue("bank", "transfer"), queue.name, type="result"
         )
-        told = json.loads((await next_message(queue)).body)
-    assert "must have the type 'call'" in told["error"]["message"]
+        error = json.loads((await next_message(queue)).body)
+    assert "must have the type 'call'" in error["error"]["message"]
     assert bank_api.transfers == []
 
 
 @pytest.mark.parametrize(
-    ("name", "may"),
+    ("name", "allowed"),
     [
         ("amq.gen-X4LGVLwQBpQh0Fg5ZP6ojA", True),  # RabbitMQ's, and the embedded broker's
         ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUAyODYzOTAyMwAAC64AAAAAZYQ.nQ==", True),
@@ -333,6 +337,6 @@ async def test_a_call_without_its_type(bank, bank_api, rabbitmq_uri):
         ("orders", False),
     ],
 )
-def test_names_of_reply_queues(name, may):
-    """Reply queues are those that brokers and aio-pika name."""
-    assert is_reply_queue(name) is may
+def test_names_of_reply_queues(name, allowed):
+    """Reply queues have names generated by brokers or aio-pika."""
+    assert is_reply_queue(name) is allowed

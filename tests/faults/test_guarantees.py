@@ -1,4 +1,4 @@
-"""Each promise of `docs/guarantees.md` is shown by tests that exist."""
+"""References of `docs/guarantees.md` to tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMED = re.compile(r"`(\w+/test_\w+\.py)(?:::(\w+))?`")
 
 
 def test_guarantees_name_their_tests():
-    """Every test that the guarantees name can be run under that name."""
+    """Every referenced test exists."""
     named = NAMED.findall((ROOT / "docs/guarantees.md").read_text())
     assert len(named) > 20
     for file, test in named:

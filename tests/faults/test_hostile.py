@@ -1,4 +1,4 @@
-"""A hostile peer with the right to publish: nothing of it runs, and it stops nobody else."""
+"""A hostile peer with permission to publish cannot execute code or stop other members."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.wire.data_encoding import compress
 from fabric_nb.fabric.wire.logs import read_log
 from tests.faults import hostile as tricks
-from tests.faults.hostile import COMMANDS, MARKUP, SMUGGLED, TURNED, Hostile, Reply, headers_frame
+from tests.faults.hostile import (
+    BIDI_TEXT,
+    INJECTED_NAME,
+    MARKUP,
+    TERMINAL_CODES,
+    Hostile,
+    Reply,
+    headers_frame,
+)
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.kernels import Kernel
 from tests.support.peers import DOMAIN
@@ -34,7 +42,7 @@ HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u202a-\u202e\u2066-\u2069]"
 
 @pytest.fixture
 async def fabric(members: Members) -> AmqBrokerConnector:
-    """A member that serves and listens."""
+    """Open a member that serves and subscribes."""
     fabric = await members.join("me")
     await fabric.serve({"add": lambda x, y: x + y})
     await (await fabric.logs()).close()
@@ -43,19 +51,19 @@ async def fabric(members: Members) -> AmqBrokerConnector:
 
 @pytest.fixture
 async def hostile(fabric: AmqBrokerConnector, rabbitmq_uri: str) -> AsyncIterator[Hostile]:
-    """Somebody on the same broker."""
+    """Connect a hostile peer to the same broker."""
     async with Hostile.on(rabbitmq_uri) as hostile:
         yield hostile
 
 
 @pytest.fixture
-def trap(tmp_path: Path) -> Path:
-    """A file that is there as soon as anything remote was run."""
+def evidence(tmp_path: Path) -> Path:
+    """Return the path of a file that any executed payload creates."""
     return tmp_path / "owned"
 
 
-async def works(fabric: AmqBrokerConnector) -> None:
-    """Calls and streams go on, and nothing was closed on the way."""
+async def assert_works(fabric: AmqBrokerConnector) -> None:
+    """Check that calls and streams work and no connection was closed."""
     assert await fabric.call("me.add", x=1, y=2, timeout=20) == 3
     async with await fabric.stream(check=1) as stream:
         await fabric.publish_data({"n": 1}, {"check": 1})
@@ -63,7 +71,7 @@ async def works(fabric: AmqBrokerConnector) -> None:
     assert fabric.member.connection.reconnects == 0
 
 
-# Nothing runs
+# No execution
 
 
 TYPES = [
@@ -76,14 +84,14 @@ TYPES = [
     "subprocess.Popen",
     "fabric_nb.errors.NotConnected",
     "__main__.Anything",
-    SMUGGLED,
+    INJECTED_NAME,
     MARKUP,
 ]
 
 
-async def test_types_of_errors_are_only_names(fabric, hostile, trap):
-    """An error is a `RemoteError` whatever type it names; its arguments are data."""
-    code = tricks.touching(trap)
+async def test_error_types_are_only_names(fabric, hostile, evidence):
+    """An error of any type name is a `RemoteError`, and its arguments are data."""
+    code = tricks.touch_expression(evidence)
     await hostile.serve(
         {"fail": lambda request: tricks.error(json.loads(request.body)["type"], code)}
     )
@@ -94,12 +102,12 @@ async def test_types_of_errors_are_only_names(fabric, hostile, trap):
         assert caught.value.remote_args == (code,)
         assert isinstance(caught.value, Exception)
         assert not isinstance(caught.value, OSError)
-    assert not trap.exists()
+    assert not evidence.exists()
 
 
-async def test_pickles_are_not_loaded(fabric, hostile, trap):
-    """A pickle is bytes that cannot be read, wherever it comes from and whatever it is called."""
-    pickle = tricks.pickled(trap)
+async def test_pickles_are_not_loaded(fabric, hostile, evidence):
+    """A pickle is rejected as malformed in any kind of message and content type."""
+    pickle = tricks.touch_pickle(evidence)
     kind = {"content_type": "application/python-pickle"}
     await hostile.serve({"get": lambda _: Reply(pickle, properties=kind)})
     with pytest.raises(MalformedMessage, match="cannot be read"):
@@ -114,45 +122,47 @@ async def test_pickles_are_not_loaded(fabric, hostile, trap):
         counts = {"reply": 1, "data": 1, "log": 1, "keep-alive": 1, "call": 1}
         await until(lambda: fabric.rejected.counts == counts)
         assert stream.rejected == 1
-    assert not trap.exists()
-    await works(fabric)
+    assert not evidence.exists()
+    await assert_works(fabric)
 
 
-async def test_signatures_and_docs_are_text(fabric, hostile, trap):
-    """What a service tells of its methods is parsed and shown, never evaluated."""
-    signature = f"(x={tricks.touching(trap)}, y: {tricks.touching(trap)}=1)"
+async def test_signatures_and_docs_are_text(fabric, hostile, evidence):
+    """Signatures and docs of methods are parsed and shown, never evaluated."""
+    signature = f"(x={tricks.touch_expression(evidence)}, y: {tricks.touch_expression(evidence)}=1)"
     methods = {
-        "do": {"signature": signature, "doc": MARKUP + COMMANDS + TURNED},
-        SMUGGLED: {"signature": "()", "doc": ""},
+        "do": {"signature": signature, "doc": MARKUP + TERMINAL_CODES + BIDI_TEXT},
+        INJECTED_NAME: {"signature": "()", "doc": ""},
         "__class__": {"signature": "()", "doc": ""},
     }
-    described = json.dumps({"version": COMMANDS, "methods": methods}).encode()
+    described = json.dumps({"version": TERMINAL_CODES, "methods": methods}).encode()
     await hostile.serve({"_describe": lambda _: Reply(described)})
-    await hostile.announce(version=COMMANDS, methods={"do": signature + COMMANDS, SMUGGLED: "()"})
+    await hostile.announce(
+        version=TERMINAL_CODES, methods={"do": signature + TERMINAL_CODES, INJECTED_NAME: "()"}
+    )
     await wait_for_service(fabric, "evil", methods=1)
     proxy = await fabric.service("evil").load()
     assert "touch" in str(proxy.do.__signature__)
-    assert SMUGGLED not in dir(proxy)
+    assert INJECTED_NAME not in dir(proxy)
     shown = [repr(proxy), repr(proxy.do), proxy.do.__doc__, str(fabric.registry.df.to_dict())]
     assert not HARMFUL.search("".join(shown))
-    assert not trap.exists()
+    assert not evidence.exists()
 
 
-async def test_names_that_are_none_make_nobody_known(fabric, hostile):
-    """A keep-alive under a name that could not be one is counted and nothing else."""
-    for name in (SMUGGLED, MARKUP, COMMANDS, TURNED, "../../etc", "a.b", "x" * 200):
+async def test_invalid_names_are_not_registered(fabric, hostile):
+    """A keep-alive with an invalid name is counted and ignored."""
+    for name in (INJECTED_NAME, MARKUP, TERMINAL_CODES, BIDI_TEXT, "../../etc", "a.b", "x" * 200):
         await hostile.announce(id=name)
     await until(lambda: fabric.rejected.counts["keep-alive"] == 7)
     await wait_for_service(fabric, "me")
     assert {service.name.id for service in fabric.registry.services(gone=True)} == {"me"}
 
 
-# What is read is bounded
+# Bounded decoding
 
 
 @pytest.mark.parametrize("deep", [tricks.DEEP, tricks.DEEP_OBJECT], ids=["lists", "objects"])
-async def test_endless_nesting(fabric, hostile, deep):
-    """JSON that is nested 100,000 deep is malformed, wherever it comes."""
+async def test_deep_nesting_is_rejected(fabric, hostile, deep):
+    """JSON nested 100,000 deep is rejected as malformed in any kind of message."""
     await hostile.serve({"get": lambda _: Reply(deep), "fail": lambda _: Reply(deep, "error")})
     for method in ("get", "fail"):
         with pytest.raises(MalformedMessage, match="cannot be read"):
@@ -164,11 +174,11 @@ async def test_endless_nesting(fabric, hostile, deep):
         await hostile.send(fabric.name.api_exchange, fabric.name.method_queue("add"), deep)
         counts = {"reply": 2, "data": 1, "log": 1, "keep-alive": 1, "call": 1}
         await until(lambda: fabric.rejected.counts == counts)
-    await works(fabric)
+    await assert_works(fabric)
 
 
-async def test_bombs(fabric, hostile):
-    """What would unpack to a gigabyte is given up on the way, counted, and said to be too much."""
+async def test_decompression_bombs_are_rejected(fabric, hostile):
+    """Decompression stops at a limit, and the message is counted with the reason."""
     packed = tricks.bomb()
     assert len(packed) < 2_000_000
     async with await fabric.stream() as stream:
@@ -176,15 +186,15 @@ async def test_bombs(fabric, hostile):
         await hostile.data(compress(bytes(300 << 20), "zstd"), content_encoding="zstd")
         await hostile.data(b"x", content_encoding=MARKUP)
         await until(lambda: stream.rejected == 3, timeout=60)
-    reasons = [one.reason for one in fabric.rejected.last]
+    reasons = [rejection.reason for rejection in fabric.rejected.last]
     assert "unpacks to more than" in reasons[0]
     assert "unpacks to more than" in reasons[1]
     assert "is not known: use gzip, deflate, zstd or a charset" in reasons[2]
-    await works(fabric)
+    await assert_works(fabric)
 
 
-async def test_a_million_headers(broker_uri):
-    """A million headers in one message cost their sender the connection, and nobody else."""
+async def test_a_million_headers_close_the_connection_of_their_sender(broker_uri):
+    """A message with a million headers closes only the connection of its sender."""
     async with Members(broker_uri) as members:
         fabric = await members.join("me")
         await fabric.serve({"add": lambda x, y: x + y})
@@ -192,14 +202,14 @@ async def test_a_million_headers(broker_uri):
             async with Hostile.on(broker_uri) as other, asyncio.timeout(30):
                 with pytest.raises(aiormq.exceptions.ConnectionFrameError):
                     await other.headers(f"{DOMAIN}.data", 1_000_000)
-            await works(fabric)
-            assert len(stream.df) == 1  # what `works` has published
+            await assert_works(fabric)
+            assert len(stream.df) == 1  # what `assert_works` has published
             assert feed.changes == stream.rejected == feed.rejected == 0
         assert not fabric.rejected.counts
 
 
-def test_a_million_headers_that_pass():
-    """Where a broker lets a million headers pass, as longer frames would, they are not read."""
+def test_a_million_headers_are_not_decoded():
+    """A million headers, which longer frames would allow, are not decoded."""
     for count, level in ((1_000, "ERROR"), (1_000_000, "NOTSET")):
         payload = headers_frame(count, {"level_name": "ERROR"})
         delivery = Delivery(b'"text"', *read_properties(payload))
@@ -208,8 +218,8 @@ def test_a_million_headers_that_pass():
         assert len(delivery.headers) == (0 if level == "NOTSET" else count + 1)
 
 
-async def test_headers_without_end(fabric, hostile, rabbitmq_uri):
-    """More headers than 128 KiB do not pass the broker; the thousands that do are read like few."""
+async def test_many_headers(fabric, hostile, rabbitmq_uri):
+    """Headers beyond 128 KiB are rejected by the broker; thousands of headers are decoded."""
     endless = {f"h{n}": n for n in range(50_000)}
     async with Hostile.on(rabbitmq_uri) as other:
         with pytest.raises(aiormq.exceptions.ConnectionFrameError, match="frame_too_large"):
@@ -223,11 +233,11 @@ async def test_headers_without_end(fabric, hostile, rabbitmq_uri):
         await feed.wait(1, timeout=20)
         await wait_for_service(fabric, "evil")
         assert stream.df.n.tolist() == [1]
-    await works(fabric)
+    await assert_works(fabric)
 
 
-async def test_odd_json(fabric, hostile):
-    """Of equal keys the last counts; NaN and integers of any size are what they are."""
+async def test_unusual_json(fabric, hostile):
+    """The last of equal keys counts; NaN and integers of any size are preserved."""
     odd = b'{"same": 1, "same": 2, "nan": NaN, "inf": -Infinity, "big": %d}' % 2**70
     await hostile.serve({"get": lambda _: Reply(odd)})
     async with await fabric.stream() as stream:
@@ -245,24 +255,24 @@ async def test_odd_json(fabric, hostile):
 # Replies
 
 
-async def test_replies_under_other_ids(fabric, hostile):
-    """Replies that belong to no call are dropped; of several to one call the first counts."""
+async def test_replies_with_other_correlation_ids(fabric, hostile):
+    """Replies to unknown calls are dropped; the first of several to one call counts."""
 
     def answer(request: aio_pika.abc.AbstractIncomingMessage) -> list[Reply]:
         wrong = ["", "0", request.correlation_id[:-1], request.correlation_id.upper() + "x"]
-        others = [Reply(b'"wrong"', properties={"correlation_id": id}) for id in wrong]  # noqa: A001
-        return [*others, Reply(b'"first"'), Reply(b'"second"')]
+        forged = [Reply(b'"wrong"', properties={"correlation_id": id}) for id in wrong]  # noqa: A001
+        return [*forged, Reply(b'"first"'), Reply(b'"second"')]
 
     await hostile.serve({"get": answer, "never": lambda _: []})
     assert await fabric.call("app.evil.get", timeout=10) == "first"
     with pytest.raises(CallTimeout):
         await fabric.call("app.evil.never", timeout=0.3)
-    assert fabric.member.rpc.pending == 0
-    await works(fabric)
+    assert fabric._caller.pending == 0
+    await assert_works(fabric)
 
 
-async def test_replies_to_the_calls_of_others(fabric, hostile, members):
-    """Who was called once knows where replies go, and still cannot answer other calls."""
+async def test_forged_replies_to_other_calls(fabric, hostile, members):
+    """A called service knows the reply queue, but cannot answer other calls."""
     go = asyncio.Event()
 
     async def secret() -> str:
@@ -290,20 +300,20 @@ async def test_replies_to_the_calls_of_others(fabric, hostile, members):
     assert await call == "honest"
 
 
-# What is seen in a notebook
+# Display in a notebook
 
 
-async def test_nothing_harmful_is_shown(start_kernel, hostile, rabbitmq_uri, trap):
-    """Every magic shows what a hostile peer says as text: no markup, no commands, no turning."""
-    everything = MARKUP + COMMANDS + TURNED + SMUGGLED
-    code = tricks.touching(trap)
+async def test_hostile_text_is_escaped(start_kernel, hostile, rabbitmq_uri, evidence):
+    """Every magic escapes markup, terminal codes and bidirectional controls of a peer."""
+    hostile_text = MARKUP + TERMINAL_CODES + BIDI_TEXT + INJECTED_NAME
+    code = tricks.touch_expression(evidence)
     await hostile.serve(
         {
             "fail": lambda _: tricks.error(
-                everything, code, message=everything, traceback=everything
+                hostile_text, code, message=hostile_text, traceback=hostile_text
             ),
             "_describe": lambda _: Reply(
-                json.dumps({"methods": {"fail": {"doc": everything}}}).encode()
+                json.dumps({"methods": {"fail": {"doc": hostile_text}}}).encode()
             ),
         }
     )
@@ -313,21 +323,23 @@ async def test_nothing_harmful_is_shown(start_kernel, hostile, rabbitmq_uri, tra
         "s = %fabric_stream\nl = %fabric_logs\n%fabric_services"
     )
     await hostile.announce(
-        version=everything, methods={"fail": f"(x={code})" + everything, SMUGGLED: "()"}
+        version=hostile_text, methods={"fail": f"(x={code})" + hostile_text, INJECTED_NAME: "()"}
     )
-    await hostile.data(json.dumps({everything: everything, "n": 1}).encode())
-    await hostile.log(everything, traceback=everything, logger_name=everything, service_id="x")
+    await hostile.data(json.dumps({hostile_text: hostile_text, "n": 1}).encode())
+    await hostile.log(
+        hostile_text, traceback=hostile_text, logger_name=hostile_text, service_id="x"
+    )
     await kernel.run("await s.wait(1, timeout=20); await l.wait(1, timeout=20)")
     failed = await kernel.execute("%fabric_call app.evil.fail")
     assert failed.error is not None
     assert failed.error.name == "RemoteError"
     for line in ("%fabric_services", "s", "l", "fabric", "fabric.registry", "fabric.rejected"):
         await kernel.run(line)
-    offered = await kernel.complete("%fabric_call app.evil.")
-    assert offered.matches == ["app.evil.fail"]
+    completion = await kernel.complete("%fabric_call app.evil.")
+    assert completion.matches == ["app.evil.fail"]
     await kernel.run("proxy = await fabric.service('app.evil').load()\nproxy, proxy.fail")
     await kernel.run("proxy.fail?")
-    assert not trap.exists()
+    assert not evidence.exists()
 
     commands = re.compile(r"\x1b(?!\[[0-9;]*m)|\x1b\[8m|[\x00\x07\u200b\u202e\u2066]")
     shown = [
@@ -336,7 +348,7 @@ async def test_nothing_harmful_is_shown(start_kernel, hostile, rabbitmq_uri, tra
         if message.type in ("stream", "display_data", "update_display_data", "execute_result")
         for kind, text in texts_of(message.content)
     ]
-    assert any("gpj.exe" in text for _, text in shown)  # it is shown, as text
+    assert any("gpj.exe" in text for _, text in shown)  # it is shown as text
     for kind, text in shown:
         assert not commands.search(text), (kind, text)
         if kind == "text/html":
@@ -347,6 +359,6 @@ async def test_nothing_harmful_is_shown(start_kernel, hostile, rabbitmq_uri, tra
 
 
 def texts_of(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """The forms of an output that a front end shows as they are."""
+    """Return the text formats of an output."""
     data = content.get("data", {"text/plain": content.get("text", "")})
     return [(kind, text) for kind, text in data.items() if kind.startswith("text/")]

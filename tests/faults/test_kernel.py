@@ -1,6 +1,6 @@
-"""A notebook's kernel is interrupted, suspended, restarted or killed: nothing of it haunts others.
+"""A notebook's kernel is interrupted, suspended, restarted or killed.
 
-It is suspended for some seconds; `FABRIC_NB_SUSPEND=60` for as long as is promised.
+It is suspended for some seconds; `FABRIC_NB_SUSPEND=60` for the guaranteed time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
 SUSPENDED = float(os.environ.get("FABRIC_NB_SUSPEND", "4"))
-"""Seconds; longer than its keep-alives may be missing."""
+"""Seconds; longer than the expiry of its keep-alives."""
 RAN = f"{DOMAIN}.notebook.mortal.ran"
 SERVE = """\
 %%fabric_serve --id mortal
@@ -31,7 +31,7 @@ def ran(n: int):
 
 @pytest.fixture
 async def notebook(tmp_path, rabbitmq_uri):
-    """A notebook that serves, and has a stream and logs open."""
+    """Start a notebook that serves, with an open stream and log feed."""
     async with await Notebook.start(tmp_path) as notebook:
         await join(notebook, rabbitmq_uri)
         yield notebook
@@ -45,22 +45,25 @@ async def join(notebook, uri):
 
 @pytest.fixture
 async def watcher(members, rabbitmq, vhost):
-    """A member that hears and calls, and what it has at the broker when it is alone there."""
+    """Open a member with discovery, and wait until it has its two queues."""
     watcher = await members.join("watcher")
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)
     return watcher
 
 
 def state(watcher):
-    found = [one for one in watcher.registry.services(gone=True) if one.name.id == "mortal"]
-    return watcher.registry.state(found[0]) if found else None
+    services = [
+        service for service in watcher.registry.services(gone=True) if service.name.id == "mortal"
+    ]
+    return watcher.registry.state(services[0]) if services else None
 
 
-async def gone(watcher, rabbitmq, vhost):
-    """It is gone from the registry within its expiry, from the broker, and for callers."""
+async def assert_gone(watcher, rabbitmq, vhost):
+    """Check that the notebook is gone from the registry, the broker, and for callers."""
     await until(lambda: state(watcher) is ServiceState.GONE, timeout=10)
     await until(
-        lambda: len(rabbitmq.list_queues(vhost)) == 2, description="only our queues are left"
+        lambda: len(rabbitmq.list_queues(vhost)) == 2,
+        description="only the queues of the watcher are left",
     )
     await until(lambda: len(rabbitmq.list_connections(vhost)) == 1)
     with pytest.raises(UnknownService):
@@ -69,9 +72,9 @@ async def gone(watcher, rabbitmq, vhost):
 
 @pytest.mark.timeout(160 + SUSPENDED)
 async def test_interrupted_and_suspended(watcher, notebook):
-    """An interrupt ends a cell and nothing else.
+    """An interrupt ends only a cell.
 
-    A suspended notebook is late, as one that is blocked is, then gone, and comes back.
+    A suspended notebook is late, like a blocked one, then gone, and up after it resumes.
     """
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
     waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
@@ -92,21 +95,21 @@ async def test_interrupted_and_suspended(watcher, notebook):
     finally:
         os.kill(notebook.pid, signal.SIGCONT)
     await until(lambda: state(watcher) is ServiceState.UP, timeout=20)
-    # A call whose caller had given up is not run afterwards, if it was still at the broker.
+    # An expired call that was still queued at the broker is not run afterwards.
     assert (await watcher.call(RAN, n=4, timeout=20))[-1] == 4
     await notebook.run("assert not rows.closed and not feed.closed")
 
 
 async def test_restarted_and_killed(watcher, notebook, rabbitmq, rabbitmq_uri, vhost):
-    """A kernel that was restarted or killed leaves neither a service nor a queue behind."""
+    """A restarted or killed kernel leaves no service and no queue."""
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
     await until(lambda: state(watcher) is ServiceState.UP)
     await notebook.restart()
-    await gone(watcher, rabbitmq, vhost)
+    await assert_gone(watcher, rabbitmq, vhost)
     await notebook.load()
     await join(notebook, rabbitmq_uri)
     assert await watcher.call(RAN, n=1, timeout=20) == [1]
     await until(lambda: state(watcher) is ServiceState.UP)
-    os.kill(notebook.pid, signal.SIGSTOP)  # also when it could not even say goodbye
+    os.kill(notebook.pid, signal.SIGSTOP)  # so that it cannot close its connection
     os.kill(notebook.pid, signal.SIGKILL)
-    await gone(watcher, rabbitmq, vhost)
+    await assert_gone(watcher, rabbitmq, vhost)

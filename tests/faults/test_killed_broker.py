@@ -1,6 +1,6 @@
-"""The broker is killed and restarted under load; each call and message is accounted for.
+"""The broker is killed and restarted under load, and each call and message is accounted for.
 
-A few rounds by default; `FABRIC_NB_ROUNDS=20` for the number, and the load, of the guarantee.
+A few rounds by default; `FABRIC_NB_ROUNDS=20` for the guaranteed rounds and load.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ import pytest
 
 from fabric_nb import AmqpHandler
 from fabric_nb.fabric.amqp.connection import State
-from tests.faults.brokers import MortalEmbedded, MortalRabbitMq
+from tests.faults.brokers import RestartableEmbedded, RestartableRabbitMq
 from tests.faults.traffic import Calls, Messages, channels_of
 from tests.support.fabric import Members, until
 
 ROUNDS = int(os.environ.get("FABRIC_NB_ROUNDS", "0"))
 CALLS, MESSAGES = (200, 2000) if ROUNDS else (100, 500)
-"""A second; a machine that runs other tests beside is not asked for more."""
+"""Per second; lower by default, for machines that run other tests."""
 PATIENCE = 180.0
-"""Seconds; on a machine at its limit RabbitMQ alone needs 45 to start again."""
+"""Seconds; on a loaded machine RabbitMQ alone needs 45 to restart."""
 POOL = "asyncio_"
-"""Name prefix of the threads of the loop's executor, which keeps a few."""
+"""Name prefix of the threads of the loop's executor, which remain."""
 EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
 
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def broker_and_rounds(request):
-    """Broker that can be killed, of each kind, and the number of rounds."""
+    """Yield a broker of each kind, and the number of kills."""
     if request.param == "rabbitmq":
         node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
-        yield MortalRabbitMq(node, vhost), ROUNDS or 1
+        yield RestartableRabbitMq(node, vhost), ROUNDS or 1
     else:
-        with MortalEmbedded() as embedded:
+        with RestartableEmbedded() as embedded:
             yield embedded, ROUNDS or 3
 
 
 def handles():
-    """Return the numbers of tasks, threads, open files and sockets."""
+    """Return the numbers of tasks, threads, and open files and sockets."""
     gc.collect()
     return {
         "tasks": len(asyncio.all_tasks()),
-        "threads": sum(not one.name.startswith(POOL) for one in threading.enumerate()),
+        "threads": sum(not thread.name.startswith(POOL) for thread in threading.enumerate()),
         "files": len(list(Path("/proc/self/fd").iterdir())),
     }
 
 
-def inside(connectors):
-    """Return the numbers of open and registered channels of the connections."""
-    return [channels_of(one) for one in connectors]
+def channels(connectors):
+    """Return the numbers of open and of registered channels per connector."""
+    return [channels_of(connector) for connector in connectors]
 
 
 def record(text):
@@ -63,13 +63,13 @@ def record(text):
 
 
 def answers_of(connector):
-    """Count the replies received from the broker, by call."""
-    counted, caller = Counter(), connector.member.rpc.requester
-    take = caller._on_reply
+    """Count the replies from the broker by correlation id."""
+    counted, caller = Counter(), connector._caller
+    on_reply = caller._on_reply
 
     def count(delivery):
         counted[delivery.correlation_id] += 1
-        take(delivery)
+        on_reply(delivery)
 
     caller._on_reply = count
     return counted
@@ -77,13 +77,15 @@ def answers_of(connector):
 
 @pytest.mark.timeout(120 + 60 * ROUNDS)
 async def test_killed_under_load(broker_and_rounds):
-    """After any number of crashes all members recover, without duplicates or leaks."""
+    """After any number of kills everything recovers, without duplicates or leaks."""
     broker, rounds = broker_and_rounds
     async with Members(broker.uri) as members:
-        everybody = [members.connector(one) for one in ("server", "caller", "publisher", "reader")]
-        server, caller, publisher, reader = everybody
+        connectors = [
+            members.connector(name) for name in ("server", "caller", "publisher", "reader")
+        ]
+        server, caller, publisher, reader = connectors
         answers = answers_of(caller)
-        await asyncio.gather(*(members.open(one) for one in everybody))
+        await asyncio.gather(*(members.open(connector) for connector in connectors))
         await server.serve({"double": lambda x: 2 * x}, prefetch=20)
         stream, feed = await reader.stream(), await reader.logs()
         handler = AmqpHandler()
@@ -93,29 +95,33 @@ async def test_killed_under_load(broker_and_rounds):
         calls = Calls(caller, method, CALLS * 3 / 4, timeout=PATIENCE)
         repeated = Calls(caller, method, CALLS / 4, timeout=PATIENCE, idempotent=True)
         messages = Messages(publisher, MESSAGES)
-        before, before_inside, queues = handles(), inside(everybody), sorted(broker.queues)
+        before, channels_before, queues = handles(), channels(connectors), sorted(broker.queues)
 
         stop = asyncio.Event()
-        running = asyncio.gather(*(one.run(stop) for one in (calls, repeated, messages)))
+        running = asyncio.gather(*(load.run(stop) for load in (calls, repeated, messages)))
         started = time.monotonic()
-        steady = []  # from when all stood to what was heard last before the crash
+        steady = []  # ranges of messages published and received while connected
         began = 0
         for number in range(rounds):
-            # All flows again, and nothing waits any more that the last crash has left.
-            started, repeated_started = calls.started, repeated.started
+            # Wait until load has resumed, and all calls from before the last kill have completed.
+            calls_started, repeated_started = calls.started, repeated.started
             answered, rows = calls.outcomes["answered"], stream.rows
-            await until(lambda m=started: calls.all_completed(m), timeout=PATIENCE)
+            await until(lambda m=calls_started: calls.all_completed(m), timeout=PATIENCE)
             await until(lambda m=repeated_started: repeated.all_completed(m), timeout=PATIENCE)
             await until(lambda a=answered: calls.outcomes["answered"] > a + 100, timeout=30)
             await until(lambda r=rows: stream.rows > r + 1000, timeout=30)
             await until(lambda b=began: stream.df["n"].iloc[-1] >= b, timeout=30)
             steady.append(range(began, int(stream.df["n"].iloc[-1])))
             await asyncio.to_thread(broker.kill)
-            for one in everybody:
-                await until(lambda one=one: one.state is State.RECONNECTING, timeout=5)
+            for connector in connectors:
+                await until(
+                    lambda connector=connector: connector.state is State.RECONNECTING, timeout=5
+                )
             await asyncio.to_thread(broker.restart)
-            for one in everybody:
-                await until(lambda one=one: one.state is State.CONNECTED, timeout=30)
+            for connector in connectors:
+                await until(
+                    lambda connector=connector: connector.state is State.CONNECTED, timeout=30
+                )
             began = messages.published
             handler.handle(record(f"round {number}"))
             await until(lambda n=number: feed.records and feed.records[-1].message == f"round {n}")
@@ -139,11 +145,11 @@ async def test_killed_under_load(broker_and_rounds):
             assert not missing.intersection(numbers)
         await until(lambda: handles()["tasks"] <= before["tasks"], description="no task is left")
         after = handles()
-        print(f"before: {before}, channels {before_inside}, queues {len(queues)}")
-        print(f"after: {after}, channels {inside(everybody)}, queues {len(broker.queues)}")
+        print(f"before: {before}, channels {channels_before}, queues {len(queues)}")
+        print(f"after: {after}, channels {channels(connectors)}, queues {len(broker.queues)}")
         assert after["threads"] <= before["threads"]
         assert after["files"] <= before["files"]
-        assert inside(everybody) == before_inside
+        assert channels(connectors) == channels_before
         await until(lambda: len(broker.queues) == len(queues), description="no queue is left")
         assert caller._caller.pending == 0
-        assert [one._connection.reconnects for one in everybody] == [rounds] * 4
+        assert [connector._connection.reconnects for connector in connectors] == [rounds] * 4

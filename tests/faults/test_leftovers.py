@@ -1,4 +1,4 @@
-"""Nothing is left behind: tasks, threads, channels, queues, exchanges, connections."""
+"""Release of resources: tasks, threads, channels, queues, exchanges, connections."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from fabric_nb.errors import CallError
 from tests.support.fabric import until
 
 KEPT = {"msc.discovery", "my_project.data", "my_project.log.records"}
-"""The durable exchanges of the wire contract."""
+"""Durable exchanges of the wire contract."""
 
 
-async def none_left(tasks):
-    """Wait until there are no more tasks than these."""
+async def no_new_tasks(tasks):
+    """Wait until there are no other tasks than these."""
     try:
         await until(lambda: asyncio.all_tasks() <= tasks, timeout=3)
     except AssertionError:
-        pytest.fail(f"tasks are left: {asyncio.all_tasks() - tasks}")
+        pytest.fail(f"new tasks: {asyncio.all_tasks() - tasks}")
 
 
 @pytest.mark.parametrize("presence", ["loop", "thread"])
-async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence):
-    """After closing there is no task, thread, connection, queue or passing exchange left."""
+async def test_closing_releases_all_resources(members, rabbitmq, vhost, presence):
+    """After closing no task, thread, connection, queue or transient exchange remains."""
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     log = logging.getLogger("faults.leftovers")
     log.setLevel(logging.INFO)
@@ -57,10 +57,14 @@ async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence)
         assert hanging.exception() is not None
 
     gc.collect()
-    await none_left(tasks)
-    pool = "asyncio_"  # of the loop's own executor
-    more = {one for one in set(threading.enumerate()) - threads if not one.name.startswith(pool)}
-    assert more == set()
+    await no_new_tasks(tasks)
+    pool = "asyncio_"  # threads of the loop's executor
+    remaining = {
+        thread
+        for thread in set(threading.enumerate()) - threads
+        if not thread.name.startswith(pool)
+    }
+    assert remaining == set()
     await until(
         lambda: rabbitmq.list_connections(vhost) == [], description="no connections are left"
     )
@@ -68,8 +72,8 @@ async def test_nothing_is_left_after_closing(members, rabbitmq, vhost, presence)
     assert {exchange["name"] for exchange in rabbitmq.list_exchanges(vhost)} <= KEPT
 
 
-async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost):
-    """Services, streams and feeds that are closed leave nothing, while the connector goes on."""
+async def test_closing_single_parts_releases_their_resources(members, rabbitmq, vhost):
+    """Closed services, streams and feeds of an open connector leave no resources."""
     connector = await members.join("one")
     await until(lambda: len(connector.member.connection._amqp.channels) == 4)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)  # replies and keep-alives
@@ -82,13 +86,13 @@ async def test_nothing_is_left_of_what_is_closed_alone(members, rabbitmq, vhost)
         await server.close()
         await stream.close()
         await feed.close()
-    await none_left(tasks)
+    await no_new_tasks(tasks)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, description="no queues are left")
     assert len(connector._connection._amqp.channels) == channels
 
 
-async def test_calls_that_fail_leave_no_channels(members):
-    """Calls to services that are not there do not pile up channels."""
+async def test_failed_calls_leave_no_channels(members):
+    """Calls of unknown services do not accumulate channels."""
     connector = await members.join("one")
     await connector.serve({"one": lambda: 1})
     assert await connector.call("app.one.one") == 1

@@ -1,4 +1,4 @@
-"""The broker closes our connection: everything comes back by itself."""
+"""The broker closes connections, and all parts recover automatically."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.peers import DOMAIN
 
 @pytest.fixture
 async def fabric(members):
-    """A member that does everything at once."""
+    """Open a member."""
     return await members.join("one")
 
 
 @pytest.fixture
 def cut(rabbitmq, vhost):
-    """Have the broker close the connections of a user, the virtual host's own by default."""
+    """Return a function that closes the connections of a user at the broker."""
 
     async def cut(*connectors, user=None):
         lost = {connector: asyncio.Event() for connector in connectors}
@@ -43,21 +43,21 @@ def cut(rabbitmq, vhost):
             connector.on_state(listener(connector))
         assert await asyncio.to_thread(rabbitmq.close_connections, vhost, user)
         async with asyncio.timeout(10):
-            await asyncio.gather(*(one.wait() for one in lost.values()))
-        return lambda: asyncio.gather(*(one.wait() for one in back.values()))
+            await asyncio.gather(*(event.wait() for event in lost.values()))
+        return lambda: asyncio.gather(*(event.wait() for event in back.values()))
 
     return cut
 
 
 @pytest.fixture
 async def apart(members, rabbitmq, vhost):
-    """A member with a user of its own, whose connection can be closed alone."""
+    """Open a member of another user, whose connections can be closed separately."""
     uri = rabbitmq.add_user("apart", "apart", vhost=vhost)
     return await members.join("apart", uri=uri)
 
 
-async def test_states_are_told(fabric, cut):
-    """A connector says when it is connected, lost and back."""
+async def test_states_are_notified(fabric, cut):
+    """State listeners are notified of loss and reconnection."""
     states = []
     fabric.on_state(states.append)
     back = await cut(fabric)
@@ -66,30 +66,28 @@ async def test_states_are_told(fabric, cut):
     assert fabric.state is State.CONNECTED
 
 
-async def test_connected_means_that_all_stands(fabric, apart, cut):
-    """When a connector says that it is connected again, all of its parts are back already."""
+async def test_connected_means_that_all_parts_are_ready(fabric, apart, cut):
+    """All parts are ready when a connector reports that it is connected again."""
     await fabric.serve({"double": lambda x: 2 * x})
     await fabric.stream()
     await fabric.logs()
-    standing = []
+    ready = []
 
-    def look(state):
+    def on_state(state):
         if state is State.CONNECTED:
-            standing.append([channel.is_ready for channel in fabric.member.connection._channels])
+            ready.append([channel.is_ready for channel in fabric._connection._channels])
 
-    fabric.on_state(look)
+    fabric.on_state(on_state)
     for n in range(3):
         back = await cut(fabric)
         await back()
         assert await apart.call("app.one.double", x=n, timeout=5) == 2 * n
-    assert len(standing) == 3
-    assert all(len(channels) >= 6 and all(channels) for channels in standing)
+    assert len(ready) == 3
+    assert all(len(channels) >= 6 and all(channels) for channels in ready)
 
 
-async def test_a_part_that_is_refused_does_not_hold_up_the_rest(
-    fabric, apart, rabbitmq, vhost, cut
-):
-    """A part that may not come back is left behind; the connector says connected without it."""
+async def test_a_refused_part_does_not_delay_the_others(fabric, apart, rabbitmq, vhost, cut):
+    """A part without permission stays down; the connector is connected without it."""
     await fabric.serve({"double": lambda x: 2 * x})
     stream = await fabric.stream(name="taken")
     rabbitmq.add_user(vhost, rabbitmq.password, vhost=vhost, configure="^(?!taken)")
@@ -102,9 +100,9 @@ async def test_a_part_that_is_refused_does_not_hold_up_the_rest(
     await until(lambda: stream._consumer.channel.is_ready, timeout=20)
 
 
-async def test_lone_server_answers_what_it_had_taken(monkeypatch, fabric, apart, cut):
-    """A service of one member that is cut off for a moment answers the calls it had taken."""
-    monkeypatch.setattr(liveness, "GRACE", 20.0)  # however slow this machine is
+async def test_lone_server_answers_calls_after_reconnecting(monkeypatch, fabric, apart, cut):
+    """A lone server answers its in-flight calls after a short disconnection."""
+    monkeypatch.setattr(liveness, "GRACE", 20.0)  # for slow machines
     go, began = asyncio.Event(), []
 
     async def work(n):
@@ -122,8 +120,8 @@ async def test_lone_server_answers_what_it_had_taken(monkeypatch, fabric, apart,
     assert sorted(began) == [0, 1]
 
 
-async def test_pending_calls_end_and_new_ones_work(fabric, apart, cut):
-    """Calls under way end as `ConnectionLost`; one made meanwhile waits and is answered."""
+async def test_pending_calls_fail_and_new_ones_succeed(fabric, apart, cut):
+    """In-flight calls raise `ConnectionLost`; a call during the outage waits and is answered."""
     go, running = asyncio.Event(), []
 
     async def work(n):
@@ -144,8 +142,8 @@ async def test_pending_calls_end_and_new_ones_work(fabric, apart, cut):
     assert fabric.member.rpc.pending == 0
 
 
-async def test_waiting_for_the_connection_counts(fabric, rabbitmq, vhost, cut):
-    """A call that waited for the connection expires when its caller gives up, not later."""
+async def test_waiting_for_the_connection_counts_towards_the_timeout(fabric, rabbitmq, vhost, cut):
+    """A call that waited for the connection expires with its original timeout."""
     key = f"{DOMAIN}.api.app.raw::work"
     uri = rabbitmq.add_user("raw", "raw", vhost=vhost)
     async with await aio_pika.connect(uri) as connection:
@@ -154,17 +152,17 @@ async def test_waiting_for_the_connection_counts(fabric, rabbitmq, vhost, cut):
         queue = await channel.declare_queue(key)
         await queue.bind(exchange, key)
         await cut(fabric)
-        arrived = asyncio.Queue()
-        await queue.consume(arrived.put, no_ack=True)
+        received = asyncio.Queue()
+        await queue.consume(received.put, no_ack=True)
         call = asyncio.create_task(fabric.call("app.raw.work", timeout=2))
-        message = await arrived.get()
-        assert message.expiration < 1.95  # the first wait for a connection is 0.1 s at least
+        message = await received.get()
+        assert message.expiration < 1.95  # reconnection takes at least 0.1 s
         with pytest.raises(CallTimeout):
             await call
 
 
-async def test_served_call_is_answered_after_all(fabric, apart, cut):
-    """A call that a member had taken when it lost its connection is taken again and answered."""
+async def test_served_call_is_redelivered_and_answered(fabric, apart, cut):
+    """A running call of a disconnected member is redelivered and answered."""
     began, go = [], asyncio.Event()
 
     async def work(n):
@@ -175,10 +173,10 @@ async def test_served_call_is_answered_after_all(fabric, apart, cut):
     serving = await apart.serve({"work": work, "other": lambda: "other"})
     call = asyncio.create_task(fabric.call("app.apart.work", n=1, timeout=20))
     await until(lambda: began == [1])
-    twin = await fabric.serve({"work": lambda n: ["twin", n]}, id="apart")
+    second = await fabric.serve({"work": lambda n: ["second", n]}, id="apart")
     back = await cut(apart, user="apart")
-    assert await call == ["twin", 1]
-    await twin.close()
+    assert await call == ["second", 1]
+    await second.close()
     await back()
     go.set()
     await until(lambda: serving.stats["work"].running == 0 and serving._channel._ready.is_set())
@@ -186,8 +184,8 @@ async def test_served_call_is_answered_after_all(fabric, apart, cut):
     assert await fabric.call("app.apart.other", timeout=10) == "other"
 
 
-async def test_lone_server_comes_back(fabric, apart, cut):
-    """A service without a second member is back after its loss, again and again."""
+async def test_lone_server_recovers(fabric, apart, cut):
+    """A lone server recovers repeatedly."""
     await apart.serve({"double": lambda x: 2 * x})
     await wait_for_service(fabric, "apart", methods=2)
     for n in range(3):
@@ -197,8 +195,8 @@ async def test_lone_server_comes_back(fabric, apart, cut):
         await until(lambda: apart.servers[0]._channel._ready.is_set())
 
 
-def fail_once(channel, monkeypatch):
-    """Let the next message on a channel fail as it does when the connection goes just then."""
+def fail_next_send(channel, monkeypatch):
+    """Make the next send on a channel fail as with a lost connection."""
     send, closing = channel.send, []
 
     def send_and_fail(*args, **kwargs):
@@ -209,8 +207,8 @@ def fail_once(channel, monkeypatch):
     monkeypatch.setattr(channel, "send", send_and_fail)
 
 
-async def test_reply_that_is_lost(fabric, apart, monkeypatch):
-    """A call whose reply is lost on its way is answered by another member; both go on."""
+async def test_lost_reply(fabric, apart, monkeypatch):
+    """A call whose reply is lost is answered by another member; both keep serving."""
     runs = []
 
     def work(n):
@@ -218,20 +216,20 @@ async def test_reply_that_is_lost(fabric, apart, monkeypatch):
         return n
 
     serving = await apart.serve({"work": work})
-    twin = await fabric.serve({"work": work}, id="apart")
+    second = await fabric.serve({"work": work}, id="apart")
     for n in range(3):
-        fail_once(serving._channel, monkeypatch)
+        fail_next_send(serving._channel, monkeypatch)
         generation = serving._channel.generation
-        while serving._channel.generation == generation:  # until it was its turn
+        while serving._channel.generation == generation:  # until it was dispatched a call
             assert await fabric.call("app.apart.work", n=n, timeout=5) == n
         await until(serving._channel._ready.is_set)
-    assert len(runs) == serving.stats["work"].calls + twin.stats["work"].calls
-    await twin.close()
+    assert len(runs) == serving.stats["work"].calls + second.stats["work"].calls
+    await second.close()
     assert await fabric.call("app.apart.work", n=7, timeout=5) == 7
 
 
-async def test_record_that_is_lost(fabric, apart, monkeypatch):
-    """A log record that is lost on its way is sent again, perhaps twice, and others follow."""
+async def test_lost_log_record(fabric, apart, monkeypatch):
+    """A lost log record is sent again, possibly duplicated, and others follow."""
     channels = []
     make = fabric.member.connection.channel
     monkeypatch.setattr(
@@ -244,15 +242,15 @@ async def test_record_that_is_lost(fabric, apart, monkeypatch):
     (channel,) = channels
     async with await apart.logs() as feed:
         for n in range(3):
-            fail_once(channel, monkeypatch)
+            fail_next_send(channel, monkeypatch)
             handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
             await until(lambda n=n: str(n) in [record.message for record in feed.records])
-        heard = dict.fromkeys(record.message for record in feed.records)
-        assert list(heard) == ["0", "1", "2"]
+        received = dict.fromkeys(record.message for record in feed.records)
+        assert list(received) == ["0", "1", "2"]
 
 
-async def test_a_record_that_costs_the_connection(fabric, apart, monkeypatch):
-    """A record at whose sending the channel is lost each time is dropped, and all others arrive."""
+async def test_a_log_record_that_closes_the_channel(fabric, apart, monkeypatch):
+    """A record that closes the channel each time is dropped, and all others arrive."""
     channels = []
     make = fabric.member.connection.channel
     monkeypatch.setattr(
@@ -269,7 +267,7 @@ async def test_a_record_that_costs_the_connection(fabric, apart, monkeypatch):
         sent.append(message.body)
         send(exchange, key, message, **options)
         if message.body == b'"poison"':
-            channel.renew()  # lost before the broker can confirm it
+            channel.renew()  # closed before the confirm
 
     monkeypatch.setattr(channel, "send", send_and_fail)
     async with await apart.logs() as feed:
@@ -279,12 +277,12 @@ async def test_a_record_that_costs_the_connection(fabric, apart, monkeypatch):
         await handler.flushed(5)
     assert (handler.sent, handler.dropped) == (21, 1)
     assert sent.count(b'"poison"') == 4
-    heard = [record.message for record in feed.records if record.message != "poison"]
-    assert list(dict.fromkeys(heard)) == ["before", *map(str, range(20))]
+    received = [record.message for record in feed.records if record.message != "poison"]
+    assert list(dict.fromkeys(received)) == ["before", *map(str, range(20))]
 
 
 async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
-    """Functions that end while there is no connection do not end the serving of their method."""
+    """Calls that complete during an outage do not stop the serving of their method."""
     go, began = asyncio.Event(), []
 
     async def work(n):
@@ -296,7 +294,7 @@ async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
     calls = [asyncio.create_task(fabric.call("app.apart.work", n=n, timeout=2)) for n in range(3)]
     await until(lambda: len(began) == 3)
     back = await cut(apart, user="apart")
-    go.set()  # all three end now, and their replies have no way out
+    go.set()  # all three complete now, and cannot send their replies
     await back()
     await asyncio.gather(*calls, return_exceptions=True)
     for n in range(6):
@@ -304,8 +302,8 @@ async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
     assert sum(len(method.workers) for method in serving._methods.values()) == 3 * 3
 
 
-async def test_stream_goes_on(fabric, apart, cut):
-    """A stream keeps its rows and goes on, paused or not."""
+async def test_stream_continues(fabric, apart, cut):
+    """A stream keeps its rows and continues, paused or not."""
     stream, paused = await fabric.stream(), await fabric.stream()
     await apart.publish_data({"n": 1})
     await stream.wait(1, timeout=5)
@@ -313,7 +311,7 @@ async def test_stream_goes_on(fabric, apart, cut):
     await paused.pause()
     back = await cut(fabric)
     await back()
-    await until(lambda: all(one._consumer.channel._ready.is_set() for one in (stream, paused)))
+    await until(lambda: all(part._channel._ready.is_set() for part in (stream, paused)))
     await apart.publish_data({"n": 2})
     await stream.wait(2, timeout=5)
     assert list(stream.df["n"]) == [1, 2]
@@ -323,8 +321,8 @@ async def test_stream_goes_on(fabric, apart, cut):
 
 
 @pytest.mark.parametrize("name", ["", "shared"])
-async def test_paused_stream_that_is_cut(fabric, apart, cut, name):
-    """What a paused stream holds when it is cut is a row once: here, or at a sharing stream."""
+async def test_paused_stream_reconnects(fabric, apart, cut, name):
+    """Unacknowledged rows of a paused stream are received once, here or by a sharing stream."""
     paused = await fabric.stream(name=name)
     await paused.pause()
     for n in range(4):
@@ -344,8 +342,8 @@ async def test_paused_stream_that_is_cut(fabric, apart, cut, name):
         assert paused.rows == 0
 
 
-async def test_subscriber_goes_on(fabric, apart, cut):
-    """A subscribed callback is called again; what was not acknowledged comes once more."""
+async def test_subscriber_continues(fabric, apart, cut):
+    """A callback is called again after reconnection."""
     got = asyncio.Queue()
 
     async def callback(message):
@@ -358,18 +356,18 @@ async def test_subscriber_goes_on(fabric, apart, cut):
     back = await cut(fabric)
     await back()
 
-    async def publish_until_heard():
-        while got.empty():  # the queue is gone with its consumer, and comes back with it
+    async def publish_until_received():
+        while got.empty():  # the queue is deleted with its consumer, and redeclared
             await apart.publish_data(b"after")
             await asyncio.sleep(0.05)
 
     async with asyncio.timeout(10):
-        await publish_until_heard()
+        await publish_until_received()
     assert await got.get() == b"after"
 
 
 async def test_publishing_waits_for_the_connection(fabric, apart, cut):
-    """What is published while the connection is away is sent when it is back."""
+    """Messages published during an outage are sent after reconnection."""
     async with await apart.stream() as stream:
         await fabric.publish_data({"n": 0})
         back = await cut(fabric)
@@ -380,8 +378,8 @@ async def test_publishing_waits_for_the_connection(fabric, apart, cut):
         assert list(stream.df["n"]) == [0, 1, 2, 3]
 
 
-async def test_logging_goes_on(fabric, apart, cut):
-    """Records logged while the connection is away are sent when it is back."""
+async def test_logging_continues(fabric, apart, cut):
+    """Records logged during an outage are sent after reconnection."""
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
     log = logging.getLogger("faults.logs")
@@ -404,8 +402,8 @@ async def test_logging_goes_on(fabric, apart, cut):
         log.removeHandler(handler)
 
 
-async def test_feeds_of_logs_go_on(fabric, apart, cut):
-    """A feed of log records goes on after its connection was lost."""
+async def test_log_feeds_continue(fabric, apart, cut):
+    """A log feed continues after reconnection."""
     handler = AmqpHandler()
     await apart.init_logging_handler(handler)
     feed = await fabric.logs()
@@ -416,8 +414,8 @@ async def test_feeds_of_logs_go_on(fabric, apart, cut):
     await feed.wait(1, timeout=5)
 
 
-async def test_listening_and_announcing_go_on(members, fabric, apart, cut):
-    """Both sides of a lost connection know each other again, whatever thread announces."""
+async def test_discovery_continues(members, fabric, apart, cut):
+    """Members discover each other again after reconnection, with any kind of presence."""
     threaded = await members.join("threaded", presence="thread")
     await wait_for_service(apart, "one")
     back = await cut(fabric, threaded)
@@ -433,8 +431,8 @@ async def test_listening_and_announcing_go_on(members, fabric, apart, cut):
         )
 
 
-async def test_what_is_asked_for_meanwhile(fabric, apart, cut):
-    """Serving, streams and logs that are asked for while the connection is away work afterwards."""
+async def test_parts_opened_during_an_outage(fabric, apart, cut):
+    """Services, streams and log feeds opened during an outage work afterwards."""
     back = await cut(fabric)
     async with asyncio.timeout(10):
         await fabric.serve({"one": lambda: 1}, id="late")
@@ -446,8 +444,8 @@ async def test_what_is_asked_for_meanwhile(fabric, apart, cut):
     await stream.wait(1, timeout=5)
 
 
-async def test_replacing_meanwhile(fabric, apart, cut):
-    """Functions that are replaced while the connection is away are served afterwards."""
+async def test_replacing_functions_during_an_outage(fabric, apart, cut):
+    """Functions replaced during an outage are served afterwards."""
     serving = await apart.serve({"old": lambda: "old", "kept": lambda: 1})
     back = await cut(apart, user="apart")
     await serving.replace({"new": lambda: "new", "kept": lambda: 2})
@@ -457,16 +455,16 @@ async def test_replacing_meanwhile(fabric, apart, cut):
     assert await fabric.call("app.apart.kept", timeout=10) == 2
 
 
-async def test_closing_meanwhile(fabric, cut):
-    """A connector can be closed while it looks for its broker, in less than two seconds."""
+async def test_closing_during_an_outage(fabric, cut):
+    """Closing a reconnecting connector takes less than two seconds."""
     await cut(fabric)
     async with asyncio.timeout(2):
         await fabric.close()
     assert fabric.state is State.CLOSED
 
 
-async def test_failing_listener_for_states_harms_nobody(fabric, apart, cut):
-    """A listener for states that fails does not keep the connection from coming back."""
+async def test_failing_state_listener_does_not_prevent_reconnection(fabric, apart, cut):
+    """A failing state listener does not prevent reconnection."""
 
     def fail(state):
         raise InvalidName(str(state))

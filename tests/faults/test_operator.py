@@ -1,4 +1,4 @@
-"""An operator deletes queues and exchanges in use, which are declared again."""
+"""An operator deletes queues and exchanges, which are redeclared."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.peers import DOMAIN
 
 @pytest.fixture
 async def raw(rabbitmq, vhost):
-    """Channel of another client, with a user of its own."""
+    """Yield a raw aio-pika channel of another user."""
     uri = rabbitmq.add_user("operator", "operator", vhost=vhost)
     async with await aio_pika.connect(uri) as connection:
         yield await connection.channel()
 
 
 async def eventually(work, *errors):
-    """Retry until it works; what was deleted is declared again after a moment."""
+    """Retry until it succeeds, because redeclaration takes some time."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -34,8 +34,8 @@ async def eventually(work, *errors):
                 await asyncio.sleep(0.05)
 
 
-async def test_method_queue_is_deleted(members, raw):
-    """A deleted method queue is declared again, and the other methods are not affected."""
+async def test_deleted_method_queue(members, raw):
+    """A deleted method queue is redeclared, and other methods are still served."""
     fabric = await members.join("one")
     serving = await fabric.serve({"double": lambda x: 2 * x, "other": lambda: 1})
     for x in range(3):
@@ -48,7 +48,7 @@ async def test_method_queue_is_deleted(members, raw):
 
 
 async def test_running_call_of_a_deleted_queue(members, raw):
-    """A call that runs while its queue is deleted is answered, or ends by its timeout."""
+    """A running call is answered although its queue is deleted."""
     fabric = await members.join("one")
     go, began = asyncio.Event(), asyncio.Event()
 
@@ -66,13 +66,13 @@ async def test_running_call_of_a_deleted_queue(members, raw):
 
 
 @pytest.fixture
-def often(monkeypatch):
-    """Redeclare exchanges and bindings more often than by default."""
+def frequent_redeclaration(monkeypatch):
+    """Shorten the interval of redeclarations."""
     monkeypatch.setattr(connection, "REDECLARE_EVERY", 0.2)
 
 
-async def test_api_exchange_is_deleted(often, members, raw):
-    """A service whose exchange was deleted can be called again; in-flight calls are answered."""
+async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
+    """A deleted exchange is redeclared, and in-flight calls are answered."""
     fabric = await members.join("one")
     go, began = asyncio.Event(), asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_api_exchange_is_deleted(often, members, raw):
         return "done"
 
     serving = await fabric.serve({"double": lambda x: 2 * x, "work": work})
-    at_hand = asyncio.create_task(fabric.call("app.one.work", timeout=30))
+    in_flight = asyncio.create_task(fabric.call("app.one.work", timeout=30))
     await began.wait()
     for x in range(2):
         await raw.exchange_delete(fabric.name.api_exchange)
@@ -91,12 +91,12 @@ async def test_api_exchange_is_deleted(often, members, raw):
             == 2 * x
         )
     go.set()
-    assert await at_hand == "done"
+    assert await in_flight == "done"
     assert serving._channel.generation == 1
 
 
-async def test_exchanges_in_use_are_deleted(often, members, raw):
-    """Streams, subscribers, feeds and listeners receive again after their exchange was deleted."""
+async def test_deleted_exchanges_of_open_parts(frequent_redeclaration, members, raw):
+    """Streams, subscribers, log feeds and discovery recover after exchanges were deleted."""
     fabric, other = await members.join("one"), await members.join("two")
     stream, feed, got = await fabric.stream(), await fabric.logs(), []
 
@@ -111,7 +111,7 @@ async def test_exchanges_in_use_are_deleted(often, members, raw):
     for exchange in (fabric.data_exchange, f"{DOMAIN}.log.records", "msc.discovery"):
         await raw.exchange_delete(exchange)
 
-    async def all_heard():
+    async def all_received():
         with contextlib.suppress(BrokerRefused):
             await other.publish_data({"n": 1})
         handler.handle(logging.makeLogRecord({"name": "x", "msg": "m", "levelname": "INFO"}))
@@ -120,11 +120,11 @@ async def test_exchanges_in_use_are_deleted(often, members, raw):
         assert feed.records
         assert (await wait_for_service(fabric, "two")).last_seen > seen + 1
 
-    await eventually(all_heard, AssertionError)
+    await eventually(all_received, AssertionError)
 
 
-async def test_queue_of_a_stream_is_deleted(members, raw):
-    """A stream and a subscriber whose queue was deleted continue."""
+async def test_deleted_stream_queue(members, raw):
+    """A stream and a subscriber whose queues were deleted recover."""
     fabric = await members.join("one")
     stream = await fabric.stream(name="rows")
     got = []
@@ -146,15 +146,15 @@ async def test_queue_of_a_stream_is_deleted(members, raw):
 
 
 async def refused(fabric, raw):
-    """Declare a queue that exists with other properties: 406."""
+    """Declare an existing queue with different properties: 406."""
     await raw.declare_queue("taken", durable=True)
     with pytest.raises(BrokerRefused, match=r"refused.*taken") as caught:
         await fabric.stream(name="taken")
     assert caught.value.code == 406
 
 
-async def not_there(fabric, raw):
-    """Call a service that does not exist: 404."""
+async def unknown_service(fabric, raw):
+    """Call an unknown service: 404."""
     with pytest.raises(UnknownService):
         await fabric.call(f"{DOMAIN}.app.nobody.x", timeout=5)
 
@@ -164,21 +164,16 @@ async def queue_deleted(fabric, raw):
     await raw.queue_delete("rows")
 
 
-@pytest.mark.parametrize("fault", [refused, not_there, queue_deleted])
-async def test_one_channel_is_closed(members, raw, fault):
-    """If the broker closes one channel, the calls, rows and records of all others continue."""
+@pytest.mark.parametrize("fault", [refused, unknown_service, queue_deleted])
+async def test_closed_channel_does_not_affect_others(members, raw, fault):
+    """If the broker closes one channel, calls, rows and records of others are not affected."""
     fabric, other = await members.join("one"), await members.join("other")
     serving = await fabric.serve({"double": lambda x: 2 * x})
     await fabric.stream(name="rows")
     stream, feed = await fabric.stream(), await fabric.logs()
     handler = AmqpHandler()
     await other.init_logging_handler(handler)
-    others = (
-        serving._channel,
-        stream._consumer.channel,
-        feed._channel,
-        fabric.member.rpc.requester._replies,
-    )
+    channels = (serving._channel, stream._channel, feed._channel, fabric._caller._replies)
     for n in range(60):
         assert await other.call(f"{fabric.fqn}.double", x=n, timeout=5) == 2 * n
         await other.publish_data({"n": n})
@@ -189,12 +184,12 @@ async def test_one_channel_is_closed(members, raw, fault):
     await feed.wait(60, timeout=5)
     assert list(stream.df["n"]) == list(range(60))
     assert [record.message for record in feed.records] == [str(n) for n in range(60)]
-    assert [channel.generation for channel in others] == [1] * 4
-    assert fabric.member.connection.reconnects == 0
+    assert [channel.generation for channel in channels] == [1] * 4
+    assert fabric._connection.reconnects == 0
 
 
-async def test_exchanges_are_deleted(members, raw):
-    """Deleted exchanges for data and logs are declared again at the next use."""
+async def test_deleted_exchanges(members, raw):
+    """Deleted data and log exchanges are redeclared at the next use."""
     fabric = await members.join("one")
     handler = AmqpHandler()
     await fabric.init_logging_handler(handler)
@@ -213,16 +208,16 @@ async def test_exchanges_are_deleted(members, raw):
     await eventually(log, TimeoutError)
 
 
-async def test_discovery_exchange_is_deleted(members, raw):
-    """A deleted discovery exchange is declared again, and members receive keep-alives again."""
+async def test_deleted_discovery_exchange(members, raw):
+    """A deleted discovery exchange is redeclared, and discovery recovers."""
     await members.join("one")
     await raw.exchange_delete("msc.discovery")
     newcomer = await members.join("two")
     await wait_for_service(newcomer, "one", timeout=5)
 
 
-async def test_replies_are_lost(members, rabbitmq, vhost):
-    """If the broker deletes a whole virtual host, calls end, and closing does not hang."""
+async def test_deleted_virtual_host(members, rabbitmq, vhost):
+    """After the deletion of the virtual host, calls fail and closing does not hang."""
     fabric = await members.join("one")
     began = asyncio.Event()
 
@@ -244,7 +239,7 @@ async def test_replies_are_lost(members, rabbitmq, vhost):
 
 
 async def test_missing_permissions(members, rabbitmq, vhost):
-    """A user without permissions is refused in one sentence, and nothing is left open."""
+    """Missing permissions raise an error of one sentence, and no resource remains."""
     uri = rabbitmq.add_user("reader", "reader", vhost=vhost, configure="", write="", read=".*")
     tasks = asyncio.all_tasks()
     with pytest.raises(Exception, match="refused") as caught:

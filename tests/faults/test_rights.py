@@ -1,4 +1,4 @@
-"""Permissions of RabbitMQ users: the roles of `docs/security.md`, each on a real broker."""
+"""The permissions of `docs/security.md` on a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def rights(role: str) -> dict[str, str]:
-    """Return the three permission patterns of a role in the document."""
+    """Return the three patterns of a role in the document."""
     command = f"rabbitmqctl set_permissions -p / {role} "
     (line,) = (text for text in DOCUMENT.read_text().splitlines() if command in text)
     patterns = re.findall(r"'([^']*)'", line)
@@ -33,7 +33,7 @@ def rights(role: str) -> dict[str, str]:
 
 @pytest.fixture
 async def owner(members: Members) -> AmqBrokerConnector:
-    """Member with all permissions: it serves, publishes and logs, in both domains."""
+    """Open a member with all permissions that serves, publishes and logs in both domains."""
     for domain in (OTHER, DOMAIN):
         owner = await members.join("boss", domain=domain)
         await owner.serve({"add": lambda x, y: x + y})
@@ -46,7 +46,7 @@ async def owner(members: Members) -> AmqBrokerConnector:
 async def join(
     members: Members, owner: AmqBrokerConnector, rabbitmq: RabbitMq, vhost: str
 ) -> Callable[[str], Awaitable[AmqBrokerConnector]]:
-    """Connect as a user with the permissions of a role."""
+    """Return a function that opens a member with the permissions of a role."""
 
     async def join(role: str) -> AmqBrokerConnector:
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights(role))
@@ -57,48 +57,48 @@ async def join(
     return join
 
 
-async def refused(work: Awaitable[Any], name: str) -> None:
-    """Expect a refusal in one sentence, which names the resource and the missing permission."""
+async def assert_refused(work: Awaitable[Any], name: str) -> None:
+    """Check for an error of one sentence that names the resource and the missing permission."""
     with pytest.raises(BrokerRefused) as caught:
         await work
-    said = str(caught.value)
-    assert "\n" not in said
-    assert "secret" not in said
-    assert f"'{name}" in said
-    assert "permission" in said or "may not make it" in said
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "secret" not in text
+    assert f"'{name}" in text
+    assert "permission" in text or "may not make it" in text
     assert caught.value.code == 403
 
 
-async def refused_to_serve(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
-    """Expect that neither a new service nor a member of a clique can be served."""
-    await refused(fabric.serve({"mine": lambda: 1}), f"{domain}.api.app.me")
-    await refused(fabric.serve({"add": lambda x, y: 0}, id="boss"), f"{domain}.api.app.boss")
+async def assert_serving_refused(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
+    """Check that it may serve neither a new service nor in an existing clique."""
+    await assert_refused(fabric.serve({"mine": lambda: 1}), f"{domain}.api.app.me")
+    await assert_refused(fabric.serve({"add": lambda x, y: 0}, id="boss"), f"{domain}.api.app.boss")
 
 
-async def refused_to_delete(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
-    """Expect that exchanges of other members cannot be deleted."""
+async def assert_deleting_refused(fabric: AmqBrokerConnector, domain: str = DOMAIN) -> None:
+    """Check that it may not delete exchanges."""
     for exchange in ("msc.discovery", f"{domain}.data", f"{domain}.api.app.boss"):
         async with fabric.member.connection.channel() as channel:
             with pytest.raises(FabricError, match="permission"), channel._translated():
                 await channel._current().exchange_delete(exchange)
 
 
-async def test_may_only_call(join, owner):
-    """A user of the role caller can call the services of one domain, and do nothing else."""
+async def test_permissions_of_a_caller(join, owner):
+    """A caller may only call the services of one domain."""
     fabric = await join("caller")
     await wait_for_service(owner, "me")
     assert await fabric.call("boss.add", x=1, y=2) == 3
-    await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
-    await refused_to_serve(fabric)
-    await refused_to_delete(fabric)
-    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
-    await refused(fabric.stream(), f"{DOMAIN}.data")
-    await refused(fabric.logs(), f"{DOMAIN}.log.records")
+    await assert_refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
+    await assert_serving_refused(fabric)
+    await assert_deleting_refused(fabric)
+    await assert_refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+    await assert_refused(fabric.stream(), f"{DOMAIN}.data")
+    await assert_refused(fabric.logs(), f"{DOMAIN}.log.records")
     assert await fabric.call("boss.add", x=1, y=2) == 3
 
 
 async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
-    """Item streams require to write to the default exchange, as documented."""
+    """Item streams need write permission on the default exchange, as documented."""
 
     def items():
         yield from range(300)
@@ -120,20 +120,20 @@ async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
     assert [item async for item in having.call_stream(call, timeout=10)] == every
 
 
-async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
-    """A user of the role watcher sees services, data and logs of a domain, and changes nothing."""
+async def test_permissions_of_a_watcher(join, owner, rabbitmq, vhost, caplog):
+    """A watcher may only read services, data and logs of one domain."""
     fabric = await join("watcher")
     async with await fabric.stream() as stream, await fabric.logs():
         await owner.publish_data({"n": 1})
         await stream.wait(1, timeout=10)
-    await refused(fabric.stream(domain=OTHER), f"{OTHER}.data")
-    await refused(fabric.logs(domain=OTHER), f"{OTHER}.log.records")
-    await refused(fabric.call("boss.add", x=1, y=2), f"{DOMAIN}.api.app.boss")
-    await refused_to_serve(fabric)
-    await refused_to_delete(fabric)
-    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+    await assert_refused(fabric.stream(domain=OTHER), f"{OTHER}.data")
+    await assert_refused(fabric.logs(domain=OTHER), f"{OTHER}.log.records")
+    await assert_refused(fabric.call("boss.add", x=1, y=2), f"{DOMAIN}.api.app.boss")
+    await assert_serving_refused(fabric)
+    await assert_deleting_refused(fabric)
+    await assert_refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
 
-    # It cannot announce itself either. It says so once, and does not try again and again.
+    # It may not announce itself either, which is logged once and not retried.
     await until(lambda: "Nobody will hear of this service" in caplog.text)
     assert not owner.registry.find("me", domain=DOMAIN)
     seen, changes = rabbitmq.log.count("msc.discovery"), fabric.registry.changes
@@ -142,30 +142,30 @@ async def test_may_only_watch(join, owner, rabbitmq, vhost, caplog):
 
 
 async def test_may_serve_in_one_domain(join, owner):
-    """A user of the role server serves and calls in one domain, and in no other."""
+    """A server may serve and call in one domain only."""
     fabric = await join("server")
     await fabric.serve({"twice": lambda x: 2 * x})
     await wait_for_service(owner, "me", methods=1)
     assert await owner.call("me.twice", x=4) == 8
     assert await fabric.call("boss.add", x=1, y=2) == 3
-    await refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
-    await refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
-    await refused(fabric.logs(), f"{DOMAIN}.log.records")
+    await assert_refused(fabric.call(f"{OTHER}.app.boss.add", x=1, y=2), f"{OTHER}.api.app.boss")
+    await assert_refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
+    await assert_refused(fabric.logs(), f"{DOMAIN}.log.records")
 
     uri = fabric.member.target().uri
     async with AmqBrokerConnector(uri, OTHER, "app", "me", keep_alive_listen=True) as elsewhere:
-        await refused_to_serve(elsewhere, OTHER)
-        await refused_to_delete(elsewhere, OTHER)
+        await assert_serving_refused(elsewhere, OTHER)
+        await assert_deleting_refused(elsewhere, OTHER)
 
 
-async def test_missing_exchange_without_permission(rabbitmq, vhost):
-    """The error for an exchange that the user may not declare names who can."""
+async def test_missing_exchange_without_permission_to_declare_it(rabbitmq, vhost):
+    """Without permission to declare a missing exchange, the error says who can."""
     uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("watcher"))
     fabric = AmqBrokerConnector(uri, DOMAIN, "app", "me", keep_alive_listen=True)
-    await refused(fabric.open(), "msc.discovery")
+    await assert_refused(fabric.open(), "msc.discovery")
     async with AmqBrokerConnector(rabbitmq.uri_for(vhost=vhost), DOMAIN, "app", "boss"):
         pass
-    async with fabric:  # the exchanges are durable: once is enough
+    async with fabric:  # exchanges are durable and need to be declared once
         pass
 
 
@@ -190,10 +190,10 @@ async def test_logging_without_permission(join, owner, rabbitmq, caplog):
     assert not feed.records
 
 
-async def test_a_service_that_leaves_a_caller_with_few_permissions(
+async def test_lost_service_with_minimal_permissions(
     members: Members, join: Callable[[str], Awaitable[AmqBrokerConnector]]
 ) -> None:
-    """A user of the role caller also learns that a service has left during the call."""
+    """A caller with minimal permissions detects a service that stops during the call."""
     worker, began = await members.join("worker"), asyncio.Event()
 
     async def work() -> None:

@@ -1,6 +1,6 @@
-"""The peer vanishes: no packet is received any more, and none is acknowledged.
+"""Silent connections: no packet is received, and none is answered.
 
-A filter on the client's socket drops all incoming packets, like a cut cable; no privileges needed.
+A filter on this end of the socket drops received packets, like a cut cable; it needs no privileges.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.support.fabric import Members, until, wait_for_service
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
-"""One instruction of the classic packet filter: return 0 bytes (socket(7))."""
-NOTICED_AFTER = 15.0
+"""Classic packet filter of one instruction: return 0 bytes (socket(7))."""
+DETECTED_WITHIN = 15.0
 MARGIN = 5.0
 LATE = 6.0
 """Seconds."""
@@ -40,12 +40,12 @@ def fall_silent(connection: Connection) -> None:
     sock = connection._transport.writer.transport.get_extra_info("socket")
     program = ctypes.create_string_buffer(DROP_ALL)
     filter_ = struct.pack("HL", 1, ctypes.addressof(program))
-    with socket.socket(fileno=socket.dup(sock.fileno())) as ours:
-        ours.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
+    with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
 
 
-class Watched:
-    """Member, and the seconds from the start of a silence until it was detected."""
+class SilenceTimer:
+    """Measures the seconds until a member detects the silence of its connection."""
 
     def __init__(self, fabric) -> None:
         self.fabric = fabric
@@ -58,86 +58,86 @@ class Watched:
         self.begin()
 
     def begin(self) -> None:
-        """Start the silence."""
+        """Start the measurement."""
         self._began = time.monotonic()
 
     def _on_state(self, state: State) -> None:
         if state is State.RECONNECTING and not self.seconds:
             self.seconds = time.monotonic() - self._began
 
-    async def detected(self) -> None:
-        """Wait until it was detected and the member works again."""
-        await until(lambda: self.seconds, timeout=NOTICED_AFTER + MARGIN)
+    async def wait_until_detected(self) -> None:
+        """Wait until the silence was detected and the member has recovered."""
+        await until(lambda: self.seconds, timeout=DETECTED_WITHIN + MARGIN)
         await until(lambda: self.fabric.state is State.CONNECTED)
         assert self.fabric.member.connection.reconnects == 1
         assert open_channels(self.fabric) == self._channels
 
 
 def open_channels(fabric):
-    """Return the number of open channels of a member, and of those in use."""
-    return len(fabric.member.connection._amqp.channels), len(fabric.member.connection._channels)
+    """Return the numbers of open and of registered channels of a member."""
+    return len(fabric._connection._amqp.channels), len(fabric._connection._channels)
 
 
 def open_files():
-    """Return the open files of this process."""
+    """Return the number of open files of this process."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_silence_is_detected(rabbitmq_uri):
-    """A silent connection is detected within 15 s: idle, in use, and while the loop is blocked.
+    """A silent connection is detected within 15 s: idle, in use, or with a blocked loop.
 
-    The member reconnects right afterwards, without leaks. A call that the broker has delivered to
-    the silent connection is redelivered to other instances once the broker has detected it too.
+    The member reconnects immediately afterwards, without leaks. A call that the broker has
+    delivered to the silent connection is redelivered when the broker has detected the silence.
     """
     with BrokerProcess() as broker:
         tasks, files = asyncio.all_tasks(), open_files()
-        noticed = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
+        detected = await asyncio.gather(silence(rabbitmq_uri), silence(broker.uri))
         await until(lambda: asyncio.all_tasks() <= tasks, description="no task is left")
         assert open_files() <= files
     for seconds in detected:
-        assert max(seconds.values()) < NOTICED_AFTER, detected
+        assert max(seconds.values()) < DETECTED_WITHIN, detected
 
 
 async def silence(uri):
-    """Make members of each kind silent; return the seconds until each has detected it."""
+    """Silence members of each kind, and return the seconds until detection."""
     async with Members(uri) as members:
         quiet = {"keep_alive_seconds": False, "keep_alive_listen": False}
-        idle = Watched(await members.join("idle", **quiet))
+        idle = SilenceTimer(await members.join("idle", **quiet))
         busy = await members.join("busy")
-        await until(lambda: open_channels(busy) == (4, 4))  # one is opened in the background
-        busy = Watched(busy)
-        late = Watched(await members.join("late", **quiet))
+        await until(lambda: open_channels(busy) == (4, 4))  # one opens in the background
+        busy = SilenceTimer(busy)
+        late = SilenceTimer(await members.join("late", **quiet))
         blocked = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(block(uri))))
-        for one in (idle, busy, late):
-            one.fall_silent()
-        # Bytes sent while an idle connection is being probed start the waiting anew.
+        for timer in (idle, busy, late):
+            timer.fall_silent()
+        # Bytes sent during the probes of an idle connection restart its timeout.
         asyncio.get_running_loop().call_later(LATE, late.fabric.publish_data, {"n": 1})
-        for one in (idle, busy, late):
-            await one.detected()
+        for timer in (idle, busy, late):
+            await timer.wait_until_detected()
         await idle.fabric.serve({"double": lambda x: 2 * x})
         assert await busy.fabric.call(f"{idle.fabric.fqn}.double", x=1, timeout=10) == 2
         assert await blocked is State.RECONNECTING
-        return {one.fabric.name.id: one.seconds for one in (idle, busy, late)}
+        return {timer.fabric.name.id: timer.seconds for timer in (idle, busy, late)}
 
 
 async def block(uri):
-    """Block a loop during a silence, and check the connection's state right afterwards."""
+    """Block a loop during a silence, and return the next state of the connection."""
     async with Connection(uri, name="blocked") as connection:
         states = []
         connection.on_state.append(states.append)
         fall_silent(connection)
-        time.sleep(NOTICED_AFTER)  # noqa: ASYNC251 - that is the point
+        time.sleep(DETECTED_WITHIN)  # noqa: ASYNC251 - blocks the loop on purpose
         await until(lambda: states, timeout=2)
         return states[0]
 
 
-# A broker that is there and dead
+# Frozen brokers
 
 
 @pytest.fixture(params=["rabbitmq", "embedded"])
 def frozen(request):
-    """Yield a broker, and the process id to stop and continue it."""
+    """Yield the URI and process id of a broker, and resume it afterwards."""
     if request.param == "rabbitmq":
         node, vhost = (request.getfixturevalue(name) for name in ("rabbitmq", "vhost"))
         yield node.uri_for(vhost=vhost), node.pid
@@ -149,17 +149,17 @@ def frozen(request):
 
 
 async def test_a_frozen_broker_is_detected(frozen):
-    """A stopped broker is detected within 15 s, and named in the errors of that time.
+    """A frozen broker is detected within 15 s.
 
-    An in-flight call raises `ConnectionLost`, errors of later calls name the missing connection,
-    and everything works again when the broker continues.
+    In-flight calls raise `ConnectionLost`, timeouts of later calls name the missing connection, and
+    everything continues when the broker does.
     """
     uri, pid = frozen
     async with Members(uri) as members:
         server = await members.join("server")
         await server.serve({"double": lambda x: 2 * x})
-        caller = Watched(await members.join("caller"))
-        quiet = Watched(
+        caller = SilenceTimer(await members.join("caller"))
+        quiet = SilenceTimer(
             await members.join("quiet", keep_alive_seconds=False, keep_alive_listen=False)
         )
         fabric = caller.fabric
@@ -170,9 +170,9 @@ async def test_a_frozen_broker_is_detected(frozen):
         quiet.begin()
         with pytest.raises(ConnectionLost):
             await fabric.call(f"{server.fqn}.double", x=1, timeout=60)
-        for one in (caller, quiet):
-            await until(lambda one=one: one.seconds, timeout=NOTICED_AFTER)
-            assert one.seconds < NOTICED_AFTER
+        for timer in (caller, quiet):
+            await until(lambda timer=timer: timer.seconds, timeout=DETECTED_WITHIN)
+            assert timer.seconds < DETECTED_WITHIN
         for name in ("server.double", f"{server.fqn}.double"):
             with pytest.raises(CallTimeout, match="connection"):
                 await fabric.call(name, x=1, timeout=0.5)
@@ -184,7 +184,7 @@ async def test_a_frozen_broker_is_detected(frozen):
 
 
 async def test_a_short_pause_of_the_broker_is_harmless(frozen):
-    """A broker that is stopped for some seconds costs no connection and no service."""
+    """A pause of some seconds does not close connections, and services are not gone."""
     uri, pid = frozen
     async with Members(uri) as members:
         server = await members.join("server")
@@ -202,19 +202,19 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
 
 
 async def test_a_blocked_loop_is_not_a_dead_broker(broker_uri):
-    """A loop that is blocked for longer than the limit of silence does not lose its connection."""
+    """A loop blocked for longer than the timeout does not lose its connection."""
     async with Members(broker_uri) as members:
         fabric = await members.join("busy", keep_alive_seconds=False)
         await fabric.serve({"double": lambda x: 2 * x})
         for _ in range(3):
             await asyncio.sleep(CHECK_EVERY)
-            time.sleep(DEAD_AFTER / 2)  # noqa: ASYNC251 - that is the point
+            time.sleep(DEAD_AFTER / 2)  # noqa: ASYNC251 - blocks the loop on purpose
         assert await fabric.call(f"{fabric.fqn}.double", x=2, timeout=10) == 4
         assert fabric.member.connection.reconnects == 0
 
 
-async def test_probing_does_not_change_consumers(members, monkeypatch):
-    """Frequent probes do not change the prefetch of consumers."""
+async def test_probes_do_not_affect_consumers(members, monkeypatch):
+    """Frequent probes do not change the prefetch of channels."""
     for name in ("CHECK_EVERY", "PROBE_AFTER"):
         for module in (silence_module, connection_module):
             if hasattr(module, name):
@@ -229,12 +229,11 @@ async def test_probing_does_not_change_consumers(members, monkeypatch):
     server = await members.join("server", keep_alive_seconds=False, keep_alive_listen=False)
     await server.serve({"work": work}, prefetch=3)
     caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
-    demultiplexer = server.member.connection._transport.writer.demultiplexer
-    asked = demultiplexer.received
+    received = server._connection._transport.writer.demultiplexer.received
     calls = [
         asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=30)) for n in range(9)
     ]
-    await until(lambda: demultiplexer.received > asked + 50)
+    await until(lambda: server._connection._transport.writer.demultiplexer.received > received + 50)
     assert len(running) == 3
     go.set()
     assert await asyncio.gather(*calls) == list(range(9))

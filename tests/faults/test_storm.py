@@ -1,4 +1,4 @@
-"""Everybody logs far too much: feeds stay small, and what they leave out is counted."""
+"""Log floods: feeds are bounded, and dropped records are counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVICE = {"service_type": "app", "service_id": "loud"}
 
 
 async def test_log_storm(members, rabbitmq_uri):
-    """In a storm a feed keeps what it may and counts the rest, and calls are answered meanwhile."""
+    """During a flood a feed keeps its maximum, counts the rest, and calls are answered."""
     fabric, other = await members.join("one"), await members.join("other")
     await fabric.serve({"double": lambda x: 2 * x})
     feed = await fabric.logs(max_records=KEPT)
@@ -42,8 +42,8 @@ async def test_log_storm(members, rabbitmq_uri):
     assert feed.records[-1].message == str(RECORDS - 1)
 
 
-async def test_a_function_that_logs_does_not_feed_itself(members):
-    """A served function that logs is heard once for each call, also by its own member's feed."""
+async def test_a_logging_function_does_not_loop(members):
+    """A served function that logs creates one record per call, also in its member's feed."""
     fabric, other = await members.join("one"), await members.join("other")
     log = logging.getLogger("faults.storm")
     log.setLevel(logging.DEBUG)

@@ -1,6 +1,6 @@
-"""A real RabbitMQ with TLS: accepted certificates, and the errors for others.
+"""TLS connections to a real RabbitMQ: verification and error messages.
 
-One node has a certificate for each server name that a client requests.
+One node has a different certificate per server name.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Certificates of the tests."""
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return a factory of certificates."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
-def files(made: Certificates) -> dict[str, Path]:
-    """Certificates of the broker, by server name."""
+def files(certificates: Certificates) -> dict[str, Path]:
+    """Create the broker's certificates by server name."""
     return {
-        "localhost": made.issue("localhost"),
-        "renamed.test": made.issue("old-name.test"),
-        "expired.test": made.issue("expired.test", days=-1),
-        "early.test": made.issue("early.test", days=60, from_days=30),
-        "self-signed.test": made.self_signed("self-signed.test"),
-        "stranger.test": made.of_another_authority("stranger.test"),
-        "members-only.test": made.issue("members-only.test"),
+        "localhost": certificates.issue("localhost"),
+        "renamed.test": certificates.issue("old-name.test"),
+        "expired.test": certificates.issue("expired.test", days=-1),
+        "early.test": certificates.issue("early.test", days=60, from_days=30),
+        "self-signed.test": certificates.self_signed("self-signed.test"),
+        "unknown-authority.test": certificates.of_another_authority("unknown-authority.test"),
+        "members-only.test": certificates.issue("members-only.test"),
     }
 
 
 @pytest.fixture(scope="module")
-def broker(made: Certificates, files: dict[str, Path]) -> Iterator[RabbitMq]:
-    """Node with TLS; as ``members-only.test`` it requires a certificate of the client."""
-    options = tls_options(made.authority, files, {"members-only.test"})
+def broker(certificates: Certificates, files: dict[str, Path]) -> Iterator[RabbitMq]:
+    """Start the node; ``members-only.test`` requires a client certificate."""
+    options = tls_options(certificates.authority, files, {"members-only.test"})
     with RabbitMq.start(ssl_options=options) as node:
         yield node
 
@@ -57,20 +57,20 @@ def uri(broker: RabbitMq, host: str = "localhost", **query: object) -> str:
 
 
 async def refused(uri: str) -> str:
-    """Connect, which must fail; return the error, which is one sentence without the password."""
+    """Return the error of a connection attempt: one sentence without the password."""
     tasks = asyncio.all_tasks()
     with pytest.raises(TlsFailed) as caught:
         await AmqBrokerConnector(uri, "d", "t", "i").open()
     await until(lambda: asyncio.all_tasks() == tasks)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert ":***@" in said
-    assert "_ssl.c" not in said
-    return said
+    text = str(caught.value)
+    assert "\n" not in text
+    assert ":***@" in text
+    assert "_ssl.c" not in text
+    return text
 
 
 async def eventually(work: Callable[[], Awaitable[object]]) -> object:
-    """Return the result once it succeeds; the broker may close a new connection once more."""
+    """Retry until it succeeds; the broker may close a new connection once more."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -79,20 +79,20 @@ async def eventually(work: Callable[[], Awaitable[object]]) -> object:
                 await asyncio.sleep(0.05)
 
 
-# Good ones
+# Accepted certificates
 
 
-async def test_the_system_s_authorities_are_trusted(broker, made, monkeypatch):
-    """`amqps://` needs no option if the system trusts the broker's authority."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.authority))
+async def test_system_authorities_are_trusted(broker, certificates, monkeypatch):
+    """`amqps://` needs no options if the system trusts the broker's authority."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
     async with Members(uri(broker)) as members:
         fabric = await members.join("one")
         assert fabric.broker.startswith("RabbitMQ")
 
 
-async def test_everything_works_over_tls(broker, made):
-    """Calls, large messages and streams work, and a reconnect verifies the certificate again."""
-    async with Members(uri(broker, cafile=made.authority)) as members:
+async def test_everything_works_over_tls(broker, certificates):
+    """Calls, large messages and streams work, and reconnection verifies the broker again."""
+    async with Members(uri(broker, cafile=certificates.authority)) as members:
         fabric = await members.join("one")
         await fabric.serve({"echo": lambda text: text})
         text = "x" * 2_000_000
@@ -107,14 +107,16 @@ async def test_everything_works_over_tls(broker, made):
         assert await eventually(lambda: fabric.call("app.one.echo", text="again")) == "again"
 
 
-async def test_server_name_indication(broker, made):
-    """`server_name_indication` is the name that the certificate must be for."""
-    good = uri(broker, "127.0.0.1", cafile=made.authority, server_name_indication="localhost")
+async def test_server_name_indication(broker, certificates):
+    """`server_name_indication` sets the name that the certificate must contain."""
+    good = uri(
+        broker, "127.0.0.1", cafile=certificates.authority, server_name_indication="localhost"
+    )
     async with Members(good) as members:
         await members.join("one")
 
 
-async def test_trusted_self_signed_certificate(broker, files):
+async def test_known_self_signed_certificate(broker, files):
     """A self-signed certificate is accepted if it is given as `cafile`."""
     name = "self-signed.test"
     good = uri(broker, cafile=files[name], server_name_indication=name)
@@ -122,42 +124,45 @@ async def test_trusted_self_signed_certificate(broker, files):
         await members.join("one")
 
 
-async def test_client_certificate(broker, made):
-    """If the broker requires a certificate of the client, `certfile` and `keyfile` provide it."""
-    mine = made.issue("ann")
-    for files in ({"certfile": mine}, {"certfile": mine, "keyfile": mine}):
+async def test_client_certificate(broker, certificates):
+    """`certfile` and `keyfile` set a client certificate, if the broker requires one."""
+    certificate = certificates.issue("ann")
+    for files in ({"certfile": certificate}, {"certfile": certificate, "keyfile": certificate}):
         good = uri(
-            broker, cafile=made.authority, server_name_indication="members-only.test", **files
+            broker,
+            cafile=certificates.authority,
+            server_name_indication="members-only.test",
+            **files,
         )
         async with Members(good) as members:
             await members.join("one")
 
 
-async def test_verification_is_only_turned_off_explicitly(broker, caplog):
-    """`no_verify_ssl=1` disables verification, with a warning; other values do not."""
+async def test_verification_is_disabled_only_explicitly(broker, caplog):
+    """`no_verify_ssl=1` disables verification with a warning; other values do not."""
     with caplog.at_level(logging.WARNING, "fabric_nb.fabric.amqp.tls"):
         async with Members(uri(broker, no_verify_ssl=1)) as members:
             await members.join("one")
     assert any("is not verified" in record.getMessage() for record in caplog.records)
-    for no in ("0", "false", ""):
-        assert "authority" in await refused(uri(broker, no_verify_ssl=no))
+    for value in ("0", "false", ""):
+        assert "authority" in await refused(uri(broker, no_verify_ssl=value))
 
 
-# Bad ones
+# Refused certificates
 
 
 async def test_unknown_authority_is_refused(broker):
-    """Without `cafile` only the system's authorities are trusted, and the error has advice."""
-    said = await refused(uri(broker))
-    assert "of an authority that is not known to this system" in said
-    assert "?cafile=/path/ca.pem" in said
+    """Without `cafile` only the system's authorities are trusted, and the error has a solution."""
+    text = await refused(uri(broker))
+    assert "of an authority that is not known to this system" in text
+    assert "?cafile=/path/ca.pem" in text
 
 
-async def test_wrong_host_is_refused(broker, made):
-    """A certificate for another host name is refused; the error names the host."""
-    said = await refused(uri(broker, "127.0.0.1", cafile=made.authority))
-    assert "the certificate is not for '127.0.0.1'" in said
-    assert "?server_name_indication=" in said
+async def test_wrong_host_is_refused(broker, certificates):
+    """A certificate for another host is refused with an error that names the host."""
+    text = await refused(uri(broker, "127.0.0.1", cafile=certificates.authority))
+    assert "the certificate is not for '127.0.0.1'" in text
+    assert "?server_name_indication=" in text
 
 
 @pytest.mark.parametrize(
@@ -167,53 +172,61 @@ async def test_wrong_host_is_refused(broker, made):
         ("expired.test", "the certificate has expired"),
         ("early.test", "not valid yet: check this machine's clock"),
         ("self-signed.test", "the certificate is self-signed"),
-        ("stranger.test", "of an authority that is not in "),
+        ("unknown-authority.test", "of an authority that is not in "),
     ],
 )
-async def test_bad_certificate_is_refused(broker, made, name, reason):
-    """An invalid certificate is refused; the error names the reason."""
-    bad = uri(broker, cafile=made.authority, server_name_indication=name)
+async def test_invalid_certificate_is_refused(broker, certificates, name, reason):
+    """An invalid certificate is refused with an error that contains the reason."""
+    bad = uri(broker, cafile=certificates.authority, server_name_indication=name)
     assert reason in await refused(bad)
 
 
-async def test_refused_client_certificate(broker, made):
-    """If the broker refuses or lacks the client's certificate, the error tells it."""
+async def test_refused_client_certificate(broker, certificates):
+    """A refused or missing client certificate is reported."""
 
-    async def said(**files: Path) -> str:
+    async def error(**files: Path) -> str:
         return await refused(
-            uri(broker, cafile=made.authority, server_name_indication="members-only.test", **files)
+            uri(
+                broker,
+                cafile=certificates.authority,
+                server_name_indication="members-only.test",
+                **files,
+            )
         )
 
-    # The broker's alert is lost when the connection goes first, so only the party is certain.
-    assert "wants a certificate of yours: give ?certfile=" in await said()
-    for bad in (made.of_another_authority("eve"), made.issue("old", days=-1)):
-        assert "does not accept your certificate: check certfile" in await said(certfile=bad)
+    # The broker's alert is lost if the connection is closed first, so only its origin is certain.
+    assert "wants a certificate of yours: give ?certfile=" in await error()
+    for bad in (certificates.of_another_authority("eve"), certificates.issue("old", days=-1)):
+        assert "does not accept your certificate: check certfile" in await error(certfile=bad)
 
 
-async def test_unusable_files(broker, made, tmp_path):
-    """The error for a missing, invalid, encrypted or mismatched file names it."""
-    mine, other = made.issue("ann"), made.issue("eve")
+async def test_unusable_file_is_named(broker, certificates, tmp_path):
+    """Missing, invalid, encrypted or mismatched files are named in the error."""
+    certificate, other = certificates.issue("ann"), certificates.issue("eve")
     missing, text = tmp_path / "missing.pem", tmp_path / "text.pem"
     text.write_text("no certificate")
-    locked = made.issue("locked", password=b"s3cret")
+    locked = certificates.issue("locked", password=b"s3cret")
     cases = [
         ({"cafile": missing}, f"cafile {missing} cannot be read: No such file"),
         ({"cafile": tmp_path}, f"cafile {tmp_path} cannot be read: Is a directory"),
         ({"cafile": text}, f"cafile {text} holds no certificate"),
         ({"certfile": text}, f"certfile {text}"),
-        ({"certfile": mine, "keyfile": other}, f"the key in {other} is not that of {mine}"),
-        ({"keyfile": mine}, "without certfile"),
+        (
+            {"certfile": certificate, "keyfile": other},
+            f"the key in {other} is not that of {certificate}",
+        ),
+        ({"keyfile": certificate}, "without certfile"),
         ({"certfile": locked}, f"the key in {locked} is encrypted"),
     ]
     for query, reason in cases:
-        assert reason in await refused(uri(broker, **{"cafile": made.authority, **query}))
+        assert reason in await refused(uri(broker, **{"cafile": certificates.authority, **query}))
 
 
-async def test_login_that_is_not_offered(broker, made):
-    """The error for a login that the broker does not offer names those that it offers."""
+async def test_login_mechanism_not_offered(broker, certificates):
+    """The error of an unsupported login mechanism lists the supported ones."""
     with pytest.raises(
         LoginRefused, match=r"does not offer the login auth=external; it offers .*plain"
     ):
         await AmqBrokerConnector(
-            uri(broker, cafile=made.authority, auth="external"), "d", "t", "i"
+            uri(broker, cafile=certificates.authority, auth="external"), "d", "t", "i"
         ).open()
