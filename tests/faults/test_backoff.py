@@ -37,7 +37,7 @@ async def test_backoff_grows_and_restarts(monkeypatch):
                 await asyncio.to_thread(broker.restart)
                 for connector in pair:
                     await until(lambda connector=connector: connector.state is State.CONNECTED)
-            assert [connector._connection.reconnects for connector in pair] == [2, 2]
+            assert [connector.member.connection.reconnects for connector in pair] == [2, 2]
     assert len(waits) == 4
     assert len({delay for delays in waits for delay in delays}) == sum(map(len, waits))
     for delays in waits:

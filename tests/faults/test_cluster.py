@@ -27,7 +27,7 @@ EXPECTED = {"answered", "ConnectionLost", "ServiceLost", "UnknownService"}
 
 def node_of(cluster, fabric):
     """Return the node to which a member is connected."""
-    return cluster.node_at(fabric._connection._nodes.url.port)
+    return cluster.node_at(fabric.member.connection._nodes.url.port)
 
 
 @pytest.mark.timeout(240 + 120 * ROUNDS)

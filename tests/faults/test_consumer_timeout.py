@@ -116,8 +116,8 @@ async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
         for n in range(5, 40):
             await member.publish_data({"n": n})
         for _ in range(2):  # redelivered messages time out too
-            generation = stream._channel.generation
-            await until(lambda: stream._channel.generation > generation, timeout=20)  # noqa: B023
+            generation = stream._consumer.channel.generation
+            await until(lambda: stream._consumer.channel.generation > generation, timeout=20)  # noqa: B023
         await stream.resume()
         await stream.wait(40, timeout=10)
         await member.publish_data({"n": 40})
@@ -190,9 +190,9 @@ async def test_a_shared_queue_with_a_slow_consumer(
     """A shared stream with a slow or paused consumer receives each row once."""
     caplog.set_level(logging.WARNING, "fabric_nb")
     member = await members.join("one")
-    member._reading.capabilities.consumer_timeout = LIMIT  # as if detected before
+    member.member.consumer_connection.capabilities.consumer_timeout = LIMIT  # as if detected before
     async with await member.stream(name="behind", prefetch=10) as stream:
-        reconnected = stream._channel.generation
+        reconnected = stream._consumer.channel.generation
         await stream.pause()
         for n in range(40):
             await member.publish_data({"n": n})
@@ -249,7 +249,7 @@ async def test_callbacks_longer_than_the_limit(
         await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
     first.go.set()
     await until(lambda: sorted(first.ended) == list(range(5)))
-    member._reading.capabilities.consumer_timeout = LIMIT
+    member.member.consumer_connection.capabilities.consumer_timeout = LIMIT
     second = Callback()
     await member.subscribe_data("slower", {"kind": "A"}, second)
     for n in range(5):

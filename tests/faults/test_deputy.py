@@ -164,7 +164,7 @@ async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost)
         ),
         lambda channel, _: channel.consume(methods_queue("bank", "transfer"), print),
     ):
-        async with fabric._connection.channel() as channel:
+        async with fabric.member.connection.channel() as channel:
             queue = await channel.topology.declare_queue(exclusive=True)
             with pytest.raises(BrokerRefused, match="lacks permission"):
                 await operation(channel, queue)

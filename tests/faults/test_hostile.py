@@ -267,7 +267,7 @@ async def test_replies_with_other_correlation_ids(fabric, hostile):
     assert await fabric.call("app.evil.get", timeout=10) == "first"
     with pytest.raises(CallTimeout):
         await fabric.call("app.evil.never", timeout=0.3)
-    assert fabric._caller.pending == 0
+    assert fabric.member.rpc.pending == 0
     await assert_works(fabric)
 
 

@@ -64,7 +64,7 @@ def record(text):
 
 def answers_of(connector):
     """Count the replies from the broker by correlation id."""
-    counted, caller = Counter(), connector._caller
+    counted, caller = Counter(), connector.member.rpc.requester
     on_reply = caller._on_reply
 
     def count(delivery):
@@ -151,5 +151,5 @@ async def test_killed_under_load(broker_and_rounds):
         assert after["files"] <= before["files"]
         assert channels(connectors) == channels_before
         await until(lambda: len(broker.queues) == len(queues), description="no queue is left")
-        assert caller._caller.pending == 0
-        assert [connector._connection.reconnects for connector in connectors] == [rounds] * 4
+        assert caller.member.rpc.pending == 0
+        assert [connector.member.connection.reconnects for connector in connectors] == [rounds] * 4

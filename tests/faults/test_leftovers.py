@@ -88,7 +88,7 @@ async def test_closing_single_parts_releases_their_resources(members, rabbitmq, 
         await feed.close()
     await no_new_tasks(tasks)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, description="no queues are left")
-    assert len(connector._connection._amqp.channels) == channels
+    assert len(connector.member.connection._amqp.channels) == channels
 
 
 async def test_failed_calls_leave_no_channels(members):

@@ -75,7 +75,7 @@ async def test_connected_means_that_all_parts_are_ready(fabric, apart, cut):
 
     def on_state(state):
         if state is State.CONNECTED:
-            ready.append([channel.is_ready for channel in fabric._connection._channels])
+            ready.append([channel.is_ready for channel in fabric.member.connection._channels])
 
     fabric.on_state(on_state)
     for n in range(3):
@@ -311,7 +311,7 @@ async def test_stream_continues(fabric, apart, cut):
     await paused.pause()
     back = await cut(fabric)
     await back()
-    await until(lambda: all(part._channel._ready.is_set() for part in (stream, paused)))
+    await until(lambda: all(part._consumer.channel._ready.is_set() for part in (stream, paused)))
     await apart.publish_data({"n": 2})
     await stream.wait(2, timeout=5)
     assert list(stream.df["n"]) == [1, 2]

@@ -173,7 +173,12 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     stream, feed = await fabric.stream(), await fabric.logs()
     handler = AmqpHandler()
     await other.init_logging_handler(handler)
-    channels = (serving._channel, stream._channel, feed._channel, fabric._caller._replies)
+    channels = (
+        serving._channel,
+        stream._consumer.channel,
+        feed._channel,
+        fabric.member.rpc.requester._replies,
+    )
     for n in range(60):
         assert await other.call(f"{fabric.fqn}.double", x=n, timeout=5) == 2 * n
         await other.publish_data({"n": n})
@@ -185,7 +190,7 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     assert list(stream.df["n"]) == list(range(60))
     assert [record.message for record in feed.records] == [str(n) for n in range(60)]
     assert [channel.generation for channel in channels] == [1] * 4
-    assert fabric._connection.reconnects == 0
+    assert fabric.member.connection.reconnects == 0
 
 
 async def test_deleted_exchanges(members, raw):

@@ -12,7 +12,6 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.discovery.registry import ServiceState
 from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
-from fabric_nb.fabric.doctor.target import Target
 from tests.faults.brokers import RestartableEmbedded, RestartableRabbitMq
 from tests.support.fabric import KEEP_ALIVE, Members, until, wait_for_service
 
@@ -76,23 +75,13 @@ async def test_the_doctor_distinguishes_a_lost_connection_from_no_peers(rabbitmq
     """A doctor that loses its connection while it listens does not report a lack of peers."""
     async with Members(rabbitmq.uri_for(vhost=vhost)) as members:
         fabric = await members.join("me", keep_alive_seconds=False)
-        connection = Connection(fabric._uri, name="doctor")
-        async with connection:
-            target = Target(
-                uri=fabric._uri,
-                name=fabric.name,
-                instance=fabric.instance,
-                discovery_exchange=fabric._discovery_exchange,
-                heartbeat=60,
-                interval=None,
-                subscriptions=[],
-                rejected=fabric.rejected,
-                capabilities=connection.capabilities,
-            )
-            async with peers.listening(target, connection) as received:
-                await asyncio.to_thread(rabbitmq.close_connections, vhost)
-                await until(lambda: connection.reconnects == 1)
-        finding = {finding.check: finding for finding in peers.peers(target, received, 1)}["peers"]
+        target = fabric.member.target()
+        connection = Connection(target.uri, name="doctor")
+        async with connection, peers.listening(target, connection) as received:
+            await asyncio.to_thread(rabbitmq.close_connections, vhost)
+            await until(lambda: connection.reconnects == 1)
+        findings = {found.check: found for found in peers.peers(target, received, 1)}
+        finding = findings["peers"]
         assert finding.severity is Severity.UNKNOWN
         assert "connection was lost" in finding.found
         assert "heard" not in finding.found

@@ -75,7 +75,7 @@ class SilenceTimer:
 
 def open_channels(fabric):
     """Return the numbers of open and of registered channels of a member."""
-    return len(fabric._connection._amqp.channels), len(fabric._connection._channels)
+    return len(fabric.member.connection._amqp.channels), len(fabric.member.connection._channels)
 
 
 def open_files():
@@ -229,11 +229,12 @@ async def test_probes_do_not_affect_consumers(members, monkeypatch):
     server = await members.join("server", keep_alive_seconds=False, keep_alive_listen=False)
     await server.serve({"work": work}, prefetch=3)
     caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
-    received = server._connection._transport.writer.demultiplexer.received
+    demultiplexer = server.member.connection._transport.writer.demultiplexer
+    received = demultiplexer.received
     calls = [
         asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=30)) for n in range(9)
     ]
-    await until(lambda: server._connection._transport.writer.demultiplexer.received > received + 50)
+    await until(lambda: demultiplexer.received > received + 50)
     assert len(running) == 3
     go.set()
     assert await asyncio.gather(*calls) == list(range(9))
