@@ -198,10 +198,10 @@ class MessageTooLarge(BrokerRefused):
         self.limit = limit
 
     @classmethod
-    def of(cls, size: int, limit: int, *, what: str = "The message") -> Self:
+    def of(cls, size: int, limit: int, *, label: str = "The message") -> Self:
         """Return the error for a body of `size` bytes if the broker accepts `limit`."""
         return cls(
-            f"{what} of {size:,} bytes is larger than the {limit:,} bytes that the broker accepts"
+            f"{label} of {size:,} bytes is larger than the {limit:,} bytes that the broker accepts"
             " (its max_message_size): send less at once, or have its operator raise the limit.",
             size=size,
             limit=limit,

@@ -330,7 +330,7 @@ def nested(depth: int) -> Any:
 def test_unsupported_values_are_refused(value: object, sentence: str) -> None:
     """A value that JSON cannot represent is refused, with its position and advice."""
     with pytest.raises(NotSerializable) as caught:
-        encode(value, what="v")
+        encode(value, label="v")
     assert str(caught.value).startswith(sentence)
 
 

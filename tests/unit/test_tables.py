@@ -374,7 +374,7 @@ def test_any_table_survives(frame: pd.DataFrame) -> None:
 def test_unsupported_tables_are_refused(table: object, sentence: str) -> None:
     """A table that JSON cannot represent is refused, with the position of the cause."""
     with pytest.raises(NotSerializable) as caught:
-        encode(table, what="v")
+        encode(table, label="v")
     assert sentence in str(caught.value)
 
 

@@ -388,14 +388,14 @@ class Channel:
         """Return whether the broker is known to accept a message of this size."""
         return len(message.body) <= self._connection.capabilities.accepted_size
 
-    async def check_size(self, message: Message, what: str) -> None:
+    async def check_size(self, message: Message, label: str) -> None:
         """Check, before a message is sent, that the broker accepts its size.
 
         A broker that refuses a message closes the channel, with all other uses of the channel.
 
         Args:
             message: the message, which is not sent.
-            what: its name in the error, as in ``The result``.
+            label: its name in the error, as in ``The result``.
 
         Raises:
             MessageTooLarge: the broker refuses it.
@@ -409,7 +409,7 @@ class Channel:
             try:
                 await self._connection.check_size(size)
             except MessageTooLarge as refused:
-                raise MessageTooLarge.of(size, refused.limit, what=what) from None
+                raise MessageTooLarge.of(size, refused.limit, label=label) from None
 
     async def consume(
         self,

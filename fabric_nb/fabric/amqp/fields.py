@@ -74,13 +74,13 @@ class FieldTable(dict[str, Any]):
         return table
 
 
-def checked(fields: Mapping[str, Any], what: str = "header") -> FieldTable:
+def checked(fields: Mapping[str, Any], label: str = "header") -> FieldTable:
     """Check and encode a table; a checked table is returned as it is.
 
     Args:
         fields: values by name: text, numbers, booleans, None, bytes, datetimes with a zone, and
             lists and mappings of these; also scalars of numpy and members of enumerations.
-        what: name of a field in errors, as in ``header 'score'``.
+        label: name of a field in errors, as in ``header 'score'``.
 
     Raises:
         UnusableHeader: a name or value cannot be sent, or the whole table is too long.
@@ -94,25 +94,25 @@ numbers: leave it out, or send it as text.
     if type(fields) is FieldTable:
         return fields
     if "CC" in fields or "BCC" in fields:
-        _check_copies(fields, what)
+        _check_copies(fields, label)
     # Only text is cached, because 1, 1.0 and True are equal as keys.
     if set(map(type, fields.values())) == _TEXT_ONLY:
-        return FieldTable.of(fields, _table_of_text(what, tuple(fields.items())))
-    return FieldTable.of(fields, _encode(_Encoder(what), fields))
+        return FieldTable.of(fields, _table_of_text(label, tuple(fields.items())))
+    return FieldTable.of(fields, _encode(_Encoder(label), fields))
 
 
-def _check_copies(fields: Mapping[str, Any], what: str) -> None:
+def _check_copies(fields: Mapping[str, Any], label: str) -> None:
     """Refuse headers that RabbitMQ uses as routing keys of copies ("Sender-selected")."""
     for name in ("CC", "BCC"):
         listed = isinstance(fields.get(name, ()), (list, tuple))
         if name in fields and (name == "BCC" or not listed):
             raise UnusableHeader(
-                f"{what} {name!r} has a name that RabbitMQ keeps for copies of a message, and"
+                f"{label} {name!r} has a name that RabbitMQ keeps for copies of a message, and"
                 f" {'it takes that out' if listed else 'which must be a list'}: choose another."
             )
 
 
-def filter_tables(fields: Mapping[str, Any], what: str = "filter") -> list[FieldTable]:
+def filter_tables(fields: Mapping[str, Any], label: str = "filter") -> list[FieldTable]:
     """Return the tables to bind a filter with: several if it contains floats or times.
 
     A message matches at most one of them.
@@ -120,10 +120,10 @@ def filter_tables(fields: Mapping[str, Any], what: str = "filter") -> list[Field
     Raises:
         UnusableHeader: as `checked`.
     """
-    first = checked(fields, what)
+    first = checked(fields, label)
     tables = {first.raw: first}
     for truncate, unit in product((False, True), (_SECONDS, _MILLISECONDS)):
-        encoder = _Encoder(what, truncate_floats=truncate, unit=unit)
+        encoder = _Encoder(label, truncate_floats=truncate, unit=unit)
         raw = _encode(encoder, fields)
         tables.setdefault(raw, FieldTable.of(fields, raw))
         if not encoder.ambiguous:
@@ -132,15 +132,15 @@ def filter_tables(fields: Mapping[str, Any], what: str = "filter") -> list[Field
 
 
 @lru_cache(maxsize=256)
-def _table_of_text(what: str, items: tuple[tuple[str, str], ...]) -> bytes:
-    return _encode(_Encoder(what), dict(items))
+def _table_of_text(label: str, items: tuple[tuple[str, str], ...]) -> bytes:
+    return _encode(_Encoder(label), dict(items))
 
 
 def _encode(encoder: _Encoder, fields: Mapping[str, Any]) -> bytes:
     raw = encoder.table(fields, ())
     if len(raw) > MAX_TABLE:
         raise UnusableHeader(
-            f"The {encoder.what}s take {len(raw):,} bytes, and {MAX_TABLE:,} fit into a frame:"
+            f"The {encoder.label}s take {len(raw):,} bytes, and {MAX_TABLE:,} fit into a frame:"
             " put what is long into the body."
         )
     return raw
@@ -153,8 +153,8 @@ class _Encoder:
         ambiguous: True if the table contains a float or a time.
     """
 
-    def __init__(self, what: str, *, truncate_floats: bool = False, unit: int = _SECONDS) -> None:
-        self.what = what
+    def __init__(self, label: str, *, truncate_floats: bool = False, unit: int = _SECONDS) -> None:
+        self.label = label
         self.ambiguous = False
         self._truncate_floats = truncate_floats
         self._unit = unit
@@ -213,7 +213,7 @@ class _Encoder:
     def _nested(self, value: Any, at: tuple[Any, ...]) -> bytes:
         if len(at) > MAX_NESTING:
             raise UnusableHeader(
-                f"{self.what} {at[0]!r} is nested more than {MAX_NESTING} deep, which readers do"
+                f"{self.label} {at[0]!r} is nested more than {MAX_NESTING} deep, which readers do"
                 " not follow: put it into the body."
             )
         if isinstance(value, Mapping):
@@ -294,7 +294,7 @@ class _Encoder:
     def _place(self, at: tuple[Any, ...]) -> str:
         name, *inner = at
         first = repr(name) if isinstance(name, (str, int)) else shown(name)
-        return f"{self.what} {first}" + "".join(f"[{step!r}]" for step in inner)
+        return f"{self.label} {first}" + "".join(f"[{step!r}]" for step in inner)
 
 
 def _truncated(value: float) -> float:

@@ -47,16 +47,16 @@ def unboxed(value: Any) -> Any:
     return value
 
 
-def whole(value: Any, what: str, *, low: int, high: int) -> int:
+def whole(value: Any, label: str, *, low: int, high: int) -> int:
     """Return a whole number, also of numpy, that is within bounds.
 
     Raises:
-        InvalidArgument: it is not a whole number, or out of bounds; the message names `what`.
+        InvalidArgument: it is not a whole number, or out of bounds; the message names `label`.
     """
     plain = unboxed(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or not low <= plain <= high:
         raise InvalidArgument(
-            f"{what} is {shown(value)[1:-1]}, and it is a whole number from {low} to {high:,}."
+            f"{label} is {shown(value)[1:-1]}, and it is a whole number from {low} to {high:,}."
         )
     return plain
 

@@ -72,10 +72,10 @@ def call_message(
 
 def _encode_keywords(kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
     try:
-        return encode(kwargs, what="the arguments")
+        return encode(kwargs, label="the arguments")
     except NotSerializable:
         for name, value in kwargs.items():  # again one by one, to name the one that failed
-            encode(value, what=f"argument {name!r}")
+            encode(value, label=f"argument {name!r}")
         raise
 
 
@@ -97,7 +97,7 @@ def result_message(value: object, correlation_id: str | None) -> Message:
     Raises:
         NotSerializable: the value cannot be JSON.
     """
-    return reply_message(RESULT, correlation_id, *encode(value, what="the result"))
+    return reply_message(RESULT, correlation_id, *encode(value, label="the result"))
 
 
 def error_message(

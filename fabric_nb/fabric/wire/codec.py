@@ -56,7 +56,7 @@ by `_simple` or `_Plain`. By default it omits some fields of a dataclass, and th
 zone's offset."""
 
 
-def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
+def encode(value: object, *, label: str = "value") -> tuple[bytes, str | None]:
     """Return the JSON bytes of `value`, and the descriptor of the tables in it, if any.
 
     Dates and times become ISO 8601 text, tuples and numpy arrays become lists, NaN stays NaN
@@ -64,7 +64,7 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
 
     Args:
         value: value to send.
-        what: name of the value in errors, as in ``argument 'x'``.
+        label: name of the value in errors, as in ``argument 'x'``.
 
     Raises:
         NotSerializable: a part of it cannot be JSON, or raises when it is read; the message
@@ -80,25 +80,25 @@ def encode(value: object, *, what: str = "value") -> tuple[bytes, str | None]:
         body = None
     if body is not None and _kept_numbers(body, value):
         return body, None
-    return _encode_slowly(value, what)
+    return _encode_slowly(value, label)
 
 
-def encode_columns(columns: Mapping[Any, Any], *, what: str) -> bytes:
+def encode_columns(columns: Mapping[Any, Any], *, label: str) -> bytes:
     """Return the JSON of columns: an object of lists.
 
     Args:
         columns: columns by name, each a list, an array or a Series.
-        what: name of all columns in errors.
+        label: name of all columns in errors.
 
     Raises:
         NotSerializable: as `encode`.
     """
-    plain = _Plain(what, Tables())
+    plain = _Plain(label, Tables())
     listed = {
         name: plain.cells(column, name) if isinstance(column, pd.Series) else column
         for name, column in columns.items()
     }
-    return encode(listed, what=what)[0]
+    return encode(listed, label=label)[0]
 
 
 def _simple(value: object) -> Any:
@@ -126,19 +126,19 @@ def decode(body: bytes, tables: object = None) -> Any:
     return value
 
 
-def _encode_slowly(value: object, what: str) -> tuple[bytes, str | None]:
+def _encode_slowly(value: object, label: str) -> tuple[bytes, str | None]:
     tables = Tables()
     try:
-        plain = _Plain(what, tables).of(value, ())
+        plain = _Plain(label, tables).of(value, ())
         return _dumps(plain), tables.descriptor()
     except NotSerializable:
         raise
     except RecursionError:
-        raise NotSerializable(f"{what} is nested too deeply to be sent.") from None
+        raise NotSerializable(f"{label} is nested too deeply to be sent.") from None
     except MemoryError:
-        raise NotSerializable(f"{what} is too large to be sent: memory ran out.") from None
+        raise NotSerializable(f"{label} is too large to be sent: memory ran out.") from None
     except Exception as error:
-        raise NotSerializable(f"{what} cannot be sent: {error_text(error)}.") from error
+        raise NotSerializable(f"{label} cannot be sent: {error_text(error)}.") from error
 
 
 def _dumps(plain: object) -> bytes:
@@ -173,8 +173,8 @@ def _floats(value: object) -> Iterator[float]:
 class _Plain:
     """Conversion of one value to plain JSON values, which also collects its tables."""
 
-    def __init__(self, what: str, tables: Tables) -> None:
-        self._what = what
+    def __init__(self, label: str, tables: Tables) -> None:
+        self._label = label
         self._tables = tables
 
     def of(self, value: Any, at: Path) -> Any:
@@ -270,7 +270,7 @@ class _Plain:
 
     def place(self, at: Path) -> str:
         """Return a position in the value as a Python expression: ``argument 'x'[2]['name']``."""
-        return self._what + "".join(f"[{step!r}]" for step in at)
+        return self._label + "".join(f"[{step!r}]" for step in at)
 
 
 def _listed(array: Any) -> Any:

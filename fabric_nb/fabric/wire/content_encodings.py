@@ -104,7 +104,7 @@ def _unzstd(body: bytes, most: int) -> bytes:
     return _joined(_decompressed(body, zstd.ZstdDecompressor, most), most, "zstd", zstd.ZstdError)
 
 
-def _joined(pieces: Iterator[bytes], most: int, what: str, broken: type[Exception]) -> bytes:
+def _joined(pieces: Iterator[bytes], most: int, encoding: str, broken: type[Exception]) -> bytes:
     """Join the pieces of a decompressed body, without a copy of all of them."""
     whole = bytearray()
     try:
@@ -113,9 +113,9 @@ def _joined(pieces: Iterator[bytes], most: int, what: str, broken: type[Exceptio
             if len(whole) > most:
                 raise TooLong(f"The body unpacks to more than {most:,} bytes.")
     except broken as error:
-        raise MalformedMessage(f"The body is not {what} ({error}).") from None
+        raise MalformedMessage(f"The body is not {encoding} ({error}).") from None
     except EOFError:
-        raise MalformedMessage(f"The {what} body ends too early.") from None
+        raise MalformedMessage(f"The {encoding} body ends too early.") from None
     return cast("bytes", whole)
 
 

@@ -50,7 +50,7 @@ def data_message(
         # A Series is rows of one column, with its index, in every format.
         content = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
         content = list(content) if isinstance(content, Iterator) else content
-        body, tables = encode(content, what=rows.WHAT)
+        body, tables = encode(content, label=rows.LABEL)
         kind = JSON
         if tables is not None:
             all_headers[TABLES_HEADER] = tables
@@ -70,8 +70,8 @@ def recorded_message(batch: Any, form: Form, headers: Mapping[str, Any]) -> Mess
     if form == "arrow":
         return Message(arrow_body(batch), headers=headers, content_type=ARROW)
     kind = JSON_COLUMNS if form == "columns" else JSON
-    content, what = (batch[0], "the row") if form == "object" else (batch, "the rows")
-    return Message(encode(content, what=what)[0], headers=headers, content_type=kind)
+    content, label = (batch[0], "the row") if form == "object" else (batch, "the rows")
+    return Message(encode(content, label=label)[0], headers=headers, content_type=kind)
 
 
 def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
@@ -94,8 +94,8 @@ def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
     if form == "arrow":
         return arrow_body(rows.as_table(batch)), ARROW
     if form == "json-columns":
-        return encode_columns(rows.as_columns(batch), what=rows.WHAT), JSON_COLUMNS
-    return encode(rows.as_rows(batch), what=rows.WHAT)[0], JSON
+        return encode_columns(rows.as_columns(batch), label=rows.LABEL), JSON_COLUMNS
+    return encode(rows.as_rows(batch), label=rows.LABEL)[0], JSON
 
 
 def arrow_body(table: Table) -> bytes:

@@ -32,7 +32,7 @@ def item_message(value: object, correlation_id: str | None) -> Message:
     Raises:
         NotSerializable: the value cannot be JSON.
     """
-    return reply_message(ITEM, correlation_id, *encode(value, what="the item"))
+    return reply_message(ITEM, correlation_id, *encode(value, label="the item"))
 
 
 def end_message(correlation_id: str | None) -> Message:

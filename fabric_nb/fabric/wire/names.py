@@ -74,12 +74,12 @@ def log_exchange(domain: str) -> str:
     return f"{domain}.log.records"
 
 
-def check_part(value: object, what: str) -> str:
-    """Return `value` if it is a valid `what` (domain, type or id); raise `InvalidName` if not."""
+def check_part(value: object, kind: str) -> str:
+    """Return `value` if it is a valid `kind` (domain, type or id); raise `InvalidName` if not."""
     if isinstance(value, str) and _PART.match(value):
         return value
     raise InvalidName(
-        f"{_shown(value)} cannot be a service {what}: use 1 to 63 letters, digits, '-' or '_'."
+        f"{_shown(value)} cannot be a service {kind}: use 1 to 63 letters, digits, '-' or '_'."
     )
 
 
@@ -165,8 +165,8 @@ class ServiceName:
     id: str
 
     def __post_init__(self) -> None:
-        for what in ("domain", "type", "id"):
-            check_part(getattr(self, what), what)
+        for kind in ("domain", "type", "id"):
+            check_part(getattr(self, kind), kind)
 
     @property
     def fqn(self) -> str:
@@ -234,8 +234,8 @@ class ServicePattern:
             raise InvalidName(
                 f"{_shown(text)} is not a service: write id, type.id or domain.type.id."
             )
-        for what, part in zip(("id", "type", "domain"), reversed(parts), strict=False):
-            check_part(part, what)
+        for kind, part in zip(("id", "type", "domain"), reversed(parts), strict=False):
+            check_part(part, kind)
         return cls(
             domain=parts[-3] if len(parts) == 3 else domain,
             type=parts[-2] if len(parts) > 1 else None,

@@ -21,7 +21,7 @@ from fabric_nb.fabric.core.values import error_text, shown, unboxed
 from fabric_nb.fabric.wire.tables import fields, index_fields
 from fabric_nb.frames.normalisation import is_name, transpose_rows
 
-WHAT = "the data"
+LABEL = "the data"
 _FORMS = (
     "publish a mapping (one row), a list of mappings, a mapping of columns of one length, a"
     " DataFrame, or an Arrow table"
@@ -48,7 +48,7 @@ def rows_or_columns(data: Any) -> Rows | Columns | pd.DataFrame | Table:
     if _exports_arrow(data):
         return _arrow_table(data)
     if isinstance(data, (str, bytes, bytearray, memoryview)) or not isinstance(data, Iterable):
-        raise NotSerializable(f"{WHAT} is a {type(data).__name__}, which is no rows: {_FORMS}.")
+        raise NotSerializable(f"{LABEL} is a {type(data).__name__}, which is no rows: {_FORMS}.")
     return _checked_rows(list(data))
 
 
@@ -56,7 +56,7 @@ def _checked_rows(rows: list[Any]) -> Rows:
     for number, row in enumerate(rows):
         if type(row) is not dict and not isinstance(row, Mapping):
             raise NotSerializable(
-                f"{WHAT}[{number}] is a {type(row).__name__}, and a row is a mapping of column to"
+                f"{LABEL}[{number}] is a {type(row).__name__}, and a row is a mapping of column to"
                 f" value: {_FORMS}."
             )
     return rows
@@ -78,15 +78,16 @@ def _columns(data: Mapping[Any, Any]) -> Columns:
     columns = {name: _of_arrow(column, name) for name, column in data.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        (one, rows), (other, others) = next(
+        (first_name, rows), (second_name, others) = next(
             (first, second)
             for first in lengths.items()
             for second in lengths.items()
             if first[1] != second[1]
         )
         raise NotSerializable(
-            f"{WHAT} has columns of different lengths, {rows} in {shown(one)} and {others} in"
-            f" {shown(other)}: make them equal, or publish [{{...}}] if it is one row of lists."
+            f"{LABEL} has columns of different lengths, {rows} in {shown(first_name)} and {others}"
+            f" in {shown(second_name)}: make them equal, or publish [{{...}}] if it is one row of"
+            " lists."
         )
     return columns
 
@@ -118,7 +119,7 @@ def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
         NotSerializable: two columns have the same name, or there are rows without any column.
     """
     if isinstance(data, pd.DataFrame):
-        every = [*index_fields(data, WHAT), *fields(data, WHAT)]
+        every = [*index_fields(data, LABEL), *fields(data, LABEL)]
         columns: Columns = {field.key: field.values for field in every}
         rows = len(data)
     elif isinstance(data, list):
@@ -130,7 +131,7 @@ def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
         columns, rows = _named(data), data.num_rows
     if rows and not columns:
         raise NotSerializable(
-            f"{WHAT} has {rows} rows and no column, which columns cannot tell: publish it with"
+            f"{LABEL} has {rows} rows and no column, which columns cannot tell: publish it with"
             " format='json'."
         )
     return columns
@@ -150,7 +151,7 @@ def as_table(data: Rows | Columns | pd.DataFrame | Table) -> Table:
     columns = as_columns(data)
     names = {name: _text(name) for name in columns}
     if len(set(names.values())) < len(names):
-        raise NotSerializable(f"{WHAT} has two columns of one name: rename one of them.")
+        raise NotSerializable(f"{LABEL} has two columns of one name: rename one of them.")
     arrays = {names[name]: _array(pa, column, name) for name, column in columns.items()}
     return pa.table(arrays)
 
@@ -161,12 +162,12 @@ def _text(name: Any) -> str:
         text = str(plain)
         if not is_name(text):
             raise NotSerializable(
-                f"{WHAT} has the column {shown(name)}, and Arrow has no half surrogate pairs:"
+                f"{LABEL} has the column {shown(name)}, and Arrow has no half surrogate pairs:"
                 " rename it, or use format='json'."
             )
         return text
     raise NotSerializable(
-        f"{WHAT} has the column {shown(name)}, and column labels must be text or numbers: flatten"
+        f"{LABEL} has the column {shown(name)}, and column labels must be text or numbers: flatten"
         " or rename them."
     )
 
@@ -201,7 +202,7 @@ def _arrow_table(data: Any) -> Table:
         return pa.table(data)
     except Exception:  # noqa: BLE001 - of another library, which may raise anything
         raise NotSerializable(
-            f"{WHAT} is a {type(data).__name__} that is no table of columns: {_FORMS}."
+            f"{LABEL} is a {type(data).__name__} that is no table of columns: {_FORMS}."
         ) from None
 
 
@@ -221,7 +222,7 @@ def _to_list(column: Any, name: Any) -> list[Any]:
         values: list[Any] = column.to_pylist()
     except Exception as error:  # noqa: BLE001 - pyarrow raises many types
         raise NotSerializable(
-            f"{WHAT}[{name!r}] has a value of type {column.type} that Python does not have:"
+            f"{LABEL}[{name!r}] has a value of type {column.type} that Python does not have:"
             f" {error_text(error).rstrip('.')}; convert it, or use format='arrow'."
         ) from None
     return values
@@ -231,10 +232,10 @@ def _check_names(table: Table) -> None:
     names = table.column_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise NotSerializable(f"{WHAT} has the column {shown(twice)} twice: rename one of them.")
+        raise NotSerializable(f"{LABEL} has the column {shown(twice)} twice: rename one of them.")
     if table.num_rows and not names:
         raise NotSerializable(
-            f"{WHAT} has {table.num_rows} rows and no column: there is nothing to publish."
+            f"{LABEL} has {table.num_rows} rows and no column: there is nothing to publish."
         )
 
 
@@ -247,7 +248,7 @@ def _array(pa: Any, column: Any, name: Any) -> Any:
     dtype = getattr(column, "dtype", np.dtype(object))
     if isinstance(dtype, pd.CategoricalDtype):
         return _categorical(pa, pd.Categorical(column), name)
-    place = f"{WHAT}[{name!r}]" if isinstance(name, (str, int)) else f"{WHAT}[{shown(name)}]"
+    place = f"{LABEL}[{name!r}]" if isinstance(name, (str, int)) else f"{LABEL}[{shown(name)}]"
     try:
         array = _converted(pa, column)
     except Exception as error:  # noqa: BLE001 - pyarrow raises many types, and cells any
