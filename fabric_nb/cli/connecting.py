@@ -16,11 +16,11 @@ from yarl import URL
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.cli.output import complain, guard
-from fabric_nb.cli.parser import DEFAULT_DOMAIN
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
+from fabric_nb.notebook.options import DEFAULT_DOMAIN
 
 Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 

@@ -11,6 +11,7 @@ from fabric_nb._version import __version__
 from fabric_nb.broker import __main__ as embedded
 from fabric_nb.notebook.options import (
     CALL,
+    DEFAULT_DOMAIN,
     LOGS,
     SERVICES,
     STREAM,
@@ -21,7 +22,6 @@ from fabric_nb.notebook.options import (
     time_limit,
 )
 
-DEFAULT_DOMAIN = "my_project"
 SHELLS = ("bash", "zsh", "fish")
 
 _URI_HELP = (

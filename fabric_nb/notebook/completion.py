@@ -14,7 +14,7 @@ from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 from fabric_nb.fabric.discovery.registry import Service
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.logs import LEVELS
-from fabric_nb.notebook.arguments import call_among, words
+from fabric_nb.notebook.arguments import find_call, words
 
 _MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
 MAX_OFFERED = 200
@@ -83,7 +83,7 @@ def _candidates(
 
 
 def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Iterator[str]:
-    called = call_among(typed)
+    called = find_call(typed)
     if called is None:
         yield from islice(_calls(fragment, known.services), MAX_OFFERED)
         return

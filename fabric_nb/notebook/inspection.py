@@ -18,7 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import FabricError, InvalidName
 from fabric_nb.fabric.wire.names import parse_call
-from fabric_nb.notebook.arguments import call_among, words
+from fabric_nb.notebook.arguments import find_call, words
 from fabric_nb.notebook.bridge import wait
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def call_at(code: str, cursor: int) -> tuple[str, bool] | None:
     magic = _CALLING.search(line)
     if magic is None or cursor - start < magic.end():
         return None
-    call = call_among(words(line[magic.end() :]))
+    call = find_call(words(line[magic.end() :]))
     if call is None:
         return None
     place = start + line.index(call, magic.end())

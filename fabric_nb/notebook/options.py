@@ -1,4 +1,4 @@
-"""Options of commands, declared once for the magics and the command line, and their values."""
+"""Options that magics and the command line share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+DEFAULT_DOMAIN = "my_project"
+"""Domain of a notebook or command that is given none."""
 _QUOTES = "'\""
 Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a command.
+    """Option of a command.
 
     Attributes:
-        names: its spellings, as in ``--level`` and ``-l``.
-        help: a phrase that begins in lower case and has no full stop.
+        names: spellings, as in ``--level`` and ``-l``.
+        help: description, in lower case and without a full stop.
         settings: further arguments of `argparse.ArgumentParser.add_argument`.
     """
 
@@ -25,7 +27,7 @@ class Option:
     help: str
     settings: Mapping[str, Any]
 
-    def also(self, *names: str) -> Option:
+    def with_names(self, *names: str) -> Option:
         """Return the option with further spellings."""
         return replace(self, names=(*self.names, *names))
 
@@ -36,20 +38,20 @@ def option(*names: str, help: str, **settings: Any) -> Option:  # noqa: A002 - a
 
 
 def read_options(kind: type[Options], parsed: Namespace, **more: Any) -> Options:
-    """Return a dataclass of options, with the fields that were parsed and `more`."""
+    """Return a dataclass with the parsed options that it has fields for, and `more`."""
     names = {field.name for field in fields(kind)} & vars(parsed).keys()  # type: ignore[arg-type]
     return kind(**{name: getattr(parsed, name) for name in names}, **more)
 
 
 def unquoted(word: str) -> str:
-    """Return an option's value, which may be written in quotes."""
+    """Return the value of an option, without its quotes if it has any."""
     if len(word) > 1 and word[0] in _QUOTES and word[-1] == word[0]:
         return word[1:-1]
     return word
 
 
 def seconds(word: str) -> float:
-    """Return an option's value that is a time in seconds, greater than 0."""
+    """Parse a time in seconds, greater than 0."""
     try:
         value = float(unquoted(word))
     except ValueError:
@@ -60,18 +62,18 @@ def seconds(word: str) -> float:
 
 
 def time_limit(word: str) -> float:
-    """Return an option's value that is a limit in seconds, greater than 0; ``inf`` for no limit."""
+    """Parse a limit in seconds, greater than 0; ``inf`` for no limit."""
     return float("inf") if unquoted(word).strip().lower() in ("inf", "infinity") else seconds(word)
 
 
 def duration(word: str) -> float:
-    """Return an option's value that is a time in seconds, or 0."""
+    """Parse a time in seconds, or 0."""
     plain = unquoted(word)
     return 0.0 if plain.strip("0.") == "" and "0" in plain else seconds(word)
 
 
 def count(word: str) -> int:
-    """Return an option's value that is a whole number from 1 upward."""
+    """Parse an integer from 1 upward."""
     plain = unquoted(word)
     if not plain.isascii() or not plain.isdecimal() or int(plain) < 1:
         raise ArgumentTypeError(f"{word!r} is not a number from 1 upward")
@@ -79,18 +81,18 @@ def count(word: str) -> int:
 
 
 def offset(word: str) -> str | int:
-    """Return an option's value that is a place in a RabbitMQ stream."""
+    """Parse an offset in a RabbitMQ stream: a number, or a name such as ``first``."""
     plain = unquoted(word)
     return int(plain) if word.isascii() and word.isdecimal() else plain
 
 
 def names(word: str) -> list[str]:
-    """Return an option's value that is a list: ``a,b``."""
+    """Parse a list of names: ``a,b``."""
     return [name.strip() for name in unquoted(word).split(",") if name.strip()]
 
 
 CALL = (
-    option("--version", "-v", help="the version that is required, as in '>=1.2,<2'"),
+    option("--version", "-v", help="required version, as in '>=1.2,<2'"),
     option(
         "--idempotent",
         "-i",
@@ -98,9 +100,9 @@ CALL = (
         help="safe to run twice: retry if the service or connection is lost",
     ),
     option("--stream", "-s", action="store_true", help="show a generator's items as they arrive"),
-    option("--count", "-n", type=count, help="end the stream after so many items"),
+    option("--count", "-n", type=count, help="stop after this many items"),
 )
-STREAM_NAME = option("--name", default="", help="share the messages under a name")
+STREAM_NAME = option("--name", default="", help="share the messages with all streams of this name")
 STREAM = (
     option(
         "--durable", action="store_true", help="keep messages at the broker while nothing reads"
@@ -108,30 +110,32 @@ STREAM = (
     option(
         "--replay-from",
         type=offset,
-        help="first, last, next, or an offset in the messages that the broker keeps",
+        help="start at first, last, next or an offset in the messages stored by the broker",
     ),
-    option("--with-headers", action="store_true", help="headers as columns named header.<name>"),
-    option("--arrival", action="store_true", help="the time of arrival as the column arrival"),
-    option("--record", help="also write everything to this .parquet or .jsonl file"),
+    option("--with-headers", action="store_true", help="add headers as columns header.<name>"),
+    option("--arrival", action="store_true", help="add the time of arrival as column arrival"),
+    option("--record", help="record to this .parquet or .jsonl file"),
 )
 SERVICES = (
     option("--type", help="only this type"),
     option("--id", help="only this id"),
-    option("--gone", action="store_true", help="also services that are gone"),
+    option("--gone", action="store_true", help="include services that are gone"),
 )
 LOGS = (
-    option("--level", "-l", help="the minimum level, as in WARNING"),
+    option("--level", "-l", help="minimum level, as in WARNING"),
     option("--service", "-s", help="only this service: id or type.id"),
 )
 SERVE = (
-    option("--version", "-v", default="", help="the service's version"),
-    option("--allow", type=names, help="accept only calls of these users of the broker: a,b"),
+    option("--version", "-v", default="", help="version of the service"),
+    option("--allow", type=names, help="accept calls only from these broker users: a,b"),
     option("--thread", dest="threads", action="store_true", help="run plain functions in threads"),
-    option("--prefetch", type=count, default=1, help="concurrent calls of one method"),
+    option(
+        "--prefetch", type=count, default=1, help="maximum number of concurrent calls of one method"
+    ),
     option(
         "--redelivered",
         choices=["run", "refuse"],
         default="run",
-        help="run or refuse a call that was delivered before to an instance that was lost",
+        help="run or refuse a call that was delivered before, to an instance that was lost",
     ),
 )

@@ -1,4 +1,4 @@
-"""From a cell to the functions that it offers."""
+"""Functions of a serving cell."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from fabric_nb.notebook.bridge import wait
 
 
 def run_cell(shell: InteractiveShell, source: str) -> tuple[list[str], list[str]]:
-    """Run a cell's text in the user's namespace; return the names that it defines and assigns.
+    """Run a cell in the user's namespace; return the names of its functions, and other names.
 
-    The first are those of its functions, the second of all else. Both may stand inside `if`,
-    `for`, `with` and `try`, not in functions and classes.
+    Names are found inside `if`, `for`, `with` and `try` too, but not inside functions and classes.
 
-    Magics, ``!`` and top-level ``await`` work as in any cell; what it raises is raised here.
+    Magics, ``!`` and top-level ``await`` work as in any cell. Errors of the cell are raised.
     """
     __tracebackhide__ = True
     transformed = shell.transform_cell(source)
@@ -36,13 +35,13 @@ def run_cell(shell: InteractiveShell, source: str) -> tuple[list[str], list[str]
         else:
             exec(code, shell.user_ns)  # noqa: S102 - the user's own cell
     except BaseException as error:
-        error.__traceback__ = _from_cell(error.__traceback__, filename)
+        error.__traceback__ = _traceback_from_cell(error.__traceback__, filename)
         raise
     return list(dict.fromkeys(_functions(tree))), [name for name, by in bindings(tree) if by]
 
 
 def _functions(node: ast.AST) -> Iterator[str]:
-    """Yield the names of functions that are no methods and not inside another."""
+    """Yield the names of functions that are neither methods nor nested."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield child.name
@@ -50,8 +49,8 @@ def _functions(node: ast.AST) -> Iterator[str]:
             yield from _functions(child)
 
 
-def _from_cell(traceback: TracebackType | None, filename: str) -> TracebackType | None:
-    """The traceback without the frames, of the loop and ours, that lead into the cell."""
+def _traceback_from_cell(traceback: TracebackType | None, filename: str) -> TracebackType | None:
+    """Return the traceback without the frames above the cell."""
     while traceback is not None and traceback.tb_frame.f_code.co_filename != filename:
         traceback = traceback.tb_next
     return traceback
@@ -63,18 +62,18 @@ def functions_to_serve(
     only: Sequence[str],
     others: Sequence[str] = (),
 ) -> dict[str, Callable[..., Any]]:
-    """The functions to serve: those a cell defined, or only those that were named.
+    """Return the functions to serve: those that a cell defined, or those of ``--only``.
 
     Names that start with an underscore are never served.
 
     Args:
         namespace: the user's variables.
         defined: functions of the cell.
-        only: those that were named.
-        others: what else can be called and is only served when it is named.
+        only: names given with ``--only``.
+        others: other callables of the cell, which are only served if named.
 
     Raises:
-        NotServed: there is none, or one that was named is not there or is private.
+        NotServed: there is no function, or a named one does not exist or is private.
     """
     for name in only:
         if name.startswith("_"):
@@ -92,37 +91,37 @@ def functions_to_serve(
     return functions
 
 
-def remarks(functions: Mapping[str, Callable[..., Any]], others: Sequence[str]) -> list[str]:
-    """Return sentences on what a cell serves that no call reaches, and on what it does not serve.
+def serving_notes(functions: Mapping[str, Callable[..., Any]], others: Sequence[str]) -> list[str]:
+    """Return sentences on callables that are not served, and on functions that cannot be called.
 
     Args:
-        functions: what is served.
-        others: what could be served too.
+        functions: served functions by name.
+        others: other callables of the cell.
     """
-    said = []
+    notes = []
     if others:
         names = ", ".join(f"`{name}`" for name in others)
-        said.append(f"Not served, because `def` does not define it: {names}. `--only` serves it.")
-    closed = [
+        notes.append(f"Not served, because `def` does not define it: {names}. `--only` serves it.")
+    uncallable = [
         f"`{name}`"
         for name, function in functions.items()
         if isinstance(function, BuiltinFunctionType)
-        and any(one.default is one.empty for one in positional_only(function))
+        and any(each.default is each.empty for each in positional_only(function))
     ]
-    if closed:
-        said.append(
-            f"Cannot be called, because it takes a position and calls bring names:"
-            f" {', '.join(closed)}. Serve a `def` that calls it."
+    if uncallable:
+        notes.append(
+            "Cannot be called, because it has positional-only parameters and calls pass arguments"
+            f" by name: {', '.join(uncallable)}. Serve a `def` that calls it."
         )
-    return said
+    return notes
 
 
-def others_to_call(
+def other_callables(
     namespace: Mapping[str, Any], assigned: Sequence[str], defined: Sequence[str]
 ) -> list[str]:
-    """Return what a cell has assigned that could be served, and is not unless it is named.
+    """Return the names of a cell's callables that `def` did not define, such as lambdas.
 
-    These are lambdas, partials and objects that can be called; a helper may be one too.
+    They are only served if named with ``--only``, because they may be helpers.
     """
     return [
         name

@@ -109,7 +109,7 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
         ("fabric_call calc1.multiply x='open", "'open"),
         ("fabric_call calc1.multiply x=1 --nix", "--nix"),
         ("fabric_call calc1.multiply x=1 --timeout 0", "'0' is not a time in seconds"),
-        ("fabric_stop", "what"),
+        ("fabric_stop", "target"),
         ("fabric_stream kind", "'kind' is not of the form name=value"),
         ("fabric_stream =A", "'=A' is not of the form name=value"),
         ("fabric_stream --max-rows 0", "'0' is not a number from 1 upward"),

@@ -52,7 +52,7 @@ async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
         assert f"%{magic}" in option["data"]["text/plain"]
     if magic == "fabric_call":
         assert "--timeout" in page
-        assert "Seconds the call may take." in page
+        assert "Seconds that the call may take." in page
         assert "name=expression" in page
     if magic != "fabric":  # Shift-Tab shows the variable of that name
         assert MAGICS[magic] in await notebook.inspect(f"%{magic}")
@@ -63,7 +63,7 @@ async def test_settings_are_listed(notebook: Notebook) -> None:
     shown = (await notebook.run("%config FabricMagics")).stdout
     for name in ("uri", "domain", "timeout", "connect_timeout", "keep_alive_seconds", "max_rows"):
         assert f"FabricMagics.{name}=" in shown
-    assert "Seconds a call may take." in shown
+    assert "Seconds that a call may take." in shown
 
 
 async def test_connecting_shows_where_and_who(

@@ -30,7 +30,7 @@ async def test_it_looks_wherever_it_is_told_to(
     await notebook.run("import asyncio; asyncio._nest_patched = True")
     await notebook.load()
     nothing = told(await notebook.execute("%fabric_doctor"), "BrokerUnavailable")
-    assert "no broker to look at" in nothing
+    assert "no broker to check" in nothing
     cell = await notebook.run("%fabric_doctor amqp://guest:guest@127.0.0.1:1/ --timeout 2")
     assert "nothing listens on 127.0.0.1:1" in cell.outputs[-1].text
 

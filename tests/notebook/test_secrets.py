@@ -148,7 +148,7 @@ async def test_no_magic_tells_the_password(
         assert refused.error is not None
         assert issubclass(getattr(errors, refused.error.name), errors.FabricError)
     typed = await notebook.run(f"%fabric_connect {login} --domain {DOMAIN} --id secretive")
-    assert "The password stands in this cell" in typed.displays[0].text
+    assert "The password is part of this cell" in typed.displays[0].text
 
     await notebook.run(f"%config FabricMagics.uri = {login!r}\n%config FabricMagics.password = 'p'")
     await notebook.run(f"%config FabricMagics.password = {SECRET!r}")

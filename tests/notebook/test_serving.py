@@ -344,7 +344,7 @@ async def test_what_is_left_out_is_said(notebook: Notebook, caller: Peer) -> Non
         30,
     ]
     shown = await notebook.run("%%fabric_serve --id left --only size,plain\nsize = len")
-    assert "calls bring names: `size`. Serve a `def`" in shown.displays[-1].text
+    assert "calls pass arguments by name: `size`. Serve a `def`" in shown.displays[-1].text
     nothing = await notebook.execute("%%fabric_serve --id left\ndouble = lambda n: 2 * n")
     assert "or name others, as in --only double." in told(nothing, "NotServed")
     await notebook.run("%fabric_stop left")

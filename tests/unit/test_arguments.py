@@ -22,15 +22,15 @@ from IPython.core.magic_arguments import (
 from fabric_nb.errors import BadArgument, NotServed
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import (
-    KeywordProblem,
-    assigned,
-    at_dashes,
+    InvalidLine,
+    cell_assignments,
     evaluate,
-    expanded,
+    expand,
     headers,
     keywords,
     parse,
     payload,
+    split_at_dashes,
     usage_error,
     words,
 )
@@ -157,10 +157,10 @@ def test_nothing_of_a_value_is_lost(parts: list[str], option: str) -> None:
 
 def test_dashes() -> None:
     """Two dashes of their own divide a line, and not those inside quotes."""
-    assert at_dashes("a=1 -- 2 -- 3") == ("a=1 ", " 2 -- 3")
-    assert at_dashes("-- 2") == ("", " 2")
-    assert at_dashes("a='b -- c' -- d") == ("a='b -- c' ", " d")
-    assert at_dashes("a=1 --b") is None
+    assert split_at_dashes("a=1 -- 2 -- 3") == ("a=1 ", " 2 -- 3")
+    assert split_at_dashes("-- 2") == ("", " 2")
+    assert split_at_dashes("a='b -- c' -- d") == ("a='b -- c' ", " d")
+    assert split_at_dashes("a=1 --b") is None
 
 
 # -- {expression} and $name
@@ -187,7 +187,7 @@ def test_dashes() -> None:
 def test_what_is_filled_in(word: str, text: str) -> None:
     """Variables are filled in as in all magics; a URI that has no such names stays as it is."""
     scope = {"kind": "A B", "svc": "calc", "n": 5, "rows": ["x"]}
-    assert expanded(word, scope) == text
+    assert expand(word, scope) == text
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_is_filled_in(word: str, text: str) -> None:
 def test_what_cannot_be_filled_in(word: str) -> None:
     """A name that is not there is refused, and not sent as it stands."""
     with pytest.raises(BadArgument, match=r"raised \w+Error: .*; {{ and \$\$ stand"):
-        expanded(word, {"n": 5})
+        expand(word, {"n": 5})
 
 
 def test_what_is_filled_in_is_one_word() -> None:
@@ -336,7 +336,7 @@ def test_keywords(text: str, values: dict[str, Any]) -> None:
 )
 def test_bad_keywords(text: str, problem: str) -> None:
     """Keywords that cannot be read or evaluated are refused with which one and why."""
-    with pytest.raises(KeywordProblem) as caught:
+    with pytest.raises(InvalidLine) as caught:
         keywords(text, scope={"a": 6, "b": 7})
     assert problem in str(caught.value)
 
@@ -367,14 +367,14 @@ def test_any_values_as_keywords(values: dict[str, Any], between: str) -> None:
 @example("\x80=0")
 def test_any_text_as_keywords(text: str) -> None:
     """Any text at all is keywords or a problem that can be told."""
-    with contextlib.suppress(KeywordProblem):  # nothing is evaluated here
+    with contextlib.suppress(InvalidLine):  # nothing is evaluated here
         pairs = list(arguments._split_keywords(text))
         assert all(name.isidentifier() and source.strip() for name, source in pairs)
 
 
 def test_evaluating() -> None:
     """An expression that raises is told with what it was for, and keeps its cause."""
-    assert evaluate(" a + 1 ", {"a": 1}, what="x") == 2
+    assert evaluate(" a + 1 ", {"a": 1}, name="x") == 2
     with pytest.raises(BadArgument, match="x=a raised NameError: name 'a' is not") as caught:
         keywords("y=1 x=a", scope={})
     assert isinstance(caught.value.__cause__, NameError)
@@ -415,7 +415,7 @@ def test_evaluating() -> None:
 def test_assigned(body: str, values: dict[str, Any]) -> None:
     """A cell's arguments are what Python has assigned when it has run, wherever that stands."""
     scope = {"a": 3, "n": 1}
-    assert assigned(body, scope=scope) == values
+    assert cell_assignments(body, scope=scope) == values
     assert scope == {"a": 3, "n": 1}
 
 
@@ -431,8 +431,8 @@ def test_assigned(body: str, values: dict[str, Any]) -> None:
 )
 def test_no_cell(body: str, problem: str) -> None:
     """What cannot be read, or does not tell its names, is refused."""
-    with pytest.raises(KeywordProblem, match=problem):
-        assigned(body, scope={})
+    with pytest.raises(InvalidLine, match=problem):
+        cell_assignments(body, scope={})
 
 
 # -- headers and data
@@ -497,14 +497,14 @@ def test_header_in_quotes() -> None:
 
 def test_header_given_twice() -> None:
     """A header that is given twice is refused: only one could be sent."""
-    with pytest.raises(KeywordProblem, match="a is given twice"):
+    with pytest.raises(InvalidLine, match="a is given twice"):
         headers(["a=1", "b=2", "a=3"])
 
 
 @pytest.mark.parametrize("word", ["a", "a=", "=a", "=", ""])
 def test_bad_header(word: str) -> None:
     """What is not name=value is refused."""
-    with pytest.raises(KeywordProblem, match="is not of the form name=value"):
+    with pytest.raises(InvalidLine, match="is not of the form name=value"):
         headers(["good=1", word])
 
 
@@ -513,7 +513,7 @@ def test_any_header(text: str) -> None:
     """Any text is a header's value, or refused."""
     try:
         [value] = headers([f"a={text}"]).values()
-    except KeywordProblem:
+    except InvalidLine:
         assert not text
     else:
         assert isinstance(value, (str, int, float))
@@ -539,7 +539,7 @@ def test_data(text: str, value: object) -> None:
 @pytest.mark.parametrize("text", ["", "{", "hello there", "unknown", "1/0", "\ud800"])
 def test_bad_data(text: str) -> None:
     """What is neither is refused."""
-    with pytest.raises((KeywordProblem, BadArgument), match="data="):
+    with pytest.raises((InvalidLine, BadArgument), match="data="):
         payload(text, scope={})
 
 

@@ -1,4 +1,4 @@
-"""The magics: what is written in a cell becomes a call to the session."""
+"""Magics of the extension."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class FabricMagics(
     CheckingMagics, ConnectingMagics, WatchingMagics, CallingMagics, ServingMagics, DataMagics
 ):
-    """Magics to work on an AMQP fabric; ``%config FabricMagics`` lists what can be set."""
+    """Magics for an AMQP fabric; ``%config FabricMagics`` lists the settings."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
@@ -36,13 +36,13 @@ class FabricMagics(
                 return {"completions": []}
             from fabric_nb.notebook.completion import completions
 
-            return completions(context.text_until_cursor, self.known())
+            return completions(context.text_until_cursor, self.completion_candidates())
 
         self.matcher = fabric_matcher
-        """What IPython's completer asks at each Tab."""
+        """Matcher that IPython's completer calls at each Tab."""
 
-    def known(self) -> Known:
-        """What Tab completes with; without a connection, the options alone."""
+    def completion_candidates(self) -> Known:
+        """Return the candidates for Tab; without a connection, only the options."""
         from fabric_nb.notebook.completion import Known
 
         if not self.connected:
@@ -52,7 +52,7 @@ class FabricMagics(
         return Known(services=services, own=self.session.stoppable(), options=self._options)
 
     async def method_help(self, call: str) -> Fields | None:
-        """What Shift-Tab shows of a call; None when there is nothing to show."""
+        """Return the help that Shift-Tab shows for a call; None if the method is not known."""
         return await method_help(self.session.member, call) if self.connected else None
 
     @cached_property
@@ -62,7 +62,7 @@ class FabricMagics(
 
 
 def _options(magic: Any) -> list[str]:
-    """The long options of a magic, as its usage line has them."""
+    """Return the long options of a magic, from its usage line."""
     return re.findall(r"--[a-z][a-z-]*", magic.parser.format_usage())
 
 
@@ -71,5 +71,5 @@ def _of_all_bases(kind: str) -> dict[str, str]:
     return {name: method for base in bases for name, method in base.magics[kind].items()}
 
 
-# Where IPython looks; `magics_class` has noted only what each of the bases defines itself.
+# IPython registers these; `magics_class` has only listed the magics that each base class defines.
 FabricMagics.magics = {kind: _of_all_bases(kind) for kind in ("line", "cell")}

@@ -1,4 +1,4 @@
-"""What all the magics share: the session, what can be configured, and how mistakes are told."""
+"""Base class of the magics: the session, the settings, and errors in a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from traitlets.config.configurable import Configurable
 
 from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret
 from fabric_nb.notebook import arguments
-from fabric_nb.notebook.arguments import KeywordProblem
+from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.options import Option, unquoted
 
 if TYPE_CHECKING:
@@ -26,90 +26,90 @@ Magic = TypeVar("Magic", bound=Callable[..., Any])
 
 
 def with_options(*options: Option) -> Callable[[Magic], Magic]:
-    """Give a magic options that are declared for the command line too; values may be quoted."""
+    """Add options that the command line shares to a magic; their values may be quoted."""
 
     def add(magic: Magic) -> Magic:
-        for one in reversed(options):
-            settings = dict(one.settings)
+        for option in reversed(options):
+            settings = dict(option.settings)
             if "action" not in settings:
                 settings.setdefault("type", unquoted)
-            help_text = f"{one.help[0].upper()}{one.help[1:]}."
-            magic = argument(*one.names, help=help_text, **settings)(magic)
+            help_text = f"{option.help[0].upper()}{option.help[1:]}."
+            magic = argument(*option.names, help=help_text, **settings)(magic)
         return magic
 
     return add
 
 
-def reads_line(magic: Magic) -> Magic:
-    """Give a magic its line as it was written, and the variables that are seen there.
+def with_raw_line(magic: Magic) -> Magic:
+    """Pass a magic its line as it was typed, and the local variables of the caller.
 
-    IPython replaces ``{expression}`` and ``$name`` before it calls a magic, also in Python
-    expressions, and leaves them as they are when one fails. `SessionMagics._read` does that for
-    each word, where it belongs.
+    Otherwise IPython replaces ``{expression}`` and ``$name`` before it calls a magic, also in
+    Python expressions, and replaces none if one fails. `SessionMagics._parse` replaces them word
+    by word, and not in expressions.
     """
     return no_var_expand(needs_local_scope(magic))
 
 
 class SessionMagics(Magics, Configurable):
-    """Magics of one session."""
+    """Settings and session that all magics share."""
 
-    uri = Unicode("", help="AMQP URI of the broker; AMQP_URL when empty.").tag(config=True)
-    user = Unicode("", help="The user, where the URI has none; AMQP_USER when empty.").tag(
+    uri = Unicode("", help="AMQP URI of the broker; AMQP_URL if empty.").tag(config=True)
+    user = Unicode("", help="User, if the URI has none; AMQP_USER if empty.").tag(config=True)
+    password = Unicode("", help="Password, if the URI has none; AMQP_PASSWORD if empty.").tag(
         config=True
     )
-    password = Unicode(
-        "", help="The password, where the URI has none; AMQP_PASSWORD when empty."
+    cafile = Unicode(
+        "", help="amqps: certificate authorities to trust instead of the system's."
     ).tag(config=True)
-    cafile = Unicode("", help="amqps: the authorities to trust, in place of the system's.").tag(
-        config=True
-    )
-    certfile = Unicode("", help="amqps: our own certificate.").tag(config=True)
-    keyfile = Unicode("", help="amqps: its key, where certfile does not hold it.").tag(config=True)
+    certfile = Unicode("", help="amqps: client certificate.").tag(config=True)
+    keyfile = Unicode(
+        "", help="amqps: key of the client certificate, unless certfile contains it."
+    ).tag(config=True)
     server_name_indication = Unicode(
-        "", help="amqps: the name that the broker's certificate is for; the host when empty."
+        "", help="amqps: host name in the broker's certificate; the host of the URI if empty."
     ).tag(config=True)
-    domain = Unicode("", help="The fabric's domain; SERVICE_DOMAIN when empty.").tag(config=True)
+    domain = Unicode("", help="Domain of the fabric; SERVICE_DOMAIN if empty.").tag(config=True)
     service_type = Unicode(
-        "", help="This notebook's type; SERVICE_TYPE, or 'notebook', when empty."
+        "", help="Service type of this notebook; SERVICE_TYPE or 'notebook' if empty."
     ).tag(config=True)
     service_id = Unicode(
-        "", help="This notebook's id; SERVICE_ID, or the file's name, when empty."
+        "", help="Service id of this notebook; SERVICE_ID or the name of the file if empty."
     ).tag(config=True)
-    version = Unicode("", help="A version that this notebook tells.").tag(config=True)
-    timeout = Float(30.0, help="Seconds a call may take.").tag(config=True)
-    progress_after = Float(2.0, help="Seconds before a call says what is awaited.").tag(config=True)
+    version = Unicode("", help="Version that this notebook announces.").tag(config=True)
+    timeout = Float(30.0, help="Seconds that a call may take.").tag(config=True)
+    progress_after = Float(2.0, help="Seconds before a progress line appears.").tag(config=True)
     connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
-    # Less than the five seconds after which amqp-fabric forgets who was not heard.
+    # Less than the five seconds without a keep-alive after which amqp-fabric drops a service.
     keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
         config=True
     )
     presence = Enum(
         ["thread", "loop"],
         "thread",
-        help="Where keep-alives are sent from: 'thread', so that they go on while a cell computes,"
-        " or 'loop'.",
+        help="Origin of keep-alives: 'thread', so that they continue while a cell computes, or"
+        " 'loop'.",
     ).tag(config=True)
     heartbeat = Int(600, help="Seconds between AMQP heartbeats.").tag(config=True)
     call_exchanges = List(
-        Unicode(), help="Exchanges whose calls are served too, beside the service's own."
+        Unicode(), help="Further exchanges whose calls are served, besides the service's own."
     ).tag(config=True)
     reply_queues = List(
-        Unicode(), help="Further names of queues that get replies, as in 'rpc.reply-*'."
+        Unicode(), help="Further names of accepted reply queues, as in 'rpc.reply-*'."
     ).tag(config=True)
-    max_rows = Int(1_000_000, help="Rows that a stream keeps.").tag(config=True)
+    max_rows = Int(1_000_000, help="Maximum number of rows that a stream keeps.").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.open_session: Session | None = None
-        """The session, once there is one."""
+        """Session of the notebook; None until a magic needs it."""
         self._user_shell = shell
         super().__init__(shell=shell, parent=shell)
 
     @property
     def session(self) -> Session:
-        """What this notebook has open.
+        """Session of the notebook.
 
-        Made when it is first asked for: it imports all that a notebook can do, and loading the
-        extension is to be quick. For that, magics import only what reading their line takes.
+        It is created at first use, because its imports would delay loading the extension. For the
+        same reason magics import only what parsing their line needs.
         """
         if self.open_session is None:
             from fabric_nb.notebook.session import Session
@@ -118,13 +118,13 @@ class SessionMagics(Magics, Configurable):
         return self.open_session
 
     def cell_ended(self) -> None:
-        """Bring up to date what a headless run stores."""
+        """Update the views at the end of a cell, for headless runs."""
         if self.open_session is not None:
             self.open_session.cell_ended()
 
     @property
     def connected(self) -> bool:
-        """Whether the notebook is on a fabric."""
+        """True if there is a connector."""
         return self.open_session is not None and self.open_session.connected
 
     @validate("uri")
@@ -143,7 +143,7 @@ class SessionMagics(Magics, Configurable):
     def _scope(self, local_ns: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**self._user_shell.user_ns, **(local_ns or {})}
 
-    def _read(
+    def _parse(
         self,
         parser: MagicArgumentParser,
         line: str,
@@ -151,14 +151,14 @@ class SessionMagics(Magics, Configurable):
         *,
         expressions: bool = False,
     ) -> Namespace:
-        """Return what a line says; see `arguments.parse`."""
+        """Parse the line of a magic; see `arguments.parse`."""
         scope = self._scope(local_ns)
         return arguments.parse(parser, line, scope=scope, expressions=expressions)
 
     @contextmanager
-    def _told(self, parser: MagicArgumentParser) -> Iterator[None]:
-        """Raise `UsageError` for a line that cannot be read; any other error is raised as it is."""
+    def _usage_errors(self, parser: MagicArgumentParser) -> Iterator[None]:
+        """Raise `UsageError` for an error in the line; other errors pass unchanged."""
         try:
             yield
-        except KeywordProblem as problem:
-            raise arguments.usage_error(parser, str(problem)) from None
+        except InvalidLine as error:
+            raise arguments.usage_error(parser, str(error)) from None

@@ -13,46 +13,46 @@ from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.amqp.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import reads_line
-from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, tells_password
+from fabric_nb.notebook.magics.base import with_raw_line
+from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, contains_password
 from fabric_nb.notebook.options import seconds, time_limit, unquoted
 
 
 @magics_class
 class CheckingMagics(ConnectingMagics):
-    """Find out what is wrong."""
+    """Magic that checks the fabric."""
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("uri", nargs="?", type=unquoted, help="Another broker than the one we are on.")
-    @argument("--domain", "-d", type=unquoted, help="The fabric's domain, with another broker.")
-    @argument("--type", type=unquoted, help="This notebook's type, with another broker.")
-    @argument("--id", type=unquoted, help="This notebook's id, with another broker.")
-    @argument("--wait", type=seconds, help="Seconds to listen for others.")
+    @argument("uri", nargs="?", type=unquoted, help="Another broker than that of the connection.")
+    @argument("--domain", "-d", type=unquoted, help="Domain of the fabric, with another broker.")
+    @argument("--type", type=unquoted, help="Service type of this notebook, with another broker.")
+    @argument("--id", type=unquoted, help="Service id of this notebook, with another broker.")
+    @argument("--wait", type=seconds, help="Seconds to listen for keep-alives.")
     @argument("--timeout", type=time_limit, help="Seconds that connecting may take.")
     @argument(
         "--subscriber",
         action="append",
         type=unquoted,
         default=[],
-        help="A name that streams share, besides our own; may be given several times.",
+        help="A further name that streams share; may be given several times.",
     )
     @line_magic
     def fabric_doctor(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Look for what is wrong: with the broker, our rights, the others; and say what to do.
+        """Check the broker, your permissions and the other members, with advice on each fault.
 
         In [2]: %fabric_doctor
         In [3]: %fabric_doctor amqps://ann@broker.example/ --domain my_project
 
-        Works connected and not connected, over a connection of its own, and leaves nothing
-        behind at the broker. In programs: await fabric.diagnose().
+        Works with and without a connection, opens its own, and leaves nothing behind at the
+        broker. In programs: await fabric.diagnose().
         """
-        with self._told(self.fabric_doctor.parser):
-            args = self._read(self.fabric_doctor.parser, line, local_ns)
+        with self._usage_errors(self.fabric_doctor.parser):
+            args = self._parse(self.fabric_doctor.parser, line, local_ns)
             settings = None
             if args.uri is not None or not self.connected:
-                settings = self._settings(self._broker_that_runs(args.uri), args)
-            saved = SAVED if args.uri and tells_password(args.uri, line) else None
+                settings = self._settings(self._existing_broker(args.uri), args)
+            saved = SAVED if args.uri and contains_password(args.uri, line) else None
             options = {
                 "timeout": args.timeout or self.connect_timeout,
                 "subscriptions": args.subscriber,
@@ -61,17 +61,18 @@ class CheckingMagics(ConnectingMagics):
                 options["seconds"] = args.wait
             wait(self.session.diagnose(settings, saved, **options))
 
-    def _broker_that_runs(self, uri: str | None) -> list[BrokerUri]:
+    def _existing_broker(self, uri: str | None) -> list[BrokerUri]:
+        """Return the broker of the URI or the settings, or the embedded one; start none."""
         given = uri or self.uri or os.environ.get("AMQP_URL", "")
         if given:
-            return self._completed(given)
+            return self._complete(given)
         try:
             found = find_broker()
         except BrokerStartError as error:
             raise BrokerUnavailable(f"No broker is given, and {error}.") from None
         if found is None:
             raise BrokerUnavailable(
-                "There is no broker to look at: write %fabric_doctor amqp://user@host/, or set"
+                "There is no broker to check: write %fabric_doctor amqp://user@host/, or set"
                 " AMQP_URL."
             )
         return [BrokerUri(found.uri)]

@@ -21,50 +21,50 @@ from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.uri import parse_uri, split_uris
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line
-from fabric_nb.notebook.options import seconds, time_limit, unquoted
+from fabric_nb.notebook.magics.base import SessionMagics, with_raw_line
+from fabric_nb.notebook.options import DEFAULT_DOMAIN, seconds, time_limit, unquoted
 
-DEFAULT_DOMAIN = "my_project"
 EMBEDDED = (
     "This is the embedded broker, for development: nothing is kept when it ends.",
-    "Others on this machine join with the URI that `fabric-nb broker uri` prints.",
+    "Other programs on this machine connect with the URI that `fabric-nb broker uri` prints.",
 )
-
-
+"""Notes on the embedded broker."""
 SAVED = (
-    "The password stands in this cell, and is saved with the notebook: write the URI without it and"
-    " be asked, or set AMQP_PASSWORD or AMQP_URL, or keep it in the system's keyring."
+    "The password is part of this cell and is saved with the notebook: omit it from the URI and"
+    " enter it when prompted, or set AMQP_PASSWORD or AMQP_URL, or store it in the system keyring."
 )
+"""Note on a password in a cell."""
 
 
 @magics_class
 class ConnectingMagics(SessionMagics):
-    """Join the fabric and leave it."""
+    """Magics that connect and disconnect."""
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
     @argument("uri", nargs="?", type=unquoted, help="amqp://user@host:port/vhost, or amqps://")
-    @argument("--domain", "-d", type=unquoted, help="The fabric's domain.")
-    @argument("--type", type=unquoted, help="This notebook's type.")
-    @argument("--id", type=unquoted, help="This notebook's id.")
-    @argument("--timeout", type=time_limit, help="Seconds within which to try again and again.")
+    @argument("--domain", "-d", type=unquoted, help="Domain of the fabric.")
+    @argument("--type", type=unquoted, help="Service type of this notebook.")
+    @argument("--id", type=unquoted, help="Service id of this notebook.")
+    @argument("--timeout", type=time_limit, help="Retry for this many seconds.")
     @line_magic
     def fabric_connect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Join the fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
+        """Connect to a fabric: `%fabric_connect amqp://user@host/ --domain my_project`.
 
         In [1]: %fabric_connect amqp://guest:guest@localhost/ --domain my_project
         In [2]: %fabric_connect amqp://ann@node1,node2,node3/     # a cluster: tried in turn
 
-        Without a URI it is taken from %config FabricMagics.uri or the environment's AMQP_URL;
-        without these an embedded broker for development is found or started. A password that
-        the URI does not give is that of %config FabricMagics.password, AMQP_PASSWORD or the
-        system's keyring, or is asked for. Shows where we are, who we are and who is there, and
-        puts the connector into the variable `fabric`. Run again with the same broker and names it
-        keeps what is open; with others it says what has ended.
+        The default URI is that of %config FabricMagics.uri or the environment variable AMQP_URL;
+        without these an embedded broker for development is found or started. If the URI has no
+        password, it is read from %config FabricMagics.password, AMQP_PASSWORD or the system's
+        keyring, or you are prompted for it. The cell shows the broker, the name of this notebook
+        and the services of its domain; the variable `fabric` holds the connector. Run again with
+        the same settings, it keeps the connection and all that is open; with other settings it
+        shows what has ended.
         """
-        with self._told(self.fabric_connect.parser):
-            args = self._read(self.fabric_connect.parser, line, local_ns)
-            uri, notes = self._broker(args, line)
+        with self._usage_errors(self.fabric_connect.parser):
+            args = self._parse(self.fabric_connect.parser, line, local_ns)
+            uri, notes = self._broker_and_notes(args, line)
             wait(
                 self.session.connect(
                     self._settings(uri, args),
@@ -74,12 +74,14 @@ class ConnectingMagics(SessionMagics):
                 )
             )
 
-    def _broker(self, args: Namespace, line: str) -> tuple[list[BrokerUri], tuple[str, ...]]:
-        """Where the broker is, and what is to be said of it."""
+    def _broker_and_notes(
+        self, args: Namespace, line: str
+    ) -> tuple[list[BrokerUri], tuple[str, ...]]:
+        """Return the URI of the broker, for each node of a cluster, and notes to show."""
         uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
         if uri:
-            notes = (SAVED,) if args.uri and tells_password(args.uri, line) else ()
-            return self._completed(uri), notes
+            notes = (SAVED,) if args.uri and contains_password(args.uri, line) else ()
+            return self._complete(uri), notes
         try:
             return [BrokerUri(ensure_broker().uri)], EMBEDDED
         except BrokerStartError as error:
@@ -88,25 +90,28 @@ class ConnectingMagics(SessionMagics):
                 " amqp://user:password@host/, or set AMQP_URL."
             ) from None
 
-    def _completed(self, uri: str) -> list[BrokerUri]:
+    def _complete(self, uri: str) -> list[BrokerUri]:
+        """Add user, password and TLS settings to a URI; return one URI for each node."""
         tls = ("cafile", "certfile", "keyfile", "server_name_indication")
         return complete_each(
             uri,
             user=self.user,
             password=self.password,
             tls={name: getattr(self, name) for name in tls},
-            ask=_ask,
+            ask=_prompt,
         )
 
     def _settings(self, uri: list[BrokerUri], args: Namespace) -> dict[str, Any]:
-        """Return what a connector is made of."""
+        """Return the arguments of `AmqBrokerConnector`."""
         return {
             "amqp_uri": uri,
-            "service_domain": _first(args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN),
-            "service_type": _first(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
-            "service_id": _first(args.id, self.service_id, "SERVICE_ID", "")
+            "service_domain": _first_set(
+                args.domain, self.domain, "SERVICE_DOMAIN", DEFAULT_DOMAIN
+            ),
+            "service_type": _first_set(args.type, self.service_type, "SERVICE_TYPE", "notebook"),
+            "service_id": _first_set(args.id, self.service_id, "SERVICE_ID", "")
             or notebook_id(self._user_shell.user_ns)
-            or self._made_id,
+            or self._random_id,
             "keep_alive_seconds": self.keep_alive_seconds,
             "keep_alive_listen": True,
             "service_version": self.version,
@@ -116,46 +121,46 @@ class ConnectingMagics(SessionMagics):
         }
 
     @cached_property
-    def _made_id(self) -> str:
-        """Id of a notebook whose file is not known; the same each time that it connects."""
+    def _random_id(self) -> str:
+        """Service id if the notebook's file is not known; the same at every connection."""
         return f"notebook-{secrets.token_hex(3)}"
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("--grace", type=seconds, default=0.0, help="Seconds that running calls have to end.")
+    @argument("--grace", type=seconds, default=0.0, help="Seconds that in-flight calls may take.")
     @line_magic
     def fabric_disconnect(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Leave the fabric: what is served ends, streams and logs keep what they hold.
+        """Disconnect: services end, streams and logs keep the rows received so far.
 
         In [9]: %fabric_disconnect
         """
-        with self._told(self.fabric_disconnect.parser):
-            args = self._read(self.fabric_disconnect.parser, line, local_ns)
+        with self._usage_errors(self.fabric_disconnect.parser):
+            args = self._parse(self.fabric_disconnect.parser, line, local_ns)
             wait(self.session.disconnect(args.grace))
 
 
-def _ask(prompt: str) -> str:
+def _prompt(prompt: str) -> str:
     try:
         return getpass.getpass(prompt)
     except (StdinNotImplementedError, EOFError):
         raise BrokerUnavailable(
-            "The URI has a user and no password, and nobody can be asked here: set AMQP_PASSWORD."
+            "The URI has a user but no password, and there is no prompt here: set AMQP_PASSWORD."
         ) from None
 
 
-def tells_password(uri: str, line: str) -> bool:
-    """Return whether the line holds a password of the URI, other than the one that all know."""
+def contains_password(uri: str, line: str) -> bool:
+    """Return whether the line contains the URI's password; the default ``guest`` is ignored."""
     return any(
-        parse_uri(one).password not in (None, "", "guest") and uri.rpartition("@")[0] in line
-        for one in split_uris(uri)
+        parse_uri(node).password not in (None, "", "guest") and uri.rpartition("@")[0] in line
+        for node in split_uris(uri)
     )
 
 
-def _first(option: str | None, configured: str, variable: str, default: str) -> str:
+def _first_set(option: str | None, configured: str, variable: str, default: str) -> str:
     return option or configured or os.environ.get(variable, "") or default
 
 
 def notebook_id(namespace: Mapping[str, Any]) -> str:
-    """Return an id made of the name of this notebook's file; empty where that is not known."""
+    """Return a service id from the name of the notebook's file; empty if that is not known."""
     path = os.environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or ""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", PurePath(str(path)).stem).strip("-")[:63]

@@ -10,19 +10,19 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import SERVE, names, read_options, unquoted
-from fabric_nb.notebook.serving import functions_to_serve, others_to_call, remarks, run_cell
+from fabric_nb.notebook.serving import functions_to_serve, other_callables, run_cell, serving_notes
 
 
 @magics_class
 class ServingMagics(SessionMagics):
-    """Offer a cell's functions to others."""
+    """Magics that serve the functions of a cell."""
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("--type", type=unquoted, help="The service's type.")
-    @argument("--id", type=unquoted, help="The service's id.")
+    @argument("--type", type=unquoted, help="Type of the service.")
+    @argument("--id", type=unquoted, help="Id of the service.")
     @argument("--only", type=names, default=(), help="Serve only these functions: a,b.")
     @with_options(*SERVE)
     @cell_magic
@@ -34,21 +34,21 @@ class ServingMagics(SessionMagics):
            ...:     "The mean of the values."
            ...:     return sum(values) / len(values)
 
-        Functions live in this notebook's namespace. Running the cell again swaps them without
-        losing a call. Names that start with an underscore are never served; lambdas and other
-        objects that can be called are when --only names them. Everybody who may use
-        the domain's exchanges can call them, or the users that --allow names alone;
-        `fabric_nb.caller()` tells a function who called it. A function may call other services
-        itself: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
+        The functions run in this notebook's namespace. Running the cell again replaces them
+        without losing a call. Names that start with an underscore are never served; lambdas and
+        other callables only if --only names them. Every user with access to the domain's
+        exchanges can call them, unless --allow restricts them to some users;
+        `fabric_nb.caller()` returns the identity of the caller. A function may call other
+        services: with `%fabric_call`, or `await fabric.call(...)` in an `async def`.
         """
-        __tracebackhide__ = True  # what the cell raises is the cell's
-        with self._told(self.fabric_serve.parser):
-            args = self._read(self.fabric_serve.parser, line, local_ns)
-            _ = self.session.fabric  # says that it is missing before the cell is run
+        __tracebackhide__ = True  # the traceback of an error begins in the cell
+        with self._usage_errors(self.fabric_serve.parser):
+            args = self._parse(self.fabric_serve.parser, line, local_ns)
+            _ = self.session.fabric  # raises before the cell is run
         defined, assigned = run_cell(self._user_shell, cell)
         namespace = self._user_shell.user_ns
-        others = others_to_call(namespace, assigned, defined)
-        with self._told(self.fabric_serve.parser):
+        others = other_callables(namespace, assigned, defined)
+        with self._usage_errors(self.fabric_serve.parser):
             functions = functions_to_serve(namespace, defined, args.only, others)
             wait(
                 self.session.serve(
@@ -61,41 +61,41 @@ class ServingMagics(SessionMagics):
                     ),
                     type=args.type,
                     id=args.id,
-                    notes=remarks(functions, () if args.only else others),
+                    notes=serving_notes(functions, () if args.only else others),
                 )
             )
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("what", type=unquoted, help="A service's id or type.id, or a stream's variable.")
+    @argument("target", type=unquoted, help="Service (id or type.id), or variable of a stream.")
     @line_magic
     def fabric_stop(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
         """Stop serving, or close a stream or log feed.
 
         In [8]: %fabric_stop mynb
         """
-        with self._told(self.fabric_stop.parser):
-            args = self._read(self.fabric_stop.parser, line, local_ns)
-            print(f"Stopped {wait(self.session.stop(args.what))}")  # noqa: T201 - a magic's answer
+        with self._usage_errors(self.fabric_stop.parser):
+            args = self._parse(self.fabric_stop.parser, line, local_ns)
+            print(f"Stopped {wait(self.session.stop(args.target))}")  # noqa: T201 - output of a magic
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("--debug", "-d", action="store_true", help="Stop in the debugger where it fails.")
-    @argument("--list", "-l", action="store_true", help="Show the calls that can be run again.")
-    @argument("what", nargs="?", type=unquoted, help="Its number or method; without: the last.")
+    @argument("--debug", "-d", action="store_true", help="Open the debugger where the call fails.")
+    @argument("--list", "-l", action="store_true", help="Show the failed calls that can be rerun.")
+    @argument("call", nargs="?", type=unquoted, help="Number or method; default: the last call.")
     @line_magic
     def fabric_rerun(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
-        """Run a call that failed here again: its arguments as they came, the function as it is now.
+        """Rerun a failed call: with the arguments it came with, and the function as it is now.
 
         In [6]: %fabric_rerun
         In [7]: %fabric_rerun mean --debug
         In [8]: %fabric_rerun --list
 
-        Returns what the function returns; nobody but this notebook is told.
+        Returns the function's result in this notebook; the caller receives nothing.
         """
         __tracebackhide__ = True
-        with self._told(self.fabric_rerun.parser):
-            args = self._read(self.fabric_rerun.parser, line, local_ns)
+        with self._usage_errors(self.fabric_rerun.parser):
+            args = self._parse(self.fabric_rerun.parser, line, local_ns)
             member = self.session.member
             # Not at the top, because loading the extension must be quick.
             from fabric_nb.notebook.rerun import Rerun, show_failures
@@ -103,9 +103,9 @@ class ServingMagics(SessionMagics):
             if args.list:
                 show_failures(member.calls.failures)
                 return None
-            rerun = Rerun.prepare(member, self._user_shell.user_ns, args.what)
-        print(f"{rerun}, again:")  # noqa: T201 - a magic's answer
+            rerun = Rerun.prepare(member, self._user_shell.user_ns, args.call)
+        print(f"{rerun}, again:")  # noqa: T201 - output of a magic
         if not args.debug:
             return rerun.run()
-        with self._told(self.fabric_rerun.parser):
+        with self._usage_errors(self.fabric_rerun.parser):
             return rerun.debug(self._user_shell)

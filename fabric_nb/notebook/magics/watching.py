@@ -10,7 +10,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.cells import receiving_variable
-from fabric_nb.notebook.magics.base import SessionMagics, reads_line, with_options
+from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import LOGS, SERVICES, unquoted
 
 if TYPE_CHECKING:
@@ -19,68 +19,68 @@ if TYPE_CHECKING:
 
 @magics_class
 class WatchingMagics(SessionMagics):
-    """See who is there, what is called and what is logged."""
+    """Magics that show services, calls and logs."""
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
     @line_magic
     def fabric(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Show services, calls, what is served here, streams and logs together, live.
+        """Show services, calls, served methods, streams and logs together, live.
 
         In [2]: %fabric
 
-        Needs no connection: without one it says how to get one.
+        Without a connection it shows how to connect.
         """
-        with self._told(self.fabric.parser):
-            self._read(self.fabric.parser, line, local_ns)
+        with self._usage_errors(self.fabric.parser):
+            self._parse(self.fabric.parser, line, local_ns)
             wait(self.session.show_all())
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
     @argument("--domain", "-d", type=unquoted, help="Only this domain.")
     @with_options(*SERVICES)
     @line_magic
     def fabric_services(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Show the services of all domains, kept live under the cell.
+        """Show the services of all domains, live under the cell.
 
         In [2]: %fabric_services --type calc
 
         As a DataFrame: fabric.registry.df
         """
-        with self._told(self.fabric_services.parser):
-            args = self._read(self.fabric_services.parser, line, local_ns)
+        with self._usage_errors(self.fabric_services.parser):
+            args = self._parse(self.fabric_services.parser, line, local_ns)
             wait(self.session.show_services(args.domain, args.type, args.id, args.gone))
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
-    @argument("--failed", action="store_true", help="Only those that failed.")
+    @argument("--failed", action="store_true", help="Only failed calls.")
     @line_magic
     def fabric_calls(self, line: str, local_ns: Mapping[str, Any] | None = None) -> None:
-        """Show the calls that this notebook made and served, kept live under the cell.
+        """Show the calls that this notebook made and served, live under the cell.
 
         In [4]: %fabric_calls --failed
 
-        One that failed opens to its traceback. As a DataFrame: fabric.calls.df
+        A failed call expands to its traceback. As a DataFrame: fabric.calls.df
         """
-        with self._told(self.fabric_calls.parser):
-            args = self._read(self.fabric_calls.parser, line, local_ns)
+        with self._usage_errors(self.fabric_calls.parser):
+            args = self._parse(self.fabric_calls.parser, line, local_ns)
             wait(self.session.show_calls(failed=args.failed))
 
-    @reads_line
+    @with_raw_line
     @magic_arguments()
     @with_options(*LOGS)
-    @argument("--domain", "-d", type=unquoted, help="The logs of this domain.")
+    @argument("--domain", "-d", type=unquoted, help="Domain of the logs.")
     @line_magic
     def fabric_logs(self, line: str, local_ns: Mapping[str, Any] | None = None) -> LogFeed:
-        """Show remote Python logs as they come, live under the cell; returns the feed.
+        """Show remote Python logs as they arrive, live under the cell; returns the feed.
 
         In [6]: logs = %fabric_logs --level WARNING --service my_app
         In [7]: logs.df
 
         As a DataFrame of all feeds: fabric.logs.df
         """
-        with self._told(self.fabric_logs.parser):
-            args = self._read(self.fabric_logs.parser, line, local_ns)
+        with self._usage_errors(self.fabric_logs.parser):
+            args = self._parse(self.fabric_logs.parser, line, local_ns)
             return wait(
                 self.session.open_logs(
                     receiving_variable(),
