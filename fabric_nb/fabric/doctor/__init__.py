@@ -88,12 +88,12 @@ async def _examine(
     findings += broker.limits(target.capabilities)
     # Before the others, because it may cost the connection, which then reconnects.
     findings.append(await broker.transient_queues(connection))
-    async with peers.listening(target, connection) as heard:
+    async with peers.listening(target, connection) as received:
         deadline = time.monotonic() + seconds
         await collect(rights(target, connection))
         await asyncio.sleep(deadline - time.monotonic())
-        await peers.query_clocks(connection, heard, target.name.domain)
-    findings.extend(peers.peers(target, heard, seconds))
+        await peers.query_clocks(connection, received, target.name.domain)
+    findings.extend(peers.peers(target, received, seconds))
     await collect(peers.subscriptions(target, connection))
 
 

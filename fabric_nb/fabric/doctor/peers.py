@@ -25,7 +25,7 @@ EXPIRY = 5.0
 """Seconds without a keep-alive after which amqp-fabric drops a service, by default."""
 CLOCK_TOLERANCE = 2.0
 """Seconds; timestamps of AMQP are whole seconds."""
-MAX_HEARD = 10_000
+MAX_MEMBERS = 10_000
 """Maximum number of members that are recorded."""
 MAX_QUERIED = 20
 """Maximum number of services whose clock is queried."""
@@ -51,7 +51,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Heard:
+class ReceivedKeepAlives:
     """Messages received from the discovery exchange.
 
     Attributes:
@@ -71,14 +71,15 @@ class Heard:
     def receive(self, delivery: Delivery) -> None:
         """Record one message."""
         try:
-            sign = read_keep_alive(delivery)
+            keep_alive = read_keep_alive(delivery)
         except MalformedMessage as error:
             self.unreadable = self.unreadable[0] + 1, str(error)
             return
-        key = sign.name, sign.announcement.instance if sign.announcement is not None else ""
-        if key in self.members or len(self.members) < MAX_HEARD:
+        announcement = keep_alive.announcement
+        key = keep_alive.name, announcement.instance if announcement is not None else ""
+        if key in self.members or len(self.members) < MAX_MEMBERS:
             member = self.members.setdefault(key, Member())
-            member.announcement = sign.announcement
+            member.announcement = announcement
             if (ahead := _ahead(delivery)) is not None:
                 # The maximum belongs to the message with the shortest latency.
                 member.ahead = ahead if member.ahead is None else max(ahead, member.ahead)
@@ -97,29 +98,29 @@ def _ahead(delivery: Delivery) -> float | None:
 
 
 @asynccontextmanager
-async def listening(target: Target, connection: Connection) -> AsyncIterator[Heard]:
+async def listening(target: Target, connection: Connection) -> AsyncIterator[ReceivedKeepAlives]:
     """Receive keep-alives within the context; members on fabric_nb are requested to send theirs."""
-    heard = Heard()
+    received = ReceivedKeepAlives()
     exchange = target.discovery_exchange
 
     async def set_up(channel: Channel) -> None:
         queue = await channel.topology.declare_queue(exclusive=True, auto_delete=True)
         keep_alives = {"x-match": "all", MSG_TYPE: KEEP_ALIVE}
         await channel.topology.bind(queue, exchange, arguments=keep_alives)
-        await channel.consume(queue, heard.receive, no_ack=True)
+        await channel.consume(queue, received.receive, no_ack=True)
 
     async with AsyncExitStack() as stack:
         with contextlib.suppress(BrokerRefused):  # reported by the checks of permissions
-            await stack.enter_async_context(connection.channel(set_up, on_lost=heard.interrupt))
+            await stack.enter_async_context(connection.channel(set_up, on_lost=received.interrupt))
             async with connection.channel(confirms=True) as channel:
                 await channel.publish(exchange, "", keep_alive_request(target.name))
-        yield heard
+        yield received
 
 
-async def query_clocks(connection: Connection, heard: Heard, domain: str) -> None:
+async def query_clocks(connection: Connection, received: ReceivedKeepAlives, domain: str) -> None:
     """Call `health_check` of services without a time in their keep-alives; the reply has one."""
     unknown = [
-        (name, member) for (name, _), member in heard.of(domain).items() if member.ahead is None
+        (name, member) for (name, _), member in received.of(domain).items() if member.ahead is None
     ]
     if unknown:
         with contextlib.suppress(BrokerRefused):  # reported by the checks of permissions
@@ -160,23 +161,23 @@ async def _query_clocks(
 # -- findings
 
 
-def peers(target: Target, heard: Heard, seconds: float) -> Iterator[Finding]:
-    """Yield the findings about the members that were heard within `seconds`."""
+def peers(target: Target, received: ReceivedKeepAlives, seconds: float) -> Iterator[Finding]:
+    """Yield the findings about the members whose keep-alives were received within `seconds`."""
     domain = target.name.domain
     members = {
         key: member
-        for key, member in heard.of(domain).items()
+        for key, member in received.of(domain).items()
         if key != (target.name, target.instance)
     }
-    if members or not heard.interrupted:
-        yield _members(domain, heard, members, seconds)
+    if members or not received.interrupted:
+        yield _members(domain, received, members, seconds)
     else:
         yield INTERRUPTED
     yield _clocks(members)
     yield _keep_alives(target, members)
-    yield _versions(heard.of(domain))
+    yield _versions(received.of(domain))
     yield _name(target, members)
-    yield _unreadable(target, heard)
+    yield _unreadable(target, received)
 
 
 Members = dict[tuple[ServiceName, str], Member]
@@ -189,7 +190,9 @@ INTERRUPTED = Finding(
 )
 
 
-def _members(domain: str, heard: Heard, members: Members, seconds: float) -> Finding:
+def _members(
+    domain: str, received: ReceivedKeepAlives, members: Members, seconds: float
+) -> Finding:
     if members:
         on_fabric_nb = sum(member.announcement is not None for member in members.values())
         found = (
@@ -199,7 +202,7 @@ def _members(domain: str, heard: Heard, members: Members, seconds: float) -> Fin
         )
         return Finding("peers", Severity.OK, found)
     found = f"No keep-alive of another member in {domain!r} was received within {seconds:g} s"
-    others = sorted({name.domain for name, _ in heard.members} - {domain})
+    others = sorted({name.domain for name, _ in received.members} - {domain})
     if not others:
         return Finding("peers", Severity.OK, f"{found}.")
     return Finding(
@@ -299,9 +302,9 @@ def _name(target: Target, members: Members) -> Finding:
     )
 
 
-def _unreadable(target: Target, heard: Heard) -> Finding:
+def _unreadable(target: Target, received: ReceivedKeepAlives) -> Finding:
     rejected = target.rejected
-    count, reason = heard.unreadable
+    count, reason = received.unreadable
     if rejected.total:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(rejected.counts.items()))
         found = f"Messages could not be read: {kinds}; the last: {rejected.last[-1].reason}"
