@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.brokers import MortalEmbedded
+from tests.faults.brokers import RestartableEmbedded
 from tests.notebook.notebooks import Notebook
 from tests.notebook.test_panel import PanelClient
 from tests.support.kernels import KernelTimeout
@@ -152,7 +152,7 @@ async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, 
 
 
 async def lose_and_find(
-    notebook: Notebook, broker: MortalEmbedded, places: Sequence[Place]
+    notebook: Notebook, broker: RestartableEmbedded, places: Sequence[Place]
 ) -> dict[str, tuple[float, float]]:
     """Kill the broker and start it again, and run no cell until all places have told of both.
 
@@ -179,7 +179,7 @@ def late(spans: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]
 
 async def test_every_view_tells_of_a_lost_broker(tmp_path: Path) -> None:
     """All that is shown says `reconnecting` within a second, and within one that it is over."""
-    with MortalEmbedded() as broker:
+    with RestartableEmbedded() as broker:
         async with await Notebook.start(tmp_path) as notebook:
             cells = {"card": await notebook.connect(broker.uri, id="shown")}
             for name, code in CELLS.items():

@@ -126,7 +126,7 @@ class Peer:
         assert self._process.stdin is not None
         request = {"id": number, "do": do, **arguments}
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        answer = await self._wait(reply, timeout, f"answer `{do}`")
+        answer = await self._wait(reply, timeout, f"reply to `{do}`")
         if "error" in answer:
             raise PeerError(answer["error"])
         return answer["result"]
@@ -138,7 +138,7 @@ class Peer:
     async def event(self, name: str, *, timeout: float = 20) -> dict[str, Any]:
         """Return the next event of this name, including earlier ones."""
         getting = asyncio.ensure_future(self._events[name].get())
-        return await self._wait(getting, timeout, f"say `{name}`")
+        return await self._wait(getting, timeout, f"send `{name}`")
 
     # Process
 

@@ -1,4 +1,4 @@
-"""The test house itself: what the other tests rely on."""
+"""Tests of the test support: RabbitMQ nodes, peers and kernels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPOSITORY = Path(tests.__file__).parent.parent
 
 
 def _closing(connection: aio_pika.abc.AbstractConnection) -> asyncio.Future[BaseException | None]:
-    """Return a future of the reason why the connection is closed."""
+    """Return a future of the reason of the connection's close."""
     closed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
     connection.close_callbacks.add(
         lambda _, reason=None: None if closed.done() else closed.set_result(reason)
@@ -34,8 +34,8 @@ def _closing(connection: aio_pika.abc.AbstractConnection) -> asyncio.Future[Base
     return closed
 
 
-def test_node_is_gone_with_its_killed_owner():
-    """A node whose owner is killed is gone, with its port mapper and its data."""
+def test_node_ends_with_its_killed_owner():
+    """A node whose owner is killed ends with its port mapper, and its data is removed."""
     owner = subprocess.Popen(
         [sys.executable, "-m", "tests.support.rabbitmq"],
         cwd=REPOSITORY,
@@ -57,7 +57,7 @@ def test_node_is_gone_with_its_killed_owner():
     assert not home.exists()
 
 
-async def test_killed_node_comes_back_with_its_data(rabbitmq, vhost, rabbitmq_uri):
+async def test_killed_node_restarts_with_its_data(rabbitmq, vhost, rabbitmq_uri):
     """A node that is killed and restarted keeps its address, users and durable messages."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
@@ -82,8 +82,8 @@ async def test_killed_node_comes_back_with_its_data(rabbitmq, vhost, rabbitmq_ur
         assert (await queue.get(no_ack=True)).body == b"kept"
 
 
-async def test_broker_can_be_asked_and_told(rabbitmq, vhost, rabbitmq_uri):
-    """Queues, exchanges, bindings and connections are listed as they are, and can be closed."""
+async def test_management_of_a_broker(rabbitmq, vhost, rabbitmq_uri):
+    """Queues, exchanges, bindings and connections can be listed, and connections closed."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange("x", aio_pika.ExchangeType.HEADERS)
@@ -103,8 +103,8 @@ async def test_broker_can_be_asked_and_told(rabbitmq, vhost, rabbitmq_uri):
         assert "CONNECTION_FORCED" in str(await asyncio.wait_for(closed, 5))
 
 
-async def test_user_has_only_the_rights_given(rabbitmq, vhost):
-    """A user with limited rights logs in, and is refused what it may not do."""
+async def test_user_has_only_the_given_permissions(rabbitmq, vhost):
+    """A user with limited permissions can log in, and other operations are refused."""
     uri = rabbitmq.add_user("reader@home", "p:/@ß", vhost=vhost, configure="^$")
     async with await aio_pika.connect(uri) as connection:
         channel = await connection.channel()
@@ -112,15 +112,15 @@ async def test_user_has_only_the_rights_given(rabbitmq, vhost):
             await channel.declare_queue("q")
 
 
-def test_missing_rabbitmq_is_said(monkeypatch, tmp_path):
-    """Where RabbitMQ is not installed, one sentence says what to install."""
+def test_missing_rabbitmq_is_reported(monkeypatch, tmp_path):
+    """If RabbitMQ is not installed, the error says what to install."""
     monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path))
     with pytest.raises(RabbitMqError, match="apt-get install rabbitmq-server"):
         RabbitMq.start()
 
 
-def test_node_that_cannot_start_says_why(monkeypatch, tmp_path):
-    """A node that ends while starting shows its exit code and its log."""
+def test_failed_start_of_a_node_is_reported(monkeypatch, tmp_path):
+    """The error of a failed start contains exit code and log."""
     server = tmp_path / "sbin" / "rabbitmq-server"
     server.parent.mkdir()
     server.write_text("#!/bin/sh\necho no luck today\nexit 3\n")
@@ -130,8 +130,8 @@ def test_node_that_cannot_start_says_why(monkeypatch, tmp_path):
         RabbitMq.start()
 
 
-def test_newest_rabbitmq_is_taken():
-    """Of several installed versions the newest is used."""
+def test_newest_rabbitmq_is_used():
+    """The newest of several installed versions is used."""
     homes = [Path(f"/x/rabbitmq_server-{v}/sbin/rabbitmq-server") for v in ("3.9.27", "3.10.8")]
     assert max(homes, key=rabbitmq_supervisor._version) == homes[1]
 
@@ -139,19 +139,21 @@ def test_newest_rabbitmq_is_taken():
 # Peers
 
 
-async def test_peer_that_cannot_start_shows_its_error(start_peer):
-    """A peer that does not come up is an error with what it wrote."""
-    with pytest.raises(PeerGone, match=r"calc_service .* say `ready`[\s\S]*ConnectionRefusedError"):
+async def test_failed_start_of_a_peer_is_reported(start_peer):
+    """The error of a failed start contains the output of the peer."""
+    with pytest.raises(
+        PeerGone, match=r"calc_service .* send `ready`[\s\S]*ConnectionRefusedError"
+    ):
         await start_peer("calc_service", "amqp://127.0.0.1:1/", timeout=15)
 
 
-async def test_killed_peer_ends_the_waiting(start_peer, rabbitmq_uri):
-    """Who waits for a peer that is killed hears of it at once."""
+async def test_killed_peer_ends_waits(start_peer, rabbitmq_uri):
+    """Waiting for a killed peer fails immediately."""
     peer = await start_peer("listener", rabbitmq_uri)
-    waiting = asyncio.create_task(peer.event("never"))
+    pending = asyncio.create_task(peer.event("never"))
     peer.kill()
-    with pytest.raises(PeerGone, match="ended before it could say `never`"):
-        await waiting
+    with pytest.raises(PeerGone, match="ended before it could send `never`"):
+        await pending
     assert await peer.exited() == -signal.SIGKILL
 
 
@@ -159,7 +161,7 @@ async def test_killed_peer_ends_the_waiting(start_peer, rabbitmq_uri):
 
 
 async def test_cell_has_value_streams_and_displays(kernel):
-    """A cell's value, prints, displays and HTML are read apart."""
+    """The value, streams, displays and HTML of a cell are separate."""
     cell = await kernel.execute(
         "import sys\n"
         "from IPython.display import HTML, display\n"
@@ -176,18 +178,18 @@ async def test_cell_has_value_streams_and_displays(kernel):
     assert [m.parent_id for m in kernel.updates("d")] == [cell.id, update.id]
 
 
-async def test_error_of_a_cell_ends_the_cells_behind_it(kernel):
-    """A cell's error is readable, and the cells queued behind it are aborted."""
-    failing, behind = kernel.execute_no_wait("1 / 0"), kernel.execute_no_wait("2")
-    await behind.wait()
+async def test_error_of_a_cell_aborts_queued_cells(kernel):
+    """The error of a cell is readable, and queued cells are aborted."""
+    failing, queued = kernel.execute_no_wait("1 / 0"), kernel.execute_no_wait("2")
+    await queued.wait()
     assert failing.error is not None
     assert (failing.error.name, failing.error.value) == ("ZeroDivisionError", "division by zero")
     assert "1 / 0" in failing.error.traceback
-    assert behind.status == "aborted"
+    assert queued.status == "aborted"
 
 
-async def test_output_from_the_background_is_found_in_its_cell(kernel):
-    """What a task prints after its cell has ended belongs to that cell."""
+async def test_output_of_background_tasks_belongs_to_their_cell(kernel):
+    """Output of a task after the end of its cell belongs to that cell."""
     cell = await kernel.run(
         "import asyncio\n"
         "async def later():\n"
@@ -210,21 +212,21 @@ async def test_interrupt_ends_a_cell(kernel):
     assert cell.error.name == "KeyboardInterrupt"
 
 
-async def test_restart_gives_a_new_process(kernel):
-    """A restarted kernel has forgotten its names; who waited for the old one hears of it."""
+async def test_restart_creates_a_new_process(kernel):
+    """A restarted kernel has no variables, and waits for the old one fail."""
     await kernel.run("x = 1")
     pid = kernel.pid
-    waiting = asyncio.create_task(kernel.execute("import asyncio; await asyncio.sleep(60)"))
+    pending = asyncio.create_task(kernel.execute("import asyncio; await asyncio.sleep(60)"))
     await kernel.until(lambda: "asyncio.sleep" in str(kernel.messages[-1].content))
     await kernel.restart()
     with pytest.raises(KernelDied, match="restarted"):
-        await waiting
+        await pending
     assert kernel.pid != pid
     assert (await kernel.execute("x")).error.name == "NameError"
 
 
-async def test_dead_or_silent_kernel_is_told(kernel):
-    """Waiting ends with what was seen when the kernel is silent, and at once when it is dead."""
+async def test_dead_or_silent_kernel_is_reported(kernel):
+    """Waiting fails with the received output after a timeout, and immediately for a dead kernel."""
     with pytest.raises(KernelTimeout, match=r"time\.sleep[\s\S]*begun"):
         await kernel.execute("import time; print('begun'); time.sleep(60)", timeout=1)
     waiting = kernel.execute_no_wait("1")
@@ -235,7 +237,7 @@ async def test_dead_or_silent_kernel_is_told(kernel):
 
 
 async def test_completion_and_help(kernel):
-    """Tab and Shift-Tab answer as in a notebook."""
+    """Tab and Shift-Tab work as in a notebook."""
     await kernel.run("def my_function():\n    'What it does.'")
     completion = await kernel.complete("y = my_fun")
     assert completion.matches == ["my_function"]
@@ -244,7 +246,7 @@ async def test_completion_and_help(kernel):
 
 
 async def test_widget_can_be_clicked(kernel):
-    """A message to a widget is handled, and what its handler prints is found."""
+    """A message to a widget is handled, and the output of its handler is captured."""
     cell = await kernel.run(
         "import ipywidgets\n"
         "button = ipywidgets.Button(); button.on_click(lambda _: print('clicked'))\n"
@@ -257,8 +259,8 @@ async def test_widget_can_be_clicked(kernel):
     assert click.stdout == "clicked\n"
 
 
-async def test_kernel_has_only_the_surroundings_given(start_kernel, monkeypatch):
-    """A kernel knows the environment it is given, not the settings of the user who tests."""
+async def test_kernel_has_only_the_given_environment(start_kernel, monkeypatch):
+    """A kernel has the given environment variables, without the user's settings."""
     monkeypatch.setenv("SERVICE_ID", "of-the-user")
     kernel = await start_kernel(env={"AMQP_URL": "amqp://given/"})
     await kernel.run("from os import environ")
