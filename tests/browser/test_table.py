@@ -1,4 +1,4 @@
-"""The live table in a real JupyterLab."""
+"""Live tables in a real JupyterLab."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from playwright.async_api import Locator, Page, expect
 
+from fabric_nb.notebook.live.code import joined_script
+from fabric_nb.notebook.table import widget
 from tests.browser.lab import Lab, LabNotebook, set_theme, wait_for_lab
 from tests.browser.looks import POOR_CONTRAST
 
@@ -14,7 +16,7 @@ ROWS = "tbody tr.row"
 
 
 async def show(notebook: LabNotebook, scene: str) -> Locator:
-    """Show a scene as `table` in the notebook; returns the live table."""
+    """Show a scene as `table` in the notebook, and return the live table."""
     await notebook.run(
         "from tests.browser import scenes\n\n"
         "if 'table' in globals():\n    table.close()\n"
@@ -26,12 +28,12 @@ async def show(notebook: LabNotebook, scene: str) -> Locator:
 
 
 async def column(table: Locator, index: int) -> list[str]:
-    """The texts of a column, from the top, of the rows in the document."""
+    """Return the texts of a column, of the rows in the document."""
     return await table.locator(f"{ROWS} td:nth-child({index})").all_inner_texts()
 
 
-async def test_only_rows_in_sight_are_in_the_document(notebook: LabNotebook) -> None:
-    """A table of a thousand rows is a `<table>` of a few dozen, and says how many there are."""
+async def test_only_visible_rows_are_in_the_document(notebook: LabNotebook) -> None:
+    """A table of a thousand rows has a few dozen in the document, and shows their number."""
     table = await show(notebook, "numbers()")
     grid = table.get_by_role("table", name="Numbers")
     await expect(grid).to_have_attribute("aria-rowcount", "1001")
@@ -47,11 +49,11 @@ async def test_only_rows_in_sight_are_in_the_document(notebook: LabNotebook) -> 
     top = await scroller.evaluate("(node) => node.getBoundingClientRect().top")
     box = await heading.bounding_box()
     assert box is not None
-    assert abs(box["y"] - top) <= 2, "the header stays in sight"
+    assert abs(box["y"] - top) <= 2, "the header is sticky"
 
 
 async def test_a_heading_sorts_by_click_and_by_key(notebook: LabNotebook) -> None:
-    """A click or Enter on a heading sorts up, then down, then not at all."""
+    """A click or Enter on a heading sorts ascending, then descending, then not at all."""
     table = await show(notebook, "services()")
     calls = table.get_by_role("columnheader", name="calls")
     before = await column(table, 5)
@@ -69,7 +71,7 @@ async def test_a_heading_sorts_by_click_and_by_key(notebook: LabNotebook) -> Non
 
 
 async def test_the_filter_keeps_rows_with_all_words(notebook: LabNotebook) -> None:
-    """Typing words leaves the rows that hold them all; Escape shows everything again."""
+    """The filter shows rows that contain all words; Escape clears it."""
     table = await show(notebook, "services()")
     await table.get_by_label("Filter rows").fill("ORDERS 1.2")
     await expect(table.locator(ROWS)).to_have_count(1)
@@ -82,7 +84,7 @@ async def test_the_filter_keeps_rows_with_all_words(notebook: LabNotebook) -> No
 
 
 async def test_a_row_opens_to_its_detail(notebook: LabNotebook) -> None:
-    """The mark before a row, or Enter on it, opens its detail with its line breaks."""
+    """The button before a row, or Enter on it, opens its detail with line breaks."""
     table = await show(notebook, "services()")
     first = table.locator(ROWS).first
     await first.get_by_role("button", name="Details").click()
@@ -95,10 +97,8 @@ async def test_a_row_opens_to_its_detail(notebook: LabNotebook) -> None:
     await expect(detail).to_have_count(0)
 
 
-async def test_keys_move_through_the_rows_and_leave_the_notebook_alone(
-    notebook: LabNotebook,
-) -> None:
-    """Arrows, Page, Home and End go through all rows; the notebook's own keys do nothing."""
+async def test_keyboard_navigation(notebook: LabNotebook) -> None:
+    """Arrows, Page, Home and End move between rows; the notebook does not handle keys."""
     table = await show(notebook, "numbers()")
     press = notebook.page.keyboard.press
     await table.get_by_label("Filter rows").click()
@@ -118,7 +118,7 @@ async def test_keys_move_through_the_rows_and_leave_the_notebook_alone(
 
 
 async def test_focus_and_selection_stay_while_rows_change(notebook: LabNotebook) -> None:
-    """Whatever changes, comes or goes around it, a row keeps focus, and text its selection."""
+    """While rows change, appear and disappear, a row keeps the focus, and text its selection."""
     table = await show(notebook, "numbers()")
     await table.locator('tr[aria-rowindex="4"] td').first.click()
     focused = table.locator("tr.row:focus")
@@ -140,8 +140,8 @@ async def test_focus_and_selection_stay_while_rows_change(notebook: LabNotebook)
     await expect(focused).to_have_attribute("aria-current", "true")
 
 
-async def test_rows_follow_the_kernel(notebook: LabNotebook) -> None:
-    """Changed, added, removed and reordered rows, and other columns, come to the page."""
+async def test_changes_of_the_model(notebook: LabNotebook) -> None:
+    """Changed, added, removed and reordered rows, and other columns, are rendered."""
     table = await show(notebook, "numbers(5)")
     await notebook.execute(
         "model = table.model\n"
@@ -160,8 +160,8 @@ async def test_rows_follow_the_kernel(notebook: LabNotebook) -> None:
     await expect(table.get_by_role("columnheader")).to_have_count(1)
 
 
-async def test_lost_messages_are_made_up_for(notebook: LabNotebook) -> None:
-    """A page that missed a change asks for everything, at most once a second."""
+async def test_lost_messages(notebook: LabNotebook) -> None:
+    """A page that missed a change requests the complete table, at most once a second."""
     table = await show(notebook, "numbers(5)")
     await notebook.execute(
         "import asyncio\n"
@@ -176,8 +176,8 @@ async def test_lost_messages_are_made_up_for(notebook: LabNotebook) -> None:
     await expect(table.locator("tbody")).to_contain_text("came 14")
 
 
-async def test_a_page_that_is_loaded_anew_shows_the_table(notebook: LabNotebook) -> None:
-    """After a reload the table is there as it is now, and lives."""
+async def test_reloading_the_page(notebook: LabNotebook) -> None:
+    """After a reload the table shows its current state, and is live."""
     await show(notebook, "numbers(5)")
     await notebook.save()
     await notebook.execute("table.model.put(0, ['meanwhile', 0, 0, 0, 0])")
@@ -190,8 +190,8 @@ async def test_a_page_that_is_loaded_anew_shows_the_table(notebook: LabNotebook)
     await expect(body).to_contain_text("afterwards")
 
 
-async def test_a_log_stays_at_its_newest_line(notebook: LabNotebook) -> None:
-    """A log shows its end as it grows, unless someone reads further up: then nothing moves."""
+async def test_a_log_follows_its_newest_row(notebook: LabNotebook) -> None:
+    """A log is scrolled to its end as it grows, unless the user has scrolled up."""
     table = await show(notebook, "logs()")
     log = table.get_by_role("log", name="Logs")
     await expect(table.locator('tr[aria-rowindex="201"]')).to_be_in_viewport()
@@ -208,8 +208,8 @@ async def test_a_log_stays_at_its_newest_line(notebook: LabNotebook) -> None:
     assert await line.bounding_box() == before
 
 
-async def test_buttons_and_choices_come_back_with_an_answer(notebook: LabNotebook) -> None:
-    """A button's effect shows; an error is shown as text, and the choice goes back."""
+async def test_answers_of_buttons_and_choices(notebook: LabNotebook) -> None:
+    """The answer of a button is shown; an error is shown, and undoes the choice."""
     table = await show(notebook, "services()")
     pause = table.get_by_role("button", name="Pause")
     await pause.click()
@@ -230,8 +230,8 @@ async def test_buttons_and_choices_come_back_with_an_answer(notebook: LabNoteboo
     await expect(table.locator(".answer")).to_have_text("Paused.")
 
 
-async def test_a_long_call_says_how_long_and_can_be_cancelled(notebook: LabNotebook) -> None:
-    """With the kernel idle it is at work, not waiting; Cancel ends it, and it can be made anew."""
+async def test_a_long_action_can_be_cancelled(notebook: LabNotebook) -> None:
+    """A long action shows its duration; it can be cancelled and started again."""
     table = await show(notebook, "endless()")
     go = table.get_by_role("button", name="Go")
     answer = table.locator(".answer")
@@ -246,8 +246,8 @@ async def test_a_long_call_says_how_long_and_can_be_cancelled(notebook: LabNoteb
     await notebook.execute("assert scenes.ended == 2, scenes.ended")
 
 
-async def test_nothing_to_show_is_readable(notebook: LabNotebook) -> None:
-    """Before the first row of a stream, which has no columns, the reason can be read."""
+async def test_placeholder_of_a_table_without_columns(notebook: LabNotebook) -> None:
+    """Before the first row of a stream, which has no columns, the placeholder is readable."""
     await notebook.run(
         "from tests.browser import scenes\n\n"
         "if 'table' in globals():\n    table.close()\n"
@@ -262,7 +262,7 @@ async def test_nothing_to_show_is_readable(notebook: LabNotebook) -> None:
 
 
 async def test_a_traceback_opens_at_its_cause(notebook: LabNotebook) -> None:
-    """The last line of a long traceback is in sight when it opens, the first of a signature too."""
+    """A long traceback opens at its last line, signatures at the first."""
     table = await show(notebook, "deep()")
     for place in (0, 1):
         await table.locator(".expander").nth(place).click()
@@ -276,8 +276,8 @@ async def test_a_traceback_opens_at_its_cause(notebook: LabNotebook) -> None:
     assert await texts.nth(1).evaluate("(node) => node.scrollTop") == 0
 
 
-async def test_the_head_hides_rows_when_the_kernel_is_gone(notebook: LabNotebook) -> None:
-    """Rows that scroll under the sticky head do not show through it, in either theme."""
+async def test_sticky_header_is_opaque(notebook: LabNotebook) -> None:
+    """Rows do not shine through the sticky header of a table without a kernel."""
     table = await show(notebook, "numbers()")
     await table.evaluate("(node) => node.classList.add('lost')")
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
@@ -294,7 +294,7 @@ async def test_the_head_hides_rows_when_the_kernel_is_gone(notebook: LabNotebook
 
 
 async def test_markup_stays_text(notebook: LabNotebook) -> None:
-    """Whatever a peer sends is shown as text, cut, and free of characters that act on it."""
+    """Remote text is shown as text, truncated, and without control characters."""
     table = await show(notebook, "hostile()")
     await table.locator(".expander").first.click()
     await expect(table.locator("tr.detail pre")).to_contain_text("<script>")
@@ -312,8 +312,8 @@ async def test_markup_stays_text(notebook: LabNotebook) -> None:
     assert await notebook.page.evaluate("() => window.hacked") is None
 
 
-async def test_the_saved_form_says_what_the_live_one_says(notebook: LabNotebook) -> None:
-    """Numbers, times and texts look the same with a browser and without."""
+async def test_static_copy_has_the_same_texts(notebook: LabNotebook) -> None:
+    """Numbers, times and texts are the same in the live table and the static copy."""
     table = await show(notebook, "samples()")
     live = await table.locator(ROWS).evaluate_all(
         "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
@@ -327,8 +327,8 @@ async def test_the_saved_form_says_what_the_live_one_says(notebook: LabNotebook)
     assert live == saved
 
 
-async def test_one_form_at_a_time_is_seen(notebook: LabNotebook) -> None:
-    """The live table hides its last state; frozen, only that is left."""
+async def test_live_table_hides_the_static_copy(notebook: LabNotebook) -> None:
+    """The live table hides the static copy, which replaces it when it is frozen."""
     table = await show(notebook, "numbers()")
     last = notebook.panel.locator(".fabric-table-last")
     await expect(last).to_be_hidden()
@@ -339,8 +339,8 @@ async def test_one_form_at_a_time_is_seen(notebook: LabNotebook) -> None:
     await expect(notebook.panel.locator(".jp-OutputArea-child:visible")).to_have_count(1)
 
 
-async def test_a_saved_notebook_shows_the_last_rows(page: Page, lab: Lab) -> None:
-    """A notebook that was saved while its table was live shows its last rows to a new kernel."""
+async def test_a_saved_notebook_shows_the_static_copy(page: Page, lab: Lab) -> None:
+    """A notebook that was saved with a live table shows the static copy with a new kernel."""
     notebook = await LabNotebook.open(page, lab)
     await show(notebook, "numbers(5)")
     await notebook.execute("table.model.put(0, ['saved', 0, 0, 0, 0]); table.update()")
@@ -352,16 +352,14 @@ async def test_a_saved_notebook_shows_the_last_rows(page: Page, lab: Lab) -> Non
     await expect(last).to_be_visible()
     await expect(last).to_contain_text("saved")
     error = again.panel.get_by_text("Error displaying widget")
-    await expect(error).to_have_count(1)  # JupyterLab looks for two seconds first
+    await expect(error).to_have_count(1)  # JupyterLab shows it after two seconds
     await expect(error).to_be_hidden()
     await expect(again.panel.locator(".jp-OutputArea-child:visible")).to_have_count(1)
     await again.close()
 
 
-async def test_it_looks_right_in_both_themes(
-    notebook: LabNotebook, page: Page, screens: Path
-) -> None:
-    """Colours follow JupyterLab's theme, and text stays readable on them."""
+async def test_themes_of_tables(notebook: LabNotebook, page: Page, screens: Path) -> None:
+    """Colours follow JupyterLab's theme, with sufficient contrast."""
     await notebook.run(
         "table.close()\ntable, log = scenes.services(), scenes.logs()\ntable.show()\nlog.show()"
     )
@@ -382,7 +380,7 @@ async def test_it_looks_right_in_both_themes(
 
 
 async def test_ages_count_up(notebook: LabNotebook, page: Page) -> None:
-    """How long ago something was goes on counting while the kernel sends nothing."""
+    """Ages are updated in the browser, without messages of the kernel."""
     await notebook.run("ages = scenes.services()\nages.show()")
     age = notebook.panel.locator(
         ".fabric-table tbody td", has_text=re.compile(r"^\d+ s ago$")
@@ -393,8 +391,41 @@ async def test_ages_count_up(notebook: LabNotebook, page: Page) -> None:
     await notebook.execute("ages.close()")
 
 
+LATE_COLUMNS = """async () => {
+  // A table with row tools, painted before its columns are known, as in the panel.
+  const { Rows, TableView } = globalThis.parts;
+  const rows = new Rows();
+  const icon = () => document.createElement("i");
+  const table = new TableView(rows, () => {}, () => [{ label: "Do it", icon, run: () => {} }]);
+  table.attach(document.body);
+  const frame = () => new Promise(requestAnimationFrame);
+  await frame();
+  const columns = ["a", "b"].map((label) => ({ label, kind: "text", digits: null }));
+  rows.apply({ to: 1, columns, follow: false, add: [[0, ["x", "y"], ""]], now: 0 });
+  table.updated();
+  await frame();
+  await frame();
+}"""
+
+
+async def test_columns_of_a_table_with_row_tools(page: Page) -> None:
+    """Columns that arrive after the first paint are placed before the cell of the tools."""
+    script = joined_script(Path(widget.__file__).with_name("widget.js"))
+    assert page.context.browser is not None
+    own = await page.context.browser.new_page()
+    await own.add_script_tag(
+        content=f"{script}\nglobalThis.parts = {{ Rows, TableView }};", type="module"
+    )
+    await own.wait_for_function("() => globalThis.parts !== undefined")
+    await own.evaluate(LATE_COLUMNS)
+    await expect(own.locator("th .label")).to_have_text(["a", "b"])
+    await expect(own.locator("tr.row td")).to_have_count(3)
+    await expect(own.get_by_role("button", name="Do it")).to_have_count(1)
+    await own.close()
+
+
 GROUND = """(root) => {
-  // The ground of the table, and what the theme has for that.
+  // Background of the table, and that of the theme.
   const probe = document.createElement("div");
   probe.style.background = "var(--jp-layout-color1)";
   root.append(probe);

@@ -38,6 +38,7 @@ export class HeadingView {
     // Without columns, as before the first row of a stream, only the placeholder has a width.
     this.table.style.minWidth = columns.length ? minWidth : "";
     this.table.parentNode.style.width = columns.length ? `min(100%, ${maxWidth} + 2px)` : ""; // border
+    for (const node of Object.values(this.tools ?? {})) node.remove(); // appended again below
     fill(this.columns, sized(0), () => make("col"), (col, size, i) => {
       col.style.width = i === flexible ? "" : `calc(${size}ch + ${PADDING}px)`;
     });
