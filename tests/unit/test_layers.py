@@ -31,7 +31,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("notebook.terminal",),
     ("notebook.live",),
     ("notebook.table",),
-    ("notebook.views", "notebook.plot"),
+    ("notebook.views",),
+    ("notebook.plot",),
     ("notebook.panel",),
     ("notebook",),
     ("",),  # the package itself: its public names

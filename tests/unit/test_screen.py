@@ -92,7 +92,7 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def displays(monkeypatch: pytest.MonkeyPatch) -> Displays:
-    """Displays in place of IPython's."""
+    """Replace IPython's displays."""
     displays = Displays()
     monkeypatch.setattr(live, "display", displays.show)
     monkeypatch.setattr(showing, "display", displays.show)
@@ -188,6 +188,20 @@ async def test_number_of_live_views_is_bounded(
         view.number = 1
     screen.refresh()
     assert displays == ["number 0"] * 2 + ["number 1"] * live.MAX_LIVE
+
+
+@pytest.mark.usefixtures("no_periodic_refresh")
+async def test_closed_outputs_are_dropped(
+    screen: Screen, displays: Displays, kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An output that was closed is not refreshed any more."""
+    view = kind()
+    output = screen.add(lambda: live._live(view, ()))
+    output.close()
+    view.number, view.broken = 1, True
+    screen.refresh()
+    assert displays == ["number 0"]
+    assert caplog.records == []
 
 
 @pytest.mark.usefixtures("no_periodic_refresh")

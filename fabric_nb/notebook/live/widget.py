@@ -95,6 +95,11 @@ class LiveWidget(anywidget.AnyWidget):
         """Update the static copy, which a saved notebook shows."""
         self.showing.record()
 
+    @property
+    def headless(self) -> bool:
+        """True if no browser has displayed it."""
+        return self.showing.headless
+
     def freeze(self) -> None:
         """Replace the live widget by its static copy and close it."""
         self.showing.freeze()

@@ -19,12 +19,19 @@ class Chart(PlotWidget):
 
     def __init__(self, stream: Stream, source: Source) -> None:
         self.stream = stream
+        self._version: object = self.version
         super().__init__(source)
 
     @property
     def version(self) -> object:
         """Value that differs whenever the picture does."""
         return self.stream.changes, self.stream.closed, self.stream.reconnecting
+
+    def refresh(self) -> None:
+        """Schedule an update if the stream has changed."""
+        if (version := self.version) != self._version:
+            self._version = version
+            self.update()
 
     def picture(self, columns: int) -> Picture:
         """Return the current picture, with the state of the connection."""

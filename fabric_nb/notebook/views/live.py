@@ -12,8 +12,8 @@ import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from IPython.display import DisplayHandle, display
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 PERIOD = 0.1
 """Seconds between two polls, and so between two updates of a view at least."""
 MAX_LIVE = 30
-"""Maximum number of live views; the oldest is frozen when there are more."""
+"""Default maximum number of live views."""
 
 
 class Transient:
@@ -83,6 +83,10 @@ class Live(Protocol):
         """Update the static copy, which a saved notebook shows."""
 
     @property
+    def live(self) -> bool:
+        """True if it was neither closed nor frozen."""
+
+    @property
     def headless(self) -> bool:
         """True if no browser has displayed it, so that only the static copy is seen."""
 
@@ -91,6 +95,9 @@ class Live(Protocol):
 
     def close(self) -> None:
         """Stop updating, because the output no longer exists."""
+
+
+L = TypeVar("L", bound=Live)
 
 
 class LivePage:
@@ -116,9 +123,14 @@ class LivePage:
         self._widget.record()
 
     @property
+    def live(self) -> bool:
+        """True if it was neither closed nor frozen."""
+        return self._widget.live
+
+    @property
     def headless(self) -> bool:
         """True if no browser has displayed it."""
-        return self._widget.showing.headless
+        return self._widget.headless
 
     def freeze(self) -> None:
         """Replace the live page by its static copy."""
@@ -154,6 +166,11 @@ class LiveTables:
         self._showing.record()
 
     @property
+    def live(self) -> bool:
+        """True if it was neither closed nor frozen."""
+        return self._showing.live
+
+    @property
     def headless(self) -> bool:
         """True if no browser has displayed it."""
         return self._showing.headless
@@ -180,31 +197,45 @@ class _LiveTable:
 
 
 class Screen:
-    """All live views of a notebook, and the task that refreshes them."""
+    """Live outputs of a notebook, and the task that refreshes them.
 
-    def __init__(self) -> None:
+    Args:
+        max_live: maximum number of live outputs; the oldest is frozen when there are more.
+    """
+
+    def __init__(self, max_live: int = MAX_LIVE) -> None:
+        self._max_live = max_live
         self._live: list[tuple[Place, Live]] = []
         self._task: asyncio.Task[None] | None = None
 
     def show(self, view: View, *others: TableView) -> None:
-        """Display a view, or several tables together, under the running cell and keep it live.
-
-        Output of an earlier execution of the cell is closed. A terminal prints the current text.
-        """
+        """Display a view, or several tables together; see `add`. A terminal prints the text."""
         if in_terminal():
             text = terminal_text([_page(each) for each in (view, *others)])
             display({"text/plain": text}, raw=True)
             return
+        self.add(lambda: _live(view, others))
+
+    def add(self, display: Callable[[], L]) -> L:
+        """Display an output under the running cell and keep it live.
+
+        Outputs of earlier executions of the cell are closed.
+
+        Args:
+            display: displays the output and returns it.
+        """
         place = Place.here()
         for entry in tuple(self._live):
             if entry[0].is_replaced_by(place):
                 entry[1].close()
                 self._live.remove(entry)
-        self._live.append((place, _live(view, others)))
-        while len(self._live) > MAX_LIVE:
+        live = display()
+        self._live.append((place, live))
+        while len(self._live) > self._max_live:
             self._live.pop(0)[1].freeze()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="fabric views")
+        return live
 
     def refresh(self) -> None:
         """Update all views and all static copies now."""
@@ -220,6 +251,7 @@ class Screen:
                 live.record()
 
     def _refresh_views(self) -> None:
+        self._live = [entry for entry in self._live if entry[1].live]
         for entry in tuple(self._live):
             try:
                 entry[1].refresh()
