@@ -1,5 +1,11 @@
 import * as React from 'react';
 
+import {
+  indexAfterKey,
+  renderedIndices,
+  scrollToShow
+} from '../../fabric_nb/notebook/table/virtual.js';
+
 /** Rows that are rendered above and below the visible ones. */
 const OVERSCAN = 10;
 /** Rows to scroll by before other rows are rendered. */
@@ -58,35 +64,34 @@ export function VirtualRows<T extends { key: string }>(
 
   const activeIndex = rows.findIndex(row => row.key === active);
   const first = Math.max(0, Math.floor(top / rowHeight) - OVERSCAN);
-  const last = Math.ceil((top + height) / rowHeight) + OVERSCAN;
-  const rendered = rows.slice(first, last).map((row, index) => ({
-    row,
-    index: first + index
-  }));
-  const activeRow = rows[activeIndex];
-  if (activeRow && (activeIndex < first || activeIndex >= last)) {
-    rendered.push({ row: activeRow, index: activeIndex }); // named by aria-activedescendant
-  }
+  const last = Math.min(
+    rows.length - 1,
+    Math.ceil((top + height) / rowHeight) + OVERSCAN
+  );
+  const activeRow = rows[activeIndex]; // pinned, as aria-activedescendant names it
+  const rendered = renderedIndices(first, last, activeIndex).flatMap(index => {
+    const row = rows[index];
+    return row ? [{ row, index }] : [];
+  });
 
   const move = (index: number): void => {
-    const target = Math.max(0, Math.min(rows.length - 1, index));
     const node = scroller.current;
-    const row = rows[target];
+    const row = rows[index];
     if (!row || !node) {
       return;
     }
     onActive(row);
-    const y = target * rowHeight;
-    if (y < node.scrollTop) {
-      node.scrollTop = y;
-    } else if (y + rowHeight > node.scrollTop + node.clientHeight) {
-      node.scrollTop = y + rowHeight - node.clientHeight;
-    }
+    node.scrollTop = scrollToShow(
+      index * rowHeight,
+      rowHeight,
+      node.scrollTop,
+      node.clientHeight
+    );
   };
 
   // JupyterLab opens the menu of the event's target, which for a key is the container.
   const openMenu = (): boolean => {
-    move(activeIndex);
+    move(Math.max(0, activeIndex));
     const node =
       activeRow && document.getElementById(`${prefix}${activeRow.key}`);
     const box = node?.getBoundingClientRect();
@@ -117,17 +122,9 @@ export function VirtualRows<T extends { key: string }>(
       return;
     }
     const page = Math.max(1, Math.floor(height / rowHeight) - 1);
-    const steps: Record<string, number> = {
-      ArrowDown: activeIndex + 1,
-      ArrowUp: Math.max(0, activeIndex - 1),
-      Home: 0,
-      End: rows.length - 1,
-      PageDown: activeIndex + page,
-      PageUp: activeIndex - page
-    };
-    const step = steps[event.key];
-    if (step !== undefined) {
-      move(step);
+    const index = indexAfterKey(event.key, activeIndex, rows.length, page);
+    if (index !== undefined) {
+      move(index);
     } else if (activeRow && event.key === 'Enter') {
       props.onOpen?.(activeRow);
     } else if (isMenuKey(event)) {

@@ -75,3 +75,23 @@ declare module '*/notebook/table/form.js' {
     showAnswer: (text: string, error: boolean) => void;
   }
 }
+
+declare module '*/notebook/table/virtual.js' {
+  export function renderedIndices(
+    first: number,
+    last: number,
+    pinned: number
+  ): number[];
+  export function scrollToShow(
+    top: number,
+    height: number,
+    scrollTop: number,
+    visible: number
+  ): number;
+  export function indexAfterKey(
+    key: string,
+    index: number,
+    count: number,
+    page: number
+  ): number | undefined;
+}

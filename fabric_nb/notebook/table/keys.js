@@ -1,5 +1,7 @@
 // Keyboard navigation in a table: moving between rows, opening and closing, filtering.
 
+import { indexAfterKey } from "./virtual.js";
+
 export class Keys {
   constructor(table) {
     this.table = table;
@@ -26,13 +28,9 @@ export class Keys {
     const table = this.table;
     if (!target.closest("tr.row") || !table.ids) return false;
     const page = Math.max(1, Math.floor(table.scroller.clientHeight / table.rowHeight) - 2);
-    const steps = {
-      ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
-    };
-    if (key in steps) {
-      const index = table.ids.indexOf(table.current) + steps[key];
-      table.focusRow(table.ids[Math.min(table.ids.length - 1, Math.max(0, index))]);
-    } else if (key === "Enter" || key === " ") table.toggle(table.current);
+    const index = indexAfterKey(key, table.ids.indexOf(table.current), table.ids.length, page);
+    if (index !== undefined) table.focusRow(table.ids[index]);
+    else if (key === "Enter" || key === " ") table.toggle(table.current);
     else if (key === "ArrowRight") table.toggle(table.current, true);
     else if (key === "ArrowLeft") table.toggle(table.current, false);
     else if (key === "/") table.head.filter.focus();

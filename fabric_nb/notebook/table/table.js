@@ -8,6 +8,7 @@ import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
+import { renderedIndices, scrollToShow } from "./virtual.js";
 
 const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
@@ -173,14 +174,8 @@ export class TableView {
   indices(y, visible) {
     const first = Math.max(0, this.indexAt(y) - OVERSCAN);
     const last = Math.min(this.ids.length - 1, this.indexAt(y + visible) + OVERSCAN);
-    const indices = [];
-    for (let index = first; index <= last; index += 1) indices.push(index);
-    if (this.body.contains(this.focused)) {
-      const pinned = this.ids.indexOf(this.current);
-      if (pinned > last) indices.push(pinned);
-      else if (pinned >= 0 && pinned < first) indices.unshift(pinned);
-    }
-    return indices;
+    const hasFocus = this.body.contains(this.focused);
+    return renderedIndices(first, last, hasFocus ? this.ids.indexOf(this.current) : -1);
   }
 
   get rowHeight() {
@@ -406,9 +401,7 @@ export class TableView {
     const index = this.ids?.indexOf(id) ?? -1;
     if (index < 0) return;
     const visible = this.scroller.clientHeight - this.heading.height;
-    const y = this.topOf(index);
-    if (y < this.scroller.scrollTop) this.scroller.scrollTop = y;
-    else if (y + this.rowHeight > this.scroller.scrollTop + visible) this.scroller.scrollTop = y + this.rowHeight - visible;
+    this.scroller.scrollTop = scrollToShow(this.topOf(index), this.rowHeight, this.scroller.scrollTop, visible);
     this.current = id;
     this.atEnd = index === this.ids.length - 1;
     cancelAnimationFrame(this.frame);
