@@ -1,1 +1,1 @@
-"""Everything that knows IPython."""
+"""IPython integration: extension, magics, views, charts and the panel."""

@@ -1,4 +1,4 @@
-"""Charts that the tests show: imported by notebooks, in their kernels."""
+"""Charts for the tests, imported in the kernels of notebooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Rows(UnconnectedStream):
     """A stream of prices and loads."""
 
     def add(self, count: int, every: str = "10ms") -> None:
-        """Add that many rows: two walks and a wave with bursts."""
+        """Add rows with two waves and a sawtooth, with occasional outliers."""
         first = self.rows
         rng = np.random.default_rng(first)
         n = np.arange(first, first + count)
@@ -38,7 +38,7 @@ class Rows(UnconnectedStream):
 
 
 def chart(count: int = 30_000, **options: object) -> PlotWidget:
-    """Five minutes of three columns."""
+    """Return a chart of five minutes of three columns."""
     rows = Rows()
     if count:
         rows.add(count)
@@ -49,18 +49,18 @@ def chart(count: int = 30_000, **options: object) -> PlotWidget:
 
 
 async def flow(widget: PlotWidget, seconds: float) -> tuple[float, int]:
-    """Add a thousand rows ten times a second; milliseconds that a picture took, and how many."""
+    """Add a thousand rows ten times a second; return milliseconds per picture, and pictures."""
     sent: list[float] = []
     send = widget.send_changes
 
     def timed_send() -> None:
-        began = time.thread_time()
+        start = time.thread_time()
         send()
-        sent.append(time.thread_time() - began)
+        sent.append(time.thread_time() - start)
 
     widget._pacer._action = timed_send
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         widget.rows.add(1000)
         widget.update()
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""One JupyterLab, one browser and one notebook for the folder."""
+"""Fixtures: one JupyterLab, one browser and one notebook for the package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCREENS = PROJECT / "build" / "screens"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of this folder in one event loop, so that they may share the browser."""
+    """Run the tests of this package in one event loop, so that they can share the browser."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
@@ -32,29 +32,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def panel_built() -> None:
-    """The panel is in this environment, built of its sources as they are."""
+    """Build the panel from its current sources into this environment."""
     build = [sys.executable, PROJECT / "hatch_lab.py"]
     subprocess.run(build, check=True, env={**os.environ, "FABRIC_NB_REQUIRE_LAB": "1"})
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def lab(panel_built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    """A running JupyterLab."""
+    """Start JupyterLab."""
     async with await Lab.start(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
 @pytest.fixture(scope="package")
 def errors() -> list[str]:
-    """Errors that the page did not catch."""
+    """Uncaught errors of the page."""
     return []
 
 
-def ours(error: Error) -> list[str]:
-    """Return an error of the page as text, unless JupyterLab makes it by itself.
+def own_errors(error: Error) -> list[str]:
+    """Return an error of the page as text, unless it is JupyterLab's own.
 
-    JupyterLab asks a kernel for a subshell on behalf of comms, and complains when the kernel is
-    restarted before that was answered, whichever extension has comms.
+    JupyterLab requests a subshell for comms, and reports an error if the kernel is restarted before
+    the reply, whichever extension has comms.
     """
     text = error.stack or str(error)
     return [] if "Canceled future for create_subshell_request" in text else [text]
@@ -62,7 +62,7 @@ def ours(error: Error) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _no_errors(errors: list[str]) -> Iterator[None]:
-    """An error that the page does not catch fails the test."""
+    """Fail a test with uncaught errors of the page."""
     errors.clear()
     yield
     assert errors == []
@@ -74,7 +74,7 @@ async def page(lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = await browser.new_page(viewport={"width": 1200, "height": 900})
-        page.on("pageerror", lambda error: errors.extend(ours(error)))
+        page.on("pageerror", lambda error: errors.extend(own_errors(error)))
         await page.goto(f"{lab.url}/lab?reset")
         await wait_for_lab(page)
         yield page
@@ -83,7 +83,7 @@ async def page(lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def notebook(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A notebook of one cell, that the tests of the folder run again and again."""
+    """Notebook with one cell, shared by the tests of the package."""
     notebook = await LabNotebook.open(page, lab)
     yield notebook
     await notebook.close()
@@ -91,28 +91,28 @@ async def notebook(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
 
 @pytest.fixture
 def screens() -> Path:
-    """The folder for screenshots."""
+    """Folder for screenshots."""
     SCREENS.mkdir(parents=True, exist_ok=True)
     return SCREENS
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[BrokerProcess]:
-    """A broker of this module's own."""
+    """Broker of this module."""
     with BrokerProcess() as broker:
         yield broker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shop(broker: BrokerProcess) -> AsyncIterator[AmqBrokerConnector]:
-    """The service `shop.orders`, which also publishes and logs."""
+    """Service `shop.orders`, which also publishes and logs."""
     async with open_shop(broker.uri) as shop:
         yield shop
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def empty(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A new notebook."""
+    """Open a new notebook."""
     notebook = await LabNotebook.open(page, lab)
     yield notebook
     await show(notebook)

@@ -1,11 +1,11 @@
-"""A JupyterLab of the tests' own, and notebooks in it, driven through a browser.
+"""An isolated JupyterLab, and notebooks in it, controlled through a browser.
 
     async with await Lab.start(folder) as lab:
         notebook = await LabNotebook.open(page, lab)
         await notebook.run("x = 1")
         await notebook.execute("x = 2")          # in its kernel, without a cell
 
-`CHROMIUM` in the environment names the browser's executable; Debian's is the default.
+The environment variable `CHROMIUM` is the browser's executable; the default is Debian's.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 START_TIMEOUT = 60.0
 NO_SPLASH = "() => document.getElementById('jupyterlab-splash') === null"
-"""JupyterLab covers the page at its start and while a theme loads, and takes that cover away twice,
-the second time with a `NotFoundError`, when another theme is asked for in the 200 ms it fades."""
+"""JupyterLab shows a splash screen at its start and while a theme loads. It removes it twice, the
+second time with a `NotFoundError`, if another theme is requested in the 200 ms of its fading."""
 
 
 class Lab:
-    """A running JupyterLab, with folders and settings of its own.
+    """A running JupyterLab with its own folders and settings.
 
     Attributes:
-        url: where it is.
-        root: the folder that it shows.
+        url: base URL.
+        root: root folder of its contents.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, root: Path, log: Path) -> None:
@@ -53,10 +53,13 @@ class Lab:
     async def start(
         cls, folder: Path, program: str = "jupyterlab", *arguments: str, browser: str = ""
     ) -> Self:
-        """Start it on a free port; without a token, as it only listens to this machine.
+        """Start JupyterLab on a free local port, without a token.
 
-        As the program `notebook` it is Notebook 7. It shows what is in the folder's `root`, and
-        opens it with a browser's command if that is given.
+        Args:
+            folder: folder for its files; contents are in its subfolder `root`.
+            program: module to run; `notebook` is Notebook 7.
+            arguments: arguments of the program.
+            browser: command of the browser to open; empty for none.
         """
         root = folder / "root"
         root.mkdir(parents=True, exist_ok=True)
@@ -111,16 +114,16 @@ class Lab:
 
     @property
     def pid(self) -> int:
-        """Of the process that was started."""
+        """Id of the process."""
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the server wrote."""
+        """Output of the server."""
         return self._log.read_text(errors="replace")
 
     async def close(self) -> None:
-        """End the server and its kernels."""
+        """Stop the server and its kernels."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -134,12 +137,12 @@ class Lab:
             while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/(?:lab|tree)", self.log)):
                 if self._process.returncode is not None:
                     raise RuntimeError(f"JupyterLab did not start:\n{self.log}")
-                await asyncio.sleep(0.1)  # a process's log offers nothing to wait for
+                await asyncio.sleep(0.1)  # there is no event for a line of a log
         return f"http://127.0.0.1:{found[1]}"
 
 
 class LabNotebook:
-    """A notebook that is open in the page's JupyterLab."""
+    """An open notebook in JupyterLab."""
 
     def __init__(self, page: Page, path: Path) -> None:
         self.page = page
@@ -148,12 +151,12 @@ class LabNotebook:
 
     @classmethod
     async def open(cls, page: Page, lab: Lab) -> Self:
-        """Open a new notebook of one cell, and wait for its kernel."""
+        """Open a new notebook with one cell, and wait for its kernel."""
         return await cls.reopen(page, cls.write(lab))
 
     @staticmethod
     def write(lab: Lab) -> Path:
-        """Write a new notebook of one cell; returns where it is."""
+        """Write a new notebook with one cell and return its path."""
         path = lab.root / f"{uuid.uuid4().hex[:8]}.ipynb"
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell()],
@@ -164,7 +167,7 @@ class LabNotebook:
 
     @classmethod
     async def reopen(cls, page: Page, path: Path) -> Self:
-        """Open a notebook that is there, with a new kernel."""
+        """Open an existing notebook with a new kernel."""
         await page.evaluate(
             """async (path) => {
               const { commands, restored } = jupyterapp;
@@ -180,11 +183,11 @@ class LabNotebook:
         return cls(page, path)
 
     async def run(self, code: str) -> None:
-        """Put code into the first cell and run that, to its end."""
+        """Set the source of the first cell, run it and wait for its end."""
         await self._run(code, awaited=True)
 
     async def start(self, code: str) -> None:
-        """Put code into the first cell and begin to run that."""
+        """Set the source of the first cell and start it."""
         await self._run(code, awaited=False)
 
     async def _run(self, code: str, *, awaited: bool) -> None:
@@ -200,18 +203,18 @@ class LabNotebook:
         )
 
     async def interrupt(self) -> None:
-        """Interrupt its kernel."""
+        """Interrupt the kernel."""
         await self.page.evaluate(
             "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
         )
 
     async def execute(self, code: str) -> None:
-        """Run code in the kernel, without a cell; it must succeed."""
+        """Run code in the kernel without a cell; it must succeed."""
         reply = await self._request(code, {})
         assert reply["status"] == "ok", "\n".join(reply.get("traceback", []))
 
     async def value(self, expression: str) -> str:
-        """The text of an expression's value in the kernel."""
+        """Return the text of an expression's value in the kernel."""
         reply = await self._request("", {"value": expression})
         value = reply["user_expressions"]["value"]
         assert value["status"] == "ok", value
@@ -229,11 +232,11 @@ class LabNotebook:
         return reply
 
     async def save(self) -> None:
-        """Save it, as Ctrl-S does."""
+        """Save the notebook."""
         await self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
 
     async def close(self) -> None:
-        """Close it without saving, and end its kernel."""
+        """Close the notebook without saving, and shut down its kernel."""
         await self.page.evaluate(
             """async () => {
               const panel = jupyterapp.shell.currentWidget;
@@ -244,7 +247,7 @@ class LabNotebook:
 
 
 async def wait_for_lab(page: Page) -> None:
-    """Wait until JupyterLab is there, and fold its file list away."""
+    """Wait until JupyterLab is ready, and collapse its file browser."""
     await page.wait_for_function("() => window.jupyterapp !== undefined")
     await page.evaluate(
         """async () => {
@@ -255,7 +258,7 @@ async def wait_for_lab(page: Page) -> None:
 
 
 async def set_theme(page: Page, theme: str) -> None:
-    """Change to the theme of that name and wait until it is there."""
+    """Change the theme and wait until it is loaded."""
     await page.wait_for_function(NO_SPLASH)
     await page.evaluate(
         "(theme) => jupyterapp.commands.execute('apputils:change-theme', { theme })", theme

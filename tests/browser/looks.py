@@ -1,11 +1,11 @@
-"""What a page looks like: how well its text can be read, and what a chart has drawn."""
+"""Checks of rendering: contrast of texts, and pixels of a chart."""
 
 from __future__ import annotations
 
 from playwright.async_api import Locator
 
 POOR_CONTRAST = """(root) => {
-  // Texts with too little contrast to the ground that they stand on, as WCAG 2 counts it.
+  // Texts with insufficient contrast to their background, by WCAG 2.
   const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const parse = (color) => {
     paint.clearRect(0, 0, 1, 1);
@@ -36,7 +36,7 @@ POOR_CONTRAST = """(root) => {
   }
   return poor;
 }"""
-"""Texts with too little contrast to the ground that they stand on."""
+"""Function that returns the texts with insufficient contrast to their background."""
 DRAWN = """(canvas) => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const seen = {};
@@ -47,13 +47,13 @@ DRAWN = """(canvas) => {
   }
   return seen;
 }"""
-"""How many pixels are painted in each colour, without those that are half see-through."""
+"""Function that counts the opaque pixels by colour."""
 BLUE, ORANGE = "47,127,214", "210,105,30"
-"""The first two lines of a chart."""
+"""Colours of the first two lines of a chart."""
 
 
 async def painted(chart: Locator, colour: str) -> int:
-    """Wait until there are pixels of that colour; returns how many."""
+    """Wait until there are pixels of a colour, and return their number."""
     for _ in range(200):
         seen = await chart.locator("canvas").evaluate(DRAWN)
         if colour in seen:

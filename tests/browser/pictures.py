@@ -1,4 +1,4 @@
-"""Makes the pictures of the README and the manual, from the running demo, in the light theme.
+"""Screenshots for the README and the manual, of the running demo, in the light theme.
 
 python -m tests.browser.pictures           into docs/images
 python -m tests.browser.pictures FOLDER    elsewhere
@@ -21,11 +21,11 @@ from tests.browser.panels import LONG, cell, panel_of, row, show_panel
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SHARPNESS = 2
-"""Pixels of the picture to one of the page."""
+"""Device pixels per CSS pixel."""
 WIDTH = 1240
 UNSEEN = ".jp-cell-toolbar { display: none }"
 MARGIN, BAR = 8, 24
-"""Above and below the cells; and what marks the active one, at their left."""
+"""Pixels above and below the cells, and the width of the marker of the active cell."""
 SERVE = """%%fabric_serve --type analytics --id stats --version 1.2
 import statistics
 
@@ -53,7 +53,7 @@ await tried("monitor.complain", text="the disk is nearly full")
 
 
 async def notebook(page: Page, lab: Lab) -> None:
-    """`notebook.png`: cells that connect, call, stream and serve."""
+    """Make `notebook.png`: cells that connect, call, stream and serve."""
     one = await _open(page, lab, "tour", width=WIDTH, height=1400)
     await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
     await expect(one.panel).to_contain_text("host", timeout=LONG)
@@ -68,7 +68,7 @@ async def notebook(page: Page, lab: Lab) -> None:
 
 
 async def dashboard(page: Page, lab: Lab) -> None:
-    """`dashboard.png`: `%fabric`, with something in each of its tables."""
+    """Make `dashboard.png`: `%fabric`, with rows in each table."""
     one = await _open(page, lab, "cockpit", width=WIDTH, height=1200)
     await one.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id cockpit")
     await one.execute(SERVE)
@@ -84,7 +84,7 @@ async def dashboard(page: Page, lab: Lab) -> None:
 
 
 async def panel(page: Page, lab: Lab) -> None:
-    """`panel.png`: the panel beside a notebook."""
+    """Make `panel.png`: the panel beside a notebook."""
     one = await _open(page, lab, "orders", width=1200, height=900)
     await show_panel(page)
     await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
@@ -116,11 +116,11 @@ async def _open(page: Page, lab: Lab, name: str, *, width: int, height: int) -> 
 
 
 async def _take(notebook: LabNotebook, name: str) -> None:
-    """Take a picture of the cells, and of nothing around them."""
+    """Take a screenshot of the cells."""
     await notebook.page.mouse.move(0, 0)
     await notebook.page.evaluate("() => document.activeElement.blur()")
     cells = notebook.panel.locator(".jp-Cell")
-    boxes = [await one.bounding_box() for one in await cells.all()]
+    boxes = [await each.bounding_box() for each in await cells.all()]
     first, last = boxes[0], boxes[-1]
     assert first is not None
     assert last is not None
@@ -154,7 +154,7 @@ async def _all(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the demo, and make the pictures."""
+    """Run the demo and make the screenshots."""
     with (
         tempfile.TemporaryDirectory() as folder,
         demo_broker() as broker,

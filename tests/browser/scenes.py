@@ -1,4 +1,4 @@
-"""Tables that the tests show: imported by notebooks, in their kernels."""
+"""Tables for the tests, imported in the kernels of notebooks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ cancel(order: str) -> None
 
 
 def services() -> TableWidget:
-    """Two dozen services in all states; every third opens to its signatures."""
+    """Return a table of 24 services in all states; every third has a detail."""
     now = time.time()
     tools = [
         Button("pause", "Pause", pressed=False),
@@ -67,7 +67,7 @@ def services() -> TableWidget:
 
 
 def logs(lines: int = 200) -> TableWidget:
-    """A log whose newest line is at the bottom."""
+    """Return a log with the newest record at the bottom."""
     now = time.time()
     levels = [Badge("INFO", "busy"), Badge("DEBUG", "quiet"), Badge("WARNING", "warn")]
     columns = [
@@ -96,7 +96,7 @@ def logs(lines: int = 200) -> TableWidget:
 
 
 def numbers(rows: int = 1000) -> TableWidget:
-    """A thousand rows of five columns."""
+    """Return a table of five columns."""
     columns = [Column("key"), *(Column(f"value {n}", "number") for n in range(4))]
     model = TableModel("Numbers", columns)
     for n in range(rows):
@@ -105,18 +105,18 @@ def numbers(rows: int = 1000) -> TableWidget:
 
 
 async def flow(table: TableWidget, seconds: float) -> tuple[float, float, int]:
-    """Change all numbers for a while.
+    """Change all numbers for some seconds.
 
     Returns:
-        Milliseconds of the kernel's processor per update, to put and to send, and the updates.
+        Milliseconds of CPU time per update for `put` and for sending, and the number of updates.
     """
     model, putting, sending = table.model, [], []
     send = table.send_changes
 
     def timed() -> None:
-        started = time.thread_time()
+        start = time.thread_time()
         send()
-        sending.append(time.thread_time() - started)
+        sending.append(time.thread_time() - start)
 
     table._pacer._action = timed
     end, step = time.monotonic() + seconds, 0
@@ -133,14 +133,14 @@ async def flow(table: TableWidget, seconds: float) -> tuple[float, float, int]:
 
 
 def size_of_change(model: TableModel) -> int:
-    """How many bytes a change of all cells takes."""
+    """Return the size in bytes of a change of all cells."""
     for n in range(len(model)):
         model.put(n, [f"row {n} at last", n, n / 3, -n, n * 0.5])
     return len(orjson.dumps(model.diff()))
 
 
 def hostile() -> TableWidget:
-    """A table in which everything is markup, or turns text around, or is no number."""
+    """Return a table with markup, bidirectional overrides and invalid numbers."""
     model = TableModel(
         Head(MARKUP, [Badge(MARKUP, MARKUP)], [MARKUP], [MARKUP], [Button(MARKUP, MARKUP)]),
         [Column(MARKUP), Column("badge", "badge"), Column("code", "code"), Column("time", "time")],
@@ -155,7 +155,7 @@ def hostile() -> TableWidget:
 
 
 def samples() -> TableWidget:
-    """Values of all kinds and sizes."""
+    """Return a table of values of all kinds and magnitudes."""
     values: list[Value] = [0, 5, -1234567, 2**53 + 1, 0.1, 5.0, 1234.5, 123456.789, 1234567.891]
     values += [1e-7, -2.5e20, 1e15, 0.00012345678, None, "text", True, float("nan")]
     values += [time.time(), time.time() - 3 * 86_400]
@@ -171,7 +171,7 @@ ended = 0
 
 
 def endless() -> TableWidget:
-    """A button whose work does not end by itself."""
+    """Return a table with a button whose action never ends."""
 
     async def act(name: str, value: str | None) -> None:
         global ended
@@ -186,13 +186,13 @@ def endless() -> TableWidget:
 
 
 def nothing() -> TableWidget:
-    """A stream's table before its first row."""
+    """Return a stream's table before its first row."""
     empty = "No row received yet. Also on this broker: shop (3 services)."
     return TableWidget(TableModel(Head("Stream", empty=empty), []))
 
 
 def deep() -> TableWidget:
-    """A row with a long traceback, and one with many signatures."""
+    """Return a table with a long traceback, and many signatures."""
     model = TableModel("Deep", [Column("key")])
     frames = "".join(f'  File "deep.py", line {n}, in f{n}\n    f{n + 1}()\n' for n in range(60))
     model.put(1, ["error"], f"Traceback (most recent call last):\n{frames}KeyError: 'beer'")

@@ -1,4 +1,4 @@
-"""A service that the browser tests look at: `shop.orders`, which answers, publishes and logs."""
+"""Service for the browser tests: `shop.orders`, which replies, publishes and logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("shop.orders")
 
 
 class Shop:
-    """What the service offers."""
+    """Methods of the service."""
 
     def price(self, sku: str, count: int = 1, express: bool = False) -> float:
         """What an order costs.
@@ -37,7 +37,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(uri: str) -> AsyncIterator[AmqBrokerConnector]:
-    """The shop, open while this lasts."""
+    """Open the service."""
     async with AmqBrokerConnector(uri, DOMAIN, "shop", "orders", 0.5, True) as shop:
         await shop.serve(Shop(), version="1.4.0")
         handler = AmqpHandler()

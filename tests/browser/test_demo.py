@@ -14,18 +14,18 @@ from tests.browser.panels import LONG, row, show_panel
 from tests.support.fabric import until
 
 TOUR = "01_tour.ipynb"
-KEEPS_PAGE = '#!/bin/sh\ncp "${1#file://}" "$0.html"\n'
-"""A browser that only keeps the page that it is to open."""
+SAVE_PAGE = '#!/bin/sh\ncp "${1#file://}" "$0.html"\n'
+"""Script that replaces a browser and saves the page that it should open."""
 
 
 async def test_the_tour_opens_beside_its_services(
     page: Page, errors: list[str], tmp_path: Path, screens: Path
 ) -> None:
-    """It opens the tour, whose first cells meet the demo's services, and ends with all of them."""
+    """It opens the tour, starts the demo services, and stops them at the end."""
     (tmp_path / "root").mkdir()
     shutil.copy(PROJECT / "notebooks" / TOUR, tmp_path / "root")
     browser, opened = tmp_path / "browser", tmp_path / "browser.html"
-    browser.write_text(KEEPS_PAGE)
+    browser.write_text(SAVE_PAGE)
     browser.chmod(0o700)
     assert page.context.browser is not None
     own = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
@@ -51,11 +51,11 @@ async def test_the_tour_opens_beside_its_services(
             )
         status = own.locator("#jp-main-statusbar")
         await expect(status).to_contain_text("Fabric: demo · 3 up", timeout=LONG)
-        # Members on amqp-fabric tell no instance by which they could be counted.
+        # Instances on amqp-fabric send no id, and cannot be counted.
         await expect(row(own, "calc")).to_contain_text("\u00d71+")
         await own.screenshot(path=screens / "make-lab.png")
         await tour.close()
-        began = psutil.Process(lab.pid).children(recursive=True)
-    _, alive = psutil.wait_procs(began, timeout=LONG / 1000)  # the broker stays for some seconds
+        processes = psutil.Process(lab.pid).children(recursive=True)
+    _, alive = psutil.wait_procs(processes, timeout=LONG / 1000)  # the broker exits with a delay
     assert alive == []
     await own.close()

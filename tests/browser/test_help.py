@@ -1,4 +1,4 @@
-"""What JupyterLab helps with while a cell is written: Tab and Shift-Tab on remote services."""
+"""Tab and Shift-Tab on remote services in JupyterLab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.peers import DOMAIN
 async def test_cells_complete_and_explain_remote_calls(
     page: Page, empty: LabNotebook, broker: BrokerProcess, shop: AmqBrokerConnector, screens: Path
 ) -> None:
-    """Tab offers services and methods in the cell, and Shift-Tab shows signature and doc."""
+    """Tab completes services, methods and arguments, and Shift-Tab shows signature and doc."""
     await empty.execute(f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN}")
     await empty.execute(
         "while 'price' not in ' '.join(fabric.registry.df['methods']):\n"

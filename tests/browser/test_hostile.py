@@ -1,4 +1,4 @@
-"""What a hostile peer says, as JupyterLab shows it."""
+"""Messages of a hostile peer in JupyterLab."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERYTHING = MARKUP + COMMANDS + TURNED
 
 
 async def test_markup_of_a_peer_stays_text(notebook: LabNotebook) -> None:
-    """Markup in signatures, data, logs and errors is shown as text, and nothing of it runs."""
+    """Markup in signatures, data, logs and errors is shown as text, and not executed."""
     fail = tricks.error("builtins.ValueError", EVERYTHING, message=EVERYTHING, traceback=EVERYTHING)
     with BrokerProcess() as broker:
         await notebook.run(
@@ -40,7 +40,7 @@ async def test_markup_of_a_peer_stays_text(notebook: LabNotebook) -> None:
 
 
 async def inert(notebook: LabNotebook) -> None:
-    """Nothing in the document is what the markup would make, and nothing of it has run."""
+    """Check that markup created no elements and no script was executed."""
     assert await notebook.panel.locator(".jp-OutputArea img, .jp-OutputArea script").count() == 0
     assert await notebook.page.evaluate("() => window.hacked") is None
     text = await notebook.panel.locator(".jp-OutputArea").first.inner_text()

@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab: the story of a newcomer."""
+"""The panel in a real JupyterLab: first steps of a new user."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from tests.browser.panels import (
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
-    """A JupyterLab of this module's own, with the panel beside its notebooks."""
+    """Open a page with JupyterLab and the panel, for this module."""
     async with beside_notebooks(page, lab, errors) as own:
         yield own
 
 
-async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, screens: Path) -> None:
-    """From an empty notebook by clicks to services, a stream, logs and a cell served to another."""
+async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Path) -> None:
+    """Clicks lead from an empty notebook to services, a stream, logs and a serving cell."""
     panel = panel_of(page)
-    # Nothing is loaded: a button does it, in a cell that one can see.
+    # A button loads the extension, in a visible cell.
     await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
     await page.screenshot(path=screens / "panel-empty.png")
     await panel.get_by_role("button", name="Load and connect").click()
     await expect(panel).to_contain_text("1 up", timeout=LONG)
     assert await source(page) == "%load_ext fabric_nb\n%fabric_connect"
     await expect(page.locator("#jp-main-statusbar")).to_contain_text("Fabric: my_project · 1 up")
-    # Nobody is there: a button starts the demo's services.
+    # A button starts the demo services.
     await panel.get_by_role("button", name="Start demo services").click()
     await expect(row(page, "monitor")).to_be_visible(timeout=LONG)
     await expect(panel.get_by_role("button", name="Start demo services")).to_have_count(0)
     await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up", timeout=LONG)
-    # A click inserts the call, the first argument selected; it is not run.
+    # A click inserts the call, with the first argument selected, and does not run it.
     await row(page, "monitor").click()
     await row(page, "complain").click()
     await expect(active_cell(page).locator(".cm-selectionBackground")).to_be_visible()
@@ -54,7 +54,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     assert await source(page) == "%fabric_call host.monitor.complain text='from a cell'"
     await page.keyboard.press("Control+Enter")
     await expect(panel.get_by_role("log", name="Logs")).to_contain_text("from a cell", timeout=LONG)
-    # The form calls at once.
+    # The form calls without a cell.
     await row(page, "complain").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
     form = panel.get_by_role("form", name="host.monitor.complain")
@@ -71,7 +71,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     )
     await page.keyboard.press("Escape")
     await expect(form).to_have_count(0)
-    # A stream with a live plot, and what the notebook serves.
+    # A stream with a live chart, and a serving cell.
     await cell(empty, "tx = %fabric_stream msg_type=LOAD")
     streams = panel.get_by_role("region", name="Streams").last
     rate = streams.locator("tr.row").filter(has_text="tx").locator("[data-unit='rows/s']")
@@ -97,7 +97,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     served = panel.get_by_role("region", name="Serving").last.locator("tr.row")
     await expect(served).to_contain_text(["notebook.answers"])
     await expect(served.locator("[data-label=calls]")).to_have_text("1")
-    # The panel follows to a second notebook, which calls what the first one serves.
+    # The panel shows a second notebook, which calls the service of the first one.
     second = await LabNotebook.open(page, lab)
     await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
     await panel.get_by_role("button", name="Load and connect").click()
@@ -116,7 +116,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
         await page.screenshot(path=screens / f"panel-{theme.split()[1].lower()}.png")
     await set_theme(page, "JupyterLab Light")
     await page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-    # Restarting empties it, and running everything again brings it back.
+    # A restart clears the panel, and connecting again fills it.
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
@@ -126,7 +126,7 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
     assert await source(page) == "%load_ext fabric_nb"
     await panel.get_by_role("button", name="Connect", exact=True).click()
     await expect(panel).to_contain_text("my_project", timeout=LONG)
-    # As the other notebook that is open.
+    # The domain of the other open notebook.
     assert await source(page) == "%fabric_connect --domain my_project"
     await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
     await show(second)
@@ -134,48 +134,48 @@ async def test_story_of_a_newcomer(lab: Lab, empty: LabNotebook, page: Page, scr
 
 
 async def test_a_magic_before_loading(empty: LabNotebook, page: Page, screens: Path) -> None:
-    """A magic of fabric_nb, used before that is loaded, brings a button that loads it."""
-    hint = page.locator(".Toastify__toast")
+    """A magic that is used before loading shows a notification with a button to load."""
+    toast = page.locator(".Toastify__toast")
     await empty.run("%fabric_connect")
-    await expect(hint).to_have_text(
+    await expect(toast).to_have_text(
         f"%fabric_connect needs fabric_nb, which is not loaded in {empty.path.name};"
         " load it and run the cell again.Load the extension"
     )
-    # Whoever goes on without it gets no second one, and nothing is run.
+    # Further magics show no second notification, and nothing is run.
     await empty.run("%%fabric_serve\ndef one():\n    return 1")
-    await expect(hint).to_contain_text("%%fabric_serve needs fabric_nb")
-    await expect(hint).to_have_count(1)
+    await expect(toast).to_contain_text("%%fabric_serve needs fabric_nb")
+    await expect(toast).to_have_count(1)
     assert await empty.value("'fabric_nb' in __import__('sys').modules") == "False"
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         await set_theme(page, theme)
-        await page.screenshot(path=screens / f"hint-{theme.split()[1].lower()}.png")
+        await page.screenshot(path=screens / f"toast-{theme.split()[1].lower()}.png")
     await set_theme(page, "JupyterLab Light")
-    # One that was hidden comes back with the next such cell.
+    # A hidden notification is shown again with the next such cell.
     await page.get_by_role("button", name="Hide notification").click()
-    await expect(hint).to_have_count(0)
+    await expect(toast).to_have_count(0)
     await empty.run("%fabric_services")
-    await hint.get_by_role("button", name="Load the extension").click()
-    await expect(hint).to_have_count(0)
+    await toast.get_by_role("button", name="Load the extension").click()
+    await expect(toast).to_have_count(0)
     await expect(panel_of(page)).to_contain_text("This notebook is not connected to a fabric.")
-    # Above the first cell that needs it, so that Run All works; and the last one was run again.
+    # Inserted above the first cell that needs it, so that Run All works; the last one is rerun.
     await expect(active_cell(page)).to_contain_text("%fabric_services")
     await expect(active_cell(page).locator(".jp-OutputArea")).to_contain_text("%fabric_connect")
     sources: list[str] = await page.evaluate(
         "() => jupyterapp.shell.currentWidget.content.widgets"
-        ".map(one => one.model.sharedModel.source)"
+        ".map(cell => cell.model.sharedModel.source)"
     )
     uses = [text for text in sources if text.lstrip().startswith("%")]
     assert uses[0] == "%load_ext fabric_nb"
     assert uses.count("%load_ext fabric_nb") == 1
-    # A name that no magic has is IPython's to speak of: another's notification comes alone.
+    # An unknown magic shows no notification: the next one comes from elsewhere.
     await empty.run("%fabric_nothing")
     await page.evaluate(
         """() => jupyterapp.commands.execute(
           "apputils:notify", { message: "x", options: { autoClose: false } }
         )"""
     )
-    await expect(hint).to_have_text(["x"])
-    # The magic works now.
+    await expect(toast).to_have_text(["x"])
+    # The magic works after loading.
     await empty.run("%fabric_connect --domain early")
     await expect(panel_of(page).locator(".fabric-connection")).to_contain_text(
         "early", timeout=LONG

@@ -78,7 +78,7 @@ MARKUP = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
-    """A page with JupyterLab and the panel, for this module."""
+    """Open a page with JupyterLab and the panel, for this module."""
     await default_settings(page, lab)
     async with beside_notebooks(page, lab, errors) as own:
         yield own
@@ -87,7 +87,7 @@ async def page(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def details(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A notebook in the domain `details` that serves `notebook.orders` and logs."""
+    """Open a notebook in the domain `details` that serves `notebook.orders` and logs."""
     notebook = await LabNotebook.open(page, lab)
     await connected(notebook, "details")
     await notebook.execute(CROWD)
@@ -101,7 +101,7 @@ async def details(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def crowded(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
-    """A notebook in the domain `own`, with the function `crowd`."""
+    """Open a notebook in the domain `own`, with the function `crowd`."""
     notebook = await LabNotebook.open(page, lab)
     await connected(notebook, "own")
     await notebook.execute(CROWD)

@@ -1,4 +1,4 @@
-"""The live chart in a real JupyterLab."""
+"""Live charts in a real JupyterLab."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.browser.test_speed import WATCH
 
 
 async def show(notebook: LabNotebook, scene: str) -> Locator:
-    """Show a scene as `chart` in the notebook; returns the live chart."""
+    """Show a scene as `chart` in the notebook, and return the live chart."""
     await notebook.run(
         "from tests.browser import charts\n\n"
         "if 'chart' in globals():\n    chart.close()\n"
@@ -25,7 +25,7 @@ async def show(notebook: LabNotebook, scene: str) -> Locator:
 
 
 async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Path) -> None:
-    """Each line is drawn in its colour, on a light and on a dark ground."""
+    """Each line is drawn in its colour, in light and dark themes."""
     chart = await show(notebook, "chart(y=['price', 'offer'], window='5min')")
     for theme in ("JupyterLab Light", "JupyterLab Dark"):
         await set_theme(notebook.page, theme)
@@ -40,9 +40,9 @@ async def test_lines_are_drawn_in_both_themes(notebook: LabNotebook, screens: Pa
 
 
 async def test_colours_without_a_theme(notebook: LabNotebook) -> None:
-    """In a front end that is not JupyterLab the axes are drawn as the system wants it.
+    """Outside JupyterLab the axes have the colours of the system's colour scheme.
 
-    So they are when the style changes and no row comes, as under a stored chart.
+    They are repainted when the style changes without new rows, as for a stored chart.
     """
     chart = await show(notebook, "chart(12, y='price')")
     names = ["--jp-border-color2", "--jp-ui-font-color1", "--jp-layout-color1"]
@@ -57,8 +57,8 @@ async def test_colours_without_a_theme(notebook: LabNotebook) -> None:
         assert await painted(chart, line) > 100
 
 
-async def test_what_is_under_the_pointer_is_told(notebook: LabNotebook) -> None:
-    """The values under the pointer stand in the legend, and where that is at its right."""
+async def test_values_at_the_pointer(notebook: LabNotebook) -> None:
+    """The legend shows the values at the pointer, and the x value beside it."""
     chart = await show(notebook, "chart(12, y='price')")
     canvas, moment = chart.locator("canvas"), chart.locator(".moment")
     await painted(chart, BLUE)
@@ -73,25 +73,25 @@ async def test_what_is_under_the_pointer_is_told(notebook: LabNotebook) -> None:
     await expect(chart.locator(".value")).to_have_text(last)
 
 
-async def test_the_chart_can_be_read_without_seeing_it(notebook: LabNotebook) -> None:
-    """The canvas has a text that tells what it shows; keys move along and are answered in words."""
+async def test_text_alternative_of_a_chart(notebook: LabNotebook) -> None:
+    """The canvas has a text alternative; keys select values, which are announced."""
     chart = await show(notebook, "chart(12, y='price')")
     image = chart.get_by_role("img")
     await expect(image).to_have_attribute("aria-label", re.compile(r"price 5\d\.\d+ to 6\d\.\d+"))
     await painted(chart, BLUE)
     await image.focus()
     await notebook.page.keyboard.press("Home")
-    told = chart.locator(".unseen")
-    await expect(told).to_contain_text("2026-11-25 12:00:00.000, price 60.5")
+    announced = chart.locator(".unseen")
+    await expect(announced).to_contain_text("2026-11-25 12:00:00.000, price 60.5")
     await notebook.page.keyboard.press("ArrowRight")
-    await expect(told).to_contain_text("price")
+    await expect(announced).to_contain_text("price")
     await notebook.page.keyboard.press("Escape")
-    await expect(told).to_have_text("")
+    await expect(announced).to_have_text("")
     await expect(notebook.panel.locator(".jp-CodeCell")).to_have_count(1)
 
 
-async def test_rows_that_come_are_drawn(notebook: LabNotebook) -> None:
-    """An empty chart says so, and draws what comes then."""
+async def test_new_rows_are_drawn(notebook: LabNotebook) -> None:
+    """An empty chart has a note, and draws new rows."""
     chart = await show(notebook, "chart(0, y='price')")
     await expect(chart.locator(".notes")).to_have_text("No row received yet.")
     await notebook.execute("chart.rows.add(100); chart.update()")
@@ -102,8 +102,8 @@ async def test_rows_that_come_are_drawn(notebook: LabNotebook) -> None:
     await expect(chart.locator(".value")).not_to_have_text(before)
 
 
-async def test_the_last_picture_stays_in_a_saved_notebook(notebook: LabNotebook) -> None:
-    """A notebook that was saved while its chart was live shows the last picture."""
+async def test_static_copy_in_a_saved_notebook(notebook: LabNotebook) -> None:
+    """A notebook that was saved with a live chart shows the static copy."""
     chart = await show(notebook, "chart(300, y='price')")
     await painted(chart, BLUE)
     last = notebook.panel.locator(".fabric-plot-last")
@@ -128,7 +128,7 @@ async def test_the_last_picture_stays_in_a_saved_notebook(notebook: LabNotebook)
 
 
 async def test_a_million_rows_ten_times_a_second(notebook: LabNotebook) -> None:
-    """A chart of a million rows follows a thousand new ones ten times a second."""
+    """A chart of a million rows is updated with a thousand new ones ten times a second."""
     chart = await show(notebook, "chart(999_000, y=['price', 'offer'])")
     await painted(chart, BLUE)
     await notebook.execute("import asyncio\nflowing = asyncio.ensure_future(charts.flow(chart, 3))")

@@ -1,4 +1,4 @@
-"""A flowing table and a crowded panel; the figures are printed (`pytest -s`), not asserted."""
+"""Performance of a table and of the panel; figures are printed (`pytest -s`), not asserted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WATCH = """(seconds) => new Promise((resolve) => {
 
 
 async def test_a_thousand_rows_ten_times_a_second(notebook: LabNotebook) -> None:
-    """A thousand rows of five columns, all changing ten times a second, all arrive in the end."""
+    """A table of a thousand rows that all change ten times a second shows the last state."""
     table = await show(notebook, "numbers()")
     page = notebook.page
     await table.locator(ROWS).first.scroll_into_view_if_needed()
@@ -64,7 +64,7 @@ async def test_a_thousand_rows_ten_times_a_second(notebook: LabNotebook) -> None
 
 @asynccontextmanager
 async def messages(uri: str) -> AsyncIterator[None]:
-    """2,000 messages a second for whom listens, as far as the machine can, while this lasts."""
+    """Publish 2,000 messages a second, if the machine is fast enough."""
 
     async def publish() -> None:
         while True:
@@ -80,12 +80,12 @@ async def messages(uri: str) -> AsyncIterator[None]:
 async def test_the_panel_among_a_thousand_services(
     page: Page, lab: Lab, errors: list[str], broker: BrokerProcess
 ) -> None:
-    """A thousand services and a stream of 2,000 messages a second leave the panel as usable."""
+    """The panel is usable with a thousand services and a stream of 2,000 messages a second."""
     async with beside_notebooks(page, lab, errors) as own:
         notebook = await LabNotebook.open(own, lab)
         await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --id many")
         panel = panel_of(own)
-        await expect(panel).to_contain_text("1 up", timeout=LONG)  # it listens by now
+        await expect(panel).to_contain_text("1 up", timeout=LONG)  # it receives keep-alives
         await notebook.execute(f"{CROWD}\nawait crowd(1000, methods={{'add': '(x, y=2)'}})")
         tree = panel.get_by_role("tree", name="Services")
         await expect(row(own, "crowd / many")).to_contain_text("1000", timeout=LONG)
@@ -93,19 +93,19 @@ async def test_the_panel_among_a_thousand_services(
             await notebook.execute("tx = %fabric_stream flow=panel")
             streams = panel.get_by_role("region", name="Streams").last.locator("tr.row")
             await expect(streams).to_contain_text("tx")
-            # What it tells of the stream is new again and again, and rows come and go by the way.
+            # The stream's row is updated continuously while rows of the tree are rendered.
             for key, seen in (("End", "s0999"), ("Home", "s0000"), ("End", "s0999")):
                 before = await streams.inner_text()
                 await tree.press(key)
                 await expect(row(own, seen)).to_be_visible()
                 await expect(streams).not_to_have_text(before, use_inner_text=True)
                 assert await tree.get_by_role("treeitem").count() < 80
-            # The filter leads to each of them.
+            # The filter finds each service.
             for hundred in range(10):
                 await filter_services(own, f"many s0{hundred}")
                 first = row(own, f"s0{hundred}00")
                 await expect(first).to_have_attribute("aria-setsize", "100")
-            # Who comes meanwhile is seen, and can be called.
+            # New services are shown, and can be called.
             await filter_services(own, "s1007")
             await notebook.execute("await crowd(1008, methods={'add': '(x, y=2)'})")
             await row(own, "s1007").click()

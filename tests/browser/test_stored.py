@@ -1,4 +1,4 @@
-"""Views and their code, which a kernel opens once: stored, reopened, exported, and elsewhere."""
+"""Views and their shared code, in stored and reopened notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE, STORED = "kernel gone: last state", "stored: last state"
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stores_state(page: Page) -> AsyncIterator[None]:
-    """JupyterLab stores the state of widgets with the notebook, as its settings offer."""
+    """Enable storing of widget states in JupyterLab."""
     menu = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
     await page.evaluate("(menu) => jupyterapp.commands.execute(menu)", menu)
     assert await page.evaluate("(menu) => jupyterapp.commands.isToggled(menu)", menu)
@@ -31,8 +31,8 @@ async def stores_state(page: Page) -> AsyncIterator[None]:
     await page.evaluate("(menu) => jupyterapp.commands.execute(menu)", menu)
 
 
-async def test_the_first_table_of_a_busy_cell_is_seen(empty: LabNotebook) -> None:
-    """Its code comes before it, so that it is drawn although the kernel answers nothing."""
+async def test_first_table_in_a_blocking_cell(empty: LabNotebook) -> None:
+    """Its code is sent before it, so that it is rendered while the kernel is blocked."""
     await empty.start(
         "import time\nfrom tests.browser import scenes\nscenes.numbers(5).show()\ntime.sleep(60)"
     )
@@ -42,8 +42,8 @@ async def test_the_first_table_of_a_busy_cell_is_seen(empty: LabNotebook) -> Non
     await empty.interrupt()
 
 
-async def test_the_first_table_of_a_cell_that_awaits_moves(empty: LabNotebook) -> None:
-    """Rows that come while the cell goes on are seen at once."""
+async def test_first_table_in_an_awaiting_cell(empty: LabNotebook) -> None:
+    """Rows are updated while the cell is running."""
     await empty.start(
         "import asyncio\nfrom tests.browser import scenes\n"
         "table = scenes.numbers(5)\ntable.show()\n"
@@ -62,7 +62,7 @@ async def test_the_first_table_of_a_cell_that_awaits_moves(empty: LabNotebook) -
 async def test_views_of_one_kind_share_their_code(
     lab: Lab, page: Page, stores_state: None, screens: Path
 ) -> None:
-    """A stored notebook holds it once and is drawn again, as what it is: of an earlier kernel."""
+    """A stored notebook contains the code once; its views are rendered, with a badge."""
     notebook = await LabNotebook.open(page, lab)
     await notebook.run(VIEWS)
     await expect(notebook.panel.locator(".fabric-table")).to_have_count(3)
@@ -94,8 +94,8 @@ async def test_views_of_one_kind_share_their_code(
     assert styles == 1
 
 
-async def test_a_chart_says_that_its_kernel_is_gone(lab: Lab, page: Page) -> None:
-    """When the kernel is restarted, the last picture stays and says so."""
+async def test_badge_of_a_chart_without_a_kernel(lab: Lab, page: Page) -> None:
+    """After a restart of the kernel the last picture is kept, with a badge."""
     notebook = await LabNotebook.open(page, lab)
     await notebook.run(
         "import asyncio\nfrom tests.browser import charts\n"
@@ -104,7 +104,7 @@ async def test_a_chart_says_that_its_kernel_is_gone(lab: Lab, page: Page) -> Non
     chart = notebook.panel.locator(".fabric-plot")
     await expect(chart.locator(".legend")).to_contain_text("price")
     await expect(chart.locator(".state")).to_be_hidden()
-    # JupyterLab complains of a restart while a comm is being opened.
+    # A restart while a comm is being opened is an error of JupyterLab.
     await notebook.execute("while not chart.attached: await asyncio.sleep(0.05)")
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
@@ -113,10 +113,10 @@ async def test_a_chart_says_that_its_kernel_is_gone(lab: Lab, page: Page) -> Non
     await notebook.close()
 
 
-async def test_a_page_without_the_code_asks_for_it(empty: LabNotebook) -> None:
-    """A page that lacks the code's model, as a reloaded VS Code window does, shows its views."""
+async def test_a_page_without_the_code_requests_it(empty: LabNotebook) -> None:
+    """A page without the model of the code, as a reloaded window of VS Code, shows views."""
     await empty.run("from tests.browser import scenes\ntable = scenes.numbers(5)")
-    # The page forgets the model; the kernel does not.
+    # Close the model in the page only.
     await empty.execute("table._code.comm.publish_msg('comm_close', data={})")
     await empty.run("table.show()")
     await expect(empty.panel.locator(f".fabric-table {ROWS}")).to_have_count(5)

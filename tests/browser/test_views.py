@@ -1,4 +1,4 @@
-"""The views in a real JupyterLab, on a fabric with a real service."""
+"""Views in a real JupyterLab, with a real service."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ EVERYTHING = MARKUP + COMMANDS + TURNED
 async def connected(
     notebook: LabNotebook, broker: BrokerProcess, shop: AmqBrokerConnector
 ) -> AsyncIterator[LabNotebook]:
-    """The notebook of the folder, connected as `notebook.cockpit`."""
+    """Notebook of the package, connected as `notebook.cockpit`."""
     await notebook.run(
         f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN} --id cockpit"
     )
-    await notebook.execute("await fabric.call('orders.price', sku='a')")  # it is known from here on
+    await notebook.execute("await fabric.call('orders.price', sku='a')")  # the service is known now
     yield notebook
     await notebook.execute("%fabric_disconnect\n%unload_ext fabric_nb")
     await notebook.run("")
 
 
 async def show(notebook: LabNotebook, code: str) -> Locator:
-    """Run a cell that shows one view; returns that."""
+    """Run a cell that shows a table, and return the table."""
     await notebook.run(code)
     table = notebook.panel.locator(".fabric-table")
     await expect(table).to_have_count(1)
@@ -49,9 +49,9 @@ async def show(notebook: LabNotebook, code: str) -> Locator:
 
 
 async def opened(table: Locator, text: str) -> Locator:
-    """Open the row with that text; returns what has opened."""
+    """Open the row with a text, and return its detail."""
     details = table.locator(ROWS).filter(has_text=text).get_by_role("button", name="Details")
-    # Services that are heard meanwhile would move it away from under a pointer.
+    # A mouse click could miss it, because new services move the rows.
     await details.dispatch_event("click")
     detail = table.locator("tr.detail")
     await expect(detail).to_be_visible()
@@ -62,7 +62,7 @@ async def opened(table: Locator, text: str) -> Locator:
 
 
 async def test_a_method_is_called_from_its_form(connected: LabNotebook) -> None:
-    """A service opens to signatures, docs and forms; the result stands under the form."""
+    """The detail of a service has signatures, docs and forms; a form shows the result."""
     table = await show(connected, "%fabric_services --type shop")
     detail = await opened(table, "orders")
     form = detail.locator("details.form").filter(has_text="price(")
@@ -87,7 +87,7 @@ async def test_a_method_is_called_from_its_form(connected: LabNotebook) -> None:
 
 
 async def test_a_form_is_copied_as_a_call(connected: LabNotebook) -> None:
-    """What was filled in is copied as a line that makes the same call in a cell."""
+    """A form can be copied as a line with the same call."""
     await connected.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     table = await show(connected, "%fabric_services --type shop")
     form = (await opened(table, "orders")).locator("details.form").filter(has_text="price(")
@@ -106,7 +106,7 @@ async def test_a_form_is_copied_as_a_call(connected: LabNotebook) -> None:
 
 
 async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> None:
-    """Calls come as they end; those that failed can be seen alone, with their tracebacks."""
+    """Calls are shown when they end; failed ones can be selected, and have tracebacks."""
     table = await show(connected, "%fabric_calls")
     await connected.execute(
         "await fabric.call('orders.price', sku='b')\n"
@@ -124,10 +124,8 @@ async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> N
 # -- streams
 
 
-async def test_a_stream_draws_a_line_over_a_column(
-    connected: LabNotebook, shop: AmqBrokerConnector
-) -> None:
-    """Rows, the rate and a line over any numeric column follow; paused, they stand still."""
+async def test_chart_of_a_stream(connected: LabNotebook, shop: AmqBrokerConnector) -> None:
+    """Rows, rate, and a chart of any numeric column are live, and can be paused."""
     table = await show(connected, "orders = %fabric_stream kind=ORDER")
     for n in range(20):
         await shop.publish_data({"n": n, "item": f"i{n}", "price": 100 - n}, {"kind": "ORDER"})
@@ -152,7 +150,7 @@ async def test_a_stream_draws_a_line_over_a_column(
 
 
 async def test_logs_are_filtered_and_paused(connected: LabNotebook) -> None:
-    """The least level is chosen, words filter, and while it is paused new lines are counted."""
+    """Logs are filtered by level and words; while paused, new records are counted."""
     table = await show(connected, "%fabric_logs")
     await expect(table.get_by_role("log", name="Logs")).to_be_visible()
     log.info("Order %d was taken", 1)
@@ -178,7 +176,7 @@ async def test_logs_are_filtered_and_paused(connected: LabNotebook) -> None:
 
 
 async def fill_everything(notebook: LabNotebook, shop: AmqBrokerConnector) -> None:
-    """Something to see in each part of the dashboard."""
+    """Create rows for each table of the dashboard."""
     await notebook.execute(
         "%%fabric_serve --type analytics --id mynb --version 0.3\n"
         "def mean(values: list) -> float:\n    return sum(values) / len(values)\n"
@@ -204,7 +202,7 @@ PARTS = ("Services", "Calls", "Serving", "Streams", "Logs")
 async def test_the_dashboard_shows_everything(
     connected: LabNotebook, shop: AmqBrokerConnector, page: Page, screens: Path
 ) -> None:
-    """`%fabric` shows services, calls, what is served, streams and logs, in both themes."""
+    """`%fabric` shows services, calls, serving, streams and logs, in both themes."""
     await connected.run("%fabric")
     tables = connected.panel.locator(".fabric-table")
     await expect(tables.locator(".title")).to_have_text(PARTS)
@@ -223,11 +221,11 @@ async def test_the_dashboard_shows_everything(
         await connected.panel.screenshot(path=screens / f"dashboard-{name}.png")
 
 
-@pytest.mark.filterwarnings("ignore:Your element with mimetype")  # the live table, left out
-async def test_an_exported_dashboard_shows_what_was_last(
+@pytest.mark.filterwarnings("ignore:Your element with mimetype")  # the live table is omitted
+async def test_an_exported_dashboard_shows_the_static_copy(
     connected: LabNotebook, page: Page, screens: Path
 ) -> None:
-    """A notebook that was saved and exported shows the last rows, without a kernel."""
+    """A notebook that was saved and exported shows the static copies."""
     await connected.run("%fabric")
     last = connected.panel.locator(".fabric-table-last")
     await expect(last).to_be_attached()
@@ -247,15 +245,13 @@ async def test_an_exported_dashboard_shows_what_was_last(
     await other.close()
 
 
-async def test_markup_in_what_opens_stays_text(
-    connected: LabNotebook, broker: BrokerProcess
-) -> None:
-    """Docs, signatures, results and errors of a hostile peer are text where they open."""
-    told = {"methods": {"fail": {"signature": f"(x={MARKUP!r})", "doc": EVERYTHING}}}
+async def test_markup_in_details_stays_text(connected: LabNotebook, broker: BrokerProcess) -> None:
+    """Docs, signatures, results and errors of a hostile peer are shown as text."""
+    description = {"methods": {"fail": {"signature": f"(x={MARKUP!r})", "doc": EVERYTHING}}}
     fail = tricks.error("builtins.ValueError", EVERYTHING, message=EVERYTHING, traceback=EVERYTHING)
     async with Hostile.on(broker.uri) as hostile:
         await hostile.serve(
-            {"fail": lambda _: fail, "_describe": lambda _: Reply(json.dumps(told).encode())}
+            {"fail": lambda _: fail, "_describe": lambda _: Reply(json.dumps(description).encode())}
         )
         await hostile.announce(version=MARKUP, methods={"fail": f"(x={MARKUP!r})"})
         await connected.run("%fabric")
@@ -272,10 +268,10 @@ async def test_markup_in_what_opens_stays_text(
         assert "\u202e" not in await outputs.first.inner_text()
 
 
-async def test_a_restarted_kernel_is_said(
+async def test_views_after_a_restart(
     lab: Lab, page: Page, broker: BrokerProcess, shop: AmqBrokerConnector
 ) -> None:
-    """When the kernel is restarted, what was seen stays, says so, and its controls do too."""
+    """After a restart of the kernel views keep their state, with a badge, and actions fail."""
     notebook = await LabNotebook.open(page, lab)
     await notebook.run(
         f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN}\n%fabric_services"
@@ -293,13 +289,13 @@ async def test_a_restarted_kernel_is_said(
     await notebook.close()
 
 
-# -- what nobody keeps up to date any more
+# -- without a kernel
 
 
-async def test_what_is_orphaned_looks_so(
+async def test_pages_without_a_kernel(
     empty: LabNotebook, broker: BrokerProcess, page: Page, screens: Path
 ) -> None:
-    """A card whose kernel is gone, or that was saved, is grey and says when it was so."""
+    """A card without a kernel, or saved, is grey and has its time."""
     await empty.run(
         f"%load_ext fabric_nb\n%fabric_connect {broker.uri} --domain {DOMAIN} --id orphan"
     )
@@ -308,7 +304,7 @@ async def test_what_is_orphaned_looks_so(
     await expect(badge).to_have_css("background-color", "rgb(27, 127, 59)")
     await expect(as_of).to_be_hidden()
     await empty.save()
-    # JupyterLab complains of a restart while the panel's comm is being opened.
+    # A restart while the panel's comm is being opened is an error of JupyterLab.
     await expect(page.locator("#jp-main-statusbar")).to_contain_text(f"Fabric: {DOMAIN}")
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"

@@ -1,4 +1,4 @@
-"""A notebook as a dashboard: `%fabric` and a chart, served by Voilà."""
+"""A dashboard with `%fabric` and a chart, served by Voilà."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.browser.test_views import opened
 from tests.support.peers import DOMAIN
 
 SECTIONS = ("Services", "Calls", "Serving", "Streams", "Logs")
-# It starts a kernel and runs all cells before there is anything to see.
-APPEARS_WITHIN = 90_000
+# Milliseconds; Voilà starts a kernel and runs all cells before it shows the page.
+START_TIMEOUT = 90_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def address(
     broker: BrokerProcess, shop: AmqBrokerConnector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
-    """A notebook served by Voilà."""
+    """URL of a notebook served by Voilà."""
     folder = tmp_path_factory.mktemp("voila")
     cells = [
         f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id dashboard",
@@ -69,13 +69,13 @@ async def address(
 
 
 async def listening(port: int, process: asyncio.subprocess.Process) -> bool:
-    """Wait until something listens there; False when the process has ended instead."""
+    """Wait until a port is open; return False if the process has exited."""
     async with asyncio.timeout(60):
         while process.returncode is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                await asyncio.sleep(0.1)  # a process that starts offers nothing to wait for
+                await asyncio.sleep(0.1)  # there is no event for an open port
             else:
                 writer.close()
                 return True
@@ -84,26 +84,26 @@ async def listening(port: int, process: asyncio.subprocess.Process) -> bool:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def dashboard(address: str, errors: list[str]) -> AsyncIterator[Page]:
-    """The dashboard in a browser, with a kernel of its own."""
+    """Dashboard in a browser, with its own kernel."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = await browser.new_page(viewport={"width": 1200, "height": 900})
         page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
-        await page.goto(address, timeout=APPEARS_WITHIN)
+        await page.goto(address, timeout=START_TIMEOUT)
         yield page
         await browser.close()
 
 
 @pytest.mark.timeout(240)
-async def test_the_dashboard_is_live_and_can_be_used(
+async def test_the_dashboard_is_live(
     dashboard: Page, shop: AmqBrokerConnector, screens: Path
 ) -> None:
-    """Whoever opens it sees services, calls, streams, logs and the chart, live, and no code.
+    """The page shows services, calls, streams, logs and the chart, live, and no code.
 
-    A method is called from the page, and its call is listed.
+    A method can be called from the page, and the call is listed.
     """
     tables = dashboard.locator(".fabric-table")
-    await expect(tables).to_have_count(len(SECTIONS) + 1, timeout=APPEARS_WITHIN)
+    await expect(tables).to_have_count(len(SECTIONS) + 1, timeout=START_TIMEOUT)
     for name, table in zip(SECTIONS, await tables.all(), strict=False):
         await expect(table).to_contain_text(name)
     services, calls, _, streams, logs, _ = await tables.all()

@@ -1,7 +1,7 @@
-"""Real kernels on a fabric with real amqp-fabric services, shared where tests do not disturb.
+"""Fixtures: real kernels on a fabric with services on amqp-fabric.
 
-One broker, one `calc1` and one caller of amqp-fabric serve the whole folder; each module has a
-kernel of its own, connected as ``notebook.{module}``. All run in one event loop.
+The package shares one broker, one `calc1` and one caller on amqp-fabric; each module has its own
+kernel, connected as ``notebook.{module}``. All run in one event loop.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make known the mark of tests that take longer than others."""
+    """Register the mark of slow tests."""
     config.addinivalue_line("markers", "slow: takes more than twenty seconds")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of this folder in one event loop, so that they may share processes."""
+    """Run the tests of this package in one event loop, so that they can share processes."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-# Shared by all
+# Package scope
 
 
 @pytest.fixture(scope="package")
 def place(rabbitmq: RabbitMq) -> Iterator[str]:
-    """The name of the virtual host that the whole folder shares."""
+    """Virtual host of the package."""
     with rabbitmq.private_vhost() as vhost:
         yield vhost
 
 
 @pytest.fixture(scope="package")
 def uri(rabbitmq: RabbitMq, place: str) -> str:
-    """The address of the broker."""
+    """URI of the broker."""
     return rabbitmq.uri_for(vhost=place)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def calc(uri: str) -> AsyncIterator[Peer]:
-    """The service `calc.calc1`, on amqp-fabric."""
+    """Service `calc.calc1`, on amqp-fabric."""
     async with await Peer.start("calc_service", uri, keep_alive=0.5) as peer:
         yield peer
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def caller(uri: str) -> AsyncIterator[Peer]:
-    """Calls services, on amqp-fabric."""
+    """Caller, on amqp-fabric."""
     async with await Peer.start("caller", uri) as peer:
         yield peer
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def watcher(uri: str) -> AsyncIterator[AmqBrokerConnector]:
-    """A member of the fabric in the tests' own process: what others see of a notebook."""
+    """Connector in the process of the tests, which observes notebooks."""
     async with AmqBrokerConnector(
         uri, DOMAIN, "test", "watcher", keep_alive_seconds=0.5, keep_alive_listen=True
     ) as fabric:
         yield fabric
 
 
-# Of a module's own
+# Module scope
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -86,7 +86,7 @@ async def notebook(
     calc: Peer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Notebook]:
-    """A connected notebook, `notebook.{module}` with a keep-alive twice a second."""
+    """Start a connected notebook, `notebook.{module}`, with two keep-alives a second."""
     folder = tmp_path_factory.mktemp("kernel")
     async with await Notebook.start(folder) as notebook:
         await notebook.connect(uri, id=request.module.__name__.rpartition(".test_")[2])
@@ -94,14 +94,14 @@ async def notebook(
         notebook.check_secret(uri)
 
 
-# Of a test's own
+# Function scope
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def start_notebook(
     tmp_path_factory: pytest.TempPathFactory, uri: str
 ) -> AsyncIterator[StartNotebook]:
-    """Start notebooks that end with the test; none may ever tell the broker's password."""
+    """Return a function that starts notebooks, and check that none outputs the password."""
     async with AsyncExitStack() as ending:
 
         async def start(
@@ -119,7 +119,7 @@ async def start_notebook(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def start_peer() -> AsyncIterator[StartPeer]:
-    """Start peers, as `Peer.start` does, that end with the test."""
+    """Return a function that starts peers for one test, like `Peer.start`."""
     async with AsyncExitStack() as ending:
 
         async def start(script: str, uri: str, **options: Any) -> Peer:
@@ -130,5 +130,5 @@ async def start_peer() -> AsyncIterator[StartPeer]:
 
 @pytest.fixture
 def kernel() -> Kernel:
-    """Nothing: tests here drive a `notebook`."""
+    """Disabled, because these tests use `notebook`."""
     raise AssertionError("use `notebook` or `start_notebook`")

@@ -1,4 +1,4 @@
-"""A kernel with fabric_nb loaded, and what tests ask of it again and again."""
+"""A kernel with fabric_nb loaded, and helpers for tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Notebook(Kernel):
     async def start(
         cls, folder: Path, env: Mapping[str, str] | None = None, *, load: bool = True
     ) -> Self:
-        """Start the kernel and load the extension."""
+        """Start a kernel and load the extension."""
         notebook = await super().start(folder, env)
         if load:
             await notebook.load()
@@ -47,11 +47,11 @@ class Notebook(Kernel):
         )
 
     async def connect(self, uri: str, options: str = "", *, id: str) -> Cell:  # noqa: A002
-        """Join the fabric as ``notebook.{id}``."""
+        """Connect as ``notebook.{id}``."""
         return await self.run(f"%fabric_connect {uri} --domain {DOMAIN} --id {id} {options}")
 
     async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
-        """Run a cell that must succeed; one that does not end is interrupted, for later tests."""
+        """Run a cell that must succeed; interrupt it after the timeout, for later tests."""
         try:
             return await super().run(code, timeout, cell_id=cell_id)
         except KernelTimeout:
@@ -59,13 +59,13 @@ class Notebook(Kernel):
             raise
 
     async def value(self, code: str) -> str:
-        """The plain text of an expression's value."""
+        """Return the plain text of an expression's value."""
         return (await self.run(code)).text
 
     def check_secret(self, uri: str) -> None:
-        """Hold that nothing the kernel has sent or logged tells the password in `uri`.
+        """Check that no message and no log of the kernel contains the password of a URI.
 
-        What it echoes of a cell's own text is not counted.
+        The source of cells, which the kernel echoes, is ignored.
         """
         sent = [message for message in self.messages if message.type != "execute_input"]
         for message in (*sent, *self.replies.values(), self.log):
@@ -76,7 +76,7 @@ _numbers = itertools.count(1)
 
 
 class SlowCall:
-    """A call to `calc1.slow` that can be told from all others; `line` is how a cell makes it."""
+    """A distinguishable call of `calc1.slow`; `line` is the line for a cell."""
 
     def __init__(self, calc: Peer, seconds: float) -> None:
         self.seconds = round(seconds + next(_numbers) / 10_000, 4)
@@ -84,13 +84,13 @@ class SlowCall:
         self._calc = calc
 
     async def began(self) -> None:
-        """Wait until the service runs it."""
+        """Wait until the service executes the call."""
         while (await self._calc.event("slow_began"))["seconds"] != self.seconds:
             pass
 
 
 async def call(caller: Peer, target: str, method: str, **kwargs: object) -> object:
-    """Have amqp-fabric call the service `notebook.{target}`, or another `type.id`."""
+    """Call the service `notebook.{target}`, or `type.id`, from amqp-fabric."""
     kind, _, name = target.rpartition(".")
     return await caller.ask(
         "call", type=kind or "notebook", target=name, method=method, kwargs=kwargs, timeout=40
@@ -98,17 +98,17 @@ async def call(caller: Peer, target: str, method: str, **kwargs: object) -> obje
 
 
 def password_of(uri: str) -> str:
-    """The password in a URI."""
+    """Return the password of a URI."""
     password = urlsplit(uri).password
     assert password
     return password
 
 
-def told(cell: Cell, name: str = "UsageError") -> str:
-    """What a cell told that ended with an error of ours: a sentence or two, no traceback.
+def error_text(cell: Cell, name: str = "UsageError") -> str:
+    """Return the text of the fabric error with which a cell failed, which has no traceback.
 
-    IPython shows a `UsageError`, for a line that cannot be read, as text on the standard error,
-    and any other error as what front ends and headless runs take for one.
+    IPython shows a `UsageError`, for an invalid line, as text on standard error, and other errors
+    as error outputs.
     """
     assert cell.status == "error", cell
     assert cell.error is not None
@@ -125,7 +125,7 @@ def told(cell: Cell, name: str = "UsageError") -> str:
 
 
 def shown_error(cell: Cell, name: str) -> str:
-    """The text under a cell that ended with an error of ours: short, without our own frames."""
+    """Return the text of a cell's error, which must be short and have no frames of fabric_nb."""
     assert cell.error is not None, cell
     assert cell.error.name == name, cell.error
     shown = cell.error.traceback
@@ -138,13 +138,13 @@ def shown_error(cell: Cell, name: str) -> str:
 async def until(
     watcher: AmqBrokerConnector, what: Callable[[], object], timeout: float = 10
 ) -> None:
-    """Wait until something holds, looked at after every keep-alive that `watcher` hears."""
+    """Wait until a condition holds, checked after every keep-alive that `watcher` receives."""
     async with asyncio.timeout(timeout):
         while not what():
             await watcher.registry.changed()
 
 
 def state_of(watcher: AmqBrokerConnector, id: str, type: str = "notebook") -> ServiceState | None:  # noqa: A002
-    """How a service is doing, as others see it; None when it was never heard."""
+    """Return the state of a service in the registry of `watcher`; None if it is unknown."""
     service = watcher.registry.get(ServiceName(DOMAIN, type, id))
     return None if service is None else watcher.registry.state(service)

@@ -1,4 +1,4 @@
-"""What is written wrongly is told in a sentence, without a traceback and without the password."""
+"""Errors of magics are one sentence, without traceback and without password."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, told
+from tests.notebook.notebooks import Notebook, error_text
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq
 
@@ -17,14 +17,14 @@ SECRET = "s3cret-pw"
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
-    ("broker", "error", "says"),
+    ("broker", "error", "text"),
     [
         ("http://me:SECRET@HOST/", "InvalidUri", "http://me:***@"),
         ("me:SECRET@HOST", "InvalidUri", "amqp://"),
@@ -38,35 +38,39 @@ def free_port() -> int:
     ],
 )
 async def test_broker_that_cannot_be_had(
-    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, error: str, says: str
+    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, error: str, text: str
 ) -> None:
-    """Whatever is wrong with the broker is one sentence: the URI, masked, and the cause."""
+    """An error of the broker is one sentence with the masked URI and the cause."""
     host = f"127.0.0.1:{rabbitmq.port}"
     for mark, value in (("SECRET", SECRET), ("HOST", host), ("FREE", free_port)):
         broker = broker.replace(mark, str(value))
     began = asyncio.get_running_loop().time()
     cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 5")
     assert asyncio.get_running_loop().time() - began < 6
-    sentence = told(cell, error)
-    assert says in sentence
+    sentence = error_text(cell, error)
+    assert text in sentence
     assert "\n" not in sentence
     notebook.check_secret(f"amqp://me:{SECRET}@host/")
 
 
-async def test_refused_login_and_missing_vhost_are_told_apart(
+async def test_refused_login_and_missing_vhost(
     notebook: Notebook, rabbitmq: RabbitMq, uri: str
 ) -> None:
-    """A wrong password and a missing virtual host are told as what they are."""
+    """A wrong password and a missing virtual host have different errors."""
     wrong = f"amqp://me:{SECRET}@127.0.0.1:{rabbitmq.port}/"
-    assert "refuse" in told(await notebook.execute(f"%fabric_connect {wrong}"), "LoginRefused")
+    assert "refuse" in error_text(
+        await notebook.execute(f"%fabric_connect {wrong}"), "LoginRefused"
+    )
     missing = uri.rpartition("/")[0] + "/no-such-vhost"
-    sentence = told(await notebook.execute(f"%fabric_connect {missing}"), "VirtualHostRefused")
+    sentence = error_text(
+        await notebook.execute(f"%fabric_connect {missing}"), "VirtualHostRefused"
+    )
     assert "no-such-vhost" in sentence
     assert "virtual host" in sentence
 
 
 async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
-    """A server that accepts and says nothing is given up when the time-out is over."""
+    """Connecting to a server that does not respond fails after the timeout."""
     over = asyncio.Event()
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,12 +87,12 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
     over.set()
     server.close()
     assert 0.9 < asyncio.get_running_loop().time() - began < 4
-    assert "me:***@" in told(cell, "BrokerUnavailable")
-    assert "1 s" in told(cell, "BrokerUnavailable")
+    assert "me:***@" in error_text(cell, "BrokerUnavailable")
+    assert "1 s" in error_text(cell, "BrokerUnavailable")
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "text"),
     [
         ("fabric_connect URI --timeout soon", "'soon' is not a time in seconds"),
         ("fabric_connect URI --timeout -1", "time"),
@@ -128,15 +132,15 @@ async def test_silent_broker_is_given_up_in_time(notebook: Notebook) -> None:
         ("fabric_publish kind=A kind=B -- {}", "kind is given twice"),
     ],
 )
-async def test_line_that_is_wrong(notebook: Notebook, uri: str, line: str, says: str) -> None:
-    """A line that cannot be read is told in a sentence, with how the magic is written."""
+async def test_line_that_is_wrong(notebook: Notebook, uri: str, line: str, text: str) -> None:
+    """An invalid line is a usage error with the syntax of the magic."""
     cell = await notebook.execute("%" + line.replace("URI", uri))
-    assert says in told(cell)
+    assert text in error_text(cell)
     assert await notebook.value("fabric.state.value") == "'connected'"
 
 
 @pytest.mark.parametrize(
-    ("line", "error", "says"),
+    ("line", "error", "text"),
     [
         ("fabric_connect URI --domain my.project", "InvalidName", "domain"),
         ("fabric_connect URI --type 'a b'", "InvalidName", "type"),
@@ -176,16 +180,16 @@ async def test_line_that_is_wrong(notebook: Notebook, uri: str, line: str, says:
     ],
 )
 async def test_line_that_cannot_be_done(
-    notebook: Notebook, uri: str, line: str, error: str, says: str
+    notebook: Notebook, uri: str, line: str, error: str, text: str
 ) -> None:
-    """A line that can be read and not be done raises what is wrong, shown as a sentence."""
+    """A valid line that fails raises an error, shown as one sentence."""
     cell = await notebook.execute("%" + line.replace("URI", uri))
-    assert says in told(cell, error)
+    assert text in error_text(cell, error)
     assert await notebook.value("fabric.state.value") == "'connected'"
 
 
 @pytest.mark.parametrize(
-    ("line", "body", "error", "says"),
+    ("line", "body", "error", "text"),
     [
         ("--id a.b", "def f(): pass", "InvalidName", "id"),
         ("--type 'a b'", "def f(): pass", "InvalidName", "type"),
@@ -199,11 +203,11 @@ async def test_line_that_cannot_be_done(
     ],
 )
 async def test_serving_cell_that_is_wrong(
-    notebook: Notebook, line: str, body: str, error: str, says: str
+    notebook: Notebook, line: str, body: str, error: str, text: str
 ) -> None:
-    """A serving cell with a wrong line, or nothing to serve, is told in a sentence."""
+    """A serving cell with an invalid line, or without functions, fails with one sentence."""
     cell = await notebook.execute(f"%%fabric_serve {line}\n{body}")
-    assert says in told(cell, error)
+    assert text in error_text(cell, error)
     assert cell.displays == []
 
 
@@ -221,10 +225,12 @@ async def test_serving_cell_that_is_wrong(
     ],
 )
 async def test_everything_needs_a_connection(notebook: Notebook, uri: str, line: str) -> None:
-    """Without a connection each magic says to connect first, and a serving cell is not run."""
+    """Without a connection each magic advises to connect, and serving cells do not run."""
     await notebook.run("ran = False\n%fabric_disconnect")
     try:
-        assert "run %fabric_connect first" in told(await notebook.execute(line), "NotConnected")
+        assert "run %fabric_connect first" in error_text(
+            await notebook.execute(line), "NotConnected"
+        )
         assert await notebook.value("ran") == "False"
     finally:
         await notebook.connect(uri, id="bad_input")
@@ -233,7 +239,7 @@ async def test_everything_needs_a_connection(notebook: Notebook, uri: str, line:
 async def test_bad_messages_stop_nothing(
     notebook: Notebook, calc: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """Rows that cannot be read are counted and shown; the stream goes on."""
+    """Unreadable messages are counted and shown; the stream continues."""
     cell = await notebook.run("s = %fabric_stream kind=bad")
     for body in (b"not json", b"\xff\xfe", b"", b"[[[", b"7"):
         await watcher.publish_data(body, {"kind": "bad"})

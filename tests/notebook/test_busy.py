@@ -1,4 +1,4 @@
-"""A cell that blocks the loop: the notebook stays on the fabric, and answers afterwards."""
+"""Cells that block the event loop: the notebook stays present, and replies afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def blocked(
     seconds: float,
     interval: float,
 ) -> None:
-    """Block a notebook that serves `busy.f`; hold that others see what they should."""
+    """Block a notebook that serves `busy.f`, and check its state in other members."""
     own = (await notebook.value("fabric.name.id")).strip("'")
     await notebook.run("%%fabric_serve --id busy\ndef f(n): return n + 1")
     await notebook.run(
@@ -46,7 +46,7 @@ async def blocked(
     )
     await until(watcher, lambda: state_of(watcher, "busy") == "up")
     name = ServiceName(DOMAIN, "notebook", own)
-    heard: list[float] = []
+    received: list[float] = []
     states: list[str] = []
     clock = asyncio.get_running_loop().time
 
@@ -64,7 +64,7 @@ async def blocked(
             await watcher.registry.changed()
             now = watcher.registry.get(name)
             if now is not None and now.last_seen != last:
-                heard.append(clock())
+                received.append(clock())
                 states.append(str(watcher.registry.state(now)))
 
     listening = asyncio.create_task(listen())
@@ -73,12 +73,12 @@ async def blocked(
     listening.cancel()
     assert took > seconds - 1
 
-    moments = [began, *heard, began + took]
+    moments = [began, *received, began + took]
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert max(gaps) < interval + 1.5, gaps
     assert "busy" in states
     assert set(states) <= {"up", "busy"}
-    first_busy = heard[states.index("busy")] - began
+    first_busy = received[states.index("busy")] - began
     assert first_busy < 4 + interval, first_busy
     assert await asyncio.gather(*calls) == [1, 2, 3, 4, 5]
     await until(watcher, lambda: state_of(watcher, own) == "up")
@@ -86,7 +86,7 @@ async def blocked(
         "([0, 1, 2, 3, 4], [])"
     )
     assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
-    # amqp-fabric, which knows no states, heard it too.
+    # amqp-fabric, which has no states, received keep-alives too.
     while (await listener.event("alive"))["headers"]["service_id"] != own:
         pass
     await notebook.run("%fabric_stop busy\n%fabric_stop s")
@@ -101,7 +101,7 @@ async def test_blocking_cell_does_not_look_dead(
     uri: str,
     how: str,
 ) -> None:
-    """While a cell computes, others hear that it is busy; calls and rows wait, none is lost."""
+    """While a cell computes, the notebook is busy; calls and rows are queued, and none is lost."""
     listener = await start_peer("listener", uri)
     await blocked(notebook, watcher, caller, listener, BLOCKING[how], 6, interval=0.5)
 
@@ -115,7 +115,7 @@ async def test_blocking_for_twenty_seconds(
     uri: str,
     calc: Peer,
 ) -> None:
-    """Twenty seconds of a busy loop, with the default settings, cost no connection and no call."""
+    """A loop that is blocked for 20 seconds, with defaults, loses no connection and no call."""
     notebook = await start_notebook()
     await notebook.run("%config FabricMagics.keep_alive_seconds = 5")
     await notebook.connect(uri, id="twenty")
@@ -131,10 +131,10 @@ async def test_without_the_thread_on_request(
     rabbitmq: RabbitMq,
     vhost: str,
 ) -> None:
-    """With `presence = "loop"` a notebook that computes falls silent; afterwards it is back.
+    """With `presence = "loop"` a computing notebook sends no keep-alives; afterwards it is up.
 
-    It keeps its connections, answers the calls that came meanwhile in their order, and does not
-    run one whose caller has given up.
+    It keeps its connections, replies to queued calls in order, and does not execute expired
+    calls.
     """
     notebook = await start_notebook()
     await notebook.run('%config FabricMagics.presence = "loop"')
@@ -151,7 +151,7 @@ async def test_without_the_thread_on_request(
     with pytest.raises(CallTimeout):
         await watcher.call("notebook.threadless.f", n=0, timeout=0.3)
     answers = []
-    for n in range(1, 4):  # one behind the other, as the caller sends what it is told
+    for n in range(1, 4):  # in order, because the caller sends one after the other
         answers.append(asyncio.create_task(call(caller, "threadless", "f", n=n)))
         await asyncio.sleep(0)
     await until(watcher, lambda: state_of(watcher, "threadless") == "late")
@@ -163,6 +163,6 @@ async def test_without_the_thread_on_request(
 
 
 async def connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
-    """The names of the connections that the broker has."""
+    """Return the names of the broker's connections."""
     found = await asyncio.to_thread(rabbitmq.list_connections, vhost)
     return {str(one["name"]) for one in found}

@@ -1,4 +1,4 @@
-"""`%fabric_call`: what can be written, what comes back, and what is told when it fails."""
+"""`%fabric_call`: syntax, results and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, shown_error, state_of, told, until
+from tests.notebook.notebooks import Notebook, error_text, shown_error, state_of, until
 from tests.support.peers import Peer
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     ],
 )
 async def test_line_has_the_value_of_the_call(notebook: Notebook, line: str, value: str) -> None:
-    """A call's keywords are Python expressions, however spaced; the line's value is the result."""
+    """Arguments are Python expressions, with any spacing; the line's value is the result."""
     await notebook.run("a = 3")
     assert await notebook.value(f"%fabric_call {line}") == value
 
@@ -55,7 +55,7 @@ async def test_result_can_be_assigned(notebook: Notebook) -> None:
 
 
 async def test_local_variables_of_a_function_can_be_used(notebook: Notebook) -> None:
-    """Inside a function the expressions see its locals, which hide globals of that name."""
+    """In a function, expressions use its local variables before globals."""
     await notebook.run(
         "n = 1000\n"
         "def area(n):\n"
@@ -67,7 +67,7 @@ async def test_local_variables_of_a_function_can_be_used(notebook: Notebook) -> 
 
 
 async def test_calls_in_an_await_cell(notebook: Notebook) -> None:
-    """`await fabric.call(...)` works in a cell, beside the magic and many at once."""
+    """`await fabric.call(...)` works in a cell, with the magic and concurrently."""
     cell = await notebook.run(
         "import asyncio\n"
         "first = await fabric.call('calc1.multiply', x=2, y=3)\n"
@@ -80,13 +80,13 @@ async def test_calls_in_an_await_cell(notebook: Notebook) -> None:
 
 
 async def test_proxy_is_an_object_with_the_service_s_methods(notebook: Notebook) -> None:
-    """`fabric.service(...)` gives an object whose methods are awaited."""
+    """`fabric.service(...)` returns an object with awaitable methods."""
     cell = await notebook.run("await fabric.service('calc1').multiply(x=4, y=5)")
     assert cell.text == "20"
 
 
 async def test_data_frames_travel(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """A DataFrame is a DataFrame on both ends of fabric_nb, and shows as a table."""
+    """Between fabric_nb peers a DataFrame stays a DataFrame, and is shown as a table."""
     seen = []
 
     def double(frame: object) -> object:
@@ -108,8 +108,8 @@ async def test_data_frames_travel(notebook: Notebook, watcher: AmqBrokerConnecto
     assert cell.text.split() == ["n", "0", "2", "1", "4"]
 
 
-async def test_remote_error_is_shown_short(notebook: Notebook) -> None:
-    """An error of the service is one line that names the call, and the built-in type it was."""
+async def test_remote_error_is_one_line(notebook: Notebook) -> None:
+    """An error of the service is one line with the call and the built-in type."""
     cell = await notebook.execute("%fabric_call calc1.fail message='no such row'")
     assert shown_error(cell, "RemoteValueError") == (
         "RemoteError: my_project.calc.calc1.fail: ValueError('no such row')"
@@ -126,7 +126,7 @@ async def test_remote_error_is_shown_short(notebook: Notebook) -> None:
 
 
 async def test_remote_traceback_is_shown(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """The traceback of a fabric_nb service is shown below the error, without our frames."""
+    """The traceback of a fabric_nb service is shown, without frames of fabric_nb."""
 
     def lookup(key: str) -> object:
         return dict[str, object]()[key]
@@ -148,8 +148,8 @@ async def test_remote_traceback_is_shown(notebook: Notebook, watcher: AmqBrokerC
 
 
 async def test_time_out_names_the_call(notebook: Notebook, calc: Peer) -> None:
-    """A call without an answer ends after its time-out and says which call and how long."""
-    await notebook.run("%fabric_call calc1.slow seconds=0")  # from now on it is heard of
+    """A call without a reply fails after its timeout, with the call and the seconds."""
+    await notebook.run("%fabric_call calc1.slow seconds=0")  # the service is known afterwards
     cell = await notebook.execute("%fabric_call calc1.slow seconds=1.5 --timeout 0.3")
     assert shown_error(cell, "CallTimeout") == (
         "CallTimeout: my_project.calc.calc1.slow gave no answer within 0.3 s."
@@ -158,7 +158,7 @@ async def test_time_out_names_the_call(notebook: Notebook, calc: Peer) -> None:
 
 
 async def test_time_out_is_set_by_config(notebook: Notebook, calc: Peer) -> None:
-    """`%config FabricMagics.timeout` counts from the next call on, for magics and `fabric.call`."""
+    """`%config FabricMagics.timeout` applies to further magics and calls of `fabric.call`."""
     try:
         await notebook.run("%config FabricMagics.timeout = 0.3")
         cell = await notebook.execute("%fabric_call calc1.slow seconds=1")
@@ -170,8 +170,8 @@ async def test_time_out_is_set_by_config(notebook: Notebook, calc: Peer) -> None
     assert await notebook.value("%fabric_call calc1.slow seconds=0") == str(calc.pid)
 
 
-async def test_unknown_service_and_method_are_told_apart(notebook: Notebook) -> None:
-    """A service that is not there and a method it does not have are different, helpful errors."""
+async def test_unknown_service_and_method(notebook: Notebook) -> None:
+    """An unknown service and an unknown method have different errors with suggestions."""
     cell = await notebook.execute("%fabric_call calc2.multiply x=1 y=2")
     assert "did you mean calc1?" in shown_error(cell, "UnknownService")
     cell = await notebook.execute("%fabric_call calc1.multiplied x=1 y=2")
@@ -186,7 +186,7 @@ async def test_unknown_service_and_method_are_told_apart(notebook: Notebook) -> 
 
 
 async def test_version_can_be_required(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """`--version` refuses a service of another version and says which is there."""
+    """`--version` rejects services of other versions, and the error names them."""
     server = await watcher.serve({"one": lambda: 1}, type="versioned", id="v1", version="1.4")
     try:
         await notebook.run("while not fabric.registry.find('v1'): await fabric.registry.changed()")
@@ -202,9 +202,9 @@ async def test_version_can_be_required(notebook: Notebook, watcher: AmqBrokerCon
 async def test_idempotent_call_is_made_again(
     notebook: Notebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """`--idempotent`, or an idempotent proxy, makes a call again whose service died meanwhile."""
+    """`--idempotent`, or an idempotent proxy, retries a call whose service has crashed."""
     refused = await notebook.execute("%fabric_call -i --stream calc1.echo value=1")
-    assert "--idempotent is not for --stream" in told(refused)
+    assert "--idempotent is not for --stream" in error_text(refused)
     peer = await start_peer("fabric_calc", uri, id="mortal")
     await notebook.run(
         "h = %fabric_call -a -i calc.mortal.slow seconds=1 --timeout 60\n"

@@ -1,4 +1,4 @@
-"""Loading, `%fabric_connect` and `%fabric_disconnect`, and where their settings come from."""
+"""Loading, `%fabric_connect`, `%fabric_disconnect`, and the sources of their settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.notebook.magics import FabricMagics
-from tests.notebook.notebooks import Notebook, call, password_of, shown_error, state_of, told, until
+from tests.notebook.notebooks import (
+    Notebook,
+    call,
+    error_text,
+    password_of,
+    shown_error,
+    state_of,
+    until,
+)
 from tests.support.cells import plain
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq_supervisor import free_port
@@ -37,14 +45,14 @@ MAGICS = {
 
 
 async def test_every_magic_has_an_example() -> None:
-    """There is no magic whose help is not looked at here."""
+    """The test of help covers every magic."""
     names = {name for kind in FabricMagics.magics.values() for name in kind}
     assert {name.removeprefix("%") for name in MAGICS} == names
 
 
 @pytest.mark.parametrize("magic", MAGICS)
 async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
-    """`?` behind a magic shows what it does, its options, and how it is written, by example."""
+    """`?` after a magic shows description, options and an example."""
     cell = await notebook.run(f"%{magic}?")
     (page,) = (one["data"]["text/plain"] for one in cell.reply["payload"])
     assert f"]: {MAGICS[magic]}" in plain(page)
@@ -54,22 +62,22 @@ async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
         assert "--timeout" in page
         assert "Seconds that the call may take." in page
         assert "name=expression" in page
-    if magic != "fabric":  # Shift-Tab shows the variable of that name
+    if magic != "fabric":  # Shift-Tab shows the variable with this name
         assert MAGICS[magic] in await notebook.inspect(f"%{magic}")
 
 
 async def test_settings_are_listed(notebook: Notebook) -> None:
-    """`%config FabricMagics` lists what can be set, with a sentence on each."""
+    """`%config FabricMagics` lists the settings with descriptions."""
     shown = (await notebook.run("%config FabricMagics")).stdout
     for name in ("uri", "domain", "timeout", "connect_timeout", "keep_alive_seconds", "max_rows"):
         assert f"FabricMagics.{name}=" in shown
     assert "Seconds that a call may take." in shown
 
 
-async def test_connecting_shows_where_and_who(
+async def test_connecting_shows_the_card(
     start_notebook: StartNotebook, uri: str, calc: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """Connecting shows the broker, the domain, who I am and who is there, the password masked."""
+    """The card has broker, domain, this notebook and other services, with a masked password."""
     notebook = await start_notebook()
     cell = await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN} --type lab --id mine")
     (card,) = cell.displays
@@ -83,7 +91,7 @@ async def test_connecting_shows_where_and_who(
     assert password_of(uri) not in await notebook.value("fabric")
     await until(watcher, lambda: state_of(watcher, "mine", "lab") == "up")
 
-    # Connecting again leaves the first; the card of the first says so.
+    # Connecting again closes the first connection, and its card shows that.
     again = await notebook.run(f"%fabric_connect '{uri}' -d {DOMAIN} --id other --timeout 5")
     assert "notebook.other" in again.displays[0].text
     await until(watcher, lambda: state_of(watcher, "mine", "lab") == "gone", timeout=2)
@@ -91,8 +99,8 @@ async def test_connecting_shows_where_and_who(
     assert "disconnected" in cell.displays[0].text
     assert "disconnected" in cell.displays[0].html
 
-    # A refused one leaves what is there as it is.
-    assert "cannot be reached" in told(
+    # A failed attempt does not change the existing connection.
+    assert "cannot be reached" in error_text(
         await notebook.execute("%fabric_connect amqp://u:p@127.0.0.1:1/"), "BrokerUnavailable"
     )
     assert await notebook.value("%fabric_call calc.calc1.multiply x=2 y=3") == "6"
@@ -101,16 +109,16 @@ async def test_connecting_shows_where_and_who(
     assert left.outputs == []
     await until(watcher, lambda: state_of(watcher, "other") == "gone", timeout=2)
     assert "disconnected" in again.displays[0].text
-    assert "%fabric_connect" in told(
+    assert "%fabric_connect" in error_text(
         await notebook.execute("%fabric_call calc1.count"), "NotConnected"
     )
-    await notebook.run("%fabric_disconnect")  # once more is harmless
+    await notebook.run("%fabric_disconnect")  # a second time has no effect
 
 
 async def test_connecting_again(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector, caller: Peer
 ) -> None:
-    """With the same broker and names all that is open is kept; with others it is said what ends."""
+    """The same broker and names keep the connection; others close it, with a list of what ends."""
     notebook = await start_notebook()
     line = f"%fabric_connect {uri} --domain {DOMAIN} --type lab"
     await notebook.run(line)
@@ -137,10 +145,10 @@ async def test_connecting_again(
     assert f"The earlier connection, as {DOMAIN}.lab.other, has ended." in last.displays[0].text
 
 
-async def test_a_wrong_domain_is_seen(
+async def test_a_wrong_domain(
     start_notebook: StartNotebook, uri: str, calc: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """In a domain where nothing comes, the card, streams, logs and errors name the others."""
+    """In an empty domain, the card, streams, logs and errors name other domains."""
     there = re.compile(rf"Also on this broker: .*{DOMAIN} \(\d+ services?\): `?--domain {DOMAIN}`?")
     notebook = await start_notebook()
     card = await notebook.run(f"%fabric_connect {uri} --domain nowhere --id lost")
@@ -159,7 +167,7 @@ async def test_a_wrong_domain_is_seen(
 async def test_several_nodes(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector
 ) -> None:
-    """Of several nodes in one URI, the first that is there is used, and the card names it."""
+    """Of several nodes in a URI the first reachable one is used, and the card shows it."""
     login, _, rest = uri.partition("@")
     live, _, vhost = rest.partition("/")
     dead = f"127.0.0.1:{free_port()}"
@@ -173,7 +181,7 @@ async def test_several_nodes(
         assert "connected" in shown
         assert dead not in shown
     await until(watcher, lambda: state_of(watcher, "nodes") == "up")
-    refused = told(
+    refused = error_text(
         await notebook.execute(f"%fabric_connect {login}@{dead},{dead}/{vhost}"),
         "BrokerUnavailable",
     )
@@ -183,7 +191,7 @@ async def test_several_nodes(
 
 
 async def test_names_are_the_notebook_s(start_notebook: StartNotebook, uri: str) -> None:
-    """Without an id a notebook is named after its file; its own variable `fabric` is left alone."""
+    """The default id is the name of the file; an existing variable `fabric` is not replaced."""
     notebook = await start_notebook({"JPY_SESSION_NAME": "/home/me/My analysis (2).ipynb"})
     await notebook.run("fabric = 'silk'")
     cell = await notebook.run(f"%fabric_connect {uri} --domain {DOMAIN}")
@@ -195,7 +203,7 @@ async def test_names_are_the_notebook_s(start_notebook: StartNotebook, uri: str)
 async def test_settings_from_the_environment(
     start_notebook: StartNotebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """The six variables that amqp-fabric knows mean the same here."""
+    """The six environment variables of amqp-fabric have the same meaning."""
     exchanges = {"DATA_EXCHANGE_NAME": "facts", "DISCOVERY_EXCHANGE_NAME": "my.discovery"}
     subscriber = await start_peer("data_subscriber", uri, domain="env_domain", env=exchanges)
     listener = await start_peer("listener", uri, domain="env_domain", env=exchanges)
@@ -203,13 +211,13 @@ async def test_settings_from_the_environment(
     notebook = await start_notebook({"AMQP_URL": uri, **names, **exchanges})
     cell = await notebook.run("%fabric_connect")
     assert "env_type.env_id" in cell.displays[0].text
-    heard = await listener.event("alive")
-    assert heard["headers"]["service_domain"] == "env_domain"
-    assert heard["headers"]["service_id"] == "env_id"
+    received = await listener.event("alive")
+    assert received["headers"]["service_domain"] == "env_domain"
+    assert received["headers"]["service_id"] == "env_id"
     await notebook.run("%fabric_publish kind=A -- {'n': 1}")
     assert (await subscriber.event("data"))["body"] == '{"n":1}'
 
-    # What is written in the magic comes before %config, and that before the environment.
+    # Options take precedence over %config, and that over the environment.
     await notebook.run(
         "%config FabricMagics.service_type = 'config_type'\n"
         "%config FabricMagics.service_id = 'config_id'\n"
@@ -221,7 +229,7 @@ async def test_settings_from_the_environment(
 async def test_settings_from_ipython_s_config_file(
     start_notebook: StartNotebook, uri: str, tmp_path: Path, watcher: AmqBrokerConnector
 ) -> None:
-    """IPython's config file can load the extension and set everything that `%config` can."""
+    """IPython's config file can load the extension and set all settings of `%config`."""
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text(
@@ -242,7 +250,7 @@ async def test_settings_from_ipython_s_config_file(
 
 
 async def test_loading_again_is_harmless(start_notebook: StartNotebook, uri: str) -> None:
-    """Loading twice, reloading, and unloading twice change nothing for the worse."""
+    """Loading twice, reloading, and unloading twice have no side effects."""
     notebook = await start_notebook()
     await notebook.connect(uri, id="again")
     again = await notebook.run("%load_ext fabric_nb")
@@ -256,7 +264,7 @@ async def test_loading_again_is_harmless(start_notebook: StartNotebook, uri: str
     await notebook.run("%unload_ext fabric_nb")
     await notebook.run("fabric_nb.unload_ipython_extension(get_ipython())")
     gone = await notebook.execute("%fabric_call calc.calc1.multiply x=2 y=3")
-    assert "not found" in told(gone)
+    assert "not found" in error_text(gone)
     assert "FabricMagics" not in (await notebook.run("%config")).stdout
     await notebook.run("%load_ext fabric_nb")
     await notebook.run("%reload_ext fabric_nb")
@@ -265,7 +273,7 @@ async def test_loading_again_is_harmless(start_notebook: StartNotebook, uri: str
 
 
 async def test_loading_warns_of_the_older_nest_asyncio(start_notebook: StartNotebook) -> None:
-    """Where nest_asyncio 1.6 was applied before us, loading says what is lost and what to do."""
+    """If nest_asyncio 1.6 was applied before, loading warns, with the risk and the advice."""
     notebook = await start_notebook(load=False)
     await notebook.run("import asyncio; asyncio._nest_patched = True")
     shown = (await notebook.run("%load_ext fabric_nb")).stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, told
+from tests.notebook.notebooks import Notebook, error_text
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def test_stream_becomes_a_data_frame(
     notebook: Notebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """Messages that carry the headers become rows; the table under the cell follows them."""
+    """Messages with matching headers become rows, and the table under the cell is updated."""
     publisher: Peer = await start_peer("data_publisher", uri)
     cell = await notebook.run("tx = %fabric_stream kind=TX currency=USD")
     assert "No row received yet" in cell.displays[0].text
@@ -48,7 +48,7 @@ async def test_stream_becomes_a_data_frame(
 async def test_stream_s_headers_may_be_values_and_variables(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """Header values are literals or text, and variables of the notebook."""
+    """Header values are literals, text, or variables of the notebook."""
     await notebook.run("which = 'A'")
     await notebook.run("s = %fabric_stream kind=$which unit={which + 'x'} n=5 ok=True note='a b'")
     assert await notebook.value("s.headers") == (
@@ -61,8 +61,8 @@ async def test_stream_s_headers_may_be_values_and_variables(
     await notebook.run("%fabric_stop s")
 
 
-async def test_stream_keeps_so_many_rows(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """`--max-rows` bounds what is kept, and the view says how many were dropped."""
+async def test_max_rows_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
+    """`--max-rows` limits the retained rows, and the view shows the number of dropped ones."""
     cell = await notebook.run("s = %fabric_stream kind=many --max-rows 100")
     await watcher.publish_data([{"n": n} for n in range(1000)], {"kind": "many"})
     await notebook.run("await s.wait(1000, timeout=10)")
@@ -75,7 +75,7 @@ async def test_stream_keeps_so_many_rows(notebook: Notebook, watcher: AmqBrokerC
 async def test_named_streams_share_the_messages(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """Two streams of one `--name` share the messages; without it each gets all."""
+    """Two streams with one `--name` share the messages; without it each receives all."""
     await notebook.run(
         "a = %fabric_stream --name both kind=share\n"
         "b = %fabric_stream --name both kind=share\n"
@@ -91,17 +91,17 @@ async def test_named_streams_share_the_messages(
     await notebook.run("%fabric_stop a\n%fabric_stop b\n%fabric_stop c")
 
 
-async def test_streams_that_the_broker_keeps(
+async def test_durable_and_replayed_streams(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """`--durable` has what came while nobody listened; `--replay-from` reads it again."""
+    """`--durable` delivers messages sent without a consumer; `--replay-from` delivers again."""
     for options in ("--durable --name dur", "--replay-from first --name rep"):
         await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.close()")
         await watcher.publish_data({"n": 1}, {"kind": "kept"})
         await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.wait(1, timeout=20)")
         assert await notebook.value("list(s.df.n)") == "[1]"
         await notebook.run("await s.delete()")
-    assert "needs a name" in told(
+    assert "needs a name" in error_text(
         await notebook.execute("%fabric_stream --durable"), "UnusableQueue"
     )
 
@@ -109,7 +109,7 @@ async def test_streams_that_the_broker_keeps(
 async def test_stream_of_another_domain(
     notebook: Notebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """`--domain` listens to the data of another domain."""
+    """`--domain` receives data of another domain."""
     publisher: Peer = await start_peer("data_publisher", uri, domain="elsewhere")
     await notebook.run("s = %fabric_stream --domain elsewhere kind=E")
     await publisher.ask("publish", headers={"kind": "E"}, data={"n": 7})
@@ -121,7 +121,7 @@ async def test_stream_of_another_domain(
 
 
 async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """`stream.plot` draws under its cell, follows the rows, and leaves the last picture."""
+    """`stream.plot` shows a live chart under its cell, and leaves a static copy."""
     await notebook.run("s = %fabric_stream kind=chart")
     cell = await notebook.run("chart = s.plot('price', window='5min')", cell_id="chart")
     live, last = cell.outputs
@@ -144,10 +144,10 @@ async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnect
     assert "<polyline" in again.outputs[1].html
 
 
-async def test_a_recording_is_whole_when_the_kernel_leaves(
+async def test_a_recording_is_complete_after_shutdown(
     start_notebook: StartNotebook, watcher: AmqBrokerConnector, uri: str, tmp_path: Path
 ) -> None:
-    """A recording is valid after the kernel was shut down, and plays again in another one."""
+    """A recording is valid after the kernel was shut down, and can be replayed by another."""
     notebook = await start_notebook()
     await notebook.connect(uri, id="recorder")
     await notebook.run("s = %fabric_stream kind=rec")
@@ -167,7 +167,7 @@ async def test_a_recording_is_whole_when_the_kernel_leaves(
 async def test_a_stream_is_recorded_from_its_first_row(
     notebook: Notebook, watcher: AmqBrokerConnector, tmp_path: Path
 ) -> None:
-    """`--record` writes what comes to a file, says so in the view, and refuses what it cannot."""
+    """`--record` writes messages to a file, the view shows it, and invalid files are errors."""
     path = tmp_path / "some rows.jsonl"
     line = "s = %fabric_stream kind=kept --with-headers --arrival --record"
     cell = await notebook.run(f"{line} '{path}'")
@@ -188,9 +188,9 @@ async def test_a_stream_is_recorded_from_its_first_row(
 
 
 async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnector) -> None:
-    """Thousands of rows a second, with views shown, lose nothing and stay within bounds.
+    """With thousands of rows a second and live views, no row is lost and memory is bounded.
 
-    Its long version, with the times that it takes, is `python -m benchmarks.notebook`.
+    The long version, with timings, is `python -m benchmarks.notebook`.
     """
     await notebook.run("s = %fabric_stream kind=flood --max-rows 50000\ns.plot()")
     for _ in range(20):
@@ -212,7 +212,7 @@ async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnect
 async def test_publishing_reaches_amqp_fabric(
     notebook: Notebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """What is behind the dashes is published as JSON, with headers that others can match."""
+    """The value after the dashes is published as JSON, with headers that consumers can match."""
     subscriber: Peer = await start_peer("data_subscriber", uri, headers={"msg_type": "ALERT"})
     await notebook.run("x = 5\n%fabric_publish msg_type=OTHER -- 1")
     for data, body in (
@@ -224,10 +224,10 @@ async def test_publishing_reaches_amqp_fabric(
     ):
         cell = await notebook.run(f"%fabric_publish msg_type=ALERT level=3 -- {data}")
         assert cell.outputs == []
-        heard = await subscriber.event("data")
-        assert json.loads(heard["body"]) == body
-        assert heard["headers"]["msg_type"] == "ALERT"
-        assert heard["headers"]["level"] == 3
+        received = await subscriber.event("data")
+        assert json.loads(received["body"]) == body
+        assert received["headers"]["msg_type"] == "ALERT"
+        assert received["headers"]["level"] == 3
     await notebook.run(
         "def alert(text):\n    %fabric_publish msg_type=ALERT -- {'text': text}\nalert('local')"
     )
@@ -240,7 +240,7 @@ async def test_publishing_reaches_amqp_fabric(
 async def test_logs_are_shown_as_they_come(
     notebook: Notebook, start_peer: StartPeer, uri: str
 ) -> None:
-    """Remote records appear under the cell, by level and service, and are a DataFrame."""
+    """Remote records are shown, filtered by level and service, and are in a DataFrame."""
     mine: Peer = await start_peer("log_publisher", uri, id="mine")
     other: Peer = await start_peer("log_publisher", uri, id="other")
     everything = await notebook.run("all = %fabric_logs")
@@ -272,7 +272,7 @@ async def test_logs_are_shown_as_they_come(
 async def test_services_are_listed_and_kept_live(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """Services come and go under the cell; options narrow them."""
+    """The list of services under the cell is live; options filter it."""
     cell = await notebook.run("%fabric_services")
     narrow = "%fabric_services --type late --id late1 --domain my_project"
     only, present = await notebook.run(f"{narrow} --gone"), await notebook.run(narrow)
@@ -292,10 +292,10 @@ async def test_services_are_listed_and_kept_live(
     assert await notebook.value(row) == f"[['{DOMAIN}', 'gone']]"
 
 
-async def test_mixed_versions_are_told(
+async def test_mixed_versions_are_shown(
     notebook: Notebook, watcher: AmqBrokerConnector, uri: str
 ) -> None:
-    """A service whose members differ in version says so, with how many members there are."""
+    """A service with instances of different versions is marked, with the number of instances."""
     cell = await notebook.run("%fabric_services --type mixed")
     async with AmqBrokerConnector(uri, DOMAIN, "test", "second", 0.3, True) as second:
         first_server = await watcher.serve({"f": int}, type="mixed", id="m1", version="1.0")
@@ -308,7 +308,7 @@ async def test_mixed_versions_are_told(
 
 
 async def test_a_cell_that_runs_again_closes_its_earlier_stream(notebook: Notebook) -> None:
-    """A stream or log feed ends when its cell runs again, unless something else still holds it."""
+    """A stream or log feed is closed when its cell runs again, unless it is still referenced."""
     cell = "tx = %fabric_stream kind=rerun\nlogs = %fabric_logs"
     await notebook.run(f"{cell}\nfirst = []", cell_id="a")
     await notebook.run("import weakref\nones = weakref.WeakSet([tx, logs])")
@@ -317,7 +317,7 @@ async def test_a_cell_that_runs_again_closes_its_earlier_stream(notebook: Notebo
     assert await notebook.value("tx.closed, logs.closed") == "(False, False)"
     assert await notebook.value("sorted(one.closed for one in ones)[:3]") == "[False, False, True]"
     assert await notebook.value("len([one for one in ones if not one.closed])") == "2"
-    # What is held elsewhere stays, and so does what another cell has opened.
+    # Streams that are referenced elsewhere or opened by other cells stay open.
     for holder in (
         "mine = tx",
         "first.append(tx)",
@@ -334,7 +334,7 @@ async def test_a_cell_that_runs_again_closes_its_earlier_stream(notebook: Notebo
 
 
 async def test_a_cell_without_a_name_that_runs_again(notebook: Notebook) -> None:
-    """Where the front end does not tell which cell runs, its text does."""
+    """If the front end sends no cell id, the cell is identified by its source."""
     await notebook.run("import weakref\nones = weakref.WeakSet()")
     for _ in range(3):
         await notebook.run("tx = %fabric_stream kind=nameless\nones.add(tx)")
@@ -345,7 +345,7 @@ async def test_a_cell_without_a_name_that_runs_again(notebook: Notebook) -> None
 
 
 async def test_a_cell_that_fails_keeps_its_earlier_stream(notebook: Notebook) -> None:
-    """A stream stays open when the cell that has opened it runs again and cannot."""
+    """A stream stays open if its cell runs again and fails."""
     await notebook.run("s = %fabric_stream kind=kept", cell_id="c")
     failed = await notebook.execute_no_wait(
         "s = %fabric_stream kind=kept --durable", cell_id="c"
@@ -358,7 +358,7 @@ async def test_a_cell_that_fails_keeps_its_earlier_stream(notebook: Notebook) ->
 async def test_a_shared_stream_moves_to_the_later_run(
     notebook: Notebook, watcher: AmqBrokerConnector
 ) -> None:
-    """When its cell runs again, a stream with a name has all that comes, and not a half."""
+    """After its cell runs again, a named stream receives all messages, not half of them."""
     for _ in range(2):
         await notebook.run("s = %fabric_stream kind=shared --name shared", cell_id="d")
     for n in range(6):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.notebook.notebooks import password_of, told
+from tests.notebook.notebooks import error_text, password_of
 from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def row(shown: Output, check: str) -> str:
-    """The line of a check in the table's text."""
+    """Return the line of a check in the table's text."""
     (line,) = [line for line in shown.text.splitlines() if line.startswith(check)]
     return line
 
 
-async def test_it_looks_wherever_it_is_told_to(
+async def test_broker_that_is_checked(
     start_notebook: StartNotebook, uri: str, tmp_path: Path
 ) -> None:
-    """Not connected it looks at the URI that is given, and connected at our own connection."""
+    """Without a connection the doctor checks the given URI, with one that connection."""
     nobody = {"FABRIC_NB_RUNTIME_DIR": str(tmp_path), "AMQP_URL": ""}
     notebook = await start_notebook(nobody, load=False)
     await notebook.run("import asyncio; asyncio._nest_patched = True")
     await notebook.load()
-    nothing = told(await notebook.execute("%fabric_doctor"), "BrokerUnavailable")
+    nothing = error_text(await notebook.execute("%fabric_doctor"), "BrokerUnavailable")
     assert "no broker to check" in nothing
     cell = await notebook.run("%fabric_doctor amqp://guest:guest@127.0.0.1:1/ --timeout 2")
     assert "nothing listens on 127.0.0.1:1" in cell.outputs[-1].text
@@ -40,7 +40,7 @@ async def test_it_looks_wherever_it_is_told_to(
     assert "AMQP_PASSWORD" in row(shown, "password")
     assert "Restart the kernel" in row(shown, "waiting in cells")
     assert password_of(uri) not in shown.text + shown.html
-    assert "not connected" in told(await notebook.execute("%fabric_services"), "NotConnected")
+    assert "not connected" in error_text(await notebook.execute("%fabric_services"), "NotConnected")
 
     await notebook.connect(uri, id="doctor")
     await notebook.run("s = %fabric_stream kind=doctor --name shared-name")

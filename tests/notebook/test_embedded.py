@@ -1,4 +1,4 @@
-"""A newcomer without a broker: `%fabric_connect`, and nothing else."""
+"""`%fabric_connect` without a broker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 async def test_notebooks_without_a_broker_meet(
     start_notebook: StartNotebook, tmp_path: Path
 ) -> None:
-    """Without a URI the notebooks of a user share an embedded broker, and the card says so."""
+    """Without a URI the notebooks of a user share an embedded broker, which the card names."""
     env = {"FABRIC_NB_RUNTIME_DIR": str(tmp_path)}
     one, two = await start_notebook(env), await start_notebook(env)
     card = (await one.run("%fabric_connect --id one")).displays[0].text

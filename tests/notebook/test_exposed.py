@@ -1,4 +1,4 @@
-"""What a serving cell exposes, and to whom."""
+"""Access control of serving cells."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _private():
 """
 
 
-async def test_who_may_call_is_shown_and_kept(
+async def test_allowed_callers_are_shown_and_enforced(
     start_notebook: StartNotebook, uri: str, place: str, rabbitmq: RabbitMq, caller: Peer
 ) -> None:
-    """A serving cell tells what it exposes and to whom; `--allow` names users of the broker."""
+    """A serving cell shows its methods and allowed callers; `--allow` names broker users."""
     notebook = await start_notebook()
     await notebook.connect(uri, id="exposed")
     everybody = await notebook.run(f"%%fabric_serve --id exposed\n{CELL}")
@@ -37,7 +37,7 @@ async def test_who_may_call_is_shown_and_kept(
     assert "open to all callers" in shown.text
     assert "who()" in shown.text
     assert "_private" not in shown.text
-    # A caller on amqp-fabric says nothing of itself.
+    # A caller on amqp-fabric sends no identity.
     assert await call(caller, "exposed", "who") == ["", None]
 
     ann = rabbitmq.add_user(f"ann-{secrets.token_hex(4)}", "secret", vhost=place)

@@ -1,4 +1,4 @@
-"""A peer that says far too much: the views stay up and small, and say what they leave out."""
+"""Floods of messages from a peer: views stay responsive and small, and note what they omit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 YEAR_9999 = 253_402_300_799
 SHOWN = 50
-"""Rows in the forms of a view that a saved notebook keeps."""
+"""Rows in the static copy of a view."""
 SMALL = 150_000
-"""Characters that one form of a view may have at most."""
+"""Maximum characters of a static copy."""
 STORM, STORM_RATE = 30_000, 50_000
-"""Records, and how many of them a second if the machine can."""
+"""Number of records, and their rate per second if the machine is fast enough."""
 STORM_BYTES = 100_000_000
-"""What a kernel may take to keep the last 10,000 of them and show the last 1,000."""
+"""Maximum seconds for a kernel to retain the last 10,000 records and show the last 1,000."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def place(rabbitmq: RabbitMq) -> AsyncIterator[str]:
-    """The address of a virtual host that nobody else is on."""
+    """URI of a separate virtual host."""
     with rabbitmq.private_vhost() as vhost:
         yield rabbitmq.uri_for(vhost=vhost)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def notebook(place: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Notebook]:
-    """A notebook that is connected there."""
+    """Notebook connected to that virtual host."""
     async with await Notebook.start(tmp_path_factory.mktemp("kernel")) as notebook:
         await notebook.connect(place, id="floods")
         yield notebook
@@ -54,13 +54,13 @@ async def notebook(place: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def hostile(place: str, notebook: Notebook) -> AsyncIterator[Hostile]:
-    """Somebody there who means harm."""
+    """Hostile peer on that virtual host."""
     async with Hostile.on(place) as hostile:
         yield hostile
 
 
 def last(cell: Cell) -> str:
-    """The last state of the one view under a cell, which is small and holds no markup."""
+    """Return the text of a cell's static copy, after checking that it is small and inert."""
     (display,) = cell.displays
     assert len(display.text) < SMALL
     assert len(display.html) < SMALL
@@ -69,7 +69,7 @@ def last(cell: Cell) -> str:
 
 
 async def open_row(notebook: Notebook, cell: Cell, text: str) -> None:
-    """Open the row with that text, as a click does."""
+    """Open the row with a text, as a click does."""
     opening = next(
         one
         for one in cell.messages
@@ -82,11 +82,11 @@ async def open_row(notebook: Notebook, cell: Cell, text: str) -> None:
 
 
 async def test_descriptions_of_megabytes(notebook: Notebook, hostile: Hostile) -> None:
-    """Ten megabytes of docs, and of thousands of methods, are cut where a row opens."""
+    """Ten megabytes of docs, and thousands of methods, are truncated in the detail of a row."""
     doc = MARKUP * (10_000_000 // len(MARKUP))
-    told = {"m0": {"signature": "(x)", "doc": doc}}
-    told |= {f"m{n}": {"signature": f"(x={n})", "doc": "d" * 100} for n in range(1, 50_000)}
-    described = json.dumps({"methods": told}).encode()
+    description = {"m0": {"signature": "(x)", "doc": doc}}
+    description |= {f"m{n}": {"signature": f"(x={n})", "doc": "d" * 100} for n in range(1, 50_000)}
+    described = json.dumps({"methods": description}).encode()
     assert len(described) > 10_000_000
     await hostile.serve({"_describe": lambda _: Reply(described)})
     await hostile.announce(b'{"instance": "x", "methods": "' + b"y" * 10_000_000 + b'"}')
@@ -101,8 +101,8 @@ async def test_descriptions_of_megabytes(notebook: Notebook, hostile: Hostile) -
     assert "1 keep-alive could not be read." in last(cell)
 
 
-async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> None:
-    """Of services without end the first are held and the first of those shown, both as told."""
+async def test_flood_of_services(notebook: Notebook, hostile: Hostile) -> None:
+    """The registry and its view are bounded, with notes on what is omitted."""
     beyond = 1_000
     await flood(hostile, [f"s{n}" for n in range(MAX_SERVICES + beyond)])
     cell = await notebook.run("%fabric")
@@ -110,7 +110,7 @@ async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> Non
     await cell.until(lambda cell: full in last(cell), 60)
     assert f"… and {MAX_SERVICES - SHOWN:,} more rows." in last(cell)
     assert f"{MAX_SERVICES:,} up" in last(cell)
-    # The rest of a million, past the broker: it would say no other.
+    # The rest of a million, without the broker, which would make no difference.
     await notebook.run(
         "from fabric_nb.fabric.wire.names import ServiceName\n"
         "from fabric_nb.fabric.wire.keep_alives import KeepAlive\n"
@@ -125,8 +125,8 @@ async def test_services_without_end(notebook: Notebook, hostile: Hostile) -> Non
     await cell.until(lambda cell: " services dropped." in last(cell))
 
 
-async def test_keep_alives_without_pause(notebook: Notebook, hostile: Hostile) -> None:
-    """Thousands of keep-alives of one service cost a few updates of the view, and are all heard."""
+async def test_flood_of_keep_alives(notebook: Notebook, hostile: Hostile) -> None:
+    """Thousands of keep-alives of a service are all received, and cause few updates of the view."""
     cell = await notebook.run("%fabric_services --type app\nbefore = fabric.registry.changes")
     (display,) = cell.displays
     assert display.display_id is not None
@@ -141,7 +141,7 @@ async def test_keep_alives_without_pause(notebook: Notebook, hostile: Hostile) -
 
 
 async def test_clocks_of_the_year_9999(notebook: Notebook, hostile: Hostile) -> None:
-    """Moments that cannot be, in keep-alives, logs and data, stop no view and no DataFrame."""
+    """Invalid times in keep-alives, logs and data break no view and no DataFrame."""
     cells = [
         await notebook.run(code)
         for code in ("%fabric_services --type app", "l = %fabric_logs", "s = %fabric_stream")
@@ -164,7 +164,7 @@ async def test_clocks_of_the_year_9999(notebook: Notebook, hostile: Hostile) -> 
 async def test_log_storm(
     notebook: Notebook, hostile: Hostile, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a storm of logs the log view goes on and stays small, and says what it leaves out."""
+    """In a flood of logs the view stays responsive and small, with the number of omitted ones."""
     cell = await notebook.run("l = %fabric_logs")
     (display,) = cell.displays
     assert display.display_id is not None
@@ -197,7 +197,7 @@ async def test_log_storm(
 
 
 async def test_logs_do_not_feed_themselves(notebook: Notebook, hostile: Hostile) -> None:
-    """With everything logged, what a served function logs is seen once, and nothing comes of it."""
+    """With all loggers shown, a record of a served function is shown once, without a loop."""
     await notebook.run(
         "import logging\n"
         "from fabric_nb import AmqpHandler\n"
@@ -214,7 +214,7 @@ async def test_logs_do_not_feed_themselves(notebook: Notebook, hostile: Hostile)
     await notebook.run("for n in range(20): await fabric.call('floods.shout', n=n)")
     try:
         counts = []
-        for n in range(5):  # each is sent when the view has shown all that was said before
+        for n in range(5):  # each is sent after the view has shown all earlier records
             await hostile.log(f"sign {n}.")
             await cell.until(lambda cell, n=n: f"sign {n}." in last(cell))
             counts.append(int(await notebook.value("l.changes")))
@@ -231,7 +231,7 @@ async def test_logs_do_not_feed_themselves(notebook: Notebook, hostile: Hostile)
 
 
 async def flood(hostile: Hostile, ids: list[str]) -> None:
-    """A keep-alive of each, as fast as they go."""
+    """Send a keep-alive of each service, as fast as possible."""
     channel = await hostile._connection.channel(publisher_confirms=False)
     exchange = await channel.get_exchange("msc.discovery")
     body = json.dumps({"instance": "x", "interval": 600, "methods": {"do": f"(x={MARKUP!r})"}})

@@ -1,4 +1,4 @@
-"""Front ends that are no JupyterLab: VS Code and Colab, and IPython in a terminal."""
+"""Front ends other than JupyterLab: VS Code, Colab, and IPython in a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.notebook.notebooks import Notebook, StartNotebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-# How VS Code names a cell when it runs one; Colab names none.
+# Cell id of VS Code; Colab sends none.
 VSCODE_CELL = "vscode-notebook-cell:/home/somebody/shop.ipynb#W2sZmlsZQ%3D%3D"
 COLAB = '''
 import sys
@@ -41,7 +41,7 @@ output._widgets = types.SimpleNamespace(_installed_url=None)
 
 
 def enable_custom_widget_manager():
-    """As in Colab: only what is displayed with this metadata is shown by the manager."""
+    """Fake of Colab: the manager shows only outputs with this metadata."""
     output.enabled += 1
 
     def add_manager(message):
@@ -58,7 +58,7 @@ sys.modules["google.colab.output"] = output
 
 
 def models(cell: Cell) -> dict[str, dict[str, Any]]:
-    """The states of the widgets that a cell has opened, by their ids."""
+    """Return the states of the widgets that a cell has opened, by id."""
     return {
         message.content["comm_id"]: message.content["data"]["state"]
         for message in cell.messages
@@ -67,26 +67,26 @@ def models(cell: Cell) -> dict[str, dict[str, Any]]:
 
 
 def shown(cell: Cell) -> Iterator[Message]:
-    """The outputs of a cell that are widgets."""
+    """Yield the outputs of a cell that are widgets."""
     for message in cell.messages:
         if message.type == "display_data" and VIEW in message.content["data"]:
             yield message
 
 
 def table_of(cell: Cell) -> str:
-    """The id of the one live table under a cell."""
+    """Return the id of the live table under a cell."""
     (view,) = shown(cell)
     return str(view.content["data"][VIEW]["model_id"])
 
 
 def hello(notebook: Notebook, model: str) -> None:
-    """Say what a view says when it comes up outside of JupyterLab."""
+    """Send the first message of a view outside JupyterLab."""
     content = {"type": "hello", "revision": 1, "hides": False}
     notebook.send_comm(model, {"method": "custom", "content": content})
 
 
 def sent(notebook: Notebook, model: str) -> list[dict[str, Any]]:
-    """The changes that were sent to a table's view."""
+    """Return the changes that were sent to a table's view."""
     return [
         json.loads(bytes(message.buffers[0]))
         for message in notebook.messages
@@ -98,8 +98,8 @@ def sent(notebook: Notebook, model: str) -> list[dict[str, Any]]:
     "code", ["%fabric_services", "%fabric", "s = %fabric_stream kind=x\ns.plot('n');"]
 )
 async def test_views_speak_the_widgets_protocol(notebook: Notebook, code: str) -> None:
-    """A view needs nothing of JupyterLab: it is opened as any widget, before it is displayed."""
-    # The code of a view may have been opened before, as it is opened once.
+    """A view needs only the protocol of widgets: its models are opened before it is displayed."""
+    # The model of the code may be open already.
     earlier = [message for message in notebook.messages if message.type == "comm_open"]
     opened = {message.content["comm_id"] for message in earlier}
     cell = await notebook.run(code)
@@ -112,7 +112,7 @@ async def test_views_speak_the_widgets_protocol(notebook: Notebook, code: str) -
             assert set(re.findall(r"IPY_MODEL_(\w+)", str(state))) <= opened
             if state["_model_module"] == "anywidget":
                 assert "export default" in state["_esm"]
-            else:  # those that every front end has
+            else:  # classes that every front end has
                 assert state["_model_module"].startswith("@jupyter-widgets/")
             opened.add(message.content["comm_id"])
         elif message.type == "display_data" and VIEW in message.content["data"]:
@@ -122,7 +122,7 @@ async def test_views_speak_the_widgets_protocol(notebook: Notebook, code: str) -
 
 
 async def test_vs_code_shows_a_live_table_and_no_second_one(notebook: Notebook) -> None:
-    """A view that came up outside of JupyterLab is sent what changes; the static form goes."""
+    """A view outside JupyterLab receives changes, and the static copy is removed."""
     cell = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
     await cell.until(lambda cell: "calc1" in cell.displays[0].text)
     table = table_of(cell)
@@ -134,8 +134,8 @@ async def test_vs_code_shows_a_live_table_and_no_second_one(notebook: Notebook) 
     await notebook.run("%fabric_stop newcomer")
 
 
-async def test_a_page_that_came_up_late_is_sent_the_code(notebook: Notebook) -> None:
-    """VS Code's window that was loaded anew does not know what was opened before: it asks."""
+async def test_a_reloaded_page_requests_the_code(notebook: Notebook) -> None:
+    """A reloaded window of VS Code does not know models that were opened before."""
     cell = await notebook.run("%fabric_services")
     table = table_of(cell)
     notebook.send_comm(table, {"method": "custom", "content": {"type": "code"}})
@@ -155,7 +155,7 @@ async def test_a_page_that_came_up_late_is_sent_the_code(notebook: Notebook) -> 
 
 
 async def test_vs_code_runs_a_cell_again(notebook: Notebook) -> None:
-    """VS Code names a cell by its address: a second run ends the first view, and shows no path."""
+    """VS Code's cell ids are addresses: a second run closes the first view, and shows no path."""
     first = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
     second = await notebook.run("%fabric_services", cell_id=VSCODE_CELL)
     closed = [m.content["comm_id"] for m in notebook.messages if m.type == "comm_close"]
@@ -166,7 +166,7 @@ async def test_vs_code_runs_a_cell_again(notebook: Notebook) -> None:
 
 
 async def test_a_front_end_without_widgets_has_the_last_state(notebook: Notebook) -> None:
-    """Where no view ever comes up, the static form stands beside and follows what happens."""
+    """Without a browser view the static copy is updated."""
     cell = await notebook.run("%fabric_services")
     await notebook.run("%%fabric_serve --id latecomer\ndef greet(): return 'hello'")
     await cell.until(lambda cell: "latecomer" in cell.displays[0].text)
@@ -175,10 +175,8 @@ async def test_a_front_end_without_widgets_has_the_last_state(notebook: Notebook
     await notebook.run("%fabric_stop latecomer")
 
 
-async def test_colab_is_asked_for_its_widget_manager(
-    start_notebook: StartNotebook, uri: str
-) -> None:
-    """In Colab, which shows widgets only on request, the first view already asks for it."""
+async def test_colab_widget_manager_is_enabled(start_notebook: StartNotebook, uri: str) -> None:
+    """In Colab, which shows widgets only on request, the first view enables them."""
     notebook = await start_notebook(load=False)
     await notebook.run(COLAB)
     await notebook.load()
@@ -191,7 +189,7 @@ async def test_colab_is_asked_for_its_widget_manager(
 
 
 async def test_a_cell_without_a_name_may_run_again(notebook: Notebook) -> None:
-    """Colab does not tell which cell runs: views of earlier runs stay live, and the last works."""
+    """Colab sends no cell id: views of earlier runs stay live, and the last works."""
     first, second = [await notebook.run("%fabric_services --type calc") for _ in range(2)]
     for cell in (first, second):
         hello(notebook, table_of(cell))
@@ -204,7 +202,7 @@ async def test_a_cell_without_a_name_may_run_again(notebook: Notebook) -> None:
 
 
 class Screen:
-    """A real terminal, so wide, on which a program may print."""
+    """A pseudo-terminal with a number of columns."""
 
     def __init__(self, columns: int) -> None:
         self._ours, self.fileno = pty.openpty()
@@ -219,7 +217,7 @@ class Screen:
                 self._printed += some
 
     def read(self) -> bytes:
-        """What the program that has ended has printed."""
+        """Return the output of the program, which has exited."""
         os.close(self.fileno)
         self._reader.join()
         os.close(self._ours)
@@ -228,13 +226,13 @@ class Screen:
 
 @dataclass(frozen=True)
 class Terminal:
-    """What IPython in a terminal has printed, by the number of the prompt."""
+    """Output of IPython in a terminal, by prompt number."""
 
     printed: Mapping[int, str]
 
     @classmethod
     async def run(cls, *cells: str, folder: Path, uri: str, screen: Screen | None = None) -> Self:
-        """Type these cells into IPython, one after the other; what it prints goes to a pipe."""
+        """Type cells into IPython; its output goes to a pipe by default."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner"),
             *("--colors=NoColor", "--no-confirm-exit"),
@@ -257,7 +255,7 @@ class Terminal:
 
 
 async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: Peer) -> None:
-    """In plain IPython views are text, printed where they were asked for and never again."""
+    """In plain IPython views are text, printed once."""
     terminal = await Terminal.run(
         "%load_ext fabric_nb",
         f"%fabric_connect --domain {DOMAIN} --id terminal",
@@ -290,7 +288,7 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
 
 
 async def test_a_terminal_shows_tables_by_rich(tmp_path: Path, uri: str, calc: Peer) -> None:
-    """On a real terminal tables have lines and colours, and fit its width."""
+    """On a terminal, tables have lines and colours, and fit the width."""
     terminal = await Terminal.run(
         "%load_ext fabric_nb",
         f"%fabric_connect --domain {DOMAIN} --id rich-terminal",
@@ -309,10 +307,8 @@ async def test_a_terminal_shows_tables_by_rich(tmp_path: Path, uri: str, calc: P
     assert 60 < max(map(len, text.splitlines())) <= 100
 
 
-async def test_a_terminal_is_told_once_what_is_awaited(
-    tmp_path: Path, uri: str, calc: Peer
-) -> None:
-    """A slow call says once that it waits; what a served function prints is seen."""
+async def test_a_terminal_shows_progress_once(tmp_path: Path, uri: str, calc: Peer) -> None:
+    """A slow call prints one progress line; output of served functions is shown."""
     terminal = await Terminal.run(
         "%load_ext fabric_nb",
         f"%fabric_connect --domain {DOMAIN} --id slow-terminal",
@@ -328,10 +324,10 @@ async def test_a_terminal_is_told_once_what_is_awaited(
     assert "said 5" in terminal[5]
 
 
-async def test_a_terminal_takes_messages_while_its_prompt_waits(
+async def test_messages_are_received_while_the_prompt_waits(
     tmp_path: Path, uri: str, caller: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """Others are answered, and rows come, while nothing is typed into IPython."""
+    """Calls are served, and rows are received, while IPython waits for input."""
     arguments = ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
     env = {**os.environ, "IPYTHONDIR": str(tmp_path), "AMQP_URL": uri, "TERM": "xterm-256color"}
     terminal = pexpect.spawn(
@@ -361,8 +357,8 @@ async def test_a_terminal_takes_messages_while_its_prompt_waits(
         terminal.close(force=True)
 
 
-async def test_a_prompt_that_runs_no_loop_is_said(tmp_path: Path, uri: str) -> None:
-    """Where messages are only taken while a cell runs, the card says so."""
+async def test_note_on_a_prompt_without_a_loop(tmp_path: Path, uri: str) -> None:
+    """If messages are received only while a cell runs, the card has a note."""
     terminal = await Terminal.run(
         "%load_ext fabric_nb",
         f"%fabric_connect --domain {DOMAIN} --id simple",

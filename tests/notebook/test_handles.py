@@ -1,15 +1,15 @@
-"""Calls that take long: a sign of life, handles, results, keywords from the cell's body."""
+"""Long calls: progress, handles, results, item streams, and arguments from the cell's body."""
 
 from __future__ import annotations
 
-from tests.notebook.notebooks import Notebook, call, shown_error, told
+from tests.notebook.notebooks import Notebook, call, error_text, shown_error
 from tests.support.peers import Peer
 
 SLOW = "%fabric_call calc1.slow seconds={0} --progress-after {1}"
 
 
-async def test_a_long_call_says_what_it_waits_for(notebook: Notebook) -> None:
-    """After a while a line says what is awaited, how long, and how the service is doing."""
+async def test_progress_line_of_a_long_call(notebook: Notebook) -> None:
+    """The progress line has the call, the elapsed time and the state of the service."""
     cell = notebook.execute_no_wait(SLOW.format(2, 0.2))
     await cell.until(lambda cell: "calc1 is up" in "".join(one.text for one in cell.displays))
     assert "Waiting for my_project.calc1.slow" in cell.displays[0].text
@@ -19,21 +19,21 @@ async def test_a_long_call_says_what_it_waits_for(notebook: Notebook) -> None:
 
 
 async def test_a_short_call_shows_nothing_but_its_value(notebook: Notebook) -> None:
-    """A call that is answered before that shows its value alone."""
+    """A call with an earlier reply shows only its value."""
     cell = await notebook.run("%fabric_call calc1.multiply x=2 y=3")
     assert [output.text for output in cell.outputs] == ["6"]
 
 
-async def test_a_handle_lets_the_notebook_go_on(notebook: Notebook) -> None:
-    """`-a` returns at once; the handle tells whether it is done, and gives the result."""
+async def test_a_handle_of_a_background_call(notebook: Notebook) -> None:
+    """`-a` returns at once a handle with the state and the result."""
     await notebook.run("h = %fabric_call -a calc1.slow seconds=1")
     assert await notebook.value("h.done(), 'running' in repr(h)") == "(False, True)"
     assert await notebook.value("h.result(timeout=10)") == await notebook.value("await h")
     assert await notebook.value("h.done(), h.elapsed >= 1") == "(True, True)"
 
 
-async def test_a_handle_tells_what_the_call_raised(notebook: Notebook) -> None:
-    """The result of a call that failed is its error; nothing is shown before it is asked for."""
+async def test_a_handle_raises_the_error_of_the_call(notebook: Notebook) -> None:
+    """The error of a call is raised when the result is requested, and not shown before."""
     cell = await notebook.run("h = %fabric_call -a calc1.divide x=1 y=0")
     assert cell.outputs == []
     failed = await notebook.execute("h.result()")
@@ -42,8 +42,8 @@ async def test_a_handle_tells_what_the_call_raised(notebook: Notebook) -> None:
     assert "failed" in await notebook.value("h")
 
 
-async def test_a_handle_can_be_given_up(notebook: Notebook) -> None:
-    """A wait for a handle may have its own limit, and the call may be cancelled."""
+async def test_timeout_and_cancellation_of_a_handle(notebook: Notebook) -> None:
+    """Waiting for a handle can have a timeout, and the call can be cancelled."""
     await notebook.run("h = %fabric_call -a calc1.slow seconds=3")
     late = await notebook.execute("h.result(timeout=0.2)")
     assert late.error is not None
@@ -54,7 +54,7 @@ async def test_a_handle_can_be_given_up(notebook: Notebook) -> None:
 
 
 async def test_several_results_share_one_bar(notebook: Notebook) -> None:
-    """`%fabric_result` waits for several calls, shows one bar, and returns their results."""
+    """`%fabric_result` waits for several calls with one progress bar, and returns a list."""
     await notebook.run(
         "a = %fabric_call -a calc1.slow seconds=1.5\n"
         "b = %fabric_call -a calc1.multiply x=3 y=4\n"
@@ -66,11 +66,11 @@ async def test_several_results_share_one_bar(notebook: Notebook) -> None:
     assert bars
     assert await notebook.value("%fabric_result") == "['x']"
     wrong = await notebook.execute("%fabric_result nothing")
-    assert "nothing is no call" in told(wrong, "BadArgument")
+    assert "nothing is no call" in error_text(wrong, "BadArgument")
 
 
-async def test_one_that_failed_leaves_the_others(notebook: Notebook) -> None:
-    """Of several calls the results come although one failed, which is told; alone it raises."""
+async def test_results_with_a_failed_call(notebook: Notebook) -> None:
+    """A failed call among several is reported with the results of others; alone it raises."""
     await notebook.run(
         "a = %fabric_call -a calc1.echo value=1\n"
         "b = %fabric_call -a calc1.divide x=1 y=0\n"
@@ -92,7 +92,7 @@ async def test_one_that_failed_leaves_the_others(notebook: Notebook) -> None:
 
 
 async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:
-    """`%%fabric_call` sends what the cell assigns; names with an underscore are its own."""
+    """`%%fabric_call` sends variables of the cell, except for names with an underscore."""
     await notebook.run("n = 3")
     cell = await notebook.run(
         "%%fabric_call calc1.echo\n_parts = [n * i for i in range(3)]\nvalue = {'parts': _parts}"
@@ -100,7 +100,7 @@ async def test_keywords_from_the_cells_body(notebook: Notebook) -> None:
     assert cell.text == "{'parts': [0, 3, 6]}"
     assert await notebook.value("'value' in globals()") == "False"
     wrong = await notebook.execute("%%fabric_call calc1.echo\nvalue = = 3")
-    assert "line 1" in told(wrong)
+    assert "line 1" in error_text(wrong)
 
 
 ROWS = """%%fabric_serve --id rows
@@ -126,7 +126,7 @@ def products(n):
 
 
 async def test_items_are_shown_as_they_come(notebook: Notebook, caller: Peer) -> None:
-    """`--stream` shows the last items as they come, and returns the list."""
+    """`--stream` shows the newest items while they arrive, and returns the list."""
     await notebook.run(ROWS)
     cell = notebook.execute_no_wait("items = %fabric_call --stream notebook.rows.rows n=300")
     await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
@@ -143,8 +143,8 @@ async def test_items_are_shown_as_they_come(notebook: Notebook, caller: Peer) ->
     await notebook.run("%fabric_stop rows")
 
 
-async def test_streams_that_are_given_up_or_fail(notebook: Notebook) -> None:
-    """Interrupting closes the generator; an error comes after the items, which are counted."""
+async def test_item_streams_that_are_cancelled_or_fail(notebook: Notebook) -> None:
+    """Interrupting closes the generator; an error is raised after the items are counted."""
     await notebook.run(ROWS)
     cell = notebook.execute_no_wait("%fabric_call --stream notebook.rows.rows")
     await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
@@ -162,7 +162,7 @@ async def test_streams_that_are_given_up_or_fail(notebook: Notebook) -> None:
 
 
 async def test_streams_in_the_background_and_in_a_loop(notebook: Notebook) -> None:
-    """With `-a` a handle gives the list; leaving an `async for` ends the stream."""
+    """With `-a` a handle returns the list; leaving an `async for` closes the item stream."""
     await notebook.run(ROWS)
     await notebook.run("h = %fabric_call -a --stream notebook.rows.rows n=3")
     assert await notebook.value("h.result(timeout=10)") == "[{'row': 0}, {'row': 1}, {'row': 2}]"
@@ -175,5 +175,5 @@ async def test_streams_in_the_background_and_in_a_loop(notebook: Notebook) -> No
     )
     assert cell.text == "{'row': 5}"
     wrong = await notebook.execute("%fabric_call notebook.rows.rows n=1 --count 3")
-    assert "--count is for --stream" in told(wrong)
+    assert "--count is for --stream" in error_text(wrong)
     await notebook.run("%fabric_stop rows")

@@ -1,4 +1,4 @@
-"""Leaving the fabric: in order within two seconds, or by a crash that others notice."""
+"""Disconnecting: orderly within two seconds, or by a crash that other members detect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def joined(
     watcher: AmqBrokerConnector,
     id: str,  # noqa: A002
 ) -> Notebook:
-    """A notebook that serves, streams and logs, known to others."""
+    """Start a notebook that serves, streams and receives logs, and is known to other members."""
     notebook = await start_notebook()
     await notebook.connect(uri, id=id)
     await notebook.run(f"%%fabric_serve --id {id}-api\ndef f(): return 1")
@@ -34,13 +34,13 @@ async def joined(
 
 
 async def left(watcher: AmqBrokerConnector, id: str, timeout: float) -> None:  # noqa: A002
-    """Wait until others know that it has left."""
+    """Wait until other members see that the notebook is gone."""
     for one in (id, f"{id}-api"):
         await until(watcher, lambda one=one: state_of(watcher, one) == "gone", timeout)  # type: ignore[misc]
 
 
 async def nothing_is_left(rabbitmq: RabbitMq, place: str, id: str, timeout: float = 10) -> None:  # noqa: A002
-    """Wait until the broker has no connection and no queue of the notebook."""
+    """Wait until the broker has no queue of the notebook."""
     async with asyncio.timeout(timeout):
         while True:
             names = await asyncio.to_thread(
@@ -73,7 +73,7 @@ async def leave_by_exit(notebook: Notebook) -> None:
 
 
 @pytest.mark.parametrize("leave", [restart, shutdown, unload, disconnect, leave_by_exit])
-async def test_leaving_in_order_is_heard_at_once(
+async def test_orderly_disconnection(
     start_notebook: StartNotebook,
     uri: str,
     watcher: AmqBrokerConnector,
@@ -82,7 +82,7 @@ async def test_leaving_in_order_is_heard_at_once(
     calc: Peer,
     leave: Callable[[Notebook], Coroutine[None, None, None]],
 ) -> None:
-    """Restart, shutdown, unload, disconnect: others hear it at once, all is done in two seconds."""
+    """After restart, shutdown, unload and disconnect other members see it within two seconds."""
     id = f"leave-{leave.__name__}"  # noqa: A001
     notebook = await joined(start_notebook, uri, watcher, id)
     clock = asyncio.get_running_loop().time
@@ -94,7 +94,7 @@ async def test_leaving_in_order_is_heard_at_once(
     if leave in (unload, disconnect):
         assert clock() - began < 2
     await nothing_is_left(rabbitmq, place, id)
-    if leave in (restart, unload):  # and it may come back
+    if leave in (restart, unload):  # and it can connect again
         await notebook.load()
         await notebook.connect(uri, id=id)
         await until(watcher, lambda: state_of(watcher, id) == "up")
@@ -105,7 +105,7 @@ async def test_leaving_in_order_is_heard_at_once(
 async def test_restart_of_a_blocked_notebook(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector, code: str
 ) -> None:
-    """A notebook whose cell blocks can be restarted, and says goodbye then too."""
+    """A notebook with a blocking cell announces its leave when it is restarted."""
     id = f"blocked-{len(code)}"  # noqa: A001
     notebook = await joined(start_notebook, uri, watcher, id)
     cell = notebook.execute_no_wait(f"print('on')\n{code}")
@@ -118,7 +118,7 @@ async def test_restart_of_a_blocked_notebook(
 async def test_restart_while_a_call_waits(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector
 ) -> None:
-    """A notebook that waits for a call can be restarted, and says goodbye then too."""
+    """A notebook that waits for a call announces its leave when it is restarted."""
     notebook = await joined(start_notebook, uri, watcher, "waits")
     never = asyncio.Event()
 
@@ -144,7 +144,7 @@ async def test_killed_kernel_is_gone_after_its_interval(
     rabbitmq: RabbitMq,
     place: str,
 ) -> None:
-    """A kernel that is killed is late and then gone for others, by its own interval."""
+    """A killed kernel is late and then gone for other members, by its own interval."""
     notebook = await joined(start_notebook, uri, watcher, "killed")
     notebook.kill()
     seen = set()

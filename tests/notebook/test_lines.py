@@ -1,4 +1,4 @@
-"""How a magic's line is read: variables in it, a semicolon at its end, and how it fails a run."""
+"""Parsing of magic lines: variables, semicolons, and errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from tests.notebook.notebooks import DOMAIN, Notebook, password_of, told
+from tests.notebook.notebooks import DOMAIN, Notebook, error_text, password_of
 from tests.support.peers import Peer
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NOBODY = "amqp://ann:nothing@127.0.0.1:1/"
 async def test_variables_in_every_magic(
     start_notebook: StartNotebook, uri: str, calc: Peer
 ) -> None:
-    """`{x}` and `$x` stand for variables in the lines of all magics, as parameters of a run do."""
+    """`{x}` and `$x` are replaced by variables in the lines of all magics."""
     notebook = await start_notebook()
     await notebook.run(
         f"uri, domain, me, kind = {uri!r}, {DOMAIN!r}, 'filled-in', 'A B'\n"
@@ -54,7 +54,7 @@ async def test_variables_in_every_magic(
 
 
 async def test_variables_of_a_function(notebook: Notebook) -> None:
-    """Inside a function its own variables count, which hide globals of that name."""
+    """In a function, its local variables are used before globals."""
     await notebook.run(
         "kind = 'outer'\ns = %fabric_stream kind=inner\n"
         "def send(kind):\n    %fabric_publish kind={kind} -- {'n': kind}\nsend('inner')"
@@ -64,7 +64,7 @@ async def test_variables_of_a_function(notebook: Notebook) -> None:
 
 
 async def test_semicolon_silences(notebook: Notebook) -> None:
-    """A semicolon at the end keeps a value from being shown, and from nothing else."""
+    """A semicolon at the end hides the value, and has no other effect."""
     assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
     for silent in (
         "%fabric_call calc1.multiply x=2 y=3;",
@@ -81,7 +81,7 @@ async def test_semicolon_silences(notebook: Notebook) -> None:
 
 
 async def test_errors_can_be_caught(notebook: Notebook) -> None:
-    """What a magic raises is the error itself, which `except` around it takes."""
+    """A magic raises the error itself, which `except` can catch."""
     caught = await notebook.run(
         "from fabric_nb.errors import BrokerUnavailable, FabricError, NotServed\n"
         f"try:\n    %fabric_connect {NOBODY}\n"
@@ -108,7 +108,7 @@ async def test_errors_can_be_caught(notebook: Notebook) -> None:
     ],
 )
 async def test_capture_does_not_hide_failures(notebook: Notebook, line: str, error: str) -> None:
-    """A magic that fails under `%%capture` fails the cell, so that a run ends there."""
+    """A magic that fails in `%%capture` makes the cell fail, so that a run stops there."""
     cell = await notebook.execute(f"%%capture\n{line}")
     assert (cell.status, cell.reply["ename"]) == ("error", error)
     assert cell.reply["evalue"]
@@ -120,8 +120,8 @@ async def test_capture_does_not_hide_failures(notebook: Notebook, line: str, err
     assert await notebook.value("shown.stdout") == r"'no\n'"
 
 
-async def test_headless_run_says_what_failed(tmp_path: Path) -> None:
-    """A headless run ends with the error's name and sentence, which the notebook holds too."""
+async def test_error_of_a_headless_run(tmp_path: Path) -> None:
+    """A headless run fails with the error's name and text, which the notebook contains too."""
     cells = ["%load_ext fabric_nb", f"%%capture\n%fabric_connect {NOBODY}", "ran = True"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
     client = NotebookClient(
@@ -139,14 +139,14 @@ async def test_headless_run_says_what_failed(tmp_path: Path) -> None:
     assert after.execution_count is None
 
 
-async def test_line_that_cannot_be_read_is_a_usage_error(notebook: Notebook) -> None:
-    """Only what is written wrongly is IPython's `UsageError`, with how it is written."""
+async def test_invalid_line_is_a_usage_error(notebook: Notebook) -> None:
+    """An invalid line is IPython's `UsageError`, with the syntax of the magic."""
     cell = await notebook.execute("%fabric_services --nix")
-    assert told(cell).splitlines()[1].startswith("Usage: %fabric_services [--domain")
+    assert error_text(cell).splitlines()[1].startswith("Usage: %fabric_services [--domain")
 
 
-async def test_expression_that_raises_shows_where(notebook: Notebook) -> None:
-    """An error in a function that an expression calls is shown with the function's own line."""
+async def test_expression_that_raises(notebook: Notebook) -> None:
+    """An error in a function that an expression calls is shown with the function's line."""
     await notebook.run("def broken(n):\n    return 1 / n")
     for line in (
         "%fabric_call calc1.echo value=broken(0)",
@@ -161,8 +161,8 @@ async def test_expression_that_raises_shows_where(notebook: Notebook) -> None:
         assert [one.strip() for one in lines] == ["cell, line 2, in broken: return 1 / n"]
 
 
-async def test_nothing_of_a_value_is_lost(notebook: Notebook) -> None:
-    """A value ends where the next name, or an option with two dashes, begins."""
+async def test_end_of_a_value(notebook: Notebook) -> None:
+    """A value ends before the next name or an option with two dashes."""
     await notebook.run("b, c = 7, 2")
     assert await notebook.value("%fabric_call calc1.echo value=b -c") == "5"
     assert await notebook.value("%fabric_call -i calc1.echo value=b -c --timeout 5") == "5"
@@ -172,4 +172,4 @@ async def test_nothing_of_a_value_is_lost(notebook: Notebook) -> None:
     )
     assert cell.text == "21"
     twice = await notebook.execute("%%fabric_call calc1.echo value=1\nvalue = 2")
-    assert "value is given in the line and again in the cell" in told(twice)
+    assert "value is given in the line and again in the cell" in error_text(twice)

@@ -1,4 +1,4 @@
-"""Output from the background lands under the cell that it belongs to, and in saved notebooks."""
+"""Background output appears under its own cell, and in saved notebooks."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def everything(cell: Cell) -> str:
-    """All text under a cell."""
+    """Return all text under a cell."""
     return "\n".join(output.text for output in cell.outputs)
 
 
 def display(cell: Cell) -> Output:
-    """The one display under a cell."""
+    """Return the only display under a cell."""
     (shown,) = cell.displays
     return shown
 
 
 async def all_kinds(notebook: Notebook, mark: str) -> dict[str, Cell]:
-    """Run a cell with each kind of output that comes from the background."""
+    """Run a cell for each kind of background output."""
     return {
         "services": await notebook.run(f"%fabric_services --type {mark}"),
         "stream": await notebook.run(f"s_{mark} = %fabric_stream mark={mark}"),
@@ -71,7 +71,7 @@ async def cause_all(
 
 
 def expected(mark: str, word: str) -> dict[str, list[str]]:
-    """What each cell shows then."""
+    """Return the texts that each cell shows."""
     return {
         "services": [f"{mark}-{word}"],
         "stream": [f"row {word}"],
@@ -82,7 +82,7 @@ def expected(mark: str, word: str) -> dict[str, list[str]]:
 
 
 async def all_seen(cells: dict[str, Cell], mark: str, word: str) -> None:
-    """Wait until each cell shows its own, and hold that it shows nothing of another's."""
+    """Wait until each cell shows its own texts, and check that it shows no others."""
     wanted = expected(mark, word)
     for kind, cell in cells.items():
         for text in wanted[kind]:
@@ -96,7 +96,7 @@ async def all_seen(cells: dict[str, Cell], mark: str, word: str) -> None:
 async def test_output_lands_under_its_own_cell(
     notebook: Notebook, start_peer: StartPeer, uri: str, watcher: AmqBrokerConnector, caller: Peer
 ) -> None:
-    """What comes from the background shows under its own cell, also while another runs."""
+    """Background output appears under its own cell, also while another cell runs."""
     cells = await all_kinds(notebook, "own")
     await cause_all("own", "rest", start_peer, uri, watcher, caller)
     await all_seen(cells, "own", "rest")
@@ -120,7 +120,7 @@ async def test_output_lands_under_its_cell_while_another_waits_for_a_call(
     caller: Peer,
     calc: Peer,
 ) -> None:
-    """While a plain cell waits for a call, what comes meanwhile shows under its own cells."""
+    """While a cell waits for a call, background output appears under its own cells."""
     cells = await all_kinds(notebook, "call")
     slow = SlowCall(calc, 4)
     other = notebook.execute_no_wait(f"%fabric_call {slow.line} --progress-after -1")
@@ -138,7 +138,7 @@ async def test_output_lands_under_its_cell_after_a_reconnect(
     watcher: AmqBrokerConnector,
     tmp_path: Path,
 ) -> None:
-    """After the connection was lost and found, output goes on under the cells it belongs to."""
+    """After a reconnection background output appears under its own cells."""
     with rabbitmq.private_vhost() as vhost:
         uri = rabbitmq.uri_for(vhost=vhost)
         async with await Notebook.start(tmp_path) as own:
@@ -164,7 +164,7 @@ async def test_output_lands_under_its_cell_after_a_reconnect(
 async def test_prints_of_a_cell_and_of_functions_do_not_mix(
     notebook: Notebook, caller: Peer
 ) -> None:
-    """What a cell prints while served functions print is all there, under its own cell."""
+    """Output of a cell and of served functions appears completely, each under its own cell."""
     serving = await notebook.run("%%fabric_serve --id mixing\ndef say(n): print('function', n)")
     printing = notebook.execute_no_wait(
         "import asyncio\nfor n in range(40):\n    print('cell', n)\n    await asyncio.sleep(0.02)"
@@ -183,7 +183,7 @@ async def test_prints_of_a_cell_and_of_functions_do_not_mix(
 async def test_running_a_cell_again_leaves_one_live_view(
     notebook: Notebook, watcher: AmqBrokerConnector, caller: Peer
 ) -> None:
-    """When a cell is run again, its old view ends; only the new one is updated."""
+    """When a cell is run again, its old view is closed, and only the new one is updated."""
     codes = {
         "services": "%fabric_services",
         "stream": "s = %fabric_stream mark=again",
@@ -210,7 +210,7 @@ async def test_running_a_cell_again_leaves_one_live_view(
 
 
 def display_id(cell: Cell) -> str:
-    """The id of the one display under a cell."""
+    """Return the id of the only display under a cell."""
     found = display(cell).display_id
     assert found is not None
     return found
@@ -220,20 +220,20 @@ def display_id(cell: Cell) -> str:
 
 
 def notebook_of(*cells: str) -> Any:
-    """A notebook file's content."""
+    """Return a notebook with cells."""
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
 
 
 @pytest.fixture
 def headless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings of the tests' own for what a headless run starts."""
+    """Isolated settings for a headless run."""
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     return tmp_path
 
 
 def outputs_of(cell: Any) -> str:
-    """All text under a cell of a saved notebook."""
+    """Return all text under a cell of a saved notebook."""
     return "\n".join(
         output.get("text", "") + output.get("data", {}).get("text/plain", "")
         for output in cell.outputs
@@ -243,7 +243,7 @@ def outputs_of(cell: Any) -> str:
 async def test_headless_run_records_the_background(
     headless: Path, start_peer: StartPeer, uri: str, calc: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notebook executed by nbclient holds what came from the background, under its own cells."""
+    """A notebook executed by nbclient contains background output under its own cells."""
     publisher = await start_peer("data_publisher", uri)
     logger = await start_peer("log_publisher", uri, id="headless-logger")
     monkeypatch.setenv("AMQP_URL", uri)
@@ -305,7 +305,7 @@ async def test_headless_run_records_the_background(
 async def test_headless_run_records_the_last_calls(
     headless: Path, uri: str, calc: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the last cell of a headless run has caused is stored, although the run ends with it."""
+    """Effects of the last cell of a headless run are stored."""
     monkeypatch.setenv("AMQP_URL", uri)
     saved = notebook_of(
         f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id last-calls",
@@ -326,12 +326,12 @@ async def test_headless_run_records_the_last_calls(
 
 
 def pictures(cell: Cell) -> int:
-    """How many pictures stand under a cell."""
+    """Return the number of pictures under a cell."""
     return sum("image/png" in output.data for output in cell.outputs)
 
 
 async def test_figures_of_served_functions(notebook: Notebook, caller: Peer) -> None:
-    """What a served function draws is shown under its own cell, and a cell's figures in theirs."""
+    """Figures of served functions and of cells are shown, each under its own cell."""
     pytest.importorskip("matplotlib")
     await notebook.run("%matplotlib inline\nimport asyncio\nimport matplotlib.pyplot as plt")
     serving = await notebook.run(
@@ -358,7 +358,7 @@ async def test_figures_of_served_functions(notebook: Notebook, caller: Peer) -> 
     assert streamed.text == "[0, 1, 2]"
     assert pictures(streamed) == 0
 
-    # Beside a figure of the cell's own, which is made while another function draws.
+    # With a figure of the cell itself, created while a served function draws.
     own = await notebook.run(
         "waiting = %fabric_call -a drawing.later n=5\nawait begun.wait()\n"
         "figure, axes = plt.subplots()\n"

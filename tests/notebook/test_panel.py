@@ -1,4 +1,4 @@
-"""What a JupyterLab panel gets from a real kernel, over the two comms, whatever the cells do."""
+"""Messages of a real kernel to a panel, over the two comms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 
 
 class PanelClient:
-    """A panel without a page: finds the kernel's comm, asks, and merges what is pushed."""
+    """A panel without a page: finds the kernel's comm, sends requests, and merges pushes."""
 
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
@@ -36,17 +36,17 @@ class PanelClient:
 
     @classmethod
     async def open(cls, notebook: Notebook) -> PanelClient:
-        """Find the kernel's comm, and ask for everything."""
+        """Find the kernel's comm, and request the state."""
         client = cls(notebook)
         assert await pushing_comms(notebook)
         notebook._send("comm_open", comm_id=client.requests, target_name=REQUESTS, data={})
-        client.ask(do="state")
+        client.send(do="state")
         await client.until(lambda: client.state)
         return client
 
     @property
     def pushes(self) -> list[dict[str, Any]]:
-        """What was pushed since this client is there."""
+        """Pushes since this client was created."""
         return [
             message.content["data"]
             for message in self.notebook.messages[self._begins :]
@@ -55,7 +55,7 @@ class PanelClient:
 
     @property
     def state(self) -> dict[str, dict[str, Any]]:
-        """All pushes, merged; empty before the first."""
+        """Merged pushes; empty before the first."""
         merged: dict[str, dict[str, Any]] = {}
         for push in self.pushes:
             if push.get("reset"):
@@ -68,7 +68,7 @@ class PanelClient:
         return merged
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a table, each with its `id` and its cells by the labels of their columns."""
+        """Return the rows of a table, each with its `id` and its cells by column label."""
         labels: list[str] = []
         rows: dict[int, list[Any]] = {}
         for push in self.pushes:
@@ -85,18 +85,18 @@ class PanelClient:
 
     @property
     def log(self) -> list[str]:
-        """The messages of the log records that are shown."""
+        """Messages of the log records that are shown."""
         return [row["message"] for row in self.table("logs")]
 
-    def ask(self, **request: Any) -> str:
-        """Send a request; returns its id."""
+    def send(self, **request: Any) -> str:
+        """Send a request and return its id."""
         request_id = f"request-{next(_numbers)}"
         self.notebook.send_comm(self.requests, {"id": request_id, **request})
         return request_id
 
     async def result(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its result, or for the answer that refuses it."""
-        request_id = self.ask(**request)
+        """Send a request and wait for its result, or for the reply that rejects it."""
+        request_id = self.send(**request)
 
         def found() -> dict[str, Any] | None:
             answers = [
@@ -104,35 +104,35 @@ class PanelClient:
                 for message in self.notebook.messages
                 if message.type == "comm_msg" and message.content["comm_id"] == self.requests
             ]
-            results = [one for push in self.pushes for one in push.get("results", [])]
-            refused = [one for one in answers if one.get("error")]
-            return next((one for one in refused + results if one.get("id") == request_id), None)
+            results = [result for push in self.pushes for result in push.get("results", [])]
+            rejected = [answer for answer in answers if answer.get("error")]
+            return next((each for each in rejected + results if each.get("id") == request_id), None)
 
         answer = await self.until(found)
         assert answer is not None
         return answer
 
     async def until(self, what: Callable[[], Any], timeout: float = 30) -> Any:
-        """Wait until something holds, looked at after every message."""
+        """Wait until a condition holds, checked after every message."""
         return await self.notebook.until(what, timeout, about=self.state)
 
 
 async def pushing_comms(notebook: Notebook) -> list[str]:
-    """The comms that a panel would find."""
+    """Return the ids of the comms that a panel finds."""
     reply = await notebook._ask("comm_info_request", target_name=TARGET)
     return list(reply["comms"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def panel(notebook: Notebook) -> AsyncIterator[PanelClient]:
-    """A panel on the connected notebook of this module, with its own connection to the fabric."""
+    """Panel of the connected notebook of this module."""
     client = await PanelClient.open(notebook)
     await client.until(lambda: f"{DOMAIN}.calc.calc1" in client.state["services"])
     yield client
 
 
-async def test_a_panel_sees_where_the_notebook_is(panel: PanelClient, uri: str) -> None:
-    """The connection, the services of others and the notebook's own are told."""
+async def test_connection_and_services(panel: PanelClient, uri: str) -> None:
+    """The panel receives the connection and all services."""
     connection = panel.state["facts"]["connection"]
     assert connection["domain"] == DOMAIN
     assert connection["name"] == "notebook.panel"
@@ -143,8 +143,8 @@ async def test_a_panel_sees_where_the_notebook_is(panel: PanelClient, uri: str) 
     await panel.until(lambda: f"{DOMAIN}.notebook.panel" in panel.state["services"])
 
 
-async def test_other_front_ends_are_not_bothered(start_notebook: StartNotebook) -> None:
-    """Without a panel the kernel opens no comm and starts no thread for it."""
+async def test_other_front_ends_are_not_affected(start_notebook: StartNotebook) -> None:
+    """Without a panel the kernel sends no `comm_open` and starts no thread for it."""
     notebook = await start_notebook()
     threads = "[t.name for t in __import__('threading').enumerate()]"
     assert "fabric companion" not in await notebook.value(threads)
@@ -152,8 +152,8 @@ async def test_other_front_ends_are_not_bothered(start_notebook: StartNotebook) 
     assert len(await pushing_comms(notebook)) == 1
 
 
-async def test_services_come_and_go_while_a_cell_blocks(panel: PanelClient, uri: str) -> None:
-    """While a cell blocks the loop the services stay live, and the panel is told of the cell."""
+async def test_services_are_live_while_a_cell_blocks(panel: PanelClient, uri: str) -> None:
+    """While a cell blocks the loop, services are live, and the panel receives `busy_since`."""
     cell = panel.notebook.execute_no_wait("import time\nprint('on')\ntime.sleep(90)")
     try:
         await cell.until(lambda cell: "on" in cell.stdout)
@@ -169,13 +169,13 @@ async def test_services_come_and_go_while_a_cell_blocks(panel: PanelClient, uri:
     await panel.until(lambda: panel.state["facts"]["busy_since"] is None)
 
 
-async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBrokerConnector) -> None:
-    """Streams are told with variable, rate and rows, and can be paused; calls are counted."""
+async def test_streams_and_serving(panel: PanelClient, watcher: AmqBrokerConnector) -> None:
+    """Streams have variable, rate and rows, and can be paused; served calls are counted."""
     await panel.notebook.run("tx = %fabric_stream mark=panel")
     await panel.notebook.run("%%fabric_serve --id seen\ndef double(x: int): return 2 * x")
 
-    def named() -> bool:  # it is seen a moment before the variable holds it
-        return [one["variable"] for one in panel.table("streams")] == ["tx"]
+    def named() -> bool:  # the stream is shown shortly before the variable is assigned
+        return [row["variable"] for row in panel.table("streams")] == ["tx"]
 
     def state() -> str:
         return str(panel.table("streams")[0]["state"][0])
@@ -196,7 +196,7 @@ async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBroker
 
     def calls() -> list[int]:
         methods = panel.table("serving")
-        return [one["calls"] for one in methods if one["service"] == "notebook.seen"]
+        return [row["calls"] for row in methods if row["service"] == "notebook.seen"]
 
     await panel.until(lambda: calls() == [1])
     await panel.notebook.run("%fabric_stop seen\n%fabric_stop tx")
@@ -205,7 +205,7 @@ async def test_streams_and_what_is_served(panel: PanelClient, watcher: AmqBroker
 
 
 async def test_calls_from_the_form(panel: PanelClient) -> None:
-    """The form calls with JSON or Python literals; results and errors come back as text."""
+    """A form calls with JSON or Python literals; results and errors are text."""
     target = f"{DOMAIN}.calc.calc1"
     product = await panel.result(
         do="call", call=f"{target}.multiply", arguments={"x": "6", "y": "7"}
@@ -221,33 +221,34 @@ async def test_calls_from_the_form(panel: PanelClient) -> None:
     unnamed = await panel.result(do="call", call="nothing", arguments={})
     assert "is not a call" in unnamed["error"]
     methods = panel.state["services"][target]["methods"]
-    assert "multiply" not in [one["name"] for one in methods], "it is of the panel's own connection"
+    names = [method["name"] for method in methods]
+    assert "multiply" not in names, "called on the panel's own connection"
 
 
 async def test_a_long_call_can_be_cancelled(panel: PanelClient) -> None:
-    """Its form is told so at once, other calls go on, and there is nothing to cancel twice."""
+    """Cancelling sends a result at once; a second time has no effect."""
     target = f"{DOMAIN}.calc.calc1"
-    asked = panel.ask(do="call", call=f"{target}.slow", arguments={"seconds": "30"})
-    panel.ask(do="cancel", request=asked)
+    request = panel.send(do="call", call=f"{target}.slow", arguments={"seconds": "30"})
+    panel.send(do="cancel", request=request)
 
     def results() -> list[str]:
-        pushed = [one for push in panel.pushes for one in push.get("results", [])]
-        return [one["error"] for one in pushed if one["id"] == asked]
+        pushed = [result for push in panel.pushes for result in push.get("results", [])]
+        return [result["error"] for result in pushed if result["id"] == request]
 
     assert await panel.until(results) == ["Cancelled. The service may still finish the call."]
-    panel.ask(do="cancel", request=asked)
+    panel.send(do="cancel", request=request)
     refused = await panel.result(do="cancel", request="x" * 100)
     assert "not a text" in refused["error"]
     assert len(results()) == 1
 
 
-async def test_logs_are_heard_when_asked_for(
+async def test_logs_are_received_on_request(
     panel: PanelClient, watcher: AmqBrokerConnector
 ) -> None:
-    """The domain's log lines are told from the level on that was asked for."""
+    """Log records of the domain are pushed from the requested minimum level."""
     handler = AmqpHandler()
     await watcher.init_logging_handler(handler)
-    logger = logging.Logger("panel.test")  # noqa: LOG001 - apart from all others
+    logger = logging.Logger("panel.test")  # noqa: LOG001 - isolated from other loggers
     logger.addHandler(handler)
     level = {"do": "act", "table": "logs", "name": "level"}
     assert panel.log == []
@@ -265,14 +266,14 @@ async def test_logs_are_heard_when_asked_for(
 async def test_a_panel_costs_no_connection(
     start_notebook: StartNotebook, uri: str, calc: Peer
 ) -> None:
-    """The panel shares thread and connection with what announces the notebook."""
+    """The panel shares thread and connection with the notebook's announcements."""
     notebook = await start_notebook()
     await notebook.connect(uri, id="thrifty")
 
     def connections() -> int:
         found = psutil.Process(notebook.pid).net_connections("tcp")
         port = urlsplit(uri).port or 5672
-        return sum(one.raddr != () and one.raddr.port == port for one in found)
+        return sum(each.raddr != () and each.raddr.port == port for each in found)
 
     alone = connections()
     assert alone >= 2
@@ -284,8 +285,10 @@ async def test_a_panel_costs_no_connection(
     assert (await notebook.value(threads)).count("fabric companion") == 1
 
 
-async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, calc: Peer) -> None:
-    """A panel follows the notebook out of the fabric, into another domain, and out of loading."""
+async def test_changes_of_the_connection(
+    start_notebook: StartNotebook, uri: str, calc: Peer
+) -> None:
+    """The panel follows the notebook to another domain, and after disconnecting and unloading."""
     notebook = await start_notebook()
     panel = await PanelClient.open(notebook)
     assert panel.state["facts"]["connection"] == {}
@@ -309,7 +312,7 @@ async def test_leaving_and_coming_back(start_notebook: StartNotebook, uri: str, 
 async def test_demo_services_end_with_the_kernel(
     start_notebook: StartNotebook, tmp_path: Path
 ) -> None:
-    """Demo services are started for the embedded broker, and end even if the kernel is killed."""
+    """Demo services are started for the embedded broker, and exit even if the kernel is killed."""
     notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path)})
     await notebook.run("%fabric_connect --id newcomer --domain shop")
     panel = await PanelClient.open(notebook)
@@ -327,4 +330,4 @@ async def test_demo_services_end_with_the_kernel(
     notebook.kill()
     async with asyncio.timeout(20):
         while any(one.is_running() and one.status() != "zombie" for one in started):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # a process that is not ours offers nothing to wait for
+            await asyncio.sleep(0.05)  # a process that is not a child cannot be awaited

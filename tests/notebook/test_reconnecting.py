@@ -1,7 +1,7 @@
-"""The broker dies under a notebook: whatever is shown says so within a second, and when it is back.
+"""Crash of the broker: every output shows it within a second, and so it does the reconnection.
 
-The moments are of the kernel's own clock: those of the change in the connector's state, and of the
-messages to the front end.
+Times are of the kernel's clock: of the change of the connector's state, and of the messages to the
+front end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.cells import Cell, Message
 
 WITHIN = 1.0
-"""Seconds."""
+"""Maximum seconds until a change is shown."""
 STATES = """\
 import time
 states = []
@@ -54,9 +54,9 @@ TABLES_OF_DASHBOARD = 5
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere that the state is shown, `times` at once.
+    """An output that shows the connection state, in `times` places.
 
-    `sight` gives what a message makes to be seen there; None if it has nothing to do with it.
+    `sight` returns the text that a message makes it show; None if the message is not for it.
     """
 
     name: str
@@ -64,24 +64,24 @@ class Place:
     times: int = 1
 
     def counts(self, messages: Sequence[Message]) -> list[tuple[float, int]]:
-        """How often it was seen from which moment on."""
+        """Return times of changes, with the number of places that show the state from then on."""
         seen = ((message.time, self.sight(message)) for message in messages)
         return [(time, text.count("reconnecting")) for time, text in seen if text is not None]
 
     def shows(self, messages: Sequence[Message], times: int) -> bool:
-        """Whether it is seen so often after these messages."""
+        """Return whether a number of places show the state after these messages."""
         counts = self.counts(messages)
         return bool(counts) and counts[-1][1] == times
 
     def span(self, messages: Sequence[Message]) -> tuple[float, float]:
-        """The moments at which it came up and was gone again."""
+        """Return the times at which the state appeared and disappeared."""
         counts = self.counts(messages)
         shown = [time for time, count in counts if count == self.times]
         return shown[0], next(time for time, count in counts if time > shown[-1] and not count)
 
 
 def written(name: str, cell: Cell, times: int = 1) -> Place:
-    """A cell's display without a widget: a page, or the last state of tables and charts."""
+    """Return a cell's static output."""
     (display,) = cell.displays
 
     def sight(message: Message) -> str | None:
@@ -93,20 +93,20 @@ def written(name: str, cell: Cell, times: int = 1) -> Place:
 
 
 def live(name: str, comm_id: str) -> Place:
-    """A table, a chart or a page in a browser."""
+    """Return a live table, chart or page."""
 
     def sight(message: Message) -> str | None:
         if message.type != "comm_msg" or message.content["comm_id"] != comm_id:
             return None
-        told = [json.loads(bytes(buffer)) for buffer in message.buffers]
-        heads = [one if "lines" in one or "html" in one else one.get("head") for one in told]
+        parts = [json.loads(bytes(buffer)) for buffer in message.buffers]
+        heads = [part if "lines" in part or "html" in part else part.get("head") for part in parts]
         return json.dumps(heads) if any(heads) else None
 
     return Place(name, sight)
 
 
 def pushed(panel: PanelClient) -> Place:
-    """The connection in the panel."""
+    """Return the connection in the panel."""
 
     def sight(message: Message) -> str | None:
         facts = message.content.get("data", {}).get("facts", {})
@@ -117,7 +117,7 @@ def pushed(panel: PanelClient) -> Place:
 
 
 async def in_a_browser(notebook: Notebook, cells: dict[str, Cell]) -> list[Place]:
-    """The widgets under the cells, which a browser greets when it shows them."""
+    """Return the widgets under the cells, after the first message of a browser."""
     found = []
     for name, cell in cells.items():
         for message in cell.messages:
@@ -133,13 +133,13 @@ async def in_a_browser(notebook: Notebook, cells: dict[str, Cell]) -> list[Place
     return found
 
 
-def has_told(notebook: Notebook, text: bytes) -> bool:
-    """Whether a widget's message to the browser held a text."""
+def has_sent(notebook: Notebook, text: bytes) -> bool:
+    """Return whether a message of a widget to the browser had a text."""
     return any(text in bytes(buffer) for one in notebook.messages for buffer in one.buffers)
 
 
 async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, lost: bool) -> None:
-    """Wait until each place says that the connection is lost, or does not say so any more."""
+    """Wait until each output shows that the connection is lost, or no longer shows it."""
 
     def others() -> list[str]:
         seen = notebook.messages[begins:]
@@ -154,9 +154,9 @@ async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, 
 async def lose_and_find(
     notebook: Notebook, broker: RestartableEmbedded, places: Sequence[Place]
 ) -> dict[str, tuple[float, float]]:
-    """Kill the broker and start it again, and run no cell until all places have told of both.
+    """Kill and restart the broker, and run no cell until all outputs have shown both.
 
-    Returns the moments of each, and of the connector's own state as `state`.
+    Returns the times of each output, and of the connector's state as `state`.
     """
     begins = len(notebook.messages)
     await asyncio.to_thread(broker.kill)
@@ -171,14 +171,14 @@ async def lose_and_find(
 
 
 def late(spans: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """The places that told later than they should, and how many seconds after each change."""
+    """Return the outputs that were late, with the seconds after each change."""
     lost, back = spans["state"]
     delays = {name: (began - lost, ended - back) for name, (began, ended) in spans.items()}
     return {name: delay for name, delay in delays.items() if max(delay) > WITHIN}
 
 
-async def test_every_view_tells_of_a_lost_broker(tmp_path: Path) -> None:
-    """All that is shown says `reconnecting` within a second, and within one that it is over."""
+async def test_every_view_shows_a_lost_connection(tmp_path: Path) -> None:
+    """Every output shows `reconnecting` within a second, and removes it within a second."""
     with RestartableEmbedded() as broker:
         async with await Notebook.start(tmp_path) as notebook:
             cells = {"card": await notebook.connect(broker.uri, id="shown")}
@@ -186,18 +186,18 @@ async def test_every_view_tells_of_a_lost_broker(tmp_path: Path) -> None:
                 cells[name] = await notebook.run(code)
             await notebook.run(STATES)
             panel = await PanelClient.open(notebook)
-            told = pushed(panel)
+            panel_output = pushed(panel)
 
-            # At rest, as a notebook that runs without a browser will be saved.
+            # Idle and without a browser, as a headless run is saved.
             times = {"dashboard": TABLES_OF_DASHBOARD}
             saved = [written(name, cell, times.get(name, 1)) for name, cell in cells.items()]
-            assert not late(await lose_and_find(notebook, broker, [*saved, told]))
+            assert not late(await lose_and_find(notebook, broker, [*saved, panel_output]))
 
-            # In a browser, while a cell waits for an answer.
+            # In a browser, while a cell waits for a reply.
             shown = await in_a_browser(notebook, cells)
             assert len(shown) == len(CELLS) + TABLES_OF_DASHBOARD
             waiting = notebook.execute_no_wait(WAITING)
-            await notebook.until(lambda: has_told(notebook, b"it was called 1 times"))
-            places = [told, *shown, written("waiting", waiting)]
+            await notebook.until(lambda: has_sent(notebook, b"it was called 1 times"))
+            places = [panel_output, *shown, written("waiting", waiting)]
             assert not late(await lose_and_find(notebook, broker, places))
             assert (await waiting.wait()).status == "ok"

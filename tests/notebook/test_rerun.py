@@ -1,11 +1,11 @@
-"""`%fabric_rerun`: calls to a cell's functions that failed, run again in the notebook."""
+"""`%fabric_rerun`: failed calls of a cell's functions, run again in the notebook."""
 
 from __future__ import annotations
 
 import pytest
 import pytest_asyncio
 
-from tests.notebook.notebooks import Notebook, call, told
+from tests.notebook.notebooks import Notebook, call, error_text
 from tests.support.cells import plain
 from tests.support.peers import Peer, PeerError
 
@@ -26,21 +26,21 @@ CELL = f"%%fabric_serve --id rerun\n{MEAN}{LATER}"
 
 
 async def fails(caller: Peer, method: str, **kwargs: object) -> None:
-    """Have amqp-fabric call a method that must fail."""
+    """Call a method, which must fail, from amqp-fabric."""
     with pytest.raises(PeerError):
         await call(caller, "rerun", method, **kwargs)
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def _failed_calls(notebook: Notebook, caller: Peer) -> None:
-    """Serve functions, and let a call to each fail."""
+    """Serve functions, and make a failing call of each."""
     await notebook.run(CELL)
     await fails(caller, "later", x=3)
     await fails(caller, "mean", values=[])
 
 
 async def test_the_last_failed_call_is_run_again(notebook: Notebook, caller: Peer) -> None:
-    """Without more it is the last one, with its arguments as they came, on the cell's new code."""
+    """By default the last failed call is run, with its arguments, on the current code."""
     again = await notebook.execute("%fabric_rerun")
     assert again.error is not None
     assert again.error.name == "ZeroDivisionError"
@@ -55,20 +55,20 @@ async def test_the_last_failed_call_is_run_again(notebook: Notebook, caller: Pee
     assert "unexpected keyword argument 'wrong'" in wrong.error.value
 
 
-async def test_a_function_that_was_defined_elsewhere_meanwhile(notebook: Notebook) -> None:
-    """The function is the notebook's own of now, also when a plain cell has defined it anew."""
+async def test_the_current_definition_is_run(notebook: Notebook) -> None:
+    """The function is the current one, also if a plain cell has redefined it."""
     await notebook.run(MEAN.replace("(len(values) - 1)", "1"))
     assert await notebook.value("again = %fabric_rerun mean\nagain") == "0.0"
     await notebook.run("%fabric_stop rerun")
     assert await notebook.value("again = %fabric_rerun mean\nagain") == "0.0"
     await notebook.run("del mean")
-    assert "there is no function mean" in told(
+    assert "there is no function mean" in error_text(
         await notebook.execute("%fabric_rerun mean"), "NotRerun"
     )
 
 
 async def test_async_functions_are_awaited(notebook: Notebook) -> None:
-    """An async function is run to its end; the traceback shows its own lines."""
+    """An async function is awaited; the traceback has its own lines."""
     again = await notebook.execute("%fabric_rerun later")
     assert again.error is not None
     assert "return half / (x - 3)" in again.error.traceback
@@ -79,7 +79,7 @@ async def test_async_functions_are_awaited(notebook: Notebook) -> None:
 
 
 async def test_kept_calls_are_listed_and_numbered(notebook: Notebook, caller: Peer) -> None:
-    """`--list` shows the last twenty; a number names one of them."""
+    """`--list` shows the last twenty failed calls; a number selects one."""
     for n in range(20):
         await fails(caller, "mean", values=[], n=n)
     shown = (await notebook.run("%fabric_rerun --list")).displays[0].text
@@ -92,11 +92,11 @@ async def test_kept_calls_are_listed_and_numbered(notebook: Notebook, caller: Pe
     assert "'n'" in wrong.error.value
     for nothing in ("0", str(number + 1), "nothing", "other.rerun.mean"):
         cell = await notebook.execute(f"%fabric_rerun {nothing}")
-        assert f"There is no failed call '{nothing}'" in told(cell, "NotRerun")
+        assert f"There is no failed call '{nothing}'" in error_text(cell, "NotRerun")
 
 
 async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
-    """`--debug` opens the debugger where the call fails, with the function's variables."""
+    """`--debug` opens the debugger at the failing line, with the function's variables."""
     cell = await notebook.execute_no_wait(
         "%fabric_rerun mean --debug", answers=["p ('values', values, 'total', total)", "q"]
     ).wait()
@@ -109,24 +109,24 @@ async def test_debugger_stops_at_the_failing_line(notebook: Notebook) -> None:
         "%fabric_rerun later --debug", answers=["p half", "q"]
     ).wait()
     assert "1.5" in cell.stdout
-    # The notebook goes on as before.
+    # The notebook works as before.
     await notebook.run(CELL.replace("(len(values) - 1)", "len(values)"))
     fixed = await notebook.run("%fabric_rerun mean --debug")
     assert "The call no longer fails." in fixed.stdout
     assert fixed.text == "0.0"
 
 
-async def test_debugger_needs_a_front_end_that_answers(notebook: Notebook) -> None:
-    """Where nobody can be asked for commands, that is said, and the kernel goes on."""
+async def test_debugger_needs_a_front_end_with_input(notebook: Notebook) -> None:
+    """Without support for input the debugger raises an error, and the kernel continues."""
     cell = await notebook.execute("%fabric_rerun mean --debug")
-    assert "does not support" in told(cell, "NotRerun")
+    assert "does not support" in error_text(cell, "NotRerun")
     assert await notebook.value("1 + 1") == "2"
 
 
 async def test_nothing_has_failed(start_notebook, uri: str) -> None:  # type: ignore[no-untyped-def]
-    """Before any call has failed, that is what is said; also before there is a connection."""
+    """Without failed calls, and without a connection, errors say so."""
     notebook = await start_notebook()
-    assert "not connected" in told(await notebook.execute("%fabric_rerun"), "NotConnected")
+    assert "not connected" in error_text(await notebook.execute("%fabric_rerun"), "NotConnected")
     await notebook.connect(uri, id="nothing-failed")
-    assert "has failed yet" in told(await notebook.execute("%fabric_rerun"), "NotRerun")
+    assert "has failed yet" in error_text(await notebook.execute("%fabric_rerun"), "NotRerun")
     assert "none yet" in (await notebook.run("%fabric_rerun --list")).displays[0].text

@@ -1,4 +1,4 @@
-"""The broker's password: given in every way there is, and told in none."""
+"""The broker's password is accepted from every source and never output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fabric_nb import errors
 from fabric_nb.broker.launch import find_broker
 from fabric_nb.notebook.magics import FabricMagics
 from tests.cli.test_commands import start
-from tests.notebook.notebooks import Notebook, told
+from tests.notebook.notebooks import Notebook, error_text
 from tests.support.peers import DOMAIN, Peer
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SECRET = "s3cret:p@ss/w?rd"
 FORMS = {SECRET, quote(SECRET, safe=""), quote(SECRET)}
-"""How it can be written."""
+"""Encodings of the password."""
 
 SERVE = """\
 %%fabric_serve --id secretive
@@ -75,7 +75,7 @@ FAILING = (
     "%fabric_rerun",
 )
 LEAVING = ("%fabric_calls", "%fabric_rerun --list", "%fabric_disconnect")
-# IPython 8 quotes all variables of its own frames, the cells that the user typed among them.
+# IPython 8 shows all variables of its own frames, including the source of cells.
 LOGGING = f"""\
 import logging
 logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=True)
@@ -85,19 +85,19 @@ logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=Tr
 
 @pytest.fixture
 def login(rabbitmq: RabbitMq, place: str) -> Iterator[str]:
-    """A user with a password like no other; yields the URI."""
+    """Create a user with a unique password; yield the URI."""
     yield rabbitmq.add_user("secretive", SECRET, vhost=place)
     rabbitmq._api("DELETE", "users", "secretive")
 
 
 def untold(text: str) -> None:
-    """The password is nowhere in a text, in none of its forms."""
+    """Check that a text does not contain the password in any encoding."""
     for form in FORMS:
         assert form not in text, text[max(0, text.index(form) - 300) :][:600]
 
 
 def untold_by(notebook: Notebook) -> None:
-    """Nothing that a kernel sent or logged tells it; what was typed is not counted."""
+    """Check messages and logs of a kernel, except for the source of cells."""
     for message in notebook.messages:
         if message.type != "execute_input":
             untold(repr(message))
@@ -107,7 +107,7 @@ def untold_by(notebook: Notebook) -> None:
 
 
 def untold_by_processes() -> None:
-    """No process of this machine has it in its title."""
+    """Check the command lines of all processes."""
     for process in psutil.process_iter():
         try:
             untold(" ".join(process.cmdline()))
@@ -116,12 +116,12 @@ def untold_by_processes() -> None:
 
 
 def tells_error(output: NotebookNode) -> bool:
-    """Whether an output is an error, or the sentence that IPython makes of a `UsageError`."""
+    """Return whether an output is an error, or the text of a `UsageError`."""
     return bool(output.output_type == "error" or "UsageError: " in output.get("text", ""))
 
 
 def ran_every_magic(cells: Iterable[str]) -> None:
-    """Every magic there is stands in one of these cells, as a line and as a cell if it is both."""
+    """Check that the cells use every magic, as a line and as a cell magic if it is both."""
     ran = {"line": set[str](), "cell": set[str]()}
     for cell in cells:
         for signs, name in re.findall(r"^(?:\w+ = )?(%%?)(fabric\w*)", cell, re.MULTILINE):
@@ -129,10 +129,10 @@ def ran_every_magic(cells: Iterable[str]) -> None:
     assert ran == {kind: set(magics) for kind, magics in FabricMagics.magics.items()}
 
 
-async def test_no_magic_tells_the_password(
+async def test_no_magic_outputs_the_password(
     start_notebook: StartNotebook, login: str, calc: Peer
 ) -> None:
-    """With all logs on and verbose tracebacks, no output, error, log or panel message tells it."""
+    """With all logs and verbose tracebacks, no output, error, log or panel message has it."""
     notebook = await start_notebook()
     await notebook.run(LOGGING)
     for wrong in (
@@ -161,7 +161,7 @@ async def test_no_magic_tells_the_password(
         assert (await notebook.execute(cell)).status == "error", cell
     await notebook.inspect("fabric")
 
-    # A panel that looks at this kernel.
+    # A panel of this kernel.
     notebook._send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
     notebook.send_comm("p", {"id": "1", "do": "state"})
     await notebook.until(
@@ -179,8 +179,8 @@ async def test_no_magic_tells_the_password(
     )
 
 
-async def test_a_saved_notebook_does_not_hold_it(login: str, calc: Peer, tmp_path: Path) -> None:
-    """A notebook whose password comes from the environment is saved without it, whatever it did."""
+async def test_a_saved_notebook_does_not_contain_it(login: str, calc: Peer, tmp_path: Path) -> None:
+    """A notebook with the password from the environment is saved without it."""
     cells = [
         LOGGING + f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id secretive",
         *WORKING,
@@ -200,11 +200,11 @@ async def test_a_saved_notebook_does_not_hold_it(login: str, calc: Peer, tmp_pat
     ran_every_magic(cell.source for cell in notebook.cells if cell not in failed)
 
 
-async def test_asked_for(start_notebook: StartNotebook, login: str) -> None:
-    """A URI that names only the user asks for the password, in a field that does not echo."""
+async def test_password_prompt(start_notebook: StartNotebook, login: str) -> None:
+    """A URI with a user only prompts for the password, without echo."""
     notebook = await start_notebook()
     bare = login.replace(f":{quote(SECRET, safe='')}@", "@")
-    assert "set AMQP_PASSWORD" in told(
+    assert "set AMQP_PASSWORD" in error_text(
         await notebook.execute(f"%fabric_connect {bare}"), "BrokerUnavailable"
     )
 
@@ -226,13 +226,13 @@ async def test_asked_for(start_notebook: StartNotebook, login: str) -> None:
 
 
 async def test_command_line(login: str, watcher: AmqBrokerConnector) -> None:
-    """`fabric-nb` takes it from the environment, and then no list of processes shows it."""
+    """`fabric-nb` reads it from the environment, so that no command line contains it."""
     process = await start(login, "stream", "kind=secret", "--json")
     try:
         assert process.stdout is not None
         assert process.stderr is not None
         line = asyncio.create_task(process.stdout.readline())
-        while not line.done():  # until the stream stands
+        while not line.done():  # until the stream is open
             await watcher.publish_data({"n": 1}, {"kind": "secret"})
             await asyncio.wait([line], timeout=0.2)
         assert b'"n":1' in line.result()
@@ -244,7 +244,7 @@ async def test_command_line(login: str, watcher: AmqBrokerConnector) -> None:
 
 
 async def test_embedded_broker(start_notebook: StartNotebook, tmp_path: Path) -> None:
-    """The embedded broker's own password is in no title of a process, and is shown nowhere."""
+    """The password of the embedded broker is in no command line, and is never output."""
     notebook = await start_notebook({"FABRIC_NB_RUNTIME_DIR": str(tmp_path / "run")})
     await notebook.run("%fabric_connect --id embedded\n%fabric_services\nfabric, vars(fabric)")
     with pytest.MonkeyPatch.context() as patch:

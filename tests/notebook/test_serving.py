@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, call, state_of, told, until
+from tests.notebook.notebooks import Notebook, call, error_text, state_of, until
 from tests.support.peers import DOMAIN, Peer, PeerError
 
 
 async def test_cell_becomes_a_service(
     notebook: Notebook, caller: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """A cell's functions can be called by others, under the type, id and version that it names."""
+    """A cell's functions can be called by other members, with its type, id and version."""
     cell = await notebook.run(
         "%%fabric_serve --type analytics --id mynb --version 1.2\n"
         "import asyncio\n"
@@ -45,7 +45,7 @@ async def test_cell_becomes_a_service(
     assert await call(caller, "analytics.mynb", "later", x=5) == 110
     assert await call(caller, "analytics.mynb", "text") == "shell"
     assert await call(caller, "analytics.mynb", "health_check") is True
-    # The functions are the notebook's own, and look names up when they run.
+    # The functions run in the notebook's namespace.
     await notebook.run("offset = 200")
     assert await call(caller, "analytics.mynb", "later", x=5) == 210
     assert await notebook.value("mean([2, 4])") == "3.0"
@@ -58,7 +58,7 @@ async def test_cell_becomes_a_service(
     described = await watcher.service("analytics.mynb").load()
     assert described.mean.__doc__ == "The mean of the values."
 
-    # The line of each method tells calls, errors and times.
+    # The row of each method has calls, errors and durations.
     with pytest.raises(PeerError):
         await call(caller, "analytics.mynb", "mean", values=[])
     await cell.until(lambda cell: "division by zero" in cell.displays[0].text)
@@ -73,7 +73,7 @@ async def test_cell_becomes_a_service(
 
 
 async def test_notebook_s_own_name_is_the_default(notebook: Notebook, caller: Peer) -> None:
-    """Without --type and --id a cell is served under the notebook's own name."""
+    """Without --type and --id the service has the notebook's own name."""
     own = (await notebook.value("fabric.name.id")).strip("'")
     await notebook.run("%%fabric_serve\ndef hello(): return 'hi'")
     assert await call(caller, own, "hello") == "hi"
@@ -89,14 +89,14 @@ async def test_notebook_s_own_name_is_the_default(notebook: Notebook, caller: Pe
         ("--only elsewhere,one", ["elsewhere", "one"], ["two"]),
     ],
 )
-async def test_only_what_is_named_is_served(
+async def test_only_named_functions_are_served(
     notebook: Notebook,
     watcher: AmqBrokerConnector,
     options: str,
     there: list[str],
     not_there: list[str],
 ) -> None:
-    """`--only` limits what is served; names with an underscore never are."""
+    """`--only` selects functions; names with an underscore are never served."""
     name = f"only-{'-'.join(there)}-{len(options)}"
     await notebook.run("elsewhere = lambda: 'elsewhere'")
     await notebook.run(
@@ -116,8 +116,8 @@ async def test_only_what_is_named_is_served(
         await notebook.run(f"%fabric_stop {name}")
 
 
-async def test_plain_functions_run_in_threads_when_asked(notebook: Notebook, caller: Peer) -> None:
-    """`--thread` runs plain functions off the loop, so that cells and other calls go on."""
+async def test_plain_functions_in_threads(notebook: Notebook, caller: Peer) -> None:
+    """`--thread` runs plain functions in threads, so that cells and other calls continue."""
     await notebook.run(
         "%%fabric_serve --id threads --thread --prefetch 4\n"
         "import threading\n"
@@ -138,8 +138,8 @@ async def test_plain_functions_run_in_threads_when_asked(notebook: Notebook, cal
     await notebook.run("%fabric_stop threads")
 
 
-async def test_prefetch_is_how_many_calls_run_at_once(notebook: Notebook, caller: Peer) -> None:
-    """One call of a method runs at a time, or as many as `--prefetch` says."""
+async def test_prefetch_is_the_number_of_concurrent_calls(notebook: Notebook, caller: Peer) -> None:
+    """One call of a method runs at a time by default, or as many as `--prefetch`."""
     cell = (
         "%%fabric_serve --id many OPTIONS\n"
         "running = most = 0\n"
@@ -158,7 +158,7 @@ async def test_prefetch_is_how_many_calls_run_at_once(notebook: Notebook, caller
 
 @contextlib.asynccontextmanager
 async def callers(caller: Peer, target: str, method: str) -> AsyncIterator[list[object]]:
-    """Call without pause, four at a time, while this lasts; no call may fail."""
+    """Call continuously, four at a time; no call may fail."""
     answers: list[object] = []
     going = True
 
@@ -174,7 +174,7 @@ async def callers(caller: Peer, target: str, method: str) -> AsyncIterator[list[
 
 
 async def some_more(answers: list[object], value: object) -> None:
-    """Wait until twenty answers more are `value`."""
+    """Wait until twenty more replies are `value`."""
     target = answers.count(value) + 20
     async with asyncio.timeout(20):
         while answers.count(value) < target:  # noqa: ASYNC110 - the calls are the event
@@ -185,7 +185,7 @@ async def some_more(answers: list[object], value: object) -> None:
 async def test_running_the_cell_again_loses_no_call(
     notebook: Notebook, caller: Peer, options: str
 ) -> None:
-    """Running a serving cell again swaps the functions while others call: all are answered."""
+    """Running a serving cell again replaces the functions during calls, and all get replies."""
 
     def cell(version: int) -> str:
         return (
@@ -199,7 +199,7 @@ async def test_running_the_cell_again_loses_no_call(
         for version in range(1, 6):
             await notebook.run(cell(version))
             await some_more(answers, version)
-    if not options:  # with another prefetch, those that waited are answered by the former
+    if not options:  # with another prefetch, queued calls run the former functions
         assert answers == sorted(answers, key=str)
     assert set(answers) == set(range(1, 6))
     assert await notebook.value("sorted(fabric.servers[-1].functions)") == (
@@ -220,7 +220,7 @@ async def test_running_the_cell_again_loses_no_call(
 async def test_failing_cell_changes_nothing(
     notebook: Notebook, caller: Peer, code: str, error: str
 ) -> None:
-    """A cell that fails when run again leaves the functions that were served."""
+    """A cell that fails when run again does not replace the served functions."""
     good = await notebook.run("%%fabric_serve --id keep\ndef which(): return 1")
     bad = await notebook.execute(f"%%fabric_serve --id keep\n{code}")
     assert bad.error is not None
@@ -235,7 +235,7 @@ async def test_failing_cell_changes_nothing(
 
 
 async def test_error_of_a_cell_shows_the_cell_s_own_lines(notebook: Notebook) -> None:
-    """What a serving cell raises is shown once, with the line in the cell."""
+    """An error of a serving cell is shown once, with the line of the cell."""
     bad = await notebook.execute("%%fabric_serve --id bad\ndef f():\n    return 1 / 0\nf()")
     assert bad.error is not None
     assert "return 1 / 0" in bad.error.traceback
@@ -261,10 +261,10 @@ RAISING = (
 
 
 @pytest.mark.parametrize("options", ["", "--thread"])
-async def test_nothing_a_function_raises_ends_the_service(
+async def test_no_error_of_a_function_stops_the_service(
     notebook: Notebook, caller: Peer, options: str
 ) -> None:
-    """Whatever a function raises reaches the caller and is shown; service and kernel go on."""
+    """Any error of a function is sent to the caller and shown; service and kernel continue."""
     cell = await notebook.run(RAISING.replace("OPTIONS", options))
     with pytest.raises(PeerError) as raised:
         await call(caller, "raising", "value_error", x=7)
@@ -293,10 +293,8 @@ async def test_nothing_a_function_raises_ends_the_service(
     await notebook.run("%fabric_stop raising")
 
 
-async def test_function_that_cancels_its_task_does_not_end_the_service(
-    notebook: Notebook, caller: Peer
-) -> None:
-    """A function that cancels the task it runs in is told as an error, and can be called again."""
+async def test_function_that_cancels_its_task(notebook: Notebook, caller: Peer) -> None:
+    """A function that cancels its own task returns an error, and can be called again."""
     await notebook.run(RAISING.replace("OPTIONS", ""))
     for _ in range(3):
         with pytest.raises(PeerError):
@@ -305,8 +303,8 @@ async def test_function_that_cancels_its_task_does_not_end_the_service(
     await notebook.run("%fabric_stop raising")
 
 
-async def test_stopping_lets_calls_at_hand_end(notebook: Notebook, caller: Peer) -> None:
-    """`%fabric_stop` waits a moment for the calls that run."""
+async def test_stopping_waits_for_running_calls(notebook: Notebook, caller: Peer) -> None:
+    """`%fabric_stop` waits a short time for running calls."""
     await notebook.run(
         "%%fabric_serve --id stopping\n"
         "begun = asyncio.Event()\n"
@@ -318,8 +316,8 @@ async def test_stopping_lets_calls_at_hand_end(notebook: Notebook, caller: Peer)
     assert await calling == "done"
 
 
-async def test_what_is_left_out_is_said(notebook: Notebook, caller: Peer) -> None:
-    """Functions are served wherever `def` stands, other callables when named; which is said."""
+async def test_note_on_callables_that_are_not_served(notebook: Notebook, caller: Peer) -> None:
+    """Functions of any `def` are served, other callables if named; a note lists the others."""
     cell = (
         "import functools, math\n"
         "if True:\n    def plain(n): return n\n"
@@ -346,15 +344,17 @@ async def test_what_is_left_out_is_said(notebook: Notebook, caller: Peer) -> Non
     shown = await notebook.run("%%fabric_serve --id left --only size,plain\nsize = len")
     assert "calls pass arguments by name: `size`. Serve a `def`" in shown.displays[-1].text
     nothing = await notebook.execute("%%fabric_serve --id left\ndouble = lambda n: 2 * n")
-    assert "or name others, as in --only double." in told(nothing, "NotServed")
+    assert "or name others, as in --only double." in error_text(nothing, "NotServed")
     await notebook.run("%fabric_stop left")
 
 
-async def test_what_is_not_served_cannot_be_stopped(notebook: Notebook) -> None:
-    """Stopping what is not there says what is."""
+async def test_stopping_an_unknown_service(notebook: Notebook) -> None:
+    """Stopping an unknown name is an error that lists the services."""
     await notebook.run("%%fabric_serve --id there\ndef f(): pass")
-    assert "it serves notebook.there" in told(
+    assert "it serves notebook.there" in error_text(
         await notebook.execute("%fabric_stop nix"), "NotServed"
     )
     await notebook.run("%fabric_stop notebook.there")
-    assert "it serves nothing" in told(await notebook.execute("%fabric_stop there"), "NotServed")
+    assert "it serves nothing" in error_text(
+        await notebook.execute("%fabric_stop there"), "NotServed"
+    )

@@ -1,4 +1,4 @@
-"""Tab and Shift-Tab in the magics, in a real kernel, on services of both kinds."""
+"""Tab and Shift-Tab in magics, in a real kernel, for services on both libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reports:
-    """Served to the notebook."""
+    """A service for the notebook."""
 
     def make(self, day: str, *, pages: int = 10) -> str:
         """Make the report of a day."""
@@ -30,7 +30,7 @@ class Reports:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
 async def reports(uri: str, notebook: Notebook) -> AsyncIterator[AmqBrokerConnector]:
-    """`office.reports`, on fabric_nb; the notebook has seen it, and has called `calc1` once."""
+    """`office.reports`, on fabric_nb, known to the notebook, which has called `calc1` once."""
     async with AmqBrokerConnector(
         uri, DOMAIN, "office", "reports", keep_alive_seconds=0.5, service_version="1.2"
     ) as fabric:
@@ -46,7 +46,7 @@ async def reports(uri: str, notebook: Notebook) -> AsyncIterator[AmqBrokerConnec
 
 @pytest_asyncio.fixture(loop_scope="session", params=[True, False], ids=["jedi", "no jedi"])
 async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
-    """IPython completes with jedi, and without."""
+    """Enable or disable jedi in IPython."""
     await notebook.run(f"%config IPCompleter.use_jedi = {request.param}")
     return bool(request.param)
 
@@ -72,16 +72,16 @@ async def jedi(request: pytest.FixtureRequest, notebook: Notebook) -> bool:
     ],
 )
 @pytest.mark.usefixtures("jedi")
-async def test_tab_offers_what_fits(notebook: Notebook, line: str, offered: list[str]) -> None:
-    """Services, methods, arguments and options complete where each can stand."""
+async def test_tab_completion(notebook: Notebook, line: str, offered: list[str]) -> None:
+    """Services, methods, arguments and options are completed where each is valid."""
     completion = await notebook.complete(line)
     assert completion.matches == offered
     assert line[: completion.start].endswith((" ", "\t"))
     assert completion.end == len(line)
 
 
-async def test_tab_knows_what_this_notebook_holds(notebook: Notebook) -> None:
-    """`%fabric_stop` completes to what is served here and to variables of streams."""
+async def test_tab_completes_own_services_and_streams(notebook: Notebook) -> None:
+    """`%fabric_stop` completes services of this notebook and variables of streams."""
     await notebook.run("%%fabric_serve --id desk\ndef mine(): ...")
     await notebook.run("ticks = %fabric_stream msg_type=TICK")
     assert (await notebook.complete("%fabric_stop d")).matches == ["desk"]
@@ -90,27 +90,27 @@ async def test_tab_knows_what_this_notebook_holds(notebook: Notebook) -> None:
     await notebook.run("%fabric_stop desk\n%fabric_stop ticks")
 
 
-async def test_methods_that_answered_are_offered(notebook: Notebook) -> None:
-    """A service of amqp-fabric, which describes nothing, completes by what has worked before."""
+async def test_methods_that_replied_are_completed(notebook: Notebook) -> None:
+    """For a service of amqp-fabric, methods that have replied are completed."""
     assert (await notebook.complete("%fabric_call calc1.")).matches == ["calc1.multiply"]
 
 
-async def test_other_lines_are_left_to_ipython(notebook: Notebook) -> None:
-    """Tab elsewhere gives what it gave before: ours stay out of Python and of other magics."""
+async def test_other_lines_are_completed_by_ipython(notebook: Notebook) -> None:
+    """Completion of Python and of other magics is not changed."""
     await notebook.run("reporting = 1")
     assert (await notebook.complete("repor")).matches == ["reporting"]
     assert "%timeit" in (await notebook.complete("%timei")).matches
 
 
 async def test_options_complete_without_a_connection(start_notebook: StartNotebook) -> None:
-    """Before there is a connection, Tab knows the options that make one."""
+    """Without a connection, options are completed."""
     alone = await start_notebook()
     assert (await alone.complete("%fabric_connect --do")).matches == ["--domain"]
     assert "reports.make" not in (await alone.complete("%fabric_call reports.m")).matches
 
 
 async def test_shift_tab_shows_the_remote_method(notebook: Notebook) -> None:
-    """On a called method, help shows its signature and doc; the arguments' own help stays."""
+    """Help on a called method shows signature and doc; help on arguments is not changed."""
     line = "total = %fabric_call reports.make day=str(5)"
     for place in (line.index("make"), line.index("reports") + 1, len("total = %fabric_call ")):
         shown = await notebook.inspect(line, place)
@@ -120,18 +120,19 @@ async def test_shift_tab_shows_the_remote_method(notebook: Notebook) -> None:
     assert "Make the report" not in await notebook.inspect(line, line.index("str(") + 4)
     assert "Call a remote method" in await notebook.inspect("%fabric_call", 5)
     assert await notebook.inspect("%fabric_call reports.nothing", 20) == ""
-    # Of amqp-fabric, what is known is that it has answered.
+    # For amqp-fabric only the service is known.
     assert "my_project.calc.calc1" in await notebook.inspect("%fabric_call calc1.multiply", 20)
 
 
 def paged(cell: Cell) -> str:
-    """What a cell shows in the front end's pager."""
-    pages = [one["data"]["text/plain"] for one in cell.reply["payload"] if one["source"] == "page"]
+    """Return the text in the front end's pager."""
+    payload = cell.reply["payload"]
+    pages = [each["data"]["text/plain"] for each in payload if each["source"] == "page"]
     return plain("".join(pages))
 
 
 async def test_a_proxy_shows_the_remote_method(notebook: Notebook) -> None:
-    """`fabric.service("…").method?` shows the remote signature and doc, and Tab its methods."""
+    """`fabric.service("…").method?` shows signature and doc, and Tab completes methods."""
     await notebook.run("office = fabric.service('reports')")
     matches = (await notebook.complete("office.m")).matches[-2:]
     assert [match.removeprefix("office") for match in matches] == [".make", ".month_end"]
@@ -145,7 +146,7 @@ async def test_a_proxy_shows_the_remote_method(notebook: Notebook) -> None:
 
 
 async def test_unloading_leaves_the_kernel_as_it_was(start_notebook: StartNotebook) -> None:
-    """Without the extension, Tab and Shift-Tab are IPython's alone again."""
+    """After unloading, Tab and Shift-Tab are IPython's own."""
     alone = await start_notebook()
     before = await alone.value("get_ipython().kernel.do_inspect.__func__.__qualname__")
     await alone.run("%unload_ext fabric_nb")

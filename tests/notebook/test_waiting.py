@@ -1,4 +1,4 @@
-"""Waiting for a call: nothing is lost, an interrupt ends it, and calls work wherever code runs."""
+"""Blocking calls: queued cells, interrupts, and calls from any kind of code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.peers import Peer
 
 
 async def test_cells_queued_behind_a_waiting_call_all_run(notebook: Notebook, calc: Peer) -> None:
-    """Run All: cells that arrive while a call waits are run afterwards, all and in order."""
+    """Run All: cells that are queued during a call are run afterwards, all and in order."""
     await notebook.run("order = []")
     slow = SlowCall(calc, 1)
     waiting = notebook.execute_no_wait(f"%fabric_call {slow.line}\norder.append('call')")
@@ -35,7 +35,7 @@ async def test_cells_queued_behind_a_waiting_call_all_run(notebook: Notebook, ca
 
 
 async def interrupted(notebook: Notebook, calc: Peer, code: str) -> Cell:
-    """Run a cell that makes the call SLOW, and interrupt it while it waits."""
+    """Run a cell with the call SLOW, and interrupt it."""
     slow = SlowCall(calc, 1.2)
     cell = notebook.execute_no_wait(code.replace("SLOW", slow.line))
     await slow.began()
@@ -46,10 +46,10 @@ async def interrupted(notebook: Notebook, calc: Peer, code: str) -> Cell:
     return cell
 
 
-async def test_interrupt_ends_the_waiting_and_nothing_else(
+async def test_interrupt_cancels_only_the_call(
     notebook: Notebook, calc: Peer, caller: Peer, watcher: AmqBrokerConnector
 ) -> None:
-    """The interrupt button ends a waiting call; what runs in the background goes on."""
+    """The interrupt button cancels the waiting call; background work continues."""
     own = (await notebook.value("fabric.name.id")).strip("'")
     await notebook.run("s = %fabric_stream kind=interrupt")
     await notebook.run(
@@ -76,7 +76,7 @@ async def test_interrupt_ends_the_waiting_and_nothing_else(
         await interrupted(notebook, calc, code)
         assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
 
-    # The service answers one `slow` after the other: after this one, all late answers are there.
+    # The service runs one `slow` at a time, so that all late replies have arrived after this one.
     assert await notebook.value("%fabric_call calc1.slow seconds=0") == str(calc.pid)
     assert await notebook.value(tasks) == before
     assert await notebook.value("beating.done()") == "False"
@@ -87,8 +87,8 @@ async def test_interrupt_ends_the_waiting_and_nothing_else(
     await notebook.run("beating.cancel()\n%fabric_stop s")
 
 
-async def test_interrupt_of_an_await_cell_ends_it(notebook: Notebook, calc: Peer) -> None:
-    """An interrupted `await fabric.call(...)` ends the cell; later calls work."""
+async def test_interrupt_of_an_await_cell(notebook: Notebook, calc: Peer) -> None:
+    """Interrupting `await fabric.call(...)` cancels the cell; later calls work."""
     slow = SlowCall(calc, 1.2)
     cell = notebook.execute_no_wait(f"await fabric.call('calc1.slow', seconds={slow.seconds})")
     await slow.began()
@@ -103,7 +103,7 @@ async def test_interrupt_of_an_await_cell_ends_it(notebook: Notebook, calc: Peer
 
 
 async def test_second_interrupt_works_as_the_first(notebook: Notebook, calc: Peer) -> None:
-    """After an interrupted call an ordinary cell can be interrupted as before."""
+    """After an interrupted call other cells can be interrupted too."""
     await interrupted(notebook, calc, "%fabric_call SLOW")
     cell = notebook.execute_no_wait("import time; print('on'); time.sleep(60)")
     await cell.until(lambda cell: cell.stdout)
@@ -114,7 +114,7 @@ async def test_second_interrupt_works_as_the_first(notebook: Notebook, calc: Pee
 
 
 async def test_served_function_may_call(notebook: Notebook, caller: Peer) -> None:
-    """A served function may make a call itself: by magic in a plain one, by await in an async."""
+    """Served functions can make calls: with a magic in a plain one, with await in an async one."""
     await notebook.run(
         "%%fabric_serve --id relay\n"
         "def twice(x):\n"
@@ -136,7 +136,7 @@ async def test_served_function_may_call(notebook: Notebook, caller: Peer) -> Non
     assert await call(caller, "relay", "thrice", x=5) == 15
     assert await call(caller, "relay", "both", x=5) == 25
     assert await call(caller, "relay", "nested", x=5) == 11
-    # While a cell waits for them, and many at once.
+    # While a cell waits for them, and concurrently.
     assert await notebook.value("%fabric_call relay.nested x=1") == "3"
     methods = ("twice", "nested", "both")
     many = await asyncio.gather(
@@ -147,7 +147,7 @@ async def test_served_function_may_call(notebook: Notebook, caller: Peer) -> Non
 
 
 async def test_functions_served_in_threads_call_others(notebook: Notebook, caller: Peer) -> None:
-    """A function served in a thread may make calls too, waited for or not."""
+    """Functions served in threads can make calls too."""
     await notebook.run(
         "%%fabric_serve --id threads --thread --prefetch 2\n"
         "def twice(x):\n"
@@ -166,7 +166,7 @@ async def test_functions_served_in_threads_call_others(notebook: Notebook, calle
 
 
 async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Peer) -> None:
-    """Served functions that wait for calls do not lock each other out (`--prefetch`)."""
+    """Served functions that wait for calls do not block each other (`--prefetch`)."""
     await notebook.run(
         "%%fabric_serve --id crowd --prefetch 5\n"
         "def wait(i):\n"
@@ -187,7 +187,7 @@ async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Pe
         3,
         4,
     ]
-    assert asyncio.get_running_loop().time() - began < 1.2  # one after the other: 1.5
+    assert asyncio.get_running_loop().time() - began < 1.2  # sequentially 1.5
     await notebook.run("%fabric_stop crowd")
 
 
@@ -195,7 +195,7 @@ async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Pe
     ipykernel.version_info < (7,), reason="ipykernel 6 handles no message while a cell awaits"
 )
 async def test_widget_callback_may_call(notebook: Notebook) -> None:
-    """A widget's callback may make a call, at rest and while a cell awaits."""
+    """A widget's callback can make a call, while the kernel is idle and while a cell awaits."""
     cell = await notebook.run(
         "import ipywidgets\n"
         "def clicked(button):\n"
@@ -221,7 +221,7 @@ async def test_widget_callback_may_call(notebook: Notebook) -> None:
 async def test_widget_click_during_a_waiting_call_is_not_lost(
     notebook: Notebook, calc: Peer
 ) -> None:
-    """A click that comes while a plain cell waits for a call is handled, at the latest after it."""
+    """A click during a blocking call is handled, after the cell at the latest."""
     cell = await notebook.run(
         "import ipywidgets\n"
         "clicks = []\n"
@@ -239,7 +239,7 @@ async def test_widget_click_during_a_waiting_call_is_not_lost(
 
 
 async def test_background_task_may_call(notebook: Notebook) -> None:
-    """A task of the user's that uses the magic or awaits goes on while cells run."""
+    """A task of the user that uses the magic or awaits continues while cells run."""
     await notebook.run(
         "async def work():\n"
         "    a = get_ipython().run_line_magic('fabric_call', 'calc1.multiply x=2 y=3')\n"
@@ -259,7 +259,7 @@ async def test_background_task_may_call(notebook: Notebook) -> None:
     ],
 )
 async def test_threads_that_the_cell_waits_for(notebook: Notebook, waiting: str) -> None:
-    """Threads that wait for calls while their cell waits for them end with what to do instead."""
+    """Threads that wait for calls while their cell waits for them raise an error with advice."""
     await notebook.run(
         "import asyncio, queue, threading\nfound = queue.Queue()\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
@@ -279,7 +279,7 @@ async def test_threads_that_the_cell_waits_for(notebook: Notebook, waiting: str)
 
 
 async def test_interrupt_shows_the_users_lines(notebook: Notebook, calc: Peer) -> None:
-    """What an interrupt shows are the user's own lines, and nothing of how they waited."""
+    """The traceback of an interrupt has the user's own lines only."""
     for code, line in (
         ("%fabric_call {}", None),
         (

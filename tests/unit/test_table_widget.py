@@ -237,7 +237,7 @@ async def test_time_of_a_page(page: Page, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """A notebook whose first cell shows a table that the second cell changes."""
+    """Run a notebook whose first cell shows a table that the second cell changes."""
     first = (
         "from fabric_nb.notebook.table import Column, TableModel, TableWidget\n"
         "model = TableModel('Headless', [Column('what')])\n"

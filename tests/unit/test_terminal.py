@@ -1,4 +1,4 @@
-"""Pages on a terminal: rich's tables, and nothing that others have sent is obeyed."""
+"""Pages on a terminal: tables by rich, and inert remote text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STYLE = re.compile(r"\x1b\[[\d;]*m")
 
 
 def page(text: str, *more: Cell) -> Page:
-    """A page that has this text everywhere."""
+    """Return a page with a text in all places."""
     cells = (text, Badge(text, "good"), Code(text), *more)
     return Page(
         title=text,
@@ -32,21 +32,21 @@ def page(text: str, *more: Cell) -> Page:
     )
 
 
-def test_markup_is_shown_as_it_is() -> None:
-    """Rich's markup, links and emoji in what others have sent are text like any other."""
+def test_rich_markup_is_not_interpreted() -> None:
+    """Rich's markup, links and emoji in remote text are shown unchanged."""
     shown = STYLE.sub("", rich_text([page(MARKUP)], width=600))
     assert shown.count(MARKUP) == 14
     assert "\x1b" not in shown
 
 
-def test_controls_do_not_arrive() -> None:
-    """No control character reaches the terminal but the colours that are ours."""
+def test_control_characters_are_removed() -> None:
+    """No control characters reach the terminal, except for colours."""
     shown = STYLE.sub("", rich_text([page(HOSTILE)], width=600))
     assert not set(shown) & set(CONTROLS)
 
 
 def test_tables_have_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long cells are folded and lose nothing; numbers are to the right; states have colours."""
+    """Long cells are wrapped, numbers are right-aligned, and states have colours."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     table = Table(
@@ -57,7 +57,7 @@ def test_tables_have_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> Non
     text = rich_text([Page("One", tables=[table]), Page("Two")], width=60)
     lines = STYLE.sub("", text).splitlines()
     assert max(map(len, lines)) <= 60
-    assert "".join(lines).count("a") == 90 + 2  # and those of the column's names
+    assert "".join(lines).count("a") == 90 + 2  # including the column's names
     assert [line.rstrip() for line in lines][-2:] == ["", "Two"]
     assert any(re.search(r"b +1,234 +gone", line) for line in lines)
     assert any(re.search(r"a {6,}1 +up", line) for line in lines)
@@ -65,7 +65,7 @@ def test_tables_have_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\x1b[1;31mgone" in text
 
 
-def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     """`NO_COLOR` is respected."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -74,7 +74,7 @@ def test_no_colours_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("lacking", ["rich", "a terminal"])
 def test_plain_text_otherwise(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
-    """Without rich, or where output goes to a file, the text is plain."""
+    """Without rich, or if the output is a file, the text is plain."""
     importing = builtins.__import__
 
     def without_rich(name: str, *more: Any) -> Any:
@@ -89,7 +89,7 @@ def test_plain_text_otherwise(monkeypatch: pytest.MonkeyPatch, lacking: str) -> 
     assert terminal_text([one, one]) == f"{one.text()}\n\n{one.text()}"
 
 
-def test_a_front_end_gets_both_forms() -> None:
-    """Outside of a terminal's IPython a page is HTML and plain text, as ever."""
+def test_mime_types_in_a_front_end() -> None:
+    """Outside a terminal a page is HTML and plain text."""
     one = page("x")
     assert forms(one) == one.mimebundle()

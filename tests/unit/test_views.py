@@ -53,7 +53,7 @@ class Clock:
 
 
 def fabric(**changes: Any) -> Any:
-    """A stand-in for a connector, with the attributes that views read."""
+    """Return a stand-in for a connector, with the attributes that views read."""
     clock = Clock()
     state: dict[str, Any] = {
         "state": State.CONNECTED,
