@@ -9,10 +9,10 @@ from playwright.async_api import expect
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import LabNotebook
 from tests.faults import hostile as tricks
-from tests.faults.hostile import COMMANDS, MARKUP, TURNED, Hostile
+from tests.faults.hostile import BIDI_TEXT, MARKUP, TERMINAL_CODES, Hostile
 from tests.support.peers import DOMAIN
 
-EVERYTHING = MARKUP + COMMANDS + TURNED
+EVERYTHING = MARKUP + TERMINAL_CODES + BIDI_TEXT
 
 
 async def test_markup_of_a_peer_stays_text(notebook: LabNotebook) -> None:

@@ -20,10 +20,10 @@ from tests.browser.looks import POOR_CONTRAST
 from tests.browser.shop import log
 from tests.browser.test_table import ROWS
 from tests.faults import hostile as tricks
-from tests.faults.hostile import COMMANDS, MARKUP, TURNED, Hostile, Reply
+from tests.faults.hostile import BIDI_TEXT, MARKUP, TERMINAL_CODES, Hostile, Reply
 from tests.support.peers import DOMAIN
 
-EVERYTHING = MARKUP + COMMANDS + TURNED
+EVERYTHING = MARKUP + TERMINAL_CODES + BIDI_TEXT
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -119,7 +119,7 @@ class PanelClient:
 
 async def pushing_comms(notebook: Notebook) -> list[str]:
     """Return the ids of the comms that a panel finds."""
-    reply = await notebook._ask("comm_info_request", target_name=TARGET)
+    reply = await notebook.request("comm_info_request", target_name=TARGET)
     return list(reply["comms"])
 
 

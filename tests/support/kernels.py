@@ -187,13 +187,13 @@ class Kernel:
     async def complete(self, code: str, cursor: int | None = None) -> Completion:
         """Return completions at the cursor (by default the end), like the Tab key."""
         position = len(code) if cursor is None else cursor
-        reply = await self._request("complete_request", code=code, cursor_pos=position)
+        reply = await self.request("complete_request", code=code, cursor_pos=position)
         return Completion(reply["matches"], reply["cursor_start"], reply["cursor_end"])
 
     async def inspect(self, code: str, cursor: int | None = None) -> str:
         """Return the help at the cursor as plain text, like Shift-Tab."""
         position = len(code) if cursor is None else cursor
-        reply = await self._request(
+        reply = await self.request(
             "inspect_request", code=code, cursor_pos=position, detail_level=0
         )
         return plain(reply["data"].get("text/plain", ""))
@@ -272,7 +272,7 @@ class Kernel:
                 with contextlib.suppress(KernelTimeout):
                     await self.until(lambda: any(cell.done for cell in requests), 0.2)
 
-    async def _request(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
+    async def request(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
         id = self._send(type, **content)  # noqa: A001
         reply = await self.until(lambda: self.replies.get(id), about=f"{type} {content}")
         assert reply is not None
