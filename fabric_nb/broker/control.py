@@ -71,7 +71,7 @@ def _request(connection: socket.socket, password: str, operation: Operation) -> 
     server_nonce = _receive(connection, _NONCE_SIZE)
     proof = _receive(connection, _PROOF_SIZE)
     if not hmac.compare_digest(proof, _proof(password, b"server", nonce, server_nonce)):
-        raise ControlError("it does not know the password")
+        raise ControlError("it has not proved that it knows the password")
     client_proof = _proof(password, b"client", operation.value, nonce, server_nonce)
     connection.sendall(operation.value + client_proof)
     _receive(connection, len(ACCEPTED))

@@ -151,7 +151,9 @@ class Driver:
         tag = list(unacked)[index % len(unacked)]
         if outcome == "reject":
             multiple = False
-        for settled in [each for each in unacked if each == tag or (multiple and each < tag)]:
+        for settled in [
+            number for number in unacked if number == tag or (multiple and number < tag)
+        ]:
             del unacked[settled]
         method = {
             "ack": Basic.Ack(tag, multiple),
