@@ -1,12 +1,12 @@
-"""Builds the JupyterLab panel into the wheel, and into a developer's environment.
+"""Build of the JupyterLab panel, for wheels and for development environments.
 
-As a hook of the build: a wheel has the panel if it is built already, as in an sdist, or if Node is
-there to build it. Without Node the wheel comes without the panel, and a warning says so. Editable
-installs never wait for it. As a program::
+As a build hook: a wheel includes the panel if it is built already, as in an sdist, or if Node is
+installed to build it. Without Node the wheel is built without the panel, with a warning. Editable
+installs do not build it. As a program::
 
-    python hatch_lab.py            build what is out of date, and link it into this environment
+    python hatch_lab.py            build the panel if necessary, and link it into this environment
 
-``FABRIC_NB_REQUIRE_LAB=1`` makes a missing panel an error, as releases need it.
+``FABRIC_NB_REQUIRE_LAB=1`` makes a missing panel an error, for releases.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ except ModuleNotFoundError:  # run as a program, outside of a build
 
 NAME = "fabric-nb"
 BUILDER = "jupyter-builder>=1.2,<2"
-"""Brings `jlpm`, a yarn of a known version, and calls the npm package that bundles."""
+"""Provides `jlpm`, a pinned yarn, and calls the bundler."""
 SOURCES = ("src", "style", "schema", "package.json", "tsconfig.json", "yarn.lock", ".yarnrc.yml")
 SHARED = ("live", "table")
-"""Folders of `fabric_nb/notebook` from which the panel takes scripts and styles."""
+"""Folders of `fabric_nb/notebook` with scripts and styles that the panel includes."""
 REQUIRED = "FABRIC_NB_REQUIRE_LAB"
 
 
 class Panel:
-    """The panel's sources and what is built from them.
+    """The panel's sources and its bundle.
 
     Args:
-        root: the project's folder.
+        root: folder of the project.
     """
 
     def __init__(self, root: Path) -> None:
         self.sources = root / "labextension"
         self._shared = [root / "fabric_nb" / "notebook" / name for name in SHARED]
         self.bundle = root / "fabric_nb" / "labextension"
-        self._packed = (root / "PKG-INFO").exists()  # an sdist, which has the bundle of its sources
+        self._packed = (root / "PKG-INFO").exists()  # an sdist, which includes the bundle
         self._built_from = root / "build" / "labextension.sha256"
 
     @property
     def built(self) -> bool:
-        """Whether there is a bundle of these very sources."""
+        """True if there is a bundle of the current sources."""
         return not self.lacks
 
     @property
     def lacks(self) -> str:
-        """Why there is no bundle of these very sources; nothing when there is one."""
+        """Reason why there is no bundle of the current sources; empty if there is one."""
         if not any((self.bundle / "static").glob("remoteEntry.*.js")):
             return "fabric_nb/labextension has no bundle"
         if self._packed:
@@ -68,39 +68,39 @@ class Panel:
 
     @property
     def can_build(self) -> bool:
-        """Whether there is a Node to build it with."""
+        """True if Node is installed."""
         return shutil.which("node") is not None
 
     def build(self) -> None:
-        """Install the packages of the lock file and bundle."""
-        environment = {**_as_npm_does(), **os.environ}
+        """Install the packages of the lock file and build the bundle."""
+        environment = {**_npm_settings(), **os.environ}
         paths = [sysconfig.get_path("scripts"), environment.get("PATH", os.defpath)]
-        environment["PATH"] = os.pathsep.join(paths)  # where jlpm is
+        environment["PATH"] = os.pathsep.join(paths)  # includes jlpm
         jlpm = shutil.which("jlpm", path=environment["PATH"])
         if jlpm is None:
             raise SystemExit(f"jlpm is missing: pip install '{BUILDER}'")
         for command in (["install", "--immutable"], ["build:prod"]):
-            subprocess.run(  # noqa: S603 - our own scripts
+            subprocess.run(  # noqa: S603 - scripts of this package
                 [jlpm, *command], cwd=self.sources, env=environment, check=True
             )
         self._built_from.parent.mkdir(exist_ok=True)
         self._built_from.write_text(self._digest())
 
     def link(self) -> None:
-        """Let this environment's JupyterLab have the bundle as it is, and as it will be."""
-        place = Path(sys.prefix, "share", "jupyter", "labextensions", NAME)
-        if place.is_symlink():
-            place.unlink()
-        elif place.exists():
-            shutil.rmtree(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(self.bundle, target_is_directory=True)
+        """Link the bundle into this environment's JupyterLab."""
+        link = Path(sys.prefix, "share", "jupyter", "labextensions", NAME)
+        if link.is_symlink():
+            link.unlink()
+        elif link.exists():
+            shutil.rmtree(link)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(self.bundle, target_is_directory=True)
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
         for name in SOURCES:
-            place = self.sources / name
-            for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            source = self.sources / name
+            for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
                 if path.is_file():
                     digest.update(f"{path.relative_to(self.sources)}\0".encode())
                     digest.update(path.read_bytes())
@@ -111,15 +111,15 @@ class Panel:
         return digest.hexdigest()
 
 
-def _as_npm_does() -> dict[str, str]:
-    """Where packages come from and whom to trust there: as npm has it, whose files yarn ignores."""
+def _npm_settings() -> dict[str, str]:
+    """Return npm's registry and CA file for yarn, which ignores npm's configuration."""
     npm = shutil.which("npm")
     if npm is None:
         return {}
     variables = {"registry": "YARN_NPM_REGISTRY_SERVER", "cafile": "NODE_EXTRA_CA_CERTS"}
     command = [npm, "config", "get", *variables]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    settings = dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line)
+    output = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    settings = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
     return {
         variable: settings[name].strip()
         for name, variable in variables.items()
@@ -128,15 +128,15 @@ def _as_npm_does() -> dict[str, str]:
 
 
 class LabBuildHook(BuildHookInterface):
-    """Puts the panel into the wheel and the sdist."""
+    """Build hook that includes the panel in the wheel and the sdist."""
 
     def dependencies(self) -> list[str]:
-        """What building takes; nothing when nothing is to be built."""
+        """Return the packages that the build needs; none if nothing is to be built."""
         panel = Panel(Path(self.root))
         return [BUILDER] if not panel.built and panel.can_build else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the panel if that is wanted and possible."""
+        """Build the panel if necessary and possible, and include it."""
         if version == "editable":
             return
         panel = Panel(Path(self.root))
@@ -149,21 +149,23 @@ class LabBuildHook(BuildHookInterface):
             self.app.display_warning(f"{problem}; everything else works without it.")
             return
         if self.target_name == "wheel":
-            place = f"share/jupyter/labextensions/{NAME}"
-            build_data["shared_data"][str(panel.bundle)] = place
-            build_data["shared_data"][str(panel.sources / "install.json")] = f"{place}/install.json"
+            target = f"share/jupyter/labextensions/{NAME}"
+            build_data["shared_data"][str(panel.bundle)] = target
+            build_data["shared_data"][str(panel.sources / "install.json")] = (
+                f"{target}/install.json"
+            )
         else:
-            # Not as an artifact: hatchling visits each folder once, and may have come to this one
-            # before, by the link in a virtual environment that lies in the project.
+            # Not as an artifact: hatchling visits each folder once, and may have visited this one
+            # by the link in a virtual environment inside the project.
             build_data["force_include"][str(panel.bundle)] = "fabric_nb/labextension"
 
 
 def main() -> int:
-    """Build and link for a developer; returns the exit code."""
+    """Build and link the panel for development; return the exit code."""
     panel = Panel(Path(__file__).resolve().parent)
     if not panel.built:
         if not panel.can_build:
-            print("Node is missing: JupyterLab will be without the fabric's panel.")  # noqa: T201
+            print("Node is missing: JupyterLab will have no fabric panel.")  # noqa: T201
             return int(os.environ.get(REQUIRED) == "1")
         panel.build()
     panel.link()

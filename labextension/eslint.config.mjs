@@ -13,9 +13,9 @@ export default tseslint.config(
     plugins: { 'react-hooks': hooks },
     rules: {
       ...hooks.configs.recommended.rules,
-      // signal.connect(this._method, this) is Lumino's way.
+      // Lumino's signal.connect(this._method, this) binds methods.
       '@typescript-eslint/unbound-method': 'off',
-      // JupyterLab's way to name commands.
+      // JupyterLab's convention for command ids.
       '@typescript-eslint/no-namespace': 'off',
       '@typescript-eslint/restrict-template-expressions': [
         'error',
@@ -27,7 +27,7 @@ export default tseslint.config(
   },
   {
     files: ['test/**'],
-    // test() gives a promise that is node's to await.
+    // node awaits the promise of test().
     rules: { '@typescript-eslint/no-floating-promises': 'off' }
   }
 );

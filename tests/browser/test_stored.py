@@ -88,7 +88,7 @@ async def test_views_of_one_kind_share_their_code(
     await again.close()
     styles = await page.evaluate(
         "() => [...document.head.querySelectorAll('style')]"
-        ".filter((style) => ['.fabric-table .scroller', 'state colours of tables']"
+        ".filter((style) => ['.fabric-table .scroller', 'Colours and fonts of tables']"
         ".every((text) => style.textContent.includes(text))).length"
     )
     assert styles == 1
