@@ -217,11 +217,11 @@ async def test_hostile_chains(members, raw, chain):
     exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
     queue = await raw.declare_queue(f"{name}::do", auto_delete=True)
     await queue.bind(exchange, queue.name)
-    told = {"type": "os.system", "message": "m", "args": [], "traceback": EVIL, "chain": chain}
+    error = {"type": "os.system", "message": "m", "args": [], "traceback": EVIL, "chain": chain}
 
     async def answer(request):
         message = aio_pika.Message(
-            json.dumps({"error": told}).encode(),
+            json.dumps({"error": error}).encode(),
             type="error",
             correlation_id=request.correlation_id,
         )

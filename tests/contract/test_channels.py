@@ -51,10 +51,10 @@ async def test_bodies_of_any_length(connection, size):
     async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
         sent = Message(data, headers={"n": 1, "s": "x"}, correlation_id="c", type="t", priority=3)
         await channel.publish("", QUEUE, sent)
-        (came,) = await consumer.count(1, timeout=60)
-    assert came.body == data
-    assert came.headers == {"n": 1, "s": "x"}
-    assert (came.correlation_id, came.type, came.redelivered) == ("c", "t", False)
+        (received,) = await consumer.count(1, timeout=60)
+    assert received.body == data
+    assert received.headers == {"n": 1, "s": "x"}
+    assert (received.correlation_id, received.type, received.redelivered) == ("c", "t", False)
 
 
 async def test_order_is_kept(connection):
@@ -64,8 +64,8 @@ async def test_order_is_kept(connection):
         sizes = [n * 7919 % 300_000 if n % 5 == 0 else n for n in range(100)]
         for size in sizes:
             await channel.publish("", QUEUE, Message(b"x" * size))
-        came = await consumer.count(100, timeout=30)
-    assert [len(one.body) for one in came] == sizes
+        received = await consumer.count(100, timeout=30)
+    assert [len(one.body) for one in received] == sizes
 
 
 async def test_mandatory_messages(connection):
@@ -137,10 +137,10 @@ async def test_every_message_has_an_outcome(connection):
 
         async with asyncio.timeout(30):
             taken = sum(await asyncio.gather(*map(publish, range(10))))
-        came = {one.body for one in await consumer.count(taken)}
+        received = {one.body for one in await consumer.count(taken)}
     assert channel.generation > 5
     assert taken > 100
-    assert len(came) >= taken
+    assert len(received) >= taken
     assert connection.reconnects == 0
 
 

@@ -128,13 +128,13 @@ async def test_constructor_accepts_arguments_of_amqp_fabric(broker_uri):
 
 async def test_discovery_exchange_separates_fabrics(members):
     """Members receive only keep-alives on their own discovery exchange."""
-    ours = await members.join("ours", discovery_exchange="ours.discovery")
-    await members.join("theirs", discovery_exchange="theirs.discovery")
-    friend = await members.join("friend", discovery_exchange="ours.discovery")
-    await wait_for_service(ours, "friend")
-    await wait_for_service(friend, "ours")
-    ids = {service["id"] for service in ours.list_services()}
-    assert ids == {"ours", "friend"}
+    near = await members.join("near", discovery_exchange="near.discovery")
+    await members.join("far", discovery_exchange="far.discovery")
+    friend = await members.join("friend", discovery_exchange="near.discovery")
+    await wait_for_service(near, "friend")
+    await wait_for_service(friend, "near")
+    ids = {service["id"] for service in near.list_services()}
+    assert ids == {"near", "friend"}
 
 
 async def test_names_from_the_environment(broker_uri, monkeypatch):
@@ -247,16 +247,16 @@ def test_invalid_names(part, name):
 
 async def test_refused_login(broker_uri):
     """A wrong password is a `LoginRefused` that names the user."""
-    said = await refused(changed(broker_uri, user="ann", password="s3cret"), LoginRefused)
-    assert "'ann'" in said
-    assert "ann:***@" in said
+    text = await refused(changed(broker_uri, user="ann", password="s3cret"), LoginRefused)
+    assert "'ann'" in text
+    assert "ann:***@" in text
 
 
 async def test_missing_vhost(broker_uri):
     """The error for a missing virtual host names it."""
-    said = await refused(changed(broker_uri, path="/nowhere"), VirtualHostRefused)
-    assert "'nowhere'" in said
-    assert ":***@" in said
+    text = await refused(changed(broker_uri, path="/nowhere"), VirtualHostRefused)
+    assert "'nowhere'" in text
+    assert ":***@" in text
 
 
 async def test_broker_away():
@@ -264,15 +264,15 @@ async def test_broker_away():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        said = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
-    assert f"nothing listens on 127.0.0.1:{port}" in said
-    assert "amqp://u:***@" in said
+        text = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
+    assert f"nothing listens on 127.0.0.1:{port}" in text
+    assert "amqp://u:***@" in text
 
 
 async def test_unknown_host():
     """The error for a host that cannot be resolved names it."""
-    said = await refused("amqp://u:s3cret@no-such-host.invalid/", BrokerUnavailable)
-    assert "'no-such-host.invalid' is not known" in said
+    text = await refused("amqp://u:s3cret@no-such-host.invalid/", BrokerUnavailable)
+    assert "'no-such-host.invalid' is not known" in text
 
 
 async def test_host_that_never_answers():
@@ -280,16 +280,16 @@ async def test_host_that_never_answers():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         uri = f"amqp://u:s3cret@127.0.0.1:{port}/"
-        said = await refused(uri, BrokerUnavailable, timeout=0.5)
-    assert "no answer within 0.5 s" in said
+        text = await refused(uri, BrokerUnavailable, timeout=0.5)
+    assert "no answer within 0.5 s" in text
 
 
 async def test_tls_against_a_plain_port(broker_uri):
     """The error for TLS against a plain port has advice."""
     uri = changed(broker_uri, scheme="amqps", password="s3cret")
-    said = await refused(uri, TlsFailed)
-    assert "does not speak TLS" in said
-    assert "amqps://" in said
+    text = await refused(uri, TlsFailed)
+    assert "does not speak TLS" in text
+    assert "amqps://" in text
 
 
 @pytest.mark.parametrize(
@@ -306,9 +306,9 @@ async def test_not_a_broker(greeting):
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        said = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
-    assert "AMQP" in said
-    assert f"127.0.0.1:{port}" in said
+        text = await refused(f"amqp://u:s3cret@127.0.0.1:{port}/", BrokerUnavailable)
+    assert "AMQP" in text
+    assert f"127.0.0.1:{port}" in text
 
 
 async def test_wrong_cafile(broker_uri, tmp_path):
@@ -317,14 +317,14 @@ async def test_wrong_cafile(broker_uri, tmp_path):
     not_pem = tmp_path / "ca.pem"
     not_pem.write_text("no certificate")
     for file in (tmp_path / "missing.pem", not_pem):
-        said = ""
+        text = ""
         try:
             async with AmqBrokerConnector(f"{uri}?cafile={file}", "d", "t", "i"):
                 pass
         except BrokerUnavailable as error:
-            said = str(error)
-        assert said
-        assert "s3cret" not in said
+            text = str(error)
+        assert text
+        assert "s3cret" not in text
 
 
 async def test_connection_fails_before_presence(broker_uri, monkeypatch):

@@ -138,19 +138,19 @@ async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq
 
 
 @pytest.mark.parametrize(
-    ("login", "place", "check", "said"),
+    ("login", "place", "check", "text"),
     [
         (f"{USER}:wr0ng", "", "login", "password is wrong"),
         (f"{USER}:{QUOTED_PASSWORD}", "nowhere", "login", "no virtual host 'nowhere'"),
     ],
 )
 async def test_refused_logins(
-    embedded: BrokerProcess, login: str, place: str, check: str, said: str
+    embedded: BrokerProcess, login: str, place: str, check: str, text: str
 ) -> None:
     """A wrong password or virtual host is a finding with advice, without the password."""
     diagnosis = await checked(f"amqp://{login}@127.0.0.1:{embedded.port}/{place}")
     assert of(diagnosis, check).severity is ERROR
-    assert said in of(diagnosis, check).found
+    assert text in of(diagnosis, check).found
     for shown in (str(diagnosis), repr(diagnosis), repr(diagnosis.as_json()), repr(diagnosis.df)):
         assert "wr0ng" not in shown
         assert QUOTED_PASSWORD not in shown
@@ -241,7 +241,7 @@ async def relay(
 
 
 @pytest.mark.parametrize(
-    ("days", "options", "severity", "said"),
+    ("days", "options", "severity", "text"),
     [
         (30, "cafile={authority}", OK, "for 30 days"),
         (3, "cafile={authority}", WARNING, "for 3 days only"),
@@ -256,61 +256,61 @@ async def test_tls(
     days: int,
     options: str,
     severity: Severity,
-    said: str,
+    text: str,
 ) -> None:
     """The finding has the validity of the certificate, and why it is not verified or accepted."""
-    made = Certificates(tmp_path)
+    certificates = Certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(made.issue("localhost", days=days))
+    context.load_cert_chain(certificates.issue("localhost", days=days))
     async with relay(embedded.port, tls=context) as port:
-        query = options.format(authority=made.authority)
+        query = options.format(authority=certificates.authority)
         uri = f"amqps://{USER}:{QUOTED_PASSWORD}@localhost:{port}/?{query}"
         diagnosis = await checked(uri)
-    (told,) = [one for one in diagnosis if one.check == "tls" and one.severity is severity]
-    assert said in told.found
-    assert told.advice or severity is OK
+    (found,) = [one for one in diagnosis if one.check == "tls" and one.severity is severity]
+    assert text in found.found
+    assert found.advice or severity is OK
     assert QUOTED_PASSWORD not in str(diagnosis)
 
 
 async def test_certificates_of_all_nodes(embedded: BrokerProcess, tmp_path: Path) -> None:
     """The certificate of each node is checked, and a node that cannot be used is reported."""
-    made = Certificates(tmp_path)
+    certificates = Certificates(tmp_path)
     soon, later, expired = (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) for _ in range(3))
     for context, days in ((soon, 3), (later, 30), (expired, -1)):
-        context.load_cert_chain(made.issue("localhost", days=days))
+        context.load_cert_chain(certificates.issue("localhost", days=days))
     async with (
         relay(embedded.port, tls=later) as one,
         relay(embedded.port, tls=soon) as other,
         relay(embedded.port, tls=expired) as third,
     ):
         hosts = ",".join(f"localhost:{port}" for port in (one, other, third))
-        uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={made.authority}"
+        uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={certificates.authority}"
         diagnosis = await checked(uri)
-    told = [one for one in diagnosis if one.check == "tls"]
-    assert [one.severity for one in told] == [OK, WARNING, WARNING]
-    for found, port, said in zip(
-        told, (one, other, third), ("30 days", "3 days only", "has expired"), strict=True
+    findings = [one for one in diagnosis if one.check == "tls"]
+    assert [one.severity for one in findings] == [OK, WARNING, WARNING]
+    for found, port, text in zip(
+        findings, (one, other, third), ("30 days", "3 days only", "has expired"), strict=True
     ):
         assert f"localhost:{port}" in found.found
-        assert said in found.found
+        assert text in found.found
     assert QUOTED_PASSWORD not in str(diagnosis)
 
 
 async def test_silent_nodes(embedded: BrokerProcess, tmp_path: Path) -> None:
     """Silent nodes cost one timeout together, and the checks are completed."""
-    made = Certificates(tmp_path)
+    certificates = Certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(made.issue("localhost"))
+    context.load_cert_chain(certificates.issue("localhost"))
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
         ports = [one.getsockname()[1] for one in silent]
         async with relay(embedded.port, tls=context) as port:
             hosts = ",".join(f"localhost:{one}" for one in (port, *ports))
-            uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={made.authority}"
+            uri = f"amqps://{USER}:{QUOTED_PASSWORD}@{hosts}/?cafile={certificates.authority}"
             diagnosis = await stranger(uri).diagnose(seconds=WAIT, timeout=2)
-    told = [one for one in diagnosis if one.check == "tls"]
-    assert [one.severity for one in told] == [OK, *5 * [WARNING]]
-    assert all("gave no answer within 2 s" in one.found for one in told[1:])
+    findings = [one for one in diagnosis if one.check == "tls"]
+    assert [one.severity for one in findings] == [OK, *5 * [WARNING]]
+    assert all("gave no answer within 2 s" in one.found for one in findings[1:])
     assert "could not be completed" not in str(diagnosis)
 
 

@@ -212,8 +212,8 @@ async def main():
         child = os.fork()
         if child == 0:
             def use():
-                said = [asyncio.run(attempt(connector, what)) for what in USES]
-                os._exit(0 if said == [True] * 3 else 1)
+                output = [asyncio.run(attempt(connector, what)) for what in USES]
+                os._exit(0 if output == [True] * 3 else 1)
             threading.Thread(target=use).start()
             threading.Event().wait(10)
             os._exit(2)
@@ -230,8 +230,8 @@ async def test_a_forked_child_that_uses_its_parents_connector(broker_uri: str) -
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", USED_IN_CHILD, broker_uri, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 30)
-    assert said.strip() == b"0"
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert output.strip() == b"0"
 
 
 @pytest.mark.parametrize("version", [1.2, None, 3, b"1"])

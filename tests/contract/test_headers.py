@@ -98,9 +98,9 @@ async def test_a_filter_matches_its_header_and_no_other(publisher, subscriber):
     await publisher.publish_data({"number": -1}, {"h": "another", "k": 1})
     for number, (value, stream) in enumerate(zip(distinct, streams, strict=True)):
         await stream.wait(1, timeout=5)
-        heard = set(stream.df["number"])
-        assert number in heard, value
-        assert [distinct[other] for other in heard if distinct[other] != value] == [], value
+        received = set(stream.df["number"])
+        assert number in received, value
+        assert [distinct[other] for other in received if distinct[other] != value] == [], value
         await stream.close()
 
 

@@ -172,7 +172,7 @@ async def test_malformed_keep_alive(fabric, send, body, headers):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         7,
         [],
@@ -183,9 +183,9 @@ async def test_malformed_keep_alive(fabric, send, body, headers):
     ],
     ids=str,
 )
-async def test_keep_alives_with_unknown_fields(fabric, send, said):
+async def test_keep_alives_with_unknown_fields(fabric, send, content):
     """Unknown fields of a keep-alive are ignored; the service is known."""
-    await send("msc.discovery", "", json.dumps(said).encode(), GOOD)
+    await send("msc.discovery", "", json.dumps(content).encode(), GOOD)
     service = await wait_for_service(fabric, "x")
     assert set(service.methods) <= {"ok"}
     assert len(fabric.registry.df) == 2

@@ -220,11 +220,11 @@ async def test_an_error_among_items_that_is_too_large(failing: AmqBrokerConnecto
         await anext(items)
 
 
-@pytest.mark.parametrize("made", [MessageTooLarge.of(5, 3), *(e("text") for e in ERRORS)])
-def test_errors_can_be_made_of_their_arguments(made: FabricError) -> None:
+@pytest.mark.parametrize("error", [MessageTooLarge.of(5, 3), *(e("text") for e in ERRORS)])
+def test_errors_can_be_made_of_their_arguments(error: FabricError) -> None:
     """Errors can be pickled, and be constructed by peers from the arguments in a reply."""
-    for again in (type(made)(*made.args), pickle.loads(pickle.dumps(made))):
-        assert type(again) is type(made)
-        assert str(again) == str(made)
-    assert str(made) in str(type(made)(str(made), list(made.args)))  # as amqp-fabric makes them
-    assert vars(pickle.loads(pickle.dumps(made))) == vars(made)
+    for again in (type(error)(*error.args), pickle.loads(pickle.dumps(error))):
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+    assert str(error) in str(type(error)(str(error), list(error.args)))  # as amqp-fabric makes them
+    assert vars(pickle.loads(pickle.dumps(error))) == vars(error)

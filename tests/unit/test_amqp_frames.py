@@ -98,17 +98,17 @@ def test_publish_is_encoded_as_by_pamqp(
     )
     if message.body:
         expected += pamqp_frame.marshal(body.ContentBody(message.body), channel)
-    made = frames.publish(
+    encoded = frames.publish(
         channel, exchange, key, message, mandatory=mandatory, message_id=message_id
     )
-    assert made == expected
+    assert encoded == expected
 
 
 @given(st.binary(min_size=1, max_size=500), st.integers(9, 200))
 def test_long_bodies_are_split(content: bytes, frame_max: int) -> None:
     """No frame of a body is longer than `frame_max`, and joined they are the body."""
-    made = frames.publish(1, "", "q", Message(content), frame_max=frame_max)
-    bodies = split(made)[2:]
+    encoded = frames.publish(1, "", "q", Message(content), frame_max=frame_max)
+    bodies = split(encoded)[2:]
     assert all(len(frame) <= frame_max for frame in bodies)
     assert b"".join(map(payload, bodies)) == content
 
@@ -150,8 +150,8 @@ def test_deliver_is_decoded_as_by_pamqp(
 ) -> None:
     """Consumer tag, delivery tag and routing key are decoded as pamqp encoded them."""
     try:
-        made = commands.Basic.Deliver(consumer, tag, redelivered, "", routing_key)
-        marshalled = pamqp_frame.marshal(made, 1)
+        command = commands.Basic.Deliver(consumer, tag, redelivered, "", routing_key)
+        marshalled = pamqp_frame.marshal(command, 1)
     except (ValueError, UnicodeError):
         return
     deliver = frames.read_deliver(payload(marshalled))
@@ -161,8 +161,8 @@ def test_deliver_is_decoded_as_by_pamqp(
 
 def test_close_is_decoded() -> None:
     """Reply code and text are decoded from ``channel.close``."""
-    made = commands.Channel.Close(404, "NOT_FOUND - no exchange 'x'", 60, 40)
-    close = payload(pamqp_frame.marshal(made, 7))
+    command = commands.Channel.Close(404, "NOT_FOUND - no exchange 'x'", 60, 40)
+    close = payload(pamqp_frame.marshal(command, 7))
     assert close[:4] == frames.CLOSE
     assert frames.read_close(close) == (404, "NOT_FOUND - no exchange 'x'")
 

@@ -105,7 +105,7 @@ def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "encoding", "said"),
+    ("body", "content_type", "encoding", "text"),
     [
         (b"[1, 2]", None, None, "JSON object"),
         (b"7", "application/json", None, "JSON object"),
@@ -122,10 +122,10 @@ def test_plain_json_needs_no_content_type(body: bytes, rows: int) -> None:
     ],
 )
 def test_bodies_of_another_format_are_malformed(
-    body: bytes, content_type: str | None, encoding: str | None, said: str
+    body: bytes, content_type: str | None, encoding: str | None, text: str
 ) -> None:
     """A body that does not have its declared type or encoding is malformed, with the reason."""
-    with pytest.raises(MalformedMessage, match=said):
+    with pytest.raises(MalformedMessage, match=text):
         decode_rows(body, content_type, encoding)
 
 

@@ -63,9 +63,9 @@ class Odd(int, enum.Enum):
     """Member of an enumeration that is one number and has another as its value."""
 
     def __new__(cls, number: int) -> Odd:
-        made = int.__new__(cls, number)
-        made._value_ = -number
-        return made
+        member = int.__new__(cls, number)
+        member._value_ = -number
+        return member
 
     ONE = 1
 

@@ -27,9 +27,9 @@ async def test_users_share_one_thread() -> None:
     second.start(work())
     async with asyncio.timeout(10):
         assert await ran.get() is await ran.get()
-    told = threading.Event()
-    first.leave(told.set)
-    assert told.is_set(), "another user is left"
+    ended = threading.Event()
+    first.leave(ended.set)
+    assert ended.is_set(), "another user is left"
     assert len(companions()) == len(before) + 1
     ended = threading.Event()
     second.leave(ended.set)

@@ -56,7 +56,7 @@ def test_a_frame_larger_than_the_disk(tmp_path: Path) -> None:
     """`to_parquet` onto an existing file leaves it unchanged when the disk is full."""
     good = tmp_path / "good.parquet"
     pd.DataFrame({"n": range(1000)}).to_parquet(good)
-    said = limited(
+    error = limited(
         tmp_path,
         """
 import pandas as pd, numpy as np
@@ -70,7 +70,7 @@ except RecordingError as error:
     print(json.dumps(str(error)))
 """,
     )
-    assert "good.parquet cannot be written: File too large" in said
+    assert "good.parquet cannot be written: File too large" in error
     assert pd.read_parquet(good)["n"].tolist() == list(range(1000))
     assert [one.name for one in tmp_path.iterdir()] == ["good.parquet"]
 
@@ -104,14 +104,14 @@ def test_a_recording_on_a_full_disk_is_readable(tmp_path: Path, kind: str, overw
     place = tmp_path / f"r.{kind}"
     if overwrite:
         written(place, [entry(({"n": -1},))])
-    said, messages, rows, lost = limited(
+    error, messages, rows, lost = limited(
         tmp_path, RECORD + f"asyncio.run(record('r.{kind}', {overwrite}))"
     )
     left = tmp_path / f"r.{kind}.partial" if overwrite else place
     assert [one.name for one in tmp_path.iterdir() if one != place] == [left.name] * overwrite
     assert 0 < messages == rows < 3000
     assert messages + lost == 3000
-    assert f" messages are lost, and {rows:,} rows are in {left}" in said
+    assert f" messages are lost, and {rows:,} rows are in {left}" in error
     assert [one.batch[0]["n"] for one in read(left)] == list(range(rows))
     if kind == "parquet":
         assert pd.read_parquet(pa.OSFile(str(left)))["n"].tolist() == list(range(rows))
@@ -122,12 +122,12 @@ def test_a_recording_on_a_full_disk_is_readable(tmp_path: Path, kind: str, overw
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_a_recording_that_cannot_begin(tmp_path: Path, kind: str) -> None:
     """Without any space, no file is left, and all messages are counted as lost."""
-    said, messages, _, lost = limited(
+    error, messages, _, lost = limited(
         tmp_path,
         RECORD.replace("full(40_000)", "full(100)") + f"asyncio.run(record('r.{kind}', False))",
     )
     assert (messages, lost) == (0, 3000)
-    assert "messages are lost, and nothing is kept." in said
+    assert "messages are lost, and nothing is kept." in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,11 +275,11 @@ async def test_two_recordings_of_one_name(tmp_path: Path, kind: str) -> None:
     await two.close()
     with pytest.raises(
         RecordingError, match="File exists; 0 messages are lost, and 1 rows"
-    ) as told:
+    ) as caught:
         await one.close()
     assert [entry.batch for entry in read(place)] == [({"n": 1},)]
     left = tmp_path / f"r.{kind}.partial"
-    assert str(left) in str(told.value)
+    assert str(left) in str(caught.value)
     assert [entry.batch for entry in read(left)] == [({"n": 0},)]
     assert (one.messages, one.rows, one.lost) == (1, 1, 0)
 

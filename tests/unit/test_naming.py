@@ -288,12 +288,12 @@ def explained(error: Exception, uri: str = "amqp://ann:secret@host/v") -> Except
 )
 def test_why_connecting_failed(error: Exception, kind: type[Exception], words: str) -> None:
     """The error for a broker that cannot be reached has the reason and the masked URI."""
-    told = explained(error)
-    assert type(told) is kind
-    assert words in str(told)
-    assert "amqp://ann:***@host/v" in str(told)
-    assert "secret" not in str(told)
-    assert "\n" not in str(told)
+    explanation = explained(error)
+    assert type(explanation) is kind
+    assert words in str(explanation)
+    assert "amqp://ann:***@host/v" in str(explanation)
+    assert "secret" not in str(explanation)
+    assert "\n" not in str(explanation)
 
 
 def test_wrapped_tls_failures() -> None:
@@ -301,6 +301,6 @@ def test_wrapped_tls_failures() -> None:
     outer = ConnectionError("wrapped")
     outer.__cause__ = plain_port = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version")
     plain_port.reason = "WRONG_VERSION_NUMBER"
-    told = explained(outer, "amqps://host/")
-    assert type(told) is TlsFailed
-    assert "port 5671 does not speak TLS" in str(told)
+    explanation = explained(outer, "amqps://host/")
+    assert type(explanation) is TlsFailed
+    assert "port 5671 does not speak TLS" in str(explanation)

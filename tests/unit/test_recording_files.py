@@ -176,7 +176,7 @@ def test_an_incomplete_jsonl_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "text"),
     [
         ("r.csv", b"", r"ends in \.parquet or \.jsonl, which 'r\.csv' does not"),
         ("r.jsonl", b"", "is no recording: make one with"),
@@ -184,11 +184,11 @@ def test_an_incomplete_jsonl_recording(tmp_path: Path) -> None:
         ("r.parquet", b"PAR1", "is no Parquet file"),
     ],
 )
-def test_other_files(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_other_files(tmp_path: Path, name: str, content: bytes, text: str) -> None:
     """A file that is not a recording is refused in one sentence."""
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(RecordingError, match=told):
+    with pytest.raises(RecordingError, match=text):
         open_reader(path)
 
 

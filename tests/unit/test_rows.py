@@ -143,11 +143,11 @@ def test_other_data_are_refused(number: int, form: Format) -> None:
         data = iter("ab")
     with pytest.raises(NotSerializable) as caught:
         encode_rows(data, form)
-    said = str(caught.value)
+    text = str(caught.value)
     if "period" in sentence and form == "arrow":
         sentence = "the data['p'] has the type extension<pandas.period"
-    assert said.startswith(sentence)
-    assert said.endswith(".")
+    assert text.startswith(sentence)
+    assert text.endswith(".")
 
 
 def test_tables_without_a_format_are_refused_with_what_to_do() -> None:
@@ -269,8 +269,8 @@ def test_any_rows_arrive_equal_or_are_refused(rows: list[dict[str, Any]], form: 
         assert form == "arrow"  # which has one type to a column
         return
     assert len(got) == len(rows)
-    for row, came in zip(rows, got, strict=True):
-        assert all(same(came.get(key), row.get(key)) for key in row.keys() | came.keys())
+    for row, received in zip(rows, got, strict=True):
+        assert all(same(received.get(key), row.get(key)) for key in row.keys() | received.keys())
 
 
 @pytest.mark.parametrize("form", [None, *FORMS])

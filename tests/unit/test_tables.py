@@ -393,14 +393,14 @@ RECORDS: list[dict[str, Any]] = [{"a": 1, "b": "2024-05-31"}, {"a": 2, "b": None
 
 
 def description(**changes: Any) -> dict[str, Any]:
-    told = {
+    base = {
         "at": [],
         "series": False,
         "columns": [{"key": "a", "label": "a", "dtype": "int64"}],
         "index": [],
         "range": [0, 1, None],
     }
-    return {key: value for key, value in {**told, **changes}.items() if value is not ...}
+    return {key: value for key, value in {**base, **changes}.items() if value is not ...}
 
 
 def column(**changes: Any) -> list[dict[str, Any]]:
@@ -461,14 +461,14 @@ def column(**changes: Any) -> list[dict[str, Any]]:
 )
 def test_descriptors_that_do_not_match_are_ignored(descriptor: Any) -> None:
     """If a descriptor does not match, the records stay plain."""
-    told = descriptor if isinstance(descriptor, str) else json.dumps(descriptor)
-    assert decode(json.dumps(RECORDS).encode(), told) == RECORDS
+    text = descriptor if isinstance(descriptor, str) else json.dumps(descriptor)
+    assert decode(json.dumps(RECORDS).encode(), text) == RECORDS
 
 
 def test_valid_descriptor_beside_invalid_ones() -> None:
     """An invalid descriptor does not affect the other tables."""
-    told = json.dumps([description(at=["x", 1]), description(at=["good"]), 5])
-    received = decode(json.dumps({"good": RECORDS, "x": RECORDS}).encode(), told)
+    text = json.dumps([description(at=["x", 1]), description(at=["good"]), 5])
+    received = decode(json.dumps({"good": RECORDS, "x": RECORDS}).encode(), text)
     assert list(received["good"]["a"]) == [1, 2]
     assert received["x"] == RECORDS
 
@@ -518,18 +518,18 @@ descriptors = st.lists(
 
 @settings(max_examples=60)
 @given(odd, descriptors)
-def test_arbitrary_descriptors(value: Any, told: Any) -> None:
+def test_arbitrary_descriptors(value: Any, descriptor: Any) -> None:
     """Decoding continues with any descriptor, and records that it does not match stay plain."""
-    received = decode(json.dumps(value).encode(), json.dumps(told))
+    received = decode(json.dumps(value).encode(), json.dumps(descriptor))
     assert received is None or isinstance(
         received, (bool, int, float, str, list, dict, pd.DataFrame, pd.Series)
     )
 
 
 @given(st.text())
-def test_arbitrary_text_as_descriptor(told: str) -> None:
+def test_arbitrary_text_as_descriptor(text: str) -> None:
     """Arbitrary text is ignored as a descriptor."""
-    decode(b'[{"a": 1}]', told)
+    decode(b'[{"a": 1}]', text)
 
 
 def test_descriptors_cannot_multiply_values() -> None:
