@@ -12,14 +12,14 @@ from fabric_nb.cli.parser import command_parser
 
 _COMMAND = "fabric-nb"
 _ZSH_PREAMBLE = "autoload -Uz compinit && compinit\n"
-"""Loads zsh's completion system, on which argcomplete's script relies."""
+"""Loads the completion system of zsh, which argcomplete's script needs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     alias = Path(sys.argv[0]).stem == "jupyter-fabric"
     parser = command_parser("jupyter fabric" if alias else _COMMAND)
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for the words at Tab; this ends the process
+    if "_ARGCOMPLETE" in os.environ:  # a shell requests completions; this ends the process
         import argcomplete
 
         argcomplete.autocomplete(parser, always_complete_options="long")
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Import what the command needs, and run it."""
+    """Run a command, importing only its own module."""
     match options.command:
         case "broker":
             from fabric_nb.cli import broker

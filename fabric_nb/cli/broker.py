@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TextIO
 
 from fabric_nb.broker import __main__ as broker
 from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
-from fabric_nb.cli.output import complain, say
+from fabric_nb.cli.output import print_error, print_text
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run, find or stop the broker; returns the exit code."""
+    """Run, find or stop the broker; return the exit code."""
     try:
         match options.action:
             case "uri":
                 found = find_broker()
-                say(found.uri if found else "No embedded broker runs.", file=_output(found))
+                text = found.uri if found else "No embedded broker runs."
+                print_text(text, file=_output(success=found is not None))
                 return 0 if found else 1
             case "stop":
                 stopped = stop_broker()
-                say("Stopped." if stopped else "No embedded broker runs.", file=_output(stopped))
+                text = "Stopped." if stopped else "No embedded broker runs."
+                print_text(text, file=_output(success=stopped))
                 return 0 if stopped else 1
     except BrokerStartError as error:
-        complain(error)
+        print_error(error)
         return 1
     broker.run(options)
     return 0
 
 
-def _output(found: object) -> Any:
-    return sys.stdout if found else sys.stderr
+def _output(*, success: bool) -> TextIO:
+    return sys.stdout if success else sys.stderr

@@ -1,4 +1,4 @@
-"""What the magics do, on the command line: services, call, stream, logs, publish, doctor."""
+"""Commands of a fabric: services, call, stream, logs, publish and doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
-from fabric_nb.cli.output import print_json, print_record, say
+from fabric_nb.cli.output import print_json, print_record, print_text
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
@@ -24,17 +24,17 @@ from fabric_nb.notebook.options import read_options
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run one of the commands that join a fabric; returns the exit code."""
-    work = _WORK[options.command]
-    return connecting.run(work, options, connects=work is not find_faults)
+    """Run one of these commands; return the exit code."""
+    command = _COMMANDS[options.command]
+    return connecting.run(command, options, connects=command is not diagnose)
 
 
 async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Listen for a while, then print who is there."""
+    """Receive keep-alives for a while, then print the services."""
     await asyncio.sleep(PATIENCE if options.wait is None else options.wait)
     frame = fabric.registry.df
     if fabric.registry.deaf:
-        say("The connection is lost: states are those that were known last.", file=sys.stderr)
+        print_text("The connection is lost: the states are the last known.", file=sys.stderr)
     for column in ("domain", "type", "id"):
         if value := getattr(options, column):
             frame = frame[frame[column] == value]
@@ -44,13 +44,13 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
         print_json(frame.to_dict(orient="records"))
     else:
         elsewhere = fabric.registry.elsewhere(options.domain) if options.domain else ""
-        nobody = f"Nobody was heard. {elsewhere}".rstrip()
-        say(frame.to_string(index=False) if len(frame) else nobody)
+        nothing = f"No service was found. {elsewhere}".rstrip()
+        print_text(frame.to_string(index=False) if len(frame) else nothing)
     return 0
 
 
 async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Call, and print the result."""
+    """Call a method, and print the result."""
     pattern, method = parse_call(options.call, domain=fabric.domain)
     kwargs = assignments(options.keywords)
     if options.stream:
@@ -64,26 +64,26 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
         pattern, method, kwargs, version=options.version, idempotent=options.idempotent
     )
     if isinstance(result, (pd.DataFrame, pd.Series)) and not options.json:
-        say(result.to_string())
+        print_text(result.to_string())
     else:
-        print_json(_plain(result))
+        print_json(_jsonable(result))
     return 0
 
 
-async def _print_items(items: AsyncGenerator[Any, None], most: int | None) -> int:
-    """Print each item of a stream as a line of JSON."""
+async def _print_items(items: AsyncGenerator[Any, None], limit: int | None) -> int:
+    """Print each item as a line of JSON."""
     printed = 0
     async with aclosing(items):
         async for item in items:
-            print_json(_plain(item))
+            print_json(_jsonable(item))
             printed += 1
-            if most is not None and printed >= most:
+            if limit is not None and printed >= limit:
                 break
     return 0
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: a table as its records."""
+def _jsonable(value: Any) -> Any:
+    """Return a value for JSON; the records of a table."""
     if isinstance(value, (pd.DataFrame, pd.Series)):
         return value.reset_index().to_dict(orient="records")
     return value
@@ -98,34 +98,36 @@ async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
     async with stream:
         if options.record:
             await stream.record(options.record)
-        # Runs once the reader below waits: what the broker has kept is not to pass it by.
+        # A task, because stored messages may arrive at once and the loop below must read them.
         resuming = asyncio.create_task(stream.resume())
-        hinting = _hint(fabric, stream.domain, lambda: bool(stream.rows))
+        hint = _start_hint(fabric, stream.domain, lambda: bool(stream.rows))
         async for rows in stream.batches(left):
             for row in rows if left is None else rows[:left]:
                 print_json(row)
             left = None if left is None else left - len(rows)
         await resuming
-        hinting.cancel()
+        hint.cancel()
     return 0
 
 
-def _hint(fabric: AmqBrokerConnector, domain: str, came: Callable[[], bool]) -> asyncio.Task[None]:
-    """Name other domains on the standard error when nothing has come after a while."""
+def _start_hint(
+    fabric: AmqBrokerConnector, domain: str, has_received: Callable[[], bool]
+) -> asyncio.Task[None]:
+    """Print other domains on the standard error if nothing has been received after a while."""
 
     async def hint() -> None:
         await asyncio.sleep(PATIENCE)
-        if not came() and (elsewhere := fabric.registry.elsewhere(domain)):
-            say(f"Nothing has come yet from {domain}. {elsewhere}", file=sys.stderr)
+        if not has_received() and (elsewhere := fabric.registry.elsewhere(domain)):
+            print_text(f"Nothing was received from {domain} yet. {elsewhere}", file=sys.stderr)
 
     return asyncio.create_task(hint())
 
 
 async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Print each record as a line."""
+    """Print each log record as a line."""
     printed = 0
     async with await fabric.logs(level=options.level, service=options.service) as feed:
-        hinting = _hint(fabric, feed.domain, lambda: bool(feed.changes))
+        hint = _start_hint(fabric, feed.domain, lambda: bool(feed.changes))
         while options.count is None or printed < options.count:
             await feed.wait(printed + 1)
             fresh = list(feed.records)[printed - feed.changes :]
@@ -136,12 +138,12 @@ async def print_logs(fabric: AmqBrokerConnector, options: argparse.Namespace) ->
                     print_json(record)
                 else:
                     print_record(record)
-        hinting.cancel()
+        hint.cancel()
     return 0
 
 
-async def find_faults(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Print what was looked at; the exit code is 1 when there is an error among it."""
+async def diagnose(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Print the doctor's findings; the exit code is 1 if one of them is an error."""
     diagnosis = await fabric.diagnose(
         seconds=LISTEN if options.wait is None else options.wait,
         timeout=options.timeout,
@@ -150,12 +152,12 @@ async def find_faults(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if options.json:
         print_json(diagnosis.as_json())
     else:
-        say(diagnosis)
+        print_text(diagnosis)
     return 1 if diagnosis.worst is Severity.ERROR else 0
 
 
 async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Publish, and wait until the broker has it."""
+    """Publish a message, and wait until the broker has confirmed it."""
     text = sys.stdin.read() if options.data == "-" else options.data
     if not text.strip():
         raise InvalidArgument("There is no data: give --data, or '-' and standard input.")
@@ -163,11 +165,11 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
     return 0
 
 
-_WORK: dict[str, connecting.Work] = {
+_COMMANDS: dict[str, connecting.Command] = {
     "services": list_services,
     "call": call_method,
     "stream": print_rows,
     "logs": print_logs,
-    "doctor": find_faults,
+    "doctor": diagnose,
     "publish": publish_message,
 }

@@ -1,4 +1,4 @@
-"""The connection that a command's options describe, and its arguments as values."""
+"""Connection of a command, and values of its arguments."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import orjson
 from yarl import URL
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
-from fabric_nb.cli.output import complain, guard
+from fabric_nb.cli.output import print_error, sanitize_python_output
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
 from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.notebook.options import DEFAULT_DOMAIN
 
-Work = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
+Command = Callable[[AmqBrokerConnector, argparse.Namespace], Awaitable[int]]
 
 
-def run(work: Work, options: argparse.Namespace, *, connects: bool = True) -> int:
-    """Connect, do the work, and return the exit code; errors are a sentence on stderr."""
+def run(command: Command, options: argparse.Namespace, *, connects: bool = True) -> int:
+    """Connect, run a command, and return the exit code; an error is one sentence on stderr."""
     silence_client_logs()
-    guard()
+    sanitize_python_output()
     try:
-        return asyncio.run(_with_connector(work, options, connects=connects))
+        return asyncio.run(_with_connector(command, options, connects=connects))
     except FabricError as error:
-        complain(error)
+        print_error(error)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-async def _with_connector(work: Work, options: argparse.Namespace, *, connects: bool) -> int:
+async def _with_connector(command: Command, options: argparse.Namespace, *, connects: bool) -> int:
     connector = AmqBrokerConnector(
-        amqp_uri=_uri(options),
+        amqp_uri=_configured_or_embedded_uri(options),
         service_domain=options.domain or os.environ.get("SERVICE_DOMAIN") or DEFAULT_DOMAIN,
         service_type="cli",
         service_id=f"cli-{secrets.token_hex(3)}",
@@ -50,23 +50,23 @@ async def _with_connector(work: Work, options: argparse.Namespace, *, connects: 
     if connects:
         await connector.open(timeout=options.timeout, retry=False)
     try:
-        return await work(connector, options)
+        return await command(connector, options)
     finally:
         await connector.close()
 
 
-def given_uri(options: argparse.Namespace) -> str:
-    """The broker of ``--uri`` or AMQP_URL with its login, for which a terminal may be asked.
+def configured_uri(options: argparse.Namespace) -> str:
+    """Return the URI of ``--uri`` or AMQP_URL with its login; empty if neither is given.
 
-    Of a cluster it names all nodes that are named there.
+    A terminal may prompt for the password. For a cluster the URI lists all nodes.
     """
     uri = options.uri or os.environ.get("AMQP_URL")
-    asks = sys.stdin is not None and sys.stdin.isatty()  # elsewhere `getpass` would echo
-    return _joined(complete_each(uri, ask=getpass.getpass if asks else None)) if uri else ""
+    has_prompt = sys.stdin is not None and sys.stdin.isatty()  # otherwise `getpass` would echo
+    return _joined(complete_each(uri, ask=getpass.getpass if has_prompt else None)) if uri else ""
 
 
 def _joined(nodes: Sequence[str]) -> BrokerUri:
-    """One URI for the nodes of a cluster, which differ in their hosts only."""
+    """Return one URI for the nodes of a cluster, which only differ in their hosts."""
     scheme, _, rest = nodes[0].partition("://")
     authority, slash, place = rest.partition("/")
     login, at, _ = authority.rpartition("@")
@@ -74,8 +74,8 @@ def _joined(nodes: Sequence[str]) -> BrokerUri:
     return BrokerUri(f"{scheme}://{login}{at}{hosts}{slash}{place}")
 
 
-def _uri(options: argparse.Namespace) -> str:
-    if uri := given_uri(options):
+def _configured_or_embedded_uri(options: argparse.Namespace) -> str:
+    if uri := configured_uri(options):
         return uri
     try:
         found = find_broker()
@@ -90,10 +90,10 @@ def _uri(options: argparse.Namespace) -> str:
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:
-    """``name=value`` arguments; a value is JSON, or else text.
+    """Return the values of ``name=value`` arguments: JSON, or else text.
 
     Raises:
-        InvalidArgument: one is not of that form, or a name is given twice.
+        InvalidArgument: an argument has another form, or a name is given twice.
     """
     values = {}
     for text in texts:
@@ -107,7 +107,7 @@ def assignments(texts: list[str]) -> dict[str, Any]:
 
 
 def json_or_text(text: str) -> Any:
-    """The JSON value that `text` is, or `text` itself."""
+    """Return the value of JSON, or the text itself if it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

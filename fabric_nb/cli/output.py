@@ -1,7 +1,7 @@
-"""The gate to the terminal: everything that a command prints goes through here.
+"""Sanitized output of the commands.
 
-Results, rows, log records and errors hold text from elsewhere. A terminal obeys some characters,
-and others turn text around or hide it: as text they are replaced, in JSON they are escapes.
+Results, rows, log records and errors may contain untrusted text. Terminals execute some control
+characters, and others reverse or hide text. In text they are replaced, in JSON they are escaped.
 """
 
 from __future__ import annotations
@@ -25,57 +25,59 @@ _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
 _INDENT = "    "
 
 
-def say(text: object, *, file: TextIO | None = None) -> None:
-    """Print text, without what a terminal would obey."""
+def print_text(text: object, *, file: TextIO | None = None) -> None:
+    """Print text without control characters, on the standard output by default."""
     shown = printable(str(text))
     stream = file or sys.stdout
     encoding = stream.encoding or "utf-8"
     print(shown.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
 
 
-def complain(text: object) -> None:
-    """Print what went wrong on the standard error, under the command's name."""
-    say(f"fabric-nb: {text}", file=sys.stderr)
+def print_error(text: object) -> None:
+    """Print an error on the standard error, after the name of the command."""
+    print_text(f"fabric-nb: {text}", file=sys.stderr)
 
 
-def uncoloured(text: str) -> str:
-    """Text without the colours that IPython gives to tracebacks."""
+def without_colours(text: str) -> str:
+    """Return text without the colours of IPython's tracebacks."""
     return _COLOURS.sub("", text)
 
 
 def print_json(value: Any) -> None:
-    """Print a line of JSON in ASCII, at once, also into a pipe."""
+    """Print a value as one line of JSON in ASCII, without buffering."""
     try:
         text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # integers over 64 bits, half a surrogate pair
+    except TypeError:  # integers over 64 bits, lone surrogates
         text = json.dumps(value, default=str)
     print(_BEYOND_ASCII.sub(_escaped, text), flush=True)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    char = found[0]
+def _escaped(match: re.Match[str]) -> str:
+    char = match[0]
     return "\\u007f" if char == "\x7f" else json.dumps(char)[1:-1]
 
 
 def print_record(record: LogRecord) -> None:
-    """Print a log record; further lines of its text are indented, as none is a record."""
-    at = time.strftime("%H:%M:%S", time.localtime(record.time))
-    who = f"{record.service_type}.{record.service_id}"
+    """Print a log record; further lines of its text are indented, unlike records."""
+    clock = time.strftime("%H:%M:%S", time.localtime(record.time))
+    service = f"{record.service_type}.{record.service_id}"
     message = printable(record.message).replace("\n", f"\n{_INDENT}")
-    say(f"{one_line(f'{at} {record.level:8} {who}')} {message}")
+    print_text(f"{one_line(f'{clock} {record.level:8} {service}')} {message}")
 
 
-class _Printable(logging.Formatter):
+class _SanitizingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record)).replace("\n", f"\n{_INDENT}")
 
 
-def guard() -> None:
-    """Let what Python itself prints of warnings and errors go through the gate as well."""
+def sanitize_python_output() -> None:
+    """Sanitize the warnings and uncaught errors that Python itself prints."""
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Printable())
-    sys.excepthook = _tell
+        logging.lastResort.setFormatter(_SanitizingFormatter())
+    sys.excepthook = _print_exception
 
 
-def _tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-    say("".join(traceback.format_exception(kind, error, where)).rstrip(), file=sys.stderr)
+def _print_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    print_text("".join(traceback.format_exception(kind, error, trace)).rstrip(), file=sys.stderr)

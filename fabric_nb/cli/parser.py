@@ -1,4 +1,7 @@
-"""The commands and their options; light to import, because a shell reads them at each Tab."""
+"""Parser of the commands and their options.
+
+Quick to import, because a shell runs it at each Tab.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,13 @@ from fabric_nb.notebook.options import (
 SHELLS = ("bash", "zsh", "fish")
 
 _URI_HELP = (
-    "the broker; AMQP_URL, or the embedded broker that runs. A password in it is seen in this"
-    " machine's list of processes: prefer AMQP_URL, AMQP_PASSWORD or a keyring, or be asked"
+    "URI of the broker (default: AMQP_URL, or the running embedded broker). Other users of this"
+    " machine can see a password in it: prefer AMQP_URL, AMQP_PASSWORD, a keyring or the prompt"
 )
 _BROKER_EPILOG = """
 fabric-nb broker                     run a broker in the foreground
-fabric-nb broker uri                 print where this user's notebooks run theirs, password included
-fabric-nb broker stop                stop that one
+fabric-nb broker uri                 print the URI of your notebooks' broker, with its password
+fabric-nb broker stop                stop your notebooks' broker
 """
 _COMPLETION_EPILOG = """
 bash    eval "$(fabric-nb completion bash)"           in ~/.bashrc
@@ -41,7 +44,7 @@ fish    fabric-nb completion fish | source            in ~/.config/fish/config.f
 
 
 def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; `command` of its result names the command."""
+    """Return the parser of the command line; `command` of its result is the command's name."""
     parser = argparse.ArgumentParser(
         prog=program, description="AMQP microservices from the command line."
     )
@@ -60,22 +63,26 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
 
 
 def _add_member(
-    commands: Any, name: str, text: str, *, domain: str = f"SERVICE_DOMAIN, or {DEFAULT_DOMAIN}"
+    commands: Any,
+    name: str,
+    text: str,
+    *,
+    domain: str = f"domain of the fabric (default: SERVICE_DOMAIN, or {DEFAULT_DOMAIN})",
 ) -> argparse.ArgumentParser:
-    """Add a command that joins a fabric; `domain` describes its option of that name."""
+    """Add a command that connects to a fabric; `domain` is the help of ``--domain``."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--uri", help=_URI_HELP)
     parser.add_argument("--domain", "-d", help=domain)
     parser.add_argument(
         "--timeout", "-t", type=time_limit, default=10.0, help="seconds, or inf (default: 10)"
     )
-    parser.add_argument("--json", action="store_true", help="output for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
-    for one in options:
-        parser.add_argument(*one.names, help=one.help, **one.settings)
+    for option in options:
+        parser.add_argument(*option.names, help=option.help, **option.settings)
 
 
 def _add_broker(commands: Any) -> None:
@@ -95,23 +102,28 @@ def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help=text,
-        description=f"{text.capitalize()}. Prints `ready` when its cells have run; a cell that"
-        " fails ends it with 1. SIGTERM or Ctrl-C takes no more calls, lets running ones end, and"
-        " ends it with 0. Several of them share the calls.",
+        description=f"{text.capitalize()}. Prints `ready` when all cells have run. Exits with 1"
+        " when a cell fails, and with 0 after SIGTERM or Ctrl-C, once in-flight calls have ended."
+        " Several instances share the calls.",
     )
     parser.add_argument("notebook", type=Path)
     parser.add_argument("--uri", help=_URI_HELP)
-    parser.add_argument("--domain", "-d", help="the domain, as SERVICE_DOMAIN")
-    parser.add_argument("--type", help="the notebook's service type, as SERVICE_TYPE")
-    parser.add_argument("--id", help="the notebook's service id, as SERVICE_ID")
-    parser.add_argument("--grace", type=duration, default=30.0, help="seconds (default: 30)")
+    parser.add_argument("--domain", "-d", help="domain of the fabric (default: SERVICE_DOMAIN)")
+    parser.add_argument("--type", help="service type of the notebook (default: SERVICE_TYPE)")
+    parser.add_argument("--id", help="service id of the notebook (default: SERVICE_ID)")
+    parser.add_argument(
+        "--grace",
+        type=duration,
+        default=30.0,
+        help="seconds that in-flight calls may take at the end (default: 30)",
+    )
 
 
 def _add_services(commands: Any) -> None:
     parser = _add_member(
         commands, "services", "list the services of all domains", domain="only this domain"
     )
-    parser.add_argument("--wait", type=duration, help="seconds to listen")
+    parser.add_argument("--wait", type=duration, help="seconds to listen for keep-alives")
     _add_options(parser, SERVICES)
 
 
@@ -124,24 +136,27 @@ def _add_call(commands: Any) -> None:
 
 def _add_stream(commands: Any) -> None:
     parser = _add_member(commands, "stream", "print the rows of a data stream")
-    parser.add_argument("--count", "-n", type=count, help="end after so many rows")
+    parser.add_argument("--count", "-n", type=count, help="stop after this many rows")
     _add_options(parser, (STREAM_NAME, *STREAM))
     parser.add_argument(
-        "headers", nargs="*", metavar="name=value", help="headers that messages must carry"
+        "headers", nargs="*", metavar="name=value", help="headers that messages must have"
     )
 
 
 def _add_logs(commands: Any) -> None:
-    parser = _add_member(commands, "logs", "print remote logs as they come")
+    parser = _add_member(commands, "logs", "print remote logs as they arrive")
     _add_options(parser, LOGS)
-    parser.add_argument("--count", "-n", type=count, help="end after so many records")
+    parser.add_argument("--count", "-n", type=count, help="stop after this many records")
 
 
 def _add_doctor(commands: Any) -> None:
-    parser = _add_member(commands, "doctor", "look for faults, and say what to do")
+    parser = _add_member(commands, "doctor", "check for faults, and advise on each")
     parser.add_argument("--wait", type=duration, help="seconds to listen for keep-alives")
     parser.add_argument(
-        "--subscriber", action="append", default=[], help="a name that streams share"
+        "--subscriber",
+        action="append",
+        default=[],
+        help="a name that streams share; may be given several times",
     )
 
 
@@ -152,7 +167,7 @@ def _add_publish(commands: Any) -> None:
 
 
 def _add_completion(commands: Any) -> None:
-    text = "print a shell's completion script"
+    text = "print the completion script of a shell"
     parser = commands.add_parser(
         "completion",
         help=text,

@@ -1,4 +1,4 @@
-"""``fabric-nb serve``: a notebook as a service, run by an operator's tools."""
+"""``fabric-nb serve``: runs a notebook as a service."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from jupyter_client.manager import AsyncKernelManager, start_new_async_kernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from fabric_nb.cli.connecting import given_uri
-from fabric_nb.cli.output import complain, say, uncoloured
+from fabric_nb.cli.connecting import configured_uri
+from fabric_nb.cli.output import print_error, print_text, without_colours
 from fabric_nb.errors import FabricError
 from fabric_nb.fabric.core.signals import on_signals
 
 START_TIMEOUT = 60
-LEAVE_TIMEOUT = 10.0
-"""Seconds that the kernel has to leave, beyond the grace of running calls."""
+"""Seconds that starting the kernel may take."""
+DISCONNECT_TIMEOUT = 10.0
+"""Seconds that the kernel may take to disconnect, in addition to the grace of in-flight calls."""
 _SERVED = (
     "', '.join(str(server.name) for server in fabric.servers) if 'fabric' in globals() else ''"
 )
+"""Expression that lists the services of the notebook, evaluated in its kernel."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until SIGTERM or Ctrl-C; return the exit code."""
     try:
         notebook = nbformat.read(options.notebook, as_version=4)
     except (OSError, ValueError) as error:
-        complain(f"{options.notebook} cannot be read: {error}")
+        print_error(f"{options.notebook} cannot be read: {error}")
         return 1
     try:
-        uri = given_uri(options)
+        uri = configured_uri(options)
     except FabricError as error:
-        complain(error)
+        print_error(error)
         return 1
-    given = {
+    settings = {
         "AMQP_URL": uri,
         "SERVICE_DOMAIN": options.domain,
         "SERVICE_TYPE": options.type,
         "SERVICE_ID": options.id,
     }
-    environment = {**os.environ, **{name: value for name, value in given.items() if value}}
+    environment = {**os.environ, **{name: value for name, value in settings.items() if value}}
     environment.setdefault("JPY_SESSION_NAME", str(options.notebook))
     return asyncio.run(_serve(notebook, options, environment))
 
@@ -74,28 +76,28 @@ async def _serve(
 async def _serve_in(
     client: NotebookClient, options: argparse.Namespace, stopping: asyncio.Event
 ) -> int:
-    told = asyncio.ensure_future(stopping.wait())
+    stopped = asyncio.ensure_future(stopping.wait())
     running = asyncio.ensure_future(_run_cells(client))
-    await asyncio.wait([told, running], return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():  # told to stop before it was ready
+    await asyncio.wait([stopped, running], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():  # stopped before all cells have run
         running.cancel()
         return 0
     try:
         running.result()
     except CellExecutionError as error:
-        complain(f"a cell of {options.notebook} failed:\n{uncoloured(str(error))}")
+        print_error(f"a cell of {options.notebook} failed:\n{without_colours(str(error))}")
         return 1
     except DeadKernelError:
-        return _died(options)
-    say(f"ready {options.notebook} {await _served(client)}".rstrip())
-    if not await _until(client, stopping):
-        return _died(options)
-    await _leave(client, options.grace)
+        return _report_death(options)
+    print_text(f"ready {options.notebook} {await _served(client)}".rstrip())
+    if not await _wait_for_stop(client, stopping):
+        return _report_death(options)
+    await _disconnect(client, options.grace)
     return 0
 
 
-def _died(options: argparse.Namespace) -> int:
-    complain(f"the kernel of {options.notebook} died.")
+def _report_death(options: argparse.Namespace) -> int:
+    print_error(f"the kernel of {options.notebook} died.")
     return 1
 
 
@@ -105,14 +107,14 @@ async def _run_cells(client: NotebookClient) -> None:
 
 
 async def _served(client: NotebookClient) -> str:
-    """What the notebook serves, by its own word."""
-    reply = await _ask(client, "", {"served": _SERVED}, timeout=LEAVE_TIMEOUT)
-    told = reply["content"]["user_expressions"]["served"]
-    return str(told["data"]["text/plain"]).strip("'") if told["status"] == "ok" else ""
+    """Return the names of the services of the notebook."""
+    reply = await _execute(client, "", {"served": _SERVED}, timeout=DISCONNECT_TIMEOUT)
+    result = reply["content"]["user_expressions"]["served"]
+    return str(result["data"]["text/plain"]).strip("'") if result["status"] == "ok" else ""
 
 
-async def _until(client: NotebookClient, stopping: asyncio.Event) -> bool:
-    """Wait to be told to stop; False when the kernel ended before."""
+async def _wait_for_stop(client: NotebookClient, stopping: asyncio.Event) -> bool:
+    """Wait for the signal to stop; return False if the kernel died before."""
     while not stopping.is_set():
         if not await cast(AsyncKernelManager, client.km).is_alive():
             return False
@@ -124,17 +126,18 @@ async def _until(client: NotebookClient, stopping: asyncio.Event) -> bool:
     return True
 
 
-async def _leave(client: NotebookClient, grace: float) -> None:
+async def _disconnect(client: NotebookClient, grace: float) -> None:
     code = f"get_ipython().run_line_magic('fabric_disconnect', '--grace {max(grace, 0.01)}')"
     try:
-        await _ask(client, code, {}, timeout=grace + LEAVE_TIMEOUT)
+        await _execute(client, code, {}, timeout=grace + DISCONNECT_TIMEOUT)
     except TimeoutError:
-        complain("the notebook did not leave in time")
+        print_error("the notebook did not disconnect in time")
 
 
-async def _ask(
+async def _execute(
     client: NotebookClient, code: str, expressions: dict[str, str], *, timeout: float
 ) -> dict[str, Any]:
+    """Execute code silently, evaluate expressions, and return the kernel's reply."""
     channels = cast(AsyncKernelClient, client.kc)
     request = channels.execute(code, silent=True, user_expressions=expressions)
     async with asyncio.timeout(timeout):

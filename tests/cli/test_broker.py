@@ -1,4 +1,4 @@
-"""`fabric-nb broker`: the embedded broker by hand."""
+"""Command `fabric-nb broker`, which runs, finds and stops the embedded broker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabric_nb import AmqBrokerConnector
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment in which no embedded broker runs yet."""
+    """Return an environment without a running embedded broker."""
     return {**os.environ, "FABRIC_NB_RUNTIME_DIR": str(tmp_path)}
 
 
@@ -30,19 +30,19 @@ async def command(environment: dict[str, str], *arguments: str) -> tuple[int, st
     return process.returncode, out.decode(), err.decode()
 
 
-HOLD = """
+LEASE = """
 from fabric_nb.broker.launch import ensure_broker
 print(ensure_broker().pid, flush=True)
 input()
 """
 
 
-async def test_the_running_broker_is_found_and_stopped(environment: dict[str, str]) -> None:
-    """`uri` prints where a notebook's broker is, which can be used; `stop` ends it at once."""
+async def test_running_broker_is_found_and_stopped(environment: dict[str, str]) -> None:
+    """`uri` prints the working URI of a notebook's broker; `stop` stops it at once."""
     assert await command(environment, "uri") == (1, "", "No embedded broker runs.\n")
     pipe = asyncio.subprocess.PIPE
     holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLD, env=environment, stdin=pipe, stdout=pipe
+        sys.executable, "-c", LEASE, env=environment, stdin=pipe, stdout=pipe
     )
     assert holder.stdout is not None
     assert (await holder.stdout.readline()).strip().isdigit()
@@ -57,16 +57,16 @@ async def test_the_running_broker_is_found_and_stopped(environment: dict[str, st
     await holder.communicate(b"\n")
 
 
-async def test_a_broker_in_the_foreground(environment: dict[str, str]) -> None:
-    """With a port and a login of one's choice it is a stand-in for other programs."""
+async def test_broker_in_the_foreground(environment: dict[str, str]) -> None:
+    """In the foreground the broker accepts the given user and password."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fabric_nb.cli", "broker", "--user", "guest", "--password", "guest",
         env=environment, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     assert b"development" in await process.stdout.readline()
-    where = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
-    async with AmqBrokerConnector(f"amqp://guest:guest@{where}/", "d", "t", "one") as fabric:
+    address = (await process.stdout.readline()).decode().removeprefix("listening on ").strip()
+    async with AmqBrokerConnector(f"amqp://guest:guest@{address}/", "d", "t", "one") as fabric:
         assert "embedded" in fabric.broker
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(10):
@@ -74,10 +74,10 @@ async def test_a_broker_in_the_foreground(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("action", ["uri", "stop"])
-async def test_a_folder_that_is_not_safe_is_one_sentence(
+async def test_unsafe_folder_is_reported_in_one_sentence(
     environment: dict[str, str], action: str
 ) -> None:
-    """An unsafe folder is refused with the reason and a remedy, and no traceback."""
+    """An unsafe runtime folder is refused with the reason, without a traceback."""
     Path(environment["FABRIC_NB_RUNTIME_DIR"]).chmod(0o777)  # noqa: ASYNC240 - one call
     code, out, err = await command(environment, action)
     assert (code, out) == (1, "")

@@ -71,17 +71,17 @@ async def closed(fabric: AmqBrokerConnector) -> object:
     await fabric.close()
 
 
-async def test_services_lists_who_is_there(
+async def test_services_are_listed(
     rabbitmq_uri: str, start_peer: Callable[..., Awaitable[Peer]]
 ) -> None:
-    """`fabric-nb services` lists services of both libraries, for people and for machines."""
+    """`fabric-nb services` lists services of both libraries, as a table and as JSON."""
     await start_peer("calc_service", rabbitmq_uri, type="math", id="calc", keep_alive=0.3)
-    for_people = await run(rabbitmq_uri, "services", "--wait", "2")
-    assert for_people.code == 0
-    assert "greet" in for_people.out
-    assert "calc" in for_people.out
-    for_machines = await run(rabbitmq_uri, "services", "--wait", "2", "--json", "--id", "h1")
-    (service,) = json.loads(for_machines.out)
+    table = await run(rabbitmq_uri, "services", "--wait", "2")
+    assert table.code == 0
+    assert "greet" in table.out
+    assert "calc" in table.out
+    as_json = await run(rabbitmq_uri, "services", "--wait", "2", "--json", "--id", "h1")
+    (service,) = json.loads(as_json.out)
     assert (service["type"], service["id"], service["state"]) == ("hello", "h1", "up")
 
 
@@ -91,18 +91,18 @@ async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
     assert (done.code, json.loads(done.out)) == (0, "hello world")
 
 
-async def test_all_nodes_of_a_cluster_can_be_named(rabbitmq_uri: str) -> None:
-    """A command that is given several nodes takes the first that is there."""
+async def test_uri_lists_nodes_of_a_cluster(rabbitmq_uri: str) -> None:
+    """Of several nodes a command uses the first that is reachable."""
     nodes = rabbitmq_uri.replace("@", "@127.0.0.1:1,")
     done = await run(nodes, "call", "hello.h1.greet")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out) == "hello you"
 
 
-async def test_call_prints_items_as_they_come(
+async def test_call_prints_items_as_they_arrive(
     rabbitmq_uri: str, fabric: AmqBrokerConnector
 ) -> None:
-    """`fabric-nb call --stream` prints a line for each item, when it is there."""
+    """`fabric-nb call --stream` prints a line for each item when it arrives."""
     go, ended = asyncio.Event(), asyncio.Event()
 
     async def rows(n: int | None = None) -> AsyncIterator[object]:
@@ -127,31 +127,31 @@ async def test_call_prints_items_as_they_come(
     assert process.returncode == 0
 
 
-async def test_doctor_tells_people_and_machines(
+async def test_doctor_prints_text_and_json(
     rabbitmq_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`fabric-nb doctor` prints what it found, also as JSON; the code is 0 without an error."""
+    """`fabric-nb doctor` prints its findings, also as JSON; the exit code is 0 without an error."""
 
     async def doctor(*arguments: str) -> Done:
         line = ["doctor", "--uri", rabbitmq_uri, "--wait", "0.5", *arguments]
         code = await asyncio.to_thread(main, line)
         return Done(code, *capsys.readouterr())
 
-    for_people = await doctor("--subscriber", "orders")
-    assert for_people.code == 0
-    assert "'orders' has no subscriber" in for_people.out
-    assert "2 members" in for_people.out
-    for_machines = await doctor("--domain", "other", "--json")
-    told = json.loads(for_machines.out)
-    assert (for_machines.code, told["worst"]) == (0, "warning")
-    peers = next(one for one in told["findings"] if one["check"] == "peers")
+    table = await doctor("--subscriber", "orders")
+    assert table.code == 0
+    assert "'orders' has no subscriber" in table.out
+    assert "2 members" in table.out
+    as_json = await doctor("--domain", "other", "--json")
+    diagnosis = json.loads(as_json.out)
+    assert (as_json.code, diagnosis["worst"]) == (0, "warning")
+    peers = next(each for each in diagnosis["findings"] if each["check"] == "peers")
     assert peers["severity"] == "warning"
     assert DOMAIN in peers["found"]
     assert peers["advice"]
 
 
-async def test_doctor_fails_where_a_notebook_would(capsys: pytest.CaptureFixture[str]) -> None:
-    """`fabric-nb doctor` says why there is no connection, without the password; the code is 1."""
+async def test_doctor_reports_a_failed_connection(capsys: pytest.CaptureFixture[str]) -> None:
+    """`fabric-nb doctor` prints why it cannot connect, without the password, and exits with 1."""
     line = ["doctor", "--uri", "amqp://u:secret@127.0.0.1:1/"]
     assert await asyncio.to_thread(main, line) == 1
     out, err = capsys.readouterr()
@@ -161,7 +161,7 @@ async def test_doctor_fails_where_a_notebook_would(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["call", "hello.h1.nope"], "Nobody serves"),
         (["call", "hello.h1.greet", "name"], "name=value"),
@@ -172,11 +172,13 @@ async def test_doctor_fails_where_a_notebook_would(capsys: pytest.CaptureFixture
         (["services", "--uri", "http://u:secret@h/"], "not AMQP"),
     ],
 )
-async def test_mistakes_are_a_sentence(rabbitmq_uri: str, arguments: list[str], said: str) -> None:
-    """What goes wrong is one line on stderr, without password or traceback; the code is 1."""
+async def test_errors_are_one_sentence(
+    rabbitmq_uri: str, arguments: list[str], message: str
+) -> None:
+    """An error is one line on stderr, without password or traceback; the exit code is 1."""
     done = await run(rabbitmq_uri, *arguments)
     assert done.code == 1
-    assert said in done.err
+    assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert "secret" not in done.err
     assert done.out == ""
@@ -205,8 +207,8 @@ async def _until_read(fabric: AmqBrokerConnector) -> None:
         await asyncio.sleep(0.5)
 
 
-async def test_without_a_broker_it_is_said_what_to_do(tmp_path: object) -> None:
-    """Without a URI and an embedded broker the command says which option is missing."""
+async def test_missing_broker_names_the_option(tmp_path: object) -> None:
+    """Without a URI and an embedded broker the error names the missing option."""
     line, environment = command(None, "services")
     process = await asyncio.create_subprocess_exec(
         *line,
@@ -218,27 +220,27 @@ async def test_without_a_broker_it_is_said_what_to_do(tmp_path: object) -> None:
     assert b"--uri" in err
 
 
-async def test_a_wrong_domain_is_said(rabbitmq_uri: str) -> None:
-    """Streams and logs that receive nothing name the other domains, and so does a call."""
-    there = "Also on this broker: my_project (2 services): `--domain my_project`."
+async def test_empty_domain_names_other_domains(rabbitmq_uri: str) -> None:
+    """Calls, and streams and logs that receive nothing, print the other domains."""
+    others = "Also on this broker: my_project (2 services): `--domain my_project`."
     call = await run(rabbitmq_uri, "call", "h1.greet", "--domain", "nowhere")
     assert call.code != 0
-    assert there in call.err
+    assert others in call.err
     found = await run(rabbitmq_uri, "services", "--wait", "2", "--domain", "nowhere")
-    assert found.out.strip() == f"Nobody was heard. {there}"
+    assert found.out.strip() == f"No service was found. {others}"
     for command in ("stream", "logs"):
         process = await start(rabbitmq_uri, command, "--domain", "nowhere")
         try:
             async with asyncio.timeout(20):
                 assert process.stderr is not None
-                said = await process.stderr.readline()
+                line = await process.stderr.readline()
         finally:
             process.kill()
             await process.communicate()
-        assert said.decode().strip() == f"Nothing has come yet from nowhere. {there}"
+        assert line.decode().strip() == f"Nothing was received from nowhere yet. {others}"
 
 
-async def test_hostile_text_is_only_text(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+async def test_remote_text_is_sanitized(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
     """Every command prints remote text without characters that control a terminal."""
 
     def fail() -> None:
@@ -273,7 +275,9 @@ async def test_hostile_text_is_only_text(rabbitmq_uri: str, fabric: AmqBrokerCon
 
     sending = asyncio.create_task(send())
     async with asyncio.timeout(30):
-        logs, records, printed = [(await one.communicate())[0].decode() for one in (*readers, rows)]
+        logs, records, printed = [
+            (await each.communicate())[0].decode() for each in (*readers, rows)
+        ]
     sending.cancel()
     for text in (value.out, table.out, failed.err, logs, records, printed):
         assert harmless(text), text

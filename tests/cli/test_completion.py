@@ -1,4 +1,4 @@
-"""Tab behind the command, in each shell, and the command's other name."""
+"""Tab completion of the command in each shell, and the command's alias."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def in_shell(shell: str, program: str) -> str:
 
 
 def completed(shell: str, words: str) -> set[str]:
-    """The words that a shell offers for the last of these words."""
-    line = f"fabric-nb {words}"
-    shown = in_shell(shell, SHELLS[shell].format(line=line, length=len(line)))
-    return {one.partition("\t")[0].strip() for one in shown.splitlines() if one.strip()}
+    """Return the completions that a shell offers for the last word."""
+    command = f"fabric-nb {words}"
+    shown = in_shell(shell, SHELLS[shell].format(line=command, length=len(command)))
+    return {line.partition("\t")[0].strip() for line in shown.splitlines() if line.strip()}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_commands_are_completed(shell: str) -> None:
-    """Tab after the command's name offers its commands, and only those that fit."""
+    """Tab offers the commands that begin with the typed text."""
     assert completed(shell, "") >= COMMANDS
     assert completed(shell, "se") == {"services", "serve"}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_options_and_choices_are_completed(shell: str) -> None:
-    """Tab offers a command's own options, and words that it takes, but none that are hidden."""
+    """Tab offers the options and choices of a command, except hidden ones."""
     assert completed(shell, "call --ti") == {"--timeout"}
     assert "--level" in completed(shell, "logs --")
     assert "--level" not in completed(shell, "call --")
@@ -59,21 +59,21 @@ def test_options_and_choices_are_completed(shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_notebook_of_serve_is_completed(shell: str) -> None:
-    """Tab offers files where a command takes one."""
+def test_files_are_completed(shell: str) -> None:
+    """Tab offers files for a command that takes one."""
     assert completed(shell, f"serve {Path(__file__).parents[2]}/READ") == {
         f"{Path(__file__).parents[2]}/README.md"
     }
 
 
 def test_zsh_registers_the_command() -> None:
-    """Zsh, with no configuration of its own, accepts the script and completes the command by it."""
+    """Zsh without any configuration accepts the script and completes the command."""
     program = 'eval "$(fabric-nb completion zsh)"; print $_comps[fabric-nb]'
     assert in_shell("zsh", program).strip() == "_python_argcomplete"
 
 
-def test_tab_is_quick() -> None:
-    """The words of all commands are known without importing what the commands need."""
+def test_parser_imports_little() -> None:
+    """Completion imports none of the packages that the commands need."""
     program = "import sys; from fabric_nb.cli.parser import command_parser; command_parser()"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}; print(*sys.modules)"],
@@ -82,8 +82,8 @@ def test_tab_is_quick() -> None:
     assert HEAVY & set(done.stdout.split()) == set()
 
 
-def test_jupyter_fabric_is_the_same_command() -> None:
-    """`jupyter fabric` is `fabric-nb`, and calls itself so."""
+def test_jupyter_fabric_is_an_alias() -> None:
+    """`jupyter fabric` runs `fabric-nb`, with its own name in the usage."""
     done = subprocess.run(
         [sys.executable, "-m", "jupyter", "fabric", "call", "--help"],
         env={**os.environ, "PATH": f"{FOLDER}:{os.environ['PATH']}"},

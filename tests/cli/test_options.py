@@ -1,4 +1,4 @@
-"""The options that commands share with the magics, on RabbitMQ; each command's work, run here."""
+"""Options that commands share with the magics, on RabbitMQ; the commands run in this process."""
 
 from __future__ import annotations
 
@@ -21,36 +21,44 @@ from fabric_nb.errors import FabricError, InvalidArgument
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq import RabbitMq
 
-WORK = {"services": list_services, "call": call_method, "stream": print_rows, "logs": print_logs}
+COMMANDS = {
+    "services": list_services,
+    "call": call_method,
+    "stream": print_rows,
+    "logs": print_logs,
+}
 
 
-async def work(fabric: AmqBrokerConnector, *line: str) -> None:
-    """Do a command's work over a connector that is open."""
+async def run(fabric: AmqBrokerConnector, *line: str) -> None:
+    """Run a command on an open connector."""
     options = command_parser().parse_args(line)
     async with asyncio.timeout(20):
-        assert await WORK[line[0]](fabric, options) == 0
+        assert await COMMANDS[line[0]](fabric, options) == 0
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    """The lines of JSON that were printed since this was last asked."""
+    """Return the lines of JSON printed since the last call."""
     out, err = capsys.readouterr()
     assert err == ""
     return [json.loads(line) for line in out.splitlines()]
 
 
 async def bound(rabbitmq: RabbitMq, vhost: str, exchange: str, queues: int = 1) -> None:
-    """Wait until so many queues hear an exchange."""
+    """Wait until this many queues are bound to an exchange."""
     async with asyncio.timeout(30):
         while True:
             bindings = await asyncio.to_thread(rabbitmq.list_bindings, vhost)
-            if len({one["destination"] for one in bindings if one["source"] == exchange}) >= queues:
+            if (
+                len({each["destination"] for each in bindings if each["source"] == exchange})
+                >= queues
+            ):
                 return
             await asyncio.sleep(0.05)
 
 
 @pytest.fixture
 async def fabric(rabbitmq_uri: str) -> AsyncIterator[AmqBrokerConnector]:
-    """A member as a command has it."""
+    """Connector with the settings of a command."""
     async with AmqBrokerConnector(
         rabbitmq_uri, DOMAIN, "cli", "c", keep_alive_listen=True, timeout=40
     ) as connector:
@@ -60,14 +68,14 @@ async def fabric(rabbitmq_uri: str) -> AsyncIterator[AmqBrokerConnector]:
 async def test_services_of_all_domains_and_gone_ones(
     rabbitmq_uri: str, fabric: AmqBrokerConnector, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`services` lists all domains, or that of `--domain`; with `--gone` also who has left."""
+    """`services` lists all domains, or one; with `--gone` also services that are gone."""
     alive = {"keep_alive_seconds": 0.3}
     gone = asyncio.Event()
 
-    async def hear(_: object) -> None:
+    async def on_keep_alive(_: object) -> None:
         gone.set()
 
-    fabric.subscribe_service_keepalives("app", hear, service_id="leaving")
+    fabric.subscribe_service_keepalives("app", on_keep_alive, service_id="leaving")
     async with (
         AmqBrokerConnector(rabbitmq_uri, DOMAIN, "app", "home", **alive),
         AmqBrokerConnector(rabbitmq_uri, "abroad", "app", "staying", **alive),
@@ -77,27 +85,27 @@ async def test_services_of_all_domains_and_gone_ones(
             asyncio.timeout(20),
         ):
             await gone.wait()
-        await work(fabric, "services", "--json", "--wait", "0.7")
+        await run(fabric, "services", "--json", "--wait", "0.7")
         (everywhere,) = printed(capsys)
-        await work(fabric, "services", "--json", "--wait", "0", "--gone", "--domain", "abroad")
+        await run(fabric, "services", "--json", "--wait", "0", "--gone", "--domain", "abroad")
         (abroad,) = printed(capsys)
-    names = {(one["domain"], one["id"]) for one in everywhere}
+    names = {(each["domain"], each["id"]) for each in everywhere}
     assert {("abroad", "staying"), (DOMAIN, "home")} <= names
     assert ("abroad", "leaving") not in names
-    states = {(one["domain"], one["id"]): one["state"] for one in abroad}
+    states = {(each["domain"], each["id"]): each["state"] for each in abroad}
     assert states == {("abroad", "leaving"): "gone", ("abroad", "staying"): "up"}
 
 
-async def test_call_is_made_again(
+async def test_idempotent_call_is_retried(
     rabbitmq_uri: str,
     fabric: AmqBrokerConnector,
     start_peer: Callable[..., Awaitable[Peer]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`call --idempotent` makes a call again whose service died meanwhile."""
+    """`call --idempotent` retries a call whose service died."""
     peer = await start_peer("fabric_calc", rabbitmq_uri, id="mortal")
     line = ("call", "--idempotent", "calc.mortal.slow", "seconds=1")
-    calling = asyncio.create_task(work(fabric, *line))
+    calling = asyncio.create_task(run(fabric, *line))
     await peer.event("slow_began")
     peer.kill()
     successor = await start_peer("fabric_calc", rabbitmq_uri, id="mortal")
@@ -106,36 +114,36 @@ async def test_call_is_made_again(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (("call", "-i", "--stream", "a.b.c"), "--idempotent is not for --stream"),
         (("call", "--count", "1", "a.b.c"), "--count is for --stream"),
     ],
 )
-async def test_options_that_do_not_go_together(
-    fabric: AmqBrokerConnector, line: tuple[str, ...], said: str
+async def test_contradictory_options(
+    fabric: AmqBrokerConnector, line: tuple[str, ...], message: str
 ) -> None:
-    """Options that mean nothing together are refused before anything is called."""
-    with pytest.raises(InvalidArgument, match=said):
-        await work(fabric, *line)
+    """Contradictory options are refused before the call is sent."""
+    with pytest.raises(InvalidArgument, match=message):
+        await run(fabric, *line)
 
 
 @pytest.mark.parametrize("line", ["stream -n 0", "logs -n none", "call -n -1 a.b.c"])
-def test_a_count_is_a_number(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A count that is none is said, with the usage."""
+def test_invalid_count(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invalid count is reported with the usage."""
     with pytest.raises(SystemExit):
         command_parser().parse_args(line.split())
     assert "is not a number from 1 upward" in capsys.readouterr().err
 
 
-async def test_logs_prints_what_is_asked_for(
+async def test_logs_are_filtered_and_counted(
     rabbitmq: RabbitMq,
     vhost: str,
     rabbitmq_uri: str,
     fabric: AmqBrokerConnector,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`logs` prints records of a service and level, never more than --count of those that wait."""
+    """`logs` prints records of a service and level, and at most --count of those received."""
 
     async def log_all() -> None:
         for kind, levels in ("other", ["ERROR"]), ("app", ["INFO", "WARNING", "ERROR", "ERROR"]):
@@ -149,11 +157,11 @@ async def test_logs_prints_what_is_asked_for(
 
     narrow = ("--service", "app.one", "--level", "WARNING", "--count", "1")
     readers = [
-        asyncio.create_task(work(fabric, "logs", *options))
+        asyncio.create_task(run(fabric, "logs", *options))
         for options in (narrow, ("--json", "-n", "3"))
     ]
     await bound(rabbitmq, vhost, f"{DOMAIN}.log.records", queues=2)
-    # The loop stands still meanwhile, so that all records wait when it goes on.
+    # The loop is blocked meanwhile, so that all records are waiting when it resumes.
     logging_all = threading.Thread(target=lambda: asyncio.run(log_all()), daemon=True)
     logging_all.start()
     logging_all.join(30)
@@ -162,44 +170,44 @@ async def test_logs_prints_what_is_asked_for(
     (text,) = [line for line in lines if not line.startswith("{")]
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING  app\.one WARNING of app", text), text
     records = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [(one["service_type"], one["level"], one["message"]) for one in records] == [
+    assert [(each["service_type"], each["level"], each["message"]) for each in records] == [
         ("other", "ERROR", "ERROR of other"),
         ("app", "INFO", "INFO of app"),
         ("app", "WARNING", "WARNING of app"),
     ]
 
 
-async def test_stream_takes_what_is_kept(
+async def test_durable_stream(
     fabric: AmqBrokerConnector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`stream --durable` takes --count rows of what is kept and leaves the rest; so it records."""
+    """`stream --durable` reads --count of the stored rows, records them, and leaves the rest."""
     record = tmp_path / "two.jsonl"
     durable = ("stream", "--name", "kept", "--durable", "kind=X")
     with pytest.raises(FabricError, match="needs a name"):
-        await work(fabric, "stream", "--durable")
+        await run(fabric, "stream", "--durable")
     await (await fabric.stream(kind="X", name="kept", durable=True)).close()
     await asyncio.gather(*(fabric.publish_data({"n": n}, {"kind": "X"}) for n in range(300)))
-    await work(fabric, *durable, "--with-headers", "--arrival", "-n", "2", "--record", str(record))
+    await run(fabric, *durable, "--with-headers", "--arrival", "-n", "2", "--record", str(record))
     first, second = printed(capsys)
     assert (first["n"], second["n"]) == (0, 1)
     assert (first["header.kind"], first["header.service_id"]) == ("X", "c")
     age = pd.Timestamp.now("UTC") - pd.Timestamp(first["arrival"])
     assert 0 <= age.total_seconds() < 60
-    assert len(record.read_text().splitlines()) == 1 + 2  # what it is, and the messages
-    await work(fabric, *durable, "--count", "298")
+    assert len(record.read_text().splitlines()) == 1 + 2  # a header line, and the messages
+    await run(fabric, *durable, "--count", "298")
     assert sorted(row["n"] for row in printed(capsys)) == list(range(2, 300))
 
 
-async def test_stream_is_read_again(
+async def test_stream_is_replayed(
     fabric: AmqBrokerConnector, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`stream --replay-from` begins at the first message that is kept, or at an offset."""
+    """`stream --replay-from` starts at the first stored message, or at an offset."""
     await (await fabric.stream(name="log", replay_from="first")).close()
     for n in range(3):
         await fabric.publish_data({"n": n})
     for begin, expected in ("first", [0, 1, 2]), ("1", [1, 2]):
         line = ("stream", "--name", "log", "--replay-from", begin, "-n", str(len(expected)))
-        await work(fabric, *line)
+        await run(fabric, *line)
         assert [row["n"] for row in printed(capsys)] == expected
 
 
@@ -211,7 +219,7 @@ async def test_streams_share_a_name(
 ) -> None:
     """Readers of `stream --name` share the messages."""
     line = ("stream", "--name", "shared", "-n", "2")
-    readers = [asyncio.create_task(work(fabric, *line)) for _ in range(2)]
+    readers = [asyncio.create_task(run(fabric, *line)) for _ in range(2)]
 
     await bound(rabbitmq, vhost, fabric.data_exchange)
     for n in range(4):

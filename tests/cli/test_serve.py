@@ -1,4 +1,4 @@
-"""`fabric-nb serve`: a notebook as a service."""
+"""Command `fabric-nb serve`, which runs a notebook as a service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Serve = Callable[..., Awaitable[asyncio.subprocess.Process]]
 def notebook(folder: Path, *cells: str) -> str:
     """Write a notebook with these cells, and return its path."""
     path = folder / "service.ipynb"
-    told = [
+    code_cells = [
         {
             "cell_type": "code",
             "id": f"c{number}",
@@ -42,13 +42,15 @@ def notebook(folder: Path, *cells: str) -> str:
         }
         for number, source in enumerate(cells)
     ]
-    path.write_text(json.dumps({"cells": told, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    path.write_text(
+        json.dumps({"cells": code_cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
     return str(path)
 
 
 @pytest.fixture
 async def serve(rabbitmq_uri: str) -> AsyncIterator[Serve]:
-    """Starts `fabric-nb serve`, and ends what a failed test has left."""
+    """Yield a function that runs `fabric-nb serve`; kill its processes at the end."""
     started = []
 
     async def begin(*arguments: str) -> asyncio.subprocess.Process:
@@ -68,10 +70,10 @@ async def ready(process: asyncio.subprocess.Process) -> str:
         return (await process.stdout.readline()).decode()
 
 
-async def test_a_notebook_serves_until_sigterm(
+async def test_notebook_serves_until_sigterm(
     serve: Serve, rabbitmq_uri: str, tmp_path: Path
 ) -> None:
-    """It says when it is ready and what it serves; SIGTERM lets a running call end, then 0."""
+    """It prints `ready` and its services; after SIGTERM calls end, and it exits with 0."""
     process = await serve(notebook(tmp_path, JOIN, SERVE), "--grace", "20")
     line = await ready(process)
     assert line.startswith("ready ")
@@ -79,18 +81,20 @@ async def test_a_notebook_serves_until_sigterm(
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
         await fabric.call("an.svc.pid")
         running = asyncio.create_task(fabric.call("an.svc.slow", seconds=3))
-        await asyncio.sleep(0.5)  # the call is on its way; there is no event for its start
+        await asyncio.sleep(0.5)  # until the call runs; there is no event for its start
         process.send_signal(signal.SIGTERM)
         assert await running == "done"
     async with asyncio.timeout(30):
         assert await process.wait() == 0
 
 
-async def test_several_are_a_clique(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
-    """Run twice, the same notebook is a service with two members that share the calls.
+async def test_several_processes_are_a_clique(
+    serve: Serve, rabbitmq_uri: str, tmp_path: Path
+) -> None:
+    """Two processes of a notebook are two instances of a service, which share the calls.
 
-    To the second one two nodes of a cluster are named, of which the first is not there. The one
-    that is told to end takes no more calls while its last one runs.
+    The second has a URI with two nodes, of which the first is not reachable. The instance that
+    receives SIGTERM accepts no further calls while its last one runs.
     """
     path = notebook(tmp_path, JOIN, SERVE)
     nodes = rabbitmq_uri.replace("@", "@127.0.0.1:1,")
@@ -101,17 +105,17 @@ async def test_several_are_a_clique(serve: Serve, rabbitmq_uri: str, tmp_path: P
         pids = {await fabric.call("an.svc.pid") for _ in range(8)}
         assert len(pids) == 2
         running = [asyncio.create_task(fabric.call("an.svc.slow", seconds=4)) for _ in range(2)]
-        await asyncio.sleep(0.5)  # each has taken one; there is no event for their start
+        await asyncio.sleep(0.5)  # until each runs one; there is no event for their start
         members[0].send_signal(signal.SIGTERM)
-        await asyncio.sleep(1)  # it hears of it, which nobody is told
-        (left,) = {await fabric.call("an.svc.pid") for _ in range(8)}
-        assert left in pids
+        await asyncio.sleep(1)  # until it has handled the signal; there is no event for that
+        (remaining,) = {await fabric.call("an.svc.pid") for _ in range(8)}
+        assert remaining in pids
         assert not any(call.done() for call in running)
         assert await asyncio.gather(*running) == ["done", "done"]
 
 
-async def test_the_options_name_it(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
-    """`--uri`, `--domain`, `--type` and `--id` count for a notebook that names none itself."""
+async def test_options_name_the_service(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
+    """`--uri`, `--domain`, `--type` and `--id` are defaults for the notebook."""
     cells = "%load_ext fabric_nb\n%fabric_connect", "%%fabric_serve\ndef ping(): return 'pong'"
     named = ("--domain", "elsewhere", "--type", "an", "--id", "svc2")
     process = await serve(notebook(tmp_path, *cells), "--uri", rabbitmq_uri, *named)
@@ -120,8 +124,8 @@ async def test_the_options_name_it(serve: Serve, rabbitmq_uri: str, tmp_path: Pa
         assert await fabric.call("an.svc2.ping") == "pong"
 
 
-async def test_a_failing_cell_ends_it(serve: Serve, tmp_path: Path) -> None:
-    """A cell that raises ends it with 1 and the cell's traceback on stderr."""
+async def test_failing_cell(serve: Serve, tmp_path: Path) -> None:
+    """If a cell raises, it prints the traceback on stderr and exits with 1."""
     process = await serve(notebook(tmp_path, JOIN, "1 / 0", SERVE))
     async with asyncio.timeout(60):
         out, err = await process.communicate()
@@ -130,8 +134,8 @@ async def test_a_failing_cell_ends_it(serve: Serve, tmp_path: Path) -> None:
     assert out == b""
 
 
-async def test_a_kernel_that_dies_ends_it(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
-    """When its kernel is killed it ends with 1, so that a supervisor starts it anew."""
+async def test_dying_kernel(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
+    """If the kernel is killed, it exits with 1, so that a supervisor restarts it."""
     process = await serve(notebook(tmp_path, JOIN, SERVE))
     await ready(process)
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
@@ -145,8 +149,8 @@ async def test_a_kernel_that_dies_ends_it(serve: Serve, rabbitmq_uri: str, tmp_p
     assert b"died" in err
 
 
-async def test_a_file_that_is_no_notebook_is_said(serve: Serve, tmp_path: Path) -> None:
-    """What cannot be read is told in a sentence."""
+async def test_invalid_notebook_file(serve: Serve, tmp_path: Path) -> None:
+    """A file that is not a notebook is reported in a sentence."""
     (tmp_path / "x.ipynb").write_text("no")
     process = await serve(str(tmp_path / "x.ipynb"))
     _, err = await process.communicate()

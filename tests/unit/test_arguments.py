@@ -1,4 +1,4 @@
-"""What is written behind a magic: read as it was meant, or refused with what was wrong."""
+"""Parser of the text behind a magic."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ some_words = st.lists(
 
 
 @given(some_words, st.sampled_from([" ", "  ", "\t", " \n "]))
-def test_words_joined_are_found_again(parts: list[str], between: str) -> None:
-    """Words that are joined by white space are found again, whatever their quotes hold."""
+def test_joined_words_are_split_again(parts: list[str], between: str) -> None:
+    """Words joined by white space are split again, whatever text their quotes contain."""
     assert words(between.join(parts)) == parts
     assert words(between + between.join(parts) + between) == parts
 
 
 @given(st.text(max_size=30))
 def test_nothing_is_lost_between_words(line: str) -> None:
-    """Of any line only white space is taken away."""
+    """Splitting removes nothing but white space."""
     assert "".join("".join(words(line)).split()) == "".join(line.split())
 
 
@@ -99,15 +99,15 @@ def parser() -> MagicArgumentParser:
         magic_arguments(),
     ):
         decorated = decorate(decorated)
-    made: MagicArgumentParser = construct_parser(decorated)
-    return made
+    constructed: MagicArgumentParser = construct_parser(decorated)
+    return constructed
 
 
 PARSER = parser()
 
 
 def test_options_anywhere() -> None:
-    """Options may stand anywhere in the line."""
+    """Options may appear anywhere in the line."""
     for line in (
         "--timeout 2 --id 'a b' m x=1",
         "m --timeout 2 x=1 --id 'a b'",
@@ -131,8 +131,8 @@ def test_options_anywhere() -> None:
         ("--id a=b m x=1", "m x=1", 30, False),
     ],
 )
-def test_where_values_end(line: str, values: str, timeout: float, idempotent: bool) -> None:
-    """Behind the first `name=` only two dashes make an option; all other words are of values."""
+def test_values_and_options(line: str, values: str, timeout: float, idempotent: bool) -> None:
+    """After the first `name=` options need two dashes; all other words belong to values."""
     parsed = parse(PARSER, line)
     assert " ".join(" ".join(parsed.rest).split()) == values
     assert (parsed.timeout, parsed.idempotent) == (timeout, idempotent)
@@ -144,8 +144,8 @@ expressions = st.lists(
 
 
 @given(expressions, st.sampled_from(["", "--idempotent", "--timeout 5"]))
-def test_nothing_of_a_value_is_lost(parts: list[str], option: str) -> None:
-    """Whatever stands behind `name=` is in the value, or the line is refused."""
+def test_no_part_of_a_value_is_lost(parts: list[str], option: str) -> None:
+    """All text after `name=` is in the value, or the line is refused."""
     line = " ".join(["m x=a", *parts, option])
     try:
         parsed = parse(PARSER, line)
@@ -156,7 +156,7 @@ def test_nothing_of_a_value_is_lost(parts: list[str], option: str) -> None:
 
 
 def test_dashes() -> None:
-    """Two dashes of their own divide a line, and not those inside quotes."""
+    """A word `--` splits a line, but not inside quotes."""
     assert split_at_dashes("a=1 -- 2 -- 3") == ("a=1 ", " 2 -- 3")
     assert split_at_dashes("-- 2") == ("", " 2")
     assert split_at_dashes("a='b -- c' -- d") == ("a='b -- c' ", " d")
@@ -184,8 +184,8 @@ def test_dashes() -> None:
         ("amqp://{svc}@h/", "amqp://calc@h/"),
     ],
 )
-def test_what_is_filled_in(word: str, text: str) -> None:
-    """Variables are filled in as in all magics; a URI that has no such names stays as it is."""
+def test_expansion(word: str, text: str) -> None:
+    """Variables are expanded as in all magics; a URI with unknown names is unchanged."""
     scope = {"kind": "A B", "svc": "calc", "n": 5, "rows": ["x"]}
     assert expand(word, scope) == text
 
@@ -193,14 +193,14 @@ def test_what_is_filled_in(word: str, text: str) -> None:
 @pytest.mark.parametrize(
     "word", ["{nix}", "$nix", "kind={1 / 0}", "{n.nix}", "{}", "{1 +}", "{n:.2f}", "{int('x')}"]
 )
-def test_what_cannot_be_filled_in(word: str) -> None:
-    """A name that is not there is refused, and not sent as it stands."""
+def test_failed_expansion(word: str) -> None:
+    """An unknown name is refused, and not sent as text."""
     with pytest.raises(BadArgument, match=r"raised \w+Error: .*; {{ and \$\$ stand"):
         expand(word, {"n": 5})
 
 
-def test_what_is_filled_in_is_one_word() -> None:
-    """What is filled in stays one word, whatever it holds; expressions are left alone."""
+def test_expanded_value_is_one_word() -> None:
+    """An expanded value remains one word; expressions are not expanded."""
     scope = {"kind": "a --id b", "x": 1}
     parsed = parse(PARSER, "m {kind} --id={kind}", scope=scope)
     assert (parsed.rest, parsed.id) == (["m", "a --id b"], "a --id b")
@@ -231,8 +231,8 @@ def test_what_is_filled_in_is_one_word() -> None:
         ("m x=1 --timeout 5 6", "'6' behind --timeout is part of no value"),
     ],
 )
-def test_wrong_options(line: str, words_of_it: str) -> None:
-    """A wrong option is refused with what was wrong and how the magic is written."""
+def test_invalid_options(line: str, words_of_it: str) -> None:
+    """An invalid option is refused with the problem and the usage line."""
     with pytest.raises(UsageError) as caught:
         parse(PARSER, line)
     problem, _, usage = str(caught.value).partition("\n")
@@ -241,7 +241,7 @@ def test_wrong_options(line: str, words_of_it: str) -> None:
 
 
 def test_usage_error() -> None:
-    """A problem is told with one full stop and the usage line."""
+    """The message is the problem, with one full stop, and the usage line."""
     error = usage_error(PARSER, "That is wrong.")
     assert str(error).startswith("That is wrong.\nUsage: %fabric_test [")
 
@@ -253,21 +253,21 @@ def test_seconds(word: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "0", "-1", "nan", "inf", "1 s", "x"])
-def test_no_seconds(word: str) -> None:
-    """Anything else is no time."""
+def test_invalid_seconds(word: str) -> None:
+    """Any other text is refused as a time."""
     with pytest.raises(ArgumentTypeError):
         seconds(word)
 
 
 @pytest.mark.parametrize("word", ["", "0", "-1", "1.5", "x", "²", "\u0661", " 1"])
-def test_no_count(word: str) -> None:
-    """A count is a number from one upward, in plain digits."""
+def test_invalid_count(word: str) -> None:
+    """A count is an integer from one upward, in ASCII digits."""
     with pytest.raises(ArgumentTypeError):
         count(word)
 
 
 def test_count_and_quotes() -> None:
-    """Counts are read, and an option's value may be quoted."""
+    """Counts are parsed, and the value of an option may be quoted."""
     assert (count("1"), count("20")) == (1, 20)
     assert unquoted("'a b'") == unquoted('"a b"') == unquoted("a b") == "a b"
     assert (count('"5"'), seconds("'2.5'")) == (5, 2.5)
@@ -334,8 +334,8 @@ def test_keywords(text: str, values: dict[str, Any]) -> None:
         ("x=\ud800", ""),
     ],
 )
-def test_bad_keywords(text: str, problem: str) -> None:
-    """Keywords that cannot be read or evaluated are refused with which one and why."""
+def test_invalid_keywords(text: str, problem: str) -> None:
+    """Keywords that cannot be parsed or evaluated are refused with their name and the reason."""
     with pytest.raises(InvalidLine) as caught:
         keywords(text, scope={"a": 6, "b": 7})
     assert problem in str(caught.value)
@@ -358,7 +358,7 @@ names = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 @given(st.dictionaries(names, json_values, max_size=4), st.sampled_from([" ", ", ", "  "]))
 @example({"x": "\x0c\u2028\x85 y=1", "y": 2}, " ")
 def test_any_values_as_keywords(values: dict[str, Any], between: str) -> None:
-    """Any values written as Python writes them are read back under their names."""
+    """The `repr` of any values is parsed to the same values."""
     text = between.join(f"{name}={value!r}" for name, value in values.items())
     assert keywords(text, scope={}) == values
 
@@ -366,21 +366,21 @@ def test_any_values_as_keywords(values: dict[str, Any], between: str) -> None:
 @given(st.text(max_size=30) | st.text("xy=()[]{}'\" ,1\n#\\", max_size=20))
 @example("\x80=0")
 def test_any_text_as_keywords(text: str) -> None:
-    """Any text at all is keywords or a problem that can be told."""
+    """Any text is parsed as keywords, or refused with `InvalidLine`."""
     with contextlib.suppress(InvalidLine):  # nothing is evaluated here
         pairs = list(arguments._split_keywords(text))
         assert all(name.isidentifier() and source.strip() for name, source in pairs)
 
 
-def test_evaluating() -> None:
-    """An expression that raises is told with what it was for, and keeps its cause."""
+def test_evaluate() -> None:
+    """The error of an expression has the name of the value, and its cause."""
     assert evaluate(" a + 1 ", {"a": 1}, name="x") == 2
     with pytest.raises(BadArgument, match="x=a raised NameError: name 'a' is not") as caught:
         keywords("y=1 x=a", scope={})
     assert isinstance(caught.value.__cause__, NameError)
 
 
-# -- what a cell assigns
+# -- assignments of a cell
 
 
 @pytest.mark.parametrize(
@@ -412,8 +412,8 @@ def test_evaluating() -> None:
         ("exec('x = 5')", {"x": 5}),
     ],
 )
-def test_assigned(body: str, values: dict[str, Any]) -> None:
-    """A cell's arguments are what Python has assigned when it has run, wherever that stands."""
+def test_cell_assignments(body: str, values: dict[str, Any]) -> None:
+    """The arguments are the variables that the cell has assigned, in any statement."""
     scope = {"a": 3, "n": 1}
     assert cell_assignments(body, scope=scope) == values
     assert scope == {"a": 3, "n": 1}
@@ -429,8 +429,8 @@ def test_assigned(body: str, values: dict[str, Any]) -> None:
         ("x = '\0'", "is not Python"),
     ],
 )
-def test_no_cell(body: str, problem: str) -> None:
-    """What cannot be read, or does not tell its names, is refused."""
+def test_invalid_cell(body: str, problem: str) -> None:
+    """A cell that is not Python, or has a star import, is refused."""
     with pytest.raises(InvalidLine, match=problem):
         cell_assignments(body, scope={})
 
@@ -458,7 +458,7 @@ def test_no_cell(body: str, problem: str) -> None:
     ],
 )
 def test_header(word: str, value: object) -> None:
-    """A header's value is a number, a truth value or text; nothing is evaluated."""
+    """The value of a header is a number, a bool or text; nothing is evaluated."""
     found = headers([word])
     assert found == {"a": value}
     assert type(found["a"]) is type(value)
@@ -482,7 +482,7 @@ def test_header(word: str, value: object) -> None:
     ],
 )
 def test_header_from_a_variable(word: str, value: object) -> None:
-    """A variable's value is sent as it is: a text stays text although it looks like a number."""
+    """The value of a variable keeps its type: text that looks like a number stays text."""
     scope = {"text": "5", "number": 5, "rows": ["x", "y"], "none": None, "spaced": "a b"}
     found = headers([word], scope=scope)
     assert found == {"a": value}
@@ -491,26 +491,26 @@ def test_header_from_a_variable(word: str, value: object) -> None:
 
 
 def test_header_in_quotes() -> None:
-    """A header's name may be in quotes, which are none of the name."""
+    """Quotes around the name of a header are removed."""
     assert headers(['"msg type"=5'], scope=None) == {"msg type": 5}
 
 
 def test_header_given_twice() -> None:
-    """A header that is given twice is refused: only one could be sent."""
+    """A header that is given twice is refused, because only one could be sent."""
     with pytest.raises(InvalidLine, match="a is given twice"):
         headers(["a=1", "b=2", "a=3"])
 
 
 @pytest.mark.parametrize("word", ["a", "a=", "=a", "=", ""])
-def test_bad_header(word: str) -> None:
-    """What is not name=value is refused."""
+def test_invalid_header(word: str) -> None:
+    """A word of another form than name=value is refused."""
     with pytest.raises(InvalidLine, match="is not of the form name=value"):
         headers(["good=1", word])
 
 
 @given(st.text(max_size=20))
 def test_any_header(text: str) -> None:
-    """Any text is a header's value, or refused."""
+    """Any text is parsed as a header, or refused."""
     try:
         [value] = headers([f"a={text}"]).values()
     except InvalidLine:
@@ -531,14 +531,14 @@ def test_any_header(text: str) -> None:
         ("123456789012345678901234567890", 123456789012345678901234567890),
     ],
 )
-def test_data(text: str, value: object) -> None:
-    """What is published is JSON, or a Python expression."""
+def test_payload(text: str, value: object) -> None:
+    """Published data is JSON, or a Python expression."""
     assert payload(text, scope={"x": 5}) == value
 
 
 @pytest.mark.parametrize("text", ["", "{", "hello there", "unknown", "1/0", "\ud800"])
-def test_bad_data(text: str) -> None:
-    """What is neither is refused."""
+def test_invalid_payload(text: str) -> None:
+    """Text that is neither JSON nor Python is refused."""
     with pytest.raises((InvalidLine, BadArgument), match="data="):
         payload(text, scope={})
 
@@ -547,7 +547,7 @@ def test_bad_data(text: str) -> None:
 
 
 def test_functions_to_serve() -> None:
-    """The functions that a cell defined are served, or those that were named."""
+    """The functions that a cell defines are served, or those of `--only`."""
     namespace: dict[str, Any] = {"f": len, "g": max, "_h": min, "x": 5}
     assert functions_to_serve(namespace, ["f", "_h"], []) == {"f": len}
     assert functions_to_serve(namespace, ["f"], ["g"]) == {"g": max}
@@ -565,6 +565,6 @@ def test_functions_to_serve() -> None:
     ],
 )
 def test_nothing_to_serve(defined: list[str], only: list[str], problem: str) -> None:
-    """Where there is nothing to serve, it is said why."""
+    """A cell without functions to serve is refused with the reason."""
     with pytest.raises(NotServed, match=problem):
         functions_to_serve({"f": len, "_h": min, "x": math.pi}, defined, only)

@@ -1,4 +1,4 @@
-"""The defaults that are promised."""
+"""Documented default settings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fabric_nb.notebook.magics import FabricMagics
     [("timeout", 30.0), ("progress_after", 2.0), ("presence", "thread"), ("max_rows", 1_000_000)],
 )
 def test_magics(setting: str, default: object) -> None:
-    """A call may take 30 s, and after two it is said what is awaited; presence is the thread's."""
+    """Calls time out after 30 s, a progress line appears after 2 s; a thread sends keep-alives."""
     assert FabricMagics.class_traits()[setting].default() == default
 
 
 async def test_calls_of_programs() -> None:
-    """In a program, too, a call may take 30 s."""
+    """Calls of programs time out after 30 s too."""
     connector = AmqBrokerConnector("amqp://guest@localhost/", "d", "t", "i")
     assert connector.timeout == 30
 
 
 def test_grace() -> None:
-    """A notebook that is served has 30 s to end in-flight calls."""
+    """In-flight calls of a served notebook may take 30 s at the end."""
     assert command_parser().parse_args(["serve", "notebook.ipynb"]).grace == 30

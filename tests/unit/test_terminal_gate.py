@@ -1,4 +1,4 @@
-"""What reaches a terminal or a notebook's text: nothing that is obeyed, hides or forges a line."""
+"""Sanitized text of terminals and notebooks: no control characters, and no forged lines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FORGED = "harmless\n12:00:00 CRITICAL app.bank forged"
 
 
 def harmless(text: str) -> bool:
-    """No character of it is obeyed, turns text around, or is not seen."""
+    """Return whether no character controls the terminal, reverses text or is invisible."""
     return all(
         char in "\n\t" or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         for char in text
@@ -57,9 +57,9 @@ def harmless(text: str) -> bool:
 
 
 @pytest.mark.parametrize("harmful", HARMFUL.values(), ids=HARMFUL)
-def test_nothing_harmful_passes(harmful: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each character that is obeyed or hides is replaced in text, and escaped in JSON."""
-    output.say(f"<{harmful}>")
+def test_harmful_characters_are_replaced(harmful: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control and invisible characters are replaced in text, and escaped in JSON."""
+    output.print_text(f"<{harmful}>")
     output.print_record(replace(RECORD, message=harmful, service_id=harmful, level=harmful))
     output.print_json({harmful: [harmful]})
     printed = capsys.readouterr().out
@@ -72,12 +72,12 @@ def test_nothing_harmful_passes(harmful: str, capsys: pytest.CaptureFixture[str]
 
 
 @given(st.text(st.characters()))
-def test_what_is_harmless_stays(text: str) -> None:
-    """Text of any language is shown as it is, and only what is harmful is replaced."""
+def test_harmless_text_is_unchanged(text: str) -> None:
+    """Text of any language is unchanged, except for harmful characters."""
     shown = printable(text)
     assert harmless(shown)
     assert len(shown) == len(text)
-    assert all(one == other or not harmless(other) for one, other in zip(shown, text, strict=True))
+    assert all(new == old or not harmless(old) for new, old in zip(shown, text, strict=True))
     assert "\n" not in one_line(text)
     assert plain(text, None) == shown
 
@@ -89,7 +89,7 @@ def test_what_is_harmless_stays(text: str) -> None:
     )
 )
 def test_json_is_one_line_of_ascii(value: object) -> None:
-    """JSON for machines is a line of ASCII that says the same."""
+    """JSON output is one line of ASCII with the same value."""
     stdout, sys.stdout = sys.stdout, io.StringIO()
     try:
         output.print_json(value)
@@ -103,7 +103,7 @@ def test_json_is_one_line_of_ascii(value: object) -> None:
 
 
 def test_no_line_is_forged(capsys: pytest.CaptureFixture[str]) -> None:
-    """A log record of several lines cannot look like several records."""
+    """A log record of several lines does not look like several records."""
     output.print_record(replace(RECORD, message=FORGED, level="A\nB", service_id="x\ny"))
     first, second, *rest = capsys.readouterr().out.splitlines()
     assert first.endswith("harmless")
@@ -112,7 +112,7 @@ def test_no_line_is_forged(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_line_of_a_page_is_forged() -> None:
-    """Titles, facts, cells, notes and labels of a page are one line each, in text and colours."""
+    """Titles, facts, cells, notes and labels of a page are one line each, also with colours."""
     page = Page(
         FORGED + ALL,
         [Badge(FORGED + ALL, "warn")],
@@ -123,31 +123,31 @@ def test_no_line_of_a_page_is_forged() -> None:
         folded=[(FORGED + ALL, "two\nlines")],
     )
     for text in (page.text(), rich_text([page], 10_000)):
-        bare = output.uncoloured(text)
+        bare = output.without_colours(text)
         assert harmless(bare)
         assert not any(line.startswith("12:00:00") for line in bare.splitlines())
 
 
-def test_what_python_prints_itself_is_gated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Warnings of a command that nobody handles, and its last error, go through the gate too."""
+def test_output_of_python_is_sanitized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unhandled warnings and errors of a command are sanitized too."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     assert logging.lastResort is not None
     monkeypatch.setattr(logging.lastResort, "formatter", None)
-    output.guard()
+    output.sanitize_python_output()
     record = logging.makeLogRecord({"msg": FORGED + ALL, "levelno": 30, "levelname": "WARNING"})
     logging.lastResort.handle(record)
     sys.excepthook(ValueError, ValueError(ALL), None)
-    output.complain(ALL)
+    output.print_error(ALL)
     assert harmless(stream.getvalue())
     assert "\n    12:00:00" in stream.getvalue()
     assert "fabric-nb: a" in stream.getvalue()
 
 
-def test_a_terminal_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the terminal cannot show a character, another one stands for it."""
+def test_terminal_of_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character that the terminal's encoding lacks is replaced."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    output.say("Zoë €")
+    output.print_text("Zoë €")
     assert raw.getvalue() == b"Zo? ?\n"
