@@ -22,10 +22,9 @@ from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.doctor import Target
 from fabric_nb.fabric.logs.feeds import Logs
-from fabric_nb.fabric.rpc.access import caller_header
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
-from fabric_nb.fabric.rpc.requests import Requester
+from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.rpc.service_host import ServiceHost
 from fabric_nb.fabric.wire.names import ServiceName, check_version
@@ -112,9 +111,7 @@ class FabricMember:
         )
         self.rpc = RpcClient(
             connection,
-            Requester(
-                connection, self.rejected, self._background, caller_header(name, self.instance)
-            ),
+            Requester(connection, self.rejected, self._background, f"{name.fqn}.{self.instance}"),
             resolver=Resolver(self.registry, listening=listen, own=name),
             registry=self.registry,
             history=self.calls,

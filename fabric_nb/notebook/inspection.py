@@ -93,7 +93,7 @@ async def _help_on(method: RemoteMethod) -> Fields | None:
     doc, signature = "", service.methods[name]
     with contextlib.suppress(FabricError, TimeoutError):
         async with asyncio.timeout(DESCRIPTION_TIMEOUT):
-            told = await method.told()
+            told = await method.description()
             doc, signature = told.get("doc", ""), told.get("signature") or signature
     return [
         ("Signature", f"{name}{signature or '(...)'}"),

@@ -96,8 +96,8 @@ async def test_log_is_a_frame_that_joins_with_the_registry(server, caller):
 
 async def test_log_is_bounded(server, caller, monkeypatch):
     """The last thousand calls are kept, the last twenty failures, and no large arguments."""
-    monkeypatch.setattr(history, "REQUEST_KEPT", 1000)
-    monkeypatch.setattr(history, "REQUESTS_KEPT", 2000)
+    monkeypatch.setattr(history, "MAX_REQUEST", 1000)
+    monkeypatch.setattr(history, "MAX_REQUESTS", 2000)
     for n in range(1100):
         await caller.call("app.server.divide", x=n, y=1)
     assert len(caller.calls) == len(server.calls) == 1000

@@ -74,7 +74,7 @@ async def test_not_beside_members_that_share(members):
     """Who would lead is refused while others share the calls: both would answer."""
     sharing, leader = [await members.join(name) for name in ("sharing", "leader")]
     server = await sharing.serve(who(0), id="boss")
-    with pytest.raises(BrokerRefused, match=r"boss is served already by members that share"):
+    with pytest.raises(BrokerRefused, match=r"boss is served already by instances that share"):
         await leader.serve(who(1), id="boss", single_active=True)
     await server.close()
     await until(lambda: server.closed)

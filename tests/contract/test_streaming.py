@@ -172,7 +172,7 @@ async def test_caller_that_knows_no_streams_gets_a_list(server, caller, raw, cou
 @pytest.mark.parametrize("kind", KINDS)
 async def test_endless_list_is_refused(members, caller, counter, monkeypatch, kind, threads):
     """A generator that does not end is an error for who wants a list; it is closed."""
-    monkeypatch.setattr(invocation, "MAX_LISTED", 5000)
+    monkeypatch.setattr(invocation, "MAX_ITEMS", 5000)
     member = await members.join("endless")
     await member.serve({"endless": getattr(counter, kind)}, threads=threads)
     with pytest.raises(RemoteError, match="goes on, which is more than one reply carries"):
@@ -423,22 +423,22 @@ async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller
 
 
 async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch):
-    """A stream of which no item was wanted for long is given up, and its caller is told."""
-    monkeypatch.setattr(item_streams, "GIVEN_UP_AFTER", 0.3)
+    """A stream without credit for long is cancelled, and its caller receives an error."""
+    monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 0.3)
     queue = await raw.declare_queue(exclusive=True)
     await begun(raw, queue.name, "later", 1)
     async with asyncio.timeout(10), queue.iterator(no_ack=True) as messages:
         async for message in messages:
             if message.type == "error":
                 break
-    assert "no item of it was wanted" in orjson.loads(message.body)["error"]["message"]
+    assert "no item of it was requested" in orjson.loads(message.body)["error"]["message"]
     await until(lambda: not len(server.servers[0]._outgoing))
 
 
 async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
     """A caller that takes its items slowly wants the next ones in time, and gets them all."""
     monkeypatch.setattr(item_streams, "GRANT_EVERY", 0.1)
-    monkeypatch.setattr(item_streams, "GIVEN_UP_AFTER", 1.0)
+    monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 1.0)
     had = []
     items = caller.call_stream("app.server.later", timeout=10)
     async for item in items:
@@ -603,5 +603,5 @@ async def test_server_that_sends_more_than_was_asked_for(caller, raw):
     await queue.consume(flood, no_ack=True)
     items = caller.call_stream("app.flood.rows", timeout=10)
     had, raised = await collected_until(MalformedMessage, items, pause=0.01)
-    assert "more items than were asked for" in str(raised)
+    assert "more items than were requested" in str(raised)
     assert item_streams.WINDOW <= len(had) < 1000

@@ -40,7 +40,7 @@ async def test_killed_last_instance(caller, start_peer, broker_uri, kind):
         with pytest.raises(UnknownService):
             await caller.call(f"{CALC}.echo", value=1, timeout=60)
     assert caller.member.rpc.pending == 0
-    assert not caller.member.rpc.requester._vigil._calls
+    assert not caller.member.rpc.requester.liveness._calls
 
 
 @pytest.mark.parametrize("policy", ["run", "refuse"])
@@ -112,7 +112,7 @@ async def test_long_calls_of_running_instances_continue(caller, start_peer, brok
     peer = await start_peer("fabric_calc", broker_uri)
     calls = [caller.call(f"{CALC}.slow", seconds=2.5, timeout=30) for _ in range(2)]
     assert peer.pid in await asyncio.gather(*calls)
-    assert caller.member.rpc.requester._vigil.looks >= 3
+    assert caller.member.rpc.requester.liveness.polls >= 3
 
 
 async def test_graceful_exit_of_the_last_instance(caller, start_peer, broker_uri):

@@ -97,7 +97,7 @@ async def test_interrupt_of_an_await_cell(notebook: Notebook, calc: Peer) -> Non
     assert cell.status == "error"
     assert cell.error is not None
     said, line = cell.error.traceback.splitlines()
-    assert said == "CancelledError: the call my_project.calc.calc1.slow was given up"
+    assert said == "CancelledError: the call my_project.calc.calc1.slow was cancelled"
     assert line.startswith("  cell, line 1, in ")
     assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"
 

@@ -33,7 +33,7 @@ from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire import data_decoding, data_encoding
 from fabric_nb.fabric.wire.calls import (
-    call_message,
+    Request,
     error_message,
     read_call,
     read_reply,
@@ -201,7 +201,8 @@ header_tables = (
 
 def messages() -> Iterator[Message]:
     """Yield one valid message of each kind."""
-    yield call_message({"x": 1, "y": [None, "é"]}, correlation_id="c", reply_to="q", timeout=1)
+    request = Request.of({"x": 1, "y": [None, "é"]})
+    yield request.message(correlation_id="c", reply_to="q", seconds=1)
     yield result_message({"n": [1.5, "text", None]}, "c")
     yield error_message(ValueError("no", 1), "c")
     yield log_message(LogRecord(1.0, "INFO", "calc", "c1", "text", "logger", "file.py", 3))

@@ -153,7 +153,7 @@ def test_every_module_has_a_layer(module: str) -> None:
         ("fabric.connector", "from fabric_nb.notebook import bridge"),
         ("fabric.connector", "from fabric_nb.broker.launch import find"),
         ("fabric.connector", "from IPython import get_ipython"),
-        ("fabric.discovery.resolver", "from fabric_nb.fabric.rpc.requests import Caller"),
+        ("fabric.discovery.resolver", "from fabric_nb.fabric.rpc.requester import Caller"),
         ("broker.queues", "from fabric_nb.errors import FabricError"),
         ("broker.queues", "import orjson"),
         ("notebook.views.card", "from fabric_nb.fabric.amqp.connection import Connection"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.discovery.registry import Registry, Service
 from fabric_nb.fabric.rpc.methods import (
-    DURATIONS_KEPT,
+    MAX_DURATIONS,
     MAX_SIGNATURE,
     AbstractServiceApi,
     MethodStats,
@@ -192,11 +192,11 @@ def test_statistics_of_one_call() -> None:
 def test_statistics_are_of_the_last_thousand_calls() -> None:
     """Times are of the last thousand calls; all calls are counted."""
     stats = MethodStats()
-    for _ in range(DURATIONS_KEPT):
+    for _ in range(MAX_DURATIONS):
         stats.record(100, None)
-    for _ in range(DURATIONS_KEPT):
+    for _ in range(MAX_DURATIONS):
         stats.record(0.001, None)
-    assert stats.calls == 2 * DURATIONS_KEPT
+    assert stats.calls == 2 * MAX_DURATIONS
     assert stats.mean_ms == pytest.approx(1)
 
 
@@ -375,7 +375,7 @@ async def test_proxy_calls() -> None:
 def test_proxy_of_a_known_service() -> None:
     """A proxy lists the methods that its service announced, with their parameters."""
     fabric = Fabric()
-    assert repr(ServiceProxy(fabric, PATTERN)) == "<Service d.calc.c1: not heard yet>"
+    assert repr(ServiceProxy(fabric, PATTERN)) == "<Service d.calc.c1: no keep-alive received yet>"
     said = Announcement(instance="i", methods={"multiply": "(x, y=2)"})
     fabric.registry.heard(KeepAlive(ServiceName("d", "calc", "c1"), said))
     proxy = ServiceProxy(fabric, PATTERN)

@@ -431,8 +431,8 @@ def test_calls_view() -> None:
     made(member.calls, "add")
     made(member.calls, "add", "failed", error=f"ValueError: {HOSTILE}\nmore", traceback=HOSTILE)
     made(member.calls, "slow", "timeout", error="CallTimeout: no answer\nwithin 1 s")
-    record = member.calls.served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
-    member.calls.failed(record, b"{}")
+    record = member.calls.record_served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
+    member.calls.keep_failed(record, b"{}")
     assert shown.view.version() != before
     shown.again()
     assert [row[1:6] for row in shown.cells[1:]] == [
@@ -453,7 +453,7 @@ def test_calls_are_chosen() -> None:
     member = fabric()
     made(member.calls, "add")
     made(member.calls, "add", "cancelled")
-    member.calls.served("d.app.mine", "f", 0.5)
+    member.calls.record_served("d.app.mine", "f", 0.5)
     shown = Rendered(CallsView(member, "failed"))
     assert [row[5] for row in shown.cells[1:]] == ["cancelled"]
     for which, count in (("made", 2), ("served", 1), ("all", 3)):
@@ -521,9 +521,9 @@ def test_a_method_opens_to_its_last_failures() -> None:
     deep = "[" * 1000 + "]" * 1000
 
     def fail(service: str, **kwargs: Any) -> None:
-        record = member.calls.served(service, "f", 0.1, ValueError(HOSTILE), HOSTILE)
+        record = member.calls.record_served(service, "f", 0.1, ValueError(HOSTILE), HOSTILE)
         request = json.dumps(kwargs).replace('"deep"', deep)
-        member.calls.failed(record, request.encode())
+        member.calls.keep_failed(record, request.encode())
 
     for number in range(25):
         fail("d.analytics.a1", x=number, big="y" * 10_000, z="deep", html=MARKUP)
@@ -548,8 +548,8 @@ def test_everything_that_is_served() -> None:
     member.servers[1].stats["f"].record(0.1, ValueError("no"))
     member.servers[1].changes += 1
     assert shown.view.version() != before
-    record = member.calls.served("d.app.b", "f", 0.1, ValueError("no"), "Traceback")
-    member.calls.failed(record, b'{"x": 1}')
+    record = member.calls.record_served("d.app.b", "f", 0.1, ValueError("no"), "Traceback")
+    member.calls.keep_failed(record, b'{"x": 1}')
     shown.again()
     assert [row[:4] for row in shown.cells[1:]] == [
         ["analytics.a1", "f(x: int)", "0", "0"],

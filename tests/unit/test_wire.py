@@ -29,7 +29,7 @@ from fabric_nb.fabric.wire import data_encoding
 from fabric_nb.fabric.wire.calls import (
     CALL,
     Expired,
-    call_message,
+    Request,
     error_message,
     format_traceback,
     read_call,
@@ -96,37 +96,42 @@ def delivered(message: Message) -> Delivery:
 def test_request() -> None:
     """A request has the body, the headers and the properties of the contract."""
     before = time.time()
-    message = call_message(
-        {"x": 5, "text": "é"}, correlation_id="id-1", reply_to="amq.gen-1", timeout=2.5
+    message = Request.of({"x": 5, "text": "é"}).message(
+        correlation_id="id-1",
+        reply_to="amq.gen-1",
+        seconds=2.5,
+        caller="d.app.one.1234",
+        user_id="ann",
     )
     assert message.timestamp is not None
     assert before <= message.timestamp <= time.time()
     assert dataclasses.replace(message, timestamp=None) == Message(
         '{"x":5,"text":"é"}'.encode(),
-        headers={"From": "amq.gen-1"},
+        headers={"From": "amq.gen-1", "x-fabric-caller": "d.app.one.1234"},
         content_type="application/json",
         type="call",
         correlation_id="id-1",
         reply_to="amq.gen-1",
         priority=5,
-        expiration=2500,
+        expiration=2450,
+        user_id="ann",
     )
 
 
 @pytest.mark.parametrize(
     ("timeout", "expiration"),
-    [(None, None), (30, 30_000), (0.0001, 1), (0, 1), (1e9, 2**32 - 1), (math.inf, 2**32 - 1)],
+    [(None, None), (30, 29_950), (0.1, 90), (0.0001, 1), (0, 1), (math.inf, 2**32 - 51)],
 )
 def test_expiration(timeout: float | None, expiration: int | None) -> None:
-    """A request expires after its timeout, in milliseconds that a broker accepts."""
-    message = call_message({}, correlation_id="c", reply_to="q", timeout=timeout)
+    """A request expires just before its timeout, in milliseconds that a broker accepts."""
+    message = Request.of({}).message(correlation_id="c", reply_to="q", seconds=timeout)
     assert message.expiration == expiration
 
 
 def test_request_with_a_table() -> None:
     """A table's descriptor is sent in a header that peers ignore; the body has plain records."""
     frame = pd.DataFrame({"a": [1, 2]})
-    message = call_message({"df": frame}, correlation_id="c", reply_to="q", timeout=None)
+    message = Request.of({"df": frame}).message(correlation_id="c", reply_to="q", seconds=None)
     assert json.loads(message.body) == {"df": [{"a": 1}, {"a": 2}]}
     assert set(message.headers) == {"From", TABLES_HEADER}
     pd.testing.assert_frame_equal(read_call(delivered(message))["df"], frame)
@@ -135,7 +140,7 @@ def test_request_with_a_table() -> None:
 def test_argument_that_cannot_be_sent() -> None:
     """The error for an argument that cannot be sent names it."""
     with pytest.raises(NotSerializable, match=r"argument 'y'\[0\] is a set"):
-        call_message({"x": 1, "y": [{1}]}, correlation_id="c", reply_to="q", timeout=None)
+        Request.of({"x": 1, "y": [{1}]})
 
 
 def test_result() -> None:

@@ -17,7 +17,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.doctor.findings import Finding, Severity
 from fabric_nb.fabric.doctor.target import Target
-from fabric_nb.fabric.wire.calls import call_message
+from fabric_nb.fabric.wire.calls import Request
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_request, read_keep_alive
 from fabric_nb.fabric.wire.names import KEEP_ALIVE, MSG_TYPE, ServiceName
 
@@ -146,7 +146,9 @@ async def _query_clocks(
         for name, member in unknown:
             key = secrets.token_hex(16)
             pending[key] = member
-            request = call_message({}, correlation_id=key, reply_to=queue, timeout=ANSWER_WITHIN)
+            request = Request.of({}).message(
+                correlation_id=key, reply_to=queue, seconds=ANSWER_WITHIN
+            )
             method = name.method_queue(HEALTH_CHECK)
             try:
                 async with connection.channel(confirms=True) as requests:

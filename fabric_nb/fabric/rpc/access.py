@@ -1,8 +1,8 @@
-"""Caller identity, and which calls a service takes.
+"""Caller identity and per-service access control.
 
-A server publishes replies with rights of its own, to an address that the caller names, and takes
-whatever lies in its queues. Both are checked, so that no peer reaches a service through another one
-(a confused deputy): see *What a message may make others do* in `docs/security.md`.
+A server publishes replies with its own permissions, to an address that the caller gives, and
+consumes any message in its queues. Both are checked, so that no peer reaches a service through
+another one (a confused deputy): see *What a message may make others do* in `docs/security.md`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.rpc.methods import Function
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
-from fabric_nb.fabric.wire.names import DEATH_HEADER, ServiceName, is_part
+from fabric_nb.fabric.wire.calls import CALLER_HEADER
+from fabric_nb.fabric.wire.names import DEATH_HEADER, is_part
 
-CALLER_HEADER = "x-fabric-caller"
-"""Of a request: the caller's full name and instance, joined by a dot."""
 ANYWHERE = "*"
 STRAY = (
     "A call that was published to another exchange, or for another method, has reached this service"
@@ -33,24 +32,24 @@ _REPLY_QUEUE = re.compile(r"amq\.[!-~]{1,251}\Z|amq_[0-9a-f]{32}\Z")
 
 
 def is_reply_queue(name: str) -> bool:
-    """Return whether a queue is named as those that callers get their replies from.
+    """Return whether a queue has the name of a reply queue.
 
     Either the broker has named it (``amq.gen-…``, and ``amq.rabbitmq.reply-to.…`` for its direct
-    reply-to; a broker lets no client make a queue ``amq.…``), or aio-pika's `connect_robust`,
-    with which amqp-fabric connects: ``amq_`` and 32 hexadecimal digits.
+    reply-to; no client may declare a queue ``amq.…``), or aio-pika's `connect_robust`, which
+    amqp-fabric uses: ``amq_`` and 32 hexadecimal digits.
     """
     return _REPLY_QUEUE.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class CallerIdentity:
-    """Who has made a call.
+    """Identity of a caller.
 
     Attributes:
-        service: its full name, as it says itself; empty for callers on amqp-fabric.
-        instance: which member of it, as it says itself.
-        user: who has logged in at the broker, which has checked it; None where the caller does
-            not say, or the broker does not check.
+        service: full name of its service, as it claims; empty for callers on amqp-fabric.
+        instance: instance of that service, as it claims.
+        user: its user at the broker, which the broker has verified; None if the caller does not
+            send it, or the broker does not verify it.
     """
 
     service: str = ""
@@ -62,9 +61,9 @@ _current: ContextVar[CallerIdentity | None] = ContextVar("caller", default=None)
 
 
 def caller() -> CallerIdentity | None:
-    """Who has made the call that runs; None outside of a served function.
+    """Return the identity of the caller; None outside of a served function.
 
-    Only `user` is verified, by the broker: anybody can say any service's name.
+    Only `user` is verified, by the broker: any caller can claim any service's name.
 
     Example::
 
@@ -76,15 +75,10 @@ def caller() -> CallerIdentity | None:
     return _current.get()
 
 
-def caller_header(name: ServiceName, instance: str) -> str:
-    """What a request says of who makes it."""
-    return f"{name.fqn}.{instance}"
-
-
 def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
-    """Who has made a request; the user counts only where the broker has `verified` it."""
-    told = delivery.headers.get(CALLER_HEADER)
-    parts = told.split(".") if isinstance(told, str) and len(told) <= 300 else []
+    """Return the caller of a request; without its user, unless the broker has `verified` it."""
+    header = delivery.headers.get(CALLER_HEADER)
+    parts = header.split(".") if isinstance(header, str) and len(header) <= 300 else []
     service, instance = "", ""
     if len(parts) == 4 and all(map(is_part, parts)):
         service, instance = ".".join(parts[:3]), parts[3]
@@ -92,7 +86,7 @@ def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
 
 
 class AccessControl:
-    """Access control of one service: whose calls it takes, and which messages are calls.
+    """Access control of one service: the users and messages that it accepts calls from.
 
     Args:
         connection: connection that the calls arrive on.
@@ -122,7 +116,7 @@ class AccessControl:
 
     @contextlib.contextmanager
     def known(self, delivery: Delivery) -> Iterator[None]:
-        """Let `caller` tell who has made this request."""
+        """Let `caller` return the caller of this request."""
         verified = self._connection.verifies_users
         token = _current.set(identify(delivery, verified=verified))
         try:
@@ -131,32 +125,32 @@ class AccessControl:
             _current.reset(token)
 
     def refusal(self, delivery: Delivery, origin: bytes) -> str | None:
-        """Return why a message is not to be taken for a call; None when it may be one.
+        """Return the reason to reject a message as a call; None to accept it.
 
         Args:
             delivery: the message.
-            origin: the `Delivery.origin` of calls of the method in whose queue it was.
+            origin: `Delivery.origin` of the calls of the method whose queue it was in.
         """
-        if delivery.origin != origin and not self._takes_from(delivery.origin):
+        if delivery.origin != origin and not self._accepts_from(delivery.origin):
             return STRAY
         if DEATH_HEADER in delivery.headers and ANYWHERE not in self.exchanges:
             return "A call that was dead-lettered has reached this service in place of its caller."
         reply_to = delivery.reply_to
-        if reply_to and not (is_reply_queue(reply_to) or self._replies_to(reply_to)):
+        if reply_to and not (is_reply_queue(reply_to) or self._is_own_reply_queue(reply_to)):
             return (
                 f"A call wants its reply in {reply_to[:255]!r}, which is not named as reply queues"
                 " are: serve it with reply_queues= that fits, if callers of yours have such ones."
             )
         return None
 
-    def _takes_from(self, origin: bytes) -> bool:
+    def _accepts_from(self, origin: bytes) -> bool:
         return ANYWHERE in self.exchanges or read_exchange(origin) in self.exchanges
 
-    def _replies_to(self, queue: str) -> bool:
+    def _is_own_reply_queue(self, queue: str) -> bool:
         return any(fnmatchcase(queue, pattern) for pattern in self.reply_queues)
 
-    def admitted(self, function: Function) -> Function:
-        """The function to run for the request at hand, or one that refuses its caller."""
+    def authorized(self, function: Function) -> Function:
+        """Return the function to run for the current request, or one that refuses its caller."""
         who = _current.get()
         if self.users is None or (who is not None and who.user in self.users):
             return function

@@ -15,7 +15,7 @@ from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.requests import Requester
+from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.retry import until_answered
 from fabric_nb.fabric.wire.names import ServicePattern
 
@@ -84,7 +84,7 @@ class RpcClient:
             )
             return await self._connection.run_in_own_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
-        with self._history.making(pattern, method) as made:
+        with self._history.record_made(pattern, method) as made:
             clock = asyncio.get_running_loop().time
             began = clock()
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
@@ -119,7 +119,7 @@ class RpcClient:
         """Yield the items of a generator; see `AmqBrokerConnector.call_stream`."""
         self._connection.check_loop()
         seconds = self.timeout if timeout is None else time_limit(timeout)
-        with self._history.making(pattern, method) as made:
+        with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service = name
             items = self.requester.stream(
@@ -144,9 +144,9 @@ class RpcClient:
             return await self._connection.run_in_own_loop(self.describe(pattern))
         name = await self._resolver.resolve(pattern, timeout=self.timeout)
         try:
-            told = await self.requester.call(
+            reply = await self.requester.call(
                 name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
             )
         except Unroutable:
             return {}
-        return read_description(told)
+        return read_description(reply)

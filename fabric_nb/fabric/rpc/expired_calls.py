@@ -1,8 +1,8 @@
-"""Calls that came while the loop stood still, as it does while a cell computes.
+"""Filter for calls that were delivered while the loop was blocked, as by a computing cell.
 
-A call that waits in its queue expires there when its caller gives up. One that was delivered
-already cannot, and nothing in it tells how long it was on its way. So it is given back once: the
-broker keeps the time at which it expires, and delivers it again or tells its caller.
+A call that waits in its queue expires there when its caller gives up. A call that was delivered
+does not, and carries no time of delivery. So it is requeued once: the broker still knows when it
+expires, and either delivers it again or returns it to its caller.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.message import Delivery
 
 STALL = 1.0
-"""Seconds for which the loop must have stood still; a call that waited less is not worth asking."""
+"""Seconds for which the loop must have been blocked; shorter waits are ignored."""
 _TICK = 0.5
+"""Seconds between two ticks of the loop."""
 
 
 class ExpiredCallFilter:
-    """Gives back what was delivered on a channel during a stall, while `watch` runs.
+    """Requeues calls that were delivered on a channel during a stall, while `watch` runs.
 
     Args:
-        channel: where it is delivered.
+        channel: channel of the deliveries.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -31,24 +32,24 @@ class ExpiredCallFilter:
         self._ticked = float("inf")
 
     async def watch(self) -> None:
-        """Notice when the loop stands still, until cancelled."""
+        """Record ticks of the loop, until cancelled."""
         while True:
             self._ticked = monotonic()
             await asyncio.sleep(_TICK)
 
-    def before(self, take: Callable[[Delivery], object]) -> Callable[[Delivery], None]:
-        """What to call with each delivery in place of `take`, which gets those that may run."""
+    def before(self, on_delivery: Callable[[Delivery], object]) -> Callable[[Delivery], None]:
+        """Return a callback that passes on the deliveries that have not expired."""
 
-        def on_delivery(delivery: Delivery) -> None:
-            # What comes again has waited for us before: giving it back for ever helps nobody.
-            if self._stood_still and not delivery.redelivered:
+        def filtered(delivery: Delivery) -> None:
+            # A redelivered call was requeued before; it is not requeued again and again.
+            if self._was_blocked and not delivery.redelivered:
                 self._channel.reject(delivery, requeue=True)
             else:
-                take(delivery)
+                on_delivery(delivery)
 
-        return on_delivery
+        return filtered
 
     @property
-    def _stood_still(self) -> bool:
-        """Whether a stall has just ended: the socket is read before `watch` comes to its turn."""
+    def _was_blocked(self) -> bool:
+        """True if a stall has just ended: the socket is read before `watch` runs again."""
         return monotonic() - self._ticked > _TICK + STALL

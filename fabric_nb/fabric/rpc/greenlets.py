@@ -1,14 +1,14 @@
-"""Plain functions that can wait for the loop they run on, as coroutines do.
+"""Greenlet bridge: plain functions that await on the loop that they run on.
 
     async def serve() -> None:
         assert await suspendable(plain, 5) == 10
 
     def plain(x):
-        return suspend(double(x))       # the loop goes on with other things meanwhile
+        return suspend(double(x))       # the loop runs other tasks meanwhile
 
-A function that is not async has no `await`, and running the loop from within it makes what it
-waits for end before what began earlier can: two such functions that wait for each other never end.
-Here the function runs in a greenlet instead, which is left where it waits and entered again with
+A plain function has no `await`, and running the loop from within it nests: an inner wait has to end
+before an outer one can, so that two such functions that wait for each other never end. Here the
+function runs in a greenlet instead, which is switched out while it waits and switched in again with
 the result, in any order.
 """
 
@@ -25,20 +25,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_IDLE = 32
+"""Idle greenlets that each thread keeps."""
 
 
 class _Ended(NamedTuple):
-    """A function has returned, or raised."""
+    """Outcome of a function that has returned or raised."""
 
     result: Any
     error: BaseException | None
 
 
 class _Runner(greenlet):
-    """Runs one function after another: a new greenlet needs a new stack, which costs the most.
+    """Greenlet that runs one function after another, because a new greenlet needs a new stack.
 
-    A switch to it takes a function, or the result of what the function waits for; it comes back
-    with an awaitable, or with None and `ended` set.
+    A switch to it passes a function, or the result of the awaitable that the function waits for. It
+    switches back with an awaitable, or with None and `ended` set.
     """
 
     ended: _Ended | None = None
@@ -46,11 +47,11 @@ class _Runner(greenlet):
     def run(self, function: Callable[[], Any]) -> None:
         while True:
             self.ended = _ended(function)
-            del function  # nothing of it is held while there is nothing to run
+            del function  # keeps nothing of it alive while idle
             function = self.leave(None)
 
     def leave(self, awaitable: Awaitable[Any] | None) -> Any:
-        """Go back to whoever switched to this, until the next switch."""
+        """Switch to the parent, until the next switch to this greenlet."""
         assert self.parent is not None  # noqa: S101 - only the main greenlet has none
         return self.parent.switch(awaitable)
 
@@ -58,14 +59,14 @@ class _Runner(greenlet):
 def _ended(function: Callable[[], Any]) -> _Ended:
     try:
         return _Ended(function(), None)
-    except GreenletExit:  # nobody will ever enter it again
+    except GreenletExit:  # the greenlet is garbage-collected
         raise
-    except BaseException as error:  # noqa: BLE001 - it is for whoever awaits the function
+    except BaseException as error:  # noqa: BLE001 - raised where the function is awaited
         return _Ended(None, error)
 
 
 class _Idle(threading.local):
-    """Runners of this thread that have nothing to run."""
+    """Idle runners of this thread."""
 
     def __init__(self) -> None:
         self.runners: list[_Runner] = []
@@ -75,7 +76,7 @@ _idle = _Idle()
 
 
 async def suspendable(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a plain function that may `suspend`, in the task and context that await this."""
+    """Call a plain function that may `suspend`, in the current task and context."""
     here, idle = getcurrent(), _idle.runners
     runner = idle.pop() if idle else _Runner()
     runner.gr_context = here.gr_context
@@ -84,11 +85,11 @@ async def suspendable(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
     while runner.ended is None:
         try:
             awaited = await cast("Awaitable[Any]", awaitable)
-        except BaseException as error:  # noqa: BLE001 - it is the function's to see
+        except BaseException as error:  # noqa: BLE001 - raised in the function
             resume, result = runner.throw, error
         else:
             resume, result = runner.switch, awaited
-        runner.parent = getcurrent()  # another than before, where the loop is run from within
+        runner.parent = getcurrent()  # differs from before if the loop is nested
         awaitable = resume(result)
     ended, runner.ended, runner.gr_context = runner.ended, None, None
     if len(idle) < MAX_IDLE:
@@ -99,19 +100,19 @@ async def suspendable(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 
 def can_suspend() -> bool:
-    """Whether the running code is within a function that `suspendable` called."""
+    """Return whether the running code was called by `suspendable`."""
     return isinstance(getcurrent(), _Runner)
 
 
 def suspend(awaitable: Awaitable[T]) -> T:
-    """Leave the running function until `awaitable` is done, and return its result.
+    """Suspend the running function until `awaitable` is done, and return its result.
 
     Raises:
         RuntimeError: the running code was not called by `suspendable`.
     """
     runner = getcurrent()
     if not isinstance(runner, _Runner):
-        raise RuntimeError(  # noqa: TRY004 - it is the place that is wrong
-            "Only a function that `suspendable` has called can be left waiting."
+        raise RuntimeError(  # noqa: TRY004 - a wrong place, not a wrong type
+            "Only a function that `suspendable` has called can be suspended."
         )
     return cast("T", runner.leave(awaitable))

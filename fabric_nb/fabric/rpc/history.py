@@ -1,4 +1,4 @@
-"""The calls that this member made and served: the last of them, and those that failed, whole."""
+"""History of the calls that a member made and served, and the requests of failed ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.frames.time_conversion import utc_times
 
-RECORDS_KEPT = 1000
-FAILURES_KEPT = 20
-REQUEST_KEPT = 16 * 1024 * 1024
-REQUESTS_KEPT = 64 * 1024 * 1024
-"""Bytes of the arguments of one failed call, and of all that are kept."""
+MAX_RECORDS, MAX_FAILURES = 1000, 20
+"""Calls, and failed served calls with their arguments, that are kept."""
+MAX_REQUEST, MAX_REQUESTS = 16 * 1024 * 1024, 64 * 1024 * 1024
+"""Bytes of the arguments of one failed call, and of all failed calls, that are kept."""
 
 Direction = Literal["made", "served"]
 Outcome = Literal["ok", "failed", "timeout", "cancelled"]
@@ -30,15 +29,15 @@ class CallRecord(NamedTuple):
     """A call that has ended.
 
     Attributes:
-        time: when it began, epoch seconds.
-        direction: whether we made it or served it.
-        service: ``domain.type.id``; as it was written where no service was found.
-        method: the method's name.
-        ms: milliseconds that it took.
-        outcome: ``cancelled`` is a call that the caller gave up.
-        error: type and text of what was raised, empty when nothing was.
-        traceback: of the function that raised, where it is known.
-        caller: of a served call, ``domain.type.id`` of who made it; empty where it did not say.
+        time: start of the call, in epoch seconds.
+        direction: ``made`` or ``served`` by this member.
+        service: ``domain.type.id``; as written by the caller if no service was found.
+        method: name of the method.
+        ms: duration in milliseconds.
+        outcome: ``cancelled`` if the caller has given it up.
+        error: type and text of the exception; empty if there was none.
+        traceback: traceback of the function that raised, if known.
+        caller: for a served call, ``domain.type.id`` of the caller, if it sends its name.
     """
 
     time: float
@@ -54,13 +53,13 @@ class CallRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A call to one of our methods that raised, kept so that it can be run again.
+    """A served call that raised, kept for a rerun.
 
     Attributes:
-        number: counts them from 1.
-        record: when, which and why.
-        request: its arguments as they came, as JSON; None when they were too large to be kept.
-        size: bytes of them.
+        number: number of the call, counted from 1.
+        record: record of the call.
+        request: its arguments as received, as JSON; None if they are too large to be kept.
+        size: bytes of the arguments.
     """
 
     number: int
@@ -70,7 +69,7 @@ class FailedCall:
     _tables: object = None
 
     def kwargs(self) -> dict[str, Any]:
-        """Its arguments as they came, made anew each time.
+        """Return its arguments as received, decoded anew each time.
 
         Raises:
             NotRerun: they were too large to be kept.
@@ -87,7 +86,7 @@ class FailedCall:
 
 
 class CallLog:
-    """The last thousand calls, and the last twenty that failed here with their arguments.
+    """The last thousand calls, and the last twenty failed served calls with their arguments.
 
     Example::
 
@@ -98,17 +97,17 @@ class CallLog:
 
     def __init__(self) -> None:
         self.changes = 0
-        self._records: deque[CallRecord] = deque(maxlen=RECORDS_KEPT)
-        self._failures: deque[FailedCall] = deque(maxlen=FAILURES_KEPT)
+        self._records: deque[CallRecord] = deque(maxlen=MAX_RECORDS)
+        self._failures: deque[FailedCall] = deque(maxlen=MAX_FAILURES)
         self._failed = 0
 
-    # -- in
+    # -- recording
 
-    def making(self, service: object, method: str) -> Making:
-        """Record the call that is made while this lasts."""
-        return Making(self, service, method)
+    def record_made(self, service: object, method: str) -> MadeCall:
+        """Return a context manager that records a call that is made within it."""
+        return MadeCall(self, service, method)
 
-    def served(
+    def record_served(
         self,
         service: str,
         method: str,
@@ -119,7 +118,7 @@ class CallLog:
         outcome: Outcome | None = None,
         caller: str = "",
     ) -> CallRecord:
-        """A call to one of our methods has ended after so many seconds."""
+        """Record a served call that has ended after `seconds`."""
         record = CallRecord(
             time.time() - seconds,
             "served",
@@ -134,35 +133,35 @@ class CallLog:
         self.add(record)
         return record
 
-    def failed(self, record: CallRecord, request: bytes, tables: object = None) -> None:
-        """Keep a served call that failed, with its arguments as they came."""
+    def keep_failed(self, record: CallRecord, request: bytes, tables: object = None) -> None:
+        """Keep a failed served call with its arguments as received."""
         self._failed += 1
         size = len(request)
-        kept = request if size <= REQUEST_KEPT else None
+        kept = request if size <= MAX_REQUEST else None
         self._failures.append(FailedCall(self._failed, record, kept, size, tables))
-        while sum(len(one.request or b"") for one in self._failures) > REQUESTS_KEPT:
+        while sum(len(one.request or b"") for one in self._failures) > MAX_REQUESTS:
             self._failures.popleft()
 
     def add(self, record: CallRecord) -> None:
-        """Take in a call that has ended."""
+        """Add the record of a call."""
         self._records.append(record)
         self.changes += 1
 
-    # -- out
+    # -- records
 
     @property
     def records(self) -> tuple[CallRecord, ...]:
-        """The calls that are kept, in the order in which they ended."""
+        """The kept calls, in the order in which they ended."""
         return tuple(self._records)
 
     @property
     def failures(self) -> tuple[FailedCall, ...]:
-        """The calls to our methods that failed, the last one at the end."""
+        """The kept failed served calls, oldest first."""
         return tuple(self._failures)
 
     @property
     def df(self) -> pd.DataFrame:
-        """The calls as a DataFrame, in the order in which they ended; `time` is UTC.
+        """The kept calls as a DataFrame, in the order in which they ended; `time` is UTC.
 
         Columns are those of `CallRecord`, with domain, type and id of the service, as in
         ``registry.df``.
@@ -189,20 +188,20 @@ class CallLog:
         return f"<Calls: {shown or 'none yet'}>"
 
 
-class Making:
-    """Times a call that is being made and records how it ended."""
+class MadeCall:
+    """Measures a call that is made, and records its outcome."""
 
-    __slots__ = ("_began", "_log", "_method", "service")
+    __slots__ = ("_log", "_method", "_start", "service")
 
     def __init__(self, log: CallLog, service: object, method: str) -> None:
         self.service = service
-        """The service, as far as it is known."""
+        """The service, or the name that was written until it is resolved."""
         self._log = log
         self._method = method
-        self._began = 0.0
+        self._start = 0.0
 
     def __enter__(self) -> Self:
-        self._began = time.perf_counter()
+        self._start = time.perf_counter()
         return self
 
     def __exit__(
@@ -211,9 +210,9 @@ class Making:
         error: BaseException | None,
         _: TracebackType | None,
     ) -> None:
-        seconds = time.perf_counter() - self._began
-        if isinstance(error, asyncio.CancelledError):  # interrupted, in a cell that awaits it
-            render_briefly(error, f"the call {self.service}.{self._method} was given up")
+        seconds = time.perf_counter() - self._start
+        if isinstance(error, asyncio.CancelledError):  # interrupted in a cell that awaits it
+            render_briefly(error, f"the call {self.service}.{self._method} was cancelled")
         self._log.add(
             CallRecord(
                 time.time() - seconds,
@@ -240,7 +239,7 @@ def _outcome(error: BaseException | None) -> Outcome:
 
 
 def _parts(service: str) -> tuple[str, str, str]:
-    """Domain, type and id in a service's name; what a short name leaves out is empty."""
+    """Return domain, type and id of a service's name; parts that a short name omits are empty."""
     *before, name = service.split(".")
     domain, *kind = before or [""]
     return domain, ".".join(kind), name

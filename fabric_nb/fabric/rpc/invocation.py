@@ -1,4 +1,4 @@
-"""Running what is served: plain functions on the loop or in a thread, and what generators give."""
+"""Invocation of served functions, on the loop or in a thread, and the items of generators."""
 
 from __future__ import annotations
 
@@ -15,55 +15,56 @@ from fabric_nb.fabric.rpc.greenlets import suspendable
 from fabric_nb.fabric.rpc.methods import Function, invoke
 
 SLICE = 0.005
-"""Seconds that a plain generator may hold the loop, beyond one item, while it is made a list."""
+"""Seconds that a plain generator may block the loop, beyond one item, while it is collected."""
 SLICE_ITEMS = 1000
-MAX_LISTED = 100_000
-MAX_LISTED_SECONDS = 3600.0
+MAX_ITEMS, MAX_SECONDS = 100_000, 3600.0
+"""Items of a generator that one reply carries, and seconds that they may take."""
 CLOSE_TIMEOUT = 1.0
+"""Seconds that closing a generator waits for its running step."""
 
-Ran = tuple[Any, BaseException | None]
-"""What a function returned, or raised, whatever it raised."""
+RunOutcome = tuple[Any, BaseException | None]
+"""Result of a function, and any exception that it raised."""
 
 
-async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -> Ran:
-    """Call a function, in a thread or on the loop, where a plain one may `suspend`."""
+async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -> RunOutcome:
+    """Call a function, in a thread or on the loop; on the loop, a plain one may `suspend`."""
     if threads and not inspect.iscoroutinefunction(function):
         return await asyncio.to_thread(_call, function, kwargs)
     return await suspendable(_call, function, kwargs)
 
 
-def _call(function: Function, kwargs: Mapping[str, Any]) -> Ran:
+def _call(function: Function, kwargs: Mapping[str, Any]) -> RunOutcome:
     try:
         return invoke(function, kwargs), None
-    except BaseException as error:  # noqa: BLE001 - it is the caller's to know, not the loop's
+    except BaseException as error:  # noqa: BLE001 - it is returned to the caller
         return None, error
 
 
 def uncancel() -> None:
-    """What ran has cancelled the task that it ran in, which has more to do."""
+    """Undo the cancellation of the current task by the function that it has run."""
     while (task := asyncio.current_task()) is not None and task.cancelling():
         task.uncancel()
 
 
-async def forget_cancellation(is_wanted: Callable[[], bool]) -> None:
-    """Stay, although what ran has cancelled the task that it ran in.
+async def ignore_cancellation(is_wanted: Callable[[], bool]) -> None:
+    """Undo the cancellation of the current task, unless it is wanted.
 
     Args:
-        is_wanted: tells whether the task is to be cancelled; then it is.
+        is_wanted: returns whether the task is to be cancelled.
     """
     task = asyncio.current_task()
     if task is None or not task.cancelling() or is_wanted():
         return
     try:
-        await asyncio.sleep(0)  # it is raised where next is waited
+        await asyncio.sleep(0)  # the cancellation is raised here
     except asyncio.CancelledError:
         if is_wanted():
             raise
     uncancel()
 
 
-def holdable(error: BaseException) -> BaseException:
-    """Return the error, or what stands for it if a future cannot hold it: its caller would hang."""
+def settable(error: BaseException) -> BaseException:
+    """Return the error, or a `RuntimeError` for one that a future does not accept."""
     if not isinstance(error, StopIteration):
         return error
     replaced = RuntimeError(f"the method raised {error!r}")
@@ -72,16 +73,16 @@ def holdable(error: BaseException) -> BaseException:
 
 
 def is_generator(function: Function) -> bool:
-    """Whether a function gives items, plain or async."""
+    """Return whether a function is a generator function, plain or async."""
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 class Items:
-    """What a generator gives, a few at a time, so that it holds up nobody.
+    """Items of a generator, produced in steps that do not block the loop for long.
 
     Args:
-        generator: plain or async.
-        threads: whether a plain one runs in threads, off the loop.
+        generator: a plain or async generator.
+        threads: run a plain generator in threads, off the loop.
     """
 
     def __init__(
@@ -89,10 +90,10 @@ class Items:
     ) -> None:
         self._generator = generator
         self._threads = threads
-        self._step: asyncio.Future[Ran] | None = None
+        self._step: asyncio.Future[RunOutcome] | None = None
 
     async def take(self, most: int = 1) -> list[Any]:
-        """At least one item, or none when it has ended; raises what the generator raises."""
+        """Return up to `most` items, none after the end; raises what the generator raises."""
         if isinstance(self._generator, AsyncGenerator):
             try:
                 return [await anext(self._generator)]
@@ -102,9 +103,9 @@ class Items:
         return items
 
     async def close(self) -> None:
-        """Leave the generator, whose ``finally`` blocks are run; raises what they raise.
+        """Close the generator, which runs its ``finally`` blocks; raises what they raise.
 
-        A thread cannot be stopped: one that goes on for long closes the generator afterwards.
+        A thread cannot be stopped: a step that runs for long closes the generator afterwards.
         """
         if isinstance(self._generator, AsyncGenerator):
             await self._generator.aclose()
@@ -139,20 +140,21 @@ def _take(generator: Generator[Any, Any, Any], most: int) -> list[Any]:
     return items
 
 
-async def listed(items: Items) -> list[Any]:
-    """All that a generator gives, for a caller that wants one reply.
+async def collect(items: Items) -> list[Any]:
+    """Return all items of a generator, for a caller that requested a single reply.
 
     Raises:
-        NotSerializable: it goes on and on; whatever the generator raises.
+        NotSerializable: it produces more than one reply carries.
+        BaseException: the exception of the generator.
     """
     found: list[Any] = []
-    ends = time.monotonic() + MAX_LISTED_SECONDS
+    ends = time.monotonic() + MAX_SECONDS
     try:
-        while taken := await items.take(SLICE_ITEMS):
-            found += taken
-            if len(found) > MAX_LISTED or time.monotonic() > ends:
+        while batch := await items.take(SLICE_ITEMS):
+            found += batch
+            if len(found) > MAX_ITEMS or time.monotonic() > ends:
                 raise NotSerializable(
-                    f"the result is a generator that has given {len(found):,} items and goes on,"
+                    f"the result is a generator that has produced {len(found):,} items and goes on,"
                     " which is more than one reply carries: take them one by one (call_stream,"
                     " %fabric_call --stream), or let the method return a list."
                 )
@@ -162,15 +164,15 @@ async def listed(items: Items) -> list[Any]:
     return found
 
 
-def without_us(error: BaseException) -> BaseException:
-    """The error with the frames of this package taken off the start of its traceback."""
+def without_own_frames(error: BaseException) -> BaseException:
+    """Return the error without the leading frames of this package in its traceback."""
     traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
         traceback = traceback.tb_next
     return error.with_traceback(traceback)
 
 
-_OURS = {
+_OWN_MODULES = {
     __name__,
     "fabric_nb.fabric.rpc.methods",
     "fabric_nb.fabric.rpc.server",

@@ -1,8 +1,7 @@
-"""Streams of items: what a generator gives travels item by item to a caller that asks for that.
+"""Item streams: the items of a served generator, sent one by one to the caller.
 
-The caller grants credit, so many items at a time, so that neither end holds more than that.
-Each end asks now and then whether the other is there, by a message that says nothing: the broker
-gives it back when the queue is gone, as it does with the items.
+The caller grants credit for a number of items, which bounds what either end keeps. Each end probes
+the other one periodically: the broker returns the probe when the peer's queue is gone.
 """
 
 from __future__ import annotations
@@ -39,29 +38,29 @@ from fabric_nb.fabric.wire.items import (
 log = logging.getLogger(__name__)
 
 WINDOW = 64
-"""Items that may be on the way or wait to be taken; half of them is granted at a time."""
+"""Items that are in flight or wait for the caller; half of them is granted at a time."""
 PROBE_EVERY = 2.0
-"""Seconds after which either end asks whether the other is still there."""
+"""Seconds between two probes."""
 GRANT_EVERY = 60.0
-"""Seconds after which a caller that takes its items slowly grants credit for those that it took."""
+"""Seconds after which a slow caller grants credit for the items that it has consumed."""
 MAX_STREAMS, MAX_STREAMS_OF_ONE = 100, 25
-"""Streams that one server sends at a time, and those of them to one caller."""
+"""Concurrent streams of one server, and those of them to one caller."""
 STARVED_AFTER = 2.0
-"""Seconds without credit after which a stream gives way to another one, when there is no room."""
-GIVEN_UP_AFTER = 3600.0
-"""Seconds without credit after which a stream is given up."""
+"""Seconds without credit after which a stream may be cancelled in favour of a new one."""
+IDLE_TIMEOUT = 3600.0
+"""Seconds without credit after which a stream is cancelled."""
 
 
-class GivenUp(Exception):
-    """The caller wants no more items, or is gone."""
+class Cancelled(Exception):
+    """The caller has cancelled the stream, or is gone."""
 
 
-async def probe(ask: Callable[[], object]) -> None:
-    """Ask again and again, until cancelled."""
+async def keep_probing(probe: Callable[[], object]) -> None:
+    """Call `probe` periodically, until cancelled."""
     while True:
         await asyncio.sleep(PROBE_EVERY)
         try:
-            ask()
+            probe()
         except FabricError:  # a lost channel is handled elsewhere
             pass
         except Exception as error:  # noqa: BLE001 - the next probe may succeed
@@ -72,10 +71,10 @@ async def probe(ask: Callable[[], object]) -> None:
 
 
 class Incoming:
-    """What has arrived of one stream and was not taken yet.
+    """The caller's end of one stream: items that have arrived, and credit.
 
     Attributes:
-        control: where the server takes credit; empty before it has begun and after it has ended.
+        control: the server's queue for credit; empty before the stream has begun and after its end.
     """
 
     def __init__(self, on_begin: Callable[[], object]) -> None:
@@ -83,13 +82,13 @@ class Incoming:
         self._on_begin = on_begin
         self._arrived: deque[Delivery] = deque()
         self._error: BaseException | None = None
-        self._news: asyncio.Future[None] | None = None
-        self._may_come = WINDOW
-        self._taken = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._credit_left = WINDOW
+        self._consumed = 0
         self._granted_at = monotonic()
 
-    def take_in(self, delivery: Delivery) -> None:
-        """A message of the server has arrived."""
+    def receive(self, delivery: Delivery) -> None:
+        """Accept a message of the server."""
         kind = delivery.type
         if kind == BEGIN:
             self._begin(delivery)
@@ -97,12 +96,12 @@ class Incoming:
         if kind == PROBE:
             return
         if kind == ITEM:
-            self._may_come -= 1
-            if self._may_come < 0:
-                self.fail(MalformedMessage("The server sends more items than were asked for."))
+            self._credit_left -= 1
+            if self._credit_left < 0:
+                self.fail(MalformedMessage("The server sends more items than were requested."))
                 return
         else:
-            self.control = ""  # it was the last message
+            self.control = ""  # this is the last message
         self._arrived.append(delivery)
         self._wake()
 
@@ -111,55 +110,55 @@ class Incoming:
         self._on_begin()
         if is_reply_queue(control):
             self.control = control
-        else:  # it would get messages that are sent with our rights
+        else:  # it would receive messages that are sent with this member's permissions
             self.fail(MalformedMessage("The server names a queue for credit that no server has."))
 
     def fail(self, error: BaseException | None) -> None:
-        """Nothing more will come: `error` is raised after what has arrived; None is no error."""
+        """Raise `error` after the messages that have arrived; None is no error."""
         if error is not None and self._error is None:
             self._error = error
             self._wake()
 
     async def next(self, timeout: float | None) -> Delivery:
-        """The next message.
+        """Return the next message.
 
         Raises:
-            TimeoutError: none came in time.
-            Whatever `fail` was given.
+            TimeoutError: none arrived within `timeout` seconds.
+            BaseException: the error of `fail`.
         """
         while not self._arrived:
             if self._error is not None:
                 raise self._error
-            self._news = asyncio.get_running_loop().create_future()
+            self._arrival = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(timeout):
-                await self._news
+                await self._arrival
         return self._arrived.popleft()
 
     def credit(self) -> int:
-        """An item was taken: how many more to ask for now."""
-        self._taken += 1
-        if self._taken < WINDOW // 2 and monotonic() - self._granted_at < GRANT_EVERY:
+        """Count a consumed item; return the number of further items to request now."""
+        self._consumed += 1
+        if self._consumed < WINDOW // 2 and monotonic() - self._granted_at < GRANT_EVERY:
             return 0
-        granted, self._taken, self._granted_at = self._taken, 0, monotonic()
-        self._may_come += granted
+        granted, self._consumed, self._granted_at = self._consumed, 0, monotonic()
+        self._credit_left += granted
         return granted
 
     def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
 
 # -- the server's end
 
 
 class _Sending:
-    """One stream that is being sent by the task that makes this."""
+    """The server's end of one stream, which the task that creates it sends."""
 
     def __init__(self, request: Delivery, credit: int) -> None:
         self.id = request.correlation_id
         self.reply_to = request.reply_to or ""
         self.caller = request.user_id, self.reply_to
-        self.given_up = False
+        self.cancelled = False
         self.displaced = False
         self.granted = False
         self.starved_since: float | None = None
@@ -167,60 +166,61 @@ class _Sending:
         self._granted = asyncio.Event()
         self._task = asyncio.current_task()
 
-    async def allowed(self) -> None:
-        """Wait until the caller wants one item more, and count it.
+    async def use_credit(self) -> None:
+        """Wait for credit, and use one item of it.
 
         Raises:
-            RuntimeError: it has wanted none for `GIVEN_UP_AFTER` seconds.
+            RuntimeError: there was none for `IDLE_TIMEOUT` seconds.
+            Cancelled: the caller has cancelled the stream.
         """
         while not self._credit:
             self._granted.clear()
             self.starved_since = monotonic()
             try:
-                async with asyncio.timeout(GIVEN_UP_AFTER):
+                async with asyncio.timeout(IDLE_TIMEOUT):
                     await self._granted.wait()
             except TimeoutError:
                 raise RuntimeError(
-                    f"The stream was given up: no item of it was wanted for {GIVEN_UP_AFTER:g} s."
+                    f"The stream was cancelled: no item of it was requested for {IDLE_TIMEOUT:g} s."
                 ) from None
         self.starved_since = None
         self.check()
         self._credit -= 1
 
     def check(self) -> None:
-        """Raise `GivenUp` when the stream was given up."""
-        if self.given_up:  # and what runs has swallowed its cancellation
-            raise GivenUp
+        """Raise `Cancelled` if the stream was cancelled."""
+        if self.cancelled:  # the generator has swallowed the cancellation
+            raise Cancelled
 
     def grant(self, credit: int) -> None:
-        """The caller wants so many items more."""
+        """Add credit."""
         self.granted = True
         self._credit = min(self._credit + credit, 2 * MAX_CREDIT)
         self._granted.set()
 
-    def give_up(self) -> None:
-        """The caller wants no more items, or is gone."""
-        if not self.given_up and self._task is not None:
-            self.given_up = True
+    def cancel(self) -> None:
+        """Cancel the stream, because the caller has cancelled it or is gone."""
+        if not self.cancelled and self._task is not None:
+            self.cancelled = True
             self._task.cancel()
 
     def displace(self) -> None:
-        """Cancel it because other streams want to begin, and send the caller an error."""
+        """Cancel the stream in favour of a new one, and send the caller an error."""
         self.displaced = True
-        self.give_up()
+        self.cancel()
 
     def on_outcome(self, error: FabricError | None) -> None:
-        """What became of a message to the caller."""
+        """Cancel the stream if a message did not reach the caller; publish outcome callback."""
         if error is not None:
-            self.give_up()
+            self.cancel()
 
 
 class Outgoing:
-    """The streams that one server sends, over a channel of their own.
+    """Item streams of one server, sent on a channel of their own.
 
     Args:
-        connection: where they are sent.
-        rejected: where messages about streams go that cannot be read.
+        connection: connection that they are sent on.
+        rejected: record of control messages that cannot be read.
     """
 
     def __init__(self, connection: Connection, rejected: RejectedMessages) -> None:
@@ -230,21 +230,21 @@ class Outgoing:
         self._idle.set()
         self._control = ""
         self._begun = False
-        # Confirms, because only what is confirmed is also told of when it comes back.
-        self._channel = connection.channel(self._set_up, confirms=True, on_lost=self._give_up_all)
+        # With confirms, because only then a returned message is reported.
+        self._channel = connection.channel(self._set_up, confirms=True, on_lost=self._cancel_all)
 
     def __len__(self) -> int:
         return len(self._sending)
 
     async def send(self, request: Delivery, items: Items, credit: int) -> None:
-        """Send what a generator gives, as long as the caller wants it.
+        """Send the items of a generator, as the caller grants credit.
 
         Raises:
-            GivenUp: the caller wants no more, or is gone.
-            RuntimeError: there are too many streams, or it has wanted nothing for long.
+            Cancelled: the caller has cancelled the stream, or is gone.
+            RuntimeError: there are too many streams, or no credit for `IDLE_TIMEOUT` seconds.
             NotSerializable: an item cannot be JSON.
-            MessageTooLarge: an item is larger than the broker takes.
-            Whatever the generator raises.
+            MessageTooLarge: the broker does not accept an item of this size.
+            BaseException: the exception of the generator.
         """
         sending = _Sending(request, credit)
         key = request.correlation_id or ""
@@ -254,28 +254,28 @@ class Outgoing:
         probing = None
         try:
             await self._ready()
-            self._out(sending, begin_message(key, self._control))
-            probing = asyncio.ensure_future(probe(partial(self._probe, sending)))
+            self._send(sending, begin_message(key, self._control))
+            probing = asyncio.ensure_future(keep_probing(partial(self._probe, sending)))
             while True:
-                await sending.allowed()
-                taken = await items.take()
+                await sending.use_credit()
+                batch = await items.take()
                 sending.check()
-                if not taken:
+                if not batch:
                     break
-                message = item_message(taken[0], key)
+                message = item_message(batch[0], key)
                 await self._ready()
                 await self._channel.check_size(message, "An item")
-                self._out(sending, message)
-                await asyncio.sleep(0)  # others have their turn between any two items
+                self._send(sending, message)
+                await asyncio.sleep(0)  # other tasks run between two items
         except asyncio.CancelledError:
-            if sending.given_up and (task := asyncio.current_task()) is not None:
+            if sending.cancelled and (task := asyncio.current_task()) is not None:
                 task.uncancel()
                 if sending.displaced:
                     raise RuntimeError(
-                        "The stream was given up for another one: no item of it was wanted for"
+                        "The stream was cancelled for another one: no item of it was requested for"
                         f" {STARVED_AFTER:g} s, and {MAX_STREAMS} streams were being sent."
                     ) from None
-                raise GivenUp from None
+                raise Cancelled from None
             raise
         finally:
             if probing is not None:
@@ -285,10 +285,10 @@ class Outgoing:
                 self._idle.set()
 
     def _make_room(self, sending: _Sending, key: str) -> None:
-        """See that one stream more may be sent.
+        """Check that one more stream may begin; cancel a starved one if necessary.
 
         Raises:
-            RuntimeError: it may not.
+            RuntimeError: there are too many streams.
         """
         own = sum(one.caller == sending.caller for one in self._sending.values())
         if not key or key in self._sending or own >= MAX_STREAMS_OF_ONE:
@@ -302,7 +302,7 @@ class Outgoing:
         starved = [
             (one.granted, one.starved_since, one)
             for one in self._sending.values()
-            if not one.given_up
+            if not one.cancelled
             and one.starved_since is not None
             and now - one.starved_since >= STARVED_AFTER
         ]
@@ -311,12 +311,12 @@ class Outgoing:
                 f"The stream cannot begin: {len(self._sending)} are being sent, and {MAX_STREAMS}"
                 " may be; call again in some seconds."
             )
-        # First those whose caller has never wanted more, then those who have waited longest.
+        # First those whose caller has never granted more, then those that are starved longest.
         min(starved, key=itemgetter(0, 1))[2].displace()
 
     async def finish(self, request: Delivery, last: Message) -> None:
         """Send the last message of a stream, after its items."""
-        with contextlib.suppress(FabricError):  # then the caller finds out by itself
+        with contextlib.suppress(FabricError):  # the caller's probe finds it out
             await self._ready()
             self._channel.send("", request.reply_to or "", last)
 
@@ -325,7 +325,7 @@ class Outgoing:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Close the channel, when it was ever needed."""
+        """Close the channel, if it was opened."""
         if self._begun:
             await self._channel.close()
 
@@ -336,13 +336,13 @@ class Outgoing:
         if not self._channel.is_ready:
             await self._channel.ready()
 
-    def _out(self, sending: _Sending, message: Message) -> None:
+    def _send(self, sending: _Sending, message: Message) -> None:
         self._channel.send(
             "", sending.reply_to, message, mandatory=True, on_outcome=sending.on_outcome
         )
 
     def _probe(self, sending: _Sending) -> None:
-        self._out(sending, probe_message(sending.id))
+        self._send(sending, probe_message(sending.id))
 
     async def _set_up(self, channel: Channel) -> None:
         queue = await channel.topology.declare_exclusive_queue()
@@ -355,7 +355,7 @@ class Outgoing:
             self._rejected.add("stream", "It came over an exchange.", delivery)
             return
         if sending is None or delivery.type == PROBE:
-            return  # it has ended meanwhile, or is only asked after
+            return  # it has ended, or is only probed
         try:
             credit = read_credit(delivery)
         except MalformedMessage as error:
@@ -364,8 +364,8 @@ class Outgoing:
         if credit:
             sending.grant(credit)
         else:
-            sending.give_up()
+            sending.cancel()
 
-    def _give_up_all(self) -> None:
+    def _cancel_all(self) -> None:
         for sending in tuple(self._sending.values()):
-            sending.give_up()
+            sending.cancel()

@@ -1,8 +1,7 @@
-"""A watch over calls that wait: is there still anybody who could answer?
+"""Liveness of called services: fails in-flight calls that no instance can answer any more.
 
-The last member of a service that dies takes its queues and its exchange with it (they are
-auto-delete), and with the queues the calls that it had taken. The broker tells nobody; so it is
-asked.
+When the last instance of a service dies, the broker deletes its queues and its exchange (they are
+auto-delete), and with them its calls. Callers get no notice of it; so the broker is polled.
 """
 
 from __future__ import annotations
@@ -20,21 +19,20 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.probes import empty_message
 
-FIRST_LOOK, LAST_LOOK = 0.25, 1.0
-"""Seconds between two looks, for calls just made and for calls that wait for long. What is
-answered sooner costs nothing. A service that is started again meanwhile is seen to have been away
-only if that took longer."""
-_AGES = 20.0
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.25, 1.0
+"""Seconds between two polls, for new calls and for old ones. Calls that are answered sooner cost
+nothing. A restart of a service that takes less is not noticed."""
+_INTERVALS_PER_AGE = 20.0
 GRACE = 0.5
-"""Seconds after which a call whose service was seen to be away has failed: an answer may be on its
-way, and a service that lost its connection for a moment answers after all."""
+"""Seconds from a missing service to the failure of its calls: a reply may be in flight, and a
+service that lost its connection for a moment replies after all."""
 DECLARED_AGAIN = REDECLARE_EVERY + 5.0
-"""Seconds after which an exchange that was deleted under its service is there again."""
+"""Seconds after which an exchange that an operator deleted is declared again."""
 _NO_METHOD = "fabric_nb.no_queue"
 
 
 class NoInstanceLeft(Exception):
-    """There was a moment when nobody served the service of a call."""
+    """There was a moment without any instance of the called service."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,7 +41,7 @@ class _Call:
     service: ServiceName
     queue: str
     since: float
-    missing_since: float | None = None  # the exchange of its service
+    missing_since: float | None = None  # of the exchange of its service
     failing: bool = False
 
     def fail(self) -> None:
@@ -52,64 +50,66 @@ class _Call:
 
 
 class LivenessMonitor:
-    """Fails calls whose service has gone, about a second after it went."""
+    """Fails calls whose service is gone, about a second after its last instance."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._calls: dict[asyncio.Future[Any], _Call] = {}
-        self._begun = asyncio.Event()
-        self.looks = 0
+        self._has_calls = asyncio.Event()
+        self.polls = 0
 
     def watch(self, reply: asyncio.Future[Any], service: ServiceName, queue: str) -> None:
-        """Let `reply` raise `NoInstanceLeft` when the service goes, until `leave`."""
+        """Fail `reply` with `NoInstanceLeft` when the service is gone, until `forget`."""
         now = reply.get_loop().time()
         self._calls[reply] = _Call(reply, service, queue, now)
-        self._begun.set()
+        self._has_calls.set()
 
-    def leave(self, reply: asyncio.Future[Any]) -> None:
-        """The call has ended."""
+    def forget(self, reply: asyncio.Future[Any]) -> None:
+        """Stop watching a call."""
         self._calls.pop(reply, None)
 
-    async def keep(self) -> None:
-        """Look after the calls, until cancelled."""
-        self._calls.clear()  # of the time before, when it was open already once
+    async def run(self) -> None:
+        """Poll the broker while there are calls, until cancelled."""
+        self._calls.clear()  # of an earlier opening
         while True:
-            await self._begun.wait()
-            await asyncio.sleep(FIRST_LOOK)
+            await self._has_calls.wait()
+            await asyncio.sleep(SHORTEST_INTERVAL)
             if not self._calls:
-                self._begun.clear()
+                self._has_calls.clear()
                 continue
-            with contextlib.suppress(FabricError):  # a lost connection ends the calls by itself
+            with contextlib.suppress(FabricError):  # a lost connection has failed the calls already
                 async with self._connection.channel(confirms=True) as channel:
-                    await self._look_while_waiting(channel)
+                    await self._poll_while_waiting(channel)
 
-    async def _look_while_waiting(self, channel: Channel) -> None:
+    async def _poll_while_waiting(self, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
         while self._calls:
             now = loop.time()
-            calls = [call for call in self._calls.values() if now - call.since >= FIRST_LOOK]
-            self.looks += 1
-            await self._look(channel, calls)
+            calls = [call for call in self._calls.values() if now - call.since >= SHORTEST_INTERVAL]
+            self.polls += 1
+            await self._poll(channel, calls)
             youngest = min((now - call.since for call in calls), default=0.0)
-            await asyncio.sleep(min(max(FIRST_LOOK, youngest / _AGES), LAST_LOOK))
+            await asyncio.sleep(
+                min(max(SHORTEST_INTERVAL, youngest / _INTERVALS_PER_AGE), LONGEST_INTERVAL)
+            )
 
-    async def _look(self, channel: Channel, calls: list[_Call]) -> None:
+    async def _poll(self, channel: Channel, calls: list[_Call]) -> None:
         loop = asyncio.get_running_loop()
-        here = {
+        exists = {
             service: await _has_exchange(channel, service.api_exchange)
             for service in {call.service for call in calls}
         }
         for call in calls:
-            if here[call.service]:
+            if exists[call.service]:
                 call.missing_since = None
-        away = [call for call in calls if not here[call.service] and not call.failing]
-        # An exchange that an operator deleted is declared again by the members; a queue lives as
-        # long as its consumers, but not every user may look for it.
+        missing = [call for call in calls if not exists[call.service] and not call.failing]
+        # The members declare an exchange again that an operator has deleted. A queue exists as long
+        # as its consumers, but not every user may test for it.
         queues = {
             queue: await channel.topology.has_queue(queue)
-            for queue in {call.queue for call in away}
+            for queue in {call.queue for call in missing}
         }
-        for call in away:
+        for call in missing:
             call.missing_since = call.missing_since or loop.time()
             if not queues[call.queue] or loop.time() - call.missing_since > DECLARED_AGAIN:
                 call.failing = True
@@ -117,9 +117,9 @@ class LivenessMonitor:
 
 
 async def _has_exchange(channel: Channel, exchange: str) -> bool:
-    """Return whether an exchange is there, by a message that no queue takes.
+    """Return whether an exchange exists, by a message that is routed to no queue.
 
-    Whoever may call may publish to it; RabbitMQ 4.3 lets only few users look for it.
+    Every caller may publish to it; on RabbitMQ 4.3 only few users may declare it passively.
     """
     try:
         await channel.publish(exchange, _NO_METHOD, empty_message(), mandatory=True)

@@ -1,4 +1,4 @@
-"""The methods of a service: which they are, how they are described, how they are doing. Pure."""
+"""Methods of a service: their names, descriptions and statistics. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.names import check_method, is_method
 
 MAX_SIGNATURE = 300
-DURATIONS_KEPT = 1000
-
-Function = Callable[..., Any]
-
+"""Characters of a signature that is announced."""
+MAX_DURATIONS = 1000
+"""Calls whose durations are kept."""
 MAX_METHODS = 1000
 """Methods of one service whose description is kept."""
 MAX_TEXT = 4000
 """Characters of a signature or doc that are kept."""
+
+Function = Callable[..., Any]
 
 
 class AbstractServiceApi:
@@ -39,14 +40,14 @@ class AbstractServiceApi:
     """
 
     def health_check(self) -> bool:
-        """Whether the service works; override it to check what it depends on."""
+        """Return whether the service works; override it to check its dependencies."""
         return True
 
 
 def public_functions(api: object) -> dict[str, Function]:
-    """The functions that an API offers: public methods of an object, or a mapping's items.
+    """Return the functions of an API: public methods of an object, or a mapping's items.
 
-    `health_check` is added where there is none.
+    `health_check` is added if there is none.
 
     Raises:
         InvalidName: a name of the mapping starts with an underscore or is no identifier.
@@ -80,9 +81,9 @@ def _methods(api: object) -> dict[str, Function]:
 
 
 def invoke(function: Function, kwargs: Mapping[str, Any]) -> Any:
-    """Call a function by names, also those of its parameters that only take a position.
+    """Call a function with keywords, also for its positional-only parameters.
 
-    Not so of one that is written in C: its names are no part of what it promises.
+    Except for functions written in C, whose parameter names are not part of their interface.
     """
     code = getattr(function, "__code__", None)
     if code is not None and not code.co_posonlyargcount and not hasattr(function, "__wrapped__"):
@@ -94,29 +95,29 @@ def invoke(function: Function, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _positional(function: Function, named: dict[str, Any]) -> list[Any]:
-    """Take the values of parameters that only take a position out of `named`."""
+    """Pop the values of positional-only parameters from `named`, and return them."""
     values: list[Any] = []
     wanted = positional_only(function)
     while wanted and wanted[-1].name not in named:
         wanted.pop()
     for one in wanted:
         if one.name not in named and one.default is one.empty:
-            break  # the function says what is missing
+            break  # the function raises TypeError, which names it
         values.append(named.pop(one.name, one.default))
     return values
 
 
 def positional_only(function: Function) -> list[inspect.Parameter]:
-    """Return the parameters that only take a position."""
+    """Return the positional-only parameters."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some that are written in C tell nothing
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return []
     return [one for one in parameters if one.kind is one.POSITIONAL_ONLY]
 
 
 class Verbatim:
-    """Text that stands for itself in a signature, where its `repr` would be quoted."""
+    """Text that appears in a signature without quotes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -126,7 +127,7 @@ class Verbatim:
 
 
 def signature_of(function: Function) -> str:
-    """The signature as text, as in ``(x: float, y: float = 2) -> float``."""
+    """Return the signature as text, as in ``(x: float, y: float = 2) -> float``."""
     try:
         signature = inspect.signature(function)
         parameters = [
@@ -149,23 +150,23 @@ def _unquoted(annotation: object) -> object:
 
 
 def doc_of(function: Function) -> str:
-    """The docstring, cleaned of indentation; empty when there is none."""
-    return (inspect.getdoc(function) or "")[:4000]
+    """Return the docstring without indentation; empty if there is none."""
+    return (inspect.getdoc(function) or "")[:MAX_TEXT]
 
 
 @dataclass(slots=True)
 class MethodStats:
-    """How a method is doing; times are of the last thousand calls, in milliseconds."""
+    """Statistics of a method; durations are in milliseconds, of the last thousand calls."""
 
     calls: int = 0
     errors: int = 0
     running: int = 0
     last_error: str = ""
     last_called: float | None = None
-    _durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+    _durations: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_DURATIONS))
 
     def record(self, seconds: float, error: BaseException | None) -> None:
-        """Count a call that took `seconds` and ended with `error`, if any."""
+        """Count a call of `seconds` that ended with `error`, if any."""
         self.calls += 1
         self.last_called = time.time()
         self._durations.append(seconds * 1000)
@@ -175,25 +176,25 @@ class MethodStats:
 
     @property
     def mean_ms(self) -> float | None:
-        """The mean duration, None before the first call."""
+        """Mean duration; None before the first call."""
         return sum(self._durations) / len(self._durations) if self._durations else None
 
     @property
     def p95_ms(self) -> float | None:
-        """The duration that 95 of 100 calls stay under, None before the first call."""
+        """95th percentile of the durations; None before the first call."""
         if not self._durations:
             return None
         ordered = sorted(self._durations)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
 
 
-def read_description(told: object) -> dict[str, dict[str, str]]:
+def read_description(reply: object) -> dict[str, dict[str, str]]:
     """Return signature and doc by method name from the reply of a service's ``_describe``.
 
     The reply is not trusted: entries of another form are left out, as are those after the first
     `MAX_METHODS`; texts are cut at `MAX_TEXT` characters.
     """
-    methods = told.get("methods") if isinstance(told, dict) else None
+    methods = reply.get("methods") if isinstance(reply, dict) else None
     first = islice(methods.items() if isinstance(methods, dict) else (), MAX_METHODS)
     return {
         method: {

@@ -1,4 +1,4 @@
-"""Remote services as objects."""
+"""Proxies: remote services as objects."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ class ServiceProxy:
 
         calc = fabric.service("calc.c1")
         await calc.multiply(x=5, y=7)
-        await calc.load()               # brings docstrings, for help() and ``?``
+        await calc.load()               # fetches docstrings, for help() and ``?``
         calc = await fabric.service("calc.c1")   # does the same
 
-    It has no name of its own but `load`, and that only while the service is not known to have a
-    method of that name.
+    The only other attribute is `load`, unless the service is known to have a method of that name.
 
     Args:
-        calls: client that the calls go over.
-        pattern: which service.
-        version: what version is required, as in ``>=1.2,<2``.
+        client: client that the calls go over.
+        pattern: name of the service.
+        version: required version, as in ``>=1.2,<2``.
         timeout: seconds for each call; None for the connector's own.
-        idempotent: running a method twice does no harm.
-        bare: True if `load`, too, is always the service's method, as in amqp-fabric.
+        idempotent: its methods are safe to run twice.
+        bare: `load` is always the service's method, as in amqp-fabric.
     """
 
     def __init__(
         self,
-        calls: RpcClient,
+        client: RpcClient,
         pattern: ServicePattern,
         *,
         version: str | None = None,
@@ -49,27 +48,27 @@ class ServiceProxy:
         bare: bool = False,
     ) -> None:
         self._bare = bare
-        self._calls = calls
+        self._client = client
         self._pattern = pattern
         self._version = version
-        time_limit(timeout)  # raises what is wrong with it now
+        time_limit(timeout)  # raises here, not with the first call
         self._timeout = timeout
         self._idempotent = idempotent
         self._docs: Mapping[str, Mapping[str, str]] = {}
         self._methods: dict[str, RemoteMethod] = {}
 
     async def _load(self) -> ServiceProxy:
-        self._docs = await self._calls.describe(self._pattern)
+        self._docs = await self._client.describe(self._pattern)
         self._methods.clear()
         return self
 
     def __await__(self) -> Generator[Any, None, ServiceProxy]:
-        """Ask the service for its signatures and docs; nothing changes where it has none."""
+        """Fetch the service's signatures and docs, if it has any."""
         return self._load().__await__()
 
     @property
     def _offers_load(self) -> bool:
-        service = self._calls.known(self._pattern)
+        service = self._client.known(self._pattern)
         return not self._bare and (service is None or "load" not in service.methods)
 
     def __getattr__(self, name: str) -> RemoteMethod:
@@ -83,14 +82,14 @@ class ServiceProxy:
         return method
 
     def __dir__(self) -> list[str]:
-        service = self._calls.known(self._pattern)
+        service = self._client.known(self._pattern)
         own = ["load"] if self._offers_load else []
         return sorted({*(service.methods if service else ()), *self._docs, *own})
 
     def __repr__(self) -> str:
-        service = self._calls.known(self._pattern)
-        methods = ", ".join(service.methods) if service else "not heard yet"
-        return f"<Service {self._pattern}: {methods or 'tells no methods'}>"
+        service = self._client.known(self._pattern)
+        methods = ", ".join(service.methods) if service else "no keep-alive received yet"
+        return f"<Service {self._pattern}: {methods or 'announces no methods'}>"
 
 
 class RemoteMethod:
@@ -102,32 +101,32 @@ class RemoteMethod:
         async for row in reports.rows.stream(day="2026-11-24"):
             ...
 
-    `timeout`, `version` and `idempotent` are the proxy's; use ``fabric.call(..., timeout=)`` for
-    others.
+    `timeout`, `version` and `idempotent` are those of the proxy; ``fabric.call(..., timeout=)``
+    takes its own.
     """
 
     def __init__(self, service: ServiceProxy, name: str) -> None:
         self._service = service
         self.__name__ = name
         self.__qualname__ = f"{service._pattern}.{name}"  # noqa: SLF001 - its own method
-        told = service._docs.get(name, {})  # noqa: SLF001
-        self.__doc__ = told.get("doc") or f"Remote method {self.__qualname__}."
-        self._told_signature = told.get("signature", "")
+        docs = service._docs.get(name, {})  # noqa: SLF001
+        self.__doc__ = docs.get("doc") or f"Remote method {self.__qualname__}."
+        self._described_signature = docs.get("signature", "")
 
     @property
     def service(self) -> Service | None:
-        """What the registry knows of its service."""
-        return self._service._calls.known(self._service._pattern)  # noqa: SLF001
+        """Registry entry of its service; None if it is not known."""
+        return self._service._client.known(self._service._pattern)  # noqa: SLF001
 
-    async def told(self) -> Mapping[str, str]:
-        """Ask the service: ``signature`` and ``doc``; empty where it has nothing to tell."""
-        described = await self._service._calls.describe(self._service._pattern)  # noqa: SLF001
+    async def description(self) -> Mapping[str, str]:
+        """Fetch ``signature`` and ``doc`` from the service; empty if it describes none."""
+        described = await self._service._client.describe(self._service._pattern)  # noqa: SLF001
         return described.get(self.__name__, {})
 
     @property
     def _signature_text(self) -> str:
-        if self._told_signature:
-            return self._told_signature
+        if self._described_signature:
+            return self._described_signature
         service = self.service
         return service.methods.get(self.__name__, "") if service else ""
 
@@ -137,9 +136,9 @@ class RemoteMethod:
         return remote_signature(self._signature_text)
 
     async def __call__(self, /, **kwargs: Any) -> Any:
-        """Call it; raises what `AmqBrokerConnector.call` raises."""
+        """Call the method; errors are those of `AmqBrokerConnector.call`."""
         service = self._service
-        return await service._calls.call(  # noqa: SLF001
+        return await service._client.call(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,
@@ -151,7 +150,7 @@ class RemoteMethod:
     def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Call a generator and yield its items; see `AmqBrokerConnector.call_stream`."""
         service = self._service
-        return service._calls.stream(  # noqa: SLF001
+        return service._client.stream(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,
@@ -164,19 +163,19 @@ class RemoteMethod:
 
 
 class _Load(RemoteMethod):
-    """`load` of a service that is not known to have it: asks for docs, or calls with arguments."""
+    """`load` of a service without such a method: fetches docs, or is called with arguments."""
 
     def __init__(self, service: ServiceProxy, name: str) -> None:
         super().__init__(service, name)
-        self.__doc__ = "Ask the service for the signatures and docs of its methods."
+        self.__doc__ = "Fetch the signatures and docs of the service's methods."
 
     async def __call__(self, /, **kwargs: Any) -> Any:
-        """Return the proxy with what the service has told."""
+        """Return the proxy with signatures and docs."""
         return await super().__call__(**kwargs) if kwargs else await self._service._load()  # noqa: SLF001
 
 
 def remote_signature(text: str) -> inspect.Signature:
-    """Read a signature that came as text; what cannot be read becomes ``(**kwargs)``.
+    """Parse a signature; text that is none becomes ``(**kwargs)``.
 
     The text is parsed, not evaluated: names in it stay names.
 
@@ -185,7 +184,7 @@ def remote_signature(text: str) -> inspect.Signature:
         <Signature (*, x: float, y=2)>
     """
     try:
-        with warnings.catch_warnings():  # remote text is no reason to warn about our code
+        with warnings.catch_warnings():  # a warning about remote text does not concern the user
             warnings.simplefilter("ignore")
             return inspect.Signature(_parameters(text))
     except (SyntaxError, ValueError, InvalidName, RecursionError, MemoryError):
@@ -203,7 +202,7 @@ def _parameters(text: str) -> list[inspect.Parameter]:
     return [
         inspect.Parameter(
             argument.arg,
-            inspect.Parameter.KEYWORD_ONLY,  # the wire knows keywords only
+            inspect.Parameter.KEYWORD_ONLY,  # the wire has keywords only
             default=Verbatim(ast.unparse(default))
             if default is not None
             else inspect.Parameter.empty,

@@ -1,4 +1,4 @@
-"""Calls that are made again: those that nobody can have run, and those that may run twice."""
+"""Retry of calls that no instance can have run, and of calls that are safe to run twice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fabric_nb.fabric.core.backoff import backoff
 PATIENCE = 30.0
 """Seconds that an idempotent call without a timeout waits for a service that was lost."""
 RETURNING = 8.0
-"""Seconds after the connection came back during which services may not yet be back; amqp-fabric's
-try every five."""
+"""Seconds after a reconnect during which services may still be reconnecting; those of amqp-fabric
+try every five seconds."""
 
 
 async def until_answered(
@@ -25,20 +25,20 @@ async def until_answered(
     *,
     idempotent: bool,
 ) -> Any:
-    """Make a call, and make it again if it got lost and that does no harm.
+    """Make a call, and retry it where that is safe.
 
-    A call that found nobody was not run: it is made again when the connection has only just come
-    back, or when the same call had found somebody before. One that may have been run is made
-    again only if it is idempotent.
+    A call that was not routed to any instance has not run: it is retried shortly after a reconnect,
+    or if an instance was lost during an earlier try. A call that may have run is retried only if it
+    is idempotent.
 
     Args:
         call: makes the call once, with the seconds that are left for it.
-        timeout: seconds for everything; None to wait as long as it takes.
-        connection: what the call goes over.
-        idempotent: whether running it twice does no harm.
+        timeout: seconds for all tries; None: no limit.
+        connection: connection that the call is made on.
+        idempotent: safe to run twice.
 
     Raises:
-        ConnectionLost, ServiceLost, Unroutable: it is not made again, or the time is over.
+        ConnectionLost, ServiceLost, Unroutable: it is not retried, or the time is over.
     """
     clock = asyncio.get_running_loop().time
     ends = None if timeout is None else clock() + timeout

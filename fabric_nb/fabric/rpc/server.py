@@ -1,8 +1,8 @@
-"""Serving: requests in, replies out.
+"""Server of one service: receives requests, runs the functions, sends replies.
 
-Each method has its queue on the broker and `prefetch` workers here. A worker runs one call
-at a time in the context in which the functions were given, so that in a notebook their
-output lands in the cell they came from.
+Each method has its queue at the broker and `prefetch` workers here. A worker runs one call at a
+time in the context in which the functions were given, so that in a notebook their output belongs
+to the cell that defined them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
     Items,
-    Ran,
-    forget_cancellation,
-    holdable,
+    RunOutcome,
+    collect,
+    ignore_cancellation,
     is_generator,
-    listed,
     run,
+    settable,
     uncancel,
-    without_us,
+    without_own_frames,
 )
-from fabric_nb.fabric.rpc.item_streams import GivenUp, Outgoing
+from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
@@ -60,34 +60,33 @@ from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.25
-"""Seconds between two looks at the calls that run."""
-_WAITS = 1.0
-"""Seconds that a call waits here behind one that was acknowledged before its end."""
-_LONG = 1.0
-"""Seconds after which a call is answered only once the broker was seen to have kept the channel."""
-_ANSWERED = 1000
-"""Calls that were answered after the broker had taken them back."""
+CHECK_EVERY = 0.25
+"""Seconds between two checks of the running calls."""
+MAX_WAIT = 1.0
+"""Seconds that a call waits behind one that was acknowledged early; then it is requeued."""
+LONG_CALL = 1.0
+"""Seconds after which the channel is checked before a call is answered."""
+MAX_ANSWERED = 1000
+"""Remembered calls that were answered after the broker had requeued them."""
 
 CallKey = tuple[str | None, str | None]
 """Reply queue and correlation id."""
 
-
-AGAIN = (
-    "{call} was delivered before, to a member that has not answered and may have run it; it is not"
-    " run again, because its service refuses that (redelivered='refuse')."
+REDELIVERED = (
+    "{call} was delivered before, to an instance that has not answered and may have run it; it is"
+    " not run again, because its service refuses that (redelivered='refuse')."
 )
 
 
 @dataclass(eq=False, slots=True)
 class _Running:
-    """A call that is being run.
+    """A running call.
 
     Attributes:
-        method: of whose calls it is one.
-        delivery: its request; when the broker took that back and delivered it again, the later one.
-        acknowledged: True once the broker is not to deliver it again.
-        since: when it began, in seconds of `time.monotonic`.
+        method: method that it calls.
+        delivery: its request; the newest one, if the broker has delivered it again.
+        acknowledged: True once the broker does not deliver it again.
+        since: start of the call, in seconds of `time.monotonic`.
     """
 
     method: _Method
@@ -103,6 +102,18 @@ class _Running:
 
 @dataclass(eq=False, slots=True)
 class _Method:
+    """A served method.
+
+    Attributes:
+        origin: `Delivery.origin` of its calls.
+        queue: calls that wait for a worker.
+        consumed: True once its consumer was started with all others of its channel.
+        generation: opening of the channel in which its consumer was started last.
+        shared_since: opening since which its queue has other consumers. Calls of earlier openings
+            are with other instances.
+        crowded_since: time since which calls wait behind one that was acknowledged early.
+    """
+
     name: str
     function: Function
     origin: bytes
@@ -110,10 +121,10 @@ class _Method:
     queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
     workers: set[_Worker] = field(default_factory=set)
     consumer_tag: str = ""
-    stood: bool = False  # once all that its channel needs was there
+    consumed: bool = False
     generation: int = 0
-    held_since: int = 0  # calls of openings before that have gone to other members
-    crowded_since: float | None = None  # when calls began to wait behind one acknowledged early
+    shared_since: int = 0
+    crowded_since: float | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -123,22 +134,31 @@ class _Worker:
     retired: bool = False
 
     def retire(self) -> None:
-        """Leave, after the call at hand if there is one."""
+        """End, after the current call if there is one."""
         self.retired = True
         if not self.busy and self.task is not None:
             self.task.cancel()
 
 
 class Server:
-    """The methods of one service, served until `close`.
+    """Serves the methods of one service, until `close`.
 
     Args:
-        connection: where to serve.
-        name: the address; members with the same one share the calls.
+        connection: connection that the service is served on.
+        name: address of the service; instances with the same address share the calls.
         options: version, concurrency and access.
-        rejected: where requests go that cannot be read.
-        calls: where calls are recorded.
+        rejected: record of requests that cannot be read.
+        calls: record of the calls.
         on_change: called when the functions were replaced and when it was closed.
+
+    Attributes:
+        name: address of the service.
+        options: version, concurrency and access.
+        access: access control.
+        around: context manager factory that is entered for each call, in the context in which the
+            functions were given.
+        changes: change counter.
+        closed: True once it serves nothing more.
     """
 
     def __init__(
@@ -160,7 +180,6 @@ class Server:
         self._calls = calls
         self._on_change = on_change
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-        """Entered for each call, in the context in which the functions were given."""
         self.closed = False
         self._ending = False
         self._methods: dict[str, _Method] = {}
@@ -172,23 +191,23 @@ class Server:
         self._connection = connection
         self._reconnects = connection.reconnects
         self._lost_queues = 0
-        self._connected_since = 0  # the channel's first opening on the connection of now
+        self._connected_since = 0  # the channel's first opening on the current connection
         self._outgoing = Outgoing(connection, rejected)
         self._background = Background(f"server {name}")
         self._channel = connection.channel(self._set_up, prefetch=options.prefetch)
-        self._guard = ExpiredCallFilter(self._channel)
+        self._expired = ExpiredCallFilter(self._channel)
 
     # -- life
 
     async def open(self, functions: Mapping[str, Function]) -> Self:
-        """Start to serve.
+        """Declare the queues and start to serve.
 
         Raises:
             BrokerRefused: the queues exist with other properties, or may not be made.
         """
         await self._queues.check(self._connection, list(functions))
         await self._background.open()
-        self._background.keep(self._guard.watch, name="watch")
+        self._background.keep(self._expired.watch, name="watch")
         self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
@@ -223,19 +242,19 @@ class Server:
             if method is None:
                 method = self._add(name, function)
                 await self._channel.amend(partial(self._start_consumer, method=method))
-                method.stood = method.generation == self._channel.generation
+                method.consumed = method.generation == self._channel.generation
             else:
                 method.function = function
                 for worker in tuple(method.workers):
                     worker.retire()
-                self._hire(method)
+                self._start_workers(method)
         self.changes += 1
         self._on_change(self)
 
     async def close(self, grace: float | None = 0.0) -> None:
-        """Take no more calls, let those at hand end within `grace` seconds (None: all), and leave.
+        """Stop consuming, wait `grace` seconds for in-flight calls (None: no limit), and close.
 
-        What was not answered goes to another member.
+        The broker delivers calls that were not answered to another instance.
         """
         limit = time_limit(grace, "grace")
         if self.closed:
@@ -243,13 +262,13 @@ class Server:
         try:
             async with asyncio.timeout(limit):
                 for method in self._methods.values():
-                    if method.name != DESCRIBE:  # it shows that somebody is there until the end
+                    if method.name != DESCRIBE:  # callers see by it that the service is still there
                         await self._channel.cancel(method.consumer_tag)
                 await asyncio.gather(*(method.queue.join() for method in self._methods.values()))
                 await self._outgoing.idle()
         except TimeoutError:
             pass
-        except Exception as error:  # noqa: BLE001 - closing goes on whatever the broker says
+        except Exception as error:  # noqa: BLE001 - closing continues
             log.debug("Closing %s: %s", self.name, error)
         self._ending = True
         await self._channel.close()
@@ -259,21 +278,21 @@ class Server:
         self.changes += 1
         self._on_change(self)
 
-    # -- what can be seen
+    # -- state
 
     @property
     def functions(self) -> dict[str, Function]:
-        """The functions that are served."""
+        """The functions by name."""
         return {name: one.function for name, one in self._methods.items() if name != DESCRIBE}
 
     @property
     def signatures(self) -> dict[str, str]:
-        """The methods that are served, with their signatures."""
+        """The signatures by name."""
         return {name: signature_of(function) for name, function in self.functions.items()}
 
     @property
     def stats(self) -> dict[str, MethodStats]:
-        """How each method is doing."""
+        """Statistics of the calls by name."""
         return {name: method.stats for name, method in self._methods.items() if name != DESCRIBE}
 
     def _describe(self) -> dict[str, Any]:
@@ -297,34 +316,34 @@ class Server:
         for method in tuple(self._methods.values()):
             await self._start_consumer(channel, method)
         for method in self._methods.values():
-            method.stood = method.generation == channel.generation
+            method.consumed = method.generation == channel.generation
         if self._lost_queues:
             log.warning(
-                "%s has declared %d queues again: they had gone with their last consumer, and calls"
-                " that waited in them are lost",
+                "%s has declared %d queues again: they were deleted with their last consumer, and"
+                " calls that waited in them are lost",
                 self._fqn,
                 self._lost_queues,
             )
 
     async def _start_consumer(self, channel: Channel, method: _Method) -> None:
         if method.generation == channel.generation:
-            return  # a replacement and a recovery met: one of them is at it
+            return  # a replacement and a recovery run at the same time, and the other one does it
         method.generation = channel.generation
-        take: Callable[[Delivery], object] = partial(self._take, method)
-        if self.options.redelivered == "run":  # what is given back is delivered again
-            take = self._guard.before(take)
-        method.consumer_tag, others = await self._queues.consume(channel, method.name, take)
+        on_delivery: Callable[[Delivery], object] = partial(self._receive, method)
+        if self.options.redelivered == "run":  # a requeued call is delivered again
+            on_delivery = self._expired.before(on_delivery)
+        method.consumer_tag, others = await self._queues.consume(channel, method.name, on_delivery)
         if others:
-            method.held_since = channel.generation
-        elif method.stood:
+            method.shared_since = channel.generation
+        elif method.consumed:
             self._lost_queues += 1
 
     def _add(self, name: str, function: Function) -> _Method:
         method = self._methods[name] = _Method(name, function, self._queues.origin(name))
-        self._hire(method)
+        self._start_workers(method)
         return method
 
-    def _take(self, method: _Method, delivery: Delivery) -> None:
+    def _receive(self, method: _Method, delivery: Delivery) -> None:
         refused = self.access.refusal(delivery, method.origin)
         if refused is None:
             self._accept(method, delivery)
@@ -332,7 +351,8 @@ class Server:
             self._refuse(delivery, refused)
 
     def _refuse(self, delivery: Delivery, reason: str = STRAY) -> None:
-        # Neither answered nor dead-lettered: whoever waits for a reply has called another service.
+        # Neither answered nor dead-lettered, because a caller may wait for the reply of another
+        # service.
         self._rejected.add("call", reason, delivery)
         self._channel.ack(delivery)
 
@@ -345,7 +365,7 @@ class Server:
         for worker in tuple(method.workers):
             worker.retire()
 
-    def _hire(self, method: _Method) -> None:
+    def _start_workers(self, method: _Method) -> None:
         for number in range(self.options.prefetch):
             worker = _Worker()
             method.workers.add(worker)
@@ -373,9 +393,9 @@ class Server:
     # -- calls that the broker delivers again
 
     def _accept(self, method: _Method, delivery: Delivery) -> None:
-        """Let a worker have the call, unless it is one that runs here or was answered here.
+        """Queue the call for a worker, unless it is running or was answered here.
 
-        The broker takes back what is not acknowledged in time, and delivers it again.
+        The broker requeues calls that are not acknowledged in time, and delivers them again.
         """
         if delivery.redelivered:
             again = _Running(method, delivery)
@@ -390,31 +410,31 @@ class Server:
         method.queue.put_nowait(delivery)
 
     async def _acknowledge_in_time(self) -> None:
-        """Acknowledge calls that run for long before the broker takes them back, until cancelled.
+        """Acknowledge long calls before the broker requeues them, until cancelled.
 
-        The next call then comes; it is not begun before a worker is free, and other members may
-        have it meanwhile.
+        The broker then delivers the next call. It waits for a worker, and is requeued after
+        `MAX_WAIT` seconds for other instances.
         """
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
             now = time.monotonic()
             for running in self._running:
-                if now - running.since > self._channel.acknowledge_within - _LOOK_EVERY:
+                if now - running.since > self._channel.acknowledge_within - CHECK_EVERY:
                     self._acknowledge(running)
             if self.options.redelivered == "refuse":
                 continue
             for method in {running.method for running in self._running if running.acknowledged}:
-                self._give_back_waiting(method, now)
+                self._requeue_waiting(method, now)
 
     def _acknowledge(self, running: _Running) -> None:
         if not running.acknowledged:
             running.acknowledged = True
             self._channel.ack(running.delivery)
 
-    def _give_back_waiting(self, method: _Method, now: float) -> None:
+    def _requeue_waiting(self, method: _Method, now: float) -> None:
         if method.queue.empty() or method.crowded_since is None:
             method.crowded_since = now
-        elif now - method.crowded_since >= _WAITS:
+        elif now - method.crowded_since >= MAX_WAIT:
             while not method.queue.empty():
                 self._channel.reject(method.queue.get_nowait(), requeue=True)
                 method.queue.task_done()
@@ -431,23 +451,24 @@ class Server:
                 kwargs = await in_thread(read_call, delivery)
         except MalformedMessage as refused:
             unreadable = refused
-        if not await self._holds(method, delivery):
-            return  # of a connection that was lost: the broker delivers it again
+        if not await self._owns(method, delivery):
+            return  # of a lost connection: the broker delivers it again
         if unreadable is not None:
             self._rejected.add("call", unreadable, delivery)
-            told = error_message(unreadable, delivery.correlation_id)
-            await self._reply(_Running(method, delivery), told)
+            reply = error_message(unreadable, delivery.correlation_id)
+            await self._reply(_Running(method, delivery), reply)
             return
         if delivery.redelivered and self.options.redelivered == "refuse":
-            lost = ServiceLost(AGAIN.format(call=f"{self._fqn}.{method.name}"))
-            told, error, traceback = self._encode(None, lost, delivery)
+            lost = ServiceLost(REDELIVERED.format(call=f"{self._fqn}.{method.name}"))
+            reply, error, traceback = self._encode(None, lost, delivery)
             self._record(method, delivery, 0.0, error, traceback)
-            await self._reply(_Running(method, delivery), told)
+            await self._reply(_Running(method, delivery), reply)
             return
-        function = self.access.admitted(method.function)
+        function = self.access.authorized(method.function)
         if (credit := wanted_credit(delivery)) and is_generator(function):
-            # Not one of the `prefetch` calls: it may last, and those who wait may go elsewhere.
-            self._channel.ack(delivery)  # what has begun is not begun again by another member
+            # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
+            # other instance begins it too.
+            self._channel.ack(delivery)
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
@@ -465,29 +486,29 @@ class Server:
         try:
             with self.around():
                 result, error = await self._outcome(function, kwargs)
-            await forget_cancellation(lambda: self._ending)
+            await ignore_cancellation(lambda: self._ending)
             reply, error, traceback = await self._encode_fitting(result, error, request)
-            await forget_cancellation(lambda: self._ending)
+            await ignore_cancellation(lambda: self._ending)
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
         self._record(method, request, seconds, error, traceback)
-        if seconds > _LONG:  # the broker may have closed the channel, unseen by a busy loop
+        if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self._channel.check()
         await self._reply(running, reply)
 
-    async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> Ran:
-        """What the function returned or raised, whatever it raised.
+    async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> RunOutcome:
+        """Return the function's result or any exception it raised.
 
-        Only a cancellation by `close` gets through.
+        Only a cancellation by `close` is raised here.
         """
         try:
             result, error = await run(function, kwargs, threads=self.options.threads)
             if inspect.isawaitable(result):
                 result = await result
             if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                result = await listed(Items(result, threads=self.options.threads))
+                result = await collect(Items(result, threads=self.options.threads))
         except asyncio.CancelledError as cancelled:
             if self._ending:
                 raise
@@ -495,7 +516,7 @@ class Server:
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             error = raised
-        return (result, None) if error is None else (None, holdable(error))
+        return (result, None) if error is None else (None, settable(error))
 
     async def _stream(
         self, method: _Method, request: Delivery, kwargs: Mapping[str, Any], credit: int
@@ -512,7 +533,7 @@ class Server:
                     await self._outgoing.send(request, items, credit)
                 finally:
                     await items.close()
-        except GivenUp:
+        except Cancelled:
             outcome = "cancelled"
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             uncancel()
@@ -528,9 +549,9 @@ class Server:
     async def _encode_fitting(
         self, result: Any, error: BaseException | None, request: Delivery
     ) -> tuple[Message, BaseException | None, str]:
-        """As `_encode`, in a size that the broker takes.
+        """Return the reply as `_encode` does, in a size that the broker accepts.
 
-        A result that is too large becomes an error, an error a shorter one of its type.
+        A result that is too large becomes an error; an error that is too large is shortened.
         """
         encoded = self._encode(result, error, request)
         _, error, traceback = encoded
@@ -541,23 +562,23 @@ class Server:
                 return self._encode(None, refused.with_traceback(None), request)
             brief = error_message(error, request.correlation_id, traceback=traceback, brief=True)
             return brief, error, traceback
-        except FabricError as lost:  # seen again when the reply is sent
-            log.debug("A reply of %s was not measured: %s", self.name, lost)
+        except FabricError as lost:  # raised again when the reply is sent
+            log.debug("The size of a reply of %s was not checked: %s", self.name, lost)
         return encoded
 
     def _encode(
         self, result: Any, error: BaseException | None, delivery: Delivery
     ) -> tuple[Message, BaseException | None, str]:
-        """The reply, and the error in it with its traceback; a result may be one that cannot go."""
+        """Return the reply, and its error and traceback; the error may be one of encoding."""
         if error is None:
             try:
                 return result_message(result, delivery.correlation_id), None, ""
             except NotSerializable as refused:
                 refused.__suppress_context__ = True
-                error = refused.with_traceback(None)  # it is ours, and the message says it all
-            except BaseException as raised:  # noqa: BLE001 - nor does anything in its result
+                error = refused.with_traceback(None)  # the message says it all
+            except BaseException as raised:  # noqa: BLE001 - from methods of the result
                 error = raised
-        traceback = format_traceback(without_us(error))
+        traceback = format_traceback(without_own_frames(error))
         message = error_message(error, delivery.correlation_id, traceback=traceback)
         return message, error, traceback
 
@@ -575,18 +596,18 @@ class Server:
         if method.name == DESCRIBE:
             return
         caller = identify(delivery, verified=False).service
-        record = self._calls.served(
+        record = self._calls.record_served(
             self._fqn, method.name, seconds, error, traceback, outcome=outcome, caller=caller
         )
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)
-            self._calls.failed(record, delivery.body, tables)
+            self._calls.keep_failed(record, delivery.body, tables)
 
-    async def _holds(self, method: _Method, delivery: Delivery) -> bool:
-        """Whether the call is ours to answer.
+    async def _owns(self, method: _Method, delivery: Delivery) -> bool:
+        """Return whether this instance still owns the delivery.
 
-        When the channel was lost, the broker gives the call to another member. Where there was
-        none, the queue went too, and with it the call: then it is nowhere but here.
+        When the channel was lost, the broker has delivered the call to another instance. If there
+        was none, the queue was deleted with the call, which then exists only here.
         """
         channel = self._channel
         if not channel.is_ready or delivery.generation != channel.generation:
@@ -594,11 +615,11 @@ class Server:
                 await channel.ready()
             except FabricError:  # closed
                 return False
-        return delivery.generation >= method.held_since
+        return delivery.generation >= method.shared_since
 
     async def _reply(self, running: _Running, reply: Message) -> None:
         request = running.delivery
-        if not (await self._holds(running.method, request) or self._only_taken_back(running)):
+        if not (await self._owns(running.method, request) or self._was_requeued(running)):
             return
         try:
             if request.reply_to:
@@ -606,17 +627,17 @@ class Server:
             self._acknowledge(running)  # goes out in one write with the reply
             if running.delivery.generation != self._channel.generation:
                 self._remember_answered(running.key)
-        except FabricError as lost:  # the broker delivers the call again, here or elsewhere
+        except FabricError as lost:  # the broker delivers the call again
             log.debug("A reply of %s was not sent: %s", self.name, lost)
 
-    def _only_taken_back(self, running: _Running) -> bool:
-        """Return whether the broker took the call back on a connection that still stands.
+    def _was_requeued(self, running: _Running) -> bool:
+        """Return whether the broker has requeued the call, on a connection that was not lost.
 
-        Another member may have begun it: the caller takes the first reply.
+        Another instance may have begun it: the caller accepts the first reply.
         """
         return running.acknowledged or running.delivery.generation >= self._connected_since
 
     def _remember_answered(self, key: CallKey) -> None:
         self._answered[key] = None
-        if len(self._answered) > _ANSWERED:
+        if len(self._answered) > MAX_ANSWERED:
             self._answered.popitem(last=False)

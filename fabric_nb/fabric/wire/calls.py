@@ -32,42 +32,83 @@ MAX_LINE = 2000
 """Characters of a line of a traceback, so that a long message leaves room for the frames."""
 BRIEF = 4000
 """Characters of each part of an error that was too large for the broker."""
+CALLER_HEADER = "x-fabric-caller"
+"""Of a request: the caller's full name and instance, joined by a dot."""
 MAX_EXPIRATION = 2**32 - 1
 """Milliseconds; RabbitMQ refuses more."""
+_MARGIN = 50.0
+"""Milliseconds by which a request expires before its caller gives up."""
 
 
-def call_message(
-    kwargs: Mapping[str, Any],
-    *,
-    correlation_id: str,
-    reply_to: str,
-    timeout: float | None,
-    credit: int = 0,
-) -> Message:
-    """Return a request; the broker returns it if no instance receives it within `timeout` seconds.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Encoded arguments of a call, of which a message is made when it is sent.
 
-    With `credit` it requests an item stream, with that number of items as the initial credit.
-
-    Raises:
-        NotSerializable: a keyword's value cannot be JSON; the message names the keyword.
+    Attributes:
+        body: the arguments as JSON.
+        tables: descriptor of the tables among them.
     """
-    body, tables = _encode_keywords(kwargs)
-    headers: dict[str, Any] = {"From": reply_to}
-    if tables is not None:
-        headers[TABLES_HEADER] = tables
-    if credit:
-        headers[STREAM_HEADER] = credit
-    return Message(
-        body,
-        headers=headers,
-        content_type=JSON,
-        type=CALL,
-        correlation_id=correlation_id,
-        reply_to=reply_to,
-        priority=CALL_PRIORITY,
-        expiration=None if timeout is None else max(1, int(min(timeout * 1000, MAX_EXPIRATION))),
-        timestamp=time.time(),
-    )
+
+    body: bytes
+    tables: str | None
+
+    @classmethod
+    def of(cls, kwargs: Mapping[str, Any]) -> Request:
+        """Encode the arguments of a call.
+
+        Raises:
+            NotSerializable: a keyword's value cannot be JSON; the message names the keyword.
+        """
+        return cls(*_encode_keywords(kwargs))
+
+    def message(
+        self,
+        *,
+        correlation_id: str,
+        reply_to: str,
+        seconds: float | None,
+        caller: str = "",
+        user_id: str | None = None,
+        credit: int = 0,
+    ) -> Message:
+        """Return the message of the call.
+
+        Args:
+            correlation_id: id that the reply carries.
+            reply_to: queue of the reply, and of the request itself if it expires.
+            seconds: seconds that the caller waits; then the broker returns the request.
+            caller: full name and instance of the caller.
+            user_id: user that the broker is to verify.
+            credit: initial credit of an item stream; 0: a single reply.
+        """
+        headers: dict[str, Any] = {"From": reply_to}
+        if self.tables is not None:
+            headers[TABLES_HEADER] = self.tables
+        if credit:
+            headers[STREAM_HEADER] = credit
+        if caller:
+            headers[CALLER_HEADER] = caller
+        return Message(
+            self.body,
+            headers=headers,
+            content_type=JSON,
+            type=CALL,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            priority=CALL_PRIORITY,
+            expiration=None if seconds is None else expiration_of(seconds),
+            timestamp=time.time(),
+            user_id=user_id,
+        )
+
+
+def expiration_of(seconds: float) -> int:
+    """Return the expiration of a request, in milliseconds, for a caller that waits `seconds`.
+
+    It is a little shorter, so that no instance receives a request whose caller has just given up.
+    """
+    milliseconds = min(seconds * 1000, float(MAX_EXPIRATION))
+    return max(1, int(milliseconds - min(_MARGIN, milliseconds / 10)))
 
 
 def _encode_keywords(kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
