@@ -57,7 +57,7 @@ def alarm(rabbitmq, low_on):
 def short_timeout(monkeypatch):
     """Set the publisher's timeout to one second."""
     monkeypatch.setattr(publishing, "PATIENCE", 1.0)
-    monkeypatch.setattr(publishing, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(publishing, "CHECK_EVERY", 0.05)
 
 
 async def until_publishers_are_blocked(uri):

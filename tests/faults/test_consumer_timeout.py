@@ -177,7 +177,7 @@ async def test_a_shared_queue_deleted_with_its_only_consumer(
         await connector.publish_data({"n": 1})
         if rabbitmq_version() < [4, 3]:
             await until(lambda: stream.remade == 1, timeout=20)
-            assert "'shared' went with its last consumer" in caplog.text
+            assert "'shared' was deleted with its last consumer" in caplog.text
         await stream.resume()
         await stream._consumer.channel.ready()
         await connector.publish_data({"n": 2})
@@ -246,7 +246,7 @@ async def test_callbacks_longer_than_the_limit(
         await member.publish_data(str(n).encode())
     await until(lambda: len(first.began) == 5)
     if rabbitmq_version() < [4, 3]:
-        await until(lambda: "'slow' went with its last consumer" in caplog.text, timeout=20)
+        await until(lambda: "'slow' was deleted with its last consumer" in caplog.text, timeout=20)
     first.go.set()
     await until(lambda: sorted(first.ended) == list(range(5)))
     member.member.consumer_connection.capabilities.consumer_timeout = LIMIT

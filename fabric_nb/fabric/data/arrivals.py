@@ -1,4 +1,4 @@
-"""When rows came: to the millisecond, at a cost that follows the messages. Pure."""
+"""Times of arrival of rows: to the millisecond, at a cost per message. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 _RESOLUTION = 0.001
+"""Seconds within which arrivals are one run."""
 _SPARE = 4096
+"""Dropped runs that are collected before their memory is released."""
 
 
 class Arrivals:
-    """The times at which rows came, as runs of rows that came together.
+    """Times of arrival of rows, as runs of rows that arrived together.
 
     Example:
         >>> arrivals = Arrivals(clock=iter([10.0, 11.0, 12.0]).__next__)
@@ -27,17 +29,17 @@ class Arrivals:
         0.75
 
     Args:
-        clock: tells the time, in seconds since 1970.
+        clock: returns the time, in seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._at = array("d")
         self._total = array("q")
-        """How many rows had come at the end of each run."""
+        """Number of rows up to the end of each run."""
 
     def add(self, rows: int) -> None:
-        """So many rows have come now."""
+        """Add `rows` that arrive now."""
         now = self._clock()
         total = self._total[-1] + rows if self._total else rows
         if self._at and 0 <= now - self._at[-1] < _RESOLUTION:
@@ -47,16 +49,16 @@ class Arrivals:
             self._total.append(total)
 
     def keep(self, rows: int) -> None:
-        """Forget when others than the last so many rows came."""
+        """Drop all but the newest `rows` arrival times."""
         if not self._total:
             return
-        gone = bisect_right(self._total, self._total[-1] - rows)
-        gone = min(gone, len(self._total) - 1)
-        if gone > _SPARE and gone > len(self._total) // 2:
-            del self._at[:gone], self._total[:gone]
+        dropped = bisect_right(self._total, self._total[-1] - rows)
+        dropped = min(dropped, len(self._total) - 1)
+        if dropped > _SPARE and dropped > len(self._total) // 2:
+            del self._at[:dropped], self._total[:dropped]
 
     def newest(self, rows: int) -> npt.NDArray[np.datetime64]:
-        """When each of the last so many rows came, in UTC; NaT where that was forgotten."""
+        """Return the arrival times of the newest `rows`, in UTC; NaT where they were dropped."""
         if not self._total or rows <= 0:
             return np.full(max(rows, 0), "NaT", dtype="M8[us]")
         first = self._total[-1] - rows
@@ -66,7 +68,7 @@ class Arrivals:
         return np.repeat(at, np.diff(ends, prepend=first))
 
     def rate(self, seconds: float) -> float:
-        """Rows a second, over the last so many seconds."""
+        """Return the rows per second, over the last `seconds`."""
         run = bisect_left(self._at, self._clock() - seconds)
         if run == len(self._at):
             return 0.0

@@ -145,7 +145,7 @@ class StreamConsumer:
 
     async def _set_up(self, channel: Channel) -> None:
         await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
-        await self._queue.look(self._connection)
+        await self._queue.check_deleted(self._connection)
         queue = await self._queue.declare(channel)
         await self._queue.mark(self._connection, self._exchange, self._headers)
         await self._queue.resume(self._connection)
@@ -221,7 +221,7 @@ class StreamConsumer:
 
     def _handled(self, delivery: Delivery) -> None:
         self.handled += 1
-        self._queue.took(delivery)
+        self._queue.handled(delivery)
         self._settle(delivery)
 
     def _settle(self, delivery: Delivery) -> None:

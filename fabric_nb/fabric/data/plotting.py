@@ -1,7 +1,7 @@
-"""Where charts of streams are drawn: whoever can draw them says so here.
+"""Plotting backend of streams.
 
-Streams know of no notebook. As in pandas, a backend draws what they hold; the notebook's extension
-brings one when it is loaded.
+Streams do not depend on a notebook. As in pandas, a backend draws their rows; the notebook's
+extension sets one when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fabric_nb.errors import NotInNotebook
 
 
 class Backend(Protocol):
-    """Draws charts."""
+    """Draws charts of streams."""
 
     def plot(self, stream: Any, *, y: Any, x: str | None, window: Any, title: str | None) -> Any:
         """Draw a chart of a stream; see `Stream.plot`."""
@@ -22,16 +22,16 @@ _backend: Backend | None = None
 
 
 def set_backend(backend: Backend | None) -> None:
-    """Draw with this from now on; None: charts cannot be drawn."""
+    """Set the backend; None: charts cannot be drawn."""
     global _backend
     _backend = backend
 
 
 def backend() -> Backend:
-    """What charts are drawn with.
+    """Return the backend.
 
     Raises:
-        NotInNotebook: there is nothing to draw with.
+        NotInNotebook: there is none.
     """
     if _backend is None:
         raise NotInNotebook(

@@ -1,4 +1,4 @@
-"""The queue that a stream reads from: its own, a shared one, a durable one, or one to replay."""
+"""Queue of a data stream: its own, a shared one, a durable one, or a RabbitMQ stream."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from fabric_nb.fabric.core.values import unboxed
 from fabric_nb.fabric.wire.names import check_queue
 
 Start = Literal["first", "last", "next"] | int | datetime
-"""Where in a RabbitMQ stream to begin: its first message, the last chunk, the next one to come, an
-offset, or a time."""
+"""Start in a RabbitMQ stream: the first message, the last chunk, the next message, an offset or a
+time."""
 _PLACES = ("first", "last", "next")
 _OFFSET = "x-stream-offset"
 _LAST_CHUNK = 5000
-"""Messages that a chunk of a RabbitMQ stream holds at most."""
-_LOOK_TIMEOUT = 3.0
+"""Maximum messages in a chunk of a RabbitMQ stream."""
+_CHUNK_TIMEOUT = 3.0
 """Seconds within which the last chunk of a stream arrives."""
-_LOOKS, _BETWEEN_LOOKS = 3, 0.1
-"""Number of looks that must find another filter before it is refused, and seconds between."""
+_CHECKS, _BETWEEN_CHECKS = 3, 0.1
+"""Checks that must find another filter before the queue is refused, and seconds between them."""
 _SHORT = 100
-"""Bytes of a queue's name that fits into that of an exchange, of which pamqp takes 127."""
+"""Bytes of a queue's name that fit into an exchange's, for which pamqp allows 127."""
 _FINGERPRINTED = 4096
-"""Bytes at either end of a message that tell it from others."""
+"""Bytes at either end of a message that identify it."""
 
 
 log = logging.getLogger(__name__)
 
 
 class StreamQueue:
-    """Declares the queue of a stream, and knows where to go on after a loss.
+    """Declares the queue of a stream, and finds the place to resume after a loss.
 
     Args:
-        name: of the queue; empty: one of this stream's own, which goes with its connection.
-            It outlives its channel, which the broker closes when messages stay unacknowledged for
-            long, and then delivers again what it had delivered: `is_repeat` recognises that.
-        durable: a quorum queue: it keeps what it was confirmed to have, on most nodes of a
-            cluster, also while nobody reads it.
-        replay_from: a RabbitMQ stream queue, read from there: it keeps what was read, and each
-            reader gets all of it.
-        prefetch: how many messages may be unacknowledged; 0: any number.
-        on_remade: called when a replayed queue turns out to be another one, to be read anew.
+        name: name of the queue; empty: a queue of the stream's own, which is deleted with its
+            connection. It outlives its channel, which the broker closes when messages stay
+            unacknowledged for long; then messages are delivered again, as `is_repeat` finds out.
+        durable: a quorum queue, which keeps confirmed messages on most nodes of a cluster, also
+            while nothing consumes it.
+        replay_from: a RabbitMQ stream, read from there; it keeps messages that were read, and each
+            reader receives all of them.
+        prefetch: unacknowledged messages; 0: no limit.
+        on_remade: called when a RabbitMQ stream turns out to be another one, to be read anew.
 
     Attributes:
-        remade: how often the queue was found to be gone with what it held, and was made anew.
+        remade: number of times that the queue was gone with its messages, and was declared anew.
 
     Raises:
-        UnusableQueue: no queue can have this name, a kept queue has none, both kinds are asked for,
-            or `replay_from` is none of its forms.
+        UnusableQueue: no queue can have this name, a kept queue has none, both kinds are requested,
+            or `replay_from` has none of its forms.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StreamQueue:
     ) -> None:
         if durable and replay_from is not None:
             raise UnusableQueue(
-                "A stream is durable, or replayed: not both; replay_from keeps too."
+                "A stream is durable, or replayed: not both; replay_from keeps messages too."
             )
         if (durable or replay_from is not None) and not name:
             what = "durable=True" if durable else "replay_from"
@@ -87,18 +87,18 @@ class StreamQueue:
         self._resuming = False
         self._own_name = ""
         self._declared = False
-        # Of the last messages, whether acknowledged or not: an acknowledgement that is under way
-        # when the channel is lost may or may not count.
+        # Of the last messages, acknowledged or not, because it is not known whether an
+        # acknowledgement that is in flight at a loss has arrived.
         self._received: deque[int] = deque(maxlen=prefetch or None)
         self._repeats: Counter[int] = Counter()
 
     @property
     def shared(self) -> bool:
-        """True if it goes with its last consumer."""
+        """True if the broker deletes it with its last consumer."""
         return bool(self.name) and not self.durable and self._start is None
 
-    async def look(self, connection: Connection) -> None:
-        """Find out whether a durable queue that was declared before has been deleted."""
+    async def check_deleted(self, connection: Connection) -> None:
+        """Check whether a durable queue that was declared before has been deleted."""
         if not self.durable:
             return
         if self._declared:
@@ -106,7 +106,7 @@ class StreamQueue:
                 if not await channel.topology.has_queue(self.name):
                     self.remade += 1
                     log.warning(
-                        "The queue %r was deleted, with what waited in it, and is made anew",
+                        "The queue %r was deleted with its messages, and is declared anew",
                         self.name,
                     )
         self._declared = True
@@ -132,7 +132,8 @@ class StreamQueue:
         if self._declared and not others:
             self.remade += 1
             log.warning(
-                "The queue %r went with its last consumer, and what waited in it is lost", self.name
+                "The queue %r was deleted with its last consumer, and its messages are lost",
+                self.name,
             )
         self._declared = True
 
@@ -150,23 +151,23 @@ class StreamQueue:
     async def check(
         self, connection: Connection, exchange: str, headers: Mapping[str, Any]
     ) -> None:
-        """Refuse a queue that was declared by a stream with another filter.
+        """Check that no stream with another filter has declared the queue.
 
-        The broker would add the new filter to the old one, and cannot be asked for that. So
-        each stream marks a queue with its filter, by exchanges that go with the queue. A queue
-        without marks, of amqp-fabric or an operator, is taken as it is.
+        The broker would add the new filter to the old one, and offers no way to read it. So each
+        stream marks a queue with its filter, by exchanges that are deleted with the queue. A queue
+        without marks, of amqp-fabric or an operator, is accepted.
 
         Raises:
-            UnusableQueue: it was.
+            UnusableQueue: a stream with another filter has declared it.
         """
         if not self.name:
             return
         marks = self._marks(exchange, headers)
         async with connection.channel() as channel:
-            for _ in range(_LOOKS):  # marks go a moment after their queue was deleted
+            for _ in range(_CHECKS):  # marks are deleted a moment after their queue
                 if not await self._has_other_mark(channel, *marks):
                     return
-                await asyncio.sleep(_BETWEEN_LOOKS)
+                await asyncio.sleep(_BETWEEN_CHECKS)
         raise UnusableQueue(
             f"The queue {self.name!r} gathers messages of another filter or domain than"
             f" {dict(headers)!r} of {exchange!r}: open it with the same one, give another name=, or"
@@ -181,7 +182,7 @@ class StreamQueue:
         )
 
     async def mark(self, connection: Connection, exchange: str, headers: Mapping[str, Any]) -> None:
-        """Mark a shared or kept queue with its filter, where this user may."""
+        """Mark a shared or kept queue with its filter, if this user has permission."""
         if not self.name:
             return
         kept = self.durable or self._start is not None
@@ -194,7 +195,7 @@ class StreamQueue:
                     await channel.topology.bind(self.name, mark)
 
     def _marks(self, exchange: str, headers: Mapping[str, Any]) -> tuple[str, str]:
-        """Return the names of the exchange of all filters, and of that of this one."""
+        """Return the names of the exchange of all filters and of this filter's."""
         queue = (
             self.name
             if len(self.name.encode()) <= _SHORT
@@ -203,7 +204,7 @@ class StreamQueue:
         filtering = repr((exchange, sorted(headers.items())))
         return f"{queue}.filter", f"{queue}.filter.{_digest(filtering)}"
 
-    # -- where a replayed stream goes on
+    # -- resuming a RabbitMQ stream
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -213,9 +214,9 @@ class StreamQueue:
         return {_OFFSET: self._start if self._last is None else self._last[0]}
 
     async def resume(self, connection: Connection) -> None:
-        """Prepare to go on behind the last message, or at the first one of a queue made anew.
+        """Prepare to resume behind the last message, or at the first one of a new queue.
 
-        The consumer begins at the last message, which shows whether it is the same queue still.
+        The consumer begins at the last message, which shows whether it is still the same queue.
         """
         if self._last is None:
             return
@@ -224,7 +225,7 @@ class StreamQueue:
             self._begin_anew()
 
     async def _reaches(self, connection: Connection, offset: int) -> bool:
-        """Return whether the queue holds a message of this offset or a later one."""
+        """Return whether the queue has a message of this offset or a later one."""
         reached = asyncio.Event()
 
         def look(delivery: Delivery) -> None:
@@ -235,34 +236,35 @@ class StreamQueue:
         async with connection.channel(prefetch=_LAST_CHUNK) as channel:
             await channel.consume(self.name, look, arguments={_OFFSET: "last"})
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_TIMEOUT):
+                async with asyncio.timeout(_CHUNK_TIMEOUT):
                     await reached.wait()
         return reached.is_set()
 
     def _begin_anew(self) -> None:
         log.warning(
-            "The queue %r was deleted and made anew: what it held is lost, and the stream goes on"
-            " with its first message",
+            "The queue %r was deleted and declared anew: its messages are lost, and the stream"
+            " resumes with the first new one",
             self.name,
         )
         self._start, self._last, self._resuming = "first", None, False
         self.remade += 1
 
     def _is_last_again(self, delivery: Delivery) -> bool:
-        """Return whether this is the last message from before the loss; asked of the first one."""
+        """Return whether the first message after a loss is the last one before it."""
         self._resuming = False
         last, offset = self._last, delivery.headers.get(_OFFSET)
         if last is None or offset != last[0]:
-            return False  # behind it: the broker has let the older ones go
+            return False  # behind it: the broker has dropped older ones
         if _fingerprint(delivery.body) != last[1]:
             self._begin_anew()
             self._on_remade()
         return True
 
     def is_repeat(self, delivery: Delivery) -> bool:
-        """Return whether this message came before, by a channel that was lost; asked once each.
+        """Return whether a lost channel had delivered this message; called once for each.
 
-        Only of a queue of this stream's own: messages of a shared one may be another member's.
+        Only for a queue of the stream's own: messages of a shared one may have been another
+        consumer's.
         """
         if self._resuming:
             return self._is_last_again(delivery)
@@ -273,14 +275,14 @@ class StreamQueue:
         if not self._repeats:
             return False
         if not delivery.redelivered:
-            self._repeats.clear()  # the queue delivers in order: no repeat comes after a new one
+            self._repeats.clear()  # in order: no repeat follows a new one
         elif self._repeats[fingerprint]:
             self._repeats[fingerprint] -= 1
             return True
         return False
 
-    def took(self, delivery: Delivery) -> None:
-        """The message has become rows: after a loss it goes on behind it."""
+    def handled(self, delivery: Delivery) -> None:
+        """Remember a handled message, behind which the stream resumes after a loss."""
         if self._start is not None:
             offset = delivery.headers.get(_OFFSET)
             if isinstance(offset, int):
