@@ -2,7 +2,7 @@
 
 A server publishes replies with its own permissions, to an address that the caller gives, and
 consumes any message in its queues. Both are checked, so that no peer reaches a service through
-another one (a confused deputy): see *What a message may make others do* in `docs/security.md`.
+another one (a confused deputy): see *Protection against confused deputies* in `docs/security.md`.
 """
 
 from __future__ import annotations
