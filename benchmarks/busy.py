@@ -27,7 +27,7 @@ from benchmarks.report import print_verdicts
 from benchmarks.targets import Verdict
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import CallTimeout
-from fabric_nb.fabric.discovery.announcer import Where
+from fabric_nb.fabric.discovery.announcer import Presence
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import wait_for_service
 from tests.support.peers import DOMAIN
@@ -106,7 +106,7 @@ class Calls:
             self.timed_out.append(n)
 
 
-async def compute(kind: str, seconds: float, presence: Where, rabbitmq: RabbitMq) -> CellResult:
+async def compute(kind: str, seconds: float, presence: Presence, rabbitmq: RabbitMq) -> CellResult:
     """Run one kind of cell, and record keep-alives and calls meanwhile."""
     with rabbitmq.private_vhost() as vhost, tempfile.TemporaryDirectory() as folder:
         uri = rabbitmq.uri_for(vhost=vhost)
@@ -155,7 +155,7 @@ def _connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
     return {connection["name"] for connection in rabbitmq.list_connections(vhost)}
 
 
-def judge(kind: str, presence: Where, result: CellResult) -> list[Verdict]:
+def judge(kind: str, presence: Presence, result: CellResult) -> list[Verdict]:
     """Compare a result with the targets."""
 
     def verdict(name: str, measured: float, limit: float, *, least: bool = False) -> Verdict:
@@ -172,7 +172,7 @@ def judge(kind: str, presence: Where, result: CellResult) -> list[Verdict]:
     ]
 
 
-async def measure(kinds: list[str], seconds: float, presence: Where) -> list[Verdict]:
+async def measure(kinds: list[str], seconds: float, presence: Presence) -> list[Verdict]:
     """Measure each kind of cell in turn."""
     verdicts = []
     with RabbitMq.start() as rabbitmq:

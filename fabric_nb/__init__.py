@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from fabric_nb.fabric.data.recording import Recording, Replay
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.fabric.data.stream_options import StreamOptions
-    from fabric_nb.fabric.discovery.registry import Registry, Service, ServiceState
+    from fabric_nb.fabric.discovery.registry import Registry
+    from fabric_nb.fabric.discovery.services import Service, ServiceState
     from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
     from fabric_nb.fabric.logs.feed import LogFeed
     from fabric_nb.fabric.logs.feeds import Logs
@@ -196,7 +197,8 @@ _NAMES = {
     "fabric_nb.fabric.data.recording": ["Recording", "Replay"],
     "fabric_nb.fabric.data.stream": ["Stream"],
     "fabric_nb.fabric.data.stream_options": ["StreamOptions"],
-    "fabric_nb.fabric.discovery.registry": ["Registry", "Service", "ServiceState"],
+    "fabric_nb.fabric.discovery.registry": ["Registry"],
+    "fabric_nb.fabric.discovery.services": ["Service", "ServiceState"],
     "fabric_nb.fabric.doctor": ["Diagnosis", "Finding", "Severity"],
     "fabric_nb.fabric.logs.feed": ["LogFeed"],
     "fabric_nb.fabric.logs.feeds": ["Logs"],

@@ -17,7 +17,7 @@ from fabric_nb.cli.output import print_json, print_record, print_text
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
-from fabric_nb.fabric.discovery.resolver import PATIENCE
+from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.options import read_options
@@ -31,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
 async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
     """Receive keep-alives for a while, then print the services."""
-    await asyncio.sleep(PATIENCE if options.wait is None else options.wait)
+    await asyncio.sleep(DISCOVERY_TIME if options.wait is None else options.wait)
     frame = fabric.registry.df
-    if fabric.registry.deaf:
+    if fabric.registry.stale:
         print_text("The connection is lost: the states are the last known.", file=sys.stderr)
     for column in ("domain", "type", "id"):
         if value := getattr(options, column):
@@ -43,8 +43,8 @@ async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace)
     if options.json:
         print_json(frame.to_dict(orient="records"))
     else:
-        elsewhere = fabric.registry.elsewhere(options.domain) if options.domain else ""
-        nothing = f"No service was found. {elsewhere}".rstrip()
+        others = fabric.registry.describe_other_domains(options.domain) if options.domain else ""
+        nothing = f"No service was found. {others}".rstrip()
         print_text(frame.to_string(index=False) if len(frame) else nothing)
     return 0
 
@@ -116,9 +116,9 @@ def _start_hint(
     """Print other domains on the standard error if nothing has been received after a while."""
 
     async def hint() -> None:
-        await asyncio.sleep(PATIENCE)
-        if not has_received() and (elsewhere := fabric.registry.elsewhere(domain)):
-            print_text(f"Nothing was received from {domain} yet. {elsewhere}", file=sys.stderr)
+        await asyncio.sleep(DISCOVERY_TIME)
+        if not has_received() and (others := fabric.registry.describe_other_domains(domain)):
+            print_text(f"Nothing was received from {domain} yet. {others}", file=sys.stderr)
 
     return asyncio.create_task(hint())
 

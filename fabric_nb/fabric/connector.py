@@ -16,9 +16,9 @@ from fabric_nb.fabric.data.queues import Start
 from fabric_nb.fabric.data.recording import Replay
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, StreamOptions
-from fabric_nb.fabric.discovery.announcer import ANSWERED_WITHIN, Where
+from fabric_nb.fabric.discovery.announcer import REPLY_WITHIN, Presence
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
-from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.doctor import LISTEN, Diagnosis, diagnose
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
@@ -112,7 +112,7 @@ class AmqBrokerConnector:
         service_version: str = "",
         timeout: float | None = DEFAULT_TIMEOUT,
         heartbeat: int = DEFAULT_HEARTBEAT,
-        presence: Where = "loop",
+        presence: Presence = "loop",
         connection_name: str | None = None,
     ) -> None:
         self.member = FabricMember(
@@ -483,7 +483,7 @@ class AmqBrokerConnector:
         if itself is None or announcer is None or itself.instances.keys() != {self.instance}:
             return sorted(found, key=attrgetter("since"))
         begun = itself.since + announcer.interval
-        behind = [itself.since + min(ANSWERED_WITHIN, announcer.interval)]
+        behind = [itself.since + min(REPLY_WITHIN, announcer.interval)]
         behind += [one.since for one in found if one.instances.keys() == {""}]
         last = max(since for since in behind if since <= begun)
         return sorted(found, key=lambda one: (last, 1) if one.name == self.name else (one.since, 0))

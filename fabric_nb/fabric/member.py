@@ -16,7 +16,7 @@ from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.data.publisher import Publisher
 from fabric_nb.fabric.data.streams import Streams
-from fabric_nb.fabric.discovery.announcer import Announcer, Where
+from fabric_nb.fabric.discovery.announcer import Announcer, Presence
 from fabric_nb.fabric.discovery.listener import Listener
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
@@ -77,7 +77,7 @@ class FabricMember:
         discovery_exchange: str,
         timeout: float | None,
         heartbeat: int,
-        presence: Where,
+        presence: Presence,
         connection_name: str | None,
         connection: Connection | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class FabricMember:
         )
         self.announcer: Announcer | None = None
         if keep_alive is not None:
-            connect = self._connection_for_presence(presence)
+            connect = self._announcing_connection(presence)
             self.announcer = Announcer(connect, discovery_exchange, keep_alive, presence)
         self.listener = Listener(
             connection,
@@ -129,7 +129,7 @@ class FabricMember:
             rejected=self.rejected,
             background=self._background,
             listening=listen,
-            on_request=self.announcer.now if self.announcer else lambda: None,
+            on_request=self.announcer.announce_now if self.announcer else lambda: None,
         )
         self.host = ServiceHost(
             connection,
@@ -142,10 +142,10 @@ class FabricMember:
             calls=self.calls,
         )
 
-    def _connection_for_presence(self, where: Where) -> Callable[[], Connection]:
-        if where == "loop":
+    def _announcing_connection(self, presence: Presence) -> Callable[[], Connection]:
+        if presence == "loop":
             return lambda: self.connection
-        return lambda: self._connect(f"{self._connection_name} presence")
+        return lambda: self._connect(f"{self._connection_name} keep-alives")
 
     def _connect(self, name: str) -> Connection:
         return Connection(self._uri, name=name, heartbeat=self._heartbeat)

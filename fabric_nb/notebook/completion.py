@@ -11,7 +11,7 @@ from operator import itemgetter
 
 from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 
-from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.arguments import find_call, words

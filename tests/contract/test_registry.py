@@ -10,8 +10,8 @@ import time
 import aio_pika
 import pytest
 
-from fabric_nb.fabric.discovery.clock import HearingClock
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.clock import ReceptionClock
+from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.wire.keep_alives import MAX_ANNOUNCEMENT
 from tests.support.fabric import KEEP_ALIVE, until, wait_for_service
 from tests.support.peers import DOMAIN
@@ -131,13 +131,13 @@ async def test_who_has_answered_keeps_its_place(members, listener):
         await wait_for_service(listener, name, methods=3)
     assert await listener.call("called.one") == 1
     assert [item async for item in listener.call_stream("streamed.items")] == [1]
-    assert {name.id for name in listener.registry._places.kept} == {"called", "streamed"}
+    assert {name.id for name in listener.registry._eviction.pinned} == {"called", "streamed"}
 
 
 async def test_interval_is_observed_where_it_is_not_told(listener, announce):
     """A peer that tells no interval is judged by the one it keeps."""
     clock = [1000.0]
-    listener.registry._clock = HearingClock(lambda: clock[0])
+    listener.registry._clock = ReceptionClock(lambda: clock[0])
     for changes in range(1, 6):
         await announce("app.hand")
         await until(lambda changes=changes: listener.registry.changes == changes)
@@ -267,7 +267,7 @@ async def test_announcement_of_many_methods_stays_small(members, listener, annou
     assert len(message.body) < MAX_ANNOUNCEMENT == 4096
     said = json.loads(message.body)
     assert said["more_methods"] + len(said["methods"]) == 151
-    assert max(one.said.more_methods for one in service.instances.values()) > 0
+    assert max(one.announcement.more_methods for one in service.instances.values()) > 0
     assert await listener.call("many.method_149", x={}) == {}  # told or not, it is served
     await listener.service("many").load()
 
@@ -309,7 +309,7 @@ async def test_presence_from_a_thread(members, listener):
         try:
             await until(lambda: listener.registry.state(service) is ServiceState.BUSY, timeout=6)
             (instance,) = service.present(listener.registry.now)
-            assert time.time() - instance.said.busy_since < 10
+            assert time.time() - instance.announcement.busy_since < 10
             for _ in range(3):
                 await listener.registry.changed()
             assert listener.registry.state(service) is ServiceState.BUSY

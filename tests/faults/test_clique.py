@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fabric_nb.errors import RemoteError, ServiceLost, UnknownService
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.services import ServiceState
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 

@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from fabric_nb.errors import CallTimeout, ServiceLost, UnknownService
-from fabric_nb.fabric.discovery.registry import HELD_FOR, ServiceState
+from fabric_nb.fabric.discovery.services import CONFIRMED_SILENCE, ServiceState
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
@@ -87,7 +87,7 @@ async def test_interrupted_and_suspended(watcher, notebook):
     os.kill(notebook.pid, signal.SIGSTOP)
     try:
         await until(lambda: state(watcher) is ServiceState.LATE)
-        await until(lambda: state(watcher) is ServiceState.GONE, timeout=HELD_FOR + 10)
+        await until(lambda: state(watcher) is ServiceState.GONE, timeout=CONFIRMED_SILENCE + 10)
         with pytest.raises((CallTimeout, ServiceLost, UnknownService)):
             await watcher.call(RAN, n=3, timeout=1)
         await asyncio.sleep(SUSPENDED)

@@ -9,7 +9,7 @@ import pytest
 
 from fabric_nb.errors import CallTimeout, ConnectionLost
 from fabric_nb.fabric.amqp.connection import Connection, State
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.doctor import peers
 from fabric_nb.fabric.doctor.findings import Severity
 from tests.faults.brokers import RestartableEmbedded, RestartableRabbitMq
@@ -52,7 +52,7 @@ async def test_services_are_not_gone_during_an_outage(broker):
         await until(lambda: time.monotonic() > ends)
         (service,) = caller.registry.find("pricing.quote", domain=caller.domain)
         assert caller.registry.state(service) is ServiceState.UP
-        assert caller.registry.deaf
+        assert caller.registry.stale
         assert {service["id"] for service in caller.list_services()} == {"quote", "me"}
         for name in ("quote.price", "pricing.quote.price", "unknown.price"):
             with pytest.raises((CallTimeout, ConnectionLost), match="connection"):
@@ -68,7 +68,7 @@ async def test_services_are_not_gone_during_an_outage(broker):
             await asyncio.wait(waiting, timeout=0.05)
         assert [call.result() for call in waiting] == [7, 7, 7]
         assert ServiceState.GONE not in states
-        await until(lambda: not caller.registry.deaf)
+        await until(lambda: not caller.registry.stale)
 
 
 async def test_the_doctor_distinguishes_a_lost_connection_from_no_peers(rabbitmq, vhost):

@@ -134,7 +134,7 @@ async def test_permissions_of_a_watcher(join, owner, rabbitmq, vhost, caplog):
     await assert_refused(fabric.publish_data({"n": 1}), f"{DOMAIN}.data")
 
     # It may not announce itself either, which is logged once and not retried.
-    await until(lambda: "Nobody will hear of this service" in caplog.text)
+    await until(lambda: "This service cannot be announced" in caplog.text)
     assert not owner.registry.find("me", domain=DOMAIN)
     seen, changes = rabbitmq.log.count("msc.discovery"), fabric.registry.changes
     await until(lambda: fabric.registry.changes > changes + 5)

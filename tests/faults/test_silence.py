@@ -22,7 +22,7 @@ from fabric_nb.fabric.amqp import connection as connection_module
 from fabric_nb.fabric.amqp import silence as silence_module
 from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.services import ServiceState
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until, wait_for_service
 
@@ -193,10 +193,10 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         service = await wait_for_service(caller, "server", methods=2)
         os.kill(pid, signal.SIGSTOP)
         call = asyncio.create_task(caller.call(f"{server.fqn}.double", x=1, timeout=60))
-        await until(lambda: caller.registry.deaf, timeout=SUSPECT_AFTER + 3)
+        await until(lambda: caller.registry.stale, timeout=SUSPECT_AFTER + 3)
         os.kill(pid, signal.SIGCONT)
         assert await call == 2
-        await until(lambda: not caller.registry.deaf)
+        await until(lambda: not caller.registry.stale)
         assert caller.registry.state(service) is not ServiceState.GONE
         assert caller.member.connection.reconnects == server.member.connection.reconnects == 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.wire.names import ServiceName
 from tests.support.cells import Cell
 from tests.support.kernels import Kernel, KernelTimeout

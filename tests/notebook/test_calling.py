@@ -193,7 +193,7 @@ async def test_version_can_be_required(notebook: Notebook, watcher: AmqBrokerCon
         for required in ("--version '>=1.2,<2'", '--version ">=1.2"', "-v >=1.2,<2"):
             assert await notebook.value(f"%fabric_call v1.one {required}") == "1"
         cell = await notebook.execute("%fabric_call v1.one --version >=2")
-        assert "is there in 1.4, and >=2 is required" in shown_error(cell, "VersionMismatch")
+        assert "is 1.4, but >=2 is required" in shown_error(cell, "VersionMismatch")
     finally:
         await server.close()
     await until(watcher, lambda: state_of(watcher, "v1", "versioned") == "gone")

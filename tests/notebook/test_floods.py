@@ -115,7 +115,7 @@ async def test_flood_of_services(notebook: Notebook, hostile: Hostile) -> None:
         "from fabric_nb.fabric.wire.names import ServiceName\n"
         "from fabric_nb.fabric.wire.keep_alives import KeepAlive\n"
         "for n in range(200_000):\n"
-        "    fabric.registry.heard(KeepAlive(ServiceName('d', 'more', f's{n}'), None))",
+        "    fabric.registry.receive(KeepAlive(ServiceName('d', 'more', f's{n}'), None))",
         timeout=60,
     )
     assert await notebook.value("len(fabric.registry), len(fabric.registry.df)") == (

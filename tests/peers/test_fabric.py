@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from fabric_nb import AmqpHandler
-from fabric_nb.fabric.discovery.registry import ServiceState
+from fabric_nb.fabric.discovery.services import ServiceState
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 

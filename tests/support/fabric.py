@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-    from fabric_nb.fabric.discovery.registry import Service
+    from fabric_nb.fabric.discovery.services import Service
 
 KEEP_ALIVE = 0.2
 T = TypeVar("T")

@@ -275,11 +275,11 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 def test_a_failing_keep_alive_is_contained(failures: Failures) -> None:
     """A service whose keep-alive cannot be encoded is counted; all others are announced."""
-    presence = Announcer(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
+    announcer = Announcer(lambda: cast(Any, None), "msc.discovery", 5.0, "loop")
     for id_, version in (("a", "1"), ("b", cast(Any, object())), ("c", "1")):
-        presence.say(ServiceName("demo", "app", id_), Announcement(version=version))
-    announced = [message.headers["service_id"] for message in presence.due(None)]
+        announcer.announce(ServiceName("demo", "app", id_), Announcement(version=version))
+    announced = [message.headers["service_id"] for message in announcer.next_messages(None)]
     assert announced == ["a", "c"]
     assert failures.counts == {"announcing demo.app.b": 1}
-    presence.withdraw(ServiceName("demo", "app", "b"))
-    assert [message.headers["service_id"] for message in presence.due(None)][-1] != "b"
+    announcer.withdraw(ServiceName("demo", "app", "b"))
+    assert [message.headers["service_id"] for message in announcer.next_messages(None)][-1] != "b"

@@ -59,7 +59,7 @@ def read_all(delivery: Delivery) -> None:
     def keep_alive() -> None:
         read = read_keep_alive(delivery)
         assert keep_alive_message(read.name, read.announcement or Announcement()).body
-        registry.heard(read)
+        registry.receive(read)
         assert len(registry.df) <= 1
         repr(registry)
 

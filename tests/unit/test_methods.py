@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import InvalidName
-from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.methods import (
     MAX_DURATIONS,
     MAX_SIGNATURE,
@@ -377,7 +378,7 @@ def test_proxy_of_a_known_service() -> None:
     fabric = Fabric()
     assert repr(ServiceProxy(fabric, PATTERN)) == "<Service d.calc.c1: no keep-alive received yet>"
     said = Announcement(instance="i", methods={"multiply": "(x, y=2)"})
-    fabric.registry.heard(KeepAlive(ServiceName("d", "calc", "c1"), said))
+    fabric.registry.receive(KeepAlive(ServiceName("d", "calc", "c1"), said))
     proxy = ServiceProxy(fabric, PATTERN)
     assert dir(proxy) == ["load", "multiply"]
     assert repr(proxy) == "<Service d.calc.c1: multiply>"

@@ -49,7 +49,7 @@ def announce(
 ) -> None:
     """Receive a keep-alive; without an instance, one of amqp-fabric."""
     announcement = Announcement(**{"instance": instance, "interval": 5.0, **fields})
-    registry.heard(KeepAlive(name, announcement if instance else None))
+    registry.receive(KeepAlive(name, announcement if instance else None))
 
 
 # -- the state
@@ -103,7 +103,7 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
     shown = state.services(registry, {})["d.calc.c1"]
     assert shown["uncounted"]
     assert shown["methods"] == []
-    service.answered("add")
+    service.record_reply("add")
     answered = state.answered(registry)
     assert answered == {"d.calc.c1": ["add"]}
     methods = state.services(registry, answered)["d.calc.c1"]["methods"]

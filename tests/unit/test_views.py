@@ -74,7 +74,7 @@ def fabric(**changes: Any) -> Any:
 def announce(member: Any, id_: str, *, domain: str = "d", **fields: Any) -> ServiceName:
     announcement = Announcement(**{"instance": "i", "interval": 5.0, **fields})
     name = ServiceName(domain, "calc", id_)
-    member.registry.heard(KeepAlive(name, announcement))
+    member.registry.receive(KeepAlive(name, announcement))
     return name
 
 
@@ -134,7 +134,7 @@ def test_card() -> None:
     """The card shows the broker, the domain, this notebook and the other services."""
     member = fabric()
     announce(member, "c1", version="1.0", methods={"f": "()"})
-    member.registry.heard(KeepAlive(MINE, Announcement(instance="me")))
+    member.registry.receive(KeepAlive(MINE, Announcement(instance="me")))
     reader = read(ConnectionCard(member, ("a note",)).page())
     assert reader.cells[1:5] == [
         ["broker", "amqp://ann:***@host/  RabbitMQ 4.1"],
@@ -171,7 +171,7 @@ def test_version_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     late = card.version()
     assert late != announced
     member.state = State.RECONNECTING
-    member.registry.stop_hearing()
+    member.registry.connection_lost()
     lost = card.version()
     assert lost != late
     stopped = member.registry.now
@@ -195,7 +195,7 @@ def test_registry_view() -> None:
     announce(member, "a", instance="1", version="1.0", methods={f"m{n}": "()" for n in range(10)})
     announce(member, "a", instance="2", version="2.0")
     announce(member, "b", busy_since=1.0, methods={"health_check": "()", "run": "(x)"})
-    member.registry.heard(KeepAlive(ServiceName("e", "seed", "s"), None))
+    member.registry.receive(KeepAlive(ServiceName("e", "seed", "s"), None))
     member.clock.now += 4
     shown = Rendered(RegistryView(member))
     assert shown.cells[0] == [
@@ -245,7 +245,7 @@ def test_version_of_the_registry_view() -> None:
     assert view.version() == versions[-1]
     announce(member, "a", version="2")
     versions.append(view.version())
-    member.registry.heard(
+    member.registry.receive(
         KeepAlive(ServiceName("d", "calc", "a"), Announcement(instance="i"), True)
     )
     versions.append(view.version())

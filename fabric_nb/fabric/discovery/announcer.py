@@ -27,51 +27,56 @@ from fabric_nb.fabric.wire.names import ServiceName
 
 log = logging.getLogger(__name__)
 
-Where = Literal["loop", "thread"]
+Presence = Literal["loop", "thread"]
+"""Sender of keep-alives: the member's own loop, or the companion thread."""
 
 MIN_GAP = 0.25
-"""Seconds between two announcements, however many ask for one."""
-ANSWERED_WITHIN = MIN_GAP + 0.1
-"""Seconds in which members have answered a newcomer that asks who is there."""
+"""Minimum seconds between two rounds of announcements, however many are requested."""
+REPLY_WITHIN = MIN_GAP + 0.1
+"""Seconds within which members announce themselves after a request for keep-alives."""
 _STOP_TIMEOUT = 0.7
+"""Seconds that the last round of announcements may take."""
 
 
 class Announcer:
-    """Announces services until `close`.
+    """Sends keep-alives of services until `close`.
 
     Args:
-        connect: makes a connection; in a thread it is called and used there.
-        exchange: the discovery exchange.
+        connect: returns the connection to announce over; in a thread it is called and used there.
+        exchange: discovery exchange.
         interval: seconds between keep-alives.
-        where: on the loop that opens it, or in a companion thread.
+        presence: sender of the keep-alives.
+
+    Attributes:
+        companion_connection: connection in the companion thread, to be used there; None if the
+            loop sends the keep-alives.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], exchange: str, interval: float, where: Where
+        self, connect: Callable[[], Connection], exchange: str, interval: float, presence: Presence
     ) -> None:
-        self._connect = connect
-        self._exchange = exchange
-        self._interval = interval
-        self._where = where
-        self._said: dict[ServiceName, Announcement] = {}
-        self._leaving: list[tuple[ServiceName, Announcement]] = []
-        self._beat: _Beat | None = None
-        self._background = Background("presence")
+        self.connect = connect
+        self.exchange = exchange
+        self.interval = interval
+        self._presence = presence
+        self._announcements: dict[ServiceName, Announcement] = {}
+        self._withdrawn: list[tuple[ServiceName, Announcement]] = []
+        self._sender: _Sender | None = None
+        self._background = Background("announcer")
         self._companion: Companion | None = None
         self.companion_connection: Connection | None = None
-        """The connection in the companion thread, to be used there; None on the member's loop."""
         self._ended = asyncio.Event()
 
     async def open(self) -> None:
-        """Start to announce the services that `say` is given.
+        """Start to send keep-alives.
 
         Raises:
-            BrokerUnavailable: the connection of the thread cannot be made.
+            BrokerUnavailable: the connection of the thread cannot be opened.
         """
-        if self._where == "loop":
-            self._beat = _Beat(self, companion=None)
+        if self._presence == "loop":
+            self._sender = _Sender(self, companion=None)
             await self._background.open()
-            self._background.keep(self._beat.run, name="beat")
+            self._background.keep(self._sender.run, name="keep-alives")
             return
         loop = asyncio.get_running_loop()
         started: asyncio.Future[None] = loop.create_future()
@@ -82,206 +87,202 @@ class Announcer:
                 loop.call_soon_threadsafe(self._ended.set)
 
         companion = self._companion = Companion.join(loop)
-        self._beat = _Beat(self, companion)
-        companion.start(self._beat.run_beside(companion, started, ended))
+        self._sender = _Sender(self, companion)
+        companion.start(self._sender.run_in_companion(companion, started, ended))
         await started
 
     async def close(self) -> None:
         """Send a goodbye for each service, and stop."""
-        for name in list(self._said):
+        for name in list(self._announcements):
             self.withdraw(name)
-        if self._beat is not None:
-            self._beat.stop()
+        if self._sender is not None:
+            self._sender.stop()
         if self._companion is not None:
-            # It is not joined in another thread: when the interpreter ends it starts none.
+            # Not joined in another thread, which cannot be started when the interpreter ends.
             await _wait(self._ended, _STOP_TIMEOUT)
-            if self._beat is not None and not self._ended.is_set():
-                self._beat.abort()  # it waits for a broker that is away
+            if self._sender is not None and not self._ended.is_set():
+                self._sender.abort()  # it waits for an unreachable broker
                 await _wait(self._ended, _STOP_TIMEOUT)
             if self._ended.is_set():
                 self._companion.wait_for_end(_STOP_TIMEOUT)
-        elif self._beat is not None:
-            await self._beat.stopped(_STOP_TIMEOUT)
+        elif self._sender is not None:
+            await self._sender.wait_until_done(_STOP_TIMEOUT)
         await self._background.aclose()
 
-    def say(self, name: ServiceName, announcement: Announcement) -> None:
-        """Announce `name`, at once and then at every interval."""
-        self._said[name] = dataclasses.replace(announcement, interval=self._interval)
-        self.now()
+    def announce(self, name: ServiceName, announcement: Announcement) -> None:
+        """Announce a service now, and then at every interval."""
+        self._announcements[name] = dataclasses.replace(announcement, interval=self.interval)
+        self.announce_now()
 
     def withdraw(self, name: ServiceName) -> None:
-        """Send a goodbye for `name` and stop announcing it."""
-        said = self._said.pop(name, None)
-        if said is not None:
-            self._leaving.append((name, said))
-            self.now()
+        """Send a goodbye for a service, and stop announcing it."""
+        announcement = self._announcements.pop(name, None)
+        if announcement is not None:
+            self._withdrawn.append((name, announcement))
+            self.announce_now()
 
-    def now(self) -> None:
-        """Announce everything now; may be called often, and from the loop's thread."""
-        if self._beat is not None:
-            self._beat.wake()
+    def announce_now(self) -> None:
+        """Announce all services now, or after `MIN_GAP`; from the thread of the loop."""
+        if self._sender is not None:
+            self._sender.wake()
 
-    def due(self, busy_since: float | None) -> list[Message]:
-        """Return the messages of one round; each goodbye is in one round only."""
-        goodbyes, self._leaving = self._leaving, []
+    def next_messages(self, busy_since: float | None) -> list[Message]:
+        """Return the messages of the next round; each goodbye is in one round only.
+
+        Args:
+            busy_since: time (epoch seconds) since when the loop is blocked; None if it is not.
+        """
+        goodbyes, self._withdrawn = self._withdrawn, []
         keep_alives = [
-            (name, dataclasses.replace(said, busy_since=busy_since))
-            for name, said in list(self._said.items())
+            (name, dataclasses.replace(announcement, busy_since=busy_since))
+            for name, announcement in list(self._announcements.items())
         ]
         messages = []
         for message, announcements in (
             (goodbye_message, goodbyes),
             (keep_alive_message, keep_alives),
         ):
-            for name, said in announcements:
+            for name, announcement in announcements:
                 try:
-                    messages.append(message(name, said))
+                    messages.append(message(name, announcement))
                 except Exception as error:  # noqa: BLE001 - the other services are announced
                     failures.add(f"announcing {name}", error)
         return messages
 
-    @property
-    def interval(self) -> float:
-        """Seconds between keep-alives."""
-        return self._interval
 
-    def connect(self) -> Connection:
-        """A connection to announce over."""
-        return self._connect()
+class _Sender:
+    """Sends the messages of an announcer, on the member's loop or in the companion thread."""
 
-    @property
-    def exchange(self) -> str:
-        """Where announcements go."""
-        return self._exchange
-
-
-class _Beat:
-    """The loop that announces, wherever it runs."""
-
-    def __init__(self, presence: Announcer, companion: Companion | None) -> None:
-        self._presence = presence
+    def __init__(self, announcer: Announcer, companion: Companion | None) -> None:
+        self._announcer = announcer
         self._companion = companion
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._woken = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
         self._refused = False
 
     def wake(self) -> None:
-        """Announce at the next moment; from any thread."""
+        """Send the next round early; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._woken.set)
+            self._loop.call_soon_threadsafe(self._wakeup.set)
 
     def stop(self) -> None:
-        """End after one last round; from any thread."""
+        """Stop after one last round; from any thread."""
         if self._loop is None:
-            self._stopping.set()  # before it has begun
+            self._stopping.set()  # not started yet
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     def abort(self) -> None:
-        """End now; from any thread."""
+        """Stop now; from any thread."""
         if self._loop is not None and self._task is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed in this moment
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
-    async def stopped(self, timeout: float) -> None:
-        """Wait for the end."""
+    async def wait_until_done(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for the last round."""
         try:
             async with asyncio.timeout(timeout):
                 await self._done.wait()
         except TimeoutError:
             log.debug("The last keep-alive was not sent in time")
 
-    async def run_beside(
+    async def run_in_companion(
         self, companion: Companion, started: asyncio.Future[None], ended: Callable[[], None]
     ) -> None:
-        """Announce in the companion thread, over a connection of its own."""
+        """Send in the companion thread, over a connection of its own, until stopped.
+
+        Args:
+            companion: companion thread; it is left at the end.
+            started: future of the member's loop, for the result of connecting.
+            ended: called in the companion thread at the end.
+        """
         try:
             await self._run_connected(started)
         except asyncio.CancelledError:
             log.debug("The last keep-alive was not sent in time")
         except Exception as error:  # noqa: BLE001 - a thread has no caller
-            failures.add("the thread of keep-alives", error)
+            failures.add("keep-alive thread", error)
         finally:
             companion.leave(ended)
 
     async def _run_connected(self, started: asyncio.Future[None]) -> None:
-        connection = self._presence.connect()
-        waiting = started.get_loop()
+        connection = self._announcer.connect()
+        member_loop = started.get_loop()
         try:
             await connection.open()
         except FabricError as error:
-            waiting.call_soon_threadsafe(_settle, started, error)
+            member_loop.call_soon_threadsafe(_settle, started, error)
             return
-        self._presence.companion_connection = connection
-        waiting.call_soon_threadsafe(_settle, started, None)
+        self._announcer.companion_connection = connection
+        member_loop.call_soon_threadsafe(_settle, started, None)
         try:
-            while not await self._announced(connection):
+            while not await self._succeeds(connection):
                 await _wait(self._stopping, RESTART_AFTER)
         finally:
-            self._presence.companion_connection = None
+            self._announcer.companion_connection = None
             await connection.close()
 
-    async def _announced(self, connection: Connection) -> bool:
-        """Announce until told to stop; False when that failed."""
+    async def _succeeds(self, connection: Connection) -> bool:
+        """Send until stopped; return False after an error."""
         try:
-            await self._announce(connection)
-        except Exception as error:  # noqa: BLE001 - it is counted, and announcing starts again
+            await self._send(connection)
+        except Exception as error:  # noqa: BLE001 - it is counted, and sending restarts
             failures.add("keep-alives", error)
             return False
         return True
 
     async def run(self) -> None:
-        """Announce over the connection that is there."""
-        await self._announce(self._presence.connect())
+        """Send over the member's connection, on its loop, until stopped."""
+        await self._send(self._announcer.connect())
 
-    async def _announce(self, connection: Connection) -> None:
+    async def _send(self, connection: Connection) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._done.clear()
-        channel = connection.channel(confirms=True).start()  # so that a refusal is heard of
+        channel = connection.channel(confirms=True).start()  # confirms report a refusal
         last_round = float("-inf")
         busy_since = None
         try:
             while True:
                 now = time.monotonic()
-                was_busy = busy_since
+                was_busy = busy_since is not None
                 busy_since = self._companion.busy_since() if self._companion else None
-                turned = (was_busy is None) != (busy_since is None)
+                changed = was_busy != (busy_since is not None)
                 stopping = self._stopping.is_set()
-                due = turned or now - last_round >= self._presence.interval
-                if due or stopping or self._woken.is_set():
-                    self._woken.clear()
+                due = changed or now - last_round >= self._announcer.interval
+                if due or stopping or self._wakeup.is_set():
+                    self._wakeup.clear()
                     last_round = now
-                    await self._round(channel, busy_since)
+                    await self._send_round(channel, busy_since)
                 if stopping:
                     return
                 await _wait(self._stopping, MIN_GAP)
-                await self._wait(self._presence.interval - (time.monotonic() - last_round))
+                await self._wait(self._announcer.interval - (time.monotonic() - last_round))
         finally:
             self._done.set()
             await channel.close()
 
-    async def _round(self, channel: Channel, busy_since: float | None) -> None:
+    async def _send_round(self, channel: Channel, busy_since: float | None) -> None:
         if self._refused:
             return
         try:
-            for message in self._presence.due(busy_since):
-                await channel.publish(self._presence.exchange, "", message)
+            for message in self._announcer.next_messages(busy_since):
+                await channel.publish(self._announcer.exchange, "", message)
         except BrokerRefused as refused:
-            # Without the right, again and again would only fill the broker's log; an exchange
-            # that somebody deleted comes back.
+            # Without permission, retries would only fill the broker's log. A deleted exchange is
+            # declared again.
             self._refused = refused.code == ACCESS_REFUSED
             level = logging.WARNING if self._refused else logging.DEBUG
-            log.log(level, "Nobody will hear of this service: %s", refused)
-        except FabricError as error:  # the next round says it again
+            log.log(level, "This service cannot be announced: %s", refused)
+        except FabricError as error:  # the next round repeats it
             log.debug("A keep-alive was not sent: %s", error)
 
     async def _wait(self, seconds: float) -> None:
         longest = seconds if self._companion is None else min(seconds, BUSY_AFTER)
         if not self._stopping.is_set():
-            await _wait(self._woken, longest)
+            await _wait(self._wakeup, longest)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

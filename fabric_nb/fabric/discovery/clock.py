@@ -1,7 +1,7 @@
-"""A clock of the time for which others can be heard. Pure.
+"""Clock of the time in which keep-alives can be received. Pure.
 
-Services are judged by their silence. While this process has no connection, or its loop stands
-still, no keep-alive is received, however often it is sent, so this clock stands still then.
+A service without keep-alives counts as gone. But while this process has no connection, or its loop
+is blocked, no keep-alive is received, however often it is sent. So this clock stops meanwhile.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PULSE = 0.5
-"""Seconds between two pulses of a loop that runs."""
+TICK_PERIOD = 0.5
+"""Seconds between two ticks of a loop that is not blocked."""
 STALL = 1.5
-"""Seconds without a pulse after which the clock stands still."""
+"""Seconds without a tick after which the clock stops."""
 
 
-class HearingClock:
-    """Seconds for which this process could hear others.
+class ReceptionClock:
+    """Seconds in which this process could receive keep-alives.
 
-    They only grow, but for those of a silence that turns out to be the connection's.
+    The time is monotonic, except that it goes back when the connection turns out to have been
+    silent for a while.
 
     Args:
         clock: monotonic seconds; replaced in tests.
@@ -26,42 +27,43 @@ class HearingClock:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._deaf_since: float | None = None
-        self._pulsed: float | None = None
+        self._stopped_at: float | None = None
+        self._ticked_at: float | None = None
         self._lost = 0.0
 
     def __call__(self) -> float:
         """Return the time."""
-        return self._until() - self._lost
+        return self._receiving_until() - self._lost
 
     @property
-    def deaf(self) -> bool:
-        """True while nothing can be heard."""
-        return self._deaf_since is not None
+    def stopped(self) -> bool:
+        """True while no keep-alive can be received."""
+        return self._stopped_at is not None
 
     def stop(self, since: float | None = None) -> None:
-        """Nothing can be heard from now on, or `since` that moment of the underlying clock."""
-        until = self._until()
-        if self._deaf_since is None:
-            self._deaf_since = until if since is None else min(since, until)
+        """Stop the clock, now or as of a time of the underlying clock."""
+        until = self._receiving_until()
+        if self._stopped_at is None:
+            self._stopped_at = until if since is None else min(since, until)
 
-    def go(self) -> None:
-        """Others can be heard again."""
-        if self._deaf_since is not None:
+    def resume(self) -> None:
+        """Resume after `stop`."""
+        if self._stopped_at is not None:
             now = self._clock()
-            self._lost += now - self._deaf_since
-            self._deaf_since = None
-            self._pulsed = None if self._pulsed is None else now
+            self._lost += now - self._stopped_at
+            self._stopped_at = None
+            self._ticked_at = None if self._ticked_at is None else now
 
-    def pulse(self) -> None:
-        """The loop runs; called every `PULSE` seconds, or the clock stands still."""
+    def tick(self) -> None:
+        """Record that the loop is not blocked; to be called every `TICK_PERIOD` seconds."""
         now = self._clock()
-        if self._deaf_since is None:
-            self._lost += now - self._until()
-        self._pulsed = now
+        if self._stopped_at is None:
+            self._lost += now - self._receiving_until()
+        self._ticked_at = now
 
-    def _until(self) -> float:
-        if self._deaf_since is not None:
-            return self._deaf_since
+    def _receiving_until(self) -> float:
+        """Return the last time of the underlying clock at which keep-alives could be received."""
+        if self._stopped_at is not None:
+            return self._stopped_at
         now = self._clock()
-        return now if self._pulsed is None else min(now, self._pulsed + STALL)
+        return now if self._ticked_at is None else min(now, self._ticked_at + STALL)

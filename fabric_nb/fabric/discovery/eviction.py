@@ -1,8 +1,8 @@
-"""Eviction policy of a full registry: the names that keep their place. Pure.
+"""Eviction policy of a full registry. Pure.
 
-Anybody may announce any number of names. Names that are heard once push out such names only; those
-that are heard again and again have their places apart from them, and those that have answered a
-call are never given up.
+Any client can announce any number of names. As in a segmented LRU cache, names that were announced
+once or twice are on probation and only evict each other. Names that are announced repeatedly are
+established, with places of their own. Names that have replied to a call are pinned: never evicted.
 """
 
 from __future__ import annotations
@@ -14,75 +14,80 @@ from itertools import islice
 
 from fabric_nb.fabric.wire.names import ServiceName
 
-PROVEN_AFTER, PROOF_EVERY = 3, 1.0
-"""Keep-alives, so many seconds apart, after which a name is known and no longer on trial."""
-ON_TRIAL = 10
-"""Of so many places one is for names on trial."""
+ESTABLISHED_AFTER, COUNT_PERIOD = 3, 1.0
+"""Keep-alives after which a name is established, counted at most once in so many seconds."""
+PROBATION_SHARE = 10
+"""One in so many places is for names on probation."""
 
 
-class Places:
-    """The names of a registry, by what they have proven."""
+class EvictionPolicy:
+    """Names of a registry, in the order of their eviction.
+
+    Attributes:
+        pinned: names that are never evicted: own services, and services that have replied.
+    """
 
     def __init__(self) -> None:
-        self.kept: set[ServiceName] = set()
-        """Names that are never given up: our own, and those that have answered."""
-        self._trial: OrderedDict[ServiceName, tuple[int, float]] = OrderedDict()
-        """Names that were heard seldom, in the order in which they came: how often, and when it
-        was counted last."""
-        self._known: OrderedDict[ServiceName, None] = OrderedDict()
-        """The others; those that were silent for longest come first."""
+        self.pinned: set[ServiceName] = set()
+        self._probation: OrderedDict[ServiceName, tuple[int, float]] = OrderedDict()
+        """Names on probation, oldest first, with the count and the time of the last count."""
+        self._established: OrderedDict[ServiceName, None] = OrderedDict()
+        """Established names, the one with the oldest keep-alive first."""
 
     @property
     def names(self) -> set[ServiceName]:
         """All names that have a place."""
-        return {*self.kept, *self._trial, *self._known}
+        return {*self.pinned, *self._probation, *self._established}
 
-    def heard(self, name: ServiceName, now: float) -> None:
-        """A keep-alive of that name has come."""
-        if name in self.kept:
+    def record_keep_alive(self, name: ServiceName, now: float) -> None:
+        """Give a name a place, or count its keep-alive."""
+        if name in self.pinned:
             return
-        if name in self._known:
-            self._known.move_to_end(name)
+        if name in self._established:
+            self._established.move_to_end(name)
             return
-        proofs, counted_at = self._trial.get(name, (0, float("-inf")))
-        if now - counted_at < PROOF_EVERY:
+        count, counted_at = self._probation.get(name, (0, float("-inf")))
+        if now - counted_at < COUNT_PERIOD:
             return
-        self._trial[name] = proofs + 1, now
-        if proofs + 1 >= PROVEN_AFTER:
-            del self._trial[name]
-            self._known[name] = None
+        self._probation[name] = count + 1, now
+        if count + 1 >= ESTABLISHED_AFTER:
+            del self._probation[name]
+            self._established[name] = None
 
-    def keep(self, name: ServiceName) -> None:
-        """Never give that name up."""
-        self._take_out(name)
-        self.kept.add(name)
+    def pin(self, name: ServiceName) -> None:
+        """Never evict a name."""
+        self._unlist(name)
+        self.pinned.add(name)
 
-    def drop(self, name: ServiceName) -> None:
-        """The name is no longer there."""
-        self._take_out(name)
-        self.kept.discard(name)
+    def remove(self, name: ServiceName) -> None:
+        """Remove a name that the registry has dropped."""
+        self._unlist(name)
+        self.pinned.discard(name)
 
-    def _take_out(self, name: ServiceName) -> None:
-        self._trial.pop(name, None)
-        self._known.pop(name, None)
+    def _unlist(self, name: ServiceName) -> None:
+        self._probation.pop(name, None)
+        self._established.pop(name, None)
 
-    def give_up(self, most: int, is_here: Callable[[ServiceName], bool]) -> ServiceName | None:
-        """Return the name that makes room for a newcomer, and drop it; None: there is none.
+    def evict(self, limit: int, is_up: Callable[[ServiceName], bool]) -> ServiceName | None:
+        """Remove and return the name that makes room for a new one; None if all are pinned.
 
-        A known one goes that is not there any more, and by lot when all are: by turns, names that
-        come again and again would push out each other and then the newcomer.
+        Among established names it is one whose service is not up. If all are up it is a random
+        one, because in turn, names that are announced over and over would evict each other and
+        then the new one.
 
         Args:
-            most: how many names there may be.
-            is_here: whether a name's service is up.
+            limit: maximum number of names.
+            is_up: returns whether the service of a name is up.
         """
-        if self._trial and (len(self._trial) > most // ON_TRIAL or not self._known):
-            return self._trial.popitem(last=False)[0]
-        if not self._known:
+        if self._probation and (
+            len(self._probation) > limit // PROBATION_SHARE or not self._established
+        ):
+            return self._probation.popitem(last=False)[0]
+        if not self._established:
             return None
-        name = next(iter(self._known))
-        if is_here(name):
-            at = random.randrange(len(self._known))  # noqa: S311 - it hides nothing
-            name = next(islice(self._known, at, None))
-        del self._known[name]
+        name = next(iter(self._established))
+        if is_up(name):
+            index = random.randrange(len(self._established))  # noqa: S311 - not a secret
+            name = next(islice(self._established, index, None))
+        del self._established[name]
         return name

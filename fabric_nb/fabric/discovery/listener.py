@@ -1,4 +1,4 @@
-"""Keep-alives in: from the discovery exchange to the registry and to whoever subscribed."""
+"""Listener for keep-alives, which passes them to the registry and to subscribers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background
-from fabric_nb.fabric.discovery.clock import PULSE
+from fabric_nb.fabric.discovery.clock import TICK_PERIOD
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.wire.keep_alives import keep_alive_request, read_keep_alive
 from fabric_nb.fabric.wire.names import (
@@ -30,26 +30,26 @@ log = logging.getLogger(__name__)
 
 KeepAliveCallback = Callable[[dict[str, Any]], Awaitable[object]]
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks at who was not heard for long."""
-MAX_ASKED = 20
-"""Services that the broker is asked for in one look."""
+CHECK_PERIOD = 1.0
+"""Seconds between two checks of services without keep-alives."""
+MAX_CHECKED = 20
+"""Maximum number of services whose exchanges are looked up in one check."""
 
-_HEARD = (KEEP_ALIVE, GOODBYE, KEEP_ALIVE_REQUEST)
+_MESSAGE_TYPES = (KEEP_ALIVE, GOODBYE, KEEP_ALIVE_REQUEST)
 
 
 class Listener:
-    """Declares the discovery exchange and, where wanted, listens to it.
+    """Declares the discovery exchange and, if `listening`, consumes keep-alives.
 
     Args:
-        connection: where to listen.
-        name: who asks the others to announce themselves.
-        exchange: the discovery exchange.
-        registry: takes in what is heard.
-        rejected: takes what cannot be read.
-        background: runs the subscribers' callbacks.
-        listening: whether to listen, or only to declare.
-        on_request: called when somebody asks for announcements.
+        connection: connection to consume on.
+        name: sender of requests for keep-alives.
+        exchange: discovery exchange.
+        registry: receives the keep-alives.
+        rejected: record of keep-alives that cannot be read.
+        background: task group for the subscribers' callbacks.
+        listening: False to declare the exchange only.
+        on_request: called when a member requests keep-alives.
     """
 
     def __init__(
@@ -73,39 +73,39 @@ class Listener:
         self._on_request = on_request
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
         self._connection = connection
-        self._channel = connection.channel(self._set_up, on_lost=registry.stop_hearing)
+        self._channel = connection.channel(self._set_up, on_lost=registry.connection_lost)
         connection.on_silence.append(self._on_silence)
 
     async def open(self) -> None:
-        """Declare the exchange; when listening, also ask everybody to announce themselves."""
+        """Declare the exchange; if listening, also consume and request keep-alives."""
         await self._channel.open()
         if self.listening:
-            self._background.keep(self._pulse, name="pulse")
-            self._background.keep(self._look_after_the_silent, name="look after the silent")
+            self._background.keep(self._tick, name="tick")
+            self._background.keep(self._check_silent_services, name="check silent services")
 
     def _on_silence(self, seconds: float | None) -> None:
         if seconds is not None:
-            self._registry.stop_hearing(time.monotonic() - seconds)
+            self._registry.connection_lost(time.monotonic() - seconds)
         elif self.listening and self._channel.is_ready:
-            self._registry.hear_again()
+            self._registry.connection_made()
 
-    async def _pulse(self) -> None:
+    async def _tick(self) -> None:
         while True:
-            self._registry.pulse()
-            await asyncio.sleep(PULSE)
+            self._registry.tick()
+            await asyncio.sleep(TICK_PERIOD)
 
-    async def _look_after_the_silent(self) -> None:
-        """Ask the broker for services that are not heard: one whose loop is blocked is there."""
+    async def _check_silent_services(self) -> None:
+        """Look up the exchanges of silent services: a service with a blocked loop still has one."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            silent = [] if self._registry.deaf else self._registry.silent(MAX_ASKED)
+            await asyncio.sleep(CHECK_PERIOD)
+            silent = [] if self._registry.stale else self._registry.newly_silent(MAX_CHECKED)
             if silent:
-                with contextlib.suppress(FabricError):  # it is asked again at its next silence
+                with contextlib.suppress(FabricError):  # it is checked again at its next silence
                     async with self._connection.channel() as channel:
                         for service in silent:
                             name = service.name.api_exchange
                             if await channel.topology.has_exchange(name, default=False):
-                                self._registry.hold(service)
+                                self._registry.confirm_exchange(service)
 
     def subscribe(self, callback: KeepAliveCallback, headers: Mapping[str, str]) -> None:
         """Await `callback` with the headers of each keep-alive that has these `headers`."""
@@ -116,37 +116,37 @@ class Listener:
         if not self.listening:
             return
         queue = await channel.topology.declare_exclusive_queue()
-        for kind in _HEARD:
-            arguments = {"x-match": "all", MSG_TYPE: kind}
+        for message_type in _MESSAGE_TYPES:
+            arguments = {"x-match": "all", MSG_TYPE: message_type}
             await channel.topology.bind(queue, self._exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
-        self._registry.hear_again()
-        await self._ask()
+        self._registry.connection_made()
+        await self._request_keep_alives()
 
-    async def _ask(self) -> None:
+    async def _request_keep_alives(self) -> None:
         request = keep_alive_request(self._name)
-        try:  # a refusal costs the channel, so it has one of its own
+        try:  # on a separate channel, because a refusal closes it
             async with self._connection.channel(confirms=True) as channel:
                 await channel.publish(self._exchange, "", request)
         except BrokerRefused as refused:
-            log.debug("Nobody was asked to announce themselves: %s", refused)
+            log.debug("Keep-alives could not be requested: %s", refused)
 
     def _on_keep_alive(self, delivery: Delivery) -> None:
         try:
-            sign = read_keep_alive(delivery)
+            keep_alive = read_keep_alive(delivery)
         except MalformedMessage as error:
             self._rejected.add("keep-alive", error, delivery)
             return
-        if sign.asking:
+        if keep_alive.asking:
             self._on_request()
             return
-        self._registry.heard(sign)
-        if not sign.leaving:
-            self._tell(dict(delivery.headers))
+        self._registry.receive(keep_alive)
+        if not keep_alive.leaving:
+            self._dispatch(dict(delivery.headers))
 
-    def _tell(self, headers: dict[str, Any]) -> None:
-        for callback, wanted in self._callbacks:
-            if all(headers.get(header) == value for header, value in wanted.items()):
+    def _dispatch(self, headers: dict[str, Any]) -> None:
+        for callback, required in self._callbacks:
+            if all(headers.get(header) == value for header, value in required.items()):
                 self._background.spawn(_awaited(callback, headers), name="keep-alive callback")
 
 

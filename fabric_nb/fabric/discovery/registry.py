@@ -1,390 +1,207 @@
-"""The live table of services, made from the keep-alives that are heard."""
+"""Live table of services, from their keep-alives."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from operator import attrgetter
-from types import MappingProxyType
 
 import pandas as pd
 
-from fabric_nb.fabric.discovery.clock import HearingClock
-from fabric_nb.fabric.discovery.eviction import Places
+from fabric_nb.fabric.discovery.clock import ReceptionClock
+from fabric_nb.fabric.discovery.eviction import EvictionPolicy
+from fabric_nb.fabric.discovery.services import GONE_AFTER, Instance, Service, ServiceState
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
-ASSUMED_INTERVAL = 5.0
-"""Seconds; of members that do not tell their interval, until they were observed for so long."""
-_OBSERVED_FOR = 30.0
-"""Seconds; the longest gap of the last two such spans is what such members keep."""
-LATE_AFTER, GONE_AFTER = 1.6, 3.2
-"""In intervals: one missed keep-alive is late, three are gone."""
-SLACK = 0.5
-ASKED_AFTER = 2.2
-"""In intervals of silence: when the broker is asked whether the service's exchange is there."""
-RECONNECTED_AFTER = 8.0
-"""Seconds within which others are back after an outage: amqp-fabric tries again every five."""
-HELD_FOR = 30.0
-"""Seconds of silence for which a service is late, and not gone, when its exchange is there: its
-loop may be blocked, and its calls wait for it."""
-FORGOTTEN_AFTER, FORGET_EVERY = 600.0, 60.0
-LOOK_AGAIN_EVERY = 1.0
-"""Seconds between two searches for room in a registry that is full."""
+DROPPED_AFTER, DROP_PERIOD = 600.0, 60.0
+"""Seconds after which an instance that is gone is dropped, and seconds between two searches."""
+MAKE_ROOM_PERIOD = 1.0
+"""Seconds between two such searches while the registry is full."""
 MAX_SERVICES = 10_000
 MAX_INSTANCES, MAX_ALL_INSTANCES = 1_000, 20_000
-"""Members of one service, and of all together."""
-MAX_TOLD = 20_000_000
-"""Characters that are kept of what all members tell of their methods."""
-MAX_ANSWERED = 200
-MAX_ELSEWHERE = 3
-"""Other domains that are named where a service is looked for in vain."""
-MAX_LOOKED_AT = 500
-"""Services whose state is looked at for that; of ten thousand it would take a tenth of a second."""
+"""Maximum number of instances of one service, and of all together."""
+MAX_METHOD_CHARS = 20_000_000
+"""Maximum number of characters in the announced methods of all instances together."""
+MAX_DOMAINS_NAMED = 3
+"""Maximum number of other domains that an error names."""
+MAX_STATES_COMPUTED = 500
+"""Maximum number of services whose states are computed for that; for all it would take 0.1 s."""
 
-
-class ServiceState(StrEnum):
-    """How a service, or a member of it, is doing; from best to worst."""
-
-    UP = "up"
-    BUSY = "busy"
-    LATE = "late"
-    GONE = "gone"
-
-
-_ORDER = list(ServiceState)
-_HERE = (ServiceState.UP, ServiceState.BUSY)
-
-
-@dataclass(slots=True)
-class Instance:
-    """One member of a clique. amqp-fabric members do not tell which they are, and share ``""``.
-
-    `last_seen` is on the registry's clock.
-    """
-
-    id: str
-    said: Announcement | None
-    last_seen: float
-    left: bool = False
-    _excused_from: float = float("-inf")
-    _excused: float = 0.0  # seconds of the same silence, before
-    _held: bool = False
-    _first_seen: float = field(init=False)
-    _span_began: float = field(init=False)
-    _longest_gap: float = 0.0
-    _longest_gap_before: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._first_seen = self._span_began = self.last_seen
-
-    def heard(self, said: Announcement | None, now: float) -> None:
-        """Another keep-alive; the silence of a member that was away is not its interval."""
-        if self._known_gap and self.state(now) is ServiceState.GONE:
-            self._first_seen = self._span_began = now
-            self._longest_gap = self._longest_gap_before = 0.0
-        elif not self.left:
-            if now - self._span_began > _OBSERVED_FOR:
-                self._span_began = now
-                self._longest_gap_before, self._longest_gap = self._longest_gap, 0.0
-            self._longest_gap = max(self._longest_gap, now - self.last_seen)
-        self.said, self.last_seen, self.left = said, now, False
-        self._held = False
-
-    @property
-    def heard_once(self) -> bool:
-        """True while it was heard no second time."""
-        return self.last_seen == self._first_seen
-
-    @property
-    def interval(self) -> float:
-        """Seconds between its keep-alives: as told, or as observed.
-
-        Members of amqp-fabric speak under one name, so that a gap between two of them says
-        little; the longest of many is the interval of each.
-        """
-        if self.said is not None and self.said.interval is not None:
-            return self.said.interval
-        observed = self.last_seen - self._first_seen
-        return max(self._known_gap, 0.0 if observed >= ASSUMED_INTERVAL else ASSUMED_INTERVAL)
-
-    @property
-    def _known_gap(self) -> float:
-        return max(self._longest_gap, self._longest_gap_before)
-
-    @property
-    def _gone_after(self) -> float:
-        expiry = self.interval * GONE_AFTER + SLACK
-        return max(expiry, HELD_FOR) if self._held else expiry
-
-    def hold(self) -> None:
-        """Its service's exchange is there, so that it may be there too, until it is heard again."""
-        self._held = True
-
-    def questionable(self, now: float) -> bool:
-        """Return whether it is about to be gone for its silence alone."""
-        return not self.left and self.interval * ASKED_AFTER < self.silence(now) < HELD_FOR
-
-    def excuse(self, now: float) -> None:
-        """Do not count its next interval, and not the time in which it may still reconnect."""
-        self._excused = self._excused_until(now)
-        self._excused_from = now
-
-    def _excused_until(self, now: float) -> float:
-        if self._excused_from < self.last_seen:
-            return 0.0
-        return self._excused + min(now - self._excused_from, max(self.interval, RECONNECTED_AFTER))
-
-    def silence(self, now: float) -> float:
-        """Seconds for which it could have been heard, and was not."""
-        return max(0.0, now - self.last_seen - self._excused_until(now))
-
-    def state(self, now: float) -> ServiceState:
-        """How it is doing at `now`."""
-        silence = self.silence(now)
-        if self.left or silence > self._gone_after:
-            return ServiceState.GONE
-        if silence > self.interval * LATE_AFTER + SLACK:
-            return ServiceState.LATE
-        if self.said is not None and self.said.busy_since is not None:
-            return ServiceState.BUSY
-        return ServiceState.UP
-
-
-@dataclass(slots=True)
-class Service:
-    """A service as the registry knows it.
-
-    Attributes:
-        since: when it was first heard, or heard again after it was gone, on the registry's clock.
-        asked_about: when it was last heard before the broker was asked whether it is there.
-    """
-
-    name: ServiceName
-    since: float = 0.0
-    instances: dict[str, Instance] = field(default_factory=dict)
-    _answered: dict[str, str] = field(default_factory=dict)
-    asked_about: float = float("-inf")
-    _methods: Mapping[str, str] | None = None
-    """As its members tell; None when that is to be found anew."""
-
-    def state(self, now: float) -> ServiceState:
-        """The state of its best member."""
-        best = ServiceState.GONE
-        for instance in self.instances.values():
-            if (state := instance.state(now)) is ServiceState.UP:
-                return state
-            if state is not best and _ORDER.index(state) < _ORDER.index(best):
-                best = state
-        return best
-
-    def present(self, now: float) -> list[Instance]:
-        """The members that are not gone."""
-        return [one for one in self.instances.values() if one.state(now) is not ServiceState.GONE]
-
-    def versions(self, now: float) -> list[str]:
-        """The versions of its present members, of all when none is present."""
-        return versions_of(self.present(now) or self.instances.values())
-
-    def answered(self, method: str) -> None:
-        """A method has answered a call, so it is there, whether or not the service tells it."""
-        if method not in self._answered and len(self._answered) < MAX_ANSWERED:
-            self._answered[method] = ""
-            self._methods = None
-
-    def told_anew(self) -> None:
-        """A member tells something else than before."""
-        self._methods = None
-
-    @property
-    def methods(self) -> Mapping[str, str]:
-        """Signatures by method name, as its members told; the same object until they change.
-
-        amqp-fabric tells nothing: then the methods that have answered, with empty signatures.
-        """
-        if self._methods is None:
-            told: dict[str, str] = {}
-            for instance in self.instances.values():
-                if instance.said is not None:
-                    told.update(instance.said.methods)
-            self._methods = MappingProxyType(told or dict(self._answered))
-        return self._methods
-
-    @property
-    def last_seen(self) -> float:
-        """When any of its members was last heard, on the registry's clock."""
-        return max((one.last_seen for one in self.instances.values()), default=0.0)
+_UP = (ServiceState.UP, ServiceState.BUSY)
 
 
 class Registry:
-    """The services that were heard, and how they are doing.
+    """Services that have announced themselves, and their states.
 
     Example::
 
         fabric.registry.df                       # a row for each service
-        fabric.registry.find("calc.c1")          # what a short name means
+        fabric.registry.find("calc.c1")          # the services that match a short name
         [service.name.fqn for service in fabric.registry.services()]
 
-    Its clock stands still while no keep-alive can arrive, because there is no connection or the
-    loop does not run, so that all states stay as they were last known.
+    Its clock stops while no keep-alive can be received, because there is no connection or the loop
+    is blocked. So all states stay as they were last known.
 
     Args:
         clock: monotonic seconds; replaced in tests.
 
     Attributes:
-        changes: goes up with every keep-alive.
-        roster: goes up when an instance comes, leaves or announces something else, and when
-            the connection is lost or made.
-        dropped: services and members that were given up for others or not taken, because there
-            was no room.
+        changes: number of keep-alives received.
+        revision: number that grows when an instance comes, leaves or changes its announcement,
+            and when the connection is lost or made.
+        dropped: number of services and instances that were dropped, or not added, because the
+            registry was full.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = HearingClock(clock)
-        self._hears_since = self._clock()
+        self._clock = ReceptionClock(clock)
+        self._connected_at = self._clock()
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
-        self._places = Places()
-        self._members = 0
-        self._told = 0
-        self._heard = asyncio.Event()
-        self._forget_at = self._clock() + FORGET_EVERY
-        self._look_again_at = 0.0
+        self._eviction = EvictionPolicy()
+        self._instance_count = 0
+        self._method_chars = 0
+        self._changed = asyncio.Event()
+        self._drop_at = self._clock() + DROP_PERIOD
+        self._make_room_at = 0.0
         self.changes = 0
-        self.roster = 0
+        self.revision = 0
         self.dropped = 0
 
-    # -- whether anybody can be heard
+    # -- the connection
 
     @property
-    def deaf(self) -> bool:
-        """True while there is no connection over which anybody could be heard."""
-        return self._clock.deaf
+    def stale(self) -> bool:
+        """True while there is no connection, so that all states are the last known."""
+        return self._clock.stopped
 
     @property
-    def hears_for(self) -> float:
-        """Seconds for which others could be heard since the connection was made."""
-        return 0.0 if self.deaf else self._clock() - self._hears_since
+    def connected_for(self) -> float:
+        """Seconds in which keep-alives could be received since the connection was made."""
+        return 0.0 if self.stale else self._clock() - self._connected_at
 
-    def stop_hearing(self, since: float | None = None) -> None:
-        """The connection is lost, or silent since that moment of `time.monotonic`."""
-        if not self.deaf:
+    def connection_lost(self, since: float | None = None) -> None:
+        """Stop the clock, now or as of the time of `time.monotonic` since when nothing arrived."""
+        if not self.stale:
             self._clock.stop(since)
-            self._change()
+            self._connection_changed()
 
-    def hear_again(self) -> None:
-        """There is a connection."""
-        if self.deaf:
-            self._clock.go()
+    def connection_made(self) -> None:
+        """Resume the clock, and give other members time to reconnect."""
+        if self.stale:
+            self._clock.resume()
             now = self._clock()
             for service in self._services.values():
                 for instance in service.instances.values():
-                    instance.excuse(now)
-        self._hears_since = self._clock()
-        self._change()
+                    instance.grant_grace(now)
+        self._connected_at = self._clock()
+        self._connection_changed()
 
-    def pulse(self) -> None:
-        """The loop runs; see `HearingClock.pulse`."""
-        self._clock.pulse()
+    def tick(self) -> None:
+        """Record that the loop is not blocked; see `ReceptionClock.tick`."""
+        self._clock.tick()
 
-    def _change(self) -> None:
-        self.roster += 1
-        self._wake()
+    def _connection_changed(self) -> None:
+        self.revision += 1
+        self._notify()
 
-    def _wake(self) -> None:
-        self._heard.set()
-        self._heard = asyncio.Event()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    # -- in
+    # -- keep-alives
 
-    def heard(self, sign: KeepAlive, *, own: bool = False) -> Service | None:
-        """Take in a keep-alive, or the last one of a member that leaves.
+    def receive(self, keep_alive: KeepAlive, *, own: bool = False) -> Service | None:
+        """Record a keep-alive or goodbye; return the service, or None if it is not added.
 
-        A service of this process's `own` keeps its place.
+        An `own` service of this process is never evicted.
         """
         now = self._clock()
-        if now >= self._forget_at:
-            self.forget(now)
-        service = self._services.get(sign.name)
+        if now >= self._drop_at:
+            self.drop_expired(now)
+        name = keep_alive.name
+        service = self._services.get(name)
         if service is None:
-            if sign.leaving or not self._room(now):
+            if keep_alive.leaving or not self._make_room(now):
                 return None
-            service = self._services[sign.name] = Service(sign.name, now)
+            service = self._services[name] = Service(name, now)
             insort(self._order, service, key=attrgetter("name"))
-        elif not sign.leaving and service.state(now) is ServiceState.GONE:
+        elif not keep_alive.leaving and service.state(now) is ServiceState.GONE:
             service.since = now
-        self._take(service, sign, now)
-        if not sign.leaving:
-            self._places.heard(sign.name, now)
+        self._record(service, keep_alive, now)
+        if not keep_alive.leaving:
+            self._eviction.record_keep_alive(name, now)
         if own:
-            self._places.keep(sign.name)
+            self._eviction.pin(name)
         self.changes += 1
-        self._wake()
+        self._notify()
         return service
 
-    def answered(self, name: ServiceName, method: str) -> None:
-        """A service has answered a call: it is there, has that method, and keeps its place."""
+    def record_reply(self, name: ServiceName, method: str) -> None:
+        """Record that a service has replied to a call: it has the method, and is never evicted."""
         if (service := self._services.get(name)) is not None:
-            service.answered(method)
-            self._places.keep(name)
+            service.record_reply(method)
+            self._eviction.pin(name)
 
-    def _take(self, service: Service, sign: KeepAlive, now: float) -> None:
-        key = sign.announcement.instance if sign.announcement is not None else ""
+    def _record(self, service: Service, keep_alive: KeepAlive, now: float) -> None:
+        key = keep_alive.announcement.instance if keep_alive.announcement is not None else ""
         instance = service.instances.get(key)
-        if sign.leaving:
-            if instance is not None and not instance.left:
-                instance.left = True
-                self.roster += 1
+        if keep_alive.leaving:
+            if instance is not None and not instance.has_left:
+                instance.has_left = True
+                self.revision += 1
         elif instance is not None:
-            said = self._affordable(sign.announcement, instance.said)
-            if said != instance.said:
-                service.told_anew()
-                self.roster += 1
+            announcement = self._within_limit(keep_alive.announcement, instance.announcement)
+            if announcement != instance.announcement:
+                service.invalidate_methods()
+                self.revision += 1
             elif instance.state(now) is ServiceState.GONE:
-                self.roster += 1
-            instance.heard(said, now)
-        elif self._has_place(service):
-            service.instances[key] = Instance(key, self._affordable(sign.announcement, None), now)
-            self._members += 1
-            self.roster += 1
-            service.told_anew()
+                self.revision += 1
+            instance.record_keep_alive(announcement, now)
+        elif self._make_room_for_instance(service):
+            announcement = self._within_limit(keep_alive.announcement, None)
+            service.instances[key] = Instance(key, announcement, now)
+            self._instance_count += 1
+            self.revision += 1
+            service.invalidate_methods()
         else:
             self.dropped += 1
 
-    def _has_place(self, service: Service) -> bool:
-        """Return whether one more instance fits; one that was heard only once is evicted for it."""
-        if self._members >= MAX_ALL_INSTANCES:
+    def _make_room_for_instance(self, service: Service) -> bool:
+        """Return whether one more instance fits; one that was seen once is evicted for it."""
+        if self._instance_count >= MAX_ALL_INSTANCES:
             return False
         if len(service.instances) < MAX_INSTANCES:
             return True
-        once = next((key for key, one in service.instances.items() if one.heard_once), None)
-        if once is None:
+        evicted = next((key for key, each in service.instances.items() if each.seen_once), None)
+        if evicted is None:
             return False
         self.dropped += 1
-        self._members -= 1
-        self._told -= _size(service.instances.pop(once).said)
+        self._instance_count -= 1
+        self._method_chars -= _method_chars(service.instances.pop(evicted).announcement)
         return True
 
-    def _affordable(
-        self, said: Announcement | None, before: Announcement | None
+    def _within_limit(
+        self, announcement: Announcement | None, previous: Announcement | None
     ) -> Announcement | None:
-        """What a member tells, without its methods when all have told too much together."""
-        self._told -= _size(before)
-        size = _size(said)
-        if said is not None and self._told + size > MAX_TOLD:
-            return replace(said, methods={}, more_methods=said.more_methods + len(said.methods))
-        self._told += size
-        return said
+        """Return an announcement, without its methods if all together are too long."""
+        self._method_chars -= _method_chars(previous)
+        chars = _method_chars(announcement)
+        if announcement is not None and self._method_chars + chars > MAX_METHOD_CHARS:
+            omitted = announcement.more_methods + len(announcement.methods)
+            return replace(announcement, methods={}, more_methods=omitted)
+        self._method_chars += chars
+        return announcement
 
-    def _room(self, now: float) -> bool:
-        """Whether there is room for one more service and its first member."""
-        if self._full and now >= self._look_again_at:
-            self._look_again_at = now + LOOK_AGAIN_EVERY
-            self.forget(now)
+    def _make_room(self, now: float) -> bool:
+        """Return whether one more service fits; others are dropped or evicted for it."""
+        if self._full and now >= self._make_room_at:
+            self._make_room_at = now + MAKE_ROOM_PERIOD
+            self.drop_expired(now)
         while self._full:
             self.dropped += 1
             if not self._evict(now):
@@ -392,49 +209,69 @@ class Registry:
         return True
 
     def _evict(self, now: float) -> bool:
-        """Give up the service that has proven itself least; False: there is none."""
-        name = self._places.give_up(
-            MAX_SERVICES, lambda name: self._services[name].state(now) in _HERE
+        """Evict a service; return False if all are pinned."""
+        name = self._eviction.evict(
+            MAX_SERVICES, lambda name: self._services[name].state(now) in _UP
         )
         if name is None:
             return False
-        service = self._services.pop(name)
-        self._members -= len(service.instances)
-        self._told -= sum(_size(one.said) for one in service.instances.values())
+        instances = self._services.pop(name).instances
+        self._instance_count -= len(instances)
+        self._method_chars -= sum(_method_chars(each.announcement) for each in instances.values())
         del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
-        self.roster += 1
+        self.revision += 1
         return True
 
     @property
     def _full(self) -> bool:
-        return len(self._services) >= MAX_SERVICES or self._members >= MAX_ALL_INSTANCES
+        return len(self._services) >= MAX_SERVICES or self._instance_count >= MAX_ALL_INSTANCES
 
-    def forget(self, now: float | None = None) -> None:
-        """Drop services and members that have been gone for ten minutes."""
+    def drop_expired(self, now: float | None = None) -> None:
+        """Drop services and instances that have been gone for ten minutes."""
         now = self._clock() if now is None else now
-        self._forget_at = now + FORGET_EVERY
+        self._drop_at = now + DROP_PERIOD
         for name, service in list(self._services.items()):
             for key, instance in list(service.instances.items()):
-                if now - instance.last_seen > max(FORGOTTEN_AFTER, instance.interval * GONE_AFTER):
+                if now - instance.last_seen > max(DROPPED_AFTER, instance.interval * GONE_AFTER):
                     del service.instances[key]
-                    self._members -= 1
-                    self._told -= _size(instance.said)
-                    self.roster += 1
-                    service.told_anew()
+                    self._instance_count -= 1
+                    self._method_chars -= _method_chars(instance.announcement)
+                    self.revision += 1
+                    service.invalidate_methods()
             if not service.instances:
                 del self._services[name]
-                self._places.drop(name)
+                self._eviction.remove(name)
         self._order = [service for service in self._order if service.instances]
 
-    # -- out
+    # -- silent services
+
+    def newly_silent(self, limit: int) -> list[Service]:
+        """Return services without recent keep-alives, each once for every silence."""
+        now = self._clock()
+        found: list[Service] = []
+        for service in self._order:
+            if len(found) >= limit:
+                break
+            last_seen = service.last_seen
+            if service.checked_silence != last_seen and service.is_silent(now):
+                service.checked_silence = last_seen
+                found.append(service)
+        return found
+
+    def confirm_exchange(self, service: Service) -> None:
+        """Keep a silent service late for a while, because its exchange exists at the broker."""
+        service.confirm_exchange(self._clock())
+        self.revision += 1
+
+    # -- queries
 
     @property
     def now(self) -> float:
-        """Time on the registry's clock, which stands still while no keep-alive can arrive."""
+        """Time on the registry's clock, which stops while no keep-alive can be received."""
         return self._clock()
 
     def get(self, name: ServiceName) -> Service | None:
-        """The service of that address, present or gone; None when it was never heard."""
+        """Return the service of this address, present or gone; None if it is unknown."""
         return self._services.get(name)
 
     def services(
@@ -445,52 +282,55 @@ class Registry:
         id: str | None = None,  # noqa: A002
         gone: bool = False,
     ) -> list[Service]:
-        """Services in order of their names; those that are gone only when asked for."""
+        """Return services in the order of their names; with `gone` also those that are gone."""
         found = self._order
         if (domain, type, id) != (None, None, None):
             found = [
-                one
-                for one in found
-                if domain in (None, one.name.domain)
-                and type in (None, one.name.type)
-                and id in (None, one.name.id)
+                service
+                for service in found
+                if domain in (None, service.name.domain)
+                and type in (None, service.name.type)
+                and id in (None, service.name.id)
             ]
         return list(found) if gone else self._present(found)
 
     def find(
         self, pattern: str | ServicePattern, *, domain: str = "", gone: bool = False
     ) -> list[Service]:
-        """The services that a name can mean: those that are present, and with `gone` all."""
+        """Return the services that a name matches; with `gone` also those that are gone."""
         if isinstance(pattern, str):
             pattern = ServicePattern.parse(pattern, domain=domain)
-        found = [one for one in self._order if pattern.matches(one.name)]
+        found = [service for service in self._order if pattern.matches(service.name)]
         return found if gone else self._present(found)
 
-    def elsewhere(self, domain: str, like: str = "") -> str:
-        """Return a sentence on the other domains in which services are present, else nothing.
+    def describe_other_domains(self, domain: str, like: str = "") -> str:
+        """Return a sentence on other domains with present services; empty if there are none.
 
         Args:
-            domain: the one that is looked at.
-            like: an id; domains that have it come first, then those with the most services.
+            domain: domain that is not named.
+            like: id of a service; domains that have it come first, then those with the most
+                services.
         """
-        heard: dict[str, list[Service]] = {}
-        liked: set[str] = set()
-        for one in self._order:
-            heard.setdefault(one.name.domain, []).append(one)
-            if one.name.id == like:
-                liked.add(one.name.domain)
-        heard.pop(domain, None)
-        names = sorted(heard, key=lambda one: (one not in liked, -len(heard[one]), one))
+        services: dict[str, list[Service]] = {}
+        preferred: set[str] = set()
+        for service in self._order:
+            services.setdefault(service.name.domain, []).append(service)
+            if service.name.id == like:
+                preferred.add(service.name.domain)
+        services.pop(domain, None)
+        names = sorted(
+            services, key=lambda name: (name not in preferred, -len(services[name]), name)
+        )
         shown: list[str] = []
-        left = MAX_LOOKED_AT
-        while names and left > 0 and len(shown) < MAX_ELSEWHERE:
+        budget = MAX_STATES_COMPUTED
+        while names and budget > 0 and len(shown) < MAX_DOMAINS_NAMED:
             name = names.pop(0)
-            looked_at = heard[name][:left]
-            left -= len(looked_at)
-            if count := len(self._present(looked_at)):
-                more = "+" if len(looked_at) < len(heard[name]) else ""
-                services = "service" if count == 1 and not more else "services"
-                shown.append(f"{name} ({count:,}{more} {services}): `--domain {name}`")
+            examined = services[name][:budget]
+            budget -= len(examined)
+            if count := len(self._present(examined)):
+                more = "+" if len(examined) < len(services[name]) else ""
+                noun = "service" if count == 1 and not more else "services"
+                shown.append(f"{name} ({count:,}{more} {noun}): `--domain {name}`")
         if not shown:
             return ""
         if names:
@@ -499,46 +339,22 @@ class Registry:
 
     def _present(self, services: list[Service]) -> list[Service]:
         now = self._clock()
-        return [one for one in services if one.state(now) is not ServiceState.GONE]
+        return [service for service in services if service.state(now) is not ServiceState.GONE]
 
     def state(self, service: Service) -> ServiceState:
-        """How a service is doing now."""
+        """Return the current state of a service."""
         return service.state(self._clock())
 
-    def silent(self, most: int) -> list[Service]:
-        """Return the first services without a recent keep-alive, each once for every silence."""
-        now = self._clock()
-        found: list[Service] = []
-        for service in self._order:
-            if len(found) >= most:
-                break
-            if service.asked_about == (last_seen := service.last_seen):
-                continue
-            members = [one for one in service.instances.values() if not one.left]
-            late = all(one.silence(now) > LATE_AFTER * one.interval for one in members)
-            if late and any(one.questionable(now) for one in members):
-                service.asked_about = last_seen
-                found.append(service)
-        return found
-
-    def hold(self, service: Service) -> None:
-        """The exchange of a silent service is there: it is late, and not gone yet."""
-        now = self._clock()
-        for instance in service.instances.values():
-            if not instance.left and instance.silence(now) < HELD_FOR:
-                instance.hold()
-        self.roster += 1
-
     async def changed(self) -> None:
-        """Wait until a keep-alive is heard, or the connection is lost or made."""
-        await self._heard.wait()
+        """Wait until a keep-alive is received, or the connection is lost or made."""
+        await self._changed.wait()
 
     @property
     def df(self) -> pd.DataFrame:
         """The registry as a DataFrame, a row for each service, gone ones included.
 
         Columns: domain, type, id, version (several joined by commas), instances (present
-        members that can be told apart), state, last_seen (seconds ago), methods.
+        instances that can be told apart), state, last_seen (seconds ago), methods.
         """
         return pd.DataFrame(
             list(self._rows()),
@@ -574,16 +390,13 @@ class Registry:
 
     def __repr__(self) -> str:
         states = [str(self.state(service)) for service in self._services.values()]
-        counts = ", ".join(f"{states.count(s)} {s}" for s in ServiceState if states.count(s))
-        return f"<Registry: {counts or 'nobody heard yet'}>"
+        counts = ", ".join(
+            f"{states.count(state)} {state}" for state in ServiceState if states.count(state)
+        )
+        return f"<Registry: {counts or 'no services'}>"
 
 
-def versions_of(members: Iterable[Instance]) -> list[str]:
-    """The versions that they tell, each once."""
-    return sorted({one.said.version for one in members if one.said and one.said.version})
-
-
-def _size(said: Announcement | None) -> int:
-    if said is None:
+def _method_chars(announcement: Announcement | None) -> int:
+    if announcement is None:
         return 0
-    return sum(len(name) + len(signature) for name, signature in said.methods.items())
+    return sum(len(name) + len(signature) for name, signature in announcement.methods.items())

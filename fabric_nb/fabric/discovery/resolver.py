@@ -1,4 +1,4 @@
-"""From the name a person writes to the service that is meant, by what the registry knows."""
+"""Resolver of short service names, by the services in the registry."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from fabric_nb.errors import (
     VersionMismatch,
 )
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.discovery.registry import Registry, Service, ServiceState
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
-PATIENCE = 6.0
-"""Seconds after the connection was made, or made again, during which a service may still announce
-itself; a little more than the interval that amqp-fabric's documentation proposes."""
-_LONG = 1e9
-"""Seconds."""
+DISCOVERY_TIME = 6.0
+"""Seconds after a connection is made in which services announce themselves for the first time; a
+little more than the interval that amqp-fabric's documentation proposes."""
+_MAX_TIMEOUT = 1e9
+"""Seconds; a longer wait has no timeout."""
 
 
 class Resolver:
-    """Finds services by name and says why one cannot be had.
+    """Resolves the names of services, and explains errors about them.
 
     Args:
-        registry: what is known.
-        listening: whether keep-alives are heard at all.
-        own: the name of whoever looks for others.
+        registry: known services.
+        listening: False if no keep-alives are received, so that short names are unknown.
+        own: name of the member that calls.
     """
 
     def __init__(
@@ -52,15 +53,16 @@ class Resolver:
         version: str | None = None,
         timeout: float | None = None,
     ) -> ServiceName:
-        """The address that a name means.
+        """Return the full name of a service.
 
-        Waits for it to be heard, right after the connection was made and while there is none.
+        Right after a connection was made, and while there is none, it waits for the service to
+        announce itself.
 
         Raises:
             CallTimeout: there was no connection within `timeout` seconds.
-            UnknownService: nobody of that name was heard.
-            AmbiguousService: the name fits several services.
-            VersionMismatch: it is there, but not as `version` requires.
+            UnknownService: no service of that name is known.
+            AmbiguousService: several services match.
+            VersionMismatch: the service does not have the required `version`.
         """
         required = _requirement(version)
         if (exact := pattern.exact) is not None and required is None:
@@ -71,15 +73,15 @@ class Resolver:
                 " to keep-alives (keep_alive_listen=True).",
                 call=str(pattern),
             )
-        service = await self._heard(pattern, timeout)
+        service = await self._find_one(pattern, timeout)
         if required is not None:
             self._check_version(service, required)
         return service.name
 
-    async def _heard(self, pattern: ServicePattern, timeout: float | None) -> Service:
-        found = await self._found(pattern, timeout)
+    async def _find_one(self, pattern: ServicePattern, timeout: float | None) -> Service:
+        found = await self._wait_for(pattern, timeout)
         if not found:
-            if self._registry.deaf:
+            if self._registry.stale:
                 raise CallTimeout(
                     f"{pattern} could not be looked up within {timeout or 0:g} s, because the"
                     " connection to the broker is lost and not back yet.",
@@ -90,40 +92,40 @@ class Resolver:
         if len(found) > 1:
             names = [service.name.fqn for service in found]
             raise AmbiguousService(
-                f"{pattern} fits several services: {_listed(names)}; write type.id.",
+                f"{pattern} matches several services: {_listed(names)}; write type.id.",
                 call=str(pattern),
                 candidates=names,
             )
         return found[0]
 
-    async def _found(self, pattern: ServicePattern, timeout: float | None) -> list[Service]:
+    async def _wait_for(self, pattern: ServicePattern, timeout: float | None) -> list[Service]:
         registry, clock = self._registry, asyncio.get_running_loop().time
-        ends = float("inf") if timeout is None else clock() + timeout
+        deadline = float("inf") if timeout is None else clock() + timeout
         while not (found := registry.find(pattern)):
-            left = ends - clock()
-            # Without a connection no keep-alive arrives, which says nothing about the services.
-            patience = left if registry.deaf else min(left, PATIENCE - registry.hears_for)
+            wait = deadline - clock()
+            if not registry.stale:  # without a connection, services cannot announce themselves
+                wait = min(wait, DISCOVERY_TIME - registry.connected_for)
             try:
-                async with asyncio.timeout(max(0.0, patience) if patience < _LONG else None):
+                async with asyncio.timeout(max(0.0, wait) if wait < _MAX_TIMEOUT else None):
                     await registry.changed()
             except TimeoutError:
-                if not registry.deaf or clock() >= ends:
+                if not registry.stale or clock() >= deadline:
                     return registry.find(pattern)
         return found
 
     def _check_version(self, service: Service, required: SpecifierSet) -> None:
         now = self._registry.now
-        versions = [one.said.version if one.said else "" for one in service.present(now)]
-        wrong = sorted({version for version in versions if not _satisfies(version, required)})
+        versions = {each.version for each in service.present(now)}
+        wrong = sorted(version for version in versions if not _satisfies(version, required))
         if wrong:
-            there = ", ".join(version or "an untold version" for version in wrong)
+            found = ", ".join(version or "unknown" for version in wrong)
             raise VersionMismatch(
-                f"{service.name} is there in {there}, and {required} is required.",
+                f"The version of {service.name} is {found}, but {required} is required.",
                 call=service.name.fqn,
             )
 
     def unknown(self, pattern: ServicePattern, call: str = "") -> UnknownService:
-        """The error for a service that is not there, with what is there instead."""
+        """Return the error for an unknown service, which names similar or other services."""
         call = call or str(pattern)
         gone = [
             service
@@ -133,50 +135,49 @@ class Resolver:
         if gone:
             ago = self._registry.now - gone[0].last_seen
             return UnknownService(
-                f"{gone[0].name} is gone; it was last heard {ago:.0f} s ago.", call=call
+                f"{gone[0].name} is gone; its last keep-alive was {ago:.0f} s ago.", call=call
             )
         known = [service.name for service in self._registry.services(domain=pattern.domain)]
         ids = [name.id for name in known]
         close = difflib.get_close_matches(pattern.id, ids, n=3, cutoff=0.6)
         if close:
-            there = f"did you mean {_listed(close)}?"
+            hint = f"did you mean {_listed(close)}?"
         elif known:
-            there = f"in {pattern.domain} there are {_listed([f'{n.type}.{n.id}' for n in known])}."
+            hint = f"in {pattern.domain} there are {_listed([f'{n.type}.{n.id}' for n in known])}."
         else:
-            there = f"nobody was heard in {pattern.domain} yet."
-        elsewhere = "" if close else self._elsewhere(pattern, known)
-        return UnknownService(
-            f"No service {pattern} is known: {there} {elsewhere}".rstrip(), call=call
-        )
+            hint = f"no service has announced itself in {pattern.domain} yet."
+        others = "" if close else self._other_domains(pattern, known)
+        return UnknownService(f"No service {pattern} is known: {hint} {others}".rstrip(), call=call)
 
-    def _elsewhere(self, pattern: ServicePattern, known: Sequence[ServiceName]) -> str:
-        """Name other domains where this one seems to be the wrong one.
+    def _other_domains(self, pattern: ServicePattern, known: Sequence[ServiceName]) -> str:
+        """Return a sentence on other domains, if the domain seems to be wrong; else nothing.
 
-        It is when an id of that name is known elsewhere, or it has only services of our own type.
+        It seems so if another domain has a service of that id, or if this one only has services
+        of the caller's own type, such as other notebooks.
         """
         own_type = self._own.type if self._own is not None else None
         alone = all(name.type == own_type for name in known)
         if alone or self._registry.services(id=pattern.id):
-            return self._registry.elsewhere(pattern.domain, pattern.id)
+            return self._registry.describe_other_domains(pattern.domain, pattern.id)
         return ""
 
-    def not_served(self, name: ServiceName, method: str, why: Unroutable) -> CallError:
-        """The error for a call that no queue took: an unknown service, or only its method."""
+    def not_served(self, name: ServiceName, method: str, cause: Unroutable) -> CallError:
+        """Return the error for an unroutable call: an unknown service, or an unknown method."""
         label = f"{name.fqn}.{method}"
         service = self._registry.get(name)
         if service is None:
-            if why.exchange_missing and self._listening:
+            if cause.exchange_missing and self._listening:
                 return self.unknown(ServicePattern(name.domain, name.type, name.id), label)
             return UnknownService(
-                f"Nobody serves {label}: {name} is not there, or has no such method.", call=label
+                f"{label} is not served: {name} is not running, or has no such method.", call=label
             )
         if self._registry.state(service) is ServiceState.GONE:
             return self.unknown(ServicePattern(name.domain, name.type, name.id), label)
-        if why.exchange_missing or method in service.methods:
-            return UnknownService(f"{name} has just left: nobody serves it any more.", call=label)
-        return self._no_method(service, method, label)
+        if cause.exchange_missing or method in service.methods:
+            return UnknownService(f"{name} has just left: it is no longer served.", call=label)
+        return self._unknown_method(service, method, label)
 
-    def _no_method(self, service: Service, method: str, label: str) -> MethodNotFound:
+    def _unknown_method(self, service: Service, method: str, label: str) -> MethodNotFound:
         methods = list(service.methods)
         close = difflib.get_close_matches(method, methods, n=3, cutoff=0.6)
         if close:
@@ -208,6 +209,6 @@ def _satisfies(version: str, required: SpecifierSet) -> bool:
         return False
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -10,8 +10,9 @@ from typing import Any
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
@@ -104,7 +105,7 @@ class RpcClient:
                 )
             except Unroutable as error:
                 raise self._resolver.not_served(name, method, error) from None
-        self._registry.answered(name, method)
+        self._registry.record_reply(name, method)
         return result
 
     async def stream(
@@ -129,7 +130,7 @@ class RpcClient:
                 async with aclosing(items):
                     async for item in items:
                         yield item
-                self._registry.answered(name, method)
+                self._registry.record_reply(name, method)
             except Unroutable as error:
                 raise self._resolver.not_served(name, method, error) from None
 

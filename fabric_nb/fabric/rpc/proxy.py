@@ -10,7 +10,7 @@ from typing import Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.methods import MAX_TEXT, Verbatim
 from fabric_nb.fabric.wire.names import ServicePattern, check_method

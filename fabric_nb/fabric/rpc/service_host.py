@@ -161,6 +161,6 @@ class ServiceHost:
             interval=self._announcer.interval,
             methods=server.signatures if server is not None else {},
         )
-        self._announcer.say(name, announcement)
+        self._announcer.announce(name, announcement)
         if self._registry is not None:  # own services can be called by their short names at once
-            self._registry.heard(KeepAlive(name, announcement), own=True)
+            self._registry.receive(KeepAlive(name, announcement), own=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from fabric_nb.fabric.discovery.registry import Registry, Service
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import is_method
@@ -95,7 +96,7 @@ def elsewhere(registry: Registry, snapshot: Snapshot) -> str:
     domain = snapshot.connection["domain"]
     own = {f"{domain}.{snapshot.connection['name']}", *snapshot.serving}
     alone = all(service.name.fqn in own for service in registry.services(domain=domain))
-    return registry.elsewhere(domain) if alone else ""
+    return registry.describe_other_domains(domain) if alone else ""
 
 
 def answered(registry: Registry) -> dict[str, list[str]]:
@@ -108,7 +109,10 @@ def answered(registry: Registry) -> dict[str, list[str]]:
 
 
 def _announces_methods(service: Service) -> bool:
-    return any(each.said is not None and each.said.methods for each in service.instances.values())
+    return any(
+        each.announcement is not None and each.announcement.methods
+        for each in service.instances.values()
+    )
 
 
 def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
@@ -125,7 +129,7 @@ def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
             {
                 "id": plain(each.id, 40),
                 "state": str(each.state(now)),
-                "version": plain(each.said.version, 40) if each.said else "",
+                "version": plain(each.version, 40),
             }
             for each in instances[:MAX_INSTANCES]
         ],
@@ -134,7 +138,8 @@ def _service(service: Service, now: float, answered: Iterable[str]) -> Item:
         "uncounted": any(not each.id for each in instances),
         "methods": _methods(tuple(methods.items())),
         "more_methods": max(
-            (each.said.more_methods for each in instances if each.said is not None), default=0
+            (each.announcement.more_methods for each in instances if each.announcement is not None),
+            default=0,
         ),
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.core.tasks import failures
-from fabric_nb.fabric.discovery.registry import Service
+from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted
 from fabric_nb.notebook.table.cells import ago
@@ -36,7 +36,7 @@ class ConnectionCard(PageView):
         connection = fabric.state, fabric.uri, fabric.transient_queues_refused, failures.total
         # The registry's clock stops during an outage. This one continues, because a stored card
         # gives the time at which the state was last observed, not when it began.
-        return *connection, registry.roster, int(time.monotonic() / CHECK_PERIOD)
+        return *connection, registry.revision, int(time.monotonic() / CHECK_PERIOD)
 
     def page(self) -> Page:
         """Return the card."""
@@ -55,9 +55,10 @@ class ConnectionCard(PageView):
         )
         more = len(others) - MAX_ROWS
         remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
-        if fabric.registry.deaf and others:
+        if fabric.registry.stale and others:
             remarks.append("Not connected: the states of the other services are the last known.")
-        remarks += [elsewhere] if (elsewhere := fabric.registry.elsewhere(fabric.domain)) else []
+        if other_domains := fabric.registry.describe_other_domains(fabric.domain):
+            remarks.append(other_domains)
         if fabric.transient_queues_refused:
             remarks.append(
                 "This broker refuses transient queues: services on amqp-fabric cannot run on it."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from fabric_nb.fabric.discovery.registry import Instance, Service, ServiceState, versions_of
+from fabric_nb.fabric.discovery.services import Instance, Service, ServiceState, versions_of
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
 from fabric_nb.notebook.pages import Badge, Tone, counted
@@ -102,7 +102,7 @@ class RegistryView(TableView):
         """Return the registry's version, received descriptions, and the second, as states age."""
         fabric, registry = self.fabric, self.fabric.registry
         connection = fabric.state, fabric.uri
-        return *connection, registry.roster, int(registry.now), self._received, self._unreadable
+        return *connection, registry.revision, int(registry.now), self._received, self._unreadable
 
     def model(self) -> TableModel:
         """Return an empty table of services."""
@@ -123,7 +123,7 @@ class RegistryView(TableView):
         )
         counts = Counter(state for _, state in services)
         notes = []
-        if registry.deaf:
+        if registry.stale:
             notes.append("Not connected, so no keep-alive is received: states are the last known.")
         if len(services) > MAX_ROWS:
             notes.append("Narrow it with --type or --id to see others.")

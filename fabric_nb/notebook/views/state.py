@@ -17,7 +17,7 @@ def check_interval(fabric: FabricMember, domain: str) -> int:
 
 def with_other_domains(sentence: str, fabric: FabricMember, domain: str) -> str:
     """Return the sentence, followed by other domains in which services were announced."""
-    return f"{sentence} {fabric.registry.elsewhere(domain) if domain else ''}".rstrip()
+    return f"{sentence} {fabric.registry.describe_other_domains(domain) if domain else ''}".rstrip()
 
 
 def state_badge(fabric: FabricMember) -> list[Badge]:
