@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.logs.feed import LogFeed
-from fabric_nb.notebook.views.live import Place
+from fabric_nb.notebook.views.live import CellRun
 
 MAX_PARTS = 10_000
 """Maximum number of elements of a user's container that are searched for a stream."""
@@ -22,12 +22,12 @@ class _Opened:
     """A stream or log feed, the cell that opened it, and the variable it was assigned to."""
 
     source: Stream | LogFeed
-    place: Place
+    run: CellRun
     variable: str | None
 
     def is_replaced_by(self, other: _Opened) -> bool:
         """Return whether a later run of the same cell assigns to the same variable."""
-        return self.place.is_replaced_by(other.place) and self.variable == other.variable
+        return self.run.is_replaced_by(other.run) and self.variable == other.variable
 
 
 class CellStreams:
@@ -51,7 +51,7 @@ class CellStreams:
             source: the stream or log feed.
             variable: variable that it is going to be assigned to.
         """
-        added = _Opened(source, self._place(), variable)
+        added = _Opened(source, self._run(), variable)
         kept = [each for each in self._opened if not each.source.closed]
         for earlier in [each for each in kept if each.is_replaced_by(added)]:
             if not self._is_referenced(earlier.source, variable):
@@ -59,14 +59,14 @@ class CellStreams:
                 kept.remove(earlier)
         self._opened = [*kept, added]
 
-    def _place(self) -> Place:
+    def _run(self) -> CellRun:
         """Return the running cell, identified by its id, or by its text if it has none."""
-        place = Place.here()
-        if place.cell is not None:
-            return place
+        run = CellRun.current()
+        if run.cell is not None:
+            return run
         history = self._shell.history_manager
         text = history.input_hist_raw[-1] if history is not None else None
-        return Place(text, place.run or str(self._shell.execution_count))
+        return CellRun(text, run.execution or str(self._shell.execution_count))
 
     def _is_referenced(self, source: object, variable: str | None) -> bool:
         """Return whether a user's variable other than `variable`, or its value, refers to it."""

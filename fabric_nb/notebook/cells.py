@@ -57,7 +57,7 @@ def _moved(line: str) -> str:
     return f"{found[1]}{found[3]}{found[6]};\n"
 
 
-def receiving_variable() -> str | None:
+def assigned_variable() -> str | None:
     """Return the global variable to which the running code assigns the value of the magic."""
     frame = sys._getframe(1)  # noqa: SLF001 - documented, with this name
     while frame.f_globals.get("__name__", "").partition(".")[0] in ("fabric_nb", "IPython"):

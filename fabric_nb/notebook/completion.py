@@ -17,11 +17,11 @@ from fabric_nb.fabric.wire.logs import LEVELS
 from fabric_nb.notebook.arguments import find_call, words
 
 _MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
-MAX_OFFERED = 200
+MAX_COMPLETIONS = 200
 
 
 @dataclass(frozen=True)
-class Known:
+class Candidates:
     """Candidates for completion.
 
     Attributes:
@@ -36,58 +36,60 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Offer:
+class Completion:
     """Completions of `fragment`, the text before the cursor."""
 
     fragment: str
     texts: Sequence[str]
 
 
-def complete(line: str, known: Known) -> Offer | None:
+def complete(line: str, candidates: Candidates) -> Completion | None:
     """Return the completions of a line up to the cursor; None if it is not a fabric magic.
 
     Example::
 
-        complete("x = %fabric_call calc.mul", known).texts  # ["calc.multiply"]
+        complete("x = %fabric_call calc.mul", candidates).texts  # ["calc.multiply"]
     """
     found = _MAGIC.search(line)
-    if found is None or found[1] not in known.options:
+    if found is None or found[1] not in candidates.options:
         return None
     magic, text = found.groups()
     typed = words(text)
     fragment = "" if not typed or text[-1:].isspace() else typed.pop()
     before = typed[-1] if typed else ""
-    return Offer(fragment, _starting(fragment, _candidates(magic, typed, before, fragment, known)))
+    return Completion(
+        fragment, _starting(fragment, _candidates(magic, typed, before, fragment, candidates))
+    )
 
 
 def _starting(fragment: str, candidates: Iterator[str]) -> list[str]:
     matching = sorted({text for text in candidates if text.startswith(fragment)})
-    return matching[:MAX_OFFERED]
+    return matching[:MAX_COMPLETIONS]
 
 
 def _candidates(
-    magic: str, typed: Sequence[str], before: str, fragment: str, known: Known
+    magic: str, typed: Sequence[str], before: str, fragment: str, candidates: Candidates
 ) -> Iterator[str]:
     if fragment.startswith("-"):
-        yield from known.options[magic]
+        yield from candidates.options[magic]
     elif before in ("--level", "-l") and magic == "fabric_logs":
         yield from LEVELS
     elif before in ("--service", "-s") and magic == "fabric_logs":
-        yield from map(_short_name(known.services), known.services)
+        yield from map(_short_name(candidates.services), candidates.services)
     elif magic == "fabric_stop":
-        yield from known.own
+        yield from candidates.own
     elif magic == "fabric_stream":
-        yield from _header_values(known.services)
+        yield from _header_values(candidates.services)
     elif magic == "fabric_call":
-        yield from _call_candidates(typed, fragment, known)
+        yield from _call_candidates(typed, fragment, candidates)
 
 
-def _call_candidates(typed: Sequence[str], fragment: str, known: Known) -> Iterator[str]:
+def _call_candidates(typed: Sequence[str], fragment: str, candidates: Candidates) -> Iterator[str]:
     called = find_call(typed)
     if called is None:
-        yield from islice(_calls(fragment, known.services), MAX_OFFERED)
+        yield from islice(_calls(fragment, candidates.services), MAX_COMPLETIONS)
         return
-    for service in known.services:
+    for service in candidates.services:
         target, _, method = called.rpartition(".")
         if f".{service.name.fqn}".endswith(f".{target}"):
             given = {word.partition("=")[0] for word in typed if "=" in word}
@@ -151,13 +153,13 @@ def _kind(text: str) -> str:
     return "function" if "." in text else "instance"
 
 
-def completions(line: str, known: Known) -> SimpleMatcherResult:
+def completions(line: str, candidates: Candidates) -> SimpleMatcherResult:
     """Return the completions of a line up to the cursor, as the result of an IPython matcher."""
-    offer = complete(line, known)
-    if offer is None:
+    completion = complete(line, candidates)
+    if completion is None:
         return {"completions": []}
     return {
-        "completions": [SimpleCompletion(text, type=_kind(text)) for text in offer.texts],
-        "matched_fragment": offer.fragment,
+        "completions": [SimpleCompletion(text, type=_kind(text)) for text in completion.texts],
+        "matched_fragment": completion.fragment,
         "suppress": True,
     }

@@ -27,10 +27,10 @@ from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_progress
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.cell_streams import CellStreams
-from fabric_nb.notebook.checkup import examine
+from fabric_nb.notebook.doctor_page import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.terminal import forms
-from fabric_nb.notebook.views.base import Missing, TableView
+from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.live import Screen
@@ -181,7 +181,7 @@ class Session:
             return
         member = self.member
         self.screen.show(
-            RegistryView(member, tells_where=True),
+            RegistryView(member, show_connection=True),
             CallsView(member),
             AllServingView(member),
             StreamsView(member, self.streams),
@@ -194,7 +194,7 @@ class Session:
             if self._all_logs is None or self._all_logs.closed:
                 self._all_logs = await member.logs()
         except FabricError as error:
-            return Missing("Logs", str(error))
+            return UnavailableTable("Logs", str(error))
         return LogView(member, self._all_logs, domain=self._all_logs.domain)
 
     async def show_services(
@@ -323,7 +323,7 @@ class Session:
         server = await member.host.serve_or_replace(name, public_functions(functions), options)
         view = ServingView(member, server, notes)
         self.screen.show(view)
-        self._capture.divert(current_parent(), view.take_output)
+        self._capture.divert(current_parent(), view.append_output)
         if not in_terminal():
             figures = self._figures[server] = ServedFigures(self._shell)
             server.around = figures.caught

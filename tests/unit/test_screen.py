@@ -13,7 +13,7 @@ from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Column, TableModel
 from fabric_nb.notebook.views import live
 from fabric_nb.notebook.views.base import PageView, TableView
-from fabric_nb.notebook.views.live import Place, Screen
+from fabric_nb.notebook.views.live import CellRun, Screen
 
 
 class Number:
@@ -166,8 +166,10 @@ async def test_running_a_cell_again_closes_its_views(
 ) -> None:
     """Views of an earlier execution are closed; all views of one execution are kept."""
     old, first, second, other = kind(), kind(), kind(), kind()
-    places = iter([Place("cell", "1"), Place("cell", "2"), Place("cell", "2"), Place(None, "3")])
-    monkeypatch.setattr(live.Place, "here", lambda: next(places))
+    places = iter(
+        [CellRun("cell", "1"), CellRun("cell", "2"), CellRun("cell", "2"), CellRun(None, "3")]
+    )
+    monkeypatch.setattr(live.CellRun, "current", lambda: next(places))
     for view in (old, first, second, other):
         screen.show(view)
     for view in (old, first, second, other):

@@ -29,7 +29,7 @@ from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel
 from fabric_nb.notebook.table.static import static_page
-from fabric_nb.notebook.views.base import Missing, TableView
+from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import CallsView
 from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
@@ -183,7 +183,11 @@ def test_version_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_connection() -> None:
     """Without a connection a page gives the command; an unavailable table gives the reason."""
     assert any("%fabric_connect" in text for text in read(NoConnection().page()).texts)
-    assert Rendered(Missing("Logs", f"Refused: {HOSTILE}")).texts[1].startswith("Refused: <script>")
+    assert (
+        Rendered(UnavailableTable("Logs", f"Refused: {HOSTILE}"))
+        .texts[1]
+        .startswith("Refused: <script>")
+    )
 
 
 # -- the registry
@@ -266,7 +270,7 @@ def test_registry_view_without_services() -> None:
 
 def test_registry_view_of_the_dashboard() -> None:
     """In the dashboard, which has no card, the registry shows the connection too."""
-    texts = Rendered(RegistryView(fabric(), tells_where=True)).texts
+    texts = Rendered(RegistryView(fabric(), show_connection=True)).texts
     assert texts[1:4] == ["amqp://ann:***@host/", "domain d", "this notebook: notebook.mynb"]
 
 
@@ -565,7 +569,7 @@ def test_serving_view_shows_what_was_printed() -> None:
     shown = Rendered(view)
     before = view.version()
     for number in range(10_000):
-        view.take_output(f"{number} {MARKUP}\n")
+        view.append_output(f"{number} {MARKUP}\n")
     assert view.version() != before
     shown.again()
     assert f"9999 {MARKUP}" in shown.page.text()

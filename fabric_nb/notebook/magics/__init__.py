@@ -19,7 +19,7 @@ from fabric_nb.notebook.magics.serving import ServingMagics
 from fabric_nb.notebook.magics.watching import WatchingMagics
 
 if TYPE_CHECKING:
-    from fabric_nb.notebook.completion import Known
+    from fabric_nb.notebook.completion import Candidates
 
 
 class FabricMagics(
@@ -41,15 +41,15 @@ class FabricMagics(
         self.matcher = fabric_matcher
         """Matcher that IPython's completer calls at each Tab."""
 
-    def completion_candidates(self) -> Known:
+    def completion_candidates(self) -> Candidates:
         """Return the candidates for Tab; without a connection, only the options."""
-        from fabric_nb.notebook.completion import Known
+        from fabric_nb.notebook.completion import Candidates
 
         if not self.connected:
-            return Known(services=[], own=[], options=self._options)
+            return Candidates(services=[], own=[], options=self._options)
         fabric = self.session.fabric
         services = fabric.registry.services(domain=fabric.domain)
-        return Known(services=services, own=self.session.stoppable(), options=self._options)
+        return Candidates(services=services, own=self.session.stoppable(), options=self._options)
 
     async def method_help(self, call: str) -> Fields | None:
         """Return the help that Shift-Tab shows for a call; None if the method is not known."""

@@ -12,7 +12,7 @@ from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.cells import receiving_variable
+from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import STREAM, STREAM_NAME, count, read_options, unquoted
 
@@ -58,7 +58,7 @@ class DataMagics(SessionMagics):
                     arguments.headers(args.headers, scope=self._scope(local_ns)),
                     read_options(StreamOptions, args),
                     domain=args.domain,
-                    variable=receiving_variable(),
+                    variable=assigned_variable(),
                     record=args.record,
                 )
             )

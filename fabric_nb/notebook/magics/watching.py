@@ -9,7 +9,7 @@ from IPython.core.magic import line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from fabric_nb.notebook.bridge import wait
-from fabric_nb.notebook.cells import receiving_variable
+from fabric_nb.notebook.cells import assigned_variable
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import LOGS, SERVICES, unquoted
 
@@ -83,7 +83,7 @@ class WatchingMagics(SessionMagics):
             args = self._parse(self.fabric_logs.parser, line, local_ns)
             return wait(
                 self.session.open_logs(
-                    receiving_variable(),
+                    assigned_variable(),
                     level=args.level,
                     service=args.service,
                     domain=args.domain,

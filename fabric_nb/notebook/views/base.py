@@ -83,7 +83,7 @@ class ViewModel:
 
 
 @dataclass(eq=False)
-class Missing(TableView):
+class UnavailableTable(TableView):
     """Placeholder for a table that is not available.
 
     Attributes:

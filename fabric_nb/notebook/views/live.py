@@ -54,23 +54,25 @@ class Transient:
             contextvars.Context().run(self._handle.update, bundle, raw=True)
 
 
-class Place(NamedTuple):
+class CellRun(NamedTuple):
     """The cell and the execution that output belongs to; None if the front end sends no id."""
 
     cell: str | None
-    run: str | None
+    execution: str | None
 
     @classmethod
-    def here(cls) -> Place:
+    def current(cls) -> CellRun:
         """Return the cell that is running."""
         parent = current_parent()
         cell = parent.get("metadata", {}).get("cellId")
-        run = parent.get("header", {}).get("msg_id")
-        return cls(*(text if isinstance(text, str) else None for text in (cell, run)))
+        execution = parent.get("header", {}).get("msg_id")
+        return cls(*(text if isinstance(text, str) else None for text in (cell, execution)))
 
-    def is_replaced_by(self, other: Place) -> bool:
+    def is_replaced_by(self, other: CellRun) -> bool:
         """Return whether `other` is a later execution of the same cell."""
-        return self.cell is not None and self.cell == other.cell and self.run != other.run
+        return (
+            self.cell is not None and self.cell == other.cell and self.execution != other.execution
+        )
 
 
 class Live(Protocol):
@@ -205,7 +207,7 @@ class Screen:
 
     def __init__(self, max_live: int = MAX_LIVE) -> None:
         self._max_live = max_live
-        self._live: list[tuple[Place, Live]] = []
+        self._live: list[tuple[CellRun, Live]] = []
         self._task: asyncio.Task[None] | None = None
 
     def show(self, view: View, *others: TableView) -> None:
@@ -224,13 +226,13 @@ class Screen:
         Args:
             display: displays the output and returns it.
         """
-        place = Place.here()
+        run = CellRun.current()
         for entry in tuple(self._live):
-            if entry[0].is_replaced_by(place):
+            if entry[0].is_replaced_by(run):
                 entry[1].close()
                 self._live.remove(entry)
         live = display()
-        self._live.append((place, live))
+        self._live.append((run, live))
         while len(self._live) > self._max_live:
             self._live.pop(0)[1].freeze()
         if self._task is None or self._task.done():

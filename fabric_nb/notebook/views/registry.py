@@ -86,12 +86,12 @@ class RegistryView(TableView):
 
     Attributes:
         filter: criteria for the services to show.
-        tells_where: True to show the connection too, where there is no card.
+        show_connection: True to show the connection too, where there is no card.
     """
 
     fabric: FabricMember
     filter: Filter = Filter()
-    tells_where: bool = False
+    show_connection: bool = False
     _descriptions: OrderedDict[ServiceName, Description | str] = field(default_factory=OrderedDict)
     _requests: dict[ServiceName, asyncio.Task[None]] = field(default_factory=dict)
     _received: int = 0
@@ -138,7 +138,7 @@ class RegistryView(TableView):
             "Services",
             state_badge(self.fabric),
             [
-                *(self._connection() if self.tells_where else [wanted.domain or "all domains"]),
+                *(self._connection() if self.show_connection else [wanted.domain or "all domains"]),
                 *(f"{counts[state]:,} {state}" for state in ServiceState if counts[state]),
             ],
             notes,

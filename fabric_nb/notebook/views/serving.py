@@ -44,7 +44,7 @@ class ServingView(TableView):
     def __post_init__(self) -> None:
         self._failures = FailureTexts(self.fabric.calls)
 
-    def take_output(self, text: str) -> None:
+    def append_output(self, text: str) -> None:
         """Append output of a served function; thread-safe."""
         self.printed = (self.printed + text)[-MAX_PRINTED:]
 
