@@ -267,9 +267,9 @@ async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count)
     for n in range(count):
         publisher.publish_data({"n": n})
     await first.wait(count, timeout=10)
-    await until(lambda: first._consumer.unacknowledged == 0)
+    await until(lambda: first.consumer.unacknowledged == 0)
     second = await hearer.stream(name="shared")
-    await first._consumer.channel.close()  # as a crash does: what was not acknowledged comes again
+    await first.consumer.channel.close()  # as a crash does: what was not acknowledged comes again
     await publisher.publish_data({"n": -1})
     await second.wait(1, timeout=5)
     assert list(second.df["n"]) == [-1]
@@ -280,13 +280,13 @@ async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
     """A burst is acknowledged a hundred messages at a time, and its rest soon after."""
     async with await hearer.stream() as stream:
         sent = []
-        send = stream._consumer.channel.ack
+        send = stream.consumer.channel.ack
 
         def ack(delivery, *, multiple=False):
             sent.append((stream.messages, multiple))
             send(delivery, multiple=multiple)
 
-        monkeypatch.setattr(stream._consumer.channel, "ack", ack)
+        monkeypatch.setattr(stream.consumer.channel, "ack", ack)
         for n in range(250):
             publisher.publish_data({"n": n})
         await stream.wait(250, timeout=10)
@@ -296,7 +296,7 @@ async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
         # At a hundred, or when 50 ms are over: a burst that takes long to come may have more.
         assert len(sent) <= 10
         assert max(later - sooner for sooner, later in itertools.pairwise(taken)) <= 100
-        assert stream._consumer.unacknowledged == 0
+        assert stream.consumer.unacknowledged == 0
 
 
 async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
@@ -440,8 +440,8 @@ async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
     """Messages that are published while the channel is lost wait for it, in their order."""
     async with await hearer.stream() as stream:
         await publisher.publish_data({"n": 0})
-        publisher.publisher._channel._release()  # as when the broker closes it
-        publisher.publisher._channel._connection.recover(publisher.publisher._channel)
+        publisher.publisher.channel._release()  # as when the broker closes it
+        publisher.publisher.channel._connection.recover(publisher.publisher.channel)
         waiting = [publisher.publish_data({"n": n}) for n in range(1, 50)]
         await asyncio.gather(*waiting)
         await stream.wait(50, timeout=10)

@@ -72,12 +72,12 @@ async def test_replay(kept, rabbitmq, vhost):
     assert numbers(fifth) == list(range(5, 20))
 
     await until(lambda: rabbitmq.list_connections(vhost))
-    generation = first._consumer.channel.generation
+    generation = first.consumer.channel.generation
     rabbitmq.close_connections(vhost, "apart")
     await publish(fabric, range(20, 30))
-    await until(lambda: first._consumer.channel.generation > generation, timeout=20)
+    await until(lambda: first.consumer.channel.generation > generation, timeout=20)
     await first.wait(30, timeout=10)
-    await until(upcoming._consumer.channel._ready.is_set)
+    await until(lambda: upcoming.consumer.channel.is_ready)
     await publish(fabric, [30])
     await first.wait(31, timeout=10)
     await upcoming.wait(1, timeout=10)
@@ -136,13 +136,13 @@ async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
     stream = await fabric.stream(name="log", replay_from="first")
     await publish(fabric, range(12))
     await stream.wait(12, timeout=10)
-    generation = stream._consumer.channel.generation
+    generation = stream.consumer.channel.generation
     operator = await kept.join("operator")
     async with operator.member.connection.channel() as channel:
         await channel.topology.delete_queue("log")
     other = await operator.stream(name="log", replay_from="next")  # it may be made anew by others
     await publish(fabric, range(100, 100 + again))
-    await until(lambda: stream._consumer.channel.generation > generation, timeout=20)
+    await until(lambda: stream.consumer.channel.generation > generation, timeout=20)
     await stream.wait(12 + again, timeout=20)
     await publish(fabric, [999])
     await stream.wait(13 + again, timeout=10)

@@ -119,9 +119,9 @@ async def test_the_loop_is_not_blocked(fabric, send_data):
     body, properties = FORMS["gzip"](numbered(0, 300_000))
     async with await fabric.stream() as stream:
         await send_data(body, **properties)
-        await until(lambda: stream._consumer.is_reading, timeout=10)
+        await until(lambda: stream.consumer.is_reading, timeout=10)
         turns = 0
-        while stream._consumer.is_reading:
+        while stream.consumer.is_reading:
             await asyncio.sleep(0)
             turns += 1
         assert stream.rows == 300_000
@@ -132,8 +132,8 @@ async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
     """Messages after a large one are neither processed nor acknowledged before it."""
     acknowledged = []
     async with await fabric.stream(name="shared") as stream:
-        ack = stream._consumer.channel.ack
-        stream._consumer.channel.ack = lambda delivery, **o: (
+        ack = stream.consumer.channel.ack
+        stream.consumer.channel.ack = lambda delivery, **o: (
             acknowledged.append(delivery.tag) or ack(delivery, **o)
         )
         await send_data(b'{"n": 0}')
@@ -171,7 +171,7 @@ async def lose_the_channel(fabric, publish, held, **options):
         body, properties = FORMS["json"](numbered(0))
         await publish(body, **properties)
         await until(lambda: held.begun == 1)
-        channel = stream._consumer.channel
+        channel = stream.consumer.channel
         generation = channel.generation
         await channel._amqp.close()
         await until(lambda: channel.generation > generation and channel.is_ready)
@@ -214,7 +214,7 @@ async def test_closing_meanwhile(fabric, send_data, held):
     await until(lambda: held.begun == 1)
     await stream.close()
     held.set()
-    await until(lambda: not stream._consumer.is_reading)
+    await until(lambda: not stream.consumer.is_reading)
     assert (stream.rows, stream.rejected) == (0, 0)
 
 

@@ -207,7 +207,7 @@ async def test_malformed_data(fabric, send, body):
         assert stream.rows == 1
         assert fabric.rejected.counts["data"] == 1
         # Acknowledged, so that it is not delivered again.
-        await until(lambda: stream._consumer.unacknowledged == 0)
+        await until(lambda: stream.consumer.unacknowledged == 0)
 
 
 async def test_huge_data(fabric):

@@ -398,8 +398,8 @@ async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller
     queues = [await raw.declare_queue(exclusive=True) for _ in range(5)]
     for queue in queues:
         await begun(raw, queue.name, "later", 25)
-    outgoing = server.servers[0]._outgoing
-    await until(lambda: len(outgoing) == item_streams.MAX_STREAMS)
+    serving = server.servers[0]
+    await until(lambda: serving.item_streams == item_streams.MAX_STREAMS)
 
     async def begins():
         while True:
@@ -410,7 +410,7 @@ async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller
     async with asyncio.timeout(20):
         taken = [await begins() for _ in range(20)]
     assert [item for item, _ in taken] == [0] * 20
-    assert len(outgoing) <= item_streams.MAX_STREAMS + 1
+    assert serving.item_streams <= item_streams.MAX_STREAMS + 1
     for _, items in taken:
         await items.aclose()
     told = []
@@ -432,7 +432,7 @@ async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch
             if message.type == "error":
                 break
     assert "no item of it was requested" in orjson.loads(message.body)["error"]["message"]
-    await until(lambda: not len(server.servers[0]._outgoing))
+    await until(lambda: not server.servers[0].item_streams)
 
 
 async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
@@ -520,7 +520,7 @@ async def test_server_that_goes_is_noticed(members, caller, counter):
         await member.serve({"stuck": counter.stuck})
     items = caller.call_stream("app.pair.stuck", timeout=None)
     assert await anext(items) == "begun"
-    streams_at = next(one for one in members._open if one.servers and one.servers[0]._outgoing)
+    streams_at = next(one for one in members._open if one.servers and one.servers[0].item_streams)
     await streams_at.member.connection._amqp.close()
     with pytest.raises(ServiceLost):
         await anext(items)

@@ -243,9 +243,9 @@ async def test_a_full_queue_rejects_messages(members, rabbitmq_uri):
         await channel.topology.declare_queue("full", arguments=full)
         await channel.topology.bind("full", fabric.data_exchange, arguments={"x-match": "all"})
         await fabric.publish_data({"n": 0})
-        generation = fabric.publisher._channel.generation
+        generation = fabric.publisher.channel.generation
         async with asyncio.timeout(20):
-            while fabric.publisher._channel.generation == generation:
+            while fabric.publisher.channel.generation == generation:
                 with pytest.raises((BrokerRefused, ConnectionLost)):
                     await fabric.publish_data({"n": 1})
         await channel.topology.delete_queue("full")

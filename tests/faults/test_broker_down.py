@@ -63,7 +63,7 @@ async def test_all_parts_recover_with_the_broker(members, rabbitmq):
                 break
             except (LookupError, AttributeError):  # the caller reconnected before the service
                 await asyncio.sleep(0.1)
-    await until(lambda: stream._consumer.channel._ready.is_set() and feed._channel._ready.is_set())
+    await until(lambda: stream.consumer.channel.is_ready and feed.channel.is_ready)
     await fabric.publish_data({"n": 3})
     handler.handle(logging.makeLogRecord({"name": "x", "msg": "after", "levelname": "INFO"}))
     await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 3, timeout=15)

@@ -116,8 +116,8 @@ async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
         for n in range(5, 40):
             await member.publish_data({"n": n})
         for _ in range(2):  # redelivered messages time out too
-            generation = stream._consumer.channel.generation
-            await until(lambda: stream._consumer.channel.generation > generation, timeout=20)  # noqa: B023
+            generation = stream.consumer.channel.generation
+            await until(lambda: stream.consumer.channel.generation > generation, timeout=20)  # noqa: B023
         await stream.resume()
         await stream.wait(40, timeout=10)
         await member.publish_data({"n": 40})
@@ -179,7 +179,7 @@ async def test_a_shared_queue_deleted_with_its_only_consumer(
             await until(lambda: stream.remade == 1, timeout=20)
             assert "'shared' was deleted with its last consumer" in caplog.text
         await stream.resume()
-        await stream._consumer.channel.ready()
+        await stream.consumer.channel.ready()
         await connector.publish_data({"n": 2})
         await until(lambda: 2 in set(stream.df["n"]))
 
@@ -192,7 +192,7 @@ async def test_a_shared_queue_with_a_slow_consumer(
     member = await members.join("one")
     member.member.consumer_connection.capabilities.consumer_timeout = LIMIT  # as if detected before
     async with await member.stream(name="behind", prefetch=10) as stream:
-        reconnected = stream._consumer.channel.generation
+        reconnected = stream.consumer.channel.generation
         await stream.pause()
         for n in range(40):
             await member.publish_data({"n": n})
@@ -212,7 +212,7 @@ async def test_a_shared_queue_with_a_slow_consumer(
             reader.cancel()
         assert sorted(rows) == list(range(40))
         assert stream.remade == 0
-        assert stream._consumer.channel.generation == reconnected
+        assert stream.consumer.channel.generation == reconnected
     assert "requeues" not in caplog.text
 
 

@@ -75,10 +75,10 @@ async def test_closing_releases_all_resources(members, rabbitmq, vhost, presence
 async def test_closing_single_parts_releases_their_resources(members, rabbitmq, vhost):
     """Closed services, streams and feeds of an open connector leave no resources."""
     connector = await members.join("one")
-    await until(lambda: len(connector.member.connection._amqp.channels) == 4)
+    await until(lambda: connector.member.connection.open_channels == 4)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)  # replies and keep-alives
     tasks = asyncio.all_tasks()
-    channels = len(connector.member.connection._amqp.channels)
+    channels = connector.member.connection.open_channels
     for _ in range(3):
         server = await connector.serve({"one": lambda: 1}, id="x", prefetch=2)
         stream = await connector.stream(name="named")
@@ -88,7 +88,7 @@ async def test_closing_single_parts_releases_their_resources(members, rabbitmq, 
         await feed.close()
     await no_new_tasks(tasks)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2, description="no queues are left")
-    assert len(connector.member.connection._amqp.channels) == channels
+    assert connector.member.connection.open_channels == channels
 
 
 async def test_failed_calls_leave_no_channels(members):
@@ -104,6 +104,6 @@ async def test_failed_calls_leave_no_channels(members):
     for _ in range(10):
         await asyncio.gather(*(fail(n) for n in range(20)))
     assert await connector.call("app.one.one") == 1
-    await until(lambda: len(connector.member.connection._amqp.channels) <= 8)
-    assert len(connector.member.connection._channels) <= 7
+    await until(lambda: connector.member.connection.open_channels <= 8)
+    assert len(connector.member.connection.channels) <= 7
     assert connector.member.rpc.pending == 0

@@ -75,7 +75,7 @@ async def test_connected_means_that_all_parts_are_ready(fabric, apart, cut):
 
     def on_state(state):
         if state is State.CONNECTED:
-            ready.append([channel.is_ready for channel in fabric.member.connection._channels])
+            ready.append([channel.is_ready for channel in fabric.member.connection.channels])
 
     fabric.on_state(on_state)
     for n in range(3):
@@ -95,9 +95,9 @@ async def test_a_refused_part_does_not_delay_the_others(fabric, apart, rabbitmq,
     await back()
     assert fabric.state is State.CONNECTED
     assert await apart.call("app.one.double", x=1, timeout=5) == 2
-    assert not stream._consumer.channel.is_ready
+    assert not stream.consumer.channel.is_ready
     rabbitmq.add_user(vhost, rabbitmq.password, vhost=vhost)
-    await until(lambda: stream._consumer.channel.is_ready, timeout=20)
+    await until(lambda: stream.consumer.channel.is_ready, timeout=20)
 
 
 async def test_lone_server_answers_calls_after_reconnecting(monkeypatch, fabric, apart, cut):
@@ -179,7 +179,7 @@ async def test_served_call_is_redelivered_and_answered(fabric, apart, cut):
     await second.close()
     await back()
     go.set()
-    await until(lambda: serving.stats["work"].running == 0 and serving._channel._ready.is_set())
+    await until(lambda: serving.stats["work"].running == 0 and serving.channel.is_ready)
     assert await fabric.call("app.apart.work", n=2, timeout=10) == 2
     assert await fabric.call("app.apart.other", timeout=10) == "other"
 
@@ -192,7 +192,7 @@ async def test_lone_server_recovers(fabric, apart, cut):
         assert await fabric.call("apart.double", x=n, timeout=10) == 2 * n
         back = await cut(apart, user="apart")
         await back()
-        await until(lambda: apart.servers[0]._channel._ready.is_set())
+        await until(lambda: apart.servers[0].channel.is_ready)
 
 
 def fail_next_send(channel, monkeypatch):
@@ -218,11 +218,11 @@ async def test_lost_reply(fabric, apart, monkeypatch):
     serving = await apart.serve({"work": work})
     second = await fabric.serve({"work": work}, id="apart")
     for n in range(3):
-        fail_next_send(serving._channel, monkeypatch)
-        generation = serving._channel.generation
-        while serving._channel.generation == generation:  # until it was dispatched a call
+        fail_next_send(serving.channel, monkeypatch)
+        generation = serving.channel.generation
+        while serving.channel.generation == generation:  # until it was dispatched a call
             assert await fabric.call("app.apart.work", n=n, timeout=5) == n
-        await until(serving._channel._ready.is_set)
+        await until(lambda: serving.channel.is_ready)
     assert len(runs) == serving.stats["work"].calls + second.stats["work"].calls
     await second.close()
     assert await fabric.call("app.apart.work", n=7, timeout=5) == 7
@@ -311,7 +311,7 @@ async def test_stream_continues(fabric, apart, cut):
     await paused.pause()
     back = await cut(fabric)
     await back()
-    await until(lambda: all(part._consumer.channel._ready.is_set() for part in (stream, paused)))
+    await until(lambda: all(part.consumer.channel.is_ready for part in (stream, paused)))
     await apart.publish_data({"n": 2})
     await stream.wait(2, timeout=5)
     assert list(stream.df["n"]) == [1, 2]
@@ -331,7 +331,7 @@ async def test_paused_stream_reconnects(fabric, apart, cut, name):
     other = await apart.stream(name="shared") if name else None
     back = await cut(fabric)
     await back()
-    await until(lambda: paused._consumer.channel._ready.is_set())
+    await until(lambda: paused.consumer.channel.is_ready)
     if other is None:
         await paused.resume()
         await paused.wait(4, timeout=5)
@@ -409,7 +409,7 @@ async def test_log_feeds_continue(fabric, apart, cut):
     feed = await fabric.logs()
     back = await cut(fabric)
     await back()
-    await until(lambda: feed._channel._ready.is_set())
+    await until(lambda: feed.channel.is_ready)
     handler.handle(logging.makeLogRecord({"msg": "after", "levelname": "INFO"}))
     await feed.wait(1, timeout=5)
 
@@ -450,7 +450,7 @@ async def test_replacing_functions_during_an_outage(fabric, apart, cut):
     back = await cut(apart, user="apart")
     await serving.replace({"new": lambda: "new", "kept": lambda: 2})
     await back()
-    await until(lambda: serving._channel._ready.is_set())
+    await until(lambda: serving.channel.is_ready)
     assert await fabric.call("app.apart.new", timeout=10) == "new"
     assert await fabric.call("app.apart.kept", timeout=10) == 2
 

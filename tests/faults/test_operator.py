@@ -39,10 +39,10 @@ async def test_deleted_method_queue(members, raw):
     fabric = await members.join("one")
     serving = await fabric.serve({"double": lambda x: 2 * x, "other": lambda: 1})
     for x in range(3):
-        generation = serving._channel.generation
+        generation = serving.channel.generation
         await raw.queue_delete(fabric.name.method_queue("double"))
-        await until(lambda generation=generation: serving._channel.generation > generation)
-        await until(lambda: serving._channel._ready.is_set())
+        await until(lambda generation=generation: serving.channel.generation > generation)
+        await until(lambda: serving.channel.is_ready)
         assert await fabric.call("app.one.double", x=x, timeout=5) == 2 * x
         assert await fabric.call("app.one.other", timeout=5) == 1
 
@@ -92,7 +92,7 @@ async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
         )
     go.set()
     assert await in_flight == "done"
-    assert serving._channel.generation == 1
+    assert serving.channel.generation == 1
 
 
 async def test_deleted_exchanges_of_open_parts(frequent_redeclaration, members, raw):
@@ -174,9 +174,9 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     handler = AmqpHandler()
     await other.init_logging_handler(handler)
     channels = (
-        serving._channel,
-        stream._consumer.channel,
-        feed._channel,
+        serving.channel,
+        stream.consumer.channel,
+        feed.channel,
         fabric.member.rpc.requester._replies,
     )
     for n in range(60):

@@ -75,7 +75,8 @@ class SilenceTimer:
 
 def open_channels(fabric):
     """Return the numbers of open and of registered channels of a member."""
-    return len(fabric.member.connection._amqp.channels), len(fabric.member.connection._channels)
+    connection = fabric.member.connection
+    return connection.open_channels, len(connection.channels)
 
 
 def open_files():

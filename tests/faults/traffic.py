@@ -125,7 +125,5 @@ class Messages:
 def channels_of(member):
     """Return the numbers of open and of registered channels on both connections of a member."""
     connections = member.member.connection, member.member.consumer_connection
-    opened = (
-        connection._amqp.channels for connection in connections if connection._amqp is not None
-    )
-    return sum(map(len, opened)), sum(len(connection._channels) for connection in connections)
+    opened = sum(connection.open_channels for connection in connections)
+    return opened, sum(len(connection.channels) for connection in connections)

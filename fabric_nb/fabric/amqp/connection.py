@@ -149,6 +149,16 @@ class Connection:
         return self._nodes.masked
 
     @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Channels that are set up again after a loss."""
+        return tuple(self._channels)
+
+    @property
+    def open_channels(self) -> int:
+        """Number of channels that are open at the broker, with the connection's own channel 0."""
+        return 0 if self._amqp is None else len(self._amqp.channels)
+
+    @property
     def broker(self) -> str:
         """Product and version of the broker, as in ``RabbitMQ 3.13.7``."""
         properties = self._amqp.server_properties if self._amqp is not None else None
@@ -367,13 +377,13 @@ class Connection:
                 task.cancel()
 
     async def _all_attempted(self) -> None:
-        for channel in tuple(self._channels):
+        for channel in self.channels:
             await channel.attempted()
 
     async def _redeclare_periodically(self) -> None:
         while True:
             await asyncio.sleep(REDECLARE_EVERY * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
-            for channel in tuple(self._channels):
+            for channel in self.channels:
                 if channel.is_ready:
                     try:
                         await channel.topology.redeclare()
@@ -405,7 +415,7 @@ class Connection:
                 writer.abort()
                 silence.reset()
             elif silence.probe_due():
-                any(channel.probe() for channel in tuple(self._channels))
+                any(channel.probe() for channel in self.channels)
 
     async def _reconnect(self) -> None:
         for delay in backoff():

@@ -48,6 +48,7 @@ class Publisher:
     Attributes:
         published: number of messages that the broker has confirmed.
         failed: number of messages that have failed, awaited or not.
+        channel: channel that is published on.
     """
 
     def __init__(self, connection: Connection, domain: str, background: Background) -> None:
@@ -55,7 +56,7 @@ class Publisher:
         self.published = 0
         self.failed = 0
         self._connection = connection
-        self._channel = connection.channel(self._set_up, confirms=True)
+        self.channel = connection.channel(self._set_up, confirms=True)
         self._opened = False
         self._background = background
         self._unsettled: dict[Confirmation, float] = {}  # with their deadlines, in order
@@ -74,20 +75,20 @@ class Publisher:
         return self
 
     async def _open(self) -> None:
-        await self._channel.open()
+        await self.channel.open()
         self._opened = True
 
     async def _ready(self) -> None:
         while not self._opened:
             with contextlib.suppress(ConnectionLost):
                 await self._open()
-        await self._channel.ready()
+        await self.channel.ready()
 
     async def close(self) -> None:
         """Wait up to half a second for outstanding confirms, and close the channel."""
         if self._unsettled and self._connection.state is State.CONNECTED:
             await asyncio.wait(self._unsettled, timeout=_FLUSH_TIMEOUT)
-        await self._channel.close()
+        await self.channel.close()
         self._opened = False
         while self._waiting:
             self._settle(
@@ -119,7 +120,7 @@ class Publisher:
         self._unsettled[confirmation] = loop.time() + PATIENCE
         if self._timer is None:
             self._timer = loop.call_later(CHECK_EVERY, self._fail_overdue)
-        ready = self._channel.is_ready and self._channel.accepts(message)
+        ready = self.channel.is_ready and self.channel.accepts(message)
         if self._waiting or not (ready and self._send(message, confirmation)):
             self._enqueue(message, confirmation)
         return confirmation
@@ -145,7 +146,7 @@ class Publisher:
     def _send(self, message: Message, confirmation: Confirmation) -> bool:
         """Send a message; return False if there is no channel to send it on."""
         try:
-            self._channel.send(
+            self.channel.send(
                 self.exchange, "", message, on_outcome=partial(self._settle, confirmation)
             )
         except ConnectionLost:
@@ -163,9 +164,9 @@ class Publisher:
                 while self._waiting:
                     self._settle(self._next_waiting(), error)
                 return
-            while self._waiting and self._channel.is_ready:
+            while self._waiting and self.channel.is_ready:
                 message, confirmation = self._waiting[0]
-                if confirmation in self._unsettled and not self._channel.accepts(message):
+                if confirmation in self._unsettled and not self.channel.accepts(message):
                     if not await self._check_size(message, confirmation):
                         break
                     continue  # it may have failed meanwhile
@@ -176,7 +177,7 @@ class Publisher:
     async def _check_size(self, message: Message, confirmation: Confirmation) -> bool:
         """Settle a message that is too large; return False if the connection was lost."""
         try:
-            await self._channel.check_size(message, "The message")
+            await self.channel.check_size(message, "The message")
         except ConnectionLost:
             return False
         except FabricError as refused:
@@ -239,7 +240,7 @@ class Publisher:
             self._refused_since = now
         elif now - self._refused_since > STUCK_AFTER:
             self._refused_since = None
-            self._channel.renew()
+            self.channel.renew()
 
     def _log_failed(self) -> None:
         failed, self._failed_in_a_row = self._failed_in_a_row, 0

@@ -71,6 +71,7 @@ class Stream:
         name: name of its queue; empty for a queue of its own.
         rejected: number of messages that could not be read.
         closed: True once it receives nothing more.
+        consumer: consumer of its messages.
 
     Raises:
         InvalidArgument: a bound is not positive, `prefetch` is no number from 1 to 65,535, or a
@@ -107,9 +108,9 @@ class Stream:
             durable=options.durable,
             replay_from=options.replay_from,
             prefetch=self._prefetch,
-            on_remade=lambda: self._consumer.renew(),
+            on_remade=lambda: self.consumer.renew(),
         )
-        self._consumer = StreamConsumer(
+        self.consumer = StreamConsumer(
             connection,
             domain,
             self.headers,
@@ -118,7 +119,7 @@ class Stream:
             handle=self._handle,
             is_held_up=lambda: self.held_up,
         )
-        self._consumer.paused = options.paused
+        self.consumer.paused = options.paused
         self._buffer = FrameBuffer(
             max_rows=options.max_rows, max_bytes=options.max_bytes, index=options.index, unit=unit
         )
@@ -141,7 +142,7 @@ class Stream:
             BrokerRefused: the broker refuses the queue or the exchange.
         """
         try:
-            await self._consumer.open()
+            await self.consumer.open()
         except BaseException:
             await self.close()
             raise
@@ -150,7 +151,7 @@ class Stream:
     async def delete(self) -> None:
         """Close the stream, and delete its queue at the broker with all messages in it."""
         if self.name and not self.closed:
-            await self._consumer.delete_queue()
+            await self.consumer.delete_queue()
         await self.close()
 
     async def close(self) -> None:
@@ -158,7 +159,7 @@ class Stream:
         if self.closed:
             return
         self.closed = True
-        await self._consumer.close()
+        await self.consumer.close()
         for queue in self._batches:
             queue.put_nowait(None)
         self._arrived.set()
@@ -187,17 +188,17 @@ class Stream:
     @property
     def paused(self) -> bool:
         """True after `pause`, until `resume`."""
-        return self._consumer.paused
+        return self.consumer.paused
 
     async def pause(self) -> None:
         """Receive no more rows; messages wait, all but `prefetch` of them at the broker."""
         # The consumer stays, because without one the broker would delete the queue.
-        self._consumer.paused = True
+        self.consumer.paused = True
 
     async def resume(self) -> None:
         """Continue with the messages that have waited."""
-        self._consumer.paused = False
-        self._consumer.resume()
+        self.consumer.paused = False
+        self.consumer.resume()
 
     @property
     def held_up(self) -> bool:
@@ -227,7 +228,7 @@ class Stream:
             assign = self._columns_of(delivery)
             shared = bool(self._batches or self._recordings)
             large = await in_thread(_read_large, delivery, self._buffer, assign, keep=shared)
-            if self.closed or self._consumer.is_of_lost_channel(delivery):
+            if self.closed or self.consumer.is_of_lost_channel(delivery):
                 return False
             rows = await in_thread(self._buffer.absorb, large.staged)
             if large.batch is not None:
@@ -322,7 +323,7 @@ class Stream:
         left = rows
         try:
             while (batch := await queue.get()) is not None:
-                self._consumer.resume()
+                self.consumer.resume()
                 if left is not None and (left := left - len(batch)) <= 0:
                     await self.pause()
                 yield batch
@@ -332,7 +333,7 @@ class Stream:
             self._batches.remove(queue)
             if end is not None:
                 self._ends.remove(end)
-            self._consumer.resume()
+            self.consumer.resume()
 
     async def record(self, path: str | Path, *, overwrite: bool = False) -> Recording:
         """Write all rows that arrive from now on to a file, until it or the stream is closed.
@@ -350,7 +351,7 @@ class Stream:
         Raises:
             RecordingError: the file exists, cannot be written, or has another suffix.
         """
-        recording = Recording(path, overwrite=overwrite, on_room=self._consumer.resume)
+        recording = Recording(path, overwrite=overwrite, on_room=self.consumer.resume)
         await recording.open()
         self._recordings.append(recording)
         recording.on_closed = partial(self._forget, recording)
@@ -359,7 +360,7 @@ class Stream:
     def _forget(self, recording: Recording) -> None:
         if recording in self._recordings:
             self._recordings.remove(recording)
-        self._consumer.resume()
+        self.consumer.resume()
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
@@ -464,12 +465,12 @@ class Stream:
     @property
     def waiting(self) -> int:
         """Number of messages that were received and are not rows yet, as while it is paused."""
-        return self._consumer.waiting
+        return self.consumer.waiting
 
     @property
     def messages(self) -> int:
         """Number of messages received, rejected ones included."""
-        return self._consumer.handled
+        return self.consumer.handled
 
     @property
     def rows(self) -> int:

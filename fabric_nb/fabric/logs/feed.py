@@ -48,6 +48,7 @@ class LogFeed:
         dropped: number of records that newer ones have pushed out.
         rejected: number of messages that could not be read.
         closed: True once it receives nothing more.
+        channel: channel that the records are consumed on.
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class LogFeed:
         self._pattern = ServicePattern.parse(service, domain=domain) if service else None
         self._rejected = rejected
         self._arrived = asyncio.Event()
-        self._channel = connection.channel(self._set_up)
+        self.channel = connection.channel(self._set_up)
 
     async def open(self) -> Self:
         """Start to receive."""
-        await self._channel.open()
+        await self.channel.open()
         return self
 
     async def close(self) -> None:
         """Stop receiving. Records received so far are kept."""
         self.closed = True
         self._arrived.set()
-        await self._channel.close()
+        await self.channel.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -155,6 +155,7 @@ class Server:
         name: address of the service.
         options: version, concurrency and access.
         access: access control.
+        channel: channel that the calls are consumed on.
         around: context manager factory that is entered for each call, in the context in which the
             functions were given.
         changes: change counter.
@@ -194,8 +195,8 @@ class Server:
         self._connected_since = 0  # the channel's first opening on the current connection
         self._outgoing = Outgoing(connection, rejected)
         self._background = Background(f"server {name}")
-        self._channel = connection.channel(self._set_up, prefetch=options.prefetch)
-        self._expired = ExpiredCallFilter(self._channel)
+        self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
+        self._expired = ExpiredCallFilter(self.channel)
 
     # -- life
 
@@ -211,7 +212,7 @@ class Server:
         self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
-        await self._channel.open()
+        await self.channel.open()
         return self
 
     async def replace(
@@ -241,8 +242,8 @@ class Server:
             method = self._methods.get(name)
             if method is None:
                 method = self._add(name, function)
-                await self._channel.amend(partial(self._start_consumer, method=method))
-                method.consumed = method.generation == self._channel.generation
+                await self.channel.amend(partial(self._start_consumer, method=method))
+                method.consumed = method.generation == self.channel.generation
             else:
                 method.function = function
                 for worker in tuple(method.workers):
@@ -263,7 +264,7 @@ class Server:
             async with asyncio.timeout(limit):
                 for method in self._methods.values():
                     if method.name != DESCRIBE:  # callers see by it that the service is still there
-                        await self._channel.cancel(method.consumer_tag)
+                        await self.channel.cancel(method.consumer_tag)
                 await asyncio.gather(*(method.queue.join() for method in self._methods.values()))
                 await self._outgoing.idle()
         except TimeoutError:
@@ -271,7 +272,7 @@ class Server:
         except Exception as error:  # noqa: BLE001 - closing continues
             log.debug("Closing %s: %s", self.name, error)
         self._ending = True
-        await self._channel.close()
+        await self.channel.close()
         await self._background.aclose()
         await self._outgoing.close()
         self.closed = True
@@ -294,6 +295,11 @@ class Server:
     def stats(self) -> dict[str, MethodStats]:
         """Statistics of the calls by name."""
         return {name: method.stats for name, method in self._methods.items() if name != DESCRIBE}
+
+    @property
+    def item_streams(self) -> int:
+        """Number of item streams that are being sent."""
+        return len(self._outgoing)
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -354,14 +360,14 @@ class Server:
         # Neither answered nor dead-lettered, because a caller may wait for the reply of another
         # service.
         self._rejected.add("call", reason, delivery)
-        self._channel.ack(delivery)
+        self.channel.ack(delivery)
 
     async def _remove(self, name: str) -> None:
         method = self._methods.pop(name)
         with contextlib.suppress(ConnectionLost):
-            await self._queues.release(self._channel, name, method.consumer_tag)
+            await self._queues.release(self.channel, name, method.consumer_tag)
         while not method.queue.empty():
-            self._channel.reject(method.queue.get_nowait(), requeue=True)
+            self.channel.reject(method.queue.get_nowait(), requeue=True)
         for worker in tuple(method.workers):
             worker.retire()
 
@@ -403,7 +409,7 @@ class Server:
             if running is not None:
                 running.delivery = delivery
             if again.key in self._answered or (running is not None and running.acknowledged):
-                self._channel.ack(delivery)
+                self.channel.ack(delivery)
             elif running is None:
                 method.queue.put_nowait(delivery)
             return
@@ -419,7 +425,7 @@ class Server:
             await asyncio.sleep(CHECK_EVERY)
             now = time.monotonic()
             for running in self._running:
-                if now - running.since > self._channel.acknowledge_within - CHECK_EVERY:
+                if now - running.since > self.channel.acknowledge_within - CHECK_EVERY:
                     self._acknowledge(running)
             if self.options.redelivered == "refuse":
                 continue
@@ -429,14 +435,14 @@ class Server:
     def _acknowledge(self, running: _Running) -> None:
         if not running.acknowledged:
             running.acknowledged = True
-            self._channel.ack(running.delivery)
+            self.channel.ack(running.delivery)
 
     def _requeue_waiting(self, method: _Method, now: float) -> None:
         if method.queue.empty() or method.crowded_since is None:
             method.crowded_since = now
         elif now - method.crowded_since >= MAX_WAIT:
             while not method.queue.empty():
-                self._channel.reject(method.queue.get_nowait(), requeue=True)
+                self.channel.reject(method.queue.get_nowait(), requeue=True)
                 method.queue.task_done()
 
     # -- one call
@@ -468,7 +474,7 @@ class Server:
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
             # other instance begins it too.
-            self._channel.ack(delivery)
+            self.channel.ack(delivery)
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
@@ -495,7 +501,7 @@ class Server:
         self._record(method, request, seconds, error, traceback)
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
-                await self._channel.check()
+                await self.channel.check()
         await self._reply(running, reply)
 
     async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> RunOutcome:
@@ -556,7 +562,7 @@ class Server:
         encoded = self._encode(result, error, request)
         _, error, traceback = encoded
         try:
-            await self._channel.check_size(encoded[0], "The result")
+            await self.channel.check_size(encoded[0], "The result")
         except (MessageTooLarge, UnusableHeader) as refused:
             if error is None:
                 return self._encode(None, refused.with_traceback(None), request)
@@ -609,7 +615,7 @@ class Server:
         When the channel was lost, the broker has delivered the call to another instance. If there
         was none, the queue was deleted with the call, which then exists only here.
         """
-        channel = self._channel
+        channel = self.channel
         if not channel.is_ready or delivery.generation != channel.generation:
             try:
                 await channel.ready()
@@ -623,9 +629,9 @@ class Server:
             return
         try:
             if request.reply_to:
-                self._channel.send("", request.reply_to, reply)
+                self.channel.send("", request.reply_to, reply)
             self._acknowledge(running)  # goes out in one write with the reply
-            if running.delivery.generation != self._channel.generation:
+            if running.delivery.generation != self.channel.generation:
                 self._remember_answered(running.key)
         except FabricError as lost:  # the broker delivers the call again
             log.debug("A reply of %s was not sent: %s", self.name, lost)
