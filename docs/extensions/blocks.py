@@ -22,12 +22,12 @@ def paragraph(text: str) -> nodes.paragraph:
 
 
 def code_block(text: str, language: str) -> nodes.literal_block:
-    """A block of code."""
+    """Return a block of code."""
     return nodes.literal_block(text, text, language=language)
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> list[nodes.Node]:
-    """A list of terms in the code font, each with its text; nothing for no pairs."""
+    """Return terms in the code font with their texts; nothing for no pairs."""
     made = nodes.definition_list()
     for term, text in pairs:
         item = nodes.definition_list_item()

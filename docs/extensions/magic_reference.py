@@ -75,7 +75,7 @@ class MagicSettings(SphinxDirective):
 
 
 def _docstring(parser: argparse.ArgumentParser) -> str:
-    """The docstring as it was written; the decorators have put the usage around it."""
+    """Return the docstring as written, without the usage that the decorators add."""
     return inspect.cleandoc((parser.description or "").partition("::\n\n")[0])
 
 
@@ -90,7 +90,7 @@ def _block(block: str) -> nodes.Node:
 
 
 def _usage(name: str, parser: argparse.ArgumentParser) -> str:
-    """The usage line, with both forms where a magic stands for a line and for a cell."""
+    """Return the usage line, with both forms if the magic is a line and a cell magic."""
     usage = parser.format_usage().strip().removeprefix("::").strip()
     usage = re.sub(rf"^%+{name}", "", " ".join(usage.split()))
     kinds = [

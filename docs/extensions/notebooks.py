@@ -39,7 +39,7 @@ def _to_copies(_: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def _as_page(notebook: dict[str, Any]) -> str:
-    """A notebook whose links into docs/ hold from inside of docs/."""
+    """Return a notebook whose links into docs/ are relative to docs/."""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             text = "".join(cell["source"])
