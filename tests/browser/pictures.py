@@ -54,45 +54,49 @@ await tried("monitor.complain", text="the disk is nearly full")
 
 async def notebook(page: Page, lab: Lab) -> None:
     """Make `notebook.png`: cells that connect, call, stream and serve."""
-    one = await _open(page, lab, "tour", width=WIDTH, height=1400)
-    await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
-    await expect(one.panel).to_contain_text("host", timeout=LONG)
-    await cell(one, "%fabric_call calc.multiply x=5 y=7")
+    lab_notebook = await _open(page, lab, "tour", width=WIDTH, height=1400)
+    await lab_notebook.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await expect(lab_notebook.panel).to_contain_text("host", timeout=LONG)
+    await cell(lab_notebook, "%fabric_call calc.multiply x=5 y=7")
     plot = 'load.plot(["cpu_percent", "memory_percent"], window="30s")'
-    await cell(one, f'load = await fabric.stream(msg_type="LOAD")\n{plot}')
-    await cell(one, SERVE)
-    await cell(one, ASK)
-    await one.execute("await load.wait(150, timeout=90)")  # fills the chart
-    await expect(one.panel.locator(".fabric-table")).to_contain_text("spread(values: list)")
-    await _take(one, "notebook")
+    await cell(lab_notebook, f'load = await fabric.stream(msg_type="LOAD")\n{plot}')
+    await cell(lab_notebook, SERVE)
+    await cell(lab_notebook, ASK)
+    await lab_notebook.execute("await load.wait(150, timeout=90)")  # fills the chart
+    await expect(lab_notebook.panel.locator(".fabric-table")).to_contain_text(
+        "spread(values: list)"
+    )
+    await _take(lab_notebook, "notebook")
 
 
 async def dashboard(page: Page, lab: Lab) -> None:
     """Make `dashboard.png`: `%fabric`, with rows in each table."""
-    one = await _open(page, lab, "cockpit", width=WIDTH, height=1200)
-    await one.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id cockpit")
-    await one.execute(SERVE)
-    await one.run("%fabric")
-    tables = one.panel.locator(".fabric-table")
+    lab_notebook = await _open(page, lab, "cockpit", width=WIDTH, height=1200)
+    await lab_notebook.execute(
+        f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN} --id cockpit"
+    )
+    await lab_notebook.execute(SERVE)
+    await lab_notebook.run("%fabric")
+    tables = lab_notebook.panel.locator(".fabric-table")
     await expect(tables).to_have_count(5, timeout=LONG)
-    await one.execute("load = %fabric_stream msg_type=LOAD")
-    await one.execute(CALLS)
-    await one.execute("await load.wait(30, timeout=60)")
+    await lab_notebook.execute("load = %fabric_stream msg_type=LOAD")
+    await lab_notebook.execute(CALLS)
+    await lab_notebook.execute("await load.wait(30, timeout=60)")
     await expect(tables.nth(1)).to_contain_text("StatisticsError")
     await expect(tables.nth(4)).to_contain_text("nearly full")
-    await _take(one, "dashboard")
+    await _take(lab_notebook, "dashboard")
 
 
 async def panel(page: Page, lab: Lab) -> None:
     """Make `panel.png`: the panel beside a notebook."""
-    one = await _open(page, lab, "orders", width=1200, height=900)
+    lab_notebook = await _open(page, lab, "orders", width=1200, height=900)
     await show_panel(page)
-    await one.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
+    await lab_notebook.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
     await expect(panel_of(page)).to_contain_text(DOMAIN, timeout=LONG)
-    await cell(one, SERVE)
-    await cell(one, ASK)
-    await cell(one, "load = %fabric_stream msg_type=LOAD")
-    await one.execute(CALLS)
+    await cell(lab_notebook, SERVE)
+    await cell(lab_notebook, ASK)
+    await cell(lab_notebook, "load = %fabric_stream msg_type=LOAD")
+    await lab_notebook.execute(CALLS)
     await page.evaluate(
         """() => {
           for (const widget of [...jupyterapp.shell.widgets("main")]) {
@@ -103,8 +107,8 @@ async def panel(page: Page, lab: Lab) -> None:
     await row(page, "monitor").click()
     await expect(panel_of(page)).to_contain_text("complain")
     await expect(panel_of(page)).to_contain_text("nearly full")
-    await one.execute("await load.wait(30, timeout=60)")
-    await one.panel.locator(".fabric-table").last.scroll_into_view_if_needed()
+    await lab_notebook.execute("await load.wait(30, timeout=60)")
+    await lab_notebook.panel.locator(".fabric-table").last.scroll_into_view_if_needed()
     await page.mouse.move(0, 0)
     await page.screenshot(path=_folder() / "panel.png")
 

@@ -142,7 +142,7 @@ async def test_without_the_thread_on_request(
     await notebook.run(
         "%%fabric_serve --id threadless\nran = []\ndef f(n):\n    ran.append(n)\n    return n + 1\n"
     )
-    threads = "import threading; [one.name for one in threading.enumerate()]"
+    threads = "import threading; [thread.name for thread in threading.enumerate()]"
     assert "presence" not in await notebook.value(threads)
     await until(watcher, lambda: state_of(watcher, "threadless") == "up")
     before = await connections(rabbitmq, vhost)
@@ -165,4 +165,4 @@ async def test_without_the_thread_on_request(
 async def connections(rabbitmq: RabbitMq, vhost: str) -> set[str]:
     """Return the names of the broker's connections."""
     found = await asyncio.to_thread(rabbitmq.list_connections, vhost)
-    return {str(one["name"]) for one in found}
+    return {str(connection["name"]) for connection in found}

@@ -54,7 +54,7 @@ async def test_every_magic_has_an_example() -> None:
 async def test_help_shows_an_example(notebook: Notebook, magic: str) -> None:
     """`?` after a magic shows description, options and an example."""
     cell = await notebook.run(f"%{magic}?")
-    (page,) = (one["data"]["text/plain"] for one in cell.reply["payload"])
+    (page,) = (page["data"]["text/plain"] for page in cell.reply["payload"])
     assert f"]: {MAGICS[magic]}" in plain(page)
     for option in (await notebook.run(f"%{magic}?")).reply["payload"]:
         assert f"%{magic}" in option["data"]["text/plain"]

@@ -147,7 +147,7 @@ async def test_a_chart_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnect
 async def test_a_recording_is_complete_after_shutdown(
     start_notebook: StartNotebook, watcher: AmqBrokerConnector, uri: str, tmp_path: Path
 ) -> None:
-    """A recording is valid after the kernel was shut down, and can be replayed by another."""
+    """A recording is valid after the kernel was shut down, and another kernel can play it."""
     notebook = await start_notebook()
     await notebook.connect(uri, id="recorder")
     await notebook.run("s = %fabric_stream kind=rec")

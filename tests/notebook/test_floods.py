@@ -71,9 +71,9 @@ def last(cell: Cell) -> str:
 async def open_row(notebook: Notebook, cell: Cell, text: str) -> None:
     """Open the row with a text, as a click does."""
     opening = next(
-        one
-        for one in cell.messages
-        if one.type == "comm_open" and "_whole" in one.content["data"].get("state", {})
+        message
+        for message in cell.messages
+        if message.type == "comm_open" and "_whole" in message.content["data"].get("state", {})
     )
     whole = json.loads(opening.content["data"]["state"]["_whole"])
     row = next(id_ for id_, cells, _ in whole["add"] if text in cells)

@@ -11,7 +11,7 @@ SLOW = "%fabric_call calc1.slow seconds={0} --progress-after {1}"
 async def test_progress_line_of_a_long_call(notebook: Notebook) -> None:
     """The progress line has the call, the elapsed time and the state of the service."""
     cell = notebook.execute_no_wait(SLOW.format(2, 0.2))
-    await cell.until(lambda cell: "calc1 is up" in "".join(one.text for one in cell.displays))
+    await cell.until(lambda cell: "calc1 is up" in "".join(output.text for output in cell.displays))
     assert "Waiting for my_project.calc1.slow" in cell.displays[0].text
     await cell.wait()
     assert cell.status == "ok"
@@ -129,7 +129,7 @@ async def test_items_are_shown_as_they_come(notebook: Notebook, caller: Peer) ->
     """`--stream` shows the newest items while they arrive, and returns the list."""
     await notebook.run(ROWS)
     cell = notebook.execute_no_wait("items = %fabric_call --stream notebook.rows.rows n=300")
-    await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
+    await cell.until(lambda cell: "{'row': " in "".join(output.text for output in cell.displays))
     await cell.wait()
     assert "my_project.notebook.rows.rows · all · 300 items" in cell.displays[0].text
     assert "{'row'" not in cell.displays[0].text
@@ -147,7 +147,7 @@ async def test_item_streams_that_are_cancelled_or_fail(notebook: Notebook) -> No
     """Interrupting closes the generator; an error is raised after the items are counted."""
     await notebook.run(ROWS)
     cell = notebook.execute_no_wait("%fabric_call --stream notebook.rows.rows")
-    await cell.until(lambda cell: "{'row': " in "".join(one.text for one in cell.displays))
+    await cell.until(lambda cell: "{'row': " in "".join(output.text for output in cell.displays))
     await notebook.interrupt()
     await cell.wait()
     assert cell.error is not None

@@ -105,7 +105,7 @@ async def test_orderly_disconnection(
 async def test_restart_of_a_blocked_notebook(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector, code: str
 ) -> None:
-    """A notebook with a blocking cell announces its leave when it is restarted."""
+    """A notebook with a blocking cell sends a goodbye when it is restarted."""
     id = f"blocked-{len(code)}"  # noqa: A001
     notebook = await joined(start_notebook, uri, watcher, id)
     cell = notebook.execute_no_wait(f"print('on')\n{code}")
@@ -118,7 +118,7 @@ async def test_restart_of_a_blocked_notebook(
 async def test_restart_while_a_call_waits(
     start_notebook: StartNotebook, uri: str, watcher: AmqBrokerConnector
 ) -> None:
-    """A notebook that waits for a call announces its leave when it is restarted."""
+    """A notebook that waits for a call sends a goodbye when it is restarted."""
     notebook = await joined(start_notebook, uri, watcher, "waits")
     never = asyncio.Event()
 

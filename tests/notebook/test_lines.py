@@ -46,7 +46,7 @@ async def test_variables_in_every_magic(
     )
     assert await notebook.value("feed = %fabric_logs --level {level}\nfeed.level") == "'WARNING'"
     await notebook.run("%%fabric_serve --id {me}2\ndef f(): return 1")
-    assert await notebook.value("[str(one.name) for one in fabric.servers]") == (
+    assert await notebook.value("[str(server.name) for server in fabric.servers]") == (
         f"['{DOMAIN}.notebook.filled-in2']"
     )
     assert (await notebook.run("%fabric_stop {me}2")).stdout.startswith("Stopped")
@@ -123,7 +123,9 @@ async def test_capture_does_not_hide_failures(notebook: Notebook, line: str, err
 async def test_error_of_a_headless_run(tmp_path: Path) -> None:
     """A headless run fails with the error's name and text, which the notebook contains too."""
     cells = ["%load_ext fabric_nb", f"%%capture\n%fabric_connect {NOBODY}", "ran = True"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells]
+    )
     client = NotebookClient(
         notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
@@ -133,7 +135,7 @@ async def test_error_of_a_headless_run(tmp_path: Path) -> None:
         await client.async_execute()
     assert caught.value.ename == "BrokerUnavailable"
     failed, after = notebook.cells[1:]
-    assert [one.ename for one in failed.outputs if one.output_type == "error"] == [
+    assert [output.ename for output in failed.outputs if output.output_type == "error"] == [
         "BrokerUnavailable"
     ]
     assert after.execution_count is None
@@ -158,7 +160,7 @@ async def test_expression_that_raises(notebook: Notebook) -> None:
         first, *lines = cell.error.traceback.splitlines()
         assert first.startswith("BadArgument: ")
         assert "raised ZeroDivisionError: division by zero" in first
-        assert [one.strip() for one in lines] == ["cell, line 2, in broken: return 1 / n"]
+        assert [text.strip() for text in lines] == ["cell, line 2, in broken: return 1 / n"]
 
 
 async def test_end_of_a_value(notebook: Notebook) -> None:

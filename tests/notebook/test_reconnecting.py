@@ -135,7 +135,7 @@ async def in_a_browser(notebook: Notebook, cells: dict[str, Cell]) -> list[Place
 
 def has_sent(notebook: Notebook, text: bytes) -> bool:
     """Return whether a message of a widget to the browser had a text."""
-    return any(text in bytes(buffer) for one in notebook.messages for buffer in one.buffers)
+    return any(text in bytes(buffer) for message in notebook.messages for buffer in message.buffers)
 
 
 async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, lost: bool) -> None:
@@ -143,7 +143,7 @@ async def all_show(notebook: Notebook, places: Sequence[Place], begins: int, *, 
 
     def others() -> list[str]:
         seen = notebook.messages[begins:]
-        return [one.name for one in places if not one.shows(seen, one.times if lost else 0)]
+        return [place.name for place in places if not place.shows(seen, place.times if lost else 0)]
 
     try:
         await notebook.until(lambda: not others(), 20)
