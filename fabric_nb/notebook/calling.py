@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import Any
 
-from fabric_nb.errors import CallTimeout
+from IPython.core.interactiveshell import InteractiveShell
+
+from fabric_nb.errors import BadArgument, CallTimeout
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServicePattern
@@ -97,6 +107,98 @@ class CallHandle:
         elif self._task.done():
             state = "failed" if self._task.exception() else "done"
         return f"<Call {self.label}: {state}, {self.elapsed:.1f} s>"
+
+
+class CellCalls:
+    """Calls from the cells of a notebook.
+
+    Args:
+        shell: shell of the notebook.
+        member: returns the member that calls.
+    """
+
+    def __init__(self, shell: InteractiveShell, member: Callable[[], FabricMember]) -> None:
+        self._shell = shell
+        self._member = member
+        self._handles: list[CallHandle] = []
+
+    async def call(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        progress_after: float,
+        **options: Any,
+    ) -> Any:
+        """Call a method and return its result.
+
+        Args:
+            pattern: the service.
+            method: the method.
+            kwargs: its arguments.
+            progress_after: seconds before a progress line appears; negative for never.
+            options: options of `RpcClient.call`.
+        """
+        handle = await self.start_call(pattern, method, kwargs, **options)
+        return await with_progress(self._member(), pattern, handle, progress_after)
+
+    async def start_call(
+        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
+    ) -> CallHandle:
+        """Call a method in the background; arguments as in `call`."""
+        call = self._member().rpc.call(pattern, method, kwargs, **options)
+        return await self.start(f"{pattern}.{method}", call)
+
+    async def start(self, label: str, call: Coroutine[Any, Any, Any]) -> CallHandle:
+        """Run a call in the background; `results` waits for it."""
+        handle = CallHandle(label, asyncio.create_task(call))
+        self._handles = [*self._unsettled(), handle]
+        return handle
+
+    def _unsettled(self) -> list[CallHandle]:
+        return [handle for handle in self._handles if not handle.settled]
+
+    def receive_items(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        limit: int | None,
+        **options: Any,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """Return the items of an item stream, showing the newest while they arrive.
+
+        Args:
+            pattern: the service.
+            method: the method.
+            kwargs: its arguments.
+            limit: maximum number of items; None for all.
+            options: options of `RpcClient.stream`.
+        """
+        items = self._member().rpc.stream(pattern, method, kwargs, **options)
+        return all_items(items, f"{pattern}.{method}", limit)
+
+    async def results(self, variables: Sequence[str] = ()) -> list[Any]:
+        """Return the results of calls in the background.
+
+        The error of a single variable's call is raised; of several, errors are in the list.
+
+        Args:
+            variables: variables with the handles; all calls whose result was not requested yet
+                if empty.
+
+        Raises:
+            BadArgument: a variable does not hold a call.
+        """
+        handles = [self._shell.user_ns.get(name) for name in variables]
+        for name, value in zip(variables, handles, strict=True):
+            if not isinstance(value, CallHandle):
+                raise BadArgument(f"{name} is no call that was started with -a.")
+        results = await all_results(handles or self._unsettled())
+        if len(variables) == 1 and isinstance(results[0], BaseException):
+            raise results[0]
+        return results
 
 
 async def with_progress(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from fabric_nb.errors import BadArgument, FabricError, NotConnected, NotServed
+from fabric_nb.errors import FabricError, NotConnected, NotServed
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -24,7 +24,7 @@ from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.bridge import prompt_note
-from fabric_nb.notebook.calling import CallHandle, all_items, all_results, with_progress
+from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
 from fabric_nb.notebook.cell_streams import CellStreams
 from fabric_nb.notebook.doctor_page import examine
@@ -56,6 +56,7 @@ class Session:
 
     Attributes:
         loop: event loop of the connector; None before the first connection.
+        calls: calls from cells.
         screen: live views under cells.
     """
 
@@ -66,7 +67,7 @@ class Session:
         self._settings: Mapping[str, Any] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self._cell_streams = CellStreams(shell)
-        self._handles: list[CallHandle] = []
+        self.calls = CellCalls(shell, lambda: self.member)
         self._all_logs: LogFeed | None = None
         self._capture = OutputCapture()
         self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
@@ -217,86 +218,6 @@ class Session:
         for figures in self._figures.values():
             figures.show()
         self.screen.settle()
-
-    # -- calls
-
-    async def call(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        *,
-        progress_after: float,
-        **options: Any,
-    ) -> Any:
-        """Call a method and return its result.
-
-        Args:
-            pattern: the service.
-            method: the method.
-            kwargs: its arguments.
-            progress_after: seconds before a progress line appears; negative for never.
-            options: options of `RpcClient.call`.
-        """
-        handle = await self.start_call(pattern, method, kwargs, **options)
-        return await with_progress(self.member, pattern, handle, progress_after)
-
-    async def start_call(
-        self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
-    ) -> CallHandle:
-        """Call a method in the background; arguments as in `call`."""
-        call = self.member.rpc.call(pattern, method, kwargs, **options)
-        return await self.start(f"{pattern}.{method}", call)
-
-    async def start(self, label: str, call: Coroutine[Any, Any, Any]) -> CallHandle:
-        """Run a call in the background; `results` waits for it."""
-        handle = CallHandle(label, asyncio.create_task(call))
-        self._handles = [*self._unsettled(), handle]
-        return handle
-
-    def _unsettled(self) -> list[CallHandle]:
-        return [handle for handle in self._handles if not handle.settled]
-
-    def receive_items(
-        self,
-        pattern: ServicePattern,
-        method: str,
-        kwargs: Mapping[str, Any],
-        limit: int | None,
-        **options: Any,
-    ) -> Coroutine[Any, Any, list[Any]]:
-        """Return the items of an item stream, showing the newest while they arrive.
-
-        Args:
-            pattern: the service.
-            method: the method.
-            kwargs: its arguments.
-            limit: maximum number of items; None for all.
-            options: options of `RpcClient.stream`.
-        """
-        items = self.member.rpc.stream(pattern, method, kwargs, **options)
-        return all_items(items, f"{pattern}.{method}", limit)
-
-    async def results(self, variables: Sequence[str] = ()) -> list[Any]:
-        """Return the results of calls in the background.
-
-        The error of a single variable's call is raised; of several, errors are in the list.
-
-        Args:
-            variables: variables with the handles; all calls whose result was not requested yet
-                if empty.
-
-        Raises:
-            BadArgument: a variable does not hold a call.
-        """
-        handles = [self._shell.user_ns.get(name) for name in variables]
-        for name, value in zip(variables, handles, strict=True):
-            if not isinstance(value, CallHandle):
-                raise BadArgument(f"{name} is no call that was started with -a.")
-        results = await all_results(handles or self._unsettled())
-        if len(variables) == 1 and isinstance(results[0], BaseException):
-            raise results[0]
-        return results
 
     # -- serving
 

@@ -59,20 +59,21 @@ class CallingMagics(SessionMagics):
             if cell is not None:
                 kwargs = _merged(kwargs, arguments.cell_assignments(cell, scope=scope))
             pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            calls = self.session.calls
             options = {"timeout": args.timeout, "version": args.version}
             if args.stream:
                 if args.idempotent:
                     raise InvalidLine("--idempotent is not for --stream")
-                items = self.session.receive_items(pattern, method, kwargs, args.count, **options)
+                items = calls.receive_items(pattern, method, kwargs, args.count, **options)
                 label = f"{pattern}.{method}"
-                return wait(self.session.start(label, items) if args.noblock else items)
+                return wait(calls.start(label, items) if args.noblock else items)
             if args.count is not None:
                 raise InvalidLine("--count is for --stream")
             options["idempotent"] = args.idempotent
             if args.noblock:
-                return wait(self.session.start_call(pattern, method, kwargs, **options))
+                return wait(calls.start_call(pattern, method, kwargs, **options))
             after = self.progress_after if args.progress_after is None else args.progress_after
-            return wait(self.session.call(pattern, method, kwargs, progress_after=after, **options))
+            return wait(calls.call(pattern, method, kwargs, progress_after=after, **options))
 
     @with_raw_line
     @magic_arguments()
@@ -91,7 +92,7 @@ class CallingMagics(SessionMagics):
         __tracebackhide__ = True
         with self._usage_errors(self.fabric_result.parser):
             args = self._parse(self.fabric_result.parser, line, local_ns)
-            results = wait(self.session.results(args.handles))
+            results = wait(self.session.calls.results(args.handles))
             if len(args.handles) == 1:
                 return results[0]
             for error in (each for each in results if isinstance(each, BaseException)):
