@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from fabric_nb.errors import BrokerUnavailable
 from fabric_nb.fabric.amqp.credentials import BrokerUri
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import with_raw_line
-from fabric_nb.notebook.magics.connecting import SAVED, ConnectingMagics, contains_password
+from fabric_nb.notebook.magics.connecting import ConnectingMagics, password_warning
 from fabric_nb.notebook.options import seconds, time_limit, unquoted
 
 
@@ -52,7 +51,7 @@ class CheckingMagics(ConnectingMagics):
             settings = None
             if args.uri is not None or not self.connected:
                 settings = self._settings(self._existing_broker(args.uri), args)
-            saved = SAVED if args.uri and contains_password(args.uri, line) else None
+            saved = password_warning(args.uri, line)
             options = {
                 "timeout": args.timeout or self.connect_timeout,
                 "subscriptions": args.subscriber,
@@ -63,9 +62,8 @@ class CheckingMagics(ConnectingMagics):
 
     def _existing_broker(self, uri: str | None) -> list[BrokerUri]:
         """Return the broker of the URI or the settings, or the embedded one; start none."""
-        given = uri or self.uri or os.environ.get("AMQP_URL", "")
-        if given:
-            return self._complete(given)
+        if configured := self._configured_broker(uri):
+            return configured
         try:
             found = find_broker()
         except BrokerStartError as error:

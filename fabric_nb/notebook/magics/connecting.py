@@ -29,11 +29,11 @@ EMBEDDED = (
     "Other programs on this machine connect with the URI that `fabric-nb broker uri` prints.",
 )
 """Notes on the embedded broker."""
-SAVED = (
+SAVED_WARNING = (
     "The password is part of this cell and is saved with the notebook: omit it from the URI and"
     " enter it when prompted, or set AMQP_PASSWORD or AMQP_URL, or store it in the system keyring."
 )
-"""Note on a password in a cell."""
+"""Warning about a password in a cell."""
 
 
 @magics_class
@@ -78,10 +78,9 @@ class ConnectingMagics(SessionMagics):
         self, args: Namespace, line: str
     ) -> tuple[list[BrokerUri], tuple[str, ...]]:
         """Return the URI of the broker, for each node of a cluster, and notes to show."""
-        uri = args.uri or self.uri or os.environ.get("AMQP_URL", "")
-        if uri:
-            notes = (SAVED,) if args.uri and contains_password(args.uri, line) else ()
-            return self._complete(uri), notes
+        if configured := self._configured_broker(args.uri):
+            warning = password_warning(args.uri, line)
+            return configured, () if warning is None else (warning,)
         try:
             return [BrokerUri(ensure_broker().uri)], EMBEDDED
         except BrokerStartError as error:
@@ -90,11 +89,17 @@ class ConnectingMagics(SessionMagics):
                 " amqp://user:password@host/, or set AMQP_URL."
             ) from None
 
-    def _complete(self, uri: str) -> list[BrokerUri]:
-        """Add user, password and TLS settings to a URI; return one URI for each node."""
+    def _configured_broker(self, uri: str | None) -> list[BrokerUri]:
+        """Return the URI given or configured, one for each node; empty if there is none.
+
+        User, password and TLS settings are added to it.
+        """
+        configured = uri or self.uri or os.environ.get("AMQP_URL", "")
+        if not configured:
+            return []
         tls = ("cafile", "certfile", "keyfile", "server_name_indication")
         return complete_each(
-            uri,
+            configured,
             user=self.user,
             password=self.password,
             tls={name: getattr(self, name) for name in tls},
@@ -148,12 +153,12 @@ def _prompt(prompt: str) -> str:
         ) from None
 
 
-def contains_password(uri: str, line: str) -> bool:
-    """Return whether the line contains the URI's password; the default ``guest`` is ignored."""
-    return any(
-        parse_uri(node).password not in (None, "", "guest") and uri.rpartition("@")[0] in line
-        for node in split_uris(uri)
-    )
+def password_warning(uri: str | None, line: str) -> str | None:
+    """Return a warning if the line contains the URI's password, other than ``guest``."""
+    if uri is None or uri.rpartition("@")[0] not in line:
+        return None
+    passwords = {parse_uri(node).password for node in split_uris(uri)}
+    return SAVED_WARNING if passwords - {None, "", "guest"} else None
 
 
 def _first_set(option: str | None, configured: str, variable: str, default: str) -> str:
