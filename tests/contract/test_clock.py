@@ -1,4 +1,4 @@
-"""A machine's clock may be set to any time while everything runs."""
+"""Changes of the machine's clock while members run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DAY = 86_400.0
 
 
 @pytest.mark.parametrize("when", [-1e9, 0.0, 1.0, 2**33], ids=str)
-async def test_the_clock_is_set(members, monkeypatch, when):
-    """Calls, items, keep-alives, data and logs go on, and nobody is gone, whatever the time is."""
+async def test_clock_is_set(members, monkeypatch, when):
+    """With any time, calls, items, keep-alives, data and logs work, and no service is gone."""
     server = await members.join("server")
     caller = await members.join("caller", presence="thread")
 
@@ -33,7 +33,7 @@ async def test_the_clock_is_set(members, monkeypatch, when):
         assert [item async for item in caller.call_stream("server.items", timeout=10)] == [1, 2]
         seen = caller.registry.changes
         await until(lambda: caller.registry.changes > seen + 5)
-        assert {one.name.id for one in caller.registry.services()} == {"server", "caller"}
+        assert {service.name.id for service in caller.registry.services()} == {"server", "caller"}
         assert caller.registry.state(service) == "up"
         await caller.publish_data({"n": 1})
         await stream.wait(1, timeout=10)
@@ -43,15 +43,15 @@ async def test_the_clock_is_set(members, monkeypatch, when):
     assert caller.rejected.total == 0
 
 
-async def test_the_clock_goes_back_while_a_loop_is_watched(members, monkeypatch):
-    """A member whose clock goes back or forth by a day is not busy for that."""
-    now, real = [0.0], time.time
-    monkeypatch.setattr(time, "time", lambda: real() + now[0])
+async def test_clock_is_set_back_while_a_loop_is_watched(members, monkeypatch):
+    """A member is not busy because its clock was set back or forth."""
+    offset, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
     one = await members.join("one", presence="thread")
     other = await members.join("other")
     service = await wait_for_service(other, "one")
     for leap in (-DAY, DAY, 30 * DAY):
-        now[0] = leap
+        offset[0] = leap
         seen = other.registry.changes
         await until(lambda seen=seen: other.registry.changes > seen + 5)
         assert other.registry.state(service) == "up"

@@ -1,4 +1,4 @@
-"""The registry: who is there, how they are doing, and how one announces oneself."""
+"""Registry, and announcements of members."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tests.support.peers import DOMAIN
 
 @pytest.fixture
 async def listener(members):
-    """A member that listens and is not announced itself."""
+    """Return a member that listens, but is not announced."""
     return await members.join("listener", type="client", keep_alive_seconds=False)
 
 
 @pytest.fixture
 async def announcements(raw):
-    """What travels on the discovery exchange, message by message."""
+    """Return a function for the next message of the discovery exchange."""
     exchange = await raw.declare_exchange("msc.discovery", "headers", durable=True)
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(exchange)
-    got = asyncio.Queue()
-    await queue.consume(got.put, no_ack=True)
+    received = asyncio.Queue()
+    await queue.consume(received.put, no_ack=True)
 
     async def next_message(**headers):
         async with asyncio.timeout(5):
             while True:
-                message = await got.get()
+                message = await received.get()
                 if headers.items() <= message.headers.items():
                     return message
 
@@ -44,7 +44,7 @@ async def announcements(raw):
 
 @pytest.fixture
 def announce(raw):
-    """Send a keep-alive by hand, as any peer might."""
+    """Return a function that publishes a keep-alive."""
 
     async def send(service="app.hand", body=b"", domain=DOMAIN, **headers):
         type, _, id = service.partition(".")  # noqa: A001
@@ -67,16 +67,16 @@ def announce(raw):
 def state_of(listener, service):
     pattern = service.partition(".")
     name = next(
-        one.name for one in listener.registry.services(gone=True) if one.name.id == pattern[2]
+        each.name for each in listener.registry.services(gone=True) if each.name.id == pattern[2]
     )
     return listener.registry.state(listener.registry.get(name))
 
 
-# Hearing
+# -- listening
 
 
 async def test_known_after_one_keep_alive(listener, announce):
-    """One keep-alive makes a service known, whoever sent it."""
+    """A service is known after one keep-alive of any sender."""
     await announce("app.hand")
     service = await wait_for_service(listener, "hand")
     assert service.name.fqn == f"{DOMAIN}.app.hand"
@@ -86,8 +86,8 @@ async def test_known_after_one_keep_alive(listener, announce):
     assert (row.state, row.instances, row.version, row.methods) == ("up", 1, "", "")
 
 
-async def test_member_tells_version_and_methods(members, listener):
-    """A fabric_nb member is known with its version and its methods' signatures."""
+async def test_version_and_methods(members, listener):
+    """A fabric_nb member announces its version and the signatures of its methods."""
     member = await members.join("one", service_version="1.2")
     await member.serve({"multiply": lambda x, y=2: x * y}, version="1.3", id="two")
     service = await wait_for_service(listener, "two", methods=2)
@@ -96,31 +96,31 @@ async def test_member_tells_version_and_methods(members, listener):
     assert (await wait_for_service(listener, "one")).versions(listener.registry.now) == ["1.2"]
 
 
-async def test_newcomer_is_told_at_once(members):
-    """Who comes later asks around, and knows the others at once, however seldom they announce."""
+async def test_keep_alives_are_requested_when_opening(members):
+    """A new member requests keep-alives, so it knows the others despite their long interval."""
     await members.join("old", keep_alive_seconds=60)
     newcomer = await members.join("new", keep_alive_seconds=60)
     await wait_for_service(newcomer, "old", timeout=3)
 
 
 async def test_late_and_gone_by_its_own_interval(listener, announce):
-    """A service is late and then gone by the interval it told, not by that of others."""
+    """A service is late and then gone by the interval that it announces itself."""
     await announce("app.quick", {"instance": "q", "interval": 0.1})
     await announce("app.slow", {"instance": "s", "interval": 60})
     await wait_for_service(listener, "slow")
-    began = time.monotonic()
+    start = time.monotonic()
     await wait_for_service(listener, "quick")
     assert state_of(listener, "app.quick") is ServiceState.UP
     await until(lambda: state_of(listener, "app.quick") is ServiceState.LATE, timeout=3)
-    assert time.monotonic() - began >= 0.5
+    assert time.monotonic() - start >= 0.5
     await until(lambda: state_of(listener, "app.quick") is ServiceState.GONE, timeout=3)
     assert state_of(listener, "app.slow") is ServiceState.UP
-    assert [one["id"] for one in listener.list_services()] == ["slow"]
+    assert [service["id"] for service in listener.list_services()] == ["slow"]
     assert list(listener.registry.df["state"]) == ["gone", "up"]
 
 
-async def test_who_has_answered_keeps_its_place(members, listener):
-    """A service that has answered a call, or given items, is not given up for others."""
+async def test_services_that_replied_are_pinned(members, listener):
+    """A service that has replied to a call, or sent items, is never evicted."""
 
     def items():
         yield 1
@@ -134,29 +134,29 @@ async def test_who_has_answered_keeps_its_place(members, listener):
     assert {name.id for name in listener.registry._eviction.pinned} == {"called", "streamed"}
 
 
-async def test_interval_is_observed_where_it_is_not_told(listener, announce):
-    """A peer that tells no interval is judged by the one it keeps."""
+async def test_interval_is_observed(listener, announce):
+    """The interval of a peer that announces none is observed."""
     clock = [1000.0]
     listener.registry._clock = ReceptionClock(lambda: clock[0])
     for changes in range(1, 6):
         await announce("app.hand")
         await until(lambda changes=changes: listener.registry.changes == changes)
         clock[0] += 12
-    for more, state in ((4, ServiceState.UP), (8, ServiceState.LATE), (24, ServiceState.GONE)):
-        clock[0] += more
+    for seconds, state in ((4, ServiceState.UP), (8, ServiceState.LATE), (24, ServiceState.GONE)):
+        clock[0] += seconds
         assert state_of(listener, "app.hand") is state
 
 
-async def test_goodbye_is_known_at_once(members, listener):
-    """A member that closes is gone at once, long before it would be missed."""
+async def test_goodbye_takes_effect_at_once(members, listener):
+    """A member that closes is gone at once, long before its silence would show."""
     member = await members.join("leaver", keep_alive_seconds=60)
     await wait_for_service(listener, "leaver")
     await member.close()
     await until(lambda: state_of(listener, "app.leaver") is ServiceState.GONE, timeout=2)
 
 
-async def test_member_that_comes_back(members, listener):
-    """A service that left and came back is up again."""
+async def test_member_that_returns(members, listener):
+    """A service that left and returned is up again."""
     for _ in range(2):
         member = await members.join("leaver", keep_alive_seconds=60)
         await wait_for_service(listener, "leaver")
@@ -165,7 +165,7 @@ async def test_member_that_comes_back(members, listener):
 
 
 async def test_list_services_matches_exactly(listener, announce):
-    """`list_services` matches whole names: proj does not list project2."""
+    """`list_services` matches whole names: `proj` does not match `project2`."""
     for domain in ("proj", "project2"):
         for service in ("calc.one", "calc2.two"):
             await announce(service, domain=domain)
@@ -179,7 +179,7 @@ async def test_list_services_matches_exactly(listener, announce):
 
 
 async def test_discovery_cache_ttl(members, announce):
-    """`discovery_cache_ttl` says how long a service stays listed, as in amqp-fabric."""
+    """`discovery_cache_ttl` limits how long a service is listed, as in amqp-fabric."""
     listener = await members.join(
         "ttl", type="client", keep_alive_seconds=False, discovery_cache_ttl=0.3
     )
@@ -189,7 +189,7 @@ async def test_discovery_cache_ttl(members, announce):
 
 
 async def test_mixed_versions_are_shown(members, listener):
-    """A clique is one row, with the number of its members and all their versions."""
+    """A clique is one row, with the number of its instances and all their versions."""
     await members.join("pair", service_version="1.0")
     await members.join("pair", service_version="2.0")
     await wait_for_service(listener, "pair", instances=2)
@@ -199,13 +199,13 @@ async def test_mixed_versions_are_shown(members, listener):
 
 
 async def test_keep_alive_callbacks(members, announce):
-    """Callbacks get the headers of the keep-alives that match, by domain, type and id."""
+    """Callbacks receive the headers of keep-alives that match domain, type and id."""
     connector = members.connector("listener", type="client", keep_alive_seconds=False)
-    got = {name: [] for name in ("all", "type", "id", "domain", "failing")}
+    received = {name: [] for name in ("all", "type", "id", "domain", "failing")}
 
     def into(name):
         async def callback(headers):
-            got[name].append((headers["service_domain"], headers["service_id"]))
+            received[name].append((headers["service_domain"], headers["service_id"]))
             if name == "failing":
                 raise ValueError("callback failed")
 
@@ -220,40 +220,40 @@ async def test_keep_alive_callbacks(members, announce):
         await announce("app.one")
         await announce("other.two")
         await announce("app.three", domain="elsewhere")
-        await until(lambda: len(got["all"]) == 3)
-    assert got["type"] == [(DOMAIN, "two")]
-    assert got["id"] == [(DOMAIN, "one")]
-    assert got["domain"] == [("elsewhere", "three")]
-    assert len(got["failing"]) == 3
+        await until(lambda: len(received["all"]) == 3)
+    assert received["type"] == [(DOMAIN, "two")]
+    assert received["id"] == [(DOMAIN, "one")]
+    assert received["domain"] == [("elsewhere", "three")]
+    assert len(received["failing"]) == 3
 
-    deaf = members.connector("deaf", keep_alive_listen=False)
+    silent = members.connector("silent", keep_alive_listen=False)
     with pytest.raises(AssertionError, match="keep_alive_listen"):
-        deaf.subscribe_service_keepalives("s", into("all"))
+        silent.subscribe_service_keepalives("s", into("all"))
 
 
-# Announcing
+# -- announcing
 
 
-async def test_announcements_go_on(members, announcements):
-    """A member announces itself at once and then at its interval, with amqp-fabric's headers."""
+async def test_announcements_are_repeated(members, announcements):
+    """A member announces itself at once and then periodically, with amqp-fabric's headers."""
     await members.join("one", service_version="1.2")
-    began = time.monotonic()
+    start = time.monotonic()
     for _ in range(4):
         message = await announcements(msg_type="keep_alive", service_id="one")
-    assert time.monotonic() - began >= 2 * KEEP_ALIVE
+    assert time.monotonic() - start >= 2 * KEEP_ALIVE
     assert message.headers == {
         "msg_type": "keep_alive",
         "service_domain": DOMAIN,
         "service_type": "app",
         "service_id": "one",
     }
-    said = json.loads(message.body)
-    assert said["version"] == "1.2"
-    assert said["interval"] == KEEP_ALIVE
+    announcement = json.loads(message.body)
+    assert announcement["version"] == "1.2"
+    assert announcement["interval"] == KEEP_ALIVE
 
 
 async def test_announcement_of_many_methods_stays_small(members, listener, announcements):
-    """However many methods there are, a keep-alive stays under 4 KiB and tells what is left out."""
+    """With many methods a keep-alive stays under 4 KiB, and has the number of omitted ones."""
 
     def method(x: dict[str, list[tuple[int, str]]], y: str = 'ü"\\') -> dict[str, float]:
         return {}
@@ -265,15 +265,17 @@ async def test_announcement_of_many_methods_stays_small(members, listener, annou
     while not json.loads(message.body)["methods"]:
         message = await announcements(msg_type="keep_alive", service_id="many")
     assert len(message.body) < MAX_ANNOUNCEMENT == 4096
-    said = json.loads(message.body)
-    assert said["more_methods"] + len(said["methods"]) == 151
-    assert max(one.announcement.more_methods for one in service.instances.values()) > 0
-    assert await listener.call("many.method_149", x={}) == {}  # told or not, it is served
+    announcement = json.loads(message.body)
+    assert announcement["more_methods"] + len(announcement["methods"]) == 151
+    assert max(each.announcement.more_methods for each in service.instances.values()) > 0
+    assert (
+        await listener.call("many.method_149", x={}) == {}
+    )  # served, whether or not it is announced
     await listener.service("many").load()
 
 
 class OtherLoop:
-    """A member on a loop of its own, in a thread, which can be blocked."""
+    """Member on a loop of its own, in a thread, which can be blocked."""
 
     def __init__(self, connector):
         self._connector = connector
@@ -298,8 +300,8 @@ class OtherLoop:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
 
-async def test_presence_from_a_thread(members, listener):
-    """With `presence="thread"` a member whose loop is blocked stays there, and says it is busy."""
+async def test_keep_alives_from_a_thread(members, listener):
+    """With `presence="thread"` a member with a blocked loop is announced as busy."""
     connector = members.connector("cell", presence="thread", keep_alive_listen=False)
     release = threading.Event()
     async with OtherLoop(connector) as other:
@@ -320,8 +322,8 @@ async def test_presence_from_a_thread(members, listener):
     assert "fabric companion" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_presence_on_a_blocked_loop_is_late(members, listener):
-    """Without the thread, a blocked loop is silent, and the member looks late."""
+async def test_keep_alives_from_a_blocked_loop(members, listener):
+    """Without the thread a member with a blocked loop is late."""
     connector = members.connector("cell", keep_alive_listen=False, keep_alive_seconds=0.1)
     release = threading.Event()
     async with OtherLoop(connector) as other:
