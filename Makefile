@@ -1,16 +1,16 @@
-# make demo         the tour, headless: what each step saw, and build/tour.html
+# make demo         the tour, headless: the output of each step, and build/tour.html
 # make lab          JupyterLab on the tour, with the demo's broker and services
 # make test         everything that CI checks
 # make panel        the JupyterLab panel, which needs Node
 # make docs         the manual, into build/docs; a warning is an error
-# make notebooks    run the notebooks and store them with what they showed
-# make develop      what a developer needs
+# make notebooks    run the notebooks and store them with their outputs
+# make develop      the development environment
 # make dist         wheel and sdist for a release; fails without the panel
 # make pictures     the README's pictures, from the demo
-# make bench        calls, streams and frames measured against the peers
-# make soak         everything at once with a fault every 20 s; MINUTES=30
-# make test-matrix  the tests on every supported Python that is there
-# make test-oldest  most tests on the lowest versions that pyproject.toml promises
+# make bench        benchmarks of calls, streams and frames, with other libraries
+# make soak         load on all parts, with a fault every 20 s; MINUTES=30
+# make test-matrix  the tests on every supported Python that is installed
+# make test-oldest  most tests on the lowest versions that pyproject.toml allows
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,7 +43,7 @@ first-lane:
 second-lane:
 	$(PYTEST) tests $(FIRST_LANE:%=--ignore=tests/%)
 
-# Each fault once; it waits more than it works.
+# Each fault once.
 short-soak:
 	MINUTES=2 $(BIN)/python -m benchmarks.soak
 
@@ -55,14 +55,14 @@ lint: develop panel
 check: develop
 	$(BIN)/mypy
 
-# Ours against the peers, alternating in one run; a table, and JSON in build/bench.
+# fabric_nb and other libraries, alternating in one run: a table, and JSON in build/bench.
 bench: $(VENV)-bench/.bench programs
 	$(VENV)-bench/bin/python -m benchmarks
 
 soak: develop programs
 	$(BIN)/python -m benchmarks.soak
 
-# The JupyterLab panel: built when its sources have changed, and linked into the environment.
+# Build the JupyterLab panel if its sources have changed, and link it into the environment.
 panel: develop programs
 	FABRIC_NB_REQUIRE_LAB=1 $(PANEL_BUILD)
 
@@ -80,7 +80,7 @@ notebooks: develop programs
 
 develop: $(VENV)/.dev
 
-# The peers, which bring much along, stay apart from what is developed with.
+# The other libraries have many dependencies, so they are not in the development environment.
 $(VENV)-bench/.bench: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --editable '.[bench]'
@@ -99,23 +99,23 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
 
-# The tests start RabbitMQ and Chromium themselves; they need them installed, not running.
+# The tests start RabbitMQ and Chromium, which must be installed, not running.
 programs:
 	@tests/install-programs
 
-# Every version is tried, also after one that failed; the last line says how each went.
+# Test every version, even after a failure; the last line lists the result of each.
 test-matrix: programs
-	@told=""; failed=""; \
+	@results=""; failed=""; \
 	for version in $(SUPPORTED); do \
-	    if ! python$$version --version >/dev/null 2>&1; then told="$$told $$version: not installed;"; \
+	    if ! python$$version --version >/dev/null 2>&1; then results="$$results $$version: not installed;"; \
 	    elif $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
 	        $(MAKE) --jobs=2 --output-sync=line --keep-going first-lane second-lane VENV=.venv-$$version; \
-	    then told="$$told $$version: passed;"; \
-	    else told="$$told $$version: FAILED;"; failed=yes; fi; \
+	    then results="$$results $$version: passed;"; \
+	    else results="$$results $$version: FAILED;"; failed=yes; fi; \
 	done; \
-	echo "Python$${told%;}"; [ -z "$$failed" ]
+	echo "Python$${results%;}"; [ -z "$$failed" ]
 
-# Without the tests of building and of the docs, whose tools are newer, and with the panel's in a browser.
+# Without the tests of builds and docs, whose tools need newer versions; with the panel's browser tests.
 OLDEST := $(VENV)-oldest
 OLDEST_TOOLS := cryptography hypothesis jupyter-client kombu notebook pika playwright pytest pytest-asyncio pytest-timeout trustme
 

@@ -20,7 +20,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "notebooks",  # the last three are our own, in extensions/
+    "notebooks",  # the last three are in docs/extensions
     "magic_reference",
     "command_reference",
 ]
@@ -33,7 +33,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
-# Docstrings write `name` for code, and it becomes a link where there is something to link to.
+# `name` in docstrings is code, and a link if it has a target.
 default_role = "py:obj"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

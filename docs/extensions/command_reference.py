@@ -1,9 +1,9 @@
-"""The reference of the command line, from the commands' own parsers.
+"""Reference of the command line, generated from the commands' parsers.
 
 :::{command} serve
 :::
 
-A build ends with a warning when a command stands on no page.
+A build warns if a command is on no page.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class Command(SphinxDirective):
-    """What a command does, how it is written, and its options."""
+    """Directive for the description, usage and options of a command."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the text from the command's parser."""
+        """Return the nodes generated from the command's parser."""
         name = self.arguments[0]
         parser = _commands().get(name)
         if parser is None:
@@ -49,7 +49,7 @@ class Command(SphinxDirective):
         usage = textwrap.fill(usage, 80, subsequent_indent=" " * 8)
         made = [paragraph(parser.description or ""), code_block(usage, "text")]
         made += [code_block(parser.epilog.strip(), "text")] if parser.epilog else []
-        return [*made, *definitions((_form(one), _help(one)) for one in _actions(parser))]
+        return [*made, *definitions((_form(action), _help(action)) for action in _actions(parser))]
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
@@ -85,5 +85,5 @@ def _help(action: argparse.Action) -> str:
 
 def _check(_: Sphinx, env: BuildEnvironment) -> list[Any]:
     for name in sorted(set(_commands()) - getattr(env, "fabric_commands", set())):
-        log.warning("The command %s stands on no page of the reference", name)
+        log.warning("The command %s is on no page of the reference", name)
     return []

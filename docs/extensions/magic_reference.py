@@ -1,9 +1,9 @@
-"""The reference of the magics, and of what can be configured, from their docstrings and options.
+"""Reference of the magics and settings, generated from their docstrings and options.
 
 :::{magic} fabric_call
 :::
 
-A build ends with a warning when a magic stands on no page, or on more than one.
+A build warns if a magic is on no page, or on more than one.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class Magic(SphinxDirective):
-    """What a magic does, how it is written, and its options."""
+    """Directive for the description, usage and options of a magic."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Make the text from the docstring, and the options from the parser."""
+        """Return the nodes generated from the magic's docstring and parser."""
         name = self.arguments[0]
         magic = getattr(FabricMagics, name, None)
         if magic is None:
@@ -59,10 +59,10 @@ class Magic(SphinxDirective):
 
 
 class MagicSettings(SphinxDirective):
-    """What `%config FabricMagics` can set."""
+    """Directive for the settings of `%config FabricMagics`."""
 
     def run(self) -> list[nodes.Node]:
-        """Make a list of the traits that are told of themselves as configurable."""
+        """Return the configurable traits with their defaults and help."""
         traits = FabricMagics.class_own_traits(config=True) or FabricMagics.class_traits(
             config=True
         )
@@ -102,7 +102,7 @@ def _usage(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _options(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
-    """Each argument and option with its help, the arguments first."""
+    """Return each argument and option with its help, arguments first."""
     actions = sorted(parser._actions, key=lambda action: bool(action.option_strings))
     return [(_form(action), action.help or "") for action in actions]
 
@@ -136,5 +136,5 @@ def _check(_: Sphinx, env: BuildEnvironment) -> list[Any]:
     for name in sorted(known):
         pages = _documented(env).get(name, [])
         if len(pages) != 1:
-            log.warning("%%%s stands on %d pages of the reference, not on one", name, len(pages))
+            log.warning("%%%s is on %d pages of the reference, not on one", name, len(pages))
     return []

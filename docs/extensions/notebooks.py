@@ -1,4 +1,4 @@
-"""The notebooks as pages of the manual: copied beside the text, which Sphinx must have below it."""
+"""Copies of the notebooks as pages of the manual, because Sphinx reads only its own folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _TO_NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Copy them before Sphinx looks for pages."""
+    """Copy the notebooks before Sphinx looks for pages."""
     app.connect("config-inited", lambda app, _: copy(Path(app.srcdir)), priority=100)
     app.connect("source-read", _to_copies)
     return {"parallel_read_safe": True}
 
 
 def copy(docs: Path) -> None:
-    """Copy what has changed, and take away what is no longer there."""
+    """Copy changed notebooks, and remove copies of deleted ones."""
     target = docs / FOLDER
     sources = {path.name: path for path in (docs.parent / "notebooks").glob("*.ipynb")}
     for old in target.glob("*.ipynb"):
@@ -34,7 +34,7 @@ def copy(docs: Path) -> None:
 
 
 def _to_copies(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Have the links of a page, which hold in the repository, lead to the copies."""
+    """Replace the links of a page to notebooks by links to the copies."""
     source[0] = _TO_NOTEBOOK.sub(f"](/{FOLDER}/", source[0])
 
 

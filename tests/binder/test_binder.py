@@ -133,7 +133,7 @@ def test_the_tour_runs_where_start_has_started_jupyter(server: str, clean: Path)
     assert b"jupyter" in _get(f"{server}lab/tree/notebooks/01_tour.ipynb").lower()
     assert json.loads(_get(f"{server}api/contents/notebooks/01_tour.ipynb?content=0"))["name"]
     steps = notebooks.steps(notebooks.run(clean / "notebooks" / "01_tour.ipynb"))
-    failed = [f"{step.name} showed:\n{step.saw}" for step in steps if not step.passed]
+    failed = [f"{step.name} printed:\n{step.output}" for step in steps if not step.passed]
     assert not failed, "\n\n".join(failed)
 
 

@@ -1,7 +1,7 @@
 """`make notebooks`: run the manual's notebooks and store them with their outputs.
 
-They run beside the demo's services, and with a private RabbitMQ for the steps that need one: a
-cluster, which speaks TLS, and of which a node may be killed.
+The demo's services run beside them. Steps that need RabbitMQ use a private cluster with TLS, of
+which one node is killed.
 
 python -m tests.docs [NOTEBOOK ...]
 """
@@ -23,16 +23,16 @@ NOTEBOOKS = Path("notebooks")
 
 
 def main() -> int:
-    """Run the notebooks of the command line, or all; returns the exit code."""
+    """Run the notebooks of the command line, or all, and return the exit code."""
     paths = [Path(path) for path in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
     with TemporaryDirectory() as folder:
-        made = Certificates(Path(folder))
-        shown = made.issue("localhost")
-        options = f'[{{certfile, "{shown}"}}, {{keyfile, "{shown}"}}]'
+        certificates = Certificates(Path(folder))
+        pem = certificates.issue("localhost")
+        options = f'[{{certfile, "{pem}"}}, {{keyfile, "{pem}"}}]'
         with RabbitMqCluster.start(ssl_options=options) as cluster:
             hosts = ",".join(f"localhost:{node.tls_port}" for node in cluster.nodes)
-            last = cluster.nodes[-1]  # the first dies
-            os.environ["RABBITMQ_URL"] = f"amqps://{hosts}/?cafile={made.authority}"
+            last = cluster.nodes[-1]  # the first one is killed
+            os.environ["RABBITMQ_URL"] = f"amqps://{hosts}/?cafile={certificates.authority}"
             os.environ["RABBITMQ_API"] = last.management_uri
             os.environ["RABBITMQ_KILL"] = str(_killer(cluster, Path(folder)))
             os.environ.pop("AMQP_URL", None)
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _run(paths: Sequence[Path]) -> int:
-    """Run notebooks, and store those of which every step passed."""
+    """Run notebooks, store those without a failed step, and return the exit code."""
     failures = 0
     for path in paths:
         print(f"Notebook  {path}", flush=True)
@@ -54,7 +54,7 @@ def _run(paths: Sequence[Path]) -> int:
 
 
 def _killer(cluster: RabbitMqCluster, folder: Path) -> Path:
-    """A command that kills the node whose name it is given."""
+    """Return a command that kills a node by its name."""
     script = folder / "kill-node"
     nodes = zip(NAMES, cluster.nodes, strict=True)
     cases = "".join(f"{name}@localhost) kill -KILL {node.pid};;\n" for name, node in nodes)

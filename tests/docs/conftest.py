@@ -1,4 +1,4 @@
-"""The notebooks, run around the demo's services as `make lab` has them."""
+"""Execution of the notebooks beside the demo's services, as in `make lab`."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ import pytest
 from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import demo_services
 from tests.docs import notebooks
-from tests.docs.running import Runs
 from tests.support.rabbitmq import RabbitMq
 
-NOT_GIVEN = ("AMQP_URL", "SERVICE_DOMAIN", "SERVICE_TYPE", "SERVICE_ID", "RABBITMQ_KILL")
+UNSET = ("AMQP_URL", "SERVICE_DOMAIN", "SERVICE_TYPE", "SERVICE_ID", "RABBITMQ_KILL")
 
 
 @pytest.fixture(scope="module")
 def runs(
     request: pytest.FixtureRequest, rabbitmq: RabbitMq, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Runs]:
-    """The notebooks that tests were chosen for, being run.
+) -> Iterator[notebooks.Runs]:
+    """Start the notebooks of the selected tests, and yield their futures.
 
-    Those that use the demo's services run one after the other, as they share a domain, and
-    beside them those that start services of their own.
+    Notebooks that use the demo's services run one after another, because they share a domain.
+    Notebooks that start their own services run beside them.
     """
-    chosen = [
+    selected = [
         item.callspec.params["path"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and "runs" in item.fixturenames
     ]
     with pytest.MonkeyPatch.context() as patch:
-        for name in NOT_GIVEN:
+        for name in UNSET:
             patch.delenv(name, raising=False)
         patch.setenv("FABRIC_NB_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
         patch.setenv("RABBITMQ_URL", f"amqp://127.0.0.1:{rabbitmq.port}/")
@@ -46,7 +45,7 @@ def runs(
         ):
             yield {
                 path: (with_demo if _uses_demo(path) else alone).submit(notebooks.run, path)
-                for path in chosen
+                for path in selected
             }
 
 

@@ -1,9 +1,9 @@
 """Run the manual's notebooks from top to bottom, and store their outputs.
 
 The expected output of a cell is in its metadata: ``fabric_nb: {step, expect}``,
-where `expect` is a regular expression for the cell's output as text; ``freeze`` is explained at
-`run`. The metadata of a stored notebook hold the digest of the code that made its outputs:
-``fabric_nb: {ran}``.
+where `expect` is a regular expression for the cell's output as text. `run` describes
+``freeze``. The metadata of a stored notebook contain the digest of the code that produced its
+outputs: ``fabric_nb: {ran}``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,17 @@ from nbclient.util import ensure_async
 from fabric_nb.fabric.core.files import replacing
 
 CELL_TIMEOUT = 60
-# Views are drawn at most four times a second.
+"""Seconds that a cell may run."""
+
+Runs = Mapping[Path, "Future[nbformat.NotebookNode]"]
+"""Futures of executed notebooks, by their paths."""
+
+# Views are redrawn at most four times a second.
 _SETTLE = "import asyncio; await asyncio.sleep(0.6)"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-# Where the machine that ran it would show: free ports, folders, and files of a running kernel.
-_LOCAL = (
+# Traces of the machine that ran a notebook: ports, folders, and files of its kernel.
+_LOCAL_DATA = (
     (re.compile(r"\b(127\.0\.0\.1|localhost):\d{4,5}\b"), r"\1:…"),
     (re.compile(r"(?<![\w<:/.…])/(?:[\w.+-]+/)+(?=[\w.+-])"), "…/"),
     (re.compile(r"…/\d+\.py\b"), "<cell>"),
@@ -40,14 +46,14 @@ _LOCAL = (
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a notebook, its output, and whether that is as expected."""
+    """One step of a notebook, its output, and whether it passed."""
 
     name: str
-    saw: str
+    output: str
     passed: bool
 
     def __str__(self) -> str:
-        line = next((line for line in reversed(self.saw.splitlines()) if line.strip()), "")
+        line = next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
         return f"  {'ok  ' if self.passed else 'FAIL'}  {self.name:36} {line.strip()[:80]}"
 
 
@@ -69,10 +75,10 @@ class _Client(NotebookClient):
 
 
 def run(path: Path) -> nbformat.NotebookNode:
-    """Execute a notebook from top to bottom, in its folder; the file is not changed.
+    """Execute a notebook from top to bottom, in its folder, and return it; the file is unchanged.
 
-    A cell that says ``freeze`` stops what those above it show live; their outputs are kept as
-    they stand before it.
+    A cell with ``freeze`` stops the live views above it; the outputs of the cells above it are
+    kept in their state before it runs.
     """
     notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
     client = _Client(
@@ -100,7 +106,7 @@ def run(path: Path) -> nbformat.NotebookNode:
 
 
 def _drop_live_forms(notebook: nbformat.NotebookNode) -> None:
-    """Take away the widgets, behind which nothing stands any more; their last state stays."""
+    """Remove widgets, which have no kernel any more; their last state in HTML or text stays."""
     for cell in notebook.cells:
         for output in tuple(cell.get("outputs", ())):
             data = output.get("data")
@@ -111,7 +117,7 @@ def _drop_live_forms(notebook: nbformat.NotebookNode) -> None:
 
 
 def _join_streams(notebook: nbformat.NotebookNode) -> None:
-    """Make one output of what was printed in a row, in however many messages it came."""
+    """Join consecutive outputs to the same stream, which can arrive in several messages."""
     for cell in notebook.cells:
         joined: list[Any] = []
         for output in cell.get("outputs", ()):
@@ -125,29 +131,29 @@ def _join_streams(notebook: nbformat.NotebookNode) -> None:
 
 
 def _settle(client: NotebookClient) -> None:
-    """Let views show what has happened."""
+    """Run a cell that waits until views have been redrawn."""
     client.nb.cells.append(nbformat.v4.new_code_cell(_SETTLE))
     client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
     client.nb.cells.pop()
 
 
 def steps(notebook: nbformat.NotebookNode) -> list[Step]:
-    """Return each step of an executed notebook."""
+    """Return the steps of an executed notebook."""
     return [_step(cell) for cell in notebook.cells if "fabric_nb" in cell.metadata]
 
 
 def report(steps: Sequence[Step]) -> int:
-    """Print each step, and the outputs of failed ones on the standard error; count those."""
+    """Print each step, and the outputs of failed ones to standard error; return their number."""
     for step in steps:
         print(step)
     failed = [step for step in steps if not step.passed]
     for step in failed:
-        print(f"\n{step.name} showed:\n{step.saw}", file=sys.stderr)
+        print(f"\n{step.name} printed:\n{step.output}", file=sys.stderr)
     return len(failed)
 
 
 def store(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write an executed notebook so that it can be read without a kernel, anywhere."""
+    """Write an executed notebook, readable without a kernel and without traces of this machine."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             _scrub(output)
@@ -159,13 +165,13 @@ def store(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def code_digest(notebook: nbformat.NotebookNode) -> str:
-    """A digest of a notebook's code, which differs when any of its cells does."""
+    """Return a digest of the code cells of a notebook."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 
 
 def output_texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """Every text that a notebook's outputs hold, in any form."""
+    """Yield every text in a notebook's outputs, in any form."""
     for output in _outputs(notebook):
         yield from _texts(output)
 
@@ -190,27 +196,31 @@ def _texts(value: Any) -> Iterator[str]:
 def _scrub(output: Any) -> None:
     for name in ("text", "traceback", "evalue"):
         if name in output:
-            output[name] = _without_place(output[name])
+            output[name] = _without_local_data(output[name])
     for kind, content in output.get("data", {}).items():
         if kind.startswith("text/"):
-            output["data"][kind] = _without_place(content)
+            output["data"][kind] = _without_local_data(content)
 
 
-def _without_place(text: Any) -> Any:
+def _without_local_data(text: Any) -> Any:
     if isinstance(text, list):
-        return [_without_place(line) for line in text]
-    for pattern, replacement in _LOCAL:
+        return [_without_local_data(line) for line in text]
+    for pattern, replacement in _LOCAL_DATA:
         text = pattern.sub(replacement, text)
     return text
 
 
 def _step(cell: Any) -> Step:
-    told = cell.metadata["fabric_nb"]
-    saw = "\n".join(_plain(output) for output in cell.outputs)
+    expectation = cell.metadata["fabric_nb"]
+    output = "\n".join(_plain(one) for one in cell.outputs)
     may_fail = "raises-exception" in cell.metadata.get("tags", [])
-    failed = any(output.output_type == "error" for output in cell.outputs)
-    expected = told.get("expect") is None or re.search(told["expect"], saw, re.MULTILINE)
-    return Step(told["step"], saw, bool(expected) and failed == may_fail)
+    failed = any(one.output_type == "error" for one in cell.outputs)
+    expected = _matches(expectation.get("expect"), output)
+    return Step(expectation["step"], output, expected and failed == may_fail)
+
+
+def _matches(expected: str | None, output: str) -> bool:
+    return expected is None or re.search(expected, output, re.MULTILINE) is not None
 
 
 def _plain(output: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page about the architecture names what is there."""
+"""References of the page on the architecture to files, functions and packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = re.findall(r"^\| `([\w/.]+)`", PAGE.read_text(), re.MULTILINE)
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(HOPS)))
 def test_every_hop_exists(path: str, name: str) -> None:
-    """Each file and function on the way of a message is there under that name."""
+    """Each file and function on the path of a message exists."""
     tree = ast.parse((PACKAGE / path).read_text())
     functions = {
         node.name
@@ -30,5 +30,5 @@ def test_every_hop_exists(path: str, name: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_exists(package: str) -> None:
-    """Each package of the table is there."""
+    """Each package of the table exists."""
     assert (PACKAGE / package).exists()

@@ -1,4 +1,4 @@
-"""What others read of the project beside its manual agrees with the project."""
+"""Consistency of citation, issue forms and pre-commit hooks with the project."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def loaded(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def test_the_citation_is_of_this_version() -> None:
-    """CITATION.cff cites the version and the license that the package has."""
+def test_citation_has_this_version() -> None:
+    """CITATION.cff has the version and the license of the package."""
     citation = loaded(ROOT / "CITATION.cff")
     assert citation["version"] == __version__
     assert citation["license"] == "BSD-3-Clause"
@@ -27,8 +27,8 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 @pytest.mark.parametrize("path", [one for one in FORMS if one.stem != "config"], ids=str)
-def test_issue_forms_can_be_filled_in(path: Path) -> None:
-    """Every field of an issue form has an id of its own and a label."""
+def test_fields_of_issue_forms_are_labelled(path: Path) -> None:
+    """Every field of an issue form has a unique id and a label."""
     form = loaded(path)
     assert form["name"]
     assert form["description"]
@@ -37,8 +37,8 @@ def test_issue_forms_can_be_filled_in(path: Path) -> None:
     assert all(field["attributes"]["label"] for field in form["body"])
 
 
-def test_pre_commit_runs_what_developers_have() -> None:
-    """Each hook's program is one that `make develop` installs."""
+def test_pre_commit_hooks_are_installed() -> None:
+    """Each hook runs a program that `make develop` installs."""
     hooks = [
         hook for repo in loaded(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]
     ]

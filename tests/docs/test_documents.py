@@ -1,4 +1,4 @@
-"""What the documents point at is there: files, headings, commands, options and magics."""
+"""References of the documents to files, headings, commands, options and magics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
 )
 HOW_TO = ROOT / "docs" / "how-to"
 COPIES = ROOT / "docs" / "tutorial"
-"""Where a build of the manual copies the notebooks to; nobody who reads the repository has them."""
+"""Folder into which a build of the manual copies the notebooks; not part of the repository."""
 
 FENCED = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
@@ -42,21 +42,21 @@ each_document = pytest.mark.parametrize(
 
 
 def text_of(path: Path) -> str:
-    """What is written there, without what a notebook runs."""
+    """Return the text of a document; of a notebook, its markdown cells."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".ipynb":
         return text
     cells = json.loads(text)["cells"]
-    return "\n\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "markdown")
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def prose_of(path: Path) -> str:
-    """The same without code."""
+    """Return the text of a document without code."""
     return INLINE.sub("", FENCED.sub("", text_of(path)))
 
 
 def code_of(path: Path) -> Iterator[str]:
-    """Each line of code in it, and each piece of code in its text; comments are taken away."""
+    """Yield each line of code without comments, and each inline code."""
     text = text_of(path)
     for _, _, block in FENCED.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
@@ -65,47 +65,49 @@ def code_of(path: Path) -> Iterator[str]:
 
 
 def anchors_of(path: Path) -> set[str]:
-    """The headings of a document as links name them."""
+    """Return the anchors of a document's headings."""
     headings = HEADING.findall(FENCED.sub("", text_of(path)))
-    return {re.sub(r"[^\w\- ]", "", one).strip().lower().replace(" ", "-") for one in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 @each_document
-def test_links_lead_somewhere(path: Path) -> None:
-    """Every link between documents leads to a file of the repository, and to a heading in it."""
+def test_links_resolve(path: Path) -> None:
+    """Every link between documents has an existing file and heading as its target."""
     for link in LINK.findall(prose_of(path)):
         if re.match(r"\w+:", link):
             continue
         place, _, anchor = link.partition("#")
         target = (path.parent / place).resolve() if place else path
-        assert target.is_file(), f"{link} leads nowhere"
+        assert target.is_file(), f"{link}: no such file"
         assert target.parent != COPIES or target.suffix == ".md", f"{link} is not in a clone"
         assert not anchor or anchor in anchors_of(target), f"{link}: no such heading"
 
 
 @each_document
-def test_files_that_are_named_exist(path: Path) -> None:
-    """Every file and folder of the repository that is named as code is there."""
+def test_referenced_files_exist(path: Path) -> None:
+    """Every file and folder of the repository in code exists."""
     for place in PLACE.findall("\n".join(code_of(path))):
         assert (ROOT / place).exists(), place
 
 
 @each_document
 def test_targets_and_modules_exist(path: Path) -> None:
-    """Each `make` has its target, and each `python -m` its module."""
+    """Each target of `make` and each module of `python -m` exists."""
     targets = re.findall(
         r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
     )
     for line in code_of(path):
-        if made := re.match(r"\s*(?:\$ )?make((?: +[\w-]+)*)", line):
-            assert set(made[1].split()) <= set(targets), line
+        if command := re.match(r"\s*(?:\$ )?make((?: +[\w-]+)*)", line):
+            assert set(command[1].split()) <= set(targets), line
         for module in re.findall(r"python3? -m ([\w.]+)", line):
             assert importlib.util.find_spec(module), line
 
 
 @each_document
-def test_commands_can_be_given(path: Path) -> None:
-    """Each `fabric-nb` that is written names a command, and options that it has."""
+def test_commands_and_their_options_exist(path: Path) -> None:
+    """Each command of `fabric-nb` exists, with its options."""
     commands = _commands(command_parser())
     for line in code_of(path):
         for given in re.findall(r"(?:^|[\s(/])(?:fabric-nb|jupyter fabric) ([^)|>]+)", line):
@@ -118,8 +120,8 @@ def test_commands_can_be_given(path: Path) -> None:
 
 
 @each_document
-def test_magics_can_be_written(path: Path) -> None:
-    """Each magic that is written exists, and has the options that it is given."""
+def test_magics_and_their_options_exist(path: Path) -> None:
+    """Each magic exists, with its options."""
     for line in code_of(path):
         for sign, name, given in re.findall(r"(%{1,2})(fabric\w*)([^%]*)", line):
             known = FabricMagics.magics["line" if sign == "%" else "cell"]
@@ -131,8 +133,8 @@ def test_magics_can_be_written(path: Path) -> None:
 
 
 @each_document
-def test_python_is_python(path: Path) -> None:
-    """Each block of Python, with magics or without, can be read as such; its imports exist."""
+def test_python_blocks_are_valid(path: Path) -> None:
+    """Each block of Python, with or without magics, is valid, and its imports exist."""
     for _, language, block in FENCED.findall(text_of(path)):
         if language.split("{")[0].strip() not in ("python", "ipython"):
             continue
@@ -140,20 +142,20 @@ def test_python_is_python(path: Path) -> None:
         for part in ast.walk(ast.parse(code)):
             if isinstance(part, ast.ImportFrom) and (part.module or "").startswith("fabric_nb"):
                 module = importlib.import_module(str(part.module))
-                assert all(hasattr(module, one.name) for one in part.names), block
+                assert all(hasattr(module, name.name) for name in part.names), block
 
 
-def test_the_environment_is_documented() -> None:
-    """Every environment variable of ours that is read stands in the reference."""
-    told = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+def test_environment_variables_are_documented() -> None:
+    """Every environment variable that fabric_nb reads is in the reference."""
+    reference = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fabric_nb").rglob("*.py"))
     read = set(VARIABLE.findall(code))
     assert {"AMQP_URL", "SERVICE_ID", "FABRIC_NB_RUNTIME_DIR"} <= read
-    assert {name for name in read if f"`{name}`" not in told} == set()
+    assert {name for name in read if f"`{name}`" not in reference} == set()
 
 
-def test_the_example_of_a_test_runs(tmp_path: Path) -> None:
-    """What the manual shows of testing a service works as it stands there."""
+def test_example_of_a_service_test_passes(tmp_path: Path) -> None:
+    """The manual's example of a service's test passes."""
     (test,), (program,) = (
         [block for _, language, block in FENCED.findall(text_of(path)) if language == "python"]
         for path in (HOW_TO / "testing.md", HOW_TO / "program.md")

@@ -1,4 +1,4 @@
-"""The manual: it builds, and it is complete."""
+"""Build and completeness of the manual."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The manual as `make docs` builds it: offline, and any warning is an error."""
+    """Build the manual as `make docs` does: offline, with warnings as errors."""
     built = tmp_path_factory.mktemp("manual")
     done = subprocess.run(
         [
@@ -31,7 +31,7 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
             str(built),
         ],
         cwd=ROOT,
-        # Nothing may be fetched: what tries finds no proxy.
+        # A proxy that does not exist makes any download fail.
         env={**os.environ, "https_proxy": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
         capture_output=True,
         text=True,
@@ -42,8 +42,8 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_notebooks_are_pages(manual: Path) -> None:
-    """Every notebook is a page of the manual, with the outputs that are stored in it."""
+def test_every_notebook_is_a_page(manual: Path) -> None:
+    """Every notebook is a page of the manual, with its stored outputs."""
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         page = (manual / "tutorial" / f"{path.stem}.html").read_text(encoding="utf-8")
         assert "cell_output" in page
@@ -51,8 +51,8 @@ def test_the_notebooks_are_pages(manual: Path) -> None:
     assert "the tour was here" in tour
 
 
-def test_the_reference_is_what_can_be_imported() -> None:
-    """The reference documents what `fabric_nb` exports, each thing once and under that name."""
+def test_reference_documents_each_export_once() -> None:
+    """The reference documents each export of `fabric_nb` once, under that name."""
     directive = re.compile(r"^\.\. auto(?:class|exception|function):: (\S+)$", re.MULTILINE)
     documented = [
         name
@@ -63,8 +63,8 @@ def test_the_reference_is_what_can_be_imported() -> None:
     assert sorted(documented) == exported
 
 
-def test_the_reference_has_every_public_name(manual: Path) -> None:
-    """Every public name of fabric_nb, including all errors, is documented in the reference."""
+def test_reference_page_has_every_export(manual: Path) -> None:
+    """Every export of `fabric_nb`, including all errors, has an anchor in the built reference."""
     reference = "".join(
         path.read_text(encoding="utf-8") for path in (manual / "reference").glob("*.html")
     )
@@ -72,8 +72,8 @@ def test_the_reference_has_every_public_name(manual: Path) -> None:
         assert f'id="fabric_nb.{name}"' in reference or name == "__version__", name
 
 
-def test_pages_load_nothing_from_elsewhere(manual: Path) -> None:
-    """The manual can be read offline: no page loads a script, a font or an image from the web."""
+def test_pages_load_no_remote_resources(manual: Path) -> None:
+    """No page loads a script, a font or an image from the web."""
     loads = re.compile(
         r'<(?:script|img|iframe)[^>]*\ssrc="https?:|<link[^>]*rel="stylesheet"[^>]*href="https?:'
     )

@@ -1,4 +1,4 @@
-"""The notebooks of the manual: they run, and what is stored in them is what they showed."""
+"""Execution and stored outputs of the manual's notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.docs import notebooks
-from tests.docs.running import Runs
 from tests.faults.test_rights import rights
 from tests.support.peers import DOMAIN
 
@@ -23,8 +22,8 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PRODUCTION = FOLDER / "07_production.ipynb"
 
-# What would tell of the machine that ran a notebook, or open its broker.
-LOCAL = re.compile(
+# Traces of the machine that ran a notebook, and passwords of its broker.
+LOCAL_DATA = re.compile(
     r"/(home|root|tmp|work|Users|usr|opt|var)/"
     r"|site-packages"
     r"|(127\.0\.0\.1|localhost):\d"
@@ -40,8 +39,8 @@ def read(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def shown(notebook: nbformat.NotebookNode) -> Iterator[Mapping[str, str]]:
-    """The forms of each rich output of a notebook."""
+def rich_outputs(notebook: nbformat.NotebookNode) -> Iterator[Mapping[str, str]]:
+    """Yield the data of each rich output of a notebook, by MIME type."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
@@ -49,7 +48,7 @@ def shown(notebook: nbformat.NotebookNode) -> Iterator[Mapping[str, str]]:
 
 
 def own_names() -> Iterator[str]:
-    """This machine and this user, unless they are called what anything may be called."""
+    """Yield the names of this machine and this user, unless they are too short to be specific."""
     for name in (socket.gethostname(), getpass.getuser()):
         if len(name) > 4:
             yield name
@@ -57,20 +56,20 @@ def own_names() -> Iterator[str]:
 
 @pytest.mark.timeout(300)
 @each_notebook
-def test_a_notebook_runs_from_top_to_bottom(path: Path, runs: Runs) -> None:
-    """Each notebook runs headless, every step shows what it should, and needs no kernel then."""
+def test_a_notebook_runs_from_top_to_bottom(path: Path, runs: notebooks.Runs) -> None:
+    """Each notebook runs headless, with the expected output of every step and without widgets."""
     executed = runs[path].result()
     steps = notebooks.steps(executed)
     assert steps
-    failed = [f"{step.name} showed:\n{step.saw}" for step in steps if not step.passed]
+    failed = [f"{step.name} printed:\n{step.output}" for step in steps if not step.passed]
     assert not failed, "\n\n".join(failed)
     assert not any("left out" in text for text in notebooks.output_texts(executed))
-    assert not any(WIDGET in data for data in shown(executed))
+    assert not any(WIDGET in data for data in rich_outputs(executed))
 
 
 @each_notebook
-def test_stored_outputs_are_those_of_the_code(path: Path) -> None:
-    """What a notebook shows without a kernel was shown by this very code (`make notebooks`)."""
+def test_stored_outputs_match_the_code(path: Path) -> None:
+    """The stored outputs of a notebook are those of its current code (`make notebooks`)."""
     notebook = read(path)
     assert notebook.metadata.fabric_nb.ran == notebooks.code_digest(notebook)
     assert [step.name for step in notebooks.steps(notebook) if not step.passed] == []
@@ -79,64 +78,68 @@ def test_stored_outputs_are_those_of_the_code(path: Path) -> None:
 
 
 @each_notebook
-def test_stored_outputs_tell_nothing_of_the_machine(path: Path) -> None:
-    """No folder, port, host, user or password of whoever ran the notebook is stored in it."""
+def test_stored_outputs_contain_no_local_data(path: Path) -> None:
+    """A stored notebook contains no folder, port, host, user or password of its run."""
     for text in notebooks.output_texts(read(path)):
-        assert not LOCAL.search(text), text
+        assert not LOCAL_DATA.search(text), text
         assert not any(name in text for name in own_names()), text
 
 
 @each_notebook
 def test_stored_outputs_need_no_kernel(path: Path) -> None:
-    """Every output is there as text or HTML: nothing waits for a kernel or a widget's state."""
+    """Every stored output has a form as text or HTML, and none is a widget."""
     notebook = read(path)
     assert "widgets" not in notebook.metadata
-    for data in shown(notebook):
+    for data in rich_outputs(notebook):
         assert WIDGET not in data
         assert "text/plain" in data or "text/html" in data
 
 
 @each_notebook
-def test_stored_prints_are_joined(path: Path) -> None:
-    """What a cell printed in a row is one output, in however many messages it came."""
+def test_stored_prints_are_one_output(path: Path) -> None:
+    """Consecutive prints of a cell are one output."""
     for cell in read(path).cells:
         names = [output.get("name") for output in cell.get("outputs", ())]
         assert not any(name and name == next_ for name, next_ in pairwise(names)), cell.source
 
 
-def test_production_is_stored_as_it_was_on_a_cluster() -> None:
-    """What is read of RabbitMQ was shown by a cluster with TLS, of which a node was killed."""
-    told = "\n".join(notebooks.output_texts(read(PRODUCTION)))
-    assert "left out" not in told
-    assert told.count("@localhost  running") == 3
-    assert "amqps://tour-caller:***@localhost:…" in told
-    assert "certificate is of an authority" in told
-    assert re.search(r"(\w+)@localhost was killed[\s\S]*this notebook is on (?!\1)\w+@", told)
+def test_stored_production_ran_on_a_cluster() -> None:
+    """The stored outputs on RabbitMQ are those of a cluster with TLS, with one node killed."""
+    texts = "\n".join(notebooks.output_texts(read(PRODUCTION)))
+    assert "left out" not in texts
+    assert texts.count("@localhost  running") == 3
+    assert "amqps://tour-caller:***@localhost:…" in texts
+    assert "certificate is of an authority" in texts
+    assert re.search(r"(\w+)@localhost was killed[\s\S]*this notebook is on (?!\1)\w+@", texts)
 
 
-def test_rights_on_production_are_those_of_the_manual() -> None:
-    """The rights that the notebook gives are, for its domain, those that the manual tells."""
-    (cell,) = [one.source for one in read(PRODUCTION).cells if "RIGHTS = {" in one.source]
-    (given,) = [
+def test_permissions_of_production_match_the_manual() -> None:
+    """The permissions in the notebook are those of the manual, for its domain."""
+    (code,) = [cell.source for cell in read(PRODUCTION).cells if "RIGHTS = {" in cell.source]
+    (stored,) = [
         ast.literal_eval(statement.value)
-        for statement in ast.parse(cell).body
+        for statement in ast.parse(code).body
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "RIGHTS"
     ]
-    told = {role: tuple(rights(role).values()) for role in given}
-    assert len(told) == 3
-    assert {role: tuple(p.replace("store", DOMAIN) for p in given[role]) for role in given} == told
+    manual = {role: tuple(rights(role).values()) for role in stored}
+    assert len(manual) == 3
+    renamed = {
+        role: tuple(pattern.replace("store", DOMAIN) for pattern in patterns)
+        for role, patterns in stored.items()
+    }
+    assert renamed == manual
 
 
-def test_every_cell_that_runs_is_a_step() -> None:
-    """Each code cell of each notebook is a step with a name, so none goes unseen."""
+def test_every_code_cell_is_a_step() -> None:
+    """Each code cell of each notebook is a step with a name, so that its output is checked."""
     for path in NOTEBOOKS:
         for cell in read(path).cells:
             assert cell.cell_type != "code" or cell.metadata.fabric_nb.step, cell.source
 
 
-def test_storing_takes_the_machine_out(tmp_path: Path) -> None:
-    """Storing cuts folders and ports, and leaves all else as it was shown."""
-    said = new_output(
+def test_storing_removes_local_data(tmp_path: Path) -> None:
+    """Storing removes folders and ports, and preserves everything else."""
+    printed = new_output(
         "stream", text='File "/home/ann/x/y.py", line 3\namqp://a:***@127.0.0.1:5671/'
     )
     page = new_output(
@@ -146,19 +149,19 @@ def test_storing_takes_the_machine_out(tmp_path: Path) -> None:
         "error", ename="KeyError", evalue="'/etc/x.conf'",
         traceback=['  File "/tmp/ipykernel_17/4711.py", line 1'],
     )  # fmt: skip
-    made = new_notebook(cells=[new_code_cell("1", outputs=[said, page, trace])])
-    notebooks.store(made, tmp_path / "made.ipynb")
-    outputs = read(tmp_path / "made.ipynb").cells[0].outputs
+    notebook = new_notebook(cells=[new_code_cell("1", outputs=[printed, page, trace])])
+    notebooks.store(notebook, tmp_path / "stored.ipynb")
+    outputs = read(tmp_path / "stored.ipynb").cells[0].outputs
     assert outputs[0].text == 'File "…/y.py", line 3\namqp://a:***@127.0.0.1:…/'
     assert dict(outputs[1].data) == {"text/html": "<td>a/b and 3/4</td><td>127.0.0.1:…</td>"}
     assert outputs[2].evalue == "'…/x.conf'"
     assert outputs[2].traceback == ['  File "<cell>", line 1']
 
 
-def test_other_code_has_another_digest() -> None:
-    """A notebook whose code was changed after it ran is found out; changed text is no matter."""
-    made = new_notebook(cells=[new_code_cell("a = 1"), new_code_cell("b")])
+def test_changed_code_has_a_different_digest() -> None:
+    """The digest depends on code and its division into cells."""
+    original = new_notebook(cells=[new_code_cell("a = 1"), new_code_cell("b")])
     changed = new_notebook(cells=[new_code_cell("a = 2"), new_code_cell("b")])
     joined = new_notebook(cells=[new_code_cell("a = 1\nb")])
-    digests = {notebooks.code_digest(one) for one in (made, changed, joined)}
+    digests = {notebooks.code_digest(notebook) for notebook in (original, changed, joined)}
     assert len(digests) == 3

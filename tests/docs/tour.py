@@ -1,6 +1,6 @@
-"""`make demo`: run the tour headless, print what each step showed, and write it as a page.
+"""`make demo`: run the tour headless, print the output of each step, and write it as a page.
 
-python -m tests.docs.tour              exit 0 when every step passed
+python -m tests.docs.tour              exit 0 if every step passed
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE = Path("build/tour.html")
 
 
 def main() -> int:
-    """Run the tour beside the demo; returns the exit code."""
+    """Run the tour beside the demo, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.docs.tour")
     parser.add_argument("--notebook", type=Path, default=TOUR)
     parser.add_argument("--page", type=Path, default=PAGE)
@@ -40,7 +40,7 @@ def _run(notebook: Path, page: Path) -> int:
 
 
 def _write(tour: NotebookNode, page: Path) -> None:
-    """Write the executed notebook as a page of HTML."""
+    """Write the executed notebook as an HTML page."""
     page.parent.mkdir(parents=True, exist_ok=True)
     exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(tour)
