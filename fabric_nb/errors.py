@@ -237,7 +237,7 @@ class NotSerializable(FabricError, TypeError):
 
 
 class UnusableHeader(NotSerializable, ValueError):
-    """Brokers refuse or change a header or filter; the message tells which and why."""
+    """Brokers refuse or change a header or filter; the message names it and the reason."""
 
 
 class MalformedMessage(FabricError, ValueError):
@@ -245,7 +245,7 @@ class MalformedMessage(FabricError, ValueError):
 
 
 class RecordingError(FabricError, ValueError):
-    """A file cannot be recorded to, or played back; the message tells which and why."""
+    """A file cannot be recorded to, or played back; the message names it and the reason."""
 
 
 class UnusableQueue(InvalidArgument):
@@ -265,7 +265,7 @@ class NotServed(FabricError):
 
 
 class NotRerun(FabricError, ValueError):
-    """A failed call cannot be run again; the message tells why."""
+    """A failed call cannot be run again; the message states the reason."""
 
 
 class NotThere(FabricError):
@@ -273,7 +273,7 @@ class NotThere(FabricError):
 
 
 class DemoFailed(FabricError, RuntimeError):
-    """The broker or the services of the demo did not start; the message tells which and why."""
+    """The broker or the services of the demo did not start; the message states the reason."""
 
 
 class LoopBlocked(FabricError, RuntimeError):

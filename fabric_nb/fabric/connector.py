@@ -41,15 +41,15 @@ from fabric_nb.fabric.wire.names import (
 from fabric_nb.frames import Unit
 
 DEFAULT_TIMEOUT = 30.0
-"""Seconds of a call that gives none of its own."""
+"""Default timeout of a call, in seconds."""
 _EVERY = "keep_alive_seconds"
 
 
 class AmqBrokerConnector:
-    """Connects a service to the fabric.
+    """Connection of a service to the fabric.
 
     The first eight arguments, and the methods of `amqp-fabric <https://pypi.org/project/amqp-fabric/>`_,
-    are those of its connector; a program written for it runs with its imports changed.
+    are those of its connector; a program written for it runs with only its imports changed.
 
     Example::
 
@@ -62,32 +62,32 @@ class AmqBrokerConnector:
     Args:
         amqp_uri: URI of the broker, ``amqp://`` or ``amqps://``. For a cluster, a list of the
             nodes or one URI with several hosts (``amqp://a,b,c/``), which are tried in turn.
-        service_domain: group of services that this one belongs to.
+        service_domain: group of services to which this one belongs.
         service_type: services of one type have one API.
-        service_id: tells services of one type apart; instances with the same three names share
+        service_id: distinguishes services of one type; instances with the same three names share
             the calls.
         keep_alive_seconds: seconds between two keep-alives; False: the service is not announced.
         keep_alive_listen: receive the keep-alives of other services, which short names, `registry`
             and `list_services` need.
-        discovery_cache_ttl: seconds without a keep-alive after which `list_services` leaves a
-            service out; None: three of its own intervals.
+        discovery_cache_ttl: seconds without a keep-alive after which `list_services` omits a
+            service; None: three of its own intervals.
         discovery_exchange: exchange of keep-alives; ``DISCOVERY_EXCHANGE_NAME`` or
             ``msc.discovery``.
         service_version: version of the service, which its keep-alives carry.
-        timeout: seconds for a call that gives none of its own; None: no limit.
+        timeout: default timeout of a call, in seconds; None: no limit.
         heartbeat: seconds between AMQP heartbeats.
         presence: where keep-alives are sent from: ``loop``, or ``thread`` so that they continue
             while the loop is blocked.
         connection_name: connection name at the broker.
 
     Attributes:
-        member: the parts that this connector is made of.
+        member: parts of the connector.
         name: address of the service.
         version: version of the service.
         instance: id of this process among the instances of the service.
-        registry: services that are known.
+        registry: known services.
         calls: record of the calls made and served.
-        rejected: record of messages that could not be read.
+        rejected: record of messages that could not be read, or were refused.
         publisher: publisher of data.
         logs: log feeds; call it to open one.
 
@@ -95,7 +95,7 @@ class AmqBrokerConnector:
         InvalidName: domain, type or id is not 1 to 63 letters, digits, ``-`` or ``_``, or an
             exchange cannot have its name.
         InvalidUri: the URI cannot be used.
-        InvalidTimeout: `timeout` or `keep_alive_seconds` is negative, NaN or no number.
+        InvalidTimeout: `timeout` or `keep_alive_seconds` is negative, NaN or not a number.
     """
 
     def __init__(
@@ -137,36 +137,36 @@ class AmqBrokerConnector:
         self.logs = self.member.logs
         self._cache_ttl = discovery_cache_ttl
 
-    # -- life
+    # -- opening and closing
 
     async def open(
         self, timeout: float | EllipsisType | None = ..., *, retry: bool = True, **_: Any
     ) -> Self:
-        """Connect, and start to announce and to listen; does nothing when already open.
+        """Connect, and start to announce and to listen; do nothing if already open.
 
         Args:
-            timeout: seconds within which a broker that cannot be reached is tried again, None for
-                no limit; left out: it is tried once, for 10 seconds.
-            retry: False to try it once, for `timeout` seconds.
+            timeout: seconds in which connecting to an unreachable broker is retried, None for no
+                limit; left out: connect once, within 10 seconds.
+            retry: False to connect once, within `timeout` seconds.
 
         Raises:
-            InvalidTimeout: `timeout` is negative, NaN or no number.
+            InvalidTimeout: `timeout` is negative, NaN or not a number.
             BrokerUnavailable: the broker cannot be reached or refuses the login; subclasses
                 name the reason.
             BrokerRefused: the broker refuses an exchange or a queue.
-            NotConnected: it was closed meanwhile.
+            NotConnected: the connector was closed in the meantime.
         """
         await self.member.open(timeout, retry=retry)
         return self
 
     async def close(self, grace: float | None = 0.0) -> None:
-        """Withdraw the services, send what was published and logged last, and close.
+        """Withdraw the services, send waiting data and log records, and close.
 
-        In-flight calls may end within `grace` seconds (None: all of them); then they are left to
-        other instances.
+        In-flight calls may end within `grace` seconds (None: without limit); later ones are
+        redelivered to other instances.
 
         Raises:
-            InvalidTimeout: `grace` is negative, NaN or no number.
+            InvalidTimeout: `grace` is negative, NaN or not a number.
         """
         await self.member.close(grace)
 
@@ -205,7 +205,7 @@ class AmqBrokerConnector:
 
     @property
     def uri(self) -> str:
-        """URI of the broker, of a cluster that of the node in use; the password is masked."""
+        """URI of the broker, or of the cluster's node in use, with the password masked."""
         return self.member.uri
 
     @property
@@ -215,7 +215,7 @@ class AmqBrokerConnector:
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for a call that gives none of its own; None: no limit."""
+        """Default timeout of a call, in seconds; None: no limit."""
         return self.member.rpc.timeout
 
     @timeout.setter
@@ -238,7 +238,7 @@ class AmqBrokerConnector:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The services that are served, each with its functions and statistics."""
+        """Services that this connector serves, each with its functions and statistics."""
         return self.member.servers
 
     @property
@@ -258,17 +258,17 @@ class AmqBrokerConnector:
     ) -> Diagnosis:
         """Check the broker, this user's permissions and the other members for faults.
 
-        Works whether this is open or not, over a connection of its own, and leaves nothing
-        behind at the broker.
+        Uses a separate connection, works on a closed connector too, and leaves nothing behind on
+        the broker.
 
         Example::
 
             print(await fabric.diagnose())
 
         Args:
-            seconds: how long to receive keep-alives.
-            timeout: seconds that connecting may take, and again as many for the checks after it.
-            subscriptions: names that streams share, besides those of this connector's own.
+            seconds: duration for which keep-alives are received.
+            timeout: maximum seconds for connecting, and again for the checks after it.
+            subscriptions: names of shared streams to check, in addition to those of this connector.
         """
         for subscription in subscriptions:
             check_queue(subscription)
@@ -298,7 +298,7 @@ class AmqBrokerConnector:
 
         Args:
             call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
-            timeout: seconds; None for the connector's own, infinity for no limit.
+            timeout: seconds; None: the connector's timeout, infinity: no limit.
             version: version that the service must have, as in ``>=1.2,<2``.
             idempotent: safe to run twice: retry, within `timeout`, if the service or the
                 connection is lost during the call.
@@ -308,7 +308,7 @@ class AmqBrokerConnector:
             CallError: the call failed; subclasses name the reason.
             ConnectionLost: the connection was lost; whether the method ran is not known.
             NotSerializable: an argument cannot be sent.
-            InvalidTimeout: `timeout` is negative, NaN or no number.
+            InvalidTimeout: `timeout` is negative, NaN or not a number.
             InvalidName: the call is not written as above.
         """
         pattern, method = parse_call(call, domain=self.domain)
@@ -333,11 +333,11 @@ class AmqBrokerConnector:
                 ...
 
         The remote generator runs ahead by a few items only, and is closed when this one is closed:
-        by ``break``, by its ``aclose``, or because this process has ended. A method that is no
+        by ``break``, by its ``aclose``, or because this process has ended. A method that is not a
         generator, or a method of an amqp-fabric service, yields its reply at once: the items of a
         list, or a single value.
 
-        Arguments and errors are those of `call`; but `timeout` is for each item.
+        Arguments and errors are those of `call`, except that `timeout` is for each item.
         """
         pattern, method = parse_call(call, domain=self.domain)
         time_limit(timeout)  # refuses an invalid one at once, not with the first item
@@ -410,16 +410,16 @@ class AmqBrokerConnector:
             single_active: one instance receives all calls, and the others stand by.
             redelivered: ``run`` or ``refuse`` a call that was delivered before.
             allow: users of the broker whose calls are accepted; None: all users.
-            exchanges: further exchanges whose messages are accepted as calls.
-            reply_queues: further names of reply queues.
-            replacing: the server of this address until now; no call is lost, and its in-flight
-                calls end there.
+            exchanges: additional exchanges whose messages are accepted as calls.
+            reply_queues: additional names of reply queues.
+            replacing: the current server of this address; no call is lost, and it finishes its
+                in-flight calls.
 
         Raises:
             InvalidName: type or id cannot be part of an address, or it is served already.
-            InvalidArgument: an option has a value that it cannot have.
-            BrokerRefused: a queue exists with other properties, or may not be made; or the broker
-                does not verify users, so that `allow` cannot be enforced.
+            InvalidArgument: an option has an invalid value.
+            BrokerRefused: a queue exists with other properties, or the user lacks permission to
+                declare it; or the broker does not verify users, so that `allow` cannot be enforced.
         """
         options = ServeOptions(
             version=version,
@@ -438,10 +438,11 @@ class AmqBrokerConnector:
     async def rpc_register(self, api: object) -> None:
         """Serve the public methods of `api` under this service's own name.
 
-        Plain and async methods; `health_check` is added. May be called again to serve more.
+        Methods are plain or async; `health_check` is added. Call it again to serve more methods.
 
         Raises:
-            BrokerRefused: a queue exists with other properties, or may not be made.
+            BrokerRefused: a queue exists with other properties, or the user lacks permission to
+                declare it.
         """
         server = self.member.host.server(self.name)
         functions = public_functions(api)
@@ -461,32 +462,35 @@ class AmqBrokerConnector:
     ) -> list[dict[str, str]]:
         """Return the services that are present, as dicts with domain, type and id.
 
-        Names match exactly; empty without ``keep_alive_listen``. The order is amqp-fabric's: as
-        they were first heard, or heard again after they were gone.
+        Names match exactly; the list is empty without ``keep_alive_listen``. The order is
+        amqp-fabric's: by the first keep-alive, or the first after the service was gone.
         """
         now = self.registry.now
         found = self.registry.services(domain=service_domain, type=service_type)
         return [
             {"domain": service.name.domain, "type": service.name.type, "id": service.name.id}
-            for service in self._as_heard(found)
+            for service in self._in_order_of_arrival(found)
             if self._cache_ttl is None or now - service.last_seen <= self._cache_ttl
         ]
 
-    def _as_heard(self, found: list[Service]) -> list[Service]:
-        """Return services as amqp-fabric would have heard them, new ones always last.
+    def _in_order_of_arrival(self, found: list[Service]) -> list[Service]:
+        """Return services in the order in which amqp-fabric would have received their keep-alives.
 
-        amqp-fabric hears itself an interval after it was opened. Here the first keep-alive is sent
-        at once, so this service is put behind the members that answer a newcomer, and behind
-        those of amqp-fabric that are heard within that interval.
+        amqp-fabric receives its own first keep-alive an interval after it was opened. Here it is
+        sent at once, so this service is sorted after the members that answer a new member, and
+        after those of amqp-fabric whose first keep-alive arrived within that interval.
         """
         itself, announcer = self.registry.get(self.name), self.member.announcer
         if itself is None or announcer is None or itself.instances.keys() != {self.instance}:
             return sorted(found, key=attrgetter("since"))
         begun = itself.since + announcer.interval
         behind = [itself.since + min(REPLY_WITHIN, announcer.interval)]
-        behind += [one.since for one in found if one.instances.keys() == {""}]
+        behind += [service.since for service in found if service.instances.keys() == {""}]
         last = max(since for since in behind if since <= begun)
-        return sorted(found, key=lambda one: (last, 1) if one.name == self.name else (one.since, 0))
+        return sorted(
+            found,
+            key=lambda service: (last, 1) if service.name == self.name else (service.since, 0),
+        )
 
     def subscribe_service_keepalives(
         self,
@@ -503,7 +507,8 @@ class AmqBrokerConnector:
         """
         if not self.member.listener.listening:
             raise NotListening(
-                "Keep-alives are only heard with keep_alive_listen=True: give it to the connector."
+                "Keep-alives are only received with keep_alive_listen=True: give it to the"
+                " connector."
             )
         wanted = {
             "service_domain": service_domain,
@@ -526,10 +531,10 @@ class AmqBrokerConnector:
     ) -> Awaitable[None]:
         """Publish to the domain's data exchange.
 
-        Bytes go as they are, anything else as JSON. What is returned may be awaited, and is
-        done when the broker has the message, or ignored, as in amqp-fabric; failures that
-        nobody awaits are counted and logged. While the broker is away or takes no messages, some
-        wait, for a minute at most; see `Publisher`.
+        Bytes are sent unchanged, other data as JSON. Await the returned object to wait until the
+        broker has confirmed the message, or ignore it, as in amqp-fabric; failures that are not
+        awaited are counted and logged. While the broker is unreachable or blocks publishers, a
+        limited number of messages wait, for a minute at most; see `Publisher`.
 
         Example::
 
@@ -538,19 +543,19 @@ class AmqBrokerConnector:
 
         Args:
             data: the data; a DataFrame becomes a list of records, with its index as further fields
-                unless it only counts.
-            headers: what subscribers choose by.
-            items: the data, under the name of amqp-fabric's documentation.
+                unless it is a `RangeIndex` without a name.
+            headers: headers by which subscribers select messages.
+            items: the data, under the name in amqp-fabric's documentation.
             format: for rows: ``arrow`` (extra ``arrow``; by far the fastest), ``json-columns`` or
                 ``json``. amqp-fabric subscribers read JSON only. Rows are a mapping of values (one
                 row), mappings, a mapping of lists (columns), a DataFrame, or a table of pyarrow,
-                polars or whatever else exports Arrow.
+                polars or another library that exports Arrow.
             compression: ``gzip``, or ``zstd`` (extra ``zstd``).
 
         Raises:
-            InvalidArgumentType: there are no data, or they are given twice.
-            NotSerializable: the data cannot be put into that form.
-            UnusableHeader: a header cannot be sent: brokers take text, numbers, booleans, None,
+            InvalidArgumentType: data is missing, or given twice.
+            NotSerializable: the data cannot be encoded in this format.
+            UnusableHeader: a header cannot be sent: brokers accept text, numbers, booleans, None,
                 bytes, times, and lists and mappings of these.
             NotConnected: not open.
         """
@@ -571,14 +576,14 @@ class AmqBrokerConnector:
         """Await `callback` with each matching message, an `aio_pika.IncomingMessage`.
 
         Subscribers that share a name share the messages. The callback acknowledges, for
-        example by ``async with message.process():``. What it has not acknowledged within four
-        fifths of the broker's ``consumer_timeout`` (30 minutes, unless the broker was seen to have
-        another one) is acknowledged for it: the broker would deliver it again, or lose it with the
-        queue.
+        example by ``async with message.process():``. A message that it has not acknowledged within
+        four fifths of the broker's ``consumer_timeout`` (30 minutes, unless the broker has shown
+        another limit) is acknowledged automatically, because the broker would deliver it again, or
+        lose it with the queue.
 
         Raises:
-            UnusableHeader: a header cannot be one, so that no message has it.
-            UnusableQueue: no queue can have this name.
+            UnusableHeader: a header is invalid, so that no message has it.
+            UnusableQueue: the name is invalid for a queue.
         """
         await self.member.streams.subscribe(subscriber_name, headers, callback)
 
@@ -632,7 +637,7 @@ class AmqBrokerConnector:
         speed: float = 1.0,
         headers: Mapping[str, Any] | None = None,
     ) -> Replay:
-        """Publish a recording again, to this domain, with its headers and at its pace.
+        """Publish a recording in this domain, with its headers and at its original pace.
 
         Example::
 
@@ -642,10 +647,10 @@ class AmqBrokerConnector:
         Args:
             path: a file that `Stream.record` wrote.
             speed: multiple of the recorded speed; 0: as fast as possible.
-            headers: headers that each message gets besides, or instead of its own.
+            headers: additional headers of each message; they replace headers of the same name.
 
         Raises:
-            RecordingError: the file is no recording, or `speed` is no factor.
+            RecordingError: the file is not a recording, or `speed` is not a valid factor.
         """
         return await self.member.streams.play(path, speed=speed, headers=headers)
 

@@ -43,7 +43,7 @@ class FabricMember:
         keep_alive: seconds between two keep-alives; None: the member is not announced.
         listen: receive the keep-alives of other members.
         discovery_exchange: exchange of keep-alives.
-        timeout: seconds for a call that gives none of its own; None: no limit.
+        timeout: default timeout of a call, in seconds; None: no limit.
         heartbeat: seconds between AMQP heartbeats.
         presence: where keep-alives are sent from.
         connection_name: connection name at the broker.

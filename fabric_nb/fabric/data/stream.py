@@ -178,10 +178,10 @@ class Stream:
 
     @property
     def remade(self) -> int:
-        """Number of times that its queue was gone, with its messages, and was declared anew.
+        """Number of times that its queue was lost with its messages, and declared again.
 
-        The queue of a stream without a name goes with its connection, a shared one with its last
-        consumer, and any when it is deleted.
+        The queue of a stream without a name is deleted with its connection, a shared one with its
+        last consumer, and an operator can delete any queue.
         """
         return self._queue.remade
 

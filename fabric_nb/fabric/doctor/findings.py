@@ -15,7 +15,7 @@ class Severity(StrEnum):
 
     OK = "ok"
     UNKNOWN = "unknown"
-    """The check could not be made."""
+    """The check could not be run."""
     WARNING = "warning"
     """A feature does not work, will stop working, or is not secure; all others work."""
     ERROR = "error"
@@ -33,7 +33,7 @@ class Finding:
         check: name of the check.
         severity: severity of the result.
         found: the result as a sentence.
-        advice: what to do about it; empty if there is nothing to do.
+        advice: remedy as a sentence; empty if none is needed.
     """
 
     check: str

@@ -25,7 +25,7 @@ MAX_RECORDS = 10_000
 
 
 class LogFeed:
-    """Log records of a domain as they come.
+    """Log records of a domain, received as they are published.
 
     Example::
 

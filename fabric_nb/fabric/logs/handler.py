@@ -39,7 +39,7 @@ class AmqpHandler(logging.Handler):
     """Publishes log records to the fabric; thread-safe, never blocks.
 
     Up to `capacity` records are kept until the handler is registered with a connector, and while
-    the connection is lost. A field that is too long is shortened, which its text says.
+    the connection is lost. A field that is too long is shortened and marked.
 
     Example::
 

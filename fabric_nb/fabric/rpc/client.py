@@ -30,7 +30,7 @@ class RpcClient:
         resolver: resolver of short names.
         registry: known services.
         history: record of the calls.
-        timeout: seconds for a call that gives none of its own; None: no limit.
+        timeout: default timeout of a call, in seconds; None: no limit.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RpcClient:
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for a call that gives none of its own; None: no limit."""
+        """Default timeout of a call, in seconds; None: no limit."""
         return self._timeout
 
     @timeout.setter

@@ -34,7 +34,7 @@ class CallRecord(NamedTuple):
         service: ``domain.type.id``; as written by the caller if no service was found.
         method: name of the method.
         ms: duration in milliseconds.
-        outcome: ``cancelled`` if the caller has given it up.
+        outcome: ``cancelled`` if the caller gave up.
         error: type and text of the exception; empty if there was none.
         traceback: traceback of the function that raised, if known.
         caller: for a served call, ``domain.type.id`` of the caller, if it sends its name.
@@ -69,7 +69,7 @@ class FailedCall:
     _tables: object = None
 
     def kwargs(self) -> dict[str, Any]:
-        """Return its arguments as received, decoded anew each time.
+        """Return its arguments as received, decoded again each time.
 
         Raises:
             NotRerun: they were too large to be kept.

@@ -101,8 +101,8 @@ class RemoteMethod:
         async for row in reports.rows.stream(day="2026-11-24"):
             ...
 
-    `timeout`, `version` and `idempotent` are those of the proxy; ``fabric.call(..., timeout=)``
-    takes its own.
+    `timeout`, `version` and `idempotent` are those of the proxy; use ``fabric.call(..., timeout=)``
+    to set them for one call.
     """
 
     def __init__(self, service: ServiceProxy, name: str) -> None:

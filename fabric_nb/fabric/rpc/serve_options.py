@@ -25,20 +25,20 @@ class ServeOptions:
         prefetch: concurrent calls of one method, up to 10,000.
         threads: run plain functions in threads, off the loop.
         single_active: one instance receives all calls and the other instances stand by; `prefetch`
-            then holds for all methods together.
+            then applies to all methods together.
         redelivered: ``run`` a call that the broker delivers again because its instance died or
             lost the connection, as amqp-fabric does; or ``refuse`` it with an error, so that no
             call runs twice, and a call that kills its process kills one instance and not all.
         allow: users of the broker whose calls are accepted; None: all users.
-        exchanges: further exchanges whose messages are accepted as calls, beside the service's
-            own; ``""`` is the default exchange, and ``"*"`` stands for all, dead letters too.
-        reply_queues: further names of reply queues (shell patterns, ``rpc.reply-*``), beside those
-            that the broker or aio-pika names.
+        exchanges: additional exchanges whose messages are accepted as calls; ``""`` is the default
+            exchange, and ``"*"`` means all, including dead letters.
+        reply_queues: additional names of reply queues (shell patterns, ``rpc.reply-*``), beside
+            those that the broker or aio-pika generates.
 
     Raises:
         InvalidArgument: `redelivered` is neither ``run`` nor ``refuse``, or `prefetch` is no number
             from 1 to 10,000.
-        InvalidArgumentType: `version` is no text.
+        InvalidArgumentType: `version` is not text.
     """
 
     version: str = ""
