@@ -68,7 +68,7 @@ class MagicSettings(SphinxDirective):
         )
         return definitions(
             [
-                (f"FabricMagics.{name} = {trait.default_value!r}", trait.help)
+                (f"FabricMagics.{name} = {trait.default()!r}", trait.help)
                 for name, trait in sorted(traits.items())
             ]
         )
