@@ -15,7 +15,6 @@ import pytest
 import fabric_nb
 
 PACKAGE = Path(fabric_nb.__file__).parent
-MAX_LINES = 700
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
@@ -166,13 +165,6 @@ def test_every_module_has_a_layer(module: str) -> None:
 def test_climbing_is_noticed(module: str, source: str) -> None:
     """The check finds an import that climbs, in each of its forms."""
     assert complaints(module, source)
-
-
-@pytest.mark.parametrize("module", SOURCES)
-def test_modules_stay_readable(module: str) -> None:
-    """No module is longer than 700 lines."""
-    lines = len(SOURCES[module].read_text().splitlines())
-    assert lines <= MAX_LINES
 
 
 # -- public names
