@@ -24,8 +24,8 @@ async def publisher(members):
 @pytest.fixture
 async def stream(members):
     """Stream of all published data."""
-    hearer = await members.join("hearer")
-    async with await hearer.stream() as stream:
+    subscriber = await members.join("subscriber")
+    async with await subscriber.stream() as stream:
         yield stream
 
 

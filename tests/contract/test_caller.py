@@ -1,4 +1,4 @@
-"""Who calls: what a served function knows of its caller, and whose calls it takes."""
+"""Caller identity, and access control."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.peers import DOMAIN
 
 
 def whoami():
-    """Who called, as data."""
+    """Return the caller as data."""
     who = fabric_nb.caller()
     assert who is not None
     return [who.service, who.instance, who.user]
@@ -37,7 +37,7 @@ def items():
 
 @pytest.fixture
 async def caller(members):
-    """A member that calls."""
+    """Return a member that calls."""
     return await members.join("client", type="cli")
 
 
@@ -46,8 +46,8 @@ def user_of(fabric: AmqBrokerConnector) -> str | None:
 
 
 @pytest.mark.parametrize("threads", [False, True])
-async def test_functions_know_their_caller(members, caller, threads):
-    """Service and instance are as the caller says, the user as the broker has verified."""
+async def test_caller_of_a_function(members, caller, threads):
+    """Service and instance are claimed by the caller; the user is verified by the broker."""
     server = await members.join("server")
     functions = {"plain": whoami, "coroutine": awhoami, "items": items}
     await server.serve(functions, threads=threads)
@@ -60,26 +60,26 @@ async def test_functions_know_their_caller(members, caller, threads):
     assert fabric_nb.caller() is None
 
 
-async def test_callers_are_not_mixed_up(members):
-    """Calls that run at once know each its own caller, also in tasks that they start."""
+async def test_callers_of_concurrent_calls(members):
+    """Each of several concurrent calls has its own caller, also in tasks that it starts."""
     server = await members.join("server")
     go = asyncio.Event()
 
-    async def wait_and_tell():
+    async def wait_and_return_caller():
         await go.wait()
         return await asyncio.create_task(awhoami())
 
-    await server.serve({"tell": wait_and_tell}, prefetch=10)
+    await server.serve({"whoami": wait_and_return_caller}, prefetch=10)
     clients = [await members.join(f"c{n}") for n in range(5)]
-    calls = [asyncio.create_task(client.call("app.server.tell")) for client in clients]
-    await until(lambda: server.servers[0].stats["tell"].running == 5)
+    calls = [asyncio.create_task(client.call("app.server.whoami")) for client in clients]
+    await until(lambda: server.servers[0].stats["whoami"].running == 5)
     go.set()
-    told = await asyncio.gather(*calls)
-    assert [instance for _, instance, _ in told] == [client.instance for client in clients]
+    replies = await asyncio.gather(*calls)
+    assert [instance for _, instance, _ in replies] == [client.instance for client in clients]
 
 
 async def test_caller_on_another_library(members, raw):
-    """A caller that says nothing is known by nothing; what it says wrongly counts for nothing."""
+    """A caller without a valid header has no identity."""
     server = await members.join("server")
     seen: list[CallerIdentity | None] = []
     await server.serve({"note": lambda: seen.append(fabric_nb.caller())})
@@ -101,64 +101,64 @@ async def test_caller_on_another_library(members, raw):
     assert seen == [CallerIdentity()] * 7 + [CallerIdentity(f"{DOMAIN}.app.bank", "1")]
 
 
-async def test_nobody_sends_as_another_user(members, raw):
-    """The broker refuses a message under another user's name, so a name that comes is true."""
+async def test_user_cannot_be_forged(members, raw):
+    """The broker refuses a message with the name of another user."""
     server = await members.join("server")
-    await server.serve({"tell": whoami})
+    await server.serve({"whoami": whoami})
     exchange = await raw.get_exchange(server.name.api_exchange)
     with pytest.raises(aio_pika.exceptions.ChannelPreconditionFailed, match="user_id"):
         await exchange.publish(
-            aio_pika.Message(b"{}", user_id="somebody"), server.name.method_queue("tell")
+            aio_pika.Message(b"{}", user_id="somebody"), server.name.method_queue("whoami")
         )
 
 
-async def test_user_that_the_broker_knows_by_another_name(members, caller):
-    """Where the login is not the URI's user, calls are made without one, and none is lost."""
+async def test_user_with_another_name_at_the_broker(members, caller):
+    """If the broker's user name is not that of the URI, calls are sent without a user."""
     server = await members.join("server")
-    await server.serve({"tell": whoami, "items": items})
+    await server.serve({"whoami": whoami, "items": items})
     for work in (
-        lambda: caller.call("app.server.tell", timeout=10),
+        lambda: caller.call("app.server.whoami", timeout=10),
         lambda: anext(caller.call_stream("app.server.items", timeout=10)),
     ):
         caller.member.connection._user_id = "of-the-token"
-        told = await asyncio.gather(*(work() for _ in range(5)))
-        assert told == [[f"{DOMAIN}.cli.client", caller.instance, None]] * 5
+        replies = await asyncio.gather(*(work() for _ in range(5)))
+        assert replies == [[f"{DOMAIN}.cli.client", caller.instance, None]] * 5
 
 
 async def test_allowed_users(members, caller, raw):
-    """`allow` takes the calls of those users alone; others are refused, and counted as errors."""
+    """`allow` accepts calls of these users only; others are refused, and counted as errors."""
     server = await members.join("server")
-    serving = await server.serve({"tell": whoami, "items": items}, allow=[user_of(caller)])
-    assert (await caller.call("app.server.tell"))[2] == user_of(caller)
+    serving = await server.serve({"whoami": whoami, "items": items}, allow=[user_of(caller)])
+    assert (await caller.call("app.server.whoami"))[2] == user_of(caller)
 
     serving.access.restrict(ServeOptions(allow={"somebody"}))
     for call in (
-        caller.call("app.server.tell", timeout=10),
+        caller.call("app.server.whoami", timeout=10),
         caller.call("app.server.items", timeout=10),
         anext(caller.call_stream("app.server.items", timeout=10)),
     ):
         with pytest.raises(PermissionError, match=f"does not take calls of {user_of(caller)}") as e:
             await call
         assert isinstance(e.value, RemoteError)
-    assert serving.stats["tell"].errors == 1
-    assert serving.stats["tell"].last_error.startswith("PermissionError")
+    assert serving.stats["whoami"].errors == 1
+    assert serving.stats["whoami"].last_error.startswith("PermissionError")
 
     replies = await raw.declare_queue(exclusive=True)
     exchange = await raw.get_exchange(server.name.api_exchange)
     anonymous = aio_pika.Message(b"{}", type="call", reply_to=replies.name, correlation_id="1")
-    await exchange.publish(anonymous, server.name.method_queue("tell"))
+    await exchange.publish(anonymous, server.name.method_queue("whoami"))
     async with replies.iterator(timeout=10) as messages:
         error = json.loads((await anext(messages)).body)["error"]
     assert error["type"] == "builtins.PermissionError"
     assert "a caller without a verified user" in error["message"]
 
     serving.access.restrict(ServeOptions())
-    assert (await caller.call("app.server.tell"))[2] == user_of(caller)
+    assert (await caller.call("app.server.whoami"))[2] == user_of(caller)
 
 
 @pytest.fixture
 async def unknown_broker(broker_uri):
-    """The broker behind a proxy that gives it another product's name."""
+    """Yield the URI of a proxy that changes the product name of the broker."""
 
     async def pump(reader, writer, *names):
         with_name = [name.encode() for name in names]
@@ -189,11 +189,11 @@ async def unknown_broker(broker_uri):
 
 
 async def test_broker_that_does_not_verify(members, unknown_broker):
-    """Where the broker does not vouch for users, none is told, and `allow` is refused."""
+    """If the broker does not verify users, the caller has none, and `allow` is refused."""
     server = await members.join("server", uri=unknown_broker)
     with pytest.raises(BrokerRefused, match="does not verify which user sends a message") as caught:
-        await server.serve({"tell": whoami}, allow=["ann"])
+        await server.serve({"whoami": whoami}, allow=["ann"])
     assert "XXXX" in str(caught.value)  # it is named
     assert server.servers == ()
-    await server.serve({"tell": whoami})
-    assert (await server.call("app.server.tell"))[2] is None
+    await server.serve({"whoami": whoami})
+    assert (await server.call("app.server.whoami"))[2] is None

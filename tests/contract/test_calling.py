@@ -1,4 +1,4 @@
-"""Calling: names, proxies, versions, and an error of its own for each way a call can fail."""
+"""Calls: names, proxies, versions, timeouts and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.peers import DOMAIN
 
 
 class Calc(AbstractServiceApi):
-    """A calculator."""
+    """API of a calculator."""
 
     def multiply(self, x: float, y: float = 2) -> float:
         """Return x times y."""
@@ -38,7 +38,7 @@ class Calc(AbstractServiceApi):
 
 @pytest.fixture
 async def calc(members):
-    """A calculator as ``app.calc`` in version 1.2.3."""
+    """Return a member that serves a calculator as ``app.calc``, version 1.2.3."""
     member = await members.join("calc", service_version="1.2.3")
     await member.rpc_register(Calc())
     return member
@@ -46,13 +46,13 @@ async def calc(members):
 
 @pytest.fixture
 async def caller(members, calc):
-    """A member that knows the calculator."""
+    """Return a member that knows the calculator."""
     member = await members.join("caller", type="client")
     await wait_for_service(member, "calc", methods=3)
     return member
 
 
-# Names
+# -- names
 
 
 @pytest.mark.parametrize("name", ["calc", "app.calc", f"{DOMAIN}.app.calc"])
@@ -61,23 +61,23 @@ async def test_call_by_name(caller, name):
     assert await caller.call(f"{name}.multiply", x=6, y=7) == 42
 
 
-async def test_call_before_anything_is_heard(members, calc):
-    """A call right after opening waits for the service to be heard."""
+async def test_call_before_the_first_keep_alive(members, calc):
+    """A call right after opening waits for the keep-alive of the service."""
     fresh = await members.join("fresh")
     assert await fresh.call("calc.multiply", x=6, y=7) == 42
 
 
 async def test_full_name_needs_no_listening(members, calc):
-    """By its full name or type and id, a service is called also without hearing keep-alives."""
-    deaf = await members.join("deaf", keep_alive_listen=False)
-    assert await deaf.call(f"{DOMAIN}.app.calc.multiply", x=1) == 2
-    assert await deaf.call("app.calc.multiply", x=1) == 2
+    """By full name, or type and id, a service can be called without receiving keep-alives."""
+    caller = await members.join("caller", keep_alive_listen=False)
+    assert await caller.call(f"{DOMAIN}.app.calc.multiply", x=1) == 2
+    assert await caller.call("app.calc.multiply", x=1) == 2
     with pytest.raises(UnknownService, match=r"domain\.type\.id"):
-        await deaf.call("calc.multiply", x=1)
+        await caller.call("calc.multiply", x=1)
 
 
 async def test_call_across_domains(members, calc):
-    """The full name reaches another domain; a short name stays in one's own."""
+    """A full name reaches another domain; a short name is looked up in the own domain."""
     stranger = await members.join("stranger", domain="elsewhere")
     assert await stranger.call(f"{DOMAIN}.app.calc.multiply", x=1) == 2
     with pytest.raises(UnknownService):
@@ -87,14 +87,14 @@ async def test_call_across_domains(members, calc):
 @pytest.mark.parametrize(
     "call", ["", "calc", ".multiply", "calc.", "a.b.c.d.e", "calc.mul tiply", 7]
 )
-async def test_call_that_is_none(caller, call):
-    """What is not written as a call is refused with how it is written."""
+async def test_invalid_call(caller, call):
+    """An invalid name of a call is an error."""
     with pytest.raises(InvalidName):
         await caller.call(call)
 
 
-async def test_keywords_that_are_also_ours(members, caller):
-    """`call_service` takes any keyword, those of `call` itself included."""
+async def test_keywords_of_call_as_arguments(members, caller):
+    """`call_service` accepts arguments of any name, including keywords of `call`."""
     other = await members.join("keywords")
     await other.serve({"echo": lambda **kwargs: kwargs})
     pattern = caller.service("app.keywords")._pattern
@@ -102,11 +102,11 @@ async def test_keywords_that_are_also_ours(members, caller):
     assert await caller.call_service(pattern, "echo", kwargs) == kwargs
 
 
-# Proxies
+# -- proxies
 
 
 async def test_service_proxy(caller):
-    """A service is an object with its methods, their signatures and, once loaded, docs."""
+    """A proxy has the methods of its service, with signatures and, once loaded, docs."""
     calc = caller.service("calc")
     assert await calc.multiply(x=6, y=7) == 42
     assert {"multiply", "divide", "health_check", "load"} <= set(dir(calc))
@@ -121,7 +121,7 @@ async def test_service_proxy(caller):
 
 
 async def test_rpc_proxy_has_the_order_of_amqp_fabric(caller):
-    """`rpc_proxy(domain, id, type)` gives the service, as in amqp-fabric."""
+    """The arguments of `rpc_proxy` are domain, id and type, as in amqp-fabric."""
     proxy = await caller.rpc_proxy(DOMAIN, "calc", "app")
     assert await proxy.multiply(x=6, y=7) == 42
     with pytest.raises(AttributeError):
@@ -129,7 +129,7 @@ async def test_rpc_proxy_has_the_order_of_amqp_fabric(caller):
 
 
 async def test_proxy_of_a_method_named_load(members, caller):
-    """A proxy hides no method of its service: `rpc_proxy` has no names of its own."""
+    """A proxy of `rpc_proxy` hides no method of its service."""
     names = ["load", "stream", "service", "version", "timeout", "call", "close", "told", "df"]
     other = await members.join("loader")
     await other.serve({name: (lambda name=name: name) for name in names})
@@ -146,24 +146,24 @@ async def test_proxy_of_a_method_named_load(members, caller):
     assert not [name for name in dir(bare) if name not in (*names, "health_check")]
 
 
-async def test_load_of_a_service_that_tells_nothing(caller):
-    """A `load` with arguments is taken for the service's own method."""
+async def test_load_with_arguments(caller):
+    """`load` with arguments calls the service's own method of that name."""
     with pytest.raises(UnknownService, match="nobody"):
         await caller.service("nobody").load(path="x")
 
 
-# Versions
+# -- versions
 
 
-async def test_version_that_fits(caller):
-    """A version requirement that the service meets is of no consequence."""
+async def test_version_that_matches(caller):
+    """A call of a service that meets the version requirement succeeds."""
     assert await caller.call("calc.multiply", x=1, version=">=1.2,<2") == 2
     assert await caller.service("calc", version="~=1.2").multiply(x=1) == 2
     assert await caller.call("app.calc.multiply", x=1, version="==1.2.3") == 2
 
 
-async def test_version_that_does_not_fit(caller):
-    """Another version than required is refused, and said."""
+async def test_version_that_does_not_match(caller):
+    """The error for another version than required names it."""
     with pytest.raises(VersionMismatch, match=r"is 1\.2\.3, but >=2 is required"):
         await caller.call("calc.multiply", x=1, version=">=2")
     with pytest.raises(VersionMismatch):
@@ -173,14 +173,14 @@ async def test_version_that_does_not_fit(caller):
 
 
 @pytest.mark.parametrize("version", [1.2, ["1.2"], ">>1", b">=1"])
-async def test_what_is_no_version_requirement(caller, version):
-    """A requirement is text that says one; anything else is an error that says how to write it."""
+async def test_invalid_version_requirement(caller, version):
+    """An invalid version requirement is an error with an example."""
     with pytest.raises(InvalidName, match="not a version requirement: write for example"):
         await caller.call("calc1.echo", value=1, version=version)
 
 
 async def test_version_of_a_mixed_clique(members, caller):
-    """A clique with one member that does not fit is refused: any member may take the call."""
+    """A clique with one instance of a wrong version is refused, as any may receive the call."""
     second = await members.join("calc", service_version="2.0")
     await second.rpc_register(Calc())
     service = await wait_for_service(caller, "calc", instances=2)
@@ -194,19 +194,19 @@ async def test_version_of_a_mixed_clique(members, caller):
     assert await caller.call("calc.multiply", x=1, version="<2") == 2
 
 
-async def test_version_that_is_not_told(members, caller):
-    """A service that tells no version meets no requirement."""
+async def test_service_without_version(members, caller):
+    """A service without a version meets no requirement."""
     await (await members.join("plain")).rpc_register(Calc())
     await wait_for_service(caller, "plain", methods=3)
     with pytest.raises(VersionMismatch, match="is unknown, but"):
         await caller.call("plain.multiply", x=1, version=">=0")
 
 
-# Who is not there
+# -- services that are missing
 
 
 async def test_unknown_service(caller):
-    """A service that was never heard is unknown, and similar names are told."""
+    """The error for an unknown service names similar ones."""
     with pytest.raises(UnknownService, match="did you mean calc") as caught:
         await caller.call("calk.multiply", x=1, timeout=0.5)
     assert isinstance(caught.value, LookupError)
@@ -217,7 +217,7 @@ async def test_unknown_service(caller):
 
 
 async def test_gone_clique_is_unknown_at_once(members, caller):
-    """A call to a service that has left fails at once, not after its timeout."""
+    """A call of a service that has left fails at once, not after its timeout."""
     leaver = await members.join("leaver")
     await leaver.serve({"work": lambda: 1})
     await wait_for_service(caller, "leaver", methods=2)
@@ -236,7 +236,7 @@ async def test_gone_clique_is_unknown_at_once(members, caller):
 
 
 async def test_returned_message_of_a_gone_clique(members, caller, raw):
-    """Where the exchange outlives the clique, the call comes back at once all the same."""
+    """If the exchange outlives the clique, the call is returned at once too."""
     leaver = await members.join("leaver")
     await leaver.serve({"work": lambda: 1})
     await wait_for_service(caller, "leaver", methods=2)
@@ -251,8 +251,8 @@ async def test_returned_message_of_a_gone_clique(members, caller, raw):
     assert time.monotonic() - began < 3
 
 
-async def test_service_comes_back(members, caller):
-    """A service that left and came back is called as before."""
+async def test_service_that_returns(members, caller):
+    """A service that left and returned can be called again."""
     for answer in (1, 2, 3):
         leaver = await members.join("leaver")
         await leaver.serve({"work": lambda answer=answer: answer})
@@ -263,7 +263,7 @@ async def test_service_comes_back(members, caller):
 
 
 async def test_method_not_found(caller):
-    """A method that the service does not have is not found, and similar ones are told."""
+    """The error for an unknown method names similar ones."""
     with pytest.raises(MethodNotFound, match="did you mean multiply") as caught:
         await caller.call("calc.multply", x=1, timeout=20)
     assert caught.value.close_matches == ("multiply",)
@@ -273,7 +273,7 @@ async def test_method_not_found(caller):
 
 
 async def test_ambiguous_service(members, caller):
-    """An id that two types have is refused with both, and `type.id` tells them apart."""
+    """An id of two types is an error with both names, and `type.id` is unambiguous."""
     other = await members.join("calc", type="other")
     await other.serve({"multiply": lambda x: -x})
     await wait_for_service(caller, "other.calc", methods=2)
@@ -284,18 +284,18 @@ async def test_ambiguous_service(members, caller):
 
 
 async def test_errors_name_the_call(caller):
-    """Each error of a call says which call it was."""
+    """Each error of a call has the name of the call."""
     for call in ("calc.nothing", "app.nobody.x"):
         with pytest.raises(CallError) as caught:
             await caller.call(call, timeout=1)
         assert caught.value.call.endswith(call)
 
 
-# Time
+# -- timeouts and lost connections
 
 
-async def test_timeout_of_a_call_that_nobody_takes(members, caller):
-    """A request that nobody takes in time ends as `CallTimeout` and is never run."""
+async def test_timeout_of_a_queued_call(members, caller):
+    """A request that is still queued at its timeout fails with `CallTimeout`, and never runs."""
     busy, runs = asyncio.Event(), []
 
     async def work(n):
@@ -319,8 +319,8 @@ async def test_timeout_of_a_call_that_nobody_takes(members, caller):
     assert runs == [1, 3]
 
 
-async def test_timeout_of_a_call_that_is_slow(members, caller):
-    """A call that is taken but slow ends as `CallTimeout`; its late answer harms nobody."""
+async def test_timeout_of_a_running_call(members, caller):
+    """A slow call fails with `CallTimeout`, and its late reply is ignored."""
     go = asyncio.Event()
     server = await members.join("worker")
     await server.serve({"work": go.wait})
@@ -332,7 +332,7 @@ async def test_timeout_of_a_call_that_is_slow(members, caller):
 
 
 async def test_timeout_of_connector_and_proxy(members, calc):
-    """A timeout is set for a connector, a proxy or one call; the nearest one counts."""
+    """The timeout of a call overrides that of the proxy, and that overrides the connector's."""
     hasty = await members.join("hasty", timeout=0.2)
     await calc.serve({"sleep": asyncio.Event().wait}, id="slow")
     with pytest.raises(CallTimeout, match=r"within 0\.2 s"):
@@ -344,7 +344,7 @@ async def test_timeout_of_connector_and_proxy(members, calc):
 
 
 async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
-    """A first call to a service that is given up at once does not spoil the next."""
+    """A first call that is cancelled at once does not affect the next one."""
     other = await members.join("other")
     await other.serve({"one": lambda: 1})
     for _ in range(5):
@@ -355,31 +355,31 @@ async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
 
 
 async def test_connection_lost(members, caller, calc):
-    """Closing under a call ends it as `ConnectionLost`, at once."""
-    taken = asyncio.Event()
+    """Closing the connector fails an in-flight call with `ConnectionLost` at once."""
+    started = asyncio.Event()
 
     async def hang():
-        taken.set()
+        started.set()
         await asyncio.Event().wait()
 
     await calc.serve({"hang": hang}, id="hanger")
     call = asyncio.create_task(caller.call("app.hanger.hang"))
-    await taken.wait()
+    await started.wait()
     await caller.close()
     with pytest.raises(ConnectionLost):
         async with asyncio.timeout(3):
             await call
 
 
-# What the service raises
+# -- errors of the service
 
 
 class Broken(Exception):
-    """An error of the service's own."""
+    """Error class of the service."""
 
 
-async def test_a_time_out_names_the_time_that_was_given(members):
-    """The wait for a name counts towards the timeout, and errors name the whole timeout."""
+async def test_error_names_the_whole_timeout(members):
+    """The wait for a name counts towards the timeout, and the error names the whole timeout."""
     caller = await members.join("early")
     calling = asyncio.create_task(caller.call("latecomer.slow", timeout=2))
     server = await members.join("host")
@@ -394,8 +394,8 @@ def nested():
     raise ZeroDivisionError("deep down")
 
 
-async def test_remote_error_is_the_builtin_too(caller):
-    """A remote built-in error is caught as that type, and as `RemoteError` with what it was."""
+async def test_remote_error_of_a_builtin_class(caller):
+    """A remote built-in error is an instance of that class and of `RemoteError`."""
     with pytest.raises(ZeroDivisionError) as caught:
         await caller.call("calc.divide", x=1, y=0)
     error = caught.value
@@ -409,7 +409,7 @@ async def test_remote_error_is_the_builtin_too(caller):
 
 
 async def test_remote_error_of_another_class(members, caller):
-    """An error of a class of the service's own arrives as data."""
+    """An error of a class of the service arrives as data."""
 
     def fail():
         raise Broken("no", 7, {"a": object()})
@@ -425,7 +425,7 @@ async def test_remote_error_of_another_class(members, caller):
 
 @pytest.mark.parametrize("threads", [False, True])
 async def test_remote_traceback(members, caller, threads):
-    """The remote traceback comes along, from the method on, without a frame of ours."""
+    """The error has the remote traceback, from the method on, without frames of fabric_nb."""
 
     def fail():
         nested()
@@ -461,8 +461,8 @@ async def test_remote_traceback(members, caller, threads):
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("kind", ["plain", "async", "thread"])
-async def test_nothing_a_method_raises_ends_the_service(members, caller, error, kind):
-    """Exit, interrupt, cancellation: all reach the caller as an error, and the service goes on."""
+async def test_no_error_of_a_method_stops_the_service(members, caller, error, kind):
+    """Exit, interrupt and cancellation reach the caller as errors, and the service continues."""
 
     def fail():
         raise error
@@ -489,8 +489,8 @@ async def test_nothing_a_method_raises_ends_the_service(members, caller, error, 
     assert await caller.call("app.other.fine", timeout=5) == "fine"
 
 
-async def test_errors_that_cannot_be_shown(members, caller):
-    """An error with a broken repr and arguments that JSON does not have still arrives."""
+async def test_errors_with_a_broken_repr(members, caller):
+    """An error with a broken repr, and arguments that are not JSON, still arrives."""
 
     class Weird(Exception):
         def __repr__(self):
@@ -507,8 +507,8 @@ async def test_errors_that_cannot_be_shown(members, caller):
     assert caught.value.remote_args[0] == "{1, 2}"
 
 
-async def test_no_remote_type_is_looked_up(members, caller, raw):
-    """A reply that names any class is data: nothing is imported and nothing is run."""
+async def test_no_remote_type_is_imported(members, caller, raw):
+    """A class named in a reply is data: nothing is imported, and nothing is run."""
 
     async def answer(message):
         body = b'{"error": {"type": "os.system", "message": "m", "args": ["exit 1"]}}'
@@ -528,8 +528,8 @@ async def test_no_remote_type_is_looked_up(members, caller, raw):
     assert caught.value.type == "os.system"
 
 
-async def test_a_wrong_domain_is_told_by_the_others(members, caller):
-    """What is not in this domain and in another is told with it, by short and by full name."""
+async def test_wrong_domain_names_other_domains(members, caller):
+    """The error for a service of another domain names that domain, for short and full names."""
     await caller.serve({"one": lambda: 1}, id="mine")
     await members.join("price", domain="shop")
     while not caller.registry.services(domain="shop"):

@@ -31,16 +31,16 @@ class Consumer:
     """Consumer of the queue, started whenever the channel is opened."""
 
     def __init__(self, *, no_ack: bool = True) -> None:
-        self.got = []
+        self.received = []
         self.no_ack = no_ack
 
     async def set_up(self, channel):
         await channel.topology.declare_queue(QUEUE)
-        await channel.consume(QUEUE, self.got.append, no_ack=self.no_ack)
+        await channel.consume(QUEUE, self.received.append, no_ack=self.no_ack)
 
     async def count(self, count, *, timeout=10):
-        await until(lambda: len(self.got) >= count, timeout=timeout)
-        return self.got
+        await until(lambda: len(self.received) >= count, timeout=timeout)
+        return self.received
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000, 20_000_000])
@@ -65,7 +65,7 @@ async def test_order_is_kept(connection):
         for size in sizes:
             await channel.publish("", QUEUE, Message(b"x" * size))
         received = await consumer.count(100, timeout=30)
-    assert [len(one.body) for one in received] == sizes
+    assert [len(each.body) for each in received] == sizes
 
 
 async def test_mandatory_messages(connection):
@@ -79,8 +79,8 @@ async def test_mandatory_messages(connection):
             ),
             return_exceptions=True,
         )
-        await channel.publish("", "nobody", Message(b"x"))  # not mandatory: nobody minds
-    assert [type(one) for one in outcomes] == [type(None), Unroutable, type(None), Unroutable]
+        await channel.publish("", "nobody", Message(b"x"))  # not mandatory: dropped
+    assert [type(each) for each in outcomes] == [type(None), Unroutable, type(None), Unroutable]
 
 
 async def test_missing_exchange(connection):
@@ -113,7 +113,7 @@ async def test_frames_after_a_channel_is_closed(connection):
                 await flood(channel)
             assert channel.generation == round_ + 1
         await channel.publish("", QUEUE, Message(b"last"))
-        await until(lambda: other.got and other.got[-1].body == b"last")
+        await until(lambda: other.received and other.received[-1].body == b"last")
     assert connection.reconnects == 0
 
 
@@ -123,24 +123,24 @@ async def test_every_message_has_an_outcome(connection):
     async with connection.channel(consumer.set_up), connection.channel(confirms=True) as channel:
 
         async def publish(who):
-            taken = 0
+            accepted = 0
             for n in range(100):
                 try:
                     await channel.publish("", QUEUE, Message(b"%d.%d" % (who, n)), mandatory=True)
-                    taken += 1
+                    accepted += 1
                 except (ConnectionLost, BrokerRefused):
                     pass
                 if n % 20 == who:
                     with contextlib.suppress(ConnectionLost):
                         channel.send("not.there", "", Message(b"x"))
-            return taken
+            return accepted
 
         async with asyncio.timeout(30):
-            taken = sum(await asyncio.gather(*map(publish, range(10))))
-        received = {one.body for one in await consumer.count(taken)}
+            accepted = sum(await asyncio.gather(*map(publish, range(10))))
+        received = {each.body for each in await consumer.count(accepted)}
     assert channel.generation > 5
-    assert taken > 100
-    assert len(received) >= taken
+    assert accepted > 100
+    assert len(received) >= accepted
     assert connection.reconnects == 0
 
 
@@ -154,13 +154,13 @@ async def test_acknowledged_and_rejected(connection):
         first, second = await consumer.count(2)
         channel.reject(first, requeue=True)
         assert (await consumer.count(3))[2].body == b"0"
-        assert consumer.got[2].redelivered
-        channel.ack(consumer.got[2], multiple=True)
+        assert consumer.received[2].redelivered
+        channel.ack(consumer.received[2], multiple=True)
         await consumer.count(5)
         channel.ack(second)  # again, which the broker takes as an error
         await until(lambda: channel.generation == 2)
         await consumer.count(7)
-    assert [one.body for one in consumer.got[5:]] == [b"2", b"3"]
+    assert [each.body for each in consumer.received[5:]] == [b"2", b"3"]
     assert connection.reconnects == 0
 
 
@@ -186,12 +186,12 @@ async def test_a_cancelled_consumer(connection):
     consumer = Consumer()
     async with connection.channel() as channel:
         await channel.topology.declare_queue(QUEUE)
-        tag = await channel.consume(QUEUE, consumer.got.append, no_ack=True)
+        tag = await channel.consume(QUEUE, consumer.received.append, no_ack=True)
         await channel.publish("", QUEUE, Message(b"1"))
         await consumer.count(1)
         await channel.cancel(tag)
         await channel.publish("", QUEUE, Message(b"2"))
-        await channel.consume(QUEUE, consumer.got.append, no_ack=True)
+        await channel.consume(QUEUE, consumer.received.append, no_ack=True)
         await consumer.count(2)
         assert channel.generation == 1
 

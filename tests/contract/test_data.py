@@ -1,4 +1,4 @@
-"""Data: published in any form, heard by callbacks as in amqp-fabric, or as rows of a stream."""
+"""Data: publishing, subscriptions with callbacks, and data streams."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from tests.support.fabric import next_message, until, wait_for_service
 
 @pytest.fixture
 async def publisher(members):
-    """A member that publishes."""
+    """Return a member that publishes."""
     return await members.join("publisher", type="source")
 
 
 @pytest.fixture
-async def hearer(members):
-    """A member that hears."""
-    return await members.join("hearer", type="sink")
+async def subscriber(members):
+    """Return a member that subscribes."""
+    return await members.join("subscriber", type="sink")
 
 
 @pytest.fixture
-async def heard_raw(raw, publisher):
-    """Everything that is published, as it is on the wire."""
+async def next_published(raw, publisher):
+    """Return a function for the next published message, as on the wire."""
     queue = await raw.declare_queue(exclusive=True)
     await queue.bind(publisher.data_exchange)
 
     return functools.partial(next_message, queue)
 
 
-# Publishing
+# -- publishing
 
 
-async def test_bytes_go_as_they_are(publisher, heard_raw):
-    """Bytes are published untouched, with the publisher's name in the headers."""
+async def test_bytes_are_published_unchanged(publisher, next_published):
+    """Bytes are published unchanged, with the publisher's name in the headers."""
     headers = {"kind": "A", "n": 7, "nested": {"a": [1]}}
     given = json.loads(json.dumps(headers))
     assert await publisher.publish_data(b"\x00\xff", headers) is None
-    message = await heard_raw()
+    message = await next_published()
     assert message.body == b"\x00\xff"
     assert message.headers == {**headers, "service_id": "publisher", "service_type": "source"}
     assert headers == given
 
 
-async def test_values_go_as_json(publisher, heard_raw):
-    """A mapping or a list is published as JSON, given as `data` or as `items`."""
+async def test_values_are_published_as_json(publisher, next_published):
+    """A mapping or a list, passed as `data` or `items`, is published as JSON."""
     for published in (
         publisher.publish_data({"a": "ü"}),
         publisher.publish_data(items={"a": "ü"}, headers={}),
         publisher.publish_data(data=[{"a": "ü"}], headers=None),
     ):
         await published
-    bodies = [json.loads((await heard_raw()).body) for _ in range(3)]
+    bodies = [json.loads((await next_published()).body) for _ in range(3)]
     assert bodies == [{"a": "ü"}, {"a": "ü"}, [{"a": "ü"}]]
     with pytest.raises(TypeError):
         publisher.publish_data()
@@ -68,10 +68,10 @@ async def test_values_go_as_json(publisher, heard_raw):
         publisher.publish_data({"a": 1}, items={"a": 1})
 
 
-async def test_publishing_may_be_ignored(members, hearer):
-    """What is published without waiting arrives all the same, in order, up to the last one."""
+async def test_publishing_without_waiting(members, subscriber):
+    """All messages that are published without waiting arrive, in order."""
     publisher = await members.join("brief", keep_alive_seconds=False)
-    async with await hearer.stream() as stream:
+    async with await subscriber.stream() as stream:
         for n in range(300):
             publisher.publish_data({"n": n})
         await publisher.close()
@@ -79,12 +79,12 @@ async def test_publishing_may_be_ignored(members, hearer):
         assert list(stream.df["n"]) == list(range(300))
 
 
-async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
-    """What the broker does not take is counted, logged, and raised to whoever waits."""
+async def test_failed_publishing_is_counted_and_logged(publisher, raw, caplog):
+    """A refused message is counted and logged, and its error is raised if it is awaited."""
     await raw.exchange_delete(publisher.data_exchange)
     with caplog.at_level(logging.WARNING, "fabric_nb.fabric.data.publisher"):
         waiting = publisher.publish_data({"n": 1})
-        publisher.publish_data({"n": 2})  # nobody waits for this one
+        publisher.publish_data({"n": 2})  # not awaited
         with pytest.raises(Exception, match=r"refused|lost"):
             await waiting
         await until(lambda: publisher.publisher.failed == 2)
@@ -93,41 +93,41 @@ async def test_failed_publishing_is_counted_and_told(publisher, raw, caplog):
     assert publisher.publisher.published == 1
 
 
-# Subscribing, as in amqp-fabric
+# -- subscriptions, as in amqp-fabric
 
 
-async def test_subscriber_gets_message_objects(publisher, hearer):
-    """The callback gets aio_pika's message, and acknowledges by `message.process()`."""
-    got = asyncio.Queue()
+async def test_subscriber_receives_messages(publisher, subscriber):
+    """The callback receives a message of aio_pika, and acknowledges it with `message.process()`."""
+    received = asyncio.Queue()
 
     async def callback(message):
         async with message.process():
-            got.put_nowait(message)
+            received.put_nowait(message)
 
-    await hearer.subscribe_data("sub", {"kind": "A"}, callback)
+    await subscriber.subscribe_data("sub", {"kind": "A"}, callback)
     await publisher.publish_data(b"no", {"kind": "B"})
     await publisher.publish_data(b"yes", {"kind": "A", "more": 1})
     async with asyncio.timeout(5):
-        message = await got.get()
+        message = await received.get()
     assert isinstance(message, aio_pika.IncomingMessage)
     assert message.body == b"yes"
     assert message.headers["more"] == 1
 
 
-async def test_subscribers_of_one_name_share(members, publisher, hearer):
-    """Subscribers that share a name share the messages; each other name gets all of them."""
+async def test_subscribers_of_one_name_share(members, publisher, subscriber):
+    """Subscribers of one name share the messages; each other name receives all."""
     shared, alone = [], []
 
-    def into(heard):
+    def into(received):
         async def callback(message):
             async with message.process():
-                heard.append(json.loads(message.body)["n"])
+                received.append(json.loads(message.body)["n"])
 
         return callback
 
     second = await members.join("second", type="sink")
     first_part, second_part = [], []
-    await hearer.subscribe_data("shared", {}, into(first_part))
+    await subscriber.subscribe_data("shared", {}, into(first_part))
     await second.subscribe_data("shared", {}, into(second_part))
     await second.subscribe_data("alone", {}, into(alone))
     for n in range(40):
@@ -139,30 +139,30 @@ async def test_subscribers_of_one_name_share(members, publisher, hearer):
     assert second_part
 
 
-async def test_failing_callback_harms_nobody(publisher, hearer, caplog):
-    """A callback that fails is logged, and the next message is heard."""
-    got = asyncio.Queue()
+async def test_failing_callback(publisher, subscriber, caplog):
+    """An error of a callback is logged, and the next message is received."""
+    received = asyncio.Queue()
 
     async def callback(message):
         async with message.process():
             if message.body == b"bad":
                 raise ValueError("bad message")
-            got.put_nowait(message.body)
+            received.put_nowait(message.body)
 
-    await hearer.subscribe_data("sub", {}, callback)
+    await subscriber.subscribe_data("sub", {}, callback)
     await publisher.publish_data(b"bad", {})
     await publisher.publish_data(b"good", {})
     async with asyncio.timeout(5):
-        assert await got.get() == b"good"
+        assert await received.get() == b"good"
     await until(lambda: "bad message" in caplog.text)
 
 
-# Streams
+# -- data streams
 
 
-async def test_stream_of_rows(publisher, hearer):
+async def test_stream_of_rows(publisher, subscriber):
     """Matching messages become rows of a DataFrame: an object is one, a list several."""
-    async with await hearer.stream(kind="A") as stream:
+    async with await subscriber.stream(kind="A") as stream:
         await publisher.publish_data({"n": 0}, {"kind": "B"})
         await publisher.publish_data({"n": 1, "s": "x"}, {"kind": "A"})
         await publisher.publish_data([{"n": 2}, {"n": 3, "s": "z"}], {"kind": "A"})
@@ -177,26 +177,26 @@ async def test_stream_of_rows(publisher, hearer):
     assert list(stream.df["n"]) == [1, 2, 3]
 
 
-async def test_headers_that_are_no_keywords(publisher, hearer):
-    """Headers of any name are given in a mapping."""
-    async with await hearer.stream({"name": "x", "a-b": 1}) as stream:
+async def test_headers_in_a_mapping(publisher, subscriber):
+    """Headers of any name can be passed in a mapping."""
+    async with await subscriber.stream({"name": "x", "a-b": 1}) as stream:
         await publisher.publish_data({"n": 1}, {"name": "x", "a-b": 1})
         await stream.wait(1, timeout=5)
 
 
-async def test_stream_wait_in_time(hearer):
-    """Waiting for rows that do not come ends with what was missing."""
-    async with await hearer.stream() as stream:
+async def test_stream_wait_timeout(subscriber):
+    """The error of `wait` after its timeout has the numbers of received and expected rows."""
+    async with await subscriber.stream() as stream:
         with pytest.raises(WaitTimeout, match=r"0 of 5 rows came within 0\.1 s\.") as caught:
             await stream.wait(5, timeout=0.1)
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.seconds == 0.1
 
 
-async def test_closing_ends_waiting(hearer):
-    """Whoever waits for rows is let go when the stream or the connector is closed."""
+async def test_closing_ends_waiting(subscriber):
+    """Closing the stream or the connector ends waiting for rows."""
     for close in ("stream", "connector"):
-        stream = await hearer.stream()
+        stream = await subscriber.stream()
 
         async def read(stream=stream):
             return [rows async for rows in stream.batches()]
@@ -204,7 +204,7 @@ async def test_closing_ends_waiting(hearer):
         waiting = asyncio.create_task(stream.wait(5))
         reading = asyncio.create_task(read())
         await asyncio.sleep(0)
-        await (stream if close == "stream" else hearer).close()
+        await (stream if close == "stream" else subscriber).close()
         async with asyncio.timeout(2):
             await waiting
             assert await reading == []
@@ -212,9 +212,9 @@ async def test_closing_ends_waiting(hearer):
 
 
 @pytest.mark.parametrize("name", ["", "shared-name"])
-async def test_pause_and_resume(publisher, hearer, name):
-    """A paused stream takes no rows; none is lost when it goes on."""
-    async with await hearer.stream(name=name, prefetch=10) as stream:
+async def test_pause_and_resume(publisher, subscriber, name):
+    """A paused stream receives no rows; none is lost when it resumes."""
+    async with await subscriber.stream(name=name, prefetch=10) as stream:
         await publisher.publish_data({"n": 0})
         await stream.wait(1, timeout=5)
         await stream.pause()
@@ -227,9 +227,9 @@ async def test_pause_and_resume(publisher, hearer, name):
         assert list(stream.df["n"]) == list(range(40))
 
 
-async def test_batches(publisher, hearer):
-    """Rows can be taken as they come, a batch for each message, until the stream is closed."""
-    stream = await hearer.stream()
+async def test_batches(publisher, subscriber):
+    """`batches` yields the rows of each message until the stream is closed."""
+    stream = await subscriber.stream()
     batches = []
 
     async def read():
@@ -248,9 +248,9 @@ async def test_batches(publisher, hearer):
     assert batches == [[1], [2, 3], []]
 
 
-async def test_max_rows(publisher, hearer):
-    """A stream keeps the newest rows and counts those it dropped."""
-    async with await hearer.stream(max_rows=100) as stream:
+async def test_max_rows(publisher, subscriber):
+    """A stream keeps the newest rows and counts the dropped ones."""
+    async with await subscriber.stream(max_rows=100) as stream:
         for start in range(0, 1000, 50):
             publisher.publish_data([{"n": n} for n in range(start, start + 50)])
         await stream.wait(1000, timeout=10)
@@ -261,14 +261,14 @@ async def test_max_rows(publisher, hearer):
 
 
 @pytest.mark.parametrize("count", [1, 3, 250])
-async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count):
-    """Rows that a stream took are acknowledged, before it is closed: nobody gets them again."""
-    first = await hearer.stream(name="shared", prefetch=1000)
+async def test_received_rows_are_acknowledged(members, publisher, subscriber, count):
+    """Received rows are acknowledged before a stream is closed, and not redelivered."""
+    first = await subscriber.stream(name="shared", prefetch=1000)
     for n in range(count):
         publisher.publish_data({"n": n})
     await first.wait(count, timeout=10)
     await until(lambda: first.consumer.unacknowledged == 0)
-    second = await hearer.stream(name="shared")
+    second = await subscriber.stream(name="shared")
     await first.consumer.channel.close()  # as a crash does: what was not acknowledged comes again
     await publisher.publish_data({"n": -1})
     await second.wait(1, timeout=5)
@@ -276,9 +276,9 @@ async def test_what_was_taken_is_acknowledged(members, publisher, hearer, count)
     await first.close()
 
 
-async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
+async def test_acknowledgements_are_batched(publisher, subscriber, monkeypatch):
     """A burst is acknowledged a hundred messages at a time, and its rest soon after."""
-    async with await hearer.stream() as stream:
+    async with await subscriber.stream() as stream:
         sent = []
         send = stream.consumer.channel.ack
 
@@ -292,16 +292,16 @@ async def test_acknowledgements_are_few(publisher, hearer, monkeypatch):
         await stream.wait(250, timeout=10)
         await until(lambda: sent and sent[-1][0] == 250, timeout=2)
         assert all(multiple for _, multiple in sent)
-        taken = [0, *(messages for messages, _ in sent)]
+        acknowledged = [0, *(messages for messages, _ in sent)]
         # At a hundred, or when 50 ms are over: a burst that takes long to come may have more.
         assert len(sent) <= 10
-        assert max(later - sooner for sooner, later in itertools.pairwise(taken)) <= 100
+        assert max(later - sooner for sooner, later in itertools.pairwise(acknowledged)) <= 100
         assert stream.consumer.unacknowledged == 0
 
 
-async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
-    """A stream that takes nothing holds 500 messages by default; the others stay at the broker."""
-    async with await hearer.stream(name="paused") as stream:
+async def test_five_hundred_messages_are_in_flight(raw, publisher, subscriber):
+    """A paused stream has 500 unacknowledged messages by default; others stay at the broker."""
+    async with await subscriber.stream(name="paused") as stream:
         await stream.pause()
         await asyncio.gather(*(publisher.publish_data({"n": n}) for n in range(600)))
         await until(lambda: stream.waiting >= 500)
@@ -312,14 +312,14 @@ async def test_five_hundred_messages_are_in_flight(raw, publisher, hearer):
         assert await queue.get(no_ack=True, fail=False) is None
 
 
-async def test_batches_of_so_many_rows(publisher, hearer):
-    """A reader that asks for so many rows leaves the others to whoever reads next, none missed."""
-    async with await hearer.stream(name="kept", paused=True) as first:
+async def test_batches_of_a_number_of_rows(publisher, subscriber):
+    """A reader of a limited number of rows leaves further rows to the next reader."""
+    async with await subscriber.stream(name="kept", paused=True) as first:
         for n in range(300):
             publisher.publish_data({"n": n}, {"kind": "A"})
         await until(lambda: first.waiting == 300)
         assert first.rows == 0
-        second = await hearer.stream(name="kept", paused=True, with_headers=["kind"])
+        second = await subscriber.stream(name="kept", paused=True, with_headers=["kind"])
         resuming = asyncio.create_task(first.resume())  # once the reader waits
         read = [row async for rows in first.batches(120) for row in rows]
         await resuming
@@ -334,9 +334,9 @@ async def test_batches_of_so_many_rows(publisher, hearer):
     await second.close()
 
 
-async def test_shared_stream_hands_over_what_it_holds(members, publisher, hearer):
-    """A shared stream that closes while paused leaves its messages to the others."""
-    first = await hearer.stream(name="shared")
+async def test_closed_shared_stream_returns_its_messages(members, publisher, subscriber):
+    """Unread messages of a shared stream are redelivered to other readers when it closes."""
+    first = await subscriber.stream(name="shared")
     await first.pause()
     for n in range(5):
         await publisher.publish_data({"n": n})
@@ -347,12 +347,14 @@ async def test_shared_stream_hands_over_what_it_holds(members, publisher, hearer
     assert sorted(second.df["n"]) == list(range(5))
 
 
-async def test_headers_and_arrival_as_columns(publisher, hearer):
-    """On request, headers and the time of arrival are columns; no row loses a column to them."""
+async def test_headers_and_arrival_as_columns(publisher, subscriber):
+    """Headers and the time of arrival can be columns, and replace no column of the rows."""
     before = pd.Timestamp.now("UTC")
     async with (
-        await hearer.stream({"kind": "A"}, with_headers=["level", "other"], arrival=True) as some,
-        await hearer.stream({"kind": "A"}, with_headers=True, arrival="came") as all_,
+        await subscriber.stream(
+            {"kind": "A"}, with_headers=["level", "other"], arrival=True
+        ) as some,
+        await subscriber.stream({"kind": "A"}, with_headers=True, arrival="came") as all_,
     ):
         row = {"n": 1, "arrival": "noon", "header.level": "mine"}
         await publisher.publish_data(row, {"kind": "A", "level": 3})
@@ -369,9 +371,9 @@ async def test_headers_and_arrival_as_columns(publisher, hearer):
         assert {"came", "arrival", "header.kind", "header.service_type"} <= {*all_.df.columns}
 
 
-async def test_index_unit_and_bytes(publisher, hearer):
-    """Index, the unit of times, and a bound in bytes are the stream's own."""
-    async with await hearer.stream(index="at", unit={"at": "ms"}, max_bytes=20_000) as stream:
+async def test_index_unit_and_bytes(publisher, subscriber):
+    """Index, unit of times and limit of bytes are options of a stream."""
+    async with await subscriber.stream(index="at", unit={"at": "ms"}, max_bytes=20_000) as stream:
         for start in range(0, 2000, 100):
             publisher.publish_data([{"at": n, "n": n} for n in range(start, start + 100)])
         await stream.wait(2000, timeout=10)
@@ -380,14 +382,17 @@ async def test_index_unit_and_bytes(publisher, hearer):
         assert len(stream) < 2000
         assert stream.dropped == 2000 - len(stream)
     with pytest.raises(TypeError, match="a header of that name is given in a mapping"):
-        await hearer.stream(unit="m")
+        await subscriber.stream(unit="m")
     with pytest.raises(ValueError, match="must be s, ms, us or ns"):
-        await hearer.stream(unit={"at": "minutes"})
+        await subscriber.stream(unit={"at": "minutes"})
 
 
-async def test_resample(publisher, hearer):
-    """Windows of time are over the column of times, or over the times of arrival."""
-    async with await hearer.stream(kind="A") as stream, await hearer.stream(kind="B") as other:
+async def test_resample(publisher, subscriber):
+    """Windows are based on a column of times, or on the times of arrival."""
+    async with (
+        await subscriber.stream(kind="A") as stream,
+        await subscriber.stream(kind="B") as other,
+    ):
         assert stream.resample("1s").mean().empty
         rows = [
             {"at": f"2026-11-25T12:00:0{n // 2}Z", "value": n, "ok": True, "who": "Ann"}
@@ -415,9 +420,9 @@ async def test_resample(publisher, hearer):
         assert len(other.resample("1s", on="b").size()) == 1
 
 
-async def test_a_slow_reader_slows_the_stream(publisher, hearer):
+async def test_a_slow_reader_slows_the_stream(publisher, subscriber):
     """While a reader of batches is behind, messages wait at the broker, and none is lost."""
-    async with await hearer.stream(prefetch=20) as stream:
+    async with await subscriber.stream(prefetch=20) as stream:
         reader = aiter(stream.batches())
         publishing = publisher.publish_data({"n": 0})
         assert [row["n"] for row in await anext(reader)] == [0]
@@ -431,14 +436,14 @@ async def test_a_slow_reader_slows_the_stream(publisher, hearer):
         for n in range(300, 400):
             publisher.publish_data({"n": n})
         await until(lambda: stream.held_up)
-        await reader.aclose()  # nobody reads any more
+        await reader.aclose()  # no reader is left
         await stream.wait(400, timeout=10)
         assert list(stream.df["n"]) == list(range(400))
 
 
-async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
-    """Messages that are published while the channel is lost wait for it, in their order."""
-    async with await hearer.stream() as stream:
+async def test_order_of_messages_that_wait_for_a_channel(publisher, subscriber):
+    """Messages published while the channel is lost are sent in order after it is reopened."""
+    async with await subscriber.stream() as stream:
         await publisher.publish_data({"n": 0})
         publisher.publisher.channel._release()  # as when the broker closes it
         publisher.publisher.channel._connection.recover(publisher.publisher.channel)
@@ -449,26 +454,26 @@ async def test_what_waits_for_the_channel_keeps_its_order(publisher, hearer):
         assert publisher.publisher.failed == 0
 
 
-async def test_stream_of_another_domain(members, hearer):
-    """A stream may be of another domain."""
+async def test_stream_of_another_domain(members, subscriber):
+    """A stream can read the data of another domain."""
     stranger = await members.join("stranger", domain="elsewhere")
-    async with await hearer.stream(domain="elsewhere") as stream:
+    async with await subscriber.stream(domain="elsewhere") as stream:
         await stranger.publish_data({"n": 1})
         await stream.wait(1, timeout=5)
 
 
-async def test_refused_stream_leaves_nothing(hearer, raw):
+async def test_refused_stream_leaves_nothing(subscriber, raw):
     """A stream that the broker refuses is an error, and leaves no task behind."""
     await raw.declare_queue("taken", auto_delete=False, durable=True)
     tasks = asyncio.all_tasks()
     with pytest.raises(Exception, match="refused"):
-        await hearer.stream(name="taken")
+        await subscriber.stream(name="taken")
     await until(lambda: asyncio.all_tasks() <= tasks)
     await (await raw.declare_queue("taken", durable=True)).delete(if_empty=False, if_unused=False)
 
 
 async def test_rows_join_with_the_registry(members):
-    """With their headers, rows join with `registry.df`: by type and id of their publisher."""
+    """Rows with headers can be joined with `registry.df`, by type and id of their publisher."""
     publisher, reader = [await members.join(name) for name in ("publisher", "reader")]
     async with await reader.stream(mark="joined", with_headers=True) as stream:
         await publisher.publish_data({"n": 1}, {"mark": "joined"})
@@ -479,16 +484,16 @@ async def test_rows_join_with_the_registry(members):
     assert joined[["n", "id", "state"]].values.tolist() == [[1, "publisher", "up"]]
 
 
-async def test_filters_whose_names_begin_with_x(members):
-    """A filter counts whatever its name begins with, also beside others and for subscribers."""
+async def test_filters_with_a_leading_x(members):
+    """Header names that begin with x- are part of a filter, for streams and subscribers."""
     one, other = await members.join("one"), await members.join("other")
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
-    async def hear(message):
+    async def on_message(message):
         async with message.process():
-            heard.append(message.body)
+            received.append(message.body)
 
-    await other.subscribe_data("heard", {"x-tenant": "a", "kind": "K"}, hear)
+    await other.subscribe_data("received", {"x-tenant": "a", "kind": "K"}, on_message)
     async with (
         await other.stream({"x-tenant": "a"}) as tenant,
         await other.stream({"x-tenant": "a", "kind": "K"}) as both,
@@ -505,6 +510,6 @@ async def test_filters_whose_names_begin_with_x(members):
             await one.publish_data({"n": n}, headers)
         await tenant.wait(2, timeout=5)
         await both.wait(1, timeout=5)
-        await until(lambda: heard)
+        await until(lambda: received)
         assert (list(tenant.df["n"]), list(both.df["n"])) == ([3, 4], [4])
-        assert heard == [b'{"n":4}']
+        assert received == [b'{"n":4}']

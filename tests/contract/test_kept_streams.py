@@ -1,4 +1,4 @@
-"""Streams that the broker keeps: durable ones, and those that are read again from the beginning."""
+"""Durable streams, and replayed streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fabric import Members, until
 
 @pytest.fixture
 async def kept(rabbitmq_uri):
-    """Members on a broker that keeps queues."""
+    """Return members on a broker with durable queues."""
     async with Members(rabbitmq_uri) as members:
         yield members
 
@@ -32,7 +32,7 @@ def numbers(stream):
 
 
 async def test_durable_stream(kept, rabbitmq, vhost, caplog):
-    """A durable stream has what came while nobody listened, until it is deleted."""
+    """A durable stream stores messages while it is not open, until it is deleted."""
     fabric = await kept.join("one")
     async with await fabric.stream(name="orders", durable=True) as stream:
         await publish(fabric, range(10))
@@ -42,17 +42,17 @@ async def test_durable_stream(kept, rabbitmq, vhost, caplog):
     stream = await reader.stream(name="orders", durable=True)
     await stream.wait(10, timeout=10)
     assert numbers(stream) == list(range(10, 20))
-    (queue,) = [one for one in rabbitmq.list_queues(vhost) if one["name"] == "orders"]
+    (queue,) = [each for each in rabbitmq.list_queues(vhost) if each["name"] == "orders"]
     assert queue["arguments"] == {"x-queue-type": "quorum"}
     await stream.delete()
     assert stream.closed
     await asyncio.sleep(0.2)  # a silent interval
     assert "was deleted" not in caplog.text
-    assert "orders" not in [one["name"] for one in rabbitmq.list_queues(vhost)]
+    assert "orders" not in [each["name"] for each in rabbitmq.list_queues(vhost)]
 
 
 async def test_replay(kept, rabbitmq, vhost):
-    """A replayed stream is read from where one likes, by each reader, and goes on after a loss."""
+    """Each reader of a replayed stream starts at its own offset, and resumes after a reconnect."""
     fabric = await kept.join("one")
     await (await fabric.stream(name="log", replay_from="next")).close()
     await publish(fabric, range(10))
@@ -88,8 +88,8 @@ async def test_replay(kept, rabbitmq, vhost):
 
 
 @pytest.mark.parametrize("how", [{"durable": True}, {"replay_from": "first"}])
-async def test_broker_that_keeps_nothing(how):
-    """On the embedded broker, which keeps nothing, such a stream is refused with that reason."""
+async def test_broker_without_durable_queues(how):
+    """The embedded broker refuses durable and replayed streams with the reason."""
     with BrokerProcess() as broker:
         async with Members(broker.uri) as members:
             fabric = await members.join("one")
@@ -98,7 +98,7 @@ async def test_broker_that_keeps_nothing(how):
 
 
 async def test_same_name_of_another_kind(kept):
-    """A name that is a queue of another kind already is refused."""
+    """A name that belongs to a queue of another kind is refused."""
     fabric = await kept.join("one")
     await fabric.stream(name="rows")
     with pytest.raises(BrokerRefused, match=r"refused.*rows"):
@@ -117,8 +117,8 @@ async def test_same_name_of_another_kind(kept):
         ({"replay_from": datetime(2026, 1, 1), "name": "x"}, "no time zone"),  # noqa: DTZ001
     ],
 )
-def test_mistakes(how, why):
-    """What cannot be is refused before anything is asked of the broker."""
+def test_invalid_options(how, why):
+    """Invalid options are refused before anything is sent to the broker."""
     with pytest.raises(ValueError, match=why):
         Stream(
             Connection("amqp://nowhere/", name=""),
@@ -131,7 +131,7 @@ def test_mistakes(how, why):
 
 @pytest.mark.parametrize("again", [3, 12, 40], ids=["fewer", "as many", "more"])
 async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
-    """A replayed stream whose queue is deleted goes on with the first message of the new one."""
+    """A replayed stream whose queue is deleted continues with the first message of the new one."""
     fabric = await kept.join("one")
     stream = await fabric.stream(name="log", replay_from="first")
     await publish(fabric, range(12))
@@ -158,7 +158,7 @@ async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
     ids=["durable", "replay", "shared"],
 )
 async def test_another_filter_than_the_queue_has(kept, options):
-    """A queue that gathers by one filter is not read by a stream with another one."""
+    """A stream is refused if its queue has another filter."""
     fabric, other = await kept.join("one"), await kept.join("other")
     stream = await fabric.stream(name="orders", currency="EUR", **options)
     for filters in ({"currency": "USD"}, {}, {"currency": "EUR", "kind": "A"}):
@@ -179,8 +179,8 @@ async def test_another_filter_than_the_queue_has(kept, options):
         await dollars.delete()
 
 
-async def test_a_queue_that_others_have_made(kept):
-    """A queue without a filter that is known is read as it is: an operator's, or amqp-fabric's."""
+async def test_queue_of_other_software(kept):
+    """A queue without a known filter, of an operator or amqp-fabric, is read unchanged."""
     fabric = await kept.join("one")
     async with fabric.member.connection.channel() as channel:
         await channel.topology.declare_durable_queue("orders", "quorum")

@@ -1,4 +1,4 @@
-"""Logs: a handler for any thread that never blocks, and a feed of everybody's records."""
+"""Logging handler and log feeds."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tests.support.fabric import until
 
 @pytest.fixture
 async def logger(members):
-    """A member that logs."""
+    """Return a member that logs."""
     return await members.join("logger")
 
 
 @pytest.fixture
 async def reader(members):
-    """A member that reads logs."""
+    """Return a member that reads logs."""
     return await members.join("reader", type="client")
 
 
 @pytest.fixture
 def log():
-    """A logger that no other test has."""
+    """Return a logger of the test's own."""
     log = logging.getLogger("contract.logs")
     log.setLevel(logging.DEBUG)
     log.propagate = False
@@ -43,18 +43,18 @@ def log():
 
 @pytest.fixture
 async def handler(logger, log):
-    """A handler on that logger, connected."""
+    """Return a connected handler of that logger."""
     handler = AmqpHandler()
     await logger.init_logging_handler(handler)
     log.addHandler(handler)
     return handler
 
 
-def said(feed):
+def messages(feed):
     return [record.message for record in feed.records]
 
 
-async def test_a_record_arrives_whole(reader, log, handler):
+async def test_fields_of_a_record(reader, log, handler):
     """A record arrives with its text, level, logger, place, time and traceback."""
     async with await reader.logs() as feed:
         try:
@@ -76,18 +76,18 @@ async def test_a_record_arrives_whole(reader, log, handler):
 
 
 async def test_formatter_of_the_handler(reader, log, handler):
-    """A formatter given to the handler makes the text."""
+    """The formatter of the handler formats the text."""
     handler.setFormatter(logging.Formatter("<%(levelname)s> %(message)s"))
     async with await reader.logs() as feed:
         log.addHandler(other := logging.StreamHandler(io.StringIO()))
         other.setFormatter(logging.Formatter("another text: %(message)s"))
         log.info("hello")
         await feed.wait(1, timeout=5)
-    assert said(feed) == ["<INFO> hello"]
+    assert messages(feed) == ["<INFO> hello"]
 
 
-async def test_feed_wait_in_time(reader):
-    """Waiting for records that do not come ends with what was missing."""
+async def test_feed_wait_timeout(reader):
+    """The error of `wait` after its timeout has the numbers of received and expected records."""
     async with await reader.logs() as feed:
         with pytest.raises(WaitTimeout, match=r"^0 of 2 records came within 0\.1 s\.$") as caught:
             await feed.wait(2, timeout=0.1)
@@ -96,13 +96,13 @@ async def test_feed_wait_in_time(reader):
 
 
 async def test_feed_of_a_level(reader, log, handler):
-    """A feed of a level gets the records of that level and above."""
+    """A feed with a level receives the records of that level and above."""
     async with await reader.logs(level="warning") as feed, await reader.logs() as everything:
         for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             log.log(getattr(logging, level), level)
         await everything.wait(5, timeout=5)
         await feed.wait(3, timeout=5)
-    assert said(feed) == ["WARNING", "ERROR", "CRITICAL"]
+    assert messages(feed) == ["WARNING", "ERROR", "CRITICAL"]
     with pytest.raises(ValueError, match="'loud' is not a log level: use one of DEBUG, INFO") as no:
         await reader.logs(level="loud")
     assert isinstance(no.value, FabricError)
@@ -110,7 +110,7 @@ async def test_feed_of_a_level(reader, log, handler):
 
 @pytest.mark.parametrize("service", ["logger", "app.logger"])
 async def test_feed_of_a_service(members, reader, log, handler, service):
-    """A feed of a service gets the records of that service alone."""
+    """A feed of a service receives the records of that service only."""
     other = await members.join("other")
     second = AmqpHandler()
     await other.init_logging_handler(second)
@@ -119,11 +119,11 @@ async def test_feed_of_a_service(members, reader, log, handler, service):
         log.info("ours")
         await everything.wait(2, timeout=5)
         await feed.wait(1, timeout=5)
-    assert said(feed) == ["ours"]
+    assert messages(feed) == ["ours"]
 
 
 async def test_logs_of_all_feeds_as_a_dataframe(reader, log, handler):
-    """`fabric.logs.df` has what all feeds have heard in order of time, each record once."""
+    """`fabric.logs.df` has the records of all feeds, sorted by time, each once."""
     assert reader.logs.df.empty
     async with await reader.logs(level="error") as errors, await reader.logs() as everything:
         for n in range(3):
@@ -143,17 +143,17 @@ async def test_logs_of_all_feeds_as_a_dataframe(reader, log, handler):
 
 
 async def test_feed_is_bounded(reader, log, handler):
-    """A feed keeps the newest records and counts those it dropped."""
+    """A feed keeps the newest records and counts the dropped ones."""
     async with await reader.logs(max_records=10) as feed:
         for n in range(25):
             log.info("%d", n)
         await feed.wait(25, timeout=5)
-        assert said(feed) == [str(n) for n in range(15, 25)]
+        assert messages(feed) == [str(n) for n in range(15, 25)]
         assert feed.dropped == 15
 
 
 async def test_logging_from_threads(reader, log, handler):
-    """Any thread may log, without a loop of its own; nothing is lost or out of order."""
+    """Any thread may log; no record is lost or out of order."""
     async with await reader.logs() as feed:
 
         def work(name):
@@ -166,14 +166,14 @@ async def test_logging_from_threads(reader, log, handler):
         await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
         await feed.wait(200, timeout=10)
         for name in "abcd":
-            mine = [text for text in said(feed) if text.startswith(name)]
+            mine = [text for text in messages(feed) if text.startswith(name)]
             assert mine == [f"{name} {n}" for n in range(50)]
     assert handler.sent == 200
     assert handler.dropped == 0
 
 
 async def test_logging_never_blocks_and_is_bounded(reader, logger, log):
-    """While nothing can be sent, records wait, up to a bound; the rest is dropped and counted."""
+    """While nothing can be sent, records are queued up to a limit, then dropped and counted."""
     handler = AmqpHandler(capacity=100)
     log.addHandler(handler)
     began = time.monotonic()
@@ -184,13 +184,13 @@ async def test_logging_never_blocks_and_is_bounded(reader, logger, log):
     async with await reader.logs() as feed:
         await logger.init_logging_handler(handler)
         await feed.wait(100, timeout=5)
-        assert said(feed) == [str(n) for n in range(100)]
+        assert messages(feed) == [str(n) for n in range(100)]
         log.info("again")
         await feed.wait(101, timeout=5)
 
 
 async def test_blocked_loop_does_not_block_logging(reader, log, handler):
-    """A thread may log while the loop stands still; the records go out afterwards."""
+    """A thread can log while the loop is blocked; the records are sent afterwards."""
     async with await reader.logs() as feed:
         took = []
 
@@ -207,8 +207,8 @@ async def test_blocked_loop_does_not_block_logging(reader, log, handler):
         await feed.wait(100, timeout=5)
 
 
-async def test_own_records_are_not_fed_back(reader, handler):
-    """On the root logger, the handler leaves out the messaging's own records: no endless loop."""
+async def test_no_feedback_loop(reader, handler):
+    """On the root logger, the handler omits records of messaging, which would cause new ones."""
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -216,25 +216,25 @@ async def test_own_records_are_not_fed_back(reader, handler):
     noisy = [logging.getLogger(name) for name in ("aio_pika", "aiormq", "fabric_nb.fabric")]
     try:
         async with await reader.logs() as feed:
-            for one in noisy:
-                one.setLevel(logging.DEBUG)
-                one.debug("own")
-                one.getChild("part").error("own")
+            for each in noisy:
+                each.setLevel(logging.DEBUG)
+                each.debug("own")
+                each.getChild("part").error("own")
             logging.getLogger("fabric_nb_user").info("user")
             await feed.wait(1, timeout=5)
             await handler.flushed()
-            messages = said(feed)
+            texts = messages(feed)
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        for one in noisy:
-            one.setLevel(logging.NOTSET)
-    assert messages == ["user"]
+        for each in noisy:
+            each.setLevel(logging.NOTSET)
+    assert texts == ["user"]
     assert handler.sent == 1
 
 
-async def test_broken_records_are_the_callers_own(reader, log, handler, monkeypatch):
-    """A record that cannot be formatted is treated as `logging` does, and the next one is sent."""
+async def test_record_that_cannot_be_formatted(reader, log, handler, monkeypatch):
+    """A record that cannot be formatted is handled as by `logging`, and the next one is sent."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
     async with await reader.logs() as feed:
         log.info("%d", "no number")
@@ -242,12 +242,12 @@ async def test_broken_records_are_the_callers_own(reader, log, handler, monkeypa
         log.info("x" * 1_000_000)
         log.info("fine")
         await feed.wait(3, timeout=5)
-    assert said(feed)[0] == "lone \\ud800 surrogate"
-    assert said(feed)[1].startswith("xxx")
-    assert said(feed)[1].endswith("more characters]")
-    assert said(feed)[2] == "fine"
+    assert messages(feed)[0] == "lone \\ud800 surrogate"
+    assert messages(feed)[1].startswith("xxx")
+    assert messages(feed)[1].endswith("more characters]")
+    assert messages(feed)[2] == "fine"
     assert (handler.sent, handler.dropped) == (3, 1)
-    assert list(feed.df["message"]) == said(feed)
+    assert list(feed.df["message"]) == messages(feed)
 
 
 LATIN = b"caf\xe9.py".decode(errors="surrogateescape")
@@ -272,14 +272,14 @@ HARD = {
 
 @pytest.mark.parametrize("hard", HARD.values(), ids=HARD)
 async def test_one_record_does_not_end_logging(reader, logger, log, handler, failures, hard):
-    """Whatever stands in a record, it is sent as far as it can be, and so are the next ones."""
+    """A record with any values is sent as far as possible, and so are the next ones."""
     async with await reader.logs() as feed:
         record = {"msg": "hard", "levelname": "INFO", "levelno": 20, **hard}
         handler.handle(logging.makeLogRecord(record))
         for n in range(3):
             log.warning("after %d", n)
         await feed.wait(4, timeout=5)
-        assert said(feed)[1:] == ["after 0", "after 1", "after 2"]
+        assert messages(feed)[1:] == ["after 0", "after 1", "after 2"]
         assert len(feed.df) == 4
     await handler.flushed(5)
     assert (handler.sent, handler.dropped, feed.rejected) == (4, 0, 0)
@@ -287,8 +287,8 @@ async def test_one_record_does_not_end_logging(reader, logger, log, handler, fai
     assert failures.total == 0
 
 
-async def test_a_record_that_the_client_cannot_take(reader, log, handler, monkeypatch):
-    """A record that cannot be made a message is dropped and counted, and the next one is sent."""
+async def test_record_that_cannot_be_encoded(reader, log, handler, monkeypatch):
+    """A record that cannot be encoded is dropped and counted, and the next one is sent."""
     make = log_message
 
     def fail(record):
@@ -301,11 +301,11 @@ async def test_a_record_that_the_client_cannot_take(reader, log, handler, monkey
         for text in ("bad", "good", "bad", "fine"):
             log.info(text)
         await feed.wait(2, timeout=5)
-    assert said(feed) == ["good", "fine"]
+    assert messages(feed) == ["good", "fine"]
     assert (handler.sent, handler.dropped) == (2, 2)
 
 
-async def test_where_a_record_was_logged_is_told(reader, log, handler):
+async def test_stack_of_a_record(reader, log, handler):
     """`stack_info=True` sends the stack, with the traceback if there is one."""
     async with await reader.logs() as feed:
         log.info("here", stack_info=True)
@@ -316,23 +316,23 @@ async def test_where_a_record_was_logged_is_told(reader, log, handler):
         await feed.wait(2, timeout=5)
     here, failed = feed.records
     assert here.traceback.startswith("Stack (most recent call last):")
-    assert "test_where_a_record_was_logged_is_told" in here.traceback
+    assert "test_stack_of_a_record" in here.traceback
     assert failed.traceback.index("ValueError") < failed.traceback.index("Stack (most recent")
 
 
-async def test_numbers_of_numpy_in_a_record(reader, logger, log, handler):
-    """A line and a level that numpy counted arrive as the numbers that they are."""
+async def test_numpy_numbers_in_a_record(reader, logger, log, handler):
+    """A line and a level that are numpy numbers arrive as numbers."""
     record = logging.LogRecord("n", np.int64(35), "a.py", np.int64(7), "here", (), None)
     record.levelname = "NOTICE"
     async with await reader.logs() as feed:
         log.handle(record)
         await feed.wait(1, timeout=5)
-    heard = feed.records[0]
-    assert (heard.line, heard.level, heard.severity) == (7, "NOTICE", "WARNING")
+    record = feed.records[0]
+    assert (record.line, record.level, record.severity) == (7, "NOTICE", "WARNING")
 
 
-async def test_levels_of_other_names_are_heard(reader, log, handler):
-    """A feed of a level hears renamed levels by their standard names, and those in between."""
+async def test_renamed_levels(reader, log, handler):
+    """A feed with a level receives renamed levels, and those between standard ones."""
     names = {number: logging.getLevelName(number) for number in (10, 20, 30, 40)}
     logging.addLevelName(logging.WARNING, "\x1b[33mWARN\x1b[0m")
     logging.addLevelName(logging.ERROR, "error")
@@ -347,15 +347,15 @@ async def test_levels_of_other_names_are_heard(reader, log, handler):
     finally:
         for number, name in names.items():
             logging.addLevelName(number, name)
-    assert [(one.level, one.severity) for one in feed.records] == [
+    assert [(each.level, each.severity) for each in feed.records] == [
         ("WARNING", ""),
         ("AUDIT", "WARNING"),
         ("ERROR", ""),
     ]
 
 
-async def test_last_words_are_sent(reader, logger, log, handler):
-    """What was logged just before closing is sent."""
+async def test_last_records_are_sent(reader, logger, log, handler):
+    """Records logged just before closing are sent."""
     async with await reader.logs() as feed:
         for n in range(50):
             log.info("%d", n)
@@ -364,7 +364,7 @@ async def test_last_words_are_sent(reader, logger, log, handler):
 
 
 async def test_handler_after_close(reader, logger, members, log, handler):
-    """A handler whose connector was closed keeps records, for the next connector that takes it."""
+    """A handler whose connector was closed keeps records for its next connector."""
     await logger.close()
     log.info("while closed")
     successor = await members.join("successor")
@@ -372,12 +372,12 @@ async def test_handler_after_close(reader, logger, members, log, handler):
         await successor.init_logging_handler(handler)
         log.info("open again")
         await feed.wait(2, timeout=5)
-    assert said(feed) == ["while closed", "open again"]
+    assert messages(feed) == ["while closed", "open again"]
     assert {record.service_id for record in feed.records} == {"successor"}
 
 
 async def test_closing_ends_waiting(reader):
-    """Whoever waits for records is let go when the connector is closed."""
+    """Closing the connector ends waiting for records."""
     feed = await reader.logs()
     waiting = asyncio.create_task(feed.wait(1))
     await asyncio.sleep(0)
@@ -387,12 +387,12 @@ async def test_closing_ends_waiting(reader):
     await until(lambda: feed.closed)
 
 
-async def test_feed_tells_what_it_is(members, caplog):
-    """A feed says whose records it hears, its times have no noise, and it closes without a word."""
+async def test_repr_of_a_feed(members, caplog):
+    """The repr of a feed has its filter, its times are rounded, and closing it logs nothing."""
     member = await members.join("one")
     handler = AmqpHandler()
     await member.init_logging_handler(handler)
-    log = logging.getLogger("tests.told")
+    log = logging.getLogger("tests.repr")
     log.addHandler(handler)
     try:
         async with await member.logs(level="WARNING", service="one") as feed:
@@ -403,6 +403,6 @@ async def test_feed_tells_what_it_is(members, caplog):
     finally:
         log.removeHandler(handler)
     assert repr(feed) == f"{text}closed>"
-    assert [record.name for record in caplog.records] == ["tests.told"]
+    assert [record.name for record in caplog.records] == ["tests.repr"]
     (time,) = feed.df["time"]
     assert (time.microsecond % 1000, time.nanosecond) == (0, 0)

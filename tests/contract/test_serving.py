@@ -1,4 +1,4 @@
-"""Serving: what is served, how many calls at once, and changing it without losing a call."""
+"""Serving: functions, concurrency, replacement without losing a call, and closing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.peers import DOMAIN
 
 @pytest.fixture
 async def server(members):
-    """A member that serves, as ``app.server``."""
+    """Return a member that serves, as ``app.server``."""
     return await members.join("server")
 
 
 @pytest.fixture
 async def caller(members):
-    """A member that calls it."""
+    """Return a member that calls it."""
     return await members.join("caller", type="client")
 
 
@@ -37,11 +37,11 @@ def methods_of(server):
     return {name for name in server.functions if name != "health_check"}
 
 
-# What is served
+# -- served functions
 
 
 async def test_register_an_api(server, caller):
-    """Public methods of an API are served, sync and async; `health_check` is there already."""
+    """Public methods of an API are served, sync and async, and `health_check`."""
 
     class Api(AbstractServiceApi):
         attribute = 5
@@ -84,7 +84,7 @@ async def test_register_an_api(server, caller):
 
 
 async def test_register_any_object(server, caller):
-    """An API needs no base class, and may check its own health."""
+    """An API needs no base class, and may define `health_check`."""
 
     class Api:
         def health_check(self):
@@ -98,8 +98,8 @@ async def test_register_any_object(server, caller):
     assert await caller.call("app.server.health_check") == "so so"
 
 
-async def test_register_twice_serves_both(server, caller):
-    """A second `rpc_register` adds to what is served, as in amqp-fabric."""
+async def test_register_twice(server, caller):
+    """A second `rpc_register` adds methods, as in amqp-fabric."""
 
     class First:
         def one(self):
@@ -123,7 +123,7 @@ async def test_register_twice_serves_both(server, caller):
 
 
 async def test_serve_functions(server, caller):
-    """A mapping of functions is served, whatever kind of callable they are."""
+    """A mapping of functions is served, with any kind of callable."""
 
     class Adder:
         def __call__(self, x):
@@ -154,20 +154,20 @@ async def test_serve_functions(server, caller):
 
 @pytest.mark.parametrize("name", ["_hidden", "a.b", "größe", "1st", "", 5])
 async def test_names_that_are_not_served(server, name):
-    """A name that no caller could use is refused before anything is served."""
+    """An invalid name is refused before anything is served."""
     with pytest.raises(InvalidName):
         await server.serve({name: print})
     assert server.servers == ()
 
 
-async def test_what_cannot_be_called_is_not_served(server):
-    """A value that is no function is refused with its name."""
+async def test_value_that_is_not_callable(server):
+    """A value that is not callable is refused with its name."""
     with pytest.raises(TypeError, match="'x' is a int"):
         await server.serve({"x": 5})
 
 
 async def test_serve_under_other_names(server, caller):
-    """One connector serves several services, each under a name of its own."""
+    """One connector serves several services under different names."""
     math = await server.serve({"double": lambda x: 2 * x}, type="math", id="m1", version="3.1")
     await server.serve({"double": lambda x: x + x}, id="m2")
     assert await caller.call("math.m1.double", x=2) == 4
@@ -183,8 +183,8 @@ async def test_serve_under_other_names(server, caller):
     assert await caller.call("app.m2.double", x=1) == 2
 
 
-async def test_statistics_and_failures_are_told(server, caller):
-    """Each method counts its calls, errors and times; the calls that failed are kept."""
+async def test_statistics_and_failures(server, caller):
+    """Each method has counts of calls and errors, and times; failed calls are kept."""
 
     def fail(x):
         x.append("changed")
@@ -205,8 +205,8 @@ async def test_statistics_and_failures_are_told(server, caller):
     assert serving.stats["fail"].running == 0
 
 
-async def test_functions_run_in_the_context_they_were_served_in(server, caller):
-    """A function sees the context variables of whoever served it."""
+async def test_context_of_served_functions(server, caller):
+    """A function runs with the context variables of the code that served it."""
     who = contextvars.ContextVar("who", default="nobody")
     who.set("cell 1")
     serving = await server.serve({"who": who.get})
@@ -216,11 +216,11 @@ async def test_functions_run_in_the_context_they_were_served_in(server, caller):
     assert await caller.call("app.server.who") == "elsewhere"
 
 
-# How many at once
+# -- concurrency
 
 
 class Gauge:
-    """Counts how many run at once, and holds them until told to go on."""
+    """Counts concurrent calls, and blocks them until they are released."""
 
     def __init__(self):
         self.running = self.most = 0
@@ -235,8 +235,8 @@ class Gauge:
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
-async def test_calls_at_once(server, caller, prefetch):
-    """`prefetch` says how many calls of a method run at once; the others wait their turn."""
+async def test_prefetch(server, caller, prefetch):
+    """`prefetch` is the maximum number of concurrent calls of a method; others are queued."""
     gauge = Gauge()
     await server.serve({"work": gauge.work}, prefetch=prefetch)
     calls = [asyncio.create_task(caller.call("app.server.work", n=n)) for n in range(8)]
@@ -247,7 +247,7 @@ async def test_calls_at_once(server, caller, prefetch):
 
 
 async def test_methods_do_not_wait_for_each_other(server, caller):
-    """A slow method holds up its own callers, not those of another method."""
+    """A slow method delays its own callers only."""
     gauge = Gauge()
     await server.serve({"work": gauge.work, "quick": lambda: "quick"})
     slow = asyncio.create_task(caller.call("app.server.work"))
@@ -258,7 +258,7 @@ async def test_methods_do_not_wait_for_each_other(server, caller):
 
 
 async def test_clique_shares_calls(members, caller):
-    """Members of one name share the calls: the next goes to one that is free."""
+    """The instances of a service share the calls: the next goes to one that is free."""
     gauges = [Gauge(), Gauge()]
     for gauge in gauges:
         member = await members.join("pair")
@@ -272,7 +272,7 @@ async def test_clique_shares_calls(members, caller):
 
 
 async def test_threads(server, caller):
-    """With `threads`, plain functions run off the loop, which goes on meanwhile."""
+    """With `threads` plain functions run in threads, and the loop continues."""
     go, loop_thread = threading.Event(), threading.get_ident()
 
     def blocking():
@@ -299,11 +299,11 @@ async def test_threads(server, caller):
     assert await caller.call("app.server.later") == "later"
 
 
-# Replacing
+# -- replacement
 
 
 async def test_replace_without_losing_a_call(server, caller):
-    """Calls go on while the functions are replaced again and again: none is lost or run twice."""
+    """While functions are replaced repeatedly, no call is lost or run twice."""
     runs = []
 
     def version(number):
@@ -332,8 +332,8 @@ async def test_replace_without_losing_a_call(server, caller):
     assert serving.stats["work"].calls == 80
 
 
-async def test_call_at_hand_ends_with_its_old_function(server, caller):
-    """A call that runs ends as it began, one that waits gets the new function."""
+async def test_running_call_ends_with_its_old_function(server, caller):
+    """A running call ends with the old function, a queued one runs with the new."""
     gauge = Gauge()
 
     async def old(n):
@@ -350,7 +350,7 @@ async def test_call_at_hand_ends_with_its_old_function(server, caller):
 
 
 async def test_replace_adds_and_removes_methods(server, caller):
-    """New methods are served at once, removed ones are gone; a running one still answers."""
+    """New methods are served at once, removed ones are gone; a running call gets its reply."""
     gauge = Gauge()
     serving = await server.serve({"old": gauge.work, "kept": lambda: "kept"})
     await wait_for_service(caller, "server", methods=3)
@@ -369,11 +369,11 @@ async def test_replace_adds_and_removes_methods(server, caller):
     assert await running == 7
 
 
-# Closing
+# -- closing
 
 
 async def test_close_with_grace_finishes_running_calls(server, caller):
-    """`close(grace)` takes no more calls, answers those that run, and leaves."""
+    """`close(grace)` accepts no more calls, and replies to running ones."""
     gauge = Gauge()
     serving = await server.serve({"work": gauge.work})
     running = asyncio.create_task(caller.call("app.server.work", n=5))
@@ -388,8 +388,8 @@ async def test_close_with_grace_finishes_running_calls(server, caller):
         await caller.call("app.server.work", timeout=5)
 
 
-async def test_close_waits_no_longer_than_its_grace(server, caller):
-    """A call that does not end in time goes to another member."""
+async def test_close_waits_for_its_grace_only(server, caller):
+    """A call that does not end within the grace is redelivered to another instance."""
     gauge = Gauge()
     serving = await server.serve({"work": gauge.work})
     running = asyncio.create_task(caller.call("app.server.work", timeout=3))
@@ -400,8 +400,8 @@ async def test_close_waits_no_longer_than_its_grace(server, caller):
     running.cancel()
 
 
-async def test_closing_member_leaves_its_call_to_another(members, caller):
-    """A call at hand when a member closes is answered by the other member."""
+async def test_call_of_a_closing_member_is_redelivered(members, caller):
+    """A running call of a member that closes is redelivered to the other instance."""
     gauge = Gauge()
     leaving = await members.join("pair")
     await leaving.serve({"work": gauge.work})
@@ -413,8 +413,8 @@ async def test_closing_member_leaves_its_call_to_another(members, caller):
     assert await call == ["stayed", 1]
 
 
-async def test_remote_error_of_unencodable_result(server, caller):
-    """A result that cannot be sent is an error that says what it was, and the service goes on."""
+async def test_result_that_cannot_be_encoded(server, caller):
+    """A result that cannot be encoded is an error with its type, and the service continues."""
     serving = await server.serve({"bad": lambda: {"x": [object()]}, "good": lambda: 1})
     with pytest.raises(RemoteError, match=r"the result\['x'\]\[0\] is a object"):
         await caller.call("app.server.bad", timeout=5)
@@ -423,7 +423,7 @@ async def test_remote_error_of_unencodable_result(server, caller):
 
 
 class Broken:
-    """An object that raises whatever is done with it."""
+    """Object of which every operation raises."""
 
     def __init__(self, error):
         self._error = error
@@ -435,7 +435,7 @@ class Broken:
 
 
 class BrokenMapping(UserDict):
-    """A mapping that cannot be gone through."""
+    """Mapping that cannot be iterated."""
 
     def items(self):
         raise self.data["error"]
@@ -443,13 +443,13 @@ class BrokenMapping(UserDict):
 
 @dataclasses.dataclass
 class BrokenRecord:
-    """A record whose field is computed, and fails."""
+    """Record with a computed field that raises."""
 
     total: int = dataclasses.field(init=False)
 
 
 class BrokenError(Exception):
-    """An error that cannot be told of."""
+    """Error with a broken text."""
 
     args = property(lambda self: 1 / 0)
 
@@ -491,7 +491,7 @@ UNLUCKY = {
 
 @pytest.mark.parametrize("threads", [False, True])
 async def test_no_result_ends_a_method(server, caller, threads):
-    """Whatever a result does while it is read, the caller gets an error, and the next call works.
+    """If encoding a result raises, the caller gets an error, and the next call works.
 
     The statistics stay right: nothing runs any more, and each of them has failed.
     """
@@ -507,7 +507,7 @@ async def test_no_result_ends_a_method(server, caller, threads):
 
 
 async def test_numpy_labels_in_results(server, caller):
-    """Labels, names and keys that are numpy's numbers arrive as numbers, as `iloc` gives them."""
+    """Labels, names and keys that are numpy numbers, as of `iloc`, arrive as numbers."""
     frame = pd.DataFrame({"total": [3, 1, 2]}, index=np.array([7, 8, 9]))
     by_number = pd.DataFrame({np.int64(0): [1.5], np.int64(1): [2.5]})
     results = {
@@ -531,8 +531,8 @@ async def test_numpy_labels_in_results(server, caller):
     assert await get("keys") == {"3": 0.5, "a": {"false": 1}}
 
 
-async def test_no_item_ends_a_generator_method(server, caller):
-    """An item that cannot be read ends its own stream with an error, and the next one begins."""
+async def test_no_item_stops_a_generator_method(server, caller):
+    """An item that cannot be encoded ends its stream with an error, and the next stream works."""
 
     def items(what):
         yield 1
@@ -549,8 +549,8 @@ async def test_no_item_ends_a_generator_method(server, caller):
     assert server.servers[0].stats["items"].errors == 4
 
 
-async def test_parameters_that_only_take_a_position(members, caller):
-    """A call brings names, and reaches parameters that only take a position all the same."""
+async def test_positional_only_parameters(members, caller):
+    """Arguments are passed by name, also to positional-only parameters."""
 
     def plain(a, b=2, /, c=3, *, d=4, **more):
         return [a, b, c, d, more]
@@ -581,21 +581,21 @@ async def test_parameters_that_only_take_a_position(members, caller):
             await call(f"positions.{name}", b=1)
     assert await call("positions.later", a=5) == 5
     assert await call("positions.items", a=1, b=2) == [1, 2]
-    assert [one async for one in caller.call_stream("positions.items", a=1, b=2)] == [1, 2]
+    assert [each async for each in caller.call_stream("positions.items", a=1, b=2)] == [1, 2]
     assert await call("positions.method", a=5, b=2) == 3
     assert await call("positions.third", b=5, c=6) == [1, 5, 6, 4, {}]
 
 
 class CancelsMapping(UserDict):
-    """A mapping that cancels whoever reads it."""
+    """Mapping that cancels the task that reads it."""
 
     def items(self):
         asyncio.current_task().cancel()
         return super().items()
 
 
-async def test_no_cancellation_ends_a_method(server, caller):
-    """What cancels the task it runs in is answered, and so is the next call."""
+async def test_no_cancellation_stops_a_method(server, caller):
+    """A function that cancels its own task gets an error reply, and the next call works."""
 
     def cancels(result):
         asyncio.current_task().cancel()

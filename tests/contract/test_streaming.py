@@ -1,4 +1,4 @@
-"""Generators that are served: item by item to those who ask for that, as a list to the others."""
+"""Item streams of served generators."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.peers import DOMAIN
 
 
 class Counter:
-    """Generators of each kind that say how far they are."""
+    """Generators of each kind, which record their progress."""
 
     def __init__(self):
         self.given = 0
@@ -57,7 +57,7 @@ class Counter:
 
     async def stuck(self):
         try:
-            yield "begun"
+            yield "started"
             await asyncio.Event().wait()
         finally:
             self.closed += 1
@@ -73,7 +73,7 @@ def counter():
 
 @pytest.fixture
 async def server(members, counter):
-    """A member that serves the counter, as ``app.server``."""
+    """Return a member that serves the counter, as ``app.server``."""
     member = await members.join("server")
     await member.rpc_register(counter)
     return member
@@ -81,7 +81,7 @@ async def server(members, counter):
 
 @pytest.fixture
 async def caller(members, server):
-    """A member that calls it."""
+    """Return a member that calls it."""
     return await members.join("caller", type="client")
 
 
@@ -90,7 +90,7 @@ async def collected(items):
 
 
 async def collected_until(error, items, pause=0.0):
-    """What came before the error, and the error."""
+    """Return the items before the error, and the error."""
     had = []
     try:
         async for item in items:
@@ -101,27 +101,27 @@ async def collected_until(error, items, pause=0.0):
     raise AssertionError(f"no {error} after {had}")
 
 
-# Items
+# -- items
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_items_come_one_by_one(server, caller, counter, kind):
-    """`call_stream` gives the items of a generator in order, however many there are."""
+async def test_items_arrive_in_order(server, caller, counter, kind):
+    """`call_stream` yields the items of a generator in order, also many."""
     assert await collected(caller.call_stream(f"app.server.{kind}", n=1000)) == list(range(1000))
     assert await collected(caller.call_stream(f"app.server.{kind}", n=0)) == []
     assert (counter.given, counter.closed) == (1000, 2)
 
 
-async def test_each_item_comes_when_it_is_there(server, caller, counter):
-    """An item is had before the next one is made."""
+async def test_items_arrive_when_they_are_yielded(server, caller, counter):
+    """An item arrives before the next one is yielded."""
     items = caller.call_stream("app.server.stuck")
     async with asyncio.timeout(10), aclosing(items):
-        assert await anext(items) == "begun"
+        assert await anext(items) == "started"
     await until(lambda: counter.closed == 1)
 
 
 async def test_stream_of_a_proxy(server, caller):
-    """A proxy's method streams too, by short names, once the service is heard."""
+    """A method of a proxy streams too, by short names, once the service is known."""
     await wait_for_service(caller, "server")
     proxy = caller.service("server")
     assert await collected(proxy.later.stream(n=3)) == [0, 1, 2]
@@ -129,7 +129,7 @@ async def test_stream_of_a_proxy(server, caller):
 
 
 async def test_items_are_any_values(members, caller):
-    """Items travel as results do: tables are tables again."""
+    """Items are encoded like results: a table arrives as a table."""
     frame = pd.DataFrame({"t": pd.to_datetime(["2026-01-01"]), "x": [1.5]})
 
     def values():
@@ -144,8 +144,8 @@ async def test_items_are_any_values(members, caller):
     pd.testing.assert_frame_equal(second, frame)
 
 
-async def test_what_does_not_stream_is_given_at_once(members, caller):
-    """A method that is no generator gives the items of its list, or its one value."""
+async def test_stream_of_a_plain_method(members, caller):
+    """A method that is not a generator yields the items of its list, or its one value."""
     member = await members.join("plain")
     await member.serve({"rows": lambda: [1, 2], "one": lambda: {"x": 1}, "no": lambda: 1 / 0})
     assert await collected(caller.call_stream("app.plain.rows")) == [1, 2]
@@ -155,8 +155,8 @@ async def test_what_does_not_stream_is_given_at_once(members, caller):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_caller_that_knows_no_streams_gets_a_list(server, caller, raw, counter, kind):
-    """Without the opt-in header a generator is answered by one reply with the list, as ever."""
+async def test_caller_without_streams_receives_a_list(server, caller, raw, counter, kind):
+    """Without the opt-in header the reply of a generator is the list of its items."""
     assert await caller.call(f"app.server.{kind}", n=3) == [0, 1, 2]
     replies = await raw.declare_queue(exclusive=True)
     exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server", ensure=False)
@@ -171,7 +171,7 @@ async def test_caller_that_knows_no_streams_gets_a_list(server, caller, raw, cou
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_endless_list_is_refused(members, caller, counter, monkeypatch, kind, threads):
-    """A generator that does not end is an error for who wants a list; it is closed."""
+    """An endless generator that is called for a list is closed, with an error."""
     monkeypatch.setattr(invocation, "MAX_ITEMS", 5000)
     member = await members.join("endless")
     await member.serve({"endless": getattr(counter, kind)}, threads=threads)
@@ -181,11 +181,11 @@ async def test_endless_list_is_refused(members, caller, counter, monkeypatch, ki
     assert 5000 < counter.given < 7000
 
 
-# What is raised
+# -- errors
 
 
-async def test_error_comes_after_the_items(members, caller):
-    """What a generator raises is raised after its items, with its traceback; it is logged."""
+async def test_error_after_the_items(members, caller):
+    """An error of a generator is raised after its items, with its traceback, and logged."""
 
     def rows():
         yield 1
@@ -204,8 +204,8 @@ async def test_error_comes_after_the_items(members, caller):
     assert caller.calls.records[-1].outcome == "failed"
 
 
-async def test_mistakes_of_a_stream_are_those_of_a_call(server, caller):
-    """Who is not there, what it does not have, and what it does not take are told as ever."""
+async def test_errors_of_a_stream_are_those_of_a_call(server, caller):
+    """Unknown services, methods and arguments have the same errors as for calls."""
     await wait_for_service(caller, "server", methods=4)
     with pytest.raises(InvalidName):
         caller.call_stream("nonsense")
@@ -219,8 +219,8 @@ async def test_mistakes_of_a_stream_are_those_of_a_call(server, caller):
         await collected(caller.call_stream("app.server.stuck", timeout=0.2))
 
 
-async def test_item_that_cannot_travel(members, caller):
-    """An item that cannot be sent ends the stream with an error that says so."""
+async def test_item_that_cannot_be_encoded(members, caller):
+    """An item that cannot be encoded ends the stream with an error."""
 
     def rows():
         yield 1
@@ -235,8 +235,8 @@ async def test_item_that_cannot_travel(members, caller):
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
-async def test_nothing_a_generator_raises_ends_the_service(members, caller, kind):
-    """Whatever a generator raises, the service goes on."""
+async def test_no_error_of_a_generator_stops_the_service(members, caller, kind):
+    """After any error of a generator the service continues."""
 
     def plain():
         yield 1
@@ -259,25 +259,25 @@ async def test_nothing_a_generator_raises_ends_the_service(members, caller, kind
                 await collected(caller.call_stream(f"app.rows.{method}", timeout=5))
 
 
-# Back-pressure and fairness
+# -- back-pressure and fairness
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_generator_waits_for_a_slow_caller(server, caller, counter, kind):
-    """The generator runs ahead of its caller by no more than the window."""
+    """The generator is ahead of its caller by at most the window."""
     items = caller.call_stream(f"app.server.{kind}")
     async with aclosing(items):
-        for taken in range(1, 200):
+        for received in range(1, 200):
             await anext(items)
-            assert counter.given <= taken + item_streams.WINDOW
+            assert counter.given <= received + item_streams.WINDOW
         await asyncio.sleep(0.2)  # nothing must happen
         assert counter.given <= 199 + item_streams.WINDOW
     await until(lambda: counter.closed == 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_stream_does_not_hold_the_loop(server, caller, counter, kind):
-    """While a generator without an await streams, other calls of the service are answered."""
+async def test_stream_does_not_block_the_loop(server, caller, counter, kind):
+    """While a generator without an await streams, other calls of the service get replies."""
     counter.pause = 0.001 if kind == "plain" else 0.0
     items = caller.call_stream(f"app.server.{kind}")
     async with aclosing(items):
@@ -290,8 +290,8 @@ async def test_stream_does_not_hold_the_loop(server, caller, counter, kind):
             await streaming_on
 
 
-async def test_streams_run_beside_each_other(server, caller):
-    """A stream that lasts keeps neither a second one nor a plain call of its method waiting."""
+async def test_concurrent_streams(server, caller):
+    """A long stream delays neither a second one nor a plain call of its method."""
     first, second = (caller.call_stream("app.server.later") for _ in range(2))
     async with aclosing(first), aclosing(second):
         assert [await anext(first), await anext(second), await anext(first)] == [0, 0, 1]
@@ -299,7 +299,7 @@ async def test_streams_run_beside_each_other(server, caller):
 
 
 async def test_generator_in_a_thread(members, caller):
-    """With `threads` a plain generator runs off the loop, and is closed there."""
+    """With `threads` a plain generator runs and is closed in a thread."""
     names, go = [], threading.Event()
 
     def rows():
@@ -325,12 +325,12 @@ async def test_generator_in_a_thread(members, caller):
 
 
 async def test_service_can_stop_while_a_generator_blocks_its_thread(members, caller):
-    """A generator that holds its thread does not hold up the end of the service."""
+    """A generator that blocks its thread does not delay the end of the service."""
     go, closed = threading.Event(), threading.Event()
 
     def rows():
         try:
-            yield "begun"
+            yield "started"
             go.wait(30)
             yield "went"
         finally:
@@ -339,7 +339,7 @@ async def test_service_can_stop_while_a_generator_blocks_its_thread(members, cal
     member = await members.join("rows")
     serving = await member.serve({"rows": rows}, threads=True)
     items = caller.call_stream("app.rows.rows")
-    assert await anext(items) == "begun"
+    assert await anext(items) == "started"
     async with asyncio.timeout(10):
         await serving.close()
     with pytest.raises(RemoteError, match="has stopped"):
@@ -350,7 +350,7 @@ async def test_service_can_stop_while_a_generator_blocks_its_thread(members, cal
 
 
 async def test_too_many_streams(server, caller, monkeypatch):
-    """A server sends so many streams at once and no more, and says so."""
+    """A server limits its concurrent streams, and further ones are an error."""
     monkeypatch.setattr(item_streams, "MAX_STREAMS", 2)
     open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
     for items in open_streams[:2]:
@@ -362,7 +362,7 @@ async def test_too_many_streams(server, caller, monkeypatch):
 
 
 async def test_too_many_streams_to_one_caller(members, server, caller, monkeypatch):
-    """One caller has so many streams of a server, and others have theirs meanwhile."""
+    """The streams of one caller are limited, without affecting other callers."""
     monkeypatch.setattr(item_streams, "MAX_STREAMS_OF_ONE", 2)
     open_streams = [caller.call_stream("app.server.later") for _ in range(3)]
     for items in open_streams[:2]:
@@ -372,12 +372,12 @@ async def test_too_many_streams_to_one_caller(members, server, caller, monkeypat
     other = await members.join("other")
     items = other.call_stream("app.server.later")
     assert await anext(items) == 0
-    for one in (*open_streams, items):
-        await one.aclose()
+    for each in (*open_streams, items):
+        await each.aclose()
 
 
-async def begun(raw, reply_to, method, count, first=0):
-    """Begin streams and grant no credit; their ids."""
+async def start_streams(raw, reply_to, method, count, first=0):
+    """Start streams without granting credit, and return their ids."""
     exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server")
     ids = [f"{reply_to}-{number}" for number in range(first, first + count)]
     for correlation_id in ids:
@@ -392,41 +392,41 @@ async def begun(raw, reply_to, method, count, first=0):
     return ids
 
 
-async def test_streams_that_take_nothing_lock_out_nobody(members, server, caller, raw, monkeypatch):
-    """Those who begin streams and take nothing give way to others, and are told so."""
+async def test_idle_streams_give_way(members, server, caller, raw, monkeypatch):
+    """Streams without credit are ended with an error in favour of new ones."""
     monkeypatch.setattr(item_streams, "STARVED_AFTER", 0.2)
     queues = [await raw.declare_queue(exclusive=True) for _ in range(5)]
     for queue in queues:
-        await begun(raw, queue.name, "later", 25)
+        await start_streams(raw, queue.name, "later", 25)
     serving = server.servers[0]
     await until(lambda: serving.item_streams == item_streams.MAX_STREAMS)
 
-    async def begins():
+    async def first_item():
         while True:
             items = caller.call_stream("app.server.later", timeout=10)
-            with contextlib.suppress(RuntimeError):  # until somebody has starved for long enough
+            with contextlib.suppress(RuntimeError):  # until a stream has been idle for long enough
                 return await anext(items), items
 
     async with asyncio.timeout(20):
-        taken = [await begins() for _ in range(20)]
-    assert [item for item, _ in taken] == [0] * 20
+        streams = [await first_item() for _ in range(20)]
+    assert [item for item, _ in streams] == [0] * 20
     assert serving.item_streams <= item_streams.MAX_STREAMS + 1
-    for _, items in taken:
+    for _, items in streams:
         await items.aclose()
-    told = []
+    errors = []
     async with asyncio.timeout(10):
         for queue in queues:
             while (message := await queue.get(no_ack=True, fail=False)) is not None:
                 if message.type == "error":
-                    told.append(orjson.loads(message.body)["error"]["message"])
-    assert any("for another one" in text for text in told)
+                    errors.append(orjson.loads(message.body)["error"]["message"])
+    assert any("for another one" in text for text in errors)
 
 
-async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch):
+async def test_idle_stream_is_cancelled(server, caller, raw, monkeypatch):
     """A stream without credit for long is cancelled, and its caller receives an error."""
     monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 0.3)
     queue = await raw.declare_queue(exclusive=True)
-    await begun(raw, queue.name, "later", 1)
+    await start_streams(raw, queue.name, "later", 1)
     async with asyncio.timeout(10), queue.iterator(no_ack=True) as messages:
         async for message in messages:
             if message.type == "error":
@@ -435,8 +435,8 @@ async def test_a_stream_that_wants_nothing_ends(server, caller, raw, monkeypatch
     await until(lambda: not server.servers[0].item_streams)
 
 
-async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
-    """A caller that takes its items slowly wants the next ones in time, and gets them all."""
+async def test_slow_caller_grants_credit(server, caller, monkeypatch):
+    """A slow caller grants credit in time, and receives all items."""
     monkeypatch.setattr(item_streams, "GRANT_EVERY", 0.1)
     monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 1.0)
     had = []
@@ -450,12 +450,12 @@ async def test_a_slow_caller_grants_credit(server, caller, monkeypatch):
     assert had == list(range(70))
 
 
-# Giving up
+# -- cancellation
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "stuck"])
-async def test_giving_up_closes_the_generator(server, caller, counter, kind):
-    """Leaving the loop closes the generator at the other end, wherever it waits."""
+async def test_leaving_the_loop_closes_the_generator(server, caller, counter, kind):
+    """Leaving the loop closes the remote generator, whatever it waits for."""
     async for _ in caller.call_stream(f"app.server.{kind}"):
         break
     await until(lambda: counter.closed == 1)
@@ -465,8 +465,8 @@ async def test_giving_up_closes_the_generator(server, caller, counter, kind):
     assert server.servers[0].stats[kind].errors == 0
 
 
-async def test_giving_up_before_it_begins(members, caller, counter):
-    """A stream that is given up while its request waits is closed as soon as it begins."""
+async def test_cancelled_before_it_starts(members, caller, counter):
+    """A stream that is cancelled while its request is queued is closed once it starts."""
     busy, go = asyncio.Event(), asyncio.Event()
 
     async def rows(n=None):
@@ -497,16 +497,16 @@ async def test_giving_up_before_it_begins(members, caller, counter):
     await until(lambda: member.calls.records[-1].outcome == "cancelled")
 
 
-async def test_caller_that_goes_is_noticed(members, server, counter):
-    """When the caller's connection goes, the generators that run for it are closed."""
+async def test_lost_caller_is_detected(members, server, counter):
+    """When the connection of the caller is lost, its generators are closed."""
     leaving = await members.join("leaving", type="client")
     flowing, stuck = (
         leaving.call_stream("app.server.later"),
         leaving.call_stream("app.server.stuck"),
     )
     assert await anext(flowing) == 0
-    assert await anext(stuck) == "begun"
-    await leaving.member.connection._amqp.close()  # its queue goes, and nothing is said
+    assert await anext(stuck) == "started"
+    await leaving.member.connection._amqp.close()  # its queue is deleted without a message
     await until(lambda: counter.closed == 2)
     for items in (flowing, stuck):
         with pytest.raises(ConnectionLost):
@@ -514,25 +514,27 @@ async def test_caller_that_goes_is_noticed(members, server, counter):
 
 
 async def test_server_that_goes_is_noticed(members, caller, counter):
-    """When the server goes without a word its streams end with an error, also in a clique."""
+    """When the server crashes its streams end with an error, also in a clique."""
     for _ in range(2):
         member = await members.join("pair")
         await member.serve({"stuck": counter.stuck})
     items = caller.call_stream("app.pair.stuck", timeout=None)
-    assert await anext(items) == "begun"
-    streams_at = next(one for one in members._open if one.servers and one.servers[0].item_streams)
+    assert await anext(items) == "started"
+    streams_at = next(
+        each for each in members._open if each.servers and each.servers[0].item_streams
+    )
     await streams_at.member.connection._amqp.close()
     with pytest.raises(ServiceLost):
         await anext(items)
 
 
-async def test_server_that_stops_says_so(members, caller, counter):
-    """A service that stops ends its streams after its grace, with an error that says it."""
+async def test_stopping_server_ends_its_streams(members, caller, counter):
+    """A service that stops ends its streams after its grace, with an error."""
     member = await members.join("stopping")
     serving = await member.serve({"later": counter.later, "stuck": counter.stuck})
     ending = caller.call_stream("app.stopping.later", n=100)
     lasting = caller.call_stream("app.stopping.stuck")
-    assert [await anext(ending), await anext(lasting)] == [0, "begun"]
+    assert [await anext(ending), await anext(lasting)] == [0, "started"]
     closing = asyncio.create_task(serving.close(grace=0.5))
     assert await collected(ending) == list(range(1, 100))
     with pytest.raises(RemoteError, match="has stopped while it sent items"):
@@ -541,11 +543,11 @@ async def test_server_that_stops_says_so(members, caller, counter):
     assert counter.closed == 2
 
 
-# Bad messages
+# -- invalid messages
 
 
-async def test_bad_messages_about_a_stream(server, caller, raw, counter):
-    """Messages about streams that make no sense, or come from strangers, change nothing."""
+async def test_invalid_messages_about_a_stream(server, caller, raw, counter):
+    """Invalid messages about a stream, or from other senders, have no effect."""
     items = caller.call_stream("app.server.later")
     async with aclosing(items):
         assert await anext(items) == 0
@@ -565,8 +567,8 @@ async def test_bad_messages_about_a_stream(server, caller, raw, counter):
         assert counter.given <= 201 + item_streams.WINDOW
 
 
-async def test_bad_opt_in_is_none(server, raw):
-    """A header that asks for no sensible credit is as if there were none."""
+async def test_invalid_opt_in_is_ignored(server, raw):
+    """An opt-in header with an invalid credit is ignored."""
     replies = await raw.declare_queue(exclusive=True)
     exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server", ensure=False)
     bad = [-1, 0, "64", True, 10**9, None]
@@ -586,8 +588,8 @@ async def test_bad_opt_in_is_none(server, raw):
             assert orjson.loads(answer.body) == [0, 1]
 
 
-async def test_server_that_sends_more_than_was_asked_for(caller, raw):
-    """A server that ignores credit cannot fill the caller's memory: the stream ends."""
+async def test_server_that_exceeds_the_credit(caller, raw):
+    """If a server exceeds the credit the stream ends, so that memory stays bounded."""
     name = f"{DOMAIN}.api.app.flood"
     exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
     queue = await raw.declare_queue(f"{name}::rows", auto_delete=True)
