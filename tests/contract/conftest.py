@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def members(broker_uri: str) -> AsyncIterator[Members]:
-    """Opens connectors that end with the test."""
+    """Yield a factory of connectors, which are closed after the test."""
     async with Members(broker_uri) as members:
         yield members
 
 
 @pytest.fixture
 async def raw(broker_uri: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    """A channel without any of our own code."""
+    """Yield a channel of aio_pika, without code of fabric_nb."""
     async with await aio_pika.connect(broker_uri) as connection:
         yield await connection.channel()

@@ -1,4 +1,4 @@
-"""The log of calls: what a member made and served, when, how long, and how it ended."""
+"""Record of the calls that a member made and served."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def divide(x, y):
 
 @pytest.fixture
 async def server(members):
-    """A member that serves, as ``app.server``."""
+    """Return a member that serves, as ``app.server``."""
     server = await members.join("server")
     await server.serve({"divide": divide, "never": never}, version="1.2")
     return server
@@ -31,12 +31,12 @@ async def server(members):
 
 @pytest.fixture
 async def caller(members, server):
-    """A member that calls it."""
+    """Return a member that calls it."""
     return await members.join("caller", type="client")
 
 
-async def test_both_ends_log_a_call(server, caller):
-    """A call that was answered is in the caller's log as made, and in the server's as served."""
+async def test_both_ends_record_a_call(server, caller):
+    """A call is in the record of the caller as made, and in that of the server as served."""
     assert (len(caller.calls), len(server.calls)) == (0, 0)
     before = server.calls.changes
     assert await caller.call("app.server.divide", x=6, y=3) == 2
@@ -52,8 +52,8 @@ async def test_both_ends_log_a_call(server, caller):
     assert repr(caller.calls) == "<Calls: 1 made>"
 
 
-async def test_log_tells_how_calls_failed(server, caller):
-    """A call that failed is logged with its error, and with the traceback where there is one."""
+async def test_failed_calls(server, caller):
+    """A failed call is recorded with its error, and the traceback if there is one."""
     await wait_for_service(caller, "server")
     with pytest.raises(ZeroDivisionError):
         await caller.call("server.divide", x=1, y=0)
@@ -80,8 +80,8 @@ async def test_log_tells_how_calls_failed(server, caller):
     assert "fabric_nb" not in served.traceback.replace("fabric_nb/../", "")
 
 
-async def test_log_is_a_frame_that_joins_with_the_registry(server, caller):
-    """`calls.df` has typed columns, also when it is empty, and joins with `registry.df`."""
+async def test_calls_as_a_frame(server, caller):
+    """`calls.df` has typed columns, also if it is empty, and can be joined with `registry.df`."""
     empty = caller.calls.df
     await caller.call("app.server.divide", x=6, y=3)
     await wait_for_service(caller, "server", methods=2)
@@ -94,7 +94,7 @@ async def test_log_is_a_frame_that_joins_with_the_registry(server, caller):
     assert joined[["method", "version", "state"]].values.tolist() == [["divide", "1.2", "up"]]
 
 
-async def test_log_is_bounded(server, caller, monkeypatch):
+async def test_record_is_bounded(server, caller, monkeypatch):
     """The last thousand calls are kept, the last twenty failures, and no large arguments."""
     monkeypatch.setattr(history, "MAX_REQUEST", 1000)
     monkeypatch.setattr(history, "MAX_REQUESTS", 2000)

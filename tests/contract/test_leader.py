@@ -1,4 +1,4 @@
-"""A leader among members: one serves, the others stand by."""
+"""Leader election: one instance serves, the others stand by."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def who(n):
 
 
 async def test_one_leads_and_another_takes_over(members, broker_uri):
-    """One member answers all calls of all methods; when it goes, the next one does."""
+    """One instance serves all calls of all methods; when it leaves, the next one does."""
     caller = await members.join("caller")
     apart = [Members(broker_uri) for _ in range(3)]
     leaders = [await one.join(f"leader{n}") for n, one in enumerate(apart)]
@@ -41,8 +41,8 @@ async def test_one_leads_and_another_takes_over(members, broker_uri):
         await one.__aexit__()
 
 
-async def test_call_at_hand_of_a_leader_that_goes(members):
-    """A call that the leader had taken is run by the next one when the leader is gone."""
+async def test_running_call_of_a_leader_that_leaves(members):
+    """A running call of a leader that leaves is redelivered to the next one."""
     caller, first, second = [await members.join(name) for name in ("caller", "first", "second")]
     began = asyncio.Event()
 
@@ -59,7 +59,7 @@ async def test_call_at_hand_of_a_leader_that_goes(members):
 
 
 async def test_leader_replaces_its_methods(members):
-    """A leader's methods can be replaced, added and taken away while it serves."""
+    """The methods of a leader can be replaced, added and removed while it serves."""
     caller, leader = [await members.join(name) for name in ("caller", "leader")]
     server = await leader.serve({"a": lambda: 1, "b": lambda: 1}, id="boss", single_active=True)
     assert await caller.call(f"{LEADER}.a", timeout=5) == 1
@@ -71,7 +71,7 @@ async def test_leader_replaces_its_methods(members):
 
 
 async def test_not_beside_members_that_share(members):
-    """Who would lead is refused while others share the calls: both would answer."""
+    """A leader is refused while other instances share the calls, because both would serve."""
     sharing, leader = [await members.join(name) for name in ("sharing", "leader")]
     server = await sharing.serve(who(0), id="boss")
     with pytest.raises(BrokerRefused, match=r"boss is served already by instances that share"):
@@ -83,21 +83,21 @@ async def test_not_beside_members_that_share(members):
 
 
 async def test_leader_is_killed(members, broker_uri, start_peer):
-    """When the leader dies in the middle of a call, one that stands by takes over: calls too.
+    """When the leader crashes during a call, another instance takes over, with its calls.
 
-    Callers on amqp-fabric call whoever leads, as any other service.
+    Callers on amqp-fabric call the leader like any other service.
     """
     caller = await members.join("caller")
-    theirs, first, second = await asyncio.gather(
+    peer, first, second = await asyncio.gather(
         start_peer("caller", broker_uri),
         *(start_peer("fabric_calc", broker_uri, single_active=1) for _ in range(2)),
     )
 
     async def answered_by():
-        ours = await caller.call(f"{CALC}.whoami", timeout=10)
-        their_call = {"target": "calc1", "method": "whoami"}
-        assert await theirs.ask("call", **their_call, timeout=10) == ours
-        return ours
+        pid = await caller.call(f"{CALC}.whoami", timeout=10)
+        request = {"target": "calc1", "method": "whoami"}
+        assert await peer.ask("call", **request, timeout=10) == pid
+        return pid
 
     leading = await answered_by()
     leader, other = (first, second) if leading == first.pid else (second, first)
@@ -110,7 +110,7 @@ async def test_leader_is_killed(members, broker_uri, start_peer):
 
 
 async def test_only_queues_of_leaders_have_one_consumer(rabbitmq, vhost, rabbitmq_uri):
-    """A leader takes calls from a queue of its own; those of the wire contract are as they were."""
+    """A leader has a queue of its own; those of the wire contract are unchanged."""
     async with Members(rabbitmq_uri) as members:
         caller, first, second, sharing = [
             await members.join(name) for name in ("caller", "first", "second", "sharing")

@@ -109,7 +109,7 @@ async def test_playback_speed(source, sink, tmp_path):
 
 
 async def test_playback_can_be_cancelled(source, sink, tmp_path):
-    """Playback ends when it is cancelled or its connector is closed, and tells its progress."""
+    """Playback ends when it is cancelled or its connector is closed, and has its progress."""
     path = tmp_path / "r.jsonl"
     async with await sink.stream() as stream:
         async with await stream.record(path):
@@ -192,7 +192,7 @@ async def test_a_recording_that_fails(source, sink, tmp_path, caplog):
         assert "2 messages lost, failed" in repr(recording)
         with pytest.raises(RecordingError, match=r"r\.jsonl could not be written"):
             await recording.close()
-        await recording.close()  # it was told
+        await recording.close()  # reported already
     assert "could not be written" in caplog.text
 
 
@@ -309,6 +309,6 @@ async def test_a_damaged_recording(source, tmp_path, caplog):
     assert "Line 2 of" in str(replay.error)
     assert repr(replay).endswith("failed>")
     assert "r.jsonl has ended: Line 2 of" in caplog.text
-    assert replay._task.exception() is None, "which asyncio would tell again, with a traceback"
+    assert replay._task.exception() is None, "which asyncio would log again, with a traceback"
     with pytest.raises(RecordingError, match="Line 2 of"):
         await replay

@@ -1,4 +1,4 @@
-"""A loop that stands still, and the calls that come meanwhile."""
+"""Calls that arrive while the loop of the service is blocked."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tests.support.peers import DOMAIN
 STALL = 2.0
 
 
-async def test_a_call_whose_caller_gave_up_during_a_stall_is_not_run(
+async def test_call_that_expired_while_the_loop_was_blocked_is_not_run(
     members: Members, broker_uri: str
 ) -> None:
-    """Who timed out while our loop stood still is not served afterwards; who waited is."""
+    """A call that timed out while the loop was blocked is not run; other calls are."""
     server = await members.join("still")
     ran: list[int] = []
-    await server.serve({"take": lambda n: ran.append(n) or n})
+    await server.serve({"append": lambda n: ran.append(n) or n})
     ready, stalled = threading.Event(), threading.Event()
 
     async def call() -> list[int]:
         async with AmqBrokerConnector(broker_uri, DOMAIN, "app", "caller") as caller:
             ready.set()
             await asyncio.to_thread(stalled.wait)
-            with pytest.raises(CallTimeout):  # the first: it is delivered to us during the stall
-                await caller.call("app.still.take", n=0, timeout=0.5)
-            patient = [caller.call("app.still.take", n=n, timeout=30) for n in (1, 2, 3)]
-            return await asyncio.gather(*patient)
+            with pytest.raises(CallTimeout):  # it is delivered while the loop is blocked
+                await caller.call("app.still.append", n=0, timeout=0.5)
+            others = [caller.call("app.still.append", n=n, timeout=30) for n in (1, 2, 3)]
+            return await asyncio.gather(*others)
 
     calling = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(call())))
     await asyncio.to_thread(ready.wait, 20)
