@@ -1,4 +1,4 @@
-"""When rows came: exact to the millisecond, at a cost that does not grow with the rows."""
+"""Arrival times of rows: exact to the millisecond, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def seconds(arrivals: Arrivals, rows: int) -> list[float]:
     return (arrivals.newest(rows).astype(np.int64) / 1e6).tolist()
 
 
-def test_each_row_has_its_time(clock: Clock) -> None:
-    """The times of the newest rows are told, one for each, however many came together."""
+def test_times_of_rows(clock: Clock) -> None:
+    """Each of the newest rows has its arrival time, also rows that arrived together."""
     arrivals = Arrivals(clock)
     for rows in (2, 1, 3):
         arrivals.add(rows)
@@ -36,14 +36,14 @@ def test_each_row_has_its_time(clock: Clock) -> None:
     assert seconds(arrivals, 0) == []
 
 
-def test_none_has_come() -> None:
-    """Where no row has come there is no time, and no rate."""
+def test_without_rows() -> None:
+    """Without rows there are no times, and the rate is 0."""
     assert np.isnat(Arrivals().newest(2)).all()
     assert Arrivals().rate(5) == 0
 
 
 def test_rate(clock: Clock) -> None:
-    """The rate is that of the last seconds, and falls to nothing."""
+    """The rate is that of the last seconds, and drops to 0."""
     arrivals = Arrivals(clock)
     for _ in range(100):
         arrivals.add(10)
@@ -56,7 +56,7 @@ def test_rate(clock: Clock) -> None:
 
 
 def test_memory_is_bounded(clock: Clock) -> None:
-    """What was pushed out is forgotten, and a million rows in a moment take one place."""
+    """Times of dropped rows are dropped, and a million rows of one time take one entry."""
     arrivals = Arrivals(clock)
     for _ in range(100_000):
         arrivals.add(1)
@@ -71,8 +71,8 @@ def test_memory_is_bounded(clock: Clock) -> None:
     assert len(arrivals._at) == before + 1
 
 
-def test_a_clock_that_is_set_back(clock: Clock) -> None:
-    """When the clock is set back the rows keep the times that it told."""
+def test_clock_that_is_set_back(clock: Clock) -> None:
+    """When the clock is set back, earlier rows keep their times."""
     arrivals = Arrivals(clock)
     arrivals.add(1)
     clock.now -= 100

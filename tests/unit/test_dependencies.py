@@ -25,7 +25,7 @@ def lines_of(name: str) -> list[str]:
 
 
 def versions(lines: list[str]) -> dict[str, str]:
-    """Versions by the names of packages."""
+    """Return versions by package."""
     return {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines}
 
 
@@ -36,14 +36,14 @@ OLDEST = versions(lines_of("constraints-oldest.txt"))
 
 @pytest.mark.parametrize("text", FOR_USERS)
 def test_ranges_are_closed(text: str) -> None:
-    """What users install has a lowest version that is known to work, and an end."""
-    operators = {one.operator for one in Requirement(text).specifier}
+    """Each dependency of users has a lowest version and an upper bound."""
+    operators = {each.operator for each in Requirement(text).specifier}
     assert operators in ({">=", "<"}, {"=="})
 
 
 @pytest.mark.parametrize("text", sorted({*FOR_USERS, *FOR_DEVELOPERS}))
 def test_locked_versions_are_in_range(text: str) -> None:
-    """Each dependency has a version in constraints.txt that is in its range."""
+    """constraints.txt has a version of each dependency, within its range."""
     requirement = Requirement(text)
     if requirement.name == "fabric-nb":
         return
@@ -53,23 +53,23 @@ def test_locked_versions_are_in_range(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", sorted({*FOR_USERS, *EXTRAS["demo"]}))
-def test_lowest_versions_are_those_that_were_tried(text: str) -> None:
-    """`make test-oldest` runs on the lowest version that each range begins with."""
+def test_lowest_versions_are_tested(text: str) -> None:
+    """`make test-oldest` uses the lowest version of each range."""
     requirement = Requirement(text)
-    lowest = {one.version for one in requirement.specifier if one.operator in (">=", "==")}
+    lowest = {each.version for each in requirement.specifier if each.operator in (">=", "==")}
     assert {Version(version) for version in lowest} == {
         Version(OLDEST[canonicalize_name(requirement.name)])
     }
 
 
-def test_nothing_else_is_held_back() -> None:
-    """constraints-oldest.txt holds what pyproject.toml names, so that no bound is missing there."""
+def test_oldest_constraints_are_complete() -> None:
+    """constraints-oldest.txt has exactly the dependencies of pyproject.toml."""
     named = {Requirement(text).name for text in (*FOR_USERS, *EXTRAS["demo"])}
     assert OLDEST.keys() == {canonicalize_name(name) for name in named}
 
 
-def test_the_lock_names_no_place() -> None:
-    """constraints.txt holds names and versions, and no address of any registry or file."""
+def test_constraints_have_no_addresses() -> None:
+    """constraints.txt has names and versions, but no addresses of registries or files."""
     assert len(LINES) > 50
     for line in LINES:
         name, equals, version = line.partition("==")

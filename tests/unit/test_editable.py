@@ -1,4 +1,4 @@
-"""An editable install never waits for the JupyterLab panel, and never fails for want of it."""
+"""Editable installation, without the JupyterLab panel."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 EDITABLE = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
-"""What pip asks of the build, without its environment of its own."""
+"""Call that pip makes to the build backend, here without build isolation."""
 
 
 def test_editable_without_node_where_the_panel_is_required(tmp_path: Path) -> None:
-    """`FABRIC_NB_REQUIRE_LAB=1` is for releases: without Node, `pip install -e` still works."""
+    """`pip install -e` works without Node, even with `FABRIC_NB_REQUIRE_LAB=1`."""
     source = tmp_path / "source"
     for name in ("pyproject.toml", "hatch_lab.py", "README.md", "LICENSE"):
         source.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""`tests/install-programs`, which `make` runs before the tests."""
+"""Script `tests/install-programs`, which `make` runs before the tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[1] / "install-programs"
 
 
-def test_who_cannot_install_is_told_what_to_install(tmp_path: Path) -> None:
-    """Without the programs and the right to install them, it names them and exits with 1."""
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    """Without the programs and permission to install them, it names them and exits with 1."""
     for name, body in ("id", "echo 1000"), ("ls", "exit 2"), ("apt-get", "echo installed"):
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{body}\n")

@@ -1,4 +1,4 @@
-"""The house holds together: imports go downward only, and names are where they are promised."""
+"""Layers of the packages, public names, and examples in docstrings."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ LAYERS: list[tuple[str, ...]] = [
     ("",),  # the package itself: its public names
     ("cli", "demo"),
 ]
-"""From the ground up; a part may import what is below it, and itself."""
+"""Layers from bottom to top; a part may import lower layers and itself."""
 
 LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 BARE_PACKAGES = {"fabric"}
-"""Packages that only hold others and import nothing."""
+"""Packages that only contain others and import nothing."""
 
 VIEWS = {"notebook.live", "notebook.pages", "notebook.plot", "notebook.table", "notebook.views"}
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 
 def module_name(path: Path) -> str:
-    """`fabric.uri` for that file; empty for the package itself."""
+    """Return the name of a module, such as `fabric.member`; empty for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -57,7 +57,7 @@ SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def part_of(module: str) -> str:
-    """The part of the house that a module belongs to: the longest name in `LEVELS`."""
+    """Return the part that a module belongs to: the longest matching name in `LEVELS`."""
     steps = module.split(".")
     for length in range(len(steps), 0, -1):
         if (part := ".".join(steps[:length])) in LEVELS:
@@ -66,7 +66,7 @@ def part_of(module: str) -> str:
 
 
 def imported(source: str, module: str) -> Iterator[str]:
-    """Every name that a module imports, whole, wherever in it the import stands."""
+    """Yield the full name of each import of a module, also inside functions."""
     package = SOURCES.get(module, PACKAGE / "x.py")
     inside = ["fabric_nb", *module.split(".")] if module else ["fabric_nb"]
     if package.name != "__init__.py":
@@ -81,7 +81,7 @@ def imported(source: str, module: str) -> Iterator[str]:
 
 
 def own_module(name: str) -> str | None:
-    """The module of ours in an imported name; None when it is from elsewhere."""
+    """Return the module of fabric_nb in an imported name; None for other packages."""
     if name.partition(".")[0] != "fabric_nb":
         return None
     steps = name.split(".")[1:]
@@ -90,30 +90,30 @@ def own_module(name: str) -> str | None:
     return ".".join(steps)
 
 
-def complaints(module: str, source: str) -> list[str]:
-    """What is wrong with the imports of a module."""
+def violations(module: str, source: str) -> list[str]:
+    """Return the violations in the imports of a module."""
     found: list[str] = []
     part = part_of(module)
     for name in imported(source, module):
         target, library = own_module(name), name.partition(".")[0]
         if target is None:
-            found += _complaints_about_library(module, part, library)
+            found += _library_violations(module, part, library)
         elif part == "broker" and target and part_of(target) not in ("broker", "_version"):
-            found.append(f"{module} imports {target}, and the broker stands alone")
+            found.append(f"{module} imports {target}, but the broker may not import other parts")
         elif module and part not in LEVELS:
-            found.append(f"{module} imports {name} and has no layer: give it one")
+            found.append(f"{module} imports {name} and has no layer: add it to LAYERS")
         elif target and part_of(target) not in LEVELS:
-            found.append(f"{module} imports {target}, which has no layer: give it one")
+            found.append(f"{module} imports {target}, which has no layer: add it to LAYERS")
         elif module and part != part_of(target) and LEVELS[part_of(target)] >= LEVELS[part]:
-            found.append(f"{module} climbs to {target or 'fabric_nb'}")
+            found.append(f"{module} imports upward: {target or 'fabric_nb'}")
         elif part_of(target) == "broker" and module.startswith("fabric"):
-            found.append(f"{module} knows the broker")
+            found.append(f"{module} imports the broker")
         elif part in VIEWS and part_of(target) == "fabric.amqp" and not name.endswith(".State"):
-            found.append(f"{module} touches AMQP: {name}")
+            found.append(f"{module} imports AMQP: {name}")
     return found
 
 
-def _complaints_about_library(module: str, part: str, library: str) -> Iterator[str]:
+def _library_violations(module: str, part: str, library: str) -> Iterator[str]:
     if library in sys.stdlib_module_names:
         return
     if part == "errors" or (part == "broker" and library != "pamqp"):
@@ -121,18 +121,18 @@ def _complaints_about_library(module: str, part: str, library: str) -> Iterator[
     if library in AMQP_LIBRARIES and part != "fabric.amqp":
         yield f"{module} imports {library}, which only fabric.amqp may"
     if library in ("IPython", "ipykernel", "ipywidgets", "anywidget") and part.startswith("fabric"):
-        yield f"{module} knows Jupyter: {library}"
+        yield f"{module} imports Jupyter: {library}"
 
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_go_downward(module: str) -> None:
     """No module imports from its own layer or from one above it."""
-    assert complaints(module, SOURCES[module].read_text()) == []
+    assert violations(module, SOURCES[module].read_text()) == []
 
 
 @pytest.mark.parametrize("module", sorted(set(SOURCES) - {""}))
 def test_every_module_has_a_layer(module: str) -> None:
-    """A new module is given its place in the house."""
+    """Every module belongs to a layer."""
     assert part_of(module) in LEVELS or module in BARE_PACKAGES
 
 
@@ -162,16 +162,16 @@ def test_every_module_has_a_layer(module: str) -> None:
         ("notebook.magics", "from fabric_nb.demo import services"),
     ],
 )
-def test_climbing_is_noticed(module: str, source: str) -> None:
-    """The check finds an import that climbs, in each of its forms."""
-    assert complaints(module, source)
+def test_upward_imports_are_found(module: str, source: str) -> None:
+    """The check finds upward imports in each form."""
+    assert violations(module, source)
 
 
 # -- public names
 
 
 def test_public_names() -> None:
-    """`__all__` is sorted, complete, and each name in it can be had."""
+    """`__all__` is sorted and complete, and each name in it can be imported."""
     hooks = {"load_ipython_extension", "unload_ipython_extension"}
     assert fabric_nb.__all__ == sorted(fabric_nb.__all__)
     assert not hooks & set(fabric_nb.__all__)
@@ -180,7 +180,7 @@ def test_public_names() -> None:
 
 
 def test_unknown_public_name() -> None:
-    """A name that is not there is an `AttributeError`, as for any module."""
+    """An unknown name raises `AttributeError`, as for any module."""
     with pytest.raises(AttributeError, match="Nothing"):
         fabric_nb.Nothing  # noqa: B018
 
@@ -220,7 +220,7 @@ WITH_EXAMPLES = [name for name, path in SOURCES.items() if ">>> " in path.read_t
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples_in_docstrings(module: str) -> None:
-    """The examples in docstrings give what they say."""
+    """Examples in docstrings have the documented results."""
     result = doctest.testmod(importlib.import_module(f"fabric_nb.{module}".rstrip(".")))
     assert result.failed == 0
     assert result.attempted > 0

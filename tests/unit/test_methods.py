@@ -1,4 +1,4 @@
-"""Methods: which are offered, how they are described here and there, and how they are doing."""
+"""Served methods: selection, descriptions, statistics, and proxies."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Api(AbstractServiceApi):
     def _private(self) -> None: ...
 
 
-# -- which
+# -- selection
 
 
-def test_public_methods_are_offered() -> None:
-    """Public methods are served, plain, async, static and of the class; nothing else is."""
+def test_public_methods_are_served() -> None:
+    """Only public methods are served: plain, async, static and class methods."""
     functions = public_functions(Api())
     assert sorted(functions) == ["fixed", "health_check", "later", "made", "multiply"]
     assert functions["multiply"](3, 4) == 12
@@ -71,7 +71,7 @@ def test_public_methods_are_offered() -> None:
 
 
 def test_health_check_is_added() -> None:
-    """An API without `health_check` gets one, and its own is left alone."""
+    """`health_check` is added to an API that does not define it."""
 
     class Plain:
         def run(self) -> int:
@@ -87,7 +87,7 @@ def test_health_check_is_added() -> None:
 
 
 def test_mapping_of_functions() -> None:
-    """A mapping is served as it is: lambdas and other callables too."""
+    """All functions of a mapping are served, also lambdas and other callables."""
     functions = public_functions({"double": lambda x: 2 * x, "add": partial(max, 1)})
     assert functions["double"](2) == 4
     assert functions["add"](5) == 5
@@ -102,13 +102,13 @@ def test_mapping_of_functions() -> None:
         ({"x": 5}, TypeError, "'x' is a int, which cannot be called"),
     ],
 )
-def test_what_cannot_be_served(api: object, error: type[Exception], words: str) -> None:
-    """A name that cannot be served, or a thing that is no function, is refused with its name."""
+def test_invalid_names_and_values(api: object, error: type[Exception], words: str) -> None:
+    """An invalid name, or a value that is not callable, is refused with its name."""
     with pytest.raises(error, match=words):
         public_functions(api)
 
 
-# -- how they are described
+# -- signatures and docs
 
 
 class Hostile:
@@ -140,19 +140,19 @@ def many(**defaults: object) -> Callable[..., None]:
     ],
 )
 def test_signature_as_text(function: Any, text: str) -> None:
-    """A signature is told as it was written, and never raises."""
+    """A signature is formatted as it was written, and never raises."""
     assert signature_of(function) == text
 
 
-def test_long_signature_is_cut() -> None:
-    """A long signature is cut, so that keep-alives stay small."""
+def test_long_signature_is_truncated() -> None:
+    """A long signature is truncated, so that keep-alives stay small."""
     text = signature_of(many(**{f"x{i}": "long default" for i in range(100)}))
     assert len(text) == MAX_SIGNATURE
     assert text.endswith("...")
 
 
 def test_doc() -> None:
-    """A docstring is told without its indentation, and cut when it is long."""
+    """A docstring has no indentation, and is truncated if it is long."""
 
     def function() -> None:
         """First.
@@ -166,11 +166,11 @@ def test_doc() -> None:
     assert len(doc_of(function)) == 4000
 
 
-# -- how they are doing
+# -- statistics
 
 
 def test_statistics() -> None:
-    """Calls, errors and times are counted: the mean, and what 95 of 100 calls stay under."""
+    """Statistics have counts of calls and errors, and mean and 95th percentile of times."""
     stats = MethodStats()
     assert (stats.calls, stats.mean_ms, stats.p95_ms) == (0, None, None)
     for millisecond in range(100):
@@ -184,7 +184,7 @@ def test_statistics() -> None:
 
 
 def test_statistics_of_one_call() -> None:
-    """After one call, its time is the mean and the percentile."""
+    """After one call its time is the mean and the percentile."""
     stats = MethodStats()
     stats.record(0.5, None)
     assert (stats.mean_ms, stats.p95_ms) == (500, 500)
@@ -202,7 +202,7 @@ def test_statistics_are_of_the_last_thousand_calls() -> None:
 
 
 def test_statistics_of_an_error_without_text() -> None:
-    """An exception whose text cannot be had is counted like any other."""
+    """An exception with a broken text is counted like any other."""
 
     class Broken(Exception):
         def __str__(self) -> str:
@@ -233,7 +233,7 @@ def test_statistics_of_an_error_without_text() -> None:
     ],
 )
 def test_remote_signature(text: str, shown: str) -> None:
-    """A remote signature shows its parameters as keywords; defaults are text, never run."""
+    """The parameters of a remote signature are keyword-only; defaults are text, never run."""
     signature = remote_signature(text)
     assert str(signature) == shown
     kinds = {one.kind for one in signature.parameters.values()}
@@ -263,8 +263,8 @@ def test_remote_signature(text: str, shown: str) -> None:
     ],
     ids=lambda text: text[:12].encode("ascii", "replace").decode(),
 )
-def test_hostile_signature(text: str) -> None:
-    """A signature that cannot be read accepts any keyword."""
+def test_unreadable_signature(text: str) -> None:
+    """A signature that cannot be parsed accepts any keyword."""
     assert str(remote_signature(text)) == "(**kwargs)"
 
 
@@ -275,7 +275,7 @@ def test_hostile_signature(text: str) -> None:
 @example("(x=1if 2else 3)")
 @example("(x=5 is 5)")
 def test_any_text_as_a_signature(text: str) -> None:
-    """Any text makes a signature, silently."""
+    """Any text is converted to a signature without an error."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert isinstance(remote_signature(text), inspect.Signature)
@@ -283,8 +283,8 @@ def test_any_text_as_a_signature(text: str) -> None:
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), unique=True, max_size=5))
-def test_signatures_travel(names: list[str]) -> None:
-    """What one end tells of its parameters, the other end shows."""
+def test_signatures_arrive_equal(names: list[str]) -> None:
+    """A signature that is sent has the same parameters at the receiver."""
     good = [name for name in names if not keyword.iskeyword(name)]
     function = many(**dict.fromkeys(good, 1))
     assert list(remote_signature(signature_of(function)).parameters) == good
@@ -294,7 +294,7 @@ def test_signatures_travel(names: list[str]) -> None:
 
 
 def test_description() -> None:
-    """A service's description is read; what has another form is left out."""
+    """The description of a service is read; invalid parts are omitted."""
     told = {
         "methods": {"f": {"signature": "(x)", "doc": "y" * 100_000, "odd": 5}, "a b": {}, "g": 1}
     }
@@ -317,13 +317,13 @@ def test_description() -> None:
         {"methods": {"f": []}},
     ],
 )
-def test_description_that_is_none(told: object) -> None:
-    """What is no description describes nothing."""
+def test_invalid_description(told: object) -> None:
+    """An invalid description is empty."""
     assert read_description(told) == {}
 
 
 def test_deep_description() -> None:
-    """Endless nesting in a description is left out like anything else."""
+    """Deep nesting in a description is omitted, like other invalid parts."""
     told = {"methods": {"f": {"doc": decode(b"[" * 1000 + b"]" * 1000)}}}
     assert read_description(told) == {"f": {}}
 
@@ -332,7 +332,7 @@ def test_deep_description() -> None:
 
 
 class Fabric:
-    """What a proxy needs of its connector, without one."""
+    """Replacement for the client that a proxy uses."""
 
     def __init__(self, docs: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.docs = docs or {}
@@ -363,7 +363,7 @@ PATTERN = ServicePattern("d", "calc", "c1")
 
 
 async def test_proxy_calls() -> None:
-    """A proxy's methods are the service's; a call takes any keyword, `self` too."""
+    """A proxy calls the methods of its service, with any keyword, including `self`."""
     fabric = Fabric()
     proxy = ServiceProxy(fabric, PATTERN, version=">=1", timeout=5, idempotent=True)
     assert await proxy.multiply(x=1, self=2, method=3) == "result"
@@ -388,7 +388,7 @@ def test_proxy_of_a_known_service() -> None:
 
 
 async def test_proxy_with_docs() -> None:
-    """A loaded proxy shows the docstrings of the service."""
+    """A loaded proxy has the docstrings of the service."""
     fabric = Fabric({"multiply": {"doc": "Multiply.", "signature": "(x)"}})
     proxy = await ServiceProxy(fabric, PATTERN).load()
     assert proxy.multiply.__doc__ == "Multiply."
@@ -397,6 +397,6 @@ async def test_proxy_with_docs() -> None:
 
 
 @pytest.mark.parametrize("name", ["_ipython_display_", "__len__", "_private", "größe", "a b"])
-def test_proxy_has_no_such_attribute(name: str) -> None:
-    """Names that cannot be methods are attributes that are not there."""
+def test_unknown_attributes_of_a_proxy(name: str) -> None:
+    """A name that is not a valid method raises `AttributeError`."""
     assert not hasattr(ServiceProxy(Fabric(), PATTERN), name)

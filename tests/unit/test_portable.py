@@ -1,4 +1,4 @@
-"""What Windows does not have is not asked for there: signals, pipes, files and processes."""
+"""Portability: no use of POSIX features without a guard for Windows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 POSIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "select", "termios", "tty"}
-"""`select` takes nothing but sockets on Windows."""
+"""Modules that Windows lacks; its `select` only supports sockets."""
 POSIX_NAMES = {
     *("add_reader", "add_signal_handler", "add_writer", "sigwait", "pthread_kill"),
     *("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "setitimer"),
@@ -38,7 +38,7 @@ ROOT = Path(fabric_nb.__file__).parent
 
 
 def is_guard(node: ast.AST) -> bool:
-    """Whether a statement asks first, or takes the refusal."""
+    """Return whether a statement checks for a feature, or handles its absence."""
     if isinstance(node, ast.If | ast.IfExp | ast.BoolOp):
         test = ast.unparse(node if isinstance(node, ast.BoolOp) else node.test)
         return "hasattr(" in test or "sys.platform" in test
@@ -50,7 +50,7 @@ def is_guard(node: ast.AST) -> bool:
 
 
 def posix_only(node: ast.AST) -> Iterator[str]:
-    """Everything in a tree that Windows does not have and that nothing guards."""
+    """Yield the POSIX features in a tree that are used without a guard."""
     if is_guard(node):
         return
     if isinstance(node, ast.Import):
@@ -81,25 +81,25 @@ def posix_only(node: ast.AST) -> Iterator[str]:
         ),
     ],
 )
-def test_the_search_finds(source: str, found: list[str]) -> None:
-    """What stands unguarded, and nothing else."""
+def test_unguarded_features_are_found(source: str, found: list[str]) -> None:
+    """The search finds exactly the unguarded features."""
     assert list(posix_only(ast.parse(source))) == found
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.name)
-def test_no_module_asks_windows_for_what_it_does_not_have(path: Path) -> None:
-    """Every use of what only POSIX has is guarded."""
+def test_posix_features_are_guarded(path: Path) -> None:
+    """Every use of a POSIX feature is guarded."""
     assert list(posix_only(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
 class WithoutSignals(asyncio.SelectorEventLoop):
-    """A loop that refuses signal handlers, as those of Windows do."""
+    """Event loop that refuses signal handlers, like those of Windows."""
 
     add_signal_handler = asyncio.AbstractEventLoop.add_signal_handler
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.SelectorEventLoop, WithoutSignals])
-def test_a_program_is_told_to_end(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_signal_sets_the_event(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """A signal sets the event, whether or not the loop can handle signals."""
 
     async def wait() -> None:

@@ -1,4 +1,4 @@
-"""What a user installs: with the panel where it could be built, and never hindered by it."""
+"""Installed packages, with the panel if it could be built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_WHEEL = "/data/share/jupyter/labextensions/fabric-nb/"
 
 
 def build(kind: str, source: Path, target: Path, **env: str) -> tuple[Done, list[str]]:
-    """Build a wheel or an sdist without Node; returns how it went and the files in it."""
+    """Build a wheel or an sdist without Node; return the result and the files in it."""
     result = run(
         *("-m", "hatchling", "build", "-t", kind, "-d", str(target)),
         cwd=source,
@@ -40,22 +40,22 @@ def build(kind: str, source: Path, target: Path, **env: str) -> tuple[Done, list
         return result, sdist.getnames()
 
 
-def pip_install(what: str, prefix: Path, **env: str) -> Done:
-    """Have pip install it into a folder of its own.
+def pip_install(source: str, prefix: Path, **env: str) -> Done:
+    """Install a package with pip into a separate folder.
 
-    What builds it and what it depends on is taken from here, without a network: to fetch that
-    anew takes a minute, and is pip's affair.
+    Build tools and dependencies are those of this environment, because downloading them takes a
+    minute and needs a network.
     """
     return run(
         *("-m", "pip", "install", "--verbose", "--prefix", str(prefix), "--ignore-installed"),
-        *("--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir", what),
+        *("--no-build-isolation", "--no-deps", "--no-index", "--no-cache-dir", source),
         cwd=prefix.parent,
         **env,
     )
 
 
 def run(*arguments: str, cwd: Path, **env: str) -> Done:
-    """Run this Python."""
+    """Run Python with these arguments."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -66,38 +66,38 @@ def run(*arguments: str, cwd: Path, **env: str) -> Done:
     )
 
 
-def succeeded(what: str, result: Done) -> None:
-    """It did, or what it said is told."""
-    assert result.returncode == 0, f"{what} failed:\n{result.stdout}{result.stderr}"
+def check(action: str, result: Done) -> None:
+    """Fail with the output if an action has failed."""
+    assert result.returncode == 0, f"{action} failed:\n{result.stdout}{result.stderr}"
 
 
 def imported_from(prefix: Path) -> Path:
-    """Where the package is found when that folder is looked into first."""
+    """Return the file of the package that is imported if the folder is first in the path."""
     place = sysconfig.get_path("purelib", vars={"base": str(prefix)})
-    done = run("-c", "import fabric_nb as it; print(it.__file__)", cwd=prefix, PYTHONPATH=place)
-    succeeded("importing it", done)
+    done = run("-c", "import fabric_nb; print(fabric_nb.__file__)", cwd=prefix, PYTHONPATH=place)
+    check("importing the package", done)
     return Path(done.stdout.strip())
 
 
 def panel_under(prefix: Path) -> bool:
-    """Whether the panel was installed there, and JupyterLab finds it and takes it."""
+    """Return whether the panel is installed there, and JupyterLab accepts it."""
     data = prefix / "share" / "jupyter"
     if not (data / "labextensions").exists():
         return False
     done = run("-m", "jupyter", "labextension", "list", cwd=prefix, JUPYTER_PATH=str(data))
-    succeeded("asking JupyterLab for its extensions", done)
+    check("listing the extensions of JupyterLab", done)
     _, _, listed = (done.stdout + done.stderr).partition(f"{data / 'labextensions'}\n")
     return bool(re.match(rf"\s*fabric-nb v{fabric_nb.__version__} \S*enabled\S* \S*OK", listed))
 
 
 def panel_in(names: list[str]) -> list[str]:
-    """The files of the panel in a wheel."""
+    """Return the files of the panel in a wheel."""
     return [name.partition(IN_WHEEL)[2] for name in names if IN_WHEEL in name]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The project's sources as they are now, with nothing built."""
+    """Return a copy of the current sources without built files."""
     source = tmp_path / "source"
     for name in ("fabric_nb", "labextension"):
         ignored = shutil.ignore_patterns("__pycache__", "node_modules", "lib", "lib-test")
@@ -110,7 +110,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def repository(checkout: Path) -> str:
-    """The address of a git repository with these sources, as pip takes it."""
+    """Return the address of a git repository with these sources, for pip."""
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in ("init --quiet", "add .", "commit --quiet --message=now"):
@@ -120,13 +120,13 @@ def repository(checkout: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built_project() -> Path:
-    """This checkout, in which the panel is built."""
-    succeeded("building the panel", run("hatch_lab.py", cwd=PROJECT, FABRIC_NB_REQUIRE_LAB="1"))
+    """Return this checkout, with the panel built."""
+    check("building the panel", run("hatch_lab.py", cwd=PROJECT, FABRIC_NB_REQUIRE_LAB="1"))
     return PROJECT
 
 
 def test_without_node_all_but_the_panel_is_installed(checkout: Path, tmp_path: Path) -> None:
-    """A checkout builds without Node, says that the panel is missing, and has everything else."""
+    """Without Node a wheel is built without the panel, with a warning."""
     result, names = build("wheel", checkout, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="")
     assert result.returncode == 0, result.stderr
     assert "Node is missing" in result.stdout + result.stderr
@@ -134,33 +134,33 @@ def test_without_node_all_but_the_panel_is_installed(checkout: Path, tmp_path: P
     assert panel_in(names) == []
 
 
-def test_a_release_needs_the_panel(checkout: Path, tmp_path: Path) -> None:
-    """Where the panel is required, a build without it fails and says why."""
+def test_release_requires_the_panel(checkout: Path, tmp_path: Path) -> None:
+    """If the panel is required, a build without Node fails with the reason."""
     result, names = build("wheel", checkout, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
     assert result.returncode != 0
     assert names == []
     assert "FABRIC_NB_REQUIRE_LAB=1 requires it" in result.stdout + result.stderr
 
 
-def test_an_sdist_brings_the_panel_built(built_project: Path, tmp_path: Path) -> None:
-    """From an sdist the panel is installed without Node, and is found by JupyterLab."""
+def test_sdist_contains_the_built_panel(built_project: Path, tmp_path: Path) -> None:
+    """An sdist is installed with the panel without Node, and JupyterLab finds it."""
     result, names = build("sdist", built_project, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
-    succeeded("building the sdist", result)
+    check("building the sdist", result)
     assert not [name for name in names if "node_modules" in name or "/lib/" in name]
     [sdist] = (tmp_path / "out").iterdir()
     prefix = tmp_path / "there"
     installed = pip_install(str(sdist), prefix, PATH="/nowhere", FABRIC_NB_REQUIRE_LAB="1")
-    succeeded("installing the sdist", installed)
+    check("installing the sdist", installed)
     assert panel_under(prefix)
     package = imported_from(prefix).parent
     assert package.is_relative_to(prefix)
     assert not (package / "labextension").exists()
 
 
-def test_an_sdist_is_whole_beside_a_virtual_environment(
+def test_sdist_beside_a_virtual_environment(
     built_project: Path, checkout: Path, tmp_path: Path
 ) -> None:
-    """The panel is in the sdist also where an environment in the checkout has a link to it."""
+    """The sdist contains the panel, even if an environment in the checkout links to it."""
     bundle, digest = Path("fabric_nb", "labextension"), Path("build", "labextension.sha256")
     shutil.copytree(built_project / bundle, checkout / bundle)
     (checkout / digest).parent.mkdir()
@@ -169,18 +169,18 @@ def test_an_sdist_is_whole_beside_a_virtual_environment(
     linked.mkdir(parents=True)
     (linked / "fabric-nb").symlink_to(checkout / bundle, target_is_directory=True)
     result, names = build("sdist", checkout, tmp_path / "out", FABRIC_NB_REQUIRE_LAB="1")
-    succeeded("building the sdist", result)
+    check("building the sdist", result)
     assert [name for name in names if "/fabric_nb/labextension/static/remoteEntry." in name]
 
 
 def test_from_git_without_node(repository: str, tmp_path: Path) -> None:
-    """From git, where there is no Node, all but the panel is installed; pip can be asked why."""
+    """Without Node an installation from git has no panel, and the output of pip has the reason."""
     only_git = tmp_path / "bin"
     only_git.mkdir()
     (only_git / "git").symlink_to(str(shutil.which("git")))
     prefix = tmp_path / "there"
     installed = pip_install(repository, prefix, PATH=str(only_git), FABRIC_NB_REQUIRE_LAB="")
-    succeeded("installing it from git", installed)
+    check("installing it from git", installed)
     said = installed.stdout + installed.stderr
     assert "Node is missing" in said
     assert "fabric_nb/labextension has no bundle" in said
@@ -191,25 +191,25 @@ def test_from_git_without_node(repository: str, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_from_git_with_node(repository: str, tmp_path: Path) -> None:
-    """From git, where there is Node, the panel is built on the way, and found by JupyterLab.
+    """With Node an installation from git builds the panel, and JupyterLab finds it.
 
     The only test that builds it anew: half a minute.
     """
     prefix = tmp_path / "there"
     installed = pip_install(repository, prefix, FABRIC_NB_REQUIRE_LAB="1")
-    succeeded("installing it from git", installed)
+    check("installing it from git", installed)
     assert panel_under(prefix)
     assert imported_from(prefix).is_relative_to(prefix)
 
 
-def test_the_lock_file_names_no_place() -> None:
-    """The lock file of the panel's packages holds versions and checksums, and no addresses."""
+def test_lock_file_has_no_addresses() -> None:
+    """The lock file of the panel has versions and checksums, but no addresses."""
     lock = (PROJECT / "labextension" / "yarn.lock").read_text()
     assert "checksum:" in lock
     assert "://" not in lock
 
 
-def test_the_panel_has_the_version_of_the_package() -> None:
-    """JupyterLab lists the panel with the version of fabric_nb that it belongs to."""
+def test_version_of_the_panel() -> None:
+    """JupyterLab lists the panel with the version of fabric_nb."""
     package = json.loads((PROJECT / "labextension" / "package.json").read_text())
     assert package["version"] == fabric_nb.__version__

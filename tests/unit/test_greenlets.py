@@ -1,4 +1,4 @@
-"""Plain functions that wait for the loop they run on."""
+"""Plain functions that wait for coroutines of the loop that they run on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend, suspendable
 
 
-async def test_a_plain_function_gets_what_it_waits_for() -> None:
-    """A plain function may wait any number of times, and gets each result."""
+async def test_results_of_awaited_coroutines() -> None:
+    """A plain function can wait any number of times, and gets each result."""
 
     def plain(first: int, *, second: int) -> int:
         return suspend(asyncio.sleep(0, first)) + suspend(asyncio.sleep(0.001, second))
@@ -24,7 +24,7 @@ async def test_a_plain_function_gets_what_it_waits_for() -> None:
 
 
 async def test_functions_end_in_any_order() -> None:
-    """What began earlier may end earlier: a function waits for one that began before it."""
+    """Functions end in any order: one waits for another that was started earlier."""
     first, second = asyncio.Event(), asyncio.Event()
     ended: list[str] = []
 
@@ -42,8 +42,8 @@ async def test_functions_end_in_any_order() -> None:
     assert ended == ["early", "late"]
 
 
-async def test_errors_go_both_ways() -> None:
-    """What is waited for raises where the function waits, and what the function raises is told."""
+async def test_errors_in_both_directions() -> None:
+    """An error of a coroutine is raised in the function, and its own error at the caller."""
 
     async def fail() -> None:
         raise LookupError("remote")
@@ -58,7 +58,7 @@ async def test_errors_go_both_ways() -> None:
 
 
 async def test_cancellation_reaches_the_function() -> None:
-    """A function whose task is cancelled is cancelled where it waits, and cleans up."""
+    """Cancelling the task raises in the function where it waits, so that it can clean up."""
     cleaned: list[bool] = []
     waiting = asyncio.Event()
 
@@ -78,7 +78,7 @@ async def test_cancellation_reaches_the_function() -> None:
     assert cleaned == [True]
 
 
-async def test_the_function_is_in_the_task_and_context_that_await_it() -> None:
+async def test_task_and_context_are_the_callers() -> None:
     """Context variables and the current task are those of the caller, also after a wait."""
     where: contextvars.ContextVar[str] = contextvars.ContextVar("where")
     where.set("here")
@@ -92,8 +92,8 @@ async def test_the_function_is_in_the_task_and_context_that_await_it() -> None:
     assert await suspendable(plain) == [expected, expected]
 
 
-async def test_where_it_cannot_wait_it_says_so() -> None:
-    """Code that nobody called in this way is told that it cannot wait in this way."""
+async def test_waiting_elsewhere_is_an_error() -> None:
+    """Waiting is an error in code that was not called in this way."""
     assert not can_suspend()
     waiting = asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="suspendable"):
@@ -106,8 +106,8 @@ async def test_where_it_cannot_wait_it_says_so() -> None:
     assert await (await suspendable(asynchronous)) is False
 
 
-async def test_a_function_that_was_given_up_leaves_nothing() -> None:
-    """When the loop's end closes what waits, the function's own cleaning up is run."""
+async def test_cleanup_at_the_end_of_the_loop() -> None:
+    """When a waiting function is closed at the end of the loop, its cleanup runs."""
     cleaned: list[bool] = []
 
     def plain() -> None:
@@ -122,8 +122,8 @@ async def test_a_function_that_was_given_up_leaves_nothing() -> None:
     assert cleaned == [True]
 
 
-async def test_nothing_is_held_after_the_end() -> None:
-    """What a function was given, returned or raised is not held once its caller let it go."""
+async def test_no_references_after_the_end() -> None:
+    """Arguments, results and errors are not referenced after the caller has dropped them."""
 
     class Large:
         pass
@@ -146,8 +146,8 @@ async def test_nothing_is_held_after_the_end() -> None:
     assert left() is None
 
 
-async def test_many_at_once() -> None:
-    """Any number of functions may wait at once, again and again."""
+async def test_many_concurrent_functions() -> None:
+    """Many functions can wait concurrently, repeatedly."""
 
     def plain(n: int) -> int:
         return suspend(asyncio.sleep(0, n)) + suspend(asyncio.sleep(0, n))
