@@ -1,4 +1,4 @@
-"""Presence and calls of a notebook whose cell computes: the figures of issue 5, part 5.
+"""Keep-alives and calls of a notebook whose cell computes: the figures of issue 5, part 5.
 
     python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas] [--presence loop]
 
@@ -6,7 +6,7 @@ A cell sleeps, loops in Python, or computes in pandas, each in a fresh kernel wi
 settings and on a private RabbitMQ, while a peer listens and calls. Calls with a long timeout are to
 be answered after the cell, in order; calls with a short timeout are to time out at their caller
 and not to run, including the first of all calls, which the kernel has received when it expires.
-With `--presence loop` nothing announces the notebook meanwhile: keep-alives are not judged.
+With `--presence loop` a busy notebook sends no keep-alives, so they are not judged.
 """
 
 from __future__ import annotations

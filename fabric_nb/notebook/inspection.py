@@ -93,8 +93,8 @@ async def _help_on(method: RemoteMethod) -> Fields | None:
     doc, signature = "", service.methods[name]
     with contextlib.suppress(FabricError, TimeoutError):
         async with asyncio.timeout(DESCRIPTION_TIMEOUT):
-            told = await method.description()
-            doc, signature = told.get("doc", ""), told.get("signature") or signature
+            described = await method.description()
+            doc, signature = described.get("doc", ""), described.get("signature") or signature
     return [
         ("Signature", f"{name}{signature or '(...)'}"),
         ("Docstring", doc or "<no docstring>"),

@@ -327,7 +327,7 @@ async def test_wrong_cafile(broker_uri, tmp_path):
         assert "s3cret" not in text
 
 
-async def test_connection_fails_before_presence(broker_uri, monkeypatch):
+async def test_connection_fails_before_keep_alives(broker_uri, monkeypatch):
     """A connector that fails while it is opened is closed and leaves no task behind."""
     tasks = asyncio.all_tasks()
     connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)

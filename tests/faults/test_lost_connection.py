@@ -415,7 +415,7 @@ async def test_log_feeds_continue(fabric, apart, cut):
 
 
 async def test_discovery_continues(members, fabric, apart, cut):
-    """Members discover each other again after reconnection, with any kind of presence."""
+    """Members discover each other again after reconnection, for each sender of keep-alives."""
     threaded = await members.join("threaded", presence="thread")
     await wait_for_service(apart, "one")
     back = await cut(fabric, threaded)

@@ -1,4 +1,4 @@
-"""Members of ours on the broker that the peers are on."""
+"""Members on the broker of the peers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def members(rabbitmq_uri: str) -> AsyncIterator[Members]:
-    """Opens connectors that end with the test."""
+    """Yield a factory of connectors, which are closed after the test."""
     async with Members(rabbitmq_uri) as members:
         yield members

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, in small: what it measures, and never how fast that is."""
+"""Short run of `python -m benchmarks`, without judging the speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL = ["--rounds=1", "--seconds=0.05", "--messages=100", "--batches=1", "--row
 
 
 def test_each_suite_is_measured_against_its_peers(rabbitmq_uri: str, tmp_path: Path) -> None:
-    """Each suite runs beside its peers, and each target gets a figure and a verdict."""
+    """Each suite runs with its peers, and each target has a figure and a verdict."""
     found = tmp_path / "found.json"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *SMALL, f"--uri={rabbitmq_uri}", f"--json={found}"],

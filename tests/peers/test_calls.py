@@ -24,16 +24,16 @@ VALUE = {"a": [1, None, "ü", 1.5], "b": True, "c": {}}
 
 
 class OwnError(Exception):
-    """An error of our service's own, which a caller cannot import."""
+    """Error class of the fabric_nb service, which a caller cannot import."""
 
     __module__ = "our_service"
 
 
 class Api(AbstractServiceApi):
-    """What our service can do."""
+    """API of the fabric_nb service."""
 
     def __init__(self):
-        self.nobody = None
+        self.member = None
 
     def multiply(self, x, y):
         return x * y
@@ -58,50 +58,50 @@ class Api(AbstractServiceApi):
         raise SystemExit(3)
 
     async def ask_nobody(self):
-        return await self.nobody.call("calc.nobody.x")
+        return await self.member.call("calc.nobody.x")
 
     def frame(self):
         return pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=[5, 6])
 
 
 @pytest.fixture
-async def ours(members):
-    """A service of ours, as ``calc.ours``."""
-    member = await members.join("ours", type="calc")
+async def service(members):
+    """Return a service on fabric_nb, as ``calc.nb``."""
+    member = await members.join("nb", type="calc")
     api = Api()
-    api.nobody = member
+    api.member = member
     await member.rpc_register(api)
     return member
 
 
 @pytest.fixture
-async def theirs(start_peer, rabbitmq_uri):
-    """An amqp-fabric service, as ``calc.calc1``."""
+async def peer(start_peer, rabbitmq_uri):
+    """Return a service on amqp-fabric, as ``calc.calc1``."""
     return await start_peer("calc_service", rabbitmq_uri, keep_alive=0.2)
 
 
-# We call them
+# -- calls from fabric_nb to amqp-fabric
 
 
-async def test_we_call_amqp_fabric(members, theirs):
-    """A service on amqp-fabric is called as any other, by any of its names."""
+async def test_call_of_amqp_fabric(members, peer):
+    """A service on amqp-fabric is called like any other, by any of its names."""
     fabric = await members.join("me")
     assert await fabric.call("calc1.multiply", x=6, y=7) == 42
     assert await fabric.call("calc.calc1.echo", value=VALUE) == VALUE
-    assert await fabric.call(f"{DOMAIN}.calc.calc1.whoami") == theirs.pid
+    assert await fabric.call(f"{DOMAIN}.calc.calc1.whoami") == peer.pid
     proxy = await fabric.rpc_proxy(DOMAIN, "calc1", "calc")
     assert await proxy.health_check() is True
 
 
-async def test_many_calls_at_once_to_amqp_fabric(members, theirs):
-    """Each of many calls at once gets its own answer."""
+async def test_concurrent_calls_to_amqp_fabric(members, peer):
+    """Each of many concurrent calls gets its own reply."""
     fabric = await members.join("me")
     calls = (fabric.call("calc1.echo", value=n) for n in range(200))
     assert await asyncio.gather(*calls) == list(range(200))
 
 
-async def test_errors_of_amqp_fabric(members, theirs):
-    """Built-in errors are caught as what they are, those of the service's own come as data."""
+async def test_errors_of_amqp_fabric(members, peer):
+    """Built-in errors are caught as such, those of the service's own class arrive as data."""
     fabric = await members.join("me")
     with pytest.raises(ValueError, match="no such row") as builtin:
         await fabric.call("calc1.fail", message="no such row")
@@ -119,8 +119,8 @@ async def test_errors_of_amqp_fabric(members, theirs):
     assert own.value.remote_args == ("closed", 42)
 
 
-async def test_unknown_method_of_amqp_fabric(members, theirs):
-    """A method that an amqp-fabric service does not have is not found, at once."""
+async def test_unknown_method_of_amqp_fabric(members, peer):
+    """An unknown method of an amqp-fabric service fails at once."""
     fabric = await members.join("me")
     await wait_for_service(fabric, "calc1")
     async with asyncio.timeout(5):
@@ -130,42 +130,42 @@ async def test_unknown_method_of_amqp_fabric(members, theirs):
             await fabric.call("calc.nobody.nothing")
 
 
-async def test_timeouts_with_amqp_fabric(members, theirs):
-    """A slow method times out; a call that nobody takes in time is never run."""
+async def test_timeouts_with_amqp_fabric(members, peer):
+    """A slow method times out; a call that is still queued at its timeout is never run."""
     fabric = await members.join("me")
     await wait_for_service(fabric, "calc1")
     slow = asyncio.create_task(fabric.call("calc1.slow", seconds=1))
-    await theirs.event("slow_began")
+    await peer.event("slow_began")
     before = await fabric.call("calc1.health_check", timeout=0.5)
     with pytest.raises(CallTimeout):
         await fabric.call("calc1.count", timeout=0.0001)
     assert before is True
     with pytest.raises(CallTimeout):
         await fabric.call("calc1.slow", seconds=5, timeout=0.3)
-    assert await slow == theirs.pid
+    assert await slow == peer.pid
 
 
-async def test_expired_call_is_not_run_by_amqp_fabric(members, start_peer, rabbitmq_uri, theirs):
-    """A call that waited too long at a stopped service comes back and is not run later."""
+async def test_expired_call_is_not_run_by_amqp_fabric(members, start_peer, rabbitmq_uri, peer):
+    """A call that expires at a paused service is returned, and not run later."""
     fabric = await members.join("me")
     assert await fabric.call("calc.calc1.count") == 1
-    theirs.pause()
+    peer.pause()
     # One call is with the service already, and the next waits at the broker.
     taken = asyncio.create_task(fabric.call("calc.calc1.count", timeout=20))
     await asyncio.sleep(0)
     with pytest.raises(CallTimeout, match=r"within 0\.3 s"):
         await fabric.call("calc.calc1.count", timeout=0.3)
-    theirs.resume()
+    peer.resume()
     assert await taken == 2
     assert await fabric.call("calc.calc1.count") == 3
 
 
-async def test_service_of_amqp_fabric_that_is_killed(members, start_peer, rabbitmq_uri, theirs):
-    """A killed service is unknown at once, and known again when it is back."""
+async def test_service_of_amqp_fabric_that_is_killed(members, start_peer, rabbitmq_uri, peer):
+    """A killed service is unknown at once, and known again after its restart."""
     fabric = await members.join("me")
     assert await fabric.call("calc.calc1.multiply", x=2, y=3) == 6
-    theirs.kill()
-    await theirs.exited()
+    peer.kill()
+    await peer.exited()
 
     # A call that is sent before the broker has noticed goes with the queue, without an answer.
     expected = (UnknownService, ServiceLost, MethodNotFound, CallTimeout)
@@ -179,8 +179,8 @@ async def test_service_of_amqp_fabric_that_is_killed(members, start_peer, rabbit
     assert await fabric.call("calc.calc1.whoami") == again.pid
 
 
-async def test_proxy_of_amqp_fabric_tells_what_it_can(members, theirs):
-    """Of a service that tells no methods, a proxy offers any method and no signatures."""
+async def test_proxy_of_amqp_fabric(members, peer):
+    """The proxy of a service that announces no methods has any method, without signatures."""
     fabric = await members.join("me")
     await wait_for_service(fabric, "calc1")
     proxy = await fabric.service("calc1").load()
@@ -188,8 +188,8 @@ async def test_proxy_of_amqp_fabric_tells_what_it_can(members, theirs):
     assert await proxy.multiply(x=2, y=3) == 6
 
 
-async def test_frames_to_amqp_fabric(members, theirs):
-    """A DataFrame reaches an amqp-fabric service as plain records."""
+async def test_frames_to_amqp_fabric(members, peer):
+    """A DataFrame arrives at an amqp-fabric service as plain records."""
     fabric = await members.join("me")
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
     records = [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
@@ -198,51 +198,51 @@ async def test_frames_to_amqp_fabric(members, theirs):
         await fabric.call("calc1.echo", value=object())
 
 
-# They call us
+# -- calls from amqp-fabric to fabric_nb
 
 
 @pytest.fixture
-async def caller(start_peer, rabbitmq_uri, ours):
-    """A caller on amqp-fabric."""
+async def caller(start_peer, rabbitmq_uri, service):
+    """Return a caller on amqp-fabric."""
     return await start_peer("caller", rabbitmq_uri)
 
 
-async def test_amqp_fabric_calls_us(caller):
-    """Our methods answer callers on amqp-fabric."""
-    assert await caller.call("ours", "multiply", x=6, y=7) == 42
-    assert await caller.call("ours", "echo", value=VALUE) == VALUE
-    assert await caller.call("ours", "health_check") is True
-    calls = (caller.call("ours", "echo", value=n) for n in range(200))
+async def test_call_by_amqp_fabric(caller):
+    """The methods of fabric_nb reply to callers on amqp-fabric."""
+    assert await caller.call("nb", "multiply", x=6, y=7) == 42
+    assert await caller.call("nb", "echo", value=VALUE) == VALUE
+    assert await caller.call("nb", "health_check") is True
+    calls = (caller.call("nb", "echo", value=n) for n in range(200))
     assert await asyncio.gather(*calls) == list(range(200))
 
 
-async def test_amqp_fabric_sees_our_frames_as_records(caller):
-    """A DataFrame that we return is a list of records to a caller on amqp-fabric."""
-    assert await caller.call("ours", "frame") == [
+async def test_frames_for_amqp_fabric(caller):
+    """A DataFrame result is a list of records for a caller on amqp-fabric."""
+    assert await caller.call("nb", "frame") == [
         {"index": 5, "a": 1, "b": "x"},
         {"index": 6, "a": 2, "b": None},
     ]
 
 
-async def test_amqp_fabric_sees_our_builtin_errors(caller):
-    """A built-in error arrives as amqp-fabric's own servers send it; our traceback is ignored."""
+async def test_builtin_errors_for_amqp_fabric(caller):
+    """A built-in error arrives as from an amqp-fabric server; the traceback is ignored."""
     with pytest.raises(PeerError) as caught:
-        await caller.call("ours", "fail", message="no")
+        await caller.call("nb", "fail", message="no")
     assert caught.value.type == "builtins.ValueError"
     assert caught.value.arguments == ["ValueError('no', 7)", ["no", 7]]
     with pytest.raises(PeerError) as caught:
-        await caller.call("ours", "leave")
+        await caller.call("nb", "leave")
     assert "SystemExit" in caught.value.type + str(caught.value)
     with pytest.raises(PeerError) as caught:
-        await caller.call("ours", "multiply", z=1)
+        await caller.call("nb", "multiply", z=1)
     assert caught.value.type == "builtins.TypeError"
-    assert await caller.call("ours", "multiply", x=1, y=1) == 1
+    assert await caller.call("nb", "multiply", x=1, y=1) == 1
 
 
-async def test_amqp_fabric_sees_our_own_errors(caller):
-    """An error of a class of ours arrives as amqp-fabric's own servers send theirs."""
+async def test_own_errors_for_amqp_fabric(caller):
+    """An error of the service's own class arrives as from an amqp-fabric server."""
     with pytest.raises(PeerError) as caught:
-        await caller.call("ours", "refuse")
+        await caller.call("nb", "refuse")
     assert caught.value.type == "aio_pika.patterns.rpc.JsonRPCError"
     error = caught.value.arguments[1]["error"]
     assert error["type"].endswith("OwnError")
@@ -251,62 +251,62 @@ async def test_amqp_fabric_sees_our_own_errors(caller):
 
 
 @pytest.mark.parametrize("method", ["decode", "unsendable", "ask_nobody"])
-async def test_every_error_of_ours_ends_the_call(caller, method):
-    """Whatever our method raises, a caller on amqp-fabric is told at once, and may go on."""
+async def test_any_error_for_amqp_fabric(caller, method):
+    """After any error of a method a caller on amqp-fabric gets a reply, and can continue."""
     with pytest.raises(PeerError):
-        await caller.call("ours", method, timeout=5)
-    assert await caller.call("ours", "multiply", x=1, y=1) == 1
+        await caller.call("nb", method, timeout=5)
+    assert await caller.call("nb", "multiply", x=1, y=1) == 1
 
 
-async def test_amqp_fabric_calls_a_method_that_we_do_not_have(caller):
-    """An unknown method of ours comes back to a caller on amqp-fabric at once."""
+async def test_unknown_method_for_amqp_fabric(caller):
+    """A call of an unknown method is returned to a caller on amqp-fabric at once."""
     with pytest.raises(PeerError, match="returned"):
-        await caller.call("ours", "nothing", timeout=5)
+        await caller.call("nb", "nothing", timeout=5)
 
 
-async def test_amqp_fabric_outlives_our_service(caller, ours, members):
-    """A caller on amqp-fabric that called us goes on when we leave and come back."""
-    assert await caller.call("ours", "multiply", x=1, y=2) == 2
-    await ours.close()
+async def test_service_that_returns_for_amqp_fabric(caller, service, members):
+    """A caller on amqp-fabric can call a service that left and returned."""
+    assert await caller.call("nb", "multiply", x=1, y=2) == 2
+    await service.close()
     with pytest.raises(PeerError, match=r"returned|NOT_FOUND"):
-        await caller.call("ours", "multiply", x=1, y=2, timeout=5)
-    again = await members.join("ours", type="calc")
+        await caller.call("nb", "multiply", x=1, y=2, timeout=5)
+    again = await members.join("nb", type="calc")
     await again.rpc_register(Api())
     await until(lambda: again.servers)
-    assert await caller.call("ours", "multiply", x=1, y=2) == 2
+    assert await caller.call("nb", "multiply", x=1, y=2) == 2
 
 
-# Chains of calls
+# -- chains of calls
 
 
 @pytest.mark.parametrize(
-    ("method", "builtin", "said"),
+    ("method", "builtin", "message"),
     [("decode", UnicodeDecodeError, None), ("missing", KeyError, "KeyError 'beer'")],
 )
 async def test_errors_through_a_hop_of_amqp_fabric(
-    members, ours, start_peer, rabbitmq_uri, method, builtin, said
+    members, service, start_peer, rabbitmq_uri, method, builtin, message
 ):
-    """What amqp-fabric passes on of an error of ours is caught as what it was, where it can."""
-    await ours.servers[0].replace({"missing": missing, "decode": Api().decode})
+    """A built-in error that amqp-fabric forwards is caught as such, if it names the type."""
+    await service.servers[0].replace({"missing": missing, "decode": Api().decode})
     await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
     caller = await members.join("caller")
     await wait_for_service(caller, "forward")
-    call = caller.call("forward.forward", target="ours", type="calc", method=method, timeout=20)
+    call = caller.call("forward.forward", target="nb", type="calc", method=method, timeout=20)
     with pytest.raises(RemoteError) as caught:
         await call
-    if said is not None:
+    if message is not None:
         assert isinstance(caught.value, builtin)
         assert caught.value.remote_args == ("beer",)
-        assert str(caught.value) == f"forward.forward → …: {said}"
+        assert str(caught.value) == f"forward.forward → …: {message}"
 
 
-async def test_own_errors_through_a_hop_of_amqp_fabric(members, ours, start_peer, rabbitmq_uri):
-    """An error that amqp-fabric cannot import arrives whole, with its traceback."""
+async def test_own_errors_through_a_hop_of_amqp_fabric(members, service, start_peer, rabbitmq_uri):
+    """An error that amqp-fabric cannot import arrives complete, with its traceback."""
     await start_peer("forwarder", rabbitmq_uri, keep_alive=0.2)
     caller = await members.join("caller")
     await wait_for_service(caller, "forward")
     with pytest.raises(RemoteError) as caught:
-        await caller.call("forward.forward", target="ours", type="calc", method="refuse")
+        await caller.call("forward.forward", target="nb", type="calc", method="refuse")
     assert caught.value.type == "our_service.OwnError"
     assert caught.value.remote_args == ("closed", 42)
     assert "in refuse" in caught.value.chain[-1].traceback

@@ -1,4 +1,4 @@
-"""A clique with one member on amqp-fabric and one on fabric_nb."""
+"""Clique with one instance on amqp-fabric and one on fabric_nb."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KINDS = ("calc_service", "fabric_calc")
 
 @pytest.fixture
 async def clique(start_peer, rabbitmq_uri):
-    """The two members, by what they run on."""
+    """Return the two instances by library."""
     members = (start_peer(kind, rabbitmq_uri, keep_alive=0.2) for kind in KINDS)
     return dict(zip(KINDS, await asyncio.gather(*members), strict=True))
 
 
 @pytest.fixture
 async def call(request, members, start_peer, rabbitmq_uri, clique):
-    """Call the clique, from fabric_nb or from amqp-fabric."""
+    """Return a function that calls the clique, from fabric_nb or from amqp-fabric."""
     if request.param == "amqp-fabric":
         return (await start_peer("caller", rabbitmq_uri)).call
     fabric = await members.join("me")
@@ -38,16 +38,16 @@ from_both = pytest.mark.parametrize("call", ["fabric_nb", "amqp-fabric"], indire
 
 
 @from_both
-async def test_members_share_the_calls(call, clique):
-    """Members on either library take turns."""
+async def test_instances_share_the_calls(call, clique):
+    """The instances on both libraries share the calls."""
     answers = Counter([await call("calc1", "whoami") for _ in range(10)])
     assert set(answers) == {member.pid for member in clique.values()}
 
 
 @from_both
 @pytest.mark.parametrize("killed", KINDS)
-async def test_killed_member_leaves_its_call_to_the_other(call, clique, killed):
-    """A member that is killed during a call has the call answered by the other one."""
+async def test_call_of_a_killed_instance_is_redelivered(call, clique, killed):
+    """The call of an instance that is killed is redelivered to the other one."""
     calls = [asyncio.create_task(call("calc1", "slow", seconds=0.5)) for _ in range(2)]
     await asyncio.gather(*(member.event("slow_began") for member in clique.values()))
     clique[killed].kill()
@@ -58,8 +58,8 @@ async def test_killed_member_leaves_its_call_to_the_other(call, clique, killed):
 
 @from_both
 @pytest.mark.parametrize("killed", KINDS)
-async def test_every_call_is_answered_once_or_fails_clearly(call, clique, killed):
-    """A member is killed while calls pour in: each has one answer, or an error that says why."""
+async def test_every_call_has_one_outcome(call, clique, killed):
+    """If an instance is killed under load, each call has one reply, or an error with the reason."""
     answers = Counter()
 
     async def one(n):
@@ -78,8 +78,8 @@ async def test_every_call_is_answered_once_or_fails_clearly(call, clique, killed
     assert answers["answered"] >= 290
 
 
-async def test_registry_shows_both_kinds(members, clique):
-    """A clique of both kinds is one service, with our member's methods."""
+async def test_registry_of_a_mixed_clique(members, clique):
+    """A mixed clique is one service, with the methods that the fabric_nb instance announces."""
     fabric = await members.join("me")
     service = await wait_for_service(fabric, "calc1", instances=2)
     assert "multiply" in service.methods

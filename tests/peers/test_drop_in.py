@@ -1,7 +1,7 @@
-"""One program on either library: what amqp-fabric's own tests and examples show holds for both.
+"""Programs that run on either library, after the tests and examples of amqp-fabric.
 
-The program is written once, against the API of amqp-fabric, and run with its connector and with
-ours; the services' peers are plain aio-pika, as in amqp-fabric's tests.
+Each program uses the API of amqp-fabric, and is run with its connector and with that of fabric_nb.
+The peers of the services are plain aio-pika, as in amqp-fabric's tests.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ALIVE = 0.5
 
 
 class Api(fabric_nb.AbstractServiceApi):
-    """What the service can do."""
+    """API of the service."""
 
     class Refused(Exception):
-        """Where a client that imports what an error names does not find it."""
+        """Error class that a client cannot import."""
 
     def multiply(self, x, y):
         return x * y
@@ -54,7 +54,7 @@ class Api(fabric_nb.AbstractServiceApi):
 
 @pytest.fixture(params=LIBRARIES)
 async def join(request, rabbitmq_uri):
-    """Open connectors of one of the libraries; they are closed with the test."""
+    """Return a function that opens connectors of one library, closed after the test."""
     connector_class, _ = LIBRARIES[request.param]
     connectors = []
 
@@ -80,7 +80,7 @@ async def join(request, rabbitmq_uri):
 
 @pytest.fixture
 async def rpc(rabbitmq_uri):
-    """Open amqp-fabric's bare JSON-RPC client on an exchange."""
+    """Return a function that opens amqp-fabric's JSON-RPC client on an exchange."""
     async with await aio_pika.connect(rabbitmq_uri) as connection:
 
         async def open_client(exchange):
@@ -91,13 +91,13 @@ async def rpc(rabbitmq_uri):
 
 
 async def test_names(join):
-    """A connector tells its parts, its full name and its data exchange."""
+    """A connector has its name, the parts of it, and its data exchange."""
     service = await join("calc", "one")
     assert (service.domain, service.service_type, service.service_id) == (DOMAIN, "calc", "one")
     assert (service.fqn, service.data_exchange) == ("shop.calc.one", "shop.data")
 
 
-async def test_any_json_rpc_client_calls_the_service(join, rpc):
+async def test_calls_of_a_json_rpc_client(join, rpc):
     """Results, an unknown method, wrong arguments and the service's own error reach the caller."""
     await join("calc", "one", Api())
     client = await rpc("shop.api.calc.one")
@@ -124,8 +124,8 @@ async def test_proxy(join):
     assert await proxy.multiply(x=5, y=7) == 35
 
 
-async def test_services_are_listed_as_they_were_heard(join):
-    """Not by name: a program that takes the first gets the same service from either library."""
+async def test_order_of_listed_services(join):
+    """Services are listed in the order of their keep-alives, by either library."""
     await join("zebra", "z", Api(), keep_alive_seconds=ALIVE)
     client = await join(
         "app",
@@ -136,10 +136,10 @@ async def test_services_are_listed_as_they_were_heard(join):
     )
     own = asyncio.Semaphore(0)
 
-    async def heard(headers):
+    async def on_keep_alive(headers):
         own.release()
 
-    client.subscribe_service_keepalives("me", heard, service_type="app")
+    client.subscribe_service_keepalives("me", on_keep_alive, service_type="app")
     zebra = {"domain": DOMAIN, "type": "zebra", "id": "z"}
     itself = {"domain": DOMAIN, "type": "app", "id": "client"}
     await until(lambda: len(client.list_services()) == 2)
@@ -147,7 +147,7 @@ async def test_services_are_listed_as_they_were_heard(join):
     assert client.list_services(service_domain=DOMAIN) == [zebra, itself]
     assert client.list_services(service_type="zebra") == [zebra]
 
-    for _ in range(2):  # fabric_nb hears itself at once, amqp-fabric after an interval
+    for _ in range(2):  # fabric_nb receives its own at once, amqp-fabric after an interval
         await own.acquire()
     aardvark = await join("aardvark", "a", Api(), keep_alive_seconds=ALIVE)
     last = {"domain": DOMAIN, "type": "aardvark", "id": "a"}
@@ -166,15 +166,15 @@ async def test_nothing_is_listed_without_listening(join):
         client.subscribe_service_keepalives("me", print)
 
 
-async def test_keep_alives_are_heard(join):
-    """A callback gets the headers of each keep-alive of the type that it wants."""
+async def test_keep_alive_callback(join):
+    """A callback receives the headers of each keep-alive of its service type."""
     client = await join("app", "client", keep_alive_seconds=ALIVE, keep_alive_listen=True)
     got = []
 
-    async def heard(headers):
+    async def on_keep_alive(headers):
         got.append(headers)
 
-    client.subscribe_service_keepalives("me", heard, service_type="calc")
+    client.subscribe_service_keepalives("me", on_keep_alive, service_type="calc")
     await join("calc", "one", Api(), keep_alive_seconds=ALIVE)
     await until(lambda: len(got) >= 2)
     expected = {
@@ -187,7 +187,7 @@ async def test_keep_alives_are_heard(join):
 
 
 async def test_data_by_headers(join):
-    """Bytes go to whoever asked for their headers, awaited or not, and to nobody else."""
+    """Bytes are delivered to subscribers with matching headers only, awaited or not."""
     publisher, subscriber = await join("shop", "till"), await join("app", "accountant")
     got = asyncio.Queue()
 
@@ -214,7 +214,7 @@ async def test_data_by_headers(join):
 
 
 async def test_log_records_are_published(join, rabbitmq_uri):
-    """A handler of the standard library's logging sends records to the domain's exchange."""
+    """The logging handler publishes records to the exchange of the domain."""
     service = await join("calc", "one")
     handler = join.handler()
     handler.setLevel(logging.INFO)
@@ -239,8 +239,8 @@ async def test_log_records_are_published(join, rabbitmq_uri):
     assert message.headers["level_name"] == "INFO"
 
 
-async def test_clique_goes_on(join, rpc):
-    """Calls that a member had when it was closed are answered by the next one of its name."""
+async def test_calls_of_a_closed_instance(join, rpc):
+    """Calls of an instance that is closed are redelivered to the next one."""
     began = asyncio.Queue()
 
     class Clique:

@@ -18,28 +18,28 @@ from fabric_nb.fabric.discovery.services import ServiceState
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
-# Registry
+# -- registry
 
 
-async def test_amqp_fabric_lists_us(members, start_peer, rabbitmq_uri):
-    """A listener on amqp-fabric lists our service, and hears keep-alives like its own."""
+async def test_listed_by_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """A listener on amqp-fabric lists fabric_nb services, and receives their keep-alives."""
     listener = await start_peer("listener", rabbitmq_uri)
-    member = await members.join("ours", service_version="1.2")
+    member = await members.join("nb", service_version="1.2")
     await member.serve({"work": lambda: 1}, id="served")
     ids = set()
-    while ids != {"ours", "served"}:
+    while ids != {"nb", "served"}:
         alive = await listener.event("alive")
         ids.add(alive["headers"]["service_id"])
         assert set(alive["headers"]) == {"msg_type", "service_domain", "service_type", "service_id"}
         assert alive["headers"]["msg_type"] == "keep_alive"
     listed = await listener.ask("services", domain=DOMAIN, type="app")
-    assert {service["id"] for service in listed} == {"ours", "served"}
+    assert {service["id"] for service in listed} == {"nb", "served"}
 
 
-async def test_our_goodbye_is_nothing_to_amqp_fabric(members, start_peer, rabbitmq_uri):
-    """When we leave, a listener on amqp-fabric lets us expire, and hears no more of us."""
+async def test_goodbye_is_ignored_by_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """When a member leaves, its entry at amqp-fabric expires, without a further keep-alive."""
     listener = await start_peer("listener", rabbitmq_uri, ttl=0.5)
-    member = await members.join("ours")
+    member = await members.join("nb")
     await listener.event("alive")
     assert await listener.ask("services")
     await member.close()
@@ -50,8 +50,8 @@ async def test_our_goodbye_is_nothing_to_amqp_fabric(members, start_peer, rabbit
     assert "Traceback" not in listener.log
 
 
-async def test_we_list_amqp_fabric(members, start_peer, rabbitmq_uri):
-    """A service on amqp-fabric stands in our registry, and is late and gone when it is killed."""
+async def test_amqp_fabric_in_the_registry(members, start_peer, rabbitmq_uri):
+    """A service on amqp-fabric is in the registry, and late and gone after it is killed."""
     fabric = await members.join("me")
     calc = await start_peer("calc_service", rabbitmq_uri, keep_alive=0.2)
     service = await wait_for_service(fabric, "calc1")
@@ -65,38 +65,38 @@ async def test_we_list_amqp_fabric(members, start_peer, rabbitmq_uri):
     assert service.state(now + 60) is ServiceState.GONE
 
 
-async def test_we_are_listed_behind_amqp_fabric(members, start_peer, rabbitmq_uri):
-    """Beside services on amqp-fabric we list ourselves where amqp-fabric would: behind them."""
+async def test_own_service_is_listed_last(members, start_peer, rabbitmq_uri):
+    """The own service is listed behind those on amqp-fabric, as by amqp-fabric."""
     await start_peer("calc_service", rabbitmq_uri, keep_alive=0.4)
     fabric = await members.join("a", keep_alive_seconds=2)
     await until(lambda: len(fabric.list_services()) == 2)
     assert [one["id"] for one in fabric.list_services()] == ["calc1", "a"]
 
 
-# Data
+# -- data
 
 
-async def test_amqp_fabric_hears_our_data(members, start_peer, rabbitmq_uri):
-    """A subscriber on amqp-fabric gets what we publish, by its headers."""
+async def test_data_for_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """A subscriber on amqp-fabric receives published data by their headers."""
     subscriber = await start_peer("data_subscriber", rabbitmq_uri, headers={"kind": "A"})
-    member = await members.join("ours")
+    member = await members.join("nb")
     await member.publish_data({"n": 1}, {"kind": "B"})
     await member.publish_data({"n": 2, "s": "ü"}, {"kind": "A", "unit": "V"})
     await member.publish_data(b"plain", {"kind": "A"})
-    heard = await subscriber.event("data")
-    assert json.loads(heard["body"]) == {"n": 2, "s": "ü"}
-    assert heard["headers"] == {
+    received = await subscriber.event("data")
+    assert json.loads(received["body"]) == {"n": 2, "s": "ü"}
+    assert received["headers"] == {
         "kind": "A",
         "unit": "V",
-        "service_id": "ours",
+        "service_id": "nb",
         "service_type": "app",
     }
     assert (await subscriber.event("data"))["body"] == "plain"
 
 
-async def test_we_hear_data_of_amqp_fabric(members, start_peer, rabbitmq_uri):
-    """What amqp-fabric publishes becomes rows of our stream and messages of our subscribers."""
-    member = await members.join("ours")
+async def test_data_of_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """Data published by amqp-fabric are rows of a stream, and messages of subscribers."""
+    member = await members.join("nb")
     got = []
 
     async def callback(message):
@@ -115,28 +115,30 @@ async def test_we_hear_data_of_amqp_fabric(members, start_peer, rabbitmq_uri):
     assert got[3] == ({"n": 3, "value": 1.5, "name": "row 3"}, "publisher")
 
 
-async def test_subscribers_of_both_kinds_share(members, start_peer, rabbitmq_uri):
-    """A subscriber of ours and one on amqp-fabric with one name share the messages."""
-    theirs = await start_peer("data_subscriber", rabbitmq_uri, queue="shared")
-    member = await members.join("ours")
+async def test_subscribers_of_both_libraries_share(members, start_peer, rabbitmq_uri):
+    """Subscribers of one name on both libraries share the messages."""
+    peer = await start_peer("data_subscriber", rabbitmq_uri, queue="shared")
+    member = await members.join("nb")
     async with await member.stream(name="shared") as stream:
         for n in range(20):
             await member.publish_data({"n": n})
-        theirs_got: list[int] = []
+        peer_received: list[int] = []
 
         async def take() -> None:
             while True:
-                theirs_got.append(json.loads((await theirs.event("data", timeout=60))["body"])["n"])
+                peer_received.append(
+                    json.loads((await peer.event("data", timeout=60))["body"])["n"]
+                )
 
         taking = asyncio.create_task(take())
-        await until(lambda: stream.rows + len(theirs_got) >= 20)
+        await until(lambda: stream.rows + len(peer_received) >= 20)
         taking.cancel()
-        assert sorted([*stream.df["n"], *theirs_got]) == list(range(20))
+        assert sorted([*stream.df["n"], *peer_received]) == list(range(20))
         assert stream.rows
 
 
-async def test_amqp_fabric_sees_our_values(members, start_peer, rabbitmq_uri):
-    """A peer reads what we publish as JSON: all fields, the index, and what is missing."""
+async def test_values_for_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """A peer reads published rows as JSON, with all fields, the index, and missing values."""
 
     @dataclasses.dataclass
     class Order:
@@ -165,24 +167,24 @@ async def test_amqp_fabric_sees_our_values(members, start_peer, rabbitmq_uri):
         (pa.table({"a": [1, None]}), "json", [{"a": 1}, {"a": None}]),
         (frame["n"], None, [{"id": row["id"], "n": row["n"]} for row in rows]),
     ]
-    theirs = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 7}')
-    member = await members.join("ours")
+    peer = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 7}')
+    member = await members.join("nb")
     for data, form, expected in published:
         await member.publish_data(data, {"score": np.int64(7)}, format=form)
-        heard_there = await theirs.event("data")
-        assert json.loads(heard_there["body"]) == expected
-        assert heard_there["headers"]["score"] == 7
+        event = await peer.event("data")
+        assert json.loads(event["body"]) == expected
+        assert event["headers"]["score"] == 7
 
 
-async def test_floats_in_headers_of_both_kinds(members, start_peer, rabbitmq_uri):
-    """Our filter for a float hears amqp-fabric's and ours; its own hears those of 32 bits.
+async def test_floats_in_headers_of_both_libraries(members, start_peer, rabbitmq_uri):
+    """A float filter matches floats of both libraries; that of amqp-fabric only those of 32 bits.
 
-    amqp-fabric cuts the floats of its headers and filters to 32 bits. A header of 64 bits is none
-    that such a filter can meet, and its own 0.1 arrives as what is left of it.
+    amqp-fabric encodes the floats of its headers and filters in 32 bits. Such a filter cannot
+    match a header of 64 bits, and a header of 0.1 arrives as the nearest 32-bit float.
     """
-    member = await members.join("ours")
+    member = await members.join("nb")
     publisher = await start_peer("data_publisher", rabbitmq_uri)
-    theirs = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 0.5}')
+    peer = await start_peer("data_subscriber", rabbitmq_uri, headers='{"score": 0.5}')
     for score in (0.1, 0.5):
         async with await member.stream(score=score, with_headers=["score"]) as stream:
             await publisher.ask("publish", headers={"score": score}, data={"n": 1})
@@ -191,17 +193,17 @@ async def test_floats_in_headers_of_both_kinds(members, start_peer, rabbitmq_uri
             by_sender = dict(zip(stream.df["n"], stream.df["header.score"], strict=True))
             assert by_sender[2] == score
             assert by_sender[1] == pytest.approx(score, rel=1e-7)
-    heard = [(await theirs.event("data"))["headers"]["score"] for _ in range(2)]
-    assert heard == [0.5, 0.5]
+    received = [(await peer.event("data"))["headers"]["score"] for _ in range(2)]
+    assert received == [0.5, 0.5]
 
 
-# Logs
+# -- logs
 
 
-async def test_amqp_fabric_reads_our_logs(members, start_peer, rabbitmq_uri):
-    """A reader of amqp-fabric's logs gets ours: a JSON text, with the headers it filters by."""
+async def test_logs_for_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """A log reader for amqp-fabric receives records: a JSON text, with headers to filter by."""
     reader = await start_peer("log_subscriber", rabbitmq_uri, headers={"level_name": "WARNING"})
-    member = await members.join("ours")
+    member = await members.join("nb")
     handler = AmqpHandler()
     await member.init_logging_handler(handler)
     log = logging.getLogger("peers.logs")
@@ -212,15 +214,15 @@ async def test_amqp_fabric_reads_our_logs(members, start_peer, rabbitmq_uri):
         log.warning("disk is %s", "full")
     finally:
         log.removeHandler(handler)
-    heard = await reader.event("log")
-    assert heard["message"] == "disk is full"
-    expected = {"service_id": "ours", "service_type": "app", "level_name": "WARNING"}
-    assert expected.items() <= heard["headers"].items()
+    received = await reader.event("log")
+    assert received["message"] == "disk is full"
+    expected = {"service_id": "nb", "service_type": "app", "level_name": "WARNING"}
+    assert expected.items() <= received["headers"].items()
 
 
-async def test_we_read_logs_of_amqp_fabric(members, start_peer, rabbitmq_uri):
-    """Our feed reads the records of amqp-fabric services, by level and service."""
-    member = await members.join("ours")
+async def test_logs_of_amqp_fabric(members, start_peer, rabbitmq_uri):
+    """A feed receives the records of amqp-fabric services, by level and service."""
+    member = await members.join("nb")
     logger = await start_peer("log_publisher", rabbitmq_uri)
     async with await member.logs(level="WARNING", service="logger") as feed:
         await logger.ask("log", level="INFO", message="all is well")

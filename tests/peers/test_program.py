@@ -1,4 +1,4 @@
-"""A program written for amqp-fabric, its own README's, with only the import lines changed."""
+"""Programs of amqp-fabric's README, with only the import lines changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMPORTS = {
 
 
 def example(title):
-    """Return the Python example under a title of amqp-fabric's README."""
+    """Return the Python example under a heading of amqp-fabric's README."""
     about = metadata("amqp-fabric")
     # The backport of importlib.metadata, where something has imported it, makes it a header.
     readme = about.get_payload() or about["Description"]
@@ -29,16 +29,16 @@ def example(title):
 
 
 def ported(program):
-    """Return the program with its import lines changed, and nothing else."""
-    for theirs, ours in IMPORTS.items():
-        program = program.replace(theirs, ours)
+    """Return the program with its import lines changed."""
+    for old, new in IMPORTS.items():
+        program = program.replace(old, new)
     assert "amqp_fabric" not in program
     return program
 
 
 @pytest.fixture
 async def run(tmp_path, rabbitmq_uri):
-    """Run a program in a process of its own, on the broker of this test."""
+    """Return a function that runs a program in a process, on the broker of the test."""
     processes = []
 
     async def start(name, program):
@@ -69,16 +69,17 @@ async def ended(process):
 
 
 @pytest.mark.parametrize(
-    ("server", "client"), [("ours", "ours"), ("ours", "theirs"), ("theirs", "ours")]
+    ("server", "client"),
+    [("fabric_nb", "fabric_nb"), ("fabric_nb", "amqp-fabric"), ("amqp-fabric", "fabric_nb")],
 )
 async def test_readme_of_amqp_fabric_runs(run, rabbitmq, vhost, server, client):
-    """Server and client of the README run on either library, in any pairing."""
+    """Server and client of the README work on either library, in any combination."""
     programs = {
         "server": example("Server Side Example"),
         "client": example("Client Side Example"),
     }
     serving = await run(
-        "server", ported(programs["server"]) if server == "ours" else programs["server"]
+        "server", ported(programs["server"]) if server == "fabric_nb" else programs["server"]
     )
     queue = "my_project.api.server_app.my_app::multiply"
     async with asyncio.timeout(20):
@@ -87,7 +88,7 @@ async def test_readme_of_amqp_fabric_runs(run, rabbitmq, vhost, server, client):
             await asyncio.sleep(0.05)
 
     calling = await run(
-        "client", ported(programs["client"]) if client == "ours" else programs["client"]
+        "client", ported(programs["client"]) if client == "fabric_nb" else programs["client"]
     )
     assert await ended(calling) == (0, "result = 35\n", "")
     assert serving.returncode is None

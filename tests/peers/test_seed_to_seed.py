@@ -1,4 +1,4 @@
-"""The peers talk to each other as amqp-fabric talks: the ground the other peer tests stand on."""
+"""Peers on amqp-fabric with each other, as a basis of the other tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.peers import DOMAIN, PeerError
 
 
-async def test_call_is_answered(start_peer, rabbitmq_uri):
+async def test_call(start_peer, rabbitmq_uri):
     """A call between two amqp-fabric services returns the method's result."""
     await start_peer("calc_service", rabbitmq_uri)
     caller = await start_peer("caller", rabbitmq_uri)
@@ -21,7 +21,7 @@ async def test_call_is_answered(start_peer, rabbitmq_uri):
 
 
 async def test_error_reaches_the_caller(start_peer, rabbitmq_uri):
-    """A built-in error arrives as what it is, one of the service's own as a JSON-RPC error."""
+    """A built-in error arrives as such, one of the service's own class as a JSON-RPC error."""
     await start_peer("calc_service", rabbitmq_uri)
     caller = await start_peer("caller", rabbitmq_uri)
 
@@ -40,8 +40,8 @@ async def test_error_reaches_the_caller(start_peer, rabbitmq_uri):
     }
 
 
-async def test_clique_shares_calls_and_outlives_a_member(start_peer, rabbitmq_uri):
-    """Two services of one name share the calls; a killed member's call is answered by the other."""
+async def test_clique_shares_calls(start_peer, rabbitmq_uri):
+    """Two instances share the calls; that of a killed one is redelivered to the other."""
     first = await start_peer("calc_service", rabbitmq_uri)
     second = await start_peer("calc_service", rabbitmq_uri)
     caller = await start_peer("caller", rabbitmq_uri)
@@ -70,16 +70,16 @@ async def test_services_are_listed(start_peer, rabbitmq_uri):
     assert await listener.ask("services") == [{"domain": DOMAIN, "type": "calc", "id": "calc7"}]
 
 
-async def test_data_is_heard_by_its_headers(start_peer, rabbitmq_uri):
-    """A subscriber hears the data whose headers match, with the publisher's name in them."""
+async def test_data_by_headers(start_peer, rabbitmq_uri):
+    """A subscriber receives data with matching headers, which have the publisher's name."""
     subscriber = await start_peer("data_subscriber", rabbitmq_uri, headers={"kind": "A"})
     publisher = await start_peer("data_publisher", rabbitmq_uri)
 
     await publisher.ask("publish", headers={"kind": "B"}, data={"n": 1})
     await publisher.ask("publish", headers={"kind": "A", "unit": "V"}, data={"n": 2})
-    heard = await subscriber.event("data")
-    assert heard["body"] == '{"n": 2}'
-    assert heard["headers"] == {
+    received = await subscriber.event("data")
+    assert received["body"] == '{"n": 2}'
+    assert received["headers"] == {
         "kind": "A",
         "unit": "V",
         "service_id": "publisher",
@@ -87,8 +87,8 @@ async def test_data_is_heard_by_its_headers(start_peer, rabbitmq_uri):
     }
 
 
-async def test_logs_are_heard(start_peer, rabbitmq_uri):
-    """A reader of the log exchange hears the records, filtered by their headers."""
+async def test_logs(start_peer, rabbitmq_uri):
+    """A reader of the log exchange receives the records, filtered by their headers."""
     reader = await start_peer("log_subscriber", rabbitmq_uri, headers={"level_name": "WARNING"})
     logger = await start_peer("log_publisher", rabbitmq_uri)
 
@@ -100,8 +100,8 @@ async def test_logs_are_heard(start_peer, rabbitmq_uri):
     }
 
 
-async def test_peer_ends_in_order(start_peer, rabbitmq, rabbitmq_uri, vhost):
-    """A service that is asked to end does, and leaves no method queue behind."""
+async def test_peer_ends_gracefully(start_peer, rabbitmq, rabbitmq_uri, vhost):
+    """A service ends on request, and leaves no method queue behind."""
     calc = await start_peer("calc_service", rabbitmq_uri)
     assert f"{DOMAIN}.api.calc.calc1::multiply" in {q["name"] for q in rabbitmq.list_queues(vhost)}
 

@@ -276,10 +276,10 @@ def test_unreadable_signature(text: str) -> None:
 @example("(x=5 is 5)")
 def test_any_text_as_a_signature(text: str) -> None:
     """Any text is converted to a signature without an error."""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert isinstance(remote_signature(text), inspect.Signature)
-    assert said == []
+    assert caught == []
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), unique=True, max_size=5))
@@ -295,10 +295,10 @@ def test_signatures_arrive_equal(names: list[str]) -> None:
 
 def test_description() -> None:
     """The description of a service is read; invalid parts are omitted."""
-    told = {
+    description = {
         "methods": {"f": {"signature": "(x)", "doc": "y" * 100_000, "odd": 5}, "a b": {}, "g": 1}
     }
-    read = read_description(told)
+    read = read_description(description)
     assert list(read) == ["f"]
     assert read["f"]["signature"] == "(x)"
     assert "odd" not in read["f"]
@@ -306,7 +306,7 @@ def test_description() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "description",
     [
         None,
         [],
@@ -317,15 +317,15 @@ def test_description() -> None:
         {"methods": {"f": []}},
     ],
 )
-def test_invalid_description(told: object) -> None:
+def test_invalid_description(description: object) -> None:
     """An invalid description is empty."""
-    assert read_description(told) == {}
+    assert read_description(description) == {}
 
 
 def test_deep_description() -> None:
     """Deep nesting in a description is omitted, like other invalid parts."""
-    told = {"methods": {"f": {"doc": decode(b"[" * 1000 + b"]" * 1000)}}}
-    assert read_description(told) == {"f": {}}
+    description = {"methods": {"f": {"doc": decode(b"[" * 1000 + b"]" * 1000)}}}
+    assert read_description(description) == {"f": {}}
 
 
 # -- proxies
@@ -377,8 +377,8 @@ def test_proxy_of_a_known_service() -> None:
     """A proxy lists the methods that its service announced, with their parameters."""
     fabric = Fabric()
     assert repr(ServiceProxy(fabric, PATTERN)) == "<Service d.calc.c1: no keep-alive received yet>"
-    said = Announcement(instance="i", methods={"multiply": "(x, y=2)"})
-    fabric.registry.receive(KeepAlive(ServiceName("d", "calc", "c1"), said))
+    announcement = Announcement(instance="i", methods={"multiply": "(x, y=2)"})
+    fabric.registry.receive(KeepAlive(ServiceName("d", "calc", "c1"), announcement))
     proxy = ServiceProxy(fabric, PATTERN)
     assert dir(proxy) == ["load", "multiply"]
     assert repr(proxy) == "<Service d.calc.c1: multiply>"

@@ -1,4 +1,4 @@
-"""A calculator that serves its methods on amqp-fabric, as a user of that library writes it."""
+"""Calculator service on amqp-fabric."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from amqp_fabric.abstract_service_api import AbstractServiceApi
 
 
 class CalcError(Exception):
-    """An error of the service's own, which a caller cannot import."""
+    """Error class of the service, which a caller cannot import."""
 
 
 class CalcApi(AbstractServiceApi):
-    """What the calculator can do."""
+    """API of the calculator."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -26,12 +26,12 @@ class CalcApi(AbstractServiceApi):
         return x * y
 
     def divide(self, x: float, y: float) -> float:
-        """Return x by y."""
+        """Return x divided by y."""
         return x / y
 
     async def slow(self, seconds: float) -> int:
-        """Return the process id after some time; says when it begins."""
-        peer_io.tell("slow_began", seconds=seconds)
+        """Return the process id after some time; send an event at the start."""
+        peer_io.send_event("slow_began", seconds=seconds)
         await asyncio.sleep(seconds)
         return os.getpid()
 
@@ -52,8 +52,8 @@ class CalcApi(AbstractServiceApi):
         return value
 
     def block(self, seconds: float) -> None:
-        """Block the loop for some time; says when it begins."""
-        peer_io.tell("block_began")
+        """Block the loop for some time; send an event at the start."""
+        peer_io.send_event("block_began")
         time.sleep(seconds)
 
     def die(self) -> None:
@@ -61,13 +61,13 @@ class CalcApi(AbstractServiceApi):
         os._exit(3)
 
     def count(self) -> int:
-        """Return how many times this was called here."""
+        """Return the number of calls in this process."""
         self._calls += 1
         return self._calls
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until the end is requested."""
     options = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1).parse_args()
     connector = peer_io.connector(options)
     await connector.open()

@@ -1,4 +1,4 @@
-"""Calls services through amqp-fabric's `rpc_proxy`: `{"do": "call", "type", "target", ...}`."""
+"""Caller of services by amqp-fabric's `rpc_proxy`: `{"do": "call", "type", "target", ...}`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import peer_io
 
 
 async def main() -> None:
-    """Call what it is asked to call until told to end."""
+    """Call on request until the end is requested."""
     options = peer_io.arguments(__doc__, type="peer", id="caller", keep_alive=0).parse_args()
     connector = peer_io.connector(options)
     await connector.open()

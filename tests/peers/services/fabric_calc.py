@@ -1,4 +1,4 @@
-"""The calculator's twin on fabric_nb: serves the methods of `calc_service` under the same name."""
+"""Calculator service on fabric_nb, with the methods and the name of `calc_service`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fabric_nb import AmqBrokerConnector
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until the end is requested."""
     parser = peer_io.arguments(__doc__, type="calc", id="calc1", keep_alive=1)
     parser.add_argument("--grace", type=float, default=0.0, help="seconds for calls at the end")
     parser.add_argument("--single-active", type=int, default=0, help="1: lead, or stand by")

@@ -1,4 +1,4 @@
-"""A service on amqp-fabric whose method calls a method of another service."""
+"""Service on amqp-fabric with a method that calls a method of another service."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from amqp_fabric.abstract_service_api import AbstractServiceApi
 
 
 class ForwardApi(AbstractServiceApi):
-    """Calls others through `connector`."""
+    """API that calls other services."""
 
     def __init__(self, connector: Any, domain: str) -> None:
         self._connector = connector
         self._domain = domain
 
     async def forward(self, target: str, type: str, method: str) -> Any:  # noqa: A002
-        """Call a method without arguments, and return what it returns."""
+        """Call a method without arguments, and return its result."""
         proxy = await self._connector.rpc_proxy(self._domain, target, type)
         return await getattr(proxy, method)()
 
 
 async def main() -> None:
-    """Serve until told to end."""
+    """Serve until the end is requested."""
     options = peer_io.arguments(__doc__, type="calc", id="forward", keep_alive=1).parse_args()
     connector = peer_io.connector(options)
     await connector.open()

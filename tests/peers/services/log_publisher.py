@@ -1,4 +1,4 @@
-"""Logs through amqp-fabric's `AmqpHandler`: `{"do": "log", "level": "INFO", "message": "..."}`."""
+"""Logger with amqp-fabric's `AmqpHandler`: `{"do": "log", "level": "INFO", "message": "..."}`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from amqp_fabric.logging_amqp_handler import AmqpHandler
 
 
 async def main() -> None:
-    """Log what it is asked to log until told to end."""
+    """Log on request until the end is requested."""
     options = peer_io.arguments(__doc__, type="peer", id="logger", keep_alive=1).parse_args()
     connector = peer_io.connector(options)
     await connector.open()
     handler = AmqpHandler()
     await connector.init_logging_handler(handler)
-    # A logger apart: on the root logger the handler hears its own library and never rests.
+    # A separate logger: on the root logger the records of the handler's own library would loop.
     log = logging.getLogger("peer")
     log.propagate = False
     log.setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Hears a domain's log records as an amqp-fabric reader does; each is an event `log`.
+"""Reader of a domain's log records, as for amqp-fabric; each is an event `log`.
 
 The library only writes logs: a reader binds a queue of its own to the exchange of the records.
 """
@@ -13,15 +13,15 @@ import aio_pika
 import peer_io
 
 
-async def hear(message: Any) -> None:
-    """Tell one record: the body must be a JSON text."""
+async def on_message(message: Any) -> None:
+    """Send a record as an event; the body must be a JSON text."""
     async with message.process():
         facts = peer_io.message_facts(message)
-        peer_io.tell("log", headers=facts["headers"], message=json.loads(facts["body"]))
+        peer_io.send_event("log", headers=facts["headers"], message=json.loads(facts["body"]))
 
 
 async def main() -> None:
-    """Hear until told to end."""
+    """Receive until the end is requested."""
     parser = peer_io.arguments(__doc__, type="peer", id="log-reader", keep_alive=0)
     parser.add_argument("--headers", type=json.loads, default={}, help="JSON: all must match")
     options = parser.parse_args()
@@ -32,7 +32,7 @@ async def main() -> None:
         )
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(exchange, arguments={"x-match": "all", **options.headers})
-        await queue.consume(hear)
+        await queue.consume(on_message)
         await peer_io.serve()
 
 

@@ -1,8 +1,8 @@
-"""What the peer scripts share: arguments, the connector, and lines of JSON with whoever runs them.
+"""Common part of the peer scripts: arguments, the connector, and a protocol of JSON lines.
 
-A peer writes `{"event": "ready", "pid": ...}` once it is up, then answers each request line
-`{"id": n, "do": name, ...}` with `{"event": "reply", "id": n, ...}` and writes what it hears as
-events of other names. It ends, closing its connection in order, on SIGTERM or the end of its input.
+A peer writes `{"event": "ready", "pid": ...}` once it is ready. It replies to each request line
+`{"id": n, "do": name, ...}` with `{"event": "reply", "id": n, ...}`, and writes received messages
+as events of other names. On SIGTERM or the end of its input it closes its connection and ends.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ def connector(options: argparse.Namespace, **more: Any) -> AmqBrokerConnector:
     )
 
 
-def tell(event: str, **facts: Any) -> None:
-    """Write one event."""
+def send_event(event: str, **facts: Any) -> None:
+    """Write an event to the standard output."""
     print(json.dumps({"event": event, **facts}, default=repr), flush=True)
 
 
 def message_facts(message: Any) -> dict[str, Any]:
-    """Return what a data or log message carries: its headers, and its body as text."""
+    """Return headers and body text of a data or log message."""
     return {"headers": dict(message.headers), "body": message.body.decode("utf-8", "replace")}
 
 
 async def serve(**handlers: Handler) -> None:
-    """Say that the peer is ready, and answer requests until it is to end."""
+    """Send the event `ready`, and handle requests until the end is requested."""
     reading = asyncio.create_task(_read(handlers))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, reading.cancel)
-    tell("ready", pid=os.getpid())
+    send_event("ready", pid=os.getpid())
     with contextlib.suppress(asyncio.CancelledError):
         await reading
 
 
 async def _read(handlers: Mapping[str, Handler]) -> None:
-    """Answer requests, many at a time, until the input ends."""
+    """Handle requests concurrently until the input ends."""
     running = set()
     async for request in _lines():
         task = asyncio.create_task(_answer(handlers, request))
@@ -88,13 +88,13 @@ async def _answer(handlers: Mapping[str, Handler], request: dict[str, Any]) -> N
     number = request.pop("id")
     try:
         result = await handlers[request.pop("do")](**request)
-    except Exception as error:  # noqa: BLE001 - the asker is told, whatever it is
+    except Exception as error:  # noqa: BLE001 - any error is the reply
         kind = type(error)
         facts = {
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "message": str(error),
             "args": error.args,
         }
-        tell("reply", id=number, error=facts)
+        send_event("reply", id=number, error=facts)
     else:
-        tell("reply", id=number, result=result)
+        send_event("reply", id=number, result=result)
