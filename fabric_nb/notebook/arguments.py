@@ -6,6 +6,7 @@ import ast
 import builtins
 import io
 import re
+import threading
 import tokenize
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.notebook.options import unquoted
 
 _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
+_parsing = threading.Lock()
+"""Held while a line is parsed, because argparse changes the parser while it parses."""
 _CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
@@ -107,8 +110,9 @@ def parse(
             values = values if expressions else [expand(word, scope) for word in values]
         # argparse reads a word that begins with a space as a value.
         guarded = [f" {word}" if word.startswith("-") else word for word in values]
-        parser.allow_abbrev = False  # `--s` does not mean `--stream`
-        parsed: Namespace = parser.parse_intermixed_args([*typed, *guarded])
+        with _parsing:
+            parser.allow_abbrev = False  # `--s` does not mean `--stream`
+            parsed: Namespace = parser.parse_intermixed_args([*typed, *guarded])
     except (UsageError, InvalidLine) as error:
         raise usage_error(parser, str(error)) from None
     return parsed

@@ -30,5 +30,5 @@ def test_each_suite_is_measured_against_its_peers(rabbitmq_uri: str, tmp_path: P
     assert results["frames"]
     assert len(results["targets"]) >= 20
     for target in results["targets"]:
-        assert target["what"] in done.stdout
-        assert target["found"]["median"] > 0
+        assert target["name"] in done.stdout
+        assert target["measured"]["median"] > 0

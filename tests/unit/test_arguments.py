@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 from argparse import ArgumentTypeError
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -568,3 +570,17 @@ def test_nothing_to_serve(defined: list[str], only: list[str], problem: str) -> 
     """A cell without functions to serve is refused with the reason."""
     with pytest.raises(NotServed, match=problem):
         functions_to_serve({"f": len, "_h": min, "x": math.pi}, defined, only)
+
+
+def test_lines_are_parsed_in_several_threads() -> None:
+    """Threads that use one magic at the same time each receive the arguments of their own line."""
+    lines = [f"calc.{n} x={n} --timeout {n}" for n in range(1, 5)]
+    expected = [vars(parse(PARSER, line)) for line in lines]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(lines)) as pool:
+            for _ in range(100):
+                assert list(pool.map(lambda line: vars(parse(PARSER, line)), lines)) == expected
+    finally:
+        sys.setswitchinterval(interval)
