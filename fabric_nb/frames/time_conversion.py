@@ -7,6 +7,11 @@ lost if a later value of the column is no time.
 The text format is narrow, so that a part number is not read as a time: ``2024-05-31``,
 or with a time of day ``2024-05-31T12:30:00``, after a ``T`` or one space, with up to nine digits of
 a second and a zone of ``Z`` or ``+02:00``. Texts with a zone and texts without do not mix.
+
+numpy parses the texts of one layout. `pandas.to_datetime(texts, format="ISO8601")` would need the
+same checks of layouts and years around it, and its place in `IsoFormat.read` makes `from_text` take
+0.9 to 1.1 of its time with pandas 3.1 and 1.4 to 11 with pandas 2.2, which has no times before
+1677 or after 2262 (1e5 and 1e6 texts from JSON in nine layouts, best of 3 to 9 runs).
 """
 
 from __future__ import annotations
@@ -41,8 +46,8 @@ _LAYOUT = re.compile(
 _ZEROS = str.maketrans("123456789", "000000000")
 
 # Years beyond four digits cannot be written back; datetime64[ns] covers only a part of 1677.
-_YEARS_US = (1, 9999)
-_YEARS_NS = (1678, 2261)
+_YEARS_US = ("0001", "9999")
+_YEARS_NS = ("1678", "2261")
 
 
 class SourceFormat(Protocol):
@@ -131,35 +136,17 @@ class IsoFormat:
 
     def read(self, texts: Sequence[str]) -> Array | None:
         """Parse texts of this layout; None if one is not a time, for example in month 13."""
-        # Arithmetic on the digits of the whole column at once: several times faster than
-        # the parser of numpy, which also warns of zones.
-        letters = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8)
-        figures = np.ascontiguousarray(letters.reshape(len(texts), -1).T) - np.uint8(ord("0"))
-
-        def number(start: int, stop: int) -> Array:
-            value: Array = figures[start].astype(np.int64)
-            for figure in figures[start + 1 : stop]:
-                value = value * 10 + figure
-            return value
-
-        year, month, day = number(0, 4), number(5, 7), number(8, 10)
-        months = ((year - 1970) * 12 + month - 1).view("M8[M]")
-        dates = months.astype("M8[D]") + (day - 1)
         first, last = _YEARS_NS if self.unit == "ns" else _YEARS_US
-        valid = (first <= year) & (year <= last) & (month >= 1) & (month <= 12) & (day >= 1)
-        valid &= dates.astype("M8[M]") == months  # no 31st of June
-        values = dates.astype(f"M8[{self.unit}]")
-        if self.separator:
-            hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
-            valid &= (hour < 24) & (minute < 60) & (second < 60)
-            values += (hour * 3600 + minute * 60 + second).view("m8[s]")
-        if self.digits:
-            places = 9 if self.unit == "ns" else 6
-            fraction = number(20, 20 + self.digits) * 10 ** (places - self.digits)
-            values += fraction.view(f"m8[{self.unit}]")
+        if self.unit == "ns" and not first <= min(texts)[:4] <= max(texts)[:4] <= last:
+            return None  # numpy would wrap around
+        end = -len(self.zone) or None  # numpy warns of zones
+        try:
+            values = np.array([text[:end] for text in texts], dtype=f"M8[{self.unit}]")
+        except ValueError:
+            return None
         values -= self._offset
-        # The offset may move the first or the last day out of the range.
-        valid &= (values >= _new_year(first)) & (values < _new_year(last + 1))
+        # Year 0, or a day that the offset has moved out of the range.
+        valid = (values >= np.datetime64(first)) & (values < np.datetime64(last) + 1)
         return values if valid.all() else None
 
     @property
@@ -243,10 +230,6 @@ def _formats_by_layout(layouts: Sequence[str]) -> dict[str, IsoFormat] | None:
         formats[layout] = IsoFormat(match[1] or "", len(match[2] or ""), match[3] or "")
     zoned = {bool(source_format.zone) for source_format in formats.values()}
     return formats if len(zoned) == 1 else None
-
-
-def _new_year(year: int) -> np.datetime64:
-    return np.datetime64(year - 1970, "Y")
 
 
 # -- numbers ---------------------------------------------------------------------------------------
