@@ -1,4 +1,9 @@
-"""Storage of one column: values are appended, dropped from the front and never changed."""
+"""Storage of one column: values are appended, dropped from the front and never changed.
+
+Converted values keep a code of their source format (0 or 1 byte each), because the result would
+otherwise depend on when snapshots were taken; keeping the originals would take 34 to 40 bytes each
+(1e6 ISO 8601 texts, or ints and floats).
+"""
 
 from __future__ import annotations
 
