@@ -59,7 +59,7 @@ class Silence:
         return self.seconds
 
     def reset(self) -> None:
-        """Start anew, because silence is expected or there is no connection."""
+        """Start again, because silence is expected or there is no connection."""
         self.seconds = self._probed_at = 0.0
         self._checked_at = self._clock()
 

@@ -97,7 +97,7 @@ class StreamConsumer:
         await self.channel.close()
 
     def renew(self) -> None:
-        """Consume anew on another channel."""
+        """Consume again, on another channel."""
         self.channel.renew()
 
     @property

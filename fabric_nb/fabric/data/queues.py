@@ -50,10 +50,10 @@ class StreamQueue:
         replay_from: a RabbitMQ stream, read from there; it keeps messages that were read, and each
             reader receives all of them.
         prefetch: unacknowledged messages; 0: no limit.
-        on_remade: called when a RabbitMQ stream turns out to be another one, to be read anew.
+        on_remade: called when a RabbitMQ stream turns out to be another one, to be read from its start.
 
     Attributes:
-        remade: number of times that the queue was gone with its messages, and was declared anew.
+        remade: number of times that the queue was gone with its messages, and was declared again.
 
     Raises:
         UnusableQueue: no queue can have this name, a kept queue has none, both kinds are requested,
@@ -106,7 +106,7 @@ class StreamQueue:
                 if not await channel.topology.has_queue(self.name):
                     self.remade += 1
                     log.warning(
-                        "The queue %r was deleted with its messages, and is declared anew",
+                        "The queue %r was deleted with its messages, and is declared again",
                         self.name,
                     )
         self._declared = True
@@ -242,7 +242,7 @@ class StreamQueue:
 
     def _begin_anew(self) -> None:
         log.warning(
-            "The queue %r was deleted and declared anew: its messages are lost, and the stream"
+            "The queue %r was deleted and declared again: its messages are lost, and the stream"
             " resumes with the first new one",
             self.name,
         )

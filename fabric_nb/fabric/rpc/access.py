@@ -108,7 +108,7 @@ class AccessControl:
         if options.allow is not None and not self._connection.verifies_users:
             raise BrokerRefused(
                 f"{self._connection.broker or 'This broker'} does not verify which user sends a"
-                " message, so callers cannot be told apart: serve everybody, without allow."
+                " message, so callers cannot be told apart: serve all callers, without allow."
             )
         self.users = None if options.allow is None else frozenset(options.allow)
         self.exchanges = frozenset(options.exchanges)

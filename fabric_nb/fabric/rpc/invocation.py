@@ -154,7 +154,7 @@ async def collect(items: Items) -> list[Any]:
             found += batch
             if len(found) > MAX_ITEMS or time.monotonic() > ends:
                 raise NotSerializable(
-                    f"the result is a generator that has produced {len(found):,} items and goes on,"
+                    f"the result is a generator that has produced {len(found):,} items and continues,"
                     " which is more than one reply carries: take them one by one (call_stream,"
                     " %fabric_call --stream), or let the method return a list."
                 )

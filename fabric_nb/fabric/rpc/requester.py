@@ -48,7 +48,7 @@ _EXPIRED = ": no instance of the service was free to run it"
 class Requester:
     """Sends requests and correlates their replies.
 
-    Replies arrive at a queue of this connection, under correlation ids that nobody can guess.
+    Replies arrive at a queue of this connection, under random correlation ids.
     Requests to each service have a channel of their own, because the exchange of a service that
     is gone is deleted, and publishing to it closes the channel.
 
