@@ -50,7 +50,7 @@ class StreamQueue:
         replay_from: a RabbitMQ stream, read from there; it keeps messages that were read, and each
             reader receives all of them.
         prefetch: unacknowledged messages; 0: no limit.
-        on_remade: called when a RabbitMQ stream turns out to be another one, to be read from its start.
+        on_remade: called when a RabbitMQ stream turns out to be another one, to be read again.
 
     Attributes:
         remade: number of times that the queue was gone with its messages, and was declared again.

@@ -154,8 +154,8 @@ async def collect(items: Items) -> list[Any]:
             found += batch
             if len(found) > MAX_ITEMS or time.monotonic() > ends:
                 raise NotSerializable(
-                    f"the result is a generator that has produced {len(found):,} items and continues,"
-                    " which is more than one reply carries: take them one by one (call_stream,"
+                    f"the result is a generator with more than {len(found):,} items, and one reply"
+                    " carries fewer: take them one by one (call_stream,"
                     " %fabric_call --stream), or let the method return a list."
                 )
             await asyncio.sleep(0)
