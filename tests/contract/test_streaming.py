@@ -175,7 +175,7 @@ async def test_endless_list_is_refused(members, caller, counter, monkeypatch, ki
     monkeypatch.setattr(invocation, "MAX_ITEMS", 5000)
     member = await members.join("endless")
     await member.serve({"endless": getattr(counter, kind)}, threads=threads)
-    with pytest.raises(RemoteError, match="goes on, which is more than one reply carries"):
+    with pytest.raises(RemoteError, match="items, and one reply carries fewer"):
         await caller.call("app.endless.endless", timeout=20)
     assert counter.closed == 1
     assert 5000 < counter.given < 7000
