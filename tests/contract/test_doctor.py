@@ -18,7 +18,7 @@ from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import printable
 from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
 from tests.broker.process import QUOTED_PASSWORD, USER, BrokerProcess
-from tests.faults.test_rights import rights
+from tests.faults.test_permissions import permissions
 from tests.support.certificates import Certificates
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
@@ -314,7 +314,7 @@ async def test_silent_nodes(embedded: BrokerProcess, tmp_path: Path) -> None:
     assert "could not be completed" not in str(diagnosis)
 
 
-# -- rights
+# -- permissions
 
 ALL = ["call", "serve", "receive keep-alives", "send keep-alives"]
 ALL += ["receive data", "publish data", "receive logs", "send logs"]
@@ -338,7 +338,7 @@ async def test_permissions(
         await owner.publish_data({"n": 0})
         await (await owner.logs()).close()
         patterns = dict.fromkeys(("configure", "write", "read"), "^$")
-        patterns = patterns if role == "nobody" else rights(role)
+        patterns = patterns if role == "nobody" else permissions(role)
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **patterns)
         diagnosis = await checked(uri)
     assert {check for check in ALL if of(diagnosis, check).severity is not OK} == lacking
@@ -355,7 +355,7 @@ async def test_exchanges_that_are_missing_or_of_another_kind(
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
         await channel.declare_exchange(f"{DOMAIN}.data", "topic", durable=True)
-        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("server"))
+        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **permissions("server"))
         missing = of(await checked(uri), "receive keep-alives")
         assert missing.severity is ERROR
         assert "'msc.discovery' is not there" in missing.found

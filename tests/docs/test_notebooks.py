@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.docs import notebooks
-from tests.faults.test_rights import rights
+from tests.faults.test_permissions import permissions
 from tests.support.peers import DOMAIN
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -115,13 +115,13 @@ def test_stored_production_ran_on_a_cluster() -> None:
 
 def test_permissions_of_production_match_the_manual() -> None:
     """The permissions in the notebook are those of the manual, for its domain."""
-    (code,) = [cell.source for cell in read(PRODUCTION).cells if "RIGHTS = {" in cell.source]
+    (code,) = [cell.source for cell in read(PRODUCTION).cells if "PERMISSIONS = {" in cell.source]
     (stored,) = [
         ast.literal_eval(statement.value)
         for statement in ast.parse(code).body
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "RIGHTS"
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "PERMISSIONS"
     ]
-    manual = {role: tuple(rights(role).values()) for role in stored}
+    manual = {role: tuple(permissions(role).values()) for role in stored}
     assert len(manual) == 3
     renamed = {
         role: tuple(pattern.replace("store", DOMAIN) for pattern in patterns)

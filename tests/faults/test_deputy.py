@@ -15,7 +15,7 @@ import pytest
 
 from fabric_nb.errors import BrokerRefused, MalformedMessage
 from fabric_nb.fabric.rpc.access import is_reply_queue
-from tests.faults.test_rights import rights
+from tests.faults.test_permissions import permissions
 from tests.support.fabric import Members, next_message, until
 from tests.support.peers import DOMAIN
 
@@ -100,13 +100,13 @@ async def assert_rejected(fabric: AmqBrokerConnector, text: str, count: int = 1)
 
 async def test_reply_addresses_cannot_be_method_queues(bank, bank_api, lookup, rabbitmq, vhost):
     """A user who may only call `lookup` cannot make it reply to a method queue of `bank`."""
-    rights = {
+    permissions = {
         "configure": r"^amq\.gen.*$",
         "write": rf"^(amq\.gen.*|{API}\.lookup)$".replace("app.", r"app\."),
         "read": r"^amq\.gen.*$",
     }
     leader = f"{API}.bank.leader"
-    async with as_user(rabbitmq, vhost, "mallory", **rights) as channel:
+    async with as_user(rabbitmq, vhost, "mallory", **permissions) as channel:
         for queue in (methods_queue("bank", "transfer"), leader, methods_queue("lookup", "echo")):
             await call(channel, f"{API}.lookup", methods_queue("lookup", "echo"), queue)
         await assert_rejected(lookup, "wants its reply in", 3)
@@ -144,13 +144,13 @@ async def mallory(
     rabbitmq: RabbitMq, vhost: str, lookup: AmqBrokerConnector
 ) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
     """Connect as a user with the documented permissions of a server, in the clique of `lookup`."""
-    async with as_user(rabbitmq, vhost, "mallory", **rights("server")) as channel:
+    async with as_user(rabbitmq, vhost, "mallory", **permissions("server")) as channel:
         yield channel
 
 
 async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost):
     """A server may serve its service and call others, but not consume their calls."""
-    uri = rabbitmq.add_user(f"lookup-{vhost}", "secret", vhost=vhost, **rights("lookup"))
+    uri = rabbitmq.add_user(f"lookup-{vhost}", "secret", vhost=vhost, **permissions("lookup"))
     fabric = await members.join("lookup", uri=uri)
     await fabric.serve({"twice": lambda x: 2 * x})
     assert await bank.call("app.lookup.twice", x=2, timeout=10) == 4
@@ -173,7 +173,7 @@ async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost)
 @pytest.fixture
 async def ann(members: Members, rabbitmq: RabbitMq, vhost: str) -> AmqBrokerConnector:
     """Connect as a user who may call `lookup` and the bank."""
-    uri = rabbitmq.add_user(f"ann-{vhost}", "secret", vhost=vhost, **rights("caller"))
+    uri = rabbitmq.add_user(f"ann-{vhost}", "secret", vhost=vhost, **permissions("caller"))
     return await members.join("ann", uri=uri)
 
 

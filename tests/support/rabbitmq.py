@@ -210,8 +210,8 @@ class RabbitMq:
     ) -> str:
         """Create a user with permissions (name patterns) on a virtual host, and return its URI."""
         self._api("PUT", "users", name, body={"password": password, "tags": ""})
-        rights = {"configure": configure, "write": write, "read": read}
-        self._api("PUT", "permissions", vhost, name, body=rights)
+        permissions = {"configure": configure, "write": write, "read": read}
+        self._api("PUT", "permissions", vhost, name, body=permissions)
         return self.uri_for(name, password, vhost)
 
     # Resources

@@ -15,7 +15,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.doctor import broker, peers
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
-from fabric_nb.fabric.doctor.rights import rights
+from fabric_nb.fabric.doctor.permissions import permissions
 from fabric_nb.fabric.doctor.target import Target
 
 __all__ = ["LISTEN", "Diagnosis", "Finding", "Severity", "Target", "diagnose"]
@@ -90,7 +90,7 @@ async def _examine(
     findings.append(await broker.transient_queues(connection))
     async with peers.listening(target, connection) as received:
         deadline = time.monotonic() + seconds
-        await collect(rights(target, connection))
+        await collect(permissions(target, connection))
         await asyncio.sleep(deadline - time.monotonic())
         await peers.query_clocks(connection, received, target.name.domain)
     findings.extend(peers.peers(target, received, seconds))

@@ -66,7 +66,7 @@ def uses(target: Target) -> list[Use]:
     ]
 
 
-async def rights(target: Target, connection: Connection) -> AsyncIterator[Finding]:
+async def permissions(target: Target, connection: Connection) -> AsyncIterator[Finding]:
     """Check calling, serving, and each of `uses`."""
     yield await _calling(target.name, connection)
     yield await _serving(target.name, connection)

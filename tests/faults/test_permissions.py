@@ -23,7 +23,7 @@ OTHER = "other_project"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 
 
-def rights(role: str) -> dict[str, str]:
+def permissions(role: str) -> dict[str, str]:
     """Return the three patterns of a role in the document."""
     command = f"rabbitmqctl set_permissions -p / {role} "
     (line,) = (text for text in DOCUMENT.read_text().splitlines() if command in text)
@@ -49,7 +49,7 @@ async def join(
     """Return a function that opens a member with the permissions of a role."""
 
     async def join(role: str) -> AmqBrokerConnector:
-        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights(role))
+        uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **permissions(role))
         fabric = await members.join("me", uri=uri)
         await wait_for_service(fabric, "boss", methods=1)
         return fabric
@@ -107,7 +107,7 @@ async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
     call, every = f"{DOMAIN}.app.boss.items", list(range(300))
 
     async def join(name: str, more: str = "") -> AmqBrokerConnector:
-        allowed = rights("caller")
+        allowed = permissions("caller")
         allowed["write"] += more
         uri = rabbitmq.add_user(f"{name}-{vhost}", "secret", vhost=vhost, **allowed)
         return await members.join(name, uri=uri)
@@ -160,7 +160,7 @@ async def test_may_serve_in_one_domain(join, owner):
 
 async def test_missing_exchange_without_permission_to_declare_it(rabbitmq, vhost):
     """Without permission to declare a missing exchange, the error says who can."""
-    uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights("watcher"))
+    uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **permissions("watcher"))
     fabric = AmqBrokerConnector(uri, DOMAIN, "app", "me", keep_alive_listen=True)
     await assert_refused(fabric.open(), "msc.discovery")
     async with AmqBrokerConnector(rabbitmq.uri_for(vhost=vhost), DOMAIN, "app", "boss"):
