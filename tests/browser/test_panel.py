@@ -170,6 +170,7 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
     await expect(price.locator("[data-label=errors]")).to_be_hidden()
     await expect(ship.locator("[data-label=calls]")).to_have_text("1")
     await expect(ship.locator("[data-label=errors]")).to_have_text("1")
+    await expect(ship.locator("[data-label=errors]")).to_have_attribute("data-unit", "error")
     await ship.click()
     opened = panel.get_by_role("region", name="Serving").last.locator("tr.detail")
     await expect(opened).to_contain_text("LookupError: no such order: b")

@@ -16,6 +16,12 @@ const NARROW = 480; // width in pixels below which rows have two lines, if colum
 const SHORT = 20; // characters that always fit into a cell of a narrow row
 const OVERSCAN = 6; // rows in the document above and below the visible ones
 
+/** Unit of a number in a narrow table, which has no headings: the last word of the label. */
+function unitOf(label, cell) {
+  const unit = label.split(" ").at(-1);
+  return cell === 1 && /^\w{3,}s$/.test(unit) ? unit.slice(0, -1) : unit; // "1 row", but "1 ms"
+}
+
 export class TableView {
   /**
    * @param rows rows to show; call `updated` after each message, `changed` after other changes
@@ -253,7 +259,9 @@ export class TableView {
   }
 
   paintCell(node, cell, text) {
-    node.parentNode.toggleAttribute("data-zero", cell === 0 || cell === null || cell === "");
+    const { parentNode } = node;
+    parentNode.toggleAttribute("data-zero", cell === 0 || cell === null || cell === "");
+    setAttribute(parentNode, "data-unit", unitOf(parentNode.dataset.label, cell));
     if (Array.isArray(cell)) paintBadge(node, cell);
     else if (node.dataset.tone) {
       node.className = "";
@@ -270,8 +278,7 @@ export class TableView {
     const expander = make("button", "expander", { type: "button", tabindex: "-1", "aria-label": "Details" });
     const values = columns.map(({ kind, label, line }, index) => {
       const cell = make("td", kind, { role: "cell", "aria-colindex": String(index + 1) });
-      // A narrow table has no headings; CSS appends the last word of the label to a number.
-      Object.assign(cell.dataset, { label, line: line ?? 1, unit: label.split(" ").at(-1) });
+      Object.assign(cell.dataset, { label, line: line ?? 1 });
       const value = make("span");
       cell.append(...(index === 0 ? [expander] : []), value);
       row.append(cell);
