@@ -167,12 +167,7 @@ class Requester:
             if timer is not None:
                 timer.cancel()
             reply.cancel()
-        answer = await self._read(delivery, label)
-        if isinstance(answer, RemoteError):
-            raise answer
-        if isinstance(answer, Expired):
-            raise _call_timeout(label, given or timeout, _EXPIRED)
-        return answer
+        return await self._result(delivery, given or timeout, label)
 
     async def stream(
         self,
@@ -260,12 +255,23 @@ class Requester:
         """Return the items of the last message: of an end, or of a reply that is no stream."""
         if delivery.type == END:
             return ()
+        result = await self._result(delivery, timeout, label)
+        return result if isinstance(result, list) else [result]
+
+    async def _result(self, delivery: Delivery, timeout: float | None, label: str) -> Any:
+        """Return the result in a reply.
+
+        Raises:
+            RemoteError: the method raised.
+            CallTimeout: the request expired before an instance received it.
+            MalformedMessage: the reply cannot be read.
+        """
         answer = await self._read(delivery, label)
         if isinstance(answer, RemoteError):
             raise answer
         if isinstance(answer, Expired):
             raise _call_timeout(label, timeout, _EXPIRED)
-        return answer if isinstance(answer, list) else [answer]
+        return answer
 
     def _timed_out(self, label: str, timeout: float | None) -> CallTimeout:
         blocked = self._connection.blocked
