@@ -48,7 +48,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def application() -> str:
-    """What is started; repo2docker's images start `notebook` where nobody asks for `lab`."""
+    """Binder starts JupyterLab; by default, images of repo2docker start `notebook`."""
     return "lab"
 
 

@@ -223,7 +223,7 @@ def test_a_message_that_is_too_large_closes_the_channel(client: RawClient) -> No
 
 
 @pytest.mark.parametrize(
-    "properties", [{"expiration": "soon"}, {"expiration": "-1"}, {"user_id": "somebody"}]
+    "properties", [{"expiration": "soon"}, {"expiration": "-1"}, {"user_id": "another-user"}]
 )
 def test_expiration_and_user_id_are_validated(
     client: RawClient, properties: dict[str, Any]

@@ -108,7 +108,7 @@ async def test_user_cannot_be_forged(members, raw):
     exchange = await raw.get_exchange(server.name.api_exchange)
     with pytest.raises(aio_pika.exceptions.ChannelPreconditionFailed, match="user_id"):
         await exchange.publish(
-            aio_pika.Message(b"{}", user_id="somebody"), server.name.method_queue("whoami")
+            aio_pika.Message(b"{}", user_id="another-user"), server.name.method_queue("whoami")
         )
 
 
@@ -131,7 +131,7 @@ async def test_allowed_users(members, caller, raw):
     serving = await server.serve({"whoami": whoami, "items": items}, allow=[user_of(caller)])
     assert (await caller.call("app.server.whoami"))[2] == user_of(caller)
 
-    serving.access.restrict(ServeOptions(allow={"somebody"}))
+    serving.access.restrict(ServeOptions(allow={"another-user"}))
     for call in (
         caller.call("app.server.whoami", timeout=10),
         caller.call("app.server.items", timeout=10),

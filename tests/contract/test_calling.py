@@ -148,8 +148,8 @@ async def test_proxy_of_a_method_named_load(members, caller):
 
 async def test_load_with_arguments(caller):
     """`load` with arguments calls the service's own method of that name."""
-    with pytest.raises(UnknownService, match="nobody"):
-        await caller.service("nobody").load(path="x")
+    with pytest.raises(UnknownService, match="missing"):
+        await caller.service("missing").load(path="x")
 
 
 # -- versions
@@ -212,7 +212,7 @@ async def test_unknown_service(caller):
     assert isinstance(caught.value, LookupError)
     began = time.monotonic()
     with pytest.raises(UnknownService):
-        await caller.call(f"{DOMAIN}.app.nobody.multiply", timeout=20)
+        await caller.call(f"{DOMAIN}.app.missing.multiply", timeout=20)
     assert time.monotonic() - began < 2
 
 
@@ -285,7 +285,7 @@ async def test_ambiguous_service(members, caller):
 
 async def test_errors_name_the_call(caller):
     """Each error of a call has the name of the call."""
-    for call in ("calc.nothing", "app.nobody.x"):
+    for call in ("calc.nothing", "app.missing.x"):
         with pytest.raises(CallError) as caught:
             await caller.call(call, timeout=1)
         assert caught.value.call.endswith(call)

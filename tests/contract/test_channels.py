@@ -75,11 +75,11 @@ async def test_mandatory_messages(connection):
         outcomes = await asyncio.gather(
             *(
                 channel.publish("", key, Message(b"x"), mandatory=True)
-                for key in (QUEUE, "nobody", QUEUE, "nobody")
+                for key in (QUEUE, "missing", QUEUE, "missing")
             ),
             return_exceptions=True,
         )
-        await channel.publish("", "nobody", Message(b"x"))  # not mandatory: dropped
+        await channel.publish("", "missing", Message(b"x"))  # not mandatory: dropped
     assert [type(each) for each in outcomes] == [type(None), Unroutable, type(None), Unroutable]
 
 
@@ -199,15 +199,15 @@ async def test_a_cancelled_consumer(connection):
 async def test_closing_fails_unconfirmed_messages(connection):
     """Closing a channel fails unconfirmed messages, and further ones are refused."""
     channel = await connection.channel(confirms=True).open()
-    waiting = asyncio.ensure_future(channel.publish("", "nobody", Message(b"x" * 1000)))
+    waiting = asyncio.ensure_future(channel.publish("", "missing", Message(b"x" * 1000)))
     await asyncio.sleep(0)
     await channel.close()
     with pytest.raises(ConnectionLost):
         await waiting
     with pytest.raises(NotConnected):
-        await channel.publish("", "nobody", Message(b"x"))
+        await channel.publish("", "missing", Message(b"x"))
     with pytest.raises(ConnectionLost):
-        channel.send("", "nobody", Message(b"x"))
+        channel.send("", "missing", Message(b"x"))
 
 
 async def test_a_cancelled_setup(connection):

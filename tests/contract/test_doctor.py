@@ -158,7 +158,7 @@ async def test_refused_logins(
 
 async def test_broker_that_is_not_available() -> None:
     """Without a broker, TLS and heartbeat are checked nevertheless."""
-    uri = "amqp://ann:s3cret@192.0.2.1:5672/?heartbeat=5"  # an address that is nobody's (RFC 5737)
+    uri = "amqp://ann:s3cret@192.0.2.1:5672/?heartbeat=5"  # for documentation (RFC 5737)
     diagnosis = await stranger(uri).diagnose(seconds=WAIT, timeout=0.3)
     assert of(diagnosis, "broker").severity is ERROR
     assert "in the clear" in of(diagnosis, "tls").found
@@ -326,7 +326,7 @@ ALL += ["receive data", "publish data", "receive logs", "send logs"]
         ("caller", {"serve", "receive data", "publish data", "receive logs", "send logs"}),
         ("watcher", {"call", "serve", "send keep-alives", "publish data", "send logs"}),
         ("server", {"receive data", "publish data", "receive logs", "send logs"}),
-        ("nobody", set(ALL)),
+        ("no permissions", set(ALL)),
     ],
 )
 async def test_permissions(
@@ -338,11 +338,11 @@ async def test_permissions(
         await owner.publish_data({"n": 0})
         await (await owner.logs()).close()
         patterns = dict.fromkeys(("configure", "write", "read"), "^$")
-        patterns = patterns if role == "nobody" else permissions(role)
+        patterns = patterns if role == "no permissions" else permissions(role)
         uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **patterns)
         diagnosis = await checked(uri)
     assert {check for check in ALL if of(diagnosis, check).severity is not OK} == lacking
-    assert diagnosis.worst is (ERROR if role == "nobody" else WARNING)
+    assert diagnosis.worst is (ERROR if role == "no permissions" else WARNING)
     for check in lacking:
         assert "user" in of(diagnosis, check).found.lower(), of(diagnosis, check)
     assert "secret" not in str(diagnosis)

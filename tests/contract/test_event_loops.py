@@ -186,7 +186,7 @@ async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: 
         async with caller.member.connection.channel() as channel:
             queue = f"{caller.domain}.api.app.forking::pid"
             async with asyncio.timeout(5):
-                while await channel.topology.has_queue(queue):  # noqa: ASYNC110 - the broker tells nobody
+                while await channel.topology.has_queue(queue):  # noqa: ASYNC110 - there is no event
                     await asyncio.sleep(0.05)
         os.kill(child, 0)  # it lives
     finally:

@@ -157,7 +157,7 @@ async def test_unusable_headers_are_refused_at_the_sender(
     async with await subscriber.stream() as stream:
         call = asyncio.create_task(caller.call("sink.subscriber.slow", timeout=10))
         with pytest.raises(UnusableHeader):
-            publisher.publish_data({"n": 1}, headers)  # nobody awaits it
+            publisher.publish_data({"n": 1}, headers)  # the future is not awaited
         with pytest.raises(ValueError, match=r"\.$"):
             await subscriber.stream(headers)
         with pytest.raises(NotSerializable):

@@ -63,7 +63,7 @@ async def test_failed_calls(server, caller):
     await asyncio.sleep(0)
     given_up.cancel()
     with pytest.raises(UnknownService):
-        await caller.call("nobody.method", timeout=0.1)
+        await caller.call("missing.method", timeout=0.1)
     await until(lambda: len(caller.calls) == 4)
 
     raised, late, cancelled, unknown = caller.calls.records
@@ -72,7 +72,7 @@ async def test_failed_calls(server, caller):
     assert "return x / y" in raised.traceback
     assert (late.outcome, cancelled.outcome) == ("timeout", "cancelled")
     assert late.ms >= 100
-    assert (unknown.outcome, unknown.service) == ("failed", f"{DOMAIN}.nobody")
+    assert (unknown.outcome, unknown.service) == ("failed", f"{DOMAIN}.missing")
     assert unknown.error.startswith("UnknownService: ")
     served = server.calls.records[0]
     assert (served.outcome, served.error) == ("failed", "ZeroDivisionError: division by zero")

@@ -212,7 +212,7 @@ async def test_errors_of_a_stream_are_those_of_a_call(server, caller):
     with pytest.raises(MethodNotFound, match="did you mean plain"):
         await collected(caller.call_stream("app.server.plane"))
     with pytest.raises(UnknownService):
-        await collected(caller.call_stream("app.nobody.plain", timeout=2))
+        await collected(caller.call_stream("app.missing.plain", timeout=2))
     with pytest.raises(TypeError):
         await collected(caller.call_stream("app.server.plain", wrong=1))
     with pytest.raises(CallTimeout):

@@ -47,7 +47,7 @@ async def test_closing_releases_all_resources(members, rabbitmq, vhost, presence
         assert await connector.call("one.one") == 1
         assert await connector.call("two.two") == 2
         with pytest.raises(CallError):
-            await connector.call("app.nobody.x", timeout=1)
+            await connector.call("app.missing.x", timeout=1)
         hanging = asyncio.create_task(connector.call("one.slow"))
         await until(lambda server=connector.servers[0]: server.stats["slow"].running)
         connector.publish_data({"n": 1})
@@ -99,7 +99,7 @@ async def test_failed_calls_leave_no_channels(members):
 
     async def fail(n):
         with pytest.raises(CallError):
-            await connector.call(f"app.nobody{n % 5}.x", timeout=5)
+            await connector.call(f"app.missing{n % 5}.x", timeout=5)
 
     for _ in range(10):
         await asyncio.gather(*(fail(n) for n in range(20)))

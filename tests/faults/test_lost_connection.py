@@ -473,4 +473,4 @@ async def test_failing_state_listener_does_not_prevent_reconnection(fabric, apar
     back = await cut(fabric)
     await back()
     with pytest.raises(UnknownService):
-        await fabric.call("app.nobody.x", timeout=5)
+        await fabric.call("app.missing.x", timeout=5)

@@ -156,7 +156,7 @@ async def refused(fabric, raw):
 async def unknown_service(fabric, raw):
     """Call an unknown service: 404."""
     with pytest.raises(UnknownService):
-        await fabric.call(f"{DOMAIN}.app.nobody.x", timeout=5)
+        await fabric.call(f"{DOMAIN}.app.missing.x", timeout=5)
 
 
 async def queue_deleted(fabric, raw):

@@ -25,8 +25,8 @@ async def test_broker_that_is_checked(
     start_notebook: StartNotebook, uri: str, tmp_path: Path
 ) -> None:
     """Without a connection the doctor checks the given URI, with one that connection."""
-    nobody = {"FABRIC_NB_RUNTIME_DIR": str(tmp_path), "AMQP_URL": ""}
-    notebook = await start_notebook(nobody, load=False)
+    no_broker = {"FABRIC_NB_RUNTIME_DIR": str(tmp_path), "AMQP_URL": ""}
+    notebook = await start_notebook(no_broker, load=False)
     await notebook.run("import asyncio; asyncio._nest_patched = True")
     await notebook.load()
     nothing = error_text(await notebook.execute("%fabric_doctor"), "BrokerUnavailable")

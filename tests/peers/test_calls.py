@@ -57,8 +57,8 @@ class Api(AbstractServiceApi):
     def leave(self):
         raise SystemExit(3)
 
-    async def ask_nobody(self):
-        return await self.member.call("calc.nobody.x")
+    async def call_missing_service(self):
+        return await self.member.call("calc.missing.x")
 
     def frame(self):
         return pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=[5, 6])
@@ -127,7 +127,7 @@ async def test_unknown_method_of_amqp_fabric(members, peer):
         with pytest.raises(MethodNotFound):
             await fabric.call("calc1.nothing")
         with pytest.raises(UnknownService):
-            await fabric.call("calc.nobody.nothing")
+            await fabric.call("calc.missing.nothing")
 
 
 async def test_timeouts_with_amqp_fabric(members, peer):
@@ -250,7 +250,7 @@ async def test_own_errors_for_amqp_fabric(caller):
     assert error["args"] == ["closed", 42]
 
 
-@pytest.mark.parametrize("method", ["decode", "unsendable", "ask_nobody"])
+@pytest.mark.parametrize("method", ["decode", "unsendable", "call_missing_service"])
 async def test_any_error_for_amqp_fabric(caller, method):
     """After any error of a method a caller on amqp-fabric gets a reply, and can continue."""
     with pytest.raises(PeerError):
