@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from fabric_nb.frames import FrameBuffer
+from fabric_nb.frames.buffer import FrameBuffer
 
 Rows = list[dict[str, Any]]
 

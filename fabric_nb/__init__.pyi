@@ -176,7 +176,7 @@ from .fabric.rpc.proxy import (
 )
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
-from .frames import FrameBuffer as FrameBuffer
+from .frames.buffer import FrameBuffer as FrameBuffer
 from .notebook.calling import CallHandle as CallHandle
 from .notebook.extension import (
     load_ipython_extension as load_ipython_extension,

@@ -38,7 +38,7 @@ from fabric_nb.fabric.wire.names import (
 from fabric_nb.fabric.wire.names import (
     discovery_exchange as default_discovery_exchange,
 )
-from fabric_nb.frames import Unit
+from fabric_nb.frames.time_conversion import Unit
 
 DEFAULT_TIMEOUT = 30.0
 """Default timeout of a call, in seconds."""

@@ -1,15 +1,7 @@
-"""`FrameBuffer`: collects rows and shows them as a DataFrame. No I/O; needs numpy and pandas.
+"""Rows to DataFrames, without I/O; all modules but `rows` import numpy and pandas.
 
-pyarrow is used if pandas stores text in it.
-
-`buffer` stores rows within bounds, `normalisation` checks the input, `column_storage` stores one
-column, `typed_chunks` infers and widens column types, and `time_conversion` recognises times.
-Imports go in this order. `time_columns` finds the time columns of a DataFrame.
+`buffer` stores rows within bounds and shows them as a DataFrame, `rows` checks rows,
+`normalisation` checks columns, `column_storage` stores one column, `typed_chunks` infers and widens
+column types, and `time_conversion` recognises times. Imports go in this order. `time_columns` finds
+the time columns of a DataFrame. pyarrow is used if pandas stores text in it.
 """
-
-from fabric_nb.frames.buffer import FrameBuffer
-from fabric_nb.frames.normalisation import OVERFLOW
-from fabric_nb.frames.time_columns import sole_time_column, with_time_index
-from fabric_nb.frames.time_conversion import Unit
-
-__all__ = ["OVERFLOW", "FrameBuffer", "Unit", "sole_time_column", "with_time_index"]

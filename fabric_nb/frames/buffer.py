@@ -21,14 +21,12 @@ from fabric_nb.frames.column_storage import Column, estimated_size
 from fabric_nb.frames.normalisation import (
     OVERFLOW,
     checked_columns,
-    checked_rows,
     concat_tables,
-    copied_row,
     is_simple_table,
     rows_to_columns,
     select_columns,
-    with_assigned,
 )
+from fabric_nb.frames.rows import checked_rows, copied_row, with_assigned
 from fabric_nb.frames.time_conversion import Unit
 from fabric_nb.frames.typed_chunks import (
     Chunk,

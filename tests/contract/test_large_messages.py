@@ -19,8 +19,8 @@ from fabric_nb.fabric.data import consumer as consumer_module
 from fabric_nb.fabric.data import stream as stream_module
 from fabric_nb.fabric.rpc import requester as requester_module
 from fabric_nb.fabric.rpc import server as server_module
-from fabric_nb.fabric.wire.data_decoding import ARROW, JSON_COLUMNS
 from fabric_nb.fabric.wire.data_encoding import arrow_body
+from fabric_nb.fabric.wire.formats import ARROW, JSON_COLUMNS
 from tests.support.fabric import Members, until
 from tests.support.peers import DOMAIN
 

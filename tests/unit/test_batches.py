@@ -25,7 +25,7 @@ from fabric_nb.fabric.wire.data_encoding import (
     encode_rows,
 )
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.frames import FrameBuffer
+from fabric_nb.frames.buffer import FrameBuffer
 from tests.support.decoding import decode_rows
 
 KINDS = (data_decoding.JSON, data_decoding.JSON_COLUMNS, data_decoding.ARROW)

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fabric_nb.frames import OVERFLOW, FrameBuffer, column_storage, time_conversion, typed_chunks
+from fabric_nb.frames import column_storage, time_conversion, typed_chunks
+from fabric_nb.frames.buffer import FrameBuffer
 from fabric_nb.frames.column_storage import estimated_size
+from fabric_nb.frames.normalisation import OVERFLOW
 
 Rows = list[dict[str, Any]]
 

@@ -27,7 +27,7 @@ from fabric_nb.fabric.wire.data_encoding import (
     encode_rows,
 )
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.frames import FrameBuffer
+from fabric_nb.frames.buffer import FrameBuffer
 from tests.support.decoding import decode_rows, read_rows
 from tests.unit.test_tables import COLUMNS, frames
 from tests.unit.test_wire import delivered

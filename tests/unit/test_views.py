@@ -24,7 +24,7 @@ from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
-from fabric_nb.frames import FrameBuffer
+from fabric_nb.frames.buffer import FrameBuffer
 from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel

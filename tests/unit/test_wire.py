@@ -36,6 +36,7 @@ from fabric_nb.fabric.wire.calls import (
     read_reply,
     result_message,
 )
+from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.keep_alives import (
     Announcement,
     KeepAlive,
@@ -47,7 +48,6 @@ from fabric_nb.fabric.wire.keep_alives import (
 from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK
-from fabric_nb.fabric.wire.tables import TABLES_HEADER
 from tests.support.decoding import read_rows
 
 NAME = ServiceName("my_project", "calc", "c1")

@@ -27,10 +27,11 @@ from fabric_nb.fabric.data.recording import HEADER_PREFIX, Recording, write_fram
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.wire.arrow import MAX_VALUES, PART_VALUES
 from fabric_nb.fabric.wire.data_decoding import Batch, joined, read_parts, read_small, rows_of
+from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.names import check_part
-from fabric_nb.fabric.wire.tables import TABLES_HEADER
-from fabric_nb.frames import FrameBuffer, sole_time_column, with_time_index
-from fabric_nb.frames.normalisation import with_assigned
+from fabric_nb.frames.buffer import FrameBuffer
+from fabric_nb.frames.rows import with_assigned
+from fabric_nb.frames.time_columns import sole_time_column, with_time_index
 
 if TYPE_CHECKING:
     from pandas.core.resample import DatetimeIndexResampler

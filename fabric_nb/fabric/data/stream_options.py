@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.queues import Start
-    from fabric_nb.frames import Unit
+    from fabric_nb.frames.time_conversion import Unit
 
 DEFAULT_PREFETCH = 500
 DEFAULT_MAX_ROWS = 1_000_000

@@ -53,10 +53,10 @@ from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, 
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.calls import error_message, format_traceback, read_call, result_message
+from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.items import end_message, wanted_credit
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 log = logging.getLogger(__name__)
 

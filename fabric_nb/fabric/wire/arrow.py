@@ -15,10 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric.wire.formats import Table
 from fabric_nb.frames.normalisation import is_simple
-
-Table = Any
-"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 
 MAX_VALUES: Final = 16 * 1024 * 1024
 """Maximum number of values in one message: rows times columns, and the values nested in these."""

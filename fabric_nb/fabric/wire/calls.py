@@ -19,9 +19,9 @@ from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.wire.chains import MAX_HOPS, hops_of, read_chain
 from fabric_nb.fabric.wire.codec import decode, encode
+from fabric_nb.fabric.wire.formats import JSON, TABLES_HEADER
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, DEATH_HEADER
-from fabric_nb.fabric.wire.reading import JSON, MAX_TRACEBACK, ending, shortened, text
-from fabric_nb.fabric.wire.tables import TABLES_HEADER
+from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text
 
 CALL, RESULT, ERROR = "call", "result", "error"
 STREAM_HEADER = "x-fabric-stream"

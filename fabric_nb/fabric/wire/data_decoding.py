@@ -11,7 +11,7 @@ because C code that reads JSON blocks all other threads until it returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery
@@ -22,13 +22,9 @@ from fabric_nb.fabric.wire.arrow import (
     parts_of,
 )
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
+from fabric_nb.fabric.wire.formats import ARROW, JSON, JSON_COLUMNS, Table
 from fabric_nb.fabric.wire.json_reading import PIECE, read_json, read_list
-from fabric_nb.fabric.wire.reading import JSON
 from fabric_nb.frames.normalisation import is_simple
-
-JSON_COLUMNS: Final = "application/vnd.fabric.columns+json"
-ARROW: Final = "application/vnd.apache.arrow.stream"
-"""The registered media type of Arrow's IPC stream format."""
 
 SURELY_SMALL: Final = 16 * 1024
 SMALL: Final = 256 * 1024
@@ -41,13 +37,9 @@ SMALL_VALUES: Final = 200_000
 MAX_OBJECT, MAX_CONTAINERS = 4 * 1024 * 1024, 1024 * 1024
 """Maximum numbers of values, and of lists and objects, in a message that is a single object."""
 
-Table = Any
-"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 Row = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]
 Batch = Sequence[Row] | Columns | Table
-Form = Literal["object", "list", "columns", "arrow"]
-"""Form of a batch in its message: a single row, rows, columns, or an Arrow table."""
 
 
 def read_small(delivery: Delivery) -> Batch | None:

@@ -17,10 +17,15 @@ from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.wire import rows
 from fabric_nb.fabric.wire.codec import encode, encode_columns
 from fabric_nb.fabric.wire.content_encodings import WITHOUT_ZSTD, zstd_module
-from fabric_nb.fabric.wire.data_decoding import ARROW, JSON_COLUMNS, Form, Table
+from fabric_nb.fabric.wire.formats import (
+    ARROW,
+    JSON,
+    JSON_COLUMNS,
+    TABLES_HEADER,
+    Form,
+    Table,
+)
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.fabric.wire.reading import JSON
-from fabric_nb.fabric.wire.tables import TABLES_HEADER
 
 Format = Literal["json", "json-columns", "arrow"]
 Compression = Literal["gzip", "zstd"]

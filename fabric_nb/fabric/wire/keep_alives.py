@@ -11,6 +11,7 @@ import orjson
 from fabric_nb.errors import InvalidName, MalformedMessage, printable
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.wire.codec import decode
+from fabric_nb.fabric.wire.formats import JSON
 from fabric_nb.fabric.wire.names import (
     GOODBYE,
     KEEP_ALIVE,
@@ -19,7 +20,7 @@ from fabric_nb.fabric.wire.names import (
     ServiceName,
     is_method,
 )
-from fabric_nb.fabric.wire.reading import JSON, number, text
+from fabric_nb.fabric.wire.reading import number, text
 
 MAX_ANNOUNCEMENT = 4096
 """Bytes of a keep-alive's body that is sent; discovery must stay cheap for all members."""

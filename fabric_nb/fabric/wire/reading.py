@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-JSON = "application/json"
 MAX_TRACEBACK = 16_384
 """Characters of a traceback or a log message that are sent or read."""
 

@@ -18,8 +18,9 @@ import pandas as pd
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.values import error_text, shown, unboxed
+from fabric_nb.fabric.wire.formats import Table
 from fabric_nb.fabric.wire.tables import fields, index_fields
-from fabric_nb.frames.normalisation import is_name, transpose_rows
+from fabric_nb.frames.rows import is_name, transpose_rows
 
 LABEL = "the data"
 _FORMS = (
@@ -29,8 +30,6 @@ _FORMS = (
 Rows = list[Mapping[str, Any]]
 Columns = dict[str, Any]
 """Lists, arrays and Series of one length, by name."""
-Table = Any
-"""A `pyarrow.Table`; pyarrow is an optional dependency."""
 
 
 def rows_or_columns(data: Any) -> Rows | Columns | pd.DataFrame | Table:

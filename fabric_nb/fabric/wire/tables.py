@@ -21,7 +21,6 @@ from fabric_nb.fabric.core.values import shown, unboxed
 
 log = logging.getLogger(__name__)
 
-TABLES_HEADER = "x-fabric-tables"
 MAX_DESCRIPTOR = 64 * 1024
 """Maximum bytes; a header must fit into one AMQP frame (AMQP 0-9-1, 4.2.6)."""
 

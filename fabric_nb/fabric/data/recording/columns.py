@@ -12,7 +12,7 @@ import pandas as pd
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.core.files import replacing
 from fabric_nb.fabric.data.recording.entry import as_json, reason
-from fabric_nb.frames import OVERFLOW
+from fabric_nb.frames.normalisation import OVERFLOW
 
 ARRIVAL, MESSAGE, FORM = "arrival", "fabric.message", "fabric.form"
 OWN: Final = (ARRIVAL, MESSAGE, FORM, OVERFLOW)

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.files import Draft
 from fabric_nb.fabric.wire.codec import encode
-from fabric_nb.fabric.wire.data_decoding import Batch, Form
+from fabric_nb.fabric.wire.data_decoding import Batch
+from fabric_nb.fabric.wire.formats import Form
 
 HEADER_PREFIX = "header."
 """Prefix of a header's name in the name of its column."""

@@ -53,8 +53,9 @@ from fabric_nb.fabric.data.recording.entry import (
 )
 from fabric_nb.fabric.data.recording.footer import MAGIC, Footer
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.fabric.wire.data_decoding import Table, rows_of
-from fabric_nb.frames import OVERFLOW
+from fabric_nb.fabric.wire.data_decoding import rows_of
+from fabric_nb.fabric.wire.formats import Table
+from fabric_nb.frames.normalisation import OVERFLOW
 
 GROUP_ROWS = 50_000
 GROUP_BYTES = 64 * 1024 * 1024
