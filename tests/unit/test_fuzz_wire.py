@@ -142,6 +142,24 @@ async def deliveries_of(received: bytes, cuts: list[int]) -> list[Delivery]:
     return deliveries
 
 
+@given(streams)
+@example(delivered(b"x", b"\0\0") * 2)
+def test_what_arrives_together(received: bytes) -> None:
+    """The deliveries are the same, whether their bytes arrive together or one by one."""
+    logging.disable(logging.CRITICAL)
+    try:
+        together, one_by_one = (
+            [
+                (one.body, one.headers, one.type, one.tag, one.redelivered, one.origin)
+                for one in asyncio.run(deliveries_of(received, cuts))
+            ]
+            for cuts in ([], list(range(len(received))))
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    assert together == one_by_one
+
+
 @given(streams, st.lists(st.integers(0, 300), max_size=4))
 @example(delivered(b"x", b"\xff\xff"), [])
 @example(delivered(b"", b"\x20\0\xff\xff\xff\xff"), [3])

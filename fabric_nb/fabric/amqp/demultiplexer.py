@@ -59,18 +59,20 @@ class FrameDemultiplexer(asyncio.StreamReader):
         if not self._is_amqp:
             super().feed_data(data)
             return
-        chunk = bytes(data)
-        self._incomplete.append(chunk)
-        self._missing -= len(chunk)
-        if self._missing > 0:
-            return
-        forwarded, intercepted = self._dispatch(b"".join(self._incomplete))
-        now = monotonic()
-        if intercepted and not forwarded and now - self._forwarded_at >= HEARTBEAT_AFTER:
-            forwarded.append(frames.HEARTBEAT_FRAME)
+        received = bytes(data)
+        if self._incomplete:
+            self._incomplete.append(received)
+            self._missing -= len(received)
+            if self._missing > 0:
+                return
+            received = b"".join(self._incomplete)
+        forwarded, intercepted = self._dispatch(received)
         if forwarded:
-            self._forwarded_at = now
+            self._forwarded_at = monotonic()
             super().feed_data(b"".join(forwarded))
+        elif intercepted and (now := monotonic()) - self._forwarded_at >= HEARTBEAT_AFTER:
+            self._forwarded_at = now
+            super().feed_data(frames.HEARTBEAT_FRAME)
 
     @property
     def paused(self) -> bool:
@@ -95,10 +97,11 @@ class FrameDemultiplexer(asyncio.StreamReader):
             if stop > end:
                 break
             fast = channels.get(number)
-            payload = received[start + 7 : stop - 1]
-            if (fast is not None and _handled(fast, kind, payload)) or (
-                number == 0 and self._handle_blocked(payload)
-            ):
+            if fast is not None and (handled := _handle(fast, received, start, stop)):
+                intercepted = True
+                start = handled
+                continue
+            if number == 0 and self._handle_blocked(received[start + 7 : stop - 1]):
                 intercepted = True
             else:
                 forwarded.append(received[start:stop])
@@ -134,13 +137,20 @@ class FrameDemultiplexer(asyncio.StreamReader):
         super().set_exception(exc)
 
 
-def _handled(fast: FastChannel, kind: int, payload: bytes) -> bool:
-    """Return whether a fast channel handled a frame; an unreadable one is left to aiormq."""
+def _handle(fast: FastChannel, received: bytes, start: int, stop: int) -> int:
+    """Pass a frame to its fast channel, with the rest of its message if that was received too.
+
+    Return the offset of the end of what was handled; 0 if the frame is left to aiormq, as an
+    unreadable one is.
+    """
+    kind = received[start]
     try:
-        return fast.receive(kind, payload)
+        if kind == frames.METHOD and (end := fast.receive_message(received, start, stop)):
+            return end
+        return stop if fast.receive(kind, received[start + 7 : stop - 1]) else 0
     except Exception as error:  # noqa: BLE001 - aiormq closes the connection over it
         failures.add("a frame that cannot be read", error)
-        return False
+        return 0
 
 
 class BatchingWriter(asyncio.StreamWriter):

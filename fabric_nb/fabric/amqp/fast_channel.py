@@ -60,8 +60,33 @@ class FastChannel:
         self._header: bytes | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        # Properties of the last message, and their bytes with the flags.
+        self._properties = frames.NO_PROPERTIES
+        self._properties_read = b""
 
     # -- receiving
+
+    def receive_message(self, received: bytes, start: int, stop: int) -> int:
+        """Handle a delivery in one step, if all its frames were received.
+
+        Args:
+            received: bytes from the socket.
+            start: offset of the method's frame.
+            stop: offset of its end.
+
+        Returns:
+            Offset of the end of the message; 0 if `receive` is to handle it frame by frame.
+        """
+        message = frames.read_message(received, self.number, start, stop)
+        if message is None:
+            return 0
+        consumer_tag, tag, redelivered, origin, header, body, end = message
+        target = self.consumers.get(consumer_tag)
+        if target is None:
+            return 0
+        self._target = self._header = None
+        self._pass_on(target, header, body, tag, redelivered, origin)
+        return end
 
     def receive(self, kind: int, payload: bytes) -> bool:
         """Handle a frame of this channel; return False if it is to be left to aiormq."""
@@ -82,7 +107,9 @@ class FastChannel:
             return False
         if not self._missing:
             self._target = None
-            self._finish(target, self._header or b"")
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            _, tag, redelivered, origin = self._deliver
+            self._pass_on(target, self._header or b"", body, tag, redelivered, origin)
         return True
 
     def _receive_method(self, payload: bytes) -> bool:
@@ -106,16 +133,21 @@ class FastChannel:
             self.shut(lambda: refusal(code, text))
         return False
 
-    def _finish(self, target: OnDelivery, header: bytes) -> None:
+    def _pass_on(
+        self,
+        target: OnDelivery,
+        header: bytes,
+        body: bytes,
+        tag: int,
+        redelivered: bool,
+        origin: bytes,
+    ) -> None:
         if self.closed:
             return
-        try:
-            properties = frames.read_properties(header)
-        except (ValueError, IndexError) as error:
-            log.debug("A message has properties that cannot be read: %r", error)
-            properties = frames.NO_PROPERTIES
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        _, tag, redelivered, origin = self._deliver
+        if header[12:] != self._properties_read:  # most messages of a stream have the same
+            self._properties = _read_properties(header)
+            self._properties_read = header[12:]
+        properties = self._properties
         try:
             target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
         except Exception as error:  # noqa: BLE001 - must not affect further deliveries
@@ -201,6 +233,14 @@ class FastChannel:
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Reject a delivery."""
         self._send(frames.reject(self.number, tag, requeue=requeue))
+
+
+def _read_properties(header: bytes) -> frames.Properties:
+    try:
+        return frames.read_properties(header)
+    except (ValueError, IndexError) as error:
+        log.debug("A message has properties that cannot be read: %r", error)
+        return frames.NO_PROPERTIES
 
 
 def _report(on_outcome: OnOutcome, error: FabricError | None) -> None:

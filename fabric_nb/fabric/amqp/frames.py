@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fabric_nb.errors import UnusableHeader
 from fabric_nb.fabric.amqp.fields import FieldTable, checked
@@ -38,7 +38,10 @@ _PUBLISH, _REJECT = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x5a"
 _BIND = b"\x00\x32\x00\x14"
 
 _END = bytes((FRAME_END,))
+_SIZES = tuple(bytes((size,)) for size in range(256))
 _CONTENT = Struct(">HHQ")
+_CONTENT_FRAME = Struct(">BHIHHQ")
+"""Beginning of the frame of a content header: `HEAD` and `_CONTENT`."""
 _BASIC = 60
 _QOS_ARGUMENTS = Struct(">IHB")
 _U16, _U64 = Struct(">H"), Struct(">Q")
@@ -47,6 +50,14 @@ _U16, _U64 = Struct(">H"), Struct(">Q")
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 0x8000, 0x4000, 0x2000, 0x1000
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 0x0800, 0x0400, 0x0200, 0x0100
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _USER_ID = 0x0080, 0x0040, 0x0020, 0x0010
+
+# The messages of a peer mostly differ only in the properties from the correlation id to the
+# timestamp. Those before and after them are encoded and decoded once, and cached.
+_BEFORE = _CONTENT_TYPE | _CONTENT_ENCODING | _HEADERS
+_FIXED_SIZES = {0: 0, _DELIVERY_MODE: 1, _PRIORITY: 1, _DELIVERY_MODE | _PRIORITY: 2}
+_AFTER = _TYPE | _USER_ID
+_CACHED_SIZE = 1024
+"""Maximum bytes of properties that are cached."""
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
@@ -79,13 +90,12 @@ def publish(
     body = message.body
     header = content_header(message, message_id, frame_max)
     start = _publish(channel, exchange, routing_key, mandatory)
-    room = frame_max - OVERHEAD
-    if len(body) <= room or frame_max == 0:
-        content = frame(BODY, channel, body) if body else b""
-    else:
-        parts = (body[at : at + room] for at in range(0, len(body), room))
-        content = b"".join(frame(BODY, channel, part) for part in parts)
-    return b"".join((start, frame(HEADER, channel, header), content))
+    parts = [start, HEAD.pack(HEADER, channel, len(header)), header, _END]
+    room = frame_max - OVERHEAD if frame_max else len(body)
+    for at in range(0, len(body), room or 1):
+        part = body[at : at + room]
+        parts += (HEAD.pack(BODY, channel, len(part)), part, _END)
+    return b"".join(parts)
 
 
 def content_header(message: Message, message_id: str = "", frame_max: int = 0) -> bytes:
@@ -111,27 +121,66 @@ def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> 
 
 
 def _properties(message: Message, message_id: str) -> bytes:
-    expiration, timestamp = message.expiration, message.timestamp
-    fields = (
-        (_CONTENT_TYPE, _text(message.content_type)),
-        (_CONTENT_ENCODING, _text(message.content_encoding)),
-        (_HEADERS, checked(message.headers).raw if message.headers else None),
-        (_DELIVERY_MODE, b"\2" if message.persistent else b"\1"),
-        (_PRIORITY, None if message.priority is None else bytes((message.priority,))),
-        (_CORRELATION_ID, _text(message.correlation_id)),
-        (_REPLY_TO, _text(message.reply_to)),
-        (_EXPIRATION, None if expiration is None else _short(str(expiration))),
-        (_MESSAGE_ID, _short(message_id) if message_id else None),
-        (_TIMESTAMP, None if timestamp is None else _U64.pack(_seconds(timestamp))),
-        (_TYPE, _text(message.type)),
-        (_USER_ID, _text(message.user_id)),
+    headers, expiration, timestamp = message.headers, message.expiration, message.timestamp
+    table = checked(headers).raw if headers else None
+    small = table is None or len(table) <= _CACHED_SIZE
+    encode = _encode_before if small else _encode_before.__wrapped__
+    flags, before = encode(
+        message.content_type, message.content_encoding, table, message.persistent, message.priority
     )
+    after_flags, after = _encode_after(message.type, message.user_id)
+    flags |= after_flags
+    parts = [b"", before]
+    if message.correlation_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(_short(message.correlation_id))
+    if message.reply_to is not None:
+        flags |= _REPLY_TO
+        parts.append(_short(message.reply_to))
+    if expiration is not None:
+        flags |= _EXPIRATION
+        parts.append(_short(str(expiration)))
+    if message_id:
+        flags |= _MESSAGE_ID
+        parts.append(_short(message_id))
+    if timestamp is not None:
+        flags |= _TIMESTAMP
+        parts.append(_U64.pack(_seconds(timestamp)))
+    parts[0] = _U16.pack(flags)
+    parts.append(after)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _encode_before(
+    content_type: str | None,
+    content_encoding: str | None,
+    headers: bytes | None,
+    persistent: bool,
+    priority: int | None,
+) -> tuple[int, bytes]:
+    return _present(
+        (_CONTENT_TYPE, _text(content_type)),
+        (_CONTENT_ENCODING, _text(content_encoding)),
+        (_HEADERS, headers),
+        (_DELIVERY_MODE, b"\2" if persistent else b"\1"),
+        (_PRIORITY, None if priority is None else bytes((priority,))),
+    )
+
+
+@lru_cache(maxsize=256)
+def _encode_after(type_: str | None, user_id: str | None) -> tuple[int, bytes]:
+    return _present((_TYPE, _text(type_)), (_USER_ID, _text(user_id)))
+
+
+def _present(*fields: tuple[int, bytes | None]) -> tuple[int, bytes]:
+    """Return the flags of the properties that are not None, and their bytes."""
     flags, present = 0, []
     for flag, value in fields:
         if value is not None:
             flags |= flag
             present.append(value)
-    return b"".join((_U16.pack(flags), *present))
+    return flags, b"".join(present)
 
 
 def _seconds(timestamp: float) -> int:
@@ -146,9 +195,10 @@ def _text(text: str | None) -> bytes | None:
 def _short(text: str) -> bytes:
     # Text that is not UTF-8 was received from a peer, and is returned to it byte for byte.
     raw = text.encode(errors="surrogateescape")
-    if len(raw) > 255:
+    size = len(raw)
+    if size > 255:
         raise ValueError(f"{text[:40]!r}... is longer than 255 bytes")
-    return bytes((len(raw),)) + raw
+    return _SIZES[size] + raw
 
 
 def bind(
@@ -195,6 +245,61 @@ def read_deliver(payload: bytes) -> Deliver:
     at = 5 + payload[4]
     tag = _U64.unpack_from(payload, at)[0]
     return Deliver(payload[5:at], tag, payload[at + 8] != 0, payload[at + 9 :])
+
+
+def read_message(
+    received: bytes, channel: int, start: int, stop: int
+) -> tuple[bytes, int, bool, bytes, bytes, bytes, int] | None:
+    """Decode a delivery whose body is at most one frame, if all its frames are in `received`.
+
+    Args:
+        received: bytes from the socket.
+        channel: number of the channel.
+        start: offset of the frame of a method.
+        stop: offset of its end.
+
+    Returns:
+        Consumer tag, delivery tag, whether it is redelivered, its origin, the payload of the
+        content header, the body, and the offset of the end of the message. None if it is not
+        complete, has several body frames, or has frames that are out of order or invalid.
+    """
+    end, at = len(received), start + 7
+    if received[at : at + 4] != DELIVER or stop + _CONTENT_FRAME.size > end:
+        return None
+    arguments = at + 5 + received[at + 4]  # after the consumer tag
+    kind, number, size, _, _, body_size = _CONTENT_FRAME.unpack_from(received, stop)
+    content = body_stop = stop + size + OVERHEAD
+    if (
+        arguments + 10 >= stop
+        or kind != HEADER
+        or number != channel
+        or size < _CONTENT.size + 2
+        or content > end
+        or received[content - 1] != FRAME_END
+    ):
+        return None
+    if body_size:
+        if content + OVERHEAD > end:
+            return None
+        kind, number, size = HEAD.unpack_from(received, content)
+        body_stop += size + OVERHEAD
+        if (
+            kind != BODY
+            or number != channel
+            or size != body_size
+            or body_stop > end
+            or received[body_stop - 1] != FRAME_END
+        ):
+            return None
+    return (
+        received[at + 5 : arguments],
+        _U64.unpack_from(received, arguments)[0],
+        received[arguments + 8] != 0,
+        received[arguments + 9 : stop - 1],
+        received[stop + 7 : content - 1],
+        received[content + 7 : body_stop - 1] if body_size else b"",
+        body_stop,
+    )
 
 
 def origin(exchange: str, routing_key: str) -> bytes:
@@ -254,51 +359,77 @@ class Properties(NamedTuple):
 
 NO_PROPERTIES = Properties()
 
-_TEXT, _TABLE = -1, -2
-_LAYOUT = (
-    (_CONTENT_TYPE, "content_type", _TEXT),
-    (_CONTENT_ENCODING, "content_encoding", _TEXT),
-    (_HEADERS, "headers", _TABLE),
-    (_DELIVERY_MODE, None, 1),
-    (_PRIORITY, None, 1),
-    (_CORRELATION_ID, "correlation_id", _TEXT),
-    (_REPLY_TO, "reply_to", _TEXT),
-    (_EXPIRATION, None, _TEXT),
-    (_MESSAGE_ID, "message_id", _TEXT),
-    (_TIMESTAMP, "timestamp", 8),
-    (_TYPE, "type", _TEXT),
-    (_USER_ID, "user_id", _TEXT),
-)
-"""Flag, name in `Properties` if it is there, and size of each property up to the last one used."""
-
-
-@lru_cache(maxsize=256)
-def _layout(flags: int) -> tuple[tuple[int | None, int], ...]:
-    """Return the index in `Properties` and the size of each property that is present."""
-    return tuple(
-        (None if name is None else Properties._fields.index(name), size)
-        for flag, name, size in _LAYOUT
-        if flags & flag
-    )
-
 
 def read_properties(header: bytes) -> Properties:
     """Decode the properties in a content header."""
-    values: list[Any] = list(NO_PROPERTIES)
-    at = 14
-    for place, size in _layout(header[12] << 8 | header[13]):
-        if size == _TEXT:
-            end = at + 1 + header[at]
-            if place is not None:
-                values[place] = header[at + 1 : end].decode(errors="surrogateescape")
-        elif size == _TABLE:
-            end = at + 4 + int.from_bytes(header[at : at + 4])
-            values[0] = header[at:end]
-        else:
-            end = at + size
-            if place is not None:
-                values[place] = int.from_bytes(header[at:end])
+    flags = header[12] << 8 | header[13]
+    at = start = 14
+    for flag in (_CONTENT_TYPE, _CONTENT_ENCODING):
+        if flags & flag:
+            at += 1 + header[at]
+    if flags & _HEADERS:
+        at += 4 + int.from_bytes(header[at : at + 4])
+    at += _FIXED_SIZES[flags & (_DELIVERY_MODE | _PRIORITY)]
+    before = _read_before if at <= _CACHED_SIZE else _read_before.__wrapped__
+    headers, content_type, content_encoding = before(flags & _BEFORE, header[start:at])
+    correlation_id = reply_to = message_id = timestamp = None
+    if flags & _CORRELATION_ID:
+        end = at + 1 + header[at]
+        correlation_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
+    if flags & _REPLY_TO:
+        end = at + 1 + header[at]
+        reply_to = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        at = end
+    if flags & _EXPIRATION:
+        at += 1 + header[at]
+    if flags & _MESSAGE_ID:
+        end = at + 1 + header[at]
+        message_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        at = end
+    if flags & _TIMESTAMP:
+        timestamp = int.from_bytes(header[at : at + 8])
+        at += 8
     if at > len(header):
         raise ValueError("the properties are cut off")
-    return Properties._make(values)
+    type_, user_id = _read_after(flags & _AFTER, header[at:])
+    return Properties._make(
+        (
+            headers,
+            content_type,
+            content_encoding,
+            type_,
+            correlation_id,
+            reply_to,
+            message_id,
+            user_id,
+            timestamp,
+        )
+    )
+
+
+@lru_cache(maxsize=256)
+def _read_before(flags: int, raw: bytes) -> tuple[bytes, str | None, str | None]:
+    """Return headers, content type and content encoding."""
+    content_type, at = _read_short(raw, 0) if flags & _CONTENT_TYPE else (None, 0)
+    content_encoding, at = _read_short(raw, at) if flags & _CONTENT_ENCODING else (None, at)
+    headers = b""
+    if flags & _HEADERS:
+        headers = raw[at : at + 4 + int.from_bytes(raw[at : at + 4])]
+    return headers, content_type, content_encoding
+
+
+@lru_cache(maxsize=256)
+def _read_after(flags: int, raw: bytes) -> tuple[str | None, str | None]:
+    """Return type and user id; properties after them are ignored."""
+    type_, at = _read_short(raw, 0) if flags & _TYPE else (None, 0)
+    user_id, _ = _read_short(raw, at) if flags & _USER_ID else (None, at)
+    return type_, user_id
+
+
+def _read_short(raw: bytes, at: int) -> tuple[str, int]:
+    """Return the text at an offset, and the offset of its end."""
+    end = at + 1 + raw[at]
+    if end > len(raw):
+        raise ValueError("the properties are cut off")
+    return raw[at + 1 : end].decode("utf-8", "surrogateescape"), end

@@ -7,6 +7,7 @@ import logging
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pamqp import decode
@@ -116,6 +117,8 @@ def _read_table(raw: bytes) -> Headers:
     if len(raw) > MAX_HEADERS:
         log.debug("A message has %d bytes of headers, which are too many to read", len(raw))
         return {}
+    if len(raw) <= _CACHED_TABLE and (flat := _read_flat_table(raw)) is not None:
+        return flat.copy()
     if len(raw) <= _SMALL_TABLE:
         with contextlib.suppress(Exception):  # pamqp raises many types, RecursionError too
             return decode.field_table(raw)[1]
@@ -128,6 +131,19 @@ def _read_table(raw: bytes) -> Headers:
     return headers
 
 
+@lru_cache(maxsize=256)
+def _read_flat_table(raw: bytes) -> dict[str, Any] | None:
+    """Decode a table, as that which all calls of a caller carry; None if it has nested values."""
+    try:
+        fields = decode.field_table(raw)[1]
+    except Exception:  # noqa: BLE001 - pamqp raises many types
+        return None
+    nested = any(isinstance(value, (dict, list, bytearray)) for value in fields.values())
+    return None if nested else fields
+
+
+_CACHED_TABLE = 512
+"""Maximum bytes of a table that is cached."""
 _SMALL_TABLE = 4096
 _MAX_DEPTH = 50
 _LENGTH = struct.Struct(">I")
