@@ -110,6 +110,9 @@ from .errors import (
     UnusableHeader as UnusableHeader,
 )
 from .errors import (
+    UnusableLibrary as UnusableLibrary,
+)
+from .errors import (
     UnusableQueue as UnusableQueue,
 )
 from .errors import (

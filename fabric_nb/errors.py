@@ -27,6 +27,7 @@ and what to do::
     ├── WaitTimeout (TimeoutError)         rows or records that did not arrive in time
     ├── NotSerializable (TypeError)        a value that cannot be sent
     │   └── UnusableHeader (ValueError)    a header or filter that brokers refuse
+    ├── UnusableLibrary (ImportError)      a library that is broken, or of an unsupported version
     ├── RecordingError (ValueError)        a file that cannot be recorded to, or played back
     ├── NotServed                          a function or service that is not served
     ├── NotRerun (ValueError)              a failed call that cannot be run again
@@ -242,6 +243,10 @@ class UnusableHeader(NotSerializable, ValueError):
 
 class MalformedMessage(FabricError, ValueError):
     """A received message does not have the shape that its kind requires."""
+
+
+class UnusableLibrary(FabricError, ImportError):
+    """A library cannot be imported: it is broken, or its version is not supported."""
 
 
 class RecordingError(FabricError, ValueError):

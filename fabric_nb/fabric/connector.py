@@ -6,15 +6,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from operator import attrgetter
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fabric_nb.errors import InvalidArgumentType, NotConnected, NotListening
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.core.tasks import Failures, failures
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
 from fabric_nb.fabric.data.queues import Start
-from fabric_nb.fabric.data.recording import Replay
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, StreamOptions
 from fabric_nb.fabric.discovery.announcer import REPLY_WITHIN, Presence
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
@@ -38,7 +36,11 @@ from fabric_nb.fabric.wire.names import (
 from fabric_nb.fabric.wire.names import (
     discovery_exchange as default_discovery_exchange,
 )
-from fabric_nb.frames.time_conversion import Unit
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.recording import Replay
+    from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.frames.time_conversion import Unit
 
 DEFAULT_TIMEOUT = 30.0
 """Default timeout of a call, in seconds."""

@@ -19,14 +19,13 @@ import pandas as pd
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.frames.column_storage import Column, estimated_size
 from fabric_nb.frames.normalisation import (
-    OVERFLOW,
     checked_columns,
     concat_tables,
     is_simple_table,
     rows_to_columns,
     select_columns,
 )
-from fabric_nb.frames.rows import checked_rows, copied_row, with_assigned
+from fabric_nb.frames.rows import OVERFLOW, checked_rows, copied_row, with_assigned
 from fabric_nb.frames.time_conversion import Unit
 from fabric_nb.frames.typed_chunks import (
     Chunk,

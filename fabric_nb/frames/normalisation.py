@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from functools import cache
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
 from fabric_nb.errors import InvalidArgument, InvalidArgumentType
-from fabric_nb.frames.rows import Row, is_name
+from fabric_nb.frames.arrow_types import is_simple
+from fabric_nb.frames.rows import OVERFLOW, Row, is_name
 from fabric_nb.frames.typed_chunks import SparseValues, as_utc, is_arrow_text, normalised_value
-
-OVERFLOW: Final = "_overflow"
-"""Name of the column for values beyond `max_columns`, as one dict per row."""
 
 _MAX_SPARSITY = 4
 """Columns are written out in full if at least one value in this many is present."""
@@ -121,24 +118,6 @@ def is_simple_table(columns: Any) -> bool:
         hasattr(columns, "combine_chunks")
         and is_simple(columns.schema)
         and len(set(columns.column_names)) == columns.num_columns
-    )
-
-
-def is_simple(schema: Any) -> bool:
-    """Return whether all columns can be read without a Python object per value."""
-    return _simple_type_ids().issuperset([kind.id for kind in schema.types])
-
-
-@cache
-def _simple_type_ids() -> frozenset[int]:
-    """Return Arrow's type ids of numbers, booleans, timestamps and text."""
-    import pyarrow as pa
-
-    whole = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
-    natural = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
-    further = (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.timestamp("s"))
-    return frozenset(
-        kind.id for kind in (*whole, *natural, *further, pa.string(), pa.large_string())
     )
 
 

@@ -13,6 +13,8 @@ from fabric_nb.errors import InvalidArgumentType
 Row = dict[str, Any]
 
 ROW_PREFIX: Final = "row."
+OVERFLOW: Final = "_overflow"
+"""Name of the column for values beyond `max_columns`, as one dict per row."""
 
 
 def is_name(name: object) -> bool:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from fabric_nb.frames import column_storage, time_conversion, typed_chunks
 from fabric_nb.frames.buffer import FrameBuffer
 from fabric_nb.frames.column_storage import estimated_size
-from fabric_nb.frames.normalisation import OVERFLOW
+from fabric_nb.frames.rows import OVERFLOW
 
 Rows = list[dict[str, Any]]
 

@@ -18,6 +18,7 @@ PACKAGE = Path(fabric_nb.__file__).parent
 
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "_version"),
+    ("libraries",),
     ("frames", "broker", "fabric.core"),
     ("fabric.amqp",),
     ("fabric.wire",),

@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.consumer_connection import ConsumerConnection
@@ -14,10 +14,13 @@ from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.publisher import Publisher
 from fabric_nb.fabric.data.queues import StreamQueue
-from fabric_nb.fabric.data.recording import Replay
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.wire.names import data_exchange, match_all
+from fabric_nb.libraries import importing
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.recording import Replay
+    from fabric_nb.fabric.data.stream import Stream
 
 
 class Streams:
@@ -41,13 +44,16 @@ class Streams:
         self._domain = domain
         self._publisher = publisher
         self._rejected = rejected
-        self._open: weakref.WeakSet[Stream | Replay] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._playing: weakref.WeakSet[Replay] = weakref.WeakSet()
         self._subscribed: set[str] = set()
 
     async def open(
         self, headers: Mapping[str, Any], options: StreamOptions, *, domain: str | None = None
     ) -> Stream:
         """Open a stream of this domain, or of another one; see `Stream`."""
+        with importing("pandas"):
+            from fabric_nb.fabric.data.stream import Stream
         where = domain or self._domain
         stream = Stream(self._connection, where, headers, options, rejected=self._rejected)
         self._open.add(stream)
@@ -74,16 +80,21 @@ class Streams:
         self, path: str | Path, *, speed: float, headers: Mapping[str, Any] | None
     ) -> Replay:
         """Publish a recording again; see `Replay`."""
+        with importing("pandas"):
+            from fabric_nb.fabric.data.recording import Replay
         replay = Replay(path, self._publisher.publish, speed=speed, headers=headers)
-        self._open.add(replay)
+        self._playing.add(replay)
         return await replay.open()
 
     @property
     def names(self) -> set[str]:
         """Names of subscriptions, and of the shared and durable streams that are open."""
-        streams = [one for one in self._open if isinstance(one, Stream) and not one.closed]
-        return ({stream.name for stream in streams} | self._subscribed) - {""}
+        open_names = {stream.name for stream in self._open if not stream.closed}
+        return (open_names | self._subscribed) - {""}
 
     async def close(self) -> None:
         """Close all streams and playbacks. Rows received so far are kept."""
-        await asyncio.gather(*(one.close() for one in tuple(self._open)))
+        await asyncio.gather(
+            *(stream.close() for stream in tuple(self._open)),
+            *(replay.close() for replay in tuple(self._playing)),
+        )

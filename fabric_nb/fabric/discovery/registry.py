@@ -8,14 +8,17 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from operator import attrgetter
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fabric_nb.fabric.discovery.clock import ReceptionClock
 from fabric_nb.fabric.discovery.eviction import EvictionPolicy
 from fabric_nb.fabric.discovery.services import GONE_AFTER, Instance, Service, ServiceState
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.libraries import importing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DROPPED_AFTER, DROP_PERIOD = 600.0, 60.0
 """Seconds after which an instance that is gone is dropped, and seconds between two searches."""
@@ -356,6 +359,8 @@ class Registry:
         Columns: domain, type, id, version (several joined by commas), instances (present
         instances that can be told apart), state, last_seen (seconds ago), methods.
         """
+        with importing("pandas"):
+            import pandas as pd
         return pd.DataFrame(
             list(self._rows()),
             columns=[

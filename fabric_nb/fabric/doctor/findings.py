@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from fabric_nb.libraries import importing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Severity(StrEnum):
@@ -67,6 +70,8 @@ class Diagnosis:
     @property
     def df(self) -> pd.DataFrame:
         """DataFrame with a row for each finding: check, severity, found, advice."""
+        with importing("pandas"):
+            import pandas as pd
         rows = [(each.check, str(each.severity), each.found, each.advice) for each in self.findings]
         return pd.DataFrame(rows, columns=["check", "severity", "found", "advice"])
 

@@ -6,9 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Self
-
-import pandas as pd
+from typing import TYPE_CHECKING, Self
 
 from fabric_nb.errors import UnknownLevel, WaitTimeout
 from fabric_nb.fabric.amqp.channel import Channel
@@ -18,7 +16,10 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.wire.logs import LEVELS, SEVERITY_HEADER, LogRecord, read_log
 from fabric_nb.fabric.wire.names import ServicePattern, check_part, log_exchange
-from fabric_nb.frames.time_conversion import utc_times
+from fabric_nb.libraries import importing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_RECORDS = 10_000
 """Records that a feed keeps, unless another number is given."""
@@ -158,6 +159,10 @@ class LogFeed:
 
 def records_frame(records: Iterable[LogRecord]) -> pd.DataFrame:
     """Return records as a DataFrame with UTC times; the names are those of ``registry.df``."""
+    with importing("pandas"):
+        import pandas as pd
+
+        from fabric_nb.frames.time_conversion import utc_times
     fields = [name for name in LogRecord.__dataclass_fields__ if name != "domain"]
     rows = [[getattr(record, name) for name in (*fields, "domain")] for record in tuple(records)]
     frame = pd.DataFrame(rows, columns=[*fields, "domain"])

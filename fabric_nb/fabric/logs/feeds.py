@@ -7,8 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
@@ -17,6 +16,9 @@ from fabric_nb.fabric.logs.feed import MAX_RECORDS, LogFeed, records_frame
 from fabric_nb.fabric.logs.handler import AmqpHandler, ship_logs
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SAME = 1.0
 """Seconds between the arrivals of one record at two feeds, at most."""

@@ -7,14 +7,15 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, render_briefly
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.wire.codec import decode
-from fabric_nb.frames.time_conversion import utc_times
+from fabric_nb.libraries import importing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_RECORDS, MAX_FAILURES = 1000, 20
 """Calls, and failed served calls with their arguments, that are kept."""
@@ -166,6 +167,10 @@ class CallLog:
         Columns are those of `CallRecord`, with domain, type and id of the service, as in
         ``registry.df``.
         """
+        with importing("pandas"):
+            import pandas as pd
+
+            from fabric_nb.frames.time_conversion import utc_times
         frame = pd.DataFrame(self.records, columns=list(CallRecord._fields))
         texts = {name: "str" for name in frame.columns if name not in ("time", "ms")}
         frame = frame.astype({"ms": "float64", **texts})

@@ -27,6 +27,7 @@ from fabric_nb.errors import (
     NotSerializable,
     ServiceLost,
     UnusableHeader,
+    UnusableLibrary,
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
@@ -449,13 +450,13 @@ class Server:
 
     async def _answer(self, method: _Method, delivery: Delivery) -> None:
         kwargs: dict[str, Any] = {}
-        unreadable: MalformedMessage | None = None
+        unreadable: FabricError | None = None
         try:
             if len(delivery.body) <= PIECE:
                 kwargs = read_call(delivery)
             else:
                 kwargs = await in_thread(read_call, delivery)
-        except MalformedMessage as refused:
+        except (MalformedMessage, UnusableLibrary) as refused:
             unreadable = refused
         if not await self._owns(method, delivery):
             return  # of a lost connection: the broker delivers it again

@@ -12,11 +12,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-import numpy as np
-
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.wire.formats import Table
-from fabric_nb.frames.normalisation import is_simple
+from fabric_nb.frames.arrow_types import is_simple
 
 MAX_VALUES: Final = 16 * 1024 * 1024
 """Maximum number of values in one message: rows times columns, and the values nested in these."""
@@ -225,6 +223,8 @@ def _of_dictionary(array: Any) -> int:
 
 def _view_lengths(array: Any) -> Any:
     """Return the lengths of views; each view of 128 bits begins with its length in 32 bits."""
+    import numpy as np
+
     views = np.frombuffer(array.buffers()[1], dtype="<i4")
     return views[4 * array.offset : 4 * (array.offset + len(array)) : 4].astype(np.int64)
 

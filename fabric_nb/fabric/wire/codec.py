@@ -18,16 +18,19 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import orjson
-import pandas as pd
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.core.values import error_text, shown, unboxed
 from fabric_nb.fabric.wire.json_reading import read_json
-from fabric_nb.fabric.wire.tables import Path, Tables, cells, restore_tables
+from fabric_nb.libraries import importing, is_imported, is_series, is_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fabric_nb.fabric.wire.tables import Path, Tables
 
 _HINTS: dict[type, str] = {
     bytes: "decode it to text, or publish it as data",
@@ -38,11 +41,7 @@ _HINTS: dict[type, str] = {
     Decimal: "send its text, or a float",
     Fraction: "send its text, or a float",
     dt.timedelta: "send its total_seconds()",
-    np.timedelta64: "send its seconds, as in value / np.timedelta64(1, 's')",
-    pd.Period: "send its text",
-    pd.Interval: "send its two ends",
     PurePath: "send its text",
-    np.longdouble: "make it a float",
     Iterable: "make it a list",
 }
 
@@ -93,9 +92,9 @@ def encode_columns(columns: Mapping[Any, Any], *, label: str) -> bytes:
     Raises:
         NotSerializable: as `encode`.
     """
-    plain = _Plain(label, Tables())
+    plain = _Plain(label)
     listed = {
-        name: plain.cells(column, name) if isinstance(column, pd.Series) else column
+        name: plain.cells(column, name) if is_series(column) else column
         for name, column in columns.items()
     }
     return encode(listed, label=label)[0]
@@ -119,18 +118,20 @@ def decode(body: bytes, tables: object = None) -> Any:
 
     Raises:
         MalformedMessage: the body is not JSON.
+        UnusableLibrary: it has tables, and pandas cannot be imported.
     """
     value = read_json(body)
     if isinstance(tables, str):
+        with importing("pandas"):
+            from fabric_nb.fabric.wire.tables import restore_tables
         value = restore_tables(value, tables)
     return value
 
 
 def _encode_slowly(value: object, label: str) -> tuple[bytes, str | None]:
-    tables = Tables()
+    conversion = _Plain(label)
     try:
-        plain = _Plain(label, tables).of(value, ())
-        return _dumps(plain), tables.descriptor()
+        return _dumps(conversion.of(value, ())), conversion.descriptor()
     except NotSerializable:
         raise
     except RecursionError:
@@ -173,9 +174,9 @@ def _floats(value: object) -> Iterator[float]:
 class _Plain:
     """Conversion of one value to plain JSON values, which also collects its tables."""
 
-    def __init__(self, label: str, tables: Tables) -> None:
+    def __init__(self, label: str) -> None:
         self._label = label
-        self._tables = tables
+        self._tables: Tables | None = None
 
     def of(self, value: Any, at: Path) -> Any:
         try:
@@ -186,8 +187,8 @@ class _Plain:
                     return self._mapping(value, at)
                 case list() | tuple():
                     return [self.of(item, (*at, index)) for index, item in enumerate(value)]
-                case pd.DataFrame() | pd.Series():
-                    return self._tables.add(value, at, self)
+            if is_table(value):
+                return self._table(value, at)
             return self._scalar(value, at)
         except (NotSerializable, RecursionError, MemoryError):
             raise
@@ -199,7 +200,20 @@ class _Plain:
 
     def cells(self, column: pd.Series[Any], name: str) -> list[Any]:
         """Return the cells of a column, without its index."""
+        from fabric_nb.fabric.wire.tables import cells
+
         return cells(column, (name,), self)
+
+    def descriptor(self) -> str | None:
+        """Return the descriptor of the tables found; None if there was none."""
+        return None if self._tables is None else self._tables.descriptor()
+
+    def _table(self, table: pd.DataFrame | pd.Series[Any], at: Path) -> Any:
+        if self._tables is None:
+            from fabric_nb.fabric.wire.tables import Tables
+
+            self._tables = Tables()
+        return self._tables.add(table, at, self)
 
     def _mapping(self, mapping: Mapping[Any, Any], at: Path) -> dict[str, Any]:
         plain: dict[str, Any] = {}
@@ -214,15 +228,13 @@ class _Plain:
         return plain
 
     def _scalar(self, value: Any, at: Path) -> Any:
-        if value is pd.NaT or value is pd.NA:
-            return None
+        if is_imported("numpy"):
+            from fabric_nb.fabric.wire.array_values import plain_value
+
+            # First, because missing values of pandas count as datetimes.
+            if (plain := plain_value(value, at, self)) is not NotImplemented:
+                return plain
         match value:
-            case np.ndarray() | pd.Index() | pd.api.extensions.ExtensionArray():
-                return self._array(value, at)
-            case np.datetime64():
-                return self._time(value, at)
-            case np.generic() if unboxed(value) is not value:
-                return self.of(unboxed(value), at)
             case dt.datetime() | dt.date() | dt.time():
                 return value.isoformat()
             case Enum():
@@ -233,19 +245,6 @@ class _Plain:
                 names = [field.name for field in dataclasses.fields(value)]
                 return {name: self.of(getattr(value, name), (*at, name)) for name in names}
         raise self.refuse(value, at)
-
-    def _array(self, value: Any, at: Path) -> Any:
-        if isinstance(value, pd.api.extensions.ExtensionArray):
-            return cells(pd.Series(value), at, self)
-        if value.dtype.names is not None:
-            raise self.refuse(value, at, "make it a DataFrame, which has names for its columns")
-        return self.of(_listed(value), at)
-
-    def _time(self, value: np.datetime64, at: Path) -> Any:
-        stamp: Any = pd.Timestamp(value)
-        if stamp is not pd.NaT and stamp.to_datetime64() != value:
-            raise self.refuse(value, at, "round it to nanoseconds")
-        return self.of(stamp, at)
 
     def _key(self, key: object, at: Path) -> str:
         plain = unboxed(key)
@@ -260,7 +259,7 @@ class _Plain:
 
     def refuse(self, value: object, at: Path, hint: str = "") -> NotSerializable:
         """Return the error for a value that JSON cannot represent."""
-        hint = hint or next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")
+        hint = hint or _hint(value)
         if hasattr(type(value), "__arrow_c_stream__"):
             hint = "publish it with format='arrow', or send its rows"
         return NotSerializable(
@@ -273,9 +272,11 @@ class _Plain:
         return self._label + "".join(f"[{step!r}]" for step in at)
 
 
-def _listed(array: Any) -> Any:
-    """Return the values of an array as nested lists, or the only value of a 0-dimensional array."""
-    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
-        # `tolist` would return integers for nanoseconds.
-        return list(array) if array.ndim else array[()]
-    return array.tolist()
+def _hint(value: object) -> str:
+    """Return an advice on a value that JSON cannot represent; empty if there is none."""
+    if is_imported("numpy"):
+        from fabric_nb.fabric.wire import array_values
+
+        if found := array_values.hint(value):
+            return found
+    return next((text for kind, text in _HINTS.items() if isinstance(value, kind)), "")

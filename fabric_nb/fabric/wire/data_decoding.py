@@ -24,7 +24,7 @@ from fabric_nb.fabric.wire.arrow import (
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.formats import ARROW, JSON, JSON_COLUMNS, Table
 from fabric_nb.fabric.wire.json_reading import PIECE, read_json, read_list
-from fabric_nb.frames.normalisation import is_simple
+from fabric_nb.frames.arrow_types import is_simple
 
 SURELY_SMALL: Final = 16 * 1024
 SMALL: Final = 256 * 1024

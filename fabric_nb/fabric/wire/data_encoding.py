@@ -9,8 +9,6 @@ import gzip
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
-import pandas as pd
-
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.amqp.fields import checked
 from fabric_nb.fabric.amqp.message import Message
@@ -26,6 +24,7 @@ from fabric_nb.fabric.wire.formats import (
     Table,
 )
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.libraries import importing, is_series
 
 Format = Literal["json", "json-columns", "arrow"]
 Compression = Literal["gzip", "zstd"]
@@ -53,7 +52,7 @@ def data_message(
         body = bytes(data)
     else:
         # A Series is rows of one column, with its index, in every format.
-        content = rows.rows_or_columns(data) if isinstance(data, pd.Series) else data
+        content = rows.rows_or_columns(data) if is_series(data) else data
         content = list(content) if isinstance(content, Iterator) else content
         body, tables = encode(content, label=rows.LABEL)
         kind = JSON
@@ -97,7 +96,9 @@ def encode_rows(data: Any, form: Format) -> tuple[bytes, str]:
         raise NotSerializable(f"{form!r} is no format: use {', '.join(get_args(Format))}.")
     batch = rows.rows_or_columns(data)
     if form == "arrow":
-        return arrow_body(rows.as_table(batch)), ARROW
+        with importing("pandas"):
+            from fabric_nb.fabric.wire.arrow_tables import as_table
+        return arrow_body(as_table(batch)), ARROW
     if form == "json-columns":
         return encode_columns(rows.as_columns(batch), label=rows.LABEL), JSON_COLUMNS
     return encode(rows.as_rows(batch), label=rows.LABEL)[0], JSON

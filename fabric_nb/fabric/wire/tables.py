@@ -84,6 +84,9 @@ class Encoder(Protocol):
     def place(self, at: Path) -> str:
         """Return a position in its form for errors."""
 
+    def refuse(self, value: object, at: Path, hint: str = "") -> NotSerializable:
+        """Return the error for a value that JSON cannot represent."""
+
 
 class Tables:
     """Tables found while one value is encoded."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Final
 
 from fabric_nb.errors import RecordingError
 from fabric_nb.fabric.core.files import replacing
 from fabric_nb.fabric.data.recording.entry import as_json, reason
-from fabric_nb.frames.normalisation import OVERFLOW
+from fabric_nb.frames.rows import OVERFLOW
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ARRIVAL, MESSAGE, FORM = "arrival", "fabric.message", "fabric.form"
 OWN: Final = (ARRIVAL, MESSAGE, FORM, OVERFLOW)

@@ -26,8 +26,6 @@ from itertools import chain, groupby, repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fabric_nb.errors import MalformedMessage, RecordingError
 from fabric_nb.fabric.core.files import Draft
 from fabric_nb.fabric.data.recording.columns import (
@@ -55,7 +53,7 @@ from fabric_nb.fabric.data.recording.footer import MAGIC, Footer
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.data_decoding import rows_of
 from fabric_nb.fabric.wire.formats import Table
-from fabric_nb.frames.normalisation import OVERFLOW
+from fabric_nb.frames.rows import OVERFLOW
 
 GROUP_ROWS = 50_000
 GROUP_BYTES = 64 * 1024 * 1024
@@ -233,7 +231,7 @@ class ParquetReader:
                 yield self._entries(table[:last], starts[:-1])
                 self.progress = read / total
             if rest is not None:
-                yield self._entries(rest, np.zeros(1, dtype=np.int64))
+                yield self._entries(rest, _starts(rest))
         except (pa.ArrowException, OSError, MalformedMessage) as error:
             raise RecordingError(f"{self._path} is damaged: {str(error)[:200]}") from None
         self.progress = 1.0
@@ -308,6 +306,8 @@ class ParquetReader:
 
 def _starts(table: Any) -> Any:
     """Return the index of the first row of each message."""
+    import numpy as np
+
     numbers = table[MESSAGE].to_numpy()
     return np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
 
