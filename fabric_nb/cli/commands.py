@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import pandas as pd
-
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.output import print_json, print_record, print_text
@@ -20,6 +18,7 @@ from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
 from fabric_nb.fabric.doctor import LISTEN, Severity
 from fabric_nb.fabric.wire.names import parse_call
+from fabric_nb.libraries import is_table
 from fabric_nb.notebook.options import read_options
 
 
@@ -63,7 +62,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     result = await fabric.call_service(
         pattern, method, kwargs, version=options.version, idempotent=options.idempotent
     )
-    if isinstance(result, (pd.DataFrame, pd.Series)) and not options.json:
+    if is_table(result) and not options.json:
         print_text(result.to_string())
     else:
         print_json(_jsonable(result))
@@ -84,7 +83,7 @@ async def _print_items(items: AsyncGenerator[Any, None], limit: int | None) -> i
 
 def _jsonable(value: Any) -> Any:
     """Return a value for JSON; the records of a table."""
-    if isinstance(value, (pd.DataFrame, pd.Series)):
+    if is_table(value):
         return value.reset_index().to_dict(orient="records")
     return value
 

@@ -48,6 +48,30 @@ VIEWS = {"notebook.live", "notebook.pages", "notebook.plot", "notebook.table", "
 AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 
+PANDAS = ("frames", "fabric.data.stream", "fabric.wire.tables", "fabric.wire.arrow_tables")
+HEAVY_LIBRARIES: dict[str, tuple[str, ...]] = {
+    "pandas": (*PANDAS, "notebook.plot", "notebook.views.stream", "notebook.views.methods", "demo"),
+    "numpy": (*PANDAS, "fabric.data.arrivals", "fabric.wire.array_values", "notebook.plot"),
+    "pyarrow": (),
+    "matplotlib": (),
+    "rich": (),
+    "IPython": ("notebook",),
+    "ipykernel": (),
+    "ipywidgets": ("notebook.live",),
+    "anywidget": ("notebook.live",),
+    "nbclient": ("cli.serve",),
+    "nbformat": ("cli.serve",),
+    "jupyter_client": ("cli.serve",),
+    "jsonschema": (),
+}
+"""Libraries that are slow to import, and the modules that may import them at their top.
+
+These modules are imported when a DataFrame, a notebook or a view is asked for.
+"""
+LIGHT = {"frames.rows", "frames.arrow_types", "notebook.options"}
+"""Modules of these packages that programs without DataFrames and notebooks import."""
+
+
 def module_name(path: Path) -> str:
     """Return the name of a module, such as `fabric.member`; empty for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -168,6 +192,77 @@ def test_upward_imports_are_found(module: str, source: str) -> None:
     assert violations(module, source)
 
 
+# -- heavy libraries
+
+
+def imported_at_top(source: str, module: str) -> Iterator[str]:
+    """Yield the full name of each import that runs when the module is imported."""
+    yield from imported(ast.unparse(_WithoutLateImports().visit(ast.parse(source))), module)
+
+
+class _WithoutLateImports(ast.NodeTransformer):
+    """Removes functions, and code for type checkers."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return ast.Pass()
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return ast.Pass()
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return ast.Pass()
+        return self.generic_visit(node)
+
+
+def heavy_imports(module: str, source: str) -> list[str]:
+    """Return the heavy libraries that a module imports at its top, and may not."""
+    return [
+        library
+        for library in {name.partition(".")[0] for name in imported_at_top(source, module)}
+        if library in HEAVY_LIBRARIES
+        and (
+            module in LIGHT
+            or not any(f"{module}.".startswith(f"{part}.") for part in HEAVY_LIBRARIES[library])
+        )
+    ]
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_heavy_libraries_are_imported_late(module: str) -> None:
+    """Only modules that are imported for DataFrames or notebooks import their libraries at once."""
+    assert heavy_imports(module, SOURCES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fabric.discovery.registry", "import pandas as pd"),
+        ("fabric.wire.codec", "from numpy import ndarray"),
+        ("frames.rows", "import pandas as pd"),
+        ("notebook.options", "from IPython import get_ipython"),
+        ("cli.commands", "try:\n    import pandas\nexcept ImportError:\n    pass"),
+        ("fabric.data.streams", "class Streams:\n    import pandas"),
+    ],
+)
+def test_early_imports_of_heavy_libraries_are_found(module: str, source: str) -> None:
+    """The check finds an import at the top of a module in each form."""
+    assert heavy_imports(module, source)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fabric.discovery.registry", "def df():\n    import pandas as pd"),
+        ("fabric.discovery.registry", "if TYPE_CHECKING:\n    import pandas as pd"),
+        ("frames.buffer", "import pandas as pd"),
+    ],
+)
+def test_late_imports_of_heavy_libraries_are_allowed(module: str, source: str) -> None:
+    """Functions and type checkers may import them everywhere, and some modules at their top."""
+    assert heavy_imports(module, source) == []
+
+
 # -- public names
 
 
@@ -197,7 +292,10 @@ HEAVY = ["pandas", "numpy", "aio_pika", "aiormq", "IPython", "orjson", "yarl"]
         ("import fabric_nb.broker.server", HEAVY),
         ("import fabric_nb.fabric.wire.names", HEAVY),
         ("from fabric_nb import FrameBuffer", ["aio_pika", "IPython"]),
-        ("from fabric_nb import AmqBrokerConnector, AmqpHandler", ["IPython", "ipykernel"]),
+        (
+            "from fabric_nb import AmqBrokerConnector, AmqpHandler",
+            ["pandas", "numpy", "IPython", "ipykernel"],
+        ),
         (
             "import fabric_nb.notebook.extension",
             ["aio_pika", "aiormq", "yarl", "ipywidgets", "anywidget"],
@@ -205,7 +303,7 @@ HEAVY = ["pandas", "numpy", "aio_pika", "aiormq", "IPython", "orjson", "yarl"]
     ],
 )
 def test_imports_are_light(statement: str, not_loaded: list[str]) -> None:
-    """The package loads neither pandas nor AMQP, the connector no Jupyter, magics no widgets."""
+    """The package loads no AMQP, the connector no pandas or Jupyter, magics no widgets."""
     program = f"import sys; {statement}; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
