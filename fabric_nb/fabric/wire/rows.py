@@ -127,8 +127,8 @@ def as_columns(data: Rows | Columns | pd.DataFrame | Table) -> Columns:
         columns = _named(data)
     if len(data) and not columns:
         raise NotSerializable(
-            f"{LABEL} has {len(data)} rows and no column, which columns cannot tell: publish it with"
-            " format='json'."
+            f"{LABEL} has {len(data)} rows and no column, which columns cannot tell: publish it"
+            " with format='json'."
         )
     return columns
 
