@@ -215,16 +215,13 @@ def _resident(pid: int) -> float:
 
 
 async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
-    from playwright.async_api import async_playwright
-
-    from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+    from tests.browser.lab import Lab, LabNotebook, new_page, open_browser, wait_for_lab
     from tests.browser.test_speed import WATCH as FRAMES
 
     verdicts = []
     with tempfile.TemporaryDirectory() as folder:
-        async with await Lab.start(Path(folder)) as lab, async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            page = await browser.new_page(viewport={"width": 1200, "height": 900})
+        async with await Lab.start(Path(folder)) as lab, open_browser() as browser:
+            page = await new_page(browser)
             await page.goto(f"{lab.url}/lab?reset")
             await wait_for_lab(page)
             notebook = await LabNotebook.open(page, lab)

@@ -2,6 +2,8 @@
 
 A test that takes `broker_uri` runs once over each of `BROKERS`; one that needs RabbitMQ itself
 takes `rabbitmq` with `vhost`, or `rabbitmq_uri`. Each test has a virtual host of its own.
+
+`pytest -n 4` distributes the tests over processes, as `tests.support.distribution` describes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pytest
 
 from fabric_nb.fabric.core import tasks
 from tests.broker.process import BrokerProcess
+from tests.support import distribution
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from xdist.scheduler import LoadScopeScheduling
+    from xdist.workermanage import WorkerController
 
     from fabric_nb.fabric.core.tasks import Failures
 
@@ -68,6 +74,37 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare the account of the brokers."""
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
+
+
+# With pytest-xdist
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in the order of their distribution."""
+    distribution.sort(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Distribute groups of tests that share processes."""
+    return distribution.scheduler(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the account of a worker's brokers to the controller."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["brokers"] = (dict(config.stash[_RUNS]), config.stash[_NOTES])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Add the account of a worker's brokers."""
+    if hasattr(node, "workeroutput"):  # not if it crashed
+        runs, notes = node.workeroutput["brokers"]
+        node.config.stash[_RUNS].update(runs)
+        node.config.stash[_NOTES].update(notes)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def _get(address: str) -> bytes:
 
 def _open(address: str) -> http.client.HTTPResponse:
     request = urllib.request.Request(address, headers={"Authorization": f"token {TOKEN}"})
-    reply: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=30)
+    reply: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=60)
     return reply
 
 

@@ -63,7 +63,7 @@ class BrokerProcess:
     def stop(self) -> tuple[int, str]:
         """Send SIGTERM, and return the exit code and the text on standard error."""
         self._process.terminate()
-        _, errors = self._process.communicate(timeout=10)
+        _, errors = self._process.communicate(timeout=60)
         return self._process.returncode, errors
 
     def __enter__(self) -> Self:

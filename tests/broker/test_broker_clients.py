@@ -86,7 +86,7 @@ async def test_aio_pika_rpc(
             await client.call("nobody")
         # The server never finishes the first call, so the second one expires in the queue.
         busy = asyncio.ensure_future(client.call("sleep", expiration=60))
-        await asyncio.wait_for(entered.wait(), 5)
+        await asyncio.wait_for(entered.wait(), 60)
         with pytest.raises(asyncio.TimeoutError):
             await client.call("sleep", expiration=0.1)
         busy.cancel()
@@ -111,9 +111,9 @@ async def test_aio_pika_recovers_its_topology(name: str) -> None:
         reconnected = asyncio.Event()
         connection.reconnect_callbacks.add(lambda *_: reconnected.set())
     with BrokerProcess("--port", str(first.port)):
-        await asyncio.wait_for(reconnected.wait(), 10)
+        await asyncio.wait_for(reconnected.wait(), 60)
         await exchange.publish(aio_pika.Message(b"again", headers={"kind": "tick"}), "")
-        assert await asyncio.wait_for(received.get(), 10) == b"again"
+        assert await asyncio.wait_for(received.get(), 60) == b"again"
         await connection.close()
 
 
@@ -176,7 +176,7 @@ def test_pika_round_trip(blocking: pika.BlockingConnection, name: str) -> None:
     channel.basic_nack(method.delivery_tag, requeue=True)
     channel.basic_qos(prefetch_count=2)
     bodies = []
-    for method, _, data in channel.consume(name, inactivity_timeout=5):
+    for method, _, data in channel.consume(name, inactivity_timeout=60):
         bodies.append((data, method.redelivered))
         channel.basic_ack(method.delivery_tag)
         if len(bodies) == 3:
@@ -230,11 +230,11 @@ def test_kombu_round_trip(broker: BrokerProcess, name: str) -> None:
             producer = connection.Producer(serializer="json")
             producer.publish({"n": 1}, exchange=exchange, routing_key="a.b", declare=[queue])
             while len(seen) < 2:
-                connection.drain_events(timeout=5)
+                connection.drain_events(timeout=60)
         assert seen == [({"n": 1}, False), ({"n": 1}, True)]
         simple = connection.SimpleBuffer(f"{name}-simple")
         simple.put({"simple": True})
-        message = simple.get(timeout=5)
+        message = simple.get(timeout=60)
         assert message.payload == {"simple": True}
         message.ack()
         simple.close()

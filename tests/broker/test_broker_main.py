@@ -45,7 +45,7 @@ def test_a_port_in_use_is_an_error() -> None:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=20,
+            timeout=60,
         )
         assert done.returncode != 0
         assert str(broker.port) in done.stderr

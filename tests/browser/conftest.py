@@ -1,25 +1,33 @@
-"""Fixtures: one JupyterLab, one browser and one notebook for the package."""
+"""Fixtures: one JupyterLab, one browser and one notebook for the package.
+
+After a failed test all of them are opened anew, so that the state in which it left them does not
+affect the next one.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Error, Page, async_playwright
+from playwright.async_api import Browser, Error, Page
 
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
-from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, wait_for_lab
+from tests.browser.lab import Lab, LabNotebook, new_page, open_browser, wait_for_lab
 from tests.browser.panels import show
 from tests.browser.shop import open_shop
 
 PROJECT = Path(__file__).parents[2]
 SCREENS = PROJECT / "build" / "screens"
+
+_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +36,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note that a test has failed."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """After a failed test, end JupyterLab and all fixtures that use it."""
+    try:
+        yield
+    finally:
+        if isinstance(item, pytest.Function) and item.stash.get(_FAILED, False):
+            # pytest has no public function for this; it does it where a parameter changes.
+            for fixture in item._fixtureinfo.name2fixturedefs.get("lab", ()):
+                with contextlib.suppress(Exception):  # follows from the failure
+                    fixture.finish(item._request)
 
 
 @pytest.fixture(scope="package")
@@ -69,16 +101,38 @@ def _no_errors(errors: list[str]) -> Iterator[None]:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def page(lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
+async def browser(lab: Lab) -> AsyncIterator[Browser]:
+    """Browser, which ends before JupyterLab."""
+    async with open_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def _close_after_failure(
+    request: pytest.FixtureRequest, browser: Browser, screens: Path
+) -> AsyncIterator[None]:
+    """After a failed test, save a screenshot, and close the browser."""
+    yield
+    if request.node.stash.get(_FAILED, False):
+        pages = [page for context in browser.contexts for page in context.pages]
+        for number, page in enumerate(pages, 1):
+            with contextlib.suppress(Error):
+                path = screens / f"failed-{request.node.name}-{number}.png"
+                await page.screenshot(path=path, timeout=10_000)
+        # Whatever waits for a page ends with an error. A page that hangs cannot prevent this.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(browser.close(), 20)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def page(lab: Lab, browser: Browser, errors: list[str]) -> AsyncIterator[Page]:
     """JupyterLab in the browser."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 900})
-        page.on("pageerror", lambda error: errors.extend(own_errors(error)))
-        await page.goto(f"{lab.url}/lab?reset")
-        await wait_for_lab(page)
-        yield page
-        await browser.close()
+    page = await new_page(browser)
+    page.on("pageerror", lambda error: errors.extend(own_errors(error)))
+    await page.goto(f"{lab.url}/lab?reset")
+    await wait_for_lab(page)
+    yield page
+    await page.close()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

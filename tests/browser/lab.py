@@ -17,19 +17,25 @@ import re
 import signal
 import sys
 import uuid
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
+from playwright.async_api import async_playwright, expect
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Self
 
-    from playwright.async_api import Locator, Page
+    from playwright.async_api import Browser, Locator, Page
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 START_TIMEOUT = 60.0
+LIMIT = 60_000
+"""Milliseconds after which a condition of a page is given up; beyond what a busy machine needs."""
+expect.set_options(timeout=LIMIT)
 NO_SPLASH = "() => document.getElementById('jupyterlab-splash') === null"
 """JupyterLab shows a splash screen at its start and while a theme loads. It removes it twice, the
 second time with a `NotFoundError`, if another theme is requested in the 200 ms of its fading."""
@@ -86,9 +92,9 @@ class Lab:
         config = folder / "config" / "jupyter_config.json"
         config.parent.mkdir()
         config.write_text(json.dumps(settings))
-        news = folder / "settings" / "@jupyterlab" / "apputils-extension"
-        news.mkdir(parents=True)
-        (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        _write_setting(folder, "apputils-extension", "notification", {"fetchNews": "false"})
+        # If it is saved at the same time as by a test, JupyterLab asks what to do with the file.
+        _write_setting(folder, "docmanager-extension", "plugin", {"autosave": False})
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", program, *arguments),
@@ -246,6 +252,22 @@ class LabNotebook:
         )
 
 
+@asynccontextmanager
+async def open_browser() -> AsyncIterator[Browser]:
+    """Start a browser without a window."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+async def new_page(browser: Browser) -> Page:
+    """Open a page with a context of its own."""
+    page = await browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(LIMIT)
+    return page
+
+
 async def wait_for_lab(page: Page) -> None:
     """Wait until JupyterLab is ready, and collapse its file browser."""
     await page.wait_for_function("() => window.jupyterapp !== undefined")
@@ -267,6 +289,12 @@ async def set_theme(page: Page, theme: str) -> None:
         "(theme) => document.body.dataset.jpThemeName === theme", arg=theme
     )
     await page.wait_for_function(NO_SPLASH)
+
+
+def _write_setting(folder: Path, extension: str, plugin: str, setting: dict[str, Any]) -> None:
+    path = folder / "settings" / "@jupyterlab" / extension / f"{plugin}.jupyterlab-settings"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(setting))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -13,10 +13,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.lab import Lab, LabNotebook, wait_for_lab
-
-LONG = 40_000
-"""Timeout in milliseconds for operations that start processes."""
+from tests.browser.lab import Lab, LabNotebook, new_page, wait_for_lab
 
 CROWD = """
 from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
@@ -36,7 +33,7 @@ async def crowd(count, **fields):
 async def beside_notebooks(page: Page, lab: Lab, errors: list[str]) -> AsyncIterator[Page]:
     """Open another JupyterLab page in the same browser, with the panel."""
     assert page.context.browser is not None
-    own = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
+    own = await new_page(page.context.browser)
     own.on("pageerror", lambda error: errors.append(error.stack or str(error)))
     await own.goto(f"{lab.url}/lab/workspaces/panel?reset")
     await wait_for_lab(own)
@@ -100,4 +97,4 @@ async def cell(notebook: LabNotebook, code: str) -> None:
 async def connected(notebook: LabNotebook, domain: str) -> None:
     """Connect a notebook without a cell, and wait until the panel shows the domain."""
     await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect --domain {domain} --id nb")
-    await expect(panel_of(notebook.page)).to_contain_text(domain, timeout=LONG)
+    await expect(panel_of(notebook.page)).to_contain_text(domain)

@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from fabric_nb.demo.broker import demo_broker
 from fabric_nb.demo.services import DOMAIN, demo_services
-from tests.browser.lab import CHROMIUM, FLAGS, Lab, LabNotebook, set_theme, wait_for_lab
-from tests.browser.panels import LONG, cell, panel_of, row, show_panel
+from tests.browser.lab import Lab, LabNotebook, open_browser, set_theme, wait_for_lab
+from tests.browser.panels import cell, panel_of, row, show_panel
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SHARPNESS = 2
@@ -56,7 +56,7 @@ async def notebook(page: Page, lab: Lab) -> None:
     """Make `notebook.png`: cells that connect, call, stream and serve."""
     lab_notebook = await _open(page, lab, "tour", width=WIDTH, height=1400)
     await lab_notebook.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
-    await expect(lab_notebook.panel).to_contain_text("host", timeout=LONG)
+    await expect(lab_notebook.panel).to_contain_text("host")
     await cell(lab_notebook, "%fabric_call calc.multiply x=5 y=7")
     plot = 'load.plot(["cpu_percent", "memory_percent"], window="30s")'
     await cell(lab_notebook, f'load = await fabric.stream(msg_type="LOAD")\n{plot}')
@@ -78,7 +78,7 @@ async def dashboard(page: Page, lab: Lab) -> None:
     await lab_notebook.execute(SERVE)
     await lab_notebook.run("%fabric")
     tables = lab_notebook.panel.locator(".fabric-table")
-    await expect(tables).to_have_count(5, timeout=LONG)
+    await expect(tables).to_have_count(5)
     await lab_notebook.execute("load = %fabric_stream msg_type=LOAD")
     await lab_notebook.execute(CALLS)
     await lab_notebook.execute("await load.wait(30, timeout=60)")
@@ -92,7 +92,7 @@ async def panel(page: Page, lab: Lab) -> None:
     lab_notebook = await _open(page, lab, "orders", width=1200, height=900)
     await show_panel(page)
     await lab_notebook.run(f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}")
-    await expect(panel_of(page)).to_contain_text(DOMAIN, timeout=LONG)
+    await expect(panel_of(page)).to_contain_text(DOMAIN)
     await cell(lab_notebook, SERVE)
     await cell(lab_notebook, ASK)
     await cell(lab_notebook, "load = %fabric_stream msg_type=LOAD")
@@ -142,8 +142,7 @@ def _folder() -> Path:
 
 
 async def _all(folder: Path) -> None:
-    async with await Lab.start(folder) as lab, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    async with await Lab.start(folder) as lab, open_browser() as browser:
         for picture in (notebook, dashboard, panel):
             page = await browser.new_page(device_scale_factor=SHARPNESS)
             await page.goto(f"{lab.url}/lab/workspaces/{picture.__name__}?reset")
@@ -154,7 +153,6 @@ async def _all(folder: Path) -> None:
             await page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
             await page.close()
             print(f"{_folder() / picture.__name__}.png", flush=True)
-        await browser.close()
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import psutil
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import PROJECT
-from tests.browser.lab import Lab, LabNotebook, wait_for_lab
-from tests.browser.panels import LONG, row, show_panel
+from tests.browser.lab import LIMIT, Lab, LabNotebook, new_page, wait_for_lab
+from tests.browser.panels import row, show_panel
 from tests.support.fabric import until
 
 TOUR = "01_tour.ipynb"
@@ -28,7 +28,7 @@ async def test_the_tour_opens_beside_its_services(
     browser.write_text(SAVE_PAGE)
     browser.chmod(0o700)
     assert page.context.browser is not None
-    own = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
+    own = await new_page(page.context.browser)
     own.on("pageerror", lambda error: errors.append(error.stack or str(error)))
     command = ("fabric_nb.demo", "lab", "--notebook", TOUR)
     async with await Lab.start(tmp_path, *command, browser=f"{browser} %s") as lab:
@@ -50,12 +50,12 @@ async def test_the_tour_opens_beside_its_services(
                 magic,
             )
         status = own.locator("#jp-main-statusbar")
-        await expect(status).to_contain_text("Fabric: demo · 3 up", timeout=LONG)
+        await expect(status).to_contain_text("Fabric: demo · 3 up")
         # Instances on amqp-fabric send no id, and cannot be counted.
         await expect(row(own, "calc")).to_contain_text("\u00d71+")
         await own.screenshot(path=screens / "make-lab.png")
         await tour.close()
         processes = psutil.Process(lab.pid).children(recursive=True)
-    _, alive = psutil.wait_procs(processes, timeout=LONG / 1000)  # the broker exits with a delay
+    _, alive = psutil.wait_procs(processes, timeout=LIMIT / 1000)  # the broker exits with a delay
     assert alive == []
     await own.close()

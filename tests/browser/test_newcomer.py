@@ -12,7 +12,6 @@ from playwright.async_api import Page, expect
 from tests.browser.lab import Lab, LabNotebook, set_theme
 from tests.browser.looks import BLUE, painted
 from tests.browser.panels import (
-    LONG,
     active_cell,
     beside_notebooks,
     cell,
@@ -37,14 +36,14 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
     await page.screenshot(path=screens / "panel-empty.png")
     await panel.get_by_role("button", name="Load and connect").click()
-    await expect(panel).to_contain_text("1 up", timeout=LONG)
+    await expect(panel).to_contain_text("1 up")
     assert await source(page) == "%load_ext fabric_nb\n%fabric_connect"
     await expect(page.locator("#jp-main-statusbar")).to_contain_text("Fabric: my_project · 1 up")
     # A button starts the demo services.
     await panel.get_by_role("button", name="Start demo services").click()
-    await expect(row(page, "monitor")).to_be_visible(timeout=LONG)
+    await expect(row(page, "monitor")).to_be_visible()
     await expect(panel.get_by_role("button", name="Start demo services")).to_have_count(0)
-    await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up", timeout=LONG)
+    await expect(page.locator("#jp-main-statusbar")).to_contain_text("3 up")
     # A click inserts the call, with the first argument selected, and does not run it.
     await row(page, "monitor").click()
     await row(page, "complain").click()
@@ -53,7 +52,7 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     await page.keyboard.type("'from a cell'")
     assert await source(page) == "%fabric_call host.monitor.complain text='from a cell'"
     await page.keyboard.press("Control+Enter")
-    await expect(panel.get_by_role("log", name="Logs")).to_contain_text("from a cell", timeout=LONG)
+    await expect(panel.get_by_role("log", name="Logs")).to_contain_text("from a cell")
     # The form calls without a cell.
     await row(page, "complain").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
@@ -66,16 +65,14 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     await form.get_by_label("text").fill('"from the form"')
     await page.keyboard.press("Enter")
     await expect(form.get_by_role("status")).to_have_text("True")
-    await expect(panel.get_by_role("log", name="Logs")).to_contain_text(
-        "from the form", timeout=LONG
-    )
+    await expect(panel.get_by_role("log", name="Logs")).to_contain_text("from the form")
     await page.keyboard.press("Escape")
     await expect(form).to_have_count(0)
     # A stream with a live chart, and a serving cell.
     await cell(empty, "tx = %fabric_stream msg_type=LOAD")
     streams = panel.get_by_role("region", name="Streams").last
     rate = streams.locator("tr.row").filter(has_text="tx").locator("[data-unit='rows/s']")
-    await expect(rate).to_have_text(re.compile(r"[1-9]"), timeout=LONG)
+    await expect(rate).to_have_text(re.compile(r"[1-9]"))
     await streams.get_by_role("button", name="Pause tx").click()
     await expect(streams).to_contain_text("paused")
     await streams.get_by_role("button", name="Resume tx").click()
@@ -101,7 +98,7 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     second = await LabNotebook.open(page, lab)
     await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
     await panel.get_by_role("button", name="Load and connect").click()
-    await row(page, "answers").click(timeout=LONG)
+    await row(page, "answers").click()
     await row(page, "twice").click()
     assert await source(page) == "%fabric_call notebook.answers.twice x=..."
     await page.keyboard.type("4.5")
@@ -120,15 +117,15 @@ async def test_first_steps(lab: Lab, empty: LabNotebook, page: Page, screens: Pa
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
-    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.", timeout=LONG)
+    await expect(panel).to_contain_text("fabric_nb is not loaded in this notebook.")
     await panel.get_by_role("button", name="Only load").click()
-    await expect(panel).to_contain_text("This notebook is not connected to a fabric.", timeout=LONG)
+    await expect(panel).to_contain_text("This notebook is not connected to a fabric.")
     assert await source(page) == "%load_ext fabric_nb"
     await panel.get_by_role("button", name="Connect", exact=True).click()
-    await expect(panel).to_contain_text("my_project", timeout=LONG)
+    await expect(panel).to_contain_text("my_project")
     # The domain of the other open notebook.
     assert await source(page) == "%fabric_connect --domain my_project"
-    await expect(row(page, "notebook")).to_be_visible(timeout=LONG)
+    await expect(row(page, "notebook")).to_be_visible()
     await show(second)
     await second.close()
 
@@ -177,6 +174,4 @@ async def test_a_magic_before_loading(empty: LabNotebook, page: Page, screens: P
     await expect(toast).to_have_text(["x"])
     # The magic works after loading.
     await empty.run("%fabric_connect --domain early")
-    await expect(panel_of(page).locator(".fabric-connection")).to_contain_text(
-        "early", timeout=LONG
-    )
+    await expect(panel_of(page).locator(".fabric-connection")).to_contain_text("early")

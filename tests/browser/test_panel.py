@@ -11,11 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, Page, Response, expect
 
-from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.lab import Lab, LabNotebook, new_page, set_theme
 from tests.browser.looks import POOR_CONTRAST
 from tests.browser.panels import (
     CROWD,
-    LONG,
     active_cell,
     beside_notebooks,
     connected,
@@ -93,7 +92,7 @@ async def details(lab: Lab, page: Page) -> AsyncIterator[LabNotebook]:
     await notebook.execute(CROWD)
     await notebook.execute(SERVED.lstrip())
     await notebook.execute(LOGGING)
-    await row(page, re.compile("^orders")).click(timeout=LONG)
+    await row(page, re.compile("^orders")).click()
     yield notebook
     await show(notebook)
     await notebook.close()
@@ -122,7 +121,7 @@ async def test_the_panel_follows_the_notebook(lab: Lab, empty: LabNotebook, page
     await connected(empty, "first")
     await empty.execute("%%fabric_serve\ndef twice(x): return 2 * x")
     await filter_services(page, "notebook")
-    await row(page, "nb").click(timeout=LONG)
+    await row(page, "nb").click()
     await row(page, "twice").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
     form = panel.get_by_role("form", name="notebook.nb.twice")
@@ -151,7 +150,7 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
     """Instances have their own state, failed calls are counted, and contrast is sufficient."""
     panel = panel_of(page)
     await details.execute(CLIQUE)
-    await row(page, re.compile("^clique")).click(timeout=LONG)
+    await row(page, re.compile("^clique")).click()
     await expect(row(page, re.compile("^clique"))).to_contain_text("\u00d72")
     instances = row(page, re.compile("^instance"))
     await expect(instances).to_have_count(2)
@@ -189,7 +188,7 @@ async def test_instances_states_and_errors(details: LabNotebook, page: Page, scr
         "await crowd(1, instance='blocked', busy_since=1.0, interval=60.0)"
     )
     await row(page, "s0000").click()
-    await expect(instances.filter(has_text="silent")).to_contain_text("late", timeout=LONG)
+    await expect(instances.filter(has_text="silent")).to_contain_text("late")
     await expect(instances.filter(has_text="blocked")).to_contain_text("busy")
     await expect(row(page, "s0000")).to_contain_text("busy")
     await panel.get_by_role("tree", name="Services").focus()
@@ -294,7 +293,7 @@ async def test_logs_by_level_and_text(details: LabNotebook, page: Page) -> None:
     # Scrolled up, the table keeps its position; at its end it follows.
     await filter_.fill("many")
     await details.execute("for n in range(100): log.info(f'many {n}')")
-    await expect(messages.get_by_text("many 99", exact=True)).to_be_in_viewport(timeout=LONG)
+    await expect(messages.get_by_text("many 99", exact=True)).to_be_in_viewport()
     await lines.evaluate("lines => { lines.scrollTop = 0; }")
     await expect(messages.get_by_text("many 0", exact=True)).to_be_in_viewport()
     await details.execute("log.info('many more')")
@@ -353,21 +352,19 @@ async def test_the_panel_is_live_while_a_cell_blocks(crowded: LabNotebook, page:
           void jupyterapp.commands.execute("notebook:run-cell");
         }"""
     )
-    await expect(panel.get_by_text("busy", exact=True).first).to_be_visible(timeout=LONG)
+    await expect(panel.get_by_text("busy", exact=True).first).to_be_visible()
     await page.evaluate("() => jupyterapp.commands.execute('fabric-nb:start-demo')")
-    await row(page, "monitor").click(timeout=LONG)
+    await row(page, "monitor").click()
     await row(page, "top").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
     form = panel.get_by_role("form", name="host.monitor.top")
     await form.get_by_role("button", name="Call", exact=True).click()
-    await expect(form.get_by_role("status")).to_contain_text("memory_mb", timeout=LONG)
+    await expect(form.get_by_role("status")).to_contain_text("memory_mb")
     await expect(panel.get_by_text("busy", exact=True).first).to_be_visible()
     await page.evaluate(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
     )
-    await expect(panel.locator(".fabric-connection").get_by_text("busy")).to_have_count(
-        0, timeout=LONG
-    )
+    await expect(panel.locator(".fabric-connection").get_by_text("busy")).to_have_count(0)
 
 
 async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> None:
@@ -375,7 +372,7 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)'})")
     tree = panel_of(page).get_by_role("tree", name="Services")
     await filter_services(page, "crowd many")
-    await expect(row(page, "many")).to_be_visible(timeout=LONG)
+    await expect(row(page, "many")).to_be_visible()
     assert await tree.get_by_role("treeitem").count() < 80, "only visible rows are rendered"
     await tree.focus()
     await page.keyboard.press("Home")
@@ -393,7 +390,7 @@ async def test_keyboard_and_screen_reader(crowded: LabNotebook, page: Page) -> N
     assert active == await row(page, "add").get_attribute("id")
     # Updates must not change the focus.
     await crowded.execute("await crowd(1000, methods={'add': '(x, y=2)', 'about': '()'})")
-    await expect(row(page, "about")).to_be_visible(timeout=LONG)
+    await expect(row(page, "about")).to_be_visible()
     await expect(tree).to_be_focused()
     await expect(row(page, "add")).to_have_attribute("aria-selected", "true")
     await page.keyboard.press("End")
@@ -420,8 +417,7 @@ async def test_a_domain_without_services(empty: LabNotebook, page: Page, screens
         re.compile(
             r"No other service is in mistaken\. Also on this broker: "
             r".*crowd \([\d,]+\+? services\): --domain crowd"
-        ),
-        timeout=LONG,
+        )
     )
     await expect(hint.locator("code").get_by_text("--domain crowd")).to_be_visible()
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
@@ -446,7 +442,7 @@ async def test_the_other_side(empty: LabNotebook, page: Page, screens: Path) -> 
     panel = panel_of(page)
     tree = panel.get_by_role("tree", name="Services")
     await filter_services(page, "crowd s0")
-    await row(page, "s0007").click(timeout=LONG)
+    await row(page, "s0007").click()
     await expect(row(page, "s0007")).to_have_attribute("aria-expanded", "true")
     await row(page, "add").click(button="right")
     await page.get_by_role("menuitem", name="Open the Form").click()
@@ -492,7 +488,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
     )
     panel = panel_of(page)
     await filter_services(page, "s0002")
-    await row(page, "s0002").click(timeout=LONG)
+    await row(page, "s0002").click()
     await expect(row(page, "m(x)<img")).to_contain_text(MARKUP[:20])
     await expect(panel).to_contain_text(MARKUP[:20])
     await crowded.execute(
@@ -505,7 +501,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
         f"log.error({MARKUP!r})"
     )
     line = panel.get_by_role("log", name="Logs").locator("tr.row").filter(has_text="<img")
-    await expect(line).to_contain_text("<script>", timeout=LONG)
+    await expect(line).to_contain_text("<script>")
     await line.click()
     await filter_services(page, "evil")
     await row(page, "evil").click()
@@ -513,7 +509,7 @@ async def test_markup_stays_text(crowded: LabNotebook, page: Page) -> None:
     await page.get_by_role("menuitem", name="Open the Form").click()
     form = panel.get_by_role("form", name="notebook.evil.m")
     await form.get_by_role("button", name="Call", exact=True).click()
-    await expect(form.get_by_role("status")).to_contain_text("<script>", timeout=LONG)
+    await expect(form.get_by_role("status")).to_contain_text("<script>")
     assert await panel.locator("img, script").count() == 0
     assert await page.evaluate("() => window.hacked") is None
 
@@ -528,7 +524,7 @@ async def test_settings_menu_and_palette(crowded: LabNotebook, page: Page) -> No
     await show(crowded)
     await crowded.execute("await crowd(2, methods={'add': '(x, y)'})")
     await filter_services(page, "s0001")
-    await row(page, "s0001").click(timeout=LONG)
+    await row(page, "s0001").click()
     await page.evaluate(
         "() => jupyterapp.commands.execute('settingeditor:open', { query: 'Fabric' })"
     )
@@ -573,13 +569,13 @@ async def test_settings_load_and_name_the_domain(lab: Lab, page: Page, screens: 
     await page.screenshot(path=screens / "panel-settings.png")
     panel = panel_of(page)
     notebook = await LabNotebook.open(page, lab)
-    await expect(panel).to_contain_text("This notebook is not connected to a fabric.", timeout=LONG)
+    await expect(panel).to_contain_text("This notebook is not connected to a fabric.")
     assert await source(page) == ""
     assert await notebook.value("'fabric' in dir()") == "False"
     await page.screenshot(path=screens / "panel-loaded.png")
     await panel.get_by_role("button", name="Connect", exact=True).click()
     connection = panel.locator(".fabric-connection")
-    await expect(connection).to_contain_text("settled", timeout=LONG)
+    await expect(connection).to_contain_text("settled")
     assert await source(page) == "%fabric_connect --domain settled"
     await notebook.execute("%fabric_disconnect")
     await expect(panel).to_contain_text("This notebook is not connected to a fabric.")
@@ -589,7 +585,7 @@ async def test_settings_load_and_name_the_domain(lab: Lab, page: Page, screens: 
         page.locator(".lm-CommandPalette-item.lm-mod-active"),
     ).to_contain_text("Connect This Notebook to the Fabric")
     await page.keyboard.press("Enter")
-    await expect(connection).to_contain_text("settled", timeout=LONG)
+    await expect(connection).to_contain_text("settled")
     await notebook.close()
 
 
@@ -600,15 +596,15 @@ async def test_reload_restores_it(empty: LabNotebook, page: Page) -> None:
     await page.reload()
     await page.wait_for_function("() => window.jupyterapp !== undefined")
     await page.evaluate("() => jupyterapp.restored")
-    await expect(panel_of(page)).to_be_visible(timeout=LONG)
-    await expect(panel_of(page)).to_contain_text("reloaded", timeout=LONG)
+    await expect(panel_of(page)).to_be_visible()
+    await expect(panel_of(page)).to_contain_text("reloaded")
 
 
 async def test_notebook_7(page: Page, panel_built: None, tmp_path: Path, screens: Path) -> None:
     """In Notebook 7 the panel is beside the notebook and works, without a status bar."""
     assert page.context.browser is not None
     async with await Lab.start(tmp_path / "notebook", "notebook") as lab:
-        alone = await page.context.browser.new_page(viewport={"width": 1200, "height": 900})
+        alone = await new_page(page.context.browser)
         page_errors: list[str] = []
         alone.on("pageerror", lambda error: page_errors.append(error.stack or ""))
         path = LabNotebook.write(lab)
@@ -622,10 +618,10 @@ async def test_notebook_7(page: Page, panel_built: None, tmp_path: Path, screens
         )
         await show_panel(alone)
         panel = panel_of(alone)
-        await panel.get_by_role("button", name="Load and connect").click(timeout=LONG)
-        await expect(panel.locator(".fabric-connection")).to_contain_text("1 up", timeout=LONG)
+        await panel.get_by_role("button", name="Load and connect").click()
+        await expect(panel.locator(".fabric-connection")).to_contain_text("1 up")
         await panel.get_by_role("button", name="Start demo services").click()
-        await row(alone, "monitor").click(timeout=LONG)
+        await row(alone, "monitor").click()
         await row(alone, "top").click()
         await expect(active_cell(alone)).to_contain_text("%fabric_call host.monitor.top")
         await alone.screenshot(path=screens / "panel-notebook7.png")

@@ -9,7 +9,7 @@ from playwright.async_api import Locator, Page, expect
 
 from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.table import widget
-from tests.browser.lab import Lab, LabNotebook, set_theme, wait_for_lab
+from tests.browser.lab import Lab, LabNotebook, new_page, set_theme, wait_for_lab
 from tests.browser.looks import POOR_CONTRAST
 
 ROWS = "tbody tr.row"
@@ -412,7 +412,7 @@ async def test_columns_of_a_table_with_row_tools(page: Page) -> None:
     """Columns that arrive after the first paint are placed before the cell of the tools."""
     script = joined_script(Path(widget.__file__).with_name("widget.js"))
     assert page.context.browser is not None
-    own = await page.context.browser.new_page()
+    own = await new_page(page.context.browser)
     await own.add_script_tag(
         content=f"{script}\nglobalThis.parts = {{ Rows, TableView }};", type="module"
     )

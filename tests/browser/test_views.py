@@ -15,7 +15,7 @@ from playwright.async_api import Locator, Page, expect
 
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
-from tests.browser.lab import Lab, LabNotebook, set_theme
+from tests.browser.lab import Lab, LabNotebook, new_page, set_theme
 from tests.browser.looks import POOR_CONTRAST
 from tests.browser.shop import log
 from tests.browser.test_table import ROWS
@@ -191,7 +191,7 @@ async def fill_everything(notebook: LabNotebook, shop: AmqBrokerConnector) -> No
     )
     for n in range(40):
         await shop.publish_data({"price": 100 + n * 37 % 23, "n": n}, {"kind": "PRICE"})
-    await notebook.execute("await prices.wait(40, timeout=20)")
+    await notebook.execute("await prices.wait(40, timeout=60)")
     for level, text in ((20, "Order 7 was taken"), (30, "Stock is low"), (40, "No answer")):
         log.log(level, text)
 
@@ -236,7 +236,7 @@ async def test_an_exported_dashboard_shows_the_static_copy(
     file.write_text(exported)
     browser = page.context.browser
     assert browser is not None
-    other = await browser.new_page()
+    other = await new_page(browser)
     await other.goto(file.as_uri(), wait_until="domcontentloaded")
     for part in PARTS:
         await expect(other.locator(".fabric-table-last .title").get_by_text(part)).to_be_visible()

@@ -13,19 +13,17 @@ from pathlib import Path
 import nbformat
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
-from tests.browser.lab import CHROMIUM, FLAGS
+from tests.browser.lab import new_page, open_browser
 from tests.browser.shop import log
 from tests.browser.test_table import ROWS
 from tests.browser.test_views import opened
 from tests.support.peers import DOMAIN
 
 SECTIONS = ("Services", "Calls", "Serving", "Streams", "Logs")
-# Milliseconds; Voilà starts a kernel and runs all cells before it shows the page.
-START_TIMEOUT = 90_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -85,13 +83,11 @@ async def listening(port: int, process: asyncio.subprocess.Process) -> bool:
 @pytest_asyncio.fixture(loop_scope="session")
 async def dashboard(address: str, errors: list[str]) -> AsyncIterator[Page]:
     """Dashboard in a browser, with its own kernel."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 900})
+    async with open_browser() as browser:
+        page = await new_page(browser)
         page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
-        await page.goto(address, timeout=START_TIMEOUT)
+        await page.goto(address)
         yield page
-        await browser.close()
 
 
 @pytest.mark.timeout(240)
@@ -103,7 +99,7 @@ async def test_the_dashboard_is_live(
     A method can be called from the page, and the call is listed.
     """
     tables = dashboard.locator(".fabric-table")
-    await expect(tables).to_have_count(len(SECTIONS) + 1, timeout=START_TIMEOUT)
+    await expect(tables).to_have_count(len(SECTIONS) + 1)
     for name, table in zip(SECTIONS, await tables.all(), strict=False):
         await expect(table).to_contain_text(name)
     services, calls, _, streams, logs, _ = await tables.all()
@@ -111,7 +107,7 @@ async def test_the_dashboard_is_live(
     await expect(card).to_contain_text("connected")
     await expect(dashboard.locator(".fabric-page-last")).to_be_hidden()
     drawn = await card.locator(".as-of").text_content()
-    await expect(card.locator(".as-of")).not_to_have_text(drawn or "", timeout=20_000)
+    await expect(card.locator(".as-of")).not_to_have_text(drawn or "")
 
     detail = await opened(services, "orders")
     form = detail.locator("details.form").filter(has_text="price(")

@@ -24,7 +24,7 @@ async def command(environment: dict[str, str], *arguments: str) -> tuple[int, st
         sys.executable, "-m", "fabric_nb.cli", "broker", *arguments,
         env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
@@ -69,7 +69,7 @@ async def test_broker_in_the_foreground(environment: dict[str, str]) -> None:
     async with AmqBrokerConnector(f"amqp://guest:guest@{address}/", "d", "t", "one") as fabric:
         assert "embedded" in fabric.broker
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await process.wait() == 0
 
 

@@ -118,7 +118,7 @@ async def test_call_prints_items_as_they_arrive(
     await fabric.serve({"rows": rows}, type="rows", id="r1")
     process = await start(rabbitmq_uri, "call", "rows.r1.rows", "--stream", "--count", "4")
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert json.loads(await process.stdout.readline()) == {"n": None}
         go.set()
         out, _ = await process.communicate()
@@ -195,7 +195,7 @@ async def test_stream_prints_rows_and_publish_sends_them(
     publish.cancel()
     sent = await run(rabbitmq_uri, "publish", "kind=X", "--data", "-", given='[{"m":1},{"m":2}]')
     assert sent.code == 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         rest = (await reader.communicate())[0].decode().splitlines()
     assert len(rest) == 2
     assert reader.returncode == 0
@@ -231,7 +231,7 @@ async def test_empty_domain_names_other_domains(rabbitmq_uri: str) -> None:
     for command in ("stream", "logs"):
         process = await start(rabbitmq_uri, command, "--domain", "nowhere")
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert process.stderr is not None
                 line = await process.stderr.readline()
         finally:
@@ -274,7 +274,7 @@ async def test_remote_text_is_sanitized(rabbitmq_uri: str, fabric: AmqBrokerConn
             await asyncio.sleep(0.1)
 
     sending = asyncio.create_task(send())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         logs, records, printed = [
             (await each.communicate())[0].decode() for each in (*readers, rows)
         ]

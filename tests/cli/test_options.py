@@ -32,7 +32,7 @@ COMMANDS = {
 async def run(fabric: AmqBrokerConnector, *line: str) -> None:
     """Run a command on an open connector."""
     options = command_parser().parse_args(line)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await COMMANDS[line[0]](fabric, options) == 0
 
 
@@ -45,7 +45,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[Any]:
 
 async def bound(rabbitmq: RabbitMq, vhost: str, exchange: str, queues: int = 1) -> None:
     """Wait until this many queues are bound to an exchange."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             bindings = await asyncio.to_thread(rabbitmq.list_bindings, vhost)
             if (
@@ -82,7 +82,7 @@ async def test_services_of_all_domains_and_gone_ones(
     ):
         async with (
             AmqBrokerConnector(rabbitmq_uri, "abroad", "app", "leaving", **alive),
-            asyncio.timeout(20),
+            asyncio.timeout(60),
         ):
             await gone.wait()
         await run(fabric, "services", "--json", "--wait", "0.7")

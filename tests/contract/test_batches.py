@@ -34,7 +34,7 @@ async def stream(members):
 async def test_a_frame_is_published_in_one_message(publisher, stream, form, compression):
     """A DataFrame is sent in one message of any format and arrives as its rows."""
     await publisher.publish_data(FRAME, {"kind": "F"}, format=form, compression=compression)
-    await stream.wait(rows=1000, timeout=10)
+    await stream.wait(rows=1000, timeout=60)
     assert stream.messages == 1
     pd.testing.assert_frame_equal(stream.df, FRAME, check_dtype=False)
 
@@ -67,7 +67,7 @@ async def test_batches_of_other_publishers(publisher, stream, raw):
         await exchange.publish(
             aio_pika.Message(body, content_type=kind, content_encoding=encoding), ""
         )
-    await stream.wait(rows=6, timeout=10)
+    await stream.wait(rows=6, timeout=60)
     assert stream.df["n"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -82,4 +82,4 @@ async def test_columns_that_do_not_fit_are_counted(publisher, stream, raw):
     await exchange.publish(aio_pika.Message(sink.getvalue().to_pybytes(), content_type=kind), "")
     await until(lambda: stream.rejected == 1)
     await publisher.publish_data({"n": 1}, {})
-    await stream.wait(rows=1, timeout=10)
+    await stream.wait(rows=1, timeout=60)

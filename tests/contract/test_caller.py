@@ -117,8 +117,8 @@ async def test_user_with_another_name_at_the_broker(members, caller):
     server = await members.join("server")
     await server.serve({"whoami": whoami, "items": items})
     for work in (
-        lambda: caller.call("app.server.whoami", timeout=10),
-        lambda: anext(caller.call_stream("app.server.items", timeout=10)),
+        lambda: caller.call("app.server.whoami", timeout=60),
+        lambda: anext(caller.call_stream("app.server.items", timeout=60)),
     ):
         caller.member.connection._user_id = "of-the-token"
         replies = await asyncio.gather(*(work() for _ in range(5)))
@@ -133,9 +133,9 @@ async def test_allowed_users(members, caller, raw):
 
     serving.access.restrict(ServeOptions(allow={"another-user"}))
     for call in (
-        caller.call("app.server.whoami", timeout=10),
-        caller.call("app.server.items", timeout=10),
-        anext(caller.call_stream("app.server.items", timeout=10)),
+        caller.call("app.server.whoami", timeout=60),
+        caller.call("app.server.items", timeout=60),
+        anext(caller.call_stream("app.server.items", timeout=60)),
     ):
         with pytest.raises(PermissionError, match=f"does not take calls of {user_of(caller)}") as e:
             await call

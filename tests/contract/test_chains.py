@@ -34,10 +34,10 @@ async def shop(members):
 
     async def serve(price, quote=None, place=None):
         async def call_catalog():
-            return await pricing.call(f"{catalog.fqn}.price", timeout=20)
+            return await pricing.call(f"{catalog.fqn}.price", timeout=60)
 
         async def call_pricing():
-            return await orders.call(f"{pricing.fqn}.quote", timeout=20)
+            return await orders.call(f"{pricing.fqn}.quote", timeout=60)
 
         await catalog.serve({"price": price})
         await pricing.serve({"quote": quote(call_catalog) if quote else call_catalog})
@@ -49,7 +49,7 @@ async def shop(members):
 
 async def failed(caller):
     with pytest.raises(RemoteError) as caught:
-        await caller.call(f"{DOMAIN}.app.orders.place", timeout=20)
+        await caller.call(f"{DOMAIN}.app.orders.place", timeout=60)
     return caught.value
 
 
@@ -178,11 +178,11 @@ async def test_circular_calls(members):
     async def again(depth):
         if not depth:
             return missing()
-        return await member.call(f"{member.fqn}.again", depth=depth - 1, timeout=20)
+        return await member.call(f"{member.fqn}.again", depth=depth - 1, timeout=60)
 
     await member.serve({"again": again}, prefetch=50)
     with pytest.raises(KeyError) as caught:
-        await member.call(f"{member.fqn}.again", depth=40, timeout=20)
+        await member.call(f"{member.fqn}.again", depth=40, timeout=60)
     error = caught.value
     assert isinstance(error, RemoteError)
     assert len(error.chain) <= 20
@@ -229,7 +229,7 @@ async def test_hostile_chains(members, raw, chain):
 
     await queue.consume(answer, no_ack=True)
     with pytest.raises(RemoteError) as caught:
-        await caller.call(f"{DOMAIN}.app.evil.do", timeout=20)
+        await caller.call(f"{DOMAIN}.app.evil.do", timeout=60)
     error = caught.value
     assert type(error) is RemoteError
     shown = "\n".join(error._render_traceback_())

@@ -38,7 +38,7 @@ class Consumer:
         await channel.topology.declare_queue(QUEUE)
         await channel.consume(QUEUE, self.received.append, no_ack=self.no_ack)
 
-    async def count(self, count, *, timeout=10):
+    async def count(self, count, *, timeout=60):
         await until(lambda: len(self.received) >= count, timeout=timeout)
         return self.received
 
@@ -64,7 +64,7 @@ async def test_order_is_kept(connection):
         sizes = [n * 7919 % 300_000 if n % 5 == 0 else n for n in range(100)]
         for size in sizes:
             await channel.publish("", QUEUE, Message(b"x" * size))
-        received = await consumer.count(100, timeout=30)
+        received = await consumer.count(100, timeout=60)
     assert [len(each.body) for each in received] == sizes
 
 
@@ -135,7 +135,7 @@ async def test_every_message_has_an_outcome(connection):
                         channel.send("not.there", "", Message(b"x"))
             return accepted
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             accepted = sum(await asyncio.gather(*map(publish, range(10))))
         received = {each.body for each in await consumer.count(accepted)}
     assert channel.generation > 5

@@ -29,16 +29,16 @@ async def test_clock_is_set(members, monkeypatch, when):
     await caller.init_logging_handler(handler)
     async with await caller.stream() as stream, await caller.logs() as feed:
         monkeypatch.setattr(time, "time", lambda: when)
-        assert await caller.call("server.double", x=4, timeout=10) == 8
-        assert [item async for item in caller.call_stream("server.items", timeout=10)] == [1, 2]
+        assert await caller.call("server.double", x=4, timeout=60) == 8
+        assert [item async for item in caller.call_stream("server.items", timeout=60)] == [1, 2]
         seen = caller.registry.changes
         await until(lambda: caller.registry.changes > seen + 5)
         assert {service.name.id for service in caller.registry.services()} == {"server", "caller"}
         assert caller.registry.state(service) == "up"
         await caller.publish_data({"n": 1})
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)
         handler.handle(logging.makeLogRecord({"msg": "hello", "levelname": "INFO"}))
-        await feed.wait(1, timeout=10)
+        await feed.wait(1, timeout=60)
         assert len(caller.calls.df) == 2
     assert caller.rejected.total == 0
 

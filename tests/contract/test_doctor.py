@@ -118,7 +118,7 @@ async def test_it_leaves_nothing_behind(rabbitmq: RabbitMq, vhost: str, rabbitmq
         )
 
     async def as_before(before: tuple[object, ...]) -> None:
-        async with asyncio.timeout(20):  # the broker forgets a closed connection some time later
+        async with asyncio.timeout(60):  # the broker forgets a closed connection some time later
             while await asyncio.to_thread(there) != before:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.05)
 

@@ -31,7 +31,7 @@ async def test_calls_from_the_event_loop_of_another_thread(members: Members) -> 
     member, caller = await members.join("calc"), await members.join("caller")
     await member.serve({"twice": lambda x: 2 * x})
     await wait_for_service(caller, "calc", methods=1)
-    assert await in_a_thread(lambda: caller.call("calc.twice", x=4, timeout=5)) == 8
+    assert await in_a_thread(lambda: caller.call("calc.twice", x=4, timeout=60)) == 8
     assert await in_a_thread(lambda: caller.service("calc").twice(x=5)) == 10
 
 
@@ -67,7 +67,7 @@ def test_a_second_event_loop(broker_uri: str) -> None:
         await asyncio.sleep(0.05)  # as asyncio closes sockets
 
     async def call() -> None:
-        await connector.call("d.app.two.f", timeout=30)
+        await connector.call("d.app.two.f", timeout=60)
 
     with asyncio.Runner() as first:
         first.run(connector.open())
@@ -94,7 +94,7 @@ async def test_closed_while_it_is_being_opened(members: Members, milliseconds: i
     opening = asyncio.ensure_future(one.open())
     await asyncio.sleep(milliseconds / 1000)
     was_open = opening.done()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await one.close()
         if was_open:
             assert await opening is one
@@ -115,7 +115,7 @@ async def test_a_broker_that_is_started_later() -> None:
         await connector.open()
     with pytest.raises(BrokerUnavailable, match="nothing listens"):
         await connector.open(timeout=0.3)
-    opening = asyncio.ensure_future(connector.open(timeout=30))
+    opening = asyncio.ensure_future(connector.open(timeout=60))
     await asyncio.sleep(0)
     arguments = ("--port", str(port), "--user", "guest", "--password", "secret")
     process = await asyncio.create_subprocess_exec(
@@ -126,7 +126,7 @@ async def test_a_broker_that_is_started_later() -> None:
         await connector.close()
         wrong = AmqBrokerConnector(f"amqp://guest:wrong@127.0.0.1:{port}/", "d", "app", "one")
         with pytest.raises(LoginRefused):
-            await asyncio.wait_for(wrong.open(timeout=60), 10)
+            await asyncio.wait_for(wrong.open(timeout=60), 60)
     finally:
         process.terminate()
         await process.wait()
@@ -145,7 +145,7 @@ async def test_a_stream_opened_while_its_connection_closes(
             await asyncio.sleep(0)
     async with await one.stream() as stream:
         await one.publish_data({"n": 1})
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
 
 
 FORKING = """
@@ -180,12 +180,12 @@ async def test_a_forked_child_keeps_no_connection(members: Members, broker_uri: 
     pid, child = map(int, (await process.stdout.readline()).split())
     try:
         await wait_for_service(caller, "forking", methods=1)
-        assert await caller.call("forking.pid", timeout=5) == pid
+        assert await caller.call("forking.pid", timeout=60) == pid
         os.kill(pid, signal.SIGKILL)
         await process.wait()
         async with caller.member.connection.channel() as channel:
             queue = f"{caller.domain}.api.app.forking::pid"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while await channel.topology.has_queue(queue):  # noqa: ASYNC110 - there is no event
                     await asyncio.sleep(0.05)
         os.kill(child, 0)  # it lives
@@ -230,7 +230,7 @@ async def test_a_forked_child_that_uses_its_parents_connector(broker_uri: str) -
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", USED_IN_CHILD, broker_uri, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert output.strip() == b"0"
 
 

@@ -79,7 +79,7 @@ async def test_headers_arrive_equal(publisher, subscriber, raw):
     async with await subscriber.stream(with_headers=[name]) as stream:
         for value in VALUES:
             await publisher.publish_data({"n": 1}, {name: value, "": "empty"})
-        await stream.wait(len(VALUES), timeout=10)
+        await stream.wait(len(VALUES), timeout=60)
         rows = stream.df[HEADER_PREFIX + name].tolist()
     for value, row in zip(VALUES, rows, strict=True):
         header = (await next_message(queue)).headers[name]
@@ -97,7 +97,7 @@ async def test_a_filter_matches_its_header_and_no_other(publisher, subscriber):
         await publisher.publish_data({"number": number}, {"h": value, "k": 1})
     await publisher.publish_data({"number": -1}, {"h": "another", "k": 1})
     for number, (value, stream) in enumerate(zip(distinct, streams, strict=True)):
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
         received = set(stream.df["number"])
         assert number in received, value
         assert [distinct[other] for other in received if distinct[other] != value] == [], value
@@ -115,7 +115,7 @@ async def test_a_filter_matches_floats_of_other_libraries(publisher, subscriber,
             publish_raw(broker_uri, publisher.data_exchange, b"\x05levelb\x05\x05score" + way)
         await publisher.publish_data({"n": 1}, {"score": value * 1.001, "level": 5})
         await publisher.publish_data({"n": 2}, {"score": value, "level": 5})
-        await stream.wait(len(written) + 1, timeout=5)
+        await stream.wait(len(written) + 1, timeout=60)
         assert list(stream.df["n"]) == [0] * len(written) + [2]
 
 
@@ -155,7 +155,7 @@ async def test_unusable_headers_are_refused_at_the_sender(
     await subscriber.serve({"slow": lambda: asyncio.sleep(0.5, "done")})
     caller = await members.join("caller", type="client")
     async with await subscriber.stream() as stream:
-        call = asyncio.create_task(caller.call("sink.subscriber.slow", timeout=10))
+        call = asyncio.create_task(caller.call("sink.subscriber.slow", timeout=60))
         with pytest.raises(UnusableHeader):
             publisher.publish_data({"n": 1}, headers)  # the future is not awaited
         with pytest.raises(ValueError, match=r"\.$"):
@@ -165,7 +165,7 @@ async def test_unusable_headers_are_refused_at_the_sender(
         with pytest.raises((UnusableHeader, RecordingError)):
             await publisher.replay(tmp_path / "none.jsonl", headers=headers)
         await publisher.publish_data({"n": 2})
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
         assert list(stream.df["n"]) == [2]
         assert await call == "done"
     for member in (publisher, subscriber, caller):
@@ -199,11 +199,11 @@ async def test_headers_longer_than_the_frames_of_a_broker(small_frames):
         serving = await server.serve({"wide": lambda: wide, "columns": lambda x: x.shape[1]})
         await wait_for_service(caller, "server", methods=2)
         with pytest.raises(RemoteError, match=r"The headers take .* bytes, and this broker takes"):
-            await caller.call("server.wide", timeout=5)
+            await caller.call("server.wide", timeout=60)
         with pytest.raises(UnusableHeader, match="The headers take"):
-            await caller.call("server.columns", x=wide, timeout=5)
+            await caller.call("server.columns", x=wide, timeout=60)
         with pytest.raises(UnusableHeader, match="The headers take"):
             await caller.publish_data({"n": 1}, {"text": "x" * 10_000})
-        assert await caller.call("server.columns", x=wide.iloc[:, :9], timeout=5) == 9
+        assert await caller.call("server.columns", x=wide.iloc[:, :9], timeout=60) == 9
         assert serving.stats["wide"].running == 0
         assert server.member.connection.reconnects == caller.member.connection.reconnects == 0

@@ -36,11 +36,11 @@ async def test_durable_stream(kept, rabbitmq, vhost, caplog):
     fabric = await kept.join("one")
     async with await fabric.stream(name="orders", durable=True) as stream:
         await publish(fabric, range(10))
-        await stream.wait(10, timeout=10)
+        await stream.wait(10, timeout=60)
     await publish(fabric, range(10, 20))
     reader = await kept.join("reader")
     stream = await reader.stream(name="orders", durable=True)
-    await stream.wait(10, timeout=10)
+    await stream.wait(10, timeout=60)
     assert numbers(stream) == list(range(10, 20))
     (queue,) = [each for each in rabbitmq.list_queues(vhost) if each["name"] == "orders"]
     assert queue["arguments"] == {"x-queue-type": "quorum"}
@@ -66,21 +66,21 @@ async def test_replay(kept, rabbitmq, vhost):
     fifth = await reader.stream(name="log", replay_from=5, prefetch=3)
     later = await reader.stream(name="log", replay_from=middle + timedelta(seconds=0.5))
     upcoming = await reader.stream(name="log", replay_from="next")
-    await first.wait(20, timeout=10)
-    await fifth.wait(15, timeout=10)
-    await later.wait(10, timeout=10)
+    await first.wait(20, timeout=60)
+    await fifth.wait(15, timeout=60)
+    await later.wait(10, timeout=60)
     assert numbers(fifth) == list(range(5, 20))
 
     await until(lambda: rabbitmq.list_connections(vhost))
     generation = first.consumer.channel.generation
     rabbitmq.close_connections(vhost, "apart")
     await publish(fabric, range(20, 30))
-    await until(lambda: first.consumer.channel.generation > generation, timeout=20)
-    await first.wait(30, timeout=10)
+    await until(lambda: first.consumer.channel.generation > generation)
+    await first.wait(30, timeout=60)
     await until(lambda: upcoming.consumer.channel.is_ready)
     await publish(fabric, [30])
-    await first.wait(31, timeout=10)
-    await upcoming.wait(1, timeout=10)
+    await first.wait(31, timeout=60)
+    await upcoming.wait(1, timeout=60)
     assert list(first.df["n"]) == list(range(31))  # once, and in order
     assert set(numbers(later)) >= set(range(10, 20))
     assert set(numbers(upcoming)) <= set(range(20, 31))
@@ -135,17 +135,17 @@ async def test_a_replayed_queue_that_is_deleted(kept, caplog, again):
     fabric = await kept.join("one")
     stream = await fabric.stream(name="log", replay_from="first")
     await publish(fabric, range(12))
-    await stream.wait(12, timeout=10)
+    await stream.wait(12, timeout=60)
     generation = stream.consumer.channel.generation
     operator = await kept.join("operator")
     async with operator.member.connection.channel() as channel:
         await channel.topology.delete_queue("log")
     other = await operator.stream(name="log", replay_from="next")  # it may be made anew by others
     await publish(fabric, range(100, 100 + again))
-    await until(lambda: stream.consumer.channel.generation > generation, timeout=20)
-    await stream.wait(12 + again, timeout=20)
+    await until(lambda: stream.consumer.channel.generation > generation)
+    await stream.wait(12 + again, timeout=60)
     await publish(fabric, [999])
-    await stream.wait(13 + again, timeout=10)
+    await stream.wait(13 + again, timeout=60)
     assert numbers(stream) == [*range(12), *range(100, 100 + again), 999]
     assert stream.remade == 1
     assert "'log' was deleted" in caplog.text
@@ -174,7 +174,7 @@ async def test_another_filter_than_the_queue_has(kept, options):
     async with await other.stream(name="orders", currency="USD", **options) as dollars:
         for n, currency in enumerate(["EUR", "USD"]):
             await fabric.publish_data({"n": n}, {"currency": currency})
-        await dollars.wait(1, timeout=10)
+        await dollars.wait(1, timeout=60)
         assert numbers(dollars) == [1]
         await dollars.delete()
 
@@ -186,4 +186,4 @@ async def test_queue_of_other_software(kept):
         await channel.topology.declare_durable_queue("orders", "quorum")
     async with await fabric.stream(name="orders", durable=True, currency="EUR") as stream:
         await fabric.publish_data({"n": 1}, {"currency": "EUR"})
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)

@@ -86,7 +86,7 @@ async def test_rows_keep_their_order(fabric, send_data, form):
         await send_data(body, **properties)
         for n in range(ROWS + 1, ROWS + 6):
             await send_data(b'{"n": %d}' % n)
-        await stream.wait(ROWS + 6, timeout=30)
+        await stream.wait(ROWS + 6, timeout=60)
         frame = stream.df
     assert frame["n"].tolist() == list(range(ROWS + 6))
     assert frame["name"][1] == "},{ 1"
@@ -119,7 +119,7 @@ async def test_the_loop_is_not_blocked(fabric, send_data):
     body, properties = FORMS["gzip"](numbered(0, 300_000))
     async with await fabric.stream() as stream:
         await send_data(body, **properties)
-        await until(lambda: stream.consumer.is_reading, timeout=10)
+        await until(lambda: stream.consumer.is_reading)
         turns = 0
         while stream.consumer.is_reading:
             await asyncio.sleep(0)
@@ -137,7 +137,7 @@ async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
             acknowledged.append(delivery.tag) or ack(delivery, **o)
         )
         await send_data(b'{"n": 0}')
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
         await until(lambda: acknowledged == [1])
         body, properties = FORMS["json"](numbered(1))
         await send_data(body, **properties)
@@ -146,7 +146,7 @@ async def test_further_messages_wait_unacknowledged(fabric, send_data, held):
         await until(lambda: stream.waiting == 3)
         assert (stream.messages, stream.rows, acknowledged) == (1, 1, [1])
         held.set()
-        await stream.wait(ROWS + 4, timeout=30)
+        await stream.wait(ROWS + 4, timeout=60)
         await until(lambda: acknowledged[-1] == 5)
         assert acknowledged == sorted(acknowledged)
         assert stream.df["n"].tolist() == list(range(ROWS + 4))
@@ -176,9 +176,9 @@ async def lose_the_channel(fabric, publish, held, **options):
         await channel._amqp.close()
         await until(lambda: channel.generation > generation and channel.is_ready)
         held.set()
-        await stream.wait(ROWS, timeout=30)
+        await stream.wait(ROWS, timeout=60)
         await publish(b'{"n": %d}' % ROWS)
-        await stream.wait(ROWS + 1, timeout=30)
+        await stream.wait(ROWS + 1, timeout=60)
         assert stream.df["n"].tolist() == list(range(ROWS + 1))
         assert stream.rejected == 0
 
@@ -200,7 +200,7 @@ async def test_waiting_messages_are_bounded(fabric, send_data, held, monkeypatch
         waiting = stream.waiting
         assert waiting < 100
         held.set()
-        await stream.wait(ROWS + 200, timeout=30)
+        await stream.wait(ROWS + 200, timeout=60)
         await asyncio.gather(*sending)
         assert not stream._connection._paused_by
         assert stream._connection._transport.writer.transport.is_reading()
@@ -232,7 +232,7 @@ async def test_wide_and_sparse_rows(fabric, send_data, body):
         await send_data(body)
         await send_data(b'{"last": 1}')
         rows = len(json.loads(body)) if body.startswith(b"[") else 1
-        await stream.wait(rows + 1, timeout=30)
+        await stream.wait(rows + 1, timeout=60)
         frame = stream.df
     assert len(frame.columns) == 1001
     assert frame["k0"][0] == 0
@@ -348,4 +348,4 @@ async def test_a_large_result_that_cannot_be_read(members, raw):
     await queue.bind(exchange, queue.name)
     await queue.consume(garbage, no_ack=True)
     with pytest.raises(MalformedMessage, match=r"broken\.give sent a reply that cannot be read"):
-        await caller.call("my_project.app.broken.give", timeout=20)
+        await caller.call("my_project.app.broken.give", timeout=60)

@@ -29,7 +29,7 @@ async def test_one_leads_and_another_takes_over(members, broker_uri):
         await one.serve(who(n), id="boss", single_active=True) for n, one in enumerate(leaders)
     ]
     for n in range(3):
-        calls = [caller.call(f"{LEADER}.{name}", timeout=10) for name in ("who", "me") * 5]
+        calls = [caller.call(f"{LEADER}.{name}", timeout=60) for name in ("who", "me") * 5]
         assert await asyncio.gather(*calls) == [n] * 10
         found = await wait_for_service(caller, "boss", methods=2)
         assert {"who", "me"} <= set(found.methods)
@@ -52,7 +52,7 @@ async def test_running_call_of_a_leader_that_leaves(members):
 
     await first.serve({"work": hang}, id="boss", single_active=True)
     await second.serve({"work": lambda: "done"}, id="boss", single_active=True)
-    call = asyncio.create_task(caller.call(f"{LEADER}.work", timeout=20))
+    call = asyncio.create_task(caller.call(f"{LEADER}.work", timeout=60))
     await began.wait()
     await first.close()
     assert await call == "done"
@@ -62,10 +62,10 @@ async def test_leader_replaces_its_methods(members):
     """The methods of a leader can be replaced, added and removed while it serves."""
     caller, leader = [await members.join(name) for name in ("caller", "leader")]
     server = await leader.serve({"a": lambda: 1, "b": lambda: 1}, id="boss", single_active=True)
-    assert await caller.call(f"{LEADER}.a", timeout=5) == 1
+    assert await caller.call(f"{LEADER}.a", timeout=60) == 1
     await server.replace({"a": lambda: 2, "c": lambda: 3})
-    assert await caller.call(f"{LEADER}.a", timeout=5) == 2
-    assert await caller.call(f"{LEADER}.c", timeout=5) == 3
+    assert await caller.call(f"{LEADER}.a", timeout=60) == 2
+    assert await caller.call(f"{LEADER}.c", timeout=60) == 3
     with pytest.raises(CallError):
         await caller.call(f"{LEADER}.b", timeout=5)
 
@@ -79,7 +79,7 @@ async def test_not_beside_members_that_share(members):
     await server.close()
     await until(lambda: server.closed)
     await leader.serve(who(1), id="boss", single_active=True)
-    assert await sharing.call(f"{LEADER}.who", timeout=5) == 1
+    assert await sharing.call(f"{LEADER}.who", timeout=60) == 1
 
 
 async def test_leader_is_killed(members, broker_uri, start_peer):
@@ -94,15 +94,15 @@ async def test_leader_is_killed(members, broker_uri, start_peer):
     )
 
     async def answered_by():
-        pid = await caller.call(f"{CALC}.whoami", timeout=10)
+        pid = await caller.call(f"{CALC}.whoami", timeout=60)
         request = {"target": "calc1", "method": "whoami"}
-        assert await peer.ask("call", **request, timeout=10) == pid
+        assert await peer.ask("call", **request, timeout=60) == pid
         return pid
 
     leading = await answered_by()
     leader, other = (first, second) if leading == first.pid else (second, first)
     assert await answered_by() == leader.pid
-    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1, timeout=30))
+    call = asyncio.create_task(caller.call(f"{CALC}.slow", seconds=1, timeout=60))
     await leader.event("slow_began")
     leader.kill()
     assert await call == other.pid
@@ -121,7 +121,7 @@ async def test_only_queues_of_leaders_have_one_consumer(rabbitmq, vhost, rabbitm
         await caller.stream(name="rows")
         await caller.logs()
         for name in ("boss", "clique"):
-            await caller.call(f"{DOMAIN}.app.{name}.who", timeout=10)
+            await caller.call(f"{DOMAIN}.app.{name}.who", timeout=60)
         queues = {one["name"]: one["arguments"] for one in rabbitmq.list_queues(vhost)}
         assert set(queues) >= CONTRACT
         single = [name for name, arguments in queues.items() if SINGLE in arguments]

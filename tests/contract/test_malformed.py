@@ -47,12 +47,12 @@ def send(raw):
 
 async def works(fabric):
     """Check that all features still work."""
-    assert await fabric.call("one.add", x=1, y=2, timeout=10) == 3
+    assert await fabric.call("one.add", x=1, y=2, timeout=60) == 3
     version = fabric.registry.changes
     await until(lambda: fabric.registry.changes > version)
     async with await fabric.stream(check=1) as stream:
         await fabric.publish_data({"n": 1}, {"check": 1})
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_malformed_reply(fabric, raw, send, type, body):  # noqa: A002
 
     await queue.consume(answer, no_ack=True)
     with pytest.raises(MalformedMessage, match="sent a reply that cannot be read"):
-        await fabric.call("app.bad.do", timeout=10)
+        await fabric.call("app.bad.do", timeout=60)
     assert fabric.rejected.counts["reply"] == 1
     await works(fabric)
 
@@ -127,7 +127,7 @@ async def test_incomplete_error_replies(fabric, raw, send):
     await queue.consume(answer, no_ack=True)
     for n in range(len(errors)):
         with pytest.raises(RemoteError) as caught:
-            await fabric.call("app.odd.do", n=n, timeout=5)
+            await fabric.call("app.odd.do", n=n, timeout=60)
         assert str(caught.value)
 
 
@@ -202,7 +202,7 @@ async def test_malformed_data(fabric, send, body):
     async with await fabric.stream() as stream:
         await send(fabric.data_exchange, "", body)
         await fabric.publish_data({"n": 1})
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)
         assert stream.rejected == 1
         assert stream.rows == 1
         assert fabric.rejected.counts["data"] == 1
@@ -214,7 +214,7 @@ async def test_huge_data(fabric):
     """A valid message of 20 MB is a row."""
     async with await fabric.stream() as stream:
         await fabric.publish_data({"text": "x" * HUGE})
-        await stream.wait(1, timeout=20)
+        await stream.wait(1, timeout=60)
         assert len(stream.df["text"][0]) == HUGE
 
 
@@ -229,7 +229,7 @@ async def test_malformed_log(fabric, send, body):
         odd = {"level_name": 5, "service_id": ["x"], "line_number": "x", "created": -1}
         await send(exchange, "", b'"fine"', odd)
         await send(exchange, "", json.dumps("x" * 1_000_000).encode())
-        await feed.wait(2, timeout=10)
+        await feed.wait(2, timeout=60)
         assert [record.message[:4] for record in feed.records] == ["fine", "xxxx"]
         assert len(feed.records[1].message) < 20_000
         assert len(feed.df) == 2

@@ -35,7 +35,7 @@ async def test_valid_queue_names(members, name):
     member = await members.join("one")
     async with await member.stream(name=name) as stream:
         await member.publish_data({"n": 1})
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
 
 
 @pytest.mark.parametrize("name", ["x" * 128, "ü", "a\nb", 5, b"x"], ids=repr)

@@ -31,7 +31,7 @@ async def test_call_that_expired_while_the_loop_was_blocked_is_not_run(
             await asyncio.to_thread(stalled.wait)
             with pytest.raises(CallTimeout):  # it is delivered while the loop is blocked
                 await caller.call("app.still.append", n=0, timeout=0.5)
-            others = [caller.call("app.still.append", n=n, timeout=30) for n in (1, 2, 3)]
+            others = [caller.call("app.still.append", n=n, timeout=60) for n in (1, 2, 3)]
             return await asyncio.gather(*others)
 
     calling = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(call())))

@@ -115,7 +115,7 @@ async def test_items_arrive_in_order(server, caller, counter, kind):
 async def test_items_arrive_when_they_are_yielded(server, caller, counter):
     """An item arrives before the next one is yielded."""
     items = caller.call_stream("app.server.stuck")
-    async with asyncio.timeout(10), aclosing(items):
+    async with asyncio.timeout(60), aclosing(items):
         assert await anext(items) == "started"
     await until(lambda: counter.closed == 1)
 
@@ -162,7 +162,7 @@ async def test_caller_without_streams_receives_a_list(server, caller, raw, count
     exchange = await raw.get_exchange(f"{DOMAIN}.api.app.server", ensure=False)
     request = aio_pika.Message(b'{"n": 3}', type="call", correlation_id="c1", reply_to=replies.name)
     await exchange.publish(request, f"{DOMAIN}.api.app.server::{kind}")
-    async with asyncio.timeout(10), replies.iterator(no_ack=True) as messages:
+    async with asyncio.timeout(60), replies.iterator(no_ack=True) as messages:
         answer = await anext(aiter(messages))
     assert (answer.type, answer.correlation_id, answer.body) == ("result", "c1", b"[0,1,2]")
     assert dict(answer.headers) == {}
@@ -176,7 +176,7 @@ async def test_endless_list_is_refused(members, caller, counter, monkeypatch, ki
     member = await members.join("endless")
     await member.serve({"endless": getattr(counter, kind)}, threads=threads)
     with pytest.raises(RemoteError, match="items, and one reply carries fewer"):
-        await caller.call("app.endless.endless", timeout=20)
+        await caller.call("app.endless.endless", timeout=60)
     assert counter.closed == 1
     assert 5000 < counter.given < 7000
 
@@ -256,7 +256,7 @@ async def test_no_error_of_a_generator_stops_the_service(members, caller, kind):
     for method in ("plain", "later", "cancels"):
         for _ in range(2):
             with pytest.raises(RemoteError):
-                await collected(caller.call_stream(f"app.rows.{method}", timeout=5))
+                await collected(caller.call_stream(f"app.rows.{method}", timeout=60))
 
 
 # -- back-pressure and fairness
@@ -283,8 +283,8 @@ async def test_stream_does_not_block_the_loop(server, caller, counter, kind):
     async with aclosing(items):
         streaming_on = asyncio.create_task(collected(items))
         await until(lambda: counter.given > 100)
-        assert await caller.call("app.server.health_check", timeout=5) is True
-        assert await caller.call(f"app.server.{kind}", n=5, timeout=5) == [0, 1, 2, 3, 4]
+        assert await caller.call("app.server.health_check", timeout=60) is True
+        assert await caller.call(f"app.server.{kind}", n=5, timeout=60) == [0, 1, 2, 3, 4]
         streaming_on.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await streaming_on
@@ -295,7 +295,7 @@ async def test_concurrent_streams(server, caller):
     first, second = (caller.call_stream("app.server.later") for _ in range(2))
     async with aclosing(first), aclosing(second):
         assert [await anext(first), await anext(second), await anext(first)] == [0, 0, 1]
-        assert await caller.call("app.server.later", n=2, timeout=5) == [0, 1]
+        assert await caller.call("app.server.later", n=2, timeout=60) == [0, 1]
 
 
 async def test_generator_in_a_thread(members, caller):
@@ -317,7 +317,7 @@ async def test_generator_in_a_thread(members, caller):
     items = caller.call_stream("app.rows.rows")
     async with aclosing(items):
         assert await anext(items) != threading.current_thread().name
-        assert await caller.call("app.rows.health_check", timeout=5) is True
+        assert await caller.call("app.rows.health_check", timeout=60) is True
         go.set()
         assert await anext(items) == "went"
     await until(lambda: names)
@@ -340,7 +340,7 @@ async def test_service_can_stop_while_a_generator_blocks_its_thread(members, cal
     serving = await member.serve({"rows": rows}, threads=True)
     items = caller.call_stream("app.rows.rows")
     assert await anext(items) == "started"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await serving.close()
     with pytest.raises(RemoteError, match="has stopped"):
         await anext(items)
@@ -403,18 +403,18 @@ async def test_idle_streams_give_way(members, server, caller, raw, monkeypatch):
 
     async def first_item():
         while True:
-            items = caller.call_stream("app.server.later", timeout=10)
+            items = caller.call_stream("app.server.later", timeout=60)
             with contextlib.suppress(RuntimeError):  # until a stream has been idle for long enough
                 return await anext(items), items
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         streams = [await first_item() for _ in range(20)]
     assert [item for item, _ in streams] == [0] * 20
     assert serving.item_streams <= item_streams.MAX_STREAMS + 1
     for _, items in streams:
         await items.aclose()
     errors = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for queue in queues:
             while (message := await queue.get(no_ack=True, fail=False)) is not None:
                 if message.type == "error":
@@ -427,7 +427,7 @@ async def test_idle_stream_is_cancelled(server, caller, raw, monkeypatch):
     monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 0.3)
     queue = await raw.declare_queue(exclusive=True)
     await start_streams(raw, queue.name, "later", 1)
-    async with asyncio.timeout(10), queue.iterator(no_ack=True) as messages:
+    async with asyncio.timeout(60), queue.iterator(no_ack=True) as messages:
         async for message in messages:
             if message.type == "error":
                 break
@@ -440,7 +440,7 @@ async def test_slow_caller_grants_credit(server, caller, monkeypatch):
     monkeypatch.setattr(item_streams, "GRANT_EVERY", 0.1)
     monkeypatch.setattr(item_streams, "IDLE_TIMEOUT", 1.0)
     had = []
-    items = caller.call_stream("app.server.later", timeout=10)
+    items = caller.call_stream("app.server.later", timeout=60)
     async for item in items:
         had.append(item)
         if len(had) == 70:
@@ -581,7 +581,7 @@ async def test_invalid_opt_in_is_ignored(server, raw):
             headers={"x-fabric-stream": credit},
         )
         await exchange.publish(request, f"{DOMAIN}.api.app.server::plain")
-    async with asyncio.timeout(10), replies.iterator(no_ack=True) as messages:
+    async with asyncio.timeout(60), replies.iterator(no_ack=True) as messages:
         for number in range(len(bad)):
             answer = await anext(aiter(messages))
             assert (answer.type, answer.correlation_id) == ("result", f"c{number}")
@@ -603,7 +603,7 @@ async def test_server_that_exceeds_the_credit(caller, raw):
             await raw.default_exchange.publish(message, request.reply_to)
 
     await queue.consume(flood, no_ack=True)
-    items = caller.call_stream("app.flood.rows", timeout=10)
+    items = caller.call_stream("app.flood.rows", timeout=60)
     had, raised = await collected_until(MalformedMessage, items, pause=0.01)
     assert "more items than were requested" in str(raised)
     assert item_streams.WINDOW <= len(had) < 1000

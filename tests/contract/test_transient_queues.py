@@ -65,7 +65,7 @@ async def test_calls_and_streams_work_where_transient_queues_are_refused(
         assert await client.call("c.twice", x=4) == 8
         stream = await client.stream(name="shared", kind="X")
         await server.publish_data({"n": 1}, {"kind": "X"})
-        await stream.wait(1, timeout=5)
+        await stream.wait(1, timeout=60)
     warnings = [record for record in caplog.records if "transient_nonexcl_queues" in record.message]
     own = [record for record in warnings if record.name.startswith("fabric_nb")]
     assert len(own) == 2  # one of each member

@@ -32,7 +32,7 @@ async def test_backoff_grows_and_restarts(monkeypatch):
             pair = [await members.join(name) for name in ("one", "two")]
             for outage in (1, 2):
                 await asyncio.to_thread(broker.kill)
-                await until(lambda n=2 * outage: len(waits) == n, timeout=5)
+                await until(lambda n=2 * outage: len(waits) == n)
                 await until(lambda: all(len(delays) >= TRIES for delays in waits[-2:]))
                 await asyncio.to_thread(broker.restart)
                 for connector in pair:

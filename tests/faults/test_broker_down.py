@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 
 import pytest
 
@@ -38,13 +37,13 @@ async def test_all_parts_recover_with_the_broker(members, rabbitmq):
 
     await other.subscribe_data("sub", {}, callback)
     await fabric.publish_data({"n": 1})
-    await stream.wait(1, timeout=5)
+    await stream.wait(1, timeout=60)
     pending = asyncio.create_task(other.call("app.one.hang", timeout=60))
     await running.wait()
 
     await asyncio.to_thread(rabbitmq.kill)
     with pytest.raises(ConnectionLost):
-        await asyncio.wait_for(pending, 5)
+        await asyncio.wait_for(pending, 60)
     await until(lambda: fabric.state is State.RECONNECTING)
     handler.handle(logging.makeLogRecord({"name": "x", "msg": "meanwhile", "levelname": "INFO"}))
     published = fabric.publish_data({"n": 2})
@@ -55,27 +54,27 @@ async def test_all_parts_recover_with_the_broker(members, rabbitmq):
     go.set()
 
     await asyncio.to_thread(rabbitmq.restart_node)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await published
         while True:
             try:
-                assert await other.call("app.one.double", x=21, timeout=10) == 42
+                assert await other.call("app.one.double", x=21, timeout=60) == 42
                 break
             except (LookupError, AttributeError):  # the caller reconnected before the service
                 await asyncio.sleep(0.1)
     await until(lambda: stream.consumer.channel.is_ready and feed.channel.is_ready)
     await fabric.publish_data({"n": 3})
     handler.handle(logging.makeLogRecord({"name": "x", "msg": "after", "levelname": "INFO"}))
-    await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 3, timeout=15)
-    await until(lambda: feed.records and feed.records[-1].message == "after", timeout=15)
-    await until(lambda: callback_bodies and callback_bodies[-1] == b'{"n":3}', timeout=15)
+    await until(lambda: stream.rows and stream.df["n"].iloc[-1] == 3)
+    await until(lambda: feed.records and feed.records[-1].message == "after")
+    await until(lambda: callback_bodies and callback_bodies[-1] == b'{"n":3}')
     changes = other.registry.changes
-    await until(lambda: other.registry.changes > changes + 3, timeout=15)
+    await until(lambda: other.registry.changes > changes + 3)
     await wait_for_service(other, "one", methods=3)
 
 
 async def test_closing_without_a_broker(members, rabbitmq):
-    """Closing without a broker takes less than two seconds and leaves no task or thread."""
+    """Closing without a broker does not wait for one, and leaves no task or thread."""
     tasks = asyncio.all_tasks()
     connectors = [members.connector(presence, presence=presence) for presence in ("loop", "thread")]
     for connector in connectors:
@@ -86,13 +85,10 @@ async def test_closing_without_a_broker(members, rabbitmq):
     for connector in connectors:
         await until(lambda connector=connector: connector.state is State.RECONNECTING)
         connector.publish_data({"n": 1})
-        began = time.monotonic()
-        await connector.close()
-        assert time.monotonic() - began < 2.5
-    await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
+        await asyncio.wait_for(connector.close(), 60)
+    await until(lambda: asyncio.all_tasks() == tasks)
     await until(
         lambda: "fabric companion" not in {thread.name for thread in threading.enumerate()},
-        timeout=3,
     )
 
 
@@ -109,7 +105,7 @@ async def test_paused_broker(members, rabbitmq):
             await members.connector("two").open(timeout=0.5)
     finally:
         await asyncio.to_thread(rabbitmq.resume)
-    assert await fabric.call("app.one.double", x=2, timeout=10) == 4
+    assert await fabric.call("app.one.double", x=2, timeout=60) == 4
 
 
 async def test_closing_with_a_paused_broker(members, rabbitmq):
@@ -118,9 +114,7 @@ async def test_closing_with_a_paused_broker(members, rabbitmq):
     connector = await members.join("one")
     await asyncio.to_thread(rabbitmq.pause)
     try:
-        began = time.monotonic()
-        await connector.close()
-        assert time.monotonic() - began < 2.5
-        await until(lambda: asyncio.all_tasks() == tasks, timeout=3)
+        await asyncio.wait_for(connector.close(), 60)
+        await until(lambda: asyncio.all_tasks() == tasks)
     finally:
         await asyncio.to_thread(rabbitmq.resume)

@@ -49,7 +49,7 @@ async def test_a_running_call_outlives_its_exchange(members, rabbitmq_uri):
 
     server, client = await members.join("server"), await members.join("client")
     serving = await server.serve({"slow": slow})
-    call = asyncio.create_task(client.call("app.server.slow", timeout=20))
+    call = asyncio.create_task(client.call("app.server.slow", timeout=60))
     await running.wait()
     async with await aio_pika.connect(rabbitmq_uri) as raw:
         channel = await raw.channel()
@@ -74,7 +74,7 @@ async def test_heartbeats_idle_and_flooded(members, rabbitmq_uri):
         for n in range(50):
             publisher.publish_data({"n": n})
         await asyncio.sleep(0.05)
-    await stream.wait(1000, timeout=5)
+    await stream.wait(1000, timeout=60)
     assert (idle.member.connection.reconnects, flooded.member.connection.reconnects) == (0, 0)
     await idle.publish_data({"n": -1})
 
@@ -132,7 +132,7 @@ async def test_a_broker_that_does_not_read_blocks_publishers(rabbitmq_uri):
             assert not channel.is_ready
             assert connection._transport.writer.buffered < 1_000_000
             relayed.flows.set()
-            await asyncio.wait_for(publishing, 30)
+            await asyncio.wait_for(publishing, 60)
 
 
 # -- TLS
@@ -214,9 +214,9 @@ async def test_tls(rabbitmq_uri, certificate):
             )
             assert numbers == [2 * n for n in range(50)]
             text = "0123456789" * 100_000
-            assert await fabric.call(f"{DOMAIN}.app.tls.double", x=text, timeout=30) == text + text
+            assert await fabric.call(f"{DOMAIN}.app.tls.double", x=text, timeout=60) == text + text
             async with await fabric.stream() as stream:
                 for n in range(500):
                     fabric.publish_data({"n": n})
-                await stream.wait(500, timeout=10)
+                await stream.wait(500, timeout=60)
                 assert list(stream.df["n"]) == list(range(500))

@@ -65,12 +65,11 @@ async def test_nodes_are_killed_one_at_a_time(cluster):
                     description="it has moved to another node",
                 )
             answered = calls.outcomes["answered"]
-            await until(lambda a=answered: calls.outcomes["answered"] > a, timeout=30)
+            await until(lambda a=answered: calls.outcomes["answered"] > a)
             moved.append(time.monotonic() - began)
             for stream in (plain, durable):
                 await until(
                     lambda stream=stream, rows=stream.rows: stream.rows > rows,
-                    timeout=30,
                     description=f"{stream.name or 'plain'} after {moved}: {messages.summary}",
                 )
             if ROUNDS:  # so that a majority remains after the next kill

@@ -153,8 +153,8 @@ async def test_permissions_of_a_server(bank, bank_api, members, rabbitmq, vhost)
     uri = rabbitmq.add_user(f"lookup-{vhost}", "secret", vhost=vhost, **permissions("lookup"))
     fabric = await members.join("lookup", uri=uri)
     await fabric.serve({"twice": lambda x: 2 * x})
-    assert await bank.call("app.lookup.twice", x=2, timeout=10) == 4
-    assert await fabric.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
+    assert await bank.call("app.lookup.twice", x=2, timeout=60) == 4
+    assert await fabric.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=60) == "done"
     for operation in (
         lambda channel, queue: channel.topology.bind(
             queue, f"{API}.bank", methods_queue("bank", "balance")
@@ -210,10 +210,10 @@ async def test_bindings_of_other_users_do_not_cause_calls(
     channel = await bank.member.connection.channel().open()
     leader = await channel.topology.has_queue(f"{API}.bank.leader")
     await bind(mallory, method, leader)
-    assert await ann.call("app.lookup.echo", to="mallory", timeout=10) == {"to": "mallory"}
+    assert await ann.call("app.lookup.echo", to="mallory", timeout=60) == {"to": "mallory"}
     await assert_rejected(bank, "dead-lettered" if method == "dead letters" else "another exchange")
     assert bank_api.transfers == []
-    assert await ann.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=10) == "done"
+    assert await ann.call(f"{DOMAIN}.app.bank.transfer", to="bob", timeout=60) == "done"
     assert bank_api.transfers == ["bob"]
 
 
@@ -223,7 +223,7 @@ async def test_a_call_does_not_run_another_method(bank, bank_api, mallory, ann):
     underlay = await mallory.get_underlay_channel()
     queue, key = methods_queue("bank", "transfer"), methods_queue("bank", "balance")
     await underlay.queue_bind(queue, f"{API}.bank", key)
-    assert await ann.call(f"{DOMAIN}.app.bank.balance", to="mallory", timeout=10) == 5
+    assert await ann.call(f"{DOMAIN}.app.bank.balance", to="mallory", timeout=60) == 5
     await assert_rejected(bank, "for another method")
     assert bank_api.transfers == []
 
@@ -240,7 +240,7 @@ async def test_a_dead_lettered_copy_does_not_end_the_call(bank, bank_api, lookup
         return "answer"
 
     await lookup.servers[0].replace({"slow": slow})
-    assert await ann.call("app.lookup.slow", timeout=10) == "answer"
+    assert await ann.call("app.lookup.slow", timeout=60) == "answer"
     assert "in place of its reply" in ann.rejected.last[-1].reason
 
 
@@ -267,7 +267,7 @@ async def test_credit_is_sent_only_to_server_queues(bank, bank_api, lookup, mall
     await queue.consume(begin, no_ack=True)
     caller = await members.join("caller")
     with pytest.raises(MalformedMessage, match="no server has"):
-        async for _ in caller.call_stream(f"{DOMAIN}.app.evil.items", timeout=10):
+        async for _ in caller.call_stream(f"{DOMAIN}.app.evil.items", timeout=60):
             pass
     assert await caller.call(f"{DOMAIN}.app.bank.balance") == 5
     assert bank.rejected.total == 0

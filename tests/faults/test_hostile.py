@@ -64,10 +64,10 @@ def evidence(tmp_path: Path) -> Path:
 
 async def assert_works(fabric: AmqBrokerConnector) -> None:
     """Check that calls and streams work and no connection was closed."""
-    assert await fabric.call("me.add", x=1, y=2, timeout=20) == 3
+    assert await fabric.call("me.add", x=1, y=2, timeout=60) == 3
     async with await fabric.stream(check=1) as stream:
         await fabric.publish_data({"n": 1}, {"check": 1})
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)
     assert fabric.member.connection.reconnects == 0
 
 
@@ -97,7 +97,7 @@ async def test_error_types_are_only_names(fabric, hostile, evidence):
     )
     for type in TYPES:  # noqa: A001
         with pytest.raises(RemoteError) as caught:
-            await fabric.call("app.evil.fail", type=type, timeout=10)
+            await fabric.call("app.evil.fail", type=type, timeout=60)
         assert caught.value.type == type
         assert caught.value.remote_args == (code,)
         assert isinstance(caught.value, Exception)
@@ -111,7 +111,7 @@ async def test_pickles_are_not_loaded(fabric, hostile, evidence):
     kind = {"content_type": "application/python-pickle"}
     await hostile.serve({"get": lambda _: Reply(pickle, properties=kind)})
     with pytest.raises(MalformedMessage, match="cannot be read"):
-        await fabric.call("app.evil.get", timeout=10)
+        await fabric.call("app.evil.get", timeout=60)
     async with await fabric.stream() as stream, await fabric.logs():
         await hostile.data(pickle, **kind)
         await hostile.log(pickle)
@@ -166,7 +166,7 @@ async def test_deep_nesting_is_rejected(fabric, hostile, deep):
     await hostile.serve({"get": lambda _: Reply(deep), "fail": lambda _: Reply(deep, "error")})
     for method in ("get", "fail"):
         with pytest.raises(MalformedMessage, match="cannot be read"):
-            await fabric.call(f"app.evil.{method}", timeout=10)
+            await fabric.call(f"app.evil.{method}", timeout=60)
     async with await fabric.stream(), await fabric.logs():
         await hostile.data(deep)
         await hostile.log(deep)
@@ -199,7 +199,7 @@ async def test_a_million_headers_close_the_connection_of_their_sender(broker_uri
         fabric = await members.join("me")
         await fabric.serve({"add": lambda x, y: x + y})
         async with await fabric.stream() as stream, await fabric.logs() as feed:
-            async with Hostile.on(broker_uri) as other, asyncio.timeout(30):
+            async with Hostile.on(broker_uri) as other, asyncio.timeout(60):
                 with pytest.raises(aiormq.exceptions.ConnectionFrameError):
                     await other.headers(f"{DOMAIN}.data", 1_000_000)
             await assert_works(fabric)
@@ -229,8 +229,8 @@ async def test_many_headers(fabric, hostile, rabbitmq_uri):
         await hostile.data(b'{"n": 1}', many)
         await hostile.log("text", **many)
         await hostile.announce(headers=many)
-        await stream.wait(1, timeout=20)
-        await feed.wait(1, timeout=20)
+        await stream.wait(1, timeout=60)
+        await feed.wait(1, timeout=60)
         await wait_for_service(fabric, "evil")
         assert stream.df.n.tolist() == [1]
     await assert_works(fabric)
@@ -242,13 +242,13 @@ async def test_unusual_json(fabric, hostile):
     await hostile.serve({"get": lambda _: Reply(odd)})
     async with await fabric.stream() as stream:
         await hostile.data(odd)
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)
         (row,) = stream.df.to_dict("records")
-    for read in (await fabric.call("app.evil.get", timeout=10), row):
+    for read in (await fabric.call("app.evil.get", timeout=60), row):
         assert (read["same"], read["big"]) == (2, 2**70)
         assert math.isnan(read["nan"])
         assert read["inf"] == -math.inf
-    echoed = await fabric.call("me.add", x=2**70, y=1, timeout=10)
+    echoed = await fabric.call("me.add", x=2**70, y=1, timeout=60)
     assert echoed == 2**70 + 1
 
 
@@ -264,7 +264,7 @@ async def test_replies_with_other_correlation_ids(fabric, hostile):
         return [*forged, Reply(b'"first"'), Reply(b'"second"')]
 
     await hostile.serve({"get": answer, "never": lambda _: []})
-    assert await fabric.call("app.evil.get", timeout=10) == "first"
+    assert await fabric.call("app.evil.get", timeout=60) == "first"
     with pytest.raises(CallTimeout):
         await fabric.call("app.evil.never", timeout=0.3)
     assert fabric.member.rpc.pending == 0
@@ -281,11 +281,11 @@ async def test_forged_replies_to_other_calls(fabric, hostile, members):
 
     bank = await members.join("bank")
     await bank.serve({"secret": secret})
-    call = asyncio.create_task(fabric.call("app.bank.secret", timeout=30))
+    call = asyncio.create_task(fabric.call("app.bank.secret", timeout=60))
     await hostile.serve({"get": lambda _: Reply(b"1")})
     ids = set()
     for _ in range(20):
-        await fabric.call("app.evil.get", timeout=10)
+        await fabric.call("app.evil.get", timeout=60)
     for request in hostile.requests:
         assert request.reply_to
         assert len(request.correlation_id) == 32
@@ -329,7 +329,7 @@ async def test_hostile_text_is_escaped(start_kernel, hostile, rabbitmq_uri, evid
     await hostile.log(
         hostile_text, traceback=hostile_text, logger_name=hostile_text, service_id="x"
     )
-    await kernel.run("await s.wait(1, timeout=20); await l.wait(1, timeout=20)")
+    await kernel.run("await s.wait(1, timeout=60); await l.wait(1, timeout=60)")
     failed = await kernel.execute("%fabric_call app.evil.fail")
     assert failed.error is not None
     assert failed.error.name == "RemoteError"

@@ -28,7 +28,7 @@ async def all_received(stream, numbers):
         return sorted(numbers - set(stream.df["n"]))
 
     try:
-        await until(lambda: not missing(), timeout=30)
+        await until(lambda: not missing())
     except AssertionError:
         lost = missing()
         pytest.fail(f"{stream.name} lacks {len(lost)}, from {lost[:1]} to {lost[-1:]}")
@@ -46,13 +46,11 @@ async def test_a_durable_stream_survives_a_killed_broker(broker):
         messages = Messages(publisher, RATE)
         stop = asyncio.Event()
         running = asyncio.create_task(messages.run(stop))
-        await until(lambda: durable.rows > CONFIRMED, timeout=30)
+        await until(lambda: durable.rows > CONFIRMED)
 
         await asyncio.to_thread(broker.kill)
         for connector in (publisher, reader):
-            await until(
-                lambda connector=connector: connector.state is State.RECONNECTING, timeout=5
-            )
+            await until(lambda connector=connector: connector.state is State.RECONNECTING)
         before = len(messages.confirmed)
         await asyncio.to_thread(broker.restart)
         await until(lambda: len(messages.confirmed) > before + CONFIRMED, timeout=60)

@@ -60,7 +60,7 @@ def state(watcher):
 
 async def assert_gone(watcher, rabbitmq, vhost):
     """Check that the notebook is gone from the registry, the broker, and for callers."""
-    await until(lambda: state(watcher) is ServiceState.GONE, timeout=10)
+    await until(lambda: state(watcher) is ServiceState.GONE)
     await until(
         lambda: len(rabbitmq.list_queues(vhost)) == 2,
         description="only the queues of the watcher are left",
@@ -76,12 +76,12 @@ async def test_interrupted_and_suspended(watcher, notebook):
 
     A suspended notebook is late, like a blocked one, then gone, and up after it resumes.
     """
-    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    assert await watcher.call(RAN, n=1, timeout=60) == [1]
     waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
     await until(lambda: state(watcher) is ServiceState.BUSY)
     await notebook.interrupt()
     await waiting.wait(20)
-    assert await watcher.call(RAN, n=2, timeout=20) == [1, 2]
+    assert await watcher.call(RAN, n=2, timeout=60) == [1, 2]
     await until(lambda: state(watcher) is ServiceState.UP)
 
     os.kill(notebook.pid, signal.SIGSTOP)
@@ -94,21 +94,21 @@ async def test_interrupted_and_suspended(watcher, notebook):
         assert state(watcher) is ServiceState.GONE
     finally:
         os.kill(notebook.pid, signal.SIGCONT)
-    await until(lambda: state(watcher) is ServiceState.UP, timeout=20)
+    await until(lambda: state(watcher) is ServiceState.UP)
     # An expired call that was still queued at the broker is not run afterwards.
-    assert (await watcher.call(RAN, n=4, timeout=20))[-1] == 4
+    assert (await watcher.call(RAN, n=4, timeout=60))[-1] == 4
     await notebook.run("assert not rows.closed and not feed.closed")
 
 
 async def test_restarted_and_killed(watcher, notebook, rabbitmq, rabbitmq_uri, vhost):
     """A restarted or killed kernel leaves no service and no queue."""
-    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    assert await watcher.call(RAN, n=1, timeout=60) == [1]
     await until(lambda: state(watcher) is ServiceState.UP)
     await notebook.restart()
     await assert_gone(watcher, rabbitmq, vhost)
     await notebook.load()
     await join(notebook, rabbitmq_uri)
-    assert await watcher.call(RAN, n=1, timeout=20) == [1]
+    assert await watcher.call(RAN, n=1, timeout=60) == [1]
     await until(lambda: state(watcher) is ServiceState.UP)
     os.kill(notebook.pid, signal.SIGSTOP)  # so that it cannot close its connection
     os.kill(notebook.pid, signal.SIGKILL)

@@ -108,20 +108,16 @@ async def test_killed_under_load(broker_and_rounds):
             answered, rows = calls.outcomes["answered"], stream.rows
             await until(lambda m=calls_started: calls.all_completed(m), timeout=PATIENCE)
             await until(lambda m=repeated_started: repeated.all_completed(m), timeout=PATIENCE)
-            await until(lambda a=answered: calls.outcomes["answered"] > a + 100, timeout=30)
-            await until(lambda r=rows: stream.rows > r + 1000, timeout=30)
-            await until(lambda b=began: stream.df["n"].iloc[-1] >= b, timeout=30)
+            await until(lambda a=answered: calls.outcomes["answered"] > a + 100)
+            await until(lambda r=rows: stream.rows > r + 1000)
+            await until(lambda b=began: stream.df["n"].iloc[-1] >= b)
             steady.append(range(began, int(stream.df["n"].iloc[-1])))
             await asyncio.to_thread(broker.kill)
             for connector in connectors:
-                await until(
-                    lambda connector=connector: connector.state is State.RECONNECTING, timeout=5
-                )
+                await until(lambda connector=connector: connector.state is State.RECONNECTING)
             await asyncio.to_thread(broker.restart)
             for connector in connectors:
-                await until(
-                    lambda connector=connector: connector.state is State.CONNECTED, timeout=30
-                )
+                await until(lambda connector=connector: connector.state is State.CONNECTED)
             began = messages.published
             handler.handle(record(f"round {number}"))
             await until(lambda n=number: feed.records and feed.records[-1].message == f"round {n}")

@@ -20,7 +20,7 @@ KEPT = {"msc.discovery", "my_project.data", "my_project.log.records"}
 async def no_new_tasks(tasks):
     """Wait until there are no other tasks than these."""
     try:
-        await until(lambda: asyncio.all_tasks() <= tasks, timeout=3)
+        await until(lambda: asyncio.all_tasks() <= tasks)
     except AssertionError:
         pytest.fail(f"new tasks: {asyncio.all_tasks() - tasks}")
 

@@ -113,11 +113,11 @@ async def test_item_streams_need_a_permission(members, owner, rabbitmq, vhost):
         return await members.join(name, uri=uri)
 
     without = await join("without")
-    assert await without.call(call, timeout=10) == every
+    assert await without.call(call, timeout=60) == every
     with pytest.raises(BrokerRefused, match=r"amq\.default"):
-        assert [item async for item in without.call_stream(call, timeout=10)]
+        assert [item async for item in without.call_stream(call, timeout=60)]
     having = await join("having", r"|^amq\.default$")
-    assert [item async for item in having.call_stream(call, timeout=10)] == every
+    assert [item async for item in having.call_stream(call, timeout=60)] == every
 
 
 async def test_permissions_of_a_watcher(join, owner, rabbitmq, vhost, caplog):
@@ -125,7 +125,7 @@ async def test_permissions_of_a_watcher(join, owner, rabbitmq, vhost, caplog):
     fabric = await join("watcher")
     async with await fabric.stream() as stream, await fabric.logs():
         await owner.publish_data({"n": 1})
-        await stream.wait(1, timeout=10)
+        await stream.wait(1, timeout=60)
     await assert_refused(fabric.stream(domain=OTHER), f"{OTHER}.data")
     await assert_refused(fabric.logs(domain=OTHER), f"{OTHER}.log.records")
     await assert_refused(fabric.call("boss.add", x=1, y=2), f"{DOMAIN}.api.app.boss")
@@ -179,7 +179,7 @@ async def test_logging_without_permission(join, owner, rabbitmq, caplog):
     async def log(count):
         for n in range(count):
             handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
-        await handler.flushed(timeout=10)
+        await handler.flushed(timeout=60)
         return rabbitmq.log.count(f"{DOMAIN}.log.records")
 
     refused = await log(700)

@@ -29,11 +29,11 @@ async def test_log_storm(members, rabbitmq_uri):
                 await channel.publish(f"{DOMAIN}.log.records", "", log_message(record))
                 if n % 100 == 0:
                     await asyncio.sleep(0)
-            await until(lambda: feed.changes == RECORDS, timeout=30)
+            await until(lambda: feed.changes == RECORDS)
 
     storming = asyncio.create_task(storm())
     while not storming.done():
-        assert await other.call(f"{fabric.fqn}.double", x=answered, timeout=20) == 2 * answered
+        assert await other.call(f"{fabric.fqn}.double", x=answered, timeout=60) == 2 * answered
         answered += 1
     await storming
     assert answered > 1
@@ -55,8 +55,8 @@ async def test_a_logging_function_does_not_loop(members):
         feed = await fabric.logs()
         await fabric.serve({"shout": lambda n: log.info("called %d", n)})
         for n in range(20):
-            await other.call(f"{fabric.fqn}.shout", n=n, timeout=10)
-        await feed.wait(20, timeout=10)
+            await other.call(f"{fabric.fqn}.shout", n=n, timeout=60)
+        await feed.wait(20, timeout=60)
         await handler.flushed()
         assert [record.message for record in feed.records] == [f"called {n}" for n in range(20)]
     finally:

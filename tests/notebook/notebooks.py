@@ -50,7 +50,7 @@ class Notebook(Kernel):
         """Connect as ``notebook.{id}``."""
         return await self.run(f"%fabric_connect {uri} --domain {DOMAIN} --id {id} {options}")
 
-    async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
+    async def run(self, code: str, timeout: float = 60, *, cell_id: str | None = None) -> Cell:
         """Run a cell that must succeed; interrupt it after the timeout, for later tests."""
         try:
             return await super().run(code, timeout, cell_id=cell_id)
@@ -93,7 +93,7 @@ async def call(caller: Peer, target: str, method: str, **kwargs: object) -> obje
     """Call the service `notebook.{target}`, or `type.id`, from amqp-fabric."""
     kind, _, name = target.rpartition(".")
     return await caller.ask(
-        "call", type=kind or "notebook", target=name, method=method, kwargs=kwargs, timeout=40
+        "call", type=kind or "notebook", target=name, method=method, kwargs=kwargs, timeout=60
     )
 
 
@@ -136,7 +136,7 @@ def shown_error(cell: Cell, name: str) -> str:
 
 
 async def until(
-    watcher: AmqBrokerConnector, what: Callable[[], object], timeout: float = 10
+    watcher: AmqBrokerConnector, what: Callable[[], object], timeout: float = 60
 ) -> None:
     """Wait until a condition holds, checked after every keep-alive that `watcher` receives."""
     async with asyncio.timeout(timeout):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,13 +45,10 @@ async def blocked(
     )
     await until(watcher, lambda: state_of(watcher, "busy") == "up")
     name = ServiceName(DOMAIN, "notebook", own)
-    received: list[float] = []
     states: list[str] = []
-    clock = asyncio.get_running_loop().time
 
     cell = notebook.execute_no_wait(f"print('on')\n{code.format(seconds=seconds)}\nprint('off')")
     await cell.until(lambda cell: "on" in cell.stdout)
-    began = clock()
     calls = [asyncio.create_task(call(caller, "busy", "f", n=n)) for n in range(5)]
     for n in range(5):
         await watcher.publish_data({"n": n}, {"mark": "busy"})
@@ -64,25 +60,17 @@ async def blocked(
             await watcher.registry.changed()
             now = watcher.registry.get(name)
             if now is not None and now.last_seen != last:
-                received.append(clock())
                 states.append(str(watcher.registry.state(now)))
 
     listening = asyncio.create_task(listen())
-    await cell.until(lambda cell: "off" in cell.stdout, seconds + 20)
-    took = clock() - began
+    await cell.until(lambda cell: "off" in cell.stdout, seconds + 60)
     listening.cancel()
-    assert took > seconds - 1
-
-    moments = [began, *received, began + took]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    assert max(gaps) < interval + 1.5, gaps
+    assert len(states) >= seconds / interval / 3, "keep-alives continued"
     assert "busy" in states
     assert set(states) <= {"up", "busy"}
-    first_busy = received[states.index("busy")] - began
-    assert first_busy < 4 + interval, first_busy
     assert await asyncio.gather(*calls) == [1, 2, 3, 4, 5]
     await until(watcher, lambda: state_of(watcher, own) == "up")
-    assert await notebook.value("await s.wait(5, timeout=10); s.df.n.tolist(), lost") == (
+    assert await notebook.value("await s.wait(5, timeout=60); s.df.n.tolist(), lost") == (
         "([0, 1, 2, 3, 4], [])"
     )
     assert await notebook.value("%fabric_call calc1.multiply x=2 y=3") == "6"

@@ -32,7 +32,7 @@ async def test_stream_becomes_a_data_frame(
         await publisher.ask("publish", headers=headers, data=order)
     await publisher.ask("publish", headers={"kind": "TX", "currency": "EUR"}, data={"total": 99})
     await publisher.ask("publish", headers=headers, data=[{"total": 3.5}, {"total": 4.5}])
-    assert await notebook.value("await tx.wait(4, timeout=10); tx.df.total.tolist()") == (
+    assert await notebook.value("await tx.wait(4, timeout=60); tx.df.total.tolist()") == (
         "[1.5, 2.5, 3.5, 4.5]"
     )
     await cell.until(lambda cell: "4 rows" in cell.displays[0].text)
@@ -57,7 +57,7 @@ async def test_stream_s_headers_may_be_values_and_variables(
     right = {"kind": "A", "unit": "Ax", "n": 5, "ok": True, "note": "a b"}
     await watcher.publish_data({"v": 0}, {**right, "n": 6})
     await watcher.publish_data({"v": 1}, right)
-    assert await notebook.value("await s.wait(timeout=10); s.df.v.tolist()") == "[1]"
+    assert await notebook.value("await s.wait(timeout=60); s.df.v.tolist()") == "[1]"
     await notebook.run("%fabric_stop s")
 
 
@@ -65,7 +65,7 @@ async def test_max_rows_of_a_stream(notebook: Notebook, watcher: AmqBrokerConnec
     """`--max-rows` limits the retained rows, and the view shows the number of dropped ones."""
     cell = await notebook.run("s = %fabric_stream kind=many --max-rows 100")
     await watcher.publish_data([{"n": n} for n in range(1000)], {"kind": "many"})
-    await notebook.run("await s.wait(1000, timeout=10)")
+    await notebook.run("await s.wait(1000, timeout=60)")
     assert await notebook.value("s.df.n.tolist()[-1], len(s.df) <= 100") == "(999, True)"
     await cell.until(lambda cell: "dropped" in cell.displays[0].text)
     assert "1,000 rows" in cell.displays[0].text
@@ -83,9 +83,9 @@ async def test_named_streams_share_the_messages(
     )
     for n in range(20):
         await watcher.publish_data({"n": n}, {"kind": "share"})
-    await notebook.run("await c.wait(20, timeout=10)")
+    await notebook.run("await c.wait(20, timeout=60)")
     await notebook.run(
-        "import asyncio\nwhile a.rows + b.rows < 20: await asyncio.sleep(0.01)", timeout=10
+        "import asyncio\nwhile a.rows + b.rows < 20: await asyncio.sleep(0.01)", timeout=60
     )
     assert await notebook.value("a.rows + b.rows, min(a.rows, b.rows) > 0") == "(20, True)"
     await notebook.run("%fabric_stop a\n%fabric_stop b\n%fabric_stop c")
@@ -98,7 +98,7 @@ async def test_durable_and_replayed_streams(
     for options in ("--durable --name dur", "--replay-from first --name rep"):
         await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.close()")
         await watcher.publish_data({"n": 1}, {"kind": "kept"})
-        await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.wait(1, timeout=20)")
+        await notebook.run(f"s = %fabric_stream kind=kept {options}\nawait s.wait(1, timeout=60)")
         assert await notebook.value("list(s.df.n)") == "[1]"
         await notebook.run("await s.delete()")
     assert "needs a name" in error_text(
@@ -113,7 +113,7 @@ async def test_stream_of_another_domain(
     publisher: Peer = await start_peer("data_publisher", uri, domain="elsewhere")
     await notebook.run("s = %fabric_stream --domain elsewhere kind=E")
     await publisher.ask("publish", headers={"kind": "E"}, data={"n": 7})
-    assert await notebook.value("await s.wait(timeout=10); s.df.n.tolist()") == "[7]"
+    assert await notebook.value("await s.wait(timeout=60); s.df.n.tolist()") == "[7]"
     await notebook.run("%fabric_stop s")
 
 
@@ -155,13 +155,13 @@ async def test_a_recording_is_complete_after_shutdown(
     await notebook.run(f"r = await s.record({str(path)!r})")
     for n in range(100):
         await watcher.publish_data({"n": n}, {"kind": "rec"})
-    await notebook.run("await s.wait(100, timeout=10)")
+    await notebook.run("await s.wait(100, timeout=60)")
     assert await notebook.value("r") == "<Recording r.parquet: 100 rows of 100 messages, open>"
     await notebook.shutdown()
     assert pd.read_parquet(path)["n"].tolist() == list(range(100))
     async with await watcher.stream(kind="again") as stream:
         await (await watcher.replay(path, speed=0, headers={"kind": "again"}))
-        await stream.wait(100, timeout=10)
+        await stream.wait(100, timeout=60)
 
 
 async def test_a_stream_is_recorded_from_its_first_row(
@@ -174,7 +174,7 @@ async def test_a_stream_is_recorded_from_its_first_row(
     for n in range(3):
         await watcher.publish_data({"n": n}, {"kind": "kept"})
     await cell.until(lambda cell: "3 rows recorded to some rows.jsonl" in cell.displays[0].text)
-    columns = "await s.wait(3, timeout=10)\nsorted(s.df.columns)"
+    columns = "await s.wait(3, timeout=60)\nsorted(s.df.columns)"
     shown = "['arrival', 'header.kind', 'header.service_id', 'header.service_type', 'n']"
     assert await notebook.value(columns) == shown
     await notebook.run("%fabric_stop s")
@@ -200,7 +200,7 @@ async def test_a_notebook_keeps_up(notebook: Notebook, watcher: AmqBrokerConnect
         ]
         publishing.append(watcher.publish_data(frame, {"kind": "flood"}, format="arrow"))
         await asyncio.gather(*publishing)
-    await notebook.run("await s.wait(202_000, timeout=30)", timeout=40)
+    await notebook.run("await s.wait(202_000, timeout=60)", timeout=60)
     counts = await notebook.value("s.rows, len(s), s.dropped, s.messages, s.rejected")
     assert counts == "(202000, 50000, 152000, 2020, 0)"
     await notebook.run("%fabric_stop s")
@@ -250,7 +250,7 @@ async def test_logs_are_shown_as_they_come(
     await other.ask("log", level="ERROR", message="of another")
     await mine.ask("log", level="WARNING", message="disk <i>full</i>")
     await mine.ask("log", level="CRITICAL", message="gone")
-    assert await notebook.value("await logs.wait(2, timeout=10); logs.df.message.tolist()") == (
+    assert await notebook.value("await logs.wait(2, timeout=60); logs.df.message.tolist()") == (
         "['disk <i>full</i>', 'gone']"
     )
     await cell.until(lambda cell: "gone" in cell.displays[0].text)
@@ -363,7 +363,7 @@ async def test_a_shared_stream_moves_to_the_later_run(
         await notebook.run("s = %fabric_stream kind=shared --name shared", cell_id="d")
     for n in range(6):
         await watcher.publish_data({"n": n}, {"kind": "shared"})
-    assert await notebook.value("(await s.wait(6, timeout=10)) or list(s.df.n)") == (
+    assert await notebook.value("(await s.wait(6, timeout=60)) or list(s.df.n)") == (
         "[0, 1, 2, 3, 4, 5]"
     )
     await notebook.run("%fabric_stop s")

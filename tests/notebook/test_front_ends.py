@@ -262,7 +262,7 @@ async def test_a_terminal_prints_each_view_once(tmp_path: Path, uri: str, calc: 
         "%fabric_call calc1.multiply x=5 y=7",
         "s = %fabric_stream kind=TERMINAL",
         '%fabric_publish kind=TERMINAL -- {"n": 1}',
-        "await s.wait(timeout=10)",
+        "await s.wait(timeout=60)",
         "s.plot()",
         "%fabric_services --type calc",
         "%fabric",
@@ -331,7 +331,7 @@ async def test_messages_are_received_while_the_prompt_waits(
     arguments = ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
     env = {**os.environ, "IPYTHONDIR": str(tmp_path), "AMQP_URL": uri, "TERM": "xterm-256color"}
     terminal = pexpect.spawn(
-        sys.executable, arguments, env=env, cwd=str(tmp_path), encoding="utf-8", timeout=30
+        sys.executable, arguments, env=env, cwd=str(tmp_path), encoding="utf-8", timeout=60
     )
     terminal.setwinsize(50, 200)
 

@@ -28,7 +28,7 @@ async def test_a_handle_of_a_background_call(notebook: Notebook) -> None:
     """`-a` returns at once a handle with the state and the result."""
     await notebook.run("h = %fabric_call -a calc1.slow seconds=1")
     assert await notebook.value("h.done(), 'running' in repr(h)") == "(False, True)"
-    assert await notebook.value("h.result(timeout=10)") == await notebook.value("await h")
+    assert await notebook.value("h.result(timeout=60)") == await notebook.value("await h")
     assert await notebook.value("h.done(), h.elapsed >= 1") == "(True, True)"
 
 
@@ -165,7 +165,7 @@ async def test_streams_in_the_background_and_in_a_loop(notebook: Notebook) -> No
     """With `-a` a handle returns the list; leaving an `async for` closes the item stream."""
     await notebook.run(ROWS)
     await notebook.run("h = %fabric_call -a --stream notebook.rows.rows n=3")
-    assert await notebook.value("h.result(timeout=10)") == "[{'row': 0}, {'row': 1}, {'row': 2}]"
+    assert await notebook.value("h.result(timeout=60)") == "[{'row': 0}, {'row': 1}, {'row': 2}]"
     cell = await notebook.run(
         "closed.clear()\n"
         "async for item in fabric.call_stream('notebook.rows.rows'):\n"

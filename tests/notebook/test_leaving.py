@@ -1,4 +1,4 @@
-"""Disconnecting: orderly within two seconds, or by a crash that other members detect."""
+"""Disconnecting: orderly and announced, or by a crash that other members detect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, state_of, until
+from tests.notebook.notebooks import KEEP_ALIVE, Notebook, state_of, until
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq import RabbitMq
 
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from tests.notebook.notebooks import StartNotebook
 
 
+RARE = 60
+"""Seconds between keep-alives; its silence would show after three times as long."""
+
+
 async def joined(
     start_notebook: StartNotebook,
     uri: str,
     watcher: AmqBrokerConnector,
     id: str,  # noqa: A002
+    *,
+    keep_alive: float = RARE,
 ) -> Notebook:
     """Start a notebook that serves, streams and receives logs, and is known to other members."""
     notebook = await start_notebook()
+    await notebook.run(f"%config FabricMagics.keep_alive_seconds = {keep_alive}")
     await notebook.connect(uri, id=id)
     await notebook.run(f"%%fabric_serve --id {id}-api\ndef f(): return 1")
     await notebook.run("s = %fabric_stream a=b\nl = %fabric_logs")
@@ -33,13 +40,13 @@ async def joined(
     return notebook
 
 
-async def left(watcher: AmqBrokerConnector, id: str, timeout: float) -> None:  # noqa: A002
+async def left(watcher: AmqBrokerConnector, id: str) -> None:  # noqa: A002
     """Wait until other members see that the notebook is gone."""
     for one in (id, f"{id}-api"):
-        await until(watcher, lambda one=one: state_of(watcher, one) == "gone", timeout)  # type: ignore[misc]
+        await until(watcher, lambda one=one: state_of(watcher, one) == "gone")  # type: ignore[misc]
 
 
-async def nothing_is_left(rabbitmq: RabbitMq, place: str, id: str, timeout: float = 10) -> None:  # noqa: A002
+async def nothing_is_left(rabbitmq: RabbitMq, place: str, id: str, timeout: float = 60) -> None:  # noqa: A002
     """Wait until the broker has no queue of the notebook."""
     async with asyncio.timeout(timeout):
         while True:
@@ -82,17 +89,12 @@ async def test_orderly_disconnection(
     calc: Peer,
     leave: Callable[[Notebook], Coroutine[None, None, None]],
 ) -> None:
-    """After restart, shutdown, unload and disconnect other members see it within two seconds."""
+    """After restart, shutdown, unload and disconnect other members see it without delay."""
     id = f"leave-{leave.__name__}"  # noqa: A001
     notebook = await joined(start_notebook, uri, watcher, id)
-    clock = asyncio.get_running_loop().time
-    began = clock()
     leaving = asyncio.create_task(leave(notebook))
-    await left(watcher, id, timeout=2)
-    assert clock() - began < 2
+    await left(watcher, id)
     await leaving
-    if leave in (unload, disconnect):
-        assert clock() - began < 2
     await nothing_is_left(rabbitmq, place, id)
     if leave in (restart, unload):  # and it can connect again
         await notebook.load()
@@ -111,7 +113,7 @@ async def test_restart_of_a_blocked_notebook(
     cell = notebook.execute_no_wait(f"print('on')\n{code}")
     await cell.until(lambda cell: cell.stdout)
     restarting = asyncio.create_task(notebook.restart())
-    await left(watcher, id, timeout=4)
+    await left(watcher, id)
     await restarting
 
 
@@ -131,7 +133,7 @@ async def test_restart_while_a_call_waits(
     notebook.execute_no_wait("%fabric_call never.never1.hang --timeout 60")
     await begun.wait()
     restarting = asyncio.create_task(notebook.restart())
-    await left(watcher, "waits", timeout=4)
+    await left(watcher, "waits")
     await restarting
     never.set()
     await server.close()
@@ -145,10 +147,10 @@ async def test_killed_kernel_is_gone_after_its_interval(
     place: str,
 ) -> None:
     """A killed kernel is late and then gone for other members, by its own interval."""
-    notebook = await joined(start_notebook, uri, watcher, "killed")
+    notebook = await joined(start_notebook, uri, watcher, "killed", keep_alive=KEEP_ALIVE)
     notebook.kill()
     seen = set()
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while (state := state_of(watcher, "killed")) != "gone":
             seen.add(str(state))
             await watcher.registry.changed()

@@ -148,7 +148,7 @@ async def test_output_lands_under_its_cell_after_a_reconnect(
             await asyncio.to_thread(rabbitmq.close_connections, vhost)
             await own.run(
                 "while not fabric.member.connection.reconnects: await asyncio.sleep(0.01)",
-                timeout=15,
+                timeout=60,
             )
             caller = await start_peer("caller", uri)
             async with AmqBrokerConnector(uri, DOMAIN, "test", "w", 0.5, True) as there:
@@ -260,7 +260,7 @@ async def test_headless_run_records_the_background(
         "async def later(text):\n    await asyncio.sleep(0.01); print('later', text)\n"
         "def wrong(): raise ValueError('no good')",
         "%fabric_publish mark=ready -- 1",
-        "await s.wait(2, timeout=20); await logs.wait(1, timeout=20)",
+        "await s.wait(2, timeout=60); await logs.wait(1, timeout=60)",
         "%fabric_call served.say text='hello'",
         "await fabric.call('served.later', text='world')",
         "try:\n    %fabric_call served.wrong\nexcept ValueError: print('caught')",

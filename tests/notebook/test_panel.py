@@ -112,7 +112,7 @@ class PanelClient:
         assert answer is not None
         return answer
 
-    async def until(self, what: Callable[[], Any], timeout: float = 30) -> Any:
+    async def until(self, what: Callable[[], Any], timeout: float = 60) -> Any:
         """Wait until a condition holds, checked after every message."""
         return await self.notebook.until(what, timeout, about=self.state)
 
@@ -328,6 +328,6 @@ async def test_demo_services_end_with_the_kernel(
     ]
     assert len(started) >= 4
     notebook.kill()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(one.is_running() and one.status() != "zombie" for one in started):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # a process that is not a child cannot be awaited

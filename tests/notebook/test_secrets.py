@@ -212,12 +212,12 @@ async def test_password_prompt(start_notebook: StartNotebook, login: str) -> Non
     client.load_connection_file()
     client.start_channels()
     try:
-        await client.wait_for_ready(timeout=30)
+        await client.wait_for_ready(timeout=60)
         client.execute(f"%fabric_connect {bare} --domain {DOMAIN} --id asked", allow_stdin=True)
-        asked = (await client.get_stdin_msg(timeout=30))["content"]
+        asked = (await client.get_stdin_msg(timeout=60))["content"]
         assert asked == {"prompt": "Password of secretive at 127.0.0.1: ", "password": True}
         client.input(SECRET)
-        reply = await client.get_shell_msg(timeout=30)
+        reply = await client.get_shell_msg(timeout=60)
         assert reply["content"]["status"] == "ok", reply
     finally:
         client.stop_channels()

@@ -69,7 +69,7 @@ async def test_cell_becomes_a_service(
     stopped = await notebook.run("%fabric_stop mynb")
     assert stopped.stdout == f"Stopped {DOMAIN}.analytics.mynb\n"
     assert "stopped" in cell.displays[0].text
-    await until(watcher, lambda: state_of(watcher, "mynb", "analytics") == "gone", timeout=2)
+    await until(watcher, lambda: state_of(watcher, "mynb", "analytics") == "gone")
 
 
 async def test_notebook_s_own_name_is_the_default(notebook: Notebook, caller: Peer) -> None:
@@ -121,7 +121,7 @@ async def test_plain_functions_in_threads(notebook: Notebook, caller: Peer) -> N
     await notebook.run(
         "%%fabric_serve --id threads --thread --prefetch 4\n"
         "import threading\n"
-        "barrier = threading.Barrier(4, timeout=10)\n"
+        "barrier = threading.Barrier(4, timeout=60)\n"
         "def meet(): return barrier.wait() >= 0 and threading.current_thread().name\n"
         "async def where(): return threading.current_thread().name"
     )
@@ -176,7 +176,7 @@ async def callers(caller: Peer, target: str, method: str) -> AsyncIterator[list[
 async def some_more(answers: list[object], value: object) -> None:
     """Wait until twenty more replies are `value`."""
     target = answers.count(value) + 20
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while answers.count(value) < target:  # noqa: ASYNC110 - the calls are the event
             await asyncio.sleep(0.01)
 

@@ -82,7 +82,7 @@ async def test_interrupt_cancels_only_the_call(
     assert await notebook.value("beating.done()") == "False"
     assert await call(caller, own, "still_here") == "yes"
     await watcher.publish_data({"n": 1}, {"kind": "interrupt"})
-    assert await notebook.value("await s.wait(timeout=10); len(s.df)") == "1"
+    assert await notebook.value("await s.wait(timeout=60); len(s.df)") == "1"
     assert state_of(watcher, own) == "up"
     await notebook.run("beating.cancel()\n%fabric_stop s")
 
@@ -155,7 +155,7 @@ async def test_functions_served_in_threads_call_others(notebook: Notebook, calle
         "    return y\n"
         "def later(x):\n"
         "    handle = %fabric_call -a threads.twice x=x\n"
-        "    return handle.result(timeout=20)\n"
+        "    return handle.result(timeout=60)\n"
     )
     methods = ("twice", "later")
     many = await asyncio.gather(
@@ -172,14 +172,14 @@ async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Pe
         "def wait(i):\n"
         "    y = %fabric_call calc1.multiply x=i y=10\n"
         "    return y\n"
+        "together = asyncio.Barrier(5)\n"
         "async def pause(i):\n"
-        "    await asyncio.sleep(0.3)\n"
+        "    await together.wait()\n"
         "    return i"
     )
     assert await asyncio.gather(*(call(caller, "crowd", "wait", i=i) for i in range(20))) == [
         10 * i for i in range(20)
     ]
-    began = asyncio.get_running_loop().time()
     assert await asyncio.gather(*(call(caller, "crowd", "pause", i=i) for i in range(5))) == [
         0,
         1,
@@ -187,7 +187,6 @@ async def test_many_served_functions_wait_at_once(notebook: Notebook, caller: Pe
         3,
         4,
     ]
-    assert asyncio.get_running_loop().time() - began < 1.2  # sequentially 1.5
     await notebook.run("%fabric_stop crowd")
 
 

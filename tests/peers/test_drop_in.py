@@ -66,7 +66,7 @@ async def join(request, rabbitmq_uri):
             service_id=id,
             **options,
         )
-        await connector.open(timeout=10)
+        await connector.open(timeout=60)
         connectors.append(connector)
         if api is not None:
             await connector.rpc_register(api)
@@ -202,7 +202,7 @@ async def test_data_by_headers(join):
     )
     for kind, currency in (("OTHER", "USD"), ("CUSTOMER_TRANSACTIONS", "EUR")):
         publisher.publish_data(b"{}", headers={"msg_type": kind, "currency": currency})
-    body, headers = await asyncio.wait_for(got.get(), 5)
+    body, headers = await asyncio.wait_for(got.get(), 60)
     assert body == b"{}"
     assert headers == {
         "msg_type": "CUSTOMER_TRANSACTIONS",
@@ -229,7 +229,7 @@ async def test_log_records_are_published(join, rabbitmq_uri):
         try:
             log.debug("too quiet")
             log.info("hi there")
-            async with asyncio.timeout(5), queue.iterator() as messages:
+            async with asyncio.timeout(60), queue.iterator() as messages:
                 async for message in messages:
                     await message.ack()
                     break
@@ -256,5 +256,5 @@ async def test_calls_of_a_closed_instance(join, rpc):
     await began.get()
     await first.close()
     first.close = lambda: asyncio.sleep(0)  # it is closed once
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*calls) == list(range(6))

@@ -64,7 +64,7 @@ async def run(tmp_path, rabbitmq_uri):
 
 async def ended(process):
     """Wait for a process; return its exit code, output and errors."""
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -82,7 +82,7 @@ async def test_readme_of_amqp_fabric_runs(run, rabbitmq, vhost, server, client):
         "server", ported(programs["server"]) if server == "fabric_nb" else programs["server"]
     )
     queue = "my_project.api.server_app.my_app::multiply"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not [q for q in rabbitmq.list_queues(vhost) if q["name"] == queue]:
             assert serving.returncode is None, await ended(serving)
             await asyncio.sleep(0.05)

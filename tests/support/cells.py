@@ -165,12 +165,12 @@ class Cell:
 
     # Waiting
 
-    async def wait(self, timeout: float = 30) -> Self:
+    async def wait(self, timeout: float = 60) -> Self:
         """Wait until it is done, with any outcome."""
         await self.until(lambda cell: cell.done, timeout)
         return self
 
-    async def until(self, condition: Callable[[Self], T], timeout: float = 30) -> T:
+    async def until(self, condition: Callable[[Self], T], timeout: float = 60) -> T:
         """Wait until a condition on this cell is true, checked after every message."""
         return await self._kernel.until(
             lambda: condition(self), timeout, about=self, generation=self._generation

@@ -62,7 +62,7 @@ class Members:
         return connector
 
 
-async def until(condition: Callable[[], T], *, timeout: float = 10, description: str = "") -> T:
+async def until(condition: Callable[[], T], *, timeout: float = 60, description: str = "") -> T:
     """Poll a condition, and return its first true value."""
     try:
         async with asyncio.timeout(timeout):
@@ -81,7 +81,7 @@ async def wait_for_service(
     *,
     methods: int = 0,
     instances: int = 1,
-    timeout: float = 10,
+    timeout: float = 60,
 ) -> Service:
     """Wait until a member has discovered a service with enough methods and instances."""
     try:
@@ -99,7 +99,7 @@ async def wait_for_service(
         raise AssertionError(f"{service} was not discovered:\n{listener.registry.df}") from None
 
 
-async def next_message(queue: AbstractQueue, timeout: float = 5) -> AbstractIncomingMessage:
+async def next_message(queue: AbstractQueue, timeout: float = 60) -> AbstractIncomingMessage:
     """Wait for the next message of a queue and acknowledge it; `Queue.get` would not wait."""
     first: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
     extra: list[AbstractIncomingMessage] = []

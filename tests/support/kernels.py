@@ -168,12 +168,12 @@ class Kernel:
         self._answers[id] = list(answers)
         return Cell(self, id, code)
 
-    async def execute(self, code: str, timeout: float = 30) -> Cell:
+    async def execute(self, code: str, timeout: float = 60) -> Cell:
         """Run a cell and wait until it is done, with any outcome."""
         # ipykernel 6 also aborts requests that arrive some milliseconds after an error.
         return await self.execute_no_wait(code, stop_on_error=False).wait(timeout)
 
-    async def run(self, code: str, timeout: float = 30, *, cell_id: str | None = None) -> Cell:
+    async def run(self, code: str, timeout: float = 60, *, cell_id: str | None = None) -> Cell:
         """Run a cell that must succeed."""
         cell = await self.execute_no_wait(code, cell_id=cell_id).wait(timeout)
         assert cell.status == "ok", cell.error.traceback if cell.error else cell
@@ -224,7 +224,7 @@ class Kernel:
         """Kill the process (SIGKILL), like a crash."""
         os.kill(self.pid, signal.SIGKILL)
 
-    async def exited(self, timeout: float = 20) -> None:
+    async def exited(self, timeout: float = 60) -> None:
         """Wait for the process to end."""
         async with asyncio.timeout(timeout):
             while await self._manager.is_alive():  # noqa: ASYNC110 - nothing else tells
@@ -235,7 +235,7 @@ class Kernel:
     async def until(
         self,
         condition: Callable[[], T],
-        timeout: float = 30,
+        timeout: float = 60,
         *,
         about: object = None,
         generation: int | None = None,

@@ -63,7 +63,7 @@ class Peer:
         *,
         domain: str = DOMAIN,
         env: Mapping[str, str] | None = None,
-        timeout: float = 30,
+        timeout: float = 60,
         **options: Any,
     ) -> Self:
         """Run a script and wait until it is ready.
@@ -119,7 +119,7 @@ class Peer:
 
     # Commands and events
 
-    async def ask(self, do: str, *, timeout: float = 20, **arguments: Any) -> Any:
+    async def ask(self, do: str, *, timeout: float = 60, **arguments: Any) -> Any:
         """Send a command and return its result; raise `PeerError` for an error."""
         number = next(self._numbers)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
@@ -131,11 +131,11 @@ class Peer:
             raise PeerError(answer["error"])
         return answer["result"]
 
-    async def call(self, target: str, method: str, *, timeout: float = 20, **kwargs: Any) -> Any:
+    async def call(self, target: str, method: str, *, timeout: float = 60, **kwargs: Any) -> Any:
         """Make a `caller` call `method` of the service of type `calc` with the id `target`."""
         return await self.ask("call", timeout=timeout, target=target, method=method, kwargs=kwargs)
 
-    async def event(self, name: str, *, timeout: float = 20) -> dict[str, Any]:
+    async def event(self, name: str, *, timeout: float = 60) -> dict[str, Any]:
         """Return the next event of this name, including earlier ones."""
         getting = asyncio.ensure_future(self._events[name].get())
         return await self._wait(getting, timeout, f"send `{name}`")
@@ -158,7 +158,7 @@ class Peer:
         """Request a graceful exit (SIGTERM); `exited` waits for it."""
         self._signal(signal.SIGTERM)
 
-    async def exited(self, timeout: float = 20) -> int:
+    async def exited(self, timeout: float = 60) -> int:
         """Wait for the process to end and return its exit code."""
         return await asyncio.wait_for(self._process.wait(), timeout)
 

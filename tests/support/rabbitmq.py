@@ -268,7 +268,7 @@ class RabbitMq:
         url += f"?{urlencode(query)}" if query else ""
         login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection("127.0.0.1", self.management_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.management_port, timeout=60)
         try:
             connection.request(method, url, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()

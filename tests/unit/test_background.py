@@ -111,7 +111,7 @@ async def test_work_is_done(background: Background) -> None:
         done.set()
 
     task = background.spawn(work(), name="do")
-    await asyncio.wait_for(done.wait(), 1)
+    await asyncio.wait_for(done.wait(), 60)
     assert task.get_name() == "worker: do"
 
 
@@ -135,9 +135,9 @@ async def test_failures_are_contained(
     assert "ValueError: no" in caplog.text
     assert failures.counts == {"worker: bad": 1}
     assert failures.last[-1].error == "ValueError: no"
-    await asyncio.wait_for(background.spawn(asyncio.sleep(0), name="more"), 1)
+    await asyncio.wait_for(background.spawn(asyncio.sleep(0), name="more"), 60)
     ends.set()
-    await asyncio.wait_for(other, 1)
+    await asyncio.wait_for(other, 60)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), asyncio.CancelledError()])
@@ -156,7 +156,7 @@ async def test_kept_work_is_restarted(
         if len(runs) < 4:
             raise error
 
-    await asyncio.wait_for(background.keep(work, name="loop"), 2)
+    await asyncio.wait_for(background.keep(work, name="loop"), 60)
     assert len(runs) == 4
     assert failures.counts == {"worker: loop": 3}
 

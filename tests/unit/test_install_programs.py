@@ -22,7 +22,7 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
         env={**environment, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")

@@ -275,7 +275,7 @@ class Pushed:
         self._loop.call_soon_threadsafe(self._received.set)
 
     async def until(self, found: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 for message in self.messages:
                     if found(message):

@@ -139,7 +139,7 @@ async def test_views_are_refreshed_periodically(
     screen.show(view)
     displays.updated.clear()
     view.number = 1
-    await asyncio.wait_for(displays.updated.wait(), 5)
+    await asyncio.wait_for(displays.updated.wait(), 60)
     assert displays == ["number 1"]
 
 

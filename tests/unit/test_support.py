@@ -52,7 +52,7 @@ def test_node_ends_with_its_killed_owner():
         assert {"epmd", "beam.smp"} <= {p.name() for p in processes}
 
         owner.kill()
-        _, alive = psutil.wait_procs(processes, timeout=20)
+        _, alive = psutil.wait_procs(processes, timeout=60)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
     assert not home.exists()
 
@@ -69,7 +69,7 @@ async def test_killed_node_restarts_with_its_data(rabbitmq, vhost, rabbitmq_uri)
         pid = rabbitmq.pid
         closed = _closing(connection)
         rabbitmq.kill()
-        await asyncio.wait_for(closed, 5)
+        await asyncio.wait_for(closed, 60)
 
     with pytest.raises(ConnectionError):
         await aio_pika.connect(rabbitmq_uri)
@@ -100,7 +100,7 @@ async def test_management_of_a_broker(rabbitmq, vhost, rabbitmq_uri):
 
         closed = _closing(connection)
         assert rabbitmq.close_connections(vhost) == 1
-        assert "CONNECTION_FORCED" in str(await asyncio.wait_for(closed, 5))
+        assert "CONNECTION_FORCED" in str(await asyncio.wait_for(closed, 60))
 
 
 async def test_user_has_only_the_given_permissions(rabbitmq, vhost):

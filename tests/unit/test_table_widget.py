@@ -93,7 +93,7 @@ async def table(page: Page) -> Any:
 
 async def soon(condition: Any) -> None:
     """Run the event loop until a condition holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.005)
 

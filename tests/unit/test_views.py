@@ -324,7 +324,7 @@ async def opened(shown: Rendered, name: ServiceName) -> Sequence[Form]:
     before = shown.view.version()
     shown.view.opened(name)
     shown.view.opened(name)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while shown.view.version() == before:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
     return shown.again().detail(name).forms

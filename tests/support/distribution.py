@@ -1,0 +1,57 @@
+"""Distribution of the tests over processes, with pytest-xdist.
+
+`pytest -n 4` starts four processes. The tests of a file run in one process, because they share
+fixtures; those of a package in `TOGETHER` do too. Groups that take long start first, so that all
+processes end at about the same time. There are more processes than cores, because tests wait more
+than they compute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = ("tests/browser/",)
+"""Packages whose tests share expensive processes: JupyterLab and a browser."""
+
+LONGEST_FIRST = (
+    "tests/browser/",
+    "tests/docs/",
+    "tests/faults/",
+    "tests/notebook/",
+)
+"""Beginnings of the names of groups that take long; all other groups follow."""
+
+
+def group_of(test: str) -> str:
+    """Return the group of a test, by its node id: its package or its file."""
+    file = test.partition("::")[0]
+    return next((package for package in TOGETHER if file.startswith(package)), file)
+
+
+def sort(items: list[pytest.Item]) -> None:
+    """Move the groups that take long to the front, and keep the order within a group."""
+
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        return next(
+            (n for n, start in enumerate(LONGEST_FIRST) if group.startswith(start)),
+            len(LONGEST_FIRST),
+        )
+
+    items.sort(key=place)
+
+
+def scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Return a scheduler that distributes groups, in the order of the collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
