@@ -1,6 +1,7 @@
 # make demo         the tour, headless: the output of each step, and build/tour.html
 # make lab          JupyterLab on the tour, with the demo's broker and services
-# make test         everything that CI checks
+# make test         everything that CI checks; WORKERS=4
+# make test-repeatedly  the tests on a busy machine, in random order; TIMES=20
 # make panel        the JupyterLab panel, which needs Node
 # make docs         the manual, into build/docs; a warning is an error
 # make notebooks    run the notebooks and store them with their outputs
@@ -21,7 +22,7 @@ PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
 
-.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop first-lane second-lane short-soak test-matrix test-oldest clean
+.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop panel-test tests short-soak test-repeatedly test-matrix test-oldest clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tests.docs.tour
@@ -30,22 +31,27 @@ lab: $(VENV)/.demo
 	$(PANEL_BUILD)
 	$(BIN)/python -m fabric_nb.demo lab
 
-test: develop programs panel lint check
+test: develop programs panel
+	$(MAKE) --jobs --output-sync=line --keep-going lint check panel-test tests short-soak
+
+# Tests wait more than they compute, so there are more processes than cores.
+WORKERS ?= 4
+
+tests:
+	$(PYTEST) -n $(WORKERS)
+
+panel-test:
 	$(JLPM) test
-	$(MAKE) --jobs=3 --output-sync=line --keep-going first-lane second-lane short-soak
-
-# The tests in two lanes, one for each core of a small machine.
-FIRST_LANE := binder broker browser cli contract demo docs
-
-first-lane:
-	$(PYTEST) $(FIRST_LANE:%=tests/%)
-
-second-lane:
-	$(PYTEST) tests $(FIRST_LANE:%=--ignore=tests/%)
 
 # Each fault once.
 short-soak:
 	MINUTES=2 $(BIN)/python -m benchmarks.soak
+
+# Find tests that fail by chance; lists the tests that failed.
+TIMES ?= 20
+
+test-repeatedly: develop programs panel
+	$(BIN)/python -m tests.repeatedly --times $(TIMES) --workers $(WORKERS)
 
 lint: develop panel
 	$(BIN)/ruff check $(SOURCES)
@@ -109,7 +115,7 @@ test-matrix: programs
 	for version in $(SUPPORTED); do \
 	    if ! python$$version --version >/dev/null 2>&1; then results="$$results $$version: not installed;"; \
 	    elif $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
-	        $(MAKE) --jobs=2 --output-sync=line --keep-going first-lane second-lane VENV=.venv-$$version; \
+	        $(MAKE) tests VENV=.venv-$$version; \
 	    then results="$$results $$version: passed;"; \
 	    else results="$$results $$version: FAILED;"; failed=yes; fi; \
 	done; \
