@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fabric_nb.fabric.core import tasks
 from tests.broker.process import BrokerProcess
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
     StartPeer = Callable[..., Awaitable[Peer]]
     StartKernel = Callable[..., Awaitable[Kernel]]
+
+
+# How long an example takes says nothing on a machine that does other work too.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +95,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Distribute groups of tests that share processes."""
     return distribution.scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Make every report sendable to the controller."""
+    return distribution.sendable((yield))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

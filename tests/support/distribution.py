@@ -55,3 +55,17 @@ def scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
 
     config.option.loadscopereorder = False
     return GroupScheduling(config, log)
+
+
+def sendable(value: Any) -> Any:
+    """Return a report's data without lone surrogates, which a worker cannot send."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {name: sendable(part) for name, part in value.items()}
+        case list():
+            return [sendable(part) for part in value]
+        case tuple():
+            return tuple(sendable(part) for part in value)
+    return value
