@@ -241,6 +241,11 @@ class FabricMember:
         return self.connection.broker
 
     @property
+    def embedded(self) -> bool:
+        """True if the broker is the embedded one."""
+        return self.connection.embedded
+
+    @property
     def servers(self) -> tuple[Server, ...]:
         """Servers that are open."""
         return self.host.servers

@@ -24,9 +24,9 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
+from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.live import Transient
-from fabric_nb.notebook.views.registry import TONES
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.services import service_badge
 
 _PROGRESS_PERIOD = 0.5
 _ITEMS_PERIOD, _ITEMS_SHOWN = 0.25, 10
@@ -236,8 +236,8 @@ def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHand
     badges = [Badge("not announced yet", "warn")]
     found = fabric.registry.find(pattern) or fabric.registry.find(pattern, gone=True)
     if len(found) == 1:
-        state = fabric.registry.state(found[0])
-        badges = [Badge(f"{found[0].name.id} is {state}", TONES[state])]
+        state = service_badge(fabric.registry.state(found[0]))
+        badges = [Badge(f"{found[0].name.id} is {state.text}", state.tone)]
     badges += state_badge(fabric)
     return Page(
         title=f"Waiting for {handle.label}", badges=badges, facts=[f"{handle.elapsed:.0f} s"]

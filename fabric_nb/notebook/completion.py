@@ -115,7 +115,7 @@ def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
 def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
     """Return the form of a service's name that is being typed: short, ``type.id`` or full."""
     name = service.name
-    spellings = (short(service), f"{name.type}.{name.id}", name.fqn)
+    spellings = (short(service), name.local, name.fqn)
     return next(
         (
             text
@@ -132,7 +132,7 @@ def _short_name(services: Sequence[Service]) -> Callable[[Service], str]:
 
     def short(service: Service) -> str:
         name = service.name
-        return name.id if ids[name.id] == 1 else f"{name.type}.{name.id}"
+        return name.id if ids[name.id] == 1 else name.local
 
     return short
 

@@ -37,7 +37,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(_loaded)
     plotting.set_backend(_charts)
     _matchers(shell).append(_loaded.matcher)
-    _panel = Panel(shell, lambda: magics.open_session, bridge.notebook_loop())
+    _panel = Panel(
+        shell, lambda: magics.connector, lambda: magics.session.streams(), bridge.notebook_loop()
+    )
     _panel.open()
     _inspection = Inspection(shell, magics.method_help)
     _inspection.open()

@@ -35,7 +35,8 @@ from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.live import Screen
 from fabric_nb.notebook.views.logs import LogView
-from fabric_nb.notebook.views.registry import Filter, RegistryView
+from fabric_nb.notebook.views.registry import RegistryView
+from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import StreamView
 from fabric_nb.notebook.views.streams import StreamsView
@@ -149,7 +150,7 @@ class Session:
         """Yield a sentence on what ends with the current connection, if there is one."""
         if self._fabric is None:
             return
-        services = [f"the service {_short(server)}" for server in self._fabric.servers]
+        services = [f"the service {server.name.local}" for server in self._fabric.servers]
         ending = [*services, *self._cell_streams.descriptions()]
         with_it = f", and with it {', '.join(ending)}" if ending else ""
         yield f"The earlier connection, as {self._fabric.name}, has ended{with_it}."
@@ -252,8 +253,8 @@ class Session:
     def stoppable(self) -> list[str]:
         """Return what `stop` accepts: services, and variables of streams and log feeds."""
         servers = self.fabric.servers
-        ids = [server.name.id for server in servers]
-        return [*ids, *map(_short, servers), *self._cell_streams.variables()]
+        names = [name for server in servers for name in (server.name.id, server.name.local)]
+        return [*names, *self._cell_streams.variables()]
 
     async def stop(self, target: str) -> str:
         """Stop a service of this notebook, or close a stream or log feed; return its name.
@@ -273,7 +274,7 @@ class Session:
         servers = self.fabric.servers
         stopped = [server for server in servers if pattern.matches(server.name)]
         if not stopped:
-            served = ", ".join(map(_short, servers)) or "nothing"
+            served = ", ".join(server.name.local for server in servers) or "nothing"
             raise NotServed(f"This notebook serves no {target!r}; it serves {served}.")
         for server in stopped:
             await server.close(STOP_GRACE)
@@ -345,7 +346,3 @@ class Session:
         """
         fabric = self.fabric if settings is None else AmqBrokerConnector(**settings)
         display(forms(await examine(fabric, saved, **options)), raw=True)
-
-
-def _short(server: Server) -> str:
-    return f"{server.name.type}.{server.name.id}"

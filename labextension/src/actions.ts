@@ -61,7 +61,10 @@ export class Actions {
       this.insertCall(row.service, row.method);
       return true;
     }
-    if (row?.kind === 'service' || row?.kind === 'note') {
+    if (
+      row?.kind === 'service' ||
+      (row?.kind === 'note' && row.on === 'methods')
+    ) {
       const { service } = row;
       this._insert(
         partialCallCell(service, this._domain, this.settings.insertStyle)

@@ -34,17 +34,16 @@ export function ConnectionHeader(props: {
         <span className="fabric-grow fabric-strong" title={connection.uri}>
           {connection.domain}
         </span>
-        {connection.state !== 'connected' && (
-          <Badge text={connection.state} tone="warn" />
-        )}
-        {model.busySince !== null && (
+        {connection.badges.map(badge => (
+          <Badge key={badge[0]} content={badge} />
+        ))}
+        {model.facts.busy_since !== null && (
           <Badge
-            text="busy"
-            tone="busy"
+            content={['busy', 'busy']}
             title="A cell is running; streams and served calls wait for it."
           />
         )}
-        <span className="fabric-quiet">{model.up} up</span>
+        <span className="fabric-quiet">{model.facts.services?.up ?? 0} up</span>
       </div>
       <div className="fabric-quiet fabric-wrap">
         {connection.name} · {connection.broker}

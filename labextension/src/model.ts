@@ -1,8 +1,8 @@
 import { ISignal, Signal } from '@lumino/signaling';
 
 import {
-  IChange,
   IConnection,
+  IFacts,
   IPush,
   IResult,
   IService,
@@ -20,6 +20,8 @@ import {
  */
 export type Phase =
   'none' | 'starting' | 'dead' | 'unloaded' | 'linking' | 'linked';
+
+const NO_FACTS: IFacts = { connection: null, busy_since: null, services: null };
 
 /**
  * State of one notebook and its fabric, updated by the kernel's pushes.
@@ -57,35 +59,14 @@ export class PanelModel {
 
   /** Connection of the notebook; null if it is not connected. */
   get connection(): IConnection | null {
-    return this._connection;
+    return this._facts.connection;
   }
 
-  /** Sentence on other domains, if the notebook's has no other service; else empty. */
-  get elsewhere(): string {
-    return this._elsewhere;
-  }
-
-  /** Unix time since when a cell has blocked the notebook's event loop; null if it is not blocked. */
-  get busySince(): number | null {
-    return this._busySince;
+  get facts(): IFacts {
+    return this._facts;
   }
 
   readonly services = new Map<string, IService>();
-
-  /** Number of present services in the notebook's domain. */
-  get up(): number {
-    const domain = this._connection?.domain;
-    let count = 0;
-    for (const service of this.services.values()) {
-      if (
-        service.domain === domain &&
-        (service.state === 'up' || service.state === 'busy')
-      ) {
-        count += 1;
-      }
-    }
-    return count;
-  }
 
   /** Apply a push. */
   apply(push: IPush): void {
@@ -94,13 +75,14 @@ export class PanelModel {
       this._phase = 'linked';
     }
     if (push.facts) {
-      const { connection, busy_since, elsewhere } = push.facts;
-      this._connection =
-        'domain' in connection ? (connection as IConnection) : null;
-      this._busySince = busy_since;
-      this._elsewhere = elsewhere ?? '';
+      this._facts = push.facts;
     }
-    merge(this.services, push.services);
+    for (const name of push.services?.drop ?? []) {
+      this.services.delete(name);
+    }
+    for (const [name, item] of Object.entries(push.services?.put ?? {})) {
+      this.services.set(name, item);
+    }
     this._changed.emit();
     if (push.tables) {
       this._tablesChanged.emit(push.tables);
@@ -111,26 +93,13 @@ export class PanelModel {
   }
 
   private _reset(): void {
-    this._connection = null;
-    this._elsewhere = '';
-    this._busySince = null;
+    this._facts = NO_FACTS;
     this.services.clear();
   }
 
   private _phase: Phase = 'none';
-  private _connection: IConnection | null = null;
-  private _elsewhere = '';
-  private _busySince: number | null = null;
+  private _facts = NO_FACTS;
   private _changed = new Signal<this, void>(this);
   private _tablesChanged = new Signal<this, TableChanges>(this);
   private _resultReceived = new Signal<this, IResult>(this);
-}
-
-function merge<T>(items: Map<string, T>, change?: IChange<T>): void {
-  for (const key of change?.drop ?? []) {
-    items.delete(key);
-  }
-  for (const [key, item] of Object.entries(change?.put ?? {})) {
-    items.set(key, item);
-  }
 }

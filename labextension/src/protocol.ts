@@ -10,10 +10,12 @@ export const TARGET = 'fabric_nb.panel';
 /** Target name of the comm for requests. */
 export const REQUESTS = 'fabric_nb.panel.requests';
 
-export type ServiceState = 'up' | 'busy' | 'late' | 'gone';
+/** A badge, as in the tables under cells. */
+export type BadgeContent = [text: string, tone: string];
 
 export interface IConnection {
-  state: 'connected' | 'blocked' | 'reconnecting' | 'closed';
+  /** State of the connection; empty while it is usable. */
+  badges: BadgeContent[];
   domain: string;
   /** Address of the notebook, as `type.id`. */
   name: string;
@@ -36,7 +38,7 @@ export interface IMethod {
 
 export interface IInstance {
   id: string;
-  state: ServiceState;
+  state: BadgeContent;
   version: string;
 }
 
@@ -44,14 +46,38 @@ export interface IService {
   domain: string;
   type: string;
   id: string;
-  state: ServiceState;
+  state: BadgeContent;
   version: string;
-  instances: IInstance[];
-  more_instances: number;
-  /** Whether there may be more instances, because some send no id. */
-  uncounted: boolean;
+  /** Number of present instances, with `+` if there may be more. */
+  count: number | string;
   methods: IMethod[];
-  more_methods: number;
+  /** Remark on methods that are not listed; else empty. */
+  methods_note: string;
+  /** Instances, if there are several. */
+  instances: IInstance[];
+  /** Remark on instances that are not listed; else empty. */
+  instances_note: string;
+}
+
+/** Remarks on all services. */
+export interface IRemarks {
+  /** Number of services of the notebook's domain that are up. */
+  up: number;
+  /** Whether the notebook's domain has no services but its own. */
+  alone: boolean;
+  /** Sentence on other domains, if it is alone. */
+  elsewhere: string;
+  /** Sentences on what the tree does not show. */
+  notes: string[];
+}
+
+export interface IFacts {
+  /** Connection of the notebook; null if it is not connected. */
+  connection: IConnection | null;
+  /** Unix time since when a cell has blocked the notebook's event loop; null if it is not blocked. */
+  busy_since: number | null;
+  /** Null while the services are not known. */
+  services: IRemarks | null;
 }
 
 /** Names of the tables that the kernel pushes. */
@@ -60,8 +86,8 @@ export type TableName = 'streams' | 'serving' | 'logs';
 /** Changes by table, for `Rows.apply`. */
 export type TableChanges = { [name in TableName]?: object };
 
-export interface IChange<T> {
-  put: { [key: string]: T };
+export interface IServiceChanges {
+  put: { [name: string]: IService };
   drop: string[];
 }
 
@@ -75,14 +101,8 @@ export interface IResult {
 export interface IPush {
   /** Whether this is the complete state. */
   reset?: boolean;
-  facts?: {
-    connection: IConnection | Record<string, never>;
-    /** Unix time since when the notebook's event loop has been blocked. */
-    busy_since: number | null;
-    /** Sentence on other domains, if the notebook's has no other service. */
-    elsewhere?: string;
-  };
-  services?: IChange<IService>;
+  facts?: IFacts;
+  services?: IServiceChanges;
   tables?: TableChanges;
   results?: IResult[];
 }

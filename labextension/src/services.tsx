@@ -6,7 +6,7 @@ import {
 } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
-import { StateBadge } from './badge';
+import { Badge } from './badge';
 import { fullAddress } from './cells';
 import { CallForm } from './form';
 import { formIcon } from './icons';
@@ -27,6 +27,7 @@ export function Services(props: {
   const domain = model.connection?.domain ?? '';
   const shown = rows(model.services.values(), domain, filter, expansion);
   const form = actions.form;
+  const remarks = filter === '' ? model.facts.services : null;
 
   const setExpanded = (row: Row, expanded: boolean): void => {
     setExpansion(new Map(expansion).set(row.key, expanded));
@@ -81,10 +82,10 @@ export function Services(props: {
           setFilter(event.target.value);
         }}
       />
-      {filter === '' && model.elsewhere !== '' && (
+      {remarks?.alone && remarks.elsewhere !== '' && (
         <p className="fabric-message">
           No other service is in {domain}.{' '}
-          <TextWithCode text={model.elsewhere} />
+          <TextWithCode text={remarks.elsewhere} />
         </p>
       )}
       {shown.length > 0 && (
@@ -112,9 +113,14 @@ export function Services(props: {
       {shown.length === 0 && filter !== '' && (
         <p className="fabric-message">No service matches the filter.</p>
       )}
-      {filter === '' && hasNoOtherService(model) && (
+      {remarks?.alone && remarks.elsewhere === '' && (
         <NoServices model={model} actions={actions} />
       )}
+      {remarks?.notes.map(note => (
+        <p key={note} className="fabric-message fabric-quiet">
+          {note}
+        </p>
+      ))}
       {form && (
         <CallForm
           key={fullAddress(form.service, form.method)}
@@ -135,14 +141,6 @@ function TextWithCode(props: { text: string }): React.ReactElement {
         index % 2 === 1 ? <code key={index}>{part}</code> : part
       )}
     </>
-  );
-}
-
-/** Whether no other service than the notebook itself is present. */
-function hasNoOtherService(model: PanelModel): boolean {
-  const own = `${model.connection?.domain}.${model.connection?.name}`;
-  return [...model.services].every(
-    ([name, service]) => name === own || service.state === 'gone'
   );
 }
 
@@ -186,7 +184,6 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
       );
     case 'service': {
       const { service } = row;
-      const present = service.instances.filter(({ state }) => state !== 'gone');
       return (
         <div className="fabric-cells" style={indent}>
           <Caret open={row.expanded === true} />
@@ -194,13 +191,12 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
           {service.version && (
             <span className="fabric-quiet">{service.version}</span>
           )}
-          {(present.length > 1 || service.uncounted) && (
+          {service.count !== 0 && service.count !== 1 && (
             <span className="fabric-quiet" title="instances">
-              ×{present.length + service.more_instances}
-              {service.uncounted ? '+' : ''}
+              ×{service.count}
             </span>
           )}
-          <StateBadge state={service.state} />
+          <Badge content={service.state} />
         </div>
       );
     }
@@ -211,14 +207,16 @@ function RowContent(props: { row: Row; actions: Actions }): React.ReactElement {
             instance <code>{row.instance.id || 'unnamed'}</code>
             {row.instance.version && ` ${row.instance.version}`}
           </span>
-          <StateBadge state={row.instance.state} />
+          <Badge content={row.instance.state} />
         </div>
       );
     case 'note':
       return (
         <div className="fabric-cells" style={indent}>
           <span className="fabric-grow fabric-quiet">{row.text}</span>
-          <addIcon.react tag="span" className="fabric-mark" />
+          {row.on === 'methods' && (
+            <addIcon.react tag="span" className="fabric-mark" />
+          )}
         </div>
       );
     case 'method':

@@ -15,9 +15,7 @@ export function statusItem(current: Current, show: () => void): ReactWidget {
           return <></>;
         }
         const text =
-          connection.state === 'connected'
-            ? `${model.up} up`
-            : connection.state;
+          connection.badges[0]?.[0] ?? `${model.facts.services?.up ?? 0} up`;
         return (
           <TextItem
             source={`Fabric: ${connection.domain} · ${text}`}

@@ -37,12 +37,16 @@ export interface IMethodRow extends IRowBase {
   method: IMethod;
 }
 
-/** A note on methods that are not listed. */
+/** A note on methods or instances that are not listed. */
 export interface INoteRow extends IRowBase {
   kind: 'note';
   service: IService;
+  on: 'methods' | 'instances';
   text: string;
 }
+
+/** A row without its place in the tree. */
+type Content<T extends IRowBase> = Omit<T, 'level' | 'position' | 'siblings'>;
 
 export type Row = ITypeRow | IServiceRow | IInstanceRow | IMethodRow | INoteRow;
 
@@ -56,8 +60,6 @@ export function isExpanded(
 
 /**
  * Visible rows of the tree: types, their services, and the methods and instances of those.
- *
- * Instances are listed if there are several.
  *
  * @param domain - the notebook's own domain; types of other domains follow, with the domain.
  * @param filter - words that must all occur in the address, the state or the methods.
@@ -125,40 +127,33 @@ function serviceRows(
   if (!expanded) {
     return [row];
   }
-  const notes = [];
-  if (service.methods.length === 0) {
-    notes.push('No methods announced');
-  } else if (service.more_methods > 0) {
-    notes.push(
-      `${service.more_methods} more method${service.more_methods > 1 ? 's' : ''}`
-    );
-  }
-  const instances = service.instances.length > 1 ? service.instances : [];
-  const children = instances.length + service.methods.length + notes.length;
-  let position = 0;
-  const place = () => ({ level: 3, position: ++position, siblings: children });
-  return [
-    row,
-    ...service.methods.map((method): Row => ({
+  const note = (on: INoteRow['on'], text: string): Content<INoteRow>[] =>
+    text
+      ? [{ kind: 'note', key: `note:${on}:${name}`, service, on, text }]
+      : [];
+  const children = [
+    ...service.methods.map((method): Content<IMethodRow> => ({
       kind: 'method',
       key: `method:${name}.${method.name}`,
-      ...place(),
       service,
       method
     })),
-    ...notes.map((text): Row => ({
-      kind: 'note',
-      key: `note:${name}`,
-      ...place(),
-      service,
-      text
-    })),
-    ...instances.map((instance, index): Row => ({
+    ...note('methods', service.methods_note),
+    ...service.instances.map((instance, index): Content<IInstanceRow> => ({
       kind: 'instance',
       key: `instance:${name}:${index}`,
-      ...place(),
       service,
       instance
+    })),
+    ...note('instances', service.instances_note)
+  ];
+  const place = { level: 3, siblings: children.length };
+  return [
+    row,
+    ...children.map((child, index) => ({
+      ...child,
+      ...place,
+      position: index + 1
     }))
   ];
 }
@@ -181,7 +176,7 @@ function matches(service: IService, words: string[]): boolean {
     service.domain,
     service.type,
     service.id,
-    service.state,
+    service.state[0],
     ...service.methods.map(method => method.name)
   ]
     .join(' ')

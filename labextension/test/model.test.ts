@@ -5,6 +5,8 @@ import { PanelModel } from '../src/model';
 
 import { completeState, service } from './samples';
 
+const DISCONNECTED = { connection: null, busy_since: null, services: null };
+
 test('changes are merged', () => {
   const model = new PanelModel();
   let changes = 0;
@@ -12,48 +14,35 @@ test('changes are merged', () => {
   model.apply(completeState(service('d.calc.c1'), service('d.calc.c2')));
   model.apply({
     services: {
-      put: { 'd.calc.c1': service('d.calc.c1', [], { state: 'late' }) },
+      put: {
+        'd.calc.c1': service('d.calc.c1', [], { state: ['late', 'warn'] })
+      },
       drop: ['d.calc.c2']
     }
   });
   assert.deepEqual(
-    [...model.services].map(([key, { state }]) => [key, state]),
+    [...model.services].map(([key, { state }]) => [key, state[0]]),
     [['d.calc.c1', 'late']]
   );
   assert.equal(changes, 2);
 });
 
-test('present services of the notebook’s domain are counted', () => {
-  const model = new PanelModel();
-  model.apply(
-    completeState(
-      service('d.calc.c1'),
-      service('d.calc.c2', [], { state: 'busy' }),
-      service('d.calc.c3', [], { state: 'gone' }),
-      service('other.calc.c4')
-    )
-  );
-  assert.equal(model.up, 2);
-});
-
 test('a notebook that disconnects has no connection', () => {
   const model = new PanelModel();
   model.apply(completeState());
-  model.apply({ facts: { connection: {}, busy_since: null } });
+  model.apply({ facts: DISCONNECTED });
   assert.equal(model.connection, null);
   assert.equal(model.phase, 'linked');
 });
 
-test('other domains are listed while the kernel reports them', () => {
+test('the facts are those of the last push', () => {
   const model = new PanelModel();
+  const up = () => model.facts.services?.up;
+  assert.equal(up(), undefined);
   model.apply(completeState());
-  assert.equal(model.elsewhere, '');
-  const { connection } = completeState().facts ?? { connection: {} };
-  const elsewhere = 'Also on this broker: shop (1 service): `--domain shop`.';
-  model.apply({ facts: { connection, busy_since: null, elsewhere } });
-  assert.equal(model.elsewhere, elsewhere);
-  model.apply({ facts: { connection, busy_since: null } });
-  assert.equal(model.elsewhere, '');
+  assert.equal(up(), 1);
+  model.apply({ facts: DISCONNECTED });
+  assert.equal(up(), undefined);
 });
 
 test('changes of tables are emitted after the connection is updated', () => {
@@ -64,6 +53,6 @@ test('changes of tables are emitted after the connection is updated', () => {
   );
   const logs = { from: 0, to: 1 };
   model.apply({ ...completeState(), tables: { logs } });
-  model.apply({ facts: { connection: {}, busy_since: null } });
+  model.apply({ facts: DISCONNECTED });
   assert.deepEqual(seen, [['d', { logs }]]);
 });

@@ -14,13 +14,13 @@ export function service(
     domain,
     type,
     id,
-    state: 'up',
+    state: ['up', 'good'],
     version: '',
-    instances: [],
-    more_instances: 0,
-    uncounted: false,
+    count: 1,
     methods,
-    more_methods: 0,
+    methods_note: '',
+    instances: [],
+    instances_note: '',
     ...more
   };
 }
@@ -31,7 +31,7 @@ export function completeState(...services: IService[]): IPush {
     reset: true,
     facts: {
       connection: {
-        state: 'connected',
+        badges: [],
         domain: 'd',
         name: 'notebook.nb',
         broker: 'B 1',
@@ -39,7 +39,8 @@ export function completeState(...services: IService[]): IPush {
         embedded: true,
         join: ''
       },
-      busy_since: null
+      busy_since: null,
+      services: { up: 1, alone: false, elsewhere: '', notes: [] }
     },
     services: {
       put: Object.fromEntries(

@@ -9,10 +9,12 @@ const SERVICES = [
   service('d.math.calc', [method('add', 'x'), method('divide')]),
   service('other.math.far'),
   service('d.host.monitor', [], {
+    methods_note: 'No methods announced',
     instances: [
-      { id: 'a1', state: 'up', version: '' },
-      { id: 'b2', state: 'late', version: '' }
-    ]
+      { id: 'a1', state: ['up', 'good'], version: '' },
+      { id: 'b2', state: ['late', 'warn'], version: '' }
+    ],
+    instances_note: '3 more instances'
   })
 ];
 
@@ -65,6 +67,7 @@ test('an expanded service has its methods, or a note, and its instances', () => 
       '    No methods announced',
       '    a1',
       '    b2',
+      '    3 more instances',
       'math (1)',
       '  calc',
       '    add',

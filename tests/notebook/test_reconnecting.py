@@ -110,9 +110,9 @@ def pushed(panel: PanelClient) -> Place:
 
     def sight(message: Message) -> str | None:
         facts = message.content.get("data", {}).get("facts", {})
-        return facts["connection"]["state"] if "connection" in facts else None
+        return json.dumps(facts["connection"]["badges"]) if "connection" in facts else None
 
-    assert panel.state["facts"]["connection"]["state"] == "connected"
+    assert panel.state["facts"]["connection"]["badges"] == []
     return Place("panel", sight)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import threading
@@ -14,15 +15,25 @@ import pytest
 
 from fabric_nb.errors import NotThere
 from fabric_nb.fabric.amqp.connection import State
+from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.notebook.panel import link, state
+from fabric_nb.notebook.panel import link
 from fabric_nb.notebook.panel.changes import Changes
+from fabric_nb.notebook.panel.poller import connection
 from fabric_nb.notebook.panel.tables import PanelTable
+from fabric_nb.notebook.panel.tree import (
+    MAX_INSTANCES,
+    MAX_METHODS,
+    MAX_SERVICES,
+    ServicesTree,
+    parameters,
+)
 from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.table import Column, TableModel
 from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 from tests.support.pages import CONTROLS, HOSTILE
 
 CALC = ServiceName("d", "calc", "c1")
@@ -52,7 +63,19 @@ def announce(
     registry.receive(KeepAlive(name, announcement if instance else None))
 
 
-# -- the state
+# -- the tree
+
+
+def tree_of(registry: Registry, notebook: NotebookFacts | None = None) -> ServicesTree:
+    """Return the tree of the services in a registry, for the notebook `d.notebook.nb`."""
+    name = ServiceName("d", "notebook", "nb")
+    member = SimpleNamespace(
+        registry=registry, domain="d", name=name, servers=(), rejected=RejectedMessages()
+    )
+    facts = notebook or NotebookFacts(frozenset([name]))
+    return ServicesTree(
+        Services(cast("Any", member), EVERY, limit=MAX_SERVICES, notebook=lambda: facts)
+    )
 
 
 def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clock) -> None:
@@ -60,12 +83,13 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
     methods = {"health_check": "()", "add": "(x: int, y: int = 2) -> int", "any": "(**options)"}
     announce(registry, instance="i1", version="1.0", methods=methods)
     announce(registry, instance="i2", version="1.1", busy_since=1.0)
-    service = state.services(registry, {})["d.calc.c1"]
-    assert service["state"] == "up"
+    tree = tree_of(registry)
+    service = tree.items["d.calc.c1"]
+    assert service["state"] == ["up", "good"]
     assert service["version"] == "1.0 + 1.1"
-    instances = [(instance["id"], instance["state"]) for instance in service["instances"]]
+    instances = [(instance["id"], instance["state"][0]) for instance in service["instances"]]
     assert instances == [("i1", "up"), ("i2", "busy")]
-    assert not service["uncounted"]
+    assert service["count"] == 2
     add, anything = service["methods"]
     assert add == {
         "name": "add",
@@ -75,24 +99,38 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
         "open": False,
     }
     assert (anything["required"], anything["open"]) == ([], True)
+    assert service["methods_note"] == ""
     clock.now += 60
-    assert state.services(registry, {})["d.calc.c1"]["state"] == "gone"
+    gone = tree.items["d.calc.c1"]
+    assert (gone["state"][0], gone["count"]) == ("gone", 0)
+
+
+def test_an_item_is_the_same_until_it_changes(registry: Registry, clock: Clock) -> None:
+    """Keep-alives that announce nothing new keep the item, so that sending it is not considered."""
+    announce(registry, methods={"add": "(x)"})
+    announce(registry, ServiceName("d", "calc", "c2"))
+    tree = tree_of(registry)
+    before = tree.items
+    clock.now += 4
+    announce(registry, methods={"add": "(x)"})
+    announce(registry, ServiceName("d", "calc", "c2"), version="2")
+    after = tree.items
+    assert after["d.calc.c1"] is before["d.calc.c1"]
+    assert after["d.calc.c2"]["version"] == "2"
 
 
 def test_other_domains_are_suggested_in_an_empty_domain(registry: Registry) -> None:
     """Other domains are named while no other service is in the notebook's domain."""
-    snapshot = state.Snapshot(
-        connection={"domain": "mistaken", "name": "notebook.nb"},
-        serving=["mistaken.notebook.orders"],
-    )
-    announce(registry, ServiceName("mistaken", "notebook", "nb"))
-    announce(registry, ServiceName("mistaken", "notebook", "orders"))
+    own = [ServiceName("d", "notebook", "nb"), ServiceName("d", "notebook", "orders")]
+    tree = tree_of(registry, NotebookFacts(frozenset(own)))
+    for name in own:
+        announce(registry, name)
+    assert tree.remarks == {"up": 2, "alone": True, "elsewhere": "", "notes": []}
     announce(registry, ServiceName("shop", "orders", "main"))
     sentence = "Also on this broker: shop (1 service): `--domain shop`."
-    assert state.elsewhere(registry, snapshot) == sentence
-    assert state.elsewhere(registry, state.Snapshot()) == "", "it is in no domain"
-    announce(registry, ServiceName("mistaken", "calc", "c1"))
-    assert state.elsewhere(registry, snapshot) == ""
+    assert (tree.remarks["alone"], tree.remarks["elsewhere"]) == (True, sentence)
+    announce(registry, ServiceName("d", "calc", "c1"))
+    assert tree.remarks == {"up": 3, "alone": False, "elsewhere": "", "notes": []}
 
 
 def test_a_service_of_amqp_fabric(registry: Registry) -> None:
@@ -100,15 +138,21 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
     announce(registry, instance="")
     service = registry.get(CALC)
     assert service is not None
-    shown = state.services(registry, {})["d.calc.c1"]
-    assert shown["uncounted"]
-    assert shown["methods"] == []
-    service.record_reply("add")
-    answered = state.answered(registry)
-    assert answered == {"d.calc.c1": ["add"]}
-    methods = state.services(registry, answered)["d.calc.c1"]["methods"]
-    assert [method["name"] for method in methods] == ["add"]
-    assert methods[0]["open"], "its arguments are not known"
+    shown = tree_of(registry).items["d.calc.c1"]
+    assert shown["count"] == "1+"
+    assert (shown["methods"], shown["methods_note"]) == ([], "No methods announced")
+    registry.record_reply(CALC, "add")
+    member = SimpleNamespace(registry=registry, name=CALC, servers=())
+    facts = NotebookFacts.of(cast("Any", member))
+    assert facts.replied == {CALC: ("add",)}
+    other = Registry(lambda: 100.0)
+    announce(other, instance="")
+    for tree in (tree_of(registry), tree_of(other, facts)):
+        (method,) = tree.items["d.calc.c1"]["methods"]
+        assert method["name"] == "add"
+        assert method["open"], "its arguments are not known"
+    announce(registry, instance="new", methods={"sub": "(x)"})
+    assert NotebookFacts.of(cast("Any", member)).replied == {}
 
 
 @pytest.mark.parametrize(
@@ -124,8 +168,8 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
 )
 def test_only_ascii_arguments_are_sent(signature: str) -> None:
     """Only arguments that are ASCII identifiers are sent, and signatures are not evaluated."""
-    parameters = state.parameters(signature)
-    for name in [*parameters["required"], *parameters["optional"]]:
+    arguments = parameters(signature)
+    for name in [*arguments["required"], *arguments["optional"]]:
         assert name in ("ok", "x")
 
 
@@ -133,27 +177,33 @@ def test_remote_text_is_sanitized(registry: Registry) -> None:
     """Remote text is sent without control characters and with bounded length."""
     long = HOSTILE * 1000
     announce(registry, version=long, instance=long, methods={"m": f"({long}"})
-    text = json.dumps(state.services(registry, {}), ensure_ascii=False)
+    announce(registry, version="2", instance="other")
+    text = json.dumps(tree_of(registry).items, ensure_ascii=False)
     assert not set(text) & set(CONTROLS)
     assert len(text) < 12_000
 
 
 def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None:
-    """The number of services is bounded, and gone ones are omitted first."""
-    for number in range(state.MAX_SERVICES):
-        announce(registry, ServiceName("d", "old", f"a{number}"))
+    """Services, methods and instances are bounded and counted; gone services are omitted first."""
+    for number in range(MAX_SERVICES):
+        announce(registry, ServiceName("a", "old", f"a{number}"))
     clock.now += 60
     for number in range(10):
-        announce(registry, ServiceName("d", "new", f"z{number}"))
-    services = state.services(registry, {})
-    assert len(services) <= state.MAX_SERVICES
-    assert {f"d.new.z{number}" for number in range(10)} <= set(services)
-    announce(registry, methods={f"m{number}": "()" for number in range(1000)})
+        announce(registry, ServiceName("b", "new", f"z{number}"))
+    tree = tree_of(registry)
+    assert len(tree.items) == MAX_SERVICES
+    assert {f"b.new.z{number}" for number in range(10)} <= set(tree.items)
+    assert tree.remarks["notes"] == ["… and 10 more services."]
+    methods = {f"m{number}": "()" for number in range(1000)}
+    announce(registry, methods=methods, more_methods=5)
     for number in range(200):
         announce(registry, instance=f"n{number}")
-    calc = state.services(registry, {})["d.calc.c1"]
-    assert len(calc["methods"]) == state.MAX_METHODS
-    assert len(calc["instances"]) + calc["more_instances"] == 201
+    calc = tree.items["d.calc.c1"]
+    assert len(calc["methods"]) == MAX_METHODS
+    assert calc["methods_note"] == "905 more methods"
+    assert len(calc["instances"]) == MAX_INSTANCES
+    assert calc["instances_note"] == "151 more instances"
+    assert calc["count"] == 201
 
 
 # -- the changes
@@ -162,13 +212,13 @@ def test_number_of_services_is_bounded(registry: Registry, clock: Clock) -> None
 def test_only_changes_are_sent() -> None:
     """The first message has the complete state, the next only changes; then there is none."""
     changes = Changes()
-    first = changes.diff({"services": {"a": {"n": 1}, "b": {"n": 1}}}, {"busy_since": None})
+    first = changes.diff({"a": {"n": 1}, "b": {"n": 1}}, {"busy_since": None})
     assert first == {
         "reset": True,
         "facts": {"busy_since": None},
         "services": {"put": {"a": {"n": 1}, "b": {"n": 1}}, "drop": []},
     }
-    same = {"services": {"b": {"n": 2}, "c": {"n": 1}}}
+    same = {"b": {"n": 2}, "c": {"n": 1}}
     assert changes.diff(same, {"busy_since": None}) == {
         "services": {"put": {"b": {"n": 2}, "c": {"n": 1}}, "drop": ["a"]}
     }
@@ -188,7 +238,7 @@ def test_large_changes_are_split() -> None:
     items["huge"] = {"text": "x" * 5000}
     received: dict[str, Any] = {}
     count = 0
-    while (message := changes.diff({"services": items}, {})) is not None:
+    while (message := changes.diff(items, {})) is not None:
         assert message["services"]["put"]
         assert len(json.dumps(message)) < 7000
         received |= message["services"]["put"]
@@ -247,17 +297,13 @@ async def test_a_table_sends_changes_and_performs_actions() -> None:
 # -- the thread
 
 
-class FakeNotebook:
-    """A notebook that is not connected."""
+def not_connected() -> None:
+    """Return the connector of a notebook that is not connected."""
 
-    fabric: Any = None
 
-    @property
-    def connected(self) -> bool:
-        return False
-
-    def streams(self) -> list[Any]:
-        return []
+def no_streams() -> list[Any]:
+    """Return the streams of a notebook without streams."""
+    return []
 
 
 class Pushed:
@@ -287,11 +333,11 @@ class Pushed:
 async def test_the_thread_pushes_state_and_results() -> None:
     """Pushes come from the companion thread, which the first request starts."""
     pushed = Pushed()
-    watcher = Watcher(FakeNotebook, asyncio.get_running_loop(), pushed)
+    watcher = Watcher(not_connected, no_streams, asyncio.get_running_loop(), pushed)
     assert "fabric companion" not in thread_names()
     watcher.push_all()
     first = await pushed.until(lambda message: message.get("reset"))
-    assert first["facts"] == {"connection": {}, "busy_since": None, "elsewhere": ""}
+    assert first["facts"] == {"connection": None, "busy_since": None, "services": None}
     watcher.call("r1", "d.calc.c1.add", {})
     result = await pushed.until(lambda message: message.get("results"))
     assert result["results"][0]["id"] == "r1"
@@ -313,23 +359,18 @@ async def test_pushes_while_the_loop_is_blocked() -> None:
     """While the notebook's loop is blocked, pushes continue with the time since then."""
     blocked, done = threading.Event(), threading.Event()
 
-    class Blocked(FakeNotebook):
-        polls = 0
+    polls = itertools.count(1)
 
-        @property
-        def connected(self) -> bool:
-            self.polls += 1
-            if self.polls == 2:
-                blocked.set()
-                done.wait(20)
-            return False
+    def block_once() -> None:
+        if next(polls) == 2:
+            blocked.set()
+            done.wait(20)
 
     pushed = Pushed()
     loop = asyncio.new_event_loop()
     running = threading.Thread(target=loop.run_forever)
     running.start()
-    notebook = Blocked()
-    watcher = Watcher(lambda: notebook, loop, pushed)
+    watcher = Watcher(block_once, no_streams, loop, pushed)
     watcher.push_all()
     busy = await pushed.until(lambda message: message.get("facts", {}).get("busy_since"))
     assert blocked.is_set()
@@ -381,7 +422,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def requests() -> FakeComm:
     """Open comm for requests."""
-    panel = link.Panel(cast("Any", SimpleNamespace()), FakeNotebook, cast("Any", None))
+    panel = link.Panel(cast("Any", SimpleNamespace()), not_connected, no_streams, cast("Any", None))
     panel.open()  # outside a kernel this does nothing
     comm = FakeComm()
     panel._on_open(comm, {})
@@ -434,14 +475,23 @@ def test_malformed_requests(
     assert operations == []
 
 
+def member_at(uri: str, *, embedded: bool = False) -> Any:
+    """Return a stand-in for a connected member."""
+    return SimpleNamespace(
+        state=State.CONNECTED,
+        domain="d",
+        name=CALC,
+        broker="RabbitMQ 4",
+        uri=uri,
+        embedded=embedded,
+    )
+
+
 def test_the_password_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The password of the connection's URI is masked."""
-    fabric = SimpleNamespace(
-        state=State.CONNECTED, domain="d", name=CALC, broker="RabbitMQ 4", uri="amqp://a:***@h/"
-    )
     monkeypatch.delenv("AMQP_URL", raising=False)
-    assert state.connection(cast("Any", fabric)) == {
-        "state": "connected",
+    assert connection(member_at("amqp://a:***@h/")) == {
+        "badges": [],
         "domain": "d",
         "name": "calc.c1",
         "broker": "RabbitMQ 4",
@@ -452,26 +502,25 @@ def test_the_password_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broker", "uri", "environment", "join"),
+    ("embedded", "uri", "environment", "join"),
     [
-        ("RabbitMQ 4", "amqp://a:***@h/", "", "amqp://a@h/"),
-        ("RabbitMQ 4", "amqp://a:***@h/", "amqp://a:secret@h", ""),
-        ("RabbitMQ 4", "amqp://a:***@h/v", "amqp://a:secret@h/", "amqp://a@h/v"),
-        ("RabbitMQ 4", "amqps://h1,h2/v", "", "amqps://h1,h2/v"),
-        ("fabric_nb embedded broker 1", "amqp://g:***@127.0.0.1:1/", "", ""),
+        (False, "amqp://a:***@h/", "", "amqp://a@h/"),
+        (False, "amqp://a:***@h/", "amqp://a:secret@h", ""),
+        (False, "amqp://a:***@h/v", "amqp://a:secret@h/", "amqp://a@h/v"),
+        (False, "amqps://h1,h2/v", "", "amqps://h1,h2/v"),
+        (True, "amqp://g:***@127.0.0.1:1/", "", ""),
     ],
 )
 def test_uri_for_other_notebooks(
-    monkeypatch: pytest.MonkeyPatch, broker: str, uri: str, environment: str, join: str
+    monkeypatch: pytest.MonkeyPatch, embedded: bool, uri: str, environment: str, join: str
 ) -> None:
     """It has no password, and is empty if %fabric_connect finds the broker without it."""
     monkeypatch.setenv("AMQP_URL", environment)
-    fabric = SimpleNamespace(state=State.CONNECTED, domain="d", name=CALC, broker=broker, uri=uri)
-    assert state.connection(cast("Any", fabric))["join"] == join
+    assert connection(member_at(uri, embedded=embedded))["join"] == join
 
 
 def test_closing_an_unused_watcher(caplog: pytest.LogCaptureFixture) -> None:
     """A watcher without requests closes without a thread and without log records."""
     with caplog.at_level(logging.DEBUG):
-        Watcher(FakeNotebook, cast("Any", None), lambda _: None).close()
+        Watcher(not_connected, no_streams, cast("Any", None), lambda _: None).close()
     assert caplog.records == []

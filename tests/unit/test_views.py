@@ -36,7 +36,8 @@ from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.methods import MAX_FORMS, parse_arguments
-from fabric_nb.notebook.views.registry import MAX_ROWS, Filter, RegistryView
+from fabric_nb.notebook.views.registry import MAX_ROWS, RegistryView
+from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
 from fabric_nb.notebook.views.streams import StreamsView
@@ -211,7 +212,7 @@ def test_registry_view() -> None:
             "calc",
             "a",
             "up",
-            "1.0 + 2.0 (mixed)",
+            "1.0 + 2.0",
             "2",
             "m0, m1, m2, m3, m4, m5, m6, m7, … 2 more",
         ],

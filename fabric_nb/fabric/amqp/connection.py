@@ -181,9 +181,14 @@ class Connection:
         return self._product in _VERIFYING
 
     @property
+    def embedded(self) -> bool:
+        """True if it is the embedded broker."""
+        return self._product == _EMBEDDED
+
+    @property
     def keeps_queues(self) -> bool:
         """True if the broker can keep queues on disk."""
-        return self._product != _EMBEDDED
+        return not self.embedded
 
     @property
     def user_id(self) -> str | None:

@@ -143,7 +143,7 @@ class Resolver:
         if close:
             hint = f"did you mean {_listed(close)}?"
         elif known:
-            hint = f"in {pattern.domain} there are {_listed([f'{n.type}.{n.id}' for n in known])}."
+            hint = f"in {pattern.domain} there are {_listed([name.local for name in known])}."
         else:
             hint = f"no service has announced itself in {pattern.domain} yet."
         others = "" if close else self._other_domains(pattern, known)

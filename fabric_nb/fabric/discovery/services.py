@@ -222,6 +222,12 @@ class Service:
         return self._methods
 
     @property
+    def replied_methods(self) -> tuple[str, ...]:
+        """Methods that have replied to calls; empty if methods are announced."""
+        replied = self._replied_methods
+        return tuple(replied) if replied and self.methods.keys() == replied.keys() else ()
+
+    @property
     def last_seen(self) -> float:
         """Time of the last keep-alive of any instance."""
         return max((instance.last_seen for instance in self.instances.values()), default=0.0)

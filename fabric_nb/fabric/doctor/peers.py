@@ -220,7 +220,7 @@ def _clocks(members: Members) -> Finding:
     off = {key: ahead for key, ahead in known.items() if abs(ahead) > CLOCK_TOLERANCE}
     if off:
         listed = _some(
-            f"{name.type}.{name.id} is {abs(ahead):,.0f} s {'ahead' if ahead > 0 else 'behind'}"
+            f"{name.local} is {abs(ahead):,.0f} s {'ahead' if ahead > 0 else 'behind'}"
             for (name, _), ahead in sorted(off.items(), key=lambda item: -abs(item[1]))
         )
         return Finding(
@@ -248,9 +248,7 @@ def _keep_alives(target: Target, members: Members) -> Finding:
         if member.announcement is not None
     ]
     seldom = [
-        f"{name.type}.{name.id} (every {interval:g} s)"
-        for name, interval in intervals
-        if interval >= EXPIRY
+        f"{name.local} (every {interval:g} s)" for name, interval in intervals if interval >= EXPIRY
     ]
     if target.interval is not None and target.interval >= EXPIRY:
         seldom.insert(0, f"this member (every {target.interval:g} s)")
@@ -274,7 +272,7 @@ def _versions(members: Members) -> Finding:
         if member.announcement is not None and member.announcement.version:
             known[name].add(member.announcement.version)
     mixed = [
-        f"{name.type}.{name.id} ({', '.join(sorted(versions))})"
+        f"{name.local} ({', '.join(sorted(versions))})"
         for name, versions in sorted(known.items())
         if len(versions) > 1
     ]

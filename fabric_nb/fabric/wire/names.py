@@ -171,7 +171,16 @@ class ServiceName:
     @property
     def fqn(self) -> str:
         """Full name, ``{domain}.{type}.{id}``."""
-        return f"{self.domain}.{self.type}.{self.id}"
+        return f"{self.domain}.{self.local}"
+
+    @property
+    def local(self) -> str:
+        """Name within the domain, ``{type}.{id}``."""
+        return f"{self.type}.{self.id}"
+
+    def seen_from(self, domain: str) -> str:
+        """Return the name in a call from a domain: `local` in the same one, else `fqn`."""
+        return self.local if domain == self.domain else self.fqn
 
     @property
     def api_exchange(self) -> str:

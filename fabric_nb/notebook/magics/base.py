@@ -19,6 +19,7 @@ from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.options import Option, unquoted
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.connector import AmqBrokerConnector
     from fabric_nb.notebook.session import Session
 
 
@@ -126,6 +127,11 @@ class SessionMagics(Magics, Configurable):
     def connected(self) -> bool:
         """True if there is a connector."""
         return self.open_session is not None and self.open_session.connected
+
+    @property
+    def connector(self) -> AmqBrokerConnector | None:
+        """Connector of the notebook; None if it is not connected."""
+        return self.session.fabric if self.connected else None
 
     @validate("uri")
     def _hide_uri(self, proposal: Mapping[str, Any]) -> BrokerUri:

@@ -17,62 +17,53 @@ class Changes:
     Example::
 
         changes = Changes()
-        changes.diff({"services": {"d.calc.c1": {"state": "up"}}}, {"busy_since": None})
-        # {"facts": {...}, "services": {"put": {"d.calc.c1": {...}}, "drop": []}, "reset": True}
+        changes.diff({"d.calc.c1": {"state": "up"}}, {"busy_since": None})
+        # {"reset": True, "facts": {...}, "services": {"put": {"d.calc.c1": {...}}, "drop": []}}
         changes.diff(the same)       # None: nothing to send
 
-    Items beyond the budget of a message are sent with the next one.
+    Items beyond the budget of a message are sent with the next one. They must not be modified.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
         self._budget = budget
-        self._facts: bytes = b""
-        self._sent: dict[str, dict[str, bytes]] = {}
-        self._reset = True
+        self.reset()
 
     def reset(self) -> None:
         """Make the next message a complete state, for a new client."""
-        self._facts = b""
-        self._sent.clear()
+        self._facts: Mapping[str, Any] | None = None
+        self._sent: dict[str, Any] = {}
         self._reset = True
 
-    def diff(
-        self, sections: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
+    def diff(self, services: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the message with the changes since the last call; None if there are none.
 
         Args:
-            sections: items by key, by section.
+            services: items by full name.
             facts: values that are sent together if one has changed.
         """
         message: dict[str, Any] = {"reset": True} if self._reset else {}
         self._reset = False
-        encoded = orjson.dumps(facts)
-        if encoded != self._facts:
-            self._facts = encoded
-            message["facts"] = dict(facts)
-        budget = self._budget
-        for section, items in sections.items():
-            change, budget = self._section(section, items, budget)
-            if change["put"] or change["drop"]:
-                message[section] = change
+        if facts != self._facts:
+            self._facts = message["facts"] = dict(facts)
+        put, drop = self._put(services), self._drop(services)
+        if put or drop:
+            message["services"] = {"put": put, "drop": drop}
         return message or None
 
-    def _section(
-        self, section: str, items: Mapping[str, Any], budget: int
-    ) -> tuple[dict[str, Any], int]:
-        sent = self._sent.setdefault(section, {})
-        drop = [key for key in sent if key not in items]
+    def _drop(self, services: Mapping[str, Any]) -> list[str]:
+        drop = [key for key in self._sent if key not in services]
         for key in drop:
-            del sent[key]
+            del self._sent[key]
+        return drop
+
+    def _put(self, services: Mapping[str, Any]) -> dict[str, Any]:
         put: dict[str, Any] = {}
-        for key, item in items.items():
-            encoded = orjson.dumps(item)
-            if sent.get(key) == encoded:
+        budget = self._budget
+        for key, item in services.items():
+            if (sent := self._sent.get(key)) is item or sent == item:
                 continue
-            if budget < len(encoded) and put:
+            budget -= len(orjson.dumps(item))
+            if budget < 0 and put:
                 break
-            budget -= len(encoded)
-            sent[key] = encoded
-            put[key] = item
-        return {"put": put, "drop": drop}, budget
+            self._sent[key] = put[key] = item
+        return put

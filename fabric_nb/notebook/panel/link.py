@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import comm
@@ -21,11 +21,12 @@ from fabric_nb._version import __version__
 from fabric_nb.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from fabric_nb.notebook.panel.watcher import Notebook, Watcher
+    from fabric_nb.notebook.panel.poller import Connector, Streams
+    from fabric_nb.notebook.panel.watcher import Watcher
 
 TARGET = "fabric_nb.panel"
 REQUESTS = "fabric_nb.panel.requests"
-PROTOCOL = 3
+PROTOCOL = 4
 
 
 class Panel:
@@ -33,18 +34,21 @@ class Panel:
 
     Args:
         shell: IPython shell; outside a kernel there is no panel.
-        notebook: returns the notebook to show; None if it has no session yet.
+        connector: returns the connector of the notebook; None if it is not connected.
+        streams: returns the streams of the notebook; called while it is connected.
         loop: the notebook's event loop.
     """
 
     def __init__(
         self,
         shell: InteractiveShell,
-        notebook: Callable[[], Notebook | None],
+        connector: Connector,
+        streams: Streams,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._in_kernel = getattr(shell, "kernel", None) is not None
-        self._notebook = notebook
+        self._connector = connector
+        self._streams = streams
         self._loop = loop
         self._lock = threading.Lock()  # requests may come in several subshells, which are threads
         self._watcher: Watcher | None = None
@@ -95,5 +99,5 @@ class Panel:
 
         with self._lock:
             if self._watcher is None:
-                self._watcher = Watcher(self._notebook, self._loop, self._push)
+                self._watcher = Watcher(self._connector, self._streams, self._loop, self._push)
             return self._watcher

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
-from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.panel.tables import PanelTable
+from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree
 from fabric_nb.notebook.views.logs import MAX_ROWS, LogView
+from fabric_nb.notebook.views.services import EVERY, NotebookFacts, Services
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +29,26 @@ CLOSE_TIMEOUT = 1.0
 
 
 class Observer:
-    """Connects to the fabric of the notebook, and receives the same announcements and logs."""
+    """Connects to the fabric of the notebook, and receives the same announcements and logs.
 
-    def __init__(self) -> None:
+    Args:
+        notebook: returns the facts on services that only the notebook's connection has.
+
+    Attributes:
+        tree: services of the fabric; None while there is no connection.
+        tables: tables by name, on the event loop of the companion thread.
+    """
+
+    def __init__(self, notebook: Callable[[], NotebookFacts]) -> None:
+        self.tree: ServicesTree | None = None
+        self.tables: dict[str, PanelTable] = {}
+        self._notebook = notebook
         self._fabric: AmqBrokerConnector | None = None
         self._connection: FabricMember | None = None
         self._opening: asyncio.Task[None] | None = None
         self._feed: LogFeed | None = None
         self._logs: LogView | None = None
         self._logs_requested = False
-        self.tables: dict[str, PanelTable] = {}
-        """Tables by name, on the event loop of the companion thread."""
-
-    @property
-    def registry(self) -> Registry | None:
-        """Registry of the panel's connection; None while there is none."""
-        return self._connection.registry if self._connection is not None else None
 
     async def follow(self, fabric: AmqBrokerConnector | None) -> None:
         """Connect to the fabric of a connector, with its credentials; None disconnects."""
@@ -64,6 +69,9 @@ class Observer:
                 log.debug("The panel has no connection: %s", error)
                 await asyncio.sleep(RETRY)
         self._connection = connection
+        self.tree = ServicesTree(
+            Services(connection, EVERY, limit=MAX_SERVICES, notebook=self._notebook)
+        )
         if self._logs_requested:
             try:
                 await self._listen()
@@ -74,7 +82,7 @@ class Observer:
         """Disconnect."""
         self._fabric, connection, self._connection = None, self._connection, None
         feed, self._feed = self._feed, None
-        self.tables = {}
+        self.tree, self.tables = None, {}
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])

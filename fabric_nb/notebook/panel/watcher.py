@@ -7,74 +7,57 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from fabric_nb.errors import FabricError, NotThere
-from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.notebook.live.pace import budget
 from fabric_nb.notebook.pages import plain
-from fabric_nb.notebook.panel import state
 from fabric_nb.notebook.panel.changes import Changes
 from fabric_nb.notebook.panel.demo import DemoServices
 from fabric_nb.notebook.panel.observer import Observer
-from fabric_nb.notebook.panel.state import Item, Snapshot
+from fabric_nb.notebook.panel.poller import Connector, NotebookPoller, Streams
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.table.parts import CANCELLED
 from fabric_nb.notebook.views.methods import result_text
-from fabric_nb.notebook.views.serving import AllServingView
-from fabric_nb.notebook.views.streams import StreamsView
 
 PERIOD = 0.5
 """Seconds between two polls, and so the minimum between two pushes."""
 MAX_CALLS = 8
+MAX_RESULT = 4000
+"""Maximum characters of a result."""
 CLOSE_TIMEOUT = 2.0
-
-
-class Notebook(Protocol):
-    """Interface of the session that is used here."""
-
-    @property
-    def connected(self) -> bool:
-        """True if there is a connector."""
-
-    @property
-    def fabric(self) -> AmqBrokerConnector:
-        """Connector."""
-
-    def streams(self) -> list[tuple[str, Stream]]:
-        """Return pairs of a variable's name and its stream."""
 
 
 class Watcher:
     """Polls a notebook and its fabric, from the first request until `close`.
 
     Args:
-        notebook: returns the notebook; None if it has no session yet.
+        connector: returns the notebook's connector.
+        streams: returns the notebook's streams.
         loop: the notebook's event loop.
         push: sends a message; called in the companion thread.
     """
 
     def __init__(
         self,
-        notebook: Callable[[], Notebook | None],
+        connector: Connector,
+        streams: Streams,
         loop: asyncio.AbstractEventLoop,
         push: Callable[[Mapping[str, Any]], object],
     ) -> None:
-        self._notebook = notebook
         self._notebook_loop = loop
         self._push = push
-        self._poller = _NotebookPoller(
-            notebook, loop, on_connection=lambda: self._submit(lambda: None)
+        self._poller = NotebookPoller(
+            connector, streams, loop, on_connection=lambda: self._submit(lambda: None)
         )
-        self._observer = Observer()
+        self._observer = Observer(lambda: self._poller.facts)
         self._demo = DemoServices()
         self._changes = Changes()
-        self._results: list[Item] = []
+        self._results: list[dict[str, str]] = []
         self._budget_delay = 0.0  # seconds until the next push is within the budget
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lock = threading.Lock()
@@ -94,7 +77,7 @@ class Watcher:
 
         async def work() -> str:
             result = await self._observer.call(call, arguments)
-            return plain(result_text(result), state.MAX_RESULT)
+            return plain(result_text(result), MAX_RESULT)
 
         self._submit(lambda: self._start(request, work))
 
@@ -106,7 +89,7 @@ class Watcher:
         """Request a method's doc and push it under the request's id."""
 
         async def work() -> str:
-            return plain((await self._observer.describe(call)).get("doc", ""), state.MAX_RESULT)
+            return plain((await self._observer.describe(call)).get("doc", ""), MAX_RESULT)
 
         self._submit(lambda: self._start(request, work))
 
@@ -143,8 +126,8 @@ class Watcher:
 
         async def work() -> str:
             snapshot = self._poller.snapshot
-            connection = snapshot.connection if snapshot is not None else {}
-            if not connection.get("embedded"):
+            connection = snapshot.connection if snapshot is not None else None
+            if connection is None or not connection["embedded"]:
                 raise NotThere("The demo services are for the embedded broker only.")
             await self._demo.start(connection["domain"])
             return ""
@@ -211,14 +194,14 @@ class Watcher:
         if snapshot is None:
             return  # the notebook's state is not known yet
         await self._observer.follow(snapshot.fabric)
-        registry = self._observer.registry
-        services = state.services(registry, snapshot.answered) if registry is not None else {}
+        tree = self._observer.tree
         facts = {
             "connection": snapshot.connection,
             "busy_since": busy_since,
-            "elsewhere": state.elsewhere(registry, snapshot) if registry is not None else "",
+            "services": tree.remarks if tree is not None else None,
         }
-        message = self._changes.diff({"services": services}, facts) or {}
+        items = tree.items if tree is not None else {}
+        message = self._changes.diff(items, facts) or {}
         if tables := self._table_changes(whole="reset" in message):
             message["tables"] = tables
         if self._results:
@@ -261,75 +244,8 @@ class Watcher:
         self._wakeup.set()
 
 
-class _NotebookPoller:
-    """Takes snapshots of the notebook on the notebook's own loop, whenever that runs."""
-
-    def __init__(
-        self,
-        notebook: Callable[[], Notebook | None],
-        loop: asyncio.AbstractEventLoop,
-        on_connection: Callable[[], object],
-    ) -> None:
-        self._on_connection = on_connection
-        self.snapshot: Snapshot | None = None
-        self.tables: dict[str, PanelTable] = {}
-        """Tables of the notebook's streams and services by name; empty if it is not connected."""
-        self._notebook = notebook
-        self._loop = loop
-        self._scheduled = False
-
-    def latest(self) -> Snapshot | None:
-        """Return the last snapshot, None before the first, and schedule the next."""
-        if not self._scheduled and not self._loop.is_closed():
-            self._scheduled = True
-            self._loop.call_soon_threadsafe(self._poll)
-        return self.snapshot
-
-    def _poll(self) -> None:
-        before = self.snapshot
-        try:
-            notebook = self._notebook()
-            self.snapshot = snapshot_of(notebook)
-            if before is None or before.fabric is not self.snapshot.fabric:
-                self.tables = tables_of(notebook, self._loop)
-            for table in self.tables.values():
-                table.refresh()
-        except Exception as error:  # noqa: BLE001 - the next poll may succeed
-            failures.add("the panel's poll of the notebook", error)
-        finally:
-            self._scheduled = False
-        # Pushed at once, because with the next poll a lost connection would be shown a second late.
-        now = self.snapshot
-        if now is not None and (before is None or before.connection != now.connection):
-            self._on_connection()
-
-
-def snapshot_of(notebook: Notebook | None) -> Snapshot:
-    """Return the notebook's current state; must be called on its loop."""
-    if notebook is None or not notebook.connected:
-        return Snapshot()
-    fabric = notebook.fabric
-    return Snapshot(
-        fabric,
-        state.connection(fabric.member),
-        [server.name.fqn for server in fabric.servers],
-        state.answered(fabric.registry),
-    )
-
-
-def tables_of(notebook: Notebook | None, loop: asyncio.AbstractEventLoop) -> dict[str, PanelTable]:
-    """Return the tables of a notebook's streams and services; none if it is not connected."""
-    if notebook is None or not notebook.connected:
-        return {}
-    member = notebook.fabric.member
-    return {
-        "streams": PanelTable(StreamsView(member, notebook.streams), loop),
-        "serving": PanelTable(AllServingView(member), loop),
-    }
-
-
-def _result(request: str, *, text: str = "", error: str = "") -> Item:
-    return {"id": request, "text": text, "error": plain(error, state.MAX_RESULT)}
+def _result(request: str, *, text: str = "", error: str = "") -> dict[str, str]:
+    return {"id": request, "text": text, "error": plain(error, MAX_RESULT)}
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -10,8 +10,8 @@ from fabric_nb.fabric.rpc.history import CallRecord
 from fabric_nb.notebook.pages import Badge, Tone
 from fabric_nb.notebook.table import Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
+from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.newest import append_newest, records_after
-from fabric_nb.notebook.views.state import state_badge
 
 MAX_ROWS = 1000
 TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "timeout": "warn", "cancelled": "quiet"}

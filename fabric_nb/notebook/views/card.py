@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.core.tasks import failures
-from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Cell, Code, Page, Table, counted
 from fabric_nb.notebook.table.cells import ago
 from fabric_nb.notebook.views.base import PageView
-from fabric_nb.notebook.views.registry import TONES, instance_count, method_names
-from fabric_nb.notebook.views.state import CHECK_PERIOD, state_badge
+from fabric_nb.notebook.views.connection import CHECK_PERIOD, state_badge
+from fabric_nb.notebook.views.registry import method_names
+from fabric_nb.notebook.views.services import Filter, ServiceFacts, Services, service_badge
 
 MAX_ROWS = 12
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ConnectionCard(PageView):
     """Card with the broker, the domain, this notebook's service and the other services.
 
@@ -29,6 +29,11 @@ class ConnectionCard(PageView):
 
     fabric: FabricMember
     notes: tuple[str, ...] = ()
+    _services: Services = field(init=False)
+
+    def __post_init__(self) -> None:
+        others = Filter(domain=self.fabric.domain, own=False)
+        self._services = Services(self.fabric, others, limit=MAX_ROWS)
 
     def version(self) -> Hashable:
         """Return the connection state, the registry's version and the current interval."""
@@ -42,22 +47,19 @@ class ConnectionCard(PageView):
         """Return the card."""
         fabric = self.fabric
         connected = fabric.state is State.CONNECTED
-        services = fabric.registry.services(domain=fabric.domain)
-        others = [service for service in services if service.name != fabric.name]
+        found = self._services.select()
         facts = Table(
             ["", " "],
             [
                 ["broker", f"{fabric.uri}  {fabric.broker}".strip()],
                 ["domain", fabric.domain],
-                ["this notebook", f"{fabric.name.type}.{fabric.name.id}"],
-                ["other services", f"{len(others)}" if others else "none announced yet"],
+                ["this notebook", fabric.name.local],
+                ["other services", f"{found.others:,}" if found.others else "none announced yet"],
             ],
         )
-        more = len(others) - MAX_ROWS
-        remarks = [f"… and {more} more: %fabric_services"] if more > 0 else []
-        if fabric.registry.stale and others:
-            remarks.append("Not connected: the states of the other services are the last known.")
-        if other_domains := fabric.registry.describe_other_domains(fabric.domain):
+        remarks = [f"… and {found.more:,} more: %fabric_services"] if found.more else []
+        remarks += self._services.notes()
+        if other_domains := self._services.other_domains():
             remarks.append(other_domains)
         if fabric.transient_queues_refused:
             remarks.append(
@@ -68,23 +70,23 @@ class ConnectionCard(PageView):
         return Page(
             title="Fabric",
             badges=[Badge("connected", "good")] if connected else state_badge(fabric),
-            tables=[facts, _services(others[:MAX_ROWS], fabric.registry.now)],
+            tables=[facts, _table(found.services, fabric.registry.now)],
             notes=[*remarks, *self.notes],
         )
 
 
-def _services(services: Sequence[Service], now: float) -> Table:
+def _table(services: Sequence[ServiceFacts], now: float) -> Table:
     rows: list[Sequence[Cell]] = [
         [
-            service.name.type,
-            service.name.id,
-            Badge(str(state := service.state(now)), TONES[state]),
-            " + ".join(service.versions(now)),
-            instance_count(service.present(now)),
-            ago(now - service.last_seen),
-            Code(method_names(service)),
+            facts.name.type,
+            facts.name.id,
+            service_badge(facts.state),
+            facts.version,
+            facts.count,
+            ago(now - facts.last_seen),
+            Code(method_names(facts.methods)),
         ]
-        for service in services
+        for facts in services
     ]
     columns = ["type", "id", "state", "version", "instances", "last seen", "methods"]
     return Table(columns, rows, frozenset({"instances"}))

@@ -12,8 +12,8 @@ from fabric_nb.fabric.wire.logs import LEVELS, LogRecord
 from fabric_nb.notebook.pages import MAX_CELL, Badge, Tone
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
+from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
 from fabric_nb.notebook.views.newest import append_newest, records_after
-from fabric_nb.notebook.views.state import check_interval, state_badge, with_other_domains
 
 MAX_ROWS = 1000
 NO_RECORDS = "No log record received yet. Services send theirs with init_logging_handler."

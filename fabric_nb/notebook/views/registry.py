@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from fabric_nb.fabric.discovery.services import Instance, Service, ServiceState, versions_of
+from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
-from fabric_nb.notebook.pages import Badge, Tone, counted
+from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
+from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.methods import method_forms, parse_arguments, result_text
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.services import (
+    EVERY_PRESENT,
+    Filter,
+    Methods,
+    ServiceFacts,
+    Services,
+    listed,
+    service_badge,
+)
 
 MAX_ROWS = 1000
+ALL_DOMAINS = "all domains"
 MAX_METHODS = 8
 """Maximum number of methods named in a row."""
 MAX_SIGNATURES = 30
@@ -28,12 +38,6 @@ MAX_OPENED = 50
 """Maximum number of cached descriptions; the least recently requested is dropped first."""
 CLOCK_TOLERANCE = 1.0
 """Seconds by which the two clocks may diverge; they do when the machine was suspended."""
-TONES: dict[ServiceState, Tone] = {
-    ServiceState.UP: "good",
-    ServiceState.BUSY: "busy",
-    ServiceState.LATE: "warn",
-    ServiceState.GONE: "bad",
-}
 COLUMNS = (
     Column("domain", line=0),
     Column("type"),
@@ -49,32 +53,18 @@ Description = Mapping[str, Mapping[str, str]]
 """``signature`` and ``doc`` by method name."""
 
 
-@dataclass(frozen=True)
-class Filter:
-    """Criteria for the services to show; None matches all.
-
-    Attributes:
-        gone: True to include services that are gone.
-    """
-
-    domain: str | None = None
-    type: str | None = None
-    id: str | None = None
-    gone: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class _RenderedMethods:
     """Rendered methods of a service, cached together with their inputs.
 
     Attributes:
-        methods: input, announced signatures by method name.
+        methods: input, the service's methods.
         description: input, the service's description, or the error in its place.
         names: names of the first methods.
         detail: detail of the row.
     """
 
-    methods: Mapping[str, str]
+    methods: Methods
     description: Description | str | None
     names: str
     detail: Detail
@@ -90,68 +80,44 @@ class RegistryView(TableView):
     """
 
     fabric: FabricMember
-    filter: Filter = Filter()
+    filter: Filter = EVERY_PRESENT
     show_connection: bool = False
+    _services: Services = field(init=False)
     _descriptions: OrderedDict[ServiceName, Description | str] = field(default_factory=OrderedDict)
     _requests: dict[ServiceName, asyncio.Task[None]] = field(default_factory=dict)
     _received: int = 0
     _rendered: dict[ServiceName, _RenderedMethods] = field(default_factory=dict)
     _epoch: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._services = Services(self.fabric, self.filter, limit=MAX_ROWS)
+
     def version(self) -> Hashable:
-        """Return the registry's version, received descriptions, and the second, as states age."""
-        fabric, registry = self.fabric, self.fabric.registry
-        connection = fabric.state, fabric.uri
-        return *connection, registry.revision, int(registry.now), self._received, self._unreadable
+        """Return the version of the connection, of the services and of their descriptions."""
+        return self.fabric.state, self.fabric.uri, self._services.version(), self._received
 
     def model(self) -> TableModel:
         """Return an empty table of services."""
         return TableModel("Services", COLUMNS, max_rows=MAX_ROWS)
 
     def fill(self, model: TableModel) -> None:
-        """Show the services that match the filter, sorted by name."""
-        registry, wanted = self.fabric.registry, self.filter
-        now, epoch = registry.now, self._clock_offset()
-        found = registry.services(domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True)
-        services = [
-            (service, state)
-            for service in found
-            if (state := service.state(now)) is not ServiceState.GONE or wanted.gone
-        ]
-        model.replace(
-            self._rows(services[:MAX_ROWS], now, epoch), more=max(0, len(services) - MAX_ROWS)
-        )
-        counts = Counter(state for _, state in services)
-        notes = []
-        if registry.stale:
-            notes.append("Not connected, so no keep-alive is received: states are the last known.")
-        if len(services) > MAX_ROWS:
-            notes.append("Narrow it with --type or --id to see others.")
-        if registry.dropped:
-            notes.append(
-                f"The registry is full ({len(registry):,} services):"
-                f" {counted(registry.dropped, 'service')} dropped."
-            )
-        if self._unreadable:
-            notes.append(f"{counted(self._unreadable, 'keep-alive')} could not be read.")
+        """Show the services that match the filter, those of the notebook's domain first."""
+        selection = self._services.select()
+        model.replace(self._rows(selection.services), more=selection.more)
+        counts = selection.counts
+        narrow = ["Narrow it with --type or --id to see others."] if selection.more else []
+        scope = self._connection() if self.show_connection else [self.filter.domain or ALL_DOMAINS]
         model.head = Head(
             "Services",
             state_badge(self.fabric),
-            [
-                *(self._connection() if self.show_connection else [wanted.domain or "all domains"]),
-                *(f"{counts[state]:,} {state}" for state in ServiceState if counts[state]),
-            ],
-            notes,
+            [*scope, *(f"{counts[state]:,} {state}" for state in ServiceState if counts[state])],
+            [*narrow, *self._services.notes()],
             empty="No service has announced itself yet. Services do so every few seconds.",
         )
 
-    @property
-    def _unreadable(self) -> int:
-        return self.fabric.rejected.counts["keep-alive"]
-
     def _connection(self) -> list[str]:
-        fabric, name = self.fabric, self.fabric.name
-        return [fabric.uri, f"domain {fabric.domain}", f"this notebook: {name.type}.{name.id}"]
+        fabric = self.fabric
+        return [fabric.uri, f"domain {fabric.domain}", f"this notebook: {fabric.name.local}"]
 
     def _clock_offset(self) -> float:
         """Return the Unix time of the registry clock's zero; constant, as the sum is shown."""
@@ -161,12 +127,13 @@ class RegistryView(TableView):
         return self._epoch
 
     def _rows(
-        self, services: Sequence[tuple[Service, ServiceState]], now: float, epoch: float
+        self, services: Sequence[ServiceFacts]
     ) -> Iterator[tuple[ServiceName, list[Value], Detail]]:
         # Cached, because methods rarely change and rendering them takes most of the time.
         before, self._rendered = self._rendered, {}
-        for service, state in services:
-            name, methods = service.name, service.methods
+        epoch = self._clock_offset()
+        for facts in services:
+            name, methods = facts.name, facts.methods
             description = self._descriptions.get(name)
             rendered = before.get(name)
             if (
@@ -175,29 +142,31 @@ class RegistryView(TableView):
                 or rendered.description is not description
             ):
                 detail = self._detail(name, methods, description)
-                rendered = _RenderedMethods(methods, description, method_names(service), detail)
+                rendered = _RenderedMethods(methods, description, method_names(methods), detail)
             self._rendered[name] = rendered
-            yield name, _row(service, state, now, epoch, rendered.names), rendered.detail
+            yield name, _row(facts, epoch, rendered.names), rendered.detail
 
     # -- detail of a row
 
     def _detail(
-        self, name: ServiceName, methods: Mapping[str, str], description: Description | str | None
+        self, name: ServiceName, methods: Methods, description: Description | str | None
     ) -> Detail:
         if description is None:
-            lines = [f"{name}{text}" for name, text in islice(methods.items(), MAX_SIGNATURES)]
-            return Detail("\n".join(lines) + _more(len(methods) - MAX_SIGNATURES))
+            lines = [
+                f"{method}{text}"
+                for method, text in islice(methods.signatures.items(), MAX_SIGNATURES)
+            ]
+            if more := methods.more(MAX_SIGNATURES):
+                lines.append(f"… and {counted(more, 'more method')}.")
+            return Detail("\n".join(lines))
         error, docs = (description, {}) if isinstance(description, str) else ("", description)
-        signatures = {**methods, **{name: doc.get("signature", "") for name, doc in docs.items()}}
+        described = listed({method: doc.get("signature", "") for method, doc in docs.items()})
+        signatures = {**methods.signatures, **described}
         return Detail(
             error,
-            method_forms(self._address(name), signatures, docs),
+            method_forms(name.seen_from(self.fabric.domain), signatures, docs),
             more=max(0, len(signatures) - MAX_SIGNATURES),
         )
-
-    def _address(self, name: ServiceName) -> str:
-        """Return the name of the service in a call."""
-        return f"{name.type}.{name.id}" if name.domain == self.fabric.domain else name.fqn
 
     def opened(self, key: Hashable) -> None:
         """Request the service's description, unless it is cached or requested already."""
@@ -227,34 +196,20 @@ class RegistryView(TableView):
         return f"{result_text(result)}\n{(time.perf_counter() - start) * 1000:,.1f} ms"
 
 
-def _row(
-    service: Service, state: ServiceState, now: float, epoch: float, methods: str
-) -> list[Value]:
-    present = service.present(now)
-    versions = versions_of(present or service.instances.values())
+def _row(facts: ServiceFacts, epoch: float, methods: str) -> list[Value]:
     return [
-        service.name.domain,
-        service.name.type,
-        service.name.id,
-        Badge(str(state), TONES[state]),
-        " + ".join(versions) + (" (mixed)" if len(versions) > 1 else ""),
-        instance_count(present),
-        service.last_seen + epoch,
+        facts.name.domain,
+        facts.name.type,
+        facts.name.id,
+        service_badge(facts.state),
+        facts.version,
+        facts.count,
+        facts.last_seen + epoch,
         methods,
     ]
 
 
-def instance_count(present: Sequence[Instance]) -> str | int:
-    """Return the number of instances, with ``+`` if some run amqp-fabric, which sends no ids."""
-    return f"{len(present)}+" if any(not each.id for each in present) else len(present)
-
-
-def method_names(service: Service) -> str:
-    """Return the names of the first methods."""
-    names = [name for name in service.methods if name != "health_check"]
-    shown = ", ".join(names[:MAX_METHODS])
-    return shown if len(names) <= MAX_METHODS else f"{shown}, … {len(names) - MAX_METHODS} more"
-
-
-def _more(methods: int) -> str:
-    return f"\n… and {methods:,} more methods." if methods > 0 else ""
+def method_names(methods: Methods) -> str:
+    """Return the names of the first methods, and the number of others."""
+    shown, more = ", ".join(islice(methods.signatures, MAX_METHODS)), methods.more(MAX_METHODS)
+    return f"{shown}, … {more} more" if more else shown

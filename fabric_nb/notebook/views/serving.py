@@ -12,7 +12,7 @@ from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.notebook.pages import Badge, counted, glimpse
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.connection import state_badge
 
 FAILURE_LABELS = ("Last failure", "Failure before", "Failure before that")
 """Labels of the failures that are shown for a method, newest first."""
@@ -61,7 +61,7 @@ class ServingView(TableView):
         server = self.server
         model.replace(_rows(server, self._failures.by_method()))
         model.head = Head(
-            f"{server.name.type}.{server.name.id}",
+            server.name.local,
             [
                 Badge("stopped", "quiet") if server.closed else Badge("serving", "good"),
                 *state_badge(self.fabric),
@@ -102,7 +102,7 @@ class AllServingView(TableView):
         """Show each method of each service with its last failures."""
         servers, failures = self.fabric.servers, self._failures.by_method()
         model.replace(
-            ((server.name, method), [f"{server.name.type}.{server.name.id}", *cells], detail)
+            ((server.name, method), [server.name.local, *cells], detail)
             for server in servers
             for method, cells, detail in _rows(server, failures)
         )

@@ -16,7 +16,7 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
-from fabric_nb.notebook.views.state import check_interval, state_badge, with_other_domains
+from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200

@@ -12,7 +12,7 @@ from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
-from fabric_nb.notebook.views.state import state_badge
+from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.stream import chart_of, headers_text, stream_badge
 
 VALUES = 30

@@ -1,4 +1,4 @@
-"""Connection state and hints that several views share."""
+"""Facts on the connection, and hints, that several views share."""
 
 from __future__ import annotations
 

@@ -1,0 +1,150 @@
+"""Services as the items of the panel's tree. Pure; remote text is truncated and sanitized here.
+
+Remote names that could not be inserted into a cell are omitted: services and methods by the rules
+of the wire contract, arguments unless they are ASCII identifiers.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fabric_nb.fabric.discovery.services import ServiceState
+from fabric_nb.fabric.rpc.proxy import remote_signature
+from fabric_nb.fabric.wire.names import is_method
+from fabric_nb.notebook.pages import counted, plain
+from fabric_nb.notebook.table.parts import encoded_badge
+from fabric_nb.notebook.views.services import (
+    Methods,
+    Selection,
+    ServiceFacts,
+    Services,
+    service_badge,
+)
+
+MAX_SERVICES = 2000
+MAX_METHODS = 100
+MAX_INSTANCES = 50
+
+Item = dict[str, Any]
+
+
+class ServicesTree:
+    """Items of the tree, and remarks on all services.
+
+    An item is the same object until it changes, so that comparing it with the one that was sent
+    last is fast.
+
+    Args:
+        services: the services to show.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._selection: Selection | None = None
+        self._items: dict[str, tuple[ServiceFacts, Item]] = {}
+
+    @property
+    def items(self) -> dict[str, Item]:
+        """An item for each service, by full name."""
+        selection = self._services.select()
+        if selection is not self._selection:
+            self._selection = selection
+            before, self._items = self._items, {}
+            for facts in selection.services:
+                name = facts.name.fqn
+                known = before.get(name)
+                unchanged = known is not None and known[0] is facts
+                self._items[name] = known if known and unchanged else (facts, _item(facts))
+        return {name: item for name, (_, item) in self._items.items()}
+
+    @property
+    def remarks(self) -> Item:
+        """Remarks on all services.
+
+        Returns:
+            ``up``, number of services of the notebook's domain that are up or busy; ``alone``, True
+            if no other service is present there; ``elsewhere``, a sentence on other domains if so;
+            ``notes``, sentences on what the tree does not show.
+        """
+        services, selection = self._services, self._services.select()
+        alone = selection.others == 0
+        more = [f"… and {counted(selection.more, 'more service')}."] if selection.more else []
+        return {
+            "up": sum(
+                facts.state in (ServiceState.UP, ServiceState.BUSY)
+                and facts.name.domain == services.fabric.domain
+                for facts in selection.services
+            ),
+            "alone": alone,
+            "elsewhere": services.other_domains() if alone else "",
+            "notes": [*more, *services.notes()],
+        }
+
+
+def _item(facts: ServiceFacts) -> Item:
+    name, methods = facts.name, facts.methods
+    instances = facts.instances if len(facts.instances) > 1 else ()
+    return {
+        "domain": name.domain,
+        "type": name.type,
+        "id": name.id,
+        "state": encoded_badge(service_badge(facts.state)),
+        "version": plain(facts.version, 60),
+        "count": facts.count,
+        "methods": _methods(tuple(methods.signatures.items())),
+        "methods_note": _methods_note(methods),
+        "instances": [
+            {
+                "id": plain(each.id, 40),
+                "state": encoded_badge(service_badge(each.state)),
+                "version": plain(each.version, 40),
+            }
+            for each in instances[:MAX_INSTANCES]
+        ],
+        "instances_note": _more(len(instances) - MAX_INSTANCES, "instance"),
+    }
+
+
+def _methods_note(methods: Methods) -> str:
+    if not methods.signatures and not methods.unannounced:
+        return "No methods announced"
+    return _more(methods.more(MAX_METHODS), "method")
+
+
+def _more(count: int, noun: str) -> str:
+    return counted(count, f"more {noun}") if count > 0 else ""
+
+
+@lru_cache(maxsize=4096)  # services of a type have the same methods
+def _methods(signatures: tuple[tuple[str, str], ...]) -> Sequence[Item]:
+    shown = sorted((name, text) for name, text in signatures if is_method(name))
+    return [
+        {"name": name, "signature": plain(text), **parameters(text)}
+        for name, text in shown[:MAX_METHODS]
+    ]
+
+
+def parameters(signature: str) -> Mapping[str, Any]:
+    """Return the required and the optional arguments of a remote signature.
+
+    Example:
+        >>> parameters("(x: float, y=2)")
+        {'required': ['x'], 'optional': ['y'], 'open': False}
+    """
+    every = list(remote_signature(signature).parameters.values())
+    named = [
+        each
+        for each in every
+        if each.kind is each.KEYWORD_ONLY
+        and each.name.isascii()
+        and each.name.isidentifier()
+        and not keyword.iskeyword(each.name)
+    ]
+    return {
+        "required": [each.name for each in named if each.default is each.empty],
+        "optional": [each.name for each in named if each.default is not each.empty],
+        "open": any(each.kind is each.VAR_KEYWORD for each in every),
+    }

@@ -1,0 +1,291 @@
+"""Services of a fabric as facts to show, shared by tables, cards and the panel. Pure.
+
+    services = Services(fabric, Filter(type="calc"), limit=100)
+    [(facts.name.id, facts.state, facts.count) for facts in services.select().services]
+
+Each look renders the same facts: `views.registry` as a table, `views.card` as a page, `panel.tree`
+as a tree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fabric_nb.fabric.discovery.services import Instance, Service, ServiceState
+from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.notebook.pages import Badge, Tone, counted
+
+HIDDEN = "health_check"
+"""Method that every service has; it is not listed."""
+TONES: dict[ServiceState, Tone] = {
+    ServiceState.UP: "good",
+    ServiceState.BUSY: "busy",
+    ServiceState.LATE: "warn",
+    ServiceState.GONE: "bad",
+}
+
+
+def service_badge(state: ServiceState) -> Badge:
+    """Return the badge for the state of a service or an instance."""
+    return Badge(str(state), TONES[state])
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Criteria for the services to show; None matches all.
+
+    Attributes:
+        gone: True to include services that are gone.
+        own: False to exclude the services of this notebook.
+    """
+
+    domain: str | None = None
+    type: str | None = None
+    id: str | None = None
+    gone: bool = False
+    own: bool = True
+
+
+EVERY_PRESENT, EVERY = Filter(), Filter(gone=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NotebookFacts:
+    """Facts that only the notebook's own connection has, because they are not announced.
+
+    Attributes:
+        own: addresses of the notebook's services.
+        replied: methods that have replied to its calls, by service that announces none.
+    """
+
+    own: Collection[ServiceName] = frozenset()
+    replied: Mapping[ServiceName, Collection[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fabric: FabricMember) -> NotebookFacts:
+        """Return the facts of a notebook's connection."""
+        return cls(
+            frozenset([fabric.name, *(server.name for server in fabric.servers)]),
+            {
+                service.name: replied
+                for service in fabric.registry.services(gone=True)
+                if (replied := service.replied_methods)
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Methods:
+    """Methods of a service, without `HIDDEN`; the same object until they change.
+
+    Attributes:
+        signatures: signatures by name; empty for methods that are known from replies only.
+        unannounced: number of further methods, which did not fit into the announcement.
+    """
+
+    signatures: Mapping[str, str]
+    unannounced: int = 0
+
+    @classmethod
+    def of(cls, service: Service, replied: Iterable[str]) -> Methods:
+        """Return the methods that a service announces, or those that have replied."""
+        announcements = [each.announcement for each in service.instances.values()]
+        unannounced = [each.more_methods for each in announcements if each is not None]
+        signatures = dict.fromkeys(replied, "") | dict(service.methods)
+        return cls(listed(signatures), max(unannounced, default=0))
+
+    def more(self, shown: int) -> int:
+        """Return the number of methods beyond the first `shown`."""
+        return max(0, len(self.signatures) - shown) + self.unannounced
+
+
+def listed(signatures: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the methods that are listed: all but `HIDDEN`."""
+    return {name: text for name, text in signatures.items() if name != HIDDEN}
+
+
+class InstanceFacts(NamedTuple):
+    """An instance of a service; its id is empty for instances of amqp-fabric."""
+
+    id: str
+    state: ServiceState
+    version: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceFacts:
+    """A service; the same object until something other than `last_seen` changes.
+
+    Attributes:
+        state: state of its best instance.
+        instances: its instances, including those that are gone.
+        count: number of present instances, with ``+`` if some run amqp-fabric, which sends no ids.
+        version: versions of the present instances, or of all if none is present.
+        methods: its methods.
+    """
+
+    service: Service
+    state: ServiceState
+    instances: Sequence[InstanceFacts]
+    count: str | int
+    version: str
+    methods: Methods
+
+    @property
+    def name(self) -> ServiceName:
+        """Address."""
+        return self.service.name
+
+    @property
+    def last_seen(self) -> float:
+        """Time of the last keep-alive on the registry's clock."""
+        return self.service.last_seen
+
+
+class Selection(NamedTuple):
+    """Services that match a filter.
+
+    Attributes:
+        services: services within the limit: those of the notebook's domain, then others, by name.
+            Beyond the limit, those that are gone are omitted first.
+        more: number of services that were omitted.
+        counts: number of services by state, including omitted ones.
+        others: number of present services in the notebook's domain that are not its own.
+    """
+
+    services: Sequence[ServiceFacts] = ()
+    more: int = 0
+    counts: Mapping[ServiceState, int] = Counter()
+    others: int = 0
+
+
+class _Known(NamedTuple):
+    """Facts of a service, with what its methods were computed from."""
+
+    announced: Mapping[str, str]
+    replied: Collection[str]
+    facts: ServiceFacts
+
+
+class Services:
+    """Services that a member's registry contains, computed once for each `version`.
+
+    Args:
+        fabric: member whose registry is read.
+        filter: criteria for the services to show.
+        limit: maximum number of services to show.
+        notebook: returns the facts of the notebook's connection, if `fabric` is another one.
+    """
+
+    def __init__(
+        self,
+        fabric: FabricMember,
+        filter: Filter = EVERY_PRESENT,  # noqa: A002 - the field's word for it
+        *,
+        limit: int,
+        notebook: Callable[[], NotebookFacts] | None = None,
+    ) -> None:
+        self.fabric = fabric
+        self.filter = filter
+        self._limit = limit
+        self._notebook = notebook or (lambda: NotebookFacts.of(fabric))
+        self._known: dict[ServiceName, _Known] = {}
+        self._selection = Selection()
+        self._selected_for: object = None
+
+    def version(self) -> Hashable:
+        """Return the registry's revision and the second, as states age."""
+        registry = self.fabric.registry
+        return registry.revision, int(registry.now), self._unreadable
+
+    def select(self) -> Selection:
+        """Return the services to show; the same object until they may have changed."""
+        notebook = self._notebook()
+        version = self.version(), notebook
+        if version != self._selected_for:
+            self._selected_for = version
+            self._selection = self._select(notebook)
+        return self._selection
+
+    def _select(self, notebook: NotebookFacts) -> Selection:
+        registry, wanted, domain = self.fabric.registry, self.filter, self.fabric.domain
+        now = registry.now
+        found = [
+            (service, service.state(now))
+            for service in registry.services(
+                domain=wanted.domain, type=wanted.type, id=wanted.id, gone=True
+            )
+            if wanted.own or service.name not in notebook.own
+        ]
+        present = [pair for pair in found if pair[1] is not ServiceState.GONE]
+        shown = found if wanted.gone else present
+        shown = sorted(shown, key=lambda pair: pair[0].name.domain != domain)
+        if len(shown) > self._limit:
+            shown.sort(key=lambda pair: pair[1] is ServiceState.GONE)
+        before, self._known = self._known, {}
+        for service, state in shown[: self._limit]:
+            replied = notebook.replied.get(service.name, ())
+            known = _known(before.get(service.name), service, state, now, replied)
+            self._known[service.name] = known
+        return Selection(
+            [known.facts for known in self._known.values()],
+            max(0, len(shown) - self._limit),
+            Counter(state for _, state in shown),
+            sum(s.name.domain == domain and s.name not in notebook.own for s, _ in present),
+        )
+
+    def other_domains(self) -> str:
+        """Return a sentence on other domains with services; empty if there are none."""
+        return self.fabric.registry.describe_other_domains(self.fabric.domain)
+
+    def notes(self) -> list[str]:
+        """Return sentences on services that are not known, and on states that are out of date."""
+        registry, notes = self.fabric.registry, []
+        if registry.stale and self.select().counts:
+            notes.append("Not connected, so no keep-alive is received: states are the last known.")
+        if registry.dropped:
+            notes.append(
+                f"The registry is full ({len(registry):,} services):"
+                f" {counted(registry.dropped, 'service')} dropped."
+            )
+        if self._unreadable:
+            notes.append(f"{counted(self._unreadable, 'keep-alive')} could not be read.")
+        return notes
+
+    @property
+    def _unreadable(self) -> int:
+        return self.fabric.rejected.counts["keep-alive"]
+
+
+def _known(
+    before: _Known | None,
+    service: Service,
+    state: ServiceState,
+    now: float,
+    replied: Collection[str],
+) -> _Known:
+    """Return the facts of a service; those from before if they are the same."""
+    instances = [
+        InstanceFacts(each.id, each.state(now), each.version) for each in service.instances.values()
+    ]
+    announced = service.methods
+    if before is not None and (
+        before.facts.service is not service
+        or before.announced is not announced
+        or before.replied != replied
+    ):
+        before = None
+    if before is not None and before.facts.instances == instances:
+        return before
+    methods = before.facts.methods if before is not None else Methods.of(service, replied)
+    count, version = _count(service.present(now)), " + ".join(service.versions(now))
+    facts = ServiceFacts(service, state, instances, count, version, methods)
+    return _Known(announced, replied, facts)
+
+
+def _count(present: Sequence[Instance]) -> str | int:
+    return f"{len(present)}+" if any(not each.id for each in present) else len(present)
