@@ -10,6 +10,7 @@ from fabric_nb.broker.framing import PROTOCOL_HEADER
 from fabric_nb.broker.handshake import Credentials
 from fabric_nb.broker.lifetime import Lifetime
 from fabric_nb.broker.memory import MemoryPool
+from fabric_nb.broker.options import MAX_MESSAGE_SIZE
 from fabric_nb.broker.session import HANDSHAKE_TIMEOUT, Session
 from fabric_nb.broker.unauthenticated import UnauthenticatedConnections
 from fabric_nb.broker.vhost import VirtualHost
@@ -17,8 +18,6 @@ from fabric_nb.broker.vhost import VirtualHost
 LOGGER = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-MAX_MESSAGE_SIZE = 64 * 1024 * 1024
-"""Default maximum message size in bytes."""
 _STOP_TIMEOUT = 2.0
 
 

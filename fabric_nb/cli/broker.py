@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import TextIO
 
-from fabric_nb.broker import __main__ as broker
 from fabric_nb.broker.launch import BrokerStartError, find_broker, stop_broker
 from fabric_nb.cli.output import print_error, print_text
 
@@ -28,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     except BrokerStartError as error:
         print_error(error)
         return 1
+    from fabric_nb.broker import __main__ as broker
+
     broker.run(options)
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric_nb._version import __version__
-from fabric_nb.broker import __main__ as embedded
+from fabric_nb.broker import options as embedded
 from fabric_nb.notebook.options import (
     CALL,
     DEFAULT_DOMAIN,
