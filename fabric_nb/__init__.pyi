@@ -143,13 +143,13 @@ from .fabric.discovery.services import (
 from .fabric.discovery.services import (
     ServiceState as ServiceState,
 )
-from .fabric.doctor import (
+from .fabric.doctor.findings import (
     Diagnosis as Diagnosis,
 )
-from .fabric.doctor import (
+from .fabric.doctor.findings import (
     Finding as Finding,
 )
-from .fabric.doctor import (
+from .fabric.doctor.findings import (
     Severity as Severity,
 )
 from .fabric.logs.feed import LogFeed as LogFeed

@@ -16,7 +16,8 @@ from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
-from fabric_nb.fabric.doctor import LISTEN, Severity
+from fabric_nb.fabric.doctor.findings import Severity
+from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.options import read_options

@@ -17,7 +17,7 @@ from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFE
 from fabric_nb.fabric.discovery.announcer import REPLY_WITHIN, Presence
 from fabric_nb.fabric.discovery.listener import KeepAliveCallback
 from fabric_nb.fabric.discovery.services import Service
-from fabric_nb.fabric.doctor import LISTEN, Diagnosis, diagnose
+from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.methods import public_functions
@@ -40,6 +40,7 @@ from fabric_nb.fabric.wire.names import (
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.recording import Replay
     from fabric_nb.fabric.data.stream import Stream
+    from fabric_nb.fabric.doctor.findings import Diagnosis
     from fabric_nb.frames.time_conversion import Unit
 
 DEFAULT_TIMEOUT = 30.0
@@ -272,6 +273,8 @@ class AmqBrokerConnector:
             timeout: maximum seconds for connecting, and again for the checks after it.
             subscriptions: names of shared streams to check, in addition to those of this connector.
         """
+        from fabric_nb.fabric.doctor.checks import diagnose
+
         for subscription in subscriptions:
             check_queue(subscription)
         return await diagnose(

@@ -20,7 +20,7 @@ from fabric_nb.fabric.discovery.announcer import Announcer, Presence
 from fabric_nb.fabric.discovery.listener import Listener
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
-from fabric_nb.fabric.doctor import Target
+from fabric_nb.fabric.doctor.target import Target
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog

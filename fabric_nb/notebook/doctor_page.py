@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
+from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from fabric_nb.notebook.bridge import broken_nesting
 from fabric_nb.notebook.pages import Badge, Cell, Page, Table, Tone
 

@@ -16,7 +16,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import printable
-from fabric_nb.fabric.doctor import Diagnosis, Finding, Severity
+from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from tests.broker.process import QUOTED_PASSWORD, USER, BrokerProcess
 from tests.faults.test_permissions import permissions
 from tests.support.certificates import Certificates

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Sequence
-
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING
 
 from fabric_nb.errors import (
     AmbiguousService,
@@ -22,6 +20,9 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 DISCOVERY_TIME = 6.0
 """Seconds after a connection is made in which services announce themselves for the first time; a
@@ -194,6 +195,8 @@ class Resolver:
 def _requirement(version: str | None) -> SpecifierSet | None:
     if version is None:
         return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only a few calls need it
+
     try:
         if isinstance(version, str):
             return SpecifierSet(version)
@@ -203,6 +206,8 @@ def _requirement(version: str | None) -> SpecifierSet | None:
 
 
 def _satisfies(version: str, required: SpecifierSet) -> bool:
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(version) in required
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""Subject of the checks, and a helper that they share."""
+"""Subject and duration of the checks, and a helper that they share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.wire.names import ServiceName
+
+LISTEN = 6.0
+"""Seconds; slightly more than the keep-alive interval that amqp-fabric's documentation proposes."""
 
 
 @dataclass(frozen=True, slots=True)
