@@ -1,4 +1,4 @@
-"""Commands of a fabric: services, call, stream, logs, publish and doctor."""
+"""Commands of a fabric: call, stream, logs, publish and doctor; `services` has its own module."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.output import print_json, print_record, print_text
+from fabric_nb.cli.services import list_services
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.data.stream_options import StreamOptions
@@ -27,26 +28,6 @@ def run(options: argparse.Namespace) -> int:
     """Run one of these commands; return the exit code."""
     command = _COMMANDS[options.command]
     return connecting.run(command, options, connects=command is not diagnose)
-
-
-async def list_services(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
-    """Receive keep-alives for a while, then print the services."""
-    await asyncio.sleep(DISCOVERY_TIME if options.wait is None else options.wait)
-    frame = fabric.registry.df
-    if fabric.registry.stale:
-        print_text("The connection is lost: the states are the last known.", file=sys.stderr)
-    for column in ("domain", "type", "id"):
-        if value := getattr(options, column):
-            frame = frame[frame[column] == value]
-    if not options.gone:
-        frame = frame[frame["state"] != "gone"]
-    if options.json:
-        print_json(frame.to_dict(orient="records"))
-    else:
-        others = fabric.registry.describe_other_domains(options.domain) if options.domain else ""
-        nothing = f"No service was found. {others}".rstrip()
-        print_text(frame.to_string(index=False) if len(frame) else nothing)
-    return 0
 
 
 async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:

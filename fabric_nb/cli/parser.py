@@ -123,7 +123,12 @@ def _add_services(commands: Any) -> None:
     parser = _add_member(
         commands, "services", "list the services of all domains", domain="only this domain"
     )
-    parser.add_argument("--wait", type=duration, help="seconds to listen for keep-alives")
+    parser.add_argument(
+        "--wait",
+        type=duration,
+        help="seconds to listen for keep-alives (default: 1, in which members of fabric_nb announce"
+        " themselves; services on amqp-fabric do so every few seconds)",
+    )
     _add_options(parser, SERVICES)
 
 

@@ -85,6 +85,53 @@ async def test_services_are_listed(
     assert (service["type"], service["id"], service["state"]) == ("hello", "h1", "up")
 
 
+async def test_services_are_printed_as_they_are_heard(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector
+) -> None:
+    """A row is printed when the service announces itself, also if the command still listens."""
+    process = await start(rabbitmq_uri, "services", "--wait", "60", "--type", "hello")
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            heading = await process.stdout.readline()
+            assert heading.split() == [
+                b"domain", b"type", b"id", b"version", b"instances", b"state", b"methods"
+            ]  # fmt: skip
+            assert (await process.stdout.readline()).split()[1:3] == [b"hello", b"h1"]
+            await fabric.serve({"greet": str}, type="hello", id="h2")
+            assert (await process.stdout.readline()).split()[1:3] == [b"hello", b"h2"]
+        assert process.returncode is None
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_members_announce_themselves_on_request(rabbitmq_uri: str) -> None:
+    """Without `--wait` the list has members with rare keep-alives, and names the others."""
+    async with AmqBrokerConnector(
+        rabbitmq_uri, DOMAIN, "rare", "r1", keep_alive_seconds=600, keep_alive_listen=True
+    ):
+        done = await run(rabbitmq_uri, "services", "--type", "rare")
+    assert done.code == 0
+    assert done.out.splitlines()[1].split() == [DOMAIN, "rare", "r1", "1", "up"]
+    assert "--wait 6" in done.err
+
+
+async def test_silent_service_is_explained(
+    rabbitmq_uri: str, start_peer: Callable[..., Awaitable[Peer]]
+) -> None:
+    """A service that is named in full and does not announce itself is found by its exchange."""
+    await start_peer("calc_service", rabbitmq_uri, type="math", id="calc", keep_alive=0)
+    name = ("--domain", DOMAIN, "--type", "math", "--id")
+    silent = await run(rabbitmq_uri, "services", "--wait", "0", *name, "calc")
+    assert silent.out.strip() == (
+        f"No service was found. The broker has the exchange of {DOMAIN}.math.calc, but no"
+        " keep-alive was received."
+    )
+    unknown = await run(rabbitmq_uri, "services", "--wait", "0", *name, "other")
+    assert unknown.out.strip() == "No service was found."
+
+
 async def test_call_prints_the_result(rabbitmq_uri: str) -> None:
     """`fabric-nb call` sends JSON values, or text, and prints the result as JSON."""
     done = await run(rabbitmq_uri, "call", "hello.h1.greet", "name=world")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fabric_nb.fabric.discovery.clock import ReceptionClock
 from fabric_nb.fabric.discovery.eviction import EvictionPolicy
@@ -35,6 +35,19 @@ MAX_STATES_COMPUTED = 500
 """Maximum number of services whose states are computed for that; for all it would take 0.1 s."""
 
 _UP = (ServiceState.UP, ServiceState.BUSY)
+
+
+class ServiceRow(NamedTuple):
+    """Row of a service in `Registry.df`, where the columns are described."""
+
+    domain: str
+    type: str
+    id: str
+    version: str
+    instances: int
+    state: str
+    last_seen: float
+    methods: str
 
 
 class Registry:
@@ -361,34 +374,22 @@ class Registry:
         """
         with importing("pandas"):
             import pandas as pd
-        return pd.DataFrame(
-            list(self._rows()),
-            columns=[
-                "domain",
-                "type",
-                "id",
-                "version",
-                "instances",
-                "state",
-                "last_seen",
-                "methods",
-            ],
-        )
+        rows = [self.row(service) for service in self.services(gone=True)]
+        return pd.DataFrame(rows, columns=list(ServiceRow._fields))
 
-    def _rows(self) -> Iterator[tuple[object, ...]]:
+    def row(self, service: Service) -> ServiceRow:
+        """Return the row of a service in `df`."""
         now = self._clock()
-        for service in self.services(gone=True):
-            name = service.name
-            yield (
-                name.domain,
-                name.type,
-                name.id,
-                ", ".join(service.versions(now)),
-                len(service.present(now)),
-                str(service.state(now)),
-                round(now - service.last_seen, 1),
-                ", ".join(service.methods),
-            )
+        return ServiceRow(
+            service.name.domain,
+            service.name.type,
+            service.name.id,
+            version=", ".join(service.versions(now)),
+            instances=len(service.present(now)),
+            state=str(service.state(now)),
+            last_seen=round(now - service.last_seen, 1),
+            methods=", ".join(service.methods),
+        )
 
     def __len__(self) -> int:
         return len(self._services)
