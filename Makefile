@@ -21,6 +21,8 @@ SOURCES := fabric_nb tests benchmarks docs hatch_lab.py
 PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
 SUPPORTED := 3.11 3.12 3.13
+# Tests start many interpreters, which would compile the modules each time.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop panel-test tests short-soak test-repeatedly test-matrix test-oldest clean
 

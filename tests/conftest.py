@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fabric_nb.fabric.core import tasks
-from tests.broker.process import BrokerProcess
+from tests.broker.process import ForkedBroker
 from tests.support import distribution
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
@@ -61,7 +61,7 @@ def _rabbitmq_vhost(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @contextmanager
 def _embedded(request: pytest.FixtureRequest) -> Iterator[str]:
-    with BrokerProcess() as broker:
+    with ForkedBroker() as broker:
         yield broker.uri
 
 

@@ -196,7 +196,7 @@ _runs = itertools.count()
     max_examples=EXAMPLES,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(number=st.integers(0, 2**32), length=st.integers(40, 80))
 def test_both_brokers_give_the_same_observations(

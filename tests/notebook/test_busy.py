@@ -108,7 +108,7 @@ async def test_blocking_for_twenty_seconds(
     await notebook.run("%config FabricMagics.keep_alive_seconds = 5")
     await notebook.connect(uri, id="twenty")
     listener = await start_peer("listener", uri)
-    await blocked(notebook, watcher, caller, listener, BLOCKING["loop"], 20, interval=5)
+    await blocked(notebook, watcher, caller, listener, BLOCKING["sleep"], 20, interval=5)
 
 
 async def test_without_the_thread_on_request(

@@ -103,12 +103,12 @@ def test_any_damage_is_refused_alike_in_parts(sent: Any, data: st.DataObject) ->
         assert read_json(bytes(body)) == whole
 
 
-BROAD = {
-    "rows": [{"id": n, "name": f"n{n}", "at": None} for n in range(90_000)],
-    "columns": {f"c{n}": list(range(30_000)) for n in range(20)},
-    "nested": {"data": {"inner": [[n, [n]] for n in range(200_000)]}},
-    "members": {f"k{n}": {"a": n, "b": [n, {"c": n}]} for n in range(80_000)},
-    "texts": ["x},{" * 10] * 80_000,
+BROAD: dict[str, Callable[[], Any]] = {
+    "rows": lambda: [{"id": n, "name": f"n{n}", "at": None} for n in range(90_000)],
+    "columns": lambda: {f"c{n}": list(range(30_000)) for n in range(20)},
+    "nested": lambda: {"data": {"inner": [[n, [n]] for n in range(200_000)]}},
+    "members": lambda: {f"k{n}": {"a": n, "b": [n, {"c": n}]} for n in range(80_000)},
+    "texts": lambda: ["x},{" * 10] * 80_000,
 }
 
 
@@ -129,9 +129,10 @@ def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(json_reading, "_scan", scanned)
     monkeypatch.setattr(json_reading, "_read_at_once", loaded)
-    body = json.dumps(BROAD[form]).encode()
+    value = BROAD[form]()
+    body = json.dumps(value).encode()
     assert len(body) > 8 * json_reading.PIECE
-    assert read_json(body) == BROAD[form]
+    assert read_json(body) == value
     assert max(read) <= 2 * json_reading.PIECE + 100
     assert sum(read) < 4 * len(body)
 
