@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from types import ModuleType
+from typing import TYPE_CHECKING, TypeGuard
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.fabric.data.stream import Stream
+from fabric_nb.fabric.data.streams import is_stream
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.notebook.views.live import CellRun
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.stream import Stream
 
 MAX_PARTS = 10_000
 """Maximum number of elements of a user's container that are searched for a stream."""
@@ -28,6 +32,11 @@ class _Opened:
     def is_replaced_by(self, other: _Opened) -> bool:
         """Return whether a later run of the same cell assigns to the same variable."""
         return self.run.is_replaced_by(other.run) and self.variable == other.variable
+
+
+def is_source(value: object) -> TypeGuard[Stream | LogFeed]:
+    """Return whether a value is a stream or a log feed."""
+    return isinstance(value, LogFeed) or is_stream(value)
 
 
 class CellStreams:
@@ -84,12 +93,12 @@ class CellStreams:
         opened = {
             id(each.source): ("", each.source)
             for each in self._opened
-            if isinstance(each.source, Stream) and not each.source.closed
+            if is_stream(each.source) and not each.source.closed
         }
         assigned = {
             id(value): (name, value)
             for name, value in list(self._shell.user_ns.items())
-            if isinstance(value, Stream) and not name.startswith("_")
+            if is_stream(value) and not name.startswith("_")
         }
         return list((opened | assigned).values())
 
@@ -98,15 +107,15 @@ class CellStreams:
         return [
             name
             for name, value in self._shell.user_ns.items()
-            if isinstance(value, (Stream, LogFeed)) and not name.startswith("_")
+            if is_source(value) and not name.startswith("_")
         ]
 
     def descriptions(self) -> list[str]:
         """Return kind and variable of each that is open, as in ``the stream tx``."""
         variables = {id(value): name for name, value in self._shell.user_ns.items()}
-        kinds = {Stream: "the stream", LogFeed: "the log feed"}
+        kinds = {True: "the stream", False: "the log feed"}
         return [
-            f"{kinds[type(each.source)]} {variables.get(id(each.source), '')}".rstrip()
+            f"{kinds[is_stream(each.source)]} {variables.get(id(each.source), '')}".rstrip()
             for each in self._opened
             if not each.source.closed
         ]
@@ -121,7 +130,9 @@ class CellStreams:
 def _parts(value: object) -> Iterable[object]:
     """Return the elements of a plain container, or the attributes of a user's object."""
     match value:
-        case ModuleType() | Stream() | LogFeed():
+        case ModuleType():
+            return ()
+        case _ if is_source(value):
             return ()
         case dict():
             return islice(value.values(), MAX_PARTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -15,7 +15,6 @@ from fabric_nb.errors import FabricError, NotConnected, NotServed
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
@@ -26,7 +25,7 @@ from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.bridge import prompt_note
 from fabric_nb.notebook.calling import CellCalls
 from fabric_nb.notebook.capture import OutputCapture, current_parent, in_terminal
-from fabric_nb.notebook.cell_streams import CellStreams
+from fabric_nb.notebook.cell_streams import CellStreams, is_source
 from fabric_nb.notebook.doctor_page import examine
 from fabric_nb.notebook.figures import ServedFigures
 from fabric_nb.notebook.terminal import forms
@@ -38,8 +37,10 @@ from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.registry import RegistryView
 from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
-from fabric_nb.notebook.views.stream import StreamView
 from fabric_nb.notebook.views.streams import StreamsView
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.stream import Stream
 
 VARIABLE = "fabric"
 """Variable of the user's namespace that holds the connector."""
@@ -266,7 +267,7 @@ class Session:
             NotServed: there is no such service.
         """
         value = self._shell.user_ns.get(target)
-        if isinstance(value, (Stream, LogFeed)):
+        if is_source(value):
             await value.close()
             self.screen.refresh()
             return repr(value)
@@ -316,6 +317,8 @@ class Session:
                 raise
             await stream.resume()
         await self._cell_streams.add(stream, variable)
+        from fabric_nb.notebook.views.stream import StreamView
+
         self.screen.show(StreamView(self.member, stream, domain=stream.domain))
         return stream
 

@@ -50,7 +50,7 @@ AMQP_LIBRARIES = {"aio_pika", "aiormq"}
 
 PANDAS = ("frames", "fabric.data.stream", "fabric.wire.tables", "fabric.wire.arrow_tables")
 HEAVY_LIBRARIES: dict[str, tuple[str, ...]] = {
-    "pandas": (*PANDAS, "notebook.plot", "notebook.views.stream", "notebook.views.methods", "demo"),
+    "pandas": (*PANDAS, "notebook.plot", "demo"),
     "numpy": (*PANDAS, "fabric.data.arrivals", "fabric.wire.array_values", "notebook.plot"),
     "pyarrow": (),
     "matplotlib": (),

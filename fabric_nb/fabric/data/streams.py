@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.consumer_connection import ConsumerConnection
@@ -16,11 +16,20 @@ from fabric_nb.fabric.data.publisher import Publisher
 from fabric_nb.fabric.data.queues import StreamQueue
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.wire.names import data_exchange, match_all
-from fabric_nb.libraries import importing
+from fabric_nb.libraries import importing, is_imported
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.data.recording import Replay
     from fabric_nb.fabric.data.stream import Stream
+
+
+def is_stream(value: object) -> TypeGuard[Stream]:
+    """Return whether a value is a stream, without importing its class."""
+    if not is_imported("fabric_nb.fabric.data.stream"):
+        return False
+    from fabric_nb.fabric.data.stream import Stream
+
+    return isinstance(value, Stream)
 
 
 class Streams:

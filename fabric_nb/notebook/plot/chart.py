@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.notebook.capture import current_parent
 from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.widget import PlotWidget
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.stream import Stream
 
 
 class Chart(PlotWidget):

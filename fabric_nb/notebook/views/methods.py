@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-import pandas as pd
-
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import is_method
+from fabric_nb.libraries import is_table
 from fabric_nb.notebook.pages import glimpse
 from fabric_nb.notebook.table import Field, Form
 
@@ -100,6 +99,6 @@ def _value(name: str, text: object) -> Any:
 
 def result_text(result: object) -> str:
     """Return a result as text, in bounded time however large it is."""
-    if isinstance(result, (pd.DataFrame, pd.Series)):
+    if is_table(result):
         return repr(result)
     return result if isinstance(result, str) and "\n" in result else glimpse(result)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from fabric_nb.fabric.data.recording import Recording
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import Badge, Chart, counted, glimpse, plain
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import check_interval, state_badge, with_other_domains
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fabric_nb.fabric.data.recording import Recording
+    from fabric_nb.fabric.data.stream import Stream
 
 ROWS, COLUMNS = 100, 20
 CHART_ROWS = 200
@@ -175,6 +177,8 @@ def _last(frame: pd.DataFrame, rows: int) -> list[pd.Series[Any]]:
 
 def _precision(times: pd.Series[Any]) -> int:
     """Return the index in `TIMESPECS` of the lowest precision that shows all times exactly."""
+    import pandas as pd
+
     index = pd.DatetimeIndex(times.dropna())
     per_second = pd.Timedelta(1, "s") // pd.Timedelta(1, index.unit)
     steps = (per_second // 1000**precision for precision in range(len(TIMESPECS)))
@@ -186,12 +190,13 @@ def _values(column: pd.Series[Any], timespec: str) -> Sequence[Value]:
     if _is_number(column.dtype):
         return [None if _is_missing(value) else value for value in values]
     if column.dtype.kind == "M":
-        return [None if pd.isna(time) else time.isoformat(" ", timespec) for time in values]
+        return [None if _is_missing(time) else time.isoformat(" ", timespec) for time in values]
     return [_text(value) for value in values]
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    # NaN and NaT, a datetime of pandas, do not equal themselves.
+    return value is None or (isinstance(value, (float, datetime)) and value != value)
 
 
 def _text(value: object) -> str | None:

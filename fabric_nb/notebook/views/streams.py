@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.notebook.pages import counted
 from fabric_nb.notebook.table import Column, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView, unknown_action
 from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.stream import chart_of, headers_text, stream_badge
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.data.stream import Stream
 
 VALUES = 30
 """Number of values in the chart of a row."""
@@ -27,7 +29,7 @@ COLUMNS = (
     Column("last values", line=0),
 )
 
-NamedStreams = Sequence[tuple[str, Stream]]
+NamedStreams = Sequence[tuple[str, "Stream"]]
 
 
 @dataclass(eq=False)
