@@ -125,7 +125,7 @@ test-matrix: programs
 
 # Without the tests of builds and docs, whose tools need newer versions; with the panel's browser tests.
 OLDEST := $(VENV)-oldest
-OLDEST_TOOLS := cryptography hypothesis jupyter-client kombu notebook pika playwright pytest pytest-asyncio pytest-timeout trustme
+OLDEST_TOOLS := cryptography hypothesis kombu nbclient notebook pika playwright pytest pytest-asyncio pytest-timeout trustme
 
 test-oldest: $(OLDEST)/.oldest panel
 	$(OLDEST)/bin/python hatch_lab.py

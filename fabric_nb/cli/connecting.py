@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import os
 import secrets
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from yarl import URL
 
 from fabric_nb.broker.launch import BrokerStartError, find_broker
 from fabric_nb.cli.output import print_error, sanitize_python_output
+from fabric_nb.cli.uris import configured_uri
 from fabric_nb.errors import BrokerUnavailable, FabricError, InvalidArgument, InvalidUri
-from fabric_nb.fabric.amqp.credentials import BrokerUri, complete_each
 from fabric_nb.fabric.amqp.translation import silence_client_logs
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.notebook.options import DEFAULT_DOMAIN
@@ -53,25 +50,6 @@ async def _with_connector(command: Command, options: argparse.Namespace, *, conn
         return await command(connector, options)
     finally:
         await connector.close()
-
-
-def configured_uri(options: argparse.Namespace) -> str:
-    """Return the URI of ``--uri`` or AMQP_URL with its login; empty if neither is given.
-
-    A terminal may prompt for the password. For a cluster the URI lists all nodes.
-    """
-    uri = options.uri or os.environ.get("AMQP_URL")
-    has_prompt = sys.stdin is not None and sys.stdin.isatty()  # otherwise `getpass` would echo
-    return _joined(complete_each(uri, ask=getpass.getpass if has_prompt else None)) if uri else ""
-
-
-def _joined(nodes: Sequence[str]) -> BrokerUri:
-    """Return one URI for the nodes of a cluster, which only differ in their hosts."""
-    scheme, _, rest = nodes[0].partition("://")
-    authority, slash, place = rest.partition("/")
-    login, at, _ = authority.rpartition("@")
-    hosts = ",".join(URL(node).raw_authority.rpartition("@")[2] for node in nodes)
-    return BrokerUri(f"{scheme}://{login}{at}{hosts}{slash}{place}")
 
 
 def _configured_or_embedded_uri(options: argparse.Namespace) -> str:

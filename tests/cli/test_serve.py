@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from fabric_nb import AmqBrokerConnector
 from tests.cli.test_commands import DOMAIN, start
+from tests.support.fabric import wait_for_service
 
 JOIN = f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}"
 SERVE = """%%fabric_serve --type an --id svc --version 1.0
@@ -28,23 +29,24 @@ async def slow(seconds):
 Serve = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 
-def notebook(folder: Path, *cells: str) -> str:
+def code(
+    source: str | list[str], *, tags: Sequence[str] = (), cell_type: str = "code"
+) -> dict[str, object]:
+    """Return a cell of a notebook."""
+    return {
+        "cell_type": cell_type,
+        "metadata": {"tags": tags} if tags else {},
+        "outputs": [],
+        "execution_count": None,
+        "source": source,
+    }
+
+
+def notebook(folder: Path, *cells: str | dict[str, object]) -> str:
     """Write a notebook with these cells, and return its path."""
     path = folder / "service.ipynb"
-    code_cells = [
-        {
-            "cell_type": "code",
-            "id": f"c{number}",
-            "metadata": {},
-            "outputs": [],
-            "execution_count": None,
-            "source": source,
-        }
-        for number, source in enumerate(cells)
-    ]
-    path.write_text(
-        json.dumps({"cells": code_cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    )
+    each = [code(cell) if isinstance(cell, str) else cell for cell in cells]
+    path.write_text(json.dumps({"cells": each, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
     return str(path)
 
 
@@ -149,10 +151,56 @@ async def test_dying_kernel(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> 
     assert b"died" in err
 
 
-async def test_invalid_notebook_file(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("no", "cannot be read: Expecting value"),
+        ("[]", "cannot be read: it is not a notebook."),
+        ('{"nbformat": 4, "metadata": {}, "cells": [1]}', "it is not a notebook."),
+        (
+            '{"nbformat": 4, "metadata": {}, "cells": [{"cell_type": "code"}]}',
+            "it is not a notebook.",
+        ),
+        ('{"nbformat": 3, "worksheets": []}', "it has notebook format 3, not 4; convert it with"),
+        (
+            '{"nbformat": 4, "metadata": {"kernelspec": {"name": "absent"}}, "cells": []}',
+            "There is no kernel 'absent' here",
+        ),
+    ],
+)
+async def test_invalid_notebook_file(
+    serve: Serve, tmp_path: Path, content: str, reason: str
+) -> None:
     """A file that is not a notebook is reported in a sentence."""
-    (tmp_path / "x.ipynb").write_text("no")
+    (tmp_path / "x.ipynb").write_text(content)
     process = await serve(str(tmp_path / "x.ipynb"))
     _, err = await process.communicate()
     assert process.returncode == 1
-    assert b"cannot be read" in err
+    assert reason in err.decode()
+    assert len(err.splitlines()) == 1
+
+
+async def test_tags_of_cells(serve: Serve, tmp_path: Path) -> None:
+    """Cells may be skipped, or may raise, as their tags say; text and empty cells are not run."""
+    path = notebook(
+        tmp_path,
+        code("1 / 0", tags=["skip-execution"]),
+        JOIN,
+        code("1 / 0", tags=["raises-exception"]),
+        " ",
+        code("# Text", cell_type="markdown"),
+        code(SERVE.splitlines(keepends=True)),
+    )
+    assert f"{DOMAIN}.an.svc" in await ready(await serve(path))
+
+
+async def test_stopping_while_a_cell_runs(serve: Serve, rabbitmq_uri: str, tmp_path: Path) -> None:
+    """After SIGTERM during a cell it ends at once, with 0."""
+    process = await serve(notebook(tmp_path, JOIN, SERVE, "import time; time.sleep(300)"))
+    async with AmqBrokerConnector(
+        rabbitmq_uri, DOMAIN, "test", "t", keep_alive_listen=True, timeout=60
+    ) as fabric:
+        await wait_for_service(fabric, "an.svc", timeout=60)
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(30):
+        assert await process.wait() == 0

@@ -59,9 +59,9 @@ HEAVY_LIBRARIES: dict[str, tuple[str, ...]] = {
     "ipykernel": (),
     "ipywidgets": ("notebook.live",),
     "anywidget": ("notebook.live",),
-    "nbclient": ("cli.serve",),
-    "nbformat": ("cli.serve",),
-    "jupyter_client": ("cli.serve",),
+    "nbclient": (),
+    "nbformat": (),
+    "jupyter_client": ("cli.kernels",),
     "jsonschema": (),
 }
 """Libraries that are slow to import, and the modules that may import them at their top.
