@@ -31,6 +31,7 @@ async def test_killed_last_instance(caller, start_peer, broker_uri, kind):
     queued = [
         asyncio.create_task(caller.call(f"{CALC}.slow", seconds=60, timeout=60)) for _ in range(3)
     ]
+    await until(lambda: caller.member.rpc.pending == 4)
     peer.kill()
     async with asyncio.timeout(60):
         for call in (waiting, *queued):

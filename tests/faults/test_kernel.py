@@ -16,6 +16,7 @@ from fabric_nb.fabric.discovery.services import CONFIRMED_SILENCE, ServiceState
 from tests.notebook.notebooks import Notebook
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
+from tests.support.processes import pause
 
 SUSPENDED = float(os.environ.get("FABRIC_NB_SUSPEND", "4"))
 """Seconds; longer than the expiry of its keep-alives."""
@@ -80,14 +81,14 @@ async def test_interrupted_and_suspended(watcher, notebook):
     waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
     await until(lambda: state(watcher) is ServiceState.BUSY)
     await notebook.interrupt()
-    await waiting.wait(20)
+    await waiting.wait()
     assert await watcher.call(RAN, n=2, timeout=60) == [1, 2]
     await until(lambda: state(watcher) is ServiceState.UP)
 
-    os.kill(notebook.pid, signal.SIGSTOP)
+    pause(notebook.pid)
     try:
         await until(lambda: state(watcher) is ServiceState.LATE)
-        await until(lambda: state(watcher) is ServiceState.GONE, timeout=CONFIRMED_SILENCE + 10)
+        await until(lambda: state(watcher) is ServiceState.GONE, timeout=CONFIRMED_SILENCE + 60)
         with pytest.raises((CallTimeout, ServiceLost, UnknownService)):
             await watcher.call(RAN, n=3, timeout=1)
         await asyncio.sleep(SUSPENDED)
@@ -110,6 +111,6 @@ async def test_restarted_and_killed(watcher, notebook, rabbitmq, rabbitmq_uri, v
     await join(notebook, rabbitmq_uri)
     assert await watcher.call(RAN, n=1, timeout=60) == [1]
     await until(lambda: state(watcher) is ServiceState.UP)
-    os.kill(notebook.pid, signal.SIGSTOP)  # so that it cannot close its connection
+    pause(notebook.pid)  # so that it cannot close its connection
     os.kill(notebook.pid, signal.SIGKILL)
     await assert_gone(watcher, rabbitmq, vhost)

@@ -25,6 +25,7 @@ from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.services import ServiceState
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import Members, until, wait_for_service
+from tests.support.processes import pause
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -166,7 +167,7 @@ async def test_a_frozen_broker_is_detected(frozen):
         fabric = caller.fabric
         await wait_for_service(fabric, "server", methods=2)
         assert await fabric.call("server.double", x=1, timeout=60) == 2
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         caller.begin()
         quiet.begin()
         with pytest.raises(ConnectionLost):
@@ -191,7 +192,7 @@ async def test_a_short_pause_of_the_broker_is_harmless(frozen):
         await server.serve({"double": lambda x: 2 * x})
         caller = await members.join("caller")
         service = await wait_for_service(caller, "server", methods=2)
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         call = asyncio.create_task(caller.call(f"{server.fqn}.double", x=1, timeout=60))
         await until(lambda: caller.registry.stale, timeout=SUSPECT_AFTER + 3)
         os.kill(pid, signal.SIGCONT)

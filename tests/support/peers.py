@@ -20,6 +20,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.processes import pause
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
@@ -148,7 +150,8 @@ class Peer:
 
     def pause(self) -> None:
         """Pause the process (SIGSTOP)."""
-        self._signal(signal.SIGSTOP)
+        if self._process.returncode is None:
+            pause(self.pid)
 
     def resume(self) -> None:
         """Resume a paused process (SIGCONT)."""

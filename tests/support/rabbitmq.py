@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from tests.support import rabbitmq_supervisor
+from tests.support.processes import pause
 from tests.support.rabbitmq_supervisor import PORT_TAKEN, RabbitMqError, find_server
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class RabbitMq:
 
     def pause(self) -> None:
         """Pause the node (SIGSTOP), like a stall; connections stay open."""
-        os.kill(self.pid, signal.SIGSTOP)
+        pause(self.pid)
 
     def resume(self) -> None:
         """Resume a paused node (SIGCONT)."""
