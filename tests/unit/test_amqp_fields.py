@@ -148,7 +148,7 @@ STAMP = dt.datetime(2024, 5, 31, 12, 30, tzinfo=ZoneInfo("Europe/Berlin"))
         ("", ""),
         ("a\0ü\n", "a\0ü\n"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_conversions(value: Any, arrives: Any) -> None:
     """Scalars of numpy, members of enumerations and other types are sent as their plain value."""
