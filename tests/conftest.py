@@ -1,7 +1,8 @@
 """Fixtures that all tests share: brokers, peers of the real amqp-fabric, Jupyter kernels.
 
-A test that takes `broker_uri` runs once over each of `BROKERS`; one that needs RabbitMQ itself
-takes `rabbitmq` with `vhost`, or `rabbitmq_uri`. Each test has a virtual host of its own.
+A test that takes `broker_uri` runs once over each of `BROKERS`, or over RabbitMQ only if it is
+marked with `any_broker`; one that needs RabbitMQ itself takes `rabbitmq` with `vhost`, or
+`rabbitmq_uri`. Each test has a virtual host of its own.
 
 `pytest -n 4` distributes the tests over processes, as `tests.support.distribution` describes.
 """
@@ -80,6 +81,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare the account of the brokers."""
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
+    config.addinivalue_line("markers", "any_broker: no broker affects the result, so one suffices")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests of behaviour over each broker, or over RabbitMQ if no broker affects it."""
+    if "broker_uri" in metafunc.fixturenames:
+        one_suffices = metafunc.definition.get_closest_marker("any_broker")
+        brokers = ["rabbitmq"] if one_suffices else list(BROKERS)
+        metafunc.parametrize("broker_uri", brokers, indirect=True)
 
 
 # With pytest-xdist
@@ -133,7 +143,7 @@ def rabbitmq(pytestconfig: pytest.Config) -> Iterator[RabbitMq]:
         yield node
 
 
-@pytest.fixture(params=BROKERS)
+@pytest.fixture
 def broker_uri(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of an empty broker of this test's own, for each kind of broker."""
     with BROKERS[request.param](request) as uri:

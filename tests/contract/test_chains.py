@@ -14,6 +14,8 @@ import pytest
 from fabric_nb.errors import CallTimeout, RemoteError
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # it carries bytes
+
 HOPS = ("orders.place", "pricing.quote", "catalog.price")
 
 

@@ -10,6 +10,8 @@ import pytest
 from fabric_nb import AmqpHandler
 from tests.support.fabric import until, wait_for_service
 
+pytestmark = pytest.mark.any_broker  # times are read by the member
+
 DAY = 86_400.0
 
 

@@ -20,6 +20,8 @@ from tests.support.rabbitmq_supervisor import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+pytestmark = pytest.mark.any_broker  # loops are of the member
+
 
 def in_a_thread(work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Future[Any]:
     """Run a coroutine in the event loop of another thread."""

@@ -12,6 +12,8 @@ from fabric_nb.fabric.rpc import history
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # the record is of the member
+
 
 async def never():
     await asyncio.Event().wait()

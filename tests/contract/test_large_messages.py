@@ -24,6 +24,8 @@ from fabric_nb.fabric.wire.formats import ARROW, JSON_COLUMNS
 from tests.support.fabric import Members, until
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # it carries bytes
+
 ROWS = 60_000
 
 

@@ -13,6 +13,8 @@ from fabric_nb.errors import MalformedMessage, RemoteError
 from tests.support.fabric import next_message, until, wait_for_service
 from tests.support.peers import DOMAIN
 
+pytestmark = pytest.mark.any_broker  # it carries bytes
+
 HUGE = 20_000_000
 NOT_JSON = {
     "empty": b"",

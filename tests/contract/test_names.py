@@ -10,6 +10,8 @@ import pytest
 from fabric_nb.errors import InvalidName, UnusableQueue
 from tests.support.fabric import wait_for_service
 
+pytestmark = pytest.mark.any_broker  # the names are checked before
+
 NAMES = [b"orders", 5, None, "amq.orders", "x" * 256, "ü", "a\nb", "a\0b", "a;b", "\udc80", "a?b"]
 
 

@@ -17,6 +17,8 @@ from fabric_nb.fabric.data.recording import replay as replaying
 from fabric_nb.fabric.data.recording.files import open_reader
 from tests.support.fabric import next_message, until
 
+pytestmark = pytest.mark.any_broker  # files are of the member
+
 KINDS = ("parquet", "jsonl")
 
 

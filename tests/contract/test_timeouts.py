@@ -12,6 +12,8 @@ from fabric_nb.errors import InvalidTimeout
 from fabric_nb.fabric.core.timeouts import NO_LIMIT
 from tests.support.fabric import wait_for_service
 
+pytestmark = pytest.mark.any_broker  # the timeouts are checked before
+
 
 @pytest.fixture
 async def server(members):

@@ -14,6 +14,8 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 from fabric_nb.errors import NotSerializable
 from tests.support.fabric import next_message
 
+pytestmark = pytest.mark.any_broker  # it carries bytes
+
 
 @pytest.fixture
 async def fabric(members):

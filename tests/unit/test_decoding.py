@@ -184,7 +184,10 @@ TEXT = '[{"name": "Zoë €"}]'
         ("deflate", zlib.compress(TEXT.encode())[2:-4]),
         ("zstd", compress(TEXT.encode(), "zstd")),
         ("gzip, zstd", compress(gzip.compress(TEXT.encode(), mtime=0), "zstd")),
-        ("gzip", gzip.compress(TEXT[:7].encode(), mtime=0) + gzip.compress(TEXT[7:].encode(), mtime=0)),
+        (
+            "gzip",
+            gzip.compress(TEXT[:7].encode(), mtime=0) + gzip.compress(TEXT[7:].encode(), mtime=0),
+        ),
         ("zstd", compress(TEXT[:7].encode(), "zstd") + compress(TEXT[7:].encode(), "zstd")),
         ("", TEXT.encode()),
     ],
