@@ -1,7 +1,7 @@
 """Soak test: all features under load, with a fault every 20 seconds, and message accounting.
 
     make soak                         # 30 minutes
-    MINUTES=2 python -m benchmarks.soak
+    MINUTES=1 FAULT_EVERY=10 python -m benchmarks.soak
 
 A private RabbitMQ is killed, paused and out of memory; connections are closed and queues deleted,
 while connectors call, stream, publish and log. The program prints the messages sent, received and
@@ -38,7 +38,7 @@ from tests.support.fabric import Members, until
 from tests.support.rabbitmq import RabbitMq
 
 MINUTES = float(os.environ.get("MINUTES", "30"))
-FAULT_EVERY, MIN_PAUSE = 20.0, 8.0
+FAULT_EVERY, MIN_PAUSE = float(os.environ.get("FAULT_EVERY", "20")), 8.0
 """Seconds between two faults, and minimum pause between the end of one and the next."""
 CALLS, MESSAGES, RECORDS = 50, 200, 20
 """Per second."""
