@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.browser.shop import log
 from tests.browser.test_table import ROWS
 from tests.browser.test_views import opened
 from tests.support.peers import DOMAIN
+from tests.support.rabbitmq_supervisor import free_port
 
 SECTIONS = ("Services", "Calls", "Serving", "Streams", "Logs")
 
@@ -43,8 +43,7 @@ async def address(
         metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
     )
     nbformat.write(notebook, folder / "dashboard.ipynb")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     own = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "FABRIC_NB_RUNTIME_DIR")
     command = [sys.executable, "-m", "voila", "dashboard.ipynb", "--no-browser", f"--port={port}"]
     log = folder / "voila.log"

@@ -116,7 +116,7 @@ async def test_a_broker_that_is_started_later() -> None:
     with pytest.raises(BrokerUnavailable, match="nothing listens"):
         await connector.open()
     with pytest.raises(BrokerUnavailable, match="nothing listens"):
-        await connector.open(timeout=0.3)
+        await connector.open(timeout=2)
     opening = asyncio.ensure_future(connector.open(timeout=60))
     await asyncio.sleep(0)
     arguments = ("--port", str(port), "--user", "guest", "--password", "secret")

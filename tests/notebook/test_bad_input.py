@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
@@ -11,16 +10,9 @@ from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, error_text
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq
+from tests.support.rabbitmq_supervisor import free_port
 
 SECRET = "s3cret-pw"
-
-
-@pytest.fixture
-def free_port() -> int:
-    """Return an unused port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -38,11 +30,11 @@ def free_port() -> int:
     ],
 )
 async def test_broker_that_cannot_be_had(
-    notebook: Notebook, rabbitmq: RabbitMq, free_port: int, broker: str, error: str, text: str
+    notebook: Notebook, rabbitmq: RabbitMq, broker: str, error: str, text: str
 ) -> None:
     """An error of the broker is one sentence with the masked URI and the cause."""
     host = f"127.0.0.1:{rabbitmq.port}"
-    for mark, value in (("SECRET", SECRET), ("HOST", host), ("FREE", free_port)):
+    for mark, value in (("SECRET", SECRET), ("HOST", host), ("FREE", free_port())):
         broker = broker.replace(mark, str(value))
     cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 1000")
     sentence = error_text(cell, error)

@@ -96,10 +96,13 @@ def free_port() -> int:
     """Return a free loopback port outside the ephemeral range.
 
     While the node is down, a client that keeps connecting to an ephemeral port can be assigned
-    the same port for its own end, and then connects to itself.
+    the same port for its own end, and then connects to itself. Each worker of pytest-xdist has a
+    range of its own, so that none takes a port before another one has bound it.
     """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw11")
+    first = 20_000 + 1000 * (int(worker.removeprefix("gw")) % 12)
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(first, first + 1000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -143,7 +146,11 @@ class Supervisor:
         self._cluster = cluster
         self._home = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._ports = {name: free_port() for name in ("amqp", "tls", "management", "dist", "epmd")}
+        self._ports: dict[str, int] = {}
+        for purpose in ("amqp", "tls", "management", "dist", "epmd"):
+            while (port := free_port()) in self._ports.values():
+                pass
+            self._ports[purpose] = port
         self._ports["epmd"] = epmd_port or self._ports["epmd"]
         self._secret = secret or secrets.token_hex(16)
         self._login = {"user": "tests", "password": self._secret}
