@@ -42,6 +42,14 @@ def importing(library: str) -> Iterator[None]:
         raise UnusableLibrary(unsupported() or _broken(library, error)) from error
 
 
+def unusable_library(error: ImportError) -> UnusableLibrary | None:
+    """Return an error that names the library whose import has failed; None if it is fabric_nb."""
+    library = (error.name or "").partition(".")[0]
+    if isinstance(error, UnusableLibrary) or library in ("", "fabric_nb"):
+        return None
+    return UnusableLibrary(unsupported() or _broken(library, error))
+
+
 def unsupported() -> str:
     """Return a sentence on a dependency of an unsupported version; empty if there is none."""
     from importlib import metadata

@@ -23,7 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser, always_complete_options="long")
-    return _run(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except ImportError as error:
+        from fabric_nb.libraries import unusable_library
+
+        if (unusable := unusable_library(error)) is None:
+            raise
+        print(f"{_COMMAND}: {unusable}", file=sys.stderr)  # `cli.output` may need the library
+        return 1
 
 
 def _run(options: argparse.Namespace) -> int:

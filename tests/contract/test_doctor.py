@@ -16,6 +16,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import printable
+from fabric_nb.fabric.doctor.broker import broker_support
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from tests.broker.process import QUOTED_PASSWORD, USER, BrokerProcess
 from tests.faults.test_permissions import permissions
@@ -71,8 +72,28 @@ async def test_nothing_wrong(members: Members) -> None:
         assert diagnosis.worst is OK
         assert "on fabric_nb" in of(diagnosis, "peers").found
         assert "ms" in of(diagnosis, "broker").found
+        assert of(diagnosis, "libraries").found == "The versions of all libraries are supported."
+        assert of(diagnosis, "product").found
     assert (stream.messages, logs.changes, other.rejected.total) == (0, 0, 0)
     assert not other.registry.find("stranger", domain=DOMAIN)
+
+
+@pytest.mark.parametrize(
+    ("product", "severity", "text"),
+    [
+        ("RabbitMQ 3.10.8", OK, "RabbitMQ 3.10.8 is supported."),
+        ("RabbitMQ 4.3.0+beta", OK, "RabbitMQ 4.3.0+beta is supported."),
+        ("fabric_nb embedded broker 1", OK, "fabric_nb embedded broker 1, for development."),
+        ("RabbitMQ 3.9.29", WARNING, "RabbitMQ 3.9.29 is not supported: RabbitMQ 3.10 and later"),
+        ("LavinMQ 2.1", WARNING, "LavinMQ 2.1 is not supported: RabbitMQ 3.10 and later are."),
+        ("", WARNING, "A broker of an unknown product is not supported: RabbitMQ 3.10 and later"),
+    ],
+)
+def test_supported_brokers(product: str, severity: Severity, text: str) -> None:
+    """A broker that is not supported is named, with those that are."""
+    finding = broker_support(product)
+    assert (finding.severity, bool(finding.advice)) == (severity, severity is WARNING)
+    assert finding.found.startswith(text)
 
 
 async def test_limits_of_the_broker(members: Members) -> None:

@@ -249,3 +249,45 @@ async def test_a_service_with_a_broken_library_answers(uri: str, tmp_path: Path)
     assert refused.type == "fabric_nb.errors.UnusableLibrary"
     assert "pandas cannot be imported (ImportError: its binary is broken)" in str(refused)
     assert plain == 5
+
+
+def test_an_old_interpreter_is_refused() -> None:
+    """An unsupported version of Python is named, with those that are supported."""
+    done = python("import sys; sys.version_info = (3, 9, 2); import fabric_nb")
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: fabric_nb needs Python 3.11 or newer, and this is Python 3.9.2."
+    )
+
+
+LIBRARY = """
+    from fabric_nb import FabricError
+    try:
+        from fabric_nb import AmqBrokerConnector
+    except FabricError as error:
+        print(type(error).__name__, error)
+"""
+COMMAND = "import sys; from fabric_nb.cli import main; sys.exit(main(['call', 'a.b', '--uri', 'amqp://h']))"
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "sentence"),
+    [
+        (
+            "orjson",
+            "",
+            "orjson cannot be imported (ImportError: broken): install it again with pip",
+        ),
+        ("aiormq", "6.8.0", "aiormq 6.8.0 is installed, and fabric_nb supports aiormq<8,>=7.2.4:"),
+    ],
+)
+def test_a_broken_library_of_the_connector(
+    tmp_path: Path, library: str, version: str, sentence: str
+) -> None:
+    """A library without which there is no connector is named, also on the command line."""
+    path = broken(tmp_path, library, f"ImportError('broken', name={library!r})", version)
+    program = python(LIBRARY, path=path)
+    assert program.stdout.startswith(f"UnusableLibrary {sentence}")
+    command = python(COMMAND, path=path)
+    assert command.returncode == 1
+    assert command.stderr.startswith(f"fabric-nb: {sentence}")
+    assert len(command.stderr.splitlines()) == 1

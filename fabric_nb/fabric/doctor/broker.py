@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import secrets
 import socket
 import ssl
@@ -35,6 +36,10 @@ SHORT_HEARTBEAT = 60
 """Seconds; a cell that computes for longer than two or three heartbeats costs the connection."""
 EXPIRES_SOON = 14 * 86_400.0
 """Seconds of remaining validity of a certificate below which the doctor warns."""
+OLDEST_RABBITMQ = (3, 10)
+"""Oldest version of RabbitMQ that fabric_nb is tested with."""
+EMBEDDED = "fabric_nb embedded broker"
+_RABBITMQ = re.compile(r"RabbitMQ (\d+)\.(\d+)", re.ASCII)
 _EXPIRES = {"x-expires": 60_000}
 """Arguments of a test queue: milliseconds after which it is deleted if the doctor was killed."""
 
@@ -64,7 +69,7 @@ def unreachable(error: BrokerUnavailable) -> Finding:
 
 
 async def broker(connection: Connection, took: float) -> AsyncIterator[Finding]:
-    """Check product and latency of the broker.
+    """Check latency and version of the broker.
 
     Args:
         connection: connection to it.
@@ -83,7 +88,29 @@ async def broker(connection: Connection, took: float) -> AsyncIterator[Finding]:
     slow = min(round_trips) > SLOW
     advice = "Every call takes several round trips: use a broker that is nearer." if slow else ""
     yield Finding("broker", Severity.WARNING if slow else Severity.OK, found, advice)
+    yield broker_support(connection.broker)
     yield Finding("login", Severity.OK, "The broker admits this user to the virtual host.")
+
+
+def broker_support(product: str) -> Finding:
+    """Check that the broker is one that fabric_nb supports.
+
+    Args:
+        product: its product and version.
+    """
+    check = "product"
+    if product.startswith(EMBEDDED):
+        return Finding(check, Severity.OK, f"{product}, for development.")
+    found = _RABBITMQ.match(product)
+    if found is not None and tuple(map(int, found.groups())) >= OLDEST_RABBITMQ:
+        return Finding(check, Severity.OK, f"{product} is supported.")
+    oldest = "RabbitMQ " + ".".join(map(str, OLDEST_RABBITMQ))
+    return Finding(
+        check,
+        Severity.WARNING,
+        f"{product or 'A broker of an unknown product'} is not supported: {oldest} and later are.",
+        f"Use {oldest} or later, or the embedded broker for development.",
+    )
 
 
 async def transient_queues(connection: Connection) -> Finding:

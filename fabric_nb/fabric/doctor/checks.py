@@ -17,6 +17,7 @@ from fabric_nb.fabric.doctor import broker, peers
 from fabric_nb.fabric.doctor.findings import Diagnosis, Finding, Severity
 from fabric_nb.fabric.doctor.permissions import permissions
 from fabric_nb.fabric.doctor.target import LISTEN, Target
+from fabric_nb.libraries import unsupported
 
 
 async def diagnose(target: Target, *, seconds: float = LISTEN, timeout: float) -> Diagnosis:
@@ -38,7 +39,16 @@ async def diagnose(target: Target, *, seconds: float = LISTEN, timeout: float) -
         stopped.append(_stopped(connection, error))
     finally:
         await connection.close()
-    return Diagnosis([*findings, _background_work(), *stopped])
+    return Diagnosis([*findings, _libraries(), _background_work(), *stopped])
+
+
+def _libraries() -> Finding:
+    """Check that the installed versions of the dependencies are supported."""
+    problem = unsupported()
+    if not problem:
+        return Finding("libraries", Severity.OK, "The versions of all libraries are supported.")
+    found, _, advice = problem.partition(": ")
+    return Finding("libraries", Severity.WARNING, f"{found}.", advice[:1].upper() + advice[1:])
 
 
 def _background_work() -> Finding:
