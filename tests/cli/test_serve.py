@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -11,18 +12,21 @@ from pathlib import Path
 import pytest
 
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.errors import CallError
 from tests.cli.test_commands import DOMAIN, start
-from tests.support.fabric import wait_for_service
+from tests.support.fabric import until, wait_for_service
 
 JOIN = f"%load_ext fabric_nb\n%fabric_connect --domain {DOMAIN}"
 SERVE = """%%fabric_serve --type an --id svc --version 1.0
-import asyncio, os
+import asyncio, os, pathlib
 
 def pid():
     return os.getpid()
 
-async def slow(seconds):
-    await asyncio.sleep(seconds)
+async def wait(folder):
+    pathlib.Path(folder, f"began-{os.getpid()}").touch()
+    while not pathlib.Path(folder, "go").exists():
+        await asyncio.sleep(0.05)
     return "done"
 """
 
@@ -82,9 +86,14 @@ async def test_notebook_serves_until_sigterm(
     assert f"{DOMAIN}.an.svc" in line
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
         await fabric.call("an.svc.pid")
-        running = asyncio.create_task(fabric.call("an.svc.slow", seconds=3))
-        await asyncio.sleep(0.5)  # until the call runs; there is no event for its start
+        running = asyncio.create_task(fabric.call("an.svc.wait", folder=str(tmp_path), timeout=60))
+        await until(lambda: list(tmp_path.glob("began-*")))
         process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(CallError):
+            while True:  # until it accepts no further calls
+                await fabric.call("an.svc.pid")
+        assert not running.done()
+        (tmp_path / "go").touch()
         assert await running == "done"
     async with asyncio.timeout(60):
         assert await process.wait() == 0
@@ -106,13 +115,18 @@ async def test_several_processes_are_a_clique(
     async with AmqBrokerConnector(rabbitmq_uri, DOMAIN, "test", "t") as fabric:
         pids = {await fabric.call("an.svc.pid") for _ in range(8)}
         assert len(pids) == 2
-        running = [asyncio.create_task(fabric.call("an.svc.slow", seconds=4)) for _ in range(2)]
-        await asyncio.sleep(0.5)  # until each runs one; there is no event for their start
+        running = [
+            asyncio.create_task(fabric.call("an.svc.wait", folder=str(tmp_path), timeout=60))
+            for _ in range(2)
+        ]
+        await until(lambda: len(list(tmp_path.glob("began-*"))) == 2)
         members[0].send_signal(signal.SIGTERM)
-        await asyncio.sleep(1)  # until it has handled the signal; there is no event for that
-        (remaining,) = {await fabric.call("an.svc.pid") for _ in range(8)}
-        assert remaining in pids
+        async with asyncio.timeout(60):
+            while len(remaining := {await fabric.call("an.svc.pid") for _ in range(8)}) == 2:
+                pass
+        assert remaining < pids
         assert not any(call.done() for call in running)
+        (tmp_path / "go").touch()
         assert await asyncio.gather(*running) == ["done", "done"]
 
 

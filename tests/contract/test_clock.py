@@ -36,7 +36,7 @@ async def test_clock_is_set(members, monkeypatch, when):
         seen = caller.registry.changes
         await until(lambda: caller.registry.changes > seen + 5)
         assert {service.name.id for service in caller.registry.services()} == {"server", "caller"}
-        assert caller.registry.state(service) == "up"
+        await until(lambda: caller.registry.state(service) == "up")
         await caller.publish_data({"n": 1})
         await stream.wait(1, timeout=60)
         handler.handle(logging.makeLogRecord({"msg": "hello", "levelname": "INFO"}))
@@ -56,5 +56,5 @@ async def test_clock_is_set_back_while_a_loop_is_watched(members, monkeypatch):
         offset[0] = leap
         seen = other.registry.changes
         await until(lambda seen=seen: other.registry.changes > seen + 5)
-        assert other.registry.state(service) == "up"
+        await until(lambda: other.registry.state(service) == "up")
     assert one.state == "connected"

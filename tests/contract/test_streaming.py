@@ -486,7 +486,7 @@ async def test_cancelled_before_it_starts(members, caller, counter):
     await busy.wait()
     waiting = asyncio.create_task(collected(caller.call_stream("app.rows.rows", n=1)))
     queue = serving._methods["rows"].queue
-    await asyncio.sleep(0.1)  # it is on its way to the queue
+    await until(lambda: caller.member.rpc.pending == 2)
     waiting.cancel()
     await asyncio.wait([waiting])
     assert queue.empty()

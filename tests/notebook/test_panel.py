@@ -139,7 +139,8 @@ async def test_connection_and_services(panel: PanelClient, uri: str) -> None:
     assert connection["badges"] == []
     assert ":***@" in connection["uri"]
     await panel.until(lambda: {f"{DOMAIN}.calc.calc1"} <= set(panel.state["services"]))
-    assert panel.state["services"][f"{DOMAIN}.calc.calc1"]["state"][0] == "up"
+    calc = f"{DOMAIN}.calc.calc1"
+    await panel.until(lambda: panel.state["services"][calc]["state"][0] == "up")
     await panel.until(lambda: f"{DOMAIN}.notebook.panel" in panel.state["services"])
 
 

@@ -8,7 +8,7 @@ import ipykernel
 import pytest
 
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, SlowCall, call, state_of
+from tests.notebook.notebooks import Notebook, SlowCall, call, state_of, until
 from tests.support.cells import Cell
 from tests.support.peers import Peer
 
@@ -83,7 +83,7 @@ async def test_interrupt_cancels_only_the_call(
     assert await call(caller, own, "still_here") == "yes"
     await watcher.publish_data({"n": 1}, {"kind": "interrupt"})
     assert await notebook.value("await s.wait(timeout=60); len(s.df)") == "1"
-    assert state_of(watcher, own) == "up"
+    await until(watcher, lambda: state_of(watcher, own) == "up")
     await notebook.run("beating.cancel()\n%fabric_stop s")
 
 

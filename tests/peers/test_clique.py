@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from fabric_nb.errors import CallError, ConnectionLost
-from tests.support.fabric import wait_for_service
+from tests.support.fabric import until, wait_for_service
 from tests.support.peers import PeerError
 
 KINDS = ("calc_service", "fabric_calc")
@@ -83,5 +83,4 @@ async def test_registry_of_a_mixed_clique(members, clique):
     fabric = await members.join("me")
     service = await wait_for_service(fabric, "calc1", instances=2)
     assert "multiply" in service.methods
-    row = fabric.registry.df.set_index("id").loc["calc1"]
-    assert row.state == "up"
+    await until(lambda: fabric.registry.df.set_index("id").loc["calc1"].state == "up")
