@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pamqp import base, body, commands, frame, header, heartbeat
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-TIMEOUT = 5.0
+TIMEOUT = 60.0
 
 
 class Closed(Exception):

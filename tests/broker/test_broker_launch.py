@@ -207,7 +207,7 @@ def test_control_operations_require_the_password(folder: Path) -> None:
     record = read_record(record_path(folder))
     assert record is not None
     with pytest.raises(ControlError):
-        connect(("127.0.0.1", record.port), "guess", Operation.STOP, 5)
+        connect(("127.0.0.1", record.port), "guess", Operation.STOP, 60)
     assert launch.find_broker() == launch.BrokerAddress(
         address.uri, address.masked_uri, address.pid, started_here=False
     )

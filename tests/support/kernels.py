@@ -97,7 +97,9 @@ class Kernel:
     async def start(cls, folder: Path, env: Mapping[str, str] | None = None) -> Self:
         """Start a kernel with separate settings in a folder, and wait until it is ready."""
         manager = AsyncKernelManager(
-            kernel_spec_manager=_ThisPython(), connection_file=str(folder / "kernel.json")
+            kernel_spec_manager=_ThisPython(),
+            connection_file=str(folder / "kernel.json"),
+            shutdown_wait_time=60.0,  # a busy machine needs more than its five seconds
         )
         # The manager reuses the file at each restart, so the log stays open.
         log = (folder / "kernel.log").open("ab")

@@ -38,7 +38,7 @@ ATTEMPTS = 3
 
 __all__ = ["RabbitMq", "RabbitMqError"]
 
-START_TIMEOUT = 90.0
+START_TIMEOUT = 180.0
 
 
 class RabbitMq:
