@@ -16,6 +16,7 @@ import pytest
 from fabric_nb.errors import CallTimeout, InvalidArgument
 from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
 from fabric_nb.fabric.rpc.methods import MethodStats
@@ -24,7 +25,6 @@ from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
-from fabric_nb.frames.buffer import FrameBuffer
 from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Form, TableModel
@@ -42,6 +42,7 @@ from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
 from fabric_nb.notebook.views.streams import StreamsView
 from tests.support.pages import CONTROLS, HOSTILE, MARKUP, PageReader, read
+from tests.support.streams import UnconnectedStream
 
 MINE = ServiceName("d", "notebook", "mynb")
 NOW = 1_700_000_000.0
@@ -583,54 +584,22 @@ def test_serving_view_shows_what_was_printed() -> None:
 # -- streams
 
 
-class FakeStream:
-    """A stream without a broker."""
-
-    def __init__(self, rows: Sequence[dict[str, Any]] = (), **headers: Any) -> None:
-        self.headers = headers
-        self.rate, self.rejected, self.closed, self.paused = 2.5, 0, False, False
-        self.recordings = ()
-        self.remade = 0
-        self._buffer = FrameBuffer(max_rows=1000)
-        self.receive(rows)
-
-    def receive(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._buffer.extend(rows)
-
-    def tail(self, n: int) -> pd.DataFrame:
-        return self._buffer.tail(n)
-
-    async def pause(self) -> None:
-        self.paused = True
-
-    async def resume(self) -> None:
-        self.paused = False
-
-    def __len__(self) -> int:
-        return len(self._buffer)
-
-    @property
-    def rows(self) -> int:
-        return self._buffer.rows_seen
-
-    @property
-    def dropped(self) -> int:
-        return self._buffer.dropped
-
-    @property
-    def changes(self) -> int:
-        return self._buffer.version + self.rejected
+def received(rows: Sequence[dict[str, Any]] = (), **headers: Any) -> UnconnectedStream:
+    """Return a stream that received these rows just now, on a clock that stands still."""
+    stream = UnconnectedStream(headers, lambda: NOW, max_rows=1000)
+    stream.add_rows(rows)
+    return stream
 
 
-def stream_view(stream: FakeStream, **changes: Any) -> Rendered:
-    return Rendered(StreamView(fabric(**changes), cast("Any", stream)))
+def stream_view(stream: Stream, **changes: Any) -> Rendered:
+    return Rendered(StreamView(fabric(**changes), stream))
 
 
 def test_stream_view() -> None:
     """A stream is shown with its counters, its last rows and a chart of one column."""
     rows = [{"s": "a", "n": n, "x": n / 3 if n % 2 else None, "l": [n]} for n in range(150)]
-    shown = stream_view(FakeStream(rows, kind="T"))
-    assert shown.texts[:4] == ["Stream kind=T", "open", "150 rows", "2.5 rows/s"]
+    shown = stream_view(received(rows, kind="T"))
+    assert shown.texts[:4] == ["Stream kind=T", "open", "150 rows", "30.0 rows/s"]
     assert shown.cells[0] == ["s", "n", "x", "l"]
     assert shown.cells[-1] == ["a", "149", "49.6667", "[149]"]
     assert len(shown.model) == ROWS
@@ -640,22 +609,22 @@ def test_stream_view() -> None:
 
 def test_stream_view_is_incremental() -> None:
     """Only new rows are sent, and old rows are dropped."""
-    stream = FakeStream([{"n": n} for n in range(ROWS)])
+    stream = received([{"n": n} for n in range(ROWS)])
     shown = stream_view(stream)
     shown.model.diff()
-    stream.receive([{"n": n} for n in range(3)])
+    stream.add_rows([{"n": n} for n in range(3)])
     delta = shown.again().model.diff()
     assert delta is not None
     assert [row[1] for row in delta["add"]] == [[0], [1], [2]]
     assert len(delta["drop"]) == 3
-    stream.receive([{"n": 0, "other": 1}])
+    stream.add_rows([{"n": 0, "other": 1}])
     assert shown.again().cells[0] == ["n", "other"]
     assert len(shown.model) == ROWS
 
 
 async def test_column_of_the_chart() -> None:
     """Any numeric column can be chosen; the first replaces one that no longer exists."""
-    stream = FakeStream([{"s": "a", "n": n, "x": -n} for n in range(1000)])
+    stream = received([{"s": "a", "n": n, "x": -n} for n in range(1000)])
     shown = stream_view(stream)
     assert shown.model.head.tools[0].options == ["n", "x"]  # type: ignore[union-attr]
     shown.view.act("chart", "x")
@@ -677,7 +646,7 @@ async def test_column_of_the_chart() -> None:
 
 def test_stream_view_counts_what_is_missing() -> None:
     """Dropped rows and unreadable messages are counted."""
-    stream = FakeStream([{"n": number} for number in range(1500)])
+    stream = received([{"n": number} for number in range(1500)])
     stream.rejected = 3
     texts = stream_view(stream).texts
     assert "Stream of all data" in texts
@@ -690,41 +659,41 @@ def test_all_streams() -> None:
     streams: list[tuple[str, Any]] = []
     shown = Rendered(StreamsView(fabric(), lambda: streams))
     assert any("%fabric_stream" in text for text in shown.texts)
-    numbers = FakeStream([{"s": HOSTILE, "n": n} for n in range(100)], kind=HOSTILE)
-    streams += [("s", numbers), ("", FakeStream([{"text": "a"}]))]
+    numbers = received([{"s": HOSTILE, "n": n} for n in range(100)], kind=MARKUP)
+    streams += [("s", numbers), ("", received([{"text": "a"}]))]
     shown.again()
     first, second = shown.cells[1:]
     assert first[0] == "s"
-    assert first[2:6] == ["open", "100", "2.5", "0"]
+    assert first[2:6] == ["open", "100", "20.0", "0"]
     assert first[6].startswith("n ▁")
-    assert second == ["", "all data", "open", "1", "2.5", "0", ""]
+    assert second == ["", "all data", "open", "1", "0.2", "0", ""]
     before = shown.view.version()
-    numbers.receive([{"n": 1}])
+    numbers.add_rows([{"n": 1}])
     assert shown.view.version() != before
     streams.clear()
     assert len(shown.again().model) == 0
 
 
-@pytest.mark.parametrize(("change", "badge"), [("closed", "closed"), ("paused", "paused")])
-def test_stream_view_shows_its_state(change: str, badge: str) -> None:
+@pytest.mark.parametrize(("action", "badge"), [("close", "closed"), ("pause", "paused")])
+async def test_stream_view_shows_its_state(action: str, badge: str) -> None:
     """A stream has a badge for its state, and a placeholder if it is empty."""
-    stream = FakeStream()
+    stream = received()
     shown = stream_view(stream, state=State.RECONNECTING)
     before = shown.view.version()
-    setattr(stream, change, True)
+    await getattr(stream, action)()
     assert shown.view.version() != before
     assert {badge, "reconnecting", "No row received yet."} <= set(shown.again().texts)
 
 
 def test_counts_in_the_singular() -> None:
     """One of a thing is counted in the singular."""
-    stream = FakeStream([{"n": 1}])
+    stream = received([{"n": 1}])
     stream.rejected = 1
     shown = stream_view(stream)
     assert "1 row" in shown.texts
     assert shown.model.head.chart is not None
     assert shown.model.head.chart.label == "n, last 1 row"
-    streams = Rendered(StreamsView(fabric(), lambda: [("s", cast("Any", stream))]))
+    streams = Rendered(StreamsView(fabric(), lambda: [("s", stream)]))
     assert streams.detail(id(stream)).text == "1 message could not be read."
     where = fabric(servers=(server(),))
     where.rejected.counts["keep-alive"] = 1
@@ -747,15 +716,15 @@ def test_counts_in_the_singular() -> None:
 def test_times_have_the_precision_that_they_need(times: list[str | None], shown: list[str]) -> None:
     """A time column has the lowest precision that shows all its times exactly."""
     rows = [{"at": pd.Timestamp(time) if time else pd.NaT} for time in times]
-    assert [row[0] for row in stream_view(FakeStream(rows)).cells[1:]] == shown
+    assert [row[0] for row in stream_view(received(rows)).cells[1:]] == shown
 
 
 def test_precision_is_raised_for_all_rows() -> None:
     """A more precise time changes the earlier rows too, and later rows keep the precision."""
-    stream = FakeStream([{"at": pd.Timestamp("2026-11-30 06:39:26")}])
+    stream = received([{"at": pd.Timestamp("2026-11-30 06:39:26")}])
     shown = stream_view(stream)
     for fraction in (".25", ""):
-        stream.receive([{"at": pd.Timestamp(f"2026-11-30 06:39:27{fraction}")}])
+        stream.add_rows([{"at": pd.Timestamp(f"2026-11-30 06:39:27{fraction}")}])
         shown.again()
     assert [row[0][-6:] for row in shown.cells[1:]] == ["26.000", "27.250", "27.000"]
 
@@ -765,7 +734,7 @@ def test_stream_view_of_hostile_rows() -> None:
     deep = decode(b"[" * 1000 + b"]" * 1000)
     row = {HOSTILE.replace("\ud800", ""): HOSTILE, "deep": deep, "big": ["x" * 1_000_000] * 100}
     numbers = {f"c{n}": 10.0**300 * (-1) ** n for n in range(500)}
-    stream = FakeStream([{**row, **numbers}, {}, {"big": None, "c1": float("inf")}])
+    stream = received([{**row, **numbers}, {}, {"big": None, "c1": float("inf")}])
     shown = stream_view(stream)
     assert len(shown.cells[0]) == COLUMNS
     assert any("more columns, in its DataFrame." in text for text in shown.texts)
