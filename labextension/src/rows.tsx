@@ -1,13 +1,10 @@
 import * as React from 'react';
 
 import {
-  indexAfterKey,
-  renderedIndices,
-  scrollToShow
+  OVERSCAN,
+  VirtualList
 } from '../../fabric_nb/notebook/table/virtual.js';
 
-/** Rows that are rendered above and below the visible ones. */
-const OVERSCAN = 10;
 /** Rows to scroll by before other rows are rendered. */
 const STEP = OVERSCAN / 2;
 
@@ -63,13 +60,9 @@ export function VirtualRows<T extends { key: string }>(
   }, []);
 
   const activeIndex = rows.findIndex(row => row.key === active);
-  const first = Math.max(0, Math.floor(top / rowHeight) - OVERSCAN);
-  const last = Math.min(
-    rows.length - 1,
-    Math.ceil((top + height) / rowHeight) + OVERSCAN
-  );
   const activeRow = rows[activeIndex]; // pinned, as aria-activedescendant names it
-  const rendered = renderedIndices(first, last, activeIndex).flatMap(index => {
+  const list = new VirtualList(rows.length, rowHeight);
+  const rendered = list.indices(top, height, activeIndex).flatMap(index => {
     const row = rows[index];
     return row ? [{ row, index }] : [];
   });
@@ -81,9 +74,8 @@ export function VirtualRows<T extends { key: string }>(
       return;
     }
     onActive(row);
-    node.scrollTop = scrollToShow(
-      index * rowHeight,
-      rowHeight,
+    node.scrollTop = list.positionShowing(
+      index,
       node.scrollTop,
       node.clientHeight
     );
@@ -121,8 +113,7 @@ export function VirtualRows<T extends { key: string }>(
     if (event.ctrlKey || event.metaKey || event.altKey) {
       return;
     }
-    const page = Math.max(1, Math.floor(height / rowHeight) - 1);
-    const index = indexAfterKey(event.key, activeIndex, rows.length, page);
+    const index = list.indexAfterKey(event.key, activeIndex, height);
     if (index !== undefined) {
       move(index);
     } else if (activeRow && event.key === 'Enter') {
@@ -157,7 +148,7 @@ export function VirtualRows<T extends { key: string }>(
     >
       <div
         role="presentation"
-        style={{ height: rows.length * rowHeight, position: 'relative' }}
+        style={{ height: list.height, position: 'relative' }}
       >
         {rendered.map(({ row, index }) => (
           <div
@@ -168,7 +159,7 @@ export function VirtualRows<T extends { key: string }>(
             {...props.aria?.(row)}
             data-key={row.key}
             className={`fabric-row ${row.key === active ? 'fabric-mod-active' : ''}`}
-            style={{ top: index * rowHeight, height: rowHeight }}
+            style={{ top: list.topOf(index), height: rowHeight }}
             onMouseDown={() => onActive(row)}
             onClick={() => props.onOpen?.(row)}
           >

@@ -77,21 +77,18 @@ declare module '*/notebook/table/form.js' {
 }
 
 declare module '*/notebook/table/virtual.js' {
-  export function renderedIndices(
-    first: number,
-    last: number,
-    pinned: number
-  ): number[];
-  export function scrollToShow(
-    top: number,
-    height: number,
-    scrollTop: number,
-    visible: number
-  ): number;
-  export function indexAfterKey(
-    key: string,
-    index: number,
-    count: number,
-    page: number
-  ): number | undefined;
+  export const OVERSCAN: number;
+
+  export class VirtualList {
+    constructor(count: number, rowHeight: number);
+    readonly height: number;
+    topOf(index: number): number;
+    indices(y: number, visible: number, pinned: number): number[];
+    positionShowing(index: number, y: number, visible: number): number;
+    indexAfterKey(
+      key: string,
+      index: number,
+      visible: number
+    ): number | undefined;
+  }
 }

@@ -1,7 +1,5 @@
 // Keyboard navigation in a table: moving between rows, opening and closing, filtering.
 
-import { indexAfterKey } from "./virtual.js";
-
 export class Keys {
   constructor(table) {
     this.table = table;
@@ -20,15 +18,14 @@ export class Keys {
     const table = this.table;
     if (key === "Escape") return table.head.clearFilter();
     if (key !== "ArrowDown" || !table.ids?.length) return false;
-    table.focusRow(table.ids[table.indexAt(table.scroller.scrollTop)]);
+    table.focusRow(table.ids[table.list.indexAt(table.scroller.scrollTop)]);
     return true;
   }
 
   onRowKey({ key, target }) {
     const table = this.table;
     if (!target.closest("tr.row") || !table.ids) return false;
-    const page = Math.max(1, Math.floor(table.scroller.clientHeight / table.rowHeight) - 2);
-    const index = indexAfterKey(key, table.ids.indexOf(table.current), table.ids.length, page);
+    const index = table.list.indexAfterKey(key, table.ids.indexOf(table.current), table.visible);
     if (index !== undefined) table.focusRow(table.ids[index]);
     else if (key === "Enter" || key === " ") table.toggle(table.current);
     else if (key === "ArrowRight") table.toggle(table.current, true);

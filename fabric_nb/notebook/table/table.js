@@ -8,13 +8,12 @@ import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
-import { renderedIndices, scrollToShow } from "./virtual.js";
+import { VirtualList } from "./virtual.js";
 
 const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
 const NARROW = 480; // width in pixels below which rows have two lines, if columns are assigned to them
 const SHORT = 20; // characters that always fit into a cell of a narrow row
-const OVERSCAN = 6; // rows in the document above and below the visible ones
 
 /** Unit of a number in a narrow table, which has no headings: the last word of the label. */
 function unitOf(label, cell) {
@@ -42,7 +41,7 @@ export class TableView {
     this.ids = null; // ids of the rows to show, in order; null if it must be computed
     this.current = null; // id of the row with the keyboard focus
     this.open = new Map(); // id -> height of its detail
-    this.opened = []; // {index, height} of the open details that are shown, in order
+    this.list = new VirtualList(0, ROW_HEIGHTS.wide); // positions of the rows that are shown
     this.nodes = new Map(); // id -> nodes of a row in the document
     this.atEnd = true; // whether a table that follows new rows is scrolled to its end
     this.y = 0;
@@ -145,19 +144,22 @@ export class TableView {
     this.paintShape();
     const moved = this.ids === null;
     this.ids ??= this.rows.list(this.words, this.sort);
-    this.opened = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
+    const details = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
+    this.list = new VirtualList(this.ids.length, this.rowHeight, details);
     this.head.paint(this.rows.head, this.ids.length, this.rows.ids.length);
     this.heading.paintSort(this.sort);
-    const visible = Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
-    const total = this.topOf(this.ids.length);
+    const { visible, list } = this;
+    const total = list.height;
     let y = this.scroller.scrollTop;
     if (this.rows.follow && this.atEnd && !this.sort) y = this.endPosition(total, visible);
     else if (moved) y = this.anchored(y);
-    this.paintRows(this.indices(y, visible), y > 0 ? Math.max(total, y + visible) : total);
+    // The focused row would lose the focus if it left the document.
+    const pinned = this.body.contains(this.focused) ? this.ids.indexOf(this.current) : -1;
+    this.paintRows(list.indices(y, visible, pinned), y > 0 ? Math.max(total, y + visible) : total);
     if (Math.abs(this.scroller.scrollTop - y) >= 1) this.scroller.scrollTop = y;
     this.y = this.scroller.scrollTop;
-    const first = this.indexAt(this.y);
-    this.anchor = { id: this.ids[first], offset: this.y - this.topOf(first) };
+    const first = list.indexAt(this.y);
+    this.anchor = { id: this.ids[first], offset: this.y - list.topOf(first) };
     this.measure();
   }
 
@@ -176,16 +178,13 @@ export class TableView {
     this.scroller.setAttribute("role", follow ? "log" : "region");
   }
 
-  /** Indices of the rows to render; includes the focused row, which would lose the focus otherwise. */
-  indices(y, visible) {
-    const first = Math.max(0, this.indexAt(y) - OVERSCAN);
-    const last = Math.min(this.ids.length - 1, this.indexAt(y + visible) + OVERSCAN);
-    const hasFocus = this.body.contains(this.focused);
-    return renderedIndices(first, last, hasFocus ? this.ids.indexOf(this.current) : -1);
-  }
-
   get rowHeight() {
     return this.narrow ? ROW_HEIGHTS.narrow : ROW_HEIGHTS.wide;
+  }
+
+  /** Height of the visible rows in pixels. */
+  get visible() {
+    return Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
   }
 
   get focused() {
@@ -206,10 +205,10 @@ export class TableView {
     for (const index of indices) {
       const parts = this.paintRow(this.rows.byId.get(this.ids[index]), index);
       nodes.set(this.ids[index], parts);
-      addGap(this.topOf(index) - y);
+      addGap(this.list.topOf(index) - y);
       wanted.push(parts.row);
       if (parts.open) wanted.push(parts.detail.node);
-      y = this.topOf(index + 1);
+      y = this.list.topOf(index + 1);
     }
     addGap(total - y);
     if (!this.ids.length) {
@@ -299,31 +298,12 @@ export class TableView {
     return Boolean(row && (this.narrow || row.detail));
   }
 
-  /** Distance of a row from the first one, in pixels. */
-  topOf(index) {
-    let y = index * this.rowHeight;
-    for (const detail of this.opened) if (detail.index < index) y += detail.height;
-    return y;
-  }
-
-  /** Index of the row at a distance from the first one, in pixels. */
-  indexAt(y) {
-    let extra = 0;
-    for (const { index, height } of this.opened) {
-      const end = (index + 1) * this.rowHeight + extra;
-      if (y < end) break;
-      if (y < end + height) return index;
-      extra += height;
-    }
-    return Math.max(0, Math.floor((y - extra) / this.rowHeight));
-  }
-
   /** Scroll position of the end at which the first visible row is not cut off, unless it is open. */
   endPosition(total, visible) {
     const end = Math.max(0, total - visible);
-    const first = this.indexAt(end);
-    if (this.topOf(first) === end) return end;
-    const next = this.topOf(first + 1);
+    const first = this.list.indexAt(end);
+    if (this.list.topOf(first) === end) return end;
+    const next = this.list.topOf(first + 1);
     return next - end < this.rowHeight ? next : end;
   }
 
@@ -331,7 +311,7 @@ export class TableView {
   anchored(y) {
     if (y <= 0 || this.sort || Math.abs(y - this.y) > 1) return y;
     const index = this.ids.indexOf(this.anchor?.id);
-    return index < 0 ? y : this.topOf(index) + this.anchor.offset;
+    return index < 0 ? y : this.list.topOf(index) + this.anchor.offset;
   }
 
   /** Measure the heights of the details in the document. */
@@ -349,9 +329,8 @@ export class TableView {
   /** Scroll to a row and the detail that was opened. */
   reveal(id, height) {
     this.revealed = null;
-    const top = this.topOf(this.ids.indexOf(id));
-    const visible = this.scroller.clientHeight - this.heading.height;
-    const y = Math.min(top, top + this.rowHeight + height - visible);
+    const top = this.list.topOf(this.ids.indexOf(id));
+    const y = Math.min(top, top + this.rowHeight + height - this.visible);
     if (y > this.scroller.scrollTop) this.scroller.scrollTop = y;
   }
 
@@ -407,8 +386,7 @@ export class TableView {
   focusRow(id) {
     const index = this.ids?.indexOf(id) ?? -1;
     if (index < 0) return;
-    const visible = this.scroller.clientHeight - this.heading.height;
-    this.scroller.scrollTop = scrollToShow(this.topOf(index), this.rowHeight, this.scroller.scrollTop, visible);
+    this.scroller.scrollTop = this.list.positionShowing(index, this.scroller.scrollTop, this.visible);
     this.current = id;
     this.atEnd = index === this.ids.length - 1;
     cancelAnimationFrame(this.frame);
