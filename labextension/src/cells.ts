@@ -70,7 +70,7 @@ export function callCell(
   }
   const given =
     values ??
-    new Map(method.required.map(name => [name, PLACEHOLDER] as const));
+    new Map(requiredArguments(method).map(name => [name, PLACEHOLDER]));
   for (const [name, value] of given) {
     if (!IDENTIFIER.test(name) || LINE_BREAKS.test(value)) {
       return null;
@@ -83,6 +83,13 @@ export function callCell(
       ? ['%fabric_call', call, ...keywords].join(' ')
       : `await fabric.call(${[`"${call}"`, ...keywords].join(', ')})`;
   return selectPlaceholder(text);
+}
+
+/** Names of the arguments that a method requires. */
+export function requiredArguments(method: IMethod): string[] {
+  return method.fields.flatMap(([name, , required]) =>
+    required ? [name] : []
+  );
 }
 
 /** Cell with an incomplete call of a service that announces no methods. */

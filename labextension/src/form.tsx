@@ -2,16 +2,12 @@ import * as React from 'react';
 import { closeIcon } from '@jupyterlab/ui-components';
 
 import { Actions as FormActions } from '../../fabric_nb/notebook/table/actions.js';
-import { FormView } from '../../fabric_nb/notebook/table/form.js';
+import { FormView, MORE } from '../../fabric_nb/notebook/table/form.js';
 import { Actions } from './actions';
-import { PLACEHOLDER, fullAddress } from './cells';
+import { PLACEHOLDER, fullAddress, requiredArguments } from './cells';
 import { Request } from './link';
 import { sendActions } from './tables';
 import { IFormTarget } from './uiState';
-
-/** Name of the field for further keyword arguments, as in the kernel. */
-const MORE = '**';
-const HINT = 'Values are JSON or Python literals: 5, "text", [1, 2].';
 
 /** Open forms. They are kept with their input when the panel's elements are recreated. */
 const forms = new WeakMap<IFormTarget, HTMLFormElement>();
@@ -49,16 +45,9 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
       () => formActions
     )
   );
-  const fields = [
-    ...method.required.map(name => ({ name, required: true })),
-    ...method.optional.map(name => ({ name, hint: 'optional' })),
-    ...(method.open
-      ? [{ name: MORE, label: 'further', hint: '{"name": value}' }]
-      : [])
-  ];
   const insert = (): void => {
     const given = new Map(form.values);
-    const missing = method.required.filter(name => !given.has(name));
+    const missing = requiredArguments(method).filter(name => !given.has(name));
     given.delete(MORE);
     const placeholders = missing.map(name => [name, PLACEHOLDER] as const);
     actions.insertCall(service, method, new Map([...placeholders, ...given]));
@@ -66,8 +55,7 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
   const form = new FormView(
     {
       name: call,
-      fields,
-      hint: fields.length > 0 ? HINT : '',
+      fields: method.fields,
       submit: call && 'Call'
     },
     formActions,

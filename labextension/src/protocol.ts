@@ -5,6 +5,8 @@
  * shown as text, and checked again before it is inserted into a cell (`cells.ts`).
  */
 
+import type { Field } from '../../fabric_nb/notebook/table/form.js';
+
 /** Target name of the comm for pushes. */
 export const TARGET = 'fabric_nb.panel';
 /** Target name of the comm for requests. */
@@ -30,10 +32,8 @@ export interface IConnection {
 export interface IMethod {
   name: string;
   signature: string;
-  required: string[];
-  optional: string[];
-  /** Whether it accepts further keyword arguments. */
-  open: boolean;
+  /** Fields of its form, one for each argument. */
+  fields: Field[];
 }
 
 export interface IInstance {

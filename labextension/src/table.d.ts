@@ -56,16 +56,14 @@ declare module '*/notebook/table/actions.js' {
 declare module '*/notebook/table/form.js' {
   import type { Actions } from '*/notebook/table/actions.js';
 
-  interface IField {
-    name: string;
-    label?: string;
-    hint?: string;
-    required?: boolean;
-  }
+  type Field = [name: string, hint: string, required: boolean];
+
+  /** Name of the field for further values by name. */
+  export const MORE: string;
 
   export class FormView {
     constructor(
-      form: { name: string; fields: IField[]; hint: string; submit: string },
+      form: { name: string; fields: Field[]; submit: string },
       actions: Actions,
       tools: { label: string; run: () => void }[]
     );

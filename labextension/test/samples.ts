@@ -1,7 +1,11 @@
 import { IMethod, IPush, IService } from '../src/protocol';
 
 export function method(name: string, ...required: string[]): IMethod {
-  return { name, signature: '', required, optional: [], open: false };
+  return {
+    name,
+    signature: '',
+    fields: required.map(name => [name, '', true])
+  };
 }
 
 export function service(

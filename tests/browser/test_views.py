@@ -283,6 +283,8 @@ async def test_views_after_a_restart(
         "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
     )
     await expect(table.locator(".badges")).to_have_text("kernel gone: last state")
+    for field in await form.locator("input[required]").all():
+        await field.fill("1")
     await form.get_by_role("button", name="Call", exact=True).click()
     await expect(form.locator(".answer")).to_contain_text("Run the cell again")
     await expect(table.locator(ROWS).filter(has_text="orders")).to_be_visible()

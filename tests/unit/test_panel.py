@@ -28,7 +28,6 @@ from fabric_nb.notebook.panel.tree import (
     MAX_METHODS,
     MAX_SERVICES,
     ServicesTree,
-    parameters,
 )
 from fabric_nb.notebook.panel.watcher import Watcher
 from fabric_nb.notebook.table import Column, TableModel
@@ -94,11 +93,9 @@ def test_a_service_with_its_methods_and_instances(registry: Registry, clock: Clo
     assert add == {
         "name": "add",
         "signature": "(x: int, y: int = 2) -> int",
-        "required": ["x"],
-        "optional": ["y"],
-        "open": False,
+        "fields": [["x", "int", True], ["y", "int = 2", False]],
     }
-    assert (anything["required"], anything["open"]) == ([], True)
+    assert anything["fields"] == [["**", '{"name": value}', False]]
     assert service["methods_note"] == ""
     clock.now += 60
     gone = tree.items["d.calc.c1"]
@@ -150,7 +147,7 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
     for tree in (tree_of(registry), tree_of(other, facts)):
         (method,) = tree.items["d.calc.c1"]["methods"]
         assert method["name"] == "add"
-        assert method["open"], "its arguments are not known"
+        assert [name for name, *_ in method["fields"]] == ["**"], "its arguments are not known"
     announce(registry, instance="new", methods={"sub": "(x)"})
     assert NotebookFacts.of(cast("Any", member)).replied == {}
 
@@ -166,11 +163,12 @@ def test_a_service_of_amqp_fabric(registry: Registry) -> None:
         "(x=__import__('os'))",
     ],
 )
-def test_only_ascii_arguments_are_sent(signature: str) -> None:
+def test_only_ascii_arguments_are_sent(registry: Registry, signature: str) -> None:
     """Only arguments that are ASCII identifiers are sent, and signatures are not evaluated."""
-    arguments = parameters(signature)
-    for name in [*arguments["required"], *arguments["optional"]]:
-        assert name in ("ok", "x")
+    announce(registry, methods={"m": signature})
+    (method,) = tree_of(registry).items["d.calc.c1"]["methods"]
+    for name, *_ in method["fields"]:
+        assert name in ("ok", "x", "**")
 
 
 def test_remote_text_is_sanitized(registry: Registry) -> None:

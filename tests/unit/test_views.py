@@ -27,7 +27,7 @@ from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
-from fabric_nb.notebook.table import Detail, Form, TableModel
+from fabric_nb.notebook.table import Detail, Field, Form, TableModel
 from fabric_nb.notebook.table.static import static_page
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import CallsView
@@ -339,9 +339,8 @@ async def test_a_row_opens_to_signatures_and_docs() -> None:
     assert shown.detail(name) == Detail("add(x, y=2)")
     (form,) = await opened(shown, name)
     assert (form.title, form.text) == ("add(x: int, y: int = 2) -> int", "Adds.")
-    assert [(field.name, field.hint) for field in form.fields] == [("x", "int"), ("y", "int = 2")]
+    assert form.fields == [Field("x", "int", required=True), Field("y", "int = 2")]
     assert form.command == "%fabric_call calc.c1.add"
-    assert "JSON or Python literals" in form.hint
     shown.view.opened(name)
     assert described.requests == [ServicePattern("d", "calc", "c1")]
     answer = await cast("Any", shown.view.act(form.name, {"x": "5", "y": "7"}))

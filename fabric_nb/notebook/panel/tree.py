@@ -7,15 +7,15 @@ of the wire contract, arguments unless they are ASCII identifiers.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from fabric_nb.fabric.discovery.services import ServiceState
-from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.names import is_method
 from fabric_nb.notebook.pages import counted, plain
-from fabric_nb.notebook.table.parts import encoded_badge
+from fabric_nb.notebook.table.parts import encoded_badge, encoded_field
+from fabric_nb.notebook.views.methods import MORE, argument_fields
 from fabric_nb.notebook.views.services import (
     Methods,
     Selection,
@@ -122,29 +122,18 @@ def _more(count: int, noun: str) -> str:
 def _methods(signatures: tuple[tuple[str, str], ...]) -> Sequence[Item]:
     shown = sorted((name, text) for name, text in signatures if is_method(name))
     return [
-        {"name": name, "signature": plain(text), **parameters(text)}
+        {
+            "name": name,
+            "signature": plain(text),
+            "fields": [
+                encoded_field(field)
+                for field in argument_fields(text)
+                if field.name == MORE or _is_insertable(field.name)
+            ],
+        }
         for name, text in shown[:MAX_METHODS]
     ]
 
 
-def parameters(signature: str) -> Mapping[str, Any]:
-    """Return the required and the optional arguments of a remote signature.
-
-    Example:
-        >>> parameters("(x: float, y=2)")
-        {'required': ['x'], 'optional': ['y'], 'open': False}
-    """
-    every = list(remote_signature(signature).parameters.values())
-    named = [
-        each
-        for each in every
-        if each.kind is each.KEYWORD_ONLY
-        and each.name.isascii()
-        and each.name.isidentifier()
-        and not keyword.iskeyword(each.name)
-    ]
-    return {
-        "required": [each.name for each in named if each.default is each.empty],
-        "optional": [each.name for each in named if each.default is not each.empty],
-        "open": any(each.kind is each.VAR_KEYWORD for each in every),
-    }
+def _is_insertable(argument: str) -> bool:
+    return argument.isascii() and argument.isidentifier() and not keyword.iskeyword(argument)

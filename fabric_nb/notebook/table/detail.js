@@ -50,7 +50,7 @@ export class DetailView {
     this.text.scrollTop = this.text.scrollHeight;
   }
 
-  make({ name, fields, hint, submit, command }, open) {
+  make({ name, fields, submit, command }, open) {
     const node = make("details", "form");
     node.open = open;
     node.append(make("summary"), make("div", "text"));
@@ -59,7 +59,7 @@ export class DetailView {
       form.showAnswer((await copyText(line)) ? `Copied: ${line}` : line, false);
     };
     const tools = command ? [{ label: `Copy as ${command.split(" ", 1)[0]}`, run: copy }] : [];
-    const form = new FormView({ name, fields, hint, submit }, this.actions, tools);
+    const form = new FormView({ name, fields, submit }, this.actions, tools);
     if (fields.length || submit || command) node.append(form.node);
     return node;
   }

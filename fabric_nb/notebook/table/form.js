@@ -2,20 +2,21 @@
 
 import { make, setText } from "../live/dom.js";
 
+export const MORE = "**"; // name of the field for further values by name
+const HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].';
 let hints = 0; // for unique ids
 
 export class FormView {
   /**
-   * @param form {name, fields: [{name, label, hint, required}], hint, submit}; label defaults to
-   * the name
+   * @param form {name, fields: [[name, hint, required]], submit}
    * @param actions performs the action of the form
    * @param tools further buttons, each {label, run}
    */
-  constructor({ name, fields, hint, submit }, actions, tools = []) {
+  constructor({ name, fields, submit }, actions, tools = []) {
     this.node = make("form");
     this.answer = make("pre", "answer", { role: "status" });
     this.inputs = fields.map((field) => this.makeField(field));
-    if (hint) this.makeHint(hint);
+    if (fields.length) this.makeHint();
     if (submit) {
       const button = this.makeButton(submit, "submit");
       this.node.addEventListener("submit", (event) => {
@@ -46,21 +47,21 @@ export class FormView {
     return button;
   }
 
-  makeHint(hint) {
+  makeHint() {
     const node = make("div", "hint", { id: `fabric-hint-${(hints += 1)}` });
-    setText(node, hint);
+    setText(node, HINT);
     for (const input of this.inputs) input.setAttribute("aria-describedby", node.id);
     this.node.append(node);
   }
 
-  makeField({ name, label = name, hint = "", required = false }) {
+  makeField([name, hint, required]) {
     const node = make("label", "field");
     const input = make("input", "", { type: "text", name, placeholder: hint, spellcheck: "false", autocomplete: "off" });
     input.required = required;
     // Wide enough for its placeholder.
     input.style.width = `calc(${Math.min(40, Math.max(12, hint.length))}ch + 22px)`;
     const text = make("span");
-    setText(text, label);
+    setText(text, name === MORE ? "further" : name);
     node.append(text, input);
     this.node.append(node);
     return input;

@@ -82,15 +82,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An input field of a form.
+    """An input field of a form for values, which are JSON or Python literals.
 
     Attributes:
-        name: name of the value.
+        name: name of the value; ``**`` for further values by name.
         hint: placeholder text.
+        required: True if it must be filled in.
     """
 
     name: str
     hint: str = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,6 @@ class Form:
         title: title, in the code font.
         text: description.
         fields: input fields.
-        hint: help on what may be entered.
         submit: label of the submit button; empty for a form that cannot be submitted.
         command: equivalent command, copied with ``name=text`` for each field; empty for none.
     """
@@ -111,7 +112,6 @@ class Form:
     title: str
     text: str = ""
     fields: Sequence[Field] = ()
-    hint: str = ""
     submit: str = ""
     command: str = ""
 
@@ -174,6 +174,11 @@ def encoded_badge(badge: Badge) -> list[str]:
     return [plain(badge.text), with_valid_tone(badge).tone]
 
 
+def encoded_field(field: Field) -> list[Any]:
+    """Return a field for the browser."""
+    return [plain(field.name), plain(field.hint), field.required]
+
+
 def _encoded_chart(chart: Chart) -> dict[str, Any]:
     return {"label": plain(chart.label), "range": chart.range, "line": chart.line}
 
@@ -191,11 +196,7 @@ def _encoded_form(form: Form, longest: int) -> dict[str, Any]:
         "name": form.name,
         "title": plain(form.title),
         "text": plain(form.text, longest),
-        "fields": [
-            {"name": plain(field.name), "hint": plain(field.hint)}
-            for field in form.fields[:MAX_LISTED]
-        ],
-        "hint": plain(form.hint),
+        "fields": [encoded_field(field) for field in form.fields[:MAX_LISTED]],
         "submit": plain(form.submit),
         "command": plain(form.command),
     }

@@ -19,7 +19,6 @@ from fabric_nb.notebook.table import Field, Form
 MAX_FORMS = 30
 MAX_ARGUMENT = 100_000
 """Maximum characters of one argument."""
-HINT = 'Values are JSON or Python literals, as in 5, "text" or [1, 2].'
 MORE = "**"
 """Name of the field for further keyword arguments."""
 
@@ -42,27 +41,33 @@ def method_forms(
 
 
 def _form(address: str, method: str, signature: str, doc: str) -> Form:
-    fields = [
-        Field(MORE, '{"name": value}')
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD
-        else Field(parameter.name, _hint(parameter))
-        for parameter in remote_signature(signature).parameters.values()
-    ]
     return Form(
         name=f"{address}.{method}",
         title=f"{method}{signature}",
         text=doc,
-        fields=fields,
-        hint=HINT if fields else "",
+        fields=argument_fields(signature),
         submit="Call",
         command=f"%fabric_call {address}.{method}",
     )
 
 
-def _hint(parameter: inspect.Parameter) -> str:
+def argument_fields(signature: str) -> list[Field]:
+    """Return a field for each argument of a remote signature, with its type and default.
+
+    Example:
+        >>> [(field.name, field.hint, field.required) for field in argument_fields("(x: int, y=2)")]
+        [('x', 'int', True), ('y', '= 2', False)]
+    """
+    return [_field(parameter) for parameter in remote_signature(signature).parameters.values()]
+
+
+def _field(parameter: inspect.Parameter) -> Field:
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return Field(MORE, '{"name": value}')
+    required = parameter.default is parameter.empty
     annotation = "" if parameter.annotation is parameter.empty else repr(parameter.annotation)
-    default = "" if parameter.default is parameter.empty else f"= {parameter.default!r}"
-    return f"{annotation} {default}".strip()
+    default = "" if required else f"= {parameter.default!r}"
+    return Field(parameter.name, f"{annotation} {default}".strip(), required)
 
 
 def parse_arguments(texts: Mapping[str, Any]) -> dict[str, Any]:
