@@ -9,6 +9,7 @@ import reprlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from fabric_nb.errors import one_line, printable
@@ -22,6 +23,11 @@ _QUOTED = re.compile("`([^`]+)`")
 _GLIMPSE = reprlib.Repr()
 _GLIMPSE.maxlevel, _GLIMPSE.maxlist, _GLIMPSE.maxdict = 5, 30, 30
 _GLIMPSE.maxstring = _GLIMPSE.maxother = MAX_CELL
+
+TOKENS = Path(__file__).parent.joinpath("live", "tokens.css").read_text("utf-8")
+"""Colours and fonts that tables, charts, pages and the panel share."""
+COLOURS = dict(re.findall(r"--(good|busy|warn|bad|quiet): (#\w+);", TOKENS))
+"""Colours of badges by tone."""
 
 # JupyterLab's variables, with fallback colours that are readable on both of its themes, for an
 # exported notebook and other front ends.
@@ -42,16 +48,15 @@ font-variant-numeric:tabular-nums;white-space:nowrap}
 .fabric-nb .title{font-weight:600}
 .fabric-nb .note{color:var(--jp-ui-font-color2,#767676)}
 .fabric-nb .badge{display:inline-block;padding:0 7px;border-radius:9px;font-size:11px;
-line-height:18px;font-weight:600;white-space:nowrap}
-.fabric-nb .good{background:#1b7f3b;color:#fff}.fabric-nb .busy{background:#1f5fbf;color:#fff}
-.fabric-nb .warn{background:#8a5a00;color:#fff}.fabric-nb .bad{background:#b3261e;color:#fff}
-.fabric-nb .quiet{background:#6b6b6b;color:#fff}
+line-height:18px;font-weight:600;white-space:nowrap;color:#fff}
 .fabric-nb .chart{display:flex;align-items:center;gap:10px;margin:2px 0}
 .fabric-nb svg{width:300px;height:36px;overflow:visible;fill:none;stroke-width:1.5px;
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
-</style>"""
+"""
+STYLE += "".join(f".fabric-nb .{tone}{{background:{colour}}}" for tone, colour in COLOURS.items())
+STYLE += "</style>"
 
 
 Tone = Literal["good", "busy", "warn", "bad", "quiet"]

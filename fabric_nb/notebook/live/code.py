@@ -9,9 +9,6 @@ from typing import ClassVar
 import ipywidgets  # type: ignore[import-untyped]
 import traitlets
 
-TOKENS = Path(__file__).with_name("tokens.css").read_text("utf-8")
-"""Colours and fonts that tables and charts share with the panel."""
-
 _IMPORT = re.compile(r'^import [^;]*? from "(\..*?)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default)", re.MULTILINE)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
-from fabric_nb.notebook.pages import Page, saved
+from fabric_nb.notebook.pages import COLOURS, Page, saved
 
 # See `table.static.STYLE`.
 STYLE = """<style>
@@ -28,10 +28,10 @@ class PageWidget(LiveWidget):
     """
 
     script = joined_script(Path(__file__).with_name("page.js"))
-    style_sheet = """
-.fabric-page .as-of { display: none; }
-.fabric-page.lost .as-of { display: block; }
-.fabric-page.lost .badge { background: #6b6b6b; color: #fff; }
+    style_sheet = f"""
+.fabric-page .as-of {{ display: none; }}
+.fabric-page.lost .as-of {{ display: block; }}
+.fabric-page.lost .badge {{ background: {COLOURS["quiet"]}; }}
 """
 
     def __init__(self, page: Page) -> None:

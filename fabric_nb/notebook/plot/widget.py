@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from fabric_nb.notebook.live.code import TOKENS, joined_script
+from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import PERIOD, LiveWidget
-from fabric_nb.notebook.pages import plain
+from fabric_nb.notebook.pages import TOKENS, plain
 from fabric_nb.notebook.plot.picture import Picture
 from fabric_nb.notebook.plot.source import Source
 from fabric_nb.notebook.plot.static import COLUMNS, static_forms

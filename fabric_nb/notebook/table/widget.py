@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from fabric_nb.notebook.live.code import TOKENS, joined_script
+from fabric_nb.notebook.live.code import joined_script
 from fabric_nb.notebook.live.widget import LiveWidget
-from fabric_nb.notebook.pages import counted, plain
+from fabric_nb.notebook.pages import TOKENS, counted, plain
 from fabric_nb.notebook.table.model import TableModel
 from fabric_nb.notebook.table.parts import CANCELLED
 from fabric_nb.notebook.table.static import static_forms

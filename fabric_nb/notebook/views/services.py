@@ -10,7 +10,7 @@ as a tree.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,20 +83,25 @@ class Methods:
     """Methods of a service, without `HIDDEN`; the same object until they change.
 
     Attributes:
+        announced: signatures by name, as announced.
+        replied: methods that have replied to the notebook's calls.
         signatures: signatures by name; empty for methods that are known from replies only.
         unannounced: number of further methods, which did not fit into the announcement.
     """
 
+    announced: Mapping[str, str]
+    replied: Collection[str]
     signatures: Mapping[str, str]
-    unannounced: int = 0
+    unannounced: int
 
     @classmethod
-    def of(cls, service: Service, replied: Iterable[str]) -> Methods:
+    def of(cls, service: Service, replied: Collection[str]) -> Methods:
         """Return the methods that a service announces, or those that have replied."""
+        announced = service.methods
         announcements = [each.announcement for each in service.instances.values()]
         unannounced = [each.more_methods for each in announcements if each is not None]
-        signatures = dict.fromkeys(replied, "") | dict(service.methods)
-        return cls(listed(signatures), max(unannounced, default=0))
+        signatures = listed({**dict.fromkeys(replied, ""), **announced})
+        return cls(announced, replied, signatures, max(unannounced, default=0))
 
     def more(self, shown: int) -> int:
         """Return the number of methods beyond the first `shown`."""
@@ -163,14 +168,6 @@ class Selection(NamedTuple):
     others: int = 0
 
 
-class _Known(NamedTuple):
-    """Facts of a service, with what its methods were computed from."""
-
-    announced: Mapping[str, str]
-    replied: Collection[str]
-    facts: ServiceFacts
-
-
 class Services:
     """Services that a member's registry contains, computed once for each `version`.
 
@@ -193,7 +190,7 @@ class Services:
         self.filter = filter
         self._limit = limit
         self._notebook = notebook or (lambda: NotebookFacts.of(fabric))
-        self._known: dict[ServiceName, _Known] = {}
+        self._facts: dict[ServiceName, ServiceFacts] = {}
         self._selection = Selection()
         self._selected_for: object = None
 
@@ -226,13 +223,15 @@ class Services:
         shown = sorted(shown, key=lambda pair: pair[0].name.domain != domain)
         if len(shown) > self._limit:
             shown.sort(key=lambda pair: pair[1] is ServiceState.GONE)
-        before, self._known = self._known, {}
-        for service, state in shown[: self._limit]:
-            replied = notebook.replied.get(service.name, ())
-            known = _known(before.get(service.name), service, state, now, replied)
-            self._known[service.name] = known
+        before, replied = self._facts, notebook.replied
+        self._facts = {
+            (name := service.name): _facts(
+                service, state, now, replied.get(name, ()), before.get(name)
+            )
+            for service, state in shown[: self._limit]
+        }
         return Selection(
-            [known.facts for known in self._known.values()],
+            list(self._facts.values()),
             max(0, len(shown) - self._limit),
             Counter(state for _, state in shown),
             sum(s.name.domain == domain and s.name not in notebook.own for s, _ in present),
@@ -261,30 +260,24 @@ class Services:
         return self.fabric.rejected.counts["keep-alive"]
 
 
-def _known(
-    before: _Known | None,
+def _facts(
     service: Service,
     state: ServiceState,
     now: float,
     replied: Collection[str],
-) -> _Known:
+    before: ServiceFacts | None,
+) -> ServiceFacts:
     """Return the facts of a service; those from before if they are the same."""
     instances = [
         InstanceFacts(each.id, each.state(now), each.version) for each in service.instances.values()
     ]
-    announced = service.methods
-    if before is not None and (
-        before.facts.service is not service
-        or before.announced is not announced
-        or before.replied != replied
-    ):
-        before = None
-    if before is not None and before.facts.instances == instances:
+    methods = before.methods if before is not None and before.service is service else None
+    if methods is None or methods.announced is not service.methods or methods.replied != replied:
+        methods = Methods.of(service, replied)
+    elif before is not None and before.instances == instances:
         return before
-    methods = before.facts.methods if before is not None else Methods.of(service, replied)
-    count, version = _count(service.present(now)), " + ".join(service.versions(now))
-    facts = ServiceFacts(service, state, instances, count, version, methods)
-    return _Known(announced, replied, facts)
+    version = " + ".join(service.versions(now))
+    return ServiceFacts(service, state, instances, _count(service.present(now)), version, methods)
 
 
 def _count(present: Sequence[Instance]) -> str | int:
