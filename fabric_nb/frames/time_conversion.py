@@ -146,7 +146,9 @@ class IsoFormat:
             return None
         values -= self._offset
         # Year 0, or a day that the offset has moved out of the range.
-        valid = (values >= np.datetime64(first)) & (values < np.datetime64(last) + 1)
+        valid = (values >= np.datetime64(first)) & (
+            values < np.datetime64(last) + np.timedelta64(1, "Y")
+        )
         return values if valid.all() else None
 
     @property

@@ -414,7 +414,7 @@ def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:
 
 def _duration(text: str | None) -> np.timedelta64:
     if text is None:
-        return np.timedelta64("NaT")
+        return np.timedelta64("NaT", "s")
     found = _LONG_DURATION.match(text)
     if found is None:
         raise ValueError(text)
