@@ -77,6 +77,19 @@ _NOTES = pytest.StashKey[dict[str, str]]()
 _WITNESSES = pytest.StashKey[list[Any]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for the brokers to test over."""
+    parser.addoption("--broker", choices=BROKERS, help="test behaviour over this broker only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests of behaviour over each broker, or the chosen one."""
+    if "broker_uri" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--broker")
+        brokers = [chosen] if chosen else list(BROKERS)
+        metafunc.parametrize("broker_uri", brokers, indirect=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the account of the brokers."""
     config.stash[_RUNS] = Counter()

@@ -4,7 +4,8 @@ The node and its port mapper (`epmd`) are its children, and its standard input i
 owner. When the pipe closes, because the owner has exited or was killed, it ends both and
 removes the data. It reads commands as lines, `start` and `kill`, and replies to each with a line of
 JSON. It uses only the standard library, for a fast start. Its argument is a JSON
-object, the keyword arguments of `Supervisor`.
+object, the keyword arguments of `Supervisor`. The environment variable `RABBITMQ_TEST_SETTINGS` adds
+lines to the node's rabbitmq.conf.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _HOMES = (
     "/opt/homebrew/opt/rabbitmq",
     "/usr/local/opt/rabbitmq",
 )
-_EPMDS = ("/usr/lib/erlang/erts-*/bin/epmd", "/usr/local/lib/erlang/erts-*/bin/epmd")
+_ERLANG_PARENTS = (Path("/usr/lib"), Path("/usr/local/lib"))
 
 
 PORT_TAKEN = "another program took its port"
@@ -68,8 +69,22 @@ def find_server() -> Path:
     return max(servers, key=_version)
 
 
+def _program_path() -> str:
+    """Return the search path of the node's programs.
+
+    A Debian package of RabbitMQ has its Erlang beside it, also if unpacked elsewhere.
+    """
+    beside = [str(p) for parent in find_server().resolve().parents for p in _erlang(parent)]
+    usual = [str(p) for parent in _ERLANG_PARENTS for p in _erlang(parent)]
+    return os.pathsep.join([*beside, os.environ.get("PATH", os.defpath), *usual])
+
+
+def _erlang(parent: Path) -> list[Path]:
+    return [*parent.glob("erlang/bin"), *parent.glob("erlang/erts-*/bin")]
+
+
 def _find_epmd() -> str:
-    found = shutil.which("epmd") or next((str(p) for e in _EPMDS for p in _glob(e)), None)
+    found = shutil.which("epmd", path=_program_path())
     if found is None:
         raise RabbitMqError(MISSING)
     return found
@@ -268,6 +283,8 @@ class Supervisor:
             "log.console = true\n"
             "log.file = false\n"
             + self._cluster_formation
+            + os.environ.get("RABBITMQ_TEST_SETTINGS", "")
+            + "\n"
             + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
             + (f"listeners.ssl.1 = 127.0.0.1:{self._ports['tls']}\n" if self._ssl_options else ""),
         )
@@ -297,7 +314,7 @@ class Supervisor:
     def _environment(self) -> dict[str, str]:
         home = self._home
         return {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": _program_path(),
             "LANG": "C.UTF-8",
             "HOME": str(home),
             # A service manager's socket: the start script then replaces itself by the node, so that
