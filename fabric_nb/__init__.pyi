@@ -8,6 +8,9 @@ from .errors import (
     BadArgument as BadArgument,
 )
 from .errors import (
+    BrokerFailed as BrokerFailed,
+)
+from .errors import (
     BrokerRefused as BrokerRefused,
 )
 from .errors import (

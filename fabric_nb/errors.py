@@ -20,6 +20,7 @@ and what to do::
     ├── WrongLoop (RuntimeError)           used in another event loop than it was opened in
     ├── NotListening (AssertionError)      the connector does not receive keep-alives
     ├── ConnectionLost (ConnectionError)   the connection was lost during an operation
+    │   ├── BrokerFailed                   the broker closes it because of an error of its own
     │   └── TransientQueuesRefused         the broker closes it because of transient queues
     ├── BrokerRefused                      the broker refused one operation
     │   ├── MessageTooLarge                a message larger than the broker accepts
@@ -168,6 +169,14 @@ class NotListening(FabricError, AssertionError):
 
 class ConnectionLost(FabricError, ConnectionError):
     """The connection was lost before the outcome of the operation was known."""
+
+
+class BrokerFailed(ConnectionLost):
+    """The broker closed the connection because of an error of its own; its log describes it.
+
+    RabbitMQ 4.3.6 does so for an exchange that was declared in the moment in which its last
+    binding was removed, until the broker is restarted.
+    """
 
 
 class TransientQueuesRefused(ConnectionLost):

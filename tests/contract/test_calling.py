@@ -513,7 +513,7 @@ async def test_no_remote_type_is_imported(members, caller, raw):
 
     exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.evil", "direct", auto_delete=True)
     name = f"{DOMAIN}.api.app.evil::run"
-    queue = await raw.declare_queue(name, auto_delete=True)
+    queue = await raw.declare_queue(name, durable=True, auto_delete=True)
     await queue.bind(exchange, name)
     await queue.consume(answer, no_ack=True)
     with pytest.raises(RemoteError) as caught:

@@ -217,7 +217,7 @@ async def test_hostile_chains(members, raw, chain):
     caller = await members.join("caller")
     name = f"{DOMAIN}.api.app.evil"
     exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
-    queue = await raw.declare_queue(f"{name}::do", auto_delete=True)
+    queue = await raw.declare_queue(f"{name}::do", durable=True, auto_delete=True)
     await queue.bind(exchange, queue.name)
     error = {"type": "os.system", "message": "m", "args": [], "traceback": EVIL, "chain": chain}
 

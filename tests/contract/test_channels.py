@@ -35,7 +35,7 @@ class Consumer:
         self.no_ack = no_ack
 
     async def set_up(self, channel):
-        await channel.topology.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE, durable=True)
         await channel.consume(QUEUE, self.received.append, no_ack=self.no_ack)
 
     async def count(self, count, *, timeout=60):
@@ -71,7 +71,7 @@ async def test_order_is_kept(connection):
 async def test_mandatory_messages(connection):
     """A mandatory message that is routed to no queue is `Unroutable`, and no other message is."""
     async with connection.channel(confirms=True) as channel:
-        await channel.topology.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE, durable=True)
         outcomes = await asyncio.gather(
             *(
                 channel.publish("", key, Message(b"x"), mandatory=True)
@@ -86,7 +86,7 @@ async def test_mandatory_messages(connection):
 async def test_missing_exchange(connection):
     """Publishing to a missing exchange is refused, and the channel recovers."""
     async with connection.channel(confirms=True) as channel:
-        await channel.topology.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE, durable=True)
         for _ in range(3):
             with pytest.raises(BrokerRefused) as refused:
                 await channel.publish("not.there", "", Message(b"x"))
@@ -185,7 +185,7 @@ async def test_a_cancelled_consumer(connection):
     """A cancelled consumer gets no messages, and the channel stays open."""
     consumer = Consumer()
     async with connection.channel() as channel:
-        await channel.topology.declare_queue(QUEUE)
+        await channel.topology.declare_queue(QUEUE, durable=True)
         tag = await channel.consume(QUEUE, consumer.received.append, no_ack=True)
         await channel.publish("", QUEUE, Message(b"1"))
         await consumer.count(1)

@@ -346,7 +346,9 @@ async def test_a_large_result_that_cannot_be_read(members, raw):
         )
 
     exchange = await raw.declare_exchange("my_project.api.app.broken", "direct", auto_delete=True)
-    queue = await raw.declare_queue("my_project.api.app.broken::give", auto_delete=True)
+    queue = await raw.declare_queue(
+        "my_project.api.app.broken::give", durable=True, auto_delete=True
+    )
     await queue.bind(exchange, queue.name)
     await queue.consume(garbage, no_ack=True)
     with pytest.raises(MalformedMessage, match=r"broken\.give sent a reply that cannot be read"):

@@ -101,7 +101,7 @@ async def test_call_without_properties(fabric, send):
 async def test_malformed_reply(fabric, raw, send, type, body):  # noqa: A002
     """A malformed reply is an error of its call only."""
     exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.bad", "direct", auto_delete=True)
-    queue = await raw.declare_queue(f"{DOMAIN}.api.app.bad::do", auto_delete=True)
+    queue = await raw.declare_queue(f"{DOMAIN}.api.app.bad::do", durable=True, auto_delete=True)
     await queue.bind(exchange, queue.name)
 
     async def answer(message):
@@ -118,7 +118,7 @@ async def test_malformed_reply(fabric, raw, send, type, body):  # noqa: A002
 async def test_incomplete_error_replies(fabric, raw, send):
     """An error reply with missing or invalid fields is still a `RemoteError`."""
     exchange = await raw.declare_exchange(f"{DOMAIN}.api.app.odd", "direct", auto_delete=True)
-    queue = await raw.declare_queue(f"{DOMAIN}.api.app.odd::do", auto_delete=True)
+    queue = await raw.declare_queue(f"{DOMAIN}.api.app.odd::do", durable=True, auto_delete=True)
     await queue.bind(exchange, queue.name)
     errors = [{}, {"type": 5, "message": [1], "args": "x"}, {"type": "UnicodeDecodeError"}]
 

@@ -592,7 +592,7 @@ async def test_server_that_exceeds_the_credit(caller, raw):
     """If a server exceeds the credit the stream ends, so that memory stays bounded."""
     name = f"{DOMAIN}.api.app.flood"
     exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
-    queue = await raw.declare_queue(f"{name}::rows", auto_delete=True)
+    queue = await raw.declare_queue(f"{name}::rows", durable=True, auto_delete=True)
     await queue.bind(exchange, queue.name)
 
     async def flood(request):

@@ -14,15 +14,19 @@ from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.support.fabric import until
 from tests.support.rabbitmq import RabbitMq
-from tests.support.rabbitmq_supervisor import rabbitmq_version
-
-DENIED = "deprecated_features.permit.transient_nonexcl_queues"
+from tests.support.rabbitmq_supervisor import (
+    DENY_TRANSIENT_QUEUES,
+    rabbitmq_version,
+    transient_queues_denied,
+)
 
 
 @pytest.fixture(scope="module")
 def strict_node() -> Iterator[RabbitMq]:
     """Node that refuses transient queues, as RabbitMQ 4.3 does by default."""
-    with RabbitMq.start(settings={DENIED: "false"} if CAN_REFUSE else {}) as node:
+    with RabbitMq.start(
+        settings=dict([DENY_TRANSIENT_QUEUES.split(" = ")]) if CAN_REFUSE else {}
+    ) as node:
         yield node
 
 
@@ -92,7 +96,18 @@ async def test_each_further_member_shares_the_durable_queues(strict_uri: str) ->
         assert all(stream.rows for stream in streams)
 
 
-@pytest.mark.parametrize("durable", [True, False], ids=["durable", "transient"])
+transient_allowed = pytest.mark.skipif(
+    transient_queues_denied(), reason="this RabbitMQ refuses transient queues"
+)
+
+
+@pytest.mark.parametrize(
+    "durable",
+    [
+        pytest.param(True, id="durable"),
+        pytest.param(False, id="transient", marks=transient_allowed),
+    ],
+)
 async def test_an_existing_queue_is_used(
     broker_uri: str, raw: AbstractChannel, durable: bool
 ) -> None:
@@ -134,6 +149,7 @@ async def test_a_service_starts_after_it_and_the_broker_died(
     assert "are lost" not in caplog.text  # nothing is said of queues that it never had before
 
 
+@transient_allowed
 async def test_queues_stay_as_in_the_contract_where_they_are_permitted(
     rabbitmq: Any, vhost: str, rabbitmq_uri: str
 ) -> None:

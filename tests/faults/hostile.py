@@ -181,6 +181,7 @@ class Hostile:
         for method, handler in methods.items():
             queue = await channel.declare_queue(
                 f"{DOMAIN}.api.app.evil::{method}",
+                durable=True,
                 auto_delete=True,
                 arguments={"x-dead-letter-exchange": "rpc.dlx"},
             )

@@ -240,7 +240,7 @@ async def test_a_full_queue_rejects_messages(members, rabbitmq_uri):
     fabric = await members.join("one")
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with Connection(rabbitmq_uri, name="full") as connection, connection.channel() as channel:
-        await channel.topology.declare_queue("full", arguments=full)
+        await channel.topology.declare_queue("full", durable=True, arguments=full)
         await channel.topology.bind("full", fabric.data_exchange, arguments={"x-match": "all"})
         await fabric.publish_data({"n": 0})
         generation = fabric.publisher.channel.generation

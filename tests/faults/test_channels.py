@@ -24,7 +24,7 @@ async def test_full_queue_rejects_messages(rabbitmq_uri):
     arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
 
     async def set_up(channel):
-        await channel.topology.declare_queue("full", arguments=arguments)
+        await channel.topology.declare_queue("full", durable=True, arguments=arguments)
 
     async with (
         Connection(rabbitmq_uri, name="full") as connection,

@@ -249,7 +249,7 @@ async def test_credit_is_sent_only_to_server_queues(bank, bank_api, lookup, mall
     underlay = await mallory.get_underlay_channel()
     await underlay.exchange_declare(f"{API}.evil", auto_delete=True)
     queue = await mallory.declare_queue(
-        methods_queue("evil", "items"), auto_delete=True, arguments={}
+        methods_queue("evil", "items"), durable=True, auto_delete=True
     )
     await queue.bind(f"{API}.evil", queue.name)
 

@@ -149,7 +149,7 @@ async def test_waiting_for_the_connection_counts_towards_the_timeout(fabric, rab
     async with await aio_pika.connect(uri) as connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(f"{DOMAIN}.api.app.raw", "direct")
-        queue = await channel.declare_queue(key)
+        queue = await channel.declare_queue(key, durable=True)
         await queue.bind(exchange, key)
         await cut(fabric)
         received = asyncio.Queue()

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fabric import Members
+from tests.support.rabbitmq_supervisor import transient_queues_denied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+@pytest.fixture(autouse=True)
+def amqp_fabric_can_run() -> None:
+    """Skip where the broker refuses the queues of amqp-fabric."""
+    if transient_queues_denied():
+        pytest.skip("this RabbitMQ refuses the queues of amqp-fabric")
 
 
 @pytest.fixture

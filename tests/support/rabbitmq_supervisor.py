@@ -4,8 +4,8 @@ The node and its port mapper (`epmd`) are its children, and its standard input i
 owner. When the pipe closes, because the owner has exited or was killed, it ends both and
 removes the data. It reads commands as lines, `start` and `kill`, and replies to each with a line of
 JSON. It uses only the standard library, for a fast start. Its argument is a JSON
-object, the keyword arguments of `Supervisor`. The environment variable `RABBITMQ_TEST_SETTINGS` adds
-lines to the node's rabbitmq.conf.
+object, the keyword arguments of `Supervisor`. The environment variable `RABBITMQ_TEST_SETTINGS`
+adds lines to the node's rabbitmq.conf.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _HOMES = (
 _ERLANG_PARENTS = (Path("/usr/lib"), Path("/usr/local/lib"))
 
 
+DENY_TRANSIENT_QUEUES = "deprecated_features.permit.transient_nonexcl_queues = false"
+"""Setting that is RabbitMQ 4.3's default, but not that of its package in Debian."""
 PORT_TAKEN = "another program took its port"
 
 
@@ -100,6 +102,11 @@ def rabbitmq_version() -> list[int]:
         return _version(find_server())
     except RabbitMqError:
         return []
+
+
+def transient_queues_denied() -> bool:
+    """Return whether the tests' RabbitMQ refuses transient queues, which amqp-fabric needs."""
+    return DENY_TRANSIENT_QUEUES in os.environ.get("RABBITMQ_TEST_SETTINGS", "")
 
 
 def _version(server: Path) -> list[int]:
@@ -280,6 +287,7 @@ class Supervisor:
             f"default_user = {self._login['user']}\n"
             f"default_pass = {self._login['password']}\n"
             "disk_free_limit.absolute = 50MB\n"
+            "max_message_size = 134217728\n"  # 16 MiB by default in RabbitMQ 4
             "log.console = true\n"
             "log.file = false\n"
             + self._cluster_formation

@@ -87,7 +87,7 @@ async def test_management_of_a_broker(rabbitmq, vhost, rabbitmq_uri):
     async with await aio_pika.connect(rabbitmq_uri) as connection:
         channel = await connection.channel()
         exchange = await channel.declare_exchange("x", aio_pika.ExchangeType.HEADERS)
-        queue = await channel.declare_queue("q", auto_delete=True)
+        queue = await channel.declare_queue("q", durable=True, auto_delete=True)
         await queue.bind(exchange, arguments={"x-match": "all", "a": 1})
         await channel.default_exchange.publish(aio_pika.Message(b""), "q")
 
@@ -109,7 +109,7 @@ async def test_user_has_only_the_given_permissions(rabbitmq, vhost):
     async with await aio_pika.connect(uri) as connection:
         channel = await connection.channel()
         with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
-            await channel.declare_queue("q")
+            await channel.declare_queue("q", durable=True)
 
 
 def test_missing_rabbitmq_is_reported(monkeypatch, tmp_path):

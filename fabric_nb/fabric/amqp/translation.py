@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from aiormq import exceptions as amqp_errors
 
 from fabric_nb.errors import (
+    BrokerFailed,
     BrokerRefused,
     ConnectionLost,
     FabricError,
@@ -67,7 +68,11 @@ def translated(masked_uri: str) -> Iterator[None]:
     except amqp_errors.ConnectionInternalError as error:
         if "transient_nonexcl_queues" in str(error.args):
             raise TransientQueuesRefused(str(error.args[0])) from None
-        raise connection_lost(masked_uri) from None
+        raise BrokerFailed(
+            f"{masked_uri} closed the connection because of an error of its own"
+            f" ({str(error.args[0]) if error.args else error!r}); its log describes it, and the"
+            " outcome of the operation is not known."
+        ) from None
     except (amqp_errors.AMQPError, amqp_errors.ChannelInvalidStateError, ConnectionError):
         raise connection_lost(masked_uri) from None
     except asyncio.CancelledError:

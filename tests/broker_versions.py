@@ -1,0 +1,86 @@
+"""The tests that use RabbitMQ, on several versions of it.
+
+    python -m tests.broker_versions [VERSION ...]
+
+Runs them on the installed RabbitMQ and on those of other Debian releases, which are unpacked
+beside it, and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import debian
+from tests.support.rabbitmq_supervisor import DENY_TRANSIENT_QUEUES
+
+ROOT = Path(__file__).parents[1]
+TESTS = ("broker", "contract", "demo", "faults", "notebook", "peers", "unit/test_support.py")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A RabbitMQ to test on.
+
+    Attributes:
+        release: Debian release whose package is unpacked; empty for the installed RabbitMQ.
+        settings: lines of rabbitmq.conf.
+    """
+
+    release: str = ""
+    settings: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which the tests start this RabbitMQ."""
+        environment = {**os.environ, "RABBITMQ_TEST_SETTINGS": self.settings}
+        if self.release:
+            root = debian.unpack(self.release, ["rabbitmq-server"])
+            (home,) = root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*")
+            environment["RABBITMQ_HOME"] = str(home)
+        return environment
+
+
+VERSIONS = {
+    "installed": Version(),
+    "4.0": Version("trixie"),
+    "4.3": Version("sid"),
+    # Debian's package permits what RabbitMQ 4.3 refuses by default.
+    "4.3-upstream": Version("sid", DENY_TRANSIENT_QUEUES),
+}
+
+
+def run(name: str, version: Version) -> str:
+    """Run the tests on a version, and return its row of the table."""
+    report = ROOT / "build" / f"broker-{name}.xml"
+    tests = [f"tests/{part}" for part in TESTS]
+    options = ["--broker", "rabbitmq", f"--junit-xml={report}"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options, *tests],
+        cwd=ROOT,
+        env=version.environment(),
+        check=False,
+    )
+    suite = next(ET.parse(report).iter("testsuite"))
+    total, skipped = int(suite.attrib["tests"]), int(suite.attrib["skipped"])
+    failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
+    return f"| {name} | {total - skipped - failed:,} | {skipped} | {failed} |"
+
+
+def main() -> None:
+    """Run the tests on the versions of the command line, all by default."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("versions", nargs="*", choices=VERSIONS, default=list(VERSIONS))
+    rows = [run(name, VERSIONS[name]) for name in parser.parse_args().versions]
+    print(
+        "| RabbitMQ | passed | skipped | failed |", "| --- | ---: | ---: | ---: |", *rows, sep="\n"
+    )
+    sys.exit(any(not row.endswith("| 0 |") for row in rows))
+
+
+if __name__ == "__main__":
+    main()
