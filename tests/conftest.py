@@ -83,14 +83,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--broker", choices=BROKERS, help="test behaviour over this broker only")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests of behaviour over each broker, or the chosen one."""
-    if "broker_uri" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--broker")
-        brokers = [chosen] if chosen else list(BROKERS)
-        metafunc.parametrize("broker_uri", brokers, indirect=True)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the account of the brokers."""
     config.stash[_RUNS] = Counter()
@@ -103,6 +95,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "broker_uri" in metafunc.fixturenames:
         one_suffices = metafunc.definition.get_closest_marker("any_broker")
         brokers = ["rabbitmq"] if one_suffices else list(BROKERS)
+        if chosen := metafunc.config.getoption("--broker"):
+            brokers = [broker for broker in brokers if broker == chosen]
         metafunc.parametrize("broker_uri", brokers, indirect=True)
 
 
