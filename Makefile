@@ -8,7 +8,7 @@
 # make develop      the development environment
 # make dist         wheel and sdist for a release; fails without the panel
 # make pictures     the README's pictures, from the demo
-# make bench        benchmarks of calls, streams and frames, with other libraries
+# make bench        benchmarks of calls, streams, frames and starts, with other libraries
 # make soak         load on all parts, with a fault every 20 s; MINUTES=30
 # make test-matrix  the tests on every supported Python that is installed
 # make test-oldest  most tests on the lowest versions that pyproject.toml allows

@@ -1,4 +1,4 @@
-"""Cost of calls, messages and rows, compared with other libraries.
+"""Cost of calls, messages, rows and starts, compared with other libraries.
 
     make bench
     python -m benchmarks --only calls --rounds 3 --seconds 0.5

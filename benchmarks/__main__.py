@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import calls, frames, machine, report, streams
+from benchmarks import calls, frames, machine, report, start, streams
 from benchmarks.harness import WorkerFailed
 from benchmarks.targets import Results, judge
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
 
-SUITES = ("calls", "streams", "frames")
+SUITES = ("calls", "streams", "frames", "start")
 RESULTS = Path("build/bench")
 
 
@@ -99,6 +99,8 @@ def main() -> None:
     if "frames" in options.only:
         progress("frames")
         results.frames = measure_frames(options)
+    if "start" in options.only:
+        results.start = asyncio.run(start.measure(count=options.rounds, progress=progress))
     about["load_after"] = machine.load()
 
     verdicts = judge(results)

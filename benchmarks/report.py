@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import calls, streams
 from benchmarks.figures import Figures, Sample, Spread, summarise
+from benchmarks.start import Run
 from benchmarks.targets import Results, Verdict
 
 Row = Sequence[str]
@@ -28,6 +29,10 @@ def tables(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdict
             "Messages of one row, 120 bytes of JSON; CPU per row, minimum / median; ratios to"
             f" bare aiormq\n{_figures(results.streams, streams.REFERENCE, 'rows/s')}"
         )
+    if results.start:
+        parts.append(
+            f"Programs and commands, from their start to their end; medians\n{_runs(results.start)}"
+        )
     parts.append(f"Targets\n{verdict_table(verdicts)}")
     return "\n\n".join(parts)
 
@@ -39,6 +44,7 @@ def as_json(machine: dict[str, Any], results: Results, verdicts: Iterable[Verdic
         "calls": [asdict(figure) for figure in summarise(results.calls, calls.REFERENCE)],
         "streams": [asdict(figure) for figure in summarise(results.streams, streams.REFERENCE)],
         "frames": results.frames,
+        "start": [asdict(run) for run in results.start],
         "targets": [{**asdict(verdict), "met": verdict.met} for verdict in verdicts],
         "samples": {
             "calls": [asdict(sample) for sample in results.calls],
@@ -78,6 +84,18 @@ def _figure_row(figure: Figures) -> Row:
         f"{figure.cpu_ratio.median:.2f}" if figure.cpu_ratio else "",
         _micros(figure.server_cpu_us),
     )
+
+
+def _runs(runs: Sequence[Run]) -> str:
+    rows = []
+    for load, kind in dict.fromkeys((run.load, run.kind) for run in runs):
+        found = [run for run in runs if (run.load, run.kind) == (load, kind)]
+        seconds, cpu, memory = (
+            Spread.of([getattr(run, name) for run in found])
+            for name in ("seconds", "cpu", "megabytes")
+        )
+        rows.append((f"{load}, {kind}", _spread(seconds), _spread(cpu), _spread(memory, digits=0)))
+    return _table(("", "s (lowest-highest)", "CPU s", "MB"), rows)
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:

@@ -1,4 +1,4 @@
-"""Targets of issue 4, and verdicts on them; no I/O.
+"""Targets of issues 4 and 14, and verdicts on them; no I/O.
 
 The two minutes with a view are measured by `benchmarks.notebook`.
 """
@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks import calls, streams
+from benchmarks import calls, start, streams
 from benchmarks.figures import Sample, Spread, cpu, rate, ratio
 from benchmarks.frames import MEMORY_RATIO, REFRESH_GROWTH
+from benchmarks.start import Run
 
 Metric = Callable[[Sample], float]
 
@@ -23,6 +24,7 @@ class Results:
     calls: Sequence[Sample] = ()
     streams: Sequence[Sample] = ()
     frames: dict[str, Any] = field(default_factory=dict)
+    start: Sequence[Run] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,12 @@ class Verdict:
 
 def judge(results: Results) -> list[Verdict]:
     """Return each target with its figure: ratios within a round, the median over the rounds."""
-    return [*_calls(results.calls), *_streams(results.streams), *_frames(results.frames)]
+    return [
+        *_calls(results.calls),
+        *_streams(results.streams),
+        *_frames(results.frames),
+        *_start(results.start),
+    ]
 
 
 def _calls(samples: Sequence[Sample]) -> list[Verdict]:
@@ -147,3 +154,35 @@ def _frames(figures: dict[str, Any]) -> list[Verdict]:
             None if memory is None else Spread.of([memory]),
         ),
     ]
+
+
+def _start(runs: Sequence[Run]) -> list[Verdict]:
+    def of(load: str, figure: Callable[[Run], float], kind: str = start.FABRIC_NB) -> list[float]:
+        return [figure(run) for run in runs if (run.kind, run.load) == (kind, load)]
+
+    def seconds(run: Run) -> float:
+        return run.seconds
+
+    def megabytes(run: Run) -> float:
+        return run.megabytes
+
+    verdicts = [
+        Verdict(f"{load} of the connector, {unit}", "at most", limit, Spread.of(of(load, figure)))
+        for load, unit, limit, figure in (
+            (start.IMPORT, "s", 0.20, seconds),
+            (start.IMPORT, "MB", 40, megabytes),
+            (start.SERVICE, "MB", 40, megabytes),
+        )
+    ]
+    for load, limit in (
+        *((line, 0.12) for line in start.HELP),
+        (start.CALL, 0.35),
+        (start.ROW, 0.5),
+        (start.SERVICES, 1.5),
+    ):
+        measured = Spread.of(of(load, seconds))
+        verdicts.append(Verdict(f"fabric-nb {load}, s", "at most", limit, measured))
+    kernel, served = of(start.SERVE, seconds, start.KERNEL), of(start.SERVE, seconds)
+    beyond = [one - other for one, other in zip(served, kernel, strict=True)]
+    name = f"fabric-nb {start.SERVE}, s beyond {start.KERNEL}"
+    return [*verdicts, Verdict(name, "at most", 0.6, Spread.of(beyond))]
