@@ -6,7 +6,6 @@ import itertools
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -190,7 +189,6 @@ def _run(driver: Driver, steps: list[Operation]) -> list[tuple[Operation, Observ
 _runs = itertools.count()
 
 
-@pytest.mark.timeout(300)
 @seed(20240611)
 @settings(
     max_examples=EXAMPLES,

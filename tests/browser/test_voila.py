@@ -89,7 +89,6 @@ async def dashboard(address: str, errors: list[str]) -> AsyncIterator[Page]:
         yield page
 
 
-@pytest.mark.timeout(240)
 async def test_the_dashboard_is_live(
     dashboard: Page, shop: AmqBrokerConnector, screens: Path
 ) -> None:

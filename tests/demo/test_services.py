@@ -17,7 +17,6 @@ from fabric_nb.demo.services import DOMAIN, demo_services
 from tests.broker.process import BrokerProcess
 
 
-@pytest.mark.timeout(90)
 async def test_the_monitor_streams_and_serves_calls() -> None:
     """The monitor streams the load at most five times a second, and returns processes and disks."""
     with BrokerProcess() as broker:
@@ -39,7 +38,6 @@ async def test_the_monitor_streams_and_serves_calls() -> None:
     assert len(top) == 3
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_service_outlives_the_demo(number: signal.Signals, tmp_path: Path) -> None:
     """On each signal the demo stops its services first; a repeated signal has no effect."""

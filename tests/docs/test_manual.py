@@ -35,7 +35,7 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "https_proxy": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr

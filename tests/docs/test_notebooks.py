@@ -54,7 +54,6 @@ def own_names() -> Iterator[str]:
             yield name
 
 
-@pytest.mark.timeout(300)
 @each_notebook
 def test_a_notebook_runs_from_top_to_bottom(path: Path, runs: notebooks.Runs) -> None:
     """Each notebook runs headless, with the expected output of every step and without widgets."""

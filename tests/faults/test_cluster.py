@@ -30,7 +30,7 @@ def node_of(cluster, fabric):
     return cluster.node_at(fabric.member.connection._nodes.url.port)
 
 
-@pytest.mark.timeout(240 + 120 * ROUNDS)
+@pytest.mark.timeout(600 + 120 * ROUNDS)
 async def test_nodes_are_killed_one_at_a_time(cluster):
     """Members of a killed node move to another one; a durable stream loses no message."""
     async with Members(cluster.uri_for()) as members:

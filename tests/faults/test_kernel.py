@@ -71,7 +71,7 @@ async def assert_gone(watcher, rabbitmq, vhost):
         await watcher.call(RAN, n=0, timeout=10)
 
 
-@pytest.mark.timeout(160 + SUSPENDED)
+@pytest.mark.timeout(600 + SUSPENDED)
 async def test_interrupted_and_suspended(watcher, notebook):
     """An interrupt ends only a cell.
 

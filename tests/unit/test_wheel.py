@@ -189,7 +189,6 @@ def test_from_git_without_node(repository: str, tmp_path: Path) -> None:
     assert not panel_under(prefix)
 
 
-@pytest.mark.timeout(300)
 def test_from_git_with_node(repository: str, tmp_path: Path) -> None:
     """With Node an installation from git builds the panel, and JupyterLab finds it.
 
