@@ -26,7 +26,7 @@ from nbclient.util import ensure_async
 
 from fabric_nb.fabric.core.files import replacing
 
-CELL_TIMEOUT = 60
+CELL_TIMEOUT = 300
 """Seconds that a cell may run."""
 
 Runs = Mapping[Path, "Future[nbformat.NotebookNode]"]

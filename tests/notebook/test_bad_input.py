@@ -36,7 +36,7 @@ async def test_broker_that_cannot_be_had(
     host = f"127.0.0.1:{rabbitmq.port}"
     for mark, value in (("SECRET", SECRET), ("HOST", host), ("FREE", free_port())):
         broker = broker.replace(mark, str(value))
-    cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 1000")
+    cell = await notebook.execute(f"%fabric_connect {broker} --domain my_project --timeout 5")
     sentence = error_text(cell, error)
     assert text in sentence
     assert "\n" not in sentence

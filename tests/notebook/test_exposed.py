@@ -52,4 +52,4 @@ async def test_allowed_callers_are_shown_and_enforced(
         assert refused.error is not None
         assert "does not take calls of" in refused.error.traceback
         await limited.until(lambda cell: "PermissionError" in cell.displays[0].text)
-    rabbitmq._api("DELETE", "users", name)
+    rabbitmq.delete_user(name)

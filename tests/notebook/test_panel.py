@@ -39,7 +39,7 @@ class PanelClient:
         """Find the kernel's comm, and request the state."""
         client = cls(notebook)
         assert await pushing_comms(notebook)
-        notebook._send("comm_open", comm_id=client.requests, target_name=REQUESTS, data={})
+        notebook.send("comm_open", comm_id=client.requests, target_name=REQUESTS, data={})
         client.send(do="state")
         await client.until(lambda: client.state)
         return client

@@ -87,7 +87,7 @@ logging.basicConfig(level=logging.DEBUG, format="%(name)s %(message)s", force=Tr
 def login(rabbitmq: RabbitMq, place: str) -> Iterator[str]:
     """Create a user with a unique password; yield the URI."""
     yield rabbitmq.add_user("secretive", SECRET, vhost=place)
-    rabbitmq._api("DELETE", "users", "secretive")
+    rabbitmq.delete_user("secretive")
 
 
 def untold(text: str) -> None:
@@ -162,7 +162,7 @@ async def test_no_magic_outputs_the_password(
     await notebook.inspect("fabric")
 
     # A panel of this kernel.
-    notebook._send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
+    notebook.send("comm_open", comm_id="p", target_name="fabric_nb.panel.requests", data={})
     notebook.send_comm("p", {"id": "1", "do": "state"})
     await notebook.until(
         lambda: any("***@" in repr(m.content) for m in notebook.messages if m.type == "comm_msg")
@@ -208,7 +208,7 @@ async def test_password_prompt(start_notebook: StartNotebook, login: str) -> Non
         await notebook.execute(f"%fabric_connect {bare}"), "BrokerUnavailable"
     )
 
-    client = AsyncKernelClient(connection_file=notebook._manager.connection_file)
+    client = AsyncKernelClient(connection_file=notebook.connection_file)
     client.load_connection_file()
     client.start_channels()
     try:

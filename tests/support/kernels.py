@@ -133,6 +133,11 @@ class Kernel:
         return process.pid
 
     @property
+    def connection_file(self) -> str:
+        """File with the addresses of its sockets."""
+        return str(self._manager.connection_file)
+
+    @property
     def log(self) -> str:
         """Output of the process outside of cells."""
         return Path(self._log.name).read_text(errors="replace")
@@ -157,7 +162,7 @@ class Kernel:
             answers: Replies to input requests; without any, input is not allowed.
             stop_on_error: Whether an error aborts the cells that the kernel has already received.
         """
-        id = self._send(  # noqa: A001
+        id = self.send(  # noqa: A001
             "execute_request",
             metadata={} if cell_id is None else {"cellId": cell_id},
             code=code,
@@ -183,7 +188,7 @@ class Kernel:
 
     def send_comm(self, comm_id: str, data: dict[str, Any]) -> Cell:
         """Send a widget message, like a click in the front end; it is done when handled."""
-        id = self._send("comm_msg", comm_id=comm_id, data=data)  # noqa: A001
+        id = self.send("comm_msg", comm_id=comm_id, data=data)  # noqa: A001
         return Cell(self, id, f"comm_msg {data}", replies=False)
 
     async def complete(self, code: str, cursor: int | None = None) -> Completion:
@@ -199,6 +204,23 @@ class Kernel:
             "inspect_request", code=code, cursor_pos=position, detail_level=0
         )
         return plain(reply["data"].get("text/plain", ""))
+
+    def send(self, type: str, metadata: dict[str, Any] | None = None, **content: Any) -> str:  # noqa: A002
+        """Send a request and return its id."""
+        channel = self._client.shell_channel
+        message = self._client.session.msg(type, content, metadata=metadata)
+        channel.send(message)
+        # Sending bypasses the asyncio socket that a task reads from, and can consume the
+        # notification of a received message; reading the socket's events triggers it again.
+        channel.socket.get(zmq.EVENTS)
+        return str(message["header"]["msg_id"])
+
+    async def request(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
+        """Send a request and return the content of its reply."""
+        id = self.send(type, **content)  # noqa: A001
+        reply = await self.until(lambda: self.replies.get(id), about=f"{type} {content}")
+        assert reply is not None
+        return reply
 
     # The process
 
@@ -270,25 +292,9 @@ class Kernel:
         requests: list[Cell] = []
         async with asyncio.timeout(START_TIMEOUT):
             while not any(cell.done for cell in requests):
-                requests.append(Cell(self, self._send("kernel_info_request"), "kernel_info"))
+                requests.append(Cell(self, self.send("kernel_info_request"), "kernel_info"))
                 with contextlib.suppress(KernelTimeout):
                     await self.until(lambda: any(cell.done for cell in requests), 0.2)
-
-    async def request(self, type: str, **content: Any) -> dict[str, Any]:  # noqa: A002
-        id = self._send(type, **content)  # noqa: A001
-        reply = await self.until(lambda: self.replies.get(id), about=f"{type} {content}")
-        assert reply is not None
-        return reply
-
-    def _send(self, type: str, metadata: dict[str, Any] | None = None, **content: Any) -> str:  # noqa: A002
-        """Send a request and return its id."""
-        channel = self._client.shell_channel
-        message = self._client.session.msg(type, content, metadata=metadata)
-        channel.send(message)
-        # Sending bypasses the asyncio socket that a task reads from, and can consume the
-        # notification of a received message; reading the socket's events triggers it again.
-        channel.socket.get(zmq.EVENTS)
-        return str(message["header"]["msg_id"])
 
     async def _read(self, channel: Any, handle: Callable[[str, dict[str, Any]], None]) -> None:
         while True:

@@ -186,7 +186,7 @@ class RabbitMq:
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host, its content and its user, and close its connections."""
         self._api("DELETE", "vhosts", name)
-        self._api("DELETE", "users", name)
+        self.delete_user(name)
 
     @contextmanager
     def private_vhost(self) -> Iterator[str]:
@@ -214,6 +214,10 @@ class RabbitMq:
         permissions = {"configure": configure, "write": write, "read": read}
         self._api("PUT", "permissions", vhost, name, body=permissions)
         return self.uri_for(name, password, vhost)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user, and close its connections."""
+        self._api("DELETE", "users", name)
 
     # Resources
 

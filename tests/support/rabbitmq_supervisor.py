@@ -68,7 +68,7 @@ def find_server() -> Path:
     servers = [server for server in servers if server.is_file()]
     if not servers:
         raise RabbitMqError(MISSING)
-    return max(servers, key=_version)
+    return max(servers, key=version_of)
 
 
 def _program_path() -> str:
@@ -99,7 +99,7 @@ def _glob(pattern: str) -> list[Path]:
 def rabbitmq_version() -> list[int]:
     """Return the version of RabbitMQ, for example ``[3, 10, 8]``; empty if not installed."""
     try:
-        return _version(find_server())
+        return version_of(find_server())
     except RabbitMqError:
         return []
 
@@ -109,7 +109,8 @@ def transient_queues_denied() -> bool:
     return DENY_TRANSIENT_QUEUES in os.environ.get("RABBITMQ_TEST_SETTINGS", "")
 
 
-def _version(server: Path) -> list[int]:
+def version_of(server: Path) -> list[int]:
+    """Return the version in the name of a start script's folder."""
     name = server.parent.parent.resolve().name
     return [int(part) for part in name.rpartition("-")[2].split(".") if part.isdigit()]
 

@@ -133,7 +133,7 @@ def test_failed_start_of_a_node_is_reported(monkeypatch, tmp_path):
 def test_newest_rabbitmq_is_used():
     """The newest of several installed versions is used."""
     homes = [Path(f"/x/rabbitmq_server-{v}/sbin/rabbitmq-server") for v in ("3.9.27", "3.10.8")]
-    assert max(homes, key=rabbitmq_supervisor._version) == homes[1]
+    assert max(homes, key=rabbitmq_supervisor.version_of) == homes[1]
 
 
 # Peers
