@@ -129,7 +129,7 @@ class FabricMember:
             rejected=self.rejected,
             background=self._background,
             listening=listen,
-            on_request=self.announcer.announce_now if self.announcer else lambda: None,
+            on_request=self.announcer.announce_now if self.announcer else None,
         )
         self.host = ServiceHost(
             connection,

@@ -96,10 +96,14 @@ async def test_version_and_methods(members, listener):
     assert (await wait_for_service(listener, "one")).versions(listener.registry.now) == ["1.2"]
 
 
-async def test_keep_alives_are_requested_when_opening(members):
-    """A new member requests keep-alives, so it knows the others despite their long interval."""
-    await members.join("old", keep_alive_seconds=60)
-    newcomer = await members.join("new", keep_alive_seconds=60)
+@pytest.mark.parametrize("listens", [True, False])
+async def test_keep_alives_are_requested_when_opening(members, listens):
+    """A new member requests keep-alives, so it knows the others despite their long interval.
+
+    Members that listen to no keep-alives answer too.
+    """
+    await members.join("old", keep_alive_seconds=600, keep_alive_listen=listens)
+    newcomer = await members.join("new", keep_alive_seconds=600)
     await wait_for_service(newcomer, "old")
 
 

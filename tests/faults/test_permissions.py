@@ -158,6 +158,14 @@ async def test_may_serve_in_one_domain(join, owner):
         await assert_deleting_refused(elsewhere, OTHER)
 
 
+async def test_announcing_needs_no_permission_to_receive(owner, rabbitmq, vhost):
+    """A member that does not listen announces itself with the permission to write alone."""
+    rights = {"configure": "$^", "write": r"^msc\.discovery$", "read": "$^"}
+    uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights)
+    async with AmqBrokerConnector(uri, DOMAIN, "app", "announcer", keep_alive_seconds=0.3):
+        await wait_for_service(owner, "announcer")
+
+
 async def test_missing_exchange_without_permission_to_declare_it(rabbitmq, vhost):
     """Without permission to declare a missing exchange, the error says who can."""
     uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **permissions("watcher"))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from fabric_nb.errors import BrokerRefused, FabricError, MalformedMessage
@@ -39,7 +39,7 @@ _MESSAGE_TYPES = (KEEP_ALIVE, GOODBYE, KEEP_ALIVE_REQUEST)
 
 
 class Listener:
-    """Declares the discovery exchange and, if `listening`, consumes keep-alives.
+    """Declares the discovery exchange, and consumes keep-alives and requests for them.
 
     Args:
         connection: connection to consume on.
@@ -48,8 +48,8 @@ class Listener:
         registry: receives the keep-alives.
         rejected: record of keep-alives that cannot be read.
         background: task group for the subscribers' callbacks.
-        listening: False to declare the exchange only.
-        on_request: called when a member requests keep-alives.
+        listening: False to consume no keep-alives.
+        on_request: called when a member requests keep-alives; None if this one sends none.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Listener:
         rejected: RejectedMessages,
         background: Background,
         listening: bool,
-        on_request: Callable[[], object],
+        on_request: Callable[[], object] | None,
     ) -> None:
         self.listening = listening
         self._name = name
@@ -74,6 +74,7 @@ class Listener:
         self._callbacks: list[tuple[KeepAliveCallback, Mapping[str, str]]] = []
         self._connection = connection
         self._channel = connection.channel(self._set_up, on_lost=registry.connection_lost)
+        self._requests = connection.channel(self._set_up_requests)
         connection.on_silence.append(self._on_silence)
 
     async def open(self) -> None:
@@ -82,6 +83,14 @@ class Listener:
         if self.listening:
             self._background.keep(self._tick, name="tick")
             self._background.keep(self._check_silent_services, name="check silent services")
+        elif self._on_request is not None:
+            await self._receive_requests()
+
+    async def _receive_requests(self) -> None:
+        try:  # a member that only announces itself needs no permission to receive
+            await self._requests.open()
+        except BrokerRefused as refused:
+            log.debug("Requests for keep-alives are not received: %s", refused)
 
     def _on_silence(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -115,13 +124,20 @@ class Listener:
         await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
         if not self.listening:
             return
+        await self._consume(channel, _MESSAGE_TYPES)
+        self._registry.connection_made()
+        await self._request_keep_alives()
+
+    async def _set_up_requests(self, channel: Channel) -> None:
+        await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
+        await self._consume(channel, (KEEP_ALIVE_REQUEST,))
+
+    async def _consume(self, channel: Channel, message_types: Iterable[str]) -> None:
         queue = await channel.topology.declare_exclusive_queue()
-        for message_type in _MESSAGE_TYPES:
+        for message_type in message_types:
             arguments = {"x-match": "all", MSG_TYPE: message_type}
             await channel.topology.bind(queue, self._exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
-        self._registry.connection_made()
-        await self._request_keep_alives()
 
     async def _request_keep_alives(self) -> None:
         request = keep_alive_request(self._name)
@@ -138,7 +154,8 @@ class Listener:
             self._rejected.add("keep-alive", error, delivery)
             return
         if keep_alive.asking:
-            self._on_request()
+            if self._on_request is not None:
+                self._on_request()
             return
         self._registry.receive(keep_alive)
         if not keep_alive.leaving:
