@@ -420,6 +420,8 @@ async def test_a_domain_without_services(empty: LabNotebook, page: Page, screens
         )
     )
     await expect(hint.locator("code").get_by_text("--domain crowd")).to_be_visible()
+    logs = panel_of(page).get_by_role("log", name="Logs")
+    await expect(logs.locator("code").get_by_text("--domain crowd")).to_be_attached()
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
         await set_theme(page, theme)
         await page.screenshot(path=screens / f"panel-wrong-domain-{theme.split()[1].lower()}.png")

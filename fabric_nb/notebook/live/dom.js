@@ -11,6 +11,19 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Set a text; parts between backquotes are shown as code. */
+export function setQuoted(node, text) {
+  if (node.dataset.text === text) return;
+  node.dataset.text = text;
+  const parts = text.split(/`([^`]+)`/); // text and code, alternating
+  node.replaceChildren(...parts.map((part, index) => {
+    if (index % 2 === 0) return part;
+    const code = make("code");
+    code.textContent = part;
+    return code;
+  }));
+}
+
 export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }

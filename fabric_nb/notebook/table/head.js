@@ -1,6 +1,6 @@
 // Content around the rows: title, badges and facts, buttons and choices, filter, notes.
 
-import { fill, make, setAttribute, setText } from "../live/dom.js";
+import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { grouped, paintBadge } from "./cells.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -74,7 +74,7 @@ export class HeadView {
     this.chart.paint(chart);
     this.paintPrinted(printed);
     fill(this.facts, facts, () => make("span"), setText);
-    fill(this.notes, notes, () => make("div"), setText);
+    fill(this.notes, notes, () => make("div"), setQuoted);
     this.paintTools(tools);
     const prefix = this.filter.value.trim() ? `${grouped(matching)} of ` : "";
     setText(this.count, `${prefix}${grouped(all)} ${all === 1 ? "row" : "rows"}`);

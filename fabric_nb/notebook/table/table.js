@@ -1,7 +1,7 @@
 // The live table. Only visible rows are in the document, and their nodes are reused while their
 // cells change.
 
-import { arrange, fill, make, setAttribute, setText } from "../live/dom.js";
+import { arrange, fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
 import { paintBadge } from "./cells.js";
 import { DetailView } from "./detail.js";
@@ -212,7 +212,7 @@ export class TableView {
     }
     addGap(total - y);
     if (!this.ids.length) {
-      setText(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
+      setQuoted(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
       wanted.push(this.placeholder);
     }
     // Nodes of open rows are kept while they are not visible, with the texts entered into forms.
