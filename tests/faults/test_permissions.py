@@ -159,8 +159,10 @@ async def test_may_serve_in_one_domain(join, owner):
 
 
 async def test_announcing_needs_no_permission_to_receive(owner, rabbitmq, vhost):
-    """A member that does not listen announces itself with the permission to write alone."""
-    rights = {"configure": "$^", "write": r"^msc\.discovery$", "read": "$^"}
+    """A member that does not listen announces itself without the permission to receive."""
+    rights = permissions("caller")
+    rights["read"] = rights["read"].replace(r"|msc\.discovery", "")
+    assert "discovery" not in rights["read"]
     uri = rabbitmq.add_user(f"user-{vhost}", "secret", vhost=vhost, **rights)
     async with AmqBrokerConnector(uri, DOMAIN, "app", "announcer", keep_alive_seconds=0.3):
         await wait_for_service(owner, "announcer")
