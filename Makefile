@@ -11,7 +11,10 @@
 # make bench        benchmarks of calls, streams, frames and starts, with other libraries
 # make soak         load on all parts, with a fault every 20 s; MINUTES=30
 # make test-matrix  the tests on every supported Python that is installed
+# make pythons      Python 3.14 and 3.15 for test-matrix, from Debian's packages
+# make test-brokers  the tests that use RabbitMQ, on RabbitMQ 4.0 and 4.3, from Debian's packages
 # make test-oldest  most tests on the lowest versions that pyproject.toml allows
+# make test-newest  the tests on the newest versions, also those that are not released yet
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,11 +23,11 @@ PYTEST := $(BIN)/python -m pytest
 SOURCES := fabric_nb tests benchmarks docs hatch_lab.py
 PANEL_BUILD = $(BIN)/python hatch_lab.py
 JLPM := cd labextension && ../$(BIN)/jlpm
-SUPPORTED := 3.11 3.12 3.13
+SUPPORTED := 3.11 3.12 3.13 3.14 3.15
 # Tests start many interpreters, which would compile the modules each time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop panel-test tests short-soak test-repeatedly test-matrix test-oldest clean
+.PHONY: demo lab dist pictures test lint check bench soak panel docs notebooks programs develop panel-test tests short-soak test-repeatedly test-matrix pythons test-brokers test-oldest test-newest clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m tests.docs.tour
@@ -115,13 +118,32 @@ programs:
 test-matrix: programs
 	@results=""; failed=""; \
 	for version in $(SUPPORTED); do \
-	    if ! python$$version --version >/dev/null 2>&1; then results="$$results $$version: not installed;"; \
-	    elif $(MAKE) develop panel PYTHON=python$$version VENV=.venv-$$version && \
+	    python=python$$version; \
+	    $$python --version >/dev/null 2>&1 || python=$$(ls $(UNPACKED)/usr/bin/python$$version 2>/dev/null); \
+	    if [ -z "$$python" ]; then results="$$results $$version: not installed;"; \
+	    elif $(MAKE) develop panel PYTHON=$$python VENV=.venv-$$version && \
 	        $(MAKE) tests VENV=.venv-$$version; \
 	    then results="$$results $$version: passed;"; \
 	    else results="$$results $$version: FAILED;"; failed=yes; fi; \
 	done; \
 	echo "Python$${results%;}"; [ -z "$$failed" ]
+
+UNPACKED := build/debian/sid
+
+pythons: develop
+	$(BIN)/python -m tests.support.debian sid \
+	    python3.14-venv python3.14-dev python3.15-venv python3.15-dev
+
+test-brokers: develop programs
+	$(BIN)/python -m tests.broker_versions --workers $(WORKERS)
+
+NEWEST := $(VENV)-newest
+
+test-newest: export PIP_PRE := 1
+test-newest: programs
+	$(MAKE) develop panel VENV=$(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(MAKE) tests VENV=$(NEWEST)
 
 # Without the tests of builds and docs, whose tools need newer versions; with the panel's browser tests.
 OLDEST := $(VENV)-oldest

@@ -54,11 +54,11 @@ VERSIONS = {
 }
 
 
-def run(name: str, version: Version) -> str:
+def run(name: str, version: Version, workers: int) -> str:
     """Run the tests on a version, and return its row of the table."""
     report = ROOT / "build" / f"broker-{name}.xml"
     tests = [f"tests/{part}" for part in TESTS]
-    options = ["--broker", "rabbitmq", f"--junit-xml={report}"]
+    options = ["-n", str(workers), "--broker", "rabbitmq", f"--junit-xml={report}"]
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, *tests],
         cwd=ROOT,
@@ -75,7 +75,9 @@ def main() -> None:
     """Run the tests on the versions of the command line, all by default."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("versions", nargs="*", choices=VERSIONS, default=list(VERSIONS))
-    rows = [run(name, VERSIONS[name]) for name in parser.parse_args().versions]
+    parser.add_argument("--workers", type=int, default=4, help="processes (%(default)s)")
+    options = parser.parse_args()
+    rows = [run(name, VERSIONS[name], options.workers) for name in options.versions]
     print(
         "| RabbitMQ | passed | skipped | failed |", "| --- | ---: | ---: | ---: |", *rows, sep="\n"
     )

