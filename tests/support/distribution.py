@@ -22,6 +22,10 @@ LONGEST_FIRST = (
     "tests/docs/",
     "tests/faults/",
     "tests/notebook/",
+    "tests/unit/test_wheel.py",
+    "tests/unit/test_decoding.py",
+    "tests/peers/test_benchmarks.py",
+    "tests/demo/",
 )
 """Beginnings of the names of groups that take long; all other groups follow."""
 
