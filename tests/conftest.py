@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from fabric_nb.fabric.core import tasks
 from tests.broker.process import ForkedBroker
 from tests.support import distribution
+from tests.support.failures import FAILED, end_shared_fixtures
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
@@ -223,7 +224,7 @@ async def kernel(start_kernel: StartKernel) -> Kernel:
     return await start_kernel()
 
 
-# What processes wrote is shown with the test that failed
+# After a failure
 
 
 def _witness(request: pytest.FixtureRequest, process: Peer | Kernel) -> None:
@@ -234,10 +235,20 @@ def _witness(request: pytest.FixtureRequest, process: Peer | Kernel) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the logs of a failed test's processes to its report."""
+    """Add the logs of a failed test's processes to its report, and note that it has failed."""
     report = yield
     if report.failed:
+        item.stash[FAILED] = True
         for process in item.stash.get(_WITNESSES, []):
             if log := process.log:
                 report.sections.append((f"Log of {process.name}", log))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Do not leave what a failed test shared to the next one."""
+    try:
+        yield
+    finally:
+        end_shared_fixtures(item)

@@ -1,7 +1,6 @@
 """Fixtures: one JupyterLab, one browser and one notebook for the package.
 
-After a failed test all of them are opened anew, so that the state in which it left them does not
-affect the next one.
+After a failed test all of them are opened anew (`tests.support.failures`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,10 @@ from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook, new_page, open_browser, wait_for_lab
 from tests.browser.panels import show
 from tests.browser.shop import open_shop
+from tests.support.failures import FAILED
 
 PROJECT = Path(__file__).parents[2]
 SCREENS = PROJECT / "build" / "screens"
-
-_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,30 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note that a test has failed."""
-    report = yield
-    if report.failed:
-        item.stash[_FAILED] = True
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """After a failed test, end JupyterLab and all fixtures that use it."""
-    try:
-        yield
-    finally:
-        if isinstance(item, pytest.Function) and item.stash.get(_FAILED, False):
-            # pytest has no public function for this; it does it where a parameter changes.
-            for fixture in item._fixtureinfo.name2fixturedefs.get("lab", ()):
-                with contextlib.suppress(Exception):  # follows from the failure
-                    fixture.finish(item._request)
 
 
 @pytest.fixture(scope="package")
@@ -113,7 +87,7 @@ async def _close_after_failure(
 ) -> AsyncIterator[None]:
     """After a failed test, save a screenshot, and close the browser."""
     yield
-    if request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(FAILED, False):
         pages = [page for context in browser.contexts for page in context.pages]
         for number, page in enumerate(pages, 1):
             with contextlib.suppress(Error):
