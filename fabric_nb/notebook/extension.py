@@ -9,6 +9,7 @@ from typing import Any, cast
 from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.fabric.data import plotting
+from fabric_nb.fabric.rpc.invocation import allow_suspending
 from fabric_nb.notebook import bridge
 from fabric_nb.notebook.cells import CellHooks
 from fabric_nb.notebook.inspection import Inspection
@@ -32,6 +33,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
     bridge.allow_waiting(bridge.notebook_loop())
+    allow_suspending()
     bridge.run_at_prompt(shell)
     _loaded = magics = FabricMagics(shell)
     shell.register_magics(_loaded)

@@ -489,7 +489,7 @@ async def test_cancelled_before_it_starts(members, caller, counter):
     await until(lambda: caller.member.rpc.pending == 2)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert queue.empty()
+    assert not queue
     await serving.replace({"rows": rows})
     go.set()
     await first

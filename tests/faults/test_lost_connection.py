@@ -195,16 +195,16 @@ async def test_lone_server_recovers(fabric, apart, cut):
         await until(lambda: apart.servers[0].channel.is_ready)
 
 
-def fail_next_send(channel, monkeypatch):
-    """Make the next send on a channel fail as with a lost connection."""
-    send, closing = channel.send, []
+def fail_next(method, channel, monkeypatch):
+    """Make the next call of a method of a channel fail as with a lost connection."""
+    original, closing = getattr(channel, method), []
 
-    def send_and_fail(*args, **kwargs):
-        monkeypatch.setattr(channel, "send", send)
+    def fail(*args, **kwargs):
+        monkeypatch.setattr(channel, method, original)
         closing.append(asyncio.ensure_future(channel._amqp.close()))
         raise ConnectionLost("in this very moment")
 
-    monkeypatch.setattr(channel, "send", send_and_fail)
+    monkeypatch.setattr(channel, method, fail)
 
 
 async def test_lost_reply(fabric, apart, monkeypatch):
@@ -218,7 +218,7 @@ async def test_lost_reply(fabric, apart, monkeypatch):
     serving = await apart.serve({"work": work})
     second = await fabric.serve({"work": work}, id="apart")
     for n in range(3):
-        fail_next_send(serving.channel, monkeypatch)
+        fail_next("answer", serving.channel, monkeypatch)
         generation = serving.channel.generation
         while serving.channel.generation == generation:  # until it was dispatched a call
             assert await fabric.call("app.apart.work", n=n, timeout=60) == n
@@ -242,7 +242,7 @@ async def test_lost_log_record(fabric, apart, monkeypatch):
     (channel,) = channels
     async with await apart.logs() as feed:
         for n in range(3):
-            fail_next_send(channel, monkeypatch)
+            fail_next("send", channel, monkeypatch)
             handler.handle(logging.makeLogRecord({"msg": str(n), "levelname": "INFO"}))
             await until(lambda n=n: str(n) in [record.message for record in feed.records])
         received = dict.fromkeys(record.message for record in feed.records)

@@ -24,7 +24,14 @@ from fabric_nb.errors import (
     NotConnected,
     TransientQueuesRefused,
 )
-from fabric_nb.fabric.amqp.fast_channel import FastChannel, OnDelivery, OnOutcome, Reason
+from fabric_nb.fabric.amqp.fast_channel import (
+    Batches,
+    FastChannel,
+    OnBatch,
+    OnDelivery,
+    OnOutcome,
+    Reason,
+)
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.topology import (
     Broker,
@@ -319,6 +326,11 @@ class Channel:
             task.add_done_callback(lambda _: self._connection.recover(self))
 
     @property
+    def is_open(self) -> bool:
+        """True if the channel is open and its setup is complete."""
+        return self._fast is not None and self._ready.is_set()
+
+    @property
     def is_ready(self) -> bool:
         """True if the channel is open, its setup is complete, and publishers need not wait."""
         return self._fast is not None and self._ready.is_set() and not self._connection.congested
@@ -444,6 +456,15 @@ class Channel:
         self.topology.consumers[tag] = queue
         return tag
 
+    async def consume_batches(
+        self, queue: str, on_batch: OnBatch, *, arguments: Mapping[str, Any] | None = None
+    ) -> str:
+        """Start a consumer as `consume`; `on_batch` is called with deliveries read together."""
+        fast = self._fast
+        if fast is None:
+            raise self._lost()
+        return await self.consume(queue, Batches(fast, on_batch), arguments=arguments)
+
     async def consume_messages(
         self, queue: str, callback: Callable[[IncomingMessage], Awaitable[object]]
     ) -> str:
@@ -504,10 +525,12 @@ class Channel:
         *,
         mandatory: bool = False,
         on_outcome: OnOutcome | None = None,
+        at_once: bool = False,
     ) -> None:
-        """Send a message now; with confirms, call `on_outcome` with its outcome.
+        """Send a message; with confirms, call `on_outcome` with its outcome.
 
-        This ignores back-pressure; see `is_ready`.
+        It is written together with others of this iteration of the loop or, where none is expected,
+        `at_once`. This ignores back-pressure; see `is_ready`.
 
         Raises:
             ConnectionLost: the channel is not open.
@@ -515,7 +538,27 @@ class Channel:
         fast = self._fast
         if fast is None or fast.closed:
             raise self._lost()
-        fast.publish(exchange, routing_key, message, mandatory=mandatory, on_outcome=on_outcome)
+        fast.publish(
+            exchange,
+            routing_key,
+            message,
+            mandatory=mandatory,
+            on_outcome=on_outcome,
+            at_once=at_once,
+        )
+
+    def answer(
+        self, delivery: Delivery, queue: str, message: Message, *, at_once: bool = False
+    ) -> None:
+        """Send the reply to a delivery to a queue, and acknowledge the delivery, in one write.
+
+        Raises:
+            ConnectionLost: the channel is not open.
+        """
+        if (fast := self._fast_for(delivery)) is not None:
+            fast.answer(queue, message, delivery.tag, at_once=at_once)
+        else:  # a delivery of an earlier opening is requeued by the broker
+            self.send("", queue, message, at_once=at_once)
 
     def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
         """Acknowledge a delivery; the broker redelivers those of an earlier generation."""

@@ -127,6 +127,7 @@ class Connection:
         self.reconnected_at = float("-inf")
         self.capabilities = capabilities or BrokerCapabilities()
         self._user_id: str | None = None
+        self._product = ""  # of the broker; empty without a connection
         self._size_lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -169,11 +170,6 @@ class Connection:
             if properties
             else ""
         )
-
-    @property
-    def _product(self) -> str:
-        properties = self._amqp.server_properties if self._amqp is not None else None
-        return str((properties or {}).get("product"))
 
     @property
     def verifies_users(self) -> bool:
@@ -304,7 +300,10 @@ class Connection:
     @property
     def in_other_loop(self) -> bool:
         """True if it was opened in another event loop than the one that runs now."""
-        return self._opened and self._loop is not _running_loop()
+        try:
+            return self._opened and self._loop is not asyncio.get_running_loop()
+        except RuntimeError:  # none is running
+            return True
 
     def check_loop(self) -> None:
         """Refuse use in another event loop, where nothing would ever be received.
@@ -346,11 +345,12 @@ class Connection:
         if self._transport.writer is not None:
             self._transport.writer.demultiplexer.on_blocked = self._on_blocked
         self._user_id = _user_id_of(self._nodes.url)
+        self._product = str((self._amqp.server_properties or {}).get("product"))
         self._paused_by.clear()  # a new socket is not paused
         self._connected.set()
 
     async def _disconnect(self) -> None:
-        amqp, self._amqp = self._amqp, None
+        amqp, self._amqp, self._product = self._amqp, None, ""
         if amqp is not None:
             await abort(amqp)
 
@@ -548,13 +548,6 @@ def _notify(listeners: list[Callable[[T], object]], value: T, subject: str) -> N
             listener(value)
         except Exception as error:  # noqa: BLE001 - must not affect the other listeners
             failures.add(f"a listener for the connection's {subject}", error)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _signal(event: asyncio.Event, _: asyncio.Future[None]) -> None:

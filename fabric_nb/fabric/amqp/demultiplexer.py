@@ -38,6 +38,7 @@ class FrameDemultiplexer(asyncio.StreamReader):
         unblocked: set while it accepts messages, and when the connection is lost.
         on_blocked: called when `blocked` has changed.
         received: counter that is incremented whenever bytes are received.
+        after_read: callbacks that are called once, after all received bytes.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -52,6 +53,7 @@ class FrameDemultiplexer(asyncio.StreamReader):
         self._forwarded_at = monotonic()
         self._is_amqp = True
         self.received = 0
+        self.after_read: list[Callable[[], object]] = []
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Process bytes from the socket, wherever they are split."""
@@ -67,6 +69,10 @@ class FrameDemultiplexer(asyncio.StreamReader):
                 return
             received = b"".join(self._incomplete)
         forwarded, intercepted = self._dispatch(received)
+        if self.after_read:
+            callbacks, self.after_read = self.after_read, []
+            for callback in callbacks:
+                callback()
         if forwarded:
             self._forwarded_at = monotonic()
             super().feed_data(b"".join(forwarded))
@@ -97,10 +103,16 @@ class FrameDemultiplexer(asyncio.StreamReader):
             if stop > end:
                 break
             fast = channels.get(number)
-            if fast is not None and (handled := _handle(fast, received, start, stop)):
-                intercepted = True
-                start = handled
-                continue
+            if fast is not None:
+                try:
+                    handled = fast.receive(received, start, stop)
+                except Exception as error:  # noqa: BLE001 - aiormq closes the connection over it
+                    failures.add("a frame that cannot be read", error)
+                    handled = 0
+                if handled:
+                    intercepted = True
+                    start = handled
+                    continue
             if number == 0 and self._handle_blocked(received[start + 7 : stop - 1]):
                 intercepted = True
             else:
@@ -137,22 +149,6 @@ class FrameDemultiplexer(asyncio.StreamReader):
         super().set_exception(exc)
 
 
-def _handle(fast: FastChannel, received: bytes, start: int, stop: int) -> int:
-    """Pass a frame to its fast channel, with the rest of its message if that was received too.
-
-    Return the offset of the end of what was handled; 0 if the frame is left to aiormq, as an
-    unreadable one is.
-    """
-    kind = received[start]
-    try:
-        if kind == frames.METHOD and (end := fast.receive_message(received, start, stop)):
-            return end
-        return stop if fast.receive(kind, received[start + 7 : stop - 1]) else 0
-    except Exception as error:  # noqa: BLE001 - aiormq closes the connection over it
-        failures.add("a frame that cannot be read", error)
-        return 0
-
-
 class BatchingWriter(asyncio.StreamWriter):
     """Writer that batches small frames, and detects when aiormq closes a channel.
 
@@ -173,10 +169,14 @@ class BatchingWriter(asyncio.StreamWriter):
         self._batch: list[bytes] = []
         self._batch_size = 0
         self._call_soon = loop.call_soon
+        self._write = transport.write
+        self._is_closing = transport.is_closing
+        self._buffer_size = transport.get_write_buffer_size
 
     def add_channel(self, number: int, *, frame_max: int) -> FastChannel:
         """Return a new fast channel of this number, which replaces an earlier one."""
-        fast = FastChannel(number, self.send, frame_max=frame_max)
+        fast = FastChannel(number, self.send, self.send_now, frame_max=frame_max)
+        fast.after_read = lambda callback: self.demultiplexer.after_read.append(callback)
         self.demultiplexer.channels[number] = fast
         return fast
 
@@ -188,14 +188,13 @@ class BatchingWriter(asyncio.StreamWriter):
     @property
     def buffered(self) -> int:
         """Bytes that were sent and not yet written to the socket; 0 once it is closed."""
-        if self.transport.is_closing():
-            return 0
-        return self.transport.get_write_buffer_size() + self._batch_size
+        size = self._buffer_size() + self._batch_size
+        return 0 if size and self._is_closing() else size
 
     @property
     def unsent(self) -> int:
         """Bytes in the write buffer, without the current batch."""
-        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        return 0 if self._is_closing() else self._buffer_size()
 
     def abort(self) -> None:
         """Close the socket at once, without AMQP's closing handshake."""
@@ -217,6 +216,14 @@ class BatchingWriter(asyncio.StreamWriter):
             self._call_soon(self._flush)
         self._batch.append(data)
         self._batch_size += len(data)
+
+    def send_now(self, data: bytes) -> None:
+        """Write now, together with the current batch."""
+        if self._batch:
+            self._batch.append(data)
+            self._flush()
+        elif not self._is_closing():
+            self._write(data)
 
     def write(self, data: Any) -> None:
         """Write now, after the current batch."""
@@ -242,5 +249,5 @@ class BatchingWriter(asyncio.StreamWriter):
             data = b"".join(self._batch)
             self._batch.clear()
             self._batch_size = 0
-            if not self.transport.is_closing():
-                super().write(data)
+            if not self._is_closing():
+                self._write(data)

@@ -20,6 +20,7 @@ from fabric_nb.fabric.core.tasks import failures
 log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[Delivery], object]
+OnBatch = Callable[[list[Delivery]], object]
 OnOutcome = Callable[[FabricError | None], object]
 """Callback for the outcome of a published message: None if confirmed, otherwise the error."""
 Reason = Callable[[], FabricError]
@@ -31,25 +32,36 @@ class FastChannel:
 
     Args:
         number: number of the channel.
-        send: writes the bytes of frames.
+        send: writes the bytes of frames, in one batch with others of this iteration of the loop.
+        send_now: writes them at once; by default as `send`.
         frame_max: bytes of the longest frame, as negotiated; 0: no limit.
 
     Attributes:
         generation: generation of the `Channel`, set in each delivery.
         consumers: callbacks by consumer tag.
+        after_read: called with a callback, to call it after all bytes that were read.
         confirming: True if the channel is in confirm mode.
         closed: True once nothing more may be sent.
         on_shut: called with the reason when the channel is closed.
     """
 
-    def __init__(self, number: int, send: Callable[[bytes], object], *, frame_max: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        send: Callable[[bytes], object],
+        send_now: Callable[[bytes], object] | None = None,
+        *,
+        frame_max: int,
+    ) -> None:
         self.number = number
         self.generation = 0
         self.consumers: dict[bytes, OnDelivery] = {}
+        self.after_read: Callable[[Callable[[], object]], object] = _call
         self.confirming = False
         self.closed = False
         self.on_shut: Callable[[Reason], object] | None = None
         self._send = send
+        self._send_now = send_now or send
         self._frame_max = frame_max
         self._published = 0
         self._probes = 0
@@ -66,30 +78,30 @@ class FastChannel:
 
     # -- receiving
 
-    def receive_message(self, received: bytes, start: int, stop: int) -> int:
-        """Handle a delivery in one step, if all its frames were received.
+    def receive(self, received: bytes, start: int, stop: int) -> int:
+        """Handle a frame of this channel, with the rest of its message if that was received too.
 
         Args:
             received: bytes from the socket.
-            start: offset of the method's frame.
+            start: offset of the frame.
             stop: offset of its end.
 
         Returns:
-            Offset of the end of the message; 0 if `receive` is to handle it frame by frame.
+            Offset of the end of what was handled; 0 if the frame is to be left to aiormq.
         """
-        message = frames.read_message(received, self.number, start, stop)
-        if message is None:
-            return 0
-        consumer_tag, tag, redelivered, origin, header, body, end = message
-        target = self.consumers.get(consumer_tag)
-        if target is None:
-            return 0
-        self._target = self._header = None
-        self._pass_on(target, header, body, tag, redelivered, origin)
-        return end
+        if received[start] == frames.METHOD and received[start + 7 : start + 11] == frames.DELIVER:
+            message = frames.read_message(received, self.number, start, stop)
+            if message is not None:
+                consumer_tag, tag, redelivered, origin, header, body, end = message
+                target = self.consumers.get(consumer_tag)
+                if target is not None:
+                    self._target = self._header = None
+                    self._pass_on(target, header, body, tag, redelivered, origin)
+                    return end
+        return stop if self._receive(received[start], received[start + 7 : stop - 1]) else 0
 
-    def receive(self, kind: int, payload: bytes) -> bool:
-        """Handle a frame of this channel; return False if it is to be left to aiormq."""
+    def _receive(self, kind: int, payload: bytes) -> bool:
+        """Handle a frame; return False if it is to be left to aiormq."""
         if kind == frames.METHOD:
             self._target = self._header = None
             return self._receive_method(payload)
@@ -165,8 +177,8 @@ class FastChannel:
     def _settle(self, tag: int, *, accepted: bool) -> None:
         on_outcome = self._outcomes.pop(tag, None)
         if on_outcome is not None:
-            refused = BrokerRefused("The broker did not accept the message.")
-            _report(on_outcome, None if accepted else refused)
+            error = None if accepted else BrokerRefused("The broker did not accept the message.")
+            _report(on_outcome, error)
 
     def _on_returned(self, delivery: Delivery) -> None:
         tag = delivery.message_id or ""
@@ -196,6 +208,7 @@ class FastChannel:
         *,
         mandatory: bool = False,
         on_outcome: OnOutcome | None = None,
+        at_once: bool = False,
     ) -> None:
         """Send a message; `on_outcome` is called only in confirm mode."""
         message_id = ""
@@ -215,7 +228,13 @@ class FastChannel:
             self._published = tag
             if on_outcome is not None:
                 self._outcomes[tag] = on_outcome
-        self._send(data)
+        (self._send_now if at_once else self._send)(data)
+
+    def answer(self, queue: str, message: Message, tag: int, *, at_once: bool) -> None:
+        """Send a reply to a queue and acknowledge its request, in one write."""
+        reply = frames.publish(self.number, "", queue, message, frame_max=self._frame_max)
+        data = reply + frames.ack(self.number, tag)
+        (self._send_now if at_once else self._send)(data)
 
     def probe(self, prefetch: int) -> None:
         """Send the `prefetch` again, which needs no permission and is answered at once."""
@@ -233,6 +252,37 @@ class FastChannel:
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Reject a delivery."""
         self._send(frames.reject(self.number, tag, requeue=requeue))
+
+
+class Batches:
+    """Consumer that passes on together what was read from the socket together.
+
+    Args:
+        fast: channel of the consumer.
+        on_batch: called with the deliveries, in order.
+    """
+
+    def __init__(self, fast: FastChannel, on_batch: OnBatch) -> None:
+        self._fast = fast
+        self._on_batch = on_batch
+        self._deliveries: list[Delivery] = []
+
+    def __call__(self, delivery: Delivery) -> None:
+        """Accept a delivery."""
+        self._deliveries.append(delivery)
+        if len(self._deliveries) == 1:
+            self._fast.after_read(self._end)
+
+    def _end(self) -> None:
+        deliveries, self._deliveries = self._deliveries, []
+        try:
+            self._on_batch(deliveries)
+        except Exception as error:  # noqa: BLE001 - must not affect further deliveries
+            failures.add("a consumer", error)
+
+
+def _call(callback: Callable[[], object]) -> None:
+    callback()
 
 
 def _read_properties(header: bytes) -> frames.Properties:

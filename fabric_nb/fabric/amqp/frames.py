@@ -143,9 +143,9 @@ def _properties(message: Message, message_id: str) -> bytes:
     if message_id:
         flags |= _MESSAGE_ID
         parts.append(_short(message_id))
-    if timestamp is not None:
+    if timestamp is not None:  # AMQP's times begin in 1970
         flags |= _TIMESTAMP
-        parts.append(_U64.pack(_seconds(timestamp)))
+        parts.append(_U64.pack(int(timestamp) if 0 <= timestamp < 2**63 else 0))
     parts[0] = _U16.pack(flags)
     parts.append(after)
     return b"".join(parts)
@@ -181,11 +181,6 @@ def _present(*fields: tuple[int, bytes | None]) -> tuple[int, bytes]:
             flags |= flag
             present.append(value)
     return flags, b"".join(present)
-
-
-def _seconds(timestamp: float) -> int:
-    """Return a time in AMQP's range, which begins in 1970; 0 if it is outside of that."""
-    return int(timestamp) if 0 <= timestamp < 2**63 else 0
 
 
 def _text(text: str | None) -> bytes | None:
@@ -255,7 +250,7 @@ def read_message(
     Args:
         received: bytes from the socket.
         channel: number of the channel.
-        start: offset of the frame of a method.
+        start: offset of the frame of ``basic.deliver``.
         stop: offset of its end.
 
     Returns:
@@ -264,7 +259,7 @@ def read_message(
         complete, has several body frames, or has frames that are out of order or invalid.
     """
     end, at = len(received), start + 7
-    if received[at : at + 4] != DELIVER or stop + _CONTENT_FRAME.size > end:
+    if stop + _CONTENT_FRAME.size > end:
         return None
     arguments = at + 5 + received[at + 4]  # after the consumer tag
     kind, number, size, _, _, body_size = _CONTENT_FRAME.unpack_from(received, stop)
@@ -393,7 +388,8 @@ def read_properties(header: bytes) -> Properties:
     if at > len(header):
         raise ValueError("the properties are cut off")
     type_, user_id = _read_after(flags & _AFTER, header[at:])
-    return Properties._make(
+    return tuple.__new__(  # in half the time of the constructor
+        Properties,
         (
             headers,
             content_type,
@@ -404,7 +400,7 @@ def read_properties(header: bytes) -> Properties:
             message_id,
             user_id,
             timestamp,
-        )
+        ),
     )
 
 

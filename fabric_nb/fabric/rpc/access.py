@@ -7,12 +7,11 @@ another one (a confused deputy): see *Protection against confused deputies* in `
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp.connection import Connection
@@ -24,6 +23,8 @@ from fabric_nb.fabric.wire.calls import CALLER_HEADER
 from fabric_nb.fabric.wire.names import DEATH_HEADER, is_part
 
 ANYWHERE = "*"
+MAX_CALLER = 300
+"""Characters of the longest caller's name that is read."""
 STRAY = (
     "A call that was published to another exchange, or for another method, has reached this service"
     " by a binding that is not its own."
@@ -78,11 +79,16 @@ def caller() -> CallerIdentity | None:
 def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
     """Return the caller of a request; without its user, unless the broker has `verified` it."""
     header = delivery.headers.get(CALLER_HEADER)
-    parts = header.split(".") if isinstance(header, str) and len(header) <= 300 else []
-    service, instance = "", ""
+    claimed = header if isinstance(header, str) and len(header) <= MAX_CALLER else ""
+    return _identity(claimed, delivery.user_id if verified else None)
+
+
+@lru_cache(maxsize=256)
+def _identity(claimed: str, user: str | None) -> CallerIdentity:
+    parts = claimed.split(".")
     if len(parts) == 4 and all(map(is_part, parts)):
-        service, instance = ".".join(parts[:3]), parts[3]
-    return CallerIdentity(service, instance, delivery.user_id if verified else None)
+        return CallerIdentity(".".join(parts[:3]), parts[3], user)
+    return CallerIdentity(user=user)
 
 
 class AccessControl:
@@ -114,15 +120,9 @@ class AccessControl:
         self.exchanges = frozenset(options.exchanges)
         self.reply_queues = tuple(options.reply_queues)
 
-    @contextlib.contextmanager
-    def known(self, delivery: Delivery) -> Iterator[None]:
-        """Let `caller` return the caller of this request."""
-        verified = self._connection.verifies_users
-        token = _current.set(identify(delivery, verified=verified))
-        try:
-            yield
-        finally:
-            _current.reset(token)
+    def set_caller(self, delivery: Delivery) -> None:
+        """Let `caller` return the caller of this request, in the current context."""
+        _current.set(identify(delivery, verified=self._connection.verifies_users))
 
     def refusal(self, delivery: Delivery, origin: bytes) -> str | None:
         """Return the reason to reject a message as a call; None to accept it.
@@ -151,8 +151,10 @@ class AccessControl:
 
     def authorized(self, function: Function) -> Function:
         """Return the function to run for the current request, or one that refuses its caller."""
+        if self.users is None:
+            return function
         who = _current.get()
-        if self.users is None or (who is not None and who.user in self.users):
+        if who is not None and who.user in self.users:
             return function
         user = "a caller without a verified user" if who is None or not who.user else who.user
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from fabric_nb.errors import ConnectionLost, FabricError, ServiceLost
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.timeouts import time_limit
@@ -17,7 +18,7 @@ from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
 from fabric_nb.fabric.rpc.requester import Requester
-from fabric_nb.fabric.rpc.retry import until_answered
+from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.wire.names import ServicePattern
 
 
@@ -87,22 +88,27 @@ class RpcClient:
         seconds = self.timeout if timeout is None else time_limit(timeout)
         with self._history.record_made(pattern, method) as made:
             clock = asyncio.get_running_loop().time
-            began = clock()
-            name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
+            ends = None if seconds is None else clock() + seconds
+            left = seconds
+            name = pattern.exact if version is None else None
+            if name is None:
+                name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
+                left = None if ends is None else max(0.0, ends - clock())
             made.service = name
-            label, given = f"{name.fqn}.{method}", seconds
-            if seconds is not None:  # the wait for the name counts
-                seconds = max(0.0, seconds - (clock() - began))
 
-            def once(left: float | None) -> Awaitable[Any]:
-                return self.requester.call(
-                    name, method, kwargs, timeout=left, label=label, given=given
-                )
+            def once(left: float | None) -> Coroutine[Any, Any, Any]:
+                return self.requester.call(name, method, kwargs, timeout=left, given=seconds)
 
+            failed: FabricError | None = None
             try:
-                result = await until_answered(
-                    once, seconds, self._connection, idempotent=idempotent
-                )
+                try:
+                    result = await once(left)
+                except (ConnectionLost, ServiceLost, Unroutable) as error:
+                    failed = error
+                if failed is not None:
+                    result = await retry(
+                        failed, once, ends, self._connection, idempotent=idempotent
+                    )
             except Unroutable as error:
                 raise self._resolver.not_served(name, method, error) from None
         self._registry.record_reply(name, method)
@@ -123,9 +129,7 @@ class RpcClient:
         with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service = name
-            items = self.requester.stream(
-                name, method, kwargs, timeout=seconds, label=f"{name.fqn}.{method}"
-            )
+            items = self.requester.stream(name, method, kwargs, timeout=seconds)
             try:
                 async with aclosing(items):
                     async for item in items:
@@ -145,9 +149,7 @@ class RpcClient:
             return await self._connection.run_in_own_loop(self.describe(pattern))
         name = await self._resolver.resolve(pattern, timeout=self.timeout)
         try:
-            reply = await self.requester.call(
-                name, DESCRIBE, {}, timeout=self.timeout, label=f"{name.fqn}.{DESCRIBE}"
-            )
+            reply = await self.requester.call(name, DESCRIBE, {}, timeout=self.timeout)
         except Unroutable:
             return {}
         return read_description(reply)

@@ -42,14 +42,11 @@ class ExpiredCallFilter:
 
         def filtered(delivery: Delivery) -> None:
             # A redelivered call was requeued before; it is not requeued again and again.
-            if self._was_blocked and not delivery.redelivered:
+            # The socket is read before `watch` runs again after a stall.
+            blocked = monotonic() - self._ticked > _TICK + STALL
+            if blocked and not delivery.redelivered:
                 self._channel.reject(delivery, requeue=True)
             else:
                 on_delivery(delivery)
 
         return filtered
-
-    @property
-    def _was_blocked(self) -> bool:
-        """True if a stall has just ended: the socket is read before `watch` runs again."""
-        return monotonic() - self._ticked > _TICK + STALL

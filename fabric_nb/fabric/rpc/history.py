@@ -216,26 +216,25 @@ class MadeCall:
         _: TracebackType | None,
     ) -> None:
         seconds = time.perf_counter() - self._start
+        if error is None:
+            self._add(seconds, "ok")
+            return
         if isinstance(error, asyncio.CancelledError):  # interrupted in a cell that awaits it
             render_briefly(error, f"the call {self.service}.{self._method} was cancelled")
+        traceback = error.remote_traceback if isinstance(error, RemoteError) else ""
+        self._add(seconds, _outcome(error), error_text(error), traceback)
+
+    def _add(self, seconds: float, outcome: Outcome, error: str = "", traceback: str = "") -> None:
+        start, service = time.time() - seconds, str(self.service)
         self._log.add(
             CallRecord(
-                time.time() - seconds,
-                "made",
-                str(self.service),
-                self._method,
-                seconds * 1000,
-                _outcome(error),
-                "" if error is None else error_text(error),
-                error.remote_traceback if isinstance(error, RemoteError) else "",
+                start, "made", service, self._method, seconds * 1000, outcome, error, traceback
             )
         )
 
 
-def _outcome(error: BaseException | None) -> Outcome:
+def _outcome(error: BaseException) -> Outcome:
     match error:
-        case None:
-            return "ok"
         case CallTimeout():
             return "timeout"
         case asyncio.CancelledError() | GeneratorExit():

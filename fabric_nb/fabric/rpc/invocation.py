@@ -26,11 +26,22 @@ RunOutcome = tuple[Any, BaseException | None]
 """Result of a function, and any exception that it raised."""
 
 
+_suspending = False
+
+
+def allow_suspending() -> None:
+    """Let plain functions on the loop `suspend`, as a notebook does; it takes time in each call."""
+    global _suspending
+    _suspending = True
+
+
 async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -> RunOutcome:
-    """Call a function, in a thread or on the loop; on the loop, a plain one may `suspend`."""
+    """Call a function, in a thread or on the loop."""
     if threads and not inspect.iscoroutinefunction(function):
         return await asyncio.to_thread(_call, function, kwargs)
-    return await suspendable(_call, function, kwargs)
+    if _suspending:
+        return await suspendable(_call, function, kwargs)
+    return _call(function, kwargs)
 
 
 def _call(function: Function, kwargs: Mapping[str, Any]) -> RunOutcome:

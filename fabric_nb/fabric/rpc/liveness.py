@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import Any
 
 from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import REDECLARE_EVERY, Connection
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.rpc.in_flight import OLD, InFlightCall, InFlightCalls
 from fabric_nb.fabric.wire.probes import empty_message
 
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.25, 1.0
-"""Seconds between two polls, for new calls and for old ones. Calls that are answered sooner cost
-nothing. A restart of a service that takes less is not noticed."""
+LONGEST_INTERVAL = 1.0
+"""Maximum seconds between two polls; the shortest is `OLD`. A restart of a service that takes less
+is not noticed."""
 _INTERVALS_PER_AGE = 20.0
 GRACE = 0.5
 """Seconds from a missing service to the failure of its calls: a reply may be in flight, and a
@@ -35,65 +33,41 @@ class NoInstanceLeft(Exception):
     """There was a moment without any instance of the called service."""
 
 
-@dataclass(eq=False, slots=True)
-class _Call:
-    reply: asyncio.Future[Any]
-    service: ServiceName
-    queue: str
-    since: float
-    missing_since: float | None = None  # of the exchange of its service
-    failing: bool = False
-
-    def fail(self) -> None:
-        if not self.reply.done():
-            self.reply.set_exception(NoInstanceLeft())
-
-
 class LivenessMonitor:
-    """Fails calls whose service is gone, about a second after its last instance."""
+    """Fails calls whose service is gone, about a second after its last instance.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: connection that the calls are sent on.
+        calls: the in-flight calls; those that are answered before they are old cost nothing.
+    """
+
+    def __init__(self, connection: Connection, calls: InFlightCalls) -> None:
         self._connection = connection
-        self._calls: dict[asyncio.Future[Any], _Call] = {}
-        self._has_calls = asyncio.Event()
+        self._calls = calls
+        self._has_old = asyncio.Event()
+        self._calls.on_old = self._has_old.set
         self.polls = 0
 
-    def watch(self, reply: asyncio.Future[Any], service: ServiceName, queue: str) -> None:
-        """Fail `reply` with `NoInstanceLeft` when the service is gone, until `forget`."""
-        now = reply.get_loop().time()
-        self._calls[reply] = _Call(reply, service, queue, now)
-        self._has_calls.set()
-
-    def forget(self, reply: asyncio.Future[Any]) -> None:
-        """Stop watching a call."""
-        self._calls.pop(reply, None)
-
     async def run(self) -> None:
-        """Poll the broker while there are calls, until cancelled."""
-        self._calls.clear()  # of an earlier opening
+        """Poll the broker while there are old calls, until cancelled."""
         while True:
-            await self._has_calls.wait()
-            await asyncio.sleep(SHORTEST_INTERVAL)
-            if not self._calls:
-                self._has_calls.clear()
-                continue
+            await self._has_old.wait()
+            self._has_old.clear()
             with contextlib.suppress(FabricError):  # a lost connection has failed the calls already
                 async with self._connection.channel(confirms=True) as channel:
                     await self._poll_while_waiting(channel)
 
     async def _poll_while_waiting(self, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
-        while self._calls:
+        while waiting := [call for call in self._calls.values() if not call.answering]:
             now = loop.time()
-            calls = [call for call in self._calls.values() if now - call.since >= SHORTEST_INTERVAL]
+            calls = [call for call in waiting if now - call.since >= OLD]
             self.polls += 1
             await self._poll(channel, calls)
             youngest = min((now - call.since for call in calls), default=0.0)
-            await asyncio.sleep(
-                min(max(SHORTEST_INTERVAL, youngest / _INTERVALS_PER_AGE), LONGEST_INTERVAL)
-            )
+            await asyncio.sleep(min(max(OLD, youngest / _INTERVALS_PER_AGE), LONGEST_INTERVAL))
 
-    async def _poll(self, channel: Channel, calls: list[_Call]) -> None:
+    async def _poll(self, channel: Channel, calls: list[InFlightCall]) -> None:
         loop = asyncio.get_running_loop()
         exists = {
             service: await _has_exchange(channel, service.api_exchange)
@@ -113,7 +87,7 @@ class LivenessMonitor:
             call.missing_since = call.missing_since or loop.time()
             if not queues[call.queue] or loop.time() - call.missing_since > DECLARED_AGAIN:
                 call.failing = True
-                loop.call_later(GRACE, call.fail)
+                loop.call_later(GRACE, call.fail, NoInstanceLeft())
 
 
 async def _has_exchange(channel: Channel, exchange: str) -> bool:

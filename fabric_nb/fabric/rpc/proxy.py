@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import warnings
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
 from typing import Any
 
 from fabric_nb.errors import InvalidName
@@ -135,10 +135,10 @@ class RemoteMethod:
         """The remote parameters; annotations and defaults are text, never evaluated."""
         return remote_signature(self._signature_text)
 
-    async def __call__(self, /, **kwargs: Any) -> Any:
+    def __call__(self, /, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Call the method; errors are those of `AmqBrokerConnector.call`."""
         service = self._service
-        return await service._client.call(  # noqa: SLF001
+        return service._client.call(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import math
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import is_reply_queue
+from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.wire.calls import CALL, Expired, Request, dead_lettered_from, read_reply
@@ -70,10 +72,8 @@ class Requester:
         self._connection = connection
         self._rejected = rejected
         self._background = background
-        self.liveness = LivenessMonitor(connection)
-        self._pending: dict[str, asyncio.Future[Delivery]] = {}
-        self._queues: dict[str, tuple[str, ...]] = {}
-        """Queues that the request of each in-flight call may be in."""
+        self._calls = InFlightCalls()
+        self.liveness = LivenessMonitor(connection, self._calls)
         self._reply_queue = ""
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
@@ -83,6 +83,7 @@ class Requester:
     async def open(self) -> None:
         """Declare the reply queue and consume it."""
         self._requests.clear()  # channels of an earlier opening
+        self._calls.reset()
         self._control = None
         await self._replies.open()
         self._background.keep(self.liveness.run, name="liveness")
@@ -90,7 +91,7 @@ class Requester:
     @property
     def pending(self) -> int:
         """Number of in-flight calls."""
-        return len(self._pending) + len(self._streams)
+        return len(self._calls)
 
     async def call(
         self,
@@ -99,7 +100,6 @@ class Requester:
         kwargs: Mapping[str, Any],
         *,
         timeout: float | None,
-        label: str,
         given: float | None = None,
     ) -> Any:
         """Call a method and return its result.
@@ -112,7 +112,6 @@ class Requester:
             method: the method's name.
             kwargs: its keyword arguments.
             timeout: seconds for the whole call; None: no limit.
-            label: name of the call in errors.
             given: seconds that errors name, if `timeout` is only what is left of them.
 
         Raises:
@@ -125,49 +124,42 @@ class Requester:
             MessageTooLarge: the broker does not accept arguments of this size.
         """
         request = Request.of(kwargs)  # first, so that it raises whether connected or not
-        correlation_id = secrets.token_hex(16)
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        reply: asyncio.Future[Delivery] = loop.create_future()
-        timer = None if deadline is None else loop.call_at(deadline, _expire, reply)
+        now = loop.time()
+        deadline = math.inf if timeout is None else now + timeout
+        call = InFlightCall(loop.create_future(), name, name.method_queue(method), now, deadline)
+        correlation_id = _random_id()
         channel = self._channel_to(name)
-        queue = name.method_queue(method)
-        message = self._message(request, correlation_id, deadline)
+        message = self._message(request, correlation_id, timeout)
         try:
-            if not (self._replies.is_ready and channel.is_ready and channel.accepts(message)):
-                async with asyncio.timeout_at(deadline):
+            if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
+                async with asyncio.timeout(timeout):
                     channel = await self._ready_channel_to(name)
-                    await channel.check_size(message, f"The request to {label}")
-                message = self._message(request, correlation_id, deadline)
-            self._pending[correlation_id] = reply
-            self._queues[correlation_id] = (queue, name.leader_queue)
-            self.liveness.watch(reply, name, queue)
+                    await channel.check_size(message, f"The request to {name.fqn}.{method}")
+                left = None if timeout is None else deadline - loop.time()
+                message = self._message(request, correlation_id, left)
+            self._calls.add(correlation_id, call)
             channel.send(
                 name.api_exchange,
-                queue,
+                call.queue,
                 message,
                 mandatory=True,
-                on_outcome=partial(_fail, reply),
+                on_outcome=call.fail,
+                at_once=len(self._calls) == 1,
             )
-            delivery = await reply
+            delivery = await call.reply
         except TimeoutError:
-            raise self._timed_out(label, given or timeout) from None
+            raise self._timed_out(f"{name.fqn}.{method}", given or timeout) from None
         except NoInstanceLeft:
-            raise _service_lost(name, label) from None
+            raise _service_lost(name, f"{name.fqn}.{method}") from None
         except BrokerRefused as error:
             if message.user_id and self._connection.drop_refused_user_id(error):
-                return await self.call(
-                    name, method, kwargs, timeout=timeout, label=label, given=given
-                )
+                return await self.call(name, method, kwargs, timeout=timeout, given=given)
             raise await self._refused(name, channel, error) from None
         finally:
-            self._pending.pop(correlation_id, None)
-            self._queues.pop(correlation_id, None)
-            self.liveness.forget(reply)
-            if timer is not None:
-                timer.cancel()
-            reply.cancel()
-        return await self._result(delivery, given or timeout, label)
+            self._calls.pop(correlation_id, None)
+            call.reply.cancel()
+        return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
 
     async def stream(
         self,
@@ -176,7 +168,6 @@ class Requester:
         kwargs: Mapping[str, Any],
         *,
         timeout: float | None,
-        label: str,
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -186,28 +177,27 @@ class Requester:
         Arguments and errors are those of `call`, with `timeout` for each item.
         """
         request = Request.of(kwargs)
-        correlation_id = secrets.token_hex(16)
-        channel, queue = self._channel_to(name), name.method_queue(method)
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        incoming = Incoming(on_begin=partial(self.liveness.forget, lost))
-        lost.add_done_callback(partial(_fail_stream, incoming))
+        correlation_id, label = _random_id(), f"{name.fqn}.{method}"
+        channel, loop = self._channel_to(name), asyncio.get_running_loop()
+        now = loop.time()
+        call = InFlightCall(loop.create_future(), name, name.method_queue(method), now)
+        incoming = Incoming(on_begin=call.begin)
+        call.reply.add_done_callback(partial(_fail_stream, incoming))
         probing = asyncio.ensure_future(
             keep_probing(lambda: self._probe(incoming, correlation_id, _service_lost(name, label)))
         )
-
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        message = self._message(request, correlation_id, deadline, credit=WINDOW)
+        message = self._message(request, correlation_id, timeout, credit=WINDOW)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(timeout):
                 channel = await self._ready_channel_to(name)
                 await self._control_ready()
                 await channel.check_size(message, f"The request to {label}")
-            message = self._message(request, correlation_id, deadline, credit=WINDOW)
+            left = None if timeout is None else now + timeout - loop.time()
+            message = self._message(request, correlation_id, left, credit=WINDOW)
             self._streams[correlation_id] = incoming
-            self._queues[correlation_id] = (queue, name.leader_queue)
-            self.liveness.watch(lost, name, queue)
+            self._calls.add(correlation_id, call)
             channel.send(
-                name.api_exchange, queue, message, mandatory=True, on_outcome=incoming.fail
+                name.api_exchange, call.queue, message, mandatory=True, on_outcome=incoming.fail
             )
             while (delivery := await incoming.next(timeout)).type == ITEM:
                 yield await self._read(delivery, label)
@@ -222,28 +212,26 @@ class Requester:
         except BrokerRefused as error:
             if not (message.user_id and self._connection.drop_refused_user_id(error)):
                 raise await self._refused(name, channel, error) from None
-            again = self.stream(name, method, kwargs, timeout=timeout, label=label)
+            again = self.stream(name, method, kwargs, timeout=timeout)
             async with contextlib.aclosing(again):
                 async for item in again:
                     yield item
         finally:
             probing.cancel()
             self._streams.pop(correlation_id, None)
-            self._queues.pop(correlation_id, None)
-            self.liveness.forget(lost)
-            lost.cancel()
+            self._calls.pop(correlation_id, None)
+            call.reply.cancel()
             if incoming.control:
                 self._send_control(incoming.control, cancel_message(correlation_id))
 
     def _message(
-        self, request: Request, correlation_id: str, deadline: float | None, *, credit: int = 0
+        self, request: Request, correlation_id: str, seconds: float | None, *, credit: int = 0
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
-        now = asyncio.get_running_loop().time()
         return request.message(
             correlation_id=correlation_id,
             reply_to=self._reply_queue,
-            seconds=None if deadline is None else deadline - now,
+            seconds=seconds,
             caller=self._caller,
             user_id=self._connection.user_id,
             credit=credit,
@@ -358,26 +346,26 @@ class Requester:
         if delivery.type == CALL and not self._is_expired_request(delivery):
             self._rejected.add("reply", "A request in place of its reply.", delivery)
             return
-        reply = self._pending.get(delivery.correlation_id or "")
-        if reply is None:
-            self._on_stream(delivery)
-        elif not reply.done():  # else it is late, or a second one
-            reply.set_result(delivery)
+        correlation_id = delivery.correlation_id or ""
+        call = self._calls.get(correlation_id)
+        if call is None:
+            self._cancel_unknown_stream(delivery)
+        elif (incoming := self._streams.get(correlation_id)) is not None:
+            incoming.receive(delivery)
+        elif not call.reply.done():  # else it is late, or a second one
+            call.reply.set_result(delivery)
 
     def _is_expired_request(self, delivery: Delivery) -> bool:
         """Return whether this is a request of this member that expired in its queue.
 
         Any client may bind a queue to the service's exchange, and let a copy expire there.
         """
-        queues = self._queues.get(delivery.correlation_id or "", ())
-        return dead_lettered_from(delivery) in queues
+        call = self._calls.get(delivery.correlation_id or "")
+        return call is not None and call.may_be_in(dead_lettered_from(delivery))
 
-    def _on_stream(self, delivery: Delivery) -> None:
-        incoming = self._streams.get(delivery.correlation_id or "")
-        if incoming is not None:
-            incoming.receive(delivery)
-        elif delivery.type == BEGIN and is_reply_queue(delivery.reply_to or ""):
-            # The caller has given up the stream before it began.
+    def _cancel_unknown_stream(self, delivery: Delivery) -> None:
+        """Cancel a stream that has begun after the caller gave it up."""
+        if delivery.type == BEGIN and is_reply_queue(delivery.reply_to or ""):
             self._send_control(delivery.reply_to or "", cancel_message(delivery.correlation_id))
 
     def _on_lost(self) -> None:
@@ -385,22 +373,15 @@ class Requester:
             f"The connection to {self._connection.masked_uri} was lost before the"
             " answer came; whether the call was run is not known."
         )
-        for reply in self._pending.values():
-            if not reply.done():
-                reply.set_exception(ConnectionLost(text))
-        for incoming in self._streams.values():
+        for call in tuple(self._calls.values()):
+            call.fail(ConnectionLost(text))
+        for incoming in tuple(self._streams.values()):
             incoming.fail(ConnectionLost(text))
 
 
-def _expire(reply: asyncio.Future[Delivery]) -> None:
-    if not reply.done():
-        reply.set_exception(TimeoutError())
-
-
-def _fail(reply: asyncio.Future[Delivery], error: FabricError | None) -> None:
-    """Fail a call with the outcome of its request; None: the broker has accepted the request."""
-    if error is not None and not reply.done():
-        reply.set_exception(error)
+def _random_id() -> str:
+    """Return a correlation id that no peer can guess."""
+    return os.urandom(16).hex()
 
 
 def _fail_stream(incoming: Incoming, lost: asyncio.Future[None]) -> None:

@@ -18,22 +18,24 @@ RETURNING = 8.0
 try every five seconds."""
 
 
-async def until_answered(
+async def retry(
+    failed: FabricError,
     call: Callable[[float | None], Awaitable[Any]],
-    timeout: float | None,
+    ends: float | None,
     connection: Connection,
     *,
     idempotent: bool,
 ) -> Any:
-    """Make a call, and retry it where that is safe.
+    """Retry a call that has failed, where that is safe.
 
     A call that was not routed to any instance has not run: it is retried shortly after a reconnect,
     or if an instance was lost during an earlier try. A call that may have run is retried only if it
     is idempotent.
 
     Args:
+        failed: error of the first try.
         call: makes the call once, with the seconds that are left for it.
-        timeout: seconds for all tries; None: no limit.
+        ends: time of the loop's clock at which all tries have to end; None: no limit.
         connection: connection that the call is made on.
         idempotent: safe to run twice.
 
@@ -41,11 +43,6 @@ async def until_answered(
         ConnectionLost, ServiceLost, Unroutable: it is not retried, or the time is over.
     """
     clock = asyncio.get_running_loop().time
-    ends = None if timeout is None else clock() + timeout
-    try:
-        return await call(timeout)
-    except (ConnectionLost, ServiceLost, Unroutable) as error:
-        failed: FabricError = error
     patient_until = float("-inf")
     for pause in backoff():
         if isinstance(failed, Unroutable):

@@ -35,7 +35,8 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.rpc.access import STRAY, AccessControl, identify
+from fabric_nb.fabric.rpc.access import STRAY, AccessControl, caller
+from fabric_nb.fabric.rpc.call_queue import CallQueue
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
@@ -70,6 +71,11 @@ LONG_CALL = 1.0
 MAX_ANSWERED = 1000
 """Remembered calls that were answered after the broker had requeued them."""
 
+_VALUES = frozenset((type(None), bool, int, float, str, list, tuple, dict))
+"""Types of results that are neither awaited nor collected."""
+
+_Encoded = tuple[Message, BaseException | None, str]
+"""A reply, with its error and traceback."""
 CallKey = tuple[str | None, str | None]
 """Reply queue and correlation id."""
 
@@ -88,12 +94,14 @@ class _Running:
         delivery: its request; the newest one, if the broker has delivered it again.
         acknowledged: True once the broker does not deliver it again.
         since: start of the call, in seconds of `time.monotonic`.
+        task: task that runs it.
     """
 
     method: _Method
     delivery: Delivery
     acknowledged: bool = False
     since: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
 
     @property
     def key(self) -> CallKey:
@@ -119,7 +127,7 @@ class _Method:
     function: Function
     origin: bytes
     stats: MethodStats = field(default_factory=MethodStats)
-    queue: asyncio.Queue[Delivery] = field(default_factory=asyncio.Queue)
+    queue: CallQueue = field(default_factory=CallQueue)
     workers: set[_Worker] = field(default_factory=set)
     consumer_tag: str = ""
     consumed: bool = False
@@ -367,7 +375,7 @@ class Server:
         method = self._methods.pop(name)
         with contextlib.suppress(ConnectionLost):
             await self._queues.release(self.channel, name, method.consumer_tag)
-        while not method.queue.empty():
+        while method.queue:
             self.channel.reject(method.queue.get_nowait(), requeue=True)
         for worker in tuple(method.workers):
             worker.retire()
@@ -385,8 +393,8 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    with self.access.known(delivery):
-                        await self._answer(method, delivery)
+                    self.access.set_caller(delivery)
+                    await self._answer(method, delivery, worker)
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
                     failed = error_message(error, delivery.correlation_id)
@@ -412,9 +420,9 @@ class Server:
             if again.key in self._answered or (running is not None and running.acknowledged):
                 self.channel.ack(delivery)
             elif running is None:
-                method.queue.put_nowait(delivery)
+                method.queue.put(delivery)
             return
-        method.queue.put_nowait(delivery)
+        method.queue.put(delivery)
 
     async def _acknowledge_in_time(self) -> None:
         """Acknowledge long calls before the broker requeues them, until cancelled.
@@ -439,16 +447,16 @@ class Server:
             self.channel.ack(running.delivery)
 
     def _requeue_waiting(self, method: _Method, now: float) -> None:
-        if method.queue.empty() or method.crowded_since is None:
+        if not method.queue or method.crowded_since is None:
             method.crowded_since = now
         elif now - method.crowded_since >= MAX_WAIT:
-            while not method.queue.empty():
+            while method.queue:
                 self.channel.reject(method.queue.get_nowait(), requeue=True)
                 method.queue.task_done()
 
     # -- one call
 
-    async def _answer(self, method: _Method, delivery: Delivery) -> None:
+    async def _answer(self, method: _Method, delivery: Delivery, worker: _Worker) -> None:
         kwargs: dict[str, Any] = {}
         unreadable: FabricError | None = None
         try:
@@ -458,7 +466,7 @@ class Server:
                 kwargs = await in_thread(read_call, delivery)
         except (MalformedMessage, UnusableLibrary) as refused:
             unreadable = refused
-        if not await self._owns(method, delivery):
+        if not (self._is_current(delivery) or await self._owns(method, delivery)):
             return  # of a lost connection: the broker delivers it again
         if unreadable is not None:
             self._rejected.add("call", unreadable, delivery)
@@ -479,7 +487,7 @@ class Server:
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
-        running = _Running(method, delivery)
+        running = _Running(method, delivery, task=worker.task)
         self._running.add(running)
         try:
             await self._run(running, function, kwargs)
@@ -493,9 +501,13 @@ class Server:
         try:
             with self.around():
                 result, error = await self._outcome(function, kwargs)
-            await ignore_cancellation(lambda: self._ending)
-            reply, error, traceback = await self._encode_fitting(result, error, request)
-            await ignore_cancellation(lambda: self._ending)
+            encoded = self._encode(result, error, request)
+            if running.task is not None and running.task.cancelling():
+                await ignore_cancellation(lambda: self._ending)
+            if not self._surely_fits(encoded[0]):
+                encoded = await self._fitting(encoded, request)
+                await ignore_cancellation(lambda: self._ending)
+            reply, error, traceback = encoded
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
@@ -512,10 +524,11 @@ class Server:
         """
         try:
             result, error = await run(function, kwargs, threads=self.options.threads)
-            if inspect.isawaitable(result):
-                result = await result
-            if inspect.isgenerator(result) or inspect.isasyncgen(result):
-                result = await collect(Items(result, threads=self.options.threads))
+            if type(result) not in _VALUES:
+                if inspect.isawaitable(result):
+                    result = await result
+                if inspect.isgenerator(result) or inspect.isasyncgen(result):
+                    result = await collect(Items(result, threads=self.options.threads))
         except asyncio.CancelledError as cancelled:
             if self._ending:
                 raise
@@ -547,20 +560,22 @@ class Server:
             error = raised
             if self._ending:
                 error = ServiceLost(f"{self._fqn} has stopped while it sent items.")
-            last, error, traceback = await self._encode_fitting(None, error, request)
+            encoded = self._encode(None, error, request)
+            last, error, traceback = await self._fitting(encoded, request)
         method.stats.running -= 1
         self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
             await self._outgoing.finish(request, last)
 
-    async def _encode_fitting(
-        self, result: Any, error: BaseException | None, request: Delivery
-    ) -> tuple[Message, BaseException | None, str]:
-        """Return the reply as `_encode` does, in a size that the broker accepts.
+    def _surely_fits(self, reply: Message) -> bool:
+        """Return whether the broker is known to accept a reply."""
+        return not reply.headers and self.channel.accepts(reply)
+
+    async def _fitting(self, encoded: _Encoded, request: Delivery) -> _Encoded:
+        """Return a reply of `_encode` in a size that the broker accepts.
 
         A result that is too large becomes an error; an error that is too large is shortened.
         """
-        encoded = self._encode(result, error, request)
         _, error, traceback = encoded
         try:
             await self.channel.check_size(encoded[0], "The result")
@@ -573,9 +588,7 @@ class Server:
             log.debug("The size of a reply of %s was not checked: %s", self.name, lost)
         return encoded
 
-    def _encode(
-        self, result: Any, error: BaseException | None, delivery: Delivery
-    ) -> tuple[Message, BaseException | None, str]:
+    def _encode(self, result: Any, error: BaseException | None, delivery: Delivery) -> _Encoded:
         """Return the reply, and its error and traceback; the error may be one of encoding."""
         if error is None:
             try:
@@ -602,13 +615,24 @@ class Server:
         self.changes += 1
         if method.name == DESCRIBE:
             return
-        caller = identify(delivery, verified=False).service
+        who = caller()
         record = self._calls.record_served(
-            self._fqn, method.name, seconds, error, traceback, outcome=outcome, caller=caller
+            self._fqn,
+            method.name,
+            seconds,
+            error,
+            traceback,
+            outcome=outcome,
+            caller="" if who is None else who.service,
         )
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)
             self._calls.keep_failed(record, delivery.body, tables)
+
+    def _is_current(self, delivery: Delivery) -> bool:
+        """Return whether the delivery can be answered now, on the channel that it arrived on."""
+        channel = self.channel
+        return channel.is_ready and delivery.generation == channel.generation
 
     async def _owns(self, method: _Method, delivery: Delivery) -> bool:
         """Return whether this instance still owns the delivery.
@@ -616,22 +640,31 @@ class Server:
         When the channel was lost, the broker has delivered the call to another instance. If there
         was none, the queue was deleted with the call, which then exists only here.
         """
-        channel = self.channel
-        if not channel.is_ready or delivery.generation != channel.generation:
+        if not self._is_current(delivery):
             try:
-                await channel.ready()
+                await self.channel.ready()
             except FabricError:  # closed
                 return False
         return delivery.generation >= method.shared_since
 
     async def _reply(self, running: _Running, reply: Message) -> None:
         request = running.delivery
-        if not (await self._owns(running.method, request) or self._was_requeued(running)):
+        if not (
+            self._is_current(request)
+            or await self._owns(running.method, request)
+            or self._was_requeued(running)
+        ):
             return
+        # Other calls will be answered in this iteration of the loop, unless this is the only one.
+        at_once = len(self._running) <= 1 and not running.method.queue
         try:
-            if request.reply_to:
-                self.channel.send("", request.reply_to, reply)
-            self._acknowledge(running)  # goes out in one write with the reply
+            if not request.reply_to:
+                self._acknowledge(running)
+            elif running.acknowledged:
+                self.channel.send("", request.reply_to, reply, at_once=at_once)
+            else:
+                self.channel.answer(running.delivery, request.reply_to, reply, at_once=at_once)
+                running.acknowledged = True
             if running.delivery.generation != self.channel.generation:
                 self._remember_answered(running.key)
         except FabricError as lost:  # the broker delivers the call again

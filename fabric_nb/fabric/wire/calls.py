@@ -6,6 +6,7 @@ import time
 import traceback as traceback_module
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from fabric_nb.errors import (
@@ -15,8 +16,9 @@ from fabric_nb.errors import (
     attributes_of,
     remote_error,
 )
+from fabric_nb.fabric.amqp.fields import FieldTable, checked
 from fabric_nb.fabric.amqp.frames import read_exchange
-from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.message import Delivery, Headers, Message
 from fabric_nb.fabric.wire.chains import MAX_HOPS, hops_of, read_chain
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.formats import JSON, TABLES_HEADER
@@ -81,13 +83,11 @@ class Request:
             user_id: user that the broker is to verify.
             credit: initial credit of an item stream; 0: a single reply.
         """
-        headers: dict[str, Any] = {"From": reply_to}
+        headers: Headers = _request_headers(reply_to, caller)
         if self.tables is not None:
-            headers[TABLES_HEADER] = self.tables
+            headers = {**headers, TABLES_HEADER: self.tables}
         if credit:
-            headers[STREAM_HEADER] = credit
-        if caller:
-            headers[CALLER_HEADER] = caller
+            headers = {**headers, STREAM_HEADER: credit}
         return Message(
             self.body,
             headers=headers,
@@ -102,6 +102,13 @@ class Request:
         )
 
 
+@lru_cache(maxsize=64)
+def _request_headers(reply_to: str, caller: str) -> FieldTable:
+    """Return the headers that all requests of a caller have."""
+    return checked({"From": reply_to, CALLER_HEADER: caller} if caller else {"From": reply_to})
+
+
+@lru_cache(maxsize=64)
 def expiration_of(seconds: float) -> int:
     """Return the expiration of a request, in milliseconds, for a caller that waits `seconds`.
 

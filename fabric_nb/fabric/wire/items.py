@@ -18,7 +18,8 @@ _MAX_CREDIT_BODY = 64
 
 def wanted_credit(request: Delivery) -> int:
     """Return the initial credit of a request; 0: it requests a single reply."""
-    return _credit(request.headers.get(STREAM_HEADER)) if request.reply_to else 0
+    wanted = request.headers.get(STREAM_HEADER)
+    return _credit(wanted) if wanted is not None and request.reply_to else 0
 
 
 def begin_message(correlation_id: str | None, control: str) -> Message:

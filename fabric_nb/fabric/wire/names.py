@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from fabric_nb.errors import InvalidArgumentType, InvalidName, UnusableQueue
@@ -163,15 +164,16 @@ class ServiceName:
     domain: str
     type: str
     id: str
+    fqn: str = field(init=False, repr=False, compare=False)
+    """Full name, ``{domain}.{type}.{id}``."""
+    api_exchange: str = field(init=False, repr=False, compare=False)
+    """Exchange for calls to this service."""
 
     def __post_init__(self) -> None:
         for kind in ("domain", "type", "id"):
             check_part(getattr(self, kind), kind)
-
-    @property
-    def fqn(self) -> str:
-        """Full name, ``{domain}.{type}.{id}``."""
-        return f"{self.domain}.{self.local}"
+        object.__setattr__(self, "fqn", f"{self.domain}.{self.type}.{self.id}")
+        object.__setattr__(self, "api_exchange", f"{self.domain}.api.{self.type}.{self.id}")
 
     @property
     def local(self) -> str:
@@ -181,11 +183,6 @@ class ServiceName:
     def seen_from(self, domain: str) -> str:
         """Return the name in a call from a domain: `local` in the same one, else `fqn`."""
         return self.local if domain == self.domain else self.fqn
-
-    @property
-    def api_exchange(self) -> str:
-        """Exchange for calls to this service."""
-        return f"{self.domain}.api.{self.type}.{self.id}"
 
     def method_queue(self, method: str) -> str:
         """Return the queue of one method, which is its routing key too."""
@@ -218,6 +215,9 @@ class ServiceName:
 
     def __str__(self) -> str:
         return self.fqn
+
+
+_service_name = lru_cache(maxsize=1024)(ServiceName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class ServicePattern:
     @property
     def exact(self) -> ServiceName | None:
         """Address of the service if the pattern is a full name, otherwise None."""
-        return ServiceName(self.domain, self.type, self.id) if self.domain and self.type else None
+        return _service_name(self.domain, self.type, self.id) if self.domain and self.type else None
 
     def matches(self, name: ServiceName) -> bool:
         """Return whether the pattern matches `name`."""

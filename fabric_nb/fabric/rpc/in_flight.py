@@ -1,0 +1,106 @@
+"""In-flight calls, with one timer for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fabric_nb.fabric.wire.names import ServiceName
+
+OLD = 0.25
+"""Seconds after which a call counts as old; most calls are answered sooner."""
+RESOLUTION = 0.002
+"""Minimum seconds between two checks of all calls."""
+
+
+@dataclass(eq=False, slots=True)
+class InFlightCall:
+    """A call that was sent, or is about to be.
+
+    Attributes:
+        reply: its reply, or the error that ends it.
+        service: the service that it is sent to.
+        queue: queue of its method, which is the routing key of the request.
+        since: its start, in seconds of the loop's clock.
+        deadline: time at which it fails, likewise.
+        answering: True once an instance has begun to answer it, with an item stream.
+        missing_since: time since which the exchange of the service is missing.
+        failing: True once it is about to fail because its service is gone.
+    """
+
+    reply: asyncio.Future[Any]
+    service: ServiceName
+    queue: str
+    since: float
+    deadline: float = math.inf
+    answering: bool = False
+    missing_since: float | None = None
+    failing: bool = False
+
+    def fail(self, error: BaseException | None) -> None:
+        """End it with an error, unless it has ended; None is no error."""
+        if error is not None and not self.reply.done():
+            self.reply.set_exception(error)
+
+    def may_be_in(self, queue: str) -> bool:
+        """Return whether its request may have been routed to a queue."""
+        return queue in (self.queue, self.service.leader_queue)
+
+    def begin(self) -> None:
+        """Record that an instance has begun to answer it."""
+        self.answering = True
+
+
+class InFlightCalls(dict[str, InFlightCall]):
+    """In-flight calls by correlation id, which fail at their deadlines.
+
+    A timer for each call would be started and cancelled with it, and most calls end long before
+    their deadline.
+
+    Attributes:
+        on_old: called again and again while there are old calls.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_old: Callable[[], object] = lambda: None
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_check = math.inf
+
+    def reset(self) -> None:
+        """Forget all calls, with the timer of their loop."""
+        self.clear()
+        self._stop()
+
+    def add(self, correlation_id: str, call: InFlightCall) -> None:
+        """Add a call, which is to be removed with its end."""
+        self[correlation_id] = call
+        if call.deadline < self._next_check or self._timer is None:
+            self._check_at(min(call.deadline, call.since + OLD))
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._next_check = None, math.inf
+
+    def _check_at(self, when: float) -> None:
+        self._stop()
+        self._next_check = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._check)
+
+    def _check(self) -> None:
+        self._stop()
+        now = asyncio.get_running_loop().time()
+        next_check = now + OLD
+        for call in tuple(self.values()):
+            if call.deadline <= now:
+                call.fail(TimeoutError())
+            else:
+                next_check = min(next_check, call.deadline)
+        if self:
+            self._check_at(max(next_check, now + RESOLUTION))
+        if any(now - call.since >= OLD and not call.answering for call in self.values()):
+            self.on_old()
