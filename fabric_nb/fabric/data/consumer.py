@@ -40,6 +40,8 @@ class StreamConsumer:
         handle: called with each message, in order; never raises. A large message is read by the
             awaitable that it returns, which is False if the message is not to be acknowledged
             because it is delivered again.
+        handle_together: called first with messages that were received together; returns False,
+            having done nothing, if they are to be handled one by one. Never raises.
         is_held_up: returns whether messages have to wait for their readers.
     """
 
@@ -52,6 +54,7 @@ class StreamConsumer:
         *,
         prefetch: int,
         handle: Callable[[Delivery], Awaitable[bool] | None],
+        handle_together: Callable[[list[Delivery]], bool],
         is_held_up: Callable[[], bool],
     ) -> None:
         self.channel = connection.channel(self._set_up, prefetch=prefetch)
@@ -62,6 +65,7 @@ class StreamConsumer:
         self._headers = headers
         self._queue = queue
         self._handle = handle
+        self._handle_together = handle_together
         self._is_held_up = is_held_up
         self._tag = ""
         self._waiting: deque[Delivery] = deque()
@@ -156,7 +160,33 @@ class StreamConsumer:
             self._waiting_bytes = sum(len(one.body) for one in self._waiting)
             self._repeated.clear()
         await channel.topology.bind(queue, self._exchange, arguments=match_all(self._headers))
-        self._tag = await channel.consume(queue, self._receive, arguments=self._queue.arguments)
+        self._tag = await channel.consume_batches(
+            queue, self._receive_all, arguments=self._queue.arguments
+        )
+
+    def _receive_all(self, deliveries: list[Delivery]) -> None:
+        """Receive messages that arrived together, as many at once as are acknowledged together."""
+        while deliveries:
+            at_once = max(1, ACK_EVERY - self._unacknowledged)
+            self._receive_some(deliveries[:at_once])
+            deliveries = deliveries[at_once:]
+
+    def _receive_some(self, deliveries: list[Delivery]) -> None:
+        one_by_one = (
+            len(deliveries) == 1
+            or self._waiting
+            or self._repeated
+            or self._queue.needs_order()
+            or self._must_wait()
+        )
+        if one_by_one or not self._handle_together(deliveries):
+            for delivery in deliveries:
+                self._receive(delivery)
+            return
+        self.handled += len(deliveries)
+        self._queue.handled_together(delivery.body for delivery in deliveries)
+        self._unacknowledged += len(deliveries) - 1
+        self._settle(deliveries[-1])
 
     def _receive(self, delivery: Delivery) -> None:
         if self._queue.is_repeat(delivery):

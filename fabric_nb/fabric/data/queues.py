@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -280,6 +280,15 @@ class StreamQueue:
             self._repeats[fingerprint] -= 1
             return True
         return False
+
+    def needs_order(self) -> bool:
+        """Return whether `is_repeat` and `handled` are to be called with each message in turn."""
+        return self._resuming or self._start is not None or bool(self._repeats)
+
+    def handled_together(self, bodies: Iterable[bytes]) -> None:
+        """Remember handled messages, where not `needs_order`."""
+        if not self.name:
+            self._received.extend(map(_fingerprint, bodies))
 
     def handled(self, delivery: Delivery) -> None:
         """Remember a handled message, behind which the stream resumes after a loss."""

@@ -26,7 +26,14 @@ from fabric_nb.fabric.data.queues import StreamQueue
 from fabric_nb.fabric.data.recording import HEADER_PREFIX, Recording, write_frame
 from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.wire.arrow import MAX_VALUES, PART_VALUES
-from fabric_nb.fabric.wire.data_decoding import Batch, joined, read_parts, read_small, rows_of
+from fabric_nb.fabric.wire.data_decoding import (
+    Batch,
+    joined,
+    read_parts,
+    read_small,
+    read_together,
+    rows_of,
+)
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.names import check_part
 from fabric_nb.frames.buffer import FrameBuffer
@@ -118,6 +125,7 @@ class Stream:
             self._queue,
             prefetch=self._prefetch,
             handle=self._handle,
+            handle_together=self._handle_together,
             is_held_up=lambda: self.held_up,
         )
         self.consumer.paused = options.paused
@@ -222,6 +230,21 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - whatever is wrong, it is this message
             self._reject(delivery, error)
         return None
+
+    def _handle_together(self, deliveries: list[Delivery]) -> bool:
+        """Read messages of one row each; return False if they are to be handled one by one."""
+        if self._batches or self._recordings or self._with_headers or self._arrival:
+            return False
+        rows = read_together(deliveries)
+        if rows is None:
+            return False
+        try:
+            self._buffer.extend(rows, copy=False)
+            self._appended(len(rows))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, it is one of these messages
+            for delivery in deliveries:
+                self._reject(delivery, error)
+        return True
 
     async def _handle_large(self, delivery: Delivery) -> bool:
         """Read a message in a thread; return False if it is delivered again."""

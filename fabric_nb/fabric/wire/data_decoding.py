@@ -10,7 +10,10 @@ because C code that reads JSON blocks all other threads until it returns.
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from fabric_nb.errors import MalformedMessage
@@ -69,6 +72,40 @@ def read_small(delivery: Delivery) -> Batch | None:
     few = arrow.values <= SMALL_VALUES // 20 and arrow.expanded <= SMALL_ARROW
     small = table.num_columns <= NARROW and (few or is_simple(table.schema))
     return table if small else None
+
+
+_MARK: Final = secrets.randbelow(9 * 10**16) + 10**16
+"""A number of 17 digits that no peer can guess."""
+_SEPARATOR: Final = b",%d," % _MARK
+
+
+def read_together(deliveries: Sequence[Delivery]) -> list[Row] | None:
+    """Return the rows of messages that are small JSON objects; None if they are not all so.
+
+    One call of the decoder takes less time than one for each. The bodies are separated by a number
+    that no peer can guess: if it is every second value, each body is one value.
+    """
+    bodies = [delivery.body for delivery in deliveries]
+    if set(map(_format_of, deliveries)) - _PLAIN_JSON or max(map(len, bodies)) > SURELY_SMALL:
+        return None
+    text = _SEPARATOR.join(bodies)
+    if len(text) > PIECE:
+        return None
+    with contextlib.suppress(MalformedMessage):
+        values = read_json(b"".join((b"[", text, b"]")))
+        rows: list[Row] = values[::2]
+        marks = len(bodies) - 1
+        if (
+            len(values) == len(bodies) + marks
+            and values[1::2].count(_MARK) == marks
+            and set(map(type, rows)) == {dict}
+        ):
+            return rows
+    return None
+
+
+_format_of = attrgetter("content_type", "content_encoding")
+_PLAIN_JSON = {(None, None), (JSON, None)}
 
 
 def _is_narrow(batch: Batch) -> bool:
