@@ -16,6 +16,8 @@ FABRIC_NB_WIDE = "fabric_nb, prefetch 100"
 AMQP_FABRIC = "amqp_fabric"
 FABRIC_NB_TO_AMQP_FABRIC = "fabric_nb to amqp_fabric"
 AMQP_FABRIC_TO_FABRIC_NB = "amqp_fabric to fabric_nb"
+GO = "amqp091-go"
+GO_WIDE = "amqp091-go, prefetch 100"
 
 IN_FLIGHT: Mapping[str, int] = {"sequential": 1, "16 in flight": 16, "64 in flight": 64}
 
@@ -41,6 +43,8 @@ KINDS: Mapping[str, tuple[str, Server]] = {
     REFERENCE: ("aiormq", Server("aiormq", 0)),
     REFERENCE_PREFETCH_1: ("aiormq", Server("aiormq", 1)),
     FABRIC_NB_WIDE: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
+    GO: ("amqp091-go", Server("amqp091-go", 1)),
+    GO_WIDE: ("amqp091-go", Server("amqp091-go", 100)),
     FABRIC_NB_TO_AMQP_FABRIC: ("fabric_nb", _AMQP_FABRIC_SERVER),
     AMQP_FABRIC: ("amqp_fabric", _AMQP_FABRIC_SERVER),
     AMQP_FABRIC_TO_FABRIC_NB: ("amqp_fabric", _FABRIC_NB_SERVER),
@@ -78,8 +82,8 @@ async def _start(group: Workers, progress: Progress) -> list[_Pair]:
     servers: dict[Server, Worker | None] = {}
     pairs = []
     for kind, (caller, server) in KINDS.items():
-        if not all(peers.installed(peer) for peer in (caller, server.peer)):
-            progress(f"left out: {kind} is not installed")
+        if missing := peers.missing(caller) or peers.missing(server.peer):
+            progress(f"left out: {missing}")
             continue
         start = group.start_if_it_runs if server.peer in _OPTIONAL else group.start
         if server not in servers:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Self
+
+from benchmarks import peers
 
 REPLY_TIMEOUT = 300.0
 START_TIMEOUT = 60.0
@@ -34,9 +35,7 @@ class Worker:
         The URI, which may hold a password, goes through its standard input.
         """
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "benchmarks.worker",
+            *peers.command(peer),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches only the parent, which ends its workers

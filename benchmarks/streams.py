@@ -15,12 +15,13 @@ from benchmarks.payloads import Source
 REFERENCE = "aiormq"
 FABRIC_NB = "fabric_nb"
 AMQP_FABRIC = "amqp_fabric"
+GO = "amqp091-go"
 DRAIN, LIVE = "drain", "live"
 ARROW = "fabric_nb, Arrow batches"
 BATCH_ROWS = 1000
 
-KINDS = (FABRIC_NB, REFERENCE, AMQP_FABRIC, "aio_pika", "faststream")
-"""The peers, in the order of measurement."""
+KINDS = (FABRIC_NB, REFERENCE, GO, "librabbitmq", AMQP_FABRIC, "aio_pika", "faststream")
+"""The peers, in the order of measurement; librabbitmq decodes nothing."""
 
 _OPTIONAL = {"faststream"}
 _DRAINED = {"msg_type": "DRAIN"}
@@ -35,8 +36,8 @@ async def measure(
         producer = await group.start("producer", "produce")
         consumers: dict[str, Worker] = {}
         for peer in KINDS:
-            if not peers.installed(peer):
-                progress(f"left out: {peer} is not installed")
+            if missing := peers.missing(peer):
+                progress(f"left out: {missing}")
                 continue
             start = group.start_if_it_runs if peer in _OPTIONAL else group.start
             consumer = await start(peer, "consume")

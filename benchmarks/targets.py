@@ -69,7 +69,25 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
             "at least",
             0.90,
             of(calls.FABRIC_NB, bare, sequential, rate),
-        )
+        ),
+        Verdict(
+            f"{sequential} calls/s, both ends fabric_nb, to amqp091-go",
+            "at least",
+            0.75,
+            of(calls.FABRIC_NB, calls.GO, sequential, rate),
+        ),
+        Verdict(
+            f"{full} calls/s, {calls.FABRIC_NB_WIDE}, to {calls.GO_WIDE}",
+            "at least",
+            0.85,
+            of(calls.FABRIC_NB_WIDE, calls.GO_WIDE, full, rate),
+        ),
+        Verdict(
+            f"caller CPU per call, {sequential}, µs",
+            "at most",
+            130,
+            Spread.of(map(cpu, _of(samples, calls.FABRIC_NB, sequential))),
+        ),
     ]
     for kind in (calls.FABRIC_NB, calls.FABRIC_NB_WIDE):
         verdicts += [
@@ -121,6 +139,20 @@ def _streams(samples: Sequence[Sample]) -> list[Verdict]:
         ):
             measured = ratio(samples, streams.FABRIC_NB, to, load, metric)
             verdicts.append(Verdict(f"stream, {load}: {name}", bound, limit, measured))  # type: ignore[arg-type]
+    verdicts += [
+        Verdict(
+            f"stream, {streams.DRAIN}: rows/s into a DataFrame, to amqp091-go into maps",
+            "at least",
+            1.0,
+            ratio(samples, streams.FABRIC_NB, streams.GO, streams.DRAIN, rate),
+        ),
+        Verdict(
+            f"stream, {streams.DRAIN}: CPU per row, µs",
+            "at most",
+            7,
+            Spread.of(map(cpu, _of(samples, streams.FABRIC_NB, streams.DRAIN))),
+        ),
+    ]
     batches = [sample for sample in samples if sample.kind == streams.ARROW]
     to_rows, to_seed = (
         ratio(samples, streams.ARROW, kind, streams.DRAIN, rate)
@@ -132,6 +164,10 @@ def _streams(samples: Sequence[Sample]) -> list[Verdict]:
         Verdict("Arrow batches, rows/s, to one row per message", "at least", 100, to_rows),
         Verdict("Arrow batches, rows/s, to amqp-fabric's callback", "at least", 100, to_seed),
     ]
+
+
+def _of(samples: Sequence[Sample], kind: str, load: str) -> list[Sample]:
+    return [sample for sample in samples if sample.kind == kind and sample.load == load]
 
 
 def _frames(figures: dict[str, Any]) -> list[Verdict]:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import native
+
 SMALL = ["--rounds=1", "--seconds=0.05", "--messages=100", "--batches=1", "--rows=10000"]
 
 
@@ -39,7 +41,10 @@ def test_each_suite_is_measured_against_its_peers(rabbitmq_uri: str, tmp_path: P
         assert all(one["rate"]["median"] > 0 for one in results[suite])
     assert results["frames"]
     assert len(results["targets"]) >= 20
-    assert all(target["measured"]["median"] > 0 for target in results["targets"])
+    go = native.build("amqp091-go") is not None
+    for target in results["targets"]:
+        if go or "amqp091-go" not in target["name"]:
+            assert target["measured"]["median"] > 0
 
 
 def test_starts_are_measured_beside_amqp_fabric(tmp_path: Path) -> None:
