@@ -19,12 +19,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import MalformedMessage
+from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.wire import arrow, json_reading
 from fabric_nb.fabric.wire.content_encodings import TooLong, unpack
 from fabric_nb.fabric.wire.data_decoding import (
     ARROW,
     JSON_COLUMNS,
     read_small,
+    read_together,
     rows_of,
 )
 from fabric_nb.fabric.wire.data_encoding import arrow_body, compress
@@ -436,3 +438,41 @@ def test_damaged_metadata_is_refused(data: st.DataObject) -> None:
     except MalformedMessage:
         return
     assert found.values <= arrow.MAX_VALUES
+
+
+fragments = st.sampled_from(
+    [b'{"a":1}', b'{"a":', b'{"a":[', b'{"a":"', b"1", b"}", b"]", b'"', b",", b" ", b"[]", b"null"]
+)
+bodies = st.lists(st.lists(fragments, min_size=1, max_size=4).map(b"".join), min_size=1, max_size=5)
+
+
+@given(bodies)
+@example([b'{"a":1}', b'{"b":2}'])
+@example([b'{"a":[{"x":1}', b'{"b":2}', b'{"c":3}]}', b'{"p":1},{"q":2},{"r":3}'])
+@example([b'{"a":1', b'"b":2}', b'{"c":1},{"d":2}'])
+@example([b'{"a":1}', b'{"a":NaN}'])
+def test_messages_are_decoded_together_as_one_by_one(bodies: list[bytes]) -> None:
+    """Messages that are decoded together are the same rows as one by one, or none of them is."""
+    together = read_together([Delivery(body) for body in bodies])
+    if together is None:
+        return
+    for body, row in zip(bodies, together, strict=True):
+        assert repr(read_small(Delivery(body))) == repr((row,))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Delivery(b"[1]"),
+        Delivery(b"not JSON"),
+        Delivery(b'[{"a": 1}]'),
+        Delivery(b'{"a": [1]}', content_type=JSON_COLUMNS),
+        Delivery(b'{"a": 1}', content_encoding="gzip"),
+        Delivery(b'{"a": "' + b"x" * 20_000 + b'"}'),
+    ],
+)
+def test_other_messages_are_decoded_one_by_one(other: Delivery) -> None:
+    """Only small JSON objects are decoded together, without a content encoding."""
+    row = Delivery(b'{"a": 1}', content_type="application/json")
+    assert read_together([row, row]) == [{"a": 1}, {"a": 1}]
+    assert read_together([row, other, row]) is None

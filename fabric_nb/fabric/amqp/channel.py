@@ -570,6 +570,10 @@ class Channel:
         if (fast := self._fast_for(delivery)) is not None:
             fast.reject(delivery.tag, requeue=requeue)
 
+    def can_acknowledge(self, delivery: Delivery) -> bool:
+        """Return whether the channel that delivered it is still open."""
+        return self._fast_for(delivery) is not None
+
     def _fast_for(self, delivery: Delivery) -> FastChannel | None:
         fast = self._fast
         if fast is None or fast.closed or delivery.generation != self.generation:

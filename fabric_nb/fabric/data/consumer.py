@@ -165,8 +165,11 @@ class StreamConsumer:
         )
 
     def _receive_all(self, deliveries: list[Delivery]) -> None:
-        """Receive messages that arrived together, as many at once as are acknowledged together."""
-        while deliveries:
+        """Receive messages that arrived together, as many at once as are acknowledged together.
+
+        When the channel is closed meanwhile, the others are delivered again.
+        """
+        while deliveries and self.channel.can_acknowledge(deliveries[0]):
             at_once = max(1, ACK_EVERY - self._unacknowledged)
             self._receive_some(deliveries[:at_once])
             deliveries = deliveries[at_once:]
@@ -181,7 +184,8 @@ class StreamConsumer:
         )
         if one_by_one or not self._handle_together(deliveries):
             for delivery in deliveries:
-                self._receive(delivery)
+                if self.channel.can_acknowledge(delivery):
+                    self._receive(delivery)
             return
         self.handled += len(deliveries)
         self._queue.handled_together(delivery.body for delivery in deliveries)

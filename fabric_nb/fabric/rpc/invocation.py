@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from fabric_nb.errors import NotSerializable
-from fabric_nb.fabric.rpc.greenlets import suspendable
 from fabric_nb.fabric.rpc.methods import Function, invoke
 
 SLICE = 0.005
@@ -26,21 +25,23 @@ RunOutcome = tuple[Any, BaseException | None]
 """Result of a function, and any exception that it raised."""
 
 
-_suspending = False
+_suspendable: Callable[..., Awaitable[RunOutcome]] | None = None
 
 
 def allow_suspending() -> None:
     """Let plain functions on the loop `suspend`, as a notebook does; it takes time in each call."""
-    global _suspending
-    _suspending = True
+    global _suspendable
+    from fabric_nb.fabric.rpc.greenlets import suspendable
+
+    _suspendable = suspendable
 
 
 async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -> RunOutcome:
     """Call a function, in a thread or on the loop."""
     if threads and not inspect.iscoroutinefunction(function):
         return await asyncio.to_thread(_call, function, kwargs)
-    if _suspending:
-        return await suspendable(_call, function, kwargs)
+    if _suspendable is not None:
+        return await _suspendable(_call, function, kwargs)
     return _call(function, kwargs)
 
 
