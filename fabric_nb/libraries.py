@@ -57,9 +57,10 @@ def unsupported() -> str:
     for requirement in _requirements():
         try:
             version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
+            supported = requirement.specifier.contains(version, prereleases=True)
+        except (metadata.PackageNotFoundError, ValueError, TypeError):  # or has no valid version
             continue
-        if not requirement.specifier.contains(version, prereleases=True):
+        if not supported:
             wanted = f"{requirement.name}{requirement.specifier}"
             return (
                 f"{requirement.name} {version} is installed, and fabric_nb supports {wanted}: run"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from fabric_nb.cli.output import print_json, print_text
 from fabric_nb.errors import one_line
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.discovery.registry import ServiceRow
+from fabric_nb.fabric.discovery.services import ServiceState
 from fabric_nb.fabric.wire.names import ServiceName
 
 WAIT = 1.0
@@ -73,17 +74,21 @@ class _Table:
 
     def __init__(self) -> None:
         self._widths: list[int] = []
-        self._printed: dict[tuple[str, str, str], list[str]] = {}
+        self._printed: dict[tuple[str, str, str], ServiceRow] = {}
 
-    def print_changes(self, rows: Iterator[ServiceRow] | Sequence[ServiceRow]) -> None:
-        """Print rows that are new, or have changed since they were printed."""
+    def print_changes(self, rows: Iterable[ServiceRow]) -> None:
+        """Print rows that are new, or have changed since they were printed.
+
+        A service that becomes late, or present again, is not printed for that.
+        """
         changed = []
         for row in rows:
             name = (row.domain, row.type, row.id)
-            cells = [one_line(str(getattr(row, column))) for column in _COLUMNS]
-            if self._printed.get(name) != cells:
-                self._printed[name] = cells
-                changed.append(cells)
+            state = row.state if row.state == ServiceState.GONE else ServiceState.UP
+            content = row._replace(state=state, last_seen=0.0)
+            if self._printed.get(name) != content:
+                self._printed[name] = content
+                changed.append([one_line(str(getattr(row, column))) for column in _COLUMNS])
         if changed and not self._widths:
             heading = list(_COLUMNS)
             self._widths = [max(map(len, column)) for column in zip(heading, *changed, strict=True)]

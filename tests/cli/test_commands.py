@@ -210,7 +210,7 @@ async def test_doctor_reports_a_failed_connection(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["call", "hello.h1.nope"], "is not served"),
+        (["call", "hello.h1.nope"], "nope"),
         (["call", "hello.h1.greet", "name"], "name=value"),
         (["call", "greet"], "write id.method"),
         (["publish", "--data", " "], "no data"),
