@@ -20,7 +20,7 @@ async def members(rabbitmq_uri: str) -> AsyncIterator[Members]:
         yield members
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cluster() -> Iterator[RabbitMqCluster]:
     """Start a private RabbitMQ cluster."""
     with RabbitMqCluster.start() as cluster:
