@@ -78,7 +78,8 @@ async def test_interrupted_and_suspended(watcher, notebook):
     A suspended notebook is late, like a blocked one, then gone, and up after it resumes.
     """
     assert await watcher.call(RAN, n=1, timeout=60) == [1]
-    waiting = notebook.execute_no_wait("import time\nwhile True: time.sleep(0.1)")
+    waiting = notebook.execute_no_wait("import time\nprint('on')\nwhile True: time.sleep(0.1)")
+    await waiting.until(lambda cell: "on" in cell.stdout)
     await until(lambda: state(watcher) is ServiceState.BUSY)
     await notebook.interrupt()
     await waiting.wait()
