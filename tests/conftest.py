@@ -9,6 +9,7 @@ marked with `any_broker`; one that needs RabbitMQ itself takes `rabbitmq` with `
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     StartPeer = Callable[..., Awaitable[Peer]]
     StartKernel = Callable[..., Awaitable[Kernel]]
 
+
+# jsonschema, which nbformat imports, builds a grammar with it, which takes a second in each worker,
+# and does without it where it is not installed.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 # How long an example takes says nothing on a machine that does other work too.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

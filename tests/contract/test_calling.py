@@ -443,6 +443,7 @@ async def test_remote_traceback(members, caller, threads):
         assert "fabric_nb/fabric" not in shown
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize(
     "error",
     [

@@ -147,6 +147,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize("headers", REFUSED, ids=range(len(REFUSED)))
 async def test_unusable_headers_are_refused_at_the_sender(
     members, publisher, subscriber, headers, tmp_path

@@ -265,6 +265,7 @@ HARD = {
 }
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize("hard", HARD.values(), ids=HARD)
 async def test_one_record_does_not_end_logging(reader, logger, log, handler, failures, hard):
     """A record with any values is sent as far as possible, and so are the next ones."""

@@ -186,6 +186,7 @@ async def failing(members: Members) -> AmqBrokerConnector:
     return caller
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize(
     ("method", "type_", "caught_as"),
     [

@@ -490,6 +490,7 @@ UNLUCKY = {
 }
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize("threads", [False, True])
 async def test_no_result_ends_a_method(server, caller, threads):
     """If encoding a result raises, the caller gets an error, and the next call works.
