@@ -76,7 +76,7 @@ async def test_nodes_are_killed_one_at_a_time(cluster):
                 await asyncio.to_thread(node.restart_node)
         await until(lambda: len(messages.confirmed) >= CONFIRMED, timeout=120)
         stop.set()
-        await asyncio.wait_for(running, 60)
+        await asyncio.wait_for(running, 180)
         received = set()
 
         def all_received():

@@ -55,7 +55,7 @@ async def test_a_durable_stream_survives_a_killed_broker(broker):
         await asyncio.to_thread(broker.restart)
         await until(lambda: len(messages.confirmed) > before + CONFIRMED, timeout=60)
         stop.set()
-        await asyncio.wait_for(running, 60)
+        await asyncio.wait_for(running, 180)
 
         await all_received(durable, messages.confirmed)
         afterwards = range(messages.published, messages.published + CONFIRMED)

@@ -108,21 +108,29 @@ async def test_killed_under_load(broker_and_rounds):
             answered, rows = calls.outcomes["answered"], stream.rows
             await until(lambda m=calls_started: calls.all_completed(m), timeout=PATIENCE)
             await until(lambda m=repeated_started: repeated.all_completed(m), timeout=PATIENCE)
-            await until(lambda a=answered: calls.outcomes["answered"] > a + 100)
-            await until(lambda r=rows: stream.rows > r + 1000)
-            await until(lambda b=began: stream.df["n"].iloc[-1] >= b)
+            await until(lambda a=answered: calls.outcomes["answered"] > a + 100, timeout=PATIENCE)
+            await until(lambda r=rows: stream.rows > r + 1000, timeout=PATIENCE)
+            await until(lambda b=began: stream.df["n"].iloc[-1] >= b, timeout=PATIENCE)
             steady.append(range(began, int(stream.df["n"].iloc[-1])))
             await asyncio.to_thread(broker.kill)
             for connector in connectors:
-                await until(lambda connector=connector: connector.state is State.RECONNECTING)
+                await until(
+                    lambda connector=connector: connector.state is State.RECONNECTING,
+                    timeout=PATIENCE,
+                )
             await asyncio.to_thread(broker.restart)
             for connector in connectors:
-                await until(lambda connector=connector: connector.state is State.CONNECTED)
+                await until(
+                    lambda connector=connector: connector.state is State.CONNECTED, timeout=PATIENCE
+                )
             began = messages.published
             handler.handle(record(f"round {number}"))
-            await until(lambda n=number: feed.records and feed.records[-1].message == f"round {n}")
+            await until(
+                lambda n=number: feed.records and feed.records[-1].message == f"round {n}",
+                timeout=PATIENCE,
+            )
         stop.set()
-        await asyncio.wait_for(running, 60)
+        await asyncio.wait_for(running, PATIENCE)
         steady.append(range(began, messages.published))
         await until(lambda: stream.df["n"].iloc[-1] == messages.published - 1)
 

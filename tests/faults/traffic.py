@@ -96,7 +96,7 @@ class Messages:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set, and wait for all outcomes."""
         await at_rate(self._rate, stop, self._publish)
-        await until(lambda: len(self.confirmed) + len(self.failed) == self.published, timeout=60)
+        await until(lambda: len(self.confirmed) + len(self.failed) == self.published, timeout=180)
 
     def _publish(self) -> None:
         number = self.published
