@@ -211,6 +211,8 @@ def _single_field(word: str) -> str | None:
 
 def usage_error(parser: MagicArgumentParser, problem: str) -> UsageError:
     """Return an error of the problem and the usage line of the magic."""
+    # Python 3.14 and later colour the line where the output may be a terminal.
+    parser.color = False  # type: ignore[attr-defined]
     usage = " ".join(parser.format_usage().split()).removeprefix("::").strip()
     error = UsageError(f"{problem.rstrip('.')}.\nUsage: {usage}")
     # Not a subclass, because IPython shows only `UsageError` itself as one line.

@@ -324,6 +324,7 @@ async def test_a_terminal_shows_progress_once(tmp_path: Path, uri: str, calc: Pe
     assert "said 5" in terminal[5]
 
 
+@pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
 async def test_messages_are_received_while_the_prompt_waits(
     tmp_path: Path, uri: str, caller: Peer, watcher: AmqBrokerConnector
 ) -> None:
