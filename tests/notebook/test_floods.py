@@ -156,7 +156,7 @@ async def test_clocks_of_the_year_9999(notebook: Notebook, hostile: Hostile) -> 
     await logs.until(lambda cell: f"at {2**62}" in last(cell))
     await stream.until(lambda cell: "5 rows" in last(cell))
     assert "evil" in last(services)
-    assert await notebook.value("len(fabric.logs.df), len(s.df), len(fabric.registry.df) > 0") == (
+    assert await notebook.value("len(l.df), len(s.df), len(fabric.registry.df) > 0") == (
         "(5, 5, True)"
     )
 

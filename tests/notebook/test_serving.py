@@ -194,6 +194,7 @@ async def test_running_the_cell_again_loses_no_call(
             f"def extra{version}(): pass"
         )
 
+    await notebook.run("import asyncio")
     await notebook.run(cell(1))
     async with callers(caller, "swap", "which") as answers:
         for version in range(1, 6):
@@ -221,6 +222,7 @@ async def test_failing_cell_changes_nothing(
     notebook: Notebook, caller: Peer, code: str, error: str
 ) -> None:
     """A cell that fails when run again does not replace the served functions."""
+    await notebook.run("import asyncio")
     good = await notebook.run("%%fabric_serve --id keep\ndef which(): return 1")
     bad = await notebook.execute(f"%%fabric_serve --id keep\n{code}")
     assert bad.error is not None
@@ -307,6 +309,7 @@ async def test_stopping_waits_for_running_calls(notebook: Notebook, caller: Peer
     """`%fabric_stop` waits a short time for running calls."""
     await notebook.run(
         "%%fabric_serve --id stopping\n"
+        "import asyncio\n"
         "begun = asyncio.Event()\n"
         "async def slow(): begun.set(); await asyncio.sleep(0.5); return 'done'"
     )
