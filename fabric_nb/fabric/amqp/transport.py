@@ -40,31 +40,6 @@ _TCP_OPTIONS = {
 }
 
 
-READ_SIZE = 256 * 1024
-"""Maximum bytes of one read from the socket, as in asyncio."""
-
-
-class _BufferedReader(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
-    """Protocol that reads into a buffer of its own.
-
-    For other protocols, asyncio allocates `READ_SIZE` bytes for each read, and with glibc that
-    takes longer than the read.
-    """
-
-    def __init__(self, demultiplexer: FrameDemultiplexer, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(demultiplexer, loop=loop)
-        self._feed_data = demultiplexer.feed_data
-        self._buffer = memoryview(bytearray(READ_SIZE))
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer to read into."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Process the bytes that were read."""
-        self._feed_data(self._buffer[:nbytes])
-
-
 class SocketTransport(TransportFactory):
     """Factory of TCP or TLS sockets that detect a dead peer.
 
@@ -83,7 +58,7 @@ class SocketTransport(TransportFactory):
         tls = await tls_arguments(url)
         loop = asyncio.get_running_loop()
         demultiplexer = FrameDemultiplexer(loop)
-        protocol = _BufferedReader(demultiplexer, loop)
+        protocol = asyncio.StreamReaderProtocol(demultiplexer, loop=loop)
         transport, _ = await loop.create_connection(
             lambda: protocol, url.host or "", url.port or 0, **tls, **kwargs
         )
