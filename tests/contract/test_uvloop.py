@@ -61,7 +61,7 @@ def test_calls(broker_uri: str) -> None:
         with pytest.raises(RemoteError, match="not today"):
             await remote.fail()
         with pytest.raises(CallTimeout):
-            await caller.call("server.slow", timeout=0.1)
+            await caller.call(f"{server.domain}.app.server.slow", timeout=0.1)
         assert [item async for item in remote.count.stream(n=500)] == list(range(500))
 
     on_uvloop(test, broker_uri)
@@ -101,10 +101,9 @@ def test_reconnecting(broker_uri: str) -> None:
                 connection = member.member.connection
                 await until(lambda connection=connection: connection.reconnects == 1)
                 await until(lambda: server.servers[0].channel.is_ready)
-                assert (
-                    await caller.call("server.echo", n=round_, timeout=30, idempotent=True)
-                    == round_
-                )
+                echo = f"{server.domain}.app.server.echo"
+                echoed = await caller.call(echo, n=round_, timeout=30, idempotent=True)
+                assert echoed == round_
             server.publish_data({"n": 1}, headers={"msg_type": "N"})
             await stream.wait(1, timeout=30)
 

@@ -88,13 +88,21 @@ def publish(
         UnusableHeader: a header cannot be sent, or all together do not fit into a frame.
     """
     body = message.body
+    size = len(body)
     header = content_header(message, message_id, frame_max)
-    start = _publish(channel, exchange, routing_key, mandatory)
-    parts = [start, HEAD.pack(HEADER, channel, len(header)), header, _END]
-    room = frame_max - OVERHEAD if frame_max else len(body)
-    for at in range(0, len(body), room or 1):
-        part = body[at : at + room]
-        parts += (HEAD.pack(BODY, channel, len(part)), part, _END)
+    parts = [
+        _publish(channel, exchange, routing_key, mandatory),
+        HEAD.pack(HEADER, channel, len(header)),
+        header,
+        _END,
+    ]
+    room = frame_max - OVERHEAD
+    if 0 < size <= room or (size and not frame_max):
+        parts += (HEAD.pack(BODY, channel, size), body, _END)
+    else:
+        for at in range(0, size, room):
+            part = body[at : at + room]
+            parts += (HEAD.pack(BODY, channel, len(part)), part, _END)
     return b"".join(parts)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from fabric_nb.errors import ConnectionLost, FabricError, ServiceLost
@@ -19,7 +20,7 @@ from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
 from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.retry import retry
-from fabric_nb.fabric.wire.names import ServicePattern
+from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
 
 class RpcClient:
@@ -87,32 +88,40 @@ class RpcClient:
             return await self._connection.run_in_own_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
         with self._history.record_made(pattern, method) as made:
-            clock = asyncio.get_running_loop().time
-            ends = None if seconds is None else clock() + seconds
-            left = seconds
+            began, left = monotonic(), seconds
             name = pattern.exact if version is None else None
             if name is None:
                 name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
-                left = None if ends is None else max(0.0, ends - clock())
+                left = _left(seconds, began)
             made.service = name
-
-            def once(left: float | None) -> Coroutine[Any, Any, Any]:
-                return self.requester.call(name, method, kwargs, timeout=left, given=seconds)
-
             failed: FabricError | None = None
             try:
                 try:
-                    result = await once(left)
+                    result = await self.requester.call(
+                        name, method, kwargs, timeout=left, given=seconds
+                    )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     failed = error
                 if failed is not None:
+                    again = partial(self._call_again, name, method, kwargs, seconds)
+                    left = _left(seconds, began)
                     result = await retry(
-                        failed, once, ends, self._connection, idempotent=idempotent
+                        failed, again, left, self._connection, idempotent=idempotent
                     )
             except Unroutable as error:
                 raise self._resolver.not_served(name, method, error) from None
         self._registry.record_reply(name, method)
         return result
+
+    def _call_again(
+        self,
+        name: ServiceName,
+        method: str,
+        kwargs: Mapping[str, Any],
+        given: float | None,
+        left: float | None,
+    ) -> Coroutine[Any, Any, Any]:
+        return self.requester.call(name, method, kwargs, timeout=left, given=given)
 
     async def stream(
         self,
@@ -153,3 +162,8 @@ class RpcClient:
         except Unroutable:
             return {}
         return read_description(reply)
+
+
+def _left(seconds: float | None, began: float) -> float | None:
+    """Return what is left of a timeout that began at a time of `monotonic`."""
+    return None if seconds is None else max(0.0, began + seconds - monotonic())

@@ -21,7 +21,7 @@ try every five seconds."""
 async def retry(
     failed: FabricError,
     call: Callable[[float | None], Awaitable[Any]],
-    ends: float | None,
+    timeout: float | None,
     connection: Connection,
     *,
     idempotent: bool,
@@ -35,7 +35,7 @@ async def retry(
     Args:
         failed: error of the first try.
         call: makes the call once, with the seconds that are left for it.
-        ends: time of the loop's clock at which all tries have to end; None: no limit.
+        timeout: seconds for all further tries; None: no limit.
         connection: connection that the call is made on.
         idempotent: safe to run twice.
 
@@ -43,6 +43,7 @@ async def retry(
         ConnectionLost, ServiceLost, Unroutable: it is not retried, or the time is over.
     """
     clock = asyncio.get_running_loop().time
+    ends = None if timeout is None else clock() + timeout
     patient_until = float("-inf")
     for pause in backoff():
         if isinstance(failed, Unroutable):
