@@ -94,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
     config.addinivalue_line("markers", "any_broker: no broker affects the result, so one suffices")
+    config.addinivalue_line("markers", "random_order(disabled): of pytest-random-order")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

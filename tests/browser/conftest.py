@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            # The tests of a file follow one another in a notebook that they share.
+            item.add_marker(pytest.mark.random_order(disabled=True))
 
 
 @pytest.fixture(scope="package")
