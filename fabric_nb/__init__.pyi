@@ -17,6 +17,9 @@ from .errors import (
     BrokerUnavailable as BrokerUnavailable,
 )
 from .errors import (
+    CallCancelled as CallCancelled,
+)
+from .errors import (
     CallError as CallError,
 )
 from .errors import (
@@ -57,6 +60,9 @@ from .errors import (
 )
 from .errors import (
     MalformedMessage as MalformedMessage,
+)
+from .errors import (
+    MapStopped as MapStopped,
 )
 from .errors import (
     MessageTooLarge as MessageTooLarge,
@@ -172,6 +178,13 @@ from .fabric.rpc.history import (
 )
 from .fabric.rpc.history import (
     FailedCall as FailedCall,
+)
+from .fabric.rpc.map_results import MapProgress as MapProgress
+from .fabric.rpc.mapping import (
+    MapHandle as MapHandle,
+)
+from .fabric.rpc.mapping import (
+    MapOptions as MapOptions,
 )
 from .fabric.rpc.methods import AbstractServiceApi as AbstractServiceApi
 from .fabric.rpc.proxy import (

@@ -44,6 +44,8 @@ and what to do::
         ├── VersionMismatch                the service has another version
         ├── MethodNotFound (AttributeError)
         ├── CallTimeout (TimeoutError)
+        ├── CallCancelled                  the caller gave up: it may have been run
+        ├── MapStopped                     a map that ended before its last row
         └── RemoteError                    the service raised; also catchable as the built-in type
 
 Only the standard library is imported here, so that every module may import it.
@@ -366,6 +368,22 @@ class CallTimeout(CallError, TimeoutError):
     def __init__(self, message: str, *_: object, call: str = "", seconds: float = 0.0) -> None:
         super().__init__(message, call=call)
         self.seconds = seconds
+
+
+class CallCancelled(CallError):
+    """The call was cancelled before its reply arrived; it may have been run."""
+
+
+class MapStopped(CallError):
+    """A map has ended before its last row; `__cause__` is the reason.
+
+    Attributes:
+        handle: handle of the map, with the results so far; ``handle.resume()`` continues.
+    """
+
+    def __init__(self, message: str, *_: object, call: str = "", handle: Any = None) -> None:
+        super().__init__(message, call=call)
+        self.handle = handle
 
 
 @dataclass(frozen=True, slots=True)

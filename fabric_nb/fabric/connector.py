@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from operator import attrgetter
 from pathlib import Path
 from types import EllipsisType
@@ -20,6 +29,14 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
+from fabric_nb.fabric.rpc.map_rows import row_source
+from fabric_nb.fabric.rpc.mapping import (
+    DEFAULT_IN_FLIGHT,
+    MapHandle,
+    MapOptions,
+    OnError,
+    stream_map,
+)
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Redelivered, ServeOptions
@@ -38,6 +55,8 @@ from fabric_nb.fabric.wire.names import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fabric_nb.fabric.data.recording import Replay
     from fabric_nb.fabric.data.stream import Stream
     from fabric_nb.fabric.doctor.findings import Diagnosis
@@ -347,6 +366,128 @@ class AmqBrokerConnector:
         pattern, method = parse_call(call, domain=self.domain)
         time_limit(timeout)  # refuses an invalid one at once, not with the first item
         return self.member.rpc.stream(pattern, method, kwargs, timeout=timeout, version=version)
+
+    def map(
+        self,
+        call: str,
+        rows: pd.DataFrame | Iterable[Any] | AsyncIterable[Any] | None = None,
+        /,
+        *,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+        retries: int = 0,
+        on_error: OnError = "keep",
+        spread: bool = True,
+        **kwargs: Any,
+    ) -> MapHandle:
+        """Call a remote method for each row; await the handle for a DataFrame of the results.
+
+        Example::
+
+            prices = await fabric.map("pricing.quote", orders[["sku", "amount"]], country="DE")
+            prices = await fabric.map("pricing.quote", sku=orders.sku, in_flight=64)
+            orders.join(prices)
+
+        The calls begin at once. A row that fails keeps its error and stops nothing; `MapHandle`
+        describes the results, and how to cancel a map, continue it and retry failed rows.
+
+        Args:
+            call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
+            rows: a DataFrame, whose columns are keywords and whose index is that of the results; or
+                mappings of keywords in an iterable or an async iterable, of which rows are taken
+                only when they can be called.
+            in_flight: see `MapOptions` for this and the following arguments.
+            timeout: seconds for each row.
+            version: version that the service must have.
+            idempotent: safe to run twice.
+            retries: number of further calls of a row that fails.
+            on_error: ``keep`` the error of a row, or ``raise`` the first one, after the other rows
+                under way have ended.
+            spread: the items of a dict result become columns.
+            kwargs: arguments that all calls have; a row's own value of a name comes first. Without
+                `rows`, those that are a Series, an array of one dimension, a list or another
+                sequence are columns, and the first Series has the index of the results. Use
+                `map_service` for any of the names above.
+
+        Raises:
+            InvalidName: the call is not written as above.
+            InvalidArgument: an option or the rows cannot be used; the message says why.
+            WrongLoop: no event loop is running.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        options = MapOptions(
+            in_flight=in_flight,
+            timeout=timeout,
+            version=version,
+            idempotent=idempotent,
+            retries=retries,
+            on_error=on_error,
+            spread=spread,
+        )
+        return MapHandle(self.member.rpc, pattern, method, row_source(rows, kwargs), options)
+
+    def map_stream(
+        self,
+        call: str,
+        rows: pd.DataFrame | Iterable[Any] | AsyncIterable[Any] | None = None,
+        /,
+        *,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+        retries: int = 0,
+        on_error: OnError = "keep",
+        **kwargs: Any,
+    ) -> AsyncGenerator[tuple[Any, Any], None]:
+        """Call a remote method for each row, and yield each row with its result.
+
+        Example::
+
+            async for row, result in fabric.map_stream("pricing.quote", read_orders()):
+                if isinstance(result, Exception):
+                    ...
+
+        Rows are yielded in the order in which they end, so that a slow one delays no other. They
+        are taken only as their results are consumed: at most twice `in_flight` rows are in memory,
+        and the iterable may be endless. A row is yielded as given, or as a dict of its columns. The
+        result of a row that failed is its exception; with ``on_error="raise"`` the first one is
+        raised, after the results of the other rows under way.
+
+        The rows under way are cancelled when this generator is closed. Close it with
+        `contextlib.aclosing` if you may leave the loop early.
+
+        Arguments are those of `map`, and errors those of `call`, which end it if no row can be
+        called; an error of the iterable is raised as it is.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        options = MapOptions(
+            in_flight=in_flight,
+            timeout=timeout,
+            version=version,
+            idempotent=idempotent,
+            retries=retries,
+            on_error=on_error,
+        )
+        return stream_map(self.member.rpc, pattern, method, row_source(rows, kwargs), options)
+
+    def map_service(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        rows: pd.DataFrame | Iterable[Any] | AsyncIterable[Any] | None,
+        kwargs: Mapping[str, Any],
+        **options: Any,
+    ) -> MapHandle:
+        """Call a method for each row, with the name in parts and the arguments in a mapping.
+
+        Options and errors are those of `map`.
+        """
+        return MapHandle(
+            self.member.rpc, pattern, method, row_source(rows, kwargs), MapOptions(**options)
+        )
 
     async def call_service(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any

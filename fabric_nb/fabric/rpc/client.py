@@ -18,7 +18,7 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.requester import Requester
+from fabric_nb.fabric.rpc.requester import ReplyOrigin, Requester
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
@@ -79,11 +79,21 @@ class RpcClient:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
+        origin: ReplyOrigin | None = None,
     ) -> Any:
-        """Call a method of the service that a name means; see `AmqBrokerConnector.call`."""
+        """Call a method of the service that a name means; see `AmqBrokerConnector.call`.
+
+        `origin`, if given, receives the instance that answers.
+        """
         if self._connection.in_other_loop:  # another thread's loop, as in a subshell of JupyterLab
             work = self.call(
-                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+                pattern,
+                method,
+                kwargs,
+                timeout=timeout,
+                version=version,
+                idempotent=idempotent,
+                origin=origin,
             )
             return await self._connection.run_in_own_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
@@ -98,12 +108,12 @@ class RpcClient:
             try:
                 try:
                     result = await self.requester.call(
-                        name, method, kwargs, timeout=left, given=seconds
+                        name, method, kwargs, timeout=left, given=seconds, origin=origin
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     failed = error
                 if failed is not None:
-                    again = partial(self._call_again, name, method, kwargs, seconds)
+                    again = partial(self._call_again, name, method, kwargs, seconds, origin)
                     left = _left(seconds, began)
                     result = await retry(
                         failed, again, left, self._connection, idempotent=idempotent
@@ -119,9 +129,10 @@ class RpcClient:
         method: str,
         kwargs: Mapping[str, Any],
         given: float | None,
+        origin: ReplyOrigin | None,
         left: float | None,
     ) -> Coroutine[Any, Any, Any]:
-        return self.requester.call(name, method, kwargs, timeout=left, given=given)
+        return self.requester.call(name, method, kwargs, timeout=left, given=given, origin=origin)
 
     async def stream(
         self,

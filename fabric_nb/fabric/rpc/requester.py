@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,14 @@ from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
-from fabric_nb.fabric.wire.calls import CALL, Expired, Request, dead_lettered_from, read_reply
+from fabric_nb.fabric.wire.calls import (
+    CALL,
+    Expired,
+    Request,
+    answering_instance,
+    dead_lettered_from,
+    read_reply,
+)
 from fabric_nb.fabric.wire.items import (
     BEGIN,
     END,
@@ -45,6 +53,18 @@ from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 
 _EXPIRED = ": no instance of the service was free to run it"
+
+
+@dataclass(slots=True)
+class ReplyOrigin:
+    """Origin of the reply to a call, filled in when the reply arrives.
+
+    Attributes:
+        instance: instance that answered; empty if the service does not name it, as those of
+            amqp-fabric, or if there was no reply.
+    """
+
+    instance: str = ""
 
 
 class Requester:
@@ -101,6 +121,7 @@ class Requester:
         *,
         timeout: float | None,
         given: float | None = None,
+        origin: ReplyOrigin | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -113,6 +134,7 @@ class Requester:
             kwargs: its keyword arguments.
             timeout: seconds for the whole call; None: no limit.
             given: seconds that errors name, if `timeout` is only what is left of them.
+            origin: is given the instance that answers.
 
         Raises:
             Unroutable: no instance serves the method.
@@ -130,14 +152,15 @@ class Requester:
         call = InFlightCall(loop.create_future(), name, name.method_queue(method), now, deadline)
         correlation_id = _random_id()
         channel = self._channel_to(name)
-        message = self._message(request, correlation_id, timeout)
+        report = origin is not None
+        message = self._message(request, correlation_id, timeout, report=report)
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout(timeout):
                     channel = await self._ready_channel_to(name)
                     await channel.check_size(message, f"The request to {name.fqn}.{method}")
                 left = None if timeout is None else deadline - loop.time()
-                message = self._message(request, correlation_id, left)
+                message = self._message(request, correlation_id, left, report=report)
             self._calls.add(correlation_id, call)
             channel.send(
                 name.api_exchange,
@@ -154,11 +177,15 @@ class Requester:
             raise _service_lost(name, f"{name.fqn}.{method}") from None
         except BrokerRefused as error:
             if message.user_id and self._connection.drop_refused_user_id(error):
-                return await self.call(name, method, kwargs, timeout=timeout, given=given)
+                return await self.call(
+                    name, method, kwargs, timeout=timeout, given=given, origin=origin
+                )
             raise await self._refused(name, channel, error) from None
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
+        if origin is not None:
+            origin.instance = answering_instance(delivery)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
 
     async def stream(
@@ -225,7 +252,13 @@ class Requester:
                 self._send_control(incoming.control, cancel_message(correlation_id))
 
     def _message(
-        self, request: Request, correlation_id: str, seconds: float | None, *, credit: int = 0
+        self,
+        request: Request,
+        correlation_id: str,
+        seconds: float | None,
+        *,
+        credit: int = 0,
+        report: bool = False,
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
         return request.message(
@@ -235,6 +268,7 @@ class Requester:
             caller=self._caller,
             user_id=self._connection.user_id,
             credit=credit,
+            report=report,
         )
 
     async def _read_last(

@@ -54,7 +54,13 @@ from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
-from fabric_nb.fabric.wire.calls import error_message, format_traceback, read_call, result_message
+from fabric_nb.fabric.wire.calls import (
+    error_message,
+    format_traceback,
+    name_instance,
+    read_call,
+    result_message,
+)
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.items import end_message, wanted_credit
 from fabric_nb.fabric.wire.json_reading import PIECE
@@ -156,6 +162,7 @@ class Server:
         connection: connection that the service is served on.
         name: address of the service; instances with the same address share the calls.
         options: version, concurrency and access.
+        instance: id of this process among the instances of the service.
         rejected: record of requests that cannot be read.
         calls: record of the calls.
         on_change: called when the functions were replaced and when it was closed.
@@ -177,6 +184,7 @@ class Server:
         name: ServiceName,
         options: ServeOptions,
         *,
+        instance: str,
         rejected: RejectedMessages,
         calls: CallLog,
         on_change: Callable[[Server], object] = lambda _: None,
@@ -185,6 +193,7 @@ class Server:
         self.options = options
         self.access = AccessControl(connection, options)
         self.changes = 0
+        self._instance = instance
         self._fqn = name.fqn
         self._rejected = rejected
         self._calls = calls
@@ -655,6 +664,7 @@ class Server:
             or self._was_requeued(running)
         ):
             return
+        name_instance(reply, request, self._instance)
         # Other calls will be answered in this iteration of the loop, unless this is the only one.
         at_once = len(self._running) <= 1 and not running.method.queue
         try:

@@ -94,6 +94,7 @@ class ServiceHost:
             self._connection,
             name,
             options,
+            instance=self._instance,
             rejected=self._rejected,
             calls=self._calls,
             on_change=self._on_change,

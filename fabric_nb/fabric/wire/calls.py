@@ -14,6 +14,7 @@ from fabric_nb.errors import (
     NotSerializable,
     RemoteError,
     attributes_of,
+    printable,
     remote_error,
 )
 from fabric_nb.fabric.amqp.fields import FieldTable, checked
@@ -36,6 +37,10 @@ BRIEF = 4000
 """Characters of each part of an error that was too large for the broker."""
 CALLER_HEADER = "x-fabric-caller"
 """Of a request: the caller's full name and instance, joined by a dot."""
+REPORT_HEADER, INSTANCE = "x-fabric-report", "instance"
+"""Of a request: what the caller wants to know of the call, and that it is the instance."""
+INSTANCE_HEADER = "x-fabric-instance"
+"""Of a reply to a request that asks for it: the instance that answers."""
 MAX_EXPIRATION = 2**32 - 1
 """Milliseconds; RabbitMQ refuses more."""
 _MARGIN = 50.0
@@ -72,6 +77,7 @@ class Request:
         caller: str = "",
         user_id: str | None = None,
         credit: int = 0,
+        report: bool = False,
     ) -> Message:
         """Return the message of the call.
 
@@ -82,8 +88,9 @@ class Request:
             caller: full name and instance of the caller.
             user_id: user that the broker is to verify.
             credit: initial credit of an item stream; 0: a single reply.
+            report: the reply is to name the instance that answers.
         """
-        headers: Headers = _request_headers(reply_to, caller)
+        headers: Headers = _request_headers(reply_to, caller, report=report)
         if self.tables is not None:
             headers = {**headers, TABLES_HEADER: self.tables}
         if credit:
@@ -103,9 +110,31 @@ class Request:
 
 
 @lru_cache(maxsize=64)
-def _request_headers(reply_to: str, caller: str) -> FieldTable:
+def _request_headers(reply_to: str, caller: str, *, report: bool) -> FieldTable:
     """Return the headers that all requests of a caller have."""
-    return checked({"From": reply_to, CALLER_HEADER: caller} if caller else {"From": reply_to})
+    headers = {"From": reply_to}
+    if caller:
+        headers[CALLER_HEADER] = caller
+    if report:
+        headers[REPORT_HEADER] = INSTANCE
+    return checked(headers)
+
+
+def name_instance(reply: Message, request: Delivery, instance: str) -> None:
+    """Add the instance to the reply of a request that asks for it."""
+    if request.headers.get(REPORT_HEADER) == INSTANCE:
+        named = _instance_headers(instance)
+        reply.headers = {**reply.headers, **named} if reply.headers else named
+
+
+@lru_cache(maxsize=64)
+def _instance_headers(instance: str) -> FieldTable:
+    return checked({INSTANCE_HEADER: instance})
+
+
+def answering_instance(reply: Delivery) -> str:
+    """Return the instance that sent a reply; empty if the reply does not name it."""
+    return printable(text(reply.headers.get(INSTANCE_HEADER), 64))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,464 @@
+"""Maps: one method called for many rows, by a fixed number of workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from fabric_nb.errors import (
+    AmbiguousService,
+    CallCancelled,
+    InvalidArgument,
+    InvalidArgumentType,
+    MapStopped,
+    MethodNotFound,
+    NotConnected,
+    NotSerializable,
+    RemoteError,
+    UnknownService,
+    VersionMismatch,
+    WrongLoop,
+)
+from fabric_nb.fabric.core.backoff import backoff
+from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.core.values import error_text, shown, whole
+from fabric_nb.fabric.rpc.client import RpcClient
+from fabric_nb.fabric.rpc.map_results import MapProgress, MapResults
+from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
+from fabric_nb.fabric.rpc.requester import ReplyOrigin
+from fabric_nb.fabric.rpc.retry import PATIENCE
+from fabric_nb.fabric.wire.names import ServicePattern
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT = 16, 10_000
+"""Rows under way at the same time, each of which has a worker."""
+MAX_RETRIES = 1000
+
+OnError = Literal["keep", "raise"]
+
+_NOT_SERVED = (UnknownService, MethodNotFound)
+"""Errors of calls that were not run, because no instance serves the method now."""
+_NO_ROW_CAN_BE_CALLED = (AmbiguousService, VersionMismatch, NotConnected, WrongLoop)
+_END: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOptions:
+    """Options of a map.
+
+    Attributes:
+        in_flight: rows under way at the same time, up to 10,000.
+        timeout: seconds for each row, with its retries for a lost service; None: the connector's
+            timeout, infinity: no limit.
+        version: version that the service must have, as in ``>=1.2,<2``.
+        idempotent: safe to run twice: retry a row whose service or connection is lost.
+        retries: number of further calls of a row that fails, for any reason; for idempotent
+            methods only.
+        on_error: ``keep`` the error of a row and continue, or ``raise`` the first one.
+        spread: the items of a dict result become columns.
+
+    Raises:
+        InvalidArgument: an option has an invalid value, or there are `retries` of a method that is
+            not idempotent.
+        InvalidTimeout: `timeout` is negative, NaN or not a number.
+    """
+
+    in_flight: int = DEFAULT_IN_FLIGHT
+    timeout: float | None = None
+    version: str | None = None
+    idempotent: bool = False
+    retries: int = 0
+    on_error: OnError = "keep"
+    spread: bool = True
+
+    def __post_init__(self) -> None:
+        in_flight = whole(self.in_flight, "in_flight", low=1, high=MAX_IN_FLIGHT)
+        object.__setattr__(self, "in_flight", in_flight)
+        object.__setattr__(self, "retries", whole(self.retries, "retries", low=0, high=MAX_RETRIES))
+        time_limit(self.timeout)
+        if self.on_error not in get_args(OnError):
+            raise InvalidArgument(
+                f"on_error={shown(self.on_error)} is not known: write 'keep' or 'raise'."
+            )
+        if self.retries and not self.idempotent:
+            raise InvalidArgument(
+                f"retries={self.retries} may run a row more than once: give idempotent=True too, if"
+                " that is safe."
+            )
+
+
+class _NoMoreCalls(Exception):
+    """No row can be called now; the cause is the error of a call that was not run."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+class _RowCaller:
+    """Calls the method for one row after another."""
+
+    def __init__(
+        self,
+        client: RpcClient,
+        pattern: ServicePattern,
+        method: str,
+        constants: Mapping[str, Any],
+        options: MapOptions,
+    ) -> None:
+        self._client = client
+        self._pattern = pattern
+        self._method = method
+        self._constants = constants
+        self._options = options
+        self._answered = False
+        self._not_served_since: float | None = None
+
+    async def call(self, row: Any, origin: ReplyOrigin) -> Any:
+        """Return the result for a row; `origin` receives the instance that answers.
+
+        A service that has answered before, and is not served now, is awaited for as long as a call
+        may take: its instances may be restarting, and no row is lost.
+
+        Raises:
+            _NoMoreCalls: the call was not run, and none of another row would be.
+            Exception: the row failed.
+        """
+        if not isinstance(row, Mapping):
+            raise InvalidArgumentType(
+                f"A row is a {type(row).__name__}, and each row of a map is a mapping of keywords."
+            )
+        kwargs = {**self._constants, **row}
+        options, left, pauses = self._options, self._options.retries, backoff()
+        while True:
+            origin.instance = ""
+            try:
+                result = await self._client.call(
+                    self._pattern,
+                    self._method,
+                    kwargs,
+                    timeout=options.timeout,
+                    version=options.version,
+                    idempotent=options.idempotent,
+                    origin=origin,
+                )
+            except _NO_ROW_CAN_BE_CALLED as error:
+                raise _NoMoreCalls(error) from None
+            except _NOT_SERVED as error:
+                if not self._may_return():
+                    raise _NoMoreCalls(error) from None
+            except Exception as error:
+                if isinstance(error, RemoteError):
+                    self._record_answer()
+                if not left or isinstance(error, NotSerializable):
+                    raise
+                left -= 1
+            else:
+                self._record_answer()
+                return result
+            await asyncio.sleep(next(pauses))
+
+    def _record_answer(self) -> None:
+        self._answered = True
+        self._not_served_since = None
+
+    def _may_return(self) -> bool:
+        """Return whether the service is still awaited."""
+        if not self._answered:
+            return False
+        now = time.monotonic()
+        if self._not_served_since is None:
+            self._not_served_since = now
+        return now - self._not_served_since < self._patience
+
+    @property
+    def _patience(self) -> float:
+        timeout = self._options.timeout
+        seconds = self._client.timeout if timeout is None else time_limit(timeout)
+        return PATIENCE if seconds is None else seconds
+
+
+class MapHandle:
+    """A map under way, or one that has ended; await it for its results.
+
+    Example::
+
+        handle = fabric.map("pricing.quote", orders, in_flight=32)
+        handle.progress
+        prices = await handle             # a DataFrame with the index of `orders`
+        await handle.retry_failed()
+
+    Awaiting it returns `results` when all rows have ended. The map is cancelled if the task that
+    awaits it is, as any task; use `asyncio.shield` where that is not wanted.
+
+    Raises (where it is awaited):
+        MapStopped: a row failed with ``on_error="raise"``, the rows raised an error, or the service
+            is not served; the error has this handle.
+        asyncio.CancelledError: it was cancelled.
+
+    Attributes:
+        label: the call, as in ``pricing.quote``.
+        options: options of the map.
+    """
+
+    def __init__(
+        self,
+        client: RpcClient,
+        pattern: ServicePattern,
+        method: str,
+        source: RowSource,
+        options: MapOptions,
+    ) -> None:
+        _check_loop_runs()
+        self.label = f"{pattern}.{method}"
+        self.options = options
+        self._caller = _RowCaller(client, pattern, method, source.constants, options)
+        self._queue = RowQueue(source.rows)
+        self._results = MapResults(source.total, source.index, spread=options.spread)
+        self._failed: dict[int, TakenRow] = {}
+        self._task = self._start()
+
+    # -- running
+
+    def _start(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run(), name=f"map of {self.label}")
+        task.add_done_callback(_retrieve)  # it is raised where the handle is awaited
+        return task
+
+    async def _run(self) -> None:
+        queue = self._queue
+        queue.restart()
+        self._results.start_clock()
+        try:
+            while queue.missing and queue.stopped is None:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._workers):
+                        group.create_task(self._work())
+        finally:
+            if queue.exhausted:
+                self._results.total = queue.taken
+            self._results.stop_clock()
+        if queue.stopped is not None:
+            raise self._stopped(queue.stopped)
+
+    @property
+    def _workers(self) -> int:
+        total = self._results.total
+        missing = self.options.in_flight if total is None else total - self._results.done
+        return max(1, min(self.options.in_flight, missing))
+
+    async def _work(self) -> None:
+        results, queue, origin = self._results, self._queue, ReplyOrigin()
+        while (taken := await queue.take()) is not None:
+            number = taken.number
+            results.begin(number)
+            began = time.perf_counter()
+            try:
+                result = await self._caller.call(taken.row, origin)
+            except asyncio.CancelledError:
+                if self.options.idempotent:
+                    queue.put_back([taken])
+                else:
+                    self._fail(taken, self._cancelled(), began, "")
+                raise
+            except _NoMoreCalls as ended:
+                queue.put_back([taken])
+                queue.stop(ended.cause)
+            except Exception as error:  # noqa: BLE001 - the result of a row
+                self._fail(taken, error, began, origin.instance)
+                if self.options.on_error == "raise":
+                    queue.stop(_RowFailed(number, error))
+                await asyncio.sleep(0)  # rows that fail without being sent do not block the loop
+            else:
+                results.succeed(number, result, began, origin.instance)
+
+    def _fail(self, taken: TakenRow, error: Exception, began: float, instance: str) -> None:
+        self._failed[taken.number] = taken
+        self._results.fail(taken.number, error, began, instance)
+
+    def _cancelled(self) -> CallCancelled:
+        return CallCancelled(
+            f"{self.label} was cancelled before its reply arrived; whether it was run is not"
+            " known.",
+            call=self.label,
+        )
+
+    def _stopped(self, cause: BaseException) -> MapStopped:
+        reason = error_text(cause)
+        if isinstance(cause, _RowFailed):
+            cause = cause.error
+            reason = f"a row failed ({error_text(cause)})"
+        done, total = self._results.done, self._results.total
+        rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
+        stopped = MapStopped(
+            f"The map of {self.label} has stopped after {rows}, because of {reason.rstrip('.')}:"
+            " the results so far are in this error's handle, and its resume() continues.",
+            call=self.label,
+            handle=self,
+        )
+        stopped.__cause__ = cause
+        return stopped
+
+    # -- control
+
+    def done(self) -> bool:
+        """Return whether the map has ended, was cancelled or has stopped."""
+        return self._task.done()
+
+    def cancel(self) -> bool:
+        """Cancel the rows under way, and take no more; return False if the map is done already.
+
+        The rows under way are missing if the method is idempotent, and failed with `CallCancelled`
+        otherwise, because whether they were run is not known.
+        """
+        return self._task.cancel()
+
+    def resume(self) -> MapHandle:
+        """Call the rows that are missing, and return this handle; do nothing while it runs.
+
+        Example::
+
+            await handle.resume()
+        """
+        if self.done():
+            self._task = self._start()
+        return self
+
+    def retry_failed(self) -> MapHandle:
+        """Call the failed rows again, and those that are missing, and return this handle.
+
+        A row that failed may have been run: by the service, before the error, or with an unknown
+        outcome.
+        """
+        failed, self._failed = self._failed, {}
+        self._results.forget_failures()
+        self._queue.put_back(failed.values())
+        return self.resume()
+
+    def __await__(self) -> Generator[Any, None, pd.DataFrame]:
+        return self._ended().__await__()
+
+    async def _ended(self) -> pd.DataFrame:
+        await self._task
+        return self.results
+
+    # -- state
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """Rows that have ended so far, in the order and with the index of the rows.
+
+        The items of a dict result are columns; other results are in the column ``result``, and so
+        are dicts with ``spread=False``. The last three columns are ``error``, the exception of a
+        row that failed, or None; ``ms``, its duration with all retries in milliseconds; and
+        ``instance``, the instance that answered, ``""`` where that is not known. A result's item
+        that has one of these three names is in ``result.error``, ``result.ms`` or
+        ``result.instance``.
+        """
+        return self._results.frame()
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Rows of `results` that failed."""
+        return self._results.frame(only_failed=True)
+
+    @property
+    def progress(self) -> MapProgress:
+        """Progress at this moment."""
+        return self._results.progress
+
+    @property
+    def revision(self) -> int:
+        """Number that grows when a row ends, and when the map starts or ends."""
+        return self._results.revision
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds for which the map has run."""
+        return self._results.elapsed
+
+    def __repr__(self) -> str:
+        state, progress = "running", self.progress
+        if self._task.cancelled():
+            state = "cancelled"
+        elif self._task.done():
+            state = "stopped" if self._task.exception() else "done"
+        total = "" if progress.total is None else f" of {progress.total:,}"
+        failed = f", {progress.failed:,} failed" if progress.failed else ""
+        return f"<Map {self.label}: {state}, {progress.done:,}{total} rows{failed}>"
+
+
+class _RowFailed(Exception):
+    """The first failure of a map with ``on_error="raise"``."""
+
+    def __init__(self, number: int, error: Exception) -> None:
+        self.number = number
+        self.error = error
+
+
+async def stream_map(
+    client: RpcClient,
+    pattern: ServicePattern,
+    method: str,
+    source: RowSource,
+    options: MapOptions,
+) -> AsyncGenerator[tuple[Any, Any], None]:
+    """Yield rows with their results as they arrive; see `AmqBrokerConnector.map_stream`.
+
+    Not more than twice `in_flight` rows are taken and not yet yielded.
+    """
+    caller = _RowCaller(client, pattern, method, source.constants, options)
+    queue = RowQueue(source.rows)
+    ended: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue(options.in_flight)
+
+    async def work() -> None:
+        origin = ReplyOrigin()
+        while (taken := await queue.take()) is not None:
+            try:
+                result = await caller.call(taken.row, origin)
+            except _NoMoreCalls as no_more:
+                queue.stop(no_more.cause)
+                return
+            except Exception as error:  # noqa: BLE001 - the result of a row
+                if options.on_error == "raise":
+                    queue.stop(error)
+                    return
+                result = error
+                await asyncio.sleep(0)  # as in `MapHandle`
+            await ended.put((taken.row, result))
+
+    async def work_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(options.in_flight):
+                group.create_task(work())
+        await ended.put(_END)
+
+    working = asyncio.create_task(work_all(), name=f"map of {pattern}.{method}")
+    try:
+        while (pair := await ended.get()) is not _END:
+            yield pair
+        if queue.stopped is not None:
+            raise queue.stopped
+    finally:
+        queue.close()
+        working.cancel()
+        await asyncio.wait([working])
+
+
+def _check_loop_runs() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoop(
+            "A map begins its calls at once, and no event loop is running: call it in a coroutine"
+            " or in a cell."
+        ) from None
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
