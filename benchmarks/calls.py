@@ -13,6 +13,7 @@ REFERENCE = "aiormq"
 REFERENCE_PREFETCH_1 = "aiormq, prefetch 1"
 FABRIC_NB = "fabric_nb"
 FABRIC_NB_WIDE = "fabric_nb, prefetch 100"
+FABRIC_NB_MAP = "fabric_nb, map, prefetch 100"
 AMQP_FABRIC = "amqp_fabric"
 FABRIC_NB_TO_AMQP_FABRIC = "fabric_nb to amqp_fabric"
 AMQP_FABRIC_TO_FABRIC_NB = "amqp_fabric to fabric_nb"
@@ -43,6 +44,7 @@ KINDS: Mapping[str, tuple[str, Server]] = {
     REFERENCE: ("aiormq", Server("aiormq", 0)),
     REFERENCE_PREFETCH_1: ("aiormq", Server("aiormq", 1)),
     FABRIC_NB_WIDE: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
+    FABRIC_NB_MAP: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     GO: ("amqp091-go", Server("amqp091-go", 1)),
     GO_WIDE: ("amqp091-go", Server("amqp091-go", 100)),
     FABRIC_NB_TO_AMQP_FABRIC: ("fabric_nb", _AMQP_FABRIC_SERVER),
@@ -93,7 +95,8 @@ async def _start(group: Workers, progress: Progress) -> list[_Pair]:
         serving = servers[server]
         if serving is None:
             continue
-        calling = await start(caller, "call", service=server.name)
+        role = "map" if kind == FABRIC_NB_MAP else "call"
+        calling = await start(caller, role, service=server.name)
         if calling is not None:
             pairs.append(_Pair(kind, calling, serving))
     return pairs

@@ -1,4 +1,4 @@
-"""Targets of issues 4 and 14, and verdicts on them; no I/O.
+"""Targets of issues 4, 14 and 15, and verdicts on them; no I/O.
 
 The two minutes with a view are measured by `benchmarks.notebook`.
 """
@@ -81,6 +81,12 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
             "at least",
             0.85,
             of(calls.FABRIC_NB_WIDE, calls.GO_WIDE, full, rate),
+        ),
+        Verdict(
+            f"{full} rows/s of {calls.FABRIC_NB_MAP}, with its DataFrame, to a loop of calls",
+            "at least",
+            0.85,
+            of(calls.FABRIC_NB_MAP, calls.FABRIC_NB_WIDE, full, rate),
         ),
         Verdict(
             f"caller CPU per call, {sequential}, µs",

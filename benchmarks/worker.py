@@ -16,7 +16,7 @@ import queue
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -126,6 +126,11 @@ async def run(commands: Commands) -> None:
             case "call":
                 peer = peers.load(setup["peer"])
                 await run_caller(commands, await enter(peer.call(setup["uri"], setup["service"])))
+            case "map":
+                peer = peers.load(setup["peer"])
+                await run_mapper(
+                    commands, await enter(peer.map_rows(setup["uri"], setup["service"]))
+                )
             case "consume":
                 await run_consumer(commands, peers.load(setup["peer"]).consume)
             case "produce":
@@ -153,6 +158,26 @@ async def run_caller(commands: Commands, echo: Callable[[], Awaitable[Any]]) -> 
     async def on_command(command: Command) -> Command:
         measurement = Measurement()
         return measurement.done(await load(echo, command["in_flight"], command["seconds"]))
+
+    await commands.handle_all(on_command)
+
+
+async def run_mapper(
+    commands: Commands, map_rows: Callable[[Iterator[Any], int], Awaitable[list[Any]]]
+) -> None:
+    """Map rows that are made until the time is over, and check every result."""
+
+    def rows(seconds: float) -> Iterator[Any]:
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            yield REQUEST
+
+    async def on_command(command: Command) -> Command:
+        measurement = Measurement()
+        results = await map_rows(rows(command["seconds"]), command["in_flight"])
+        measured = measurement.done(len(results))
+        assert all(result == REQUEST for result in results)
+        return measured
 
     await commands.handle_all(on_command)
 

@@ -2,6 +2,8 @@
 
     serve(uri, service, prefetch)   a context in which `payloads.echo` is served
     call(uri, service)              a context that yields `echo`, which makes one call
+    map_rows(uri, service)          a context that yields `results_of(rows, in_flight)`; of
+                                    fabric_nb only
     consume(uri, source)              a context that yields `receive(count)`, which subscribes and
                                     returns that many rows, as a list or a DataFrame
 

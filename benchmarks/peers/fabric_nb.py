@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -29,6 +29,20 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
             return await remote.echo(**request)
 
         yield call_once
+
+
+@asynccontextmanager
+async def map_rows(
+    uri: str, service: str
+) -> AsyncIterator[Callable[[Iterator[Any], int], Awaitable[list[Any]]]]:
+    async with AmqBrokerConnector(uri, DOMAIN, "caller", service) as fabric:
+
+        async def results_of(rows: Iterator[Any], in_flight: int) -> list[Any]:
+            call = f"{DOMAIN}.{SERVICE_TYPE}.{service}.echo"
+            results = await fabric.map(call, rows, in_flight=in_flight, spread=False)
+            return list(results.result)
+
+        yield results_of
 
 
 @asynccontextmanager

@@ -80,6 +80,14 @@ STEPS = """
                 after("call")
             assert [item async for item in fabric.call_stream("calc.c1.numbers", count=2)] == [0, 1]
             after("item stream")
+            rows = [{"value": n} for n in range(3)]
+            results = [result async for _, result in fabric.map_stream("calc.c1.echo", rows)]
+            assert sorted(results) == [0, 1, 2]
+            handle = fabric.map("calc.c1.echo", value=[1, 2])
+            while not handle.done():
+                await asyncio.sleep(0.01)
+            assert handle.progress.done == 2
+            after("map")
             for form in (None, "json", "json-columns"):
                 await fabric.publish_data([{"n": 1}, {"n": 2}], {"kind": "row"}, format=form)
             after("publish")
@@ -113,7 +121,7 @@ def test_a_plain_service_imports_no_heavy_library(uri: str) -> None:
     with_frame = loaded.pop("df")
     assert {"pandas", "numpy"} <= set(with_frame)
     assert {step: names for step, names in loaded.items() if names} == {}
-    assert len(loaded) == 9
+    assert len(loaded) == 10
 
 
 SERVICE = """

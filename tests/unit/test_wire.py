@@ -30,8 +30,10 @@ from fabric_nb.fabric.wire.calls import (
     CALL,
     Expired,
     Request,
+    answering_instance,
     error_message,
     format_traceback,
+    name_instance,
     read_call,
     read_reply,
     result_message,
@@ -135,6 +137,20 @@ def test_request_with_a_table() -> None:
     assert json.loads(message.body) == {"df": [{"a": 1}, {"a": 2}]}
     assert set(message.headers) == {"From", TABLES_HEADER}
     pd.testing.assert_frame_equal(read_call(delivered(message))["df"], frame)
+
+
+def test_instance_of_a_reply() -> None:
+    """A reply names the instance to a caller that asks for it, and to no other."""
+    for report, expected in ((True, "4f2a"), (False, "")):
+        request = Request.of({}).message(
+            correlation_id="c", reply_to="q", seconds=None, report=report
+        )
+        assert ("x-fabric-report" in request.headers) == report
+        for reply in (result_message(5, "c"), result_message(pd.DataFrame({"a": [1]}), "c")):
+            tables = set(reply.headers)
+            name_instance(reply, delivered(request), "4f2a")
+            assert set(reply.headers) == tables | ({"x-fabric-instance"} if report else set())
+            assert answering_instance(delivered(reply)) == expected
 
 
 def test_argument_that_cannot_be_sent() -> None:

@@ -1,0 +1,63 @@
+"""Instances are killed during a map."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fabric_nb.errors import RemoteError
+from tests.support.fabric import Members, until
+from tests.support.peers import DOMAIN
+
+CALC = f"{DOMAIN}.calc.calc1"
+COUNT = 40
+
+
+@pytest.fixture
+async def caller(broker_uri):
+    """Open a calling member on a separate connection."""
+    async with Members(broker_uri) as members:
+        yield await members.join("caller")
+
+
+def rows():
+    return [{"seconds": 0.02} for _ in range(COUNT)]
+
+
+async def test_an_instance_is_killed_during_an_idempotent_map(caller, start_peer, broker_uri):
+    """No row is lost with an instance, and the last one may be killed while another starts."""
+    first = await start_peer("fabric_calc", broker_uri)
+    handle = caller.map(f"{CALC}.slow", rows(), in_flight=4, idempotent=True, timeout=60)
+    await until(lambda: handle.progress.done >= 5)
+    first.kill()
+    await first.exited()
+    second = await start_peer("fabric_calc", broker_uri)
+    results = await handle
+    assert results.error.isna().all()
+    assert set(results.result) == {first.pid, second.pid}
+    assert len(handle.progress.instances) == 2
+
+
+async def begins(peer, seconds):
+    """Return a peer when it begins a call of this duration."""
+    while (await peer.event("slow_began"))["seconds"] != seconds:
+        pass
+    return peer
+
+
+async def test_an_instance_is_killed_during_another_map(caller, start_peer, broker_uri):
+    """Exactly the row that a killed instance was running fails, where none may be run twice."""
+    peers = [await start_peer("fabric_calc", broker_uri, redelivered="refuse") for _ in range(2)]
+    handle = caller.map(f"{CALC}.slow", [{"seconds": 55}, *rows()], in_flight=4, timeout=60)
+    beginning = [asyncio.create_task(begins(peer, 55)) for peer in peers]
+    (begun,), others = await asyncio.wait(beginning, return_when=asyncio.FIRST_COMPLETED)
+    for other in others:
+        other.cancel()
+    await until(lambda: handle.progress.done >= 5)
+    begun.result().kill()
+    results = await handle
+    assert handle.failed.index.tolist() == [0]
+    assert isinstance(results.error[0], RemoteError)
+    assert "may have run it" in str(results.error[0])
+    assert results.result.notna().sum() == COUNT
