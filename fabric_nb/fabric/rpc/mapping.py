@@ -193,12 +193,9 @@ class MapHandle:
         await handle.retry_failed()
 
     Awaiting it returns `results` when all rows have ended. The map is cancelled if the task that
-    awaits it is, as any task; use `asyncio.shield` where that is not wanted.
-
-    Raises (where it is awaited):
-        MapStopped: a row failed with ``on_error="raise"``, the rows raised an error, or the service
-            is not served; the error has this handle.
-        asyncio.CancelledError: it was cancelled.
+    awaits it is, as any task; use `asyncio.shield` where that is not wanted. It raises `MapStopped`
+    if a row failed with ``on_error="raise"``, if the iterable of the rows raised an error, or if
+    no row can be called, as without a service; the error has this handle.
 
     Attributes:
         label: the call, as in ``pricing.quote``.
