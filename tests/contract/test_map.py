@@ -516,6 +516,16 @@ async def test_cancel_of_an_idempotent_map(fabric, pricing):
     assert len(pricing.received) == 10 - done
 
 
+async def test_resume_at_once(fabric, pricing):
+    """A map may be resumed before its cancellation has taken effect."""
+    handle = fabric.map("shop.pricing.wait", numbers(10), in_flight=4, idempotent=True)
+    await until(lambda: pricing.running == 4)
+    handle.cancel()
+    handle.resume()
+    pricing.gate.set()
+    assert (await handle).result.tolist() == list(range(10))
+
+
 async def test_cancel_of_other_maps(fabric, pricing):
     """Rows under way of a method that is not idempotent fail, because they may have been run."""
     handle = fabric.map("shop.pricing.wait", numbers(10), in_flight=4)

@@ -34,8 +34,8 @@ class MapProgress(NamedTuple):
             afterwards.
         remaining: seconds until its end at this rate; None if it is not known.
         elapsed: seconds for which it has run.
-        instances: number of rows by the instance that answered them; ``""`` for those of services
-            that do not name their instance, as amqp-fabric's.
+        instances: number of rows by the instance that answered them; ``""`` for those without a
+            reply, and those of services that do not name their instance, as amqp-fabric's.
     """
 
     done: int

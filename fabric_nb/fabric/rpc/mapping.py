@@ -221,12 +221,14 @@ class MapHandle:
 
     # -- running
 
-    def _start(self) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._run(), name=f"map of {self.label}")
+    def _start(self, previous: asyncio.Task[None] | None = None) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run(previous), name=f"map of {self.label}")
         task.add_done_callback(_retrieve)  # it is raised where the handle is awaited
         return task
 
-    async def _run(self) -> None:
+    async def _run(self, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous])  # it may just have been cancelled
         queue = self._queue
         queue.restart()
         self._results.start_clock()
@@ -321,8 +323,8 @@ class MapHandle:
 
             await handle.resume()
         """
-        if self.done():
-            self._task = self._start()
+        if self.done() or self._task.cancelling():
+            self._task = self._start(self._task)
         return self
 
     def retry_failed(self) -> MapHandle:
