@@ -34,7 +34,9 @@ from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire import data_decoding, data_encoding
 from fabric_nb.fabric.wire.calls import (
     Request,
+    answering_instance,
     error_message,
+    name_instance,
     read_call,
     read_reply,
     result_message,
@@ -64,6 +66,7 @@ def read_all(delivery: Delivery) -> None:
         repr(registry)
 
     def reply() -> None:
+        answering_instance(delivery)
         read = read_reply(delivery, "calc.c1.add")
         if delivery.type == "error":
             assert isinstance(read, RemoteError)
@@ -84,6 +87,7 @@ def read_all(delivery: Delivery) -> None:
     def call() -> None:
         assert isinstance(read_call(delivery), dict)
         wanted_credit(delivery)
+        name_instance(result_message(None, None), delivery, "4f2a")
 
     for read in (keep_alive, reply, rows, log, call, lambda: read_credit(delivery)):
         with contextlib.suppress(MalformedMessage):
@@ -191,6 +195,8 @@ NAMES = [
     "timestamp_in_ms",
     "x-fabric-caller",
     "x-fabric-stream",
+    "x-fabric-report",
+    "x-fabric-instance",
     TABLES_HEADER,
 ]
 kinds = st.sampled_from([bytes((kind,)) for kind in b"tbBsuIilLfdDSAxTFV?"])
