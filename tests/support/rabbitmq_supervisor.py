@@ -305,11 +305,13 @@ class Supervisor:
         if not self._cluster:
             return ""
         formation = "cluster_formation."
-        return (
-            f"{formation}peer_discovery_backend = classic_config\n"
-            f"{formation}randomized_startup_delay_range.min = 0\n"
-            f"{formation}randomized_startup_delay_range.max = 1\n"
-        ) + "".join(
+        settings = f"{formation}peer_discovery_backend = classic_config\n"
+        if rabbitmq_version() < [4]:
+            settings += (
+                f"{formation}randomized_startup_delay_range.min = 0\n"
+                f"{formation}randomized_startup_delay_range.max = 1\n"
+            )
+        return settings + "".join(
             f"{formation}classic_config.nodes.{number} = {name}@localhost\n"
             for number, name in enumerate(self._cluster, 1)
         )
