@@ -209,7 +209,8 @@ async def test_idempotent_call_is_made_again(
     await notebook.run(
         "h = %fabric_call -a -i calc.mortal.slow seconds=1 --timeout 60\n"
         "import asyncio\nproxy = fabric.service('calc.mortal', timeout=60, idempotent=True)\n"
-        "again = asyncio.ensure_future(proxy.slow(seconds=0))"
+        "again = asyncio.ensure_future(proxy.slow(seconds=0))\n"
+        "while fabric.member.rpc.requester.pending < 2: await asyncio.sleep(0.01)"
     )
     await peer.event("slow_began")
     peer.kill()
