@@ -16,7 +16,7 @@ from pathlib import Path
 _SOURCES = Path(__file__).parent
 _BUILD = Path("build/bench/peers")
 _GO_SOURCES = "/usr/share/gocode"
-"""Where Debian's packages of Go libraries are."""
+"""Folder of Debian's packages of Go libraries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import contextlib
 import pytest
 
 FAILED = pytest.StashKey[bool]()
-"""Whether a test has failed, in its stash."""
+"""Key of an item's stash: True if a phase of the test has failed."""
 RENEWED = ("lab", "notebook")
 """Names of fixtures that end after a failed test, with all fixtures that use them."""
 
