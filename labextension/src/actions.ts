@@ -26,7 +26,7 @@ export class Actions {
     private readonly settings: Settings
   ) {}
 
-  /** Emitted when the active row changes, and when the form opens or closes. */
+  /** Emitted when the filter, the expanded rows, the active row or the form changes. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
@@ -41,6 +41,20 @@ export class Actions {
       this.current.companion.uiState.row = row;
       this._changed.emit();
     }
+  }
+
+  /** Show the services that match a filter. */
+  filterBy(filter: string): void {
+    if (this.current.companion) {
+      this.current.companion.uiState.filter = filter;
+      this._changed.emit();
+    }
+  }
+
+  /** Expand or collapse a row. */
+  expand(row: Row, expanded: boolean): void {
+    this.current.companion?.uiState.expansion.set(row.key, expanded);
+    this._changed.emit();
   }
 
   /** Method of the current notebook's form; null if the form is closed. */

@@ -18,7 +18,7 @@ import { statusItem } from './status';
 
 const PLUGIN = 'fabric-nb:plugin';
 const CATEGORY = 'Fabric';
-const ROW = '.fabric-services .fabric-row';
+const ROW = '.fabric-tree .fabric-row';
 
 namespace CommandIDs {
   export const show = 'fabric-nb:show';

@@ -1,7 +1,7 @@
 import * as React from 'react';
 
 import { Actions } from './actions';
-import { LiveTable } from './liveTable';
+import { Mount } from './mount';
 import { PanelModel } from './model';
 import { PanelTables } from './tables';
 
@@ -18,5 +18,5 @@ export function Logs(props: {
       void actions.receiveLogs();
     }
   }, [actions, connected, model]);
-  return <LiveTable table={tables.logs} />;
+  return <Mount view={tables.logs.view()} className="fabric-live" />;
 }

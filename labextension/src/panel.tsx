@@ -125,10 +125,11 @@ export class FabricPanel extends SidePanel {
   private _resized = new ResizeObserver(() => this.content.update());
 }
 
-/** Selector that finds an element after it was recreated; null if there is none. */
+/** Selector that finds an element, or the tree around it, after it was recreated; null if there is none. */
 function selectorOf(element: Element): string | null {
+  const named = element.closest('[role=tree]') ?? element;
   for (const attribute of ['aria-label', 'name', 'title']) {
-    const value = element.getAttribute(attribute);
+    const value = named.getAttribute(attribute);
     if (value) {
       return `[${attribute}="${CSS.escape(value)}"]`;
     }

@@ -2,7 +2,7 @@ import * as React from 'react';
 import { stopIcon } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
-import { LiveTable } from './liveTable';
+import { Mount } from './mount';
 import { PanelTables, RowTools } from './tables';
 
 /** Methods that the notebook serves. */
@@ -11,7 +11,10 @@ export function Serving(props: {
   actions: Actions;
 }): React.ReactElement {
   return (
-    <LiveTable table={props.tables.serving} tools={toolsOf(props.actions)} />
+    <Mount
+      view={props.tables.serving.view(toolsOf(props.actions))}
+      className="fabric-live"
+    />
   );
 }
 

@@ -3,7 +3,7 @@ import { addIcon, runIcon } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
 import { pauseIcon } from './icons';
-import { LiveTable } from './liveTable';
+import { Mount } from './mount';
 import { PanelTables, RowTools } from './tables';
 
 /** Streams of the notebook. */
@@ -12,7 +12,10 @@ export function Streams(props: {
   actions: Actions;
 }): React.ReactElement {
   return (
-    <LiveTable table={props.tables.streams} tools={toolsOf(props.actions)} />
+    <Mount
+      view={props.tables.streams.view(toolsOf(props.actions))}
+      className="fabric-live"
+    />
   );
 }
 

@@ -74,19 +74,48 @@ declare module '*/notebook/table/form.js' {
   }
 }
 
-declare module '*/notebook/table/virtual.js' {
-  export const OVERSCAN: number;
+declare module '*/notebook/table/cells.js' {
+  export function paintBadge(
+    node: HTMLElement,
+    badge: readonly [text: string, tone: string]
+  ): void;
+}
 
-  export class VirtualList {
-    constructor(count: number, rowHeight: number);
-    readonly height: number;
-    topOf(index: number): number;
-    indices(y: number, visible: number, pinned: number): number[];
-    positionShowing(index: number, y: number, visible: number): number;
-    indexAfterKey(
-      key: string,
-      index: number,
-      visible: number
-    ): number | undefined;
+declare module '*/notebook/table/scroller.js' {
+  /** Nodes of a row. */
+  interface INodes {
+    readonly row: HTMLElement;
+    readonly below?: HTMLElement;
   }
+
+  interface IRowsView {
+    /** Calls `update` of the scroller. */
+    paint(): void;
+    makeGap(): HTMLElement;
+    makeRow(id: string): INodes;
+    /** Returns whether `below` is shown. */
+    paintRow(nodes: INodes, index: number): boolean;
+    onCurrent(id: string): void;
+  }
+
+  export class RowScroller {
+    constructor(node: HTMLElement, body: HTMLElement, view: IRowsView);
+    /** Id of the row with the keyboard focus. */
+    readonly current: string | null;
+    attach(root: HTMLElement, parent: HTMLElement): void;
+    schedule(): void;
+    update(ids: readonly string[], options: { rowHeight: number }): void;
+    idOf(node: Node): string | undefined;
+    onKey(key: string): boolean;
+    focus(): void;
+    focusRow(id: string): void;
+  }
+}
+
+declare module '*/notebook/live/dom.js' {
+  export function make(
+    tag: string,
+    className?: string,
+    attributes?: Record<string, string>
+  ): HTMLElement;
 }

@@ -138,6 +138,10 @@ async def test_focus_and_selection_stay_while_rows_change(notebook: LabNotebook)
     await expect(table.locator('tr[aria-rowindex="390"]')).to_be_visible()
     await expect(focused).to_contain_text("still here")
     await expect(focused).to_have_attribute("aria-current", "true")
+    # If the row disappears, the row in its place has the focus.
+    await notebook.execute("table.model.remove(2)\ntable.update()")
+    await expect(focused).to_contain_text("row 3")
+    await expect(focused).to_have_attribute("aria-current", "true")
 
 
 async def test_changes_of_the_model(notebook: LabNotebook) -> None:

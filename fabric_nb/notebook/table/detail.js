@@ -4,10 +4,9 @@ import { fill, make, setText } from "../live/dom.js";
 import { FormView } from "./form.js";
 
 export class DetailView {
-  constructor(id, columns, actions) {
+  constructor(columns, actions) {
     this.actions = actions;
     this.node = make("tr", "detail", { role: "row" });
-    this.node.dataset.id = id;
     const cell = make("td", "", { role: "cell", colspan: String(columns) });
     this.cells = make("dl", "cells");
     this.text = make("pre", "", { tabindex: "0", "aria-label": "Details" });

@@ -17,19 +17,20 @@ export class Keys {
   onFilterKey(key) {
     const table = this.table;
     if (key === "Escape") return table.head.clearFilter();
-    if (key !== "ArrowDown" || !table.ids?.length) return false;
-    table.focusRow(table.ids[table.list.indexAt(table.scroller.scrollTop)]);
+    const { ids, node } = table.scroller;
+    if (key !== "ArrowDown" || !ids.length) return false;
+    table.scroller.focusRow(ids[table.scroller.indexAt(node.scrollTop)]);
     return true;
   }
 
   onRowKey({ key, target }) {
     const table = this.table;
-    if (!target.closest("tr.row") || !table.ids) return false;
-    const index = table.list.indexAfterKey(key, table.ids.indexOf(table.current), table.visible);
-    if (index !== undefined) table.focusRow(table.ids[index]);
-    else if (key === "Enter" || key === " ") table.toggle(table.current);
-    else if (key === "ArrowRight") table.toggle(table.current, true);
-    else if (key === "ArrowLeft") table.toggle(table.current, false);
+    if (!target.closest("tr.row")) return false;
+    const { current } = table.scroller;
+    if (table.scroller.onKey(key)) return true;
+    if (key === "Enter" || key === " ") table.toggle(current);
+    else if (key === "ArrowRight") table.toggle(current, true);
+    else if (key === "ArrowLeft") table.toggle(current, false);
     else if (key === "/") table.head.filter.focus();
     else return false;
     return true;

@@ -1,16 +1,14 @@
-// The live table. Only visible rows are in the document, and their nodes are reused while their
-// cells change.
+// The live table. The nodes of its rows are reused while their cells change.
 
-import { arrange, fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
+import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
 import { paintBadge } from "./cells.js";
 import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
 import { Keys } from "./keys.js";
-import { VirtualList } from "./virtual.js";
+import { RowScroller } from "./scroller.js";
 
-const HEIGHT = 368; // the height of the table in pixels; table.css has the same
 const ROW_HEIGHTS = { wide: 26, narrow: 44 }; // in pixels; table.css has the same
 const NARROW = 480; // width in pixels below which rows have two lines, if columns are assigned to them
 const SHORT = 20; // characters that always fit into a cell of a narrow row
@@ -31,7 +29,6 @@ export class TableView {
   constructor(rows, send, tools = null) {
     this.rows = rows;
     this.tools = tools;
-    this.width = Infinity; // width of the table in pixels, once it is known
     this.narrow = false;
     this.send = send;
     this.actions = new Actions(send);
@@ -39,57 +36,40 @@ export class TableView {
     this.sort = null; // {index, descending}
     this.words = [];
     this.ids = null; // ids of the rows to show, in order; null if it must be computed
-    this.current = null; // id of the row with the keyboard focus
     this.open = new Map(); // id -> height of its detail
-    this.list = new VirtualList(0, ROW_HEIGHTS.wide); // positions of the rows that are shown
-    this.nodes = new Map(); // id -> nodes of a row in the document
-    this.atEnd = true; // whether a table that follows new rows is scrolled to its end
-    this.y = 0;
     this.shape = -1;
     this.updates = []; // times of the last updates
     this.build(tools !== null);
     this.timer = setInterval(() => this.tick(), 1000);
-    this.observer = new ResizeObserver((entries) => this.onResize(entries));
-    this.observer.observe(this.root);
-    this.observer.observe(this.scroller);
+    this.scroller.observer.observe(this.root);
     this.changed();
   }
 
   build(tools) {
     this.root = make("section", "fabric-table");
-    this.scroller = make("div", "scroller");
+    this.viewport = make("div", "scroller");
     this.table = make("table", "", { role: "table" }); // explicit, because CSS changes its display
     this.heading = new HeadingView(this.table, (index) => this.sortBy(index), tools);
     this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
-    this.scroller.append(this.table);
+    this.viewport.append(this.table);
     const { node, chart, printed, answer, notes } = this.head;
-    this.root.append(node, chart.node, this.scroller, printed, answer, notes);
-    const filler = (className, attributes) => {
-      const row = make("tr", className, attributes);
-      row.append(make("td"));
-      return row;
-    };
-    this.gaps = [0, 1, 2].map(() => filler("gap", { "aria-hidden": "true" }));
-    this.placeholder = filler("nothing");
-    this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.root.append(node, chart.node, this.viewport, printed, answer, notes);
+    this.placeholder = makeFiller("nothing");
+    this.scroller = new RowScroller(this.viewport, this.body, this);
     this.keys = new Keys(this);
     this.root.addEventListener("keydown", (event) => this.keys.onKey(event));
     this.body.addEventListener("click", (event) => this.onClick(event));
-    this.body.addEventListener("focusin", (event) => this.onFocus(event));
   }
 
   dispose() {
     clearInterval(this.timer);
-    this.observer.disconnect();
-    cancelAnimationFrame(this.frame);
+    this.scroller.dispose();
   }
 
   /** Put the table into an element, with its last scroll position. */
   attach(element) {
-    element.append(this.root);
-    this.scroller.scrollTop = this.y;
-    this.schedule();
+    this.scroller.attach(this.root, element);
   }
 
   /**
@@ -102,7 +82,7 @@ export class TableView {
     this.root.classList.toggle("lost", badge !== null);
     this.actions.setLost(badge !== null);
     this.rows.stopClock(badge !== null);
-    this.schedule();
+    this.scroller.schedule();
   }
 
   // -- painting
@@ -116,126 +96,62 @@ export class TableView {
   /** Repaint after any other change. */
   changed() {
     this.ids = null;
-    this.schedule();
-  }
-
-  schedule() {
-    this.frame ??= requestAnimationFrame(() => this.paint());
-  }
-
-  onResize(entries) {
-    for (const { target, contentRect } of entries) {
-      if (target === this.root && contentRect.width) this.width = contentRect.width;
-    }
-    this.schedule();
+    this.scroller.schedule();
   }
 
   /** Update ages, once a second. */
   tick() {
-    if (this.rows.columns.some(({ kind }) => kind === "age")) this.schedule();
+    if (this.rows.columns.some(({ kind }) => kind === "age")) this.scroller.schedule();
     // New rows of a log are announced to screen readers, unless they arrive too fast.
     const fast = this.updates.length === 5 && performance.now() - this.updates[0] < 5000;
-    setAttribute(this.scroller, "aria-live", this.rows.follow && !fast ? "polite" : "off");
+    setAttribute(this.viewport, "aria-live", this.rows.follow && !fast ? "polite" : "off");
   }
 
   paint() {
-    this.frame = null;
-    if (!this.root.isConnected) return; // the observer will schedule it again
     this.paintShape();
-    const moved = this.ids === null;
     this.ids ??= this.rows.list(this.words, this.sort);
-    const details = this.ids.flatMap((id, index) => this.isOpen(id) ? [{ index, height: this.open.get(id) }] : []);
-    this.list = new VirtualList(this.ids.length, this.rowHeight, details);
-    this.head.paint(this.rows.head, this.ids.length, this.rows.ids.length);
-    this.heading.paintSort(this.sort);
-    const { visible, list } = this;
-    const total = list.height;
-    let y = this.scroller.scrollTop;
-    if (this.rows.follow && this.atEnd && !this.sort) y = this.endPosition(total, visible);
-    else if (moved) y = this.anchored(y);
-    // The focused row would lose the focus if it left the document.
-    const pinned = this.body.contains(this.focused) ? this.ids.indexOf(this.current) : -1;
-    this.paintRows(list.indices(y, visible, pinned), y > 0 ? Math.max(total, y + visible) : total);
-    if (Math.abs(this.scroller.scrollTop - y) >= 1) this.scroller.scrollTop = y;
-    this.y = this.scroller.scrollTop;
-    const first = list.indexAt(this.y);
-    this.anchor = { id: this.ids[first], offset: this.y - list.topOf(first) };
+    const { ids, sort, rowHeight } = this;
+    this.head.paint(this.rows.head, ids.length, this.rows.ids.length);
+    this.heading.paintSort(sort);
+    this.scroller.update(ids, {
+      rowHeight,
+      header: this.heading.height,
+      open: new Map([...this.open].filter(([id]) => this.isOpen(id))),
+      anchored: !sort,
+      follow: this.rows.follow && !sort,
+    });
+    if (!ids.length) {
+      setQuoted(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
+      this.body.append(this.placeholder);
+    }
+    setAttribute(this.table, "aria-rowcount", String(ids.length + 1));
+    for (const node of [this.table, this.viewport]) setAttribute(node, "aria-label", this.rows.head.title);
     this.measure();
   }
 
   paintShape() {
     const { columns, follow } = this.rows;
-    const narrow = this.width < NARROW && columns.some(({ line }) => line === 2);
+    const narrow = this.root.clientWidth < NARROW && columns.some(({ line }) => line === 2);
     if (this.shape === this.rows.shape && narrow === this.narrow) return;
     this.shape = this.rows.shape;
     this.narrow = narrow;
     this.root.classList.toggle("narrow", narrow);
     if (this.heading.paint(this.rows)) {
-      this.nodes.clear(); // the columns have changed
+      this.scroller.nodes.clear(); // the columns have changed
       this.sort = null;
     }
-    for (const row of [...this.gaps, this.placeholder]) row.firstChild.colSpan = columns.length || 1;
-    this.scroller.setAttribute("role", follow ? "log" : "region");
+    for (const row of [...this.scroller.gaps, this.placeholder]) row.firstChild.colSpan = columns.length || 1;
+    this.viewport.setAttribute("role", follow ? "log" : "region");
   }
 
   get rowHeight() {
     return this.narrow ? ROW_HEIGHTS.narrow : ROW_HEIGHTS.wide;
   }
 
-  /** Height of the visible rows in pixels. */
-  get visible() {
-    return Math.max(this.rowHeight, (this.scroller.clientHeight || HEIGHT) - this.heading.height);
-  }
-
-  get focused() {
-    return this.root.getRootNode().activeElement;
-  }
-
-  paintRows(indices, total) {
-    const wanted = [];
-    const nodes = new Map();
-    const gaps = [...this.gaps];
-    let y = 0;
-    const addGap = (height) => {
-      if (height <= 0) return;
-      const gap = gaps.shift();
-      gap.style.height = `${height}px`;
-      wanted.push(gap);
-    };
-    for (const index of indices) {
-      const parts = this.paintRow(this.rows.byId.get(this.ids[index]), index);
-      nodes.set(this.ids[index], parts);
-      addGap(this.list.topOf(index) - y);
-      wanted.push(parts.row);
-      if (parts.open) wanted.push(parts.detail.node);
-      y = this.list.topOf(index + 1);
-    }
-    addGap(total - y);
-    if (!this.ids.length) {
-      setQuoted(this.placeholder.firstChild, this.words.length ? "No row matches the filter." : this.rows.head.empty);
-      wanted.push(this.placeholder);
-    }
-    // Nodes of open rows are kept while they are not visible, with the texts entered into forms.
-    for (const [id, parts] of this.nodes) if (this.isOpen(id) && !nodes.has(id)) nodes.set(id, parts);
-    this.nodes = nodes;
-    const { focused } = this;
-    const hadFocus = this.body.contains(focused);
-    arrange(this.body, wanted);
-    // Moving a node removes the focus from it.
-    if (hadFocus && focused.isConnected && this.focused !== focused) focused.focus({ preventScroll: true });
-    setAttribute(this.table, "aria-rowcount", String(this.ids.length + 1));
-    setAttribute(this.table, "aria-label", this.rows.head.title);
-    setAttribute(this.scroller, "aria-label", this.rows.head.title);
-    // The Tab key reaches one row.
-    const reachable = nodes.get(this.current) ?? nodes.values().next().value;
-    reachable?.row.setAttribute("tabindex", "0");
-  }
-
-  paintRow(row, index) {
-    const parts = this.nodes.get(row.id) ?? this.makeRow(row.id);
+  paintRow(parts, index) {
+    const row = this.rows.byId.get(this.ids[index]);
     setAttribute(parts.row, "aria-rowindex", String(index + 2));
-    setAttribute(parts.row, "tabindex", "-1");
-    if (row.id === this.current) setAttribute(parts.row, "aria-current", "true");
+    if (row.id === this.scroller.current) setAttribute(parts.row, "aria-current", "true");
     else parts.row.removeAttribute("aria-current");
     parts.open = this.isOpen(row.id);
     parts.expander.hidden = !this.rows.details;
@@ -246,7 +162,7 @@ export class TableView {
     if (parts.open) parts.detail.paint(row.detail, this.narrow ? this.truncatedCells(row) : []);
     if (this.tools) fill(parts.tools, this.tools(row), makeRowTool, paintRowTool);
     parts.values.forEach((node, i) => this.paintCell(node, row.cells[i], this.rows.text(row, i)));
-    return parts;
+    return parts.open;
   }
 
   /** Labels and texts of the cells that a narrow row hides or may truncate. */
@@ -271,7 +187,7 @@ export class TableView {
     node.parentNode.title = text;
   }
 
-  makeRow(id) {
+  makeRow() {
     const { columns } = this.rows;
     const row = make("tr", "row", { role: "row" });
     const expander = make("button", "expander", { type: "button", tabindex: "-1", "aria-label": "Details" });
@@ -285,53 +201,34 @@ export class TableView {
     });
     const tools = make("td", "row-tools", { role: "cell" });
     if (this.tools) row.append(tools);
-    const detail = new DetailView(id, columns.length, this.actions);
-    this.observer?.observe(detail.node); // its height depends on its content
-    row.dataset.id = id;
-    return { row, values, expander, tools, detail, open: false };
+    const detail = new DetailView(columns.length, this.actions);
+    this.scroller.observer.observe(detail.node); // its height depends on its content
+    return { row, below: detail.node, values, expander, tools, detail, open: false };
   }
 
-  // -- positions
+  makeGap() {
+    const gap = makeFiller("gap");
+    gap.setAttribute("aria-hidden", "true");
+    return gap;
+  }
 
   isOpen(id) {
     const row = this.open.has(id) && this.rows.byId.get(id);
     return Boolean(row && (this.narrow || row.detail));
   }
 
-  /** Scroll position of the end at which the first visible row is not cut off, unless it is open. */
-  endPosition(total, visible) {
-    const end = Math.max(0, total - visible);
-    const first = this.list.indexAt(end);
-    if (this.list.topOf(first) === end) return end;
-    const next = this.list.topOf(first + 1);
-    return next - end < this.rowHeight ? next : end;
-  }
-
-  /** Scroll position that keeps visible rows in place when rows above change, unless the user scrolls. */
-  anchored(y) {
-    if (y <= 0 || this.sort || Math.abs(y - this.y) > 1) return y;
-    const index = this.ids.indexOf(this.anchor?.id);
-    return index < 0 ? y : this.list.topOf(index) + this.anchor.offset;
-  }
-
   /** Measure the heights of the details in the document. */
   measure() {
-    for (const [id, { open, detail }] of this.nodes) {
+    for (const [id, { open, detail }] of this.scroller.nodes) {
       if (open) detail.scrollToEnd();
       const { offsetHeight } = detail.node;
       if (!open || !offsetHeight || offsetHeight === this.open.get(id)) continue;
       this.open.set(id, offsetHeight);
-      this.schedule();
-      if (id === this.revealed) this.reveal(id, offsetHeight);
+      this.scroller.schedule();
+      if (id !== this.revealed) continue;
+      this.revealed = null;
+      this.scroller.reveal(id, offsetHeight);
     }
-  }
-
-  /** Scroll to a row and the detail that was opened. */
-  reveal(id, height) {
-    this.revealed = null;
-    const top = this.list.topOf(this.ids.indexOf(id));
-    const y = Math.min(top, top + this.rowHeight + height - this.visible);
-    if (y > this.scroller.scrollTop) this.scroller.scrollTop = y;
   }
 
   // -- user actions
@@ -339,37 +236,23 @@ export class TableView {
   sortBy(index) {
     if (this.sort?.index !== index) this.sort = { index, descending: false };
     else this.sort = this.sort.descending ? null : { index, descending: true };
-    this.scroller.scrollTop = 0;
+    this.viewport.scrollTop = 0;
     this.changed();
   }
 
   setFilter(words) {
     this.words = words;
-    this.scroller.scrollTop = 0;
+    this.viewport.scrollTop = 0;
     this.changed();
-  }
-
-  onScroll() {
-    const { scrollTop, clientHeight, scrollHeight } = this.scroller;
-    const byUser = Math.abs(scrollTop - this.y) > 1;
-    if (byUser) this.atEnd = scrollTop + clientHeight >= scrollHeight - this.rowHeight;
-    this.schedule();
   }
 
   onClick(event) {
     const row = event.target.closest("tr.row");
     const opens = event.target.closest(".expander") || (this.narrow && !event.target.closest(".row-tools"));
     if (!row || !opens) return;
-    const id = Number(row.dataset.id);
+    const id = this.scroller.idOf(row);
     this.toggle(id);
-    this.focusRow(id);
-  }
-
-  onFocus(event) {
-    const id = Number(event.target.closest("tr").dataset.id);
-    if (id === this.current) return;
-    this.current = id;
-    this.schedule();
+    this.scroller.focusRow(id);
   }
 
   toggle(id, open = !this.open.has(id)) {
@@ -379,20 +262,14 @@ export class TableView {
       this.revealed = this.narrow ? id : null;
       this.send({ type: "open", row: id });
     }
-    this.schedule();
+    this.scroller.schedule();
   }
+}
 
-  /** Scroll to a row and focus it. */
-  focusRow(id) {
-    const index = this.ids?.indexOf(id) ?? -1;
-    if (index < 0) return;
-    this.scroller.scrollTop = this.list.positionShowing(index, this.scroller.scrollTop, this.visible);
-    this.current = id;
-    this.atEnd = index === this.ids.length - 1;
-    cancelAnimationFrame(this.frame);
-    this.paint();
-    this.nodes.get(id)?.row.focus({ preventScroll: true });
-  }
+function makeFiller(className) {
+  const row = make("tr", className);
+  row.append(make("td"));
+  return row;
 }
 
 function makeRowTool() {
