@@ -128,6 +128,22 @@ async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, lo
     assert [type(view) for view in views if BLOCKED in shown(view)] == []
 
 
+async def test_a_large_message_survives_a_long_alarm(members, alarm):
+    """A message that the broker has read in part when it blocks arrives after the alarm."""
+    fabric = await members.join("one")
+    async with await fabric.stream() as stream:
+        await fabric.publish_data({"text": ""})
+        await asyncio.to_thread(alarm, raised=True)
+        published = fabric.publish_data({"text": "x" * 30_000_000})  # beyond the socket's buffers
+        await until(lambda: fabric.state is State.BLOCKED)
+        await asyncio.sleep(DEAD_AFTER + 2)  # there is no event for a connection that is not lost
+        await asyncio.to_thread(alarm, raised=False)
+        await published
+        await stream.wait(2, timeout=60)
+        assert list(stream.df["text"].str.len()) == [0, 30_000_000]
+    assert fabric.member.connection.reconnects == 0
+
+
 async def test_full_embedded_broker_blocks_publishers():
     """The embedded broker blocks a publisher at its limit, shows it, and resumes it later."""
     row, count = {"text": "x" * 100_000}, 400  # more than its memory and the socket buffers

@@ -439,6 +439,7 @@ class Connection:
         return State.CONNECTED if self.blocked is None else State.BLOCKED
 
     def _on_blocked(self) -> None:
+        self._transport.expect_reading(self.blocked is None)
         if self._state in (State.CONNECTED, State.BLOCKED):
             self._set_state(self._open_state)
 

@@ -32,11 +32,13 @@ from fabric_nb.fabric.amqp.tls import (
 # A vanished peer is detected when keep-alive probes of an idle connection, or sent bytes, stay
 # unacknowledged for the user timeout; the kernel does it, also while the loop is blocked (tcp(7)).
 # Bytes sent just before the probes give up start a new timeout: twice seven is below 15 s.
+# It would also give up a broker that reads nothing during an alarm (see `expect_reading`).
+_USER_TIMEOUT = 7_000
 _TCP_OPTIONS = {
     "TCP_KEEPIDLE": 3,
     "TCP_KEEPINTVL": 2,
     "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 7_000,
+    "TCP_USER_TIMEOUT": _USER_TIMEOUT,
 }
 
 
@@ -62,10 +64,16 @@ class SocketTransport(TransportFactory):
         transport, _ = await loop.create_connection(
             lambda: protocol, url.host or "", url.port or 0, **tls, **kwargs
         )
-        _detect_dead_peers(transport.get_extra_info("socket"))
+        _set_tcp_options(transport.get_extra_info("socket"), _TCP_OPTIONS)
         self.writer = BatchingWriter(transport, protocol, demultiplexer, loop)
         _WRITERS.add(self.writer)
         return demultiplexer, self.writer
+
+    def expect_reading(self, expected: bool) -> None:
+        """Set whether a peer that reads nothing, so that sent bytes stay in the socket, is dead."""
+        if self.writer is not None:
+            sock = self.writer.get_extra_info("socket")
+            _set_tcp_options(sock, {"TCP_USER_TIMEOUT": _USER_TIMEOUT if expected else 0})
 
 
 _WRITERS: weakref.WeakSet[BatchingWriter] = weakref.WeakSet()
@@ -89,11 +97,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=_close_forked_sockets)
 
 
-def _detect_dead_peers(sock: socket.socket | None) -> None:
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+def _set_tcp_options(sock: socket.socket | None, options: Mapping[str, int]) -> None:
+    if sock is None or sock.fileno() < 0 or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _TCP_OPTIONS.items():
+    for name, value in options.items():
         option = getattr(socket, name, None)  # some platforms lack some of them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
