@@ -41,9 +41,11 @@ test: develop programs panel
 
 # Tests wait more than they compute, so there are more processes than cores.
 WORKERS ?= 4
+# Name of a file in build/results, for `python -m tests.support.results`
+RESULTS ?=
 
 tests:
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) $(RESULTS:%=--results build/results/%.json)
 
 panel-test:
 	$(JLPM) test
@@ -122,7 +124,7 @@ test-matrix: programs
 	    $$python --version >/dev/null 2>&1 || python=$$(ls $(UNPACKED)/usr/bin/python$$version 2>/dev/null); \
 	    if [ -z "$$python" ]; then results="$$results $$version: not installed;"; \
 	    elif $(MAKE) develop panel PYTHON=$$python VENV=.venv-$$version && \
-	        $(MAKE) tests VENV=.venv-$$version; \
+	        $(MAKE) tests VENV=.venv-$$version RESULTS=python-$$version; \
 	    then results="$$results $$version: passed;"; \
 	    else results="$$results $$version: FAILED;"; failed=yes; fi; \
 	done; \
@@ -143,15 +145,16 @@ test-newest: export PIP_PRE := 1
 test-newest: programs
 	$(MAKE) develop panel VENV=$(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
-	$(MAKE) tests VENV=$(NEWEST)
+	$(MAKE) tests VENV=$(NEWEST) RESULTS=newest
 
 # Without the tests of builds and docs, whose tools need newer versions; with the panel's browser tests.
 OLDEST := $(VENV)-oldest
-OLDEST_TOOLS := cryptography hypothesis kombu nbclient notebook pika playwright pytest pytest-asyncio pytest-timeout trustme
+OLDEST_TOOLS := cryptography hypothesis kombu nbclient notebook pika playwright pytest pytest-asyncio pytest-timeout pytest-xdist trustme
 
 test-oldest: $(OLDEST)/.oldest panel
 	$(OLDEST)/bin/python hatch_lab.py
-	$(OLDEST)/bin/python -m pytest tests/unit tests/contract tests/notebook tests/peers tests/browser/test_panel.py \
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --results build/results/oldest.json \
+	    tests/unit tests/contract tests/notebook tests/peers tests/browser/test_panel.py \
 	    --ignore=tests/unit/test_editable.py --ignore=tests/unit/test_wheel.py \
 	    -W "ignore:Deprecated in traitlets 4.1:DeprecationWarning"
 

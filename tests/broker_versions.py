@@ -12,15 +12,19 @@ import argparse
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import debian
 from tests.support.rabbitmq_supervisor import DENY_TRANSIENT_QUEUES
+from tests.support.results import Results, table
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("broker", "contract", "demo", "faults", "notebook", "peers", "unit/test_support.py")
+RESULTS = ROOT / "build" / "results"
+TESTS = (
+    *("broker", "browser", "cli", "contract", "demo", "faults", "notebook", "peers"),
+    "unit/test_support.py",
+)
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,19 @@ VERSIONS = {
 }
 
 
-def run(name: str, version: Version, workers: int) -> str:
-    """Run the tests on a version, and return its row of the table."""
-    report = ROOT / "build" / f"broker-{name}.xml"
+def run(name: str, version: Version, workers: int) -> Results:
+    """Run the tests on a version, and return the results."""
+    file = RESULTS / f"rabbitmq-{name}.json"
+    file.unlink(missing_ok=True)
     tests = [f"tests/{part}" for part in TESTS]
-    options = ["-n", str(workers), "--broker", "rabbitmq", f"--junit-xml={report}"]
+    options = ["-n", str(workers), "--broker", "rabbitmq", "--results", str(file)]
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *options, *tests],
         cwd=ROOT,
         env=version.environment(),
         check=False,
     )
-    suite = next(ET.parse(report).iter("testsuite"))
-    total, skipped = int(suite.attrib["tests"]), int(suite.attrib["skipped"])
-    failed = int(suite.attrib["failures"]) + int(suite.attrib["errors"])
-    return f"| {name} | {total - skipped - failed:,} | {skipped} | {failed} |"
+    return Results.read(file)
 
 
 def main() -> None:
@@ -77,11 +79,9 @@ def main() -> None:
     parser.add_argument("versions", nargs="*", choices=VERSIONS, default=list(VERSIONS))
     parser.add_argument("--workers", type=int, default=4, help="processes (%(default)s)")
     options = parser.parse_args()
-    rows = [run(name, VERSIONS[name], options.workers) for name in options.versions]
-    print(
-        "| RabbitMQ | passed | skipped | failed |", "| --- | ---: | ---: | ---: |", *rows, sep="\n"
-    )
-    sys.exit(any(not row.endswith("| 0 |") for row in rows))
+    runs = [(name, run(name, VERSIONS[name], options.workers)) for name in options.versions]
+    print(table(runs))
+    sys.exit(any(results.failed for _, results in runs))
 
 
 if __name__ == "__main__":

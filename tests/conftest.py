@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,11 +26,11 @@ from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
 from tests.support.rabbitmq_supervisor import transient_queues_denied
+from tests.support.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from xdist.scheduler import LoadScopeScheduling
     from xdist.workermanage import WorkerController
@@ -85,8 +86,9 @@ _WITNESSES = pytest.StashKey[list[Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option for the brokers to test over."""
+    """Add options for the brokers to test over, and for a file of results."""
     parser.addoption("--broker", choices=BROKERS, help="test behaviour over this broker only")
+    parser.addoption("--results", type=Path, help="write numbers and versions to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -189,6 +191,8 @@ def pytest_terminal_summary(
         if broker in notes or runs[broker]:
             note = f" ({notes[broker]})" if broker in notes else ""
             terminalreporter.write_line(f"broker {broker}: {runs[broker]} tests{note}")
+    if file := config.getoption("--results"):
+        Results.of(terminalreporter.stats).write(file)
 
 
 # Processes
