@@ -97,9 +97,10 @@ def test_reconnecting(broker_uri: str) -> None:
         await server.serve({"echo": lambda n: n})
         async with await caller.stream(msg_type="N") as stream:
             for round_, member in enumerate((server, caller)):
-                lose(member)
                 connection = member.member.connection
-                await until(lambda connection=connection: connection.reconnects == 1)
+                reconnects = connection.reconnects
+                lose(member)
+                await until(lambda c=connection, r=reconnects: c.reconnects > r)
                 await until(lambda: server.servers[0].channel.is_ready)
                 echo = f"{server.domain}.app.server.echo"
                 echoed = await caller.call(echo, n=round_, timeout=30, idempotent=True)

@@ -84,6 +84,7 @@ async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
     serving = await fabric.serve({"double": lambda x: 2 * x, "work": work})
     in_flight = asyncio.create_task(fabric.call("app.one.work", timeout=60))
     await began.wait()
+    generation = serving.channel.generation
     for x in range(2):
         await raw.exchange_delete(fabric.name.api_exchange)
         assert (
@@ -92,7 +93,7 @@ async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
         )
     go.set()
     assert await in_flight == "done"
-    assert serving.channel.generation == 1
+    assert serving.channel.generation == generation
 
 
 async def test_deleted_exchanges_of_open_parts(frequent_redeclaration, members, raw):
@@ -179,6 +180,10 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
         feed.channel,
         fabric.member.rpc.requester._replies,
     )
+    # A broker that refuses transient queues closes the connection of the first service.
+    await until(lambda: all(channel.is_ready for channel in channels))
+    generations = [channel.generation for channel in channels]
+    reconnects = fabric.member.connection.reconnects
     for n in range(60):
         assert await other.call(f"{fabric.fqn}.double", x=n, timeout=60) == 2 * n
         await other.publish_data({"n": n})
@@ -189,8 +194,8 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     await feed.wait(60, timeout=60)
     assert list(stream.df["n"]) == list(range(60))
     assert [record.message for record in feed.records] == [str(n) for n in range(60)]
-    assert [channel.generation for channel in channels] == [1] * 4
-    assert fabric.member.connection.reconnects == 0
+    assert [channel.generation for channel in channels] == generations
+    assert fabric.member.connection.reconnects == reconnects
 
 
 async def test_deleted_exchanges(members, raw):
