@@ -28,6 +28,7 @@ EXECUTABLES = (
 )
 ABSOLUTE_PATHS = {
     "usr/lib/erlang/bin/erl": "/usr/lib/erlang",
+    "usr/lib/erlang/erts-*/bin/erl": "/usr/lib/erlang",  # which nodes of a cluster start
     "usr/lib/python3*/_sysconfigdata_*.py": "/usr/share/python-wheels",
 }
 """Paths in text files that must point into the folder, by pattern of the file's name."""
