@@ -90,9 +90,7 @@ def shown(view):
 @pytest.mark.parametrize("low_on", ["memory", "disk"])
 async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, low_on, alarm):
     """During an alarm every view shows it, publishing waits, and rows are still received."""
-    states = []
     fabric = await members.join("one", presence="thread")
-    fabric.on_state(states.append)
     server = await fabric.serve({"double": lambda x: 2 * x})
     assert await fabric.call("app.one.double", x=1) == 2
     stream = await fabric.stream(name="rows", prefetch=20)
@@ -107,6 +105,8 @@ async def test_publishing_waits_and_consumers_continue(members, rabbitmq_uri, lo
     await stream.wait(1, timeout=60)
     await stream.pause()
     await fill(rabbitmq_uri, "rows", 500)
+    states = []
+    fabric.on_state(states.append)
 
     await asyncio.to_thread(alarm, raised=True)
     published = [fabric.publish_data({"n": 1000 + n}) for n in range(3)]

@@ -75,6 +75,8 @@ async def test_closing_releases_all_resources(members, rabbitmq, vhost, presence
 async def test_closing_single_parts_releases_their_resources(members, rabbitmq, vhost):
     """Closed services, streams and feeds of an open connector leave no resources."""
     connector = await members.join("one")
+    # A broker that refuses transient queues closes the connection of the first service.
+    await (await connector.serve({"one": lambda: 1}, id="x")).close()
     await until(lambda: connector.member.connection.open_channels == 4)
     await until(lambda: len(rabbitmq.list_queues(vhost)) == 2)  # replies and keep-alives
     tasks = asyncio.all_tasks()

@@ -56,7 +56,7 @@ class Results:
             date=time.strftime("%Y-%m-%d"),
             passed=len(stats.get("passed", ())),
             failed=len(stats.get("failed", ())) + len(stats.get("error", ())),
-            skipped=Counter(map(_reason, stats.get("skipped", ()))),
+            skipped=dict(Counter(map(_reason, stats.get("skipped", ())))),
         )
 
     def write(self, file: Path) -> None:
