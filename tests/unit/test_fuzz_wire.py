@@ -43,10 +43,10 @@ from fabric_nb.fabric.wire.calls import (
 )
 from fabric_nb.fabric.wire.data_encoding import compress
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
-from fabric_nb.fabric.wire.items import read_credit, wanted_credit
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message, read_keep_alive
 from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.running_calls import read_credit, wanted_credit
 from fabric_nb.frames.buffer import FrameBuffer
 from tests.support.decoding import read_rows
 

@@ -24,7 +24,7 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.invocation import Items
-from fabric_nb.fabric.wire.items import (
+from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
     ITEM,
     MAX_CREDIT,

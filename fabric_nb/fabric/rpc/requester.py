@@ -41,7 +41,9 @@ from fabric_nb.fabric.wire.calls import (
     dead_lettered_from,
     read_reply,
 )
-from fabric_nb.fabric.wire.items import (
+from fabric_nb.fabric.wire.json_reading import PIECE
+from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
+from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
     END,
     ITEM,
@@ -49,8 +51,6 @@ from fabric_nb.fabric.wire.items import (
     credit_message,
     probe_message,
 )
-from fabric_nb.fabric.wire.json_reading import PIECE
-from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 
 _EXPIRED = ": no instance of the service was free to run it"
 

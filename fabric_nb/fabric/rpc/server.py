@@ -62,9 +62,9 @@ from fabric_nb.fabric.wire.calls import (
     result_message,
 )
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
-from fabric_nb.fabric.wire.items import end_message, wanted_credit
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.running_calls import end_message, wanted_credit
 
 log = logging.getLogger(__name__)
 
