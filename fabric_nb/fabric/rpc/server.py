@@ -15,7 +15,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -36,7 +35,6 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl, caller
-from fabric_nb.fabric.rpc.call_queue import CallQueue
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
@@ -53,7 +51,9 @@ from fabric_nb.fabric.rpc.invocation import (
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
+from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
+from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.wire.calls import (
     error_message,
     format_traceback,
@@ -82,77 +82,11 @@ _VALUES = frozenset((type(None), bool, int, float, str, list, tuple, dict))
 
 _Encoded = tuple[Message, BaseException | None, str]
 """A reply, with its error and traceback."""
-CallKey = tuple[str | None, str | None]
-"""Reply queue and correlation id."""
 
 REDELIVERED = (
     "{call} was delivered before, to an instance that has not answered and may have run it; it is"
     " not run again, because its service refuses that (redelivered='refuse')."
 )
-
-
-@dataclass(eq=False, slots=True)
-class _Running:
-    """A running call.
-
-    Attributes:
-        method: method that it calls.
-        delivery: its request; the newest one, if the broker has delivered it again.
-        acknowledged: True once the broker does not deliver it again.
-        since: start of the call, in seconds of `time.monotonic`.
-        task: task that runs it.
-    """
-
-    method: _Method
-    delivery: Delivery
-    acknowledged: bool = False
-    since: float = field(default_factory=time.monotonic)
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def key(self) -> CallKey:
-        """Reply queue and correlation id, which identify the call."""
-        return self.delivery.reply_to, self.delivery.correlation_id
-
-
-@dataclass(eq=False, slots=True)
-class _Method:
-    """A served method.
-
-    Attributes:
-        origin: `Delivery.origin` of its calls.
-        queue: calls that wait for a worker.
-        consumed: True once its consumer was started with all others of its channel.
-        generation: opening of the channel in which its consumer was started last.
-        shared_since: opening since which its queue has other consumers. Calls of earlier openings
-            are with other instances.
-        crowded_since: time since which calls wait behind one that was acknowledged early.
-    """
-
-    name: str
-    function: Function
-    origin: bytes
-    stats: MethodStats = field(default_factory=MethodStats)
-    queue: CallQueue = field(default_factory=CallQueue)
-    workers: set[_Worker] = field(default_factory=set)
-    consumer_tag: str = ""
-    consumed: bool = False
-    generation: int = 0
-    shared_since: int = 0
-    crowded_since: float | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    task: asyncio.Task[None] | None = None
-    busy: bool = False
-    retired: bool = False
-
-    def retire(self) -> None:
-        """End, after the current call if there is one."""
-        self.retired = True
-        if not self.busy and self.task is not None:
-            self.task.cancel()
 
 
 class Server:
@@ -201,11 +135,11 @@ class Server:
         self.around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self.closed = False
         self._ending = False
-        self._methods: dict[str, _Method] = {}
+        self._methods: dict[str, ServedMethod] = {}
         self._queues = (
             LeaderQueue(name, stray=self._refuse) if options.single_active else MethodQueues(name)
         )
-        self._running: set[_Running] = set()
+        self._running: set[RunningCall] = set()
         self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
         self._reconnects = connection.reconnects
@@ -349,7 +283,7 @@ class Server:
                 self._lost_queues,
             )
 
-    async def _start_consumer(self, channel: Channel, method: _Method) -> None:
+    async def _start_consumer(self, channel: Channel, method: ServedMethod) -> None:
         if method.generation == channel.generation:
             return  # a replacement and a recovery run at the same time, and the other one does it
         method.generation = channel.generation
@@ -362,12 +296,12 @@ class Server:
         elif method.consumed:
             self._lost_queues += 1
 
-    def _add(self, name: str, function: Function) -> _Method:
-        method = self._methods[name] = _Method(name, function, self._queues.origin(name))
+    def _add(self, name: str, function: Function) -> ServedMethod:
+        method = self._methods[name] = ServedMethod(name, function, self._queues.origin(name))
         self._start_workers(method)
         return method
 
-    def _receive(self, method: _Method, delivery: Delivery) -> None:
+    def _receive(self, method: ServedMethod, delivery: Delivery) -> None:
         refused = self.access.refusal(delivery, method.origin)
         if refused is None:
             self._accept(method, delivery)
@@ -389,14 +323,14 @@ class Server:
         for worker in tuple(method.workers):
             worker.retire()
 
-    def _start_workers(self, method: _Method) -> None:
+    def _start_workers(self, method: ServedMethod) -> None:
         for number in range(self.options.prefetch):
-            worker = _Worker()
+            worker = Worker()
             method.workers.add(worker)
             working = self._work(method, worker)
             worker.task = self._background.spawn(working, name=f"{method.name} {number}")
 
-    async def _work(self, method: _Method, worker: _Worker) -> None:
+    async def _work(self, method: ServedMethod, worker: Worker) -> None:
         try:
             while not worker.retired:
                 delivery = await method.queue.get()
@@ -407,7 +341,7 @@ class Server:
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
                     failed = error_message(error, delivery.correlation_id)
-                    await self._reply(_Running(method, delivery), failed)
+                    await self._reply(RunningCall(method, delivery), failed)
                 finally:
                     worker.busy = False
                     method.queue.task_done()
@@ -416,13 +350,13 @@ class Server:
 
     # -- calls that the broker delivers again
 
-    def _accept(self, method: _Method, delivery: Delivery) -> None:
+    def _accept(self, method: ServedMethod, delivery: Delivery) -> None:
         """Queue the call for a worker, unless it is running or was answered here.
 
         The broker requeues calls that are not acknowledged in time, and delivers them again.
         """
         if delivery.redelivered:
-            again = _Running(method, delivery)
+            again = RunningCall(method, delivery)
             running = next((one for one in self._running if one.key == again.key), None)
             if running is not None:
                 running.delivery = delivery
@@ -450,12 +384,12 @@ class Server:
             for method in {running.method for running in self._running if running.acknowledged}:
                 self._requeue_waiting(method, now)
 
-    def _acknowledge(self, running: _Running) -> None:
+    def _acknowledge(self, running: RunningCall) -> None:
         if not running.acknowledged:
             running.acknowledged = True
             self.channel.ack(running.delivery)
 
-    def _requeue_waiting(self, method: _Method, now: float) -> None:
+    def _requeue_waiting(self, method: ServedMethod, now: float) -> None:
         if not method.queue or method.crowded_since is None:
             method.crowded_since = now
         elif now - method.crowded_since >= MAX_WAIT:
@@ -465,7 +399,7 @@ class Server:
 
     # -- one call
 
-    async def _answer(self, method: _Method, delivery: Delivery, worker: _Worker) -> None:
+    async def _answer(self, method: ServedMethod, delivery: Delivery, worker: Worker) -> None:
         kwargs: dict[str, Any] = {}
         unreadable: FabricError | None = None
         try:
@@ -480,13 +414,13 @@ class Server:
         if unreadable is not None:
             self._rejected.add("call", unreadable, delivery)
             reply = error_message(unreadable, delivery.correlation_id)
-            await self._reply(_Running(method, delivery), reply)
+            await self._reply(RunningCall(method, delivery), reply)
             return
         if delivery.redelivered and self.options.redelivered == "refuse":
             lost = ServiceLost(REDELIVERED.format(call=f"{self._fqn}.{method.name}"))
             reply, error, traceback = self._encode(None, lost, delivery)
             self._record(method, delivery, 0.0, error, traceback)
-            await self._reply(_Running(method, delivery), reply)
+            await self._reply(RunningCall(method, delivery), reply)
             return
         function = self.access.authorized(method.function)
         if (credit := wanted_credit(delivery)) and is_generator(function):
@@ -496,14 +430,16 @@ class Server:
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
-        running = _Running(method, delivery, task=worker.task)
+        running = RunningCall(method, delivery, task=worker.task)
         self._running.add(running)
         try:
             await self._run(running, function, kwargs)
         finally:
             self._running.discard(running)
 
-    async def _run(self, running: _Running, function: Function, kwargs: Mapping[str, Any]) -> None:
+    async def _run(
+        self, running: RunningCall, function: Function, kwargs: Mapping[str, Any]
+    ) -> None:
         method, request = running.method, running.delivery
         method.stats.running += 1
         began = time.perf_counter()
@@ -548,7 +484,7 @@ class Server:
         return (result, None) if error is None else (None, settable(error))
 
     async def _stream(
-        self, method: _Method, request: Delivery, kwargs: Mapping[str, Any], credit: int
+        self, method: ServedMethod, request: Delivery, kwargs: Mapping[str, Any], credit: int
     ) -> None:
         method.stats.running += 1
         began = time.perf_counter()
@@ -613,7 +549,7 @@ class Server:
 
     def _record(
         self,
-        method: _Method,
+        method: ServedMethod,
         delivery: Delivery,
         seconds: float,
         error: BaseException | None,
@@ -643,7 +579,7 @@ class Server:
         channel = self.channel
         return channel.is_ready and delivery.generation == channel.generation
 
-    async def _owns(self, method: _Method, delivery: Delivery) -> bool:
+    async def _owns(self, method: ServedMethod, delivery: Delivery) -> bool:
         """Return whether this instance still owns the delivery.
 
         When the channel was lost, the broker has delivered the call to another instance. If there
@@ -656,7 +592,7 @@ class Server:
                 return False
         return delivery.generation >= method.shared_since
 
-    async def _reply(self, running: _Running, reply: Message) -> None:
+    async def _reply(self, running: RunningCall, reply: Message) -> None:
         request = running.delivery
         if not (
             self._is_current(request)
@@ -680,7 +616,7 @@ class Server:
         except FabricError as lost:  # the broker delivers the call again
             log.debug("A reply of %s was not sent: %s", self.name, lost)
 
-    def _was_requeued(self, running: _Running) -> bool:
+    def _was_requeued(self, running: RunningCall) -> bool:
         """Return whether the broker has requeued the call, on a connection that was not lost.
 
         Another instance may have begun it: the caller accepts the first reply.
