@@ -18,7 +18,6 @@ from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.cli.commands import call_method, list_services, print_logs, print_rows
 from fabric_nb.cli.parser import command_parser
 from fabric_nb.errors import FabricError, InvalidArgument
-from tests.support.fabric import until_missed
 from tests.support.peers import DOMAIN, Peer
 from tests.support.rabbitmq import RabbitMq
 
@@ -109,7 +108,6 @@ async def test_idempotent_call_is_retried(
     calling = asyncio.create_task(run(fabric, *line))
     await peer.event("slow_began")
     peer.kill()
-    await until_missed(fabric)
     successor = await start_peer("fabric_calc", rabbitmq_uri, id="mortal")
     await calling
     assert printed(capsys) == [successor.pid]

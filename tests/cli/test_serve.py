@@ -91,7 +91,7 @@ async def test_notebook_serves_until_sigterm(
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(CallError):
             while True:  # until it accepts no further calls; one may be lost with its queue
-                await fabric.call("an.svc.pid", timeout=0.3)
+                await fabric.call("an.svc.pid", timeout=60)
         assert not running.done()
         (tmp_path / "go").touch()
         assert await running == "done"

@@ -551,8 +551,8 @@ async def test_invalid_messages_about_a_stream(server, caller, raw, counter):
     items = caller.call_stream("app.server.later")
     async with aclosing(items):
         assert await anext(items) == 0
-        outgoing = server.servers[0]._outgoing
-        (key,) = outgoing._sending
+        serving = server.servers[0]
+        (key,) = (call.delivery.correlation_id for call in serving.running)
         for kind, body, correlation_id in [
             ("cancel", b"null", "stranger"),
             ("credit", b"1000000", key),
@@ -561,7 +561,7 @@ async def test_invalid_messages_about_a_stream(server, caller, raw, counter):
             ("nonsense", b"null", key),
         ]:
             message = aio_pika.Message(body, type=kind, correlation_id=correlation_id)
-            await raw.default_exchange.publish(message, outgoing._control)
+            await raw.default_exchange.publish(message, serving.control.queue)
         await until(lambda: server.rejected.counts["stream"] == 4)
         assert [await anext(items) for _ in range(200)] == list(range(1, 201))
         assert counter.given <= 201 + item_streams.WINDOW

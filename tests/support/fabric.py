@@ -62,14 +62,6 @@ class Members:
         return connector
 
 
-async def until_missed(caller: AmqBrokerConnector) -> None:
-    """Wait until the caller has noticed that no instance can answer its calls.
-
-    It polls the broker, and does not notice a service that is restarted between two polls.
-    """
-    await until(lambda: not caller.member.rpc.requester.pending)
-
-
 async def until(condition: Callable[[], T], *, timeout: float = 60, description: str = "") -> T:
     """Poll a condition, and return its first true value."""
     try:

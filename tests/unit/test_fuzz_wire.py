@@ -34,19 +34,20 @@ from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire import data_decoding, data_encoding
 from fabric_nb.fabric.wire.calls import (
     Request,
-    answering_instance,
     error_message,
-    name_instance,
     read_call,
     read_reply,
     result_message,
+    running_instance,
+    wanted_report,
 )
 from fabric_nb.fabric.wire.data_encoding import compress
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
+from fabric_nb.fabric.wire.instances import pong_message, read_pong
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message, read_keep_alive
 from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.fabric.wire.running_calls import read_credit, wanted_credit
+from fabric_nb.fabric.wire.running_calls import read_cancelled, read_credit, wanted_credit
 from fabric_nb.frames.buffer import FrameBuffer
 from tests.support.decoding import read_rows
 
@@ -66,7 +67,7 @@ def read_all(delivery: Delivery) -> None:
         repr(registry)
 
     def reply() -> None:
-        answering_instance(delivery)
+        running_instance(delivery)
         read = read_reply(delivery, "calc.c1.add")
         if delivery.type == "error":
             assert isinstance(read, RemoteError)
@@ -87,9 +88,14 @@ def read_all(delivery: Delivery) -> None:
     def call() -> None:
         assert isinstance(read_call(delivery), dict)
         wanted_credit(delivery)
-        name_instance(result_message(None, None), delivery, "4f2a")
+        assert wanted_report(delivery) in ("", "instance", "progress")
 
-    for read in (keep_alive, reply, rows, log, call, lambda: read_credit(delivery)):
+    def about_calls() -> None:
+        read_cancelled(delivery)
+        status = read_pong(delivery)
+        assert read_pong(Delivery(pong_message(status, None).body)) == status
+
+    for read in (keep_alive, reply, rows, log, call, about_calls, lambda: read_credit(delivery)):
         with contextlib.suppress(MalformedMessage):
             read()
     identity = access_module.identify(delivery, verified=True)

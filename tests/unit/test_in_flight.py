@@ -55,7 +55,7 @@ async def test_old_calls_are_reported() -> None:
     calls, old = InFlightCalls(), asyncio.Event()
     calls.on_old = old.set
     calls.add("stream", call(age=1.0))
-    calls["stream"].begin()
+    calls["stream"].begin_items()
     calls.add("expires", call(0.01))
     with pytest.raises(TimeoutError):
         await calls["expires"].reply

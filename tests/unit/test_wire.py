@@ -30,15 +30,23 @@ from fabric_nb.fabric.wire.calls import (
     CALL,
     Expired,
     Request,
-    answering_instance,
     error_message,
     format_traceback,
     name_instance,
     read_call,
     read_reply,
+    reply_message,
     result_message,
+    running_instance,
+    wanted_report,
 )
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
+from fabric_nb.fabric.wire.instances import (
+    CallStatus,
+    InstanceStatus,
+    pong_message,
+    read_pong,
+)
 from fabric_nb.fabric.wire.keep_alives import (
     Announcement,
     KeepAlive,
@@ -140,17 +148,29 @@ def test_request_with_a_table() -> None:
 
 
 def test_instance_of_a_reply() -> None:
-    """A reply names the instance to a caller that asks for it, and to no other."""
-    for report, expected in ((True, "4f2a"), (False, "")):
+    """A request asks for the instance that answers, and the reply names it."""
+    for report in ("instance", "progress", ""):
         request = Request.of({}).message(
             correlation_id="c", reply_to="q", seconds=None, report=report
         )
-        assert ("x-fabric-report" in request.headers) == report
+        assert request.headers.get("x-fabric-report", "") == report
+        assert wanted_report(delivered(request)) == report
         for reply in (result_message(5, "c"), result_message(pd.DataFrame({"a": [1]}), "c")):
             tables = set(reply.headers)
-            name_instance(reply, delivered(request), "4f2a")
-            assert set(reply.headers) == tables | ({"x-fabric-instance"} if report else set())
-            assert answering_instance(delivered(reply)) == expected
+            assert running_instance(delivered(reply)) == ""
+            name_instance(reply, "4f2a")
+            assert set(reply.headers) == tables | {"x-fabric-instance"}
+            assert running_instance(delivered(reply)) == "4f2a"
+
+
+def test_status_of_an_instance() -> None:
+    """A pong carries the methods of an instance, and the calls of the member that asks."""
+    status = InstanceStatus(
+        "4f2a", {"work": 2.5, "quick": None}, {"id": CallStatus(0.5, acknowledged=True)}
+    )
+    assert read_pong(delivered(pong_message(status, "p"))) == status
+    with pytest.raises(MalformedMessage, match="JSON object"):
+        read_pong(delivered(reply_message("pong", "p", b"[]")))
 
 
 def test_argument_that_cannot_be_sent() -> None:

@@ -136,7 +136,7 @@ class AccessControl:
         if DEATH_HEADER in delivery.headers and ANYWHERE not in self.exchanges:
             return "A call that was dead-lettered has reached this service in place of its caller."
         reply_to = delivery.reply_to
-        if reply_to and not (is_reply_queue(reply_to) or self._is_own_reply_queue(reply_to)):
+        if reply_to and not self.is_reply_queue(reply_to):
             return (
                 f"A call wants its reply in {reply_to[:255]!r}, which is not named as reply queues"
                 " are: serve it with reply_queues= that fits, if callers of yours have such ones."
@@ -146,8 +146,11 @@ class AccessControl:
     def _accepts_from(self, origin: bytes) -> bool:
         return ANYWHERE in self.exchanges or read_exchange(origin) in self.exchanges
 
-    def _is_own_reply_queue(self, queue: str) -> bool:
-        return any(fnmatchcase(queue, pattern) for pattern in self.reply_queues)
+    def is_reply_queue(self, queue: str) -> bool:
+        """Return whether replies may be sent to a queue."""
+        return is_reply_queue(queue) or any(
+            fnmatchcase(queue, pattern) for pattern in self.reply_queues
+        )
 
     def authorized(self, function: Function) -> Function:
         """Return the function to run for the current request, or one that refuses its caller."""

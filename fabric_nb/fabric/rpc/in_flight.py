@@ -24,11 +24,13 @@ class InFlightCall:
         reply: its reply, or the error that ends it.
         service: the service that it is sent to.
         queue: queue of its method, which is the routing key of the request.
-        since: its start, in seconds of the loop's clock.
+        since: time at which it was sent, in seconds of the loop's clock.
         deadline: time at which it fails, likewise.
         answering: True once an instance has begun to answer it, with an item stream.
-        missing_since: time since which the exchange of the service is missing.
-        failing: True once it is about to fail because its service is gone.
+        instance: instance that is known to have it.
+        acknowledged: True if only that instance can answer it.
+        missing_since: time since which no instance has it, and its queue neither.
+        no_exchange_since: time since which the exchange of the service is missing.
     """
 
     reply: asyncio.Future[Any]
@@ -37,8 +39,10 @@ class InFlightCall:
     since: float
     deadline: float = math.inf
     answering: bool = False
+    instance: str = ""
+    acknowledged: bool = False
     missing_since: float | None = None
-    failing: bool = False
+    no_exchange_since: float | None = None
 
     def fail(self, error: BaseException | None) -> None:
         """End it with an error, unless it has ended; None is no error."""
@@ -49,8 +53,12 @@ class InFlightCall:
         """Return whether its request may have been routed to a queue."""
         return queue in (self.queue, self.service.leader_queue)
 
-    def begin(self) -> None:
-        """Record that an instance has begun to answer it."""
+    def begin(self, instance: str) -> None:
+        """Record that an instance has begun to run it."""
+        self.instance = instance
+
+    def begin_items(self) -> None:
+        """Record that an instance has begun to answer it with items."""
         self.answering = True
 
 

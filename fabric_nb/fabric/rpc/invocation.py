@@ -36,9 +36,14 @@ def allow_suspending() -> None:
     _suspendable = suspendable
 
 
+def runs_in_thread(function: Function, *, threads: bool) -> bool:
+    """Return whether `run` calls a function in a thread, which cannot be stopped."""
+    return threads and not inspect.iscoroutinefunction(function)
+
+
 async def run(function: Function, kwargs: Mapping[str, Any], *, threads: bool) -> RunOutcome:
     """Call a function, in a thread or on the loop."""
-    if threads and not inspect.iscoroutinefunction(function):
+    if runs_in_thread(function, threads=threads):
         return await asyncio.to_thread(_call, function, kwargs)
     if _suspendable is not None:
         return await _suspendable(_call, function, kwargs)

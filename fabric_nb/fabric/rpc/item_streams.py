@@ -16,14 +16,12 @@ from operator import itemgetter
 from time import monotonic
 
 from fabric_nb.errors import FabricError, MalformedMessage
-from fabric_nb.fabric.amqp.channel import Channel
-from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import failures
 from fabric_nb.fabric.rpc.access import is_reply_queue
+from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.invocation import Items
+from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
     ITEM,
@@ -152,19 +150,24 @@ class Incoming:
 
 
 class _Sending:
-    """The server's end of one stream, which the task that creates it sends."""
+    """The server's end of one stream.
 
-    def __init__(self, request: Delivery, credit: int) -> None:
+    Args:
+        call: the call that it answers, whose task sends the items.
+        credit: initial credit.
+    """
+
+    def __init__(self, call: RunningCall, credit: int) -> None:
+        request = call.delivery
+        self.call = call
         self.id = request.correlation_id
         self.reply_to = request.reply_to or ""
         self.caller = request.user_id, self.reply_to
-        self.cancelled = False
         self.displaced = False
         self.granted = False
         self.starved_since: float | None = None
         self._credit = credit
         self._granted = asyncio.Event()
-        self._task = asyncio.current_task()
 
     async def use_credit(self) -> None:
         """Wait for credit, and use one item of it.
@@ -189,7 +192,7 @@ class _Sending:
 
     def check(self) -> None:
         """Raise `Cancelled` if the stream was cancelled."""
-        if self.cancelled:  # the generator has swallowed the cancellation
+        if self.call.cancelled:  # the generator has swallowed the cancellation
             raise Cancelled
 
     def grant(self, credit: int) -> None:
@@ -198,45 +201,36 @@ class _Sending:
         self._credit = min(self._credit + credit, 2 * MAX_CREDIT)
         self._granted.set()
 
-    def cancel(self) -> None:
-        """Cancel the stream, because the caller has cancelled it or is gone."""
-        if not self.cancelled and self._task is not None:
-            self.cancelled = True
-            self._task.cancel()
-
     def displace(self) -> None:
         """Cancel the stream in favour of a new one, and send the caller an error."""
         self.displaced = True
-        self.cancel()
+        self.call.cancel()
 
     def on_outcome(self, error: FabricError | None) -> None:
         """Cancel the stream if a message did not reach the caller; publish outcome callback."""
         if error is not None:
-            self.cancel()
+            self.call.cancel()
 
 
 class Outgoing:
-    """Item streams of one server, sent on a channel of their own.
+    """Item streams of one server.
 
     Args:
-        connection: connection that they are sent on.
-        rejected: record of control messages that cannot be read.
+        control: channel that they are sent on.
+        instance: id of the instance.
     """
 
-    def __init__(self, connection: Connection, rejected: RejectedMessages) -> None:
-        self._rejected = rejected
+    def __init__(self, control: ControlChannel, instance: str) -> None:
+        self._control = control
+        self._instance = instance
         self._sending: dict[str, _Sending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._control = ""
-        self._begun = False
-        # With confirms, because only then a returned message is reported.
-        self._channel = connection.channel(self._set_up, confirms=True, on_lost=self._cancel_all)
 
     def __len__(self) -> int:
         return len(self._sending)
 
-    async def send(self, request: Delivery, items: Items, credit: int) -> None:
+    async def send(self, call: RunningCall, items: Items, credit: int) -> None:
         """Send the items of a generator, as the caller grants credit.
 
         Raises:
@@ -246,15 +240,15 @@ class Outgoing:
             MessageTooLarge: the broker does not accept an item of this size.
             BaseException: the exception of the generator.
         """
-        sending = _Sending(request, credit)
-        key = request.correlation_id or ""
+        sending = _Sending(call, credit)
+        key = sending.id or ""
         self._make_room(sending, key)
         self._sending[key] = sending
         self._idle.clear()
         probing = None
         try:
-            await self._ready()
-            self._send(sending, begin_message(key, self._control))
+            await self._control.ready()
+            self._send(sending, begin_message(key, self._control.queue, self._instance))
             probing = asyncio.ensure_future(keep_probing(partial(self._probe, sending)))
             while True:
                 await sending.use_credit()
@@ -263,12 +257,12 @@ class Outgoing:
                 if not batch:
                     break
                 message = item_message(batch[0], key)
-                await self._ready()
-                await self._channel.check_size(message, "An item")
+                await self._control.ready()
+                await self._control.check_size(message, "An item")
                 self._send(sending, message)
                 await asyncio.sleep(0)  # other tasks run between two items
         except asyncio.CancelledError:
-            if sending.cancelled and (task := asyncio.current_task()) is not None:
+            if call.cancelled and (task := asyncio.current_task()) is not None:
                 task.uncancel()
                 if sending.displaced:
                     raise RuntimeError(
@@ -302,7 +296,7 @@ class Outgoing:
         starved = [
             (one.granted, one.starved_since, one)
             for one in self._sending.values()
-            if not one.cancelled
+            if not one.call.cancelled
             and one.starved_since is not None
             and now - one.starved_since >= STARVED_AFTER
         ]
@@ -317,55 +311,29 @@ class Outgoing:
     async def finish(self, request: Delivery, last: Message) -> None:
         """Send the last message of a stream, after its items."""
         with contextlib.suppress(FabricError):  # the caller's probe finds it out
-            await self._ready()
-            self._channel.send("", request.reply_to or "", last)
+            await self._control.ready()
+            self._control.send(request.reply_to or "", last)
 
     async def idle(self) -> None:
         """Wait until no stream is being sent."""
         await self._idle.wait()
 
-    async def close(self) -> None:
-        """Close the channel, if it was opened."""
-        if self._begun:
-            await self._channel.close()
+    def grant(self, delivery: Delivery) -> None:
+        """Add the credit in a caller's message; do nothing if its stream has ended.
 
-    async def _ready(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._channel.start()
-        if not self._channel.is_ready:
-            await self._channel.ready()
+        Raises:
+            MalformedMessage: it cannot be read.
+        """
+        if (sending := self._sending.get(delivery.correlation_id or "")) is not None:
+            sending.grant(read_credit(delivery))
+
+    def cancel_all(self) -> None:
+        """Cancel all streams, as their channel is lost."""
+        for sending in tuple(self._sending.values()):
+            sending.call.cancel()
 
     def _send(self, sending: _Sending, message: Message) -> None:
-        self._channel.send(
-            "", sending.reply_to, message, mandatory=True, on_outcome=sending.on_outcome
-        )
+        self._control.send(sending.reply_to, message, sending.on_outcome)
 
     def _probe(self, sending: _Sending) -> None:
         self._send(sending, probe_message(sending.id))
-
-    async def _set_up(self, channel: Channel) -> None:
-        queue = await channel.topology.declare_exclusive_queue()
-        await channel.consume(queue, self._on_message, no_ack=True)
-        self._control = queue
-
-    def _on_message(self, delivery: Delivery) -> None:
-        sending = self._sending.get(delivery.correlation_id or "")
-        if read_exchange(delivery.origin):
-            self._rejected.add("stream", "It came over an exchange.", delivery)
-            return
-        if sending is None or delivery.type == PROBE:
-            return  # it has ended, or is only probed
-        try:
-            credit = read_credit(delivery)
-        except MalformedMessage as error:
-            self._rejected.add("stream", error, delivery)
-            return
-        if credit:
-            sending.grant(credit)
-        else:
-            sending.cancel()
-
-    def _cancel_all(self) -> None:
-        for sending in tuple(self._sending.values()):
-            sending.cancel()

@@ -160,14 +160,18 @@ class MethodStats:
 
     calls: int = 0
     errors: int = 0
+    cancelled: int = 0
     running: int = 0
     last_error: str = ""
     last_called: float | None = None
     _durations: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_DURATIONS))
 
-    def record(self, seconds: float, error: BaseException | None) -> None:
-        """Count a call of `seconds` that ended with `error`, if any."""
+    def record(
+        self, seconds: float, error: BaseException | None, *, cancelled: bool = False
+    ) -> None:
+        """Count a call of `seconds` that ended with `error`, if any, or that was cancelled."""
         self.calls += 1
+        self.cancelled += cancelled
         self.last_called = time.time()
         self._durations.append(seconds * 1000)
         if error is not None:

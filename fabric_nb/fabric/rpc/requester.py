@@ -35,12 +35,14 @@ from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.wire.calls import (
     CALL,
+    INSTANCE,
     Expired,
     Request,
-    answering_instance,
     dead_lettered_from,
     read_reply,
+    running_instance,
 )
+from fabric_nb.fabric.wire.instances import PONG
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 from fabric_nb.fabric.wire.running_calls import (
@@ -93,8 +95,8 @@ class Requester:
         self._rejected = rejected
         self._background = background
         self._calls = InFlightCalls()
-        self.liveness = LivenessMonitor(connection, self._calls)
         self._reply_queue = ""
+        self.liveness = LivenessMonitor(connection, self._calls, lambda: self._reply_queue)
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
@@ -152,14 +154,15 @@ class Requester:
         call = InFlightCall(loop.create_future(), name, name.method_queue(method), now, deadline)
         correlation_id = _random_id()
         channel = self._channel_to(name)
-        report = origin is not None
+        report = "" if origin is None else INSTANCE
         message = self._message(request, correlation_id, timeout, report=report)
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout(timeout):
                     channel = await self._ready_channel_to(name)
                     await channel.check_size(message, f"The request to {name.fqn}.{method}")
-                left = None if timeout is None else deadline - loop.time()
+                call.since = loop.time()
+                left = None if timeout is None else deadline - call.since
                 message = self._message(request, correlation_id, left, report=report)
             self._calls.add(correlation_id, call)
             channel.send(
@@ -171,7 +174,11 @@ class Requester:
                 at_once=len(self._calls) == 1,
             )
             delivery = await call.reply
+        except asyncio.CancelledError:
+            self._cancel(name, channel, correlation_id)
+            raise
         except TimeoutError:
+            self._cancel(name, channel, correlation_id)
             raise self._timed_out(f"{name.fqn}.{method}", given or timeout) from None
         except NoInstanceLeft:
             raise _service_lost(name, f"{name.fqn}.{method}") from None
@@ -185,7 +192,7 @@ class Requester:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
         if origin is not None:
-            origin.instance = answering_instance(delivery)
+            origin.instance = running_instance(delivery)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
 
     async def stream(
@@ -208,7 +215,7 @@ class Requester:
         channel, loop = self._channel_to(name), asyncio.get_running_loop()
         now = loop.time()
         call = InFlightCall(loop.create_future(), name, name.method_queue(method), now)
-        incoming = Incoming(on_begin=call.begin)
+        incoming = Incoming(on_begin=call.begin_items)
         call.reply.add_done_callback(partial(_fail_stream, incoming))
         probing = asyncio.ensure_future(
             keep_probing(lambda: self._probe(incoming, correlation_id, _service_lost(name, label)))
@@ -258,7 +265,7 @@ class Requester:
         seconds: float | None,
         *,
         credit: int = 0,
-        report: bool = False,
+        report: str = "",
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
         return request.message(
@@ -270,6 +277,12 @@ class Requester:
             credit=credit,
             report=report,
         )
+
+    def _cancel(self, name: ServiceName, channel: Channel, correlation_id: str) -> None:
+        """Cancel a call at the instance that has it, if it was sent."""
+        if correlation_id in self._calls:
+            with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
+                channel.send(name.api_exchange, name.instances_key, cancel_message(correlation_id))
 
     async def _read_last(
         self, delivery: Delivery, timeout: float | None, label: str
@@ -383,9 +396,11 @@ class Requester:
         correlation_id = delivery.correlation_id or ""
         call = self._calls.get(correlation_id)
         if call is None:
-            self._cancel_unknown_stream(delivery)
+            self._receive_other(delivery)
         elif (incoming := self._streams.get(correlation_id)) is not None:
             incoming.receive(delivery)
+        elif delivery.type == BEGIN:
+            call.begin(running_instance(delivery))
         elif not call.reply.done():  # else it is late, or a second one
             call.reply.set_result(delivery)
 
@@ -397,9 +412,17 @@ class Requester:
         call = self._calls.get(delivery.correlation_id or "")
         return call is not None and call.may_be_in(dead_lettered_from(delivery))
 
-    def _cancel_unknown_stream(self, delivery: Delivery) -> None:
-        """Cancel a stream that has begun after the caller gave it up."""
-        if delivery.type == BEGIN and is_reply_queue(delivery.reply_to or ""):
+    def _receive_other(self, delivery: Delivery) -> None:
+        """Accept a message that is about no in-flight call.
+
+        A stream that has begun after the caller gave it up is cancelled.
+        """
+        if delivery.type == PONG:
+            try:
+                self.liveness.receive(delivery)
+            except MalformedMessage as error:
+                self._rejected.add("reply", error, delivery)
+        elif delivery.type == BEGIN and is_reply_queue(delivery.reply_to or ""):
             self._send_control(delivery.reply_to or "", cancel_message(delivery.correlation_id))
 
     def _on_lost(self) -> None:

@@ -20,6 +20,8 @@ class ServedMethod:
         generation: opening of the channel in which its consumer was started last.
         shared_since: opening since which its queue has other consumers. Calls of earlier openings
             are with other instances.
+        created: time at which its queue was created by this instance, in seconds of
+            `time.monotonic`; None if there were other consumers.
         crowded_since: time since which calls wait behind one that was acknowledged early.
     """
 
@@ -33,6 +35,7 @@ class ServedMethod:
     consumed: bool = False
     generation: int = 0
     shared_since: int = 0
+    created: float | None = None
     crowded_since: float | None = None
 
 

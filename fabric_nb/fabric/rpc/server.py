@@ -30,11 +30,13 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
+from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl, caller
+from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
@@ -44,6 +46,7 @@ from fabric_nb.fabric.rpc.invocation import (
     ignore_cancellation,
     is_generator,
     run,
+    runs_in_thread,
     settable,
     uncancel,
     without_own_frames,
@@ -51,7 +54,7 @@ from fabric_nb.fabric.rpc.invocation import (
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
-from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall
+from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.wire.calls import (
@@ -62,9 +65,16 @@ from fabric_nb.fabric.wire.calls import (
     result_message,
 )
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
+from fabric_nb.fabric.wire.instances import PING, InstanceStatus, pong_message
 from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import ServiceName
-from fabric_nb.fabric.wire.running_calls import end_message, wanted_credit
+from fabric_nb.fabric.wire.running_calls import (
+    CANCEL,
+    PROBE,
+    cancelled_message,
+    end_message,
+    wanted_credit,
+)
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +116,8 @@ class Server:
         options: version, concurrency and access.
         access: access control.
         channel: channel that the calls are consumed on.
+        control: channel for other messages about them.
+        running: calls that are running.
         around: context manager factory that is entered for each call, in the context in which the
             functions were given.
         changes: change counter.
@@ -139,13 +151,16 @@ class Server:
         self._queues = (
             LeaderQueue(name, stray=self._refuse) if options.single_active else MethodQueues(name)
         )
-        self._running: set[RunningCall] = set()
+        self.control = ControlChannel(
+            connection, name, instance, self._on_control, on_lost=self._on_control_lost
+        )
+        self.running = RunningCalls(instance, self.control)
         self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
         self._reconnects = connection.reconnects
         self._lost_queues = 0
         self._connected_since = 0  # the channel's first opening on the current connection
-        self._outgoing = Outgoing(connection, rejected)
+        self._outgoing = Outgoing(self.control, instance)
         self._background = Background(f"server {name}")
         self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
         self._expired = ExpiredCallFilter(self.channel)
@@ -165,6 +180,7 @@ class Server:
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self.channel.open()
+        await self.control.open()
         return self
 
     async def replace(
@@ -215,8 +231,8 @@ class Server:
         try:
             async with asyncio.timeout(limit):
                 for method in self._methods.values():
-                    if method.name != DESCRIBE:  # callers see by it that the service is still there
-                        await self.channel.cancel(method.consumer_tag)
+                    await self.channel.cancel(method.consumer_tag)
+                    method.consumer_tag = ""
                 await asyncio.gather(*(method.queue.join() for method in self._methods.values()))
                 await self._outgoing.idle()
         except TimeoutError:
@@ -226,7 +242,8 @@ class Server:
         self._ending = True
         await self.channel.close()
         await self._background.aclose()
-        await self._outgoing.close()
+        self.running.close()
+        await self.control.close()
         self.closed = True
         self.changes += 1
         self._on_change(self)
@@ -287,10 +304,12 @@ class Server:
         if method.generation == channel.generation:
             return  # a replacement and a recovery run at the same time, and the other one does it
         method.generation = channel.generation
+        asked = time.monotonic()
         on_delivery: Callable[[Delivery], object] = partial(self._receive, method)
         if self.options.redelivered == "run":  # a requeued call is delivered again
             on_delivery = self._expired.before(on_delivery)
         method.consumer_tag, others = await self._queues.consume(channel, method.name, on_delivery)
+        method.created = None if others else asked
         if others:
             method.shared_since = channel.generation
         elif method.consumed:
@@ -357,7 +376,7 @@ class Server:
         """
         if delivery.redelivered:
             again = RunningCall(method, delivery)
-            running = next((one for one in self._running if one.key == again.key), None)
+            running = next((one for one in self.running if one.key == again.key), None)
             if running is not None:
                 running.delivery = delivery
             if again.key in self._answered or (running is not None and running.acknowledged):
@@ -376,12 +395,13 @@ class Server:
         while True:
             await asyncio.sleep(CHECK_EVERY)
             now = time.monotonic()
-            for running in self._running:
+            for running in self.running:
                 if now - running.since > self.channel.acknowledge_within - CHECK_EVERY:
                     self._acknowledge(running)
             if self.options.redelivered == "refuse":
                 continue
-            for method in {running.method for running in self._running if running.acknowledged}:
+            crowded = (one for one in self.running if one.acknowledged and one.worker is not None)
+            for method in {running.method for running in crowded}:
                 self._requeue_waiting(method, now)
 
     def _acknowledge(self, running: RunningCall) -> None:
@@ -396,6 +416,58 @@ class Server:
             while method.queue:
                 self.channel.reject(method.queue.get_nowait(), requeue=True)
                 method.queue.task_done()
+
+    # -- messages about calls
+
+    def _on_control(self, delivery: Delivery) -> None:
+        if read_exchange(delivery.origin) not in ("", self.name.api_exchange):
+            self._rejected.add("call", STRAY, delivery)
+            return
+        reply_to = delivery.reply_to or ""
+        if reply_to and not self.access.is_reply_queue(reply_to):
+            self._rejected.add("call", f"It wants its reply in {reply_to[:255]!r}.", delivery)
+            return
+        try:
+            if delivery.type == PING:
+                self._answer_ping(delivery)
+            elif delivery.type == CANCEL:
+                self._cancel(delivery)
+            elif delivery.type != PROBE:
+                self._outgoing.grant(delivery)
+        except MalformedMessage as error:
+            self._rejected.add("stream", error, delivery)
+        except ConnectionLost as lost:  # the caller asks again
+            log.debug("A message about calls of %s was not answered: %s", self.name, lost)
+
+    def _on_control_lost(self) -> None:
+        self._outgoing.cancel_all()
+
+    def _answer_ping(self, delivery: Delivery) -> None:
+        now = time.monotonic()
+        methods = {
+            method.name: None if method.created is None else now - method.created
+            for method in self._methods.values()
+            if method.consumer_tag
+        }
+        if delivery.reply_to:
+            calls = self.running.statuses(delivery.reply_to)
+            status = InstanceStatus(self._instance, methods, calls)
+            self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))
+
+    def _cancel(self, delivery: Delivery) -> None:
+        """Cancel a call that is running, waits for a worker, or has not arrived."""
+        correlation_id = delivery.correlation_id
+        if not correlation_id:
+            return
+        stopped = True
+        if (running := self.running.find(correlation_id)) is not None:
+            self._acknowledge(running)  # no other instance is to run it
+            stopped = running.cancel()
+        else:
+            self.running.refuse(correlation_id)
+        if running is not None and delivery.reply_to:
+            message = cancelled_message(correlation_id, stopped=stopped)
+            self.control.send(delivery.reply_to, message)
 
     # -- one call
 
@@ -422,6 +494,10 @@ class Server:
             self._record(method, delivery, 0.0, error, traceback)
             await self._reply(RunningCall(method, delivery), reply)
             return
+        if self.running.is_refused(delivery.correlation_id):
+            self._record(method, delivery, 0.0, None, "", "cancelled")
+            self.channel.ack(delivery)
+            return
         function = self.access.authorized(method.function)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
@@ -430,12 +506,12 @@ class Server:
             streaming = self._stream(method, delivery, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
-        running = RunningCall(method, delivery, task=worker.task)
-        self._running.add(running)
+        running = RunningCall(method, delivery, worker)
+        self.running.add(running)
         try:
             await self._run(running, function, kwargs)
         finally:
-            self._running.discard(running)
+            self.running.discard(running)
 
     async def _run(
         self, running: RunningCall, function: Function, kwargs: Mapping[str, Any]
@@ -445,9 +521,13 @@ class Server:
         began = time.perf_counter()
         try:
             with self.around():
-                result, error = await self._outcome(function, kwargs)
+                result, error = await self._outcome(running, function, kwargs)
+            if running.cancelled:
+                await ignore_cancellation(lambda: self._ending)
+                self._record(method, request, time.perf_counter() - began, None, "", "cancelled")
+                return
             encoded = self._encode(result, error, request)
-            if running.task is not None and running.task.cancelling():
+            if running.is_cancelling:
                 await ignore_cancellation(lambda: self._ending)
             if not self._surely_fits(encoded[0]):
                 encoded = await self._fitting(encoded, request)
@@ -462,11 +542,17 @@ class Server:
                 await self.channel.check()
         await self._reply(running, reply)
 
-    async def _outcome(self, function: Function, kwargs: Mapping[str, Any]) -> RunOutcome:
+    async def _outcome(
+        self, running: RunningCall, function: Function, kwargs: Mapping[str, Any]
+    ) -> RunOutcome:
         """Return the function's result or any exception it raised.
 
         Only a cancellation by `close` is raised here.
         """
+        if running.worker is not None and not runs_in_thread(
+            function, threads=self.options.threads
+        ):
+            running.task = running.worker.task
         try:
             result, error = await run(function, kwargs, threads=self.options.threads)
             if type(result) not in _VALUES:
@@ -481,6 +567,8 @@ class Server:
             return None, cancelled
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
             error = raised
+        finally:
+            running.task = None
         return (result, None) if error is None else (None, settable(error))
 
     async def _stream(
@@ -491,12 +579,15 @@ class Server:
         outcome: Outcome | None = None
         error, traceback = None, ""
         last = end_message(request.correlation_id)
+        running = RunningCall(method, request, acknowledged=True, task=asyncio.current_task())
+        self.running.add(running)
         try:
             with self.around():
                 items = Items(invoke(method.function, kwargs), threads=self.options.threads)
                 try:
-                    await self._outgoing.send(request, items, credit)
+                    await self._outgoing.send(running, items, credit)
                 finally:
+                    running.task = None
                     await items.close()
         except Cancelled:
             outcome = "cancelled"
@@ -511,6 +602,7 @@ class Server:
         self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
             await self._outgoing.finish(request, last)
+        self.running.discard(running)
 
     def _surely_fits(self, reply: Message) -> bool:
         """Return whether the broker is known to accept a reply."""
@@ -556,7 +648,7 @@ class Server:
         traceback: str,
         outcome: Outcome | None = None,
     ) -> None:
-        method.stats.record(seconds, error)
+        method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
         if method.name == DESCRIBE:
             return
@@ -600,9 +692,10 @@ class Server:
             or self._was_requeued(running)
         ):
             return
-        name_instance(reply, request, self._instance)
+        if running.report:
+            name_instance(reply, self._instance)
         # Other calls will be answered in this iteration of the loop, unless this is the only one.
-        at_once = len(self._running) <= 1 and not running.method.queue
+        at_once = len(self.running) <= 1 and not running.method.queue
         try:
             if not request.reply_to:
                 self._acknowledge(running)

@@ -37,10 +37,10 @@ BRIEF = 4000
 """Characters of each part of an error that was too large for the broker."""
 CALLER_HEADER = "x-fabric-caller"
 """Of a request: the caller's full name and instance, joined by a dot."""
-REPORT_HEADER, INSTANCE = "x-fabric-report", "instance"
-"""Of a request: what the caller wants to know of the call, and that it is the instance."""
+REPORT_HEADER, INSTANCE, PROGRESS = "x-fabric-report", "instance", "progress"
+"""Of a request: what the caller wants to know of the call. ``progress`` includes ``instance``."""
 INSTANCE_HEADER = "x-fabric-instance"
-"""Of a reply to a request that asks for it: the instance that answers."""
+"""Of a message about a call whose request asks for it: the instance that runs the call."""
 MAX_EXPIRATION = 2**32 - 1
 """Milliseconds; RabbitMQ refuses more."""
 _MARGIN = 50.0
@@ -77,7 +77,7 @@ class Request:
         caller: str = "",
         user_id: str | None = None,
         credit: int = 0,
-        report: bool = False,
+        report: str = "",
     ) -> Message:
         """Return the message of the call.
 
@@ -88,9 +88,9 @@ class Request:
             caller: full name and instance of the caller.
             user_id: user that the broker is to verify.
             credit: initial credit of an item stream; 0: a single reply.
-            report: the reply is to name the instance that answers.
+            report: what the caller wants to know of the call: nothing, `INSTANCE` or `PROGRESS`.
         """
-        headers: Headers = _request_headers(reply_to, caller, report=report)
+        headers: Headers = _request_headers(reply_to, caller, report)
         if self.tables is not None:
             headers = {**headers, TABLES_HEADER: self.tables}
         if credit:
@@ -110,21 +110,27 @@ class Request:
 
 
 @lru_cache(maxsize=64)
-def _request_headers(reply_to: str, caller: str, *, report: bool) -> FieldTable:
+def _request_headers(reply_to: str, caller: str, report: str) -> FieldTable:
     """Return the headers that all requests of a caller have."""
     headers = {"From": reply_to}
     if caller:
         headers[CALLER_HEADER] = caller
     if report:
-        headers[REPORT_HEADER] = INSTANCE
+        headers[REPORT_HEADER] = report
     return checked(headers)
 
 
-def name_instance(reply: Message, request: Delivery, instance: str) -> None:
-    """Add the instance to the reply of a request that asks for it."""
-    if request.headers.get(REPORT_HEADER) == INSTANCE:
-        named = _instance_headers(instance)
-        reply.headers = {**reply.headers, **named} if reply.headers else named
+def wanted_report(request: Delivery) -> str:
+    """Return what the caller wants to know of its call; empty for nothing."""
+    wanted = request.headers.get(REPORT_HEADER)
+    return wanted if wanted in (INSTANCE, PROGRESS) else ""
+
+
+def name_instance(message: Message, instance: str) -> Message:
+    """Add the instance to a message about a call whose request asks for it."""
+    named = _instance_headers(instance)
+    message.headers = {**message.headers, **named} if message.headers else named
+    return message
 
 
 @lru_cache(maxsize=64)
@@ -132,9 +138,9 @@ def _instance_headers(instance: str) -> FieldTable:
     return checked({INSTANCE_HEADER: instance})
 
 
-def answering_instance(reply: Delivery) -> str:
-    """Return the instance that sent a reply; empty if the reply does not name it."""
-    return printable(text(reply.headers.get(INSTANCE_HEADER), 64))
+def running_instance(message: Delivery) -> str:
+    """Return the instance that sent a message about a call; empty if it is not named."""
+    return printable(text(message.headers.get(INSTANCE_HEADER), 64))
 
 
 @lru_cache(maxsize=64)

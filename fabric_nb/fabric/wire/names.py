@@ -213,6 +213,15 @@ class ServiceName:
         """Queue of all methods of a leader service, which one instance at a time consumes."""
         return f"{self.api_exchange}.leader"
 
+    @property
+    def instances_key(self) -> str:
+        """Routing key of messages to all instances on fabric_nb."""
+        return f"{self.api_exchange}.instances"
+
+    def instance_key(self, instance: str) -> str:
+        """Return the routing key of messages to one instance."""
+        return f"{self.instances_key}.{instance}"
+
     def __str__(self) -> str:
         return self.fqn
 

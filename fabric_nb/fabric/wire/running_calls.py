@@ -1,14 +1,14 @@
-"""Item streams: the items of a served generator, sent one by one as the caller grants credit."""
+"""Messages about running calls: their beginning, items, credit for items, and cancellation."""
 
 from __future__ import annotations
 
 from fabric_nb.errors import MalformedMessage
 from fabric_nb.fabric.amqp.message import Delivery, Message
-from fabric_nb.fabric.wire.calls import STREAM_HEADER, reply_message
+from fabric_nb.fabric.wire.calls import STREAM_HEADER, name_instance, reply_message
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.reading import number
 
-BEGIN, ITEM, END, PROBE = "begin", "item", "end", "probe"
+BEGIN, ITEM, END, PROBE, CANCELLED = "begin", "item", "end", "probe", "cancelled"
 CREDIT, CANCEL = "credit", "cancel"
 MAX_CREDIT = 1000
 """Maximum number of items that one message may request."""
@@ -22,9 +22,10 @@ def wanted_credit(request: Delivery) -> int:
     return _credit(wanted) if wanted is not None and request.reply_to else 0
 
 
-def begin_message(correlation_id: str | None, control: str) -> Message:
-    """Return the first message of a stream, with the queue for credit and cancellation."""
-    return reply_message(BEGIN, correlation_id, b"null", reply_to=control)
+def begin_message(correlation_id: str | None, control: str, instance: str) -> Message:
+    """Return the first message about a call, with the instance's queue for messages about it."""
+    message = reply_message(BEGIN, correlation_id, b"null", reply_to=control)
+    return name_instance(message, instance)
 
 
 def item_message(value: object, correlation_id: str | None) -> Message:
@@ -51,20 +52,32 @@ def credit_message(correlation_id: str, credit: int) -> Message:
     return reply_message(CREDIT, correlation_id, encode(credit)[0])
 
 
-def cancel_message(correlation_id: str | None) -> Message:
-    """Return the caller's request to end the stream."""
-    return reply_message(CANCEL, correlation_id, b"null")
+def cancel_message(correlation_id: str | None, reply_to: str | None = None) -> Message:
+    """Return the caller's request to end a call; with `reply_to`, `CANCELLED` is the answer."""
+    return reply_message(CANCEL, correlation_id, b"null", reply_to=reply_to)
+
+
+def cancelled_message(correlation_id: str | None, *, stopped: bool) -> Message:
+    """Return the answer to a cancel: whether the call is stopped, or runs on."""
+    return reply_message(CANCELLED, correlation_id, encode(stopped)[0])
+
+
+def read_cancelled(delivery: Delivery) -> bool:
+    """Return whether the cancelled call is stopped."""
+    return delivery.body == b"true"
 
 
 def read_credit(delivery: Delivery) -> int:
-    """Return the number of items that the caller requests; 0: it cancels the stream."""
-    if delivery.type == CANCEL:
-        return 0
+    """Return the number of further items that the caller requests.
+
+    Raises:
+        MalformedMessage: it is not a number from 1 to `MAX_CREDIT`.
+    """
     grants = delivery.type == CREDIT and len(delivery.body) <= _MAX_CREDIT_BODY
     credit = _credit(decode(delivery.body)) if grants else 0
     if not credit:
         raise MalformedMessage(
-            f"A message about a stream must be a cancel or a credit from 1, not {delivery.type!r}."
+            f"A message about a call must be a cancel or a credit from 1, not {delivery.type!r}."
         )
     return credit
 

@@ -1,0 +1,96 @@
+"""Messages to the instances of a service: who serves what, and which calls are running.
+
+Each instance binds its control queue to the service's exchange, so that everyone who may call the
+service reaches its instances, and nothing is to be known of them before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fabric_nb.errors import MalformedMessage, printable
+from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.wire.calls import reply_message
+from fabric_nb.fabric.wire.codec import decode, encode
+from fabric_nb.fabric.wire.names import is_method
+from fabric_nb.fabric.wire.reading import number, text
+
+PING, PONG = "ping", "pong"
+MAX_PONG = 1024 * 1024
+"""Bytes of the longest pong that is read."""
+MAX_LISTED = 10_000
+"""Calls that one pong lists."""
+_MAX_SECONDS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatus:
+    """Status of a call that an instance has received and not answered.
+
+    Attributes:
+        seconds: time since the instance received it.
+        acknowledged: the broker does not deliver it to another instance if this one is lost.
+    """
+
+    seconds: float
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """An instance's answer to a ping.
+
+    Attributes:
+        instance: id of the instance.
+        methods: for each method that it consumes calls of, seconds since it created the method's
+            queue, in which no earlier call can be; None if the queue had other consumers.
+        calls: calls of the member that asks, by correlation id.
+    """
+
+    instance: str
+    methods: dict[str, float | None] = field(default_factory=dict)
+    calls: dict[str, CallStatus] = field(default_factory=dict)
+
+
+def ping_message(ping_id: str, reply_to: str) -> Message:
+    """Return a message that asks each instance of a service for its status."""
+    return reply_message(PING, ping_id, b"null", reply_to=reply_to)
+
+
+def pong_message(status: InstanceStatus, ping_id: str | None) -> Message:
+    """Return the reply to a ping."""
+    content = {
+        "instance": status.instance,
+        "methods": status.methods,
+        "calls": {key: [call.seconds, call.acknowledged] for key, call in status.calls.items()},
+    }
+    return reply_message(PONG, ping_id, encode(content)[0])
+
+
+def read_pong(delivery: Delivery) -> InstanceStatus:
+    """Return the status in a pong.
+
+    Raises:
+        MalformedMessage: it cannot be read.
+    """
+    content = decode(delivery.body) if len(delivery.body) <= MAX_PONG else None
+    if not isinstance(content, dict):
+        raise MalformedMessage("A pong's body must be a JSON object of at most 1 MiB.")
+    methods, calls = content.get("methods"), content.get("calls")
+    return InstanceStatus(
+        instance=printable(text(content.get("instance"), 64)),
+        methods={
+            name: _seconds(age)
+            for name, age in (methods.items() if isinstance(methods, dict) else ())
+            if is_method(name)
+        },
+        calls={
+            key: CallStatus(_seconds(status[0]) or 0.0, status[1] is True)
+            for key, status in (calls.items() if isinstance(calls, dict) else ())
+            if isinstance(status, list) and len(status) == 2
+        },
+    )
+
+
+def _seconds(value: object) -> float | None:
+    return number(value, low=0.0, high=_MAX_SECONDS)
