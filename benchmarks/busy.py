@@ -1,4 +1,4 @@
-"""Keep-alives and calls of a notebook whose cell computes: the figures of issue 5, part 5.
+"""Keep-alives and calls of a notebook whose cell computes.
 
     python -m benchmarks.busy [--seconds 120] [--only sleep,loop,pandas] [--presence loop]
 

@@ -1,4 +1,4 @@
-"""Costs and limits of a notebook: the figures of issue 5, and the two minutes of issue 4.
+"""Costs and limits of a notebook: magics, two minutes with a live view, the browser, completion.
 
     python -m benchmarks.notebook [--seconds 60] [--kernels 5] [--only load,call,…]
 
@@ -118,7 +118,7 @@ async def measure_call(kernels: int, uri: str) -> list[Verdict]:
     ]
 
 
-# -- two minutes -----------------------------------------------------------------------------------
+# -- a live view -----------------------------------------------------------------------------------
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""A flood of log records to a notebook that shows them: the figures of issue 6.
+"""A flood of log records to a notebook that shows them.
 
     python -m benchmarks.storm [--rate 50000] [--seconds 5] [--processes 2]
     python -m benchmarks.storm --logged --processes 1

@@ -1,6 +1,6 @@
-"""Targets of issues 4, 14 and 15, and verdicts on them; no I/O.
+"""Targets for calls, streams, frames and the start, and verdicts on them; no I/O.
 
-The two minutes with a view are measured by `benchmarks.notebook`.
+`benchmarks.notebook` has the targets for a notebook that shows a stream for two minutes.
 """
 
 from __future__ import annotations

@@ -13,9 +13,13 @@ class PauseReason(enum.Flag):
 
     NONE = 0
     TURN = enum.auto()
+    """Enough frames were handled in this iteration of the loop."""
     MEMORY = enum.auto()
+    """The client publishes, and its messages use too much memory."""
     OUTPUT = enum.auto()
+    """The client does not read, so that too much waits to be written to it."""
     REFUSAL = enum.auto()
+    """Its login was refused; the answer is delayed, against guessing of passwords."""
 
 
 class ReadThrottle:

@@ -19,7 +19,7 @@ class Worker(AbstractServiceApi):
     async def square(self, x: int, seconds: float = 0.01) -> dict[str, int]:
         """Return the square of `x`, and the process that has computed it."""
         await asyncio.sleep(seconds)
-        return {"x": x, "square": x * x, "member": os.getpid()}
+        return {"x": x, "square": x * x, "instance": os.getpid()}
 
 
 async def main(uri: str, domain: str) -> None:

@@ -1,3 +1,5 @@
+/** The plugin of JupyterLab: panel, commands, menus and status item. */
+
 import {
   ILayoutRestorer,
   JupyterFrontEnd,

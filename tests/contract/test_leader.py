@@ -12,7 +12,8 @@ from tests.support.peers import DOMAIN
 
 LEADER = f"{DOMAIN}.app.boss"
 CALC = f"{DOMAIN}.calc.calc1"
-CONTRACT = {f"{DOMAIN}.api.app.clique::{method}" for method in ("who", "me")}
+SHARED = {f"{DOMAIN}.api.app.clique::{method}" for method in ("who", "me")}
+"""Queues of a clique, one for each method."""
 SINGLE = "x-single-active-consumer"
 
 
@@ -123,7 +124,7 @@ async def test_only_queues_of_leaders_have_one_consumer(rabbitmq, vhost, rabbitm
         for name in ("boss", "clique"):
             await caller.call(f"{DOMAIN}.app.{name}.who", timeout=60)
         queues = {one["name"]: one["arguments"] for one in rabbitmq.list_queues(vhost)}
-        assert set(queues) >= CONTRACT
+        assert set(queues) >= SHARED
         single = [name for name, arguments in queues.items() if SINGLE in arguments]
         assert single == [f"{DOMAIN}.api.app.boss.leader"]
         assert queues[single[0]][SINGLE] is True

@@ -33,6 +33,7 @@ DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 DETECTED_WITHIN = 15.0
 """Seconds in which the loop runs; heartbeats would detect it after twenty minutes."""
 LATE = 6.0
+"""Seconds after which one member sends, while the kernel probes its connection."""
 INTERVAL = 0.1
 """Seconds."""
 

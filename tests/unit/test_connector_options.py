@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from fabric_nb import AmqBrokerConnector, ServeOptions, StreamOptions
+from fabric_nb.fabric.rpc.mapping import MapOptions
 
 CASES = [
-    (AmqBrokerConnector.serve, ServeOptions, {"type", "id", "replacing"}),
-    (AmqBrokerConnector.stream, StreamOptions, {"domain"}),
+    (AmqBrokerConnector.serve, ServeOptions, {"type", "id", "replacing"}, set()),
+    (AmqBrokerConnector.stream, StreamOptions, {"domain"}, set()),
+    (AmqBrokerConnector.map, MapOptions, set(), set()),
+    (AmqBrokerConnector.map_stream, MapOptions, set(), {"spread"}),
 ]
 
 
-@pytest.mark.parametrize(("method", "options", "more"), CASES)
+@pytest.mark.parametrize(("method", "options", "more", "omitted"), CASES)
 def test_keywords_are_the_options(
-    method: Callable[..., Any], options: type[Any], more: set[str]
+    method: Callable[..., Any], options: type[Any], more: set[str], omitted: set[str]
 ) -> None:
     """Each option is a keyword with the same default, and there are no other ones."""
     keywords = {
@@ -27,5 +30,6 @@ def test_keywords_are_the_options(
         for name, parameter in inspect.signature(method).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in more
     }
-    assert keywords == {field.name: field.default for field in fields(options)}
+    offered = [field for field in fields(options) if field.name not in omitted]
+    assert keywords == {field.name: field.default for field in offered}
     assert MISSING not in keywords.values()

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 FILES = ("cafile", "certfile", "keyfile")
 SERVER_NAME = "server_name_indication"
 _YES = {"1", "true", "yes", "on"}
+"""Values of the option ``no_verify_ssl``."""
 
 # Alerts of a broker that concern the client's certificate.
 _CLIENT_CERTIFICATE_ALERTS = ("certificate", "unknown ca", "handshake failure", "access denied")

@@ -1,4 +1,4 @@
-"""Subject and duration of the checks, and a helper that they share."""
+"""The member to check, the duration of the checks, and a helper that they share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.wire.names import ServiceName
 
 LISTEN = 6.0
-"""Seconds; slightly more than the keep-alive interval that amqp-fabric's documentation proposes."""
+"""Seconds to wait for keep-alives of other members; slightly more than the interval that
+amqp-fabric's documentation proposes."""
 
 
 @dataclass(frozen=True, slots=True)
