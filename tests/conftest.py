@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from fabric_nb.fabric.core import tasks
 from tests.broker.process import ForkedBroker
 from tests.support import distribution
-from tests.support.failures import FAILED, end_shared_fixtures
+from tests.support import failures as failed_tests
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
@@ -93,6 +93,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the account of the brokers."""
+    config.pluginmanager.register(failed_tests)
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
     config.addinivalue_line("markers", "any_broker: no broker affects the result, so one suffices")
@@ -248,17 +249,8 @@ def pytest_runtest_makereport(
     """Add the logs of a failed test's processes to its report, and note that it has failed."""
     report = yield
     if report.failed:
-        item.stash[FAILED] = True
+        item.stash[failed_tests.FAILED] = True
         for process in item.stash.get(_WITNESSES, []):
             if log := process.log:
                 report.sections.append((f"Log of {process.name}", log))
     return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Do not leave what a failed test shared to the next one."""
-    try:
-        yield
-    finally:
-        end_shared_fixtures(item)

@@ -238,7 +238,7 @@ def keywords(text: str, *, scope: Mapping[str, Any]) -> dict[str, Any]:
         BadArgument: an expression raised an error.
     """
     values: dict[str, Any] = {}
-    for name, source in _split_keywords(text):
+    for name, source in split_keywords(text):
         if name in values:
             raise InvalidLine(f"{name} is given twice")
         values[name] = evaluate(source, scope, name=name)
@@ -333,7 +333,12 @@ def evaluate(source: str, scope: Mapping[str, Any], *, name: str) -> Any:
         ) from error
 
 
-def _split_keywords(text: str) -> Iterator[tuple[str, str]]:
+def split_keywords(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the expression of each keyword, unevaluated.
+
+    Raises:
+        InvalidLine: the text is no sequence of keywords.
+    """
     starts = list(_keyword_starts(text))
     if text.strip() and (not starts or text[: starts[0][0]].strip()):
         first = text[: starts[0][0]] if starts else text

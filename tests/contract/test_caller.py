@@ -14,6 +14,7 @@ from fabric_nb.errors import BrokerRefused, RemoteError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
+from tests.support.breaking import rename_user
 from tests.support.fabric import until
 from tests.support.peers import DOMAIN
 
@@ -120,7 +121,7 @@ async def test_user_with_another_name_at_the_broker(members, caller):
         lambda: caller.call("app.server.whoami", timeout=60),
         lambda: anext(caller.call_stream("app.server.items", timeout=60)),
     ):
-        caller.member.connection._user_id = "of-the-token"
+        rename_user(caller.member.connection, "of-the-token")
         replies = await asyncio.gather(*(work() for _ in range(5)))
         assert replies == [[f"{DOMAIN}.cli.client", caller.instance, None]] * 5
 

@@ -20,6 +20,7 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
 )
+from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
@@ -96,7 +97,7 @@ async def test_keywords_of_call_as_arguments(members, caller):
     """`call_service` accepts arguments of any name, including keywords of `call`."""
     other = await members.join("keywords")
     await other.serve({"echo": lambda **kwargs: kwargs})
-    pattern = caller.service("app.keywords")._pattern
+    pattern = ServicePattern.parse("app.keywords", domain=DOMAIN)
     kwargs = {"timeout": 1, "version": "x", "call": "y", "self": 2}
     assert await caller.call_service(pattern, "echo", kwargs) == kwargs
 
@@ -124,7 +125,7 @@ async def test_rpc_proxy_has_the_order_of_amqp_fabric(caller):
     proxy = await caller.rpc_proxy(DOMAIN, "calc", "app")
     assert await proxy.multiply(x=6, y=7) == 42
     with pytest.raises(AttributeError):
-        _ = proxy._private
+        getattr(proxy, "_private")  # noqa: B009 - a name as from a completer
 
 
 async def test_proxy_of_a_method_named_load(members, caller):

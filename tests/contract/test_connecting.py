@@ -143,7 +143,7 @@ async def test_names_from_the_environment(broker_uri, monkeypatch):
     connector = AmqBrokerConnector(broker_uri, "d", "t", "i", keep_alive_seconds=1)
     assert connector.data_exchange == "d.facts"
     async with connector:
-        assert connector.member.listener._exchange == "who.is.there"
+        assert connector.member.listener.exchange == "who.is.there"
 
 
 async def test_keep_alive_is_optional(members):

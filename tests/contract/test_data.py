@@ -445,8 +445,7 @@ async def test_order_of_messages_that_wait_for_a_channel(publisher, subscriber):
     """Messages published while the channel is lost are sent in order after it is reopened."""
     async with await subscriber.stream() as stream:
         await publisher.publish_data({"n": 0})
-        publisher.publisher.channel._release()  # as when the broker closes it
-        publisher.publisher.channel._connection.recover(publisher.publisher.channel)
+        publisher.publisher.channel.renew()
         waiting = [publisher.publish_data({"n": n}) for n in range(1, 50)]
         await asyncio.gather(*waiting)
         await stream.wait(50, timeout=60)

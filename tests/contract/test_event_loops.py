@@ -14,6 +14,7 @@ import pytest
 from fabric_nb import AmqBrokerConnector
 from fabric_nb.errors import BrokerUnavailable, LoginRefused, NotConnected, WrongLoop
 from fabric_nb.fabric.amqp import consumer_connection
+from fabric_nb.fabric.amqp.cluster import Nodes
 from tests.support.fabric import Members, wait_for_service
 from tests.support.rabbitmq_supervisor import free_port
 
@@ -78,13 +79,20 @@ def test_a_second_event_loop(broker_uri: str) -> None:
         first.run(close())
 
 
-async def test_opened_several_times(members: Members) -> None:
+async def test_opened_several_times(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening an open connector keeps its connection."""
+    connections = 0
+
+    async def connect(nodes: Nodes, *args: Any, proceed: Any = Nodes.connect) -> Any:
+        nonlocal connections
+        connections += 1
+        return await proceed(nodes, *args)
+
+    monkeypatch.setattr(Nodes, "connect", connect)
     one = members.connector("one")
     await asyncio.gather(*(members.open(one) for _ in range(3)))
-    connection = one.member.connection._amqp
     assert await one.open() is one
-    assert one.member.connection._amqp is connection
+    assert connections == 1
     names = [task.get_name() for task in asyncio.all_tasks() if "supervise" in task.get_name()]
     assert len(names) == 1
 
@@ -104,7 +112,7 @@ async def test_closed_while_it_is_being_opened(members: Members, milliseconds: i
             with pytest.raises(NotConnected, match="while it was being opened"):
                 await opening
     assert one.state == "closed"
-    assert one.member.connection._amqp is None
+    assert one.member.connection.open_channels == 0
     await members.open(one)
     await one.publish_data({"n": 1})
 

@@ -65,7 +65,7 @@ async def fabric(members):
 @pytest.fixture
 def held(monkeypatch):
     """Gate that blocks the decoding of large messages until it is set, and counts those begun."""
-    go, read = threading.Event(), stream_module._read_large
+    go, read = threading.Event(), stream_module.read_parts
     go.begun = 0
 
     def wait_and_read(*args, **options):
@@ -73,7 +73,7 @@ def held(monkeypatch):
         assert go.wait(30)
         return read(*args, **options)
 
-    monkeypatch.setattr(stream_module, "_read_large", wait_and_read)
+    monkeypatch.setattr(stream_module, "read_parts", wait_and_read)
     yield go
     go.set()
 
@@ -175,7 +175,7 @@ async def lose_the_channel(fabric, publish, held, **options):
         await until(lambda: held.begun == 1)
         channel = stream.consumer.channel
         generation = channel.generation
-        await channel._amqp.close()
+        channel.renew()
         await until(lambda: channel.generation > generation and channel.is_ready)
         held.set()
         await stream.wait(ROWS, timeout=60)
@@ -197,15 +197,14 @@ async def test_waiting_messages_are_bounded(fabric, send_data, held, monkeypatch
             asyncio.create_task(send_data(json.dumps({"n": ROWS + n, "f": filler}).encode()))
             for n in range(200)
         ]
-        await until(lambda: stream._connection._paused_by)
-        assert not stream._connection._transport.writer.transport.is_reading()
+        connection = fabric.member.consumer_connection
+        await until(lambda: not connection.receiving)
         waiting = stream.waiting
         assert waiting < 100
         held.set()
         await stream.wait(ROWS + 200, timeout=60)
         await asyncio.gather(*sending)
-        assert not stream._connection._paused_by
-        assert stream._connection._transport.writer.transport.is_reading()
+        assert connection.receiving
         assert stream.df["n"].tolist() == list(range(ROWS + 200))
 
 

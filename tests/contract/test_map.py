@@ -24,6 +24,7 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
 )
+from fabric_nb.fabric.wire.names import ServicePattern
 from tests.support.fabric import until, wait_for_service
 
 pytestmark = pytest.mark.any_broker  # a map is made of calls
@@ -208,7 +209,7 @@ async def test_a_list_for_all_rows(fabric):
 async def test_keywords_of_map_as_arguments(fabric):
     """`map_service`, and rows, accept arguments of any name, also those of options."""
     names = {"timeout": 1, "rows": 2, "call": 3, "in_flight": 4, "spread": 5}
-    pattern = fabric.service("shop.pricing")._pattern
+    pattern = ServicePattern.parse("shop.pricing", domain=fabric.domain)
     by_service = await fabric.map_service(pattern, "echo", [{"n": 1}], names, in_flight=2)
     by_row = await fabric.map("shop.pricing.echo", [names])
     assert by_service[list(names)].iloc[0].tolist() == [1, 2, 3, 4, 5]
@@ -590,15 +591,16 @@ async def test_failed_rows_are_retried_while_the_map_runs(fabric, pricing):
 
 async def test_an_error_stops_a_map_whose_iterable_waits(fabric, pricing):
     """With `on_error="raise"` a failure ends the map though its iterable has no row now."""
+    readable = asyncio.Event()
 
     async def rows():
         yield {"sku": "missing"}
-        await asyncio.Event().wait()
+        await readable.wait()
 
     with pytest.raises(MapStopped) as caught:
         await fabric.map("shop.pricing.quote", rows(), on_error="raise")
     assert isinstance(caught.value.__cause__, KeyError)
-    caught.value.handle._queue.close()
+    readable.set()
 
 
 # -- back-pressure and streams
@@ -620,7 +622,8 @@ async def test_rows_are_taken_only_when_they_can_be_called(fabric, pricing):
     assert handle.progress.total is None
     assert handle.progress.remaining is None
     handle.cancel()
-    await asyncio.wait([handle._task])
+    with pytest.raises(asyncio.CancelledError):
+        await handle
     assert pricing.most_running == 8
 
 

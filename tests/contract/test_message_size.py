@@ -93,7 +93,7 @@ async def test_a_result_that_is_too_large(members: Members) -> None:
     for api in apis:
         api.gate.set()
     assert await asyncio.gather(*waiting) == ["waited", "waited"]
-    errors = [member.servers[0].stats["text"].errors for member in members._open[:2]]
+    errors = [member.servers[0].stats["text"].errors for member in members.opened[:2]]
     assert sum(errors) == 3
 
 

@@ -134,13 +134,13 @@ async def test_services_that_replied_are_pinned(members, listener):
         await wait_for_service(listener, name, methods=3)
     assert await listener.call("called.one") == 1
     assert [item async for item in listener.call_stream("streamed.items")] == [1]
-    assert {name.id for name in listener.registry._eviction.pinned} == {"called", "streamed"}
+    assert {name.id for name in listener.registry.eviction.pinned} == {"called", "streamed"}
 
 
 async def test_interval_is_observed(listener, announce):
     """The interval of a peer that announces none is observed."""
     clock = [1000.0]
-    listener.registry._clock = ReceptionClock(lambda: clock[0])
+    listener.registry.clock = ReceptionClock(lambda: clock[0])
     for changes in range(1, 6):
         await announce("app.hand")
         await until(lambda changes=changes: listener.registry.changes == changes)

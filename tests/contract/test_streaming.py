@@ -25,6 +25,7 @@ from fabric_nb.errors import (
     UnknownService,
 )
 from fabric_nb.fabric.rpc import invocation, item_streams
+from tests.support.breaking import lose_connection
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
 
@@ -506,7 +507,7 @@ async def test_lost_caller_is_detected(members, server, counter):
     )
     assert await anext(flowing) == 0
     assert await anext(stuck) == "started"
-    await leaving.member.connection._amqp.close()  # its queue is deleted without a message
+    lose_connection(leaving.member.connection)  # its queue is deleted without a message
     await until(lambda: counter.closed == 2)
     for items in (flowing, stuck):
         with pytest.raises(ConnectionLost):
@@ -521,9 +522,9 @@ async def test_server_that_goes_is_noticed(members, caller, counter):
     items = caller.call_stream("app.pair.stuck", timeout=None)
     assert await anext(items) == "started"
     streams_at = next(
-        each for each in members._open if each.servers and each.servers[0].item_streams
+        each for each in members.opened if each.servers and each.servers[0].item_streams
     )
-    await streams_at.member.connection._amqp.close()
+    lose_connection(streams_at.member.connection)
     with pytest.raises(ServiceLost):
         await anext(items)
 

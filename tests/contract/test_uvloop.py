@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fabric_nb.errors import CallTimeout, ConnectionLost, RemoteError
+from tests.support.breaking import lose_connection
 from tests.support.fabric import Members, until
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def test_reconnecting(broker_uri: str) -> None:
     """After a lost connection, a service is served and a stream received again."""
 
     def lose(member: AmqBrokerConnector) -> None:
-        writer = member.member.connection._transport.writer
-        assert writer is not None
-        writer.abort()
+        lose_connection(member.member.connection)
 
     async def test(members: Members) -> None:
         server, caller = await members.join("server"), await members.join("caller")
@@ -125,9 +124,7 @@ def test_calls_in_flight(broker_uri: str) -> None:
         await server.serve({"hang": hang})
         call = asyncio.create_task(caller.call(f"{server.domain}.app.server.hang"))
         await began.wait()
-        writer = caller.member.connection._transport.writer
-        assert writer is not None
-        writer.abort()
+        lose_connection(caller.member.connection)
         with pytest.raises(ConnectionLost):
             await call
 

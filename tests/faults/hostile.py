@@ -93,7 +93,7 @@ class Hostile:
     """The service `app.evil`, and a publisher to any exchange."""
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._channel: aio_pika.abc.AbstractChannel | None = None
         self.requests: list[aio_pika.abc.AbstractIncomingMessage] = []
 
@@ -108,7 +108,7 @@ class Hostile:
     async def channel(self) -> aio_pika.abc.AbstractChannel:
         """Open channel, reopened if necessary."""
         if self._channel is None or self._channel.is_closed:
-            self._channel = await self._connection.channel()
+            self._channel = await self.connection.channel()
         return self._channel
 
     async def send(
@@ -152,7 +152,7 @@ class Hostile:
 
     async def headers(self, exchange: str, count: int) -> None:
         """Publish a message with many headers, and wait for the end of the connection."""
-        extra_channel = await self._connection.channel(publisher_confirms=False)
+        extra_channel = await self.connection.channel(publisher_confirms=False)
         channel = await extra_channel.get_underlay_channel()
         assert isinstance(channel, aiormq.Channel)
         method = frame.marshal(Basic.Publish(exchange=exchange), channel.number)
@@ -174,7 +174,7 @@ class Hostile:
         self, methods: dict[str, Callable[[aio_pika.abc.AbstractIncomingMessage], Any]]
     ) -> None:
         """Serve methods; each returns one `Reply`, or several, for a request."""
-        channel = await self._connection.channel()
+        channel = await self.connection.channel()
         exchange = await channel.declare_exchange(
             f"{DOMAIN}.api.app.evil", "direct", auto_delete=True
         )

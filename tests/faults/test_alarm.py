@@ -248,7 +248,7 @@ async def test_waiting_messages_are_bounded_in_bytes(monkeypatch):
             async with asyncio.timeout(60):
                 await asyncio.gather(*sent[:2], sent[3])
             assert fabric.publisher.published == 3
-            assert fabric.publisher._waiting_bytes == 0  # the quota is released
+            assert fabric.publisher.waiting_bytes == 0  # the quota is released
 
 
 async def test_a_full_queue_rejects_messages(members, rabbitmq_uri):

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 import pytest
+from yarl import URL
 
 from fabric_nb.fabric.amqp.connection import State
 from tests.faults.traffic import Calls, Messages
@@ -32,7 +33,7 @@ if QUEUES_STAY:
 
 def node_of(cluster, fabric):
     """Return the node to which a member is connected."""
-    return cluster.node_at(fabric.member.connection._nodes.url.port)
+    return cluster.node_at(URL(fabric.member.connection.masked_uri).port)
 
 
 @pytest.mark.timeout(600 + 120 * ROUNDS)

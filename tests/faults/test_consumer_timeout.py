@@ -209,7 +209,7 @@ async def test_a_shared_queue_with_a_slow_consumer(
 
         async with asyncio.TaskGroup() as reading:
             reader = reading.create_task(read())
-            await until(lambda: stream._batches)
+            await until(lambda: stream.readers)
             await stream.resume()
             await until(lambda: len(rows) == 40)
             reader.cancel()

@@ -6,12 +6,9 @@ A filter on this end of the socket drops received packets, like a cut cable; it 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
-import socket
-import struct
 import time
 from pathlib import Path
 
@@ -24,27 +21,16 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.services import ServiceState
 from tests.broker.process import BrokerProcess
+from tests.support.breaking import fall_silent
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.processes import pause
 
-SO_ATTACH_FILTER = 26
-DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
-"""Classic packet filter of one instruction: return 0 bytes (socket(7))."""
 DETECTED_WITHIN = 15.0
 """Seconds in which the loop runs; heartbeats would detect it after twenty minutes."""
 LATE = 6.0
 """Seconds after which one member sends, while the kernel probes its connection."""
 INTERVAL = 0.1
 """Seconds."""
-
-
-def fall_silent(connection: Connection) -> None:
-    """Drop all packets from the broker."""
-    sock = connection._transport.writer.transport.get_extra_info("socket")
-    program = ctypes.create_string_buffer(DROP_ALL)
-    filter_ = struct.pack("HL", 1, ctypes.addressof(program))
-    with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
-        duplicate.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
 
 
 class SilenceTimer:
@@ -247,12 +233,12 @@ async def test_probes_do_not_affect_consumers(members, monkeypatch):
     await server.serve({"work": work}, prefetch=3)
     reconnects = server.member.connection.reconnects
     caller = await members.join("caller", keep_alive_seconds=False, keep_alive_listen=False)
-    demultiplexer = server.member.connection._transport.writer.demultiplexer
-    received = demultiplexer.received
+    connection = server.member.connection
+    received = connection.received
     calls = [
         asyncio.create_task(caller.call(f"{server.fqn}.work", n=n, timeout=60)) for n in range(9)
     ]
-    await until(lambda: demultiplexer.received > received + 50)
+    await until(lambda: connection.received > received + 50)
     assert len(running) == 3
     go.set()
     assert await asyncio.gather(*calls) == list(range(9))

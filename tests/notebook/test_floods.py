@@ -232,7 +232,7 @@ async def test_logs_do_not_feed_themselves(notebook: Notebook, hostile: Hostile)
 
 async def flood(hostile: Hostile, ids: list[str]) -> None:
     """Send a keep-alive of each service, as fast as possible."""
-    channel = await hostile._connection.channel(publisher_confirms=False)
+    channel = await hostile.connection.channel(publisher_confirms=False)
     exchange = await channel.get_exchange("msc.discovery")
     body = json.dumps({"instance": "x", "interval": 600, "methods": {"do": f"(x={MARKUP!r})"}})
     for id_ in ids:

@@ -26,17 +26,21 @@ T = TypeVar("T")
 
 
 class Members:
-    """Opens connectors on one broker and closes them with the test."""
+    """Opens connectors on one broker and closes them with the test.
+
+    Attributes:
+        opened: connectors that it has opened.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._open: list[AmqBrokerConnector] = []
+        self.opened: list[AmqBrokerConnector] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(connector.close() for connector in self._open))
+        await asyncio.gather(*(connector.close() for connector in self.opened))
 
     def connector(
         self,
@@ -58,7 +62,7 @@ class Members:
     async def open(self, connector: AmqBrokerConnector) -> AmqBrokerConnector:
         """Open a connector returned by `connector`, closed with the test."""
         await connector.open()
-        self._open.append(connector)
+        self.opened.append(connector)
         return connector
 
 

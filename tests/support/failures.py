@@ -7,6 +7,8 @@ affect the next one.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -15,13 +17,23 @@ FAILED = pytest.StashKey[bool]()
 RENEWED = ("lab", "notebook")
 """Names of fixtures that end after a failed test, with all fixtures that use them."""
 
+_set_up: dict[pytest.FixtureDef[Any], Any] = {}
+"""Fixtures in `RENEWED` that were set up, with the request of each."""
 
-def end_shared_fixtures(item: pytest.Item) -> None:
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: Any) -> None:
+    """Remember the fixtures in `RENEWED`, which only this hook makes known."""
+    if fixturedef.argname in RENEWED:
+        _set_up[fixturedef] = request
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """End the fixtures in `RENEWED` of a failed test, so that the next test starts them anew."""
-    if not isinstance(item, pytest.Function) or not item.stash.get(FAILED, False):
-        return
-    for name in RENEWED:
-        # pytest has no public function for this; it does it where a parameter changes.
-        for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
-            with contextlib.suppress(Exception):  # follows from the failure
-                fixture.finish(item._request)
+    try:
+        yield
+    finally:
+        if isinstance(item, pytest.Function) and item.stash.get(FAILED, False):
+            for fixture in [each for each in _set_up if each.argname in item.fixturenames]:
+                with contextlib.suppress(Exception):  # follows from the failure
+                    fixture.finish(_set_up.pop(fixture))

@@ -370,7 +370,7 @@ def test_any_values_as_keywords(values: dict[str, Any], between: str) -> None:
 def test_any_text_as_keywords(text: str) -> None:
     """Any text is parsed as keywords, or refused with `InvalidLine`."""
     with contextlib.suppress(InvalidLine):  # nothing is evaluated here
-        pairs = list(arguments._split_keywords(text))
+        pairs = list(arguments.split_keywords(text))
         assert all(name.isidentifier() and source.strip() for name, source in pairs)
 
 

@@ -61,14 +61,14 @@ def test_memory_is_bounded(clock: Clock) -> None:
     for _ in range(100_000):
         arrivals.add(1)
         clock.now += 0.01
-        if len(arrivals._at) % 1000 == 0:
+        if arrivals.runs % 1000 == 0:
             arrivals.keep(5000)
-    assert len(arrivals._at) < 20_000
+    assert arrivals.runs < 20_000
     assert seconds(arrivals, 5000)[0] == pytest.approx(clock.now - 50, abs=0.02)
-    before = len(arrivals._at)
+    before = arrivals.runs
     for _ in range(1000):
         arrivals.add(1000)
-    assert len(arrivals._at) == before + 1
+    assert arrivals.runs == before + 1
 
 
 def test_clock_that_is_set_back(clock: Clock) -> None:

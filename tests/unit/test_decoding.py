@@ -118,7 +118,7 @@ BROAD: dict[str, Callable[[], Any]] = {
 def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No call of the parsers decodes more than a few pieces, however the value is nested."""
     read: list[int] = []
-    scan, loads = json_reading._scan, json_reading._read_at_once
+    scan, loads = json_reading.scan, json_reading.read_at_once
 
     def scanned(text: str, at: int) -> Any:
         value, end = scan(text, at)
@@ -129,8 +129,8 @@ def test_no_piece_is_large(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
         read.append(len(piece))
         return loads(piece)
 
-    monkeypatch.setattr(json_reading, "_scan", scanned)
-    monkeypatch.setattr(json_reading, "_read_at_once", loaded)
+    monkeypatch.setattr(json_reading, "scan", scanned)
+    monkeypatch.setattr(json_reading, "read_at_once", loaded)
     value = BROAD[form]()
     body = json.dumps(value).encode()
     assert len(body) > 8 * json_reading.PIECE

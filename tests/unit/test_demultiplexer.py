@@ -39,11 +39,13 @@ class Ends:
 
     def forwarded(self) -> bytes:
         """Return and remove the bytes that were forwarded to aiormq."""
-        forwarded = bytearray()
-        while self.demultiplexer._buffer:
-            forwarded += self.demultiplexer._buffer
-            self.demultiplexer._buffer.clear()
-        return bytes(forwarded)
+        reading = self.demultiplexer.read(1_000_000)
+        try:
+            reading.send(None)
+        except StopIteration as read:
+            return read.value
+        reading.close()  # it waits, because there are none
+        return b""
 
 
 @pytest.fixture

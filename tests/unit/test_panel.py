@@ -418,12 +418,16 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def requests() -> FakeComm:
+def requests(monkeypatch: pytest.MonkeyPatch) -> FakeComm:
     """Open comm for requests."""
-    panel = link.Panel(cast("Any", SimpleNamespace()), not_connected, no_streams, cast("Any", None))
-    panel.open()  # outside a kernel this does nothing
+    targets: dict[str, Callable[..., None]] = {}
+    manager = SimpleNamespace(register_target=targets.__setitem__, register_comm=lambda _: None)
+    monkeypatch.setattr(link.comm, "get_comm_manager", lambda: manager)
+    monkeypatch.setattr(link.comm, "create_comm", lambda **_: FakeComm())
+    shell = cast("Any", SimpleNamespace(kernel=True))
+    link.Panel(shell, not_connected, no_streams, cast("Any", None)).open()
     comm = FakeComm()
-    panel._on_open(comm, {})
+    targets[link.REQUESTS](comm, {})  # as JupyterLab opens it
     assert comm.sent[0]["protocol"] == link.PROTOCOL
     return comm
 

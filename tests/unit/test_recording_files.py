@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from contextlib import closing
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fabric_nb.errors import RecordingError
+from fabric_nb.fabric.core.files import Draft
 from fabric_nb.fabric.data.recording import columns, parquet, write_frame
 from fabric_nb.fabric.data.recording.entry import Entry
 from fabric_nb.fabric.data.recording.files import open_reader, open_writer
@@ -173,6 +175,27 @@ def test_an_incomplete_jsonl_recording(tmp_path: Path) -> None:
     path = written(tmp_path / "r.jsonl", [entry(({"n": n},)) for n in range(3)])
     path.write_bytes(path.read_bytes()[:-5])
     assert [one.batch for one in read(path)] == [({"n": 0},), ({"n": 1},)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_fails(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written to a disk that fails is closed; a file that has nothing is deleted."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, "failed")
+
+    writer = open_writer(tmp_path / f"a{kind}", overwrite=False)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1)
+    writer.write([entry(({"n": 1},))])
+    empty = open_writer(tmp_path / f"b{kind}", overwrite=False)
+    monkeypatch.setattr(Draft, "write_at", fail)
+    with pytest.raises(OSError, match="failed"):
+        writer.salvage()  # a file left open would warn
+    assert empty.salvage() is None
+    if kind == ".jsonl":  # which begins with a line of its own
+        with pytest.raises(RecordingError, match="cannot be written"):
+            open_writer(tmp_path / f"c{kind}", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{kind}.partial"]
 
 
 @pytest.mark.parametrize(

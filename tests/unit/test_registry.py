@@ -392,16 +392,16 @@ def test_counts_of_a_full_registry(
         services = receiver.registry.services(gone=True)
         assert len(services) == len(receiver.registry) <= 8
         assert (
-            receiver.registry._instance_count == sum(len(each.instances) for each in services) <= 12
+            receiver.registry.instance_count == sum(len(each.instances) for each in services) <= 12
         )
-        assert receiver.registry._method_chars == sum(
+        assert receiver.registry.method_chars == sum(
             len(signature) + len(method)
             for each in services
             for instance in each.instances.values()
             if instance.announcement is not None
             for method, signature in instance.announcement.methods.items()
         )
-        assert receiver.registry._eviction.names == {each.name for each in services}
+        assert receiver.registry.eviction.names == {each.name for each in services}
 
 
 # -- queries

@@ -198,7 +198,8 @@ async def test_closed_outputs_are_dropped(
 ) -> None:
     """An output that was closed is not refreshed any more."""
     view = kind()
-    output = screen.add(lambda: live._live(view, ()))
+    output = screen.show(view)
+    assert output is not None
     output.close()
     view.number, view.broken = 1, True
     screen.refresh()

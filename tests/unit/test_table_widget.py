@@ -16,7 +16,6 @@ import nbformat
 import orjson
 import pytest
 from comm.base_comm import BaseComm
-from ipywidgets.widgets import widget as ipywidget
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
@@ -38,6 +37,7 @@ class Page:
         self.messages: list[tuple[str, dict[str, Any], list[bytes]]] = []
         self.displays: dict[str, dict[str, Any]] = {}
         self.comms: dict[str, BaseComm] = {}
+        """Open comms, one for each widget."""
 
     def show(self, data: dict[str, Any], *, raw: bool, display_id: str) -> None:
         assert raw
@@ -75,6 +75,8 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
         ) -> None:
             page.messages.append((msg_type, data or {}, buffers or []))
             page.comms[self.comm_id] = self
+            if msg_type == "comm_close":
+                del page.comms[self.comm_id]
 
     monkeypatch.setattr(comm, "create_comm", RecordingComm)
     monkeypatch.setattr(showing, "display", page.show)
@@ -198,17 +200,18 @@ async def test_actions_are_answered(page: Page) -> None:
 async def test_closed_tables_leave_no_widgets(page: Page) -> None:
     """A cell that is run a hundred times leaves no widget except the model of the code."""
     TableWidget(TableModel("t", [TEXT])).close()  # opens the model of the code
-    before = set(ipywidget._instances)
+    before = set(page.comms)
     for _ in range(100):
         table = TableWidget(TableModel("t", [TEXT]))
         table.show()
+        assert set(page.comms) > before
         table.update()
         table.close()
         table.close()
         table.update()
         table.freeze()
         table.record()
-    assert set(ipywidget._instances) == before
+    assert set(page.comms) == before
     assert not table.live
 
 

@@ -160,6 +160,24 @@ class Connection:
         return 0 if self._amqp is None else len(self._amqp.channels)
 
     @property
+    def receiving(self) -> bool:
+        """True while the socket is read; False while consumers are too far behind."""
+        writer = self._transport.writer
+        return writer is not None and writer.receiving
+
+    @property
+    def received(self) -> int:
+        """Number of reads from the current socket that returned bytes."""
+        writer = self._transport.writer
+        return writer.demultiplexer.received if writer is not None else 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were sent and not yet written to the socket."""
+        writer = self._transport.writer
+        return writer.buffered if writer is not None else 0
+
+    @property
     def broker(self) -> str:
         """Product and version of the broker, as in ``RabbitMQ 3.13.7``."""
         properties = self._amqp.server_properties if self._amqp is not None else None

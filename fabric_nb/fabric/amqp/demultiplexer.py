@@ -200,6 +200,12 @@ class BatchingWriter(asyncio.StreamWriter):
         """Close the socket at once, without AMQP's closing handshake."""
         self.transport.abort()
 
+    @property
+    def receiving(self) -> bool:
+        """True while the socket is read."""
+        reading: bool = self.transport.is_reading()  # type: ignore[attr-defined]
+        return reading
+
     def pause_receiving(self) -> None:
         """Stop reading from the socket; the broker waits once its buffers are full."""
         if not self.transport.is_closing():

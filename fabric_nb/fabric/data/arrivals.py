@@ -38,6 +38,11 @@ class Arrivals:
         self._total = array("q")
         """Number of rows up to the end of each run."""
 
+    @property
+    def runs(self) -> int:
+        """Number of runs in memory."""
+        return len(self._at)
+
     def add(self, rows: int) -> None:
         """Add `rows` that arrive now."""
         now = self._clock()

@@ -107,6 +107,11 @@ class Publisher:
         """Number of messages that are not confirmed yet."""
         return len(self._unsettled)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the messages that wait for the broker or the channel."""
+        return self._waiting_bytes
+
     def publish(self, message: Message) -> Confirmation:
         """Publish a message; the future is done when the broker has confirmed it.
 

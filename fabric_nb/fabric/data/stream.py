@@ -210,6 +210,11 @@ class Stream:
         self.consumer.resume()
 
     @property
+    def readers(self) -> int:
+        """Number of readers of `batches`."""
+        return len(self._batches)
+
+    @property
     def held_up(self) -> bool:
         """True while messages wait for a reader of `batches` or for a recording."""
         if not (self._batches or self._recordings):

@@ -66,7 +66,7 @@ class Listener:
     ) -> None:
         self.listening = listening
         self._name = name
-        self._exchange = exchange
+        self.exchange = exchange
         self._registry = registry
         self._rejected = rejected
         self._background = background
@@ -121,7 +121,7 @@ class Listener:
         self._callbacks.append((callback, headers))
 
     async def _set_up(self, channel: Channel) -> None:
-        await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
+        await channel.topology.declare_exchange(self.exchange, "headers", durable=True)
         if not self.listening:
             return
         await self._consume(channel, _MESSAGE_TYPES)
@@ -129,21 +129,21 @@ class Listener:
         await self._request_keep_alives()
 
     async def _set_up_requests(self, channel: Channel) -> None:
-        await channel.topology.declare_exchange(self._exchange, "headers", durable=True)
+        await channel.topology.declare_exchange(self.exchange, "headers", durable=True)
         await self._consume(channel, (KEEP_ALIVE_REQUEST,))
 
     async def _consume(self, channel: Channel, message_types: Iterable[str]) -> None:
         queue = await channel.topology.declare_exclusive_queue()
         for message_type in message_types:
             arguments = {"x-match": "all", MSG_TYPE: message_type}
-            await channel.topology.bind(queue, self._exchange, arguments=arguments)
+            await channel.topology.bind(queue, self.exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
 
     async def _request_keep_alives(self) -> None:
         request = keep_alive_request(self._name)
         try:  # on a separate channel, because a refusal closes it
             async with self._connection.channel(confirms=True) as channel:
-                await channel.publish(self._exchange, "", request)
+                await channel.publish(self.exchange, "", request)
         except BrokerRefused as refused:
             log.debug("Keep-alives could not be requested: %s", refused)
 

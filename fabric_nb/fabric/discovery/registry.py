@@ -69,20 +69,24 @@ class Registry:
         changes: number of keep-alives received.
         revision: number that grows when an instance comes, leaves or changes its announcement,
             and when the connection is lost or made.
+        instance_count: number of instances of all services.
+        method_chars: number of characters in the announced methods of all instances.
+        eviction: names that are evicted first and never when the registry is full.
+        clock: clock of all states.
         dropped: number of services and instances that were dropped, or not added, because the
             registry was full.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = ReceptionClock(clock)
-        self._connected_at = self._clock()
+        self.clock = ReceptionClock(clock)
+        self._connected_at = self.clock()
         self._services: dict[ServiceName, Service] = {}
         self._order: list[Service] = []
-        self._eviction = EvictionPolicy()
-        self._instance_count = 0
-        self._method_chars = 0
+        self.eviction = EvictionPolicy()
+        self.instance_count = 0
+        self.method_chars = 0
         self._changed = asyncio.Event()
-        self._drop_at = self._clock() + DROP_PERIOD
+        self._drop_at = self.clock() + DROP_PERIOD
         self._make_room_at = 0.0
         self.changes = 0
         self.revision = 0
@@ -93,33 +97,33 @@ class Registry:
     @property
     def stale(self) -> bool:
         """True while there is no connection, so that all states are the last known."""
-        return self._clock.stopped
+        return self.clock.stopped
 
     @property
     def connected_for(self) -> float:
         """Seconds in which keep-alives could be received since the connection was made."""
-        return 0.0 if self.stale else self._clock() - self._connected_at
+        return 0.0 if self.stale else self.clock() - self._connected_at
 
     def connection_lost(self, since: float | None = None) -> None:
         """Stop the clock, now or as of the time of `time.monotonic` since when nothing arrived."""
         if not self.stale:
-            self._clock.stop(since)
+            self.clock.stop(since)
             self._connection_changed()
 
     def connection_made(self) -> None:
         """Resume the clock, and give other members time to reconnect."""
         if self.stale:
-            self._clock.resume()
-            now = self._clock()
+            self.clock.resume()
+            now = self.clock()
             for service in self._services.values():
                 for instance in service.instances.values():
                     instance.grant_grace(now)
-        self._connected_at = self._clock()
+        self._connected_at = self.clock()
         self._connection_changed()
 
     def tick(self) -> None:
         """Record that the loop is not blocked; see `ReceptionClock.tick`."""
-        self._clock.tick()
+        self.clock.tick()
 
     def _connection_changed(self) -> None:
         self.revision += 1
@@ -136,7 +140,7 @@ class Registry:
 
         An `own` service of this process is never evicted.
         """
-        now = self._clock()
+        now = self.clock()
         if now >= self._drop_at:
             self.drop_expired(now)
         name = keep_alive.name
@@ -150,9 +154,9 @@ class Registry:
             service.since = now
         self._record(service, keep_alive, now)
         if not keep_alive.leaving:
-            self._eviction.record_keep_alive(name, now)
+            self.eviction.record_keep_alive(name, now)
         if own:
-            self._eviction.pin(name)
+            self.eviction.pin(name)
         self.changes += 1
         self._notify()
         return service
@@ -161,7 +165,7 @@ class Registry:
         """Record that a service has replied to a call: it has the method, and is never evicted."""
         if (service := self._services.get(name)) is not None:
             service.record_reply(method)
-            self._eviction.pin(name)
+            self.eviction.pin(name)
 
     def _record(self, service: Service, keep_alive: KeepAlive, now: float) -> None:
         key = keep_alive.announcement.instance if keep_alive.announcement is not None else ""
@@ -181,7 +185,7 @@ class Registry:
         elif self._make_room_for_instance(service):
             announcement = self._within_limit(keep_alive.announcement, None)
             service.instances[key] = Instance(key, announcement, now)
-            self._instance_count += 1
+            self.instance_count += 1
             self.revision += 1
             service.invalidate_methods()
         else:
@@ -189,7 +193,7 @@ class Registry:
 
     def _make_room_for_instance(self, service: Service) -> bool:
         """Return whether one more instance fits; one that was seen once is evicted for it."""
-        if self._instance_count >= MAX_ALL_INSTANCES:
+        if self.instance_count >= MAX_ALL_INSTANCES:
             return False
         if len(service.instances) < MAX_INSTANCES:
             return True
@@ -197,20 +201,20 @@ class Registry:
         if evicted is None:
             return False
         self.dropped += 1
-        self._instance_count -= 1
-        self._method_chars -= _method_chars(service.instances.pop(evicted).announcement)
+        self.instance_count -= 1
+        self.method_chars -= _method_chars(service.instances.pop(evicted).announcement)
         return True
 
     def _within_limit(
         self, announcement: Announcement | None, previous: Announcement | None
     ) -> Announcement | None:
         """Return an announcement, without its methods if all together are too long."""
-        self._method_chars -= _method_chars(previous)
+        self.method_chars -= _method_chars(previous)
         chars = _method_chars(announcement)
-        if announcement is not None and self._method_chars + chars > MAX_METHOD_CHARS:
+        if announcement is not None and self.method_chars + chars > MAX_METHOD_CHARS:
             omitted = announcement.more_methods + len(announcement.methods)
             return replace(announcement, methods={}, more_methods=omitted)
-        self._method_chars += chars
+        self.method_chars += chars
         return announcement
 
     def _make_room(self, now: float) -> bool:
@@ -226,44 +230,44 @@ class Registry:
 
     def _evict(self, now: float) -> bool:
         """Evict a service; return False if all are pinned."""
-        name = self._eviction.evict(
+        name = self.eviction.evict(
             MAX_SERVICES, lambda name: self._services[name].state(now) in _UP
         )
         if name is None:
             return False
         instances = self._services.pop(name).instances
-        self._instance_count -= len(instances)
-        self._method_chars -= sum(_method_chars(each.announcement) for each in instances.values())
+        self.instance_count -= len(instances)
+        self.method_chars -= sum(_method_chars(each.announcement) for each in instances.values())
         del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
         self.revision += 1
         return True
 
     @property
     def _full(self) -> bool:
-        return len(self._services) >= MAX_SERVICES or self._instance_count >= MAX_ALL_INSTANCES
+        return len(self._services) >= MAX_SERVICES or self.instance_count >= MAX_ALL_INSTANCES
 
     def drop_expired(self, now: float | None = None) -> None:
         """Drop services and instances that have been gone for ten minutes."""
-        now = self._clock() if now is None else now
+        now = self.clock() if now is None else now
         self._drop_at = now + DROP_PERIOD
         for name, service in list(self._services.items()):
             for key, instance in list(service.instances.items()):
                 if now - instance.last_seen > max(DROPPED_AFTER, instance.interval * GONE_AFTER):
                     del service.instances[key]
-                    self._instance_count -= 1
-                    self._method_chars -= _method_chars(instance.announcement)
+                    self.instance_count -= 1
+                    self.method_chars -= _method_chars(instance.announcement)
                     self.revision += 1
                     service.invalidate_methods()
             if not service.instances:
                 del self._services[name]
-                self._eviction.remove(name)
+                self.eviction.remove(name)
         self._order = [service for service in self._order if service.instances]
 
     # -- silent services
 
     def newly_silent(self, limit: int) -> list[Service]:
         """Return services without recent keep-alives, each once for every silence."""
-        now = self._clock()
+        now = self.clock()
         found: list[Service] = []
         for service in self._order:
             if len(found) >= limit:
@@ -276,7 +280,7 @@ class Registry:
 
     def confirm_exchange(self, service: Service) -> None:
         """Keep a silent service late for a while, because its exchange exists at the broker."""
-        service.confirm_exchange(self._clock())
+        service.confirm_exchange(self.clock())
         self.revision += 1
 
     # -- queries
@@ -284,7 +288,7 @@ class Registry:
     @property
     def now(self) -> float:
         """Time on the registry's clock, which stops while no keep-alive can be received."""
-        return self._clock()
+        return self.clock()
 
     def get(self, name: ServiceName) -> Service | None:
         """Return the service of this address, present or gone; None if it is unknown."""
@@ -354,12 +358,12 @@ class Registry:
         return f"Also on this broker: {'; '.join(shown)}."
 
     def _present(self, services: list[Service]) -> list[Service]:
-        now = self._clock()
+        now = self.clock()
         return [service for service in services if service.state(now) is not ServiceState.GONE]
 
     def state(self, service: Service) -> ServiceState:
         """Return the current state of a service."""
-        return service.state(self._clock())
+        return service.state(self.clock())
 
     async def changed(self) -> None:
         """Wait until a keep-alive is received, or the connection is lost or made."""
@@ -379,7 +383,7 @@ class Registry:
 
     def row(self, service: Service) -> ServiceRow:
         """Return the row of a service in `df`."""
-        now = self._clock()
+        now = self.clock()
         return ServiceRow(
             service.name.domain,
             service.name.type,

@@ -33,7 +33,7 @@ def read_json(body: bytes) -> Any:
     Raises:
         MalformedMessage: the body is not JSON.
     """
-    return _read_at_once(body) if len(body) <= PIECE else _Text(body).whole()
+    return read_at_once(body) if len(body) <= PIECE else _Text(body).whole()
 
 
 def read_list(body: bytes) -> Iterator[list[Any]]:
@@ -45,7 +45,8 @@ def read_list(body: bytes) -> Iterator[list[Any]]:
     return _Text(body).pieces()
 
 
-def _read_at_once(body: bytes) -> Any:
+def read_at_once(body: bytes) -> Any:
+    """Return the value of a body of at most `PIECE` bytes."""
     if _LONG_NUMBER in body.translate(_DIGITS_AS_ZEROS):
         return _read_leniently(body)  # orjson would round an integer over 64 bits to a float
     try:
@@ -75,7 +76,7 @@ _LAST_OF = {"{": r"\}", "[": r"\]", '"': '"'}
 _CANDIDATES = 8
 """Offsets that are tried as the end of a piece."""
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def _ends_of_elements(first: str) -> re.Pattern[str]:
@@ -137,7 +138,7 @@ class _Text:
         first = self._text[at : at + 1]
         if first not in ("[", "{"):
             try:
-                return _scan(self._text, at)
+                return scan(self._text, at)
             except StopIteration:
                 raise self._error("Expecting value", at) from None
         if (small := self._small_value(at)) is not None:
@@ -159,7 +160,7 @@ class _Text:
                 self._window, self._window_at = self._text[at : at + PIECE], at
             if window_at <= at < window_at + len(self._window):
                 with contextlib.suppress(ValueError, StopIteration):  # incomplete or invalid
-                    value, end = _scan(self._window, at - window_at)
+                    value, end = scan(self._window, at - window_at)
                     return value, window_at + end
         return None
 
@@ -238,5 +239,5 @@ class _Text:
             if all(text.count(a, at, cut) == text.count(b, at, cut) for a, b in ("{}", "[]")):
                 with contextlib.suppress(MalformedMessage):
                     piece = f"{opening}{text[at:cut]}{closing}"
-                    return _read_at_once(piece.encode("utf-8", "surrogatepass")), end.end()
+                    return read_at_once(piece.encode("utf-8", "surrogatepass")), end.end()
         return None

@@ -210,13 +210,13 @@ class Screen:
         self._live: list[tuple[CellRun, Live]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def show(self, view: View, *others: TableView) -> None:
+    def show(self, view: View, *others: TableView) -> Live | None:
         """Display a view, or several tables together; see `add`. A terminal prints the text."""
         if in_terminal():
             text = terminal_text([_page(each) for each in (view, *others)])
             display({"text/plain": text}, raw=True)
-            return
-        self.add(lambda: _live(view, others))
+            return None
+        return self.add(lambda: _live(view, others))
 
     def add(self, display: Callable[[], L]) -> L:
         """Display an output under the running cell and keep it live.

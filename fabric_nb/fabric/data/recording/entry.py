@@ -99,15 +99,29 @@ FAILURES: Final = (OSError, MemoryError)
 """Errors of the system; all others belong to one message, which the format cannot represent."""
 
 
-def salvaged(draft: Draft, target: Path, written: Counts) -> Path | None:
-    """Keep the written part of a recording, as its target unless that exists; return its path."""
+def salvaged(
+    draft: Draft, target: Path, written: Counts, *, end: int, footer: bytes = b""
+) -> Path | None:
+    """Keep the written part of a recording, as its target unless that exists; return its path.
+
+    Args:
+        draft: file that is written to.
+        target: path of the recording.
+        written: messages in the file; without any it is deleted.
+        end: offset of what follows them.
+        footer: end of the file.
+
+    Raises:
+        OSError: it cannot be ended. The file is closed, and kept.
+    """
     if not written.messages:
         draft.discard()
         return None
-    if target.exists():
+    try:
+        draft.write_at(end, footer)
+        return draft.path if target.exists() else draft.commit()
+    finally:
         draft.close()
-        return draft.path
-    return draft.commit()
 
 
 def batch_of(form: str, rows: list[dict[str, Any]]) -> Any:

@@ -48,7 +48,11 @@ class JsonLinesWriter:
         self.written, self.skipped, self.reason = Counts(), Counts(), ""
         self._target = path
         self._draft = Draft(path, overwrite=overwrite)
-        self._end = self._draft.write_at(0, _HEAD)
+        try:
+            self._end = self._draft.write_at(0, _HEAD)
+        except OSError:
+            self._draft.discard()
+            raise
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add messages."""
@@ -73,8 +77,7 @@ class JsonLinesWriter:
 
     def salvage(self) -> Path | None:
         """End with the complete messages in the file; return its path, or None without any."""
-        self._draft.write_at(self._end, b"")
-        return salvaged(self._draft, self._target, self.written)
+        return salvaged(self._draft, self._target, self.written, end=self._end)
 
 
 def _line(entry: Entry) -> bytes:

@@ -95,10 +95,11 @@ class ParquetWriter:
 
     def salvage(self) -> Path | None:
         """End with the complete row groups in the file; return its path, or None without any."""
-        if self.written.messages:
-            # The bytes of the footer were there before, so that there is room for them.
-            self._draft.write_at(self._footer.end, bytes(self._footer))
-        return salvaged(self._draft, self._target, self.written)
+        # The bytes of the footer were there before, so that there is room for them.
+        footer = self._footer
+        return salvaged(
+            self._draft, self._target, self.written, end=footer.end, footer=bytes(footer)
+        )
 
     def _write_group(self) -> None:
         entries, self._buffer = self._buffer, []

@@ -1,0 +1,40 @@
+"""Failures on purpose, of networks and logins, by private attributes.
+
+Other modules of the tests access no private attributes, because they observe what a user can. Here
+each function causes a failure that nothing public causes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.amqp.connection import Connection
+
+SO_ATTACH_FILTER = 26
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""Classic packet filter of one instruction: return 0 bytes (socket(7))."""
+
+
+def lose_connection(connection: Connection) -> None:
+    """Reset the socket of a connection."""
+    writer = connection._transport.writer
+    assert writer is not None
+    writer.abort()
+
+
+def fall_silent(connection: Connection) -> None:
+    """Drop all packets from the broker."""
+    sock = connection._transport.writer.transport.get_extra_info("socket")
+    program = ctypes.create_string_buffer(DROP_ALL)
+    filter_ = struct.pack("HL", 1, ctypes.addressof(program))
+    with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
+
+
+def rename_user(connection: Connection, name: str) -> None:
+    """Send another user name than the broker knows, as after a login by OAuth 2."""
+    connection._user_id = name
