@@ -14,8 +14,8 @@ from fabric_nb.errors import BrokerRefused, RemoteError
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
-from tests.support.breaking import rename_user
 from tests.support.fabric import until
+from tests.support.internals import rename_user
 from tests.support.peers import DOMAIN
 
 

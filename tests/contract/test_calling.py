@@ -341,14 +341,13 @@ async def test_timeout_of_connector_and_proxy(members, calc):
 
 
 async def test_cancelled_caller_leaves_the_channel_usable(members, caller):
-    """A first call that is cancelled at once does not affect the next one."""
+    """The first call to a service that is cancelled at once does not affect the next one."""
     other = await members.join("other")
-    await other.serve({"one": lambda: 1})
-    for _ in range(5):
+    for n in range(5):
+        await other.serve({"one": lambda: 1}, id=f"other{n}")
         with pytest.raises(CallTimeout):
-            await caller.call("app.other.one", timeout=0)
-        assert await caller.call("app.other.one", timeout=60) == 1
-        caller.member.rpc.requester._requests.clear()
+            await caller.call(f"app.other{n}.one", timeout=0)
+        assert await caller.call(f"app.other{n}.one", timeout=60) == 1
 
 
 async def test_connection_lost(members, caller, calc):

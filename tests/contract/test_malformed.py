@@ -133,11 +133,20 @@ async def test_incomplete_error_replies(fabric, raw, send):
         assert str(caught.value)
 
 
-async def test_unexpected_replies(fabric, send):
+async def test_unexpected_replies(fabric, send, raw):
     """A reply to no call, or without an id, is ignored."""
-    queue = fabric.member.rpc.requester._reply_queue
-    for correlation_id in ("unknown", "", None):
-        await send("", queue, b"1", type="result", correlation_id=correlation_id)
+    name = f"{DOMAIN}.api.app.odd"
+    exchange = await raw.declare_exchange(name, "direct", auto_delete=True)
+    queue = await raw.declare_queue(f"{name}::do", durable=True, auto_delete=True)
+    await queue.bind(exchange, queue.name)
+
+    async def answer(message):
+        for correlation_id in ("unknown", "", None, message.correlation_id):
+            body = b"2" if correlation_id == message.correlation_id else b"1"
+            await send("", message.reply_to, body, type="result", correlation_id=correlation_id)
+
+    await queue.consume(answer, no_ack=True)
+    assert await fabric.call("app.odd.do", timeout=60) == 2
     await works(fabric)
     assert fabric.rejected.total == 0
 

@@ -25,8 +25,8 @@ from fabric_nb.errors import (
     UnknownService,
 )
 from fabric_nb.fabric.rpc import invocation, item_streams
-from tests.support.breaking import lose_connection
 from tests.support.fabric import until, wait_for_service
+from tests.support.internals import lose_connection
 from tests.support.peers import DOMAIN
 
 
@@ -466,7 +466,12 @@ async def test_leaving_the_loop_closes_the_generator(server, caller, counter, ki
     assert server.servers[0].stats[kind].errors == 0
 
 
-async def test_cancelled_before_it_starts(members, caller, counter):
+async def waiting_in(raw, queue):
+    """Return the number of messages in a queue that were not delivered."""
+    return (await raw.declare_queue(queue, passive=True)).declaration_result.message_count
+
+
+async def test_cancelled_before_it_starts(members, caller, counter, raw):
     """A stream that is cancelled while its request is queued is closed once it starts."""
     busy, go = asyncio.Event(), asyncio.Event()
 
@@ -486,11 +491,11 @@ async def test_cancelled_before_it_starts(members, caller, counter):
     first = asyncio.create_task(caller.call("app.rows.rows"))
     await busy.wait()
     waiting = asyncio.create_task(collected(caller.call_stream("app.rows.rows", n=1)))
-    queue = serving._methods["rows"].queue
-    await until(lambda: caller.member.rpc.pending == 2)
+    async with asyncio.timeout(60):
+        while not await waiting_in(raw, f"{DOMAIN}.api.app.rows::rows"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert not queue
     await serving.replace({"rows": rows})
     go.set()
     await first

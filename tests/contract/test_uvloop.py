@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fabric_nb.errors import CallTimeout, ConnectionLost, RemoteError
-from tests.support.breaking import lose_connection
 from tests.support.fabric import Members, until
+from tests.support.internals import lose_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

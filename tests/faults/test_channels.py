@@ -98,9 +98,9 @@ async def test_abandoned_calls_leave_no_state(members):
     assert client.member.rpc.pending == 0
     go.set()
     assert await client.call("app.server.work", n=1) == 1
-    for channel in client.member.rpc.requester._requests.values():
-        assert channel._fast is not None
-        await until(lambda fast=channel._fast: not fast._outcomes)
+    for channel in client.member.connection.channels:
+        assert channel.is_open
+        await until(lambda channel=channel: not channel.outstanding)
 
 
 async def test_a_broker_that_does_not_read_blocks_publishers(rabbitmq_uri):

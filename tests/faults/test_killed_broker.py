@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from fabric_nb.fabric.amqp.connection import State
 from tests.faults.brokers import RestartableEmbedded, RestartableRabbitMq
 from tests.faults.traffic import Calls, Messages, channels_of
 from tests.support.fabric import Members, until
+from tests.support.internals import count_replies
 
 ROUNDS = int(os.environ.get("FABRIC_NB_ROUNDS", "0"))
 CALLS, MESSAGES = (200, 2000) if ROUNDS else (100, 500)
@@ -62,19 +62,6 @@ def record(text):
     return logging.makeLogRecord({"name": "x", "msg": text, "levelname": "INFO"})
 
 
-def answers_of(connector):
-    """Count the replies from the broker by correlation id."""
-    counted, caller = Counter(), connector.member.rpc.requester
-    on_reply = caller._on_reply
-
-    def count(delivery):
-        counted[delivery.correlation_id] += 1
-        on_reply(delivery)
-
-    caller._on_reply = count
-    return counted
-
-
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 async def test_killed_under_load(broker_and_rounds):
     """After any number of kills everything recovers, without duplicates or leaks."""
@@ -84,7 +71,7 @@ async def test_killed_under_load(broker_and_rounds):
             members.connector(name) for name in ("server", "caller", "publisher", "reader")
         ]
         server, caller, publisher, reader = connectors
-        answers = answers_of(caller)
+        answers = count_replies(caller)
         await asyncio.gather(*(members.open(connector) for connector in connectors))
         await server.serve({"double": lambda x: 2 * x}, prefetch=20)
         stream, feed = await reader.stream(), await reader.logs()

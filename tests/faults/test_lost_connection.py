@@ -197,11 +197,11 @@ async def test_lone_server_recovers(fabric, apart, cut):
 
 def fail_next(method, channel, monkeypatch):
     """Make the next call of a method of a channel fail as with a lost connection."""
-    original, closing = getattr(channel, method), []
+    original = getattr(channel, method)
 
     def fail(*args, **kwargs):
         monkeypatch.setattr(channel, method, original)
-        closing.append(asyncio.ensure_future(channel._amqp.close()))
+        channel.renew()
         raise ConnectionLost("in this very moment")
 
     monkeypatch.setattr(channel, method, fail)
@@ -290,7 +290,7 @@ async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
         await go.wait()
         return n
 
-    serving = await apart.serve({"work": work}, prefetch=3)
+    await apart.serve({"work": work}, prefetch=3)
     calls = [asyncio.create_task(fabric.call("app.apart.work", n=n, timeout=2)) for n in range(3)]
     await until(lambda: len(began) == 3)
     back = await cut(apart, user="apart")
@@ -299,7 +299,13 @@ async def test_reply_while_the_connection_is_lost(fabric, apart, cut):
     await asyncio.gather(*calls, return_exceptions=True)
     for n in range(6):
         assert await fabric.call("app.apart.work", n=n, timeout=60) == n
-    assert sum(len(method.workers) for method in serving._methods.values()) == 3 * 3
+    # All workers are left: three calls run at once, though none of them has ended.
+    go.clear()
+    began.clear()
+    calls = [asyncio.create_task(fabric.call("app.apart.work", n=n, timeout=60)) for n in range(3)]
+    await until(lambda: len(began) == 3)
+    go.set()
+    assert await asyncio.gather(*calls) == [0, 1, 2]
 
 
 async def test_stream_continues(fabric, apart, cut):

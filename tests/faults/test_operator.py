@@ -174,16 +174,15 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     stream, feed = await fabric.stream(), await fabric.logs()
     handler = AmqpHandler()
     await other.init_logging_handler(handler)
-    channels = (
-        serving.channel,
-        stream.consumer.channel,
-        feed.channel,
-        fabric.member.rpc.requester._replies,
-    )
+    answer = asyncio.Event()
+    await other.serve({"wait": answer.wait}, id="waiting")
+    channels = (serving.channel, stream.consumer.channel, feed.channel)
     # A broker that refuses transient queues closes the connection of the first service.
     await until(lambda: all(channel.is_ready for channel in channels))
     generations = [channel.generation for channel in channels]
     reconnects = fabric.member.connection.reconnects
+    waiting = asyncio.create_task(fabric.call("app.waiting.wait", timeout=None))
+    await until(lambda: other.servers[0].stats["wait"].running == 1)
     for n in range(60):
         assert await other.call(f"{fabric.fqn}.double", x=n, timeout=60) == 2 * n
         await other.publish_data({"n": n})
@@ -195,6 +194,8 @@ async def test_closed_channel_does_not_affect_others(members, raw, fault):
     assert list(stream.df["n"]) == list(range(60))
     assert [record.message for record in feed.records] == [str(n) for n in range(60)]
     assert [channel.generation for channel in channels] == generations
+    answer.set()
+    assert await waiting is True  # its reply came on the channel that it was to come on
     assert fabric.member.connection.reconnects == reconnects
 
 

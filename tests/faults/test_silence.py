@@ -21,8 +21,8 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.services import ServiceState
 from tests.broker.process import BrokerProcess
-from tests.support.breaking import fall_silent
 from tests.support.fabric import Members, until, wait_for_service
+from tests.support.internals import fall_silent
 from tests.support.processes import pause
 
 DETECTED_WITHIN = 15.0

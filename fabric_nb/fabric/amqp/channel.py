@@ -335,6 +335,11 @@ class Channel:
         """True if the channel is open, its setup is complete, and publishers need not wait."""
         return self._fast is not None and self._ready.is_set() and not self._connection.congested
 
+    @property
+    def outstanding(self) -> int:
+        """Number of sent messages whose outcome is awaited."""
+        return self._fast.outstanding if self._fast is not None else 0
+
     async def attempted(self) -> None:
         """Wait until the channel was opened, or was refused something, since its last loss."""
         await self._attempted.wait()

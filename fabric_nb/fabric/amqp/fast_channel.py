@@ -76,6 +76,11 @@ class FastChannel:
         self._properties = frames.NO_PROPERTIES
         self._properties_read = b""
 
+    @property
+    def outstanding(self) -> int:
+        """Number of sent messages whose outcome is awaited."""
+        return len(self._outcomes)
+
     # -- receiving
 
     def receive(self, received: bytes, start: int, stop: int) -> int:

@@ -1,7 +1,6 @@
-"""Failures on purpose, of networks and logins, by private attributes.
+"""Access to private attributes, to cause failures and to count what nothing public counts.
 
-Other modules of the tests access no private attributes, because they observe what a user can. Here
-each function causes a failure that nothing public causes.
+No other module of the tests has any, because tests observe what users can (ruff's SLF001).
 """
 
 from __future__ import annotations
@@ -9,10 +8,13 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fabric_nb import AmqBrokerConnector
     from fabric_nb.fabric.amqp.connection import Connection
+    from fabric_nb.fabric.amqp.message import Delivery
 
 SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -38,3 +40,17 @@ def fall_silent(connection: Connection) -> None:
 def rename_user(connection: Connection, name: str) -> None:
     """Send another user name than the broker knows, as after a login by OAuth 2."""
     connection._user_id = name
+
+
+def count_replies(connector: AmqBrokerConnector) -> Counter[str | None]:
+    """Count the replies by correlation id, from the next opening of the connector on."""
+    counted: Counter[str | None] = Counter()
+    requester = connector.member.rpc.requester
+    on_reply = requester._on_reply
+
+    def count(delivery: Delivery) -> None:
+        counted[delivery.correlation_id] += 1
+        on_reply(delivery)
+
+    requester._on_reply = count
+    return counted
