@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fabric_nb.fabric.rpc.map_results import RATE_WINDOW, MapProgress, MapResults
+from fabric_nb.fabric.rpc.map_progress import RATE_WINDOW, MapProgress
+from fabric_nb.fabric.rpc.map_results import MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, row_source
 
 
@@ -29,25 +30,45 @@ def results_of(total: int | None, *, spread: bool = True) -> tuple[MapResults, C
 def test_progress() -> None:
     """The rate is that of the last ten seconds while a map runs, and of all its time afterwards."""
     results, clock = results_of(100)
-    results.start_clock()
-    assert results.progress == MapProgress(0, 0, 100, 0.0, None, 0.0, {})
+    results.meter.start_clock()
+    assert results.meter.progress == MapProgress(0, 0, 100, 0.0, None, 0.0, {})
     for number in range(40):
         clock.now += 1.0 if number < 20 else 0.5
         results.begin(number)
         results.succeed(number, number, clock.now - 0.25, "i" if number % 2 else "")
-    progress = results.progress
+    progress = results.meter.progress
     assert progress.rate == pytest.approx(2.0, rel=0.1)
     assert progress.remaining == pytest.approx(30, rel=0.1)
     assert progress.elapsed == 30
     assert progress.instances == {"i": 20, "": 20}
-    results.stop_clock()
+    results.meter.stop_clock()
     clock.now += 1000
-    assert results.progress.elapsed == 30
-    assert results.progress.rate == pytest.approx(40 / 30)
+    assert results.meter.progress.elapsed == 30
+    assert results.meter.progress.rate == pytest.approx(40 / 30)
     # What it did before a pause does not count for the rate after it.
-    results.start_clock()
+    results.meter.start_clock()
     clock.now += RATE_WINDOW
-    assert results.progress.rate == 0
+    assert results.meter.progress.rate == 0
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (MapProgress(0, 0, None, 0.0, None, 0.2, {}), "0 rows · 0.0 rows/s · 0 s"),
+        (
+            MapProgress(1200, 3, 5000, 35.25, 107.8, 34.0, {"b": 200, "": 3, "a": 997}),
+            "1,200 of 5,000 rows · 3 failed · 35.2 rows/s · 1:48 min left · a: 997 · b: 200",
+        ),
+        (
+            MapProgress(9, 0, 9, 0.001, 0.0, 9000.0, {f"i{n}": 1 for n in range(10)}),
+            "9 of 9 rows · 0.0 rows/s · 2:30 h · i9: 1 · i8: 1 · i7: 1 · i6: 1 · i5: 1 · i4: 1"
+            " · i3: 1 · i2: 1 · 2 more instances: 2",
+        ),
+    ],
+)
+def test_progress_as_text(progress: MapProgress, text: str) -> None:
+    """The text of a progress has its counts, the rate, the time left and the instances."""
+    assert str(progress) == text
 
 
 def test_failures_are_forgotten() -> None:
@@ -60,8 +81,8 @@ def test_failures_are_forgotten() -> None:
     results.fail(2, ValueError("no"), clock.now, "")
     assert results.frame(only_failed=True).index.tolist() == [1, 2]
     results.forget_failures()
-    assert (results.progress.done, results.progress.failed) == (1, 0)
-    assert results.progress.instances == {"x": 1}
+    assert (results.meter.progress.done, results.meter.progress.failed) == (1, 0)
+    assert results.meter.progress.instances == {"x": 1}
     assert results.frame().index.tolist() == [0]
     results.succeed(2, {"a": 2}, clock.now, "y")
     assert results.frame().index.tolist() == [0, 2]

@@ -1,14 +1,14 @@
-"""Results and progress of a map, in the order of its rows. No I/O."""
+"""Results of a map, in the order of its rows. No I/O."""
 
 from __future__ import annotations
 
 import math
 import time
 from array import array
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from fabric_nb.fabric.rpc.map_progress import ProgressMeter
 from fabric_nb.libraries import importing
 
 if TYPE_CHECKING:
@@ -17,34 +17,8 @@ if TYPE_CHECKING:
 RESULT, ERROR, MS, INSTANCE = "result", "error", "ms", "instance"
 FACTS = (ERROR, MS, INSTANCE)
 """Columns that every row of the results has."""
-RATE_WINDOW, RATE_STEP = 10.0, 0.5
-"""Seconds over which the rate is measured, and between two of its samples."""
 
 _MISSING: Any = object()
-
-
-class MapProgress(NamedTuple):
-    """Progress of a map at one moment.
-
-    Attributes:
-        done: rows that have ended, with those that failed.
-        failed: rows that failed.
-        total: number of rows; None while it is not known.
-        rate: rows per second, of the last ten seconds while the map runs, and of all its time
-            afterwards.
-        remaining: seconds until its end at this rate; None if it is not known.
-        elapsed: seconds for which it has run.
-        instances: number of rows by the instance that answered them; ``""`` for those without a
-            reply, and those of services that do not name their instance, as amqp-fabric's.
-    """
-
-    done: int
-    failed: int
-    total: int | None
-    rate: float
-    remaining: float | None
-    elapsed: float
-    instances: Mapping[str, int]
 
 
 class MapResults:
@@ -57,11 +31,8 @@ class MapResults:
         clock: seconds since any time, which only grow.
 
     Attributes:
-        total: number of rows; None while it is not known.
+        meter: counts of the rows that have ended.
         errors: errors of the failed rows, by number.
-        instances: number of rows by the instance that answered them.
-        done: number of rows that have ended, with those that failed.
-        revision: number that grows with each change.
     """
 
     def __init__(
@@ -72,23 +43,13 @@ class MapResults:
         spread: bool,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.total = total
+        self.meter = ProgressMeter(total, clock)
         self.errors: dict[int, BaseException] = {}
-        self.instances: Counter[str] = Counter()
-        self.done = 0
-        self.revision = 0
         self._index = index
         self._spread = spread
-        self._clock = clock
         self._values: list[Any] = []
         self._ms = array("d")
         self._instances: list[str] = []
-        self._elapsed = 0.0
-        self._since: float | None = None
-        self._ended_here = 0
-        """Rows that ended while the map ran; a row that is called again counts again."""
-        self._samples: deque[tuple[float, int]] = deque()
-        self._next_sample = math.inf
 
     # -- recording
 
@@ -102,85 +63,24 @@ class MapResults:
     def succeed(self, number: int, value: Any, began: float, instance: str) -> None:
         """Record the result of a row that began at a time of the clock."""
         self._values[number] = value
-        self._end(number, began, instance)
+        self._instances[number] = instance
+        self._ms[number] = self.meter.end_row(began, instance, failed=False)
 
     def fail(self, number: int, error: BaseException, began: float, instance: str) -> None:
         """Record the error of a row that began at a time of the clock."""
         self.errors[number] = error
-        self._end(number, began, instance)
-
-    def _end(self, number: int, began: float, instance: str) -> None:
-        now = self._clock()
-        self._ms[number] = (now - began) * 1000
         self._instances[number] = instance
-        self.instances[instance] += 1
-        self.done += 1
-        self.revision += 1
-        self._ended_here += 1
-        if now >= self._next_sample:
-            self._sample(now)
+        self._ms[number] = self.meter.end_row(began, instance, failed=True)
 
     def forget_failures(self) -> None:
         """Make the failed rows missing ones."""
+        self.meter.forget_failures(self._instances[number] for number in self.errors)
         for number in self.errors:
-            self.done -= 1
-            self.instances[self._instances[number]] -= 1
             self._ms[number] = math.nan
             self._instances[number] = ""
-        self.instances = +self.instances
         self.errors = {}
-        self.revision += 1
-
-    def start_clock(self) -> None:
-        """Begin to measure time and rate."""
-        now = self._since = self._clock()
-        self._samples.clear()
-        self._sample(now)
-        self.revision += 1
-
-    def stop_clock(self) -> None:
-        """End the measurement of time and rate."""
-        if self._since is not None:
-            self._elapsed += self._clock() - self._since
-        self._since = None
-        self.revision += 1
-
-    def _sample(self, now: float) -> None:
-        self._next_sample = now + RATE_STEP
-        self._samples.append((now, self._ended_here))
-        while self._samples[0][0] < now - RATE_WINDOW:
-            self._samples.popleft()
 
     # -- reading
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds for which the map has run."""
-        return self._elapsed + (0.0 if self._since is None else self._clock() - self._since)
-
-    @property
-    def progress(self) -> MapProgress:
-        """Progress at this moment."""
-        rate = self._rate()
-        remaining = None
-        if self.total is not None and (rate or self.total == self.done):
-            remaining = (self.total - self.done) / rate if rate else 0.0
-        return MapProgress(
-            self.done,
-            len(self.errors),
-            self.total,
-            rate,
-            remaining,
-            self.elapsed,
-            dict(self.instances),
-        )
-
-    def _rate(self) -> float:
-        rows, seconds = self._ended_here, self.elapsed
-        if self._since is not None and self._samples:
-            start, before = self._samples[0]
-            rows, seconds = rows - before, self._clock() - start
-        return rows / seconds if seconds > 0 else 0.0
 
     def frame(self, *, only_failed: bool = False) -> pd.DataFrame:
         """Return the rows that have ended, or those that failed, in the order of the rows."""

@@ -26,7 +26,8 @@ from fabric_nb.fabric.core.backoff import backoff
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text, shown, whole
 from fabric_nb.fabric.rpc.client import RpcClient
-from fabric_nb.fabric.rpc.map_results import MapProgress, MapResults
+from fabric_nb.fabric.rpc.map_progress import MapProgress
+from fabric_nb.fabric.rpc.map_results import MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
 from fabric_nb.fabric.rpc.requester import ReplyOrigin
 from fabric_nb.fabric.rpc.retry import PATIENCE
@@ -231,7 +232,7 @@ class MapHandle:
             await asyncio.wait([previous])  # it may just have been cancelled
         queue = self._queue
         queue.restart()
-        self._results.start_clock()
+        self._results.meter.start_clock()
         try:
             while queue.missing and queue.stopped is None:
                 async with asyncio.TaskGroup() as group:
@@ -239,16 +240,16 @@ class MapHandle:
                         group.create_task(self._work())
         finally:
             if queue.exhausted:
-                self._results.total = queue.taken
-            self._results.stop_clock()
+                self._results.meter.total = queue.taken
+            self._results.meter.stop_clock()
         if queue.stopped is not None:
             raise self._stopped(queue.stopped)
 
     @property
     def _workers(self) -> int:
-        total = self._results.total
-        missing = self.options.in_flight if total is None else total - self._results.done
-        return max(1, min(self.options.in_flight, missing))
+        missing = self.progress.missing
+        in_flight = self.options.in_flight
+        return in_flight if missing is None else max(1, min(in_flight, missing))
 
     async def _work(self) -> None:
         results, queue, origin = self._results, self._queue, ReplyOrigin()
@@ -291,7 +292,7 @@ class MapHandle:
         if isinstance(cause, _RowFailed):
             cause = cause.error
             reason = f"a row failed ({error_text(cause)})"
-        done, total = self._results.done, self._results.total
+        done, total = self._results.meter.done, self._results.meter.total
         rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
         stopped = MapStopped(
             f"The map of {self.label} has stopped after {rows}, because of {reason.rstrip('.')}:"
@@ -368,17 +369,17 @@ class MapHandle:
     @property
     def progress(self) -> MapProgress:
         """Progress at this moment."""
-        return self._results.progress
+        return self._results.meter.progress
 
     @property
     def revision(self) -> int:
         """Number that grows when a row ends, and when the map starts or ends."""
-        return self._results.revision
+        return self._results.meter.revision
 
     @property
     def elapsed(self) -> float:
         """Seconds for which the map has run."""
-        return self._results.elapsed
+        return self._results.meter.elapsed
 
     def __repr__(self) -> str:
         state, progress = "running", self.progress
