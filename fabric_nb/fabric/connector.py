@@ -426,7 +426,7 @@ class AmqBrokerConnector:
             on_error=on_error,
             spread=spread,
         )
-        return MapHandle(self.member.rpc, pattern, method, row_source(rows, kwargs), options)
+        return self.member.maps.start(pattern, method, row_source(rows, kwargs), options)
 
     def map_stream(
         self,
@@ -485,9 +485,18 @@ class AmqBrokerConnector:
 
         Options and errors are those of `map`.
         """
-        return MapHandle(
-            self.member.rpc, pattern, method, row_source(rows, kwargs), MapOptions(**options)
+        return self.member.maps.start(
+            pattern, method, row_source(rows, kwargs), MapOptions(**options)
         )
+
+    @property
+    def last_map(self) -> MapHandle | None:
+        """Handle of the newest map; None if there was none.
+
+        A notebook keeps it until the next map begins. A program keeps it as long as it refers to
+        it, because the results may be large.
+        """
+        return self.member.maps.last
 
     async def call_service(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
@@ -509,7 +518,12 @@ class AmqBrokerConnector:
         """Return a proxy of a service, by ``id``, ``type.id`` or ``domain.type.id``."""
         pattern = ServicePattern.parse(service, domain=self.domain)
         return ServiceProxy(
-            self.member.rpc, pattern, version=version, timeout=timeout, idempotent=idempotent
+            self.member.rpc,
+            pattern,
+            version=version,
+            timeout=timeout,
+            idempotent=idempotent,
+            maps=self.member.maps,
         )
 
     async def rpc_proxy(
@@ -518,7 +532,10 @@ class AmqBrokerConnector:
         """Return a proxy of a service; amqp-fabric's form of `service`."""
         name = ServiceName(service_domain, service_type, service_id)
         return ServiceProxy(
-            self.member.rpc, ServicePattern(name.domain, name.type, name.id), bare=True
+            self.member.rpc,
+            ServicePattern(name.domain, name.type, name.id),
+            bare=True,
+            maps=self.member.maps,
         )
 
     # -- serving

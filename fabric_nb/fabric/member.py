@@ -24,6 +24,7 @@ from fabric_nb.fabric.doctor.target import Target
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
+from fabric_nb.fabric.rpc.mapping import Maps
 from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.rpc.service_host import ServiceHost
@@ -58,6 +59,7 @@ class FabricMember:
         calls: record of the calls that it made and served.
         rejected: record of messages that could not be read.
         rpc: client of other services.
+        maps: maps of its calls over rows.
         host: services that it offers.
         publisher: publisher of data.
         streams: data streams, subscriptions and playbacks.
@@ -117,6 +119,7 @@ class FabricMember:
             history=self.calls,
             timeout=timeout,
         )
+        self.maps = Maps(self.rpc)
         self.announcer: Announcer | None = None
         if keep_alive is not None:
             connect = self._announcing_connection(presence)

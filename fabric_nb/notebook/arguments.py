@@ -86,6 +86,7 @@ def parse(
     *,
     scope: Mapping[str, Any] | None = None,
     expressions: bool = False,
+    texts: int | None = None,
 ) -> Namespace:
     """Parse the line of a magic.
 
@@ -98,13 +99,15 @@ def parse(
         line: text behind the magic.
         scope: variables that replace ``{expression}`` and ``$name``; None for no replacement.
         expressions: replace nothing in values, because they are Python or are replaced later.
+        texts: number of words before the values, besides options, that are text; further ones are
+            values. None: all are text.
 
     Raises:
         UsageError: an option is unknown, wrong or ambiguous; the message ends with the usage line.
         BadArgument: ``{expression}`` or ``$name`` cannot be replaced.
     """
     try:
-        typed, values = _options_and_values(parser, words(line))
+        typed, values = _options_and_values(parser, words(line), texts)
         if scope is not None:
             typed = [expand(word, scope) for word in typed]
             values = values if expressions else [expand(word, scope) for word in values]
@@ -119,19 +122,21 @@ def parse(
 
 
 def _options_and_values(
-    parser: MagicArgumentParser, line: Sequence[str]
+    parser: MagicArgumentParser, line: Sequence[str], texts: int | None
 ) -> tuple[list[str], list[str]]:
-    """Split words into options with the words before the first ``name=``, and values."""
+    """Split words into options with `texts` words before the first ``name=``, and values."""
     known = parser._option_string_actions  # noqa: SLF001 - argparse has no public name for it
     typed: list[str] = []
     values: list[str] = []
+    named = False  # True from the first ``name=`` on
+    found = 0  # words in `typed` that belong to no option
     option = ""  # the option just before this word
     index = 0
     while index < len(line):
         word = line[index]
         name, equals, _ = word.partition("=")
-        if word.startswith("--") or (word in known and not values):
-            if values and name not in known:
+        if word.startswith("--") or (word in known and not named):
+            if named and name not in known:
                 raise InvalidLine(f"unrecognized arguments: {word}")
             takes_next = name in known and not equals and known[name].nargs != 0
             typed += line[index : index + 1 + takes_next]
@@ -141,9 +146,12 @@ def _options_and_values(
         if word in known:
             raise InvalidLine(_ambiguous(word, known[word].option_strings))
         begins = _begins_value(line, index)
-        if values and option and not begins:
+        if named and option and not begins:
             raise InvalidLine(f"{word!r} behind {option} is part of no value")
-        (values if values or begins else typed).append(word)
+        named = named or begins
+        is_text = not named and (texts is None or found < texts)
+        (typed if is_text else values).append(word)
+        found += is_text
         option = ""
         index += 1
     return typed, values
@@ -157,7 +165,7 @@ def _ambiguous(word: str, spellings: Sequence[str]) -> str:
     )
 
 
-def _begins_value(line: Sequence[str], index: int) -> bool:
+def _begins_value(line: Sequence[str], index: int = 0) -> bool:
     """Return whether a value begins at a word: ``name=``, also with white space before ``=``."""
     if _NAME.match(line[index]):
         return True
@@ -218,6 +226,18 @@ def usage_error(parser: MagicArgumentParser, problem: str) -> UsageError:
     # Not a subclass, because IPython shows only `UsageError` itself as one line.
     error.of_fabric_nb = True  # type: ignore[attr-defined]
     return error
+
+
+def split_rows(values: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """Split the values of a line into an expression before the first ``name=``, and the others.
+
+    Example:
+        >>> split_rows(['df[["sku"]]', "x=5"]), split_rows(["x", "=5"])
+        (('df[["sku"]]', ['x=5']), (None, ['x', '=5']))
+    """
+    if not values or _begins_value(values):
+        return None, values
+    return values[0], values[1:]
 
 
 class InvalidLine(ValueError):

@@ -114,16 +114,20 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     with _interrupt_cancels(task, loop) as interrupted:
         try:
             return loop.run_until_complete(task)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if interrupted.is_set():
-                raise _interruption() from None
+                raise _interruption(error) from None
             raise
 
 
-def _interruption() -> KeyboardInterrupt:
-    """Return an interrupt that IPython shows with the user's own lines only."""
-    error = KeyboardInterrupt("the operation that this cell waited for was cancelled")
-    render_briefly(error, str(error))
+def _interruption(cancelled: asyncio.CancelledError) -> KeyboardInterrupt:
+    """Return an interrupt that IPython shows with the user's own lines only.
+
+    Its message is that of the cancellation, if it has one.
+    """
+    message = str(cancelled) or "the operation that this cell waited for was cancelled"
+    error = KeyboardInterrupt(message)
+    render_briefly(error, message)
     return error
 
 

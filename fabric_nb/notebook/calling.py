@@ -21,6 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from fabric_nb.errors import BadArgument, CallTimeout
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
@@ -193,7 +194,7 @@ class CellCalls:
         """
         handles = [self._shell.user_ns.get(name) for name in variables]
         for name, value in zip(variables, handles, strict=True):
-            if not isinstance(value, CallHandle):
+            if not isinstance(value, (CallHandle, MapHandle)):
                 raise BadArgument(f"{name} is no call that was started with -a.")
         results = await all_results(handles or self._unsettled())
         if len(variables) == 1 and isinstance(results[0], BaseException):
@@ -244,7 +245,7 @@ def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHand
     )
 
 
-async def all_results(handles: Iterable[CallHandle]) -> list[Any]:
+async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:
     """Return the results of several calls, with one progress bar until then.
 
     For a failed call the list contains its error.

@@ -60,22 +60,13 @@ class CellStreams:
             source: the stream or log feed.
             variable: variable that it is going to be assigned to.
         """
-        added = _Opened(source, self._run(), variable)
+        added = _Opened(source, CellRun.identified(self._shell), variable)
         kept = [each for each in self._opened if not each.source.closed]
         for earlier in [each for each in kept if each.is_replaced_by(added)]:
             if not self._is_referenced(earlier.source, variable):
                 await earlier.source.close()
                 kept.remove(earlier)
         self._opened = [*kept, added]
-
-    def _run(self) -> CellRun:
-        """Return the running cell, identified by its id, or by its text if it has none."""
-        run = CellRun.current()
-        if run.cell is not None:
-            return run
-        history = self._shell.history_manager
-        text = history.input_hist_raw[-1] if history is not None else None
-        return CellRun(text, run.execution or str(self._shell.execution_count))
 
     def _is_referenced(self, source: object, variable: str | None) -> bool:
         """Return whether a user's variable other than `variable`, or its value, refers to it."""

@@ -80,7 +80,7 @@ def _candidates(
         yield from candidates.own
     elif magic == "fabric_stream":
         yield from _header_values(candidates.services)
-    elif magic == "fabric_call":
+    elif magic in ("fabric_call", "fabric_map"):
         yield from _call_candidates(typed, fragment, candidates)
 
 

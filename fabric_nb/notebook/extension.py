@@ -22,6 +22,8 @@ _panel: Panel | None = None
 _inspection: Inspection | None = None
 _cell_hooks: CellHooks | None = None
 _charts = Charts()
+_MAP_HANDLE = ("fabric_nb.fabric.rpc.mapping", "MapHandle")
+"""Module and name of the handle of a map, which is shown as a bar."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -39,6 +41,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     shell.register_magics(_loaded)
     plotting.set_backend(_charts)
     _matchers(shell).append(_loaded.matcher)
+    _display_formatter(shell).for_type_by_name(
+        *_MAP_HANDLE, lambda handle: magics.session.maps.show(handle)
+    )
     _panel = Panel(
         shell, lambda: magics.connector, lambda: magics.session.streams(), bridge.notebook_loop()
     )
@@ -73,6 +78,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
             shell.magics_manager.magics[kind].pop(name, None)
     cast("list[Any]", shell.configurables).remove(_loaded)  # appended by `Magics`
     _matchers(shell).remove(_loaded.matcher)
+    _display_formatter(shell).pop(".".join(_MAP_HANDLE), None)
     atexit.unregister(_close_at_exit)
     _loaded = None
 
@@ -80,6 +86,11 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 def _matchers(shell: InteractiveShell) -> list[Any]:
     """Return the matchers of the shell's completer."""
     return shell.Completer.custom_matchers
+
+
+def _display_formatter(shell: InteractiveShell) -> Any:
+    """Return the formatter of objects that display themselves."""
+    return shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
 
 
 def _close_panel() -> None:

@@ -74,9 +74,18 @@ def duration(word: str) -> float:
 
 def count(word: str) -> int:
     """Parse an integer from 1 upward."""
+    return _integer(word, 1)
+
+
+def whole(word: str) -> int:
+    """Parse an integer from 0 upward."""
+    return _integer(word, 0)
+
+
+def _integer(word: str, minimum: int) -> int:
     plain = unquoted(word)
-    if not plain.isascii() or not plain.isdecimal() or int(plain) < 1:
-        raise ArgumentTypeError(f"{word!r} is not a number from 1 upward")
+    if not plain.isascii() or not plain.isdecimal() or int(plain) < minimum:
+        raise ArgumentTypeError(f"{word!r} is not a number from {minimum} upward")
     return int(plain)
 
 
@@ -91,16 +100,37 @@ def names(word: str) -> list[str]:
     return [name.strip() for name in unquoted(word).split(",") if name.strip()]
 
 
+VERSION = option("--version", "-v", help="required version, as in '>=1.2,<2'")
+IDEMPOTENT = option(
+    "--idempotent",
+    "-i",
+    action="store_true",
+    help="safe to run twice: retry if the service or connection is lost",
+)
 CALL = (
-    option("--version", "-v", help="required version, as in '>=1.2,<2'"),
-    option(
-        "--idempotent",
-        "-i",
-        action="store_true",
-        help="safe to run twice: retry if the service or connection is lost",
-    ),
+    VERSION,
+    IDEMPOTENT,
     option("--stream", "-s", action="store_true", help="show a generator's items as they arrive"),
     option("--count", "-n", type=count, help="stop after this many items"),
+)
+MAP = (
+    option(
+        "--in-flight", type=count, default=16, help="rows under way at the same time (default: 16)"
+    ),
+    VERSION,
+    IDEMPOTENT,
+    option(
+        "--retries",
+        type=whole,
+        default=0,
+        help="further calls of a row that fails; for idempotent methods",
+    ),
+    option(
+        "--on-error",
+        choices=["keep", "raise"],
+        default="keep",
+        help="keep the error of a row and continue, or stop with the first one (default: keep)",
+    ),
 )
 STREAM_NAME = option("--name", default="", help="share the messages with all streams of this name")
 STREAM = (

@@ -28,6 +28,7 @@ from fabric_nb.notebook.capture import OutputCapture, current_parent, in_termina
 from fabric_nb.notebook.cell_streams import CellStreams, is_source
 from fabric_nb.notebook.doctor_page import examine
 from fabric_nb.notebook.figures import ServedFigures
+from fabric_nb.notebook.maps import CellMaps
 from fabric_nb.notebook.terminal import forms
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
 from fabric_nb.notebook.views.calls import ALL, FAILED, CallsView
@@ -55,14 +56,16 @@ class Session:
 
     Args:
         shell: shell of the notebook.
+        progress_after: returns the seconds before the progress of a map appears.
 
     Attributes:
         loop: event loop of the connector; None before the first connection.
         calls: calls from cells.
+        maps: maps from cells.
         screen: live views under cells.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, progress_after: Callable[[], float]) -> None:
         silence_client_logs()
         self._shell = shell
         self._fabric: AmqBrokerConnector | None = None
@@ -74,6 +77,7 @@ class Session:
         self._capture = OutputCapture()
         self._figures: WeakKeyDictionary[Server, ServedFigures] = WeakKeyDictionary()
         self.screen = Screen()
+        self.maps = CellMaps(shell, self.screen, lambda: self.member, progress_after)
 
     # -- the connector
 
@@ -128,6 +132,7 @@ class Session:
             await fabric.open(timeout=timeout, retry=retry)
             notes = (*self.closing_note(), *notes)
             await self.disconnect()
+            self.maps.watch(fabric.member)
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
         namespace = self._shell.user_ns
@@ -217,6 +222,7 @@ class Session:
     def cell_ended(self) -> None:
         """Update all views, with the output printed so far."""
         self._capture.flush()
+        self.maps.cell_ended()
         for figures in self._figures.values():
             figures.show()
         self.screen.settle()

@@ -324,6 +324,25 @@ async def test_a_terminal_shows_progress_once(tmp_path: Path, uri: str, calc: Pe
     assert "said 5" in terminal[5]
 
 
+async def test_a_terminal_draws_the_bar_of_a_map(tmp_path: Path, uri: str, calc: Peer) -> None:
+    """A map draws its bar on a line of the terminal, which is kept at its end."""
+    terminal = await Terminal.run(
+        "%load_ext fabric_nb",
+        f"%fabric_connect --domain {DOMAIN} --id map-terminal",
+        "%config FabricMagics.progress_after = 0",
+        "x = %fabric_map calc1.slow seconds=[0.5, 0.5]",
+        "%fabric_disconnect",
+        folder=tmp_path,
+        uri=uri,
+        screen=Screen(columns=100),
+    )
+    _, *drawn = terminal[4].replace("\x1b[K", "").split("\r")
+    assert len(drawn) > 2
+    assert f"{DOMAIN}.calc1.slow  {'█' * 12}{'░' * 12}  1 of 2 rows · " in terminal[4]
+    assert drawn[-1].startswith(f"{DOMAIN}.calc1.slow  {'█' * 24}  2 of 2 rows · ")
+    assert drawn[-1].endswith("\n")
+
+
 @pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
 async def test_messages_are_received_while_the_prompt_waits(
     tmp_path: Path, uri: str, caller: Peer, watcher: AmqBrokerConnector

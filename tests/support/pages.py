@@ -25,10 +25,7 @@ class PageReader(HTMLParser):
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert {name for name, _ in attrs} <= {
-            "class",
-            *(SVG_ATTRIBUTES if tag in ("svg", "path") else ()),
-        }
+        assert {name for name, _ in attrs} <= {"class", *ATTRIBUTES.get(tag, ())}
         self.elements.append(tag)
         self._open.append(tag)
         if tag == "tr":
@@ -48,8 +45,9 @@ class PageReader(HTMLParser):
 
 
 PAGE_ELEMENTS = {"style", "div", "span", "table", "thead", "tbody", "tr", "th", "td", "pre"}
-PAGE_ELEMENTS |= {"details", "summary", "svg", "path"}
-SVG_ATTRIBUTES = {"viewbox", "preserveaspectratio", "d"}
+PAGE_ELEMENTS |= {"details", "summary", "svg", "path", "progress"}
+_SVG = ("viewbox", "preserveaspectratio", "d")
+ATTRIBUTES = {"svg": _SVG, "path": _SVG, "progress": ("max", "value")}
 
 
 def read(page: Page) -> PageReader:

@@ -157,6 +157,26 @@ def test_no_part_of_a_value_is_lost(parts: list[str], option: str) -> None:
         assert "".join("".join(parsed.rest).split()) == "".join(["mx=a", *parts]).replace(" ", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "values", "timeout"),
+    [
+        ("{m} df[{'a': 1}['a']] x={'b': 2}", ["df[{'a': 1}['a']]", "x={'b': 2}"], 30),
+        ("{m} [{'a': 1}, {'a': 2}] -t 5 -i", ["[{'a': 1}, {'a': 2}]"], 5),
+        ("-i {m} $df --timeout {t} y=$df", ["$df", "y=$df"], 2),
+        ("{m} df more", ["df", "more"], 30),
+        ("{m} x =5", ["x", "=5"], 30),
+        ("{m}", [], 30),
+    ],
+)
+def test_expressions_behind_a_text(line: str, values: list[str], timeout: float) -> None:
+    """With one word of text, the next is an expression, in which nothing is replaced."""
+    scope = {"m": "calc.add", "t": 2, "df": "replaced"}
+    parsed = parse(PARSER, line, scope=scope, expressions=True, texts=1)
+    assert parsed.rest == ["calc.add", *values]
+    assert parsed.timeout == timeout
+    assert parsed.idempotent == ("-i" in line)
+
+
 def test_dashes() -> None:
     """A word `--` splits a line, but not inside quotes."""
     assert split_at_dashes("a=1 -- 2 -- 3") == ("a=1 ", " 2 -- 3")

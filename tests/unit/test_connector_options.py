@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from fabric_nb import AmqBrokerConnector, ServeOptions, StreamOptions
-from fabric_nb.fabric.rpc.mapping import MapOptions
+from fabric_nb import AmqBrokerConnector, MapOptions, RemoteMethod, ServeOptions, StreamOptions
+from fabric_nb.notebook.magics import FabricMagics
+from fabric_nb.notebook.options import read_options
 
 CASES = [
     (AmqBrokerConnector.serve, ServeOptions, {"type", "id", "replacing"}, set()),
     (AmqBrokerConnector.stream, StreamOptions, {"domain"}, set()),
     (AmqBrokerConnector.map, MapOptions, set(), set()),
     (AmqBrokerConnector.map_stream, MapOptions, set(), {"spread"}),
+    (RemoteMethod.map, MapOptions, set(), {"timeout", "version", "idempotent"}),
 ]
 
 
@@ -33,3 +35,20 @@ def test_keywords_are_the_options(
     offered = [field for field in fields(options) if field.name not in omitted]
     assert keywords == {field.name: field.default for field in offered}
     assert MISSING not in keywords.values()
+
+
+def test_options_of_the_magic_have_the_same_defaults() -> None:
+    """A map by magic without options has those of `fabric.map`, each of which can be given."""
+    parser = FabricMagics.fabric_map.parser
+    assert read_options(MapOptions, parser.parse_args(["pricing.quote"])) == MapOptions()
+    line = "m --in-flight 3 -t 5 -v >=1 -i --retries 2 --on-error raise --no-spread"
+    given = parser.parse_args(line.split())
+    assert read_options(MapOptions, given) == MapOptions(
+        in_flight=3,
+        timeout=5,
+        version=">=1",
+        idempotent=True,
+        retries=2,
+        on_error="raise",
+        spread=False,
+    )

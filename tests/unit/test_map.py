@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from fabric_nb.fabric.rpc import map_progress
 from fabric_nb.fabric.rpc.map_progress import RATE_WINDOW, MapProgress
 from fabric_nb.fabric.rpc.map_results import MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, row_source
@@ -61,13 +62,15 @@ def test_progress() -> None:
         ),
         (
             MapProgress(9, 0, 9, 0.001, 0.0, 9000.0, {f"i{n}": 1 for n in range(10)}),
-            "9 of 9 rows · 0.0 rows/s · 2:30 h · i9: 1 · i8: 1 · i7: 1 · i6: 1 · i5: 1 · i4: 1"
-            " · i3: 1 · i2: 1 · 2 more instances: 2",
+            "9 of 9 rows · 0.0 rows/s · 2:30 h · i0: 1 · i1: 1 · i2: 1 · 7 more instances: 7",
         ),
     ],
 )
-def test_progress_as_text(progress: MapProgress, text: str) -> None:
+def test_progress_as_text(
+    progress: MapProgress, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The text of a progress has its counts, the rate, the time left and the instances."""
+    monkeypatch.setattr(map_progress, "MAX_INSTANCES", 3)
     assert str(progress) == text
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import io
 import re
 import sys
 from typing import Any
 
 import pytest
 
+from fabric_nb.fabric.rpc.map_progress import MapProgress
 from fabric_nb.notebook.pages import Badge, Cell, Chart, Code, Page, Table
 from fabric_nb.notebook.terminal import forms, rich_text, terminal_text
+from fabric_nb.notebook.terminal_line import TerminalLine, progress_text
 from tests.support.pages import CONTROLS, HOSTILE
 
 MARKUP = "[red]red[/red] [link=http://x/]here[/link] [/] :smile: [bold"
@@ -93,3 +96,40 @@ def test_mime_types_in_a_front_end() -> None:
     """Outside a terminal a page is HTML and plain text."""
     one = page("x")
     assert forms(one) == one.mimebundle()
+
+
+class Terminal(io.StringIO):
+    """A terminal of ASCII characters."""
+
+    encoding = "ascii"
+
+
+def test_a_line_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is replaced where it stands, removed for other output, and kept at the end."""
+    monkeypatch.setenv("COLUMNS", "20")
+    file = Terminal()
+    line = TerminalLine(file)
+    line.clear()
+    line.draw("one")
+    line.draw("one")
+    line.draw(f"{HOSTILE}{'x' * 30}")
+    line.clear()
+    line.draw("bar █░")
+    line.close()
+    line.draw("late")
+    line.close()
+    drawn = file.getvalue().split("\r")
+    assert [drawn[0], drawn[1], *drawn[3:]] == ["", "one\x1b[K", "\x1b[K", "bar ??\x1b[K\n"]
+    assert len(drawn[2]) == 19 + len("\x1b[K")
+    assert not set(drawn[2].removesuffix("\x1b[K")) & set(CONTROLS)
+
+
+def test_progress_on_a_line() -> None:
+    """The line of a map has a bar if the number of its rows is known."""
+    half = MapProgress(5, 0, 10, 2.0, 2.5, 2.5, {})
+    assert (
+        progress_text("a.b", half)
+        == f"a.b  {'█' * 12}{'░' * 12}  5 of 10 rows · 2.0 rows/s · 2 s left"
+    )
+    endless = MapProgress(5, 1, None, 2.0, None, 2.5, {})
+    assert progress_text("a.b", endless) == "a.b  5 rows · 1 failed · 2.0 rows/s · 2 s"

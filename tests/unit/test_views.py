@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -19,6 +21,8 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
+from fabric_nb.fabric.rpc.map_rows import row_source
+from fabric_nb.fabric.rpc.mapping import MapHandle, MapOptions, Maps
 from fabric_nb.fabric.rpc.methods import MethodStats
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.codec import decode
@@ -35,6 +39,7 @@ from fabric_nb.notebook.views.card import MAX_ROWS as CARD_ROWS
 from fabric_nb.notebook.views.card import ConnectionCard, NoConnection
 from fabric_nb.notebook.views.logs import MAX_ROWS as MAX_RECORDS
 from fabric_nb.notebook.views.logs import LogView
+from fabric_nb.notebook.views.maps import MapView
 from fabric_nb.notebook.views.methods import MAX_FORMS, parse_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, RegistryView
 from fabric_nb.notebook.views.services import Filter
@@ -417,6 +422,64 @@ def test_texts_that_are_no_literals(written: dict[str, Any], error: str) -> None
     """Other texts are rejected with an error that names the field, and never evaluated."""
     with pytest.raises(InvalidArgument, match=error):
         parse_arguments(written)
+
+
+# -- maps
+
+
+async def ended_map(rows: int, text: str = "no") -> MapHandle:
+    """Return a map that has ended, of which every row with an odd number has failed."""
+
+    class Client:
+        async def call(self, _: object, __: object, kwargs: Mapping[str, Any], **___: Any) -> Any:
+            if kwargs["n"] % 2:
+                raise ValueError(text)
+            return kwargs["n"]
+
+    client: Any = Client()
+    source = row_source([{"n": n, "text": text} for n in range(rows)], {})
+    handle = Maps(client).start(ServicePattern("d", "calc", "c1"), "half", source, MapOptions())
+    await handle.ended()
+    return handle
+
+
+async def test_map_view() -> None:
+    """The head of a map has its state and progress; failed rows open to their errors."""
+    view = MapView(handle := await ended_map(5), fabric())
+    shown = Rendered(view)
+    assert shown.page.text().startswith("Map of d.calc.c1.half · done · 2 failed · 5 of 5 rows · ")
+    assert shown.model.head.progress == 1
+    assert shown.cells[1:] == [
+        ["1", "n=1, text='no'", "ValueError: no"],
+        ["3", "n=3, text='no'", "ValueError: no"],
+    ]
+    assert shown.detail(3).text == "ValueError: no"
+    version = view.version()
+    handle.retry_failed()
+    assert view.version() != version
+    assert Rendered(MapView(await ended_map(1))).cells == []
+
+
+async def test_map_view_is_bounded_and_escaped() -> None:
+    """The first hundred failed rows are shown, and text of rows and errors is inert."""
+    shown = Rendered(MapView(await ended_map(300, HOSTILE)))
+    assert shown.cells[1][0] == "1"
+    assert len(shown.model) == 100
+    assert shown.model.cut == 50
+
+
+async def test_map_view_keeps_no_results() -> None:
+    """The view of an ended map does not keep its results in memory, and keeps its last state."""
+    view = MapView(handle := await ended_map(5))
+    shown = Rendered(view)
+    version = view.version()
+    view.fill(shown.model)
+    ended = weakref.ref(handle)
+    del handle
+    gc.collect()
+    assert ended() is None
+    assert view.version() == version
+    assert shown.again().model.head.progress == 1
 
 
 # -- calls

@@ -43,31 +43,52 @@ class MapProgress(NamedTuple):
         return None if self.total is None else self.total - self.done
 
     @property
+    def fraction(self) -> float | None:
+        """Rows done, from 0 to 1; None while the total is not known."""
+        if self.total is None:
+            return None
+        return self.done / self.total if self.total else 1.0
+
+    @property
     def facts(self) -> list[str]:
-        """Counts, rate, instances, and the time left, or taken if that is not known, as text.
+        """Rows done, rate, time left or taken, and rows by instance, as text.
 
         Example:
             >>> MapProgress(120, 3, 500, 35.2, 10.8, 3.4, {"7f3a90c1": 120}).facts
-            ['120 of 500 rows', '3 failed', '35.2 rows/s', '11 s left', '7f3a90c1: 120']
+            ['120 of 500 rows', '35.2 rows/s', '11 s left', '7f3a90c1: 120']
         """
         total = "" if self.total is None else f" of {self.total:,}"
         return [
             f"{self.done:,}{total} rows",
-            *([f"{self.failed:,} failed"] if self.failed else []),
             f"{self.rate:,.1f} rows/s",
             f"{_clock(self.remaining)} left" if self.remaining else _clock(self.elapsed),
             *self._instance_facts(),
         ]
 
+    @property
+    def summary(self) -> str:
+        """Rows done, failed and missing, as a clause.
+
+        Example:
+            >>> MapProgress(120, 3, 500, 35.2, 10.8, 3.4, {}).summary
+            '120 of 500 rows are done, 3 of them failed, and 380 are missing'
+        """
+        total = "" if self.total is None else f" of {self.total:,}"
+        failed = f", {self.failed:,} of them failed" if self.failed else ""
+        missing = f", and {self.missing:,} are missing" if self.missing else ""
+        return f"{self.done:,}{total} rows are done{failed}{missing}"
+
     def _instance_facts(self) -> Iterator[str]:
-        rows = sorted(((rows, name) for name, rows in self.instances.items() if name), reverse=True)
-        for count, name in rows[:MAX_INSTANCES]:
+        rows = sorted(self.instances.items(), key=lambda item: (-item[1], item[0]))
+        named = [(name, count) for name, count in rows if name]
+        for name, count in named[:MAX_INSTANCES]:
             yield f"{name}: {count:,}"
-        if more := rows[MAX_INSTANCES:]:
-            yield f"{len(more):,} more instances: {sum(count for count, _ in more):,}"
+        if more := named[MAX_INSTANCES:]:
+            yield f"{len(more):,} more instances: {sum(count for _, count in more):,}"
 
     def __str__(self) -> str:
-        return " · ".join(self.facts)
+        rows, *others = self.facts
+        return " · ".join([rows, *([f"{self.failed:,} failed"] if self.failed else []), *others])
 
 
 def _clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fabric_nb.fabric.rpc.map_progress import ProgressMeter
 from fabric_nb.libraries import importing
@@ -19,6 +19,22 @@ FACTS = (ERROR, MS, INSTANCE)
 """Columns that every row of the results has."""
 
 _MISSING: Any = object()
+
+
+class FailedRow(NamedTuple):
+    """A row of a map that failed.
+
+    Attributes:
+        number: position of the row, from 0.
+        label: its label in the index of the results.
+        row: the row as given.
+        error: error of its call.
+    """
+
+    number: int
+    label: Any
+    row: Any
+    error: BaseException
 
 
 class MapResults:
@@ -111,6 +127,10 @@ class MapResults:
         for name, values, dtype in facts:
             frame[name] = pd.Series(values, index=frame.index, dtype=dtype).array
         return frame
+
+    def label(self, number: int) -> Any:
+        """Return the label of a row in the index of the results."""
+        return number if self._index is None else self._index[number]
 
     def _labels(self, numbers: list[int], pd: Any) -> pd.Index[Any]:
         if self._index is not None:

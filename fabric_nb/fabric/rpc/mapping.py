@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,13 +22,14 @@ from fabric_nb.errors import (
     UnknownService,
     VersionMismatch,
     WrongLoop,
+    render_briefly,
 )
 from fabric_nb.fabric.core.backoff import backoff
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text, shown, whole
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.map_progress import MapProgress
-from fabric_nb.fabric.rpc.map_results import MapResults
+from fabric_nb.fabric.rpc.map_results import FailedRow, MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
 from fabric_nb.fabric.rpc.requester import ReplyOrigin
 from fabric_nb.fabric.rpc.retry import PATIENCE
@@ -41,6 +43,8 @@ DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT = 16, 10_000
 MAX_RETRIES = 1000
 
 OnError = Literal["keep", "raise"]
+MapState = Literal["running", "done", "cancelled", "stopped"]
+"""State of a map: under way, ended with its last row, cancelled, or ended before its last row."""
 
 _NOT_SERVED = (UnknownService, MethodNotFound)
 """Errors of calls that were not run, because no instance serves the method now."""
@@ -88,8 +92,8 @@ class MapOptions:
             )
         if self.retries and not self.idempotent:
             raise InvalidArgument(
-                f"retries={self.retries} may run a row more than once: give idempotent=True too, if"
-                " that is safe."
+                f"retries={self.retries} may run a row more than once: make the map idempotent too"
+                " (idempotent=True or --idempotent), if that is safe."
             )
 
 
@@ -277,6 +281,7 @@ class MapHandle:
                 results.succeed(number, result, began, origin.instance)
 
     def _fail(self, taken: TakenRow, error: Exception, began: float, instance: str) -> None:
+        error.__traceback__ = None  # its frames would keep this map, and more, in memory
         self._failed[taken.number] = taken
         self._results.fail(taken.number, error, began, instance)
 
@@ -292,8 +297,7 @@ class MapHandle:
         if isinstance(cause, _RowFailed):
             cause = cause.error
             reason = f"a row failed ({error_text(cause)})"
-        done, total = self._results.meter.done, self._results.meter.total
-        rows = f"{done:,} rows" if total is None else f"{done:,} of {total:,} rows"
+        rows = self.progress.facts[0]
         stopped = MapStopped(
             f"The map of {self.label} has stopped after {rows}, because of {reason.rstrip('.')}:"
             " the results so far are in this error's handle, and its resume() continues.",
@@ -308,6 +312,10 @@ class MapHandle:
     def done(self) -> bool:
         """Return whether the map has ended, was cancelled or has stopped."""
         return self._task.done()
+
+    async def ended(self, timeout: float | None = None) -> bool:
+        """Wait at most `timeout` seconds for the end of the map; return whether it is done."""
+        return bool((await asyncio.wait([self._task], timeout=timeout))[0])
 
     def cancel(self) -> bool:
         """Cancel the rows under way, and take no more; return False if the map is done already.
@@ -340,13 +348,30 @@ class MapHandle:
         return self.resume()
 
     def __await__(self) -> Generator[Any, None, pd.DataFrame]:
-        return self._ended().__await__()
+        return self._results_at_end().__await__()
 
-    async def _ended(self) -> pd.DataFrame:
-        await self._task
+    async def _results_at_end(self) -> pd.DataFrame:
+        try:
+            await self._task
+        except asyncio.CancelledError as error:  # interrupted in a cell that awaits it
+            render_briefly(
+                error,
+                f"The map of {self.label} was cancelled: {self.progress.summary}. fabric.last_map"
+                " has the results so far, and its resume() calls the missing rows.",
+            )
+            raise
         return self.results
 
     # -- state
+
+    @property
+    def state(self) -> MapState:
+        """State of the map: ``running``, ``done``, ``cancelled`` or ``stopped``."""
+        if self._task.cancelled():
+            return "cancelled"
+        if not self._task.done():
+            return "running"
+        return "stopped" if self._task.exception() else "done"
 
     @property
     def results(self) -> pd.DataFrame:
@@ -366,6 +391,11 @@ class MapHandle:
         """Rows of `results` that failed."""
         return self._results.frame(only_failed=True)
 
+    def failures(self) -> Iterator[FailedRow]:
+        """Yield the rows that failed, in the order in which they ended."""
+        for number, error in self._results.errors.items():
+            yield FailedRow(number, self._results.label(number), self._failed[number].row, error)
+
     @property
     def progress(self) -> MapProgress:
         """Progress at this moment."""
@@ -382,14 +412,41 @@ class MapHandle:
         return self._results.meter.elapsed
 
     def __repr__(self) -> str:
-        state, progress = "running", self.progress
-        if self._task.cancelled():
-            state = "cancelled"
-        elif self._task.done():
-            state = "stopped" if self._task.exception() else "done"
+        progress = self.progress
         total = "" if progress.total is None else f" of {progress.total:,}"
         failed = f", {progress.failed:,} failed" if progress.failed else ""
-        return f"<Map {self.label}: {state}, {progress.done:,}{total} rows{failed}>"
+        return f"<Map {self.label}: {self.state}, {progress.done:,}{total} rows{failed}>"
+
+
+class Maps:
+    """Starts the maps of a member.
+
+    Args:
+        client: client that the calls go over.
+
+    Attributes:
+        on_start: functions that are called with each map that begins.
+    """
+
+    def __init__(self, client: RpcClient) -> None:
+        self._client = client
+        self._last: Callable[[], MapHandle | None] = lambda: None
+        self.on_start: list[Callable[[MapHandle], object]] = []
+
+    @property
+    def last(self) -> MapHandle | None:
+        """The newest map; None if there was none, or it is not referenced any more."""
+        return self._last()
+
+    def start(
+        self, pattern: ServicePattern, method: str, source: RowSource, options: MapOptions
+    ) -> MapHandle:
+        """Start a map; see `AmqBrokerConnector.map`."""
+        handle = MapHandle(self._client, pattern, method, source, options)
+        self._last = weakref.ref(handle)  # a program's results may be large
+        for listener in self.on_start:
+            listener(handle)
+        return handle
 
 
 class _RowFailed(Exception):

@@ -5,15 +5,27 @@ from __future__ import annotations
 import ast
 import inspect
 import warnings
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
-from typing import Any
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
+from typing import TYPE_CHECKING, Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.client import RpcClient
+from fabric_nb.fabric.rpc.map_rows import row_source
+from fabric_nb.fabric.rpc.mapping import DEFAULT_IN_FLIGHT, MapHandle, MapOptions, Maps, OnError
 from fabric_nb.fabric.rpc.methods import MAX_TEXT, Verbatim
 from fabric_nb.fabric.wire.names import ServicePattern, check_method
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class ServiceProxy:
@@ -35,6 +47,7 @@ class ServiceProxy:
         timeout: seconds for each call; None for the connector's own.
         idempotent: its methods are safe to run twice.
         bare: `load` is always the service's method, as in amqp-fabric.
+        maps: maps of the member; None: a separate list of them.
     """
 
     def __init__(
@@ -46,8 +59,10 @@ class ServiceProxy:
         timeout: float | None = None,
         idempotent: bool = False,
         bare: bool = False,
+        maps: Maps | None = None,
     ) -> None:
         self._bare = bare
+        self._maps = maps or Maps(client)
         self._client = client
         self._pattern = pattern
         self._version = version
@@ -156,6 +171,40 @@ class RemoteMethod:
             kwargs,
             timeout=service._timeout,  # noqa: SLF001
             version=service._version,  # noqa: SLF001
+        )
+
+    def map(
+        self,
+        rows: pd.DataFrame | Iterable[Any] | AsyncIterable[Any] | None = None,
+        /,
+        *,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+        retries: int = 0,
+        on_error: OnError = "keep",
+        spread: bool = True,
+        **kwargs: Any,
+    ) -> MapHandle:
+        """Call the method for each row; see `AmqBrokerConnector.map`.
+
+        Example::
+
+            prices = await fabric.service("pricing").quote.map(orders, country="DE", in_flight=32)
+        """
+        service = self._service
+        options = MapOptions(
+            in_flight=in_flight,
+            timeout=service._timeout,  # noqa: SLF001
+            version=service._version,  # noqa: SLF001
+            idempotent=service._idempotent,  # noqa: SLF001
+            retries=retries,
+            on_error=on_error,
+            spread=spread,
+        )
+        return service._maps.start(  # noqa: SLF001
+            service._pattern,  # noqa: SLF001
+            self.__name__,
+            row_source(rows, kwargs),
+            options,
         )
 
     def __repr__(self) -> str:

@@ -78,7 +78,9 @@ class SessionMagics(Magics, Configurable):
     ).tag(config=True)
     version = Unicode("", help="Version that this notebook announces.").tag(config=True)
     timeout = Float(30.0, help="Seconds that a call may take.").tag(config=True)
-    progress_after = Float(2.0, help="Seconds before a progress line appears.").tag(config=True)
+    progress_after = Float(2.0, help="Seconds before the progress of a call or map appears.").tag(
+        config=True
+    )
     connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
     # Less than the five seconds without a keep-alive after which amqp-fabric drops a service.
     keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(
@@ -115,7 +117,7 @@ class SessionMagics(Magics, Configurable):
         if self.open_session is None:
             from fabric_nb.notebook.session import Session
 
-            self.open_session = Session(self._user_shell)
+            self.open_session = Session(self._user_shell, lambda: self.progress_after)
         return self.open_session
 
     def cell_ended(self) -> None:
@@ -156,10 +158,11 @@ class SessionMagics(Magics, Configurable):
         local_ns: Mapping[str, Any] | None,
         *,
         expressions: bool = False,
+        texts: int | None = None,
     ) -> Namespace:
         """Parse the line of a magic; see `arguments.parse`."""
         scope = self._scope(local_ns)
-        return arguments.parse(parser, line, scope=scope, expressions=expressions)
+        return arguments.parse(parser, line, scope=scope, expressions=expressions, texts=texts)
 
     @contextmanager
     def _usage_errors(self, parser: MagicArgumentParser) -> Iterator[None]:

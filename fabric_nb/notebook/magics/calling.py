@@ -1,4 +1,4 @@
-"""``%fabric_call`` and ``%fabric_result``."""
+"""``%fabric_call``, ``%fabric_map`` and ``%fabric_result``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fabric_nb.notebook import arguments
 from fabric_nb.notebook.arguments import InvalidLine
 from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
-from fabric_nb.notebook.options import CALL, time_limit, unquoted
+from fabric_nb.notebook.options import CALL, MAP, read_options, time_limit, unquoted
 
 
 @magics_class
@@ -74,6 +74,53 @@ class CallingMagics(SessionMagics):
                 return wait(calls.start_call(pattern, method, kwargs, **options))
             after = self.progress_after if args.progress_after is None else args.progress_after
             return wait(calls.call(pattern, method, kwargs, progress_after=after, **options))
+
+    @with_raw_line
+    @magic_arguments()
+    @argument("--timeout", "-t", type=time_limit, help="Seconds that a row may take.")
+    @with_options(*MAP)
+    @argument("--no-spread", dest="spread", action="store_false", help="Keep dicts as one column.")
+    @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
+    @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
+    @argument("rows", nargs="?", help="expression: a DataFrame, or mappings in an iterable")
+    @argument("keywords", nargs="*", help="name=expression ...: the same for all rows")
+    @line_magic
+    def fabric_map(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Call a remote method for each row; the value of the line is a DataFrame of the results.
+
+        In [3]: %fabric_map pricing.quote df[["sku", "amount"]] country="DE" --in-flight 32
+        In [4]: prices = %fabric_map pricing.quote sku=df.sku country="DE"
+        In [5]: prices = %fabric_map -a pricing.quote df
+        In [6]: prices.failed
+
+        Columns of the rows are keywords of the method. Without rows, keywords that are Series,
+        arrays or lists are columns. Put brackets around an expression with spaces. The results
+        have the index of the rows, the items of dicts as columns, and the columns error, ms and
+        instance. A row that fails stops nothing.
+
+        After two seconds (%config FabricMagics.progress_after) a bar appears, whose failed rows
+        open to their errors. Interrupt the cell to cancel the rows under way; run it again
+        unchanged to continue with the missing rows. fabric.last_map is the handle of the newest
+        map, with its results so far.
+        """
+        __tracebackhide__ = True
+        from fabric_nb.fabric.rpc.mapping import MapOptions
+
+        with self._usage_errors(self.fabric_map.parser):
+            args = self._parse(self.fabric_map.parser, line, local_ns, expressions=True, texts=1)
+            values = [*([] if args.rows is None else [args.rows]), *args.keywords]
+            expression, assignments = arguments.split_rows(values)
+            scope = self._scope(local_ns)
+            kwargs = arguments.keywords(" ".join(assignments), scope=scope)
+            rows = None
+            if expression is not None:
+                rows = arguments.evaluate(expression, scope, name="rows")
+            pattern, method = parse_call(args.call, domain=self.session.fabric.domain)
+            options = read_options(MapOptions, args)
+            maps = self.session.maps
+            if args.noblock:
+                return wait(maps.start(pattern, method, rows, kwargs, options))
+            return wait(maps.run(pattern, method, rows, kwargs, options))
 
     @with_raw_line
     @magic_arguments()

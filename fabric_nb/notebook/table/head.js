@@ -55,6 +55,7 @@ export class HeadView {
     this.node.append(
       this.title, this.badges, this.facts, this.tools, this.filter, this.count, this.status,
     );
+    this.progress = make("progress", "", { max: "1", "aria-label": "Progress" });
     this.chart = new ChartView();
     this.printed = make("pre", "printed", { tabindex: "0", "aria-label": "Printed" });
     this.answer = make("div", "answer", { role: "status" });
@@ -67,10 +68,12 @@ export class HeadView {
    * @param matching number of rows that match the filter
    * @param all number of rows
    */
-  paint({ title, badges, facts, notes, tools, chart, printed }, matching, all) {
+  paint({ title, badges, facts, notes, tools, progress, chart, printed }, matching, all) {
     setText(this.title, title);
     const states = this.lost ? [this.lost] : badges;
     fill(this.badges, states, () => make("span", "badge"), paintBadge);
+    this.progress.hidden = progress == null;
+    this.progress.value = progress ?? 0;
     this.chart.paint(chart);
     this.paintPrinted(printed);
     fill(this.facts, facts, () => make("span"), setText);

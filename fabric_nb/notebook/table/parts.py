@@ -67,7 +67,9 @@ class Head:
         tools: buttons and choices.
         chart: sparkline above the rows.
         printed: output of code, below the rows.
-        empty: placeholder for a table without rows.
+        empty: placeholder for a table without rows; empty for a table without columns that shows
+            only its head.
+        progress: fraction from 0 to 1, shown as a bar above the rows; None for no bar.
     """
 
     title: str
@@ -78,6 +80,7 @@ class Head:
     chart: Chart | None = None
     printed: str = ""
     empty: str = "No rows yet."
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def encoded_head(head: Head, notes: Sequence[str]) -> dict[str, Any]:
         "facts": [plain(fact) for fact in head.facts[:MAX_LISTED]],
         "notes": [*(plain(note) for note in head.notes[:MAX_LISTED]), *notes],
         "tools": [_encoded_tool(tool) for tool in head.tools[:MAX_LISTED]],
+        "progress": None if head.progress is None else round(head.progress, 3),
         "chart": _encoded_chart(head.chart) if head.chart is not None else None,
         "printed": plain(head.printed, MAX_PRINTED),
         "empty": plain(head.empty),

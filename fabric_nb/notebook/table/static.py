@@ -61,6 +61,7 @@ def static_page(model: TableModel, now: float) -> Page:
         badges=[with_valid_tone(badge) for badge in head.badges],
         facts=head.facts,
         chart=head.chart,
+        progress=head.progress,
         tables=[
             Table(
                 [column.label for column in columns],
@@ -71,7 +72,7 @@ def static_page(model: TableModel, now: float) -> Page:
         printed=head.printed[-MAX_PRINTED:],
         notes=[
             *([f"… and {more}."] if omitted else []),
-            *([] if every else [head.empty]),
+            *([head.empty] if head.empty and not every else []),
             *head.notes,
         ],
         folded=details[-SHOWN_DETAILS:] if model.follow else details[:SHOWN_DETAILS],

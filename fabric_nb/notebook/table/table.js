@@ -53,8 +53,8 @@ export class TableView {
     this.body = make("tbody", "", { role: "rowgroup" });
     this.table.append(this.body);
     this.viewport.append(this.table);
-    const { node, chart, printed, answer, notes } = this.head;
-    this.root.append(node, chart.node, this.viewport, printed, answer, notes);
+    const { node, progress, chart, printed, answer, notes } = this.head;
+    this.root.append(node, progress, chart.node, this.viewport, printed, answer, notes);
     this.placeholder = makeFiller("nothing");
     this.scroller = new RowScroller(this.viewport, this.body, this);
     this.keys = new Keys(this);
@@ -112,6 +112,7 @@ export class TableView {
     this.ids ??= this.rows.list(this.words, this.sort);
     const { ids, sort, rowHeight } = this;
     this.head.paint(this.rows.head, ids.length, this.rows.ids.length);
+    this.root.classList.toggle("head-only", !this.rows.columns.length && !this.rows.head.empty);
     this.heading.paintSort(sort);
     this.scroller.update(ids, {
       rowHeight,

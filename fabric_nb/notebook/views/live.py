@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, display
 
 from fabric_nb.fabric.core.tasks import failures
@@ -67,6 +68,16 @@ class CellRun(NamedTuple):
         cell = parent.get("metadata", {}).get("cellId")
         execution = parent.get("header", {}).get("msg_id")
         return cls(*(text if isinstance(text, str) else None for text in (cell, execution)))
+
+    @classmethod
+    def identified(cls, shell: InteractiveShell) -> CellRun:
+        """Return the cell that is running, identified by its text if it has no id."""
+        run = cls.current()
+        if run.cell is not None:
+            return run
+        history = shell.history_manager
+        text = history.input_hist_raw[-1] if history is not None else None
+        return cls(text, run.execution or str(shell.execution_count))
 
     def is_replaced_by(self, other: CellRun) -> bool:
         """Return whether `other` is a later execution of the same cell."""

@@ -1,0 +1,75 @@
+"""A line of a terminal that is drawn again and again, as a progress bar."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, TextIO
+
+from fabric_nb.errors import one_line
+
+if TYPE_CHECKING:
+    from fabric_nb.fabric.rpc.map_progress import MapProgress
+
+BAR = 24
+"""Characters of a bar."""
+PERIOD = 0.25
+"""Seconds between two drawings of a line."""
+
+
+class TerminalLine:
+    """The last line of a terminal.
+
+    Args:
+        file: stream of the terminal.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._drawn = ""
+        self.closed = False
+        """True once nothing is drawn any more."""
+
+    def draw(self, text: str) -> None:
+        """Draw the line, without control characters; text beyond the terminal's width is cut."""
+        if self.closed:
+            return
+        # The last column is left free, because some terminals wrap when it is written.
+        shown = one_line(text)[: shutil.get_terminal_size().columns - 1]
+        if shown != self._drawn:
+            encoding = self._file.encoding or "utf-8"
+            self._write(shown.encode(encoding, "replace").decode(encoding))
+            self._drawn = shown
+
+    def clear(self) -> None:
+        """Remove the line, for other output; the next `draw` draws it again."""
+        if self._drawn:
+            self._write("")
+            self._drawn = ""
+
+    def close(self) -> None:
+        """Keep the line as it is, and continue below it."""
+        if not self.closed and self._drawn:
+            self._file.write("\n")
+            self._file.flush()
+        self.closed = True
+
+    def _write(self, text: str) -> None:
+        self._file.write(f"\r{text}\x1b[K")
+        self._file.flush()
+
+
+def progress_text(label: str, progress: MapProgress) -> str:
+    """Return the progress of a map as a line, with a bar if the number of its rows is known."""
+    fraction = progress.fraction
+    return f"{label}  {'' if fraction is None else bar(fraction) + '  '}{progress}"
+
+
+def bar(fraction: float, width: int = BAR) -> str:
+    """Return a bar of a fraction between 0 and 1.
+
+    Example:
+        >>> bar(0.5, 8)
+        '████░░░░'
+    """
+    filled = int(fraction * width)
+    return "█" * filled + "░" * (width - filled)
