@@ -14,7 +14,7 @@ import {
 import { Current } from './current';
 import { messageOf } from './errors';
 import { CellWidget, insertCell, runAbove, runCell } from './insert';
-import { IFormTarget } from './uiState';
+import { IFormTarget, UiState } from './uiState';
 import { IMethod, IService } from './protocol';
 import { Settings } from './settings';
 import { Row } from './tree';
@@ -37,24 +37,18 @@ export class Actions {
   }
 
   set row(row: Row | null) {
-    if (this.current.companion) {
-      this.current.companion.uiState.row = row;
-      this._changed.emit();
-    }
+    this._update({ row });
   }
 
   /** Show the services that match a filter. */
   filterBy(filter: string): void {
-    if (this.current.companion) {
-      this.current.companion.uiState.filter = filter;
-      this._changed.emit();
-    }
+    this._update({ filter });
   }
 
   /** Expand or collapse a row. */
   expand(row: Row, expanded: boolean): void {
-    this.current.companion?.uiState.expansion.set(row.key, expanded);
-    this._changed.emit();
+    const expansion = this.current.companion?.uiState.expansion ?? [];
+    this._update({ expansion: new Map(expansion).set(row.key, expanded) });
   }
 
   /** Method of the current notebook's form; null if the form is closed. */
@@ -63,10 +57,7 @@ export class Actions {
   }
 
   set form(form: IFormTarget | null) {
-    if (this.current.companion) {
-      this.current.companion.uiState.form = form;
-      this._changed.emit();
-    }
+    this._update({ form });
   }
 
   /** Insert the call for a row; false if there is none. */
@@ -168,6 +159,13 @@ export class Actions {
       await this.current.companion?.request(request);
     } catch (error) {
       Notification.error(`Fabric: ${messageOf(error)}`, { autoClose: 8000 });
+    }
+  }
+
+  private _update(changes: Partial<UiState>): void {
+    if (this.current.companion) {
+      Object.assign(this.current.companion.uiState, changes);
+      this._changed.emit();
     }
   }
 

@@ -16,7 +16,7 @@ export interface IFormTarget {
 export class UiState {
   filter = '';
   /** Whether a row is expanded, by row key. */
-  readonly expansion = new Map<string, boolean>();
+  expansion: ReadonlyMap<string, boolean> = new Map();
   /** Active row of the services. */
   row: Row | null = null;
   /** Method of the form; null if the form is closed. */

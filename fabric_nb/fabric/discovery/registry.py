@@ -71,7 +71,7 @@ class Registry:
             and when the connection is lost or made.
         instance_count: number of instances of all services.
         method_chars: number of characters in the announced methods of all instances.
-        eviction: names that are evicted first and never when the registry is full.
+        eviction: order in which names are evicted when the registry is full; some never are.
         clock: clock of all states.
         dropped: number of services and instances that were dropped, or not added, because the
             registry was full.

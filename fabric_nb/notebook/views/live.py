@@ -13,7 +13,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, display
@@ -24,6 +24,9 @@ from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table.static import static_forms, static_page
 from fabric_nb.notebook.terminal import forms, terminal_text
 from fabric_nb.notebook.views.base import PageView, TableView, View, ViewModel
+
+if TYPE_CHECKING:
+    from fabric_nb.notebook.live.showing import Showing
 
 log = logging.getLogger(__name__)
 
@@ -113,66 +116,11 @@ class Live(Protocol):
 L = TypeVar("L", bound=Live)
 
 
-class LivePage:
-    """A page view on display."""
+class _Output:
+    """Widgets on display."""
 
-    def __init__(self, view: PageView) -> None:
-        # Not at the top: the import takes half a second, which would delay loading the extension.
-        from fabric_nb.notebook.live.page import PageWidget
-
-        self._view = view
-        self._version: Hashable = view.version()
-        self._widget = PageWidget(view.page())
-        self._widget.show()
-
-    def refresh(self) -> None:
-        """Update the page if the view has changed."""
-        if (version := self._view.version()) != self._version:
-            self._version = version
-            self._widget.change(self._view.page())
-
-    def record(self) -> None:
-        """Update the static copy."""
-        self._widget.record()
-
-    @property
-    def live(self) -> bool:
-        """True if it was neither closed nor frozen."""
-        return self._widget.live
-
-    @property
-    def headless(self) -> bool:
-        """True if no browser has displayed it."""
-        return self._widget.headless
-
-    def freeze(self) -> None:
-        """Replace the live page by its static copy."""
-        self._widget.freeze()
-
-    def close(self) -> None:
-        """Close the page."""
-        self._widget.close()
-
-
-class LiveTables:
-    """One or more table views on display together."""
-
-    def __init__(self, views: Sequence[TableView]) -> None:
-        # Not at the top: the import takes half a second, which would delay loading the extension.
-        from fabric_nb.notebook.live.showing import Showing
-
-        self._tables = [_LiveTable(view) for view in views]
-        narrow = [index for index, view in enumerate(views) if view.narrow]
-        self._showing = Showing([table.widget for table in self._tables], self._forms, narrow)
-        self._showing.show()
-
-    def _forms(self) -> dict[str, str]:
-        return static_forms([table.widget.model for table in self._tables], time.time())
-
-    def refresh(self) -> None:
-        """Update the tables whose views have changed."""
-        for table in self._tables:
-            table.refresh()
+    def __init__(self, showing: Showing) -> None:
+        self._showing = showing
 
     def record(self) -> None:
         """Update the static copy."""
@@ -189,12 +137,52 @@ class LiveTables:
         return self._showing.headless
 
     def freeze(self) -> None:
-        """Replace the live tables by static copies."""
+        """Replace the live widgets by their static copy."""
         self._showing.freeze()
 
     def close(self) -> None:
-        """Close the tables."""
+        """Close the widgets."""
         self._showing.close()
+
+
+class LivePage(_Output):
+    """A page view on display."""
+
+    def __init__(self, view: PageView) -> None:
+        # Not at the top: the import takes half a second, which would delay loading the extension.
+        from fabric_nb.notebook.live.page import PageWidget
+
+        self._view = view
+        self._version: Hashable = view.version()
+        self._widget = PageWidget(view.page())
+        super().__init__(self._widget.showing)
+        self._showing.show()
+
+    def refresh(self) -> None:
+        """Update the page if the view has changed."""
+        if (version := self._view.version()) != self._version:
+            self._version = version
+            self._widget.change(self._view.page())
+
+
+class LiveTables(_Output):
+    """One or more table views on display together."""
+
+    def __init__(self, views: Sequence[TableView]) -> None:
+        from fabric_nb.notebook.live.showing import Showing  # likewise
+
+        self._tables = [_LiveTable(view) for view in views]
+        narrow = [index for index, view in enumerate(views) if view.narrow]
+        super().__init__(Showing([table.widget for table in self._tables], self._forms, narrow))
+        self._showing.show()
+
+    def _forms(self) -> dict[str, str]:
+        return static_forms([table.widget.model for table in self._tables], time.time())
+
+    def refresh(self) -> None:
+        """Update the tables whose views have changed."""
+        for table in self._tables:
+            table.refresh()
 
 
 class _LiveTable:
