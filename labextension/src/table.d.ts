@@ -103,7 +103,8 @@ declare module '*/notebook/table/scroller.js' {
     /** Id of the row with the keyboard focus. */
     readonly current: string | null;
     attach(root: HTMLElement, parent: HTMLElement): void;
-    schedule(): void;
+    /** Call the view's `paint` now, if it is in the document. */
+    paint(): void;
     update(ids: readonly string[], options: { rowHeight: number }): void;
     idOf(node: Node): string | undefined;
     onKey(key: string): boolean;

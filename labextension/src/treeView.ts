@@ -51,7 +51,7 @@ export class TreeView {
       this._filter = filter;
       this.root.scrollTop = 0;
     }
-    this._scroller.schedule();
+    this._scroller.paint();
   }
 
   paint(): void {

@@ -51,10 +51,12 @@ export class RowScroller {
 
   // -- rendering
 
+  /** Paint in the next frame. */
   schedule() {
     this.frame ??= requestAnimationFrame(() => this.paint());
   }
 
+  /** Paint now. */
   paint() {
     cancelAnimationFrame(this.frame);
     this.frame = null;

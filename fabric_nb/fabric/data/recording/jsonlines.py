@@ -37,6 +37,7 @@ from fabric_nb.fabric.wire.data_decoding import rows_of
 
 _HEAD = b'{"fabric_nb": "recording", "version": 1}\n'
 _CHUNK = 1000
+"""Messages that are read together."""
 _AT_ONCE = 100
 """Messages that are written together; on a full disk, all or none of them are in the file."""
 
