@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -119,6 +120,54 @@ async def test_a_failed_call_opens_to_its_traceback(connected: LabNotebook) -> N
     await table.get_by_label("Show").select_option("failed")
     await expect(table.locator(ROWS)).to_have_count(1)
     await expect(await opened(table, "ship")).to_contain_text("in ship")
+
+
+# -- maps
+
+
+async def test_bar_of_a_map(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """A running map is a bar with its counts; then its failed rows are listed, and open."""
+    gate = asyncio.Event()
+
+    async def rate(n: int, currency: str) -> float:
+        if n >= 10:
+            await gate.wait()
+        if n % 15 == 14:
+            raise LookupError(f"no rate of {currency} on day {n}")
+        return n * 1.5
+
+    server = await shop.serve({"rate": rate}, type="shop", id="rates", prefetch=100)
+    await connected.run("%config FabricMagics.progress_after = 0")
+    await connected.start('rates = %fabric_map rates.rate n=range(40) currency="EUR"')
+    table = connected.panel.locator(".fabric-table")
+    progress = table.locator("progress")
+    await expect(progress).to_have_js_property("value", 0.25)
+    await expect(table.locator(".badges")).to_have_text("running")
+    await expect(table.locator(".facts")).to_contain_text("10 of 40 rows")
+    await expect(table.locator(".facts")).to_contain_text(f"{shop.instance}: 10")
+    for part in (".filter", ".count", ".scroller"):
+        await expect(table.locator(part)).to_be_hidden()
+    await _picture(connected, screens, "map-running")
+    gate.set()
+    await expect(progress).to_have_js_property("value", 1)
+    await expect(table.locator(".badge")).to_have_text(["done", "2 failed"])
+    await expect(table.locator(ROWS)).to_have_count(2)
+    detail = await opened(table, "n=14")
+    await expect(detail).to_contain_text("no rate of EUR on day 14")
+    await expect(detail).to_contain_text("in rate")
+    await _picture(connected, screens, "map-done")
+    await server.close()
+
+
+async def _picture(notebook: LabNotebook, screens: Path, name: str) -> None:
+    """Take pictures of the notebook in both themes, and check their contrast."""
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(notebook.page, theme)
+        await notebook.page.screenshot(path=screens / f"{name}-{theme.split()[1].lower()}.png")
+        table = notebook.panel.locator(".fabric-table")
+        assert await table.evaluate(POOR_CONTRAST) == []
 
 
 # -- streams

@@ -4,7 +4,9 @@ export class KernelConnection {
   /**
    * @param model the widget's model, as anywidget passes it
    * @param view has `hello()`, called when the kernel may not know the view; `receive(content,
-   * buffers)`; and `setLost(lost)`, called when sending starts or stops failing
+   * buffers)`; `restore(text)`, called with the complete state, which the kernel stores in the model
+   * until it has received the hello, as while a cell waits for a call; and `setLost(lost)`, called
+   * when sending starts or stops failing
    */
   constructor(model, view) {
     this.model = model;
@@ -12,11 +14,14 @@ export class KernelConnection {
     this.lost = false;
     this.onMessage = (content, buffers) => view.receive(content, buffers);
     this.onComm = () => view.hello();
+    this.onState = () => view.restore(model.get("_whole"));
+    model.on("change:_whole", this.onState);
     model.on("msg:custom", this.onMessage);
     model.on("comm_live_update", this.onComm);
   }
 
   dispose() {
+    this.model.off("change:_whole", this.onState);
     this.model.off("msg:custom", this.onMessage);
     this.model.off("comm_live_update", this.onComm);
   }

@@ -16,6 +16,10 @@ class PageView {
     this.root.innerHTML = JSON.parse(text).html;
   }
 
+  restore(text) {
+    this.paint(text);
+  }
+
   hello() {
     this.kernel.send({ type: "hello", hides: this.kernel.hides });
   }

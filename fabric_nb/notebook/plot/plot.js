@@ -84,6 +84,10 @@ class PlotView {
     if (content.type === "picture") this.setPicture(JSON.parse(textIn(buffers)));
   }
 
+  restore(text) {
+    this.setPicture(JSON.parse(text));
+  }
+
   setPicture(picture) {
     for (const line of picture.lines) {
       line.first = heights(line.first);

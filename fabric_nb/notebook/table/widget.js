@@ -19,6 +19,11 @@ class TableWidget {
     this.table.dispose();
   }
 
+  restore(text) {
+    this.rows.apply(JSON.parse(text));
+    this.table.updated();
+  }
+
   hello() {
     this.requestedAt = performance.now();
     this.kernel.send({ type: "hello", revision: this.rows.revision, hides: this.kernel.hides });
