@@ -1,4 +1,4 @@
-"""Commands of a fabric: call, stream, logs, publish and doctor; `services` has its own module."""
+"""Commands of a fabric: call, stream, logs, publish and doctor; others have their own modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
-from fabric_nb.cli.output import print_json, print_record, print_text
+from fabric_nb.cli.maps import map_lines
+from fabric_nb.cli.output import jsonable, print_json, print_record, print_text
 from fabric_nb.cli.services import list_services
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -47,7 +48,7 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if is_table(result) and not options.json:
         print_text(result.to_string())
     else:
-        print_json(_jsonable(result))
+        print_json(jsonable(result))
     return 0
 
 
@@ -56,18 +57,11 @@ async def _print_items(items: AsyncGenerator[Any, None], limit: int | None) -> i
     printed = 0
     async with aclosing(items):
         async for item in items:
-            print_json(_jsonable(item))
+            print_json(jsonable(item))
             printed += 1
             if limit is not None and printed >= limit:
                 break
     return 0
-
-
-def _jsonable(value: Any) -> Any:
-    """Return a value for JSON; the records of a table."""
-    if is_table(value):
-        return value.reset_index().to_dict(orient="records")
-    return value
 
 
 async def print_rows(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
@@ -149,6 +143,7 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
 _COMMANDS: dict[str, connecting.Command] = {
     "services": list_services,
     "call": call_method,
+    "map": map_lines,
     "stream": print_rows,
     "logs": print_logs,
     "doctor": diagnose,

@@ -19,6 +19,7 @@ import orjson
 
 from fabric_nb.errors import one_line, printable
 from fabric_nb.fabric.wire.logs import LogRecord
+from fabric_nb.libraries import is_table
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _BEYOND_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -41,6 +42,13 @@ def print_error(text: object) -> None:
 def without_colours(text: str) -> str:
     """Return text without the colours of IPython's tracebacks."""
     return _COLOURS.sub("", text)
+
+
+def jsonable(value: Any) -> Any:
+    """Return a value for JSON; the records of a table."""
+    if is_table(value):
+        return value.reset_index().to_dict(orient="records")
+    return value
 
 
 def print_json(value: Any) -> None:

@@ -16,6 +16,7 @@ from fabric_nb.notebook.options import (
     CALL,
     DEFAULT_DOMAIN,
     LOGS,
+    MAP,
     SERVICES,
     STREAM,
     STREAM_NAME,
@@ -54,6 +55,7 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_services(commands)
     _add_call(commands)
+    _add_map(commands)
     _add_stream(commands)
     _add_logs(commands)
     _add_doctor(commands)
@@ -137,6 +139,23 @@ def _add_call(commands: Any) -> None:
     _add_options(parser, CALL)
     parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
+
+
+def _add_map(commands: Any) -> None:
+    parser = _add_member(
+        commands, "map", "call a method for each line of the standard input, a JSON object"
+    )
+    _add_options(parser, MAP)
+    parser.add_argument(
+        "--unordered", action="store_true", help="print results in the order in which they arrive"
+    )
+    parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
+    parser.add_argument(
+        "keywords",
+        nargs="*",
+        metavar="name=value",
+        help="the same for all lines: JSON values, or text",
+    )
 
 
 def _add_stream(commands: Any) -> None:

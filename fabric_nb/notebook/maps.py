@@ -256,8 +256,6 @@ class CellMaps:
 
     async def _draw(self, handle: MapHandle) -> None:
         """Draw the progress of a map on a line of the terminal, until the map or the cell ends."""
-        if not sys.stderr.isatty():
-            return
         line = TerminalLine(sys.stderr)
         self._lines.append(line)
         done = False

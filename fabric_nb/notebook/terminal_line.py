@@ -20,14 +20,16 @@ class TerminalLine:
     """The last line of a terminal.
 
     Args:
-        file: stream of the terminal.
+        file: stream of the terminal; on any other stream nothing is drawn.
+
+    Attributes:
+        closed: True if nothing is drawn any more.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._drawn = ""
-        self.closed = False
-        """True once nothing is drawn any more."""
+        self.closed = not file.isatty()
 
     def draw(self, text: str) -> None:
         """Draw the line, without control characters; text beyond the terminal's width is cut."""

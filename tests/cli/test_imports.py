@@ -18,7 +18,7 @@ from tests.cli.test_serve import JOIN, SERVE, notebook
 
 HEAVY = {"pandas", "numpy", "pyarrow", "IPython", "nbformat", "nbclient", "jsonschema", "rich"}
 NETWORK = {"asyncio", "ssl", "aiormq", "aio_pika", "yarl", "orjson", "fabric_nb.broker.server"}
-COMMANDS = "broker serve services call stream logs doctor publish completion"
+COMMANDS = "broker serve services call map stream logs doctor publish completion"
 _IMPORT = re.compile(r"^import time: .*\|\s+(\S+)$", re.MULTILINE)
 
 

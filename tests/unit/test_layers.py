@@ -68,7 +68,7 @@ HEAVY_LIBRARIES: dict[str, tuple[str, ...]] = {
 
 These modules are imported when a DataFrame, a notebook or a view is asked for.
 """
-LIGHT = {"frames.rows", "frames.arrow_types", "notebook.options"}
+LIGHT = {"frames.rows", "frames.arrow_types", "notebook.options", "notebook.terminal_line"}
 """Modules of these packages that programs without DataFrames and notebooks import."""
 
 

@@ -103,6 +103,9 @@ class Terminal(io.StringIO):
 
     encoding = "ascii"
 
+    def isatty(self) -> bool:
+        return True
+
 
 def test_a_line_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line is replaced where it stands, removed for other output, and kept at the end."""

@@ -6,8 +6,9 @@ import asyncio
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from fabric_nb.errors import (
     AmbiguousService,
@@ -28,7 +29,7 @@ from fabric_nb.fabric.core.backoff import backoff
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text, shown, whole
 from fabric_nb.fabric.rpc.client import RpcClient
-from fabric_nb.fabric.rpc.map_progress import MapProgress
+from fabric_nb.fabric.rpc.map_progress import MapProgress, ProgressMeter
 from fabric_nb.fabric.rpc.map_results import FailedRow, MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
 from fabric_nb.fabric.rpc.requester import ReplyOrigin
@@ -133,11 +134,8 @@ class _RowCaller:
             _NoMoreCalls: the call was not run, and none of another row would be.
             Exception: the row failed.
         """
-        if not isinstance(row, Mapping):
-            raise InvalidArgumentType(
-                f"A row is a {type(row).__name__}, and each row of a map is a mapping of keywords."
-            )
-        kwargs = {**self._constants, **row}
+        origin.instance = ""
+        kwargs = self._kwargs(row)
         options, left, pauses = self._options, self._options.retries, backoff()
         while True:
             origin.instance = ""
@@ -166,6 +164,15 @@ class _RowCaller:
                 self._record_answer()
                 return result
             await asyncio.sleep(next(pauses))
+
+    def _kwargs(self, row: Any) -> dict[str, Any]:
+        if isinstance(row, Exception):  # the row could not be read
+            raise row
+        if not isinstance(row, Mapping):
+            raise InvalidArgumentType(
+                f"A row is a {type(row).__name__}, and each row of a map is a mapping of keywords."
+            )
+        return {**self._constants, **row}
 
     def _record_answer(self) -> None:
         self._answered = True
@@ -457,6 +464,26 @@ class _RowFailed(Exception):
         self.error = error
 
 
+class EndedRow(NamedTuple):
+    """A row of a map that has ended.
+
+    Attributes:
+        number: position of the row, from 0.
+        row: the row as given.
+        result: result of its call; None if it failed.
+        error: error of its call; None if it did not fail.
+        ms: duration of its call with all retries, in milliseconds.
+        instance: instance that answered; ``""`` if that is not known.
+    """
+
+    number: int
+    row: Any
+    result: Any
+    error: Exception | None
+    ms: float
+    instance: str
+
+
 async def stream_map(
     client: RpcClient,
     pattern: ServicePattern,
@@ -464,46 +491,96 @@ async def stream_map(
     source: RowSource,
     options: MapOptions,
 ) -> AsyncGenerator[tuple[Any, Any], None]:
-    """Yield rows with their results as they arrive; see `AmqBrokerConnector.map_stream`.
+    """Yield rows with their results as they arrive; see `AmqBrokerConnector.map_stream`."""
+    meter = ProgressMeter(source.total)
+    failed: Exception | None = None
+    async with aclosing(ended_rows(client, pattern, method, source, options, meter)) as rows:
+        async for ended in rows:
+            if ended.error is None:
+                yield ended.row, ended.result
+            elif options.on_error == "keep":
+                yield ended.row, ended.error
+            else:
+                failed = failed or ended.error
+    if failed is not None:
+        raise failed
 
-    Not more than twice `in_flight` rows are taken and not yet yielded.
+
+async def ended_rows(
+    client: RpcClient,
+    pattern: ServicePattern,
+    method: str,
+    source: RowSource,
+    options: MapOptions,
+    meter: ProgressMeter,
+) -> AsyncGenerator[EndedRow, None]:
+    """Yield the rows of a map in the order in which they end.
+
+    Not more than twice `in_flight` rows are taken and not yet yielded. With ``on_error="raise"`` no
+    more rows are taken after one has failed; those under way are yielded.
+
+    Args:
+        client: client that the calls go over.
+        pattern: the service.
+        method: the method.
+        source: the rows.
+        options: options of the map.
+        meter: counts the rows.
     """
     caller = _RowCaller(client, pattern, method, source.constants, options)
-    queue = RowQueue(source.rows)
-    ended: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue(options.in_flight)
-
-    async def work() -> None:
-        origin = ReplyOrigin()
-        while (taken := await queue.take()) is not None:
-            try:
-                result = await caller.call(taken.row, origin)
-            except _NoMoreCalls as no_more:
-                queue.stop(no_more.cause)
-                return
-            except Exception as error:  # noqa: BLE001 - the result of a row
-                if options.on_error == "raise":
-                    queue.stop(error)
-                    return
-                result = error
-                await asyncio.sleep(0)  # as in `MapHandle`
-            await ended.put((taken.row, result))
-
-    async def work_all() -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(options.in_flight):
-                group.create_task(work())
-        await ended.put(_END)
-
-    working = asyncio.create_task(work_all(), name=f"map of {pattern}.{method}")
+    workers = _StreamWorkers(caller, RowQueue(source.rows), options, meter)
+    queue = workers.queue
+    meter.start_clock()
+    working = asyncio.create_task(workers.run(), name=f"map of {pattern}.{method}")
     try:
-        while (pair := await ended.get()) is not _END:
-            yield pair
-        if queue.stopped is not None:
+        while (row := await workers.ended.get()) is not _END:
+            yield row
+        if queue.stopped is not None and not isinstance(queue.stopped, _RowFailed):
             raise queue.stopped
     finally:
         queue.close()
         working.cancel()
         await asyncio.wait([working])
+        meter.stop_clock()
+
+
+class _StreamWorkers:
+    """Workers that put the rows of a map that end into a queue."""
+
+    def __init__(
+        self, caller: _RowCaller, queue: RowQueue, options: MapOptions, meter: ProgressMeter
+    ) -> None:
+        self.queue = queue
+        self.ended: asyncio.Queue[EndedRow] = asyncio.Queue(options.in_flight)
+        self._caller = caller
+        self._options = options
+        self._meter = meter
+
+    async def run(self) -> None:
+        """Call all rows; `ended` gets `_END` after the last one."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._options.in_flight):
+                group.create_task(self._work())
+        await self.ended.put(_END)
+
+    async def _work(self) -> None:
+        queue, origin = self.queue, ReplyOrigin()
+        while (taken := await queue.take()) is not None:
+            result, error, began = None, None, time.perf_counter()
+            try:
+                result = await self._caller.call(taken.row, origin)
+            except _NoMoreCalls as no_more:
+                queue.stop(no_more.cause)
+                return
+            except Exception as failed:  # noqa: BLE001 - the result of a row
+                error = failed
+                if self._options.on_error == "raise":
+                    queue.stop(_RowFailed(taken.number, failed))
+                await asyncio.sleep(0)  # as in `MapHandle`
+            ms = self._meter.end_row(began, origin.instance, failed=error is not None)
+            if queue.exhausted:
+                self._meter.total = queue.taken
+            await self.ended.put(EndedRow(*taken, result, error, ms, origin.instance))
 
 
 def _check_loop_runs() -> None:
