@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import sys
+import termios
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -21,6 +24,7 @@ from fabric_nb.fabric.amqp.fast_channel import FastChannel
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Failures
+from tests.support.fabric import until
 
 OURS, OTHER = 3, 4
 HEARTBEAT = pamqp_frame.marshal(heartbeat.Heartbeat(), 0)
@@ -283,9 +287,24 @@ def test_a_channel_closed_by_the_broker(ends: Ends) -> None:
 class Pipe:
     """Writer and the reader at the other end of a loopback socket."""
 
-    def __init__(self, writer: BatchingWriter, far: asyncio.StreamReader) -> None:
+    def __init__(
+        self, writer: BatchingWriter, far: asyncio.StreamReader, far_writer: asyncio.StreamWriter
+    ) -> None:
         self.writer = writer
         self.far = far
+        self.far_writer = far_writer
+
+    @property
+    def received(self) -> int:
+        """Number of times that the loop has read from the socket."""
+        return self.writer.demultiplexer.received
+
+    @property
+    def unread(self) -> int:
+        """Number of bytes that wait in the socket."""
+        sock = self.writer.get_extra_info("socket")
+        count = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+        return int.from_bytes(count, sys.byteorder)
 
 
 @pytest.fixture
@@ -303,12 +322,65 @@ async def pipe() -> AsyncIterator[Pipe]:
     transport, _ = await loop.create_connection(lambda: protocol, "127.0.0.1", port)
     far, far_writer = await accepted
     writer = BatchingWriter(transport, protocol, reader, loop)
-    yield Pipe(writer, far)
+    yield Pipe(writer, far, far_writer)
     for each in (writer, far_writer):
         each.close()
         await each.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+CONFIRM = frames.ack(OTHER, 1)
+
+
+@pytest.fixture
+async def confirmed(pipe: Pipe) -> Pipe:
+    """Pipe on which a request was sent; its confirm waits in the socket, where it was not read."""
+    pipe.writer.send_request(b"request")
+    pipe.far_writer.write(CONFIRM)
+    await until(lambda: pipe.unread == len(CONFIRM) or pipe.received)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not pipe.received
+    return pipe
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="SO_RCVLOWAT differs elsewhere")
+
+
+@linux_only
+async def test_a_confirm_is_read_with_its_reply(confirmed: Pipe) -> None:
+    """The confirm of a request does not wake the loop, which reads it together with the reply."""
+    confirmed.far_writer.write(HEARTBEAT)
+    await until(lambda: confirmed.received)
+    assert (confirmed.received, confirmed.unread) == (1, 0)
+    assert await confirmed.writer.demultiplexer.readexactly(len(CONFIRM) + 8) == CONFIRM + HEARTBEAT
+
+
+@linux_only
+@pytest.mark.parametrize("send", ["send", "send_now", "write"])
+async def test_sending_anything_else_reads_a_confirm(confirmed: Pipe, send: str) -> None:
+    """When anything else is sent, a confirm that waits is read, and so is the shortest answer."""
+    getattr(confirmed.writer, send)(b"question")
+    await until(lambda: confirmed.received)
+    confirmed.far_writer.write(HEARTBEAT)
+    await until(lambda: confirmed.received == 2)
+
+
+@linux_only
+async def test_the_shortest_frame_is_read_after_a_reply(confirmed: Pipe) -> None:
+    """After a reply the shortest frame is read at once, as no confirm is awaited any more."""
+    confirmed.far_writer.write(HEARTBEAT)
+    await until(lambda: confirmed.received)
+    confirmed.far_writer.write(HEARTBEAT)
+    await until(lambda: confirmed.received == 2)
+
+
+@linux_only
+async def test_an_end_is_noticed_while_a_confirm_waits(confirmed: Pipe) -> None:
+    """The end of a connection is noticed while a confirm waits."""
+    confirmed.far_writer.close()
+    assert await confirmed.writer.demultiplexer.read() == CONFIRM
 
 
 async def test_batches_and_writes_keep_their_order(pipe: Pipe) -> None:

@@ -16,11 +16,14 @@ from typing import Any, SupportsIndex
 
 from fabric_nb.fabric.amqp import frames
 from fabric_nb.fabric.amqp.fast_channel import FastChannel
+from fabric_nb.fabric.amqp.read_threshold import ReadThreshold
 from fabric_nb.fabric.core.tasks import failures
 
 HEARTBEAT_AFTER = 1.0
 """Seconds after which aiormq, which does not see intercepted frames, gets a heartbeat in their
 place: it considers a connection dead on which it has read nothing for three heartbeats."""
+SMALL_REQUEST = 4096
+"""Bytes of a request that the broker receives, and so confirms, at once."""
 
 
 class FrameDemultiplexer(asyncio.StreamReader):
@@ -39,6 +42,7 @@ class FrameDemultiplexer(asyncio.StreamReader):
         on_blocked: called when `blocked` has changed.
         received: counter that is incremented whenever bytes are received.
         after_read: callbacks that are called once, after all received bytes.
+        threshold: threshold of the socket, which is reset whenever bytes are received.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -54,10 +58,13 @@ class FrameDemultiplexer(asyncio.StreamReader):
         self._is_amqp = True
         self.received = 0
         self.after_read: list[Callable[[], object]] = []
+        self.threshold: ReadThreshold | None = None
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Process bytes from the socket, wherever they are split."""
         self.received += 1
+        if self.threshold is not None:
+            self.threshold.reset()
         if not self._is_amqp:
             super().feed_data(data)
             return
@@ -171,11 +178,12 @@ class BatchingWriter(asyncio.StreamWriter):
         self._call_soon = loop.call_soon
         self._write = transport.write
         self._is_closing = transport.is_closing
+        self._threshold = demultiplexer.threshold = ReadThreshold(transport)
         self._buffer_size = transport.get_write_buffer_size
 
     def add_channel(self, number: int, *, frame_max: int) -> FastChannel:
         """Return a new fast channel of this number, which replaces an earlier one."""
-        fast = FastChannel(number, self.send, self.send_now, frame_max=frame_max)
+        fast = FastChannel(number, self.send, self.send_now, self.send_request, frame_max=frame_max)
         fast.after_read = lambda callback: self.demultiplexer.after_read.append(callback)
         self.demultiplexer.channels[number] = fast
         return fast
@@ -219,20 +227,31 @@ class BatchingWriter(asyncio.StreamWriter):
     def send(self, data: bytes) -> None:
         """Write at the end of this iteration of the loop."""
         if not self._batch:
+            self._threshold.reset()
             self._call_soon(self._flush)
         self._batch.append(data)
         self._batch_size += len(data)
 
     def send_now(self, data: bytes) -> None:
         """Write now, together with the current batch."""
+        self._threshold.reset()
         if self._batch:
             self._batch.append(data)
             self._flush()
         elif not self._is_closing():
             self._write(data)
 
+    def send_request(self, data: bytes) -> None:
+        """Write now a message whose confirm is not read before what comes next, as its reply."""
+        if self._batch or len(data) > SMALL_REQUEST:
+            self.send_now(data)
+        elif not self._is_closing():
+            self._threshold.raise_above_confirm()
+            self._write(data)
+
     def write(self, data: Any) -> None:
         """Write now, after the current batch."""
+        self._threshold.reset()
         self._flush()
         if data[:1] == b"\x01" and data[7:11] in (frames.CLOSE, frames.CLOSE_OK):
             fast = self.demultiplexer.channels.get(int.from_bytes(data[1:3]))

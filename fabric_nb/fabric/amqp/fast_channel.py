@@ -34,6 +34,8 @@ class FastChannel:
         number: number of the channel.
         send: writes the bytes of frames, in one batch with others of this iteration of the loop.
         send_now: writes them at once; by default as `send`.
+        send_request: writes them at once, and does not wake the loop for their confirm alone; by
+            default as `send_now`.
         frame_max: bytes of the longest frame, as negotiated; 0: no limit.
 
     Attributes:
@@ -50,6 +52,7 @@ class FastChannel:
         number: int,
         send: Callable[[bytes], object],
         send_now: Callable[[bytes], object] | None = None,
+        send_request: Callable[[bytes], object] | None = None,
         *,
         frame_max: int,
     ) -> None:
@@ -62,6 +65,7 @@ class FastChannel:
         self.on_shut: Callable[[Reason], object] | None = None
         self._send = send
         self._send_now = send_now or send
+        self._send_request = send_request or self._send_now
         self._frame_max = frame_max
         self._published = 0
         self._probes = 0
@@ -215,7 +219,11 @@ class FastChannel:
         on_outcome: OnOutcome | None = None,
         at_once: bool = False,
     ) -> None:
-        """Send a message; `on_outcome` is called only in confirm mode."""
+        """Send a message; `on_outcome` is called only in confirm mode.
+
+        In confirm mode a message that is sent `at_once` is a request: its confirm is reported with
+        its reply, or before anything else is received or sent.
+        """
         message_id = ""
         if self.confirming:
             tag = self._published + 1
@@ -233,7 +241,12 @@ class FastChannel:
             self._published = tag
             if on_outcome is not None:
                 self._outcomes[tag] = on_outcome
-        (self._send_now if at_once else self._send)(data)
+        if not at_once:
+            self._send(data)
+        elif self.confirming:
+            self._send_request(data)
+        else:
+            self._send_now(data)
 
     def answer(self, queue: str, message: Message, tag: int, *, at_once: bool) -> None:
         """Send a reply to a queue and acknowledge its request, in one write."""
