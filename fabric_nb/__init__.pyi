@@ -167,9 +167,10 @@ from .fabric.logs.handler import AmqpHandler as AmqpHandler
 from .fabric.rpc.access import (
     CallerIdentity as CallerIdentity,
 )
-from .fabric.rpc.access import (
-    caller as caller,
-)
+from .fabric.rpc.current_call import caller as caller
+from .fabric.rpc.current_call import progress as progress
+from .fabric.rpc.current_call import sleep as sleep
+from .fabric.rpc.current_call import track as track
 from .fabric.rpc.history import (
     CallLog as CallLog,
 )

@@ -358,6 +358,7 @@ class Properties(NamedTuple):
     message_id: str | None = None
     user_id: str | None = None
     timestamp: int | None = None
+    expiration: str | None = None
 
 
 NO_PROPERTIES = Properties()
@@ -375,7 +376,7 @@ def read_properties(header: bytes) -> Properties:
     at += _FIXED_SIZES[flags & (_DELIVERY_MODE | _PRIORITY)]
     before = _read_before if at <= _CACHED_SIZE else _read_before.__wrapped__
     headers, content_type, content_encoding = before(flags & _BEFORE, header[start:at])
-    correlation_id = reply_to = message_id = timestamp = None
+    correlation_id = reply_to = message_id = timestamp = expiration = None
     if flags & _CORRELATION_ID:
         end = at + 1 + header[at]
         correlation_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
@@ -385,7 +386,9 @@ def read_properties(header: bytes) -> Properties:
         reply_to = header[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
     if flags & _EXPIRATION:
-        at += 1 + header[at]
+        end = at + 1 + header[at]
+        expiration = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        at = end
     if flags & _MESSAGE_ID:
         end = at + 1 + header[at]
         message_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
@@ -408,6 +411,7 @@ def read_properties(header: bytes) -> Properties:
             message_id,
             user_id,
             timestamp,
+            expiration,
         ),
     )
 

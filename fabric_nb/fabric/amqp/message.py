@@ -61,6 +61,7 @@ class Delivery:
         "content_encoding",
         "content_type",
         "correlation_id",
+        "expiration",
         "generation",
         "message_id",
         "origin",
@@ -84,6 +85,7 @@ class Delivery:
         message_id: str | None = None,
         user_id: str | None = None,
         timestamp: int | None = None,
+        expiration: str | None = None,
         tag: int = 0,
         redelivered: bool = False,
         generation: int = 0,
@@ -99,6 +101,7 @@ class Delivery:
         self.message_id = message_id
         self.user_id = user_id
         self.timestamp = timestamp
+        self.expiration = expiration
         self.tag = tag
         self.redelivered = redelivered
         self.generation = generation

@@ -239,6 +239,19 @@ class Topology:
         """Return whether a queue exists; if not, the channel is lost and opened again."""
         return await self._exists(lambda: self._current().queue_declare(name, passive=True))
 
+    async def count_messages(self, queue: str) -> int | None:
+        """Return the number of messages that wait in a queue; None if that cannot be known.
+
+        The channel is lost and opened again if the queue does not exist, or may not be asked for.
+        """
+        await self._ready()
+        try:
+            declared = await self._declare_queue(queue, passive=True)
+        except BrokerRefused as refused:
+            log.debug("The broker does not tell how many messages wait: %s", refused)
+            return None
+        return declared.message_count
+
     async def has_exchange(self, name: str, *, default: bool = True) -> bool:
         """Return whether an exchange exists; if not, the channel is lost and opened again.
 

@@ -7,11 +7,12 @@ another one (a confused deputy): see *Protection against confused deputies* in `
 
 from __future__ import annotations
 
+import math
 import re
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Protocol
 
 from fabric_nb.errors import BrokerRefused
 from fabric_nb.fabric.amqp.connection import Connection
@@ -42,6 +43,16 @@ def is_reply_queue(name: str) -> bool:
     return _REPLY_QUEUE.match(name) is not None
 
 
+class CallState(Protocol):
+    """State of a running call."""
+
+    cancelled: bool
+
+    @property
+    def remaining(self) -> float:
+        """Seconds for which its caller still waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallerIdentity:
     """Identity of a caller.
@@ -56,24 +67,17 @@ class CallerIdentity:
     service: str = ""
     instance: str = ""
     user: str | None = None
+    call: CallState | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def cancelled(self) -> bool:
+        """True once the caller does not wait for the call any more, and says so."""
+        return self.call is not None and self.call.cancelled
 
-_current: ContextVar[CallerIdentity | None] = ContextVar("caller", default=None)
-
-
-def caller() -> CallerIdentity | None:
-    """Return the identity of the caller; None outside of a served function.
-
-    Only `user` is verified, by the broker: any caller can claim any service's name.
-
-    Example::
-
-        def transfer(amount: float) -> str:
-            who = fabric_nb.caller()
-            if who is None or who.user not in {"billing", "ann"}:
-                raise PermissionError("ask billing")
-    """
-    return _current.get()
+    @property
+    def remaining(self) -> float:
+        """Seconds for which the caller still waits; infinity if it has no limit."""
+        return math.inf if self.call is None else self.call.remaining
 
 
 def identify(delivery: Delivery, *, verified: bool) -> CallerIdentity:
@@ -120,9 +124,9 @@ class AccessControl:
         self.exchanges = frozenset(options.exchanges)
         self.reply_queues = tuple(options.reply_queues)
 
-    def set_caller(self, delivery: Delivery) -> None:
-        """Let `caller` return the caller of this request, in the current context."""
-        _current.set(identify(delivery, verified=self._connection.verifies_users))
+    def identify(self, delivery: Delivery) -> CallerIdentity:
+        """Return the caller of a request."""
+        return identify(delivery, verified=self._connection.verifies_users)
 
     def refusal(self, delivery: Delivery, origin: bytes) -> str | None:
         """Return the reason to reject a message as a call; None to accept it.
@@ -152,14 +156,11 @@ class AccessControl:
             fnmatchcase(queue, pattern) for pattern in self.reply_queues
         )
 
-    def authorized(self, function: Function) -> Function:
-        """Return the function to run for the current request, or one that refuses its caller."""
-        if self.users is None:
+    def authorized(self, function: Function, who: CallerIdentity) -> Function:
+        """Return the function to run for a caller, or one that refuses it."""
+        if self.users is None or who.user in self.users:
             return function
-        who = _current.get()
-        if who is not None and who.user in self.users:
-            return function
-        user = "a caller without a verified user" if who is None or not who.user else who.user
+        user = who.user or "a caller without a verified user"
 
         def refuse(**_: object) -> None:
             raise PermissionError(f"This service does not take calls of {user}.")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from fabric_nb.errors import ConnectionLost, FabricError, ServiceLost
+from fabric_nb.errors import CallTimeout, ConnectionLost, FabricError, ServiceLost
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.discovery.services import Service
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.current_call import enclosing_call
 from fabric_nb.fabric.rpc.history import CallLog
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.requester import ReplyOrigin, Requester
+from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.retry import retry
+from fabric_nb.fabric.rpc.running_calls import RunningCall
+from fabric_nb.fabric.wire.calls import PROGRESS
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 
 
@@ -79,11 +84,11 @@ class RpcClient:
         timeout: float | None = None,
         version: str | None = None,
         idempotent: bool = False,
-        origin: ReplyOrigin | None = None,
+        report: CallReport | None = None,
     ) -> Any:
         """Call a method of the service that a name means; see `AmqBrokerConnector.call`.
 
-        `origin`, if given, receives the instance that answers.
+        `report`, if given, receives the instance that answers.
         """
         if self._connection.in_other_loop:  # another thread's loop, as in a subshell of JupyterLab
             work = self.call(
@@ -93,10 +98,13 @@ class RpcClient:
                 timeout=timeout,
                 version=version,
                 idempotent=idempotent,
-                origin=origin,
+                report=report,
             )
             return await self._connection.run_in_own_loop(work)
         seconds = self.timeout if timeout is None else time_limit(timeout)
+        if (outer := enclosing_call()) is not None:
+            seconds = _inherited(seconds, outer, f"{pattern}.{method}")
+            report = report or _forwarded(outer)
         with self._history.record_made(pattern, method) as made:
             began, left = monotonic(), seconds
             name = pattern.exact if version is None else None
@@ -108,12 +116,12 @@ class RpcClient:
             try:
                 try:
                     result = await self.requester.call(
-                        name, method, kwargs, timeout=left, given=seconds, origin=origin
+                        name, method, kwargs, timeout=left, given=seconds, report=report
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     failed = error
                 if failed is not None:
-                    again = partial(self._call_again, name, method, kwargs, seconds, origin)
+                    again = partial(self._call_again, name, method, kwargs, seconds, report)
                     left = _left(seconds, began)
                     result = await retry(
                         failed, again, left, self._connection, idempotent=idempotent
@@ -129,10 +137,10 @@ class RpcClient:
         method: str,
         kwargs: Mapping[str, Any],
         given: float | None,
-        origin: ReplyOrigin | None,
+        report: CallReport | None,
         left: float | None,
     ) -> Coroutine[Any, Any, Any]:
-        return self.requester.call(name, method, kwargs, timeout=left, given=given, origin=origin)
+        return self.requester.call(name, method, kwargs, timeout=left, given=given, report=report)
 
     async def stream(
         self,
@@ -146,6 +154,8 @@ class RpcClient:
         """Yield the items of a generator; see `AmqBrokerConnector.call_stream`."""
         self._connection.check_loop()
         seconds = self.timeout if timeout is None else time_limit(timeout)
+        if (outer := enclosing_call()) is not None:
+            seconds = _inherited(seconds, outer, f"{pattern}.{method}")
         with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service = name
@@ -178,3 +188,32 @@ class RpcClient:
 def _left(seconds: float | None, began: float) -> float | None:
     """Return what is left of a timeout that began at a time of `monotonic`."""
     return None if seconds is None else max(0.0, began + seconds - monotonic())
+
+
+def _inherited(seconds: float | None, outer: RunningCall, label: str) -> float | None:
+    """Return the timeout of a call that a served function makes: not more than its own caller's.
+
+    Raises:
+        CallTimeout: that caller does not wait any more.
+    """
+    left = outer.remaining
+    if not left:
+        raise CallTimeout(
+            f"{label} was not called: {outer.method.name}, which calls it, has no time left.",
+            call=label,
+        )
+    return seconds if left == math.inf else min(left, math.inf if seconds is None else seconds)
+
+
+def _forwarded(outer: RunningCall) -> CallReport | None:
+    """Return a report whose progress becomes that of the call that makes it, if that is wanted."""
+    reporter = outer.reporter
+    if reporter is None:
+        return None
+
+    def forward() -> None:
+        if report.progress is not None and not outer.reports_progress:
+            reporter.progress(report.progress)
+
+    report = CallReport(PROGRESS, forward)
+    return report

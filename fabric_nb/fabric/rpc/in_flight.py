@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.wire.instances import CallStatus
 from fabric_nb.fabric.wire.names import ServiceName
 
 OLD = 0.25
@@ -27,6 +29,7 @@ class InFlightCall:
         since: time at which it was sent, in seconds of the loop's clock.
         deadline: time at which it fails, likewise.
         answering: True once an instance has begun to answer it, with an item stream.
+        report: what its caller has asked to know of it.
         instance: instance that is known to have it.
         acknowledged: True if only that instance can answer it.
         missing_since: time since which no instance has it, and its queue neither.
@@ -38,6 +41,7 @@ class InFlightCall:
     queue: str
     since: float
     deadline: float = math.inf
+    report: CallReport | None = None
     answering: bool = False
     instance: str = ""
     acknowledged: bool = False
@@ -53,9 +57,12 @@ class InFlightCall:
         """Return whether its request may have been routed to a queue."""
         return queue in (self.queue, self.service.leader_queue)
 
-    def begin(self, instance: str) -> None:
-        """Record that an instance has begun to run it."""
-        self.instance = instance
+    def locate(self, instance: str, status: CallStatus) -> None:
+        """Record that an instance has it."""
+        self.instance, self.acknowledged = instance, status.acknowledged
+        self.missing_since = self.no_exchange_since = None
+        if self.report is not None:
+            self.report.begin(instance, status.seconds)
 
     def begin_items(self) -> None:
         """Record that an instance has begun to answer it with items."""

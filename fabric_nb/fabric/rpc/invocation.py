@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.rpc.methods import Function, invoke
+
+P = ParamSpec("P")
 
 SLICE = 0.005
 """Seconds that a plain generator may block the loop, beyond one item, while it is collected."""
@@ -34,6 +36,20 @@ def allow_suspending() -> None:
     from fabric_nb.fabric.rpc.greenlets import suspendable
 
     _suspendable = suspendable
+
+
+def suspend_for(
+    function: Callable[P, Coroutine[Any, Any, Any]], *args: P.args, **kwargs: P.kwargs
+) -> bool:
+    """Await a coroutine in a plain function, if it may `suspend`; return whether it may."""
+    if _suspendable is None:
+        return False
+    from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
+
+    if not can_suspend():
+        return False
+    suspend(function(*args, **kwargs))
+    return True
 
 
 def runs_in_thread(function: Function, *, threads: bool) -> bool:

@@ -20,7 +20,9 @@ from fabric_nb.fabric.amqp.connection import REDECLARE_EVERY, Connection
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.in_flight import OLD, InFlightCall, InFlightCalls
+from fabric_nb.fabric.wire.calls import INSTANCE
 from fabric_nb.fabric.wire.instances import CallStatus, InstanceStatus, ping_message, read_pong
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import probe_message
@@ -168,11 +170,11 @@ class LivenessMonitor:
     ) -> None:
         """Fail a call that has been missing for `GRACE` seconds."""
         if (found := answers.status_of(correlation_id)) is not None:
-            call.instance, status = found
-            call.acknowledged = status.acknowledged
-            call.missing_since = call.no_exchange_since = None
+            call.locate(*found)
         elif not await self._is_missing(call, answers, channel):
             call.missing_since = None
+            if call.report is not None and call.report.level != INSTANCE:
+                await self._count_ahead(call, call.report, channel)
         else:
             call.missing_since = call.missing_since or answers.sent
             if asyncio.get_running_loop().time() - call.missing_since >= GRACE:
@@ -196,6 +198,12 @@ class LivenessMonitor:
         if answers.statuses and not answers.is_served(call):  # all that have answered are leaving
             return not await channel.topology.has_queue(call.queue)
         return False
+
+    async def _count_ahead(self, call: InFlightCall, report: CallReport, channel: Channel) -> None:
+        """Count the calls that are queued before a call, if this user may ask for it."""
+        if report.began is None and (queued := await channel.topology.count_messages(call.queue)):
+            # Those that came later are counted too, so that the first numbers are the best.
+            report.count_ahead(queued - 1)
 
 
 async def _has_instance(channel: Channel, call: InFlightCall) -> bool:

@@ -28,11 +28,11 @@ from fabric_nb.errors import (
 from fabric_nb.fabric.core.backoff import backoff
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text, shown, whole
+from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.map_progress import MapProgress, ProgressMeter
 from fabric_nb.fabric.rpc.map_results import FailedRow, MapResults
 from fabric_nb.fabric.rpc.map_rows import RowQueue, RowSource, TakenRow
-from fabric_nb.fabric.rpc.requester import ReplyOrigin
 from fabric_nb.fabric.rpc.retry import PATIENCE
 from fabric_nb.fabric.wire.names import ServicePattern
 
@@ -124,8 +124,8 @@ class _RowCaller:
         self._answered = False
         self._not_served_since: float | None = None
 
-    async def call(self, row: Any, origin: ReplyOrigin) -> Any:
-        """Return the result for a row; `origin` receives the instance that answers.
+    async def call(self, row: Any, report: CallReport) -> Any:
+        """Return the result for a row; `report` receives the instance that answers.
 
         A service that has answered before, and is not served now, is awaited for as long as a call
         may take: its instances may be restarting, and no row is lost.
@@ -134,11 +134,11 @@ class _RowCaller:
             _NoMoreCalls: the call was not run, and none of another row would be.
             Exception: the row failed.
         """
-        origin.instance = ""
+        report.instance = ""
         kwargs = self._kwargs(row)
         options, left, pauses = self._options, self._options.retries, backoff()
         while True:
-            origin.instance = ""
+            report.instance = ""
             try:
                 result = await self._client.call(
                     self._pattern,
@@ -147,7 +147,7 @@ class _RowCaller:
                     timeout=options.timeout,
                     version=options.version,
                     idempotent=options.idempotent,
-                    origin=origin,
+                    report=report,
                 )
             except _NO_ROW_CAN_BE_CALLED as error:
                 raise _NoMoreCalls(error) from None
@@ -263,13 +263,13 @@ class MapHandle:
         return in_flight if missing is None else max(1, min(in_flight, missing))
 
     async def _work(self) -> None:
-        results, queue, origin = self._results, self._queue, ReplyOrigin()
+        results, queue, report = self._results, self._queue, CallReport()
         while (taken := await queue.take()) is not None:
             number = taken.number
             results.begin(number)
             began = time.perf_counter()
             try:
-                result = await self._caller.call(taken.row, origin)
+                result = await self._caller.call(taken.row, report)
             except asyncio.CancelledError:
                 if self.options.idempotent:
                     queue.put_back([taken])
@@ -280,12 +280,12 @@ class MapHandle:
                 queue.put_back([taken])
                 queue.stop(ended.cause)
             except Exception as error:  # noqa: BLE001 - the result of a row
-                self._fail(taken, error, began, origin.instance)
+                self._fail(taken, error, began, report.instance)
                 if self.options.on_error == "raise":
                     queue.stop(_RowFailed(number, error))
                 await asyncio.sleep(0)  # rows that fail without being sent do not block the loop
             else:
-                results.succeed(number, result, began, origin.instance)
+                results.succeed(number, result, began, report.instance)
 
     def _fail(self, taken: TakenRow, error: Exception, began: float, instance: str) -> None:
         error.__traceback__ = None  # its frames would keep this map, and more, in memory
@@ -564,11 +564,11 @@ class _StreamWorkers:
         await self.ended.put(_END)
 
     async def _work(self) -> None:
-        queue, origin = self.queue, ReplyOrigin()
+        queue, report = self.queue, CallReport()
         while (taken := await queue.take()) is not None:
             result, error, began = None, None, time.perf_counter()
             try:
-                result = await self._caller.call(taken.row, origin)
+                result = await self._caller.call(taken.row, report)
             except _NoMoreCalls as no_more:
                 queue.stop(no_more.cause)
                 return
@@ -577,10 +577,10 @@ class _StreamWorkers:
                 if self._options.on_error == "raise":
                     queue.stop(_RowFailed(taken.number, failed))
                 await asyncio.sleep(0)  # as in `MapHandle`
-            ms = self._meter.end_row(began, origin.instance, failed=error is not None)
+            ms = self._meter.end_row(began, report.instance, failed=error is not None)
             if queue.exhausted:
                 self._meter.total = queue.taken
-            await self.ended.put(EndedRow(*taken, result, error, ms, origin.instance))
+            await self.ended.put(EndedRow(*taken, result, error, ms, report.instance))
 
 
 def _check_loop_runs() -> None:

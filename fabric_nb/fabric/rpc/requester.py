@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import math
 import os
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import is_reply_queue
+from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
@@ -54,19 +55,9 @@ from fabric_nb.fabric.wire.running_calls import (
     probe_message,
 )
 
+MAX_CANCELLED = 1000
+"""Cancelled calls of which an answer is expected."""
 _EXPIRED = ": no instance of the service was free to run it"
-
-
-@dataclass(slots=True)
-class ReplyOrigin:
-    """Origin of the reply to a call, filled in when the reply arrives.
-
-    Attributes:
-        instance: instance that answered; empty if the service does not name it, as those of
-            amqp-fabric, or if there was no reply.
-    """
-
-    instance: str = ""
 
 
 class Requester:
@@ -100,6 +91,8 @@ class Requester:
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
+        self._cancelled: OrderedDict[str, CallReport] = OrderedDict()
+        """Reports of cancelled calls, until the instances have answered."""
         self._control: Channel | None = None
 
     async def open(self) -> None:
@@ -123,7 +116,7 @@ class Requester:
         *,
         timeout: float | None,
         given: float | None = None,
-        origin: ReplyOrigin | None = None,
+        report: CallReport | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -136,7 +129,7 @@ class Requester:
             kwargs: its keyword arguments.
             timeout: seconds for the whole call; None: no limit.
             given: seconds that errors name, if `timeout` is only what is left of them.
-            origin: is given the instance that answers.
+            report: is filled in while the call is queued and runs.
 
         Raises:
             Unroutable: no instance serves the method.
@@ -151,11 +144,12 @@ class Requester:
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = math.inf if timeout is None else now + timeout
-        call = InFlightCall(loop.create_future(), name, name.method_queue(method), now, deadline)
+        queue = name.method_queue(method)
+        call = InFlightCall(loop.create_future(), name, queue, now, deadline, report)
         correlation_id = _random_id()
         channel = self._channel_to(name)
-        report = "" if origin is None else INSTANCE
-        message = self._message(request, correlation_id, timeout, report=report)
+        level = "" if report is None else report.level
+        message = self._message(request, correlation_id, timeout, report=level)
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout(timeout):
@@ -163,7 +157,7 @@ class Requester:
                     await channel.check_size(message, f"The request to {name.fqn}.{method}")
                 call.since = loop.time()
                 left = None if timeout is None else deadline - call.since
-                message = self._message(request, correlation_id, left, report=report)
+                message = self._message(request, correlation_id, left, report=level)
             self._calls.add(correlation_id, call)
             channel.send(
                 name.api_exchange,
@@ -175,24 +169,24 @@ class Requester:
             )
             delivery = await call.reply
         except asyncio.CancelledError:
-            self._cancel(name, channel, correlation_id)
+            self._cancel(call, channel, correlation_id)
             raise
         except TimeoutError:
-            self._cancel(name, channel, correlation_id)
+            self._cancel(call, channel, correlation_id)
             raise self._timed_out(f"{name.fqn}.{method}", given or timeout) from None
         except NoInstanceLeft:
             raise _service_lost(name, f"{name.fqn}.{method}") from None
         except BrokerRefused as error:
             if message.user_id and self._connection.drop_refused_user_id(error):
                 return await self.call(
-                    name, method, kwargs, timeout=timeout, given=given, origin=origin
+                    name, method, kwargs, timeout=timeout, given=given, report=report
                 )
             raise await self._refused(name, channel, error) from None
         finally:
             self._calls.pop(correlation_id, None)
             call.reply.cancel()
-        if origin is not None:
-            origin.instance = running_instance(delivery)
+        if report is not None:
+            report.instance = running_instance(delivery)
         return await self._result(delivery, given or timeout, f"{name.fqn}.{method}")
 
     async def stream(
@@ -278,11 +272,19 @@ class Requester:
             report=report,
         )
 
-    def _cancel(self, name: ServiceName, channel: Channel, correlation_id: str) -> None:
+    def _cancel(self, call: InFlightCall, channel: Channel, correlation_id: str) -> None:
         """Cancel a call at the instance that has it, if it was sent."""
-        if correlation_id in self._calls:
-            with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
-                channel.send(name.api_exchange, name.instances_key, cancel_message(correlation_id))
+        if correlation_id not in self._calls:
+            return
+        reply_to = None
+        if call.report is not None and call.report.level != INSTANCE:
+            reply_to = self._reply_queue
+            self._cancelled[correlation_id] = call.report
+            if len(self._cancelled) > MAX_CANCELLED:
+                self._cancelled.popitem(last=False)
+        message, service = cancel_message(correlation_id, reply_to), call.service
+        with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
+            channel.send(service.api_exchange, service.instances_key, message)
 
     async def _read_last(
         self, delivery: Delivery, timeout: float | None, label: str
@@ -399,8 +401,8 @@ class Requester:
             self._receive_other(delivery)
         elif (incoming := self._streams.get(correlation_id)) is not None:
             incoming.receive(delivery)
-        elif delivery.type == BEGIN:
-            call.begin(running_instance(delivery))
+        elif call.report is not None and self._is_report(call.report, delivery):
+            pass
         elif not call.reply.done():  # else it is late, or a second one
             call.reply.set_result(delivery)
 
@@ -412,12 +414,23 @@ class Requester:
         call = self._calls.get(delivery.correlation_id or "")
         return call is not None and call.may_be_in(dead_lettered_from(delivery))
 
+    def _is_report(self, report: CallReport, delivery: Delivery) -> bool:
+        """Accept a message about a call; return False for its reply."""
+        try:
+            return report.receive(delivery)
+        except MalformedMessage as error:
+            self._rejected.add("reply", error, delivery)
+            return True
+
     def _receive_other(self, delivery: Delivery) -> None:
         """Accept a message that is about no in-flight call.
 
         A stream that has begun after the caller gave it up is cancelled.
         """
-        if delivery.type == PONG:
+        report = self._cancelled.pop(delivery.correlation_id or "", None)
+        if report is not None:
+            self._is_report(report, delivery)
+        elif delivery.type == PONG:
             try:
                 self.liveness.receive(delivery)
             except MalformedMessage as error:

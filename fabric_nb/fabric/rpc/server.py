@@ -35,8 +35,10 @@ from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
-from fabric_nb.fabric.rpc.access import STRAY, AccessControl, caller
+from fabric_nb.fabric.rpc.access import STRAY, AccessControl
+from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.control_channel import ControlChannel
+from fabric_nb.fabric.rpc.current_call import current_call
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
 from fabric_nb.fabric.rpc.invocation import (
@@ -53,11 +55,13 @@ from fabric_nb.fabric.rpc.invocation import (
 )
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
+from fabric_nb.fabric.rpc.output_capture import capturing
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.wire.calls import (
+    INSTANCE,
     error_message,
     format_traceback,
     name_instance,
@@ -71,6 +75,7 @@ from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import (
     CANCEL,
     PROBE,
+    begin_message,
     cancelled_message,
     end_message,
     wanted_credit,
@@ -154,7 +159,7 @@ class Server:
         self.control = ControlChannel(
             connection, name, instance, self._on_control, on_lost=self._on_control_lost
         )
-        self.running = RunningCalls(instance, self.control)
+        self.running = RunningCalls()
         self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
         self._reconnects = connection.reconnects
@@ -242,7 +247,6 @@ class Server:
         self._ending = True
         await self.channel.close()
         await self._background.aclose()
-        self.running.close()
         await self.control.close()
         self.closed = True
         self.changes += 1
@@ -355,8 +359,7 @@ class Server:
                 delivery = await method.queue.get()
                 worker.busy = True
                 try:
-                    self.access.set_caller(delivery)
-                    await self._answer(method, delivery, worker)
+                    await self._answer(RunningCall(method, delivery, worker))
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
                     failed = error_message(error, delivery.correlation_id)
@@ -471,7 +474,9 @@ class Server:
 
     # -- one call
 
-    async def _answer(self, method: ServedMethod, delivery: Delivery, worker: Worker) -> None:
+    async def _answer(self, running: RunningCall) -> None:
+        method, delivery = running.method, running.delivery
+        running.caller = self.access.identify(delivery)
         kwargs: dict[str, Any] = {}
         unreadable: FabricError | None = None
         try:
@@ -485,33 +490,47 @@ class Server:
             return  # of a lost connection: the broker delivers it again
         if unreadable is not None:
             self._rejected.add("call", unreadable, delivery)
-            reply = error_message(unreadable, delivery.correlation_id)
-            await self._reply(RunningCall(method, delivery), reply)
+            await self._reply(running, error_message(unreadable, delivery.correlation_id))
             return
         if delivery.redelivered and self.options.redelivered == "refuse":
             lost = ServiceLost(REDELIVERED.format(call=f"{self._fqn}.{method.name}"))
             reply, error, traceback = self._encode(None, lost, delivery)
-            self._record(method, delivery, 0.0, error, traceback)
-            await self._reply(RunningCall(method, delivery), reply)
+            self._record(running, 0.0, error, traceback)
+            await self._reply(running, reply)
             return
         if self.running.is_refused(delivery.correlation_id):
-            self._record(method, delivery, 0.0, None, "", "cancelled")
-            self.channel.ack(delivery)
+            self._record(running, 0.0, None, outcome="cancelled")
+            self._acknowledge(running)
             return
-        function = self.access.authorized(method.function)
+        function = self.access.authorized(method.function, running.caller)
+        current_call.set(running)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
             # other instance begins it too.
-            self.channel.ack(delivery)
-            streaming = self._stream(method, delivery, kwargs, credit)
+            self._acknowledge(running)
+            running.worker = None
+            streaming = self._stream(running, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
-        running = RunningCall(method, delivery, worker)
+        if running.report and running.report != INSTANCE:
+            running.reporter = self._reporter(running)
         self.running.add(running)
         try:
             await self._run(running, function, kwargs)
         finally:
             self.running.discard(running)
+
+    def _reporter(self, running: RunningCall) -> CallReporter:
+        reply_to, correlation_id = running.key
+
+        def begin() -> Message:
+            return begin_message(correlation_id, self.control.queue, self._instance)
+
+        def send(report: Message, at_once: bool) -> None:
+            with contextlib.suppress(ConnectionLost):  # the caller pings the instances later
+                self.channel.send("", reply_to or "", report, at_once=at_once)
+
+        return CallReporter(running.report, correlation_id, begin, send)
 
     async def _run(
         self, running: RunningCall, function: Function, kwargs: Mapping[str, Any]
@@ -520,11 +539,11 @@ class Server:
         method.stats.running += 1
         began = time.perf_counter()
         try:
-            with self.around():
+            with self.around(), capturing(running.reporter):
                 result, error = await self._outcome(running, function, kwargs)
             if running.cancelled:
                 await ignore_cancellation(lambda: self._ending)
-                self._record(method, request, time.perf_counter() - began, None, "", "cancelled")
+                self._record(running, time.perf_counter() - began, None, outcome="cancelled")
                 return
             encoded = self._encode(result, error, request)
             if running.is_cancelling:
@@ -536,7 +555,7 @@ class Server:
         finally:
             method.stats.running -= 1
         seconds = time.perf_counter() - began
-        self._record(method, request, seconds, error, traceback)
+        self._record(running, seconds, error, traceback)
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self.channel.check()
@@ -569,17 +588,17 @@ class Server:
             error = raised
         finally:
             running.task = None
+            running.ended = True
         return (result, None) if error is None else (None, settable(error))
 
-    async def _stream(
-        self, method: ServedMethod, request: Delivery, kwargs: Mapping[str, Any], credit: int
-    ) -> None:
+    async def _stream(self, running: RunningCall, kwargs: Mapping[str, Any], credit: int) -> None:
+        method, request = running.method, running.delivery
         method.stats.running += 1
         began = time.perf_counter()
         outcome: Outcome | None = None
         error, traceback = None, ""
         last = end_message(request.correlation_id)
-        running = RunningCall(method, request, acknowledged=True, task=asyncio.current_task())
+        running.task = asyncio.current_task()
         self.running.add(running)
         try:
             with self.around():
@@ -589,6 +608,7 @@ class Server:
                 finally:
                     running.task = None
                     await items.close()
+                    running.ended = True
         except Cancelled:
             outcome = "cancelled"
         except BaseException as raised:  # noqa: BLE001 - nothing a function raises ends the service
@@ -599,7 +619,7 @@ class Server:
             encoded = self._encode(None, error, request)
             last, error, traceback = await self._fitting(encoded, request)
         method.stats.running -= 1
-        self._record(method, request, time.perf_counter() - began, error, traceback, outcome)
+        self._record(running, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
             await self._outgoing.finish(request, last)
         self.running.discard(running)
@@ -641,18 +661,17 @@ class Server:
 
     def _record(
         self,
-        method: ServedMethod,
-        delivery: Delivery,
+        running: RunningCall,
         seconds: float,
         error: BaseException | None,
-        traceback: str,
+        traceback: str = "",
         outcome: Outcome | None = None,
     ) -> None:
+        method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
         if method.name == DESCRIBE:
             return
-        who = caller()
         record = self._calls.record_served(
             self._fqn,
             method.name,
@@ -660,7 +679,7 @@ class Server:
             error,
             traceback,
             outcome=outcome,
-            caller="" if who is None else who.service,
+            caller=running.caller.service,
         )
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)
@@ -694,6 +713,8 @@ class Server:
             return
         if running.report:
             name_instance(reply, self._instance)
+        if running.reporter is not None:
+            running.reporter.close()  # what is left of its output precedes the reply
         # Other calls will be answered in this iteration of the loop, unless this is the only one.
         at_once = len(self.running) <= 1 and not running.method.queue
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 import traceback as traceback_module
 from collections.abc import Mapping, Sequence
@@ -37,8 +39,9 @@ BRIEF = 4000
 """Characters of each part of an error that was too large for the broker."""
 CALLER_HEADER = "x-fabric-caller"
 """Of a request: the caller's full name and instance, joined by a dot."""
-REPORT_HEADER, INSTANCE, PROGRESS = "x-fabric-report", "instance", "progress"
-"""Of a request: what the caller wants to know of the call. ``progress`` includes ``instance``."""
+REPORT_HEADER = "x-fabric-report"
+INSTANCE, PROGRESS, OUTPUT = "instance", "progress", "output"
+"""Of a request: what the caller wants to know of the call. Each includes those before it."""
 INSTANCE_HEADER = "x-fabric-instance"
 """Of a message about a call whose request asks for it: the instance that runs the call."""
 MAX_EXPIRATION = 2**32 - 1
@@ -88,7 +91,8 @@ class Request:
             caller: full name and instance of the caller.
             user_id: user that the broker is to verify.
             credit: initial credit of an item stream; 0: a single reply.
-            report: what the caller wants to know of the call: nothing, `INSTANCE` or `PROGRESS`.
+            report: what the caller wants to know of the call: nothing, `INSTANCE`, `PROGRESS`
+                or `OUTPUT`.
         """
         headers: Headers = _request_headers(reply_to, caller, report)
         if self.tables is not None:
@@ -123,7 +127,7 @@ def _request_headers(reply_to: str, caller: str, report: str) -> FieldTable:
 def wanted_report(request: Delivery) -> str:
     """Return what the caller wants to know of its call; empty for nothing."""
     wanted = request.headers.get(REPORT_HEADER)
-    return wanted if wanted in (INSTANCE, PROGRESS) else ""
+    return wanted if wanted in (INSTANCE, PROGRESS, OUTPUT) else ""
 
 
 def name_instance(message: Message, instance: str) -> Message:
@@ -141,6 +145,22 @@ def _instance_headers(instance: str) -> FieldTable:
 def running_instance(message: Delivery) -> str:
     """Return the instance that sent a message about a call; empty if it is not named."""
     return printable(text(message.headers.get(INSTANCE_HEADER), 64))
+
+
+def call_id(correlation_id: str | None) -> str:
+    """Return the id of a call in records and logs; who knows it cannot cancel the call."""
+    return hashlib.blake2s((correlation_id or "").encode(), digest_size=4).hexdigest()
+
+
+def seconds_left(request: Delivery) -> float:
+    """Return the seconds that the caller of a request waits; infinity if it has no limit.
+
+    Time for which the request was queued is not subtracted, because a broker does not tell it.
+    """
+    try:
+        return int(request.expiration or "") / 1000
+    except ValueError:
+        return math.inf
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,8 @@ from fabric_nb.fabric.wire.reading import number
 
 BEGIN, ITEM, END, PROBE, CANCELLED = "begin", "item", "end", "probe", "cancelled"
 CREDIT, CANCEL = "credit", "cancel"
+BEGIN_AFTER = 0.1
+"""Seconds after which the caller of a running call learns that it has begun."""
 MAX_CREDIT = 1000
 """Maximum number of items that one message may request."""
 _MAX_CREDIT_BODY = 64

@@ -1,0 +1,104 @@
+"""The caller's view of one call while it is queued and while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.wire.calls import INSTANCE, running_instance
+from fabric_nb.fabric.wire.reports import OutputLine, Progress, read_output, read_progress
+from fabric_nb.fabric.wire.running_calls import BEGIN_AFTER, read_cancelled
+
+MAX_LINES = 1000
+"""Lines of output that are kept."""
+
+
+class CallReport:
+    """What is known of a call beside its result; filled in while the call is queued and runs.
+
+    Services on amqp-fabric report nothing.
+
+    Args:
+        level: what is asked for: `INSTANCE`, `PROGRESS` (and `INSTANCE`), or `OUTPUT` (and both).
+        on_change: called after each change, on the loop of the connection.
+
+    Attributes:
+        instance: instance that runs or has answered the call; empty if it is not known.
+        began: time at which it began, in seconds of `time.monotonic`; None if it is queued.
+        ahead: number of calls that are queued before it, at most; None if it is not known.
+        progress: its latest progress.
+        lines: lines of its output, the last `MAX_LINES`.
+        omitted: number of further lines.
+        stopped: after a cancellation, whether the function was stopped or runs on; None if that is
+            not known.
+    """
+
+    def __init__(
+        self, level: str = INSTANCE, on_change: Callable[[], object] = lambda: None
+    ) -> None:
+        self.level = level
+        self._on_change = on_change
+        self._answered = asyncio.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget an earlier try of the call."""
+        self.instance = ""
+        self.began: float | None = None
+        self.ahead: int | None = None
+        self.progress: Progress | None = None
+        self.lines: deque[OutputLine] = deque(maxlen=MAX_LINES)
+        self.omitted = 0
+        self.stopped: bool | None = None
+
+    def receive(self, delivery: Delivery) -> bool:
+        """Accept a message about the call; return False for its reply.
+
+        Raises:
+            MalformedMessage: it cannot be read.
+        """
+        match delivery.type:
+            case "begin":
+                self.begin(running_instance(delivery), BEGIN_AFTER)
+            case "progress":
+                self.progress = read_progress(delivery)
+            case "output":
+                output = read_output(delivery)
+                self.omitted = output.omitted + max(
+                    0, len(self.lines) + len(output.lines) - MAX_LINES
+                )
+                self.lines += output.lines
+            case "cancelled":
+                self.stopped = read_cancelled(delivery)
+                self._answered.set()
+            case "probe":
+                return True
+            case _:
+                return False
+        self._on_change()
+        return True
+
+    def begin(self, instance: str, seconds: float) -> None:
+        """Record that an instance has begun to run the call, `seconds` ago."""
+        if self.began is None or instance != self.instance:
+            self.instance, self.began, self.ahead = instance, time.monotonic() - seconds, None
+            self._on_change()
+
+    def count_ahead(self, calls: int) -> None:
+        """Record that at most `calls` are queued before this one."""
+        ahead = calls if self.ahead is None else min(calls, self.ahead)
+        if self.began is None and ahead != self.ahead:
+            self.ahead = ahead
+            self._on_change()
+
+    async def wait_stopped(self, seconds: float) -> bool | None:
+        """Wait at most `seconds` for the answer to a cancellation, and return `stopped`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._answered.wait()
+        except TimeoutError:
+            pass
+        return self.stopped

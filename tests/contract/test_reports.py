@@ -1,0 +1,375 @@
+"""What a caller learns of its call while it is queued and while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import fabric_nb
+from fabric_nb.errors import CallTimeout, InvalidArgument, RemoteError
+from fabric_nb.fabric.rpc.call_report import MAX_LINES, CallReport
+from fabric_nb.fabric.wire.names import parse_call
+from fabric_nb.fabric.wire.reports import OutputLine, Progress
+from tests.support.fabric import until, wait_for_service
+from tests.support.peers import DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fabric_nb import AmqBrokerConnector
+    from tests.support.fabric import Members
+
+log = logging.getLogger("work")
+
+
+@pytest.fixture
+async def server(members: Members) -> AmqBrokerConnector:
+    return await members.join("server")
+
+
+@pytest.fixture
+async def caller(members: Members) -> AmqBrokerConnector:
+    return await members.join("caller")
+
+
+class Watched(CallReport):
+    """A report that keeps all progress that it has received."""
+
+    def __init__(self, level: str = "output") -> None:
+        self.seen: list[Progress] = []
+        super().__init__(level, self._keep)
+
+    def _keep(self) -> None:
+        if self.progress is not None and self.progress not in self.seen[-1:]:
+            self.seen.append(self.progress)
+
+
+async def call(
+    caller: AmqBrokerConnector, target: str, report: CallReport | None = None, **kwargs: Any
+) -> Any:
+    pattern, method = parse_call(target, domain=DOMAIN)
+    return await caller.member.rpc.call(pattern, method, kwargs, timeout=60, report=report)
+
+
+async def test_a_call_is_queued_and_runs(server, caller):
+    """A caller learns how many calls are queued before its own, when it begins, and where."""
+    gate = asyncio.Semaphore(0)
+
+    async def work() -> None:
+        await gate.acquire()
+
+    await server.serve({"work": work}, prefetch=1)
+    await wait_for_service(caller, "server", methods=2)
+    reports = [CallReport("progress") for _ in range(4)]
+    calls = []
+    for number, report in enumerate(reports, 1):
+        calls.append(asyncio.create_task(call(caller, "server.work", report)))
+        await until(lambda n=number: caller.member.rpc.pending == n)
+    await until(lambda: reports[0].began is not None)
+    await until(lambda: reports[3].ahead == 2)
+    assert reports[0].instance == server.instance
+    assert [report.began for report in reports[1:]] == [None] * 3
+    for n in range(4):
+        gate.release()
+        await calls[n]
+    assert all(report.instance == server.instance for report in reports)
+
+
+async def test_a_short_call_reports_only_its_instance(server, caller):
+    """A call that is answered at once sends nothing but its reply."""
+    await server.serve({"work": lambda: 5})
+    report = Watched()
+    assert await call(caller, "app.server.work", report) == 5
+    assert (report.instance, report.began, report.seen) == (server.instance, None, [])
+
+
+def steps(n: int) -> int:
+    for _ in fabric_nb.track(range(n), "steps"):
+        time.sleep(0.05)
+    return n
+
+
+async def async_steps(n: int) -> int:
+    async def numbers():
+        for number in range(n):
+            yield number
+
+    async for _ in fabric_nb.track(numbers(), "steps", total=n):
+        await asyncio.sleep(0.05)
+    return n
+
+
+@pytest.mark.parametrize(
+    ("function", "threads"),
+    [(steps, False), (steps, True), (async_steps, False)],
+    ids=["plain function", "in a thread", "coroutine"],
+)
+async def test_progress(server, caller, function: Callable[..., Any], threads: bool):
+    """Progress arrives while the function runs, in order, at most ten times a second."""
+    await server.serve({"work": function}, threads=threads)
+    report = Watched("progress")
+    began = time.monotonic()
+    assert await call(caller, "app.server.work", report, n=20) == 20
+    seconds = time.monotonic() - began
+    assert report.began is not None
+    assert report.seen
+    assert all(one.total == 20 and one.text == "steps" for one in report.seen)
+    done = [one.done for one in report.seen]
+    assert done == sorted(done)
+    assert len(done) <= 10 * seconds + 2
+
+
+async def test_a_loop_of_many_steps_sends_few_reports(server, caller):
+    """A hundred thousand steps are as few messages as any other call of that duration."""
+    await server.serve({"work": lambda: sum(fabric_nb.track(range(100_000)))}, threads=True)
+    report = Watched("progress")
+    began = time.monotonic()
+    assert await call(caller, "app.server.work", report) == sum(range(100_000))
+    assert len(report.seen) <= 10 * (time.monotonic() - began) + 2
+
+
+async def test_progress_of_a_nested_call(members, server, caller):
+    """The progress of a call that a function makes is that of the function, if it has none."""
+    between = await members.join("between")
+
+    async def outer(own: bool) -> int:
+        if own:
+            fabric_nb.progress(1, 2, "own")
+        return await between.call("app.server.work", n=10)
+
+    await server.serve({"work": async_steps})
+    await between.serve({"outer": outer})
+    report = Watched("progress")
+    assert await call(caller, "app.between.outer", report, own=False) == 10
+    assert report.seen
+    assert {one.text for one in report.seen} == {"steps"}
+    report = Watched("progress")
+    assert await call(caller, "app.between.outer", report, own=True) == 10
+    assert {one.text for one in report.seen} == {"own"}
+
+
+async def test_progress_that_is_no_number(server, caller):
+    """A progress that is no number from 0 raises in the function."""
+
+    def work(done: float) -> None:
+        fabric_nb.progress(done)
+
+    await server.serve({"work": work})
+    for done in (-1, float("inf"), float("nan")):
+        with pytest.raises(RemoteError, match="is no progress"):
+            await call(caller, "app.server.work", Watched(), done=done)
+    assert await call(caller, "app.server.work", done=3) is None
+
+
+def test_progress_outside_of_a_call():
+    """The functions for served functions do nothing special outside of one."""
+    fabric_nb.progress(1, 2)
+    fabric_nb.sleep(0)
+    assert fabric_nb.caller() is None
+    assert list(fabric_nb.track("abc")) == ["a", "b", "c"]
+    with pytest.raises(InvalidArgument):
+        fabric_nb.sleep(-1)
+
+
+def speak() -> None:
+    """Print, warn and log, also in another thread."""
+    print("out")
+    print("part", end="")
+    print("ial", file=sys.stdout)
+    print("err", file=sys.stderr)
+    log.warning("logged %d", 5)
+    warnings.warn("careful", stacklevel=1)
+    thread = threading.Thread(target=print, args=("not ours",))
+    thread.start()
+    thread.join()
+    print("unfinished", end="")
+
+
+async def test_output(server, caller, capsys):
+    """A caller that asks for it receives what its call printed and logged, before the result."""
+
+    async def work() -> None:
+        speak()
+        await asyncio.create_task(asyncio.to_thread(print, "from a thread"))
+
+    async def other() -> None:
+        print("of another call")
+        await asyncio.sleep(0)
+
+    await server.serve({"work": work, "other": other})
+    report = Watched()
+    with pytest.warns(UserWarning, match="careful"):
+        await asyncio.gather(
+            call(caller, "app.server.work", report), call(caller, "app.server.other")
+        )
+    lines = list(report.lines)
+    assert [line.text for line in lines if line.stream == "stdout"] == [
+        "out",
+        "partial",
+        "unfinishedfrom a thread",
+    ]
+    assert OutputLine("stderr", "err") in lines
+    assert OutputLine("log", "WARNING work: logged 5") in lines
+    assert report.omitted == 0
+    assert "of another call" in capsys.readouterr().out
+    assert "write" not in vars(sys.stdout)
+
+
+async def test_output_of_a_failed_call(server, caller):
+    """The output of a call that fails arrives before its error."""
+
+    def work() -> None:
+        print("about to fail")
+        raise ValueError
+
+    await server.serve({"work": work})
+    report = Watched()
+    with pytest.raises(RemoteError):
+        await call(caller, "app.server.work", report)
+    assert [line.text for line in report.lines] == ["about to fail"]
+
+
+async def test_output_without_end(server, caller):
+    """Of a flood of output the caller receives a thousand lines, and the number of all others."""
+
+    async def work() -> None:
+        for n in range(5000):
+            print("x" * 100_000 if n == 5 else n)
+            if not n % 50:
+                await asyncio.sleep(0.02)
+
+    await server.serve({"work": work})
+    report = Watched()
+    await call(caller, "app.server.work", report)
+    assert len(report.lines) + report.omitted == 5000
+    assert 100 <= len(report.lines) <= MAX_LINES
+    assert max(len(line.text) for line in report.lines) <= 2000
+
+
+async def test_output_is_not_sent_unasked(server, caller, raw):
+    """A call that does not ask for output or progress receives its reply, and nothing else."""
+
+    async def work() -> str:
+        speak()
+        fabric_nb.progress(1, 2)
+        await asyncio.sleep(0.3)
+        return "done"
+
+    await server.serve({"work": work})
+    with pytest.warns(UserWarning, match="careful"):
+        assert await call(caller, "app.server.work") == "done"
+    assert not caller.rejected.counts
+
+
+# -- cancellation and deadlines
+
+
+async def test_a_cancelled_call_is_confirmed(server, caller):
+    """A caller learns whether its cancelled call was stopped, or runs on in a thread."""
+    gate, began = threading.Event(), []
+
+    async def coroutine() -> None:
+        began.append(1)
+        await asyncio.Event().wait()
+
+    def plain() -> None:
+        began.append(1)
+        gate.wait(60)
+
+    await server.serve({"coroutine": coroutine, "plain": plain}, threads=True)
+    for method, stopped in (("coroutine", True), ("plain", False)):
+        began.clear()
+        report = CallReport("progress")
+        calling = asyncio.create_task(call(caller, f"app.server.{method}", report))
+        await until(lambda: began)
+        calling.cancel()
+        assert await report.wait_stopped(60) is stopped
+    gate.set()
+
+
+@pytest.mark.parametrize("way", ["progress", "sleep", "cancelled"])
+async def test_a_thread_that_looks_at_its_caller(server, caller, way):
+    """A function in a thread ends at its next progress or sleep after it was cancelled."""
+    began, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        who = fabric_nb.caller()
+        assert who is not None
+        began.set()
+        try:
+            while way != "cancelled" or not who.cancelled:
+                if way == "progress":
+                    fabric_nb.progress(1)
+                    time.sleep(0.01)
+                elif way == "sleep":
+                    fabric_nb.sleep(600)
+        finally:
+            ended.set()
+
+    await server.serve({"work": work}, threads=True)
+    calling = asyncio.create_task(call(caller, "app.server.work"))
+    assert await asyncio.to_thread(began.wait, 60)
+    calling.cancel()
+    assert await asyncio.to_thread(ended.wait, 60)
+    await until(lambda: server.servers[0].stats["work"].cancelled == 1)
+
+
+async def test_deadlines_are_inherited(members, server, caller):
+    """A nested call has at most the time that its caller's caller waits."""
+    between = await members.join("between")
+    left: list[float] = []
+
+    async def outer() -> float:
+        who = fabric_nb.caller()
+        assert who is not None
+        left.append(who.remaining)
+        return await between.call("app.server.work", timeout=600)
+
+    async def work() -> float:
+        who = fabric_nb.caller()
+        assert who is not None
+        return who.remaining
+
+    await server.serve({"work": work})
+    await between.serve({"outer": outer})
+    inner = await caller.call("app.between.outer", timeout=60)
+    assert 0 < inner <= left[0] <= 60
+    assert await caller.call("app.between.outer", timeout=float("inf")) == pytest.approx(600, abs=1)
+    assert left[1] == float("inf")
+
+
+async def test_a_nested_call_without_time_is_not_made(members, server, caller):
+    """A function whose caller does not wait any more cannot call; what it leaves running can."""
+    between = await members.join("between")
+    errors: list[BaseException] = []
+    answers: list[int] = []
+
+    async def outer() -> None:
+        async def later() -> None:
+            await until(lambda: errors)
+            answers.append(await between.call("app.server.work"))
+
+        tasks.append(asyncio.create_task(later()))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await between.call("app.server.work")
+        except CallTimeout as error:
+            errors.append(error)
+
+    tasks: list[asyncio.Task[None]] = []
+    await server.serve({"work": lambda: 5})
+    await between.serve({"outer": outer})
+    with pytest.raises(CallTimeout):
+        await caller.call("app.between.outer", timeout=0.3)
+    await until(lambda: errors)
+    assert "has no time left" in str(errors[0])
+    await until(lambda: answers == [5])
