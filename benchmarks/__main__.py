@@ -67,6 +67,9 @@ async def measure_on_broker(uri: str, options: argparse.Namespace, results: Resu
         results.calls = await calls.measure(
             uri, count=options.rounds, seconds=options.seconds, progress=progress
         )
+        results.cancelling = await calls.measure_cancelling(
+            uri, count=options.rounds, progress=progress
+        )
     if "streams" in options.only:
         results.streams = await streams.measure(
             uri,

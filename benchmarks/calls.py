@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ REFERENCE_PREFETCH_1 = "aiormq, prefetch 1"
 FABRIC_NB = "fabric_nb"
 FABRIC_NB_WIDE = "fabric_nb, prefetch 100"
 FABRIC_NB_MAP = "fabric_nb, map, prefetch 100"
+FABRIC_NB_REPORTS = "fabric_nb, reports, prefetch 100"
 AMQP_FABRIC = "amqp_fabric"
 FABRIC_NB_TO_AMQP_FABRIC = "fabric_nb to amqp_fabric"
 AMQP_FABRIC_TO_FABRIC_NB = "amqp_fabric to fabric_nb"
@@ -45,6 +47,7 @@ KINDS: Mapping[str, tuple[str, Server]] = {
     REFERENCE_PREFETCH_1: ("aiormq", Server("aiormq", 1)),
     FABRIC_NB_WIDE: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     FABRIC_NB_MAP: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
+    FABRIC_NB_REPORTS: ("fabric_nb", _FABRIC_NB_SERVER_WIDE),
     GO: ("amqp091-go", Server("amqp091-go", 1)),
     GO_WIDE: ("amqp091-go", Server("amqp091-go", 100)),
     FABRIC_NB_TO_AMQP_FABRIC: ("fabric_nb", _AMQP_FABRIC_SERVER),
@@ -56,6 +59,10 @@ KINDS: Mapping[str, tuple[str, Server]] = {
 }
 """Caller and server of each kind, in the order of measurement."""
 
+_ROLES = {FABRIC_NB_MAP: "map", FABRIC_NB_REPORTS: "call with reports"}
+"""Roles of callers that do not just call."""
+CANCELLED_CALLS = 20
+"""Calls that are cancelled in each round."""
 _OPTIONAL = {"faststream", "nameko"}
 
 
@@ -95,7 +102,7 @@ async def _start(group: Workers, progress: Progress) -> list[_Pair]:
         serving = servers[server]
         if serving is None:
             continue
-        role = "map" if kind == FABRIC_NB_MAP else "call"
+        role = _ROLES.get(kind, "call")
         calling = await start(caller, role, service=server.name)
         if calling is not None:
             pairs.append(_Pair(kind, calling, serving))
@@ -118,3 +125,17 @@ async def _window(
         cpu_us=measured["cpu_us"] / calls,
         server_cpu_us=server_cpu / calls,
     )
+
+
+async def measure_cancelling(uri: str, *, count: int, progress: Progress) -> list[float]:
+    """Return the seconds from a cancellation to the end of the served coroutine, per round."""
+    async with workers(uri, progress) as group:
+        server = _FABRIC_NB_SERVER
+        await group.start(server.peer, "serve", service=server.name, prefetch=server.prefetch)
+        caller = await group.start(server.peer, "cancel", service=server.name)
+        medians = []
+        for round_number in rounds(count, progress, "cancelling"):
+            measured = await caller.request("cancel", count=CANCELLED_CALLS)
+            if round_number:
+                medians.append(statistics.median(measured["seconds"]))
+        return medians

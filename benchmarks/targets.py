@@ -22,6 +22,7 @@ class Results:
     """Samples of each suite; empty if it was skipped."""
 
     calls: Sequence[Sample] = ()
+    cancelling: Sequence[float] = ()
     streams: Sequence[Sample] = ()
     frames: dict[str, Any] = field(default_factory=dict)
     start: Sequence[Run] = ()
@@ -50,6 +51,12 @@ def judge(results: Results) -> list[Verdict]:
     """Return each target with its figure: ratios within a round, the median over the rounds."""
     return [
         *_calls(results.calls),
+        Verdict(
+            "cancellation until a running coroutine has ended, s",
+            "at most",
+            0.05,
+            Spread.of(results.cancelling),
+        ),
         *_streams(results.streams),
         *_frames(results.frames),
         *_start(results.start),
@@ -87,6 +94,12 @@ def _calls(samples: Sequence[Sample]) -> list[Verdict]:
             "at least",
             0.85,
             of(calls.FABRIC_NB_MAP, calls.FABRIC_NB_WIDE, full, rate),
+        ),
+        Verdict(
+            f"{full} calls/s, {calls.FABRIC_NB_REPORTS}, to calls without reports",
+            "at least",
+            0.85,
+            of(calls.FABRIC_NB_REPORTS, calls.FABRIC_NB_WIDE, full, rate),
         ),
         Verdict(
             f"caller CPU per call, {sequential}, µs",

@@ -16,7 +16,7 @@ import queue
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -123,14 +123,10 @@ async def run(commands: Commands) -> None:
                 peer = peers.load(setup["peer"])
                 await enter(peer.serve(setup["uri"], setup["service"], setup["prefetch"]))
                 await commands.handle_all(_no_command)
-            case "call":
-                peer = peers.load(setup["peer"])
-                await run_caller(commands, await enter(peer.call(setup["uri"], setup["service"])))
-            case "map":
-                peer = peers.load(setup["peer"])
-                await run_mapper(
-                    commands, await enter(peer.map_rows(setup["uri"], setup["service"]))
-                )
+            case "call" | "call with reports" | "cancel" | "map" as role:
+                function, run_role = _CALLERS[role]
+                calls = getattr(peers.load(setup["peer"]), function)
+                await run_role(commands, await enter(calls(setup["uri"], setup["service"])))
             case "consume":
                 await run_consumer(commands, peers.load(setup["peer"]).consume)
             case "produce":
@@ -158,6 +154,15 @@ async def run_caller(commands: Commands, echo: Callable[[], Awaitable[Any]]) -> 
     async def on_command(command: Command) -> Command:
         measurement = Measurement()
         return measurement.done(await load(echo, command["in_flight"], command["seconds"]))
+
+    await commands.handle_all(on_command)
+
+
+async def run_canceller(commands: Commands, cancel: Callable[[], Awaitable[float]]) -> None:
+    """Cancel calls one after the other, and return the seconds that each took to end."""
+
+    async def on_command(command: Command) -> Command:
+        return {"seconds": [await cancel() for _ in range(command["count"])]}
 
     await commands.handle_all(on_command)
 
@@ -204,6 +209,15 @@ async def run_consumer(
             return measured
 
         await commands.handle_all(on_command)
+
+
+_CALLERS: Mapping[str, tuple[str, Callable[[Commands, Any], Awaitable[None]]]] = {
+    "call": ("call", run_caller),
+    "call with reports": ("call_with_reports", run_caller),
+    "cancel": ("cancel", run_canceller),
+    "map": ("map_rows", run_mapper),
+}
+"""Function of a peer, and what is done with what it yields, by role."""
 
 
 def run_blocking(commands: Commands) -> None:

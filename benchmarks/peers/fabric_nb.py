@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -10,13 +12,26 @@ import pandas as pd
 
 from benchmarks.payloads import DOMAIN, REQUEST, SERVICE_TYPE, Source, echo
 from fabric_nb import AmqBrokerConnector
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.wire.names import parse_call
 
 
 @asynccontextmanager
 async def serve(uri: str, service: str, prefetch: int) -> AsyncIterator[None]:
     async with AmqBrokerConnector(uri, DOMAIN, SERVICE_TYPE, service) as fabric:
-        await fabric.serve({"echo": echo}, prefetch=prefetch)
+        await fabric.serve({"echo": echo, "wait": _wait, "ended": _ended.get}, prefetch=prefetch)
         yield
+
+
+_ended: asyncio.Queue[float] = asyncio.Queue()
+"""Times at which waiting calls were cancelled, in seconds of a clock of the machine."""
+
+
+async def _wait() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        _ended.put_nowait(time.monotonic())
 
 
 @asynccontextmanager
@@ -29,6 +44,38 @@ async def call(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[A
             return await remote.echo(**request)
 
         yield call_once
+
+
+@asynccontextmanager
+async def call_with_reports(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    async with AmqBrokerConnector(uri, DOMAIN, "caller", service) as fabric:
+        pattern, method = parse_call(f"{SERVICE_TYPE}.{service}.echo", domain=DOMAIN)
+
+        async def call_once() -> Any:
+            report = CallReport("output")
+            return await fabric.member.rpc.call(pattern, method, REQUEST, report=report)
+
+        yield call_once
+
+
+@asynccontextmanager
+async def cancel(uri: str, service: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Yield a function that cancels a running call, and returns the seconds until it has ended."""
+    async with AmqBrokerConnector(uri, DOMAIN, "caller", service) as fabric:
+        pattern, method = parse_call(f"{SERVICE_TYPE}.{service}.wait", domain=DOMAIN)
+
+        async def cancel_once() -> float:
+            began = asyncio.Event()
+            report = CallReport("progress", on_change=began.set)
+            work = fabric.member.rpc.call(pattern, method, {}, report=report)
+            calling = asyncio.create_task(work)
+            await began.wait()
+            cancelled = time.monotonic()
+            calling.cancel()
+            ended = await fabric.call(f"{SERVICE_TYPE}.{service}.ended")
+            return float(ended) - cancelled
+
+        yield cancel_once
 
 
 @asynccontextmanager

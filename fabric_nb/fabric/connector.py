@@ -39,7 +39,7 @@ from fabric_nb.fabric.rpc.mapping import (
 )
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
-from fabric_nb.fabric.rpc.serve_options import Redelivered, ServeOptions
+from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions
 from fabric_nb.fabric.rpc.server import Server
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
@@ -551,6 +551,7 @@ class AmqBrokerConnector:
         threads: bool = False,
         single_active: bool = False,
         redelivered: Redelivered = "run",
+        ack: Ack = "reply",
         allow: Collection[str] | None = None,
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
@@ -572,6 +573,7 @@ class AmqBrokerConnector:
             threads: run plain functions in threads, off the loop.
             single_active: one instance receives all calls, and the others stand by.
             redelivered: ``run`` or ``refuse`` a call that was delivered before.
+            ack: acknowledge a call with its ``reply``, or when it begins (``begin``).
             allow: users of the broker whose calls are accepted; None: all users.
             exchanges: additional exchanges whose messages are accepted as calls.
             reply_queues: additional names of reply queues.
@@ -590,6 +592,7 @@ class AmqBrokerConnector:
             threads=threads,
             single_active=single_active,
             redelivered=redelivered,
+            ack=ack,
             allow=allow,
             exchanges=exchanges,
             reply_queues=reply_queues,

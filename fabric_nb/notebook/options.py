@@ -168,4 +168,10 @@ SERVE = (
         default="run",
         help="run or refuse a call that was delivered before, to an instance that was lost",
     ),
+    option(
+        "--ack",
+        choices=["reply", "begin"],
+        default="reply",
+        help="acknowledge a call with its reply, or when it begins: then no other instance gets it",
+    ),
 )

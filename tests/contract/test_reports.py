@@ -220,6 +220,7 @@ async def test_output(server, caller, capsys):
     assert OutputLine("log", "WARNING work: logged 5") in lines
     assert report.omitted == 0
     assert "of another call" in capsys.readouterr().out
+    await server.close()
     assert "write" not in vars(sys.stdout)
 
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fabric_nb.errors import ServiceLost, UnknownService
+from fabric_nb.errors import FabricError, ServiceLost, UnknownService
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.wire.names import parse_call
 from tests.support.fabric import until, wait_for_service
+from tests.support.peers import DOMAIN
 
 if TYPE_CHECKING:
     from fabric_nb import AmqBrokerConnector
@@ -147,3 +150,50 @@ async def test_an_acknowledged_call_is_lost_with_its_instance(members, caller, g
     await server.close()
     with pytest.raises(ServiceLost):
         await calling
+
+
+async def test_calls_that_are_acknowledged_when_they_begin(members, caller, gate):
+    """With `ack="begin"` no call is delivered twice; it is lost with its instance, and only it."""
+    server = await members.join("server")
+    await server.serve({"work": gate.work}, ack="begin")
+    running, waiting = await call(caller, gate, 2)
+    other = Gate()
+    other.open.set()
+    second = await members.join("server")
+    await second.serve({"work": other.work}, ack="begin")
+    assert await waiting == 1
+    polls = caller.member.rpc.requester.liveness.polls
+    await until(lambda: caller.member.rpc.requester.liveness.polls >= polls + 2)
+    assert not running.done()
+    await server.close()
+    with pytest.raises(ServiceLost):
+        await running
+    assert other.began == [1]
+
+
+async def test_a_caller_that_is_gone(members, gate):
+    """A call that reports to its caller is cancelled if that is gone, and not run elsewhere."""
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await gate.work(1)
+        finally:
+            ended.set()
+
+    server = await members.join("server")
+    await server.serve({"work": work})
+    leaving = members.connector("caller")
+    await leaving.open()
+    pattern, method = parse_call("app.server.work", domain=DOMAIN)
+    report = CallReport("progress")
+    calling = asyncio.create_task(
+        leaving.member.rpc.call(pattern, method, {}, timeout=600, report=report)
+    )
+    await until(lambda: report.began)
+    await leaving.member.connection.close()
+    await ended.wait()
+    await until(lambda: server.servers[0].stats["work"].cancelled == 1)
+    with pytest.raises(FabricError):
+        await calling
+    await leaving.close()

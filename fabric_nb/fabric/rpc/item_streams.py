@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from operator import itemgetter
 from time import monotonic
 
@@ -29,7 +28,6 @@ from fabric_nb.fabric.wire.running_calls import (
     PROBE,
     begin_message,
     item_message,
-    probe_message,
     read_credit,
 )
 
@@ -245,11 +243,9 @@ class Outgoing:
         self._make_room(sending, key)
         self._sending[key] = sending
         self._idle.clear()
-        probing = None
         try:
             await self._control.ready()
             self._send(sending, begin_message(key, self._control.queue, self._instance))
-            probing = asyncio.ensure_future(keep_probing(partial(self._probe, sending)))
             while True:
                 await sending.use_credit()
                 batch = await items.take()
@@ -272,8 +268,6 @@ class Outgoing:
                 raise Cancelled from None
             raise
         finally:
-            if probing is not None:
-                probing.cancel()
             del self._sending[key]
             if not self._sending:
                 self._idle.set()
@@ -334,6 +328,3 @@ class Outgoing:
 
     def _send(self, sending: _Sending, message: Message) -> None:
         self._control.send(sending.reply_to, message, sending.on_outcome)
-
-    def _probe(self, sending: _Sending) -> None:
-        self._send(sending, probe_message(sending.id))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.current_call import current_call
 
-_NOTHING = nullcontext()
 
-
-class _Capture(logging.Handler):
-    """Copies the output of calls that want it to their reporters, while there are any.
+class OutputCapture(logging.Handler):
+    """Copies what calls print and log to their reporters; `output_capture` is the only instance.
 
     The output goes where it went before, too: the methods ``write`` of the standard streams are
     replaced, and not the streams, as front ends have streams of their own.
@@ -23,21 +20,34 @@ class _Capture(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._users = 0
-        self._streams: list[Any] = []
+        self._users: set[object] = set()
+        self._streams: dict[str, Any] = {}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Capture for as long as this context lasts."""
-        self._users += 1
-        if self._users == 1:
-            self._install()
-        try:
-            yield
-        finally:
-            self._users -= 1
+    def start(self, user: object) -> None:
+        """Capture the output of calls, until `stop` is called with the same user."""
+        if not self._users:
+            logging.getLogger().addHandler(self)
+        self._users.add(user)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if self._streams.get(name) is not stream:  # a program may replace them
+                self._restore(name)
+                if "write" not in getattr(stream, "__dict__", {"write": None}):
+                    stream.write = _copying(stream.write, name)
+                    self._streams[name] = stream
+
+    def stop(self, user: object) -> None:
+        """Stop capturing, once no other user is left."""
+        if user in self._users:
+            self._users.remove(user)
             if not self._users:
-                self._remove()
+                logging.getLogger().removeHandler(self)
+                for name in tuple(self._streams):
+                    self._restore(name)
+
+    def _restore(self, name: str) -> None:
+        if (stream := self._streams.pop(name, None)) is not None:
+            vars(stream).pop("write", None)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Copy a log record."""
@@ -49,19 +59,6 @@ class _Capture(logging.Handler):
             self.handleError(record)
         else:
             reporter.write("log", text)
-
-    def _install(self) -> None:
-        logging.getLogger().addHandler(self)
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            if "write" not in getattr(stream, "__dict__", {"write": None}):
-                stream.write = _copying(stream.write, name)
-                self._streams.append(stream)
-
-    def _remove(self) -> None:
-        logging.getLogger().removeHandler(self)
-        while self._streams:
-            vars(self._streams.pop()).pop("write", None)
 
 
 def _copying(write: Callable[[str], int], name: str) -> Callable[[str], int]:
@@ -78,11 +75,4 @@ def _reporter() -> CallReporter | None:
     return None if call is None else call.reporter
 
 
-_capture = _Capture()
-
-
-def capturing(reporter: CallReporter | None) -> AbstractContextManager[None]:
-    """Return a context in which the output of a call is copied to its reporter, if it wants it."""
-    if reporter is None or not reporter.wants_output:
-        return _NOTHING
-    return _capture.running()
+output_capture = OutputCapture()

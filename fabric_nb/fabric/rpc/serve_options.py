@@ -14,6 +14,7 @@ MAX_PREFETCH = 10_000
 """Concurrent calls of one method, each of which has a task that waits for it."""
 
 Redelivered = Literal["run", "refuse"]
+Ack = Literal["reply", "begin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ class ServeOptions:
         redelivered: ``run`` a call that the broker delivers again because its instance died or
             lost the connection, as amqp-fabric does; or ``refuse`` it with an error, so that no
             call runs twice, and a call that kills its process kills one instance and not all.
+        ack: acknowledge a call with its ``reply``, so that it is delivered to another instance if
+            this one dies; or when it begins (``begin``), so that no broker's time limit for
+            acknowledgements concerns it, and it is lost with the instance (`ServiceLost`).
         allow: users of the broker whose calls are accepted; None: all users.
         exchanges: additional exchanges whose messages are accepted as calls; ``""`` is the default
             exchange, and ``"*"`` means all, including dead letters.
@@ -36,7 +40,7 @@ class ServeOptions:
             those that the broker or aio-pika generates.
 
     Raises:
-        InvalidArgument: `redelivered` is neither ``run`` nor ``refuse``, or `prefetch` is no number
+        InvalidArgument: `redelivered` or `ack` is none of the above, or `prefetch` is no number
             from 1 to 10,000.
         InvalidArgumentType: `version` is not text.
     """
@@ -46,6 +50,7 @@ class ServeOptions:
     threads: bool = False
     single_active: bool = False
     redelivered: Redelivered = "run"
+    ack: Ack = "reply"
     allow: Collection[str] | None = None
     exchanges: Collection[str] = ()
     reply_queues: Collection[str] = ()
@@ -54,10 +59,10 @@ class ServeOptions:
         check_version(self.version)
         prefetch = whole(self.prefetch, "prefetch", low=1, high=MAX_PREFETCH)
         object.__setattr__(self, "prefetch", prefetch)  # an int, where numpy's was given
-        if self.redelivered not in get_args(Redelivered):
-            raise InvalidArgument(
-                f"redelivered={self.redelivered!r} is not known: write 'run' or 'refuse'."
-            )
+        for name, choices in (("redelivered", Redelivered), ("ack", Ack)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                known = " or ".join(map(repr, get_args(choices)))
+                raise InvalidArgument(f"{name}={value!r} is not known: write {known}.")
 
     def needs_new_server(self, other: ServeOptions) -> bool:
         """Return whether a server with `other` options cannot change to these while it runs."""

@@ -33,6 +33,7 @@ from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.frames import read_exchange
 from fabric_nb.fabric.amqp.message import Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
+from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
@@ -53,15 +54,16 @@ from fabric_nb.fabric.rpc.invocation import (
     uncancel,
     without_own_frames,
 )
-from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing
+from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing, keep_probing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
-from fabric_nb.fabric.rpc.output_capture import capturing
+from fabric_nb.fabric.rpc.output_capture import output_capture
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.wire.calls import (
     INSTANCE,
+    OUTPUT,
     error_message,
     format_traceback,
     name_instance,
@@ -78,6 +80,7 @@ from fabric_nb.fabric.wire.running_calls import (
     begin_message,
     cancelled_message,
     end_message,
+    probe_message,
     wanted_credit,
 )
 
@@ -182,6 +185,7 @@ class Server:
         await self._background.open()
         self._background.keep(self._expired.watch, name="watch")
         self._background.keep(self._acknowledge_in_time, name="acknowledge in time")
+        self._background.keep(partial(keep_probing, self._probe_callers), name="probe callers")
         for name, function in {**functions, DESCRIBE: self._describe}.items():
             self._add(name, function)
         await self.channel.open()
@@ -248,6 +252,7 @@ class Server:
         await self.channel.close()
         await self._background.aclose()
         await self.control.close()
+        output_capture.stop(self)
         self.closed = True
         self.changes += 1
         self._on_change(self)
@@ -442,6 +447,19 @@ class Server:
         except ConnectionLost as lost:  # the caller asks again
             log.debug("A message about calls of %s was not answered: %s", self.name, lost)
 
+    def _probe_callers(self) -> None:
+        """Cancel item streams, and calls that report, whose callers are gone."""
+        for running in self.running:
+            reply_to, correlation_id = running.key
+            if reply_to and (running.reporter is not None or running.worker is None):
+                probe = probe_message(correlation_id)
+                self.control.send(reply_to, probe, partial(self._on_probed, running))
+
+    def _on_probed(self, running: RunningCall, error: FabricError | None) -> None:
+        if isinstance(error, Unroutable):
+            self._acknowledge(running)
+            running.cancel()
+
     def _on_control_lost(self) -> None:
         self._outgoing.cancel_all()
 
@@ -512,6 +530,8 @@ class Server:
             streaming = self._stream(running, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
+        if self.options.ack == "begin":
+            self._acknowledge(running)
         if running.report and running.report != INSTANCE:
             running.reporter = self._reporter(running)
         self.running.add(running)
@@ -530,6 +550,8 @@ class Server:
             with contextlib.suppress(ConnectionLost):  # the caller pings the instances later
                 self.channel.send("", reply_to or "", report, at_once=at_once)
 
+        if running.report == OUTPUT:
+            output_capture.start(self)
         return CallReporter(running.report, correlation_id, begin, send)
 
     async def _run(
@@ -539,7 +561,7 @@ class Server:
         method.stats.running += 1
         began = time.perf_counter()
         try:
-            with self.around(), capturing(running.reporter):
+            with self.around():
                 result, error = await self._outcome(running, function, kwargs)
             if running.cancelled:
                 await ignore_cancellation(lambda: self._ending)
