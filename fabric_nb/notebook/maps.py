@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from fabric_nb.errors import NotSerializable
 from fabric_nb.fabric.member import FabricMember
-from fabric_nb.fabric.rpc.access import caller
+from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle, MapOptions
 from fabric_nb.fabric.wire.codec import encode
