@@ -41,6 +41,8 @@ class NotDebian(RuntimeError):
 def unpack(release: str, packages: Sequence[str], folder: Path = FOLDER) -> Path:
     """Unpack packages of a Debian release with their dependencies, and return the folder.
 
+    Those that were unpacked before are unchanged, because their programs may be running.
+
     Args:
         release: such as ``trixie`` or ``sid``.
         packages: names of packages.
@@ -52,8 +54,12 @@ def unpack(release: str, packages: Sequence[str], folder: Path = FOLDER) -> Path
     """
     root = (folder / release).resolve()
     root.mkdir(parents=True, exist_ok=True)
+    unpacked = root / ".unpacked"
+    unpacked.mkdir(exist_ok=True)
     for archive in _download(release, packages, root.with_name(f"{release}.apt")):
-        subprocess.run(["dpkg-deb", "-x", archive, root], check=True)
+        if not (unpacked / archive.name).exists():
+            subprocess.run(["dpkg-deb", "-x", archive, root], check=True)
+            (unpacked / archive.name).touch()
     _relocate(root)
     return root
 
@@ -99,12 +105,22 @@ def _relocate(root: Path) -> None:
     patch = [patchelf, "--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries]
     for pattern in EXECUTABLES:
         for file in root.glob(pattern):
-            if not file.is_symlink() and file.read_bytes()[:4] == b"\x7fELF":
+            if not file.is_symlink() and _interpreter(patchelf, file) not in ("", str(loader)):
                 subprocess.run([*patch, file], check=True)
     for pattern, path in ABSOLUTE_PATHS.items():
         for file in root.glob(pattern):
             text = file.read_text()
-            file.write_text(re.sub(rf"(?<!{re.escape(str(root))}){path}\b", f"{root}{path}", text))
+            relocated = re.sub(rf"(?<!{re.escape(str(root))}){path}\b", f"{root}{path}", text)
+            if relocated != text:
+                file.write_text(relocated)
+
+
+def _interpreter(patchelf: Path, file: Path) -> str:
+    """Return the ELF interpreter of a file; empty if it has none."""
+    printed = subprocess.run(
+        [patchelf, "--print-interpreter", file], capture_output=True, text=True, check=False
+    )
+    return printed.stdout.strip()
 
 
 def main() -> None:
