@@ -22,7 +22,7 @@ from tests.support.results import Results, table
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "results"
 TESTS = (
-    *("broker", "browser", "cli", "contract", "demo", "faults", "notebook", "peers"),
+    *("broker", "cli", "contract", "demo", "faults", "notebook", "peers"),
     "unit/test_support.py",
 )
 
