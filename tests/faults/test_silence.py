@@ -21,7 +21,7 @@ from fabric_nb.fabric.amqp.connection import Connection, State
 from fabric_nb.fabric.amqp.silence import CHECK_EVERY, DEAD_AFTER, SUSPECT_AFTER
 from fabric_nb.fabric.discovery.services import ServiceState
 from tests.broker.process import BrokerProcess
-from tests.support.fabric import Members, until, wait_for_service
+from tests.support.fabric import LoopTime, Members, until, wait_for_service
 from tests.support.internals import fall_silent
 from tests.support.processes import pause
 
@@ -29,20 +29,15 @@ DETECTED_WITHIN = 15.0
 """Seconds in which the loop runs; heartbeats would detect it after twenty minutes."""
 LATE = 6.0
 """Seconds after which one member sends, while the kernel probes its connection."""
-INTERVAL = 0.1
-"""Seconds."""
 
 
 class SilenceTimer:
-    """Measures the seconds until a member detects the silence of its connection.
-
-    It counts intervals of the loop, which are longer on a busy machine, as the member does.
-    """
+    """Measures the time until a member detects the silence of its connection."""
 
     def __init__(self, fabric) -> None:
         self.fabric = fabric
         self.detected = False
-        self.seconds = 0.0
+        self.time = LoopTime()
         self._reconnects = fabric.member.connection.reconnects
         self._channels = open_channels(fabric)
         fabric.on_state(self._on_state)
@@ -53,16 +48,12 @@ class SilenceTimer:
 
     def begin(self) -> None:
         """Start the measurement."""
-        asyncio.get_running_loop().call_later(INTERVAL, self._count)
-
-    def _count(self) -> None:
-        if not self.detected:
-            self.seconds += INTERVAL
-            self.begin()
+        self.time.start()
 
     def _on_state(self, state: State) -> None:
         if state is State.RECONNECTING:
             self.detected = True
+            self.time.stop()
 
     async def wait_until_detected(self) -> None:
         """Wait until the silence was detected and the member has recovered."""
@@ -118,7 +109,7 @@ async def silence(uri):
         await idle.fabric.serve({"double": lambda x: 2 * x})
         assert await busy.fabric.call(f"{idle.fabric.fqn}.double", x=1, timeout=60) == 2
         assert await blocked is State.RECONNECTING
-        return {timer.fabric.name.id: timer.seconds for timer in (idle, busy, late)}
+        return {timer.fabric.name.id: timer.time.seconds for timer in (idle, busy, late)}
 
 
 async def block(uri):
@@ -172,7 +163,7 @@ async def test_a_frozen_broker_is_detected(frozen):
             await fabric.call(f"{server.fqn}.double", x=1, timeout=60)
         for timer in (caller, quiet):
             await until(lambda timer=timer: timer.detected)
-            assert timer.seconds < DETECTED_WITHIN
+            assert timer.time.seconds < DETECTED_WITHIN
         for name in ("server.double", f"{server.fqn}.double"):
             with pytest.raises(CallTimeout, match="connection"):
                 await fabric.call(name, x=1, timeout=0.5)
