@@ -25,7 +25,6 @@ from tests.support import failures as failed_tests
 from tests.support.kernels import Kernel
 from tests.support.peers import Peer
 from tests.support.rabbitmq import RabbitMq, RabbitMqError
-from tests.support.rabbitmq_supervisor import transient_queues_denied
 from tests.support.results import Results
 
 if TYPE_CHECKING:
@@ -205,8 +204,6 @@ async def start_peer(request: pytest.FixtureRequest) -> AsyncIterator[StartPeer]
     async with AsyncExitStack() as ending:
 
         async def start(script: str, uri: str, **options: Any) -> Peer:
-            if transient_queues_denied() and script != "fabric_calc":
-                pytest.skip("this RabbitMQ refuses the queues of amqp-fabric")
             peer = await Peer.start(script, uri, **options)
             _witness(request, await ending.enter_async_context(peer))
             return peer

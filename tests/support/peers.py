@@ -1,5 +1,7 @@
 """Services of the real amqp-fabric package in processes, controlled by lines of JSON.
 
+Where the tests' RabbitMQ refuses the queues of amqp-fabric, they run on fabric_nb.
+
 The scripts are in `tests/peers/services`; the docstring of each lists its commands.
 
     async with await Peer.start("calc_service", uri, domain="my_project", id="calc1") as calc:
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.processes import pause
+from tests.support.rabbitmq_supervisor import transient_queues_denied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +80,7 @@ class Peer:
         for name, value in options.items():
             text = value if isinstance(value, str) else json.dumps(value)
             arguments += [f"--{name.replace('_', '-')}", text]
+        library = {"PEERS_ON": "fabric_nb"} if transient_queues_denied() else {}
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -84,7 +88,7 @@ class Peer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
-            env=os.environ | (env or {}),
+            env=os.environ | library | (env or {}),
             limit=_LINE_LIMIT,
         )
         peer = cls(f"{script} {options.get('id', '')}".strip(), process, stderr)

@@ -8,14 +8,13 @@ import time
 from typing import Any
 
 import peer_io
-from amqp_fabric.abstract_service_api import AbstractServiceApi
 
 
 class CalcError(Exception):
     """Error class of the service, which a caller cannot import."""
 
 
-class CalcApi(AbstractServiceApi):
+class CalcApi(peer_io.AbstractServiceApi):
     """API of the calculator."""
 
     def __init__(self) -> None:

@@ -6,10 +6,9 @@ import asyncio
 from typing import Any
 
 import peer_io
-from amqp_fabric.abstract_service_api import AbstractServiceApi
 
 
-class ForwardApi(AbstractServiceApi):
+class ForwardApi(peer_io.AbstractServiceApi):
     """API that calls other services."""
 
     def __init__(self, connector: Any, domain: str) -> None:

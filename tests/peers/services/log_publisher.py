@@ -6,7 +6,6 @@ import asyncio
 import logging
 
 import peer_io
-from amqp_fabric.logging_amqp_handler import AmqpHandler
 
 
 async def main() -> None:
@@ -14,7 +13,7 @@ async def main() -> None:
     options = peer_io.arguments(__doc__, type="peer", id="logger", keep_alive=1).parse_args()
     connector = peer_io.connector(options)
     await connector.open()
-    handler = AmqpHandler()
+    handler = peer_io.AmqpHandler()
     await connector.init_logging_handler(handler)
     # A separate logger: on the root logger the records of the handler's own library would loop.
     log = logging.getLogger("peer")

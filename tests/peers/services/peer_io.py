@@ -3,6 +3,9 @@
 A peer writes `{"event": "ready", "pid": ...}` once it is ready. It replies to each request line
 `{"id": n, "do": name, ...}` with `{"event": "reply", "id": n, ...}`, and writes received messages
 as events of other names. On SIGTERM or the end of its input it closes its connection and ends.
+
+With `PEERS_ON=fabric_nb` in the environment the scripts run on fabric_nb, where the broker refuses
+the queues of amqp-fabric.
 """
 
 from __future__ import annotations
@@ -16,12 +19,19 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from amqp_fabric.amq_broker_connector import AmqBrokerConnector
+if os.environ.get("PEERS_ON") == "fabric_nb":
+    from fabric_nb import AbstractServiceApi, AmqBrokerConnector, AmqpHandler
+else:
+    from amqp_fabric.abstract_service_api import AbstractServiceApi
+    from amqp_fabric.amq_broker_connector import AmqBrokerConnector
+    from amqp_fabric.logging_amqp_handler import AmqpHandler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     Handler = Callable[..., Awaitable[Any]]
+
+__all__ = ["AbstractServiceApi", "AmqpHandler"]
 
 
 def arguments(doc: str | None, *, type: str, id: str, keep_alive: float) -> argparse.ArgumentParser:  # noqa: A002
@@ -36,7 +46,7 @@ def arguments(doc: str | None, *, type: str, id: str, keep_alive: float) -> argp
 
 
 def connector(options: argparse.Namespace, **more: Any) -> AmqBrokerConnector:
-    """Return a connector of the real amqp-fabric for these arguments, not yet open."""
+    """Return a connector for these arguments, not yet open."""
     return AmqBrokerConnector(
         amqp_uri=options.uri,
         service_domain=options.domain,
