@@ -6,10 +6,12 @@ import itertools
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.broker.driver import CHANNELS, Driver, Observation
+from tests.support.rabbitmq_supervisor import TRANSIENT_QUEUES_DENIED, transient_queues_denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,6 +191,7 @@ def _run(driver: Driver, steps: list[Operation]) -> list[tuple[Operation, Observ
 _runs = itertools.count()
 
 
+@pytest.mark.skipif(transient_queues_denied(), reason=TRANSIENT_QUEUES_DENIED)
 @seed(20240611)
 @settings(
     max_examples=EXAMPLES,

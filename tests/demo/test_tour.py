@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.peers import needs_amqp_fabric
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,6 +40,7 @@ def test_the_tour_runs_with_nothing_installed(tmp_path: Path) -> None:
         assert text in html
 
 
+@needs_amqp_fabric
 def test_the_tour_runs_on_rabbitmq(rabbitmq_uri: str, tmp_path: Path) -> None:
     """The tour runs on the RabbitMQ of AMQP_URL, and never shows its password."""
     page = tmp_path / "tour.html"
@@ -76,7 +79,7 @@ def test_an_unreachable_broker_is_reported(tmp_path: Path) -> None:
     assert "secret" not in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("module", ["calc", "monitor"])
+@pytest.mark.parametrize("module", [pytest.param("calc", marks=needs_amqp_fabric), "monitor"])
 def test_services_end_on_sigterm(module: str, rabbitmq_uri: str) -> None:
     """A demo service reports when it is ready, and exits on SIGTERM with code 0."""
     with subprocess.Popen(

@@ -8,7 +8,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, error_text, shown_error, state_of, until
-from tests.support.peers import Peer
+from tests.support.peers import Peer, needs_amqp_fabric
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import StartPeer
@@ -108,6 +108,7 @@ async def test_data_frames_travel(notebook: Notebook, watcher: AmqBrokerConnecto
     assert cell.text.split() == ["n", "0", "2", "1", "4"]
 
 
+@needs_amqp_fabric
 async def test_remote_error_is_one_line(notebook: Notebook) -> None:
     """An error of the service is one line with the call and the built-in type."""
     cell = await notebook.execute("%fabric_call calc1.fail message='no such row'")

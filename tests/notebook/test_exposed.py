@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import call
-from tests.support.peers import DOMAIN, Peer
+from tests.support.peers import DOMAIN, Peer, needs_amqp_fabric
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import StartNotebook
@@ -25,6 +25,7 @@ def _private():
 """
 
 
+@needs_amqp_fabric
 async def test_allowed_callers_are_shown_and_enforced(
     start_notebook: StartNotebook, uri: str, place: str, rabbitmq: RabbitMq, caller: Peer
 ) -> None:

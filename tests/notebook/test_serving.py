@@ -10,7 +10,7 @@ import pytest
 
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook, call, error_text, state_of, until
-from tests.support.peers import DOMAIN, Peer, PeerError
+from tests.support.peers import DOMAIN, Peer, PeerError, needs_amqp_fabric
 
 
 async def test_cell_becomes_a_service(
@@ -262,6 +262,7 @@ RAISING = (
 )
 
 
+@needs_amqp_fabric
 @pytest.mark.parametrize("options", ["", "--thread"])
 async def test_no_error_of_a_function_stops_the_service(
     notebook: Notebook, caller: Peer, options: str

@@ -11,7 +11,7 @@ import pytest_asyncio
 from fabric_nb import AmqBrokerConnector
 from tests.notebook.notebooks import Notebook
 from tests.support.cells import Cell, plain
-from tests.support.peers import DOMAIN
+from tests.support.peers import DOMAIN, needs_amqp_fabric
 
 if TYPE_CHECKING:
     from tests.notebook.notebooks import StartNotebook
@@ -90,6 +90,7 @@ async def test_tab_completes_own_services_and_streams(notebook: Notebook) -> Non
     await notebook.run("%fabric_stop desk\n%fabric_stop ticks")
 
 
+@needs_amqp_fabric
 async def test_methods_that_replied_are_completed(notebook: Notebook) -> None:
     """For a service of amqp-fabric, methods that have replied are completed."""
     assert (await notebook.complete("%fabric_call calc1.")).matches == ["calc1.multiply"]
@@ -134,8 +135,9 @@ def paged(cell: Cell) -> str:
 async def test_a_proxy_shows_the_remote_method(notebook: Notebook) -> None:
     """`fabric.service("…").method?` shows signature and doc, and Tab completes methods."""
     await notebook.run("office = fabric.service('reports')")
-    matches = (await notebook.complete("office.m")).matches[-2:]
-    assert [match.removeprefix("office") for match in matches] == [".make", ".month_end"]
+    # With a prefix or not: jedi has a time limit, after which IPython completes.
+    matches = (await notebook.complete("office.m")).matches
+    assert {match.rpartition(".")[2] for match in matches} >= {"make", "month_end"}
     shown = [paged(await notebook.run("fabric.service('reports').make?"))]
     shown.append(paged(await notebook.run("office.make?")))
     shown.append(await notebook.inspect("office.make", len("office.make")))

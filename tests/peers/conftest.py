@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fabric import Members
-from tests.support.rabbitmq_supervisor import transient_queues_denied
+from tests.support.rabbitmq_supervisor import TRANSIENT_QUEUES_DENIED, transient_queues_denied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def amqp_fabric_can_run() -> None:
     """Skip where the broker refuses the queues of amqp-fabric."""
     if transient_queues_denied():
-        pytest.skip("this RabbitMQ refuses the queues of amqp-fabric")
+        pytest.skip(TRANSIENT_QUEUES_DENIED)
 
 
 @pytest.fixture

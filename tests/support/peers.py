@@ -1,6 +1,7 @@
 """Services of the real amqp-fabric package in processes, controlled by lines of JSON.
 
-Where the tests' RabbitMQ refuses the queues of amqp-fabric, they run on fabric_nb.
+Where the tests' RabbitMQ refuses the queues of amqp-fabric, they run on fabric_nb; tests of what
+only amqp-fabric does are marked with `needs_amqp_fabric`.
 
 The scripts are in `tests/peers/services`; the docstring of each lists its commands.
 
@@ -22,8 +23,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support.processes import pause
-from tests.support.rabbitmq_supervisor import transient_queues_denied
+from tests.support.rabbitmq_supervisor import TRANSIENT_QUEUES_DENIED, transient_queues_denied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 SERVICES = Path(__file__).parent.parent / "peers" / "services"
 DOMAIN = "my_project"
 _LINE_LIMIT = 64 * 2**20
+
+needs_amqp_fabric = pytest.mark.skipif(transient_queues_denied(), reason=TRANSIENT_QUEUES_DENIED)
 
 
 class PeerError(Exception):

@@ -109,6 +109,10 @@ def transient_queues_denied() -> bool:
     return DENY_TRANSIENT_QUEUES in os.environ.get("RABBITMQ_TEST_SETTINGS", "")
 
 
+TRANSIENT_QUEUES_DENIED = "this RabbitMQ refuses transient queues, which amqp-fabric declares"
+"""Reason of skipped tests."""
+
+
 def version_of(server: Path) -> list[int]:
     """Return the version in the name of a start script's folder."""
     name = server.parent.parent.resolve().name
