@@ -1,5 +1,6 @@
 import * as React from 'react';
 
+import { paintBadge } from '../../fabric_nb/notebook/table/cells.js';
 import { BadgeContent } from './protocol';
 
 /** A coloured label, as in the tables under cells. */
@@ -7,10 +8,6 @@ export function Badge(props: {
   content: BadgeContent;
   title?: string;
 }): React.ReactElement {
-  const [text, tone] = props.content;
-  return (
-    <span className="badge" data-tone={tone} title={props.title}>
-      {text}
-    </span>
-  );
+  const { content, title } = props;
+  return <span title={title} ref={node => node && paintBadge(node, content)} />;
 }

@@ -1,5 +1,6 @@
 import * as React from 'react';
 
+import { setQuoted } from '../../fabric_nb/notebook/live/dom.js';
 import { Actions } from './actions';
 import { fullAddress } from './cells';
 import { CallForm } from './form';
@@ -69,14 +70,7 @@ export function Services(props: {
 
 /** Text with code between backticks. */
 function TextWithCode(props: { text: string }): React.ReactElement {
-  const parts = props.text.split('`');
-  return (
-    <>
-      {parts.map((part, index) =>
-        index % 2 === 1 ? <code key={index}>{part}</code> : part
-      )}
-    </>
-  );
+  return <span ref={node => node && setQuoted(node, props.text)} />;
 }
 
 function NoServices(props: {

@@ -114,6 +114,8 @@ declare module '*/notebook/table/scroller.js' {
 }
 
 declare module '*/notebook/live/dom.js' {
+  /** Set a text; parts between backquotes are shown as code. */
+  export function setQuoted(node: HTMLElement, text: string): void;
   export function make(
     tag: string,
     className?: string,
