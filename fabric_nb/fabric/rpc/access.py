@@ -156,9 +156,13 @@ class AccessControl:
             fnmatchcase(queue, pattern) for pattern in self.reply_queues
         )
 
+    def admits(self, who: CallerIdentity) -> bool:
+        """Return whether calls of a caller are accepted."""
+        return self.users is None or who.user in self.users
+
     def authorized(self, function: Function, who: CallerIdentity) -> Function:
         """Return the function to run for a caller, or one that refuses it."""
-        if self.users is None or who.user in self.users:
+        if self.admits(who):
             return function
         user = who.user or "a caller without a verified user"
 

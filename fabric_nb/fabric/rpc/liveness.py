@@ -161,7 +161,7 @@ class LivenessMonitor:
             ping_id = os.urandom(8).hex()
             answers = _Answers(asyncio.get_running_loop().time())
             pings[service] = self._pings[ping_id] = answers
-            message = ping_message(ping_id, self._reply_queue())
+            message = ping_message(ping_id, self._reply_queue(), self._connection.user_id)
             answers.exists = await _has_exchange(channel, service, message)
         return pings
 

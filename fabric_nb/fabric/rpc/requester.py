@@ -72,6 +72,9 @@ class Requester:
         rejected: record of replies that cannot be read.
         background: tasks of the member, which monitor the called services.
         caller: full name and instance of the member, which requests carry.
+
+    Attributes:
+        reply_queue: queue that replies arrive in; empty before `open`.
     """
 
     def __init__(
@@ -86,8 +89,8 @@ class Requester:
         self._rejected = rejected
         self._background = background
         self._calls = InFlightCalls()
-        self._reply_queue = ""
-        self.liveness = LivenessMonitor(connection, self._calls, lambda: self._reply_queue)
+        self.reply_queue = ""
+        self.liveness = LivenessMonitor(connection, self._calls, lambda: self.reply_queue)
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
@@ -264,7 +267,7 @@ class Requester:
         """Return a request's message as it is sent now, to the current reply queue."""
         return request.message(
             correlation_id=correlation_id,
-            reply_to=self._reply_queue,
+            reply_to=self.reply_queue,
             seconds=seconds,
             caller=self._caller,
             user_id=self._connection.user_id,
@@ -278,7 +281,7 @@ class Requester:
             return
         reply_to = None
         if call.report is not None and call.report.level != INSTANCE:
-            reply_to = self._reply_queue
+            reply_to = self.reply_queue
             self._cancelled[correlation_id] = call.report
             if len(self._cancelled) > MAX_CANCELLED:
                 self._cancelled.popitem(last=False)
@@ -389,7 +392,7 @@ class Requester:
             queue, DEAD_LETTER_EXCHANGE, arguments={"From": queue, "x-match": "any"}
         )
         await channel.consume(queue, self._on_reply, no_ack=True, exclusive=True)
-        self._reply_queue = queue
+        self.reply_queue = queue
 
     def _on_reply(self, delivery: Delivery) -> None:
         if delivery.type == CALL and not self._is_expired_request(delivery):

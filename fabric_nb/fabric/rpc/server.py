@@ -470,7 +470,7 @@ class Server:
             for method in self._methods.values()
             if method.consumer_tag
         }
-        if delivery.reply_to:
+        if delivery.reply_to and self.access.admits(self.access.identify(delivery)):
             calls = self.running.statuses(delivery.reply_to)
             status = InstanceStatus(self._instance, methods, calls)
             self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))

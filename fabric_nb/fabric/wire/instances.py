@@ -52,9 +52,15 @@ class InstanceStatus:
     calls: dict[str, CallStatus] = field(default_factory=dict)
 
 
-def ping_message(ping_id: str, reply_to: str) -> Message:
-    """Return a message that asks each instance of a service for its status."""
-    return reply_message(PING, ping_id, b"null", reply_to=reply_to)
+def ping_message(ping_id: str, reply_to: str, user_id: str | None = None) -> Message:
+    """Return a message that asks each instance of a service for its status.
+
+    The broker is to verify `user_id`: a service that accepts calls from certain users only answers
+    no others.
+    """
+    message = reply_message(PING, ping_id, b"null", reply_to=reply_to)
+    message.user_id = user_id
+    return message
 
 
 def pong_message(status: InstanceStatus, ping_id: str | None) -> Message:
