@@ -4,6 +4,8 @@
 
 - load: `%load_ext fabric_nb` in fresh kernels, once pandas is imported.
 - call: the first `%fabric_call` on a fresh connection, over the median of plain calls after it.
+- map: CPU time of the kernel for the bar of a map, with a failed row every second: the difference
+  between maps of 300 rows a second with and without it, as a share of their duration.
 - flow: 2,000 messages per second, then 200,000 rows per second in batches, with the stream's view
   and a chart shown: losses, stalls of the event loop, latency of queued cells, memory.
 - browser: a table of a thousand rows ten times a second, a chart, and the panel with a thousand
@@ -41,7 +43,7 @@ from tests.support.rabbitmq import RabbitMq
 if TYPE_CHECKING:
     from tests.browser.lab import LabNotebook
 
-PARTS = ("load", "call", "flow", "browser", "tab", "registry")
+PARTS = ("load", "call", "map", "flow", "browser", "tab", "registry")
 MAX_ROWS = {"messages": 50_000, "batches": 1_000_000}
 
 WATCH = """
@@ -116,6 +118,43 @@ async def measure_call(kernels: int, uri: str) -> list[Verdict]:
     return [
         Verdict("first %fabric_call, ms over a plain call", "at most", 30, Spread.of(overheads))
     ]
+
+
+MAP = """
+%config FabricMagics.progress_after = {after}
+used, began = time.process_time(), time.perf_counter()
+results = %fabric_map calc.c1.rest n=range({rows}) --in-flight 15
+used, took = time.process_time() - used, time.perf_counter() - began
+"""
+
+
+async def measure_map(seconds: float, uri: str) -> list[Verdict]:
+    async def rest(n: int) -> int:
+        await asyncio.sleep(0.05)
+        if n % 300 == 299:
+            raise ValueError(n)
+        return n
+
+    shares = []
+    async with AmqBrokerConnector(uri, DOMAIN, "calc", "c1", 1.0) as service:
+        await service.serve({"rest": rest}, prefetch=100)
+        async with kernel() as notebook:
+            await notebook.connect(uri, id="caller")
+            await notebook.run("import time")
+            for round_number in range(6):
+                used = {}
+                # In turn, because the CPU time of the same work varies with other processes.
+                for after in (0, -1) if round_number % 2 else (-1, 0):
+                    cell = MAP.format(after=after, rows=int(300 * seconds))
+                    await notebook.run(cell, 60 + 4 * seconds)
+                    used[after] = float(await notebook.value("used"))
+                took = float(await notebook.value("took"))
+                print(
+                    f"map of {took:.1f} s: {used[0]:.2f} s with the bar, {used[-1]:.2f} s without"
+                )
+                if round_number:
+                    shares.append(100 * (used[0] - used[-1]) / took)
+    return [Verdict("bar of a map, % of the kernel's time", "at most", 2, Spread.of(shares))]
 
 
 # -- a live view -----------------------------------------------------------------------------------
@@ -311,6 +350,7 @@ async def measure(options: argparse.Namespace, uri: str) -> list[Verdict]:
     parts: dict[str, Callable[[], Awaitable[list[Verdict]]]] = {
         "load": lambda: measure_load(options.kernels, uri),
         "call": lambda: measure_call(options.kernels, uri),
+        "map": lambda: measure_map(min(10, options.seconds), uri),
         "flow": lambda: _both(uri, options.seconds),
         "browser": lambda: measure_browser(min(10, options.seconds), uri),
         "tab": lambda: many_services.measure_tab(uri),

@@ -35,7 +35,7 @@ and what to do::
     ├── NotThere                           an object of the panel that does not exist any more
     ├── DemoFailed (RuntimeError)          the demo's broker or services did not start
     ├── LoopBlocked (RuntimeError)         a thread and the running cell wait for each other
-    ├── NotInNotebook (RuntimeError)       a display that needs a notebook
+    ├── NotInNotebook (RuntimeError)       a display, or a wait, that needs a notebook
     ├── MalformedMessage (ValueError)      a received message without the required shape
     └── CallError
         ├── UnknownService (LookupError)   no instance serves it: the call was not run
@@ -297,7 +297,7 @@ class LoopBlocked(FabricError, RuntimeError):
 
 
 class NotInNotebook(FabricError, RuntimeError):
-    """A display needs a notebook in which the extension is loaded."""
+    """A display, or a wait in plain code, needs a notebook in which the extension is loaded."""
 
 
 class CallError(FabricError):

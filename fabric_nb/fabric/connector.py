@@ -8,6 +8,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
     Mapping,
     Sequence,
@@ -21,6 +22,7 @@ from fabric_nb.errors import InvalidArgumentType, NotConnected, NotListening
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.core.tasks import Failures, failures
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
+from fabric_nb.fabric.core.waiting import named
 from fabric_nb.fabric.data.queues import Start
 from fabric_nb.fabric.data.stream_options import DEFAULT_MAX_ROWS, DEFAULT_PREFETCH, StreamOptions
 from fabric_nb.fabric.discovery.announcer import REPLY_WITHIN, Presence
@@ -304,7 +306,7 @@ class AmqBrokerConnector:
 
     # -- calls
 
-    async def call(
+    def call(
         self,
         call: str,
         /,
@@ -313,8 +315,8 @@ class AmqBrokerConnector:
         version: str | None = None,
         idempotent: bool = False,
         **kwargs: Any,
-    ) -> Any:
-        """Call a remote method and return its result.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a remote method; await it for its result.
 
         Example::
 
@@ -336,9 +338,10 @@ class AmqBrokerConnector:
             InvalidName: the call is not written as above.
         """
         pattern, method = parse_call(call, domain=self.domain)
-        return await self.member.rpc.call(
+        coroutine = self.member.rpc.call(
             pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
         )
+        return named(coroutine, call)
 
     def call_stream(
         self,

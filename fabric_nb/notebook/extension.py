@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from fabric_nb.fabric.core import waiting
 from fabric_nb.fabric.data import plotting
 from fabric_nb.fabric.rpc.invocation import allow_suspending
 from fabric_nb.notebook import bridge
@@ -35,6 +36,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     if problem is not None:
         warnings.warn(problem, stacklevel=2)
     bridge.allow_waiting(bridge.notebook_loop())
+    waiting.set_wait(bridge.wait)
     allow_suspending()
     bridge.run_at_prompt(shell)
     _loaded = magics = FabricMagics(shell)
@@ -71,6 +73,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         for note in _loaded.open_session.closing_note():
             print(note)  # noqa: T201 - `%reload_ext` unloads too
         bridge.wait(_loaded.open_session.close())
+    waiting.set_wait(None)
     plotting.set_backend(None)
     _charts.close()
     for kind, names in _loaded.magics.items():

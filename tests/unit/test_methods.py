@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import keyword
 import warnings
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fabric_nb.errors import InvalidName
+from fabric_nb.errors import InvalidName, NotInNotebook
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.methods import (
@@ -371,6 +372,25 @@ async def test_proxy_calls() -> None:
     assert fabric.called == [("d.calc.c1", "multiply", keywords, 5, ">=1", True)]
     with pytest.raises(TypeError):
         await proxy.multiply(1)  # type: ignore[call-arg]
+
+
+async def test_coroutine_of_a_call_is_named() -> None:
+    """The coroutine of a call has its name, in its `repr` and in the warning of Python."""
+    method = ServiceProxy(Fabric(), PATTERN).multiply
+    coroutine = method(x=1)
+    assert repr(coroutine).startswith("<coroutine object d.calc.c1.multiply at ")
+    with pytest.warns(RuntimeWarning, match=r"'d\.calc\.c1\.multiply' was never awaited"):
+        del coroutine
+    assert await asyncio.create_task(method(x=1)) == "result"
+    assert await asyncio.gather(method(x=1), method(x=2)) == ["result", "result"]
+
+
+def test_plain_code_of_a_program_cannot_wait() -> None:
+    """Without a notebook `sync` raises, makes no call, and says what to write instead."""
+    fabric = Fabric()
+    with pytest.raises(NotInNotebook, match=r"`await multiply\(\.\.\.\)` in a coroutine"):
+        ServiceProxy(fabric, PATTERN).multiply.sync(x=1)
+    assert fabric.called == []
 
 
 def test_proxy_of_a_known_service() -> None:

@@ -13,10 +13,12 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fabric_nb.errors import InvalidName
 from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.fabric.core.waiting import named, wait_for
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.map_rows import row_source
@@ -113,6 +115,8 @@ class RemoteMethod:
     Example::
 
         total = await calc.add(numbers=[1, 2])
+        prices = df.apply(lambda row: pricing.quote.sync(sku=row.sku), axis=1)  # in a notebook
+        prices = await pricing.quote.map(df, in_flight=32)
         async for row in reports.rows.stream(day="2026-11-24"):
             ...
 
@@ -153,7 +157,7 @@ class RemoteMethod:
     def __call__(self, /, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Call the method; errors are those of `AmqBrokerConnector.call`."""
         service = self._service
-        return service._client.call(  # noqa: SLF001
+        coroutine = service._client.call(  # noqa: SLF001
             service._pattern,  # noqa: SLF001
             self.__name__,
             kwargs,
@@ -161,6 +165,24 @@ class RemoteMethod:
             version=service._version,  # noqa: SLF001
             idempotent=service._idempotent,  # noqa: SLF001
         )
+        return named(coroutine, self.__qualname__)
+
+    def sync(self, /, **kwargs: Any) -> Any:
+        """Call the method in plain code of a notebook, and return the result.
+
+        It waits as ``%fabric_call`` does, in a cell, in a function that a library calls, in a plain
+        function that is served, or in another thread.
+
+        Example::
+
+            orders["price"] = orders.apply(lambda row: pricing.quote.sync(sku=row.sku), axis=1)
+
+        Raises:
+            NotInNotebook: the extension is not loaded, as in a program.
+            Exception: see `AmqBrokerConnector.call`.
+        """
+        __tracebackhide__ = True
+        return wait_for(partial(self, **kwargs), self.__qualname__)
 
     def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Call a generator and yield its items; see `AmqBrokerConnector.call_stream`."""
