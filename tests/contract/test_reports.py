@@ -59,14 +59,15 @@ async def call(
     return await caller.member.rpc.call(pattern, method, kwargs, timeout=60, report=report)
 
 
-async def test_a_call_is_queued_and_runs(server, caller):
+@pytest.mark.parametrize("single_active", [False, True], ids=["clique", "leader"])
+async def test_a_call_is_queued_and_runs(server, caller, single_active):
     """A caller learns how many calls are queued before its own, when it begins, and where."""
     gate = asyncio.Semaphore(0)
 
     async def work() -> None:
         await gate.acquire()
 
-    await server.serve({"work": work}, prefetch=1)
+    await server.serve({"work": work}, prefetch=1, single_active=single_active)
     await wait_for_service(caller, "server", methods=2)
     reports = [CallReport("progress") for _ in range(4)]
     calls = []

@@ -107,6 +107,8 @@ class LivenessMonitor:
         self._has_old = asyncio.Event()
         self._calls.on_old = self._has_old.set
         self._pings: dict[str, _Answers] = {}
+        self._uncounted: set[str] = set()
+        """Queues that do not exist, or that this user may not ask about."""
         self.polls = 0
 
     async def run(self) -> None:
@@ -114,6 +116,7 @@ class LivenessMonitor:
         while True:
             await self._has_old.wait()
             self._has_old.clear()
+            self._uncounted.clear()
             with contextlib.suppress(FabricError):  # a lost connection has failed the calls already
                 async with self._connection.channel(confirms=True) as channel:
                     await self._poll_while_waiting(channel)
@@ -201,9 +204,16 @@ class LivenessMonitor:
 
     async def _count_ahead(self, call: InFlightCall, report: CallReport, channel: Channel) -> None:
         """Count the calls that are queued before a call, if this user may ask for it."""
-        if report.began is None and (queued := await channel.topology.count_messages(call.queue)):
-            # Those that came later are counted too, so that the first numbers are the best.
-            report.count_ahead(queued - 1)
+        if report.began is not None:
+            return
+        for queue in (call.queue, call.service.leader_queue):
+            if queue not in self._uncounted:
+                if (queued := await channel.topology.count_messages(queue)) is None:
+                    self._uncounted.add(queue)  # asking costs the channel
+                elif queued:
+                    # Later calls are counted too, so that the first numbers are the best.
+                    report.count_ahead(queued - 1)
+                    return
 
 
 async def _has_instance(channel: Channel, call: InFlightCall) -> bool:
