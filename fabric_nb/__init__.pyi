@@ -167,6 +167,8 @@ from .fabric.logs.handler import AmqpHandler as AmqpHandler
 from .fabric.rpc.access import (
     CallerIdentity as CallerIdentity,
 )
+from .fabric.rpc.call_handle import CallHandle as CallHandle
+from .fabric.rpc.call_report import CallReport as CallReport
 from .fabric.rpc.current_call import caller as caller
 from .fabric.rpc.current_call import progress as progress
 from .fabric.rpc.current_call import sleep as sleep
@@ -196,8 +198,9 @@ from .fabric.rpc.proxy import (
 )
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
+from .fabric.wire.reports import OutputLine as OutputLine
+from .fabric.wire.reports import Progress as Progress
 from .frames.buffer import FrameBuffer as FrameBuffer
-from .notebook.calling import CallHandle as CallHandle
 from .notebook.extension import (
     load_ipython_extension as load_ipython_extension,
 )

@@ -305,11 +305,23 @@ class CallError(FabricError):
 
     Attributes:
         call: name of the call, as in ``calc.c1.multiply``.
+        output: last lines that the method has printed and logged, for a call that receives them.
     """
+
+    output: Sequence[str] = ()
 
     def __init__(self, message: str, *_: object, call: str = "") -> None:
         super().__init__(message)
         self.call = call
+
+    def _render_traceback_(self) -> list[str]:
+        """Render as any `FabricError`, with the output of the call."""
+        return super()._render_traceback_() + self._rendered_output()
+
+    def _rendered_output(self) -> list[str]:
+        if not self.output:
+            return []
+        return ["", "Output of the call:", *(f"  {printable(line)}" for line in self.output)]
 
 
 class UnknownService(CallError, LookupError):
@@ -483,7 +495,7 @@ class RemoteError(CallError):
 
     def _render_traceback_(self) -> list[str]:
         """Render as any `FabricError`, with a line for each hop and the innermost traceback."""
-        rendered = super()._render_traceback_()
+        rendered = FabricError._render_traceback_(self)
         *outer, innermost = self.chain
         names = _short_names(self.chain)
         lines = [
@@ -496,7 +508,7 @@ class RemoteError(CallError):
         if innermost.traceback:
             where = f" of {names[-1]}" if outer else ""
             rendered += ["", f"Remote traceback{where}:", printable(folded(innermost.traceback))]
-        return rendered
+        return rendered + self._rendered_output()
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.type, self.message, self.remote_args, self.remote_traceback, self.call)

@@ -31,6 +31,7 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import (
     DEFAULT_IN_FLIGHT,
@@ -342,6 +343,52 @@ class AmqBrokerConnector:
             pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
         )
         return named(coroutine, call)
+
+    def start(
+        self,
+        call: str,
+        /,
+        *,
+        output: bool = False,
+        timeout: float | None = None,
+        version: str | None = None,
+        idempotent: bool = False,
+        **kwargs: Any,
+    ) -> CallHandle:
+        """Call a remote method, and return a handle with its progress at once.
+
+        Example::
+
+            call = fabric.start("reports.make", day="2026-11-24")
+            while not await call.ended(1):
+                print(call.progress)
+            report = await call
+
+        Options and errors are those of `call`, whose errors are raised where the result is
+        requested.
+
+        Args:
+            call: ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
+            output: receive what the method prints and logs, in ``report.lines`` of the handle.
+            timeout: seconds; None: the connector's timeout, infinity: no limit.
+            version: version that the service must have.
+            idempotent: safe to run twice.
+            kwargs: the method's arguments.
+
+        Raises:
+            WrongLoop: no event loop is running in this thread.
+            InvalidName: the call is not written as above.
+        """
+        pattern, method = parse_call(call, domain=self.domain)
+        return self.member.rpc.start(
+            pattern,
+            method,
+            kwargs,
+            output=output,
+            timeout=timeout,
+            version=version,
+            idempotent=idempotent,
+        )
 
     def call_stream(
         self,

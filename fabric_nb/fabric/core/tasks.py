@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from fabric_nb.errors import NotConnected, printable
+from fabric_nb.errors import NotConnected, WrongLoop, printable
 from fabric_nb.fabric.core.values import error_text
 
 log = logging.getLogger(__name__)
@@ -193,6 +193,20 @@ class Background:
         while not (await asyncio.wait([runner], timeout=CANCEL_EVERY))[0]:
             for task in self._tasks:
                 task.cancel()
+
+
+def check_loop_runs(what: str) -> None:
+    """Check that tasks can be started here.
+
+    Raises:
+        WrongLoop: no event loop is running in this thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoop(
+            f"{what} at once, and no event loop is running: call it in a coroutine or in a cell."
+        ) from None
 
 
 def watched(task: asyncio.Task[Any], where: str) -> None:

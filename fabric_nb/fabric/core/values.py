@@ -61,6 +61,21 @@ def whole(value: Any, label: str, *, low: int, high: int) -> int:
     return plain
 
 
+def clock(seconds: float) -> str:
+    """Return a duration as text.
+
+    Example:
+        >>> clock(8), clock(75), clock(3720)
+        ('8 s', '1:15 min', '1:02 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600:,}:{whole % 3600 // 60:02} h"
+
+
 def error_text(error: BaseException) -> str:
     """Return type and text of an error, at most `MAX_ERROR` characters."""
     try:

@@ -26,6 +26,7 @@ class CallReport:
         on_change: called after each change, on the loop of the connection.
 
     Attributes:
+        sent: True once the request was sent.
         instance: instance that runs or has answered the call; empty if it is not known.
         began: time at which it began, in seconds of `time.monotonic`; None if it is queued.
         ahead: number of calls that are queued before it, at most; None if it is not known.
@@ -40,12 +41,13 @@ class CallReport:
         self, level: str = INSTANCE, on_change: Callable[[], object] = lambda: None
     ) -> None:
         self.level = level
-        self._on_change = on_change
+        self._listeners = [on_change]
         self._answered = asyncio.Event()
         self.reset()
 
     def reset(self) -> None:
         """Forget an earlier try of the call."""
+        self.sent = False
         self.instance = ""
         self.began: float | None = None
         self.ahead: int | None = None
@@ -53,6 +55,34 @@ class CallReport:
         self.lines: deque[OutputLine] = deque(maxlen=MAX_LINES)
         self.omitted = 0
         self.stopped: bool | None = None
+        self._first_progress = self._last_progress = 0.0
+        self._first_done = 0.0
+
+    def listen(self, on_change: Callable[[], object]) -> None:
+        """Call another function after each change."""
+        self._listeners.append(on_change)
+
+    def _on_change(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    @property
+    def running(self) -> float | None:
+        """Seconds since the call has begun; None if it is queued, or that is not known."""
+        return None if self.began is None else time.monotonic() - self.began
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the work is done, at its rate so far; None if that is not known.
+
+        The rate is measured anew where the text or the total of the progress changes.
+        """
+        progress = self.progress
+        if progress is None or progress.total is None or progress.done <= self._first_done:
+            return None
+        seconds = (self._last_progress - self._first_progress) / (progress.done - self._first_done)
+        since = time.monotonic() - self._last_progress
+        return max(0.0, (progress.total - progress.done) * seconds - since)
 
     def receive(self, delivery: Delivery) -> bool:
         """Accept a message about the call; return False for its reply.
@@ -64,7 +94,7 @@ class CallReport:
             case "begin":
                 self.begin(running_instance(delivery), BEGIN_AFTER)
             case "progress":
-                self.progress = read_progress(delivery)
+                self._advance(read_progress(delivery))
             case "output":
                 output = read_output(delivery)
                 self.omitted = output.omitted + max(
@@ -80,6 +110,16 @@ class CallReport:
                 return False
         self._on_change()
         return True
+
+    def _advance(self, progress: Progress) -> None:
+        last, self.progress = self.progress, progress
+        self._last_progress = time.monotonic()
+        if (
+            last is None
+            or (last.text, last.total) != (progress.text, progress.total)
+            or progress.done < last.done
+        ):
+            self._first_progress, self._first_done = self._last_progress, progress.done
 
     def begin(self, instance: str, seconds: float) -> None:
         """Record that an instance has begun to run the call, `seconds` ago."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from fabric_nb.errors import CallTimeout, ConnectionLost, FabricError, ServiceLost
+from fabric_nb.errors import CallError, CallTimeout, ConnectionLost, FabricError, ServiceLost
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.translation import Unroutable
+from fabric_nb.fabric.core.tasks import check_loop_runs
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.discovery.services import Service
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.current_call import enclosing_call
 from fabric_nb.fabric.rpc.history import CallLog
@@ -24,8 +26,11 @@ from fabric_nb.fabric.rpc.queues import DESCRIBE
 from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.rpc.running_calls import RunningCall
-from fabric_nb.fabric.wire.calls import PROGRESS
+from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+
+MAX_ERROR_LINES = 20
+"""Lines of output that the error of a call has."""
 
 
 class RpcClient:
@@ -38,6 +43,9 @@ class RpcClient:
         registry: known services.
         history: record of the calls.
         timeout: default timeout of a call, in seconds; None: no limit.
+
+    Attributes:
+        on_cancel: functions that are called with each handle that is cancelled.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class RpcClient:
         self._registry = registry
         self._history = history
         self._timeout = time_limit(timeout)
+        self.on_cancel: list[Callable[[CallHandle], object]] = []
 
     async def open(self) -> None:
         """Declare the reply queue and consume it."""
@@ -104,7 +113,7 @@ class RpcClient:
         seconds = self.timeout if timeout is None else time_limit(timeout)
         if (outer := enclosing_call()) is not None:
             seconds = _inherited(seconds, outer, f"{pattern}.{method}")
-            report = report or _forwarded(outer)
+            report = _forwarded(outer, report)
         with self._history.record_made(pattern, method) as made:
             began, left = monotonic(), seconds
             name = pattern.exact if version is None else None
@@ -140,7 +149,34 @@ class RpcClient:
         report: CallReport | None,
         left: float | None,
     ) -> Coroutine[Any, Any, Any]:
+        if report is not None:
+            report.reset()
         return self.requester.call(name, method, kwargs, timeout=left, given=given, report=report)
+
+    def start(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        output: bool = False,
+        **options: Any,
+    ) -> CallHandle:
+        """Call a method in a task of its own; see `AmqBrokerConnector.start`."""
+        check_loop_runs("A call with a handle begins")
+        report = CallReport(OUTPUT if output else PROGRESS)
+        call = self.call(pattern, method, kwargs, report=report, **options)
+        return CallHandle(
+            f"{pattern}.{method}",
+            _with_output(call, report),
+            pattern.id,
+            report,
+            on_cancel=self._on_cancel,
+        )
+
+    def _on_cancel(self, handle: CallHandle) -> None:
+        for listener in self.on_cancel:
+            listener(handle)
 
     async def stream(
         self,
@@ -185,6 +221,15 @@ class RpcClient:
         return read_description(reply)
 
 
+async def _with_output(call: Coroutine[Any, Any, Any], report: CallReport) -> Any:
+    """Return the result of a call; its error has the last lines of its output."""
+    try:
+        return await call
+    except CallError as error:
+        error.output = [line.text for line in report.lines][-MAX_ERROR_LINES:]
+        raise
+
+
 def _left(seconds: float | None, began: float) -> float | None:
     """Return what is left of a timeout that began at a time of `monotonic`."""
     return None if seconds is None else max(0.0, began + seconds - monotonic())
@@ -205,15 +250,22 @@ def _inherited(seconds: float | None, outer: RunningCall, label: str) -> float |
     return seconds if left == math.inf else min(left, math.inf if seconds is None else seconds)
 
 
-def _forwarded(outer: RunningCall) -> CallReport | None:
-    """Return a report whose progress becomes that of the call that makes it, if that is wanted."""
+def _forwarded(outer: RunningCall, report: CallReport | None) -> CallReport | None:
+    """Return a report whose progress becomes that of the call that makes it, if that is wanted.
+
+    Args:
+        outer: the call whose function makes this one.
+        report: report that the function itself asks for, if any.
+    """
     reporter = outer.reporter
-    if reporter is None:
-        return None
+    if reporter is None or (report is not None and report.level == INSTANCE):
+        return report
+
+    wanted = CallReport(PROGRESS) if report is None else report
 
     def forward() -> None:
-        if report.progress is not None and not outer.reports_progress:
-            reporter.progress(report.progress)
+        if wanted.progress is not None and not outer.reports_progress:
+            reporter.progress(wanted.progress)
 
-    report = CallReport(PROGRESS, forward)
-    return report
+    wanted.listen(forward)
+    return wanted

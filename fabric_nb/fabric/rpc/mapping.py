@@ -26,6 +26,7 @@ from fabric_nb.errors import (
     render_briefly,
 )
 from fabric_nb.fabric.core.backoff import backoff
+from fabric_nb.fabric.core.tasks import check_loop_runs
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import error_text, shown, whole
 from fabric_nb.fabric.rpc.call_report import CallReport
@@ -222,7 +223,7 @@ class MapHandle:
         source: RowSource,
         options: MapOptions,
     ) -> None:
-        _check_loop_runs()
+        check_loop_runs("A map begins its calls")
         self.label = f"{pattern}.{method}"
         self.options = options
         self._caller = _RowCaller(client, pattern, method, source.constants, options)
@@ -581,16 +582,6 @@ class _StreamWorkers:
             if queue.exhausted:
                 self._meter.total = queue.taken
             await self.ended.put(EndedRow(*taken, result, error, ms, report.instance))
-
-
-def _check_loop_runs() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoop(
-            "A map begins its calls at once, and no event loop is running: call it in a coroutine"
-            " or in a cell."
-        ) from None
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

@@ -48,6 +48,7 @@ from fabric_nb.fabric.wire.json_reading import PIECE
 from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 from fabric_nb.fabric.wire.running_calls import (
     BEGIN,
+    CANCELLED,
     END,
     ITEM,
     cancel_message,
@@ -170,6 +171,8 @@ class Requester:
                 on_outcome=call.fail,
                 at_once=len(self._calls) == 1,
             )
+            if report is not None:
+                report.sent = True
             delivery = await call.reply
         except asyncio.CancelledError:
             self._cancel(call, channel, correlation_id)
@@ -430,9 +433,11 @@ class Requester:
 
         A stream that has begun after the caller gave it up is cancelled.
         """
-        report = self._cancelled.pop(delivery.correlation_id or "", None)
-        if report is not None:
-            self._is_report(report, delivery)
+        correlation_id = delivery.correlation_id or ""
+        report = self._cancelled.get(correlation_id)
+        if report is not None:  # reports that were sent before the cancellation may precede it
+            if not self._is_report(report, delivery) or delivery.type == CANCELLED:
+                del self._cancelled[correlation_id]
         elif delivery.type == PONG:
             try:
                 self.liveness.receive(delivery)
