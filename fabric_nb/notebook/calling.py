@@ -8,106 +8,38 @@ from collections.abc import (
     AsyncGenerator,
     Callable,
     Coroutine,
-    Generator,
     Iterable,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import BadArgument, CallTimeout
-from fabric_nb.fabric.core.timeouts import time_limit
+from fabric_nb.errors import BadArgument
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.rpc.call_handle import CallHandle
+from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.wire.names import ServicePattern
-from fabric_nb.notebook.bridge import wait
+from fabric_nb.notebook.bridge import notebook_loop
+from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
-from fabric_nb.notebook.views.connection import state_badge
 from fabric_nb.notebook.views.live import Transient
-from fabric_nb.notebook.views.services import service_badge
+from fabric_nb.notebook.views.running_call import (
+    all_calls_page,
+    call_page,
+    cancelled_page,
+    output_page,
+)
 
-_PROGRESS_PERIOD = 0.5
+OUTPUT_AFTER = 2.0
+"""Seconds that a call runs before its output appears, unless it is asked for."""
+_PROGRESS_PERIOD = 0.25
 _ITEMS_PERIOD, _ITEMS_SHOWN = 0.25, 10
-
-
-class CallHandle:
-    """A call in the background.
-
-    Example::
-
-        report = %fabric_call -a reports.make day="2026-11-24"
-        report.done()
-        report.result(timeout=60)       # or: await report
-    """
-
-    def __init__(self, label: str, task: asyncio.Task[Any]) -> None:
-        self.label = label
-        self.settled = False
-        """True if its result was requested, or the call was cancelled."""
-        self._task = task
-        self._start = time.monotonic()
-        self._duration: float | None = None
-        # Its error is raised where the result is requested, and nowhere else.
-        task.add_done_callback(self._on_done)
-
-    def _on_done(self, task: asyncio.Task[Any]) -> None:
-        self._duration = time.monotonic() - self._start
-        if not task.cancelled():
-            task.exception()
-
-    def done(self) -> bool:
-        """Return whether the call has returned, failed or been cancelled."""
-        return self._task.done()
-
-    def cancel(self) -> bool:
-        """Cancel the call; return False if it is done already."""
-        self.settled = True
-        return self._task.cancel()
-
-    async def ended(self, timeout: float | None) -> bool:
-        """Wait at most `timeout` seconds for the end of the call; return whether it is done."""
-        return bool((await asyncio.wait([self._task], timeout=timeout))[0])
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result and return it, or raise the error of the call.
-
-        Raises:
-            CallTimeout: no result within `timeout` seconds; the call continues.
-        """
-        return wait(self._result(timeout))
-
-    async def _result(self, timeout: float | None) -> Any:
-        self.settled = True
-        try:
-            async with asyncio.timeout(time_limit(timeout)):
-                return await asyncio.shield(self._task)
-        except TimeoutError:
-            if self._task.done():
-                return self._task.result()  # it has just finished, or raised the error itself
-            raise CallTimeout(
-                f"No result of {self.label} within {timeout:g} s; the call continues.",
-                call=self.label,
-                seconds=timeout or 0.0,
-            ) from None
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start of the call, until now or its end."""
-        return time.monotonic() - self._start if self._duration is None else self._duration
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._result(None).__await__()
-
-    def __repr__(self) -> str:
-        state = "running"
-        if self._task.cancelled():
-            state = "cancelled"
-        elif self._task.done():
-            state = "failed" if self._task.exception() else "done"
-        return f"<Call {self.label}: {state}, {self.elapsed:.1f} s>"
 
 
 class CellCalls:
@@ -122,6 +54,7 @@ class CellCalls:
         self._shell = shell
         self._member = member
         self._handles: list[CallHandle] = []
+        self._showing: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
@@ -129,7 +62,7 @@ class CellCalls:
         method: str,
         kwargs: Mapping[str, Any],
         *,
-        progress_after: float,
+        after: ShownAfter,
         **options: Any,
     ) -> Any:
         """Call a method and return its result.
@@ -138,24 +71,37 @@ class CellCalls:
             pattern: the service.
             method: the method.
             kwargs: its arguments.
-            progress_after: seconds before a progress line appears; negative for never.
+            after: seconds after which progress and output appear under the cell.
             options: options of `RpcClient.call`.
         """
-        handle = await self.start_call(pattern, method, kwargs, **options)
-        return await with_progress(self._member(), pattern, handle, progress_after)
+        output = after.output >= 0
+        handle = await self.start_call(pattern, method, kwargs, output=output, **options)
+        return await with_progress(self._member(), pattern, handle, after)
 
     async def start_call(
         self, pattern: ServicePattern, method: str, kwargs: Mapping[str, Any], **options: Any
     ) -> CallHandle:
         """Call a method in the background; arguments as in `call`."""
-        call = self._member().rpc.call(pattern, method, kwargs, **options)
-        return await self.start(f"{pattern}.{method}", call)
+        return self._keep(self._member().rpc.start(pattern, method, kwargs, **options))
 
     async def start(self, label: str, call: Coroutine[Any, Any, Any]) -> CallHandle:
         """Run a call in the background; `results` waits for it."""
-        handle = CallHandle(label, asyncio.create_task(call))
+        return self._keep(CallHandle(label, call))
+
+    def _keep(self, handle: CallHandle) -> CallHandle:
         self._handles = [*self._unsettled(), handle]
         return handle
+
+    def show_cancellation(self, handle: CallHandle) -> None:
+        """Show under the running cell what becomes of a call that was cancelled by its handle.
+
+        Calls of served functions show nothing.
+        """
+        if asyncio.get_running_loop() is not notebook_loop() or caller() is not None:
+            return
+        task = asyncio.create_task(_show_cancellation(handle), name="cancellation of a call")
+        self._showing.add(task)
+        task.add_done_callback(self._showing.discard)
 
     def _unsettled(self) -> list[CallHandle]:
         return [handle for handle in self._handles if not handle.settled]
@@ -202,47 +148,127 @@ class CellCalls:
         return results
 
 
+@dataclass(frozen=True, slots=True)
+class ShownAfter:
+    """Seconds after which a call that is waited for is shown.
+
+    Attributes:
+        progress: until a progress line appears; negative for never.
+        output: until its output appears; negative for never.
+    """
+
+    progress: float
+    output: float
+
+    @property
+    def first(self) -> float | None:
+        """The earlier one; None for never."""
+        return min((after for after in (self.progress, self.output) if after >= 0), default=None)
+
+
+class _Shown:
+    """A call that is shown under its cell.
+
+    Args:
+        fabric: connection, for the state of the service.
+        pattern: the service.
+        handle: the call.
+        after: seconds after which it is shown.
+    """
+
+    def __init__(
+        self, fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: ShownAfter
+    ) -> None:
+        self._fabric = fabric
+        self._pattern = pattern
+        self._handle = handle
+        self._after = after
+        self._page: Page | None = None
+        self._transient: Transient | None = None
+        self._printed = 0
+
+    def refresh(self) -> None:
+        """Show the call as it is now."""
+        if 0 <= self._after.progress <= self._handle.elapsed:
+            self._show(
+                call_page(self._fabric, self._pattern, self._handle, output=self._shows_output)
+            )
+        elif self._shows_output:
+            self._show(output_page(self._handle))
+
+    def end(self, *, failed: bool) -> None:
+        """Leave the output of the call under the cell, unless its error shows that."""
+        if self._shows_output and not failed:
+            self._show(output_page(self._handle))
+        elif self._transient is not None:
+            self._transient.remove()
+
+    @property
+    def _shows_output(self) -> bool:
+        due = 0 <= self._after.output <= self._handle.elapsed
+        return due and len(self._handle.report.lines) > 0
+
+    def _show(self, page: Page) -> None:
+        if in_terminal():
+            self._print(page)
+        elif self._transient is None:
+            self._transient = Transient(page)
+        elif page != self._page:
+            self._transient.update(page)
+        self._page = page
+
+    def _print(self, page: Page) -> None:
+        """Print the first page, and the lines of output that were not printed yet."""
+        if self._page is None and not page.printed:
+            Transient(page)
+        lines = self._handle.report.lines
+        if self._shows_output:
+            for line in islice(lines, self._printed, None):
+                print(line.text)  # noqa: T201 - a terminal's page cannot be updated
+            self._printed = len(lines)
+
+
 async def with_progress(
-    fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: float
+    fabric: FabricMember, pattern: ServicePattern, handle: CallHandle, after: ShownAfter
 ) -> Any:
-    """Return the call's result, with a progress line until then.
+    """Return the call's result, with its progress and output under the cell until then.
 
     Args:
         fabric: connection, for the state of the service.
         pattern: the service.
         handle: the call; it is cancelled if this coroutine is.
-        after: seconds before the progress line appears; negative for never.
+        after: seconds after which they appear.
+
+    Raises:
+        CancelledError: this coroutine was cancelled; its text is the outcome at the service.
     """
-    line: Transient | None = None
+    shown, failed = _Shown(fabric, pattern, handle, after), False
     try:
-        done = await handle.ended(None if after < 0 else after)
+        done = await handle.ended(after.first)
         while not done:
-            page = waiting_page(fabric, pattern, handle)
-            if line is None:
-                line = Transient(page)
-            else:
-                line.update(page)
+            shown.refresh()
             done = await handle.ended(_PROGRESS_PERIOD)
         return await handle
     except asyncio.CancelledError:
-        handle.cancel()
+        await handle.stop()
+        raise asyncio.CancelledError(handle.cancellation) from None
+    except Exception:
+        failed = True
         raise
     finally:
-        if line is not None:
-            line.remove()
+        shown.end(failed=failed)
 
 
-def waiting_page(fabric: FabricMember, pattern: ServicePattern, handle: CallHandle) -> Page:
-    """Return a page with the call, its elapsed time, and the state of the service."""
-    badges = [Badge("not announced yet", "warn")]
-    found = fabric.registry.find(pattern) or fabric.registry.find(pattern, gone=True)
-    if len(found) == 1:
-        state = service_badge(fabric.registry.state(found[0]))
-        badges = [Badge(f"{found[0].name.id} is {state.text}", state.tone)]
-    badges += state_badge(fabric)
-    return Page(
-        title=f"Waiting for {handle.label}", badges=badges, facts=[f"{handle.elapsed:.0f} s"]
-    )
+async def _show_cancellation(handle: CallHandle) -> None:
+    cancelling = None
+    if not in_terminal():  # there, a page cannot be updated
+        cancelling = Transient(cancelled_page(handle, "It is being stopped."))
+    await handle.stopped()
+    page = cancelled_page(handle, handle.cancellation)
+    if cancelling is None:
+        Transient(page)
+    else:
+        cancelling.update(page)
 
 
 async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:
@@ -255,12 +281,7 @@ async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:
     try:
         while not all(handle.done() for handle in pending):
             await asyncio.sleep(_PROGRESS_PERIOD)
-            done = sum(handle.done() for handle in pending)
-            page = Page(
-                title=f"{done} of {len(pending)} calls",
-                facts=[f"{max(handle.elapsed for handle in pending):.0f} s"],
-                progress=done / len(pending),
-            )
+            page = all_calls_page(pending)
             if bar is None:
                 bar = Transient(page)
             else:

@@ -135,6 +135,8 @@ class Session:
             self.maps.watch(fabric.member)
         self._fabric, self._settings = fabric, settings
         fabric.timeout = settings["timeout"]
+        if self.calls.show_cancellation not in fabric.member.rpc.on_cancel:
+            fabric.member.rpc.on_cancel.append(self.calls.show_cancellation)
         namespace = self._shell.user_ns
         if isinstance(namespace.get(VARIABLE), (AmqBrokerConnector, type(None))):
             namespace[VARIABLE] = fabric

@@ -20,6 +20,7 @@ from fabric_nb.fabric.amqp.connection import State
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import MapHandle, MapOptions, Maps
@@ -29,7 +30,6 @@ from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
-from fabric_nb.notebook.calling import waiting_page
 from fabric_nb.notebook.pages import Page
 from fabric_nb.notebook.table import Detail, Field, Form, TableModel
 from fabric_nb.notebook.table.static import static_page
@@ -42,6 +42,7 @@ from fabric_nb.notebook.views.logs import LogView
 from fabric_nb.notebook.views.maps import MapView
 from fabric_nb.notebook.views.methods import MAX_FORMS, parse_arguments
 from fabric_nb.notebook.views.registry import MAX_ROWS, RegistryView
+from fabric_nb.notebook.views.running_call import call_page
 from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
@@ -900,10 +901,15 @@ def test_progress_line_shows_the_state_of_the_service() -> None:
     """The progress line has the method, the elapsed time, and busy, late or gone."""
     member = fabric()
     awaited = ServicePattern.parse("slow", domain="d")
-    handle = cast("Any", SimpleNamespace(label="d.slow.work", elapsed=12.4))
+    handle = cast(
+        "Any",
+        SimpleNamespace(
+            label="d.slow.work", facts=["12 s"], progress=None, report=CallReport("progress")
+        ),
+    )
 
     def shown() -> str:
-        return waiting_page(member, awaited, handle).mimebundle()["text/plain"]
+        return call_page(member, awaited, handle).mimebundle()["text/plain"]
 
     assert "Waiting for d.slow.work" in shown()
     assert "12 s" in shown()

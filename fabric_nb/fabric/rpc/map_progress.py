@@ -8,6 +8,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from fabric_nb.fabric.core.values import clock
+
 RATE_WINDOW, RATE_STEP = 10.0, 0.5
 """Seconds over which the rate is measured, and between two of its samples."""
 MAX_INSTANCES = 8
@@ -61,7 +63,7 @@ class MapProgress(NamedTuple):
         return [
             f"{self.done:,}{total} rows",
             f"{self.rate:,.1f} rows/s",
-            f"{_clock(self.remaining)} left" if self.remaining else _clock(self.elapsed),
+            f"{clock(self.remaining)} left" if self.remaining else clock(self.elapsed),
             *self._instance_facts(),
         ]
 
@@ -89,16 +91,6 @@ class MapProgress(NamedTuple):
     def __str__(self) -> str:
         rows, *others = self.facts
         return " · ".join([rows, *([f"{self.failed:,} failed"] if self.failed else []), *others])
-
-
-def _clock(seconds: float) -> str:
-    """Return a duration as text: 8 s, 1:15 min or 1:02 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600:,}:{whole % 3600 // 60:02} h"
 
 
 class ProgressMeter:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser, argument
-from traitlets import Enum, Float, Int, List, Unicode, observe, validate
+from traitlets import Bool, Enum, Float, Int, List, Unicode, observe, validate
 from traitlets.config.configurable import Configurable
 
 from fabric_nb.fabric.amqp.credentials import BrokerUri, Secret
@@ -81,6 +81,9 @@ class SessionMagics(Magics, Configurable):
     progress_after = Float(2.0, help="Seconds before the progress of a call or map appears.").tag(
         config=True
     )
+    show_output = Bool(
+        True, help="Show what a called method prints and logs, once it has run for two seconds."
+    ).tag(config=True)
     connect_timeout = Float(10.0, help="Seconds that connecting may take.").tag(config=True)
     # Less than the five seconds without a keep-alive after which amqp-fabric drops a service.
     keep_alive_seconds = Float(4.0, help="Seconds between this notebook's keep-alives.").tag(

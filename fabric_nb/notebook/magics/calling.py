@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
@@ -17,6 +18,9 @@ from fabric_nb.notebook.bridge import wait
 from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw_line
 from fabric_nb.notebook.options import CALL, MAP, read_options, time_limit, unquoted
 
+if TYPE_CHECKING:
+    from fabric_nb.notebook.calling import ShownAfter
+
 
 @magics_class
 class CallingMagics(SessionMagics):
@@ -28,6 +32,12 @@ class CallingMagics(SessionMagics):
     @with_options(*CALL)
     @argument("--noblock", "-a", action="store_true", help="Do not wait: return a handle.")
     @argument("--progress-after", type=float, help="Seconds before a progress line appears.")
+    @argument(
+        "--output",
+        action=BooleanOptionalAction,
+        default=None,
+        help="Show what the method prints and logs; by default if it runs for two seconds.",
+    )
     @argument("call", type=unquoted, help="id.method, type.id.method or domain.type.id.method")
     @argument("keywords", nargs="*", help="name=expression ...")
     @line_cell_magic
@@ -44,8 +54,11 @@ class CallingMagics(SessionMagics):
 
         Expressions are Python and evaluated in this notebook; DataFrames may be sent and received.
         After the first name=, options need two dashes. After two seconds
-        (%config FabricMagics.progress_after) a progress line appears. With --stream the value is
-        the list of items, and --timeout applies to each item.
+        (%config FabricMagics.progress_after) a progress line appears, with a bar if the method
+        reports its progress. After two seconds the method's output appears too, of services on
+        fabric_nb; --no-output, or %config FabricMagics.show_output = False, hides it. Interrupt the
+        cell to cancel the call. With --stream the value is the list of items, and --timeout applies
+        to each item.
 
         With %%fabric_call, the variables that the cell assigns are arguments too, also inside
         `if`, `for`, `with` and `try`. Not sent are names that start with an underscore, loop
@@ -70,10 +83,20 @@ class CallingMagics(SessionMagics):
             if args.count is not None:
                 raise InvalidLine("--count is for --stream")
             options["idempotent"] = args.idempotent
+            after = self._shown_after(args)
             if args.noblock:
-                return wait(calls.start_call(pattern, method, kwargs, **options))
-            after = self.progress_after if args.progress_after is None else args.progress_after
-            return wait(calls.call(pattern, method, kwargs, progress_after=after, **options))
+                output = after.output >= 0
+                return wait(calls.start_call(pattern, method, kwargs, output=output, **options))
+            return wait(calls.call(pattern, method, kwargs, after=after, **options))
+
+    def _shown_after(self, args: Namespace) -> ShownAfter:
+        from fabric_nb.notebook.calling import OUTPUT_AFTER, ShownAfter
+
+        progress = self.progress_after if args.progress_after is None else args.progress_after
+        output = {True: 0.0, False: -1.0}
+        if args.output is None:
+            return ShownAfter(progress, OUTPUT_AFTER if self.show_output else output[False])
+        return ShownAfter(progress, output[args.output])
 
     @with_raw_line
     @magic_arguments()
