@@ -7,12 +7,13 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.maps import map_lines
-from fabric_nb.cli.output import jsonable, print_json, print_record, print_text
+from fabric_nb.cli.output import jsonable, print_error, print_json, print_record, print_text
 from fabric_nb.cli.services import list_services
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -20,9 +21,15 @@ from fabric_nb.fabric.data.stream_options import StreamOptions
 from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
 from fabric_nb.fabric.doctor.findings import Severity
 from fabric_nb.fabric.doctor.target import LISTEN
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.options import read_options
+from fabric_nb.notebook.terminal_call import TerminalCall
+from fabric_nb.notebook.terminal_line import PERIOD
+
+PROGRESS_AFTER = 2.0
+"""Seconds before the progress of a call is drawn."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,14 +49,44 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
         return await _print_items(items, options.count)
     if options.count is not None:
         raise InvalidArgument("--count is for --stream.")
-    result = await fabric.call_service(
-        pattern, method, kwargs, version=options.version, idempotent=options.idempotent
+    handle = fabric.member.rpc.start(
+        pattern,
+        method,
+        kwargs,
+        output=options.output,
+        version=options.version,
+        idempotent=options.idempotent,
     )
+    result = await _shown_result(handle)
     if is_table(result) and not options.json:
         print_text(result.to_string())
     else:
         print_json(jsonable(result))
     return 0
+
+
+async def _shown_result(handle: CallHandle) -> Any:
+    """Return the result of a call; its output and progress are on the standard error until then.
+
+    Raises:
+        CancelledError: the user has interrupted the command, and knows what became of the call.
+    """
+    terminal = sys.stderr if sys.stderr.isatty() else None
+    shown = TerminalCall(handle, terminal, partial(print_text, file=sys.stderr))
+    try:
+        while not await handle.ended(PERIOD):
+            shown.print_output()
+            if handle.elapsed >= PROGRESS_AFTER:
+                shown.draw()
+        shown.print_output()
+        return await handle
+    except asyncio.CancelledError:
+        shown.clear()
+        await handle.stop()
+        print_error(handle.cancellation)
+        raise
+    finally:
+        shown.end()
 
 
 async def _print_items(items: AsyncGenerator[Any, None], limit: int | None) -> int:

@@ -137,6 +137,11 @@ def _add_services(commands: Any) -> None:
 def _add_call(commands: Any) -> None:
     parser = _add_member(commands, "call", "call a method and print its result")
     _add_options(parser, CALL)
+    parser.add_argument(
+        "--output",
+        action="store_true",
+        help="print what the method prints and logs on the standard error, as it arrives",
+    )
     parser.add_argument("call", help="id.method, type.id.method or domain.type.id.method")
     parser.add_argument("keywords", nargs="*", metavar="name=value", help="JSON values, or text")
 

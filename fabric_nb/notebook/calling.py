@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -14,7 +16,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -28,6 +30,7 @@ from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.notebook.bridge import notebook_loop
 from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
+from fabric_nb.notebook.terminal_call import TerminalCall
 from fabric_nb.notebook.views.live import Transient
 from fabric_nb.notebook.views.running_call import (
     all_calls_page,
@@ -166,8 +169,8 @@ class ShownAfter:
         return min((after for after in (self.progress, self.output) if after >= 0), default=None)
 
 
-class _Shown:
-    """A call that is shown under its cell.
+class _Shown(ABC):
+    """A call that is shown in its cell.
 
     Args:
         fabric: connection, for the state of the service.
@@ -183,49 +186,76 @@ class _Shown:
         self._pattern = pattern
         self._handle = handle
         self._after = after
-        self._page: Page | None = None
-        self._transient: Transient | None = None
-        self._printed = 0
 
+    @abstractmethod
     def refresh(self) -> None:
         """Show the call as it is now."""
-        if 0 <= self._after.progress <= self._handle.elapsed:
-            self._show(
-                call_page(self._fabric, self._pattern, self._handle, output=self._shows_output)
-            )
-        elif self._shows_output:
-            self._show(output_page(self._handle))
 
+    @abstractmethod
     def end(self, *, failed: bool) -> None:
-        """Leave the output of the call under the cell, unless its error shows that."""
-        if self._shows_output and not failed:
-            self._show(output_page(self._handle))
-        elif self._transient is not None:
-            self._transient.remove()
+        """Leave the output of the call in the cell, unless its error has that."""
+
+    @property
+    def _shows_progress(self) -> bool:
+        return 0 <= self._after.progress <= self._handle.elapsed
 
     @property
     def _shows_output(self) -> bool:
         due = 0 <= self._after.output <= self._handle.elapsed
         return due and len(self._handle.report.lines) > 0
 
-    def _show(self, page: Page) -> None:
-        if in_terminal():
-            self._print(page)
-        elif self._transient is None:
-            self._transient = Transient(page)
-        elif page != self._page:
-            self._transient.update(page)
-        self._page = page
+    def _page(self) -> Page:
+        return call_page(self._fabric, self._pattern, self._handle, output=self._shows_output)
 
-    def _print(self, page: Page) -> None:
-        """Print the first page, and the lines of output that were not printed yet."""
-        if self._page is None and not page.printed:
-            Transient(page)
-        lines = self._handle.report.lines
+
+class _OnPage(_Shown):
+    """A call on a page that is updated, and at its end has the output."""
+
+    _shown: tuple[Page, Transient] | None = None
+
+    def refresh(self) -> None:
+        if self._shows_progress:
+            self._show(self._page())
+        elif self._shows_output:
+            self._show(output_page(self._handle))
+
+    def end(self, *, failed: bool) -> None:
+        if self._shows_output and not failed:
+            self._show(output_page(self._handle))
+        elif self._shown is not None:
+            self._shown[1].remove()
+
+    def _show(self, page: Page) -> None:
+        if self._shown is None:
+            self._shown = page, Transient(page)
+        elif page != self._shown[0]:
+            self._shown[1].update(page)
+            self._shown = page, self._shown[1]
+
+
+class _InTerminal(_Shown):
+    """A call in a terminal, or a file, where what was printed remains."""
+
+    _announced = False
+
+    @cached_property
+    def _call(self) -> TerminalCall:
+        terminal = sys.stderr if sys.stderr.isatty() else None
+        return TerminalCall(self._handle, terminal, print)
+
+    def refresh(self) -> None:
         if self._shows_output:
-            for line in islice(lines, self._printed, None):
-                print(line.text)  # noqa: T201 - a terminal's page cannot be updated
-            self._printed = len(lines)
+            self._call.print_output()
+        if self._shows_progress and sys.stderr.isatty():
+            self._call.draw()
+        elif self._shows_progress and not self._announced:
+            self._announced = True
+            Transient(self._page())
+
+    def end(self, *, failed: bool) -> None:
+        if self._shows_output and not failed:
+            self._call.print_output()
+        self._call.end()
 
 
 async def with_progress(
@@ -242,7 +272,8 @@ async def with_progress(
     Raises:
         CancelledError: this coroutine was cancelled; its text is the outcome at the service.
     """
-    shown, failed = _Shown(fabric, pattern, handle, after), False
+    look = _InTerminal if in_terminal() else _OnPage
+    shown, failed = look(fabric, pattern, handle, after), False
     try:
         done = await handle.ended(after.first)
         while not done:

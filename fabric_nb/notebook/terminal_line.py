@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from typing import TYPE_CHECKING, TextIO
 
 from fabric_nb.errors import one_line
 
 if TYPE_CHECKING:
+    from fabric_nb.fabric.rpc.call_handle import CallHandle
     from fabric_nb.fabric.rpc.map_progress import MapProgress
 
 BAR = 24
@@ -36,7 +39,7 @@ class TerminalLine:
         if self.closed:
             return
         # The last column is left free, because some terminals wrap when it is written.
-        shown = one_line(text)[: shutil.get_terminal_size().columns - 1]
+        shown = one_line(text)[: self._columns - 1]
         if shown != self._drawn:
             encoding = self._file.encoding or "utf-8"
             self._write(shown.encode(encoding, "replace").decode(encoding))
@@ -55,6 +58,14 @@ class TerminalLine:
             self._file.flush()
         self.closed = True
 
+    @property
+    def _columns(self) -> int:
+        """Width of this terminal, because the standard output may be another one, or a file."""
+        with contextlib.suppress(OSError, ValueError):
+            if columns := os.get_terminal_size(self._file.fileno()).columns:
+                return columns
+        return shutil.get_terminal_size().columns
+
     def _write(self, text: str) -> None:
         self._file.write(f"\r{text}\x1b[K")
         self._file.flush()
@@ -62,8 +73,17 @@ class TerminalLine:
 
 def progress_text(label: str, progress: MapProgress) -> str:
     """Return the progress of a map as a line, with a bar if the number of its rows is known."""
-    fraction = progress.fraction
-    return f"{label}  {'' if fraction is None else bar(fraction) + '  '}{progress}"
+    return _line(label, progress.fraction, str(progress))
+
+
+def call_text(handle: CallHandle) -> str:
+    """Return the queue, progress and time of a call as a line, with a bar if a total is known."""
+    fraction = None if handle.progress is None else handle.progress.fraction
+    return _line(handle.label, fraction, " · ".join(handle.facts))
+
+
+def _line(label: str, fraction: float | None, facts: str) -> str:
+    return f"{label}  {'' if fraction is None else bar(fraction) + '  '}{facts}"
 
 
 def bar(fraction: float, width: int = BAR) -> str:

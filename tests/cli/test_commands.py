@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import os
+import pty
+import signal
 import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 import pytest
 
+import fabric_nb
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.cli import main
+from tests.support.fabric import until
 from tests.support.peers import Peer
 from tests.unit.test_terminal_gate import ALL, harmless
 
@@ -130,6 +136,93 @@ async def test_silent_service_is_explained(
     )
     unknown = await run(rabbitmq_uri, "services", "--wait", "0", *name, "other")
     assert unknown.out.strip() == "No service was found."
+
+
+@dataclass
+class Terminal:
+    """A pseudo-terminal for the standard error of a command, and what was written to it."""
+
+    slave: int
+    written: bytearray
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls) -> AsyncIterator[Terminal]:
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (25, 120))
+        terminal, loop = cls(slave, bytearray()), asyncio.get_running_loop()
+        loop.add_reader(master, lambda: terminal.written.extend(os.read(master, 65536)))
+        try:
+            yield terminal
+        finally:
+            loop.remove_reader(master)
+            os.close(master)
+            os.close(slave)
+
+    @property
+    def text(self) -> str:
+        return self.written.decode().replace("\r\n", "\n")
+
+
+async def test_a_long_call_on_a_terminal(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """A bar is drawn on the terminal, and remote lines above it; the result is separate."""
+    gate = asyncio.Event()
+
+    async def train() -> str:
+        print("begun")
+        fabric_nb.progress(30, 120, "training")
+        await gate.wait()
+        return "trained"
+
+    await fabric.serve({"train": train}, type="hello", id="long")
+    line, environment = command(rabbitmq_uri, "call", "hello.long.train", "--output", "-t", "60")
+    async with Terminal.open() as terminal:
+        process = await asyncio.create_subprocess_exec(
+            *line, env=environment, stdout=asyncio.subprocess.PIPE, stderr=terminal.slave
+        )
+        await until(lambda: "begun\n" in terminal.text)
+        await until(lambda: "30 of 120 · 25 %" in terminal.text)
+        gate.set()
+        out, _ = await process.communicate()
+        await until(lambda: terminal.text.endswith("\r\x1b[K"))
+    assert json.loads(out) == "trained"
+    assert f"hello.long.train  {'█' * 6}{'░' * 18}  training · 30 of 120 · 25 %" in terminal.text
+    assert process.returncode == 0
+
+
+async def test_output_of_a_call(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """`--output` prints remote lines on the standard error; without it, none are printed."""
+
+    def speak() -> int:
+        print("one\x1b[31m")
+        print("two")
+        return 5
+
+    await fabric.serve({"speak": speak}, type="hello", id="output")
+    done = await run(rabbitmq_uri, "call", "hello.output.speak", "--output")
+    assert (done.code, done.out, done.err) == (0, "5\n", "one\ufffd[31m\ntwo\n")
+    done = await run(rabbitmq_uri, "call", "hello.output.speak")
+    assert (done.code, done.out, done.err) == (0, "5\n", "")
+
+
+async def test_an_interrupted_call(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """Ctrl-C cancels the call at its service, says what became of it, and exits with 130."""
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    server = await fabric.serve({"wait": wait}, type="hello", id="wait")
+    process = await start(rabbitmq_uri, "call", "hello.wait.wait", "--timeout", "inf")
+    await until(lambda: server.stats["wait"].running == 1)
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert process.returncode == 130
+    assert not out
+    (sentence,) = err.decode().splitlines()
+    assert sentence.startswith(
+        "fabric-nb: my_project.hello.wait.wait was cancelled: it was stopped"
+    )
+    await until(lambda: server.stats["wait"].cancelled == 1)
 
 
 async def test_call_prints_the_result(rabbitmq_uri: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,9 +154,10 @@ async def test_output_of_a_failed_call(notebook: Notebook, server: Server, work:
     assert lines[-21:] == ["Output of the call:", *(f"  line {n}" for n in range(10, 30))]
 
 
-async def interrupted(notebook: Notebook, line: str) -> str:
-    """Interrupt a cell with a call, and return the sentence that is shown."""
+async def interrupted(notebook: Notebook, line: str, began: Callable[[], Awaitable[None]]) -> str:
+    """Interrupt a cell with a call that has begun, and return the sentence that is shown."""
     cell = notebook.execute_no_wait(line)
+    await began()
     await cell.until(lambda cell: cell.displays)
     await notebook.interrupt()
     await cell.wait()
@@ -169,18 +170,27 @@ async def test_an_interrupted_call_is_stopped(
 ) -> None:
     """Interrupting a cell cancels the call at its service, and says so."""
     cancelled = server.stats["silent"].cancelled
-    sentence = await interrupted(notebook, "%fabric_call pricing.p1.silent --progress-after 0")
+    stats = server.stats["silent"]
+    sentence = await interrupted(
+        notebook,
+        "%fabric_call pricing.p1.silent --progress-after 0",
+        lambda: until(lambda: stats.running == 1),
+    )
     assert sentence == (
         "KeyboardInterrupt: my_project.pricing.p1.silent was cancelled: it was stopped."
     ) or sentence.endswith(f"it was stopped on p1 {watcher.instance}.")
-    await until(lambda: server.stats["silent"].cancelled == cancelled + 1)
+    await until(lambda: stats.cancelled == cancelled + 1)
 
 
 async def test_an_interrupted_call_that_runs_on(
     notebook: Notebook, server: Server, work: Work, watcher: AmqBrokerConnector
 ) -> None:
     """A function in a thread runs on, and the sentence says so."""
-    sentence = await interrupted(notebook, "%fabric_call pricing.p2.block --progress-after 0.3")
+    sentence = await interrupted(
+        notebook,
+        "%fabric_call pricing.p2.block --progress-after 0.3",
+        lambda: until(lambda: work.running),
+    )
     assert sentence.endswith(
         f"but it runs on in a thread of p2 {watcher.instance}, which cannot be stopped."
     )
@@ -192,7 +202,8 @@ async def test_an_interrupted_call_that_runs_on(
 async def test_an_interrupted_call_of_amqp_fabric(notebook: Notebook, calc: Peer) -> None:
     """Of a call to amqp-fabric it is not known whether it was stopped."""
     slow = SlowCall(calc, 1)
-    sentence = await interrupted(notebook, f"%fabric_call {slow.line} --progress-after 0")
+    line = f"%fabric_call {slow.line} --progress-after 0"
+    sentence = await interrupted(notebook, line, slow.began)
     assert "it is not known whether it was stopped" in sentence
 
 
