@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fabric_nb
+from fabric_nb import AmqpHandler
 from fabric_nb.errors import CallTimeout, InvalidArgument, RemoteError
 from fabric_nb.fabric.rpc.call_report import MAX_LINES, CallReport
 from fabric_nb.fabric.wire.names import parse_call
@@ -269,6 +270,49 @@ async def test_output_is_not_sent_unasked(server, caller, raw):
     with pytest.warns(UserWarning, match="careful"):
         assert await call(caller, "app.server.work") == "done"
     assert not caller.rejected.counts
+
+
+async def test_records_of_a_call(members, server, caller):
+    """Both ends record a call with the same id and the caller its output; others have their own."""
+
+    async def work() -> None:
+        for text in "rstuvwxyz":
+            print(text * 2000)
+
+    await server.serve({"work": work})
+    await call(caller, "app.server.work", CallReport("output"))
+    await caller.call("app.server.work")
+    made, served = caller.calls.records, server.calls.records
+    assert [record.call for record in made] == [record.call for record in served]
+    assert len({record.call for record in made}) == 2
+    assert made[0].output.splitlines() == ["(5 lines are omitted)", *(c * 2000 for c in "wxyz")]
+    assert made[1].output == served[0].output == ""
+    frame = caller.calls.df
+    assert frame.call.tolist() == [record.call for record in made]
+
+
+async def test_log_records_of_a_call(members, server, caller):
+    """What is logged during a call has its id, also in its tasks and threads; nothing else has."""
+    handler = AmqpHandler()
+    await server.init_logging_handler(handler)
+    feed = await caller.logs()
+
+    async def work() -> None:
+        log.warning("in the function")
+        await asyncio.create_task(asyncio.to_thread(log.warning, "in a thread"))
+
+    await server.serve({"work": work})
+    log.addHandler(handler)
+    try:
+        await caller.call("app.server.work")
+        log.warning("outside")
+        await feed.wait(3)
+    finally:
+        log.removeHandler(handler)
+    (record,) = caller.calls.records
+    calls = {one.message: one.call for one in feed.records}
+    assert calls == {"in the function": record.call, "in a thread": record.call, "outside": ""}
+    assert set(feed.df.call) == {record.call, ""}
 
 
 # -- cancellation and deadlines

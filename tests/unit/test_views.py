@@ -500,6 +500,7 @@ def test_calls_view() -> None:
     made(member.calls, "add")
     made(member.calls, "add", "failed", error=f"ValueError: {HOSTILE}\nmore", traceback=HOSTILE)
     made(member.calls, "slow", "timeout", error="CallTimeout: no answer\nwithin 1 s")
+    made(member.calls, "talk", output="one\ntwo", call="5f1c09aa")
     record = member.calls.record_served("e.app.mine", "f", 0.5, KeyError("x"), "Traceback ...")
     member.calls.keep_failed(record, b"{}")
     assert shown.view.version() != before
@@ -508,12 +509,15 @@ def test_calls_view() -> None:
         ["made", "calc.c1", "add", "12.3", "ok"],
         ["made", "calc.c1", "add", "12.3", "failed"],
         ["made", "calc.c1", "slow", "12.3", "timeout"],
+        ["made", "calc.c1", "talk", "12.3", "ok"],
         ["served", "e.app.mine", "f", "500.0", "failed"],
     ]
-    assert {"3 made", "1 served", "3 failed"} <= set(shown.texts)
+    assert shown.cells[4][8] == "5f1c09aa"
+    assert {"4 made", "1 served", "3 failed"} <= set(shown.texts)
     assert "%fabric_rerun runs the last failed call again." in shown.texts
     details = [row.detail.text for row in shown.model.rows]
-    assert details == ["", HOSTILE, "CallTimeout: no answer\nwithin 1 s", "Traceback ..."]
+    timeout, output = "CallTimeout: no answer\nwithin 1 s", "Output:\none\ntwo"
+    assert details == ["", HOSTILE, timeout, output, "Traceback ..."]
     _ = shown.reader
 
 
@@ -577,8 +581,8 @@ def test_serving_view() -> None:
     shown = Rendered(view)
     assert shown.texts[:4] == ["analytics.a1", "serving", "in d", "version 1.2"]
     [_, row] = shown.cells
-    assert row[:6] == ["f(x: int)", "2", "1", "1", "3.0", "4.0"]
-    assert row[6].startswith("ValueError: <script>")
+    assert row[:7] == ["f(x: int)", "2", "1", "0", "1", "3.0", "4.0"]
+    assert row[7].startswith("ValueError: <script>")
     mine.closed = True
     assert "stopped" in shown.again().texts
 
@@ -833,14 +837,16 @@ def log(feed: Any, *records: LogRecord) -> None:
 def test_log_view() -> None:
     """Records are shown newest last, with level, service and logger, and are counted."""
     records = [record(f"line {number}") for number in range(60)]
-    records.append(record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}"))
+    records.append(
+        record("last", "WARNING", logger="app", traceback=f"Traceback {HOSTILE}", call="5f1c09aa")
+    )
     logs = feed(records, dropped=1234, rejected=2, level="INFO", service="calc.c1")
     shown = Rendered(LogView(fabric(), logs))
     facts = {"from calc.c1", "INFO and above", "60 INFO", "1 WARNING", "1,234 older dropped"}
     facts.add("2 unreadable")
     assert facts <= set(shown.texts)
     assert shown.cells[1][4] == "line 11"
-    assert shown.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last"]
+    assert shown.cells[-1][1:] == ["WARNING", "calc.c1", "app", "last", "5f1c09aa"]
     assert any(text.startswith("Traceback <script>") for text in shown.texts)
 
 

@@ -30,6 +30,7 @@ from fabric_nb.fabric.wire.calls import (
     CALL,
     Expired,
     Request,
+    call_id,
     error_message,
     format_traceback,
     name_instance,
@@ -553,6 +554,16 @@ def test_rows() -> None:
             read_rows(arrived(body))
 
 
+def test_call_id() -> None:
+    """The id of a call does not tell its correlation id, and is empty if that is."""
+    assert call_id("d87f3a6b1c9e4f0a8b7c6d5e4f3a2b1c") == "d87f3a6b"
+    short = call_id("12345678")
+    assert len(short) == 8
+    assert short not in ("12345678", call_id("12345679"))
+    assert call_id(None) == call_id("") == ""
+    assert call_id("\x1b" * 40).isprintable()
+
+
 # -- logs
 
 RECORD = LogRecord(
@@ -566,6 +577,7 @@ RECORD = LogRecord(
     line=12,
     traceback="Traceback ...",
     instance="ab12",
+    call="5f1c09aa",
 )
 
 

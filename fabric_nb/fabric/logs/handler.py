@@ -14,6 +14,7 @@ from fabric_nb.errors import BrokerRefused, ConnectionLost, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.amqp.reply_codes import ACCESS_REFUSED, NOT_FOUND
+from fabric_nb.fabric.core.context import served_call
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import unboxed
@@ -223,6 +224,7 @@ def _fields(record: logging.LogRecord, text: str) -> LogRecord:
         line=unboxed(record.lineno),
         traceback=_traceback(record),
         severity="" if standard else severity,
+        call="" if (call := served_call.get()) is None else call.id,
     )
 
 

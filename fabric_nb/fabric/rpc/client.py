@@ -20,10 +20,10 @@ from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.current_call import enclosing_call
-from fabric_nb.fabric.rpc.history import CallLog
+from fabric_nb.fabric.rpc.history import CallLog, MadeCall
 from fabric_nb.fabric.rpc.methods import read_description
 from fabric_nb.fabric.rpc.queues import DESCRIBE
-from fabric_nb.fabric.rpc.requester import Requester
+from fabric_nb.fabric.rpc.requester import Requester, new_correlation_id
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
@@ -120,17 +120,24 @@ class RpcClient:
             if name is None:
                 name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
                 left = _left(seconds, began)
-            made.service = name
+            made.service, made.report = name, report
+            made.correlation_id = new_correlation_id()
             failed: FabricError | None = None
             try:
                 try:
                     result = await self.requester.call(
-                        name, method, kwargs, timeout=left, given=seconds, report=report
+                        name,
+                        method,
+                        kwargs,
+                        timeout=left,
+                        given=seconds,
+                        report=report,
+                        correlation_id=made.correlation_id,
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
                     failed = error
                 if failed is not None:
-                    again = partial(self._call_again, name, method, kwargs, seconds, report)
+                    again = partial(self._call_again, made, name, method, kwargs, seconds)
                     left = _left(seconds, began)
                     result = await retry(
                         failed, again, left, self._connection, idempotent=idempotent
@@ -142,16 +149,25 @@ class RpcClient:
 
     def _call_again(
         self,
+        made: MadeCall,
         name: ServiceName,
         method: str,
         kwargs: Mapping[str, Any],
         given: float | None,
-        report: CallReport | None,
         left: float | None,
     ) -> Coroutine[Any, Any, Any]:
-        if report is not None:
-            report.reset()
-        return self.requester.call(name, method, kwargs, timeout=left, given=given, report=report)
+        made.correlation_id = new_correlation_id()
+        if made.report is not None:
+            made.report.reset()
+        return self.requester.call(
+            name,
+            method,
+            kwargs,
+            timeout=left,
+            given=given,
+            report=made.report,
+            correlation_id=made.correlation_id,
+        )
 
     def start(
         self,
@@ -194,8 +210,10 @@ class RpcClient:
             seconds = _inherited(seconds, outer, f"{pattern}.{method}")
         with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
-            made.service = name
-            items = self.requester.stream(name, method, kwargs, timeout=seconds)
+            made.service, made.correlation_id = name, new_correlation_id()
+            items = self.requester.stream(
+                name, method, kwargs, timeout=seconds, correlation_id=made.correlation_id
+            )
             try:
                 async with aclosing(items):
                     async for item in items:

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from fabric_nb.errors import InvalidArgument
+from fabric_nb.fabric.core.context import served_call
 from fabric_nb.fabric.core.timeouts import finite_limit
 from fabric_nb.fabric.core.values import shown
 from fabric_nb.fabric.rpc.access import CallerIdentity
@@ -21,7 +22,7 @@ from fabric_nb.fabric.wire.reports import Progress
 
 T = TypeVar("T")
 
-current_call: ContextVar[RunningCall | None] = ContextVar("call", default=None)
+current_call = cast("ContextVar[RunningCall | None]", served_call)
 
 
 def caller() -> CallerIdentity | None:

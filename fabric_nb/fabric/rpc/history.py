@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, render_briefly
 from fabric_nb.fabric.core.values import error_text
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.wire.calls import call_id
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.libraries import importing
 
@@ -21,6 +23,9 @@ MAX_RECORDS, MAX_FAILURES = 1000, 20
 """Calls, and failed served calls with their arguments, that are kept."""
 MAX_REQUEST, MAX_REQUESTS = 16 * 1024 * 1024, 64 * 1024 * 1024
 """Bytes of the arguments of one failed call, and of all failed calls, that are kept."""
+
+MAX_OUTPUT = 10_000
+"""Characters of the output of one made call that are kept."""
 
 Direction = Literal["made", "served"]
 Outcome = Literal["ok", "failed", "timeout", "cancelled"]
@@ -39,6 +44,10 @@ class CallRecord(NamedTuple):
         error: type and text of the exception; empty if there was none.
         traceback: traceback of the function that raised, if known.
         caller: for a served call, ``domain.type.id`` of the caller, if it sends its name.
+        call: id of the call, which is the same at both ends and in the log records of the served
+            function; empty if it was not sent.
+        output: for a made call, the end of what the function has printed and logged, if that was
+            asked for.
     """
 
     time: float
@@ -50,6 +59,8 @@ class CallRecord(NamedTuple):
     error: str = ""
     traceback: str = ""
     caller: str = ""
+    call: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,7 @@ class CallLog:
         *,
         outcome: Outcome | None = None,
         caller: str = "",
+        call: str = "",
     ) -> CallRecord:
         """Record a served call that has ended after `seconds`."""
         record = CallRecord(
@@ -130,6 +142,7 @@ class CallLog:
             "" if error is None else error_text(error),
             traceback,
             caller,
+            call,
         )
         self.add(record)
         return record
@@ -196,11 +209,14 @@ class CallLog:
 class MadeCall:
     """Measures a call that is made, and records its outcome."""
 
-    __slots__ = ("_log", "_method", "_start", "service")
+    __slots__ = ("_log", "_method", "_start", "correlation_id", "report", "service")
 
     def __init__(self, log: CallLog, service: object, method: str) -> None:
         self.service = service
         """The service, or the name that was written until it is resolved."""
+        self.correlation_id = ""
+        """Correlation id of its last try."""
+        self.report: CallReport | None = None
         self._log = log
         self._method = method
         self._start = 0.0
@@ -225,12 +241,32 @@ class MadeCall:
         self._add(seconds, _outcome(error), error_text(error), traceback)
 
     def _add(self, seconds: float, outcome: Outcome, error: str = "", traceback: str = "") -> None:
-        start, service = time.time() - seconds, str(self.service)
+        report = self.report
         self._log.add(
             CallRecord(
-                start, "made", service, self._method, seconds * 1000, outcome, error, traceback
+                time.time() - seconds,
+                "made",
+                str(self.service),
+                self._method,
+                seconds * 1000,
+                outcome,
+                error,
+                traceback,
+                "",
+                call_id(self.correlation_id),
+                "" if report is None or not report.lines else _output(report),
             )
         )
+
+
+def _output(report: CallReport) -> str:
+    """Return the end of the output of a call, with a line on what is left out."""
+    lines, left = [line.text for line in report.lines], MAX_OUTPUT
+    kept: list[str] = []
+    while lines and (left := left - len(lines[-1]) - 1) >= 0:
+        kept.append(lines.pop())
+    omitted = len(lines) + report.omitted
+    return "\n".join([*([f"({omitted:,} lines are omitted)"] if omitted else []), *reversed(kept)])
 
 
 def _outcome(error: BaseException) -> Outcome:

@@ -121,6 +121,7 @@ class Requester:
         timeout: float | None,
         given: float | None = None,
         report: CallReport | None = None,
+        correlation_id: str = "",
     ) -> Any:
         """Call a method and return its result.
 
@@ -134,6 +135,7 @@ class Requester:
             timeout: seconds for the whole call; None: no limit.
             given: seconds that errors name, if `timeout` is only what is left of them.
             report: is filled in while the call is queued and runs.
+            correlation_id: id of the call, from `new_correlation_id`; empty for any.
 
         Raises:
             Unroutable: no instance serves the method.
@@ -150,7 +152,7 @@ class Requester:
         deadline = math.inf if timeout is None else now + timeout
         queue = name.method_queue(method)
         call = InFlightCall(loop.create_future(), name, queue, now, deadline, report)
-        correlation_id = _random_id()
+        correlation_id = correlation_id or new_correlation_id()
         channel = self._channel_to(name)
         level = "" if report is None else report.level
         message = self._message(request, correlation_id, timeout, report=level)
@@ -185,7 +187,13 @@ class Requester:
         except BrokerRefused as error:
             if message.user_id and self._connection.drop_refused_user_id(error):
                 return await self.call(
-                    name, method, kwargs, timeout=timeout, given=given, report=report
+                    name,
+                    method,
+                    kwargs,
+                    timeout=timeout,
+                    given=given,
+                    report=report,
+                    correlation_id=correlation_id,
                 )
             raise await self._refused(name, channel, error) from None
         finally:
@@ -202,6 +210,7 @@ class Requester:
         kwargs: Mapping[str, Any],
         *,
         timeout: float | None,
+        correlation_id: str = "",
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -211,7 +220,8 @@ class Requester:
         Arguments and errors are those of `call`, with `timeout` for each item.
         """
         request = Request.of(kwargs)
-        correlation_id, label = _random_id(), f"{name.fqn}.{method}"
+        correlation_id = correlation_id or new_correlation_id()
+        label = f"{name.fqn}.{method}"
         channel, loop = self._channel_to(name), asyncio.get_running_loop()
         now = loop.time()
         call = InFlightCall(loop.create_future(), name, name.method_queue(method), now)
@@ -246,7 +256,9 @@ class Requester:
         except BrokerRefused as error:
             if not (message.user_id and self._connection.drop_refused_user_id(error)):
                 raise await self._refused(name, channel, error) from None
-            again = self.stream(name, method, kwargs, timeout=timeout)
+            again = self.stream(
+                name, method, kwargs, timeout=timeout, correlation_id=correlation_id
+            )
             async with contextlib.aclosing(again):
                 async for item in again:
                     yield item
@@ -457,7 +469,7 @@ class Requester:
             incoming.fail(ConnectionLost(text))
 
 
-def _random_id() -> str:
+def new_correlation_id() -> str:
     """Return a correlation id that no peer can guess."""
     return os.urandom(16).hex()
 

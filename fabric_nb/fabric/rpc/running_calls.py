@@ -13,7 +13,7 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
-from fabric_nb.fabric.wire.calls import seconds_left, wanted_report
+from fabric_nb.fabric.wire.calls import call_id, seconds_left, wanted_report
 from fabric_nb.fabric.wire.instances import MAX_LISTED, CallStatus
 
 MAX_CANCELLED = 10_000
@@ -63,6 +63,11 @@ class RunningCall:
 
     def __post_init__(self) -> None:
         self.report = wanted_report(self.delivery)
+
+    @property
+    def id(self) -> str:
+        """Id of the call in records and logs."""
+        return call_id(self.delivery.correlation_id)
 
     @property
     def cancellation(self) -> threading.Event:

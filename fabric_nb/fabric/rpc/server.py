@@ -702,6 +702,7 @@ class Server:
             traceback,
             outcome=outcome,
             caller=running.caller.service,
+            call=running.id,
         )
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)

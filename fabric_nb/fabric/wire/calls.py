@@ -44,6 +44,8 @@ INSTANCE, PROGRESS, OUTPUT = "instance", "progress", "output"
 """Of a request: what the caller wants to know of the call. Each includes those before it."""
 INSTANCE_HEADER = "x-fabric-instance"
 """Of a message about a call whose request asks for it: the instance that runs the call."""
+ID_LENGTH, LONG_ID = 8, 32
+"""Characters of the id of a call, and of a correlation id of which they are the beginning."""
 MAX_EXPIRATION = 2**32 - 1
 """Milliseconds; RabbitMQ refuses more."""
 _MARGIN = 50.0
@@ -148,8 +150,16 @@ def running_instance(message: Delivery) -> str:
 
 
 def call_id(correlation_id: str | None) -> str:
-    """Return the id of a call in records and logs; who knows it cannot cancel the call."""
-    return hashlib.blake2s((correlation_id or "").encode(), digest_size=4).hexdigest()
+    """Return the id of a call in records and logs; who knows it cannot cancel the call.
+
+    It is the beginning of a long correlation id, of which enough is left to be unknown, and a hash
+    of a short one.
+    """
+    if not correlation_id:
+        return ""
+    if len(correlation_id) >= LONG_ID:
+        return printable(correlation_id[:ID_LENGTH])
+    return hashlib.blake2s(correlation_id.encode(), digest_size=ID_LENGTH // 2).hexdigest()
 
 
 def seconds_left(request: Delivery) -> float:

@@ -15,6 +15,7 @@ from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, number, shortened, text
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SEVERITY_HEADER: Final = "severity"
+CALL_HEADER: Final = "call_id"
 
 MAX_NAME, MAX_LEVEL, MAX_LOGGER, MAX_FILE = 64, 40, 200, 500
 """Characters of the other fields; with `MAX_TRACEBACK`, all fit into one AMQP frame."""
@@ -35,6 +36,7 @@ class LogRecord:
         traceback: formatted traceback, empty if there is none.
         domain: domain from whose exchange it was received; not part of the message.
         severity: for a custom level, the standard level at or below it, if known.
+        call: id of the served call in whose context it was logged, as in `CallRecord`.
     """
 
     time: float
@@ -49,6 +51,7 @@ class LogRecord:
     instance: str = ""
     domain: str = ""
     severity: str = ""
+    call: str = ""
 
 
 def severity_of(number: int) -> str:
@@ -78,6 +81,7 @@ def log_message(record: LogRecord) -> Message:
         "traceback": (record.traceback, MAX_TRACEBACK),
         "instance_id": (record.instance, MAX_NAME),
         SEVERITY_HEADER: (record.severity, MAX_LEVEL),
+        CALL_HEADER: (record.call, MAX_NAME),
     }
     headers: dict[str, Any] = {
         name: _text(value, longest) for name, (value, longest) in texts.items() if value
@@ -114,6 +118,7 @@ def read_log(delivery: Delivery, *, now: float, domain: str = "") -> LogRecord:
         instance=text(headers.get("instance_id"), MAX_NAME),
         domain=domain,
         severity=str(severity) if level not in LEVELS and severity in LEVELS else "",
+        call=_text(headers.get(CALL_HEADER), MAX_NAME),
     )
 
 

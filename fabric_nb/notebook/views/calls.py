@@ -26,12 +26,13 @@ COLUMNS = (
     Column("outcome", "badge"),
     Column("caller", line=0),
     Column("error", line=2),
+    Column("call", "code", line=0),
 )
 
 
 @dataclass(eq=False)
 class CallsView(TableView):
-    """Completed calls; the row of a failed one opens to its traceback."""
+    """Completed calls; a row opens to the traceback and the output of its call."""
 
     fabric: FabricMember
     which: str = ALL
@@ -103,5 +104,7 @@ class CallsView(TableView):
             Badge(record.outcome, TONES[record.outcome]),
             record.caller.removeprefix(f"{self.fabric.domain}."),
             record.error.partition("\n")[0],
+            record.call,
         ]
-        return cells, record.traceback or record.error
+        output = f"Output:\n{record.output}" if record.output else ""
+        return cells, "\n\n".join(filter(None, (record.traceback or record.error, output)))

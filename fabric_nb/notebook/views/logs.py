@@ -31,6 +31,7 @@ COLUMNS = (
     Column("service"),
     Column("logger", line=0),
     Column("message", line=2),
+    Column("call", "code", line=0),
 )
 
 
@@ -123,6 +124,7 @@ def _row(record: LogRecord) -> tuple[list[Value], str]:
         f"{record.service_type}.{record.service_id}",
         record.logger,
         record.message,
+        record.call,
     ]
     fits = len(record.message) <= MAX_CELL and "\n" not in record.message
     parts = ["" if fits else record.message, record.traceback]
