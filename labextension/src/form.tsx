@@ -36,8 +36,12 @@ function makeForm(target: IFormTarget, actions: Actions): HTMLFormElement {
   const { service, method } = target;
   const call = fullAddress(service, method) ?? '';
   const companion = actions.current.companion;
-  const send = (request: Request, signal?: AbortSignal): Promise<string> =>
-    companion?.request(request, signal) ?? Promise.resolve('');
+  const send = (
+    request: Request,
+    signal?: AbortSignal,
+    onProgress?: (text: string) => void
+  ): Promise<string> =>
+    companion?.request(request, signal, onProgress) ?? Promise.resolve('');
   const formActions: FormActions = new FormActions(
     sendActions(
       send,

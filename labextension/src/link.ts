@@ -3,6 +3,7 @@ import type { Kernel, KernelMessage } from '@jupyterlab/services';
 
 import { PanelModel } from './model';
 import {
+  IProgress,
   IPush,
   IReply,
   IResult,
@@ -58,6 +59,7 @@ export class KernelLink implements IDisposable {
     model.phase = phaseOf(kernel.status) ?? 'starting';
     kernel.statusChanged.connect(this._onStatus, this);
     kernel.iopubMessage.connect(this._onMessage, this);
+    model.progressReceived.connect(this._onProgress, this);
     model.resultReceived.connect(this._onResult, this);
     void this.checkLoaded();
   }
@@ -74,6 +76,7 @@ export class KernelLink implements IDisposable {
     this._isDisposed = true;
     this.kernel.statusChanged.disconnect(this._onStatus, this);
     this.kernel.iopubMessage.disconnect(this._onMessage, this);
+    this.model.progressReceived.disconnect(this._onProgress, this);
     this.model.resultReceived.disconnect(this._onResult, this);
     this._failAll('The notebook was closed.');
     const comm = this._requests;
@@ -87,9 +90,14 @@ export class KernelLink implements IDisposable {
    * Send a request to the kernel.
    *
    * @param signal - aborted to cancel the request, which rejects the promise.
+   * @param onProgress - receives the progress of a call.
    * @returns the result, empty for most requests.
    */
-  request(request: Request, signal?: AbortSignal): Promise<string> {
+  request(
+    request: Request,
+    signal?: AbortSignal,
+    onProgress?: (text: string) => void
+  ): Promise<string> {
     const comm = this._requests;
     if (!comm || comm.isDisposed) {
       return Promise.reject(new Error('fabric_nb is not loaded.'));
@@ -101,7 +109,13 @@ export class KernelLink implements IDisposable {
         reject(new Error('The kernel does not reply; it may be busy.'));
       }, REPLY_TIMEOUT);
       const resolveOnReply = request.do === 'state';
-      this._pending.set(id, { resolve, reject, timer, resolveOnReply });
+      this._pending.set(id, {
+        resolve,
+        reject,
+        timer,
+        resolveOnReply,
+        onProgress
+      });
       comm.send({ id, ...request });
       signal?.addEventListener('abort', () => {
         if (this._pending.has(id) && !comm.isDisposed) {
@@ -240,6 +254,10 @@ export class KernelLink implements IDisposable {
     }
   }
 
+  private _onProgress(_: PanelModel, progress: IProgress): void {
+    this._pending.get(progress.id)?.onProgress?.(progress.text);
+  }
+
   private _onResult(_: PanelModel, result: IResult): void {
     const pending = this._pending.get(result.id);
     if (!pending) {
@@ -289,6 +307,7 @@ interface IPending {
   reject: (error: Error) => void;
   timer: ReturnType<typeof setTimeout>;
   resolveOnReply: boolean;
+  onProgress?: (text: string) => void;
 }
 
 /** Phase for a kernel status; null if the status does not affect it. */

@@ -3,6 +3,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import {
   IConnection,
   IFacts,
+  IProgress,
   IPush,
   IResult,
   IService,
@@ -30,6 +31,11 @@ export class PanelModel {
   /** Emitted after each change. */
   get changed(): ISignal<this, void> {
     return this._changed;
+  }
+
+  /** Emitted for each progress of a request. */
+  get progressReceived(): ISignal<this, IProgress> {
+    return this._progressReceived;
   }
 
   /** Emitted for each result of a request. */
@@ -87,6 +93,9 @@ export class PanelModel {
     if (push.tables) {
       this._tablesChanged.emit(push.tables);
     }
+    for (const progress of push.progress ?? []) {
+      this._progressReceived.emit(progress);
+    }
     for (const result of push.results ?? []) {
       this._resultReceived.emit(result);
     }
@@ -101,5 +110,6 @@ export class PanelModel {
   private _facts = NO_FACTS;
   private _changed = new Signal<this, void>(this);
   private _tablesChanged = new Signal<this, TableChanges>(this);
+  private _progressReceived = new Signal<this, IProgress>(this);
   private _resultReceived = new Signal<this, IResult>(this);
 }

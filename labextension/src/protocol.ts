@@ -97,6 +97,12 @@ export interface IResult {
   error: string;
 }
 
+/** Progress of a call that was requested; empty if nothing is known. */
+export interface IProgress {
+  id: string;
+  text: string;
+}
+
 /** A push. */
 export interface IPush {
   /** Whether this is the complete state. */
@@ -104,6 +110,7 @@ export interface IPush {
   facts?: IFacts;
   services?: IServiceChanges;
   tables?: TableChanges;
+  progress?: IProgress[];
   results?: IResult[];
 }
 

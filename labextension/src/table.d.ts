@@ -49,6 +49,7 @@ declare module '*/notebook/table/actions.js' {
   export class Actions {
     constructor(send: (message: Message) => void);
     onBegun(begun: { request: number }): void;
+    onProgress(progress: { request: number; text: string }): void;
     onAnswer(answer: { request: number; error: boolean; text: string }): void;
   }
 }

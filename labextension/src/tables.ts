@@ -11,7 +11,11 @@ import { PanelModel } from './model';
 import { TableChanges, TableName } from './protocol';
 
 /** Sends a request to the kernel; see `KernelLink.request`. */
-type SendRequest = (request: Request, signal?: AbortSignal) => Promise<string>;
+type SendRequest = (
+  request: Request,
+  signal?: AbortSignal,
+  onProgress?: (text: string) => void
+) => Promise<string>;
 
 type Action = Message & { type: 'action' };
 
@@ -32,12 +36,12 @@ export function sendActions(
     const controller = new AbortController();
     running.set(request, controller);
     let error = false;
-    const text = await send(toRequest(action), controller.signal).catch(
-      (problem: unknown) => {
-        error = true;
-        return messageOf(problem);
-      }
-    );
+    const text = await send(toRequest(action), controller.signal, progress =>
+      actions().onProgress({ request, text: progress })
+    ).catch((problem: unknown) => {
+      error = true;
+      return messageOf(problem);
+    });
     running.delete(request);
     actions().onAnswer({ request, error, text });
   };

