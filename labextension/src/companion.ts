@@ -47,9 +47,13 @@ export class Companion implements IDisposable {
   }
 
   /** Send a request to the kernel; see `KernelLink.request`. */
-  request(request: Request, signal?: AbortSignal): Promise<string> {
+  request(
+    request: Request,
+    signal?: AbortSignal,
+    onProgress?: (text: string) => void
+  ): Promise<string> {
     return (
-      this._link?.request(request, signal) ??
+      this._link?.request(request, signal, onProgress) ??
       Promise.reject(new Error('This notebook has no kernel.'))
     );
   }

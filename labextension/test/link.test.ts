@@ -120,6 +120,22 @@ describe('the link to a kernel', () => {
     assert.equal(await result, '42');
   });
 
+  test('progress reaches the request that it is of', async () => {
+    await linked();
+    const seen: string[] = [];
+    const request = { do: 'call', call: 'd.c.m', arguments: {} } as const;
+    const result = link.request(request, undefined, text => seen.push(text));
+    const id = kernel.requests.sent.at(-1)?.id ?? '';
+    kernel.push({ progress: [{ id: 'of another page', text: 'no' }] });
+    kernel.push({ progress: [{ id, text: '25 %' }] });
+    kernel.push({
+      progress: [{ id, text: '50 %' }],
+      results: [{ id, text: '42', error: '' }]
+    });
+    assert.equal(await result, '42');
+    assert.deepEqual(seen, ['25 %', '50 %']);
+  });
+
   test('a failed request rejects with the error', async () => {
     await linked();
     const failing = link.request({ do: 'demo' });
