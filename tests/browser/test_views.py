@@ -14,6 +14,7 @@ import pytest_asyncio
 from nbconvert import HTMLExporter
 from playwright.async_api import Locator, Page, expect
 
+import fabric_nb
 from fabric_nb import AmqBrokerConnector
 from tests.broker.process import BrokerProcess
 from tests.browser.lab import Lab, LabNotebook, new_page, set_theme
@@ -161,13 +162,55 @@ async def test_bar_of_a_map(
     await server.close()
 
 
-async def _picture(notebook: LabNotebook, screens: Path, name: str) -> None:
-    """Take pictures of the notebook in both themes, and check their contrast."""
+async def test_progress_and_output_of_a_call(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """A running call has a bar and its last lines; then its output stays, or is under its error."""
+    gate = asyncio.Event()
+
+    async def train(days: int) -> float:
+        for day in range(days):
+            if day == 30:
+                await gate.wait()
+            if day == 50:
+                raise LookupError(f"no prices of day {day}")
+            fabric_nb.progress(day + 1, 120, "training")
+            print(f"day {day}: error {1 / (day + 1):.4f}")
+        return 0.025
+
+    server = await shop.serve({"train": train}, type="shop", id="forecast")
+    await connected.run("%config FabricMagics.progress_after = 0")
+    await connected.start("error = %fabric_call forecast.train days=40 --output")
+    page = connected.panel.locator(".jp-OutputArea-output .fabric-nb").last
+    await expect(page.locator("progress")).to_have_js_property("value", 0.25)
+    await expect(page.locator(".head")).to_contain_text("training")
+    await expect(page.locator(".head")).to_contain_text(f"on forecast {shop.instance}")
+    await expect(page.locator("pre")).to_contain_text("day 29: error 0.0333")
+    await _picture(connected, screens, "call-running", ".fabric-nb")
+    gate.set()
+    await expect(page.locator("progress")).to_have_count(0)
+    await expect(page.locator(".head")).to_contain_text("Output of")
+    await page.locator("summary").click()
+    await expect(page.locator("details pre")).to_contain_text("day 0: error 1.0000")
+    await page.locator("summary").click()
+    await _picture(connected, screens, "call-done", ".fabric-nb")
+    await connected.start("%fabric_call forecast.train days=60")
+    failure = connected.panel.locator(".jp-OutputArea-output").last
+    await expect(failure).to_contain_text("Output of the call:")
+    await expect(failure).to_contain_text("day 49: error 0.0200")
+    await _picture(connected, screens, "call-failed", ".jp-OutputArea-output")
+    await server.close()
+
+
+async def _picture(
+    notebook: LabNotebook, screens: Path, name: str, part: str = ".fabric-table"
+) -> None:
+    """Take pictures of the notebook in both themes, and check the contrast of its last output."""
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
         await set_theme(notebook.page, theme)
         await notebook.page.screenshot(path=screens / f"{name}-{theme.split()[1].lower()}.png")
-        table = notebook.panel.locator(".fabric-table")
-        assert await table.evaluate(POOR_CONTRAST) == []
+        shown = notebook.panel.locator(part).last
+        assert await shown.evaluate(POOR_CONTRAST) == []
 
 
 # -- streams

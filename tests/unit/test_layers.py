@@ -28,7 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("fabric.member",),
     ("fabric.connector",),
     ("notebook.capture", "notebook.pages"),
-    ("notebook.terminal",),
+    ("notebook.terminal", "notebook.terminal_line"),
     ("notebook.live",),
     ("notebook.table",),
     ("notebook.views",),

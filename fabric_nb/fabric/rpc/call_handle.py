@@ -154,7 +154,10 @@ class CallHandle:
             thread = f"a thread of {self._instance}" if report.instance else "a thread"
             return f"{cancelled}, but it runs on in {thread}, which cannot be stopped."
         if report.ahead is not None and report.began is None:
-            return f"{cancelled} in its queue: instances on fabric_nb will not begin it."
+            return (
+                f"{cancelled} in its queue: an instance on fabric_nb will not begin it, and one on"
+                " amqp-fabric will."
+            )
         return (
             f"{cancelled}, and it is not known whether it was stopped{self._where}: plain functions"
             " on an event loop, and services on amqp-fabric, run every call to its end."
@@ -190,7 +193,7 @@ class CallHandle:
                 progress.text,
                 f"{progress.done:,.12g}{total}",
                 "" if fraction is None else f"{fraction:.0%}".replace("%", " %"),
-                f"{clock(self.elapsed)}" if left is None else f"{clock(left)} left",
+                f"for {clock(self.elapsed)}" if left is None else f"{clock(left)} left",
                 self._where.strip(),
             ]
             return [fact for fact in facts if fact]
