@@ -22,7 +22,6 @@ import nest_asyncio2
 
 from fabric_nb.errors import LoopBlocked, render_briefly
 from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
-from fabric_nb.fabric.rpc.waiting import enable_waiting
 
 T = TypeVar("T")
 
@@ -74,7 +73,6 @@ def allow_waiting(loop: asyncio.AbstractEventLoop) -> None:
     global _cell_context
     _cell_context = _CellContext(loop, threading.get_ident())
     nest_asyncio2.apply(loop)
-    enable_waiting(wait)
 
 
 def run_at_prompt(shell: Any) -> None:

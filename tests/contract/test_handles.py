@@ -10,7 +10,7 @@ import pytest
 
 import fabric_nb
 from fabric_nb import AmqBrokerConnector, RemoteError
-from fabric_nb.errors import WrongLoop
+from fabric_nb.errors import NotInNotebook, WrongLoop
 from tests.support.fabric import until, wait_for_service
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def test_a_handle_has_progress_output_and_result(caller, work):
     assert handle.facts[:3] == ["training", "3 of 3", "100 %"]
     assert handle.facts[-1] == f"on server {handle.report.instance}"
     assert "running" in repr(handle)
-    with pytest.raises(WrongLoop, match="write `await`"):
+    with pytest.raises(NotInNotebook, match="write `await handle`"):
         handle.result()
     work.gate.set()
     assert await handle == "trained"

@@ -21,20 +21,21 @@ def set_wait(wait: Wait | None) -> None:
     _wait = wait
 
 
-def wait_for(start: Callable[[], Coroutine[Any, Any, T]], call: str) -> T:
-    """Start a call in plain code, and return its result.
+def wait_for(start: Callable[[], Coroutine[Any, Any, T]], name: str, awaited: str) -> T:
+    """Run a coroutine in plain code, and return its result.
 
     Args:
-        start: returns its coroutine.
-        call: name of the call, for the error.
+        start: returns the coroutine.
+        name: name of the function that waits, for the error.
+        awaited: expression that a program awaits instead.
 
     Raises:
         NotInNotebook: plain code cannot wait here.
     """
     if _wait is None:
         raise NotInNotebook(
-            f"{call}.sync(...) waits in a notebook, after `%load_ext fabric_nb`: in a program write"
-            f" `await {call.rpartition('.')[2]}(...)` in a coroutine, which asyncio.run() runs."
+            f"{name} waits in a notebook, after `%load_ext fabric_nb`: in a program write"
+            f" `await {awaited}` in a coroutine, which asyncio.run() runs."
         )
     return cast("T", _wait(start()))
 

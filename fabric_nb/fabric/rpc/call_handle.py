@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from fabric_nb.errors import CallTimeout
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import clock
+from fabric_nb.fabric.core.waiting import wait_for
 from fabric_nb.fabric.rpc.call_report import CallReport
-from fabric_nb.fabric.rpc.waiting import wait
 from fabric_nb.fabric.wire.calls import INSTANCE
 from fabric_nb.fabric.wire.reports import Progress
 
@@ -82,12 +83,13 @@ class CallHandle:
 
         Raises:
             CallTimeout: no result within `timeout` seconds; the call continues.
-            WrongLoop: the call is not done, and this is a program, where only `await` waits.
+            NotInNotebook: the call is not done, and this is a program, where only `await` waits.
         """
         if self.done():
             self.settled = True
             return self._task.result()
-        return wait(self._result(timeout), "CallHandle.result()")
+        __tracebackhide__ = True
+        return wait_for(partial(self._result, timeout), f"result() of {self.label}", "handle")
 
     async def _result(self, timeout: float | None) -> Any:
         self.settled = True

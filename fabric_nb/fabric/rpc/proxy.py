@@ -182,7 +182,8 @@ class RemoteMethod:
             Exception: see `AmqBrokerConnector.call`.
         """
         __tracebackhide__ = True
-        return wait_for(partial(self, **kwargs), self.__qualname__)
+        name = self.__qualname__
+        return wait_for(partial(self, **kwargs), f"{name}.sync(...)", f"{self.__name__}(...)")
 
     def stream(self, /, **kwargs: Any) -> AsyncGenerator[Any, None]:
         """Call a generator and yield its items; see `AmqBrokerConnector.call_stream`."""
