@@ -179,8 +179,10 @@ class LivenessMonitor:
             if call.report is not None and call.report.level != INSTANCE:
                 await self._count_ahead(call, call.report, channel)
         else:
-            call.missing_since = call.missing_since or answers.sent
-            if asyncio.get_running_loop().time() - call.missing_since >= GRACE:
+            # From this check, not from the ping: if this loop was blocked, not all answers are read.
+            now = asyncio.get_running_loop().time()
+            call.missing_since = call.missing_since or now
+            if now - call.missing_since >= GRACE:
                 call.fail(NoInstanceLeft())
 
     async def _is_missing(self, call: InFlightCall, answers: _Answers, channel: Channel) -> bool:
