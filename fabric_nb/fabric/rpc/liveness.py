@@ -179,7 +179,7 @@ class LivenessMonitor:
             if call.report is not None and call.report.level != INSTANCE:
                 await self._count_ahead(call, call.report, channel)
         else:
-            # From this check, not from the ping: if this loop was blocked, not all answers are read.
+            # From this check, not from the ping: a loop that was blocked has not read all answers.
             now = asyncio.get_running_loop().time()
             call.missing_since = call.missing_since or now
             if now - call.missing_since >= GRACE:
