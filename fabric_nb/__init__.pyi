@@ -183,6 +183,7 @@ from .fabric.rpc.history import (
     FailedCall as FailedCall,
 )
 from .fabric.rpc.map_progress import MapProgress as MapProgress
+from .fabric.rpc.map_results import FailedRow as FailedRow
 from .fabric.rpc.mapping import (
     MapHandle as MapHandle,
 )

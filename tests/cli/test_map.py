@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from fabric_nb import AmqBrokerConnector
@@ -45,6 +46,9 @@ class Pricing:
 
     def fail(self, text: str) -> None:
         raise ValueError(text)
+
+    def table(self, n: int) -> pd.DataFrame:
+        return pd.DataFrame({"n": [n]}, index=["a"])
 
 
 @pytest.fixture
@@ -84,6 +88,13 @@ async def test_each_line_is_a_call(rabbitmq_uri: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{8}", found[0]["instance"])
     none = await run(rabbitmq_uri, "map", "pricing.quote")
     assert (none.code, none.out, none.err) == (0, "", "")
+
+
+@pytest.mark.usefixtures("pricing")
+async def test_results_that_are_tables(rabbitmq_uri: str) -> None:
+    """A DataFrame is printed as its records, with its index, as by `fabric-nb call`."""
+    done = await run(rabbitmq_uri, "map", "pricing.table", given='{"n": 5}\n')
+    assert results(done.out)[0]["result"] == [{"index": "a", "n": 5}]
 
 
 @pytest.mark.usefixtures("pricing")

@@ -166,6 +166,10 @@ class _RowCaller:
                 return result
             await asyncio.sleep(next(pauses))
 
+    def restart(self) -> None:
+        """Await a service that is not served for the full time again."""
+        self._not_served_since = None
+
     def _kwargs(self, row: Any) -> dict[str, Any]:
         if isinstance(row, Exception):  # the row could not be read
             raise row
@@ -244,6 +248,7 @@ class MapHandle:
             await asyncio.wait([previous])  # it may just have been cancelled
         queue = self._queue
         queue.restart()
+        self._caller.restart()
         self._results.meter.start_clock()
         try:
             while queue.missing and queue.stopped is None:
