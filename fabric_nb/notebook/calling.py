@@ -27,7 +27,7 @@ from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.wire.names import ServicePattern
-from fabric_nb.notebook.bridge import notebook_loop
+from fabric_nb.notebook.bridge import notebook_loop, wait
 from fabric_nb.notebook.capture import in_terminal
 from fabric_nb.notebook.pages import Badge, Page, counted, glimpse
 from fabric_nb.notebook.terminal_call import TerminalCall
@@ -96,15 +96,19 @@ class CellCalls:
         return handle
 
     def show_cancellation(self, handle: CallHandle) -> None:
-        """Show under the running cell what becomes of a call that was cancelled by its handle.
+        """Show in the running cell what becomes of a call that was cancelled by its handle.
 
-        Calls of served functions show nothing.
+        Calls of served functions, and of other threads, show nothing.
         """
-        if asyncio.get_running_loop() is not notebook_loop() or caller() is not None:
+        if caller() is not None:
             return
-        task = asyncio.create_task(_show_cancellation(handle), name="cancellation of a call")
-        self._showing.add(task)
-        task.add_done_callback(self._showing.discard)
+        if in_terminal():  # where a page cannot be updated
+            wait(handle.stopped())
+            Transient(cancelled_page(handle, handle.cancellation))
+        elif _is_on_notebook_loop():
+            task = asyncio.create_task(_show_cancellation(handle), name="cancellation of a call")
+            self._showing.add(task)
+            task.add_done_callback(self._showing.discard)
 
     def _unsettled(self) -> list[CallHandle]:
         return [handle for handle in self._handles if not handle.settled]
@@ -291,15 +295,16 @@ async def with_progress(
 
 
 async def _show_cancellation(handle: CallHandle) -> None:
-    cancelling = None
-    if not in_terminal():  # there, a page cannot be updated
-        cancelling = Transient(cancelled_page(handle, "It is being stopped."))
+    cancelling = Transient(cancelled_page(handle, "It is being stopped."))
     await handle.stopped()
-    page = cancelled_page(handle, handle.cancellation)
-    if cancelling is None:
-        Transient(page)
-    else:
-        cancelling.update(page)
+    cancelling.update(cancelled_page(handle, handle.cancellation))
+
+
+def _is_on_notebook_loop() -> bool:
+    try:
+        return asyncio.get_running_loop() is notebook_loop()
+    except RuntimeError:
+        return False
 
 
 async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:

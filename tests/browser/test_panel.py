@@ -339,6 +339,30 @@ async def until_pushed(notebook: LabNotebook) -> None:
     await expect(calls).to_have_text(str(count + 1))
 
 
+async def test_progress_of_a_form(empty: LabNotebook, page: Page, screens: Path) -> None:
+    """A form shows the progress of its call, and what becomes of it when it is cancelled."""
+    panel = panel_of(page)
+    await connected(empty, "caller")
+    await empty.execute(
+        "%%fabric_serve --id forecast\nimport asyncio, fabric_nb\n"
+        "async def train():\n    fabric_nb.progress(30, 120, 'training')\n"
+        "    await asyncio.Event().wait()"
+    )
+    await filter_services(page, "forecast")
+    await row(page, "forecast").click()
+    await row(page, "train").click(button="right")
+    await page.get_by_role("menuitem", name="Open the Form").click()
+    form = panel.get_by_role("form", name="notebook.forecast.train")
+    await form.get_by_role("button", name="Call", exact=True).click()
+    await expect(form.get_by_role("status")).to_contain_text("training · 30 of 120 · 25 %")
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        await set_theme(page, theme)
+        await page.screenshot(path=screens / f"form-running-{theme.split()[1].lower()}.png")
+        assert await panel.evaluate(POOR_CONTRAST) == []
+    await form.get_by_role("button", name="Cancel").click()
+    await expect(form.get_by_role("status")).to_contain_text("was cancelled: it was stopped")
+
+
 @pytest.mark.skipif(
     tuple(map(int, version("jupyterlab").split(".")[:2])) < (4, 4),
     reason="before 4.4 JupyterLab has no subshells, so requests wait for the running cell",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pexpect
 import pytest
 
+import fabric_nb
 from tests.notebook.notebooks import call, password_of
 from tests.support.cells import Cell, Message
 from tests.support.peers import DOMAIN, Peer
@@ -341,6 +342,42 @@ async def test_a_terminal_draws_the_bar_of_a_map(tmp_path: Path, uri: str, calc:
     assert f"{DOMAIN}.calc1.slow  {'█' * 12}{'░' * 12}  1 of 2 rows · " in terminal[4]
     assert drawn[-1].startswith(f"{DOMAIN}.calc1.slow  {'█' * 24}  2 of 2 rows · ")
     assert drawn[-1].endswith("\n")
+
+
+async def test_a_terminal_prints_the_output_of_a_call(
+    tmp_path: Path, uri: str, calc: Peer, watcher: AmqBrokerConnector
+) -> None:
+    """A call draws its progress on a line of the terminal, and prints what its method prints."""
+
+    async def train() -> str:
+        print("begun")
+        fabric_nb.progress(30, 120, "training")
+        await asyncio.sleep(1)
+        return "trained"
+
+    server = await watcher.serve({"train": train}, type="app", id="model")
+    try:
+        terminal = await Terminal.run(
+            "%load_ext fabric_nb",
+            f"%fabric_connect --domain {DOMAIN} --id call-terminal",
+            "%fabric_call model.train --output --progress-after 0",
+            "h = %fabric_call -a model.train",
+            "h.cancel()",
+            "%fabric_disconnect",
+            folder=tmp_path,
+            uri=uri,
+            screen=Screen(columns=120),
+        )
+    finally:
+        await server.close()
+    bar = f"{DOMAIN}.model.train  {'█' * 6}{'░' * 18}  training · 30 of 120 · 25 % · "
+    assert bar in terminal[3]
+    text = terminal[3].replace("\x1b[K", "").replace("\r\n", "\n")
+    printed = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert "begun" in printed
+    assert "was cancelled" in terminal[5]
+    assert "Traceback" not in terminal[5]
+    assert any("'trained'" in line for line in printed)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of forkpty:DeprecationWarning")
