@@ -97,15 +97,23 @@ class CallReporter:
 
     # -- on the loop
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Send the output that is left, and nothing more."""
+        if self.is_closed:
+            return
         for stream, rest in self._parts.items():
             if rest:
                 self._add(stream, rest)
-        self._stop_timer()
         if self._lines or self._omitted:
             self._send_output(at_once=False)
+        self.close()
+
+    def close(self) -> None:
+        """Send nothing more."""
         self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _report(self, *, at_once: bool = False) -> None:
         self._scheduled = False
@@ -133,8 +141,3 @@ class CallReporter:
     def _on_timer(self) -> None:
         self._timer = None
         self._report()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

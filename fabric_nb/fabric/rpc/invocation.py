@@ -208,6 +208,7 @@ def without_own_frames(error: BaseException) -> BaseException:
 _OWN_MODULES = {
     __name__,
     "fabric_nb.fabric.rpc.methods",
+    "fabric_nb.fabric.rpc.replies",
     "fabric_nb.fabric.rpc.server",
     "fabric_nb.fabric.rpc.item_streams",
     "asyncio.threads",

@@ -12,7 +12,6 @@ import contextlib
 import inspect
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -22,10 +21,7 @@ from fabric_nb.errors import (
     ConnectionLost,
     FabricError,
     MalformedMessage,
-    MessageTooLarge,
-    NotSerializable,
     ServiceLost,
-    UnusableHeader,
     UnusableLibrary,
 )
 from fabric_nb.fabric.amqp.channel import Channel
@@ -52,23 +48,20 @@ from fabric_nb.fabric.rpc.invocation import (
     runs_in_thread,
     settable,
     uncancel,
-    without_own_frames,
 )
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing, keep_probing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.output_capture import output_capture
 from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
-from fabric_nb.fabric.rpc.running_calls import CallKey, RunningCall, RunningCalls
+from fabric_nb.fabric.rpc.replies import Replies, encode_reply
+from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.wire.calls import (
     INSTANCE,
     OUTPUT,
     error_message,
-    format_traceback,
-    name_instance,
     read_call,
-    result_message,
 )
 from fabric_nb.fabric.wire.formats import TABLES_HEADER
 from fabric_nb.fabric.wire.instances import PING, InstanceStatus, pong_message
@@ -92,14 +85,9 @@ MAX_WAIT = 1.0
 """Seconds that a call waits behind one that was acknowledged early; then it is requeued."""
 LONG_CALL = 1.0
 """Seconds after which the channel is checked before a call is answered."""
-MAX_ANSWERED = 1000
-"""Remembered calls that were answered after the broker had requeued them."""
 
 _VALUES = frozenset((type(None), bool, int, float, str, list, tuple, dict))
 """Types of results that are neither awaited nor collected."""
-
-_Encoded = tuple[Message, BaseException | None, str]
-"""A reply, with its error and traceback."""
 
 REDELIVERED = (
     "{call} was delivered before, to an instance that has not answered and may have run it; it is"
@@ -163,14 +151,12 @@ class Server:
             connection, name, instance, self._on_control, on_lost=self._on_control_lost
         )
         self.running = RunningCalls()
-        self._answered: OrderedDict[CallKey, None] = OrderedDict()
         self._connection = connection
-        self._reconnects = connection.reconnects
         self._lost_queues = 0
-        self._connected_since = 0  # the channel's first opening on the current connection
         self._outgoing = Outgoing(self.control, instance)
         self._background = Background(f"server {name}")
         self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
+        self._replies = Replies(connection, self.channel, self.running, instance)
         self._expired = ExpiredCallFilter(self.channel)
 
     # -- life
@@ -291,10 +277,7 @@ class Server:
     # -- queues and workers
 
     async def _set_up(self, channel: Channel) -> None:
-        if self._reconnects != self._connection.reconnects:
-            self._reconnects = self._connection.reconnects
-            self._connected_since = channel.generation
-            self._answered.clear()  # those replies may have been lost with the connection
+        self._replies.on_opened()
         await channel.topology.declare_exchange(self.name.api_exchange, "direct", auto_delete=True)
         self._lost_queues = 0
         for method in tuple(self._methods.values()):
@@ -368,7 +351,7 @@ class Server:
                 except Exception as error:
                     log.exception("A call of %s.%s could not be answered", self._fqn, method.name)
                     failed = error_message(error, delivery.correlation_id)
-                    await self._reply(RunningCall(method, delivery), failed)
+                    await self._replies.send(RunningCall(method, delivery), failed)
                 finally:
                     worker.busy = False
                     method.queue.task_done()
@@ -387,7 +370,9 @@ class Server:
             running = next((one for one in self.running if one.key == again.key), None)
             if running is not None:
                 running.delivery = delivery
-            if again.key in self._answered or (running is not None and running.acknowledged):
+            if self._replies.has_answered(again.key) or (
+                running is not None and running.acknowledged
+            ):
                 self.channel.ack(delivery)
             elif running is None:
                 method.queue.put(delivery)
@@ -405,17 +390,12 @@ class Server:
             now = time.monotonic()
             for running in self.running:
                 if now - running.since > self.channel.acknowledge_within - CHECK_EVERY:
-                    self._acknowledge(running)
+                    self._replies.acknowledge(running)
             if self.options.redelivered == "refuse":
                 continue
             crowded = (one for one in self.running if one.acknowledged and one.worker is not None)
             for method in {running.method for running in crowded}:
                 self._requeue_waiting(method, now)
-
-    def _acknowledge(self, running: RunningCall) -> None:
-        if not running.acknowledged:
-            running.acknowledged = True
-            self.channel.ack(running.delivery)
 
     def _requeue_waiting(self, method: ServedMethod, now: float) -> None:
         if not method.queue or method.crowded_since is None:
@@ -457,7 +437,7 @@ class Server:
 
     def _on_probed(self, running: RunningCall, error: FabricError | None) -> None:
         if isinstance(error, Unroutable):
-            self._acknowledge(running)
+            self._replies.acknowledge(running)
             running.cancel()
 
     def _on_control_lost(self) -> None:
@@ -482,7 +462,7 @@ class Server:
             return
         stopped = True
         if (running := self.running.find(correlation_id)) is not None:
-            self._acknowledge(running)  # no other instance is to run it
+            self._replies.acknowledge(running)  # no other instance is to run it
             stopped = running.cancel()
         else:
             self.running.refuse(correlation_id)
@@ -504,34 +484,38 @@ class Server:
                 kwargs = await in_thread(read_call, delivery)
         except (MalformedMessage, UnusableLibrary) as refused:
             unreadable = refused
-        if not (self._is_current(delivery) or await self._owns(method, delivery)):
+        if not (self._replies.is_current(delivery) or await self._replies.owns(method, delivery)):
             return  # of a lost connection: the broker delivers it again
         if unreadable is not None:
             self._rejected.add("call", unreadable, delivery)
-            await self._reply(running, error_message(unreadable, delivery.correlation_id))
+            await self._replies.send(running, error_message(unreadable, delivery.correlation_id))
             return
         if delivery.redelivered and self.options.redelivered == "refuse":
             lost = ServiceLost(REDELIVERED.format(call=f"{self._fqn}.{method.name}"))
-            reply, error, traceback = self._encode(None, lost, delivery)
+            reply, error, traceback = encode_reply(None, lost, delivery)
             self._record(running, 0.0, error, traceback)
-            await self._reply(running, reply)
+            await self._replies.send(running, reply)
             return
         if self.running.is_refused(delivery.correlation_id):
             self._record(running, 0.0, None, outcome="cancelled")
-            self._acknowledge(running)
+            self._replies.acknowledge(running)
             return
+        await self._begin(running, kwargs)
+
+    async def _begin(self, running: RunningCall, kwargs: Mapping[str, Any]) -> None:
+        method, delivery = running.method, running.delivery
         function = self.access.authorized(method.function, running.caller)
         current_call.set(running)
         if (credit := wanted_credit(delivery)) and is_generator(function):
             # Not one of the `prefetch` calls, because it may last. Acknowledged at once, so that no
             # other instance begins it too.
-            self._acknowledge(running)
+            self._replies.acknowledge(running)
             running.worker = None
             streaming = self._stream(running, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
         if self.options.ack == "begin":
-            self._acknowledge(running)
+            self._replies.acknowledge(running)
         if running.report and running.report != INSTANCE:
             running.reporter = self._reporter(running)
         self.running.add(running)
@@ -539,6 +523,8 @@ class Server:
             await self._run(running, function, kwargs)
         finally:
             self.running.discard(running)
+            if running.reporter is not None:
+                running.reporter.close()
 
     def _reporter(self, running: RunningCall) -> CallReporter:
         reply_to, correlation_id = running.key
@@ -567,11 +553,11 @@ class Server:
                 await ignore_cancellation(lambda: self._ending)
                 self._record(running, time.perf_counter() - began, None, outcome="cancelled")
                 return
-            encoded = self._encode(result, error, request)
+            encoded = encode_reply(result, error, request)
             if running.is_cancelling:
                 await ignore_cancellation(lambda: self._ending)
-            if not self._surely_fits(encoded[0]):
-                encoded = await self._fitting(encoded, request)
+            if not self._replies.surely_fits(encoded[0]):
+                encoded = await self._replies.fitting(encoded, request)
                 await ignore_cancellation(lambda: self._ending)
             reply, error, traceback = encoded
         finally:
@@ -581,7 +567,7 @@ class Server:
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self.channel.check()
-        await self._reply(running, reply)
+        await self._replies.send(running, reply)
 
     async def _outcome(
         self, running: RunningCall, function: Function, kwargs: Mapping[str, Any]
@@ -638,48 +624,13 @@ class Server:
             error = raised
             if self._ending:
                 error = ServiceLost(f"{self._fqn} has stopped while it sent items.")
-            encoded = self._encode(None, error, request)
-            last, error, traceback = await self._fitting(encoded, request)
+            encoded = encode_reply(None, error, request)
+            last, error, traceback = await self._replies.fitting(encoded, request)
         method.stats.running -= 1
         self._record(running, time.perf_counter() - began, error, traceback, outcome)
         if outcome is None:
             await self._outgoing.finish(request, last)
         self.running.discard(running)
-
-    def _surely_fits(self, reply: Message) -> bool:
-        """Return whether the broker is known to accept a reply."""
-        return not reply.headers and self.channel.accepts(reply)
-
-    async def _fitting(self, encoded: _Encoded, request: Delivery) -> _Encoded:
-        """Return a reply of `_encode` in a size that the broker accepts.
-
-        A result that is too large becomes an error; an error that is too large is shortened.
-        """
-        _, error, traceback = encoded
-        try:
-            await self.channel.check_size(encoded[0], "The result")
-        except (MessageTooLarge, UnusableHeader) as refused:
-            if error is None:
-                return self._encode(None, refused.with_traceback(None), request)
-            brief = error_message(error, request.correlation_id, traceback=traceback, brief=True)
-            return brief, error, traceback
-        except FabricError as lost:  # raised again when the reply is sent
-            log.debug("The size of a reply of %s was not checked: %s", self.name, lost)
-        return encoded
-
-    def _encode(self, result: Any, error: BaseException | None, delivery: Delivery) -> _Encoded:
-        """Return the reply, and its error and traceback; the error may be one of encoding."""
-        if error is None:
-            try:
-                return result_message(result, delivery.correlation_id), None, ""
-            except NotSerializable as refused:
-                refused.__suppress_context__ = True
-                error = refused.with_traceback(None)  # the message says it all
-            except BaseException as raised:  # noqa: BLE001 - from methods of the result
-                error = raised
-        traceback = format_traceback(without_own_frames(error))
-        message = error_message(error, delivery.correlation_id, traceback=traceback)
-        return message, error, traceback
 
     def _record(
         self,
@@ -707,60 +658,3 @@ class Server:
         if error is not None:
             tables = delivery.headers.get(TABLES_HEADER)
             self._calls.keep_failed(record, delivery.body, tables)
-
-    def _is_current(self, delivery: Delivery) -> bool:
-        """Return whether the delivery can be answered now, on the channel that it arrived on."""
-        channel = self.channel
-        return channel.is_ready and delivery.generation == channel.generation
-
-    async def _owns(self, method: ServedMethod, delivery: Delivery) -> bool:
-        """Return whether this instance still owns the delivery.
-
-        When the channel was lost, the broker has delivered the call to another instance. If there
-        was none, the queue was deleted with the call, which then exists only here.
-        """
-        if not self._is_current(delivery):
-            try:
-                await self.channel.ready()
-            except FabricError:  # closed
-                return False
-        return delivery.generation >= method.shared_since
-
-    async def _reply(self, running: RunningCall, reply: Message) -> None:
-        request = running.delivery
-        if not (
-            self._is_current(request)
-            or await self._owns(running.method, request)
-            or self._was_requeued(running)
-        ):
-            return
-        if running.report:
-            name_instance(reply, self._instance)
-        if running.reporter is not None:
-            running.reporter.close()  # what is left of its output precedes the reply
-        # Other calls will be answered in this iteration of the loop, unless this is the only one.
-        at_once = len(self.running) <= 1 and not running.method.queue
-        try:
-            if not request.reply_to:
-                self._acknowledge(running)
-            elif running.acknowledged:
-                self.channel.send("", request.reply_to, reply, at_once=at_once)
-            else:
-                self.channel.answer(running.delivery, request.reply_to, reply, at_once=at_once)
-                running.acknowledged = True
-            if running.delivery.generation != self.channel.generation:
-                self._remember_answered(running.key)
-        except FabricError as lost:  # the broker delivers the call again
-            log.debug("A reply of %s was not sent: %s", self.name, lost)
-
-    def _was_requeued(self, running: RunningCall) -> bool:
-        """Return whether the broker has requeued the call, on a connection that was not lost.
-
-        Another instance may have begun it: the caller accepts the first reply.
-        """
-        return running.acknowledged or running.delivery.generation >= self._connected_since
-
-    def _remember_answered(self, key: CallKey) -> None:
-        self._answered[key] = None
-        if len(self._answered) > MAX_ANSWERED:
-            self._answered.popitem(last=False)
