@@ -121,6 +121,59 @@ def test_frames_may_be_split_anywhere(data: st.DataObject) -> None:
     assert ends.forwarded() == expected
 
 
+Sent = tuple[str, bool, str, bytes, str]
+"""Consumer, whether it is redelivered, routing key, body and correlation id of a message."""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["mine", "second"]),
+            st.booleans(),
+            st.sampled_from(["k", "other"]),
+            st.sampled_from([b"", b"1", b"22", bytes(9000)]),
+            st.sampled_from(["a", "b", "longer"]),
+        ),
+        max_size=8,
+    ),
+    st.integers(1, 5000),
+)
+def test_messages_of_many_kinds_follow_each_other(sent: list[Sent], read: int) -> None:
+    """Messages are read as they were sent, whether those before them are like them or not."""
+    loop = asyncio.new_event_loop()
+    ends = Ends(loop)
+    loop.close()
+    received: list[tuple[int, Sent]] = []
+
+    def receive(consumer: str, one: Delivery) -> None:
+        key, text = frames.read_routing_key(one.origin), one.correlation_id or ""
+        received.append((one.tag, (consumer, one.redelivered, key, one.body, text)))
+
+    for name in ("mine", "second"):
+        ends.fast.consumers[name.encode()] = partial(receive, name)
+    stream = b""
+    for tag, (consumer, redelivered, key, data, text) in enumerate(sent):
+        stream += method(OURS, commands.Basic.Deliver(consumer, tag, redelivered, "x", key))
+        stream += content(OURS, data, correlation_id=text)
+    for at in range(0, len(stream), read):
+        ends.demultiplexer.feed_data(stream[at : at + read])
+    assert received == list(enumerate(sent))
+    assert ends.forwarded() == b""
+
+
+def test_a_consumer_that_ends_receives_nothing_more(ends: Ends) -> None:
+    """Messages that were read together with the last one of a consumer are left to aiormq."""
+
+    def end(_: Delivery) -> None:
+        del ends.fast.consumers[b"ending"]
+
+    ends.fast.consumers[b"ending"] = end
+    first, second = (delivery(b"x", "ending", tag) for tag in (1, 2))
+    ends.demultiplexer.feed_data(first + second + delivery(b"next", tag=3))
+    assert ends.forwarded() == second
+    assert [one.tag for one in ends.deliveries] == [3]
+
+
 def test_frames_of_channels_may_be_interleaved(ends: Ends) -> None:
     """Frames of other channels may arrive between the frames of one message."""
     cut = delivery(b"a" * 9000)

@@ -73,9 +73,12 @@ class FastChannel:
         # The message that is being received.
         self._target: OnDelivery | None = None
         self._deliver = frames.NO_DELIVER
-        self._header: bytes | None = None
+        self._encoded: bytes | None = None
+        """Its properties."""
         self._parts: list[bytes] = []
         self._missing = 0
+        self._layout: frames.Layout | None = None
+        """Layout of the last message that was received at once."""
         # Properties of the last message, and their bytes with the flags.
         self._properties = frames.NO_PROPERTIES
         self._properties_read = b""
@@ -88,7 +91,7 @@ class FastChannel:
     # -- receiving
 
     def receive(self, received: bytes, start: int, stop: int) -> int:
-        """Handle a frame of this channel, with the rest of its message if that was received too.
+        """Handle a frame of this channel, with messages like it that were received after it.
 
         Args:
             received: bytes from the socket.
@@ -98,28 +101,44 @@ class FastChannel:
         Returns:
             Offset of the end of what was handled; 0 if the frame is to be left to aiormq.
         """
-        if received[start] == frames.METHOD and received[start + 7 : start + 11] == frames.DELIVER:
-            message = frames.read_message(received, self.number, start, stop)
-            if message is not None:
-                consumer_tag, tag, redelivered, origin, header, body, end = message
-                target = self.consumers.get(consumer_tag)
-                if target is not None:
-                    self._target = self._header = None
-                    self._pass_on(target, header, body, tag, redelivered, origin)
-                    return end
+        handled = 0
+        if self._layout is not None:
+            handled = self._receive_alike(self._layout, received, start)
+        if (
+            not handled
+            and received[start] == frames.METHOD
+            and received[start + 7 : start + 11] == frames.DELIVER
+            and (layout := frames.Layout.of(received, self.number, start, stop)) is not None
+        ):
+            self._layout = layout
+            handled = self._receive_alike(layout, received, start)
+        if handled:
+            return handled
         return stop if self._receive(received[start], received[start + 7 : stop - 1]) else 0
+
+    def _receive_alike(self, layout: frames.Layout, received: bytes, start: int) -> int:
+        """Pass on messages of one layout that follow each other; return the offset of their end."""
+        end = 0
+        while (message := layout.read(received, end or start)) is not None:
+            target = self.consumers.get(layout.consumer_tag)
+            if target is None:
+                break
+            tag, properties, body, end = message
+            self._target = self._encoded = None
+            self._pass_on(target, properties, body, tag, layout.redelivered, layout.origin)
+        return end
 
     def _receive(self, kind: int, payload: bytes) -> bool:
         """Handle a frame; return False if it is to be left to aiormq."""
         if kind == frames.METHOD:
-            self._target = self._header = None
+            self._target = self._encoded = None
             return self._receive_method(payload)
         target = self._target
         if target is None:
             return False
-        if kind == frames.HEADER and self._header is None:
-            self._header, self._parts = payload, []
-            self._missing = frames.read_body_size(payload)
+        if kind == frames.HEADER and self._encoded is None:
+            self._missing, self._encoded = frames.read_header(payload)
+            self._parts = []
         elif kind == frames.BODY and 0 < len(payload) <= self._missing:
             self._parts.append(payload)
             self._missing -= len(payload)
@@ -130,7 +149,7 @@ class FastChannel:
             self._target = None
             body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             _, tag, redelivered, origin = self._deliver
-            self._pass_on(target, self._header or b"", body, tag, redelivered, origin)
+            self._pass_on(target, self._encoded or b"", body, tag, redelivered, origin)
         return True
 
     def _receive_method(self, payload: bytes) -> bool:
@@ -157,7 +176,7 @@ class FastChannel:
     def _pass_on(
         self,
         target: OnDelivery,
-        header: bytes,
+        encoded: bytes,
         body: bytes,
         tag: int,
         redelivered: bool,
@@ -165,9 +184,9 @@ class FastChannel:
     ) -> None:
         if self.closed:
             return
-        if header[12:] != self._properties_read:  # most messages of a stream have the same
-            self._properties = _read_properties(header)
-            self._properties_read = header[12:]
+        if encoded != self._properties_read:  # most messages of a stream have the same
+            self._properties = _read_properties(encoded)
+            self._properties_read = encoded
         properties = self._properties
         try:
             target(Delivery(body, *properties, tag, redelivered, self.generation, origin))
@@ -303,9 +322,9 @@ def _call(callback: Callable[[], object]) -> None:
     callback()
 
 
-def _read_properties(header: bytes) -> frames.Properties:
+def _read_properties(encoded: bytes) -> frames.Properties:
     try:
-        return frames.read_properties(header)
+        return frames.read_properties(encoded)
     except (ValueError, IndexError) as error:
         log.debug("A message has properties that cannot be read: %r", error)
         return frames.NO_PROPERTIES

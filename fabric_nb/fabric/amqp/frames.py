@@ -42,6 +42,8 @@ _SIZES = tuple(bytes((size,)) for size in range(256))
 _CONTENT = Struct(">HHQ")
 _CONTENT_FRAME = Struct(">BHIHHQ")
 """Beginning of the frame of a content header: `HEAD` and `_CONTENT`."""
+_BODY_SIZE_AT = 11
+"""Offset of the body's size in this frame."""
 _BASIC = 60
 _QOS_ARGUMENTS = Struct(">IHB")
 _U16, _U64 = Struct(">H"), Struct(">Q")
@@ -250,59 +252,98 @@ def read_deliver(payload: bytes) -> Deliver:
     return Deliver(payload[5:at], tag, payload[at + 8] != 0, payload[at + 9 :])
 
 
-def read_message(
-    received: bytes, channel: int, start: int, stop: int
-) -> tuple[bytes, int, bool, bytes, bytes, bytes, int] | None:
-    """Decode a delivery whose body is at most one frame, if all its frames are in `received`.
+class Layout:
+    """Layout of a delivered message, with which further messages like it are read in few steps.
 
-    Args:
-        received: bytes from the socket.
-        channel: number of the channel.
-        start: offset of the frame of ``basic.deliver``.
-        stop: offset of its end.
+    The messages of a consumer mostly have an equal ``basic.deliver`` except for the delivery tag,
+    a content header of equal size, and a body of one frame. All their bytes are compared at once,
+    except for the delivery tag, the size of the body, the properties and the body.
 
-    Returns:
-        Consumer tag, delivery tag, whether it is redelivered, its origin, the payload of the
-        content header, the body, and the offset of the end of the message. None if it is not
-        complete, has several body frames, or has frames that are out of order or invalid.
+    Attributes:
+        consumer_tag: tag of the consumer.
+        redelivered: True if it was delivered before.
+        origin: exchange and routing key, encoded as short strings.
     """
-    end, at = len(received), start + 7
-    if stop + _CONTENT_FRAME.size > end:
-        return None
-    arguments = at + 5 + received[at + 4]  # after the consumer tag
-    kind, number, size, _, _, body_size = _CONTENT_FRAME.unpack_from(received, stop)
-    content = body_stop = stop + size + OVERHEAD
-    if (
-        arguments + 10 >= stop
-        or kind != HEADER
-        or number != channel
-        or size < _CONTENT.size + 2
-        or content > end
-        or received[content - 1] != FRAME_END
-    ):
-        return None
-    if body_size:
-        if content + OVERHEAD > end:
+
+    __slots__ = (
+        "_beginning",
+        "_body",
+        "_middle",
+        "_parts",
+        "consumer_tag",
+        "origin",
+        "redelivered",
+    )
+
+    def __init__(self, received: bytes, channel: int, start: int, stop: int) -> None:
+        consumer_tag = start + 12
+        tag = consumer_tag + received[start + 11]
+        self.consumer_tag = received[consumer_tag:tag]
+        self.redelivered = received[tag + 8] != 0
+        self.origin = received[tag + 9 : stop - 1]
+        body_size = stop + _BODY_SIZE_AT
+        properties = HEAD.unpack_from(received, stop)[2] - _CONTENT.size
+        self._parts = _message_parts(tag - start, body_size - tag - 8, properties)
+        self._beginning = received[start:tag]
+        self._middle = received[tag + 8 : body_size]
+        self._body = _END + HEAD.pack(BODY, channel, 0)[:3]
+
+    @classmethod
+    def of(cls, received: bytes, channel: int, start: int, stop: int) -> Layout | None:
+        """Return the layout of a message, or None if it has not begun with valid frames.
+
+        Args:
+            received: bytes from the socket.
+            channel: number of the channel.
+            start: offset of the frame of ``basic.deliver``.
+            stop: offset of its end.
+        """
+        if stop + _CONTENT_FRAME.size > len(received):
             return None
-        kind, number, size = HEAD.unpack_from(received, content)
-        body_stop += size + OVERHEAD
+        tag = start + 12 + received[start + 11]
+        kind, number, size, *_ = _CONTENT_FRAME.unpack_from(received, stop)
+        valid = kind == HEADER and number == channel and size >= _CONTENT.size + 2
+        return cls(received, channel, start, stop) if valid and tag + 10 < stop else None
+
+    def read(self, received: bytes, start: int) -> tuple[int, bytes, bytes, int] | None:
+        """Read a message of this layout.
+
+        Args:
+            received: bytes from the socket.
+            start: offset of a frame.
+
+        Returns:
+            Delivery tag, properties, body, and offset of the message's end. None if the message has
+            another layout or is incomplete.
+        """
+        parts = self._parts
+        at = start + parts.size
+        if at > len(received):
+            return None
+        beginning, tag, middle, size, properties, body, body_size = parts.unpack_from(
+            received, start
+        )
+        end = at + size + 1
         if (
-            kind != BODY
-            or number != channel
-            or size != body_size
-            or body_stop > end
-            or received[body_stop - 1] != FRAME_END
+            beginning != self._beginning
+            or middle != self._middle
+            or body != self._body
+            or body_size != size
+            or end > len(received)
+            or received[end - 1] != FRAME_END
         ):
             return None
-    return (
-        received[at + 5 : arguments],
-        _U64.unpack_from(received, arguments)[0],
-        received[arguments + 8] != 0,
-        received[arguments + 9 : stop - 1],
-        received[stop + 7 : content - 1],
-        received[content + 7 : body_stop - 1] if body_size else b"",
-        body_stop,
-    )
+        return tag, properties, received[at : end - 1], end
+
+
+@lru_cache(maxsize=256)
+def _message_parts(beginning: int, middle: int, properties: int) -> Struct:
+    """Return the format of all before a body, for `Layout`.
+
+    These are bytes, the delivery tag, bytes, the size of the body, the properties, the end of their
+    frame with the beginning of the next one, and the size of that.
+    """
+    return Struct(f">{beginning}sQ{middle}sQ{properties}s4sI")
 
 
 def origin(exchange: str, routing_key: str) -> bytes:
@@ -337,10 +378,9 @@ def read_reason(payload: bytes) -> str:
     return payload[5 : 5 + payload[4]].decode(errors="replace") if len(payload) > 4 else ""
 
 
-def read_body_size(header: bytes) -> int:
-    """Return the bytes of the body that follows a content header."""
-    size: int = _U64.unpack_from(header, 4)[0]
-    return size
+def read_header(header: bytes) -> tuple[int, bytes]:
+    """Return the size of the body that follows a content header, and the properties, encoded."""
+    return _U64.unpack_from(header, 4)[0], header[_CONTENT.size :]
 
 
 class Properties(NamedTuple):
@@ -364,41 +404,41 @@ class Properties(NamedTuple):
 NO_PROPERTIES = Properties()
 
 
-def read_properties(header: bytes) -> Properties:
-    """Decode the properties in a content header."""
-    flags = header[12] << 8 | header[13]
-    at = start = 14
+def read_properties(raw: bytes) -> Properties:
+    """Decode the properties in a content header; their first bytes are the flags."""
+    flags = raw[0] << 8 | raw[1]
+    at = start = 2
     for flag in (_CONTENT_TYPE, _CONTENT_ENCODING):
         if flags & flag:
-            at += 1 + header[at]
+            at += 1 + raw[at]
     if flags & _HEADERS:
-        at += 4 + int.from_bytes(header[at : at + 4])
+        at += 4 + int.from_bytes(raw[at : at + 4])
     at += _FIXED_SIZES[flags & (_DELIVERY_MODE | _PRIORITY)]
     before = _read_before if at <= _CACHED_SIZE else _read_before.__wrapped__
-    headers, content_type, content_encoding = before(flags & _BEFORE, header[start:at])
+    headers, content_type, content_encoding = before(flags & _BEFORE, raw[start:at])
     correlation_id = reply_to = message_id = timestamp = expiration = None
     if flags & _CORRELATION_ID:
-        end = at + 1 + header[at]
-        correlation_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        end = at + 1 + raw[at]
+        correlation_id = raw[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
     if flags & _REPLY_TO:
-        end = at + 1 + header[at]
-        reply_to = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        end = at + 1 + raw[at]
+        reply_to = raw[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
     if flags & _EXPIRATION:
-        end = at + 1 + header[at]
-        expiration = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        end = at + 1 + raw[at]
+        expiration = raw[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
     if flags & _MESSAGE_ID:
-        end = at + 1 + header[at]
-        message_id = header[at + 1 : end].decode("utf-8", "surrogateescape")
+        end = at + 1 + raw[at]
+        message_id = raw[at + 1 : end].decode("utf-8", "surrogateescape")
         at = end
     if flags & _TIMESTAMP:
-        timestamp = int.from_bytes(header[at : at + 8])
+        timestamp = int.from_bytes(raw[at : at + 8])
         at += 8
-    if at > len(header):
+    if at > len(raw):
         raise ValueError("the properties are cut off")
-    type_, user_id = _read_after(flags & _AFTER, header[at:])
+    type_, user_id = _read_after(flags & _AFTER, raw[at:])
     return tuple.__new__(  # in half the time of the constructor
         Properties,
         (
