@@ -14,7 +14,7 @@ from tests.browser.panels import row, show_panel
 from tests.support.fabric import until
 
 TOUR = "01_tour.ipynb"
-SAVE_PAGE = '#!/bin/sh\ncp "${1#file://}" "$0.html"\n'
+SAVE_PAGE = '#!/bin/sh\ncp "${1#file:}" "$0.html"\n'
 """Script that replaces a browser and saves the page that it should open."""
 
 

@@ -6,10 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aio_pika
-import pytest
 
 from tests.support.fabric import KEEP_ALIVE
-from tests.support.rabbitmq_supervisor import rabbitmq_version
+from tests.support.rabbitmq import deletes_declared_exchanges
 
 if TYPE_CHECKING:
     from fabric_nb.fabric.amqp.channel import Channel
@@ -18,11 +17,7 @@ if TYPE_CHECKING:
 ROUNDS = 25
 
 
-@pytest.mark.skipif(
-    rabbitmq_version()[:2] == [4, 3],
-    reason="RabbitMQ 4.3 fails at every declaration of an exchange once it was declared and"
-    " deleted at the same moment",
-)
+@deletes_declared_exchanges
 async def test_members_that_come_and_go_do_not_refuse_each_other(members: Members) -> None:
     """A connector opens and serves while leaving members delete shared exchanges and queues."""
 

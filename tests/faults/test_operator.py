@@ -14,6 +14,7 @@ from fabric_nb.errors import BrokerRefused, CallError, ConnectionLost, UnknownSe
 from fabric_nb.fabric.amqp import connection
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import DOMAIN
+from tests.support.rabbitmq import deletes_declared_exchanges
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def frequent_redeclaration(monkeypatch):
     monkeypatch.setattr(connection, "REDECLARE_EVERY", 0.2)
 
 
+@deletes_declared_exchanges
 async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
     """A deleted exchange is redeclared, and in-flight calls are answered."""
     fabric = await members.join("one")
@@ -96,6 +98,7 @@ async def test_deleted_api_exchange(frequent_redeclaration, members, raw):
     assert serving.channel.generation == generation
 
 
+@deletes_declared_exchanges
 async def test_deleted_exchanges_of_open_parts(frequent_redeclaration, members, raw):
     """Streams, subscribers, log feeds and discovery recover after exchanges were deleted."""
     fabric, other = await members.join("one"), await members.join("two")

@@ -25,9 +25,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+import pytest
+
 from tests.support import rabbitmq_supervisor
 from tests.support.processes import pause
-from tests.support.rabbitmq_supervisor import PORT_TAKEN, RabbitMqError, find_server
+from tests.support.rabbitmq_supervisor import (
+    PORT_TAKEN,
+    RabbitMqError,
+    find_server,
+    rabbitmq_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +46,14 @@ ATTEMPTS = 3
 __all__ = ["RabbitMq", "RabbitMqError"]
 
 START_TIMEOUT = 180.0
+
+
+deletes_declared_exchanges = pytest.mark.skipif(
+    rabbitmq_version()[:2] == [4, 3],
+    reason="RabbitMQ 4.3 fails at every declaration of an exchange once it was declared and"
+    " deleted at the same moment",
+)
+"""Mark of tests that delete exchanges while members declare them."""
 
 
 class RabbitMq:
