@@ -325,7 +325,9 @@ async def all_results(handles: Iterable[CallHandle | MapHandle]) -> list[Any]:
     finally:
         if bar is not None:
             bar.remove()
-    return await asyncio.gather(*pending, return_exceptions=True)
+    # An interrupt ends this wait, and neither calls nor maps.
+    ended = [asyncio.shield(handle) for handle in pending]
+    return await asyncio.gather(*ended, return_exceptions=True)
 
 
 async def all_items(items: AsyncGenerator[Any, None], label: str, limit: int | None) -> list[Any]:

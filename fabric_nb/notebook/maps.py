@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import NotSerializable
+from fabric_nb.errors import NotConnected, NotSerializable
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.current_call import caller
 from fabric_nb.fabric.rpc.map_rows import row_source
@@ -217,8 +217,12 @@ class CellMaps:
     # -- bars
 
     def show(self, handle: MapHandle) -> None:
-        """Display the bar of a map under the running cell."""
-        self._show(handle, self._member())
+        """Display the bar of a map under the running cell, also after its connection has ended."""
+        try:
+            member = self._member()
+        except NotConnected:
+            member = None
+        self._show(handle, member)
 
     def cell_ended(self) -> None:
         """Draw no more lines in a terminal, because its prompt appears.
@@ -250,7 +254,7 @@ class CellMaps:
         elif handle not in self._shown:
             self._show(handle, member)
 
-    def _show(self, handle: MapHandle, member: FabricMember) -> None:
+    def _show(self, handle: MapHandle, member: FabricMember | None) -> None:
         self._shown.add(handle)
         self._screen.show(MapView(handle, member))
 

@@ -183,8 +183,8 @@ async def test_results_that_are_tables(notebook: Notebook, uri: str) -> None:
     async with AmqBrokerConnector(uri, DOMAIN, "test", "tabler", keep_alive_seconds=0.5) as fabric:
         await fabric.serve(tables, type="shop", id="tables")
         cell = await notebook.run(
-            "x = %fabric_map tables.table n=[5, 6]\n"
-            "y = %fabric_map tables.nothing n=[5, 6]\n"
+            "x = %fabric_map my_project.shop.tables.table n=[5, 6]\n"
+            "y = %fabric_map my_project.shop.tables.nothing n=[5, 6]\n"
             "[int(table.a[0]) for table in x.result], y.result.isna().all(), y.error.tolist()"
         )
     assert cell.text == "([5, 6], np.True_, [None, None])"
@@ -201,7 +201,8 @@ async def test_a_service_that_disappears(notebook: Notebook, uri: str, pricing: 
 
     fabric = await serve()
     cell = notebook.execute_no_wait(
-        "x = %fabric_map leaving.square n=range(10) first=5 --in-flight 2 --timeout 3 --idempotent"
+        "x = %fabric_map my_project.shop.leaving.square n=range(10) first=5 --in-flight 2"
+        " --timeout 3 --idempotent"
     )
     await pricing.called(7)
     await fabric.close(0)
@@ -223,6 +224,19 @@ async def test_a_handle(notebook: Notebook, pricing: Pricing) -> None:
     waiting = notebook.execute_no_wait("results = %fabric_result h\nresults.result.tolist()")
     pricing.gate.set()
     assert (await waiting.wait()).text == "[0, 1, 4, 9]"
+
+
+async def test_an_interrupted_wait_for_a_handle(notebook: Notebook, pricing: Pricing) -> None:
+    """An interrupt of `%fabric_result` ends the wait, and the map continues."""
+    await notebook.run("h = %fabric_map -a pricing.square [{'n': n} for n in range(4)] first=2")
+    waiting = notebook.execute_no_wait("print('waits')\nx = %fabric_result h")
+    await waiting.until(lambda cell: "waits" in cell.stdout)
+    await pricing.called(4)
+    await notebook.interrupt()
+    await waiting.wait()
+    assert await notebook.value("h.state") == "'running'"
+    pricing.gate.set()
+    assert await notebook.value("(await h).result.tolist()") == "[0, 1, 4, 9]"
 
 
 async def test_completion(notebook: Notebook, pricing: Pricing) -> None:
@@ -374,7 +388,7 @@ async def test_a_restarted_kernel_starts_anew(start_notebook: StartNotebook, uri
         pricing = Pricing()
         await fabric.serve({"square": pricing.square}, type="shop", id="again", prefetch=100)
         notebook = await start_notebook()
-        line = MAP.replace("pricing.", "again.")
+        line = MAP.replace("pricing.", f"{DOMAIN}.shop.again.")
         for _ in range(2):
             await notebook.connect(uri, id="restarted")
             await notebook.run(f"import pandas as pd\n{NUMBERS}")
@@ -435,7 +449,9 @@ async def test_short_and_silent_maps_have_no_bar(notebook: Notebook, pricing: Pr
     assert bars(silent) == []
 
 
-async def test_a_handle_is_displayed_as_a_bar(notebook: Notebook, pricing: Pricing) -> None:
+async def test_a_handle_is_displayed_as_a_bar(
+    notebook: Notebook, uri: str, pricing: Pricing
+) -> None:
     """A handle that is displayed is a live bar, and an unbounded map has one without a total."""
     await notebook.run("%config FabricMagics.progress_after = 0.1")
     await notebook.run(
@@ -449,6 +465,10 @@ async def test_a_handle_is_displayed_as_a_bar(notebook: Notebook, pricing: Prici
     assert len(cell.displays) == 1
     await notebook.run("h.cancel()")
     await cell.until(lambda cell: "cancelled · 4 failed · 9 rows · " in bars(cell)[0])
+    await notebook.run("%fabric_disconnect")
+    again = await notebook.run("h")
+    await notebook.connect(uri, id="maps")
+    assert "cancelled · 4 failed · 9 rows · " in bars(again)[0]
 
 
 async def test_maps_of_served_functions_have_no_bar(
