@@ -419,3 +419,21 @@ async def test_a_nested_call_without_time_is_not_made(members, server, caller):
     await until(lambda: errors)
     assert "has no time left" in str(errors[0])
     await until(lambda: answers == [5])
+
+
+async def test_progress_of_a_map(server, caller):
+    """The progress of a map includes that of its calls under way, once they take long."""
+    go = asyncio.Event()
+
+    async def work(n: int) -> int:
+        fabric_nb.progress(1, 2)
+        await go.wait()
+        return n
+
+    await server.serve({"work": work}, prefetch=4)
+    handle = caller.map("app.server.work", [{"n": n} for n in range(4)])
+    await until(lambda: handle.progress.fraction == 0.5)
+    assert (handle.progress.done, handle.progress.under_way) == (0, 2.0)
+    go.set()
+    await handle
+    assert (handle.progress.fraction, handle.progress.under_way) == (1.0, 0.0)

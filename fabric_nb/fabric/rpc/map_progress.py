@@ -6,12 +6,17 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from fabric_nb.fabric.core.values import clock
+from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.wire.calls import INSTANCE, PROGRESS
 
 RATE_WINDOW, RATE_STEP = 10.0, 0.5
 """Seconds over which the rate is measured, and between two of its samples."""
+SLOW = 1.0
+"""Seconds that a row takes of which the next call is asked for its progress too."""
 MAX_INSTANCES = 8
 """Instances whose rows are counted in the text of a progress."""
 
@@ -29,6 +34,7 @@ class MapProgress(NamedTuple):
         elapsed: seconds for which it has run.
         instances: number of rows by the instance that answered them; ``""`` for those without a
             reply, and those of services that do not name their instance, as amqp-fabric's.
+        under_way: rows that are done of those under way, as far as their calls report progress.
     """
 
     done: int
@@ -38,6 +44,7 @@ class MapProgress(NamedTuple):
     remaining: float | None
     elapsed: float
     instances: Mapping[str, int]
+    under_way: float = 0.0
 
     @property
     def missing(self) -> int | None:
@@ -46,10 +53,10 @@ class MapProgress(NamedTuple):
 
     @property
     def fraction(self) -> float | None:
-        """Rows done, from 0 to 1; None while the total is not known."""
+        """Rows done and parts of those under way, from 0 to 1; None without a total."""
         if self.total is None:
             return None
-        return self.done / self.total if self.total else 1.0
+        return (self.done + self.under_way) / self.total if self.total else 1.0
 
     @property
     def facts(self) -> list[str]:
@@ -115,6 +122,7 @@ class ProgressMeter:
         self.instances: Counter[str] = Counter()
         self.revision = 0
         self._clock = clock
+        self._reports: list[CallReport] = []
         self._elapsed = 0.0
         self._since: float | None = None
         self._ended_here = 0
@@ -123,6 +131,27 @@ class ProgressMeter:
         self._next_sample = math.inf
 
     # -- counting
+
+    @contextmanager
+    def worker(self) -> Iterator[CallReport]:
+        """Yield a report for the calls that one worker makes, one after the other.
+
+        Calls after one that took long are asked for their progress, which costs some microseconds.
+        """
+        report = CallReport(PROGRESS, self._touch)
+        self._reports.append(report)
+        try:
+            yield report
+        finally:
+            self._reports.remove(report)
+
+    def end_call(self, report: CallReport, began: float) -> None:
+        """Prepare a report for the next call; the last one began at a time of the clock."""
+        report.progress = None
+        report.level = PROGRESS if self._clock() - began >= SLOW else INSTANCE
+
+    def _touch(self) -> None:
+        self.revision += 1
 
     def end_row(self, began: float, instance: str, *, failed: bool) -> float:
         """Count a row that began at a time of the clock, and return its milliseconds."""
@@ -186,6 +215,7 @@ class ProgressMeter:
             remaining,
             self.elapsed,
             dict(self.instances),
+            sum(one.progress.fraction or 0.0 for one in self._reports if one.progress),
         )
 
     def _rate(self) -> float:

@@ -139,7 +139,7 @@ class _RowCaller:
         kwargs = self._kwargs(row)
         options, left, pauses = self._options, self._options.retries, backoff()
         while True:
-            report.instance = ""
+            report.instance, report.progress = "", None
             try:
                 result = await self._client.call(
                     self._pattern,
@@ -269,7 +269,11 @@ class MapHandle:
         return in_flight if missing is None else max(1, min(in_flight, missing))
 
     async def _work(self) -> None:
-        results, queue, report = self._results, self._queue, CallReport()
+        with self._results.meter.worker() as report:
+            await self._call_rows(report)
+
+    async def _call_rows(self, report: CallReport) -> None:
+        results, queue = self._results, self._queue
         while (taken := await queue.take()) is not None:
             number = taken.number
             results.begin(number)
@@ -292,6 +296,7 @@ class MapHandle:
                 await asyncio.sleep(0)  # rows that fail without being sent do not block the loop
             else:
                 results.succeed(number, result, began, report.instance)
+            results.meter.end_call(report, began)
 
     def _fail(self, taken: TakenRow, error: Exception, began: float, instance: str) -> None:
         error.__traceback__ = None  # its frames would keep this map, and more, in memory
@@ -570,7 +575,11 @@ class _StreamWorkers:
         await self.ended.put(_END)
 
     async def _work(self) -> None:
-        queue, report = self.queue, CallReport()
+        with self._meter.worker() as report:
+            await self._call_rows(report)
+
+    async def _call_rows(self, report: CallReport) -> None:
+        queue = self.queue
         while (taken := await queue.take()) is not None:
             result, error, began = None, None, time.perf_counter()
             try:
@@ -584,6 +593,7 @@ class _StreamWorkers:
                     queue.stop(_RowFailed(taken.number, failed))
                 await asyncio.sleep(0)  # as in `MapHandle`
             ms = self._meter.end_row(began, report.instance, failed=error is not None)
+            self._meter.end_call(report, began)
             if queue.exhausted:
                 self._meter.total = queue.taken
             await self.ended.put(EndedRow(*taken, result, error, ms, report.instance))
