@@ -39,6 +39,7 @@ MAGICS = {
     "fabric_logs": "logs = %fabric_logs --level WARNING --service my_app",
     "fabric": "%fabric",
     "fabric_calls": "%fabric_calls --failed",
+    "fabric_map": 'prices = %fabric_map pricing.quote sku=df.sku country="DE"',
     "fabric_result": "%fabric_result a b",
     "fabric_rerun": "%fabric_rerun",
 }

@@ -50,6 +50,7 @@ WORKING = (
     "%%fabric_call calc1.multiply\nx = 2\ny = 3",
     "c = %fabric_call -a calc1.multiply x=2 y=3",
     "%fabric_result c",
+    '%fabric_map calc1.multiply [{"x": 2, "y": 3}]',
     '%fabric_publish kind=A -- {"n": 1}',
     "s = %fabric_stream kind=A",
     "l = %fabric_logs --level DEBUG",
