@@ -45,6 +45,8 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     if options.stream:
         if options.idempotent:
             raise InvalidArgument("--idempotent is not for --stream.")
+        if options.output:
+            raise InvalidArgument("--output is not for --stream.")
         items = fabric.member.rpc.stream(pattern, method, kwargs, version=options.version)
         return await _print_items(items, options.count)
     if options.count is not None:

@@ -257,6 +257,26 @@ async def test_output_without_end(server, caller):
     assert max(len(line.text) for line in report.lines) <= 2000
 
 
+async def test_output_of_bars(server, caller):
+    """Of a line that is written again and again, as tqdm does, the last state is received."""
+
+    def work() -> None:
+        for percent in (10, 20, 30):
+            sys.stderr.write(f"\r{percent}%")
+        sys.stderr.write("\n")
+        for _ in range(1000):
+            sys.stdout.write("x" * 1000)
+        sys.stdout.write("\r\nline\r\n40%\r50%\r")
+
+    await server.serve({"work": work})
+    report = Watched()
+    await call(caller, "app.server.work", report)
+    assert [line.text for line in report.lines if line.stream == "stderr"] == ["30%"]
+    long, *others = (line.text for line in report.lines if line.stream == "stdout")
+    assert len(long) <= 2000
+    assert others == ["line", "50%"]
+
+
 async def test_output_is_not_sent_unasked(server, caller, raw):
     """A call that does not ask for output or progress receives its reply, and nothing else."""
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 import fabric_nb
 from fabric_nb import AmqBrokerConnector
-from tests.notebook.notebooks import Notebook, SlowCall, shown_error
+from tests.notebook.notebooks import Notebook, SlowCall, error_text, shown_error
 from tests.support.fabric import until
 from tests.support.peers import Peer
 
@@ -141,6 +141,8 @@ async def test_output_that_is_asked_for(notebook: Notebook, server: Server, work
     await cell.wait()
     assert not shown(cell).strip()
     assert "line 0" not in repr(cell.messages)
+    refused = await notebook.execute("%fabric_call pricing.p1.train --stream --output")
+    assert "are not for --stream" in error_text(refused)
 
 
 async def test_output_of_a_failed_call(notebook: Notebook, server: Server, work: Work) -> None:

@@ -11,6 +11,7 @@ from time import monotonic
 from fabric_nb.fabric.amqp.message import Message
 from fabric_nb.fabric.wire.calls import OUTPUT
 from fabric_nb.fabric.wire.reports import (
+    MAX_LINE,
     Output,
     OutputLine,
     Progress,
@@ -76,9 +77,9 @@ class CallReporter:
         if self.is_closed or not self.wants_output:
             return
         *lines, rest = (self._parts.get(stream, "") + text).split("\n")
-        self._parts[stream] = rest
+        self._parts[stream] = _overwritten(rest)[: MAX_LINE + 1]
         for line in lines:
-            self._add(stream, line)
+            self._add(stream, _overwritten(line.removesuffix("\r")))
         if lines:
             self._changed()
 
@@ -103,7 +104,7 @@ class CallReporter:
             return
         for stream, rest in self._parts.items():
             if rest:
-                self._add(stream, rest)
+                self._add(stream, rest.removesuffix("\r"))
         if self._lines or self._omitted:
             self._send_output(at_once=False)
         self.close()
@@ -141,3 +142,8 @@ class CallReporter:
     def _on_timer(self) -> None:
         self._timer = None
         self._report()
+
+
+def _overwritten(line: str) -> str:
+    """Return the end of a line that is written again and again, as a bar of tqdm."""
+    return line[line.rfind("\r", 0, -1) + 1 :]

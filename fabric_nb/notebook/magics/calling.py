@@ -77,6 +77,8 @@ class CallingMagics(SessionMagics):
             if args.stream:
                 if args.idempotent:
                     raise InvalidLine("--idempotent is not for --stream")
+                if args.output is not None:
+                    raise InvalidLine("--output and --no-output are not for --stream")
                 items = calls.receive_items(pattern, method, kwargs, args.count, **options)
                 label = f"{pattern}.{method}"
                 return wait(calls.start(label, items) if args.noblock else items)
