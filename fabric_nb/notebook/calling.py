@@ -21,7 +21,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from fabric_nb.errors import BadArgument
+from fabric_nb.errors import BadArgument, CallError
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.current_call import caller
@@ -196,8 +196,8 @@ class _Shown(ABC):
         """Show the call as it is now."""
 
     @abstractmethod
-    def end(self, *, failed: bool) -> None:
-        """Leave the output of the call in the cell, unless its error has that."""
+    def end(self, *, error_has_output: bool) -> None:
+        """Leave the output of the call in the cell, unless it is shown with its error."""
 
     @property
     def _shows_progress(self) -> bool:
@@ -223,8 +223,8 @@ class _OnPage(_Shown):
         elif self._shows_output:
             self._show(output_page(self._handle))
 
-    def end(self, *, failed: bool) -> None:
-        if self._shows_output and not failed:
+    def end(self, *, error_has_output: bool) -> None:
+        if self._shows_output and not error_has_output:
             self._show(output_page(self._handle))
         elif self._shown is not None:
             self._shown[1].remove()
@@ -256,8 +256,8 @@ class _InTerminal(_Shown):
             self._announced = True
             Transient(self._page())
 
-    def end(self, *, failed: bool) -> None:
-        if self._shows_output and not failed:
+    def end(self, *, error_has_output: bool) -> None:
+        if self._shows_output and not error_has_output:
             self._call.print_output()
         self._call.end()
 
@@ -277,7 +277,7 @@ async def with_progress(
         CancelledError: this coroutine was cancelled; its text is the outcome at the service.
     """
     look = _InTerminal if in_terminal() else _OnPage
-    shown, failed = look(fabric, pattern, handle, after), False
+    shown, has_output = look(fabric, pattern, handle, after), False
     try:
         done = await handle.ended(after.first)
         while not done:
@@ -287,11 +287,11 @@ async def with_progress(
     except asyncio.CancelledError:
         await handle.stop()
         raise asyncio.CancelledError(handle.cancellation) from None
-    except Exception:
-        failed = True
+    except CallError as error:
+        has_output = bool(error.output)
         raise
     finally:
-        shown.end(failed=failed)
+        shown.end(error_has_output=has_output)
 
 
 async def _show_cancellation(handle: CallHandle) -> None:
