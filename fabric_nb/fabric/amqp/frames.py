@@ -46,6 +46,8 @@ _BODY_SIZE_AT = 11
 """Offset of the body's size in this frame."""
 _BASIC = 60
 _QOS_ARGUMENTS = Struct(">IHB")
+_ACK_FRAME = Struct(">BHI4sQ?B")
+_ACK_SIZE = _ACK_FRAME.size - OVERHEAD
 _U16, _U64 = Struct(">H"), Struct(">Q")
 
 # Property flags (4.2.6.1), highest first.
@@ -146,10 +148,10 @@ def _properties(message: Message, message_id: str) -> bytes:
         parts.append(_short(message.correlation_id))
     if message.reply_to is not None:
         flags |= _REPLY_TO
-        parts.append(_short(message.reply_to))
+        parts.append(_cached_short(message.reply_to))
     if expiration is not None:
         flags |= _EXPIRATION
-        parts.append(_short(str(expiration)))
+        parts.append(_cached_short(str(expiration)))
     if message_id:
         flags |= _MESSAGE_ID
         parts.append(_short(message_id))
@@ -206,6 +208,10 @@ def _short(text: str) -> bytes:
     return _SIZES[size] + raw
 
 
+_cached_short = lru_cache(maxsize=256)(_short)
+"""`_short` for texts that many messages have, as the reply queue and expiration of a caller."""
+
+
 def bind(
     queue: str, exchange: str, routing_key: str, arguments: FieldTable, *, nowait: bool
 ) -> bytes:
@@ -216,7 +222,7 @@ def bind(
 
 def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
     """Return ``basic.ack`` of a delivery, or of all up to it."""
-    return frame(METHOD, channel, ACK + _U64.pack(tag) + bytes((multiple,)))
+    return _ACK_FRAME.pack(METHOD, channel, _ACK_SIZE, ACK, tag, multiple, FRAME_END)
 
 
 def reject(channel: int, tag: int, *, requeue: bool) -> bytes:
