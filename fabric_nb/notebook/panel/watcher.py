@@ -198,9 +198,12 @@ class Watcher:
                     period = max(PERIOD, self._budget_delay)
                     await _wait(self._wakeup, period - (time.monotonic() - start))
         finally:
-            for task in self._tasks.values():
+            tasks = tuple(self._tasks.values())
+            for task in tasks:
                 task.cancel()
             await asyncio.gather(self._observer.close(), self._demo.stop())
+            if tasks:
+                await asyncio.wait(tasks)
 
     async def _poll(self, busy_since: float | None) -> None:
         snapshot = self._poller.latest()
