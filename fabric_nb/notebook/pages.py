@@ -53,6 +53,12 @@ line-height:18px;font-weight:600;white-space:nowrap;color:#fff}
 .fabric-nb svg{width:300px;height:36px;overflow:visible;fill:none;stroke-width:1.5px;
 stroke:var(--jp-brand-color1,#1f7fd1)}
 .fabric-nb path{vector-effect:non-scaling-stroke}
+.fabric-nb progress{display:block;width:100%;max-width:640px;height:8px;margin:6px 0 8px;border:0;
+border-radius:4px;overflow:hidden;appearance:none;background:var(--jp-layout-color2,#8884)}
+.fabric-nb progress::-webkit-progress-bar{background:var(--jp-layout-color2,#8884)}
+.fabric-nb progress::-webkit-progress-value{background:var(--jp-brand-color1,#1f7fd1);
+border-radius:4px}
+.fabric-nb progress::-moz-progress-bar{background:var(--jp-brand-color1,#1f7fd1);border-radius:4px}
 .fabric-nb pre{font-size:12px;margin:4px 0;white-space:pre-wrap;overflow-wrap:anywhere}
 """
 STYLE += "".join(f".fabric-nb .{tone}{{background:{colour}}}" for tone, colour in COLOURS.items())
@@ -177,11 +183,11 @@ class Page:
         head = [f'<div class="title">{escape(self.title)}</div>']
         head += [f"<div>{_badge(badge)}</div>" for badge in self.badges]
         head += [f'<div class="note">{escape(fact)}</div>' for fact in self.facts]
-        if self.progress is not None:
-            head.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         if live_at is not None:
             head.append(f'<div class="note as-of">{_as_of(live_at)}</div>')
         parts = [STYLE, '<div class="fabric-nb">', f'<div class="head">{"".join(head)}</div>']
+        if self.progress is not None:
+            parts.append(f'<progress max="1" value="{self.progress:.3f}"></progress>')
         parts += [_chart_html(self.chart)] if self.chart is not None else []
         parts += [_table_html(table) for table in self.tables if table.rows]
         parts += [f"<pre>{escape(self.printed, None)}</pre>"] if self.printed else []
