@@ -45,7 +45,7 @@ ATTEMPTS = 3
 
 __all__ = ["RabbitMq", "RabbitMqError"]
 
-START_TIMEOUT = 180.0
+CONTROL_TIMEOUT = START_TIMEOUT = 180.0
 
 
 deletes_declared_exchanges = pytest.mark.skipif(
@@ -160,7 +160,7 @@ class RabbitMq:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=CONTROL_TIMEOUT,
         )
         if completed.returncode:
             raise RabbitMqError(
