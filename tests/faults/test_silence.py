@@ -24,6 +24,7 @@ from tests.broker.process import BrokerProcess
 from tests.support.fabric import LoopTime, Members, until, wait_for_service
 from tests.support.internals import fall_silent
 from tests.support.processes import pause
+from tests.support.rabbitmq import deletes_declared_exchanges
 
 DETECTED_WITHIN = 15.0
 """Seconds in which the loop runs; heartbeats would detect it after twenty minutes."""
@@ -126,7 +127,7 @@ async def block(uri):
 # Frozen brokers
 
 
-@pytest.fixture(params=["rabbitmq", "embedded"])
+@pytest.fixture(params=[pytest.param("rabbitmq", marks=deletes_declared_exchanges), "embedded"])
 def frozen(request):
     """Yield the URI and process id of a broker, and resume it afterwards."""
     if request.param == "rabbitmq":

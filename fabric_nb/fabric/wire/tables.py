@@ -408,13 +408,13 @@ def _durations(cells: list[Any], dtype_name: str) -> pd.TimedeltaIndex:
         return pd.to_timedelta(cells)
     except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
         # pandas converts to nanoseconds, which end after 292 years.
-        dtype = f"timedelta64[{_unit(dtype_name)}]"
-        return pd.TimedeltaIndex(np.array([_duration(cell) for cell in cells], dtype=dtype))
+        unit: Any = _unit(dtype_name)
+        missing = np.timedelta64("NaT", unit)  # numpy 1 converts that of another unit to zero
+        durations = [missing if cell is None else _duration(cell) for cell in cells]
+        return pd.TimedeltaIndex(np.array(durations, dtype=f"timedelta64[{unit}]"))
 
 
-def _duration(text: str | None) -> np.timedelta64:
-    if text is None:
-        return np.timedelta64("NaT", "s")
+def _duration(text: str) -> np.timedelta64:
     found = _LONG_DURATION.match(text)
     if found is None:
         raise ValueError(text)
