@@ -9,6 +9,7 @@ marked with `any_broker`; one that needs RabbitMQ itself takes `rabbitmq` with `
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack, contextmanager
@@ -91,7 +92,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the account of the brokers."""
+    """Prepare the account of the brokers, and let programs of tests be interrupted.
+
+    A test run in the background of a shell ignores interrupts, and so would they.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(failed_tests)
     config.stash[_RUNS] = Counter()
     config.stash[_NOTES] = {}
