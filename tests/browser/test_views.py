@@ -141,7 +141,8 @@ async def test_bar_of_a_map(
 
     server = await shop.serve({"rate": rate}, type="shop", id="rates", prefetch=100)
     await connected.run("%config FabricMagics.progress_after = 0")
-    await connected.start('rates = %fabric_map rates.rate n=range(40) currency="EUR"')
+    call = f"{DOMAIN}.shop.rates.rate"  # the notebook may not know the short name yet
+    await connected.start(f'rates = %fabric_map {call} n=range(40) currency="EUR"')
     table = connected.panel.locator(".fabric-table")
     progress = table.locator("progress")
     await expect(progress).to_have_js_property("value", 0.25)
@@ -179,8 +180,9 @@ async def test_progress_and_output_of_a_call(
         return 0.025
 
     server = await shop.serve({"train": train}, type="shop", id="forecast")
+    call = f"{DOMAIN}.shop.forecast.train"  # the notebook may not know the short name yet
     await connected.run("%config FabricMagics.progress_after = 0")
-    await connected.start("error = %fabric_call forecast.train days=40 --output")
+    await connected.start(f"error = %fabric_call {call} days=40 --output")
     page = connected.panel.locator(".jp-OutputArea-output .fabric-nb").last
     await expect(page.locator("progress")).to_have_js_property("value", 0.25)
     await expect(page.locator(".head")).to_contain_text("training")
@@ -194,7 +196,7 @@ async def test_progress_and_output_of_a_call(
     await expect(page.locator("details pre")).to_contain_text("day 0: error 1.0000")
     await page.locator("summary").click()
     await _picture(connected, screens, "call-done", ".fabric-nb")
-    await connected.start("%fabric_call forecast.train days=60")
+    await connected.start(f"%fabric_call {call} days=60")
     failure = connected.panel.locator(".jp-OutputArea-output").last
     await expect(failure).to_contain_text("Output of the call:")
     await expect(failure).to_contain_text("day 49: error 0.0200")
