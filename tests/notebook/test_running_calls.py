@@ -203,6 +203,7 @@ async def test_an_interrupted_call_that_runs_on(
 
 async def test_an_interrupted_call_of_amqp_fabric(notebook: Notebook, calc: Peer) -> None:
     """Of a call to amqp-fabric it is not known whether it was stopped."""
+    await notebook.run("%fabric_call calc1.slow seconds=0")  # earlier calls are not ahead
     slow = SlowCall(calc, 1)
     line = f"%fabric_call {slow.line} --progress-after 0"
     sentence = await interrupted(notebook, line, slow.began)

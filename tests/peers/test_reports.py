@@ -35,6 +35,15 @@ async def test_an_amqp_fabric_service_reports_nothing(members, start_peer, rabbi
         None,
         [],
     )
+    first = asyncio.create_task(call(CallReport("output"), seconds=1.5))
+    await peer.event("slow_began")
+    report = CallReport("output")
+    queued = asyncio.create_task(call(report, seconds=3))
+    await until(lambda: report.ahead is not None)
+    await peer.event("slow_began")
+    await until(lambda: report.ahead is None)  # it has left the queue
+    assert await first == await queued == peer.pid
+
     report = CallReport("output")
     calling = asyncio.create_task(call(report, seconds=1))
     await peer.event("slow_began")

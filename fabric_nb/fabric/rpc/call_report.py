@@ -127,9 +127,9 @@ class CallReport:
             self.instance, self.began, self.ahead = instance, time.monotonic() - seconds, None
             self._on_change()
 
-    def count_ahead(self, calls: int) -> None:
-        """Record that at most `calls` are queued before this one."""
-        ahead = calls if self.ahead is None else min(calls, self.ahead)
+    def count_ahead(self, calls: int | None) -> None:
+        """Record that at most `calls` are queued before this one; None: it is not queued."""
+        ahead = calls if calls is None or self.ahead is None else min(calls, self.ahead)
         if self.began is None and ahead != self.ahead:
             self.ahead = ahead
             self._on_change()

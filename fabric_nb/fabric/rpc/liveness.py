@@ -212,9 +212,9 @@ class LivenessMonitor:
             if queue not in self._uncounted:
                 if (queued := await channel.topology.count_messages(queue)) is None:
                     self._uncounted.add(queue)  # asking costs the channel
-                elif queued:
+                else:
                     # Later calls are counted too, so that the first numbers are the best.
-                    report.count_ahead(queued - 1)
+                    report.count_ahead(queued - 1 if queued else None)
                     return
 
 
