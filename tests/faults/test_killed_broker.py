@@ -122,7 +122,15 @@ async def test_killed_under_load(broker_and_rounds):
         stop.set()
         await asyncio.wait_for(running, PATIENCE)
         steady.append(range(began, messages.published))
-        await until(lambda: stream.df["n"].iloc[-1] == messages.published - 1)
+        await until(
+            lambda: stream.df["n"].iloc[-1] == messages.published - 1,
+            found=lambda: {
+                "published": messages.published,
+                "last rows": stream.df["n"].tail(10).tolist(),
+                "missing": sorted(messages.missing(stream))[-10:],
+                "failed": sorted(messages.failed)[-10:],
+            },
+        )
 
         seconds = time.monotonic() - started
         missing, duplicates = messages.missing(stream), messages.duplicates(stream)

@@ -104,15 +104,25 @@ class LoopTime:
         self.start()
 
 
-async def until(condition: Callable[[], T], *, timeout: float = 60, description: str = "") -> T:
-    """Poll a condition, and return its first true value."""
+async def until(
+    condition: Callable[[], T],
+    *,
+    timeout: float = 60,
+    description: str = "",
+    found: Callable[[], object] | None = None,
+) -> T:
+    """Poll a condition, and return its first true value.
+
+    If it does not become true, the error has the `description`, and what is `found` then.
+    """
     try:
         async with asyncio.timeout(timeout):
             while not (value := condition()):  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(
-            f"not within {timeout:g} s: {description or 'the condition'}; it is {condition()!r}"
+            f"not within {timeout:g} s: {description or 'the condition'};"
+            f" it is {(condition if found is None else found)()!r}"
         ) from None
     return value
 
