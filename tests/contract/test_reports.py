@@ -1,4 +1,4 @@
-"""What a caller learns of its call while it is queued and while it runs."""
+"""Reports of calls: queue position, beginning, progress, output and cancellation."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ async def test_records_of_a_call(members, server, caller):
 
 
 async def test_log_records_of_a_call(members, server, caller):
-    """What is logged during a call has its id, also in its tasks and threads; nothing else has."""
+    """Log records of a call have its id, also those of its tasks and threads; others have none."""
     handler = AmqpHandler()
     await server.init_logging_handler(handler)
     feed = await caller.logs()

@@ -1,4 +1,4 @@
-"""What a caller computes from the reports of a call."""
+"""Values computed from the reports of a call."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_an_incomplete_jsonl_recording(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_disk_that_fails(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was written to a disk that fails is closed; a file that has nothing is deleted."""
+    """A recording on a disk that fails is closed, and deleted if it is empty."""
 
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, "failed")

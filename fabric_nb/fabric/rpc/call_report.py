@@ -17,7 +17,7 @@ MAX_LINES = 1000
 
 
 class CallReport:
-    """What is known of a call beside its result; filled in while the call is queued and runs.
+    """Report of one call beside its result: instance, queue position, progress and output.
 
     Services on amqp-fabric report nothing.
 

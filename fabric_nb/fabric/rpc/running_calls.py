@@ -85,7 +85,7 @@ class RunningCall:
 
     @property
     def is_cancelling(self) -> bool:
-        """Whether the function that it runs has cancelled the task of its worker."""
+        """True if the function has cancelled the task of its worker."""
         worker = self.worker
         return worker is not None and worker.task is not None and worker.task.cancelling() > 0
 
