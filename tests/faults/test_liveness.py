@@ -197,3 +197,21 @@ async def test_a_caller_that_is_gone(members, gate):
     with pytest.raises(FabricError):
         await calling
     await leaving.close()
+
+
+async def test_a_call_that_waits_at_an_instance_that_leaves(members, caller, gate):
+    """A call that an instance has received before it leaves is answered within its grace."""
+    server = await members.join("server")
+    await server.serve({"work": gate.work}, ack="begin")
+    running = asyncio.create_task(caller.call("app.server.work", n=0, timeout=600))
+    await until(lambda: gate.began)
+    waiting = asyncio.create_task(caller.call("app.server.work", n=1, timeout=600))
+    serving, liveness = server.servers[0], caller.member.rpc.requester.liveness
+    await until(lambda: serving.waiting == 1)
+    closing = asyncio.create_task(server.close(grace=None))
+    polls = liveness.polls
+    await until(lambda: liveness.polls >= polls + 6)
+    assert [running.done(), waiting.done()] == [False, False]
+    gate.open.set()
+    assert await asyncio.gather(running, waiting) == [0, 1]
+    await closing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 from fabric_nb.fabric.amqp.message import Delivery
 
@@ -20,6 +21,9 @@ class CallQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._waiting)
 
     def put(self, delivery: Delivery) -> None:
         """Add a call, and wake a worker."""

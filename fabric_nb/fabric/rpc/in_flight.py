@@ -61,7 +61,7 @@ class InFlightCall:
         """Record that an instance has it."""
         self.instance, self.acknowledged = instance, status.acknowledged
         self.missing_since = self.no_exchange_since = None
-        if self.report is not None:
+        if self.report is not None and status.seconds is not None:
             self.report.begin(instance, status.seconds)
 
     def begin_items(self) -> None:

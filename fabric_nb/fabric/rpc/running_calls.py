@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fabric_nb.fabric.amqp.message import Delivery
@@ -130,14 +130,22 @@ class RunningCalls:
         calls = (call for call in self._calls if call.delivery.correlation_id == correlation_id)
         return next(calls, None)
 
-    def statuses(self, reply_to: str) -> dict[str, CallStatus]:
-        """Return the status of each call whose reply goes to a queue, by correlation id."""
+    def statuses(self, reply_to: str, waiting: Iterable[Delivery]) -> dict[str, CallStatus]:
+        """Return the status of each call whose reply goes to a queue, by correlation id.
+
+        Args:
+            reply_to: name of the queue.
+            waiting: requests that wait for a worker.
+        """
         now = time.monotonic()
         found: dict[str, CallStatus] = {}
         for call in self._calls:
             queue, correlation_id = call.key
             if queue == reply_to and correlation_id and len(found) < MAX_LISTED:
                 found[correlation_id] = CallStatus(now - call.since, call.acknowledged)
+        for request in waiting:
+            if request.reply_to == reply_to and request.correlation_id and len(found) < MAX_LISTED:
+                found[request.correlation_id] = CallStatus(None, acknowledged=False)
         return found
 
     def refuse(self, correlation_id: str) -> None:

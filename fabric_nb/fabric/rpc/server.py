@@ -261,6 +261,11 @@ class Server:
         return {name: method.stats for name, method in self._methods.items() if name != DESCRIBE}
 
     @property
+    def waiting(self) -> int:
+        """Number of calls that were received and wait for a worker."""
+        return sum(len(method.queue) for method in self._methods.values())
+
+    @property
     def item_streams(self) -> int:
         """Number of item streams that are being sent."""
         return len(self._outgoing)
@@ -395,7 +400,8 @@ class Server:
                 continue
             crowded = (one for one in self.running if one.acknowledged and one.worker is not None)
             for method in {running.method for running in crowded}:
-                self._requeue_waiting(method, now)
+                if method.consumer_tag:  # else it is leaving, and its queue may be gone
+                    self._requeue_waiting(method, now)
 
     def _requeue_waiting(self, method: ServedMethod, now: float) -> None:
         if not method.queue or method.crowded_since is None:
@@ -451,7 +457,8 @@ class Server:
             if method.consumer_tag
         }
         if delivery.reply_to and self.access.admits(self.access.identify(delivery)):
-            calls = self.running.statuses(delivery.reply_to)
+            waiting = (call for method in self._methods.values() for call in method.queue)
+            calls = self.running.statuses(delivery.reply_to, waiting)
             status = InstanceStatus(self._instance, methods, calls)
             self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))
 

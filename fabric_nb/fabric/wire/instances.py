@@ -28,11 +28,11 @@ class CallStatus:
     """Status of a call that an instance has received and not answered.
 
     Attributes:
-        seconds: time since the instance received it.
+        seconds: time since it began; None if it waits at the instance.
         acknowledged: the broker does not deliver it to another instance if this one is lost.
     """
 
-    seconds: float
+    seconds: float | None
     acknowledged: bool
 
 
@@ -91,7 +91,7 @@ def read_pong(delivery: Delivery) -> InstanceStatus:
             if is_method(name)
         },
         calls={
-            key: CallStatus(_seconds(status[0]) or 0.0, status[1] is True)
+            key: CallStatus(_seconds(status[0]), status[1] is True)
             for key, status in (calls.items() if isinstance(calls, dict) else ())
             if isinstance(status, list) and len(status) == 2
         },
