@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -275,6 +276,25 @@ async def test_announcement_of_many_methods_stays_small(members, listener, annou
         await listener.call("many.method_149", x={}) == {}
     )  # served, whether or not it is announced
     await listener.service("many").load()
+
+
+async def test_statistics_are_announced(members, announcements):
+    """Keep-alives of a service have its calls; those of a member that serves nothing have none."""
+    member = await members.join("calm")
+    await member.serve({"double": lambda x: 2 * x}, id="busy")
+    caller = await members.join("caller")
+    for x in (1, 2, None):
+        with contextlib.suppress(TypeError):
+            await caller.call("busy.double", x=x)
+    statistics = {}
+    while statistics.get("all", [0])[0] < 3:
+        message = await announcements(msg_type="keep_alive", service_id="busy")
+        statistics = json.loads(message.body)["stats"]
+    assert statistics["all"][:3] == [3, 1, 0]
+    assert list(statistics["methods"]) == ["double"]
+    assert statistics["methods"]["double"][:3] == [3, 1, 0]
+    message = await announcements(msg_type="keep_alive", service_id="calm")
+    assert "stats" not in json.loads(message.body)
 
 
 class OtherLoop:

@@ -48,6 +48,7 @@ from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message, 
 from fabric_nb.fabric.wire.logs import LogRecord, log_message, read_log
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.fabric.wire.running_calls import read_cancelled, read_credit, wanted_credit
+from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
 from fabric_nb.frames.buffer import FrameBuffer
 from tests.support.decoding import read_rows
 
@@ -61,7 +62,8 @@ def read_all(delivery: Delivery) -> None:
 
     def keep_alive() -> None:
         read = read_keep_alive(delivery)
-        assert keep_alive_message(read.name, read.announcement or Announcement()).body
+        announcement = read.announcement or Announcement()
+        assert keep_alive_message(read.name, announcement, read.statistics).body
         registry.receive(read)
         assert len(registry.df) <= 1
         repr(registry)
@@ -236,7 +238,11 @@ def messages() -> Iterator[Message]:
     yield result_message({"n": [1.5, "text", None]}, "c")
     yield error_message(ValueError("no", 1), "c")
     yield log_message(LogRecord(1.0, "INFO", "calc", "c1", "text", "logger", "file.py", 3))
-    yield keep_alive_message(NAME, Announcement("1.0", "i1", 4.0, 2.0, {"f": "(x: int = 1)"}))
+    yield keep_alive_message(
+        NAME,
+        Announcement("1.0", "i1", 4.0, 2.0, {"f": "(x: int = 1)"}),
+        Statistics(9.5, CallCounts(7, 2, 1, 12.5), {"f": CallCounts(7, 2, 1)}, more=1),
+    )
     rows = [{"a": 1, "b": "x"}, {"a": 2.5, "b": None}]
     for form in ("json", "json-columns", "arrow"):
         for compression in (None, "gzip", "zstd"):
@@ -307,6 +313,10 @@ KEYS = [
     "busy_since",
     "methods",
     "more_methods",
+    "stats",
+    "since",
+    "all",
+    "more",
     "signature",
     "doc",
     "at",

@@ -13,7 +13,8 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from fabric_nb.errors import BrokerRefused, FabricError
 from fabric_nb.fabric.amqp.channel import Channel
@@ -24,6 +25,7 @@ from fabric_nb.fabric.core.companion import BUSY_AFTER, Companion
 from fabric_nb.fabric.core.tasks import RESTART_AFTER, Background, failures
 from fabric_nb.fabric.wire.keep_alives import Announcement, goodbye_message, keep_alive_message
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,13 @@ REPLY_WITHIN = MIN_GAP + 0.1
 """Seconds within which members announce themselves after a request for keep-alives."""
 _STOP_TIMEOUT = 0.7
 """Seconds that the last round of announcements may take."""
+
+
+class _Announced(NamedTuple):
+    """An announced service, and the function that reads its statistics, if it serves calls."""
+
+    announcement: Announcement
+    read_statistics: Callable[[], Statistics] | None
 
 
 class Announcer:
@@ -59,7 +68,7 @@ class Announcer:
         self.exchange = exchange
         self.interval = interval
         self._presence = presence
-        self._announcements: dict[ServiceName, Announcement] = {}
+        self._announced: dict[ServiceName, _Announced] = {}
         self._withdrawn: list[tuple[ServiceName, Announcement]] = []
         self._sender: _Sender | None = None
         self._background = Background("announcer")
@@ -93,7 +102,7 @@ class Announcer:
 
     async def close(self) -> None:
         """Send a goodbye for each service, and stop."""
-        for name in list(self._announcements):
+        for name in list(self._announced):
             self.withdraw(name)
         if self._sender is not None:
             self._sender.stop()
@@ -109,16 +118,29 @@ class Announcer:
             await self._sender.wait_until_done(_STOP_TIMEOUT)
         await self._background.aclose()
 
-    def announce(self, name: ServiceName, announcement: Announcement) -> None:
-        """Announce a service now, and then at every interval."""
-        self._announcements[name] = dataclasses.replace(announcement, interval=self.interval)
+    def announce(
+        self,
+        name: ServiceName,
+        announcement: Announcement,
+        read_statistics: Callable[[], Statistics] | None = None,
+    ) -> None:
+        """Announce a service now, and then at every interval.
+
+        Args:
+            name: address of the service.
+            announcement: its description.
+            read_statistics: returns its statistics for the next keep-alive; called in the thread
+                that sends it. None: it serves no calls.
+        """
+        announcement = dataclasses.replace(announcement, interval=self.interval)
+        self._announced[name] = _Announced(announcement, read_statistics)
         self.announce_now()
 
     def withdraw(self, name: ServiceName) -> None:
         """Send a goodbye for a service, and stop announcing it."""
-        announcement = self._announcements.pop(name, None)
-        if announcement is not None:
-            self._withdrawn.append((name, announcement))
+        announced = self._announced.pop(name, None)
+        if announced is not None:
+            self._withdrawn.append((name, announced.announcement))
             self.announce_now()
 
     def announce_now(self) -> None:
@@ -133,21 +155,29 @@ class Announcer:
             busy_since: time (epoch seconds) since when the loop is blocked; None if it is not.
         """
         goodbyes, self._withdrawn = self._withdrawn, []
-        keep_alives = [
-            (name, dataclasses.replace(announcement, busy_since=busy_since))
-            for name, announcement in list(self._announcements.items())
+        makers: list[tuple[ServiceName, Callable[[], Message]]] = [
+            (name, partial(goodbye_message, name, announcement)) for name, announcement in goodbyes
+        ]
+        makers += [
+            (name, partial(_keep_alive, name, announced, busy_since))
+            for name, announced in self._announced.copy().items()
         ]
         messages = []
-        for message, announcements in (
-            (goodbye_message, goodbyes),
-            (keep_alive_message, keep_alives),
-        ):
-            for name, announcement in announcements:
-                try:
-                    messages.append(message(name, announcement))
-                except Exception as error:  # noqa: BLE001 - the other services are announced
-                    failures.add(f"announcing {name}", error)
+        for name, make in makers:
+            try:
+                messages.append(make())
+            except Exception as error:  # noqa: BLE001 - the other services are announced
+                failures.add(f"announcing {name}", error)
         return messages
+
+
+def _keep_alive(name: ServiceName, announced: _Announced, busy_since: float | None) -> Message:
+    announcement, read_statistics = announced
+    return keep_alive_message(
+        name,
+        dataclasses.replace(announcement, busy_since=busy_since),
+        read_statistics() if read_statistics is not None else None,
+    )
 
 
 class _Sender:

@@ -157,6 +157,8 @@ class Listener:
             if self._on_request is not None:
                 self._on_request()
             return
+        if keep_alive.flaw:
+            self._rejected.add("keep-alive", keep_alive.flaw, delivery)
         self._registry.receive(keep_alive)
         if not keep_alive.leaving:
             self._dispatch(dict(delivery.headers))

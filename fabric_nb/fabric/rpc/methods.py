@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -186,10 +186,22 @@ class MethodStats:
     @property
     def p95_ms(self) -> float | None:
         """95th percentile of the durations; None before the first call."""
-        if not self._durations:
-            return None
-        ordered = sorted(self._durations)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+        return percentile_95(self._durations)
+
+    def newest_durations(self, count: int) -> list[float]:
+        """Return the durations of the last calls, at most `MAX_DURATIONS`; from any thread."""
+        while count > 0:
+            try:
+                return list(self._durations)[-count:]
+            except RuntimeError:  # a call ended meanwhile, in a Python without a global lock
+                continue
+        return []
+
+
+def percentile_95(values: Iterable[float]) -> float | None:
+    """Return the 95th percentile of values; None if there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else None
 
 
 def read_description(reply: object) -> dict[str, dict[str, str]]:

@@ -57,6 +57,7 @@ from fabric_nb.fabric.rpc.replies import Replies, encode_reply
 from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
+from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
 from fabric_nb.fabric.wire.calls import (
     INSTANCE,
     OUTPUT,
@@ -114,6 +115,7 @@ class Server:
         channel: channel that the calls are consumed on.
         control: channel for other messages about them.
         running: calls that are running.
+        statistics: statistics of its calls for keep-alives.
         around: context manager factory that is entered for each call, in the context in which the
             functions were given.
         changes: change counter.
@@ -151,6 +153,7 @@ class Server:
             connection, name, instance, self._on_control, on_lost=self._on_control_lost
         )
         self.running = RunningCalls()
+        self.statistics = ServedStatistics(lambda: self.stats)
         self._connection = connection
         self._lost_queues = 0
         self._outgoing = Outgoing(self.control, instance)
@@ -257,8 +260,9 @@ class Server:
 
     @property
     def stats(self) -> dict[str, MethodStats]:
-        """Statistics of the calls by name."""
-        return {name: method.stats for name, method in self._methods.items() if name != DESCRIBE}
+        """Statistics of the calls by name; read from any thread."""
+        methods = self._methods.copy()  # at once, because the loop may add a method meanwhile
+        return {name: method.stats for name, method in methods.items() if name != DESCRIBE}
 
     @property
     def waiting(self) -> int:

@@ -162,6 +162,7 @@ class ServiceHost:
             interval=self._announcer.interval,
             methods=server.signatures if server is not None else {},
         )
-        self._announcer.announce(name, announcement)
+        statistics = server.statistics.read if server is not None else None
+        self._announcer.announce(name, announcement, statistics)
         if self._registry is not None:  # own services can be called by their short names at once
             self._registry.receive(KeepAlive(name, announcement), own=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -21,6 +22,12 @@ from fabric_nb.fabric.wire.names import (
     is_method,
 )
 from fabric_nb.fabric.wire.reading import number, text
+from fabric_nb.fabric.wire.statistics import (
+    SHARE,
+    EncodedStatistics,
+    Statistics,
+    read_statistics,
+)
 
 MAX_ANNOUNCEMENT = 4096
 """Bytes of a keep-alive's body that is sent; discovery must stay cheap for all members."""
@@ -51,20 +58,29 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """Keep-alive of a service, or its goodbye (`leaving`), or a request for them (`asking`)."""
+    """Keep-alive of a service, or its goodbye (`leaving`), or a request for them (`asking`).
+
+    Attributes:
+        statistics: calls that the instance has served; None if it serves none, and for amqp-fabric.
+        flaw: reason why the statistics could not be read; empty if they could.
+    """
 
     name: ServiceName
     announcement: Announcement | None = None
     leaving: bool = False
     asking: bool = False
+    statistics: Statistics | None = None
+    flaw: str = ""
 
 
-def keep_alive_message(name: ServiceName, announcement: Announcement) -> Message:
+def keep_alive_message(
+    name: ServiceName, announcement: Announcement, statistics: Statistics | None = None
+) -> Message:
     """Return a periodic keep-alive, of at most `MAX_ANNOUNCEMENT` bytes.
 
     Methods that do not fit are omitted and counted.
     """
-    return _discovery_message(name, KEEP_ALIVE, _encode_announcement(announcement))
+    return _discovery_message(name, KEEP_ALIVE, _encode_body(announcement, statistics))
 
 
 def goodbye_message(name: ServiceName, announcement: Announcement) -> Message:
@@ -88,24 +104,33 @@ def _discovery_message(name: ServiceName, kind: str, body: bytes) -> Message:
     return Message(body, headers=headers, content_type=content_type, timestamp=time.time())
 
 
-def _encode_announcement(announcement: Announcement) -> bytes:
+def _encode_body(announcement: Announcement, statistics: Statistics | None) -> bytes:
     version = announcement.version[:64].encode(errors="replace").decode()
-    fixed = {
+    fixed: dict[str, Any] = {
         "version": version,
         "instance": announcement.instance,
         "interval": announcement.interval,
     }
     if announcement.busy_since is not None:
         fixed["busy_since"] = announcement.busy_since
+    encoded = None
+    if statistics is not None:
+        encoded = EncodedStatistics(statistics)
+        fixed["stats"] = encoded.content
     methods: dict[str, str] = {}
     room = MAX_ANNOUNCEMENT - len(orjson.dumps(fixed)) - 64
+    reserved = min(encoded.wanted, SHARE) if encoded is not None else 0
+    room -= reserved
     for name, raw_signature in announcement.methods.items():
         signature = raw_signature.encode(errors="replace").decode()  # JSON has no lone surrogates
-        room -= len(orjson.dumps({name: signature}))
-        if room < 0:
+        size = len(orjson.dumps({name: signature}))
+        if size > room:
             fixed["more_methods"] = len(announcement.methods) - len(methods)
             break
+        room -= size
         methods[name] = signature
+    if encoded is not None:
+        encoded.add_methods(room + reserved)
     return orjson.dumps({**fixed, "methods": methods})
 
 
@@ -121,16 +146,25 @@ def read_keep_alive(delivery: Delivery) -> KeepAlive:
     kind = headers.get(MSG_TYPE)
     if kind == KEEP_ALIVE_REQUEST:
         return KeepAlive(name, asking=True)
-    announcement = _read_announcement(delivery.body) if delivery.body else None
-    return KeepAlive(name, announcement, leaving=kind == GOODBYE)
+    leaving = kind == GOODBYE
+    content = _read_body(delivery.body) if delivery.body else None
+    if not isinstance(content, dict) or "instance" not in content:
+        return KeepAlive(name, leaving=leaving)  # the body is an extension of another library
+    statistics, flaw = None, ""
+    if "stats" in content:
+        statistics = read_statistics(content["stats"])
+        flaw = "" if statistics is not None else "Its statistics cannot be read."
+    announcement = _read_announcement(content)
+    return KeepAlive(name, announcement, leaving=leaving, statistics=statistics, flaw=flaw)
 
 
-def _read_announcement(body: bytes) -> Announcement | None:
+def _read_body(body: bytes) -> Any:
     if len(body) > MAX_DESCRIPTION_READ:
         raise MalformedMessage(f"A keep-alive of {len(body)} bytes is too long to be read.")
-    content = decode(body)
-    if not isinstance(content, dict) or "instance" not in content:
-        return None  # the body is an extension of another library
+    return decode(body)
+
+
+def _read_announcement(content: Mapping[str, Any]) -> Announcement:
     methods = content.get("methods")
     return Announcement(
         version=printable(text(content.get("version"), 64)),
