@@ -74,7 +74,7 @@ class _Table:
 
     def __init__(self) -> None:
         self._widths: list[int] = []
-        self._printed: dict[tuple[str, str, str], ServiceRow] = {}
+        self._printed: dict[tuple[str, str, str], tuple[object, ...]] = {}
 
     def print_changes(self, rows: Iterable[ServiceRow]) -> None:
         """Print rows that are new, or have changed since they were printed.
@@ -85,7 +85,7 @@ class _Table:
         for row in rows:
             name = (row.domain, row.type, row.id)
             state = row.state if row.state == ServiceState.GONE else ServiceState.UP
-            content = row._replace(state=state, last_seen=0.0)
+            content = tuple(getattr(row._replace(state=state), column) for column in _COLUMNS)
             if self._printed.get(name) != content:
                 self._printed[name] = content
                 changed.append([one_line(str(getattr(row, column))) for column in _COLUMNS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.fabric.wire.statistics import MAX_COUNT, MAX_MS, CallCounts, Statistics
 
 CALC = ServiceName("d", "calc", "c1")
 UP, BUSY, LATE, GONE = ServiceState
@@ -54,6 +56,7 @@ class Receiver:
         instance: str | None = "i1",
         *,
         leaving: bool = False,
+        statistics: Statistics | None = None,
         **announced: Any,
     ) -> Service | None:
         """Receive a keep-alive; of an amqp-fabric peer if there is no instance."""
@@ -62,7 +65,9 @@ class Receiver:
             if instance is None
             else Announcement(**{"instance": instance, "interval": 5.0, **announced})
         )
-        return self.registry.receive(KeepAlive(name, announcement, leaving=leaving))
+        return self.registry.receive(
+            KeepAlive(name, announcement, leaving=leaving, statistics=statistics)
+        )
 
     def peer(self, interval: float, times: int, name: ServiceName = CALC) -> None:
         """Receive keep-alives of an amqp-fabric peer, the last of them now."""
@@ -385,7 +390,14 @@ def test_counts_of_a_full_registry(
         patch.setattr(registry, "MAX_INSTANCES", 2)
         for number, leaving, seconds in steps:
             name = ServiceName("d", "t", f"s{number // 2}")
-            receiver.receive(name, f"i{number}", leaving=leaving, methods={"f": "x" * number})
+            calls = CallCounts(number, 0, 0)
+            receiver.receive(
+                name,
+                f"i{number}",
+                leaving=leaving,
+                statistics=Statistics(1.0, calls, {"f": calls}) if number % 2 else None,
+                methods={"f": "x" * number},
+            )
             if seconds > 4.5:
                 receiver.registry.record_reply(name, "g")
             receiver.wait(seconds)
@@ -400,8 +412,150 @@ def test_counts_of_a_full_registry(
             for instance in each.instances.values()
             if instance.announcement is not None
             for method, signature in instance.announcement.methods.items()
+        ) + sum(
+            1 + registry.STATISTICS_CHARS
+            for each in services
+            for instance in each.instances.values()
+            if instance.statistics is not None
         )
         assert receiver.registry.eviction.names == {each.name for each in services}
+
+
+# -- statistics
+
+
+def counted(since: float, calls: int, errors: int = 0, p95: float | None = None) -> Statistics:
+    return Statistics(since, CallCounts(calls, errors, 1, p95))
+
+
+def test_statistics_of_a_service(receiver: Receiver) -> None:
+    """The registry has totals at once and rates after two keep-alives, summed over instances."""
+    receiver.receive(instance="a", statistics=counted(100.0, 1000, 10, 8.0))
+    receiver.receive(instance="b", statistics=counted(0.0, 0))
+    receiver.receive(ServiceName("d", "old", "peer"), None)
+    frame = receiver.registry.df.set_index("type")
+    assert frame.loc["calc", "calls":].tolist()[:3] == [1000, 10, 2]
+    assert frame.loc["calc", "p95_ms"] == 8.0
+    assert frame.loc["calc", ["calls_s", "errors_s"]].isna().all()
+    assert frame.loc["old", "calls":].isna().all()
+    receiver.wait(4)
+    receiver.receive(instance="a", statistics=counted(104.0, 1040, 11, 6.0))
+    receiver.receive(instance="b", statistics=counted(4.0, 4, 0, 7.0))
+    assert receiver.registry.df.iloc[0]["calls":].tolist() == [1044, 11, 2, 11.0, 0.25, 7.0]
+    receiver.receive(instance="a", leaving=True)
+    assert receiver.registry.df.iloc[0]["calls":].tolist() == [4, 0, 1, 1.0, 0.0, 7.0]
+
+
+def test_statistics_are_no_revision(receiver: Receiver) -> None:
+    """Keep-alives that differ in statistics only are no revision of the registry."""
+    receiver.receive(statistics=counted(0.0, 0))
+    before = receiver.registry.revision
+    receiver.receive(statistics=counted(5.0, 100))
+    assert receiver.registry.revision == before
+
+
+def test_rate_does_not_depend_on_the_time_of_receipt(receiver: Receiver) -> None:
+    """Keep-alives that were received late, and together, give the rate at their sender."""
+    receiver.receive(statistics=counted(0.0, 0))
+    receiver.wait(9)
+    for since, calls in ((4.0, 40), (8.0, 80)):
+        receiver.receive(statistics=counted(since, calls))
+    assert receiver.registry.df.calls_s[0] == 10.0
+    receiver.wait(4)  # a keep-alive was lost
+    receiver.receive(statistics=counted(16.0, 160))
+    assert receiver.registry.df.calls_s[0] == 10.0
+
+
+def test_an_instance_that_counts_from_zero_again(receiver: Receiver) -> None:
+    """Totals that are lower than before give no negative rate: the counting began again."""
+    receiver.receive(statistics=counted(0.0, 1000))
+    receiver.receive(statistics=counted(5.0, 2000))
+    receiver.receive(statistics=counted(1.0, 10))
+    assert receiver.registry.df.calls[0] == 10
+    assert receiver.registry.df.calls_s.isna()[0]
+    receiver.receive(statistics=counted(6.0, 20))
+    assert receiver.registry.df.calls_s[0] == 2.0
+    receiver.receive(statistics=None)  # it serves nothing any more
+    assert receiver.registry.df.calls.isna()[0]
+
+
+def test_history_of_a_service(receiver: Receiver) -> None:
+    """The history has the mean rate of every five seconds of the last five minutes."""
+
+    def rates() -> list[float]:
+        service = receiver.registry.get(CALC)
+        assert service is not None
+        return [rate for rate in service.call_rates(receiver.registry.now) if not math.isnan(rate)]
+
+    assert receiver.receive(interval=2.5, statistics=counted(0.0, 0)) is not None
+    calls = 0
+    for step in range(1, 5):
+        receiver.wait(2.5)
+        calls += 10 * step
+        receiver.receive(interval=2.5, statistics=counted(2.5 * step, calls))
+    assert rates() == [6.0, 14.0]
+    receiver.wait(5)  # it is late
+    assert receiver.state() is LATE
+    assert rates() == [6.0, 14.0]
+    for step in range(5, 200):
+        receiver.receive(interval=2.5, statistics=counted(2.5 * step + 2.5, calls))
+        receiver.wait(2.5)
+    assert rates() == [0.0] * 60
+
+
+def test_history_of_slow_instances(receiver: Receiver) -> None:
+    """Between the keep-alives of an instance its rate continues, so that sums do not drop."""
+    for seconds in range(0, 180, 10):
+        for instance, phase in (("a", 0), ("b", 20), ("c", 40)):
+            if seconds % 60 == phase:
+                receiver.receive(
+                    instance=instance, interval=60, statistics=counted(seconds, seconds * 2)
+                )
+        receiver.wait(10)
+    service = receiver.registry.get(CALC)
+    assert service is not None
+    assert service.call_rates(receiver.registry.now)[-16:] == [6.0] * 16
+
+
+steps = st.tuples(
+    st.builds(
+        Statistics,
+        st.floats(0, 1e11),
+        st.builds(CallCounts, *(st.integers(0, MAX_COUNT),) * 3, st.none() | st.floats(0, MAX_MS)),
+    ),
+    st.floats(0, 1000),
+)
+
+
+@given(st.lists(steps, max_size=20))
+def test_rates_of_any_statistics(received: list[tuple[Statistics, float]]) -> None:
+    """Any counts, also ones that jump, give rates from zero upward, and 60 points."""
+    receiver = Receiver()
+    for statistics, seconds in received:
+        service = receiver.receive(statistics=statistics)
+        assert service is not None
+        calls = service.statistics(receiver.registry.now)
+        assert calls is not None
+        assert calls[:2] == statistics.total[:2]
+        rates = [calls.calls_s, calls.errors_s, *service.call_rates(receiver.registry.now)]
+        assert len(rates) == 62
+        assert all(0 <= rate < math.inf for rate in rates if rate is not None and rate == rate)
+        receiver.wait(seconds)
+
+
+def test_methods_of_statistics_are_bounded(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit, statistics are kept without those by method, which are counted."""
+    monkeypatch.setattr(registry, "MAX_METHOD_CHARS", 1000)
+    counts = CallCounts(1, 0, 0)
+    for instance in "abc":
+        statistics = Statistics(1.0, counts, {"f": counts, "g": counts}, more=1)
+        service = receiver.receive(instance=instance, statistics=statistics)
+    assert service is not None
+    kept = [each.statistics.last for each in service.instances.values() if each.statistics]
+    assert [len(each.methods) for each in kept] == [2, 2, 0]
+    assert [each.more for each in kept] == [1, 1, 3]
 
 
 # -- queries
@@ -438,6 +592,12 @@ def test_table(receiver: Receiver) -> None:
         "state",
         "last_seen",
         "methods",
+        "calls",
+        "errors",
+        "running",
+        "calls_s",
+        "errors_s",
+        "p95_ms",
     ]
     assert repr(receiver.registry) == "<Registry: no services>"
     receiver.receive(version="1.0", methods={"f": "()", "g": "()"})
@@ -445,7 +605,8 @@ def test_table(receiver: Receiver) -> None:
     receiver.receive(ServiceName("a", "t", "i"), None)
     receiver.wait(6)
     receiver.receive(instance="b", version="2.0")
-    assert receiver.registry.df.to_numpy().tolist() == [
+    frame = receiver.registry.df.loc[:, :"methods"]
+    assert frame.to_numpy().tolist() == [
         ["a", "t", "i", "", 1, "up", 6.0, ""],
         ["d", "calc", "c1", "1.0, 2.0", 2, "up", 0.0, "f, g"],
     ]

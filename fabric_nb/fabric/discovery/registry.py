@@ -15,6 +15,7 @@ from fabric_nb.fabric.discovery.eviction import EvictionPolicy
 from fabric_nb.fabric.discovery.services import GONE_AFTER, Instance, Service, ServiceState
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.fabric.wire.statistics import Statistics
 from fabric_nb.libraries import importing
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ MAX_DOMAINS_NAMED = 3
 MAX_STATES_COMPUTED = 500
 """Maximum number of services whose states are computed for that; for all it would take 0.1 s."""
 
+STATISTICS_CHARS = 200
+"""Number of characters as which the statistics of one method count."""
 _UP = (ServiceState.UP, ServiceState.BUSY)
 
 
@@ -48,6 +51,18 @@ class ServiceRow(NamedTuple):
     state: str
     last_seen: float
     methods: str
+    calls: int | None = None
+    errors: int | None = None
+    running: int | None = None
+    calls_s: float | None = None
+    errors_s: float | None = None
+    p95_ms: float | None = None
+
+
+_NULLABLE = dict.fromkeys(("calls", "errors", "running"), "Int64") | dict.fromkeys(
+    ("calls_s", "errors_s", "p95_ms"), "float64"
+)
+"""Types of columns that are empty for services without statistics."""
 
 
 class Registry:
@@ -70,7 +85,8 @@ class Registry:
         revision: number that grows when an instance comes, leaves or changes its announcement,
             and when the connection is lost or made.
         instance_count: number of instances of all services.
-        method_chars: number of characters in the announced methods of all instances.
+        method_chars: number of characters in the announced methods of all instances, and in their
+            statistics.
         eviction: order in which names are evicted when the registry is full; some never are.
         clock: clock of all states.
         dropped: number of services and instances that were dropped, or not added, because the
@@ -152,7 +168,7 @@ class Registry:
             insort(self._order, service, key=attrgetter("name"))
         elif not keep_alive.leaving and service.state(now) is ServiceState.GONE:
             service.since = now
-        self._record(service, keep_alive, now)
+        self._record(service, keep_alive, now, own=own)
         if not keep_alive.leaving:
             self.eviction.record_keep_alive(name, now)
         if own:
@@ -167,7 +183,7 @@ class Registry:
             service.record_reply(method)
             self.eviction.pin(name)
 
-    def _record(self, service: Service, keep_alive: KeepAlive, now: float) -> None:
+    def _record(self, service: Service, keep_alive: KeepAlive, now: float, *, own: bool) -> None:
         key = keep_alive.announcement.instance if keep_alive.announcement is not None else ""
         instance = service.instances.get(key)
         if keep_alive.leaving:
@@ -190,6 +206,23 @@ class Registry:
             service.invalidate_methods()
         else:
             self.dropped += 1
+        if not (keep_alive.leaving or own):  # its statistics arrive with the sent keep-alives
+            self._record_statistics(service.instances.get(key), keep_alive.statistics, now)
+
+    def _record_statistics(
+        self, instance: Instance | None, statistics: Statistics | None, now: float
+    ) -> None:
+        """Record statistics, without those of methods if all together are too long."""
+        if instance is None:
+            return
+        self.method_chars -= _statistics_chars(instance)
+        if statistics is not None and self.method_chars > MAX_METHOD_CHARS - sum(
+            len(name) + STATISTICS_CHARS for name in statistics.methods
+        ):
+            omitted = statistics.more + len(statistics.methods)
+            statistics = replace(statistics, methods={}, more=omitted)
+        instance.record_statistics(statistics, now)
+        self.method_chars += _statistics_chars(instance)
 
     def _make_room_for_instance(self, service: Service) -> bool:
         """Return whether one more instance fits; one that was seen once is evicted for it."""
@@ -202,7 +235,7 @@ class Registry:
             return False
         self.dropped += 1
         self.instance_count -= 1
-        self.method_chars -= _method_chars(service.instances.pop(evicted).announcement)
+        self.method_chars -= _instance_chars(service.instances.pop(evicted))
         return True
 
     def _within_limit(
@@ -237,7 +270,7 @@ class Registry:
             return False
         instances = self._services.pop(name).instances
         self.instance_count -= len(instances)
-        self.method_chars -= sum(_method_chars(each.announcement) for each in instances.values())
+        self.method_chars -= sum(map(_instance_chars, instances.values()))
         del self._order[bisect_left(self._order, name, key=attrgetter("name"))]
         self.revision += 1
         return True
@@ -255,7 +288,7 @@ class Registry:
                 if now - instance.last_seen > max(DROPPED_AFTER, instance.interval * GONE_AFTER):
                     del service.instances[key]
                     self.instance_count -= 1
-                    self.method_chars -= _method_chars(instance.announcement)
+                    self.method_chars -= _instance_chars(instance)
                     self.revision += 1
                     service.invalidate_methods()
             if not service.instances:
@@ -374,12 +407,17 @@ class Registry:
         """The registry as a DataFrame, a row for each service, gone ones included.
 
         Columns: domain, type, id, version (several joined by commas), instances (present
-        instances that can be told apart), state, last_seen (seconds ago), methods.
+        instances that can be told apart), state, last_seen (seconds ago), methods. Of the calls
+        that present instances have served: calls and errors (totals since each began to serve),
+        running, calls_s and errors_s (per second, between the last two keep-alives), p95_ms (95th
+        percentile of the durations between the last two keep-alives with calls between them; of
+        several instances the highest). They are missing for services that announce none, as those
+        on amqp-fabric.
         """
         with importing("pandas"):
             import pandas as pd
         rows = [self.row(service) for service in self.services(gone=True)]
-        return pd.DataFrame(rows, columns=list(ServiceRow._fields))
+        return pd.DataFrame(rows, columns=list(ServiceRow._fields)).astype(_NULLABLE)
 
     def row(self, service: Service) -> ServiceRow:
         """Return the row of a service in `df`."""
@@ -388,11 +426,12 @@ class Registry:
             service.name.domain,
             service.name.type,
             service.name.id,
-            version=", ".join(service.versions(now)),
-            instances=len(service.present(now)),
-            state=str(service.state(now)),
-            last_seen=round(now - service.last_seen, 1),
-            methods=", ".join(service.methods),
+            ", ".join(service.versions(now)),
+            len(service.present(now)),
+            str(service.state(now)),
+            round(now - service.last_seen, 1),
+            ", ".join(service.methods),
+            *(service.statistics(now) or ()),
         )
 
     def __len__(self) -> int:
@@ -404,6 +443,16 @@ class Registry:
             f"{states.count(state)} {state}" for state in ServiceState if states.count(state)
         )
         return f"<Registry: {counts or 'no services'}>"
+
+
+def _instance_chars(instance: Instance) -> int:
+    return _method_chars(instance.announcement) + _statistics_chars(instance)
+
+
+def _statistics_chars(instance: Instance) -> int:
+    if instance.statistics is None:
+        return 0
+    return sum(len(name) + STATISTICS_CHARS for name in instance.statistics.last.methods)
 
 
 def _method_chars(announcement: Announcement | None) -> int:

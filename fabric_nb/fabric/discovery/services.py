@@ -5,13 +5,19 @@ All times are on the clock of the registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from fabric_nb.fabric.discovery.statistics import (
+    CallStatistics,
+    InstanceStatistics,
+    total_points,
+)
 from fabric_nb.fabric.wire.keep_alives import Announcement
 from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.statistics import Statistics
 
 ASSUMED_INTERVAL = 5.0
 """Seconds; interval of an instance that announces none, until it was observed for this long."""
@@ -54,12 +60,14 @@ class Instance:
         announcement: its last announcement; None for amqp-fabric.
         last_seen: time of its last keep-alive.
         has_left: True if it has sent a goodbye.
+        statistics: statistics of its calls; None if it serves none, and for amqp-fabric.
     """
 
     id: str
     announcement: Announcement | None
     last_seen: float
     has_left: bool = False
+    statistics: InstanceStatistics | None = None
     _grace_start: float = float("-inf")
     _earlier_grace: float = 0.0  # seconds in the same silence
     _exchange_exists: bool = False
@@ -84,6 +92,15 @@ class Instance:
             self._longest_gap = max(self._longest_gap, now - self.last_seen)
         self.announcement, self.last_seen, self.has_left = announcement, now, False
         self._exchange_exists = False
+
+    def record_statistics(self, statistics: Statistics | None, now: float) -> None:
+        """Record the statistics in a keep-alive; None: it has none."""
+        if statistics is None:
+            self.statistics = None
+        elif self.statistics is None:
+            self.statistics = InstanceStatistics.first(statistics, now)
+        else:
+            self.statistics.receive(statistics, now)
 
     @property
     def seen_once(self) -> bool:
@@ -195,6 +212,28 @@ class Service:
     def versions(self, now: float) -> list[str]:
         """Return the versions of its present instances, or of all if none is present."""
         return versions_of(self.present(now) or self.instances.values())
+
+    def statistics(self, now: float) -> CallStatistics | None:
+        """Return the calls of its present instances together; None if none is known."""
+        known = [each.statistics for each in self.instances.values() if each.statistics is not None]
+        if not known:
+            return None
+        present = [each.statistics for each in self.present(now) if each.statistics is not None]
+        return CallStatistics.sum(each.calls for each in present)
+
+    def call_rates(self, now: float) -> Sequence[float]:
+        """Return the calls per second in the last five minutes, of its present instances together.
+
+        They are empty if no instance has statistics; see `RateHistory.points`.
+        """
+        histories = []
+        for each in self.present(now):
+            if each.statistics is not None:
+                # Of a late instance, the rate since its last keep-alive is unknown.
+                late = each.state(now) is ServiceState.LATE
+                current = None if late else each.statistics.calls.calls_s
+                histories.append(each.statistics.history.points(now, current))
+        return total_points(histories) if histories else ()
 
     def record_reply(self, method: str) -> None:
         """Record that a method has replied to a call: it exists, even if it is not announced."""
