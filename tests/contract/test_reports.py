@@ -9,6 +9,10 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -182,17 +186,22 @@ def test_progress_outside_of_a_call():
 
 
 def speak() -> None:
-    """Print, warn and log, also in another thread."""
+    """Print, warn and log, also in another thread, and in one that this starts."""
     print("out")
     print("part", end="")
     print("ial", file=sys.stdout)
     print("err", file=sys.stderr)
     log.warning("logged %d", 5)
     warnings.warn("careful", stacklevel=1)
-    thread = threading.Thread(target=print, args=("not ours",))
+    run_thread(lambda: run_thread(lambda: print("in a thread of a thread")))
+    print("unfinished", end="")
+
+
+def run_thread(target: Callable[[], object]) -> None:
+    """Run a function in a thread of its own."""
+    thread = threading.Thread(target=target)
     thread.start()
     thread.join()
-    print("unfinished", end="")
 
 
 async def test_output(server, caller, capsys):
@@ -216,6 +225,7 @@ async def test_output(server, caller, capsys):
     assert [line.text for line in lines if line.stream == "stdout"] == [
         "out",
         "partial",
+        "in a thread of a thread",
         "unfinishedfrom a thread",
     ]
     assert OutputLine("stderr", "err") in lines
@@ -224,6 +234,110 @@ async def test_output(server, caller, capsys):
     assert "of another call" in capsys.readouterr().out
     await server.close()
     assert "write" not in vars(sys.stdout)
+
+
+async def test_progress_of_a_thread(server, caller):
+    """A thread of a function reports progress, is cancelled with it, and logs with its id."""
+    handler = AmqpHandler()
+    await server.init_logging_handler(handler)
+    feed = await caller.logs()
+    cancelled = threading.Event()
+
+    class Worker(threading.Thread):
+        def run(self) -> None:
+            fabric_nb.progress(1, 2, "in a thread")
+            log.warning("in a thread")
+            with contextlib.suppress(asyncio.CancelledError):
+                fabric_nb.sleep(600)
+            cancelled.set()
+
+    async def work() -> None:
+        Worker().start()
+        await asyncio.Event().wait()
+
+    await server.serve({"work": work})
+    log.addHandler(handler)
+    try:
+        handle = caller.start("app.server.work")
+        await until(lambda: handle.progress == Progress(1, 2, "in a thread"))
+        await feed.wait(1)
+        assert await handle.stop(60) is True
+        assert await asyncio.to_thread(cancelled.wait, 60)
+    finally:
+        log.removeHandler(handler)
+    assert [one.call for one in feed.records] == [record.call for record in caller.calls.records]
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ThreadPool])
+async def test_threads_of_pools_belong_to_no_call(server, caller, pool, capsys):
+    """The call that starts the thread of a pool does not receive what that prints for others."""
+    began, gate, printed = asyncio.Event(), asyncio.Event(), threading.Event()
+    with pool(1) as workers:
+        run = workers.submit if pool is ThreadPoolExecutor else workers.apply_async
+
+        async def first() -> None:
+            run(partial(print, "in a pool"))
+            run(partial(copy_context().run, print, "with the context"))
+            began.set()
+            await gate.wait()
+
+        async def second() -> None:
+            run(partial(print, "of another call"))
+            run(partial(copy_context().run, print, "of another call"))
+
+        await server.serve({"first": first, "second": second})
+        report = Watched()
+        calling = asyncio.create_task(call(caller, "app.server.first", report))
+        await began.wait()
+        await call(caller, "app.server.second", Watched())
+        run(printed.set)
+        assert await asyncio.to_thread(printed.wait, 60)
+        gate.set()
+        await calling
+    assert [line.text for line in report.lines] == ["with the context"]
+    assert capsys.readouterr().out.count("of another call") == 2
+
+
+async def test_threads_are_as_ever_while_no_call_reports(server, caller):
+    """Nothing of Python's is replaced for calls that ask for nothing, nor after their service."""
+    seen: list[bool] = []
+    before = threading.Thread.start, vars(sys.stdout).get("write")
+
+    def work() -> None:
+        seen.append((threading.Thread.start, vars(sys.stdout).get("write")) == before)
+
+    service = await server.serve({"work": work})
+    await call(caller, "app.server.work")
+    await call(caller, "app.server.work", CallReport("instance"))
+    await call(caller, "app.server.work", CallReport("output"))
+    assert seen == [True, True, False]
+    await service.close()
+    assert (threading.Thread.start, vars(sys.stdout).get("write")) == before
+
+
+async def test_another_library_that_replaces_the_start_of_threads(
+    server, caller, monkeypatch: pytest.MonkeyPatch
+):
+    """A library that has wrapped the start of threads meanwhile keeps working."""
+    started: list[str] = []
+    service = await server.serve({"work": lambda: run_thread(lambda: print("printed"))})
+    await call(caller, "app.server.work", Watched())
+    start = threading.Thread.start
+
+    def wrapper(self: threading.Thread) -> None:
+        started.append(self.name)
+        start(self)
+
+    with monkeypatch.context() as patching:
+        patching.setattr(threading.Thread, "start", wrapper)
+        await service.close()
+        run_thread(lambda: None)
+        assert len(started) == 1
+        await server.serve({"work": lambda: run_thread(lambda: print("printed"))})
+        report = Watched()
+        await call(caller, "app.server.work", report)
+        assert [line.text for line in report.lines] == ["printed"]
+        assert len(started) == 2
 
 
 async def test_output_of_a_failed_call(server, caller):

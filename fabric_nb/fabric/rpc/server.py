@@ -34,6 +34,7 @@ from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
+from fabric_nb.fabric.rpc.call_threads import call_threads
 from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.current_call import current_call
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
@@ -242,6 +243,7 @@ class Server:
         await self._background.aclose()
         await self.control.close()
         output_capture.stop(self)
+        call_threads.stop(self)
         self.closed = True
         self.changes += 1
         self._on_change(self)
@@ -547,6 +549,7 @@ class Server:
             with contextlib.suppress(ConnectionLost):  # the caller pings the instances later
                 self.channel.send("", reply_to or "", report, at_once=at_once)
 
+        call_threads.start(self)
         if running.report == OUTPUT:
             output_capture.start(self)
         return CallReporter(running.report, correlation_id, begin, send)
