@@ -32,6 +32,7 @@ from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
+from fabric_nb.fabric.rpc.instances import Pings
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
 from fabric_nb.fabric.wire.calls import (
@@ -91,7 +92,8 @@ class Requester:
         self._background = background
         self._calls = InFlightCalls()
         self.reply_queue = ""
-        self.liveness = LivenessMonitor(connection, self._calls, lambda: self.reply_queue)
+        self.pings = Pings(connection, lambda: self.reply_queue)
+        self.liveness = LivenessMonitor(connection, self._calls, self.pings)
         self._replies = connection.channel(self._set_up_replies, on_lost=self._on_lost)
         self._requests: dict[ServiceName, Channel] = {}
         self._streams: dict[str, Incoming] = {}
@@ -452,7 +454,7 @@ class Requester:
                 del self._cancelled[correlation_id]
         elif delivery.type == PONG:
             try:
-                self.liveness.receive(delivery)
+                self.pings.receive(delivery)
             except MalformedMessage as error:
                 self._rejected.add("reply", error, delivery)
         elif delivery.type == BEGIN and is_reply_queue(delivery.reply_to or ""):

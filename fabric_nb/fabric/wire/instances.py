@@ -51,6 +51,11 @@ class InstanceStatus:
     methods: dict[str, float | None] = field(default_factory=dict)
     calls: dict[str, CallStatus] = field(default_factory=dict)
 
+    def merged_with(self, other: InstanceStatus) -> InstanceStatus:
+        """Return the status of an instance with two servers, of which `other` is the older one."""
+        methods, calls = other.methods | self.methods, other.calls | self.calls
+        return InstanceStatus(self.instance, methods, calls)
+
 
 def ping_message(ping_id: str, reply_to: str, user_id: str | None = None) -> Message:
     """Return a message that asks each instance of a service for its status.
