@@ -338,6 +338,10 @@ class ServiceLost(CallError, LookupError):
     """
 
 
+class InstanceNotFound(CallError, LookupError):
+    """The service has no such instance, or none that can be called by itself; nothing was run."""
+
+
 class AmbiguousService(CallError, LookupError):
     """A short name matches several services.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
-from fabric_nb.errors import InvalidArgumentType, NotConnected, NotListening
+from fabric_nb.errors import InvalidArgumentType, InvalidName, NotConnected, NotListening
 from fabric_nb.fabric.amqp.connection import DEFAULT_HEARTBEAT, State
 from fabric_nb.fabric.core.tasks import Failures, failures
 from fabric_nb.fabric.core.timeouts import finite_limit, time_limit
@@ -32,6 +32,7 @@ from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
+from fabric_nb.fabric.rpc.instances import ping_frame
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import (
     DEFAULT_IN_FLIGHT,
@@ -44,8 +45,10 @@ from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions
 from fabric_nb.fabric.rpc.server import Server
+from fabric_nb.fabric.rpc.statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
+    ALL_INSTANCES,
     ServiceName,
     ServicePattern,
     check_exchange,
@@ -565,11 +568,13 @@ class AmqBrokerConnector:
         timeout: float | None = None,
         idempotent: bool = False,
     ) -> ServiceProxy:
-        """Return a proxy of a service, by ``id``, ``type.id`` or ``domain.type.id``."""
-        pattern = ServicePattern.parse(service, domain=self.domain)
+        """Return a proxy of a service, by ``id``, ``type.id`` or ``domain.type.id``.
+
+        With ``@`` and the beginning of the id of an instance, it is a proxy of that instance.
+        """
         return ServiceProxy(
             self.member.rpc,
-            pattern,
+            self._addressed(service),
             version=version,
             timeout=timeout,
             idempotent=idempotent,
@@ -588,6 +593,103 @@ class AmqBrokerConnector:
             maps=self.member.maps,
         )
 
+    # -- instances
+
+    async def ping(self, service: str) -> pd.DataFrame:
+        """Ping the instances of a service, and return a row for each.
+
+        Example::
+
+            (await fabric.ping("my_app")).sort_values("rtt_ms")
+
+        Columns: instance, host, pid, version, rtt_ms (milliseconds from the ping to its answer),
+        clock_ms (milliseconds by which its clock is ahead, within half of `rtt_ms`), up_since
+        (UTC). An instance that has not answered within a second has a row without figures: its loop
+        may be blocked.
+
+        Args:
+            service: ``id``, ``type.id`` or ``domain.type.id``, and with ``@`` one instance.
+
+        Raises:
+            UnknownService: there is no such service.
+            InstanceNotFound: it runs on amqp-fabric, which does not answer.
+        """
+        return ping_frame(await self.member.instances.ping(self._addressed(service)))
+
+    async def stats(self, service: str) -> pd.DataFrame:
+        """Return the figures of a service, with a row for each instance and method.
+
+        Example::
+
+            stats = await fabric.stats("my_app")
+            stats.groupby("method")[["calls", "errors"]].sum()
+
+        Columns: instance, those of `MethodFigures` (method, calls, errors, cancelled, running,
+        waiting, mean_ms, p95_ms, last_error, last_called) and up, the seconds that the instance
+        has counted for. An instance that gives no answer within 5 s has a row without a method,
+        whose ``last_error`` is the reason.
+
+        Args:
+            service: ``id``, ``type.id`` or ``domain.type.id``, and with ``@`` one instance.
+
+        Raises:
+            UnknownService: there is no such service.
+            InstanceNotFound: it runs on amqp-fabric, which does not count.
+        """
+        return statistics_frame(await self.member.instances.statistics(self._addressed(service)))
+
+    async def drain(self, service: str) -> list[str]:
+        """Ask an instance to answer its calls and leave; return the ids of those that begin to.
+
+        Example::
+
+            await fabric.drain("my_app@7f3a")
+
+        An instance that drains takes no more calls. It leaves when its last call is answered;
+        its process goes on.
+
+        Args:
+            service: service and instance, as in ``my_app@7f3a``; ``my_app@*`` is all instances.
+
+        Raises:
+            InvalidName: no instance is named.
+            InstanceNotFound: there is no such instance, or it runs on amqp-fabric.
+            RemoteError: the service does not allow it (`PermissionError`): it was served without
+                ``remote_drain=True``, or does not accept calls of this user.
+        """
+        pattern = self._addressed(service)
+        if not pattern.instance:
+            raise InvalidName(
+                f"{service!r} names no instance: write {service}@ and the beginning of its id, or"
+                f" {service}@{ALL_INSTANCES} for all."
+            )
+        return await self.member.instances.drain(pattern)
+
+    async def graph(self, domain: str | None = None) -> pd.DataFrame:
+        """Return who calls whom in a domain, with a row for each caller, service and method.
+
+        Columns are those of `Edge`: caller (empty for callers on amqp-fabric, which send no name),
+        service, method, calls and errors since the instances of the service began to serve,
+        calls_s and errors_s. Services count their calls themselves, so those on amqp-fabric appear
+        as callers only. ``frame.attrs["unanswered"]`` has the services that gave no figures, with
+        the reason.
+
+        Example::
+
+            graph = await fabric.graph()
+            graph.groupby(["caller", "service"]).calls_s.sum()
+
+        Args:
+            domain: domain of the called services; None: the connector's.
+        """
+        found = await self.member.instances.graph(domain or self.domain)
+        frame = graph_frame(found.edges)
+        frame.attrs["unanswered"] = {name.fqn: why for name, why in found.unanswered.items()}
+        return frame
+
+    def _addressed(self, service: str) -> ServicePattern:
+        return ServicePattern.parse(service, domain=self.domain, instances=True)
+
     # -- serving
 
     async def serve(
@@ -605,6 +707,7 @@ class AmqBrokerConnector:
         allow: Collection[str] | None = None,
         exchanges: Collection[str] = (),
         reply_queues: Collection[str] = (),
+        remote_drain: bool = False,
         replacing: Server | None = None,
     ) -> Server:
         """Serve an API, under this service's address or another one of its domain.
@@ -627,6 +730,7 @@ class AmqBrokerConnector:
             allow: users of the broker whose calls are accepted; None: all users.
             exchanges: additional exchanges whose messages are accepted as calls.
             reply_queues: additional names of reply queues.
+            remote_drain: callers may ask an instance to leave (`drain`).
             replacing: the current server of this address; no call is lost, and it finishes its
                 in-flight calls.
 
@@ -646,6 +750,7 @@ class AmqBrokerConnector:
             allow=allow,
             exchanges=exchanges,
             reply_queues=reply_queues,
+            remote_drain=remote_drain,
         )
         name = ServiceName(self.domain, type or self.name.type, id or self.name.id)
         functions = public_functions(api)

@@ -24,6 +24,7 @@ from fabric_nb.fabric.doctor.target import Target
 from fabric_nb.fabric.logs.feeds import Logs
 from fabric_nb.fabric.rpc.client import RpcClient
 from fabric_nb.fabric.rpc.history import CallLog
+from fabric_nb.fabric.rpc.instances import Instances
 from fabric_nb.fabric.rpc.mapping import Maps
 from fabric_nb.fabric.rpc.requester import Requester
 from fabric_nb.fabric.rpc.server import Server
@@ -59,6 +60,7 @@ class FabricMember:
         calls: record of the calls that it made and served.
         rejected: record of messages that could not be read.
         rpc: client of other services.
+        instances: operations on single instances of services.
         maps: maps of its calls over rows.
         host: services that it offers.
         publisher: publisher of data.
@@ -111,14 +113,16 @@ class FabricMember:
             rejected=self.rejected,
             background=self._background,
         )
+        resolver = Resolver(self.registry, listening=listen, own=name)
         self.rpc = RpcClient(
             connection,
             Requester(connection, self.rejected, self._background, f"{name.fqn}.{self.instance}"),
-            resolver=Resolver(self.registry, listening=listen, own=name),
+            resolver=resolver,
             registry=self.registry,
             history=self.calls,
             timeout=timeout,
         )
+        self.instances = Instances(connection, self.rpc, resolver, self.registry)
         self.maps = Maps(self.rpc)
         self.announcer: Announcer | None = None
         if keep_alive is not None:

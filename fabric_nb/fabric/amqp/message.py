@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,9 @@ from pamqp import decode
 log = logging.getLogger(__name__)
 
 Headers = Mapping[str, Any]
+
+NO_ACK = sys.maxsize
+"""Generation of a delivery that needs no acknowledgement: later than any of a channel."""
 
 MAX_HEADERS = 131_072
 """Bytes of headers that are read: a frame of the usual size, because headers are at most one frame.

@@ -11,6 +11,7 @@ from fabric_nb.errors import (
     AmbiguousService,
     CallError,
     CallTimeout,
+    InstanceNotFound,
     InvalidName,
     MethodNotFound,
     UnknownService,
@@ -114,6 +115,42 @@ class Resolver:
                     return registry.find(pattern)
         return found
 
+    def resolve_instance(self, name: ServiceName, beginning: str) -> str:
+        """Return the id of an instance whose id begins with this text.
+
+        Without keep-alives of the service, that text is taken as the whole id.
+
+        Raises:
+            InstanceNotFound: the service has no such instance, or runs on amqp-fabric.
+            AmbiguousService: several instances match.
+        """
+        ids = self.instances(name)
+        matching = [beginning] if beginning in ids else [i for i in ids if i.startswith(beginning)]
+        if len(matching) == 1:
+            return matching[0]
+        label = f"{name}@{beginning}"
+        if matching:
+            raise AmbiguousService(
+                f"{label} matches several instances: {_listed(matching)}; write more of the id.",
+                call=label,
+                candidates=[f"{name}@{each}" for each in matching],
+            )
+        if ids:
+            raise InstanceNotFound(
+                f"{name} has no instance {beginning}: it has {_listed(ids)}.", call=label
+            )
+        service = self._registry.get(name)
+        if service is not None and service.present(self._registry.now):
+            raise not_addressable(name)
+        return beginning
+
+    def instances(self, name: ServiceName) -> list[str]:
+        """Return the ids of the present instances of a service that have one."""
+        service = self._registry.get(name)
+        if service is None:
+            return []
+        return sorted(each.id for each in service.present(self._registry.now) if each.id)
+
     def _check_version(self, service: Service, required: SpecifierSet) -> None:
         now = self._registry.now
         versions = {each.version for each in service.present(now)}
@@ -162,10 +199,16 @@ class Resolver:
             return self._registry.describe_other_domains(pattern.domain, pattern.id)
         return ""
 
-    def not_served(self, name: ServiceName, method: str, cause: Unroutable) -> CallError:
-        """Return the error for an unroutable call: an unknown service, or an unknown method."""
+    def not_served(
+        self, name: ServiceName, method: str, cause: Unroutable, instance: str = ""
+    ) -> CallError:
+        """Return the error for an unroutable call: an unknown service, instance or method."""
         label = f"{name.fqn}.{method}"
         service = self._registry.get(name)
+        if instance and not cause.exchange_missing:
+            return InstanceNotFound(
+                f"{name} has no instance {instance}, or it has left.", call=label
+            )
         if service is None:
             if cause.exchange_missing and self._listening:
                 return self.unknown(ServicePattern(name.domain, name.type, name.id), label)
@@ -190,6 +233,15 @@ class Resolver:
         return MethodNotFound(
             f"{service.name} has no method {method!r}{hint}", call=label, close_matches=close
         )
+
+
+def not_addressable(name: ServiceName) -> InstanceNotFound:
+    """Return the error for a single instance of a service on amqp-fabric."""
+    return InstanceNotFound(
+        f"{name} runs on amqp-fabric, whose instances have no ids and share all calls: call"
+        f" {name.local} without @.",
+        call=name.fqn,
+    )
 
 
 def _requirement(version: str | None) -> SpecifierSet | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -15,19 +17,20 @@ from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import check_loop_runs
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.discovery.registry import Registry
-from fabric_nb.fabric.discovery.resolver import Resolver
+from fabric_nb.fabric.discovery.resolver import Resolver, not_addressable
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.current_call import enclosing_call
 from fabric_nb.fabric.rpc.history import CallLog, MadeCall
 from fabric_nb.fabric.rpc.methods import read_description
+from fabric_nb.fabric.rpc.pings import Answers
 from fabric_nb.fabric.rpc.queues import DESCRIBE
 from fabric_nb.fabric.rpc.requester import Requester, new_correlation_id
 from fabric_nb.fabric.rpc.retry import retry
 from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
-from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
+from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
 
 MAX_ERROR_LINES = 20
 """Lines of output that the error of a call has."""
@@ -110,6 +113,10 @@ class RpcClient:
                 report=report,
             )
             return await self._connection.run_in_own_loop(work)
+        if pattern.instance == ALL_INSTANCES:
+            return await self._call_all(
+                pattern, method, kwargs, timeout=timeout, version=version, idempotent=idempotent
+            )
         seconds = self.timeout if timeout is None else time_limit(timeout)
         if (outer := enclosing_call()) is not None:
             seconds = _inherited(seconds, outer, f"{pattern}.{method}")
@@ -122,6 +129,7 @@ class RpcClient:
                 left = _left(seconds, began)
             made.service, made.report = name, report
             made.correlation_id = new_correlation_id()
+            instance = pattern.instance and self._resolver.resolve_instance(name, pattern.instance)
             failed: FabricError | None = None
             try:
                 try:
@@ -133,17 +141,20 @@ class RpcClient:
                         given=seconds,
                         report=report,
                         correlation_id=made.correlation_id,
+                        instance=instance,
                     )
                 except (ConnectionLost, ServiceLost, Unroutable) as error:
+                    if instance and not isinstance(error, ConnectionLost):
+                        raise  # an instance that has left does not come back
                     failed = error
                 if failed is not None:
-                    again = partial(self._call_again, made, name, method, kwargs, seconds)
+                    again = partial(self._call_again, made, name, instance, method, kwargs, seconds)
                     left = _left(seconds, began)
                     result = await retry(
                         failed, again, left, self._connection, idempotent=idempotent
                     )
             except Unroutable as error:
-                raise self._resolver.not_served(name, method, error) from None
+                raise self._resolver.not_served(name, method, error, instance) from None
         self._registry.record_reply(name, method)
         return result
 
@@ -151,6 +162,7 @@ class RpcClient:
         self,
         made: MadeCall,
         name: ServiceName,
+        instance: str,
         method: str,
         kwargs: Mapping[str, Any],
         given: float | None,
@@ -167,7 +179,45 @@ class RpcClient:
             given=given,
             report=made.report,
             correlation_id=made.correlation_id,
+            instance=instance,
         )
+
+    async def _call_all(
+        self,
+        pattern: ServicePattern,
+        method: str,
+        kwargs: Mapping[str, Any],
+        *,
+        version: str | None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Call a method of all instances, and return the results by instance.
+
+        The result of an instance that fails is its exception.
+        """
+        name = await self._resolver.resolve(pattern, version=version, timeout=self.timeout)
+        found = sorted((await self.ping(name)).by_instance)
+        calls = (
+            self.call(replace(pattern, instance=instance), method, kwargs, **options)
+            for instance in found
+        )
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return dict(zip(found, results, strict=True))
+
+    async def ping(self, name: ServiceName) -> Answers:
+        """Ping the instances of a service, and return their answers.
+
+        Raises:
+            UnknownService: there is no such service.
+            InstanceNotFound: it runs on amqp-fabric.
+        """
+        known = self._resolver.instances(name)
+        answers = await self.requester.pings.collect(name, known)
+        if not answers.exists:
+            raise self._resolver.unknown(ServicePattern(name.domain, name.type, name.id))
+        if not answers.routed:
+            raise not_addressable(name)
+        return answers
 
     def start(
         self,
@@ -211,8 +261,14 @@ class RpcClient:
         with self._history.record_made(pattern, method) as made:
             name = await self._resolver.resolve(pattern, version=version, timeout=seconds)
             made.service, made.correlation_id = name, new_correlation_id()
+            instance = pattern.instance and self._resolver.resolve_instance(name, pattern.instance)
             items = self.requester.stream(
-                name, method, kwargs, timeout=seconds, correlation_id=made.correlation_id
+                name,
+                method,
+                kwargs,
+                timeout=seconds,
+                correlation_id=made.correlation_id,
+                instance=instance,
             )
             try:
                 async with aclosing(items):
@@ -220,7 +276,7 @@ class RpcClient:
                         yield item
                 self._registry.record_reply(name, method)
             except Unroutable as error:
-                raise self._resolver.not_served(name, method, error) from None
+                raise self._resolver.not_served(name, method, error, instance) from None
 
     def known(self, pattern: ServicePattern) -> Service | None:
         """Return the one service in the registry that a name means, or None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabric_nb.fabric.rpc.call_report import CallReport
@@ -25,7 +25,7 @@ class InFlightCall:
     Attributes:
         reply: its reply, or the error that ends it.
         service: the service that it is sent to.
-        queue: queue of its method, which is the routing key of the request.
+        key: routing key of the request: the queue of its method, or the key of one instance.
         since: time at which it was sent, in seconds of the loop's clock.
         deadline: time at which it fails, likewise.
         answering: True once an instance has begun to answer it, with an item stream.
@@ -38,15 +38,18 @@ class InFlightCall:
 
     reply: asyncio.Future[Any]
     service: ServiceName
-    queue: str
+    key: str
     since: float
     deadline: float = math.inf
     report: CallReport | None = None
     answering: bool = False
     instance: str = ""
-    acknowledged: bool = False
+    acknowledged: bool = field(init=False)
     missing_since: float | None = None
     no_exchange_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self.acknowledged = self.instance != ""  # one that is sent to an instance
 
     def fail(self, error: BaseException | None) -> None:
         """End it with an error, unless it has ended; None is no error."""
@@ -55,7 +58,7 @@ class InFlightCall:
 
     def may_be_in(self, queue: str) -> bool:
         """Return whether its request may have been routed to a queue."""
-        return queue in (self.queue, self.service.leader_queue)
+        return queue in (self.key, self.service.leader_queue)
 
     def locate(self, instance: str, status: CallStatus) -> None:
         """Record that an instance has it."""

@@ -1,153 +1,194 @@
-"""Pings to the instances of a service, and their answers."""
+"""Single instances of services: pings, figures, draining, and who calls whom."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from fabric_nb.errors import BrokerRefused, MalformedMessage
-from fabric_nb.fabric.amqp.channel import Channel
+from fabric_nb.errors import FabricError, InstanceNotFound
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.message import Delivery
-from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
-from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.wire.instances import CallStatus, InstanceStatus, ping_message, read_pong
-from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.core.values import error_text
+from fabric_nb.fabric.discovery.registry import Registry
+from fabric_nb.fabric.discovery.resolver import Resolver
+from fabric_nb.fabric.rpc.client import RpcClient
+from fabric_nb.fabric.rpc.pings import Answer, Answers
+from fabric_nb.fabric.rpc.queues import DRAIN, STATS
+from fabric_nb.fabric.rpc.statistics import (
+    Edge,
+    InstanceFigures,
+    MethodFigures,
+    edges,
+)
+from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
+from fabric_nb.libraries import importing
 
-MAX_INSTANCES = 1000
-"""Instances of one service whose answers to a ping are read."""
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+STATS_TIME = 5.0
+"""Seconds in which an instance answers with its figures."""
+CONCURRENT = 16
+"""Services that are asked for their figures at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer of an instance to a ping.
+class PingedInstance(NamedTuple):
+    """An instance that was pinged; without an answer, all but its id is empty.
 
     Attributes:
-        status: status of the instance.
-        after: seconds between the ping and the answer.
+        rtt_ms: milliseconds from the ping to its answer.
+        clock_ms: milliseconds by which its clock is ahead, within half of `rtt_ms`.
+        up: seconds since it began to serve.
     """
 
-    status: InstanceStatus
-    after: float
+    instance: str
+    host: str = ""
+    pid: int | None = None
+    version: str = ""
+    rtt_ms: float | None = None
+    clock_ms: float | None = None
+    up: float | None = None
 
-
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class Answers:
-    """Answers of the instances of a service to one ping.
-
-    Attributes:
-        id: id of the ping.
-        service: the service.
-        sent: time of the ping, in seconds of the loop's clock.
-        exists: False if the service has no exchange.
-        routed: False if no instance is on fabric_nb.
-        by_instance: answers by instance.
-        arrived: set when an answer arrives.
-    """
-
-    id: str
-    service: ServiceName
-    sent: float
-    exists: bool = True
-    routed: bool = True
-    by_instance: dict[str, Answer] = field(default_factory=dict)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def add(self, status: InstanceStatus) -> None:
-        """Add the answer of an instance, or of one more server of an instance.
-
-        A server that is replaced answers beside the one that replaces it.
-        """
-        known = self.by_instance.get(status.instance)
-        if known is not None:
-            status = status.merged_with(known.status)
-        elif len(self.by_instance) >= MAX_INSTANCES:
-            return
-        after = asyncio.get_running_loop().time() - self.sent
-        self.by_instance[status.instance] = Answer(status, after)
-        self.arrived.set()
-
-    @property
-    def statuses(self) -> list[InstanceStatus]:
-        """Statuses of the instances that have answered."""
-        return [answer.status for answer in self.by_instance.values()]
-
-    def find_call(self, correlation_id: str) -> tuple[str, CallStatus] | None:
-        """Return the instance that has a call, and the call's status there."""
-        for status in self.statuses:
-            if (call := status.calls.get(correlation_id)) is not None:
-                return status.instance, call
-        return None
-
-    def created(self, queue: str) -> float | None:
-        """Return the time at which the queue of a method was created, or any earlier one.
-
-        None: no instance knows it.
-        """
-        ages = [
-            age
-            for status in self.statuses
-            for method, age in status.methods.items()
-            if age is not None and self.service.method_queue(method) == queue
-        ]
-        return self.sent - min(ages) if ages else None
-
-    def consume(self, queue: str) -> bool:
-        """Return whether an instance that has answered consumes the queue of a method."""
-        return any(
-            self.service.method_queue(method) == queue
-            for status in self.statuses
-            for method in status.methods
+    @classmethod
+    def of(cls, answers: Answers, answer: Answer) -> PingedInstance:
+        """Return what an answer says."""
+        status, there = answer.status, answers.sent_at + answer.after / 2
+        return cls(
+            status.instance,
+            status.host,
+            status.pid,
+            status.version,
+            answer.after * 1000,
+            None if status.time is None else (status.time - there) * 1000,
+            status.up,
         )
 
 
-class Pings:
-    """Pings of a member, and the answers that have arrived so far.
+@dataclass(frozen=True, slots=True)
+class CallGraph:
+    """Who calls whom.
 
-    Args:
-        connection: connection whose user the pings name.
-        reply_queue: returns the queue to which instances answer.
+    Attributes:
+        edges: an edge for each caller, service and method.
+        unanswered: services that have not told their callers, and why.
     """
 
-    def __init__(self, connection: Connection, reply_queue: Callable[[], str]) -> None:
+    edges: list[Edge]
+    unanswered: Mapping[ServiceName, str]
+
+
+class Instances:
+    """Operations on the single instances of services.
+
+    Args:
+        connection: connection that the pings are sent on.
+        rpc: client that calls the instances.
+        resolver: resolver of names.
+        registry: known services.
+    """
+
+    def __init__(
+        self, connection: Connection, rpc: RpcClient, resolver: Resolver, registry: Registry
+    ) -> None:
         self._connection = connection
-        self._reply_queue = reply_queue
-        self._answers: WeakValueDictionary[str, Answers] = WeakValueDictionary()
-        """By id of the ping, as long as they are awaited."""
+        self._rpc = rpc
+        self._resolver = resolver
+        self._registry = registry
 
-    async def send(self, service: ServiceName, channel: Channel) -> Answers:
-        """Ping the instances of a service, and return the answers, which arrive later.
+    async def ping(self, pattern: ServicePattern) -> list[PingedInstance]:
+        """Ping the instances of a service; see `AmqBrokerConnector.ping`."""
+        return await self._in_own_loop(self._ping(pattern))
 
-        Every caller may publish to the service's exchange; on RabbitMQ 4.3 only few users may
-        declare it passively. So this also tells whether the exchange exists.
+    async def statistics(self, pattern: ServicePattern) -> dict[str, InstanceFigures]:
+        """Return the figures of the instances of a service; see `AmqBrokerConnector.stats`."""
+        found: dict[str, InstanceFigures] = {}
+        replies = await self._call(pattern, STATS, timeout=STATS_TIME)
+        for instance, reply in replies.items():
+            try:
+                if isinstance(reply, Exception):
+                    raise reply
+                found[instance] = InstanceFigures.read(reply)
+            except InstanceNotFound:
+                continue  # it has just left
+            except FabricError as error:
+                failed = MethodFigures("", last_error=error_text(error))
+                found[instance] = InstanceFigures(None, (failed,))
+        return found
 
-        Args:
-            service: the service.
-            channel: channel with confirms.
-        """
-        answers = Answers(os.urandom(8).hex(), service, asyncio.get_running_loop().time())
-        self._answers[answers.id] = answers
-        message = ping_message(answers.id, self._reply_queue(), self._connection.user_id)
-        try:
-            await channel.publish(
-                service.api_exchange, service.instances_key, message, mandatory=True
-            )
-        except Unroutable:
-            answers.routed = False
-        except BrokerRefused as refused:
-            answers.exists = answers.routed = refused.code != NOT_FOUND
-        return answers
+    async def drain(self, pattern: ServicePattern) -> list[str]:
+        """Ask instances to finish and leave; see `AmqBrokerConnector.drain`."""
+        replies = await self._call(pattern, DRAIN)
+        for reply in replies.values():
+            if isinstance(reply, BaseException):
+                raise reply
+        return [instance for instance, began in replies.items() if began]
 
-    def receive(self, delivery: Delivery) -> None:
-        """Accept a pong.
+    async def graph(self, domain: str) -> CallGraph:
+        """Return who calls the services of a domain; see `AmqBrokerConnector.graph`."""
+        limit = asyncio.Semaphore(CONCURRENT)
+        unanswered: dict[ServiceName, str] = {}
 
-        Raises:
-            MalformedMessage: it cannot be read, or answers no ping.
-        """
-        answers = self._answers.get(delivery.correlation_id or "")
-        if answers is None:
-            raise MalformedMessage("A pong that answers no ping of this member.")
-        answers.add(read_pong(delivery))
+        async def called(name: ServiceName) -> list[Edge]:
+            async with limit:
+                try:
+                    figures = await self.statistics(_every_instance(name))
+                except FabricError as error:
+                    unanswered[name] = str(error)
+                    return []
+            silent = [one.methods[0].last_error for one in figures.values() if one.up is None]
+            if silent:
+                unanswered[name] = silent[0]
+            return edges(name.fqn, figures.values())
+
+        services = self._registry.services(domain=domain)
+        found = await asyncio.gather(*(called(service.name) for service in services))
+        return CallGraph([edge for some in found for edge in some], unanswered)
+
+    async def _call(self, pattern: ServicePattern, method: str, **options: Any) -> dict[str, Any]:
+        """Call a built-in method of an instance, or of all; return replies or errors."""
+        if pattern.instance in ("", ALL_INSTANCES):
+            every = replace(pattern, instance=ALL_INSTANCES)
+            replies: dict[str, Any] = await self._rpc.call(every, method, {}, **options)
+            return replies
+        name = await self._resolver.resolve(pattern, timeout=self._rpc.timeout)
+        instance = self._resolver.resolve_instance(name, pattern.instance)
+        one = replace(_every_instance(name), instance=instance)
+        return {instance: await self._rpc.call(one, method, {}, **options)}
+
+    async def _ping(self, pattern: ServicePattern) -> list[PingedInstance]:
+        name = await self._resolver.resolve(pattern, timeout=self._rpc.timeout)
+        answers = await self._rpc.ping(name)
+        found = {
+            instance: PingedInstance.of(answers, answer)
+            for instance, answer in answers.by_instance.items()
+        }
+        for instance in self._resolver.instances(name):
+            found.setdefault(instance, PingedInstance(instance))
+        chosen = pattern.instance if pattern.instance != ALL_INSTANCES else ""
+        return [one for one in found.values() if one.instance.startswith(chosen)]
+
+    async def _in_own_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._connection.in_other_loop:
+            result: T = await self._connection.run_in_own_loop(work)
+            return result
+        return await work
+
+
+def _every_instance(name: ServiceName) -> ServicePattern:
+    return ServicePattern(name.domain, name.type, name.id, ALL_INSTANCES)
+
+
+def ping_frame(pinged: list[PingedInstance]) -> pd.DataFrame:
+    """Return pinged instances as a DataFrame, a row for each; `up_since` is UTC."""
+    with importing("pandas"):
+        import pandas as pd
+    frame = pd.DataFrame(pinged, columns=list(PingedInstance._fields))
+    texts = dict.fromkeys(("instance", "host", "version"), "str")
+    numbers = dict.fromkeys(("rtt_ms", "clock_ms", "up"), "float64")
+    frame = frame.astype({**texts, **numbers, "pid": "Int64"})
+    now = pd.Timestamp.now("UTC").floor("s")
+    frame["up_since"] = now - pd.to_timedelta(frame.pop("up"), unit="s").dt.floor("s")
+    return frame

@@ -18,7 +18,7 @@ from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.in_flight import OLD, InFlightCall, InFlightCalls
-from fabric_nb.fabric.rpc.instances import Answers, Pings
+from fabric_nb.fabric.rpc.pings import Answers, Pings
 from fabric_nb.fabric.wire.calls import INSTANCE
 from fabric_nb.fabric.wire.running_calls import probe_message
 
@@ -112,22 +112,22 @@ class LivenessMonitor:
             call.no_exchange_since = call.no_exchange_since or answers.sent
             if answers.sent - call.no_exchange_since > DECLARED_AGAIN:
                 return True
-            return not await channel.topology.has_queue(call.queue)
+            return not await channel.topology.has_queue(call.key)
         call.no_exchange_since = None
-        created = answers.created(call.queue)
+        created = answers.created(call.key)
         if created is not None and call.since < created:
             return True
         if answers.by_instance and not answers.consume(
-            call.queue
+            call.key
         ):  # all that have answered are leaving
-            return not await channel.topology.has_queue(call.queue)
+            return not await channel.topology.has_queue(call.key)
         return False
 
     async def _count_ahead(self, call: InFlightCall, report: CallReport, channel: Channel) -> None:
         """Count the calls that are queued before a call, if this user may ask for it."""
         if report.began is not None:
             return
-        for queue in (call.queue, call.service.leader_queue):
+        for queue in (call.key, call.service.leader_queue):
             if queue not in self._uncounted:
                 if (queued := await channel.topology.count_messages(queue)) is None:
                     self._uncounted.add(queue)  # asking costs the channel

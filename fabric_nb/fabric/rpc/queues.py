@@ -15,6 +15,11 @@ from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, ServiceName
 DESCRIBE = "_describe"
 """Method that returns signatures and docs; amqp-fabric peers neither have nor call it."""
 
+STATS = "_stats"
+"""Method that returns the figures of one instance; it has no queue, and is called by instance."""
+DRAIN = "_drain"
+"""Method that lets an instance finish its calls and leave; likewise, where that is allowed."""
+
 _ARGUMENTS = {"x-dead-letter-exchange": DEAD_LETTER_EXCHANGE}
 
 OnDelivery = Callable[[Delivery], object]

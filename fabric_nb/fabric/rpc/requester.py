@@ -32,9 +32,9 @@ from fabric_nb.fabric.core.tasks import Background, in_thread
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
-from fabric_nb.fabric.rpc.instances import Pings
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
+from fabric_nb.fabric.rpc.pings import Pings
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
@@ -124,6 +124,7 @@ class Requester:
         given: float | None = None,
         report: CallReport | None = None,
         correlation_id: str = "",
+        instance: str = "",
     ) -> Any:
         """Call a method and return its result.
 
@@ -138,9 +139,10 @@ class Requester:
             given: seconds that errors name, if `timeout` is only what is left of them.
             report: is filled in while the call is queued and runs.
             correlation_id: id of the call, from `new_correlation_id`; empty for any.
+            instance: id of the instance to call; empty for any.
 
         Raises:
-            Unroutable: no instance serves the method.
+            Unroutable: no instance serves the method, or the instance is not there.
             ServiceLost: all instances that served it were lost before they replied.
             CallTimeout: no reply arrived in time.
             RemoteError: the method raised.
@@ -152,12 +154,14 @@ class Requester:
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline = math.inf if timeout is None else now + timeout
-        queue = name.method_queue(method)
-        call = InFlightCall(loop.create_future(), name, queue, now, deadline, report)
+        key, named = _address(name, method, instance)
+        call = InFlightCall(
+            loop.create_future(), name, key, now, deadline, report, instance=instance
+        )
         correlation_id = correlation_id or new_correlation_id()
         channel = self._channel_to(name)
         level = "" if report is None else report.level
-        message = self._message(request, correlation_id, timeout, report=level)
+        message = self._message(request, correlation_id, timeout, report=level, method=named)
         try:
             if not (self._replies.is_open and channel.is_ready and channel.accepts(message)):
                 async with asyncio.timeout(timeout):
@@ -165,11 +169,11 @@ class Requester:
                     await channel.check_size(message, f"The request to {name.fqn}.{method}")
                 call.since = loop.time()
                 left = None if timeout is None else deadline - call.since
-                message = self._message(request, correlation_id, left, report=level)
+                message = self._message(request, correlation_id, left, report=level, method=named)
             self._calls.add(correlation_id, call)
             channel.send(
                 name.api_exchange,
-                call.queue,
+                key,
                 message,
                 mandatory=True,
                 on_outcome=call.fail,
@@ -185,7 +189,7 @@ class Requester:
             self._cancel(call, channel, correlation_id)
             raise self._timed_out(f"{name.fqn}.{method}", given or timeout) from None
         except NoInstanceLeft:
-            raise _service_lost(name, f"{name.fqn}.{method}") from None
+            raise _service_lost(name, f"{name.fqn}.{method}", instance) from None
         except BrokerRefused as error:
             if message.user_id and self._connection.drop_refused_user_id(error):
                 return await self.call(
@@ -196,6 +200,7 @@ class Requester:
                     given=given,
                     report=report,
                     correlation_id=correlation_id,
+                    instance=instance,
                 )
             raise await self._refused(name, channel, error) from None
         finally:
@@ -213,6 +218,7 @@ class Requester:
         *,
         timeout: float | None,
         correlation_id: str = "",
+        instance: str = "",
     ) -> AsyncGenerator[Any, None]:
         """Call a method and yield the items of its generator as they arrive.
 
@@ -226,25 +232,25 @@ class Requester:
         label = f"{name.fqn}.{method}"
         channel, loop = self._channel_to(name), asyncio.get_running_loop()
         now = loop.time()
-        call = InFlightCall(loop.create_future(), name, name.method_queue(method), now)
+        key, named = _address(name, method, instance)
+        call = InFlightCall(loop.create_future(), name, key, now, instance=instance)
+        lost = _service_lost(name, label, instance)
         incoming = Incoming(on_begin=call.begin_items)
         call.reply.add_done_callback(partial(_fail_stream, incoming))
         probing = asyncio.ensure_future(
-            keep_probing(lambda: self._probe(incoming, correlation_id, _service_lost(name, label)))
+            keep_probing(lambda: self._probe(incoming, correlation_id, lost))
         )
-        message = self._message(request, correlation_id, timeout, credit=WINDOW)
+        message = self._message(request, correlation_id, timeout, credit=WINDOW, method=named)
         try:
             async with asyncio.timeout(timeout):
                 channel = await self._ready_channel_to(name)
                 await self._control_ready()
                 await channel.check_size(message, f"The request to {label}")
             left = None if timeout is None else now + timeout - loop.time()
-            message = self._message(request, correlation_id, left, credit=WINDOW)
+            message = self._message(request, correlation_id, left, credit=WINDOW, method=named)
             self._streams[correlation_id] = incoming
             self._calls.add(correlation_id, call)
-            channel.send(
-                name.api_exchange, call.queue, message, mandatory=True, on_outcome=incoming.fail
-            )
+            channel.send(name.api_exchange, key, message, mandatory=True, on_outcome=incoming.fail)
             while (delivery := await incoming.next(timeout)).type == ITEM:
                 yield await self._read(delivery, label)
                 if incoming.control and (credit := incoming.credit()):
@@ -254,12 +260,17 @@ class Requester:
         except TimeoutError:
             raise self._timed_out(label, timeout) from None
         except NoInstanceLeft:
-            raise _service_lost(name, label) from None
+            raise lost from None
         except BrokerRefused as error:
             if not (message.user_id and self._connection.drop_refused_user_id(error)):
                 raise await self._refused(name, channel, error) from None
             again = self.stream(
-                name, method, kwargs, timeout=timeout, correlation_id=correlation_id
+                name,
+                method,
+                kwargs,
+                timeout=timeout,
+                correlation_id=correlation_id,
+                instance=instance,
             )
             async with contextlib.aclosing(again):
                 async for item in again:
@@ -280,6 +291,7 @@ class Requester:
         *,
         credit: int = 0,
         report: str = "",
+        method: str = "",
     ) -> Message:
         """Return a request's message as it is sent now, to the current reply queue."""
         return request.message(
@@ -290,6 +302,7 @@ class Requester:
             user_id=self._connection.user_id,
             credit=credit,
             report=report,
+            method=method,
         )
 
     def _cancel(self, call: InFlightCall, channel: Channel, correlation_id: str) -> None:
@@ -481,7 +494,15 @@ def _fail_stream(incoming: Incoming, lost: asyncio.Future[None]) -> None:
         incoming.fail(lost.exception())
 
 
-def _service_lost(name: ServiceName, label: str) -> ServiceLost:
+def _address(name: ServiceName, method: str, instance: str) -> tuple[str, str]:
+    """Return the routing key of a request, and the method that the request itself names."""
+    return (name.instance_key(instance), method) if instance else (name.method_queue(method), "")
+
+
+def _service_lost(name: ServiceName, label: str, instance: str = "") -> ServiceLost:
+    if instance:
+        text = f"Instance {instance} of {name} left during the call of {label}; whether it was run"
+        return ServiceLost(f"{text} is not known.", call=label)
     return ServiceLost(
         f"{name} left during the call, and no other instance serves {label}; whether it was run"
         " is not known.",

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fabric_nb.fabric.amqp.message import Delivery
+from fabric_nb.fabric.amqp.message import NO_ACK, Delivery
 from fabric_nb.fabric.rpc.access import CallerIdentity
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
@@ -63,6 +63,7 @@ class RunningCall:
 
     def __post_init__(self) -> None:
         self.report = wanted_report(self.delivery)
+        self.acknowledged = self.delivery.generation == NO_ACK
 
     @property
     def id(self) -> str:
@@ -145,7 +146,8 @@ class RunningCalls:
                 found[correlation_id] = CallStatus(now - call.since, call.acknowledged)
         for request in waiting:
             if request.reply_to == reply_to and request.correlation_id and len(found) < MAX_LISTED:
-                found[request.correlation_id] = CallStatus(None, acknowledged=False)
+                acknowledged = request.generation == NO_ACK
+                found[request.correlation_id] = CallStatus(None, acknowledged=acknowledged)
         return found
 
     def refuse(self, correlation_id: str) -> None:

@@ -38,6 +38,8 @@ class ServeOptions:
             exchange, and ``"*"`` means all, including dead letters.
         reply_queues: additional names of reply queues (shell patterns, ``rpc.reply-*``), beside
             those that the broker or aio-pika generates.
+        remote_drain: an instance finishes and leaves when a caller asks it to (`fabric.drain`); any
+            caller whose calls are accepted may do so.
 
     Raises:
         InvalidArgument: `redelivered` or `ack` is none of the above, or `prefetch` is no number
@@ -54,6 +56,7 @@ class ServeOptions:
     allow: Collection[str] | None = None
     exchanges: Collection[str] = ()
     reply_queues: Collection[str] = ()
+    remote_drain: bool = False
 
     def __post_init__(self) -> None:
         check_version(self.version)

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -26,11 +28,11 @@ from fabric_nb.errors import (
 )
 from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
-from fabric_nb.fabric.amqp.frames import read_exchange
-from fabric_nb.fabric.amqp.message import Delivery, Message
+from fabric_nb.fabric.amqp.frames import origin, read_exchange
+from fabric_nb.fabric.amqp.message import NO_ACK, Delivery, Message
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.translation import Unroutable
-from fabric_nb.fabric.core.tasks import Background, in_thread
+from fabric_nb.fabric.core.tasks import Background, in_thread, watched
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.rpc.access import STRAY, AccessControl
 from fabric_nb.fabric.rpc.call_reporter import CallReporter
@@ -53,15 +55,18 @@ from fabric_nb.fabric.rpc.invocation import (
 from fabric_nb.fabric.rpc.item_streams import Cancelled, Outgoing, keep_probing
 from fabric_nb.fabric.rpc.methods import Function, MethodStats, doc_of, invoke, signature_of
 from fabric_nb.fabric.rpc.output_capture import output_capture
-from fabric_nb.fabric.rpc.queues import DESCRIBE, LeaderQueue, MethodQueues
+from fabric_nb.fabric.rpc.queues import DESCRIBE, DRAIN, STATS, LeaderQueue, MethodQueues
 from fabric_nb.fabric.rpc.replies import Replies, encode_reply
 from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
+from fabric_nb.fabric.rpc.statistics import CallerCounts, InstanceFigures, MethodFigures
 from fabric_nb.fabric.wire.calls import (
+    CALL,
     INSTANCE,
     OUTPUT,
+    called_method,
     error_message,
     read_call,
 )
@@ -85,6 +90,8 @@ CHECK_EVERY = 0.25
 """Seconds between two checks of the running calls."""
 MAX_WAIT = 1.0
 """Seconds that a call waits behind one that was acknowledged early; then it is requeued."""
+MAX_DIRECT = 1000
+"""Calls of one method to this instance that wait for a worker; more are refused."""
 LONG_CALL = 1.0
 """Seconds after which the channel is checked before a call is answered."""
 
@@ -121,6 +128,7 @@ class Server:
             functions were given.
         changes: change counter.
         closed: True once it serves nothing more.
+        drained: True once a caller has asked it to leave.
     """
 
     def __init__(
@@ -140,6 +148,7 @@ class Server:
         self.changes = 0
         self._instance = instance
         self._fqn = name.fqn
+        self._direct_origin = origin(name.api_exchange, name.instance_key(instance))
         self._rejected = rejected
         self._calls = calls
         self._on_change = on_change
@@ -150,6 +159,12 @@ class Server:
         self._queues = (
             LeaderQueue(name, stray=self._refuse) if options.single_active else MethodQueues(name)
         )
+        self._built_in = {
+            name: ServedMethod(name, function, b"")
+            for name, function in {STATS: self._stats, DRAIN: self._drain}.items()
+        }
+        self._began = time.monotonic()
+        self.callers = CallerCounts()
         self.control = ControlChannel(
             connection, name, instance, self._on_control, on_lost=self._on_control_lost
         )
@@ -158,6 +173,8 @@ class Server:
         self._connection = connection
         self._lost_queues = 0
         self._outgoing = Outgoing(self.control, instance)
+        self._leaving = False
+        self.drained = False
         self._background = Background(f"server {name}")
         self.channel = connection.channel(self._set_up, prefetch=options.prefetch)
         self._replies = Replies(connection, self.channel, self.running, instance)
@@ -227,6 +244,7 @@ class Server:
         limit = time_limit(grace, "grace")
         if self.closed:
             return
+        self._leaving = True
         try:
             async with asyncio.timeout(limit):
                 for method in self._methods.values():
@@ -341,7 +359,11 @@ class Server:
         with contextlib.suppress(ConnectionLost):
             await self._queues.release(self.channel, name, method.consumer_tag)
         while method.queue:
-            self.channel.reject(method.queue.get_nowait(), requeue=True)
+            delivery = method.queue.get_nowait()
+            if delivery.generation == NO_ACK:
+                self._receive_direct(delivery)  # which refuses it
+            else:
+                self.channel.reject(delivery, requeue=True)
         for worker in tuple(method.workers):
             worker.retire()
 
@@ -413,13 +435,79 @@ class Server:
         if not method.queue or method.crowded_since is None:
             method.crowded_since = now
         elif now - method.crowded_since >= MAX_WAIT:
-            while method.queue:
-                self.channel.reject(method.queue.get_nowait(), requeue=True)
+            for delivery in [method.queue.get_nowait() for _ in range(len(method.queue))]:
+                if delivery.generation == NO_ACK:  # of this instance only
+                    method.queue.put(delivery)
+                else:
+                    self.channel.reject(delivery, requeue=True)
                 method.queue.task_done()
+
+    # -- calls to this instance
+
+    def _receive_direct(self, delivery: Delivery) -> None:
+        """Accept a call that was sent to this instance, and to no other one.
+
+        The broker has no queue of its own for these calls: it delivers all of them at once, and
+        none of them again.
+        """
+        delivery.generation = NO_ACK
+        name = called_method(delivery)
+        if (reason := self.access.refusal(delivery, self._direct_origin)) is not None:
+            self._rejected.add("call", reason, delivery)
+        elif (built_in := self._built_in.get(name)) is not None:
+            self._answer_apart(built_in, delivery)
+        elif (method := self._methods.get(name)) is None:
+            known = ", ".join(self.functions) or "none"
+            self._refuse_direct(
+                delivery, AttributeError(f"It has no method {name!r}: it has {known}.")
+            )
+        elif self._leaving:
+            self._refuse_direct(delivery, RuntimeError("It is leaving, and takes no more calls."))
+        elif len(method.queue) >= MAX_DIRECT:
+            self._refuse_direct(
+                delivery, RuntimeError(f"{MAX_DIRECT:,} calls wait for it already.")
+            )
+        else:
+            method.queue.put(delivery)
+
+    def _refuse_direct(self, delivery: Delivery, error: Exception) -> None:
+        def refuse(**_: object) -> None:
+            raise error
+
+        self._answer_apart(ServedMethod("_refused", refuse, b""), delivery)
+
+    def _answer_apart(self, method: ServedMethod, delivery: Delivery) -> None:
+        """Answer a call beside those of the workers."""
+        answering = self._answer(RunningCall(method, delivery))
+        self._background.spawn(answering, name=f"{method.name} of {self._instance}")
+
+    def _stats(self) -> dict[str, Any]:
+        methods = (
+            MethodFigures.of(method.name, method.stats, len(method.queue))
+            for method in self._methods.values()
+            if method.name != DESCRIBE
+        )
+        up = time.monotonic() - self._began
+        return InstanceFigures.of(up, methods, self.callers).as_reply()
+
+    def _drain(self) -> bool:
+        """Leave once the calls of now are answered; return False if it leaves already."""
+        if not self.options.remote_drain:
+            raise PermissionError(
+                f"{self.name} is not to be drained by others: serve it with remote_drain=True."
+            )
+        if self._leaving:
+            return False
+        self._leaving = self.drained = True
+        watched(asyncio.create_task(self.close(grace=None)), f"draining {self.name}")
+        return True
 
     # -- messages about calls
 
     def _on_control(self, delivery: Delivery) -> None:
+        if delivery.type == CALL:
+            self._receive_direct(delivery)
+            return
         if read_exchange(delivery.origin) not in ("", self.name.api_exchange):
             self._rejected.add("call", STRAY, delivery)
             return
@@ -465,7 +553,16 @@ class Server:
         if delivery.reply_to and self.access.admits(self.access.identify(delivery)):
             waiting = (call for method in self._methods.values() for call in method.queue)
             calls = self.running.statuses(delivery.reply_to, waiting)
-            status = InstanceStatus(self._instance, methods, calls)
+            status = InstanceStatus(
+                self._instance,
+                methods,
+                calls,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=self.options.version,
+                up=now - self._began,
+                time=time.time(),
+            )
             self.control.send(delivery.reply_to, pong_message(status, delivery.correlation_id))
 
     def _cancel(self, delivery: Delivery) -> None:
@@ -657,8 +754,9 @@ class Server:
         method, delivery = running.method, running.delivery
         method.stats.record(seconds, error, cancelled=outcome == "cancelled")
         self.changes += 1
-        if method.name == DESCRIBE:
+        if method.name.startswith("_"):  # built in
             return
+        self.callers.record(running.caller.service, method.name, failed=error is not None)
         record = self._calls.record_served(
             self._fqn,
             method.name,

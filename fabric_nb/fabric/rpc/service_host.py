@@ -147,7 +147,7 @@ class ServiceHost:
         if self._retiring.pop(server, None) is not None:
             return
         self._servers.pop(server.name, None)
-        if server.name == self._name:
+        if server.name == self._name and not server.drained:
             self.announce()
         elif self._announcer is not None:
             self._announcer.withdraw(server.name)

@@ -25,7 +25,7 @@ from fabric_nb.fabric.amqp.message import Delivery, Headers, Message
 from fabric_nb.fabric.wire.chains import MAX_HOPS, hops_of, read_chain
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.formats import JSON, TABLES_HEADER
-from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, DEATH_HEADER
+from fabric_nb.fabric.wire.names import DEAD_LETTER_EXCHANGE, DEATH_HEADER, is_method
 from fabric_nb.fabric.wire.reading import MAX_TRACEBACK, ending, shortened, text
 
 CALL, RESULT, ERROR = "call", "result", "error"
@@ -42,6 +42,8 @@ CALLER_HEADER = "x-fabric-caller"
 REPORT_HEADER = "x-fabric-report"
 INSTANCE, PROGRESS, OUTPUT = "instance", "progress", "output"
 """Of a request: what the caller wants to know of the call. Each includes those before it."""
+METHOD_HEADER = "x-fabric-method"
+"""Of a request to one instance: the method, as the routing key is that of the instance."""
 INSTANCE_HEADER = "x-fabric-instance"
 """Of a message about a call whose request asks for it: the instance that runs the call."""
 ID_LENGTH, LONG_ID = 8, 32
@@ -83,6 +85,7 @@ class Request:
         user_id: str | None = None,
         credit: int = 0,
         report: str = "",
+        method: str = "",
     ) -> Message:
         """Return the message of the call.
 
@@ -95,12 +98,15 @@ class Request:
             credit: initial credit of an item stream; 0: a single reply.
             report: what the caller wants to know of the call: nothing, `INSTANCE`, `PROGRESS`
                 or `OUTPUT`.
+            method: the method, if the request is sent to one instance.
         """
         headers: Headers = _request_headers(reply_to, caller, report)
         if self.tables is not None:
             headers = {**headers, TABLES_HEADER: self.tables}
         if credit:
             headers = {**headers, STREAM_HEADER: credit}
+        if method:
+            headers = {**headers, METHOD_HEADER: method}
         return Message(
             self.body,
             headers=headers,
@@ -130,6 +136,12 @@ def wanted_report(request: Delivery) -> str:
     """Return what the caller wants to know of its call; empty for nothing."""
     wanted = request.headers.get(REPORT_HEADER)
     return wanted if wanted in (INSTANCE, PROGRESS, OUTPUT) else ""
+
+
+def called_method(request: Delivery) -> str:
+    """Return the method of a request that was sent to one instance; empty if it names none."""
+    method: Any = request.headers.get(METHOD_HEADER)
+    return str(method) if is_method(method) else ""
 
 
 def name_instance(message: Message, instance: str) -> Message:

@@ -6,7 +6,7 @@ service reaches its instances, and nothing is to be known of them before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fabric_nb.errors import MalformedMessage, printable
 from fabric_nb.fabric.amqp.message import Delivery, Message
@@ -20,7 +20,11 @@ MAX_PONG = 1024 * 1024
 """Bytes of the longest pong that is read."""
 MAX_LISTED = 10_000
 """Calls that one pong lists."""
+MAX_HOST = 64
+"""Characters of the name of a machine."""
 _MAX_SECONDS = 1e9
+_MAX_TIME = 1e11
+_MAX_PID = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +49,26 @@ class InstanceStatus:
         methods: for each method that it consumes calls of, seconds since it created the method's
             queue, in which no earlier call can be; None if the queue had other consumers.
         calls: calls of the member that asks, by correlation id.
+        host: name of its machine.
+        pid: id of its process there.
+        version: version of the service.
+        up: seconds since it began to serve.
+        time: its clock, in epoch seconds.
     """
 
     instance: str
     methods: dict[str, float | None] = field(default_factory=dict)
     calls: dict[str, CallStatus] = field(default_factory=dict)
+    host: str = ""
+    pid: int | None = None
+    version: str = ""
+    up: float | None = None
+    time: float | None = None
 
     def merged_with(self, other: InstanceStatus) -> InstanceStatus:
         """Return the status of an instance with two servers, of which `other` is the older one."""
         methods, calls = other.methods | self.methods, other.calls | self.calls
-        return InstanceStatus(self.instance, methods, calls)
+        return replace(self, methods=methods, calls=calls)
 
 
 def ping_message(ping_id: str, reply_to: str, user_id: str | None = None) -> Message:
@@ -74,6 +88,11 @@ def pong_message(status: InstanceStatus, ping_id: str | None) -> Message:
         "instance": status.instance,
         "methods": status.methods,
         "calls": {key: [call.seconds, call.acknowledged] for key, call in status.calls.items()},
+        "host": status.host,
+        "pid": status.pid,
+        "version": status.version,
+        "up": status.up,
+        "time": status.time,
     }
     return reply_message(PONG, ping_id, encode(content)[0])
 
@@ -88,6 +107,7 @@ def read_pong(delivery: Delivery) -> InstanceStatus:
     if not isinstance(content, dict):
         raise MalformedMessage("A pong's body must be a JSON object of at most 1 MiB.")
     methods, calls = content.get("methods"), content.get("calls")
+    pid = number(content.get("pid"), low=0, high=_MAX_PID)
     return InstanceStatus(
         instance=printable(text(content.get("instance"), 64)),
         methods={
@@ -100,6 +120,11 @@ def read_pong(delivery: Delivery) -> InstanceStatus:
             for key, status in (calls.items() if isinstance(calls, dict) else ())
             if isinstance(status, list) and len(status) == 2
         },
+        host=printable(text(content.get("host"), MAX_HOST)),
+        pid=None if pid is None else int(pid),
+        version=printable(text(content.get("version"), 64)),
+        up=_seconds(content.get("up")),
+        time=number(content.get("time"), low=0.0, high=_MAX_TIME),
     )
 
 

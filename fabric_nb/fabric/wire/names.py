@@ -24,6 +24,9 @@ KEEP_ALIVE_REQUEST = "keep_alive_request"
 GOODBYE = "goodbye"
 """Extension of fabric_nb: the member leaves; other members need not wait for its expiry."""
 
+ALL_INSTANCES = "*"
+"""In place of the id of an instance."""
+
 MAX_QUEUE, MAX_EXCHANGE = 255, 127
 """Bytes of the names of a queue (AMQP 0-9-1, 4.2.5.3) and of an exchange (1.6 of its reference)."""
 
@@ -233,31 +236,52 @@ _service_name = lru_cache(maxsize=1024)(ServiceName)
 class ServicePattern:
     """Name of a service as typed by a user: the id, ``type.id``, or the full name.
 
-    An empty `domain` matches any.
+    An empty `domain` matches any. `instance` is empty, or the beginning of the id of one instance,
+    or `ALL_INSTANCES`.
 
     Example:
         >>> ServicePattern.parse("calc.c1", domain="my_project")
-        ServicePattern(domain='my_project', type='calc', id='c1')
+        ServicePattern(domain='my_project', type='calc', id='c1', instance='')
+        >>> ServicePattern.parse("c1@7f3a", domain="my_project", instances=True).instance
+        '7f3a'
     """
 
     domain: str
     type: str | None
     id: str
+    instance: str = ""
 
     @classmethod
-    def parse(cls, text: str, *, domain: str) -> ServicePattern:
-        """Parse ``id``, ``type.id`` or ``domain.type.id``; short names are names in `domain`."""
-        parts = text.split(".") if isinstance(text, str) else []
-        if not 1 <= len(parts) <= 3:
+    def parse(cls, text: str, *, domain: str, instances: bool = False) -> ServicePattern:
+        """Parse ``id``, ``type.id`` or ``domain.type.id``; short names are names in `domain`.
+
+        With `instances`, ``@`` and the beginning of the id of an instance, or ``*``, may follow.
+
+        Raises:
+            InvalidName: it is not written so.
+        """
+        service, at, instance = text.partition("@") if isinstance(text, str) else ("", "", "")
+        parts = service.split(".")
+        if not service or len(parts) > 3:
             raise InvalidName(
                 f"{_shown(text)} is not a service: write id, type.id or domain.type.id."
             )
         for kind, part in zip(("id", "type", "domain"), reversed(parts), strict=False):
             check_part(part, kind)
+        if at and not instances:
+            raise InvalidName(
+                f"{_shown(text)} names an instance, and a service is needed here: write {service}."
+            )
+        if at and instance != ALL_INSTANCES and not is_part(instance):
+            raise InvalidName(
+                f"{_shown(text)} names no instance: write the beginning of its id after the @, or"
+                f" {ALL_INSTANCES} for all."
+            )
         return cls(
             domain=parts[-3] if len(parts) == 3 else domain,
             type=parts[-2] if len(parts) > 1 else None,
             id=parts[-1],
+            instance=instance,
         )
 
     @property
@@ -274,15 +298,18 @@ class ServicePattern:
         )
 
     def __str__(self) -> str:
-        return ".".join(part for part in (self.domain, self.type, self.id) if part)
+        name = ".".join(part for part in (self.domain, self.type, self.id) if part)
+        return f"{name}@{self.instance}" if self.instance else name
 
 
 def parse_call(text: str, *, domain: str) -> tuple[ServicePattern, str]:
     """Split ``id.method``, ``type.id.method`` or ``domain.type.id.method``.
 
+    The service may be followed by ``@`` and an instance, as for `ServicePattern.parse`.
+
     Example:
         >>> parse_call("my_app.multiply", domain="d")
-        (ServicePattern(domain='d', type=None, id='my_app'), 'multiply')
+        (ServicePattern(domain='d', type=None, id='my_app', instance=''), 'multiply')
     """
     service, dot, method = text.rpartition(".") if isinstance(text, str) else ("", "", "")
     if not dot or service.count(".") > 2:
@@ -290,4 +317,5 @@ def parse_call(text: str, *, domain: str) -> tuple[ServicePattern, str]:
             f"{_shown(text)} is not a call: write id.method, type.id.method or"
             " domain.type.id.method."
         )
-    return ServicePattern.parse(service, domain=domain), check_method(method)
+    pattern = ServicePattern.parse(service, domain=domain, instances=True)
+    return pattern, check_method(method)
