@@ -38,6 +38,9 @@ from .errors import (
     Hop as Hop,
 )
 from .errors import (
+    InstanceNotFound as InstanceNotFound,
+)
+from .errors import (
     InvalidArgument as InvalidArgument,
 )
 from .errors import (
@@ -199,6 +202,8 @@ from .fabric.rpc.proxy import (
 )
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
+from .fabric.rpc.statistics import Edge as Edge
+from .fabric.rpc.statistics import MethodFigures as MethodFigures
 from .fabric.wire.reports import OutputLine as OutputLine
 from .fabric.wire.reports import Progress as Progress
 from .frames.buffer import FrameBuffer as FrameBuffer

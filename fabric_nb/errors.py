@@ -40,6 +40,7 @@ and what to do::
     └── CallError
         ├── UnknownService (LookupError)   no instance serves it: the call was not run
         ├── ServiceLost (LookupError)      all instances left during the call: it may have been run
+        ├── InstanceNotFound (LookupError) no such instance: the call was not run
         ├── AmbiguousService (LookupError) a short name that matches several services
         ├── VersionMismatch                the service has another version
         ├── MethodNotFound (AttributeError)

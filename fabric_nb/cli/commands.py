@@ -7,13 +7,22 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from fabric_nb.cli import connecting
 from fabric_nb.cli.connecting import assignments, json_or_text
 from fabric_nb.cli.maps import map_lines
-from fabric_nb.cli.output import jsonable, print_error, print_json, print_record, print_text
+from fabric_nb.cli.output import (
+    columns,
+    is_error,
+    jsonable,
+    print_error,
+    print_json,
+    print_record,
+    print_text,
+)
 from fabric_nb.cli.services import list_services
 from fabric_nb.errors import InvalidArgument
 from fabric_nb.fabric.connector import AmqBrokerConnector
@@ -22,7 +31,8 @@ from fabric_nb.fabric.discovery.resolver import DISCOVERY_TIME
 from fabric_nb.fabric.doctor.findings import Severity
 from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.rpc.call_handle import CallHandle
-from fabric_nb.fabric.wire.names import parse_call
+from fabric_nb.fabric.rpc.instances import PingedInstance
+from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServicePattern, parse_call
 from fabric_nb.libraries import is_table
 from fabric_nb.notebook.options import read_options
 from fabric_nb.notebook.terminal_call import TerminalCall
@@ -62,9 +72,34 @@ async def call_method(fabric: AmqBrokerConnector, options: argparse.Namespace) -
     result = await _shown_result(handle)
     if is_table(result) and not options.json:
         print_text(result.to_string())
+        return 0
+    failed = pattern.instance == ALL_INSTANCES and any(map(is_error, result.values()))
+    print_json(jsonable(result))
+    return 1 if failed else 0
+
+
+async def ping_instances(fabric: AmqBrokerConnector, options: argparse.Namespace) -> int:
+    """Ping the instances of a service; the exit code is 1 if one of them has not answered."""
+    pattern = ServicePattern.parse(options.service, domain=fabric.domain, instances=True)
+    pinged = await fabric.member.instances.ping(pattern)
+    if options.json:
+        print_json([one._asdict() for one in pinged])
     else:
-        print_json(jsonable(result))
-    return 0
+        for line in columns(_PING_COLUMNS, map(_ping_cells, pinged)):
+            print_text(line)
+    return 1 if any(one.rtt_ms is None for one in pinged) else 0
+
+
+_PING_COLUMNS = ("instance", "host", "pid", "version", "rtt", "clock", "up")
+
+
+def _ping_cells(one: PingedInstance) -> list[str]:
+    if one.rtt_ms is None:
+        return [one.instance, "no answer", *[""] * (len(_PING_COLUMNS) - 2)]
+    clock = "" if one.clock_ms is None else f"{one.clock_ms:+.1f} ms"
+    up = "" if one.up is None else str(timedelta(seconds=int(one.up)))
+    pid = "" if one.pid is None else str(one.pid)
+    return [one.instance, one.host, pid, one.version, f"{one.rtt_ms:.1f} ms", clock, up]
 
 
 async def _shown_result(handle: CallHandle) -> Any:
@@ -181,6 +216,7 @@ async def publish_message(fabric: AmqBrokerConnector, options: argparse.Namespac
 
 _COMMANDS: dict[str, connecting.Command] = {
     "services": list_services,
+    "ping": ping_instances,
     "call": call_method,
     "map": map_lines,
     "stream": print_rows,

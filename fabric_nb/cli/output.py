@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -45,10 +46,30 @@ def without_colours(text: str) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value for JSON; the records of a table."""
+    """Return a value for JSON: the records of a table, and errors among results by instance."""
     if is_table(value):
         return value.reset_index().to_dict(orient="records")
+    if isinstance(value, dict) and any(map(is_error, value.values())):
+        return {
+            key: {"error": str(one)} if is_error(one) else jsonable(one)
+            for key, one in value.items()
+        }
     return value
+
+
+def is_error(value: object) -> bool:
+    """Return whether a result is the error of an instance."""
+    return isinstance(value, Exception)
+
+
+def columns(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return lines of text with a heading, in columns as wide as their texts."""
+    table = [list(heading), *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in table
+    ]
 
 
 def print_json(value: Any) -> None:

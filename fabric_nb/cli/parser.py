@@ -54,6 +54,7 @@ def command_parser(program: str = "fabric-nb") -> argparse.ArgumentParser:
     _add_broker(commands)
     _add_serve(commands)
     _add_services(commands)
+    _add_ping(commands)
     _add_call(commands)
     _add_map(commands)
     _add_stream(commands)
@@ -132,6 +133,15 @@ def _add_services(commands: Any) -> None:
         " themselves; services on amqp-fabric do so every few seconds)",
     )
     _add_options(parser, SERVICES)
+
+
+def _add_ping(commands: Any) -> None:
+    parser = _add_member(
+        commands, "ping", "ping the instances of a service; exits with 1 if one gives no answer"
+    )
+    parser.add_argument(
+        "service", help="id, type.id or domain.type.id; with @ and the beginning of an id, one"
+    )
 
 
 def _add_call(commands: Any) -> None:

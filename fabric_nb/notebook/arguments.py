@@ -23,7 +23,11 @@ from fabric_nb.notebook.options import unquoted
 _NAME, _EQUALS = re.compile(r"[^\W\d]\w*=(?!=)"), re.compile(r"=(?!=)")
 _parsing = threading.Lock()
 """Held while a line is parsed, because argparse changes the parser while it parses."""
-_CALL = re.compile(r"(?!-)(?:[A-Za-z0-9_-]+\.){1,3}[A-Za-z_][A-Za-z0-9_]*")
+_CALL = re.compile(
+    r"(?!-)(?:[A-Za-z0-9_-]+\.){0,2}[A-Za-z0-9_-]+"  # service
+    r"(?:@(?:[A-Za-z0-9_-]+|\*))?"  # instance
+    r"\.[A-Za-z_][A-Za-z0-9_]*"  # method
+)
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
 

@@ -14,6 +14,7 @@ from IPython.core.completer import SimpleCompletion, SimpleMatcherResult
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.proxy import remote_signature
 from fabric_nb.fabric.wire.logs import LEVELS
+from fabric_nb.fabric.wire.names import ALL_INSTANCES
 from fabric_nb.notebook.arguments import find_call, words
 
 _MAGIC = re.compile(r"(?:^|=)\s*%{1,2}(fabric_\w+)\s(.*)\Z", re.DOTALL)
@@ -91,6 +92,7 @@ def _call_candidates(typed: Sequence[str], fragment: str, candidates: Candidates
         return
     for service in candidates.services:
         target, _, method = called.rpartition(".")
+        target, _, _ = target.partition("@")
         if f".{service.name.fqn}".endswith(f".{target}"):
             given = {word.partition("=")[0] for word in typed if "=" in word}
             for parameter in remote_signature(service.methods.get(method, "")).parameters.values():
@@ -110,6 +112,14 @@ def _calls(fragment: str, services: Sequence[Service]) -> Iterator[str]:
         if f"{name}.".startswith(fragment) or fragment.startswith(f"{name}."):
             calls = (f"{name}.{method}" for method in sorted(service.methods) or ("",))
             yield from (call for call in calls if call.startswith(fragment))
+        elif fragment.startswith(f"{name}@"):
+            ids = sorted(each for each in service.instances if each)
+            calls = (
+                f"{name}@{instance}.{method}"
+                for instance in [*ids, *ALL_INSTANCES]
+                for method in sorted(service.methods)
+            )
+            yield from (call for call in calls if call.startswith(fragment))
 
 
 def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -> str:
@@ -120,7 +130,7 @@ def _spelled(service: Service, fragment: str, short: Callable[[Service], str]) -
         (
             text
             for text in spellings
-            if text.startswith(fragment) or fragment.startswith(f"{text}.")
+            if text.startswith(fragment) or fragment.startswith((f"{text}.", f"{text}@"))
         ),
         spellings[0],
     )

@@ -174,4 +174,5 @@ SERVE = (
         default="reply",
         help="acknowledge a call with its reply, or when it begins: then no other instance gets it",
     ),
+    option("--remote-drain", action="store_true", help="callers may ask this instance to leave"),
 )

@@ -123,6 +123,29 @@ async def test_members_announce_themselves_on_request(rabbitmq_uri: str) -> None
     assert "--wait 6" in done.err
 
 
+async def test_ping(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """`fabric-nb ping` prints a row for each instance, also right after it has connected."""
+    async with AmqBrokerConnector(
+        rabbitmq_uri, DOMAIN, "test", "u", keep_alive_seconds=60
+    ) as second:
+        await second.serve({"greet": str}, type="hello", id="h1", version="2")
+        done = await run(rabbitmq_uri, "ping", "h1")
+        assert done.code == 0
+        heading, *rows = done.out.splitlines()
+        assert heading.split() == ["instance", "host", "pid", "version", "rtt", "clock", "up"]
+        assert {row.split()[0] for row in rows} == {fabric.instance, second.instance}
+        one = await run(rabbitmq_uri, "ping", f"h1@{second.instance[:5]}", "--json")
+        (pinged,) = json.loads(one.out)
+        assert (pinged["instance"], pinged["version"]) == (second.instance, "2")
+        every = await run(rabbitmq_uri, "call", "h1@*.greet", "object=x")
+        assert every.code == 1
+        results = json.loads(every.out)
+        assert results[second.instance] == "x"
+        assert "unexpected keyword" in results[fabric.instance]["error"]
+    nothing = await run(rabbitmq_uri, "ping", "nothing", "--timeout", "1")
+    assert (nothing.code, nothing.out) == (1, "")
+
+
 async def test_silent_service_is_explained(
     rabbitmq_uri: str, start_peer: Callable[..., Awaitable[Peer]]
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fabric_nb.errors import BrokerRefused, CallError
+from fabric_nb.errors import BrokerRefused, CallError, RemoteError
 from tests.support.fabric import Members, until, wait_for_service
 from tests.support.peers import DOMAIN
 
@@ -19,6 +19,18 @@ SINGLE = "x-single-active-consumer"
 
 def who(n):
     return {"who": lambda: n, "me": lambda: n}
+
+
+async def test_instances_of_a_leader_service(members):
+    """A standby instance runs no call that names it; it can be pinged and measured."""
+    caller = await members.join("caller")
+    leader = await members.join("leader")
+    await leader.serve(who(1), id="boss", single_active=True)
+    await wait_for_service(caller, "boss", methods=2)
+    with pytest.raises(RemoteError, match="without @"):
+        await caller.call(f"boss@{leader.instance}.who")
+    assert list((await caller.ping("boss")).instance) == [leader.instance]
+    assert {"who", "me"} <= set((await caller.stats("boss")).method)
 
 
 async def test_one_leads_and_another_takes_over(members, broker_uri):

@@ -80,6 +80,17 @@ async def test_tab_completion(notebook: Notebook, line: str, offered: list[str])
     assert completion.end == len(line)
 
 
+async def test_tab_completes_instances(notebook: Notebook, reports: AmqBrokerConnector) -> None:
+    """After `@`, the instances of a service are completed, and `*` for all of them."""
+    completion = await notebook.complete("%fabric_call reports@")
+    ids = {match.partition("@")[2].partition(".")[0] for match in completion.matches}
+    assert ids == {reports.instance, "*"}
+    line = f"%fabric_call reports@{reports.instance[:3]}"
+    assert f"reports@{reports.instance}.make" in (await notebook.complete(line)).matches
+    line = f"%fabric_call reports@{reports.instance}.make "
+    assert (await notebook.complete(line)).matches == ["day=", "pages="]
+
+
 async def test_tab_completes_own_services_and_streams(notebook: Notebook) -> None:
     """`%fabric_stop` completes services of this notebook and variables of streams."""
     await notebook.run("%%fabric_serve --id desk\ndef mine(): ...")

@@ -32,6 +32,8 @@ from fabric_nb.fabric.rpc.running_calls import RunningCall
 from fabric_nb.fabric.wire.calls import INSTANCE, OUTPUT, PROGRESS
 from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
 
+ANNOUNCED_WITHIN = 1.0
+"""Seconds after connecting in which all instances on fabric_nb have announced themselves."""
 MAX_ERROR_LINES = 20
 """Lines of output that the error of a call has."""
 
@@ -211,7 +213,8 @@ class RpcClient:
             UnknownService: there is no such service.
             InstanceNotFound: it runs on amqp-fabric.
         """
-        known = self._resolver.instances(name)
+        settled = self._registry.connected_for > ANNOUNCED_WITHIN
+        known = self._resolver.instances(name) if settled else ()
         answers = await self.requester.pings.collect(name, known)
         if not answers.exists:
             raise self._resolver.unknown(ServicePattern(name.domain, name.type, name.id))

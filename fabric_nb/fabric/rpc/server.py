@@ -456,19 +456,24 @@ class Server:
             self._rejected.add("call", reason, delivery)
         elif (built_in := self._built_in.get(name)) is not None:
             self._answer_apart(built_in, delivery)
-        elif (method := self._methods.get(name)) is None:
-            known = ", ".join(self.functions) or "none"
-            self._refuse_direct(
-                delivery, AttributeError(f"It has no method {name!r}: it has {known}.")
-            )
-        elif self._leaving:
-            self._refuse_direct(delivery, RuntimeError("It is leaving, and takes no more calls."))
-        elif len(method.queue) >= MAX_DIRECT:
-            self._refuse_direct(
-                delivery, RuntimeError(f"{MAX_DIRECT:,} calls wait for it already.")
-            )
+        elif (error := self._refusal_of_direct(name)) is not None:
+            self._refuse_direct(delivery, error)
         else:
-            method.queue.put(delivery)
+            self._methods[name].queue.put(delivery)
+
+    def _refusal_of_direct(self, name: str) -> Exception | None:
+        """Return the error with which a call of a method of this instance is refused."""
+        method = self._methods.get(name)
+        if method is None:
+            known = ", ".join(self.functions) or "none"
+            return AttributeError(f"It has no method {name!r}: it has {known}.")
+        if self._leaving:
+            return RuntimeError("It is leaving, and takes no more calls.")
+        if self.options.single_active:
+            return RuntimeError("One instance at a time serves all calls: call it without @.")
+        if len(method.queue) >= MAX_DIRECT:
+            return RuntimeError(f"{MAX_DIRECT:,} calls wait for it already.")
+        return None
 
     def _refuse_direct(self, delivery: Delivery, error: Exception) -> None:
         def refuse(**_: object) -> None:

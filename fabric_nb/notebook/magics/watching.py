@@ -1,4 +1,4 @@
-"""``%fabric``, ``%fabric_services``, ``%fabric_calls`` and ``%fabric_logs``."""
+"""``%fabric``, ``%fabric_services``, ``%fabric_ping``, ``%fabric_calls`` and ``%fabric_logs``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from fabric_nb.notebook.magics.base import SessionMagics, with_options, with_raw
 from fabric_nb.notebook.options import LOGS, SERVICES, unquoted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fabric_nb.fabric.logs.feed import LogFeed
 
 
@@ -50,6 +52,22 @@ class WatchingMagics(SessionMagics):
         with self._usage_errors(self.fabric_services.parser):
             args = self._parse(self.fabric_services.parser, line, local_ns)
             wait(self.session.show_services(args.domain, args.type, args.id, args.gone))
+
+    @with_raw_line
+    @magic_arguments()
+    @argument("service", type=unquoted, help="id or type.id; with @ and an id, one instance.")
+    @line_magic
+    def fabric_ping(self, line: str, local_ns: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Ping the instances of a service; returns a DataFrame with a row for each.
+
+        In [5]: %fabric_ping my_app
+
+        It has machine, process, version, round trip and clock of each instance. One that has not
+        answered within a second, as its loop may be blocked, has a row without figures.
+        """
+        with self._usage_errors(self.fabric_ping.parser):
+            args = self._parse(self.fabric_ping.parser, line, local_ns)
+            return wait(self.session.fabric.ping(args.service))
 
     @with_raw_line
     @magic_arguments()
