@@ -185,6 +185,8 @@ from .fabric.rpc.history import (
 from .fabric.rpc.history import (
     FailedCall as FailedCall,
 )
+from .fabric.rpc.instance_statistics import Edge as Edge
+from .fabric.rpc.instance_statistics import MethodFigures as MethodFigures
 from .fabric.rpc.map_progress import MapProgress as MapProgress
 from .fabric.rpc.map_results import FailedRow as FailedRow
 from .fabric.rpc.mapping import (
@@ -202,8 +204,6 @@ from .fabric.rpc.proxy import (
 )
 from .fabric.rpc.serve_options import ServeOptions as ServeOptions
 from .fabric.rpc.server import Server as Server
-from .fabric.rpc.statistics import Edge as Edge
-from .fabric.rpc.statistics import MethodFigures as MethodFigures
 from .fabric.wire.reports import OutputLine as OutputLine
 from .fabric.wire.reports import Progress as Progress
 from .frames.buffer import FrameBuffer as FrameBuffer

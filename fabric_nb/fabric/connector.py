@@ -32,6 +32,7 @@ from fabric_nb.fabric.doctor.target import LISTEN
 from fabric_nb.fabric.logs.handler import AmqpHandler
 from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
+from fabric_nb.fabric.rpc.instance_statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.rpc.instances import ping_frame
 from fabric_nb.fabric.rpc.map_rows import row_source
 from fabric_nb.fabric.rpc.mapping import (
@@ -45,7 +46,6 @@ from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions
 from fabric_nb.fabric.rpc.server import Server
-from fabric_nb.fabric.rpc.statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.wire.data_encoding import Compression, Format, data_message
 from fabric_nb.fabric.wire.names import (
     ALL_INSTANCES,

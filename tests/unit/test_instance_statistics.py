@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fabric_nb.errors import InvalidName, MalformedMessage
-from fabric_nb.fabric.rpc.instances import PingedInstance, ping_frame
-from fabric_nb.fabric.rpc.statistics import (
+from fabric_nb.fabric.rpc.instance_statistics import (
     MAX_PAIRS,
     CallerCounts,
     InstanceFigures,
@@ -19,6 +18,7 @@ from fabric_nb.fabric.rpc.statistics import (
     graph_frame,
     statistics_frame,
 )
+from fabric_nb.fabric.rpc.instances import PingedInstance, ping_frame
 from fabric_nb.fabric.wire.codec import decode, encode
 from fabric_nb.fabric.wire.names import ServicePattern, parse_call
 

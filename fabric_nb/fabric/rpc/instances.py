@@ -13,14 +13,14 @@ from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
 from fabric_nb.fabric.rpc.client import RpcClient
-from fabric_nb.fabric.rpc.pings import Answer, Answers
-from fabric_nb.fabric.rpc.queues import DRAIN, STATS
-from fabric_nb.fabric.rpc.statistics import (
+from fabric_nb.fabric.rpc.instance_statistics import (
     Edge,
     InstanceFigures,
     MethodFigures,
     edges,
 )
+from fabric_nb.fabric.rpc.pings import Answer, Answers
+from fabric_nb.fabric.rpc.queues import DRAIN, STATS
 from fabric_nb.fabric.wire.names import ALL_INSTANCES, ServiceName, ServicePattern
 from fabric_nb.libraries import importing
 

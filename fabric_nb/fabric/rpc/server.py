@@ -41,6 +41,7 @@ from fabric_nb.fabric.rpc.control_channel import ControlChannel
 from fabric_nb.fabric.rpc.current_call import current_call
 from fabric_nb.fabric.rpc.expired_calls import ExpiredCallFilter
 from fabric_nb.fabric.rpc.history import CallLog, Outcome
+from fabric_nb.fabric.rpc.instance_statistics import CallerCounts, InstanceFigures, MethodFigures
 from fabric_nb.fabric.rpc.invocation import (
     Items,
     RunOutcome,
@@ -61,7 +62,6 @@ from fabric_nb.fabric.rpc.running_calls import RunningCall, RunningCalls
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.rpc.served_methods import ServedMethod, Worker
 from fabric_nb.fabric.rpc.served_statistics import ServedStatistics
-from fabric_nb.fabric.rpc.statistics import CallerCounts, InstanceFigures, MethodFigures
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
