@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from typing import Any
 
+    from tests.conftest import StartPeer
+    from tests.support.peers import Peer
+
 LIMIT = 1.5
 """Seconds; about the minimum, because the node checks every half second."""
 
@@ -129,8 +132,11 @@ async def test_paused_stream_outlasts_the_limit(members: Members) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"single_active": True}], ids=["clique", "single active"])
-async def test_call_longer_than_the_limit(members: Members, options: dict[str, Any]) -> None:
-    """A call longer than the timeout is answered; later calls run once."""
+async def test_call_longer_than_the_limit(
+    members: Members, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A call longer than the timeout is answered, and warned of by name; later calls run once."""
+    caplog.set_level(logging.WARNING, "fabric_nb")
     gate = asyncio.Event()
     services = []
     for _ in range(2):
@@ -148,6 +154,50 @@ async def test_call_longer_than_the_limit(members: Members, options: dict[str, A
         asyncio.get_running_loop().call_later(2 * LIMIT + 1, gate.set)
         assert await caller.call("calc.work", timeout=60) == "done"
     assert sum(service.began for service in services) <= began + 3
+    warnings = [record.getMessage() for record in caplog.records if "calc.work" in record.message]
+    if rabbitmq_version() < [4, 3]:
+        assert 1 <= len(warnings) <= len(services)  # once for each instance
+        assert f"longer than {LIMIT:g} s" in warnings[0]
+        assert "before that" in warnings[0]
+
+
+@pytest.mark.parametrize("ack", ["reply", "begin"])
+async def test_call_that_blocks_its_instance(
+    members: Members, start_peer: StartPeer, short_timeout_uri: str, ack: str
+) -> None:
+    """A function that blocks the loop for longer than the timeout runs once, from its second call.
+
+    With `ack="begin"` the first one runs once, too.
+    """
+    peers = [await start_peer("fabric_calc", short_timeout_uri, ack=ack) for _ in range(2)]
+    caller = await members.join("caller")
+    began: list[int] = []
+
+    async def count(peer: Peer) -> None:
+        while True:
+            await peer.event("block_began", timeout=600)
+            began.append(peer.pid)
+
+    async def free() -> None:
+        """Return when all instances answer, also one that has run the call for nothing."""
+        pids: set[int] = set()
+        while len(pids) < len(peers):
+            pids.add(await caller.call("calc.calc1.whoami", timeout=60, idempotent=True))
+
+    counting = asyncio.gather(*map(count, peers))
+    runs: list[int] = []
+    for _ in range(2):
+        began.clear()
+        await caller.call("calc.calc1.block", seconds=LIMIT + 2.5, timeout=60)
+        await free()
+        runs.append(len(began))
+    counting.cancel()
+    if ack == "begin" or rabbitmq_version() >= [4, 3]:
+        assert runs == [1, 1]
+    else:
+        assert runs == [2, 1]
+        assert all("block has run for longer than" in peer.log for peer in peers)
+        assert all("when they begin" in peer.log for peer in peers)
 
 
 @pytest.mark.parametrize("threads", [True, False], ids=["in a thread", "on the loop"])

@@ -565,10 +565,13 @@ class Channel:
         else:  # a delivery of an earlier opening is requeued by the broker
             self.send("", queue, message, at_once=at_once)
 
-    def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
-        """Acknowledge a delivery; the broker redelivers those of an earlier generation."""
+    def ack(self, delivery: Delivery, *, multiple: bool = False, at_once: bool = False) -> None:
+        """Acknowledge a delivery; the broker redelivers those of an earlier generation.
+
+        With `at_once` it is written before the loop runs again, which the caller may block.
+        """
         if (fast := self._fast_for(delivery)) is not None:
-            fast.ack(delivery.tag, multiple=multiple)
+            fast.ack(delivery.tag, multiple=multiple, at_once=at_once)
 
     def reject(self, delivery: Delivery, *, requeue: bool) -> None:
         """Return a delivery to its queue, or to its dead letter exchange."""

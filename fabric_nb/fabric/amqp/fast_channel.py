@@ -282,9 +282,10 @@ class FastChannel:
         """Raise `UnusableHeader` if the headers of a message do not fit into a frame."""
         frames.content_header(message, frame_max=self._frame_max)
 
-    def ack(self, tag: int, *, multiple: bool) -> None:
+    def ack(self, tag: int, *, multiple: bool, at_once: bool = False) -> None:
         """Acknowledge a delivery, or with `multiple` all up to it."""
-        self._send(frames.ack(self.number, tag, multiple=multiple))
+        send = self._send_now if at_once else self._send
+        send(frames.ack(self.number, tag, multiple=multiple))
 
     def reject(self, tag: int, *, requeue: bool) -> None:
         """Reject a delivery."""

@@ -111,11 +111,14 @@ class Replies:
                 return False
         return delivery.generation >= method.shared_since
 
-    def acknowledge(self, running: RunningCall) -> None:
-        """Acknowledge a call, so that the broker does not deliver it again."""
+    def acknowledge(self, running: RunningCall, *, at_once: bool = False) -> None:
+        """Acknowledge a call, so that the broker does not deliver it again.
+
+        With `at_once` that is written before the loop runs again, which the function may block.
+        """
         if not running.acknowledged:
             running.acknowledged = True
-            self._channel.ack(running.delivery)
+            self._channel.ack(running.delivery, at_once=at_once)
 
     async def send(self, running: RunningCall, reply: Message) -> None:
         """Send the reply to a call, and acknowledge its request, if this instance still may."""

@@ -42,6 +42,8 @@ class RunningCall:
         cancelled: True once its caller does not want it any more.
         ended: True once its function has ended; what that has started may go on.
         since: start of the call, in seconds of `time.monotonic`.
+        checked: time at which the server has last checked the call while its function ran,
+            likewise.
         task: task to cancel with it; None while nothing can be cancelled, as a thread.
         thread: thread of the loop.
     """
@@ -57,6 +59,7 @@ class RunningCall:
     cancelled: bool = False
     ended: bool = False
     since: float = field(default_factory=time.monotonic)
+    checked: float = 0.0
     task: asyncio.Task[None] | None = None
     thread: int = field(default_factory=threading.get_ident)
     _cancellation: threading.Event | None = None

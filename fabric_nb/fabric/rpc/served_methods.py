@@ -23,6 +23,10 @@ class ServedMethod:
         created: time at which its queue was created by this instance, in seconds of
             `time.monotonic`; None if there were other consumers.
         crowded_since: time since which calls wait behind one that was acknowledged early.
+        exceeds_limit: True once a call has run for longer than the broker waits for an
+            acknowledgement.
+        blocks_too_long: True if it could not be acknowledged meanwhile, because the loop was
+            blocked.
     """
 
     name: str
@@ -37,6 +41,8 @@ class ServedMethod:
     shared_since: int = 0
     created: float | None = None
     crowded_since: float | None = None
+    exceeds_limit: bool = False
+    blocks_too_long: bool = False
 
 
 @dataclass(eq=False, slots=True)

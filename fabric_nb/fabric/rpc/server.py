@@ -423,13 +423,42 @@ class Server:
             now = time.monotonic()
             for running in self.running:
                 if now - running.since > self.channel.acknowledge_within - CHECK_EVERY:
+                    self._check_limit(running)
                     self._replies.acknowledge(running)
+                if not running.ended:
+                    running.checked = now
             if self.options.redelivered == "refuse":
                 continue
             crowded = (one for one in self.running if one.acknowledged and one.worker is not None)
             for method in {running.method for running in crowded}:
                 if method.consumer_tag:  # else it is leaving, and its queue may be gone
                     self._requeue_waiting(method, now)
+
+    def _check_limit(self, running: RunningCall) -> None:
+        """Warn of a method whose calls run for longer than the broker allows, once.
+
+        If the loop was blocked for so long, later calls are acknowledged when they begin, because
+        they cannot be while they run.
+        """
+        limit, method = self._connection.capabilities.consumer_timeout, running.method
+        if limit is None or running.acknowledged or time.monotonic() - running.since <= limit:
+            return
+        if running.checked - running.since < self.channel.acknowledge_within:
+            method.blocks_too_long = True
+        if not method.exceeds_limit:
+            method.exceeds_limit = True
+            log.warning(
+                "%s.%s has run for longer than %g s, for which the broker waits for its"
+                " acknowledgement (consumer_timeout), and another instance may have run the same"
+                " call. From now on its calls are acknowledged %s, and are then lost if their"
+                " instance is.",
+                self._fqn,
+                method.name,
+                limit,
+                "when they begin, because the event loop was blocked"
+                if method.blocks_too_long
+                else "before that",
+            )
 
     def _requeue_waiting(self, method: ServedMethod, now: float) -> None:
         if not method.queue or method.crowded_since is None:
@@ -629,8 +658,8 @@ class Server:
             streaming = self._stream(running, kwargs, credit)
             self._background.spawn(streaming, name=f"{method.name} stream")
             return
-        if self.options.ack == "begin":
-            self._replies.acknowledge(running)
+        if self.options.ack == "begin" or method.blocks_too_long:
+            self._replies.acknowledge(running, at_once=True)
         if running.report and running.report != INSTANCE:
             running.reporter = self._reporter(running)
         self.running.add(running)
@@ -683,6 +712,7 @@ class Server:
         if seconds > LONG_CALL:  # the broker may have closed the channel while the loop was blocked
             with contextlib.suppress(FabricError):
                 await self.channel.check()
+            self._check_limit(running)
         await self._replies.send(running, reply)
 
     async def _outcome(

@@ -16,6 +16,7 @@ async def main() -> None:
     parser.add_argument("--grace", type=float, default=0.0, help="seconds for calls at the end")
     parser.add_argument("--single-active", type=int, default=0, help="1: lead, or stand by")
     parser.add_argument("--redelivered", default="run", help="run, or refuse")
+    parser.add_argument("--ack", default="reply", help="reply, or begin")
     options = parser.parse_args()
     async with AmqBrokerConnector(
         options.uri,
@@ -28,6 +29,8 @@ async def main() -> None:
             await connector.serve(CalcApi(), single_active=True)
         elif options.redelivered != "run":
             await connector.serve(CalcApi(), redelivered=options.redelivered)
+        elif options.ack != "reply":
+            await connector.serve(CalcApi(), ack=options.ack)
         else:
             await connector.rpc_register(CalcApi())
         await peer_io.serve()
