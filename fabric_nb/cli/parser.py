@@ -129,8 +129,15 @@ def _add_services(commands: Any) -> None:
     parser.add_argument(
         "--wait",
         type=duration,
-        help="seconds to listen for keep-alives (default: 1, in which members of fabric_nb announce"
-        " themselves; services on amqp-fabric do so every few seconds)",
+        help="seconds to listen for keep-alives (default: 1, or 2 with --stats, in which members of"
+        " fabric_nb announce themselves; services on amqp-fabric do so every few seconds)",
+    )
+    parser.add_argument(
+        "--watch",
+        "-w",
+        action="store_true",
+        help="continue until Ctrl-C, or for --wait seconds: a terminal shows the current table, a"
+        " pipe gets the rows that change",
     )
     _add_options(parser, SERVICES)
 

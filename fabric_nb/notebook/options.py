@@ -150,6 +150,7 @@ SERVICES = (
     option("--type", help="only this type"),
     option("--id", help="only this id"),
     option("--gone", action="store_true", help="include services that are gone"),
+    option("--stats", action="store_true", help="show the statistics of their calls"),
 )
 LOGS = (
     option("--level", "-l", help="minimum level, as in WARNING"),

@@ -17,6 +17,8 @@ from fabric_nb.errors import one_line, printable
 MAX_CELL = 300
 BARS = "▁▂▃▄▅▆▇█"
 BARS_SHOWN = 60
+SPARK_BARS = 20
+"""Block characters of a sparkline in a cell; each is the highest of the values that it replaces."""
 
 _QUOTED = re.compile("`([^`]+)`")
 
@@ -52,6 +54,7 @@ line-height:18px;font-weight:600;white-space:nowrap;color:#fff}
 .fabric-nb .chart{display:flex;align-items:center;gap:10px;margin:2px 0}
 .fabric-nb svg{width:300px;height:36px;overflow:visible;fill:none;stroke-width:1.5px;
 stroke:var(--jp-brand-color1,#1f7fd1)}
+.fabric-nb td svg{width:120px;height:16px;vertical-align:middle}
 .fabric-nb path{vector-effect:non-scaling-stroke}
 .fabric-nb progress{display:block;width:100%;max-width:640px;height:8px;margin:6px 0 8px;border:0;
 border-radius:4px;overflow:hidden;appearance:none;background:var(--jp-layout-color2,#8884)}
@@ -131,7 +134,37 @@ class Chart:
         return one_line(f"{plain(self.label)}  {self.bars}  {plain(self.range)}")
 
 
-Cell = str | int | float | Badge | Code | None
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """A sparkline in a cell, from zero to its highest value.
+
+    Attributes:
+        values: numbers from zero upward, oldest first; NaN leaves a gap.
+    """
+
+    values: Sequence[float]
+
+    @property
+    def peak(self) -> float | None:
+        """Highest value; None if there is none."""
+        return max((value for value in self.values if math.isfinite(value)), default=None)
+
+    @property
+    def line(self) -> list[int | None]:
+        """Height of each value, from 0 to 100."""
+        scale = 100 / (self.peak or 1.0)
+        return [round(value * scale) if math.isfinite(value) else None for value in self.values]
+
+    @property
+    def bars(self) -> str:
+        """The values as a row of block characters."""
+        line, width = self.line, max(1, math.ceil(len(self.values) / SPARK_BARS))
+        parts = [line[start : start + width] for start in range(0, len(line), width)]
+        heights = [[y for y in part if y is not None] for part in parts]
+        return "".join(BARS[max(part) * 7 // 100] if part else " " for part in heights)
+
+
+Cell = str | int | float | Badge | Code | Spark | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +233,7 @@ class Page:
         head = " · ".join([self.title, *(badge.text for badge in self.badges), *self.facts])
         parts = [one_line(plain(head))]
         parts += [self.chart.text] if self.chart is not None else []
-        parts += [_table_text(table) for table in self.tables if table.rows]
+        parts += [table_text(table) for table in self.tables if table.rows]
         parts += [plain(self.printed, None)] if self.printed else []
         parts += [one_line(plain(note)) for note in self.notes]
         parts += [
@@ -270,6 +303,15 @@ def _chart_html(chart: Chart) -> str:
     )
 
 
+def _spark_html(spark: Spark) -> str:
+    if spark.peak is None:
+        return ""
+    return (
+        f'<svg viewBox="0 0 {max(1, len(spark.values) - 1)} 100" preserveaspectratio="none">'
+        f'<path d="{_path(spark.line)}"></path></svg>'
+    )
+
+
 def _path(line: Sequence[int | None]) -> str:
     """Return the data of an SVG path, with a new subpath after each gap."""
     steps, drawing = [], False
@@ -303,6 +345,8 @@ def _cell_html(cell: Cell, css: str) -> str:
             return f"<td{css}>{_badge(cell)}</td>"
         case Code():
             return f'<td class="code">{escape(cell.text)}</td>'
+        case Spark():
+            return f"<td>{_spark_html(cell)}</td>"
     return f"<td{css}>{escape(cell_text(cell))}</td>"
 
 
@@ -313,6 +357,8 @@ def cell_text(cell: Cell) -> str:
             return ""
         case Badge() | Code():
             return cell.text
+        case Spark():
+            return cell.bars
         case float():
             return f"{cell:,.1f}"
         case bool() | str():
@@ -320,7 +366,8 @@ def cell_text(cell: Cell) -> str:
     return f"{cell:,}"
 
 
-def _table_text(table: Table) -> str:
+def table_text(table: Table) -> str:
+    """Return a table as text in columns."""
     texts = [[one_line(plain(cell_text(cell))) for cell in row] for row in table.rows]
     lines = [[one_line(plain(name)) for name in table.columns], *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

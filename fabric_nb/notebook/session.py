@@ -213,9 +213,12 @@ class Session:
         type: str | None = None,  # noqa: A002 - the field's word for it
         id: str | None = None,  # noqa: A002
         gone: bool = False,
+        *,
+        statistics: bool = False,
     ) -> None:
-        """Show the registry, or the services that match."""
-        self.screen.show(RegistryView(self.member, Filter(domain, type, id, gone)))
+        """Show the registry, or the services that match, or the statistics of their calls."""
+        wanted = Filter(domain, type, id, gone)
+        self.screen.show(RegistryView(self.member, wanted, statistics=statistics))
 
     async def show_calls(self, *, failed: bool = False) -> None:
         """Show the calls made and served, or only the failed ones."""

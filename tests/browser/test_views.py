@@ -215,6 +215,57 @@ async def _picture(
         assert await shown.evaluate(POOR_CONTRAST) == []
 
 
+# -- statistics
+
+FIVE_MINUTES = """
+import math, time
+from fabric_nb.fabric.discovery.clock import ReceptionClock
+from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
+from fabric_nb.fabric.wire.names import ServiceName
+from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
+registry = fabric.registry
+registry.clock = ReceptionClock(lambda: time.monotonic() + ahead)
+rates = {
+    "steady": lambda t: 40,
+    "waves": lambda t: 25 + 20 * math.sin(t / 20),
+    "burst": lambda t: 900 if 150 < t < 170 else 0.4,
+    "idle": lambda t: 0,
+    "many": lambda t: 1e4,
+}
+totals = dict.fromkeys(rates, 0)
+for ahead in range(0, 325, 5):
+    for name, rate in rates.items():
+        totals[name] += int(5 * rate(ahead))
+        calls = CallCounts(totals[name], totals[name] // 300, 2, 12.5)
+        statistics = Statistics(float(ahead), calls, {"price": calls})
+        for instance in ("7f3a81c0", "02bc94aa")[: 1 + (name == "waves")]:
+            announcement = Announcement("1.4.0", instance, 600.0, None, {"price": "(sku)"})
+            keep_alive = KeepAlive(ServiceName("shop", "stock", name), announcement)
+            registry.receive(dataclasses.replace(keep_alive, statistics=statistics))
+"""
+"""Code that fills the registry with the statistics of five minutes."""
+
+
+async def test_statistics_of_five_minutes(
+    connected: LabNotebook, shop: AmqBrokerConnector, screens: Path
+) -> None:
+    """`--stats` shows totals, rates and a line of each service, live, and in the static copy."""
+    await connected.execute(f"import dataclasses\n{FIVE_MINUTES}")
+    table = await show(connected, "%fabric_services --stats")
+    waves = table.locator(ROWS).filter(has_text="waves")
+    await expect(waves.locator("td.spark path")).to_have_attribute("d", re.compile(r"M\d+ \d+h0L"))
+    await expect(waves.locator("td.spark")).to_have_attribute("title", "up to 89.60")
+    orders = table.locator(ROWS).filter(has_text="orders")
+    await connected.execute("for _ in range(3): await fabric.call('orders.price', sku='a')")
+    await expect(orders.locator('td[data-label="calls"]')).not_to_have_text("0")
+    await opened(table, "waves")
+    await _picture(connected, screens, "statistics")
+    await connected.execute("%fabric_disconnect")
+    saved = connected.panel.locator(".fabric-table-last")
+    await expect(saved.locator("svg").first).to_be_visible()
+    await _picture(connected, screens, "statistics-saved", ".fabric-nb")
+
+
 # -- streams
 
 

@@ -187,6 +187,79 @@ class Terminal:
         return self.written.decode().replace("\r\n", "\n")
 
 
+async def test_statistics_of_services(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """`--stats` shows totals, and rates since a second ago, without waiting for an interval."""
+    async with AmqBrokerConnector(
+        rabbitmq_uri, DOMAIN, "rare", "r1", keep_alive_seconds=600
+    ) as rare:
+        await rare.serve({"greet": lambda: "hello"}, id="r2")
+        for _ in range(3):
+            await fabric.call("rare.r2.greet")
+        done = await run(rabbitmq_uri, "services", "--stats", "--id", "r2")
+        heading, row = (line.split() for line in done.out.splitlines())
+        assert heading == [
+            *("domain", "type", "id", "instances", "state"),
+            *("calls/s", "errors/s", "p95", "ms", "running", "calls", "errors"),
+        ]
+        assert row[:7] == [DOMAIN, "rare", "r2", "1", "up", "0.00", "0.00"]
+        assert row[8:] == ["0", "3", "0"], "running, calls and errors after a duration"
+        as_json = await run(rabbitmq_uri, "services", "--stats", "--json", "--type", "rare")
+        none, calls = json.loads(as_json.out)
+        assert (none["id"], none["calls"], none["calls_s"]) == ("r1", None, None)
+        assert (calls["id"], calls["calls"], calls["calls_s"]) == ("r2", 3, 0.0)
+
+
+async def test_watching_services(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
+    """`--watch` prints the rows that change into a pipe, as lines of JSON too, until Ctrl-C."""
+    arguments = ("services", "--stats", "--watch", "--id", "h1")
+    table = await start(rabbitmq_uri, *arguments)
+    lines = await start(rabbitmq_uri, *arguments, "--json")
+    assert table.stdout is not None
+    assert lines.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            assert (await table.stdout.readline()).split()[-2:] == [b"calls", b"errors"]
+            await table.stdout.readline()
+            await lines.stdout.readline()
+            await fabric.call("hello.h1.greet")
+            while (await table.stdout.readline()).split()[-2:] != [b"1", b"0"]:
+                pass
+            while json.loads(await lines.stdout.readline())["calls"] != 1:
+                pass
+            table.send_signal(signal.SIGINT)
+            await table.wait()
+        assert table.returncode == 130
+    finally:
+        for process in (table, lines):
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+async def test_watching_services_on_a_terminal(
+    rabbitmq_uri: str, fabric: AmqBrokerConnector
+) -> None:
+    """On a terminal `--watch` draws the table again in place, cut to the terminal's size."""
+    for number in range(30):
+        await fabric.serve({"greet": str}, type="hello", id=f"many{number}")
+    async with Terminal.open() as terminal:
+        line, environment = command(rabbitmq_uri, "services", "--stats", "-w", "--type", "hello")
+        process = await asyncio.create_subprocess_exec(
+            *line, env=environment, stdout=terminal.slave
+        )
+        await until(lambda: "… and 9 more" in terminal.text)
+        before = terminal.text.count("\x1b[24A")
+        await until(lambda: terminal.text.count("\x1b[24A") > before)
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+    frame = terminal.text.rpartition("\x1b[24A")[2]
+    shown = frame.replace("\r", "").replace("\x1b[K", "").replace("\x1b[J", "").splitlines()
+    assert len(shown) == 24
+    assert shown[0].split()[:3] == ["domain", "type", "id"]
+    assert shown[1].split()[:3] == [DOMAIN, "hello", "h1"]
+    assert max(map(len, shown)) < 120
+
+
 async def test_a_long_call_on_a_terminal(rabbitmq_uri: str, fabric: AmqBrokerConnector) -> None:
     """A bar is drawn on the terminal, and remote lines above it; the result is separate."""
     gate = asyncio.Event()

@@ -57,7 +57,7 @@ def received(announcement: Announcement, statistics: Statistics | None) -> KeepA
 
 
 def test_counts_of_methods_and_of_all() -> None:
-    """Calls and errors are totals; the percentile is that of the calls since the last reading."""
+    """Calls and errors are totals; the percentile is that of the calls of the last minute."""
     clock = Clock()
     methods = {"idle": MethodStats(), "one": MethodStats(), "two": MethodStats()}
     statistics = ServedStatistics(lambda: methods, clock)
@@ -72,8 +72,23 @@ def test_counts_of_methods_and_of_all() -> None:
     assert first.total == (4, 3, 2, 500.0)
     assert list(first.methods.items()) == [("two", (3, 3, 2, 250.0)), ("one", (1, 0, 0, 500.0))]
     methods["one"].record(0.125, None)
-    assert statistics.read().methods["one"] == (2, 0, 0, 125.0)
+    for seconds, percentile in ((0, 500.0), (30, 500.0), (29, 500.0), (1, 125.0), (30, None)):
+        clock.now += seconds
+        assert statistics.read().methods["one"] == (2, 0, 0, percentile), seconds
     assert statistics.read().total == (5, 3, 2, None)
+
+
+def test_durations_since_a_rare_keep_alive() -> None:
+    """Between keep-alives that are rarer than a minute, the percentile is that of all calls."""
+    clock = Clock()
+    methods = {"one": MethodStats()}
+    statistics = ServedStatistics(lambda: methods, clock)
+    statistics.read()
+    methods["one"].record(0.5, None)
+    clock.now += 600
+    assert statistics.read().total.p95_ms == 500.0
+    clock.now += 600
+    assert statistics.read().total.p95_ms is None
 
 
 def test_totals_never_decrease() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from fabric_nb.notebook.live.pace import Budget, Pacer
-from fabric_nb.notebook.pages import Badge, Code
+from fabric_nb.notebook.pages import Badge, Code, Spark
 from fabric_nb.notebook.table import Button, Column, Head, Select, TableModel
 from fabric_nb.notebook.table.cells import ago, clock, encode, shown
 from fabric_nb.notebook.table.model import MAX_COLUMNS, MAX_DETAILS, OMITTED_DETAIL
@@ -19,6 +20,7 @@ from fabric_nb.notebook.table.static import SHOWN_ROWS, static_forms
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m\ud800"
 TEXT, NUMBER = Column("text"), Column("n", "number")
+SPARK = Column("line", "spark", digits=2)
 
 
 class Mirror:
@@ -211,12 +213,40 @@ def test_remote_text_is_sanitized_in_the_kernel() -> None:
         ("f(x)", Column("", "code"), "f(x)", Code("f(x)")),
         (940.0, Column("", "age"), 940.0, "60 s ago"),
         (1e20, Column("", "time"), 1e20, "1.00000e+20"),
+        (
+            Spark((0, 1 / 3, math.nan, 2 / 3)),
+            SPARK,
+            [0.67, "0O o"],
+            Spark((0, 1 / 3, math.nan, 2 / 3)),
+        ),
+        (Spark(()), SPARK, None, Spark(())),
     ],
 )
 def test_a_cell_is_rounded_as_it_is_shown(value: Any, column: Column, wire: Any, text: Any) -> None:
     """Numbers are sent as they are shown, so that invisible changes are not sent."""
     assert encode(value, column) == wire
     assert shown(value, column, 1000.0) == text
+
+
+def test_sparklines_as_text() -> None:
+    """A sparkline begins at zero; in text it has a bar for the highest of several values."""
+    assert Spark((0.0, 0.0)).line == [0, 0]
+    assert Spark((0.0, 5.0, math.nan, 10.0)).line == [0, 50, None, 100]
+    assert Spark((0.0, 5.0, math.nan, 10.0)).bars == "▁▄ █"
+    assert Spark((*[1e300] * 3, *[0.0] * 57)).bars == "█" + "▁" * 19
+    assert Spark((math.nan,) * 60).bars.strip() == ""
+
+
+def test_sparklines_in_static_copies() -> None:
+    """A static copy has a sparkline as a picture, and as bars in its text."""
+    model = TableModel("t", [TEXT, SPARK])
+    model.put("a", ["x", Spark((0.0, 1.0, 0.5))], "more")
+    model.put("b", ["y", Spark(())])
+    forms = static_forms([model], 0)
+    assert forms["text/html"].count("<svg") == 1
+    assert 'd="M0 100L1 0L2 50"' in forms["text/html"]
+    assert "x     ▁█▄" in forms["text/plain"]
+    assert "Details of x\n" in forms["text/plain"]
 
 
 def test_formats_of_times() -> None:

@@ -30,7 +30,8 @@ from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.logs import LogRecord
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
-from fabric_nb.notebook.pages import Page
+from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
+from fabric_nb.notebook.pages import Page, Spark
 from fabric_nb.notebook.table import Detail, Field, Form, TableModel
 from fabric_nb.notebook.table.static import static_page
 from fabric_nb.notebook.views.base import TableView, UnavailableTable
@@ -45,6 +46,7 @@ from fabric_nb.notebook.views.registry import MAX_ROWS, RegistryView
 from fabric_nb.notebook.views.running_call import call_page
 from fabric_nb.notebook.views.services import Filter
 from fabric_nb.notebook.views.serving import AllServingView, ServingView
+from fabric_nb.notebook.views.statistics import statistics_text
 from fabric_nb.notebook.views.stream import CHART_ROWS, COLUMNS, ROWS, StreamView
 from fabric_nb.notebook.views.streams import StreamsView
 from tests.support.pages import CONTROLS, HOSTILE, MARKUP, PageReader, read
@@ -79,10 +81,17 @@ def fabric(**changes: Any) -> Any:
     return SimpleNamespace(**{**state, **changes})
 
 
-def announce(member: Any, id_: str, *, domain: str = "d", **fields: Any) -> ServiceName:
+def announce(
+    member: Any,
+    id_: str,
+    *,
+    domain: str = "d",
+    statistics: Statistics | None = None,
+    **fields: Any,
+) -> ServiceName:
     announcement = Announcement(**{"instance": "i", "interval": 5.0, **fields})
     name = ServiceName(domain, "calc", id_)
-    member.registry.receive(KeepAlive(name, announcement))
+    member.registry.receive(KeepAlive(name, announcement, statistics=statistics))
     return name
 
 
@@ -264,6 +273,86 @@ def test_version_of_the_registry_view() -> None:
     member.clock.now += 1
     versions.append(view.version())
     assert len(set(versions)) == len(versions)
+
+
+def counted(since: float, calls: int, errors: int = 0, **methods: int) -> Statistics:
+    """Return statistics with a call of 12.5 ms running."""
+    by_name = {name: CallCounts(calls, 0, 0, 8.0) for name, calls in methods.items()}
+    return Statistics(since, CallCounts(calls, errors, 1, 12.5), by_name, more=len(by_name))
+
+
+def test_statistics_of_services() -> None:
+    """With statistics a row has totals, rates, duration, running calls and a line of five minutes.
+
+    Those of services that announce none are empty.
+    """
+    member = fabric()
+    member.registry.receive(KeepAlive(ServiceName("e", "seed", "s"), None))
+    for since in (0, 5):
+        for instance in ("1", "2"):
+            announce(
+                member, "a", instance=instance, statistics=counted(since, 1000 + 20 * since, since)
+            )
+        announce(member, "b", statistics=counted(since, 7))
+        member.clock.now += 5
+    shown = Rendered(RegistryView(member, statistics=True))
+    assert shown.cells[0] == [
+        *("service", "state", "instances", "calls/s", "last 5 min", "errors/s", "p95 ms"),
+        *("running", "calls", "errors"),
+    ]
+    assert shown.cells[1:] == [
+        ["calc.a", "up", "2", "40.00", "", "2.00", "12.5", "2", "2,200", "10"],
+        ["calc.b", "up", "1", "0.00", "", "0.00", "12.5", "1", "7", "0"],
+        ["e.seed.s", "late", "1+", "", "", "", "", "", "", ""],
+    ]
+    sparks = [cast("Spark", row.cells[4]) for row in shown.model.rows]
+    assert [spark.peak for spark in sparks] == [40.0, 0.0, None]
+    before = shown.model.rows[0].cells
+    assert shown.again().model.rows[0].cells == before
+    member.clock.now += 5
+    assert shown.again().model.rows[0].cells != before
+
+
+async def test_a_row_opens_to_its_instances() -> None:
+    """An opened row has the statistics of each instance, and of the methods with calls."""
+    described = Described({"f": {"signature": "(x)", "doc": "Doc."}})
+    member = fabric(rpc=described)
+    name = announce(member, "c1", instance="7f3a", version="1.0", statistics=counted(0, 10, 1, f=9))
+    announce(member, "c1", instance="8888", statistics=counted(0, 20, g=5, f=3))
+    announce(member, "c1", instance="quiet")
+    shown = Rendered(RegistryView(member, statistics=True))
+    assert "7f3a" not in shown.detail(name).text
+    await opened(shown, name)
+    lines = [line.split() for line in shown.detail(name).text.splitlines()]
+    assert lines[0][:3] == ["instance", "state", "version"]
+    assert lines[1] == ["7f3a", "up", "1.0", "10", "1", "1", "12.50"]
+    assert lines[2] == ["8888", "up", "20", "0", "1", "12.50"]
+    assert lines[3] == ["quiet", "up"]
+    assert lines[5] == ["method", "calls", "errors", "running", "p95", "ms"]
+    assert lines[6:8] == [["f", "12", "0", "0", "8.00"], ["g", "5", "0", "0", "8.00"]]
+    assert lines[8] == ["…", "and", "2", "more", "methods", "with", "calls."]
+    announce(member, "c1", instance="7f3a", version="1.0", statistics=counted(5, 510, 1))
+    assert "100.00" in shown.again().detail(name).text
+
+
+def test_statistics_of_many_instances_are_bounded() -> None:
+    """Of many instances and methods, the first are listed and the others are counted."""
+    member = fabric()
+    methods = {f"m{n}": n for n in range(100)}
+    for number in range(500):
+        name = announce(
+            member,
+            "c1",
+            instance=f"i{number}",
+            version=HOSTILE,
+            statistics=counted(0, 1, **methods),
+        )
+    service = member.registry.get(name)
+    text = statistics_text(service, member.registry.now)
+    assert len(text.splitlines()) < 60
+    assert "… and 480 more instances." in text
+    assert "… and 170 more methods with calls." in text
+    assert not set(text) & (set(CONTROLS) - {"\n"})
 
 
 def test_registry_view_without_services() -> None:

@@ -126,7 +126,7 @@ class Listener:
             return
         await self._consume(channel, _MESSAGE_TYPES)
         self._registry.connection_made()
-        await self._request_keep_alives()
+        await self.request_keep_alives()
 
     async def _set_up_requests(self, channel: Channel) -> None:
         await channel.topology.declare_exchange(self.exchange, "headers", durable=True)
@@ -139,7 +139,8 @@ class Listener:
             await channel.topology.bind(queue, self.exchange, arguments=arguments)
         await channel.consume(queue, self._on_keep_alive, no_ack=True)
 
-    async def _request_keep_alives(self) -> None:
+    async def request_keep_alives(self) -> None:
+        """Request keep-alives of all fabric_nb members now, if this user may."""
         request = keep_alive_request(self._name)
         try:  # on a separate channel, because a refusal closes it
             async with self._connection.channel(confirms=True) as channel:

@@ -410,9 +410,9 @@ class Registry:
         instances that can be told apart), state, last_seen (seconds ago), methods. Of the calls
         that present instances have served: calls and errors (totals since each began to serve),
         running, calls_s and errors_s (per second, between the last two keep-alives), p95_ms (95th
-        percentile of the durations between the last two keep-alives with calls between them; of
-        several instances the highest). They are missing for services that announce none, as those
-        on amqp-fabric.
+        percentile of the durations of the last minute with calls, in milliseconds; of several
+        instances the highest). They are missing for services that announce none, as those on
+        amqp-fabric.
         """
         with importing("pandas"):
             import pandas as pd

@@ -30,8 +30,8 @@ class CallStatistics(NamedTuple):
         running: calls that are running.
         calls_s: calls that end per second; None until two keep-alives were received.
         errors_s: calls that fail per second.
-        p95_ms: 95th percentile of the durations in milliseconds, of several instances the highest;
-            None if no call has ended in the last five minutes.
+        p95_ms: 95th percentile of the durations of the last minute with calls, in milliseconds, of
+            several instances the highest; None if none has ended for five minutes.
     """
 
     calls: int

@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fabric_nb.fabric.rpc.methods import MethodStats, percentile_95
 from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
+
+WINDOW = 60.0
+"""Seconds before a reading of which the durations are read, or more if none was read since."""
+MARK_EVERY = 5.0
+"""Minimum seconds between two readings whose counts are remembered for that."""
+
+
+@dataclass(slots=True)
+class _ReadMethod:
+    """Counts of a method at the last reading.
+
+    Attributes:
+        marks: times of earlier readings, and the calls until then.
+    """
+
+    stats: MethodStats
+    calls: int = 0
+    errors: int = 0
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque([(float("-inf"), 0)]))
+
+    def recent(self, now: float) -> int:
+        """Return the number of calls that have ended within the window."""
+        marks = self.marks
+        while len(marks) > 1 and marks[1][0] <= now - WINDOW:
+            marks.popleft()
+        before = marks[0][1]
+        if now - marks[-1][0] >= MARK_EVERY:
+            marks.append((now, self.calls))
+        return self.calls - before
 
 
 class ServedStatistics:
@@ -29,12 +60,12 @@ class ServedStatistics:
         self._methods = methods
         self._clock = clock
         self._began = clock()
-        self._read: dict[str, tuple[MethodStats, int, int]] = {}
-        """Statistics of each method, with the calls and errors that it had when read last."""
+        self._read: dict[str, _ReadMethod] = {}
         self._calls = self._errors = 0
 
     def read(self) -> Statistics:
-        """Return the statistics; the percentiles are those of the calls since the last time."""
+        """Return the statistics as of now."""
+        now = self._clock()
         before, self._read = self._read, {}
         counts: dict[str, CallCounts] = {}
         durations: list[float] = []
@@ -42,17 +73,18 @@ class ServedStatistics:
         for name, stats in self._methods().items():
             # Errors first: a call that ends meanwhile is not counted as an error without a call.
             errors, calls = stats.errors, stats.calls
-            known, last_calls, last_errors = before.get(name, (stats, 0, 0))
-            if known is not stats:
-                last_calls = last_errors = 0
-            self._read[name] = stats, calls, errors
-            self._calls += calls - last_calls
-            self._errors += errors - last_errors
+            read = before.get(name)
+            if read is None or read.stats is not stats:
+                read = _ReadMethod(stats)
+            self._read[name] = read
+            self._calls += calls - read.calls
+            self._errors += errors - read.errors
+            read.calls, read.errors = calls, errors
             running += stats.running
             if calls or stats.running:
-                newest = stats.newest_durations(calls - last_calls)
+                newest = stats.newest_durations(read.recent(now))
                 durations += newest
                 counts[name] = CallCounts(calls, errors, stats.running, percentile_95(newest))
         ordered = sorted(counts.items(), key=lambda item: (-item[1].calls, item[0]))
         total = CallCounts(self._calls, self._errors, running, percentile_95(durations))
-        return Statistics(self._clock() - self._began, total, dict(ordered))
+        return Statistics(now - self._began, total, dict(ordered))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -29,14 +29,21 @@ class CallCounts(NamedTuple):
         calls: number of calls that have ended since the counting began.
         errors: number of those that have failed.
         running: number of calls that are running.
-        p95_ms: 95th percentile of the durations of the calls that have ended since the previous
-            keep-alive, in milliseconds; None if none has.
+        p95_ms: 95th percentile of the durations of the calls that have ended in the last minute, or
+            since the previous keep-alive, in milliseconds; None if none has.
     """
 
     calls: int
     errors: int
     running: int
     p95_ms: float | None = None
+
+    @classmethod
+    def sum(cls, parts: Iterable[CallCounts]) -> CallCounts:
+        """Return the calls of several instances together; the percentile is the highest of them."""
+        calls, errors, running, p95s = zip(*parts, strict=True)
+        p95_ms = max((p95 for p95 in p95s if p95 is not None), default=None)
+        return cls(sum(calls), sum(errors), sum(running), p95_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 // DOM helpers. Remote text is only set as text (textContent, or text attributes), never as markup.
 
+export const SVG = "http://www.w3.org/2000/svg";
+
 export function make(tag, className = "", attributes = {}) {
   const node = document.createElement(tag);
   if (className) node.className = className;

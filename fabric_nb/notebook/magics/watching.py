@@ -46,12 +46,21 @@ class WatchingMagics(SessionMagics):
         """Show the services of all domains, live under the cell.
 
         In [2]: %fabric_services --type calc
+        In [3]: %fabric_services --stats
+
+        With --stats it shows the calls that the services have answered, how many per second, how
+        long they took, and the calls per second of the last five minutes as a line; a row opens to
+        its instances and methods. Services on amqp-fabric announce no statistics.
 
         As a DataFrame: fabric.registry.df
         """
         with self._usage_errors(self.fabric_services.parser):
             args = self._parse(self.fabric_services.parser, line, local_ns)
-            wait(self.session.show_services(args.domain, args.type, args.id, args.gone))
+            wait(
+                self.session.show_services(
+                    args.domain, args.type, args.id, args.gone, statistics=args.stats
+                )
+            )
 
     @with_raw_line
     @magic_arguments()

@@ -1,13 +1,16 @@
 // Cells as text, and badges.
 
-import { setText } from "../live/dom.js";
+import { SVG, make, setAttribute, setText } from "../live/dom.js";
+
+const ZERO = 48; // character code of the height 0 of a sparkline
+const MAX_HEIGHT = 63;
 
 const YEAR_10000 = 253402128000; // seconds
 const two = (number) => String(number).padStart(2, "0");
 export const grouped = (number) => number.toLocaleString("en-US");
 const formats = new Map(); // decimals -> Intl.NumberFormat, cached because it is slow to create
 
-/** Value of a cell, without the tone of a badge: null, a number or a text. */
+/** Value of a cell, without the tone of a badge or the line of a sparkline: null, a number or a text. */
 export function valueOf(cell) {
   return Array.isArray(cell) ? cell[0] : cell;
 }
@@ -19,6 +22,11 @@ export function textOf(cell, { kind, digits }, now) {
   if (typeof value !== "number") return value;
   if (kind === "age") return ago(now - value);
   if (kind === "time") return clock(value, now);
+  if (kind === "spark") return `up to ${numberOf(value, digits)}`;
+  return numberOf(value, digits);
+}
+
+function numberOf(value, digits) {
   const size = Math.abs(value);
   if (size >= 1e16 || (digits === null && size > 0 && size < 1e-4)) return value.toExponential(5);
   return format(digits).format(value);
@@ -36,6 +44,7 @@ function format(digits) {
 export function lengthOf(cell, { kind, digits }) {
   const value = valueOf(cell);
   if (kind === "age") return 11; // the longest text
+  if (kind === "spark") return 13; // the width of the line
   if (kind === "time") return value * 1000 >= new Date().setHours(0, 0, 0, 0) ? 8 : 19;
   if (kind === "badge") return Math.ceil((value?.length ?? 0) * 1.1) + 3; // bold, and rounded at its ends
   if (typeof value !== "number") {
@@ -61,6 +70,28 @@ function clock(moment, now) {
   const time = [then.getHours(), then.getMinutes(), then.getSeconds()].map(two).join(":");
   const day = (date) => [date.getFullYear(), two(date.getMonth() + 1), two(date.getDate())].join("-");
   return day(then) === day(new Date(now * 1000)) ? time : `${day(then)} ${time}`;
+}
+
+/** Paint a sparkline, for which `text` is read aloud: [highest value, heights], or null. */
+export function paintSpark(node, cell, text) {
+  const heights = Array.isArray(cell) ? cell[1] : "";
+  if (node.dataset.heights === heights && node.lastChild?.textContent === text) return;
+  node.dataset.heights = heights;
+  if (!node.firstChild) {
+    node.append(document.createElementNS(SVG, "svg"), make("span", "unseen"));
+    node.firstChild.append(document.createElementNS(SVG, "path"));
+    setAttribute(node.firstChild, "preserveAspectRatio", "none");
+    setAttribute(node.firstChild, "aria-hidden", "true");
+  }
+  const [svg, label] = node.children;
+  setText(label, text);
+  setAttribute(svg, "viewBox", `0 0 ${Math.max(1, heights.length - 1)} ${MAX_HEIGHT}`);
+  const steps = [...heights].map((char, x) => {
+    if (char === " ") return "";
+    const start = x === 0 || heights[x - 1] === " ";
+    return `${start ? "M" : "L"}${x} ${MAX_HEIGHT + ZERO - char.charCodeAt(0)}${start ? "h0" : ""}`; // h0: a dot
+  });
+  setAttribute(svg.firstChild, "d", steps.join(""));
 }
 
 export function paintBadge(node, [text, tone]) {

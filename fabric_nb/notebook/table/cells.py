@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from fabric_nb.notebook.pages import Badge, Cell, Code, plain
+from fabric_nb.notebook.pages import Badge, Cell, Code, Spark, plain
 
-Kind = Literal["text", "number", "code", "badge", "time", "age"]
-Value = str | int | float | Badge | None
+Kind = Literal["text", "number", "code", "badge", "time", "age", "spark"]
+Value = str | int | float | Badge | Spark | None
 """Value of a cell. A `str` is shown unchanged in any kind of column."""
-Wire = str | int | float | None | list[str]
+Wire = str | int | float | None | list[str] | list[str | float]
 
 TONES = frozenset({"good", "busy", "warn", "bad", "quiet"})
 LARGEST_EXACT = 2**53
@@ -35,7 +35,8 @@ class Column:
         label: column header.
         kind: ``text``; ``number`` (right-aligned); ``code`` (code font); ``badge`` (a `Badge`);
             ``time`` (Unix time in seconds, shown as local clock time); ``age`` (Unix time in
-            seconds, shown as the time elapsed since, which the browser keeps counting).
+            seconds, shown as the time elapsed since, which the browser keeps counting); ``spark``
+            (a `Spark`, shown as a small line).
         line: line of the row, 1 or 2, in which a narrow table shows the column; 0 hides it. Only
             tables with a second line have a narrow layout.
         digits: decimals of a number. By default integers have none and other numbers have six
@@ -49,7 +50,10 @@ class Column:
 
 
 def encode(value: Value, column: Column) -> Wire:
-    """Encode a value for the browser: text, None, a number, or ``[text, tone]`` of a badge.
+    """Encode a value for the browser.
+
+    It is a text, None, a number, ``[text, tone]`` of a badge, or ``[highest value, heights]`` of a
+    sparkline, with a character for each height: from ``0`` (0) to ``o`` (63), or a space for a gap.
 
     Numbers are rounded as they are shown, so that changes that are not visible are not sent.
     """
@@ -62,6 +66,8 @@ def encode(value: Value, column: Column) -> Wire:
         return None
     if isinstance(value, Badge):
         return [plain(value.text), with_valid_tone(value).tone]
+    if isinstance(value, Spark):
+        return _encoded_spark(value, column)
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value) if abs(value) <= LARGEST_EXACT else _whole(value)
     return plain(str(value))
@@ -71,11 +77,21 @@ def shown(value: Value, column: Column, now: float) -> Cell:
     """Return the value as a cell of a static table; `now` is Unix time."""
     if isinstance(value, Badge):
         return with_valid_tone(value)
+    if isinstance(value, Spark):
+        return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         text = _number(value, column, now)
     else:
         text = "" if value is None else str(value)
     return Code(text) if column.kind == "code" else text
+
+
+def _encoded_spark(spark: Spark, column: Column) -> list[str | float] | None:
+    peak = spark.peak
+    if peak is None:
+        return None
+    heights = [" " if y is None else chr(48 + y * 63 // 100) for y in spark.line]
+    return [_rounded(peak, column), "".join(heights)]
 
 
 def with_valid_tone(badge: Badge) -> Badge:

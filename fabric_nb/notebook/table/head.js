@@ -1,9 +1,7 @@
 // Content around the rows: title, badges and facts, buttons and choices, filter, notes.
 
-import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
+import { SVG, fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { grouped, paintBadge } from "./cells.js";
-
-const SVG = "http://www.w3.org/2000/svg";
 
 /** A sparkline. */
 class ChartView {

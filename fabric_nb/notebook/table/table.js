@@ -2,7 +2,7 @@
 
 import { fill, make, setAttribute, setQuoted, setText } from "../live/dom.js";
 import { Actions } from "./actions.js";
-import { paintBadge } from "./cells.js";
+import { paintBadge, paintSpark } from "./cells.js";
 import { DetailView } from "./detail.js";
 import { HeadView } from "./head.js";
 import { HeadingView } from "./heading.js";
@@ -178,6 +178,11 @@ export class TableView {
     const { parentNode } = node;
     parentNode.toggleAttribute("data-zero", cell === 0 || cell === null || cell === "");
     setAttribute(parentNode, "data-unit", unitOf(parentNode.dataset.label, cell));
+    if (parentNode.className === "spark") {
+      paintSpark(node, cell, text);
+      if (parentNode.title !== text) parentNode.title = text;
+      return;
+    }
     if (Array.isArray(cell)) paintBadge(node, cell);
     else if (node.dataset.tone) {
       node.className = "";

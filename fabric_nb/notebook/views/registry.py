@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from fabric_nb.fabric.discovery.services import ServiceState
+from fabric_nb.fabric.discovery.statistics import STEP
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern, parse_call
-from fabric_nb.notebook.pages import counted
+from fabric_nb.notebook.pages import Spark, counted
 from fabric_nb.notebook.table import Column, Detail, Head, TableModel, Value
 from fabric_nb.notebook.views.base import TableView
 from fabric_nb.notebook.views.connection import state_badge
@@ -27,6 +28,7 @@ from fabric_nb.notebook.views.services import (
     listed,
     service_badge,
 )
+from fabric_nb.notebook.views.statistics import NO_STATISTICS, statistics_text
 
 MAX_ROWS = 1000
 ALL_DOMAINS = "all domains"
@@ -47,6 +49,18 @@ COLUMNS = (
     Column("instances", "number", line=2),
     Column("last seen", "age", line=2),
     Column("methods", "code", line=2),
+)
+STATISTICS_COLUMNS = (
+    Column("service"),
+    Column("state", "badge"),
+    Column("instances", "number", line=0),
+    Column("calls/s", "number", digits=2, line=2),
+    Column("last 5 min", "spark", digits=2, line=0),
+    Column("errors/s", "number", digits=2, line=2),
+    Column("p95 ms", "number", digits=1, line=2),
+    Column("running", "number", line=2),
+    Column("calls", "number", line=0),
+    Column("errors", "number", line=0),
 )
 
 Description = Mapping[str, Mapping[str, str]]
@@ -76,17 +90,21 @@ class RegistryView(TableView):
 
     Attributes:
         filter: criteria for the services to show.
+        statistics: True to show the statistics of calls, in place of methods and times.
         show_connection: True to show the connection too, where there is no card.
     """
 
     fabric: FabricMember
     filter: Filter = EVERY_PRESENT
+    statistics: bool = False
     show_connection: bool = False
     _services: Services = field(init=False)
     _descriptions: OrderedDict[ServiceName, Description | str] = field(default_factory=OrderedDict)
     _requests: dict[ServiceName, asyncio.Task[None]] = field(default_factory=dict)
     _received: int = 0
     _rendered: dict[ServiceName, _RenderedMethods] = field(default_factory=dict)
+    _sparks: dict[ServiceName, Spark] = field(default_factory=dict)
+    _sparks_at: int = -1
     _epoch: float = 0.0
 
     def __post_init__(self) -> None:
@@ -98,7 +116,8 @@ class RegistryView(TableView):
 
     def model(self) -> TableModel:
         """Return an empty table of services."""
-        return TableModel("Services", COLUMNS, max_rows=MAX_ROWS)
+        columns = STATISTICS_COLUMNS if self.statistics else COLUMNS
+        return TableModel("Services", columns, max_rows=MAX_ROWS)
 
     def fill(self, model: TableModel) -> None:
         """Show the services that match the filter, those of the notebook's domain first."""
@@ -131,7 +150,10 @@ class RegistryView(TableView):
     ) -> Iterator[tuple[ServiceName, list[Value], Detail]]:
         # Cached, because methods rarely change and rendering them takes most of the time.
         before, self._rendered = self._rendered, {}
-        epoch = self._clock_offset()
+        epoch, now = self._clock_offset(), self.fabric.registry.now
+        if self._sparks_at != (step := int(now // STEP)):
+            self._sparks_at = step
+            self._sparks.clear()
         for facts in services:
             name, methods = facts.name, facts.methods
             description = self._descriptions.get(name)
@@ -144,7 +166,32 @@ class RegistryView(TableView):
                 detail = self._detail(name, methods, description)
                 rendered = _RenderedMethods(methods, description, method_names(methods), detail)
             self._rendered[name] = rendered
-            yield name, _row(facts, epoch, rendered.names), rendered.detail
+            if not self.statistics:
+                yield name, _row(facts, epoch, rendered.names), rendered.detail
+                continue
+            detail = rendered.detail
+            if description is not None:  # it was opened
+                statistics = statistics_text(facts.service, now)
+                detail = replace(detail, text="\n\n".join(filter(None, (statistics, detail.text))))
+            yield name, self._statistics_row(facts, now), detail
+
+    def _statistics_row(self, facts: ServiceFacts, now: float) -> list[Value]:
+        name = facts.name
+        if (spark := self._sparks.get(name)) is None:
+            spark = self._sparks[name] = Spark(facts.service.call_rates(now))
+        calls, errors, running, calls_s, errors_s, p95_ms = facts.statistics(now) or NO_STATISTICS
+        return [
+            name.seen_from(self.fabric.domain),
+            service_badge(facts.state),
+            facts.count,
+            calls_s,
+            spark,
+            errors_s,
+            p95_ms,
+            running,
+            calls,
+            errors,
+        ]
 
     # -- detail of a row
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fabric_nb.fabric.discovery.services import Instance, Service, ServiceState
+from fabric_nb.fabric.discovery.statistics import CallStatistics
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName
 from fabric_nb.notebook.pages import Badge, Tone, counted
@@ -123,7 +124,7 @@ class InstanceFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServiceFacts:
-    """A service; the same object until something other than `last_seen` changes.
+    """A service; the same object until something other than times and statistics changes.
 
     Attributes:
         state: state of its best instance.
@@ -149,6 +150,10 @@ class ServiceFacts:
     def last_seen(self) -> float:
         """Time of the last keep-alive on the registry's clock."""
         return self.service.last_seen
+
+    def statistics(self, now: float) -> CallStatistics | None:
+        """Return the calls of its present instances; None if it announces none."""
+        return self.service.statistics(now)
 
 
 class Selection(NamedTuple):
