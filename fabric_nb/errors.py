@@ -60,7 +60,7 @@ import os
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
@@ -104,17 +104,25 @@ def user_frames(error: BaseException) -> list[str]:
     return lines
 
 
-def render_briefly(error: BaseException, message: str) -> None:
+def render_briefly(error: BaseException, message: str | Callable[[], str]) -> None:
     """Make IPython show an error of another package like a `FabricError`.
 
     Args:
         error: an interrupt, for example.
-        message: message to show for it.
+        message: message to show for it, or a function that returns it when it is shown.
     """
-    error.__dict__["_render_traceback_"] = lambda: [
-        f"{type(error).__name__}: {printable(message)}",
-        *user_frames(error),
-    ]
+
+    def render() -> list[str]:
+        text = message if isinstance(message, str) else message()
+        return [f"{type(error).__name__}: {printable(text)}", *user_frames(error)]
+
+    vars(error).update(_render_traceback_=render, _brief_message=message)
+
+
+def brief_message(error: BaseException) -> str | Callable[[], str] | None:
+    """Return the message that `render_briefly` was given for an error; None if it was not."""
+    message: str | Callable[[], str] | None = vars(error).get("_brief_message")
+    return message
 
 
 class InvalidName(FabricError, AttributeError):

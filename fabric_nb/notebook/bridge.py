@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import nest_asyncio2
 
-from fabric_nb.errors import LoopBlocked, render_briefly
+from fabric_nb.errors import LoopBlocked, brief_message, render_briefly
 from fabric_nb.fabric.rpc.greenlets import can_suspend, suspend
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def _interruption(cancelled: asyncio.CancelledError) -> KeyboardInterrupt:
     """
     message = str(cancelled) or "the operation that this cell waited for was cancelled"
     error = KeyboardInterrupt(message)
-    render_briefly(error, message)
+    render_briefly(error, brief_message(cancelled) or message)
     return error
 
 

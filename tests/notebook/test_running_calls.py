@@ -156,15 +156,23 @@ async def test_output_of_a_failed_call(notebook: Notebook, server: Server, work:
     assert lines[-21:] == ["Output of the call:", *(f"  line {n}" for n in range(10, 30))]
 
 
-async def interrupted(notebook: Notebook, line: str, began: Callable[[], Awaitable[None]]) -> str:
+async def interrupted(
+    notebook: Notebook,
+    line: str,
+    began: Callable[[], Awaitable[None]],
+    *,
+    error: str = "KeyboardInterrupt",
+    displays: bool = True,
+) -> str:
     """Interrupt a cell with a call that has begun, and return the sentence that is shown."""
     cell = notebook.execute_no_wait(line)
     await began()
-    await cell.until(lambda cell: cell.displays)
+    if displays:
+        await cell.until(lambda cell: cell.displays)
     await notebook.interrupt()
     await cell.wait()
     assert not shown(cell).strip()
-    return shown_error(cell, "KeyboardInterrupt").splitlines()[0]
+    return shown_error(cell, error).splitlines()[0]
 
 
 async def test_an_interrupted_call_is_stopped(
@@ -199,6 +207,54 @@ async def test_an_interrupted_call_that_runs_on(
     work.thread_gate.set()
     await until(lambda: not work.running)
     work.thread_gate.clear()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("await fabric.call('{}')", "CancelledError"),
+        ("x = [await fabric.call('{}') for _ in range(2)]", "CancelledError"),
+        ("await asyncio.gather(fabric.call('{}'))", "CancelledError"),
+        ("fabric.service('{0[0]}').{0[1]}.sync()", "KeyboardInterrupt"),
+    ],
+    ids=["awaited", "in a comprehension", "gathered", "sync"],
+)
+async def test_an_interrupted_call_of_python_code(
+    notebook: Notebook, server: Server, work: Work, code: str, error: str
+) -> None:
+    """An interrupted `await fabric.call(...)` says, as a magic does, whether the call runs on."""
+    await notebook.run("import asyncio")
+    stats = server.stats["silent"]
+
+    async def line(call: str, began: Callable[[], Awaitable[None]]) -> str:
+        target = call.rsplit(".", 1) if "{0" in code else call
+        return await interrupted(notebook, code.format(target), began, error=error, displays=False)
+
+    said = await line("pricing.p1.silent", lambda: until(lambda: stats.running == 1))
+    assert said.startswith(f"{error}: my_project.pricing.p1.silent was cancelled: it was stopped")
+    said = await line("pricing.p2.block", lambda: until(lambda: work.running))
+    assert "pricing.p2.block was cancelled, but it runs on in a thread" in said
+    work.thread_gate.set()
+    await until(lambda: not work.running)
+    work.thread_gate.clear()
+
+
+async def test_an_interrupted_wait_for_a_handle(
+    notebook: Notebook, server: Server, work: Work
+) -> None:
+    """A call with a handle continues if the cell that waits for it is interrupted, and says so."""
+    await notebook.run("h = %fabric_call -a pricing.p1.silent")
+    for line, error in (("await h", "CancelledError"), ("h.result()", "KeyboardInterrupt")):
+        cell = notebook.execute_no_wait(f"print('waits')\n{line}")
+        await cell.until(lambda cell: "waits" in cell.stdout)
+        await notebook.interrupt()
+        await cell.wait()
+        said = shown_error(cell, error).splitlines()[0]
+        assert said == (
+            f"{error}: my_project.pricing.p1.silent continues; its handle's cancel() cancels it."
+        )
+    work.gate.set()
+    assert await notebook.value("await h") == "'done'"
 
 
 async def test_an_interrupted_call_of_amqp_fabric(notebook: Notebook, calc: Peer) -> None:

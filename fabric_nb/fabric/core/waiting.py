@@ -21,6 +21,11 @@ def set_wait(wait: Wait | None) -> None:
     _wait = wait
 
 
+def can_wait() -> bool:
+    """Return whether plain code can wait."""
+    return _wait is not None
+
+
 def wait_for(start: Callable[[], Coroutine[Any, Any, T]], name: str, awaited: str) -> T:
     """Run a coroutine in plain code, and return its result.
 

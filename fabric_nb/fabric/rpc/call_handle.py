@@ -8,16 +8,14 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
-from fabric_nb.errors import CallTimeout
+from fabric_nb.errors import CallTimeout, render_briefly
 from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.values import clock
 from fabric_nb.fabric.core.waiting import wait_for
 from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.cancellation import STOP_TIMEOUT, cancellation
 from fabric_nb.fabric.wire.calls import INSTANCE
 from fabric_nb.fabric.wire.reports import Progress
-
-STOP_TIMEOUT = 0.3
-"""Seconds within which an instance answers a cancellation."""
 
 
 class CallHandle:
@@ -104,6 +102,10 @@ class CallHandle:
                 call=self.label,
                 seconds=timeout or 0.0,
             ) from None
+        except asyncio.CancelledError as error:
+            if not self._task.done():  # interrupted in a cell
+                render_briefly(error, f"{self.label} continues; its handle's cancel() cancels it.")
+            raise
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result(None).__await__()
@@ -145,25 +147,7 @@ class CallHandle:
     @property
     def cancellation(self) -> str:
         """Outcome of a cancellation, as a sentence."""
-        cancelled, report = f"{self.label} was cancelled", self.report
-        if report.level == INSTANCE:
-            return f"{cancelled}."
-        if not report.sent:
-            return f"{cancelled} before it was sent."
-        if report.stopped:
-            return f"{cancelled}: it was stopped{self._where}."
-        if report.stopped is False:
-            thread = f"a thread of {self._instance}" if report.instance else "a thread"
-            return f"{cancelled}, but it runs on in {thread}, which cannot be stopped."
-        if report.ahead is not None and report.began is None:
-            return (
-                f"{cancelled} in its queue: an instance on fabric_nb will not begin it, and one on"
-                " amqp-fabric will."
-            )
-        return (
-            f"{cancelled}, and it is not known whether it was stopped{self._where}: plain functions"
-            " on an event loop, and services on amqp-fabric, run every call to its end."
-        )
+        return cancellation(self.label, self._service, self.report)
 
     # -- state
 
@@ -216,12 +200,8 @@ class CallHandle:
                 return [f"waiting for a free instance, {ahead:,} calls ahead"]
 
     @property
-    def _instance(self) -> str:
-        return f"{self._service} {self.report.instance}".strip()
-
-    @property
     def _where(self) -> str:
-        return f" on {self._instance}" if self.report.instance else ""
+        return self.report.where(self._service)
 
     def __repr__(self) -> str:
         state = "running"

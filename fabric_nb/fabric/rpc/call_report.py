@@ -84,6 +84,13 @@ class CallReport:
         since = time.monotonic() - self._last_progress
         return max(0.0, (progress.total - progress.done) * seconds - since)
 
+    def where(self, service: str) -> str:
+        """Return the instance with the short name of its service, as in `` on pricing 7f3a90c1``.
+
+        It is empty if the instance is not known.
+        """
+        return f" on {f'{service} {self.instance}'.strip()}" if self.instance else ""
+
     def receive(self, delivery: Delivery) -> bool:
         """Accept a message about the call; return False for its reply.
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from fabric_nb.errors import CallTimeout, MalformedMessage, NotRerun, RemoteError, render_briefly
+from fabric_nb.errors import (
+    CallTimeout,
+    MalformedMessage,
+    NotRerun,
+    RemoteError,
+    brief_message,
+    render_briefly,
+)
 from fabric_nb.fabric.core.values import error_text
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.wire.calls import call_id
@@ -235,7 +242,7 @@ class MadeCall:
         if error is None:
             self._add(seconds, "ok")
             return
-        if isinstance(error, asyncio.CancelledError):  # interrupted in a cell that awaits it
+        if isinstance(error, asyncio.CancelledError) and brief_message(error) is None:
             render_briefly(error, f"the call {self.service}.{self._method} was cancelled")
         traceback = error.remote_traceback if isinstance(error, RemoteError) else ""
         self._add(seconds, _outcome(error), error_text(error), traceback)

@@ -29,8 +29,10 @@ from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.amqp.reply_codes import NOT_FOUND
 from fabric_nb.fabric.amqp.translation import Unroutable
 from fabric_nb.fabric.core.tasks import Background, in_thread
+from fabric_nb.fabric.core.waiting import can_wait
 from fabric_nb.fabric.rpc.access import is_reply_queue
 from fabric_nb.fabric.rpc.call_report import CallReport
+from fabric_nb.fabric.rpc.cancellation import cancellation, explain_cancellation
 from fabric_nb.fabric.rpc.in_flight import InFlightCall, InFlightCalls
 from fabric_nb.fabric.rpc.item_streams import WINDOW, Incoming, keep_probing
 from fabric_nb.fabric.rpc.liveness import LivenessMonitor, NoInstanceLeft
@@ -38,6 +40,7 @@ from fabric_nb.fabric.rpc.pings import Pings
 from fabric_nb.fabric.wire.calls import (
     CALL,
     INSTANCE,
+    PROGRESS,
     Expired,
     Request,
     dead_lettered_from,
@@ -182,8 +185,13 @@ class Requester:
             if report is not None:
                 report.sent = True
             delivery = await call.reply
-        except asyncio.CancelledError:
-            self._cancel(call, channel, correlation_id)
+        except asyncio.CancelledError as cancelled:
+            asked = self._cancel(call, channel, correlation_id)
+            if report is None and asked is not None:
+                label = f"{name.fqn}.{method}"
+                explain_cancellation(
+                    cancelled, [asked], partial(cancellation, label, name.id, asked)
+                )
             raise
         except TimeoutError:
             self._cancel(call, channel, correlation_id)
@@ -305,19 +313,30 @@ class Requester:
             method=method,
         )
 
-    def _cancel(self, call: InFlightCall, channel: Channel, correlation_id: str) -> None:
-        """Cancel a call at the instance that has it, if it was sent."""
+    def _cancel(
+        self, call: InFlightCall, channel: Channel, correlation_id: str
+    ) -> CallReport | None:
+        """Cancel a call at the instance that has it, if it was sent.
+
+        Return the report that receives the outcome, if it is asked for: by a report of progress,
+        or in a notebook, where any cancellation may be that of a cell.
+        """
         if correlation_id not in self._calls:
-            return
-        reply_to = None
-        if call.report is not None and call.report.level != INSTANCE:
-            reply_to = self.reply_queue
-            self._cancelled[correlation_id] = call.report
+            return None
+        report = call.report
+        if report is None and can_wait():
+            report = CallReport(PROGRESS)
+            report.sent, report.instance = True, call.instance
+        if report is not None and report.level == INSTANCE and not can_wait():
+            report = None
+        if report is not None:
+            self._cancelled[correlation_id] = report
             if len(self._cancelled) > MAX_CANCELLED:
                 self._cancelled.popitem(last=False)
-        message, service = cancel_message(correlation_id, reply_to), call.service
+        message = cancel_message(correlation_id, None if report is None else self.reply_queue)
         with contextlib.suppress(ConnectionLost):  # nor does a reply arrive
-            channel.send(service.api_exchange, service.instances_key, message)
+            channel.send(call.service.api_exchange, call.service.instances_key, message)
+        return report
 
     async def _read_last(
         self, delivery: Delivery, timeout: float | None, label: str
