@@ -20,6 +20,7 @@ from fabric_nb.fabric.amqp.channel import Channel
 from fabric_nb.fabric.amqp.connection import Connection
 from fabric_nb.fabric.wire.keep_alives import Announcement, keep_alive_message
 from fabric_nb.fabric.wire.names import ServiceName, discovery_exchange
+from fabric_nb.fabric.wire.statistics import CallCounts, Statistics
 from tests.notebook.notebooks import Notebook
 from tests.support.peers import DOMAIN
 
@@ -33,6 +34,8 @@ ANNOUNCEMENT = Announcement(
     interval=INTERVAL,
     methods={f"method_{n}": "(order: int, currency: str = 'USD')" for n in range(METHODS)},
 )
+RATE = 100.0
+"""Calls per second that each service announces."""
 LINES = (
     "%fabric_call ",
     "%fabric_call s5",
@@ -61,10 +64,20 @@ async def _announce(channel: Channel) -> None:
     while True:
         due = int((time.monotonic() - began) / INTERVAL * SERVICES)
         for number in range(sent, due):
-            message = keep_alive_message(names[number % SERVICES], ANNOUNCEMENT)
+            message = keep_alive_message(
+                names[number % SERVICES], ANNOUNCEMENT, _statistics(number)
+            )
             await channel.publish(discovery_exchange(), "", message)
         sent = due
         await asyncio.sleep(STEP)
+
+
+def _statistics(number: int) -> Statistics:
+    """Return the statistics in a keep-alive; those of a service change each time."""
+    since = number / SERVICES * INTERVAL
+    calls = CallCounts(int(since * RATE), number // 100, number % 7, 12.5 + number % 13)
+    methods = {f"method_{n}": calls._replace(calls=calls.calls // METHODS) for n in range(METHODS)}
+    return Statistics(since, calls, methods)
 
 
 @asynccontextmanager
@@ -130,14 +143,18 @@ async def measure_registry(uri: str, seconds: float) -> list[Verdict]:
             await _wait_until_discovered(notebook)
             with_services = await _cpu_share(notebook, seconds)
             growth = _resident(notebook) - before
-            await notebook.run("%fabric_services")
-            with_view = await _cpu_share(notebook, seconds)
+            with_view = {}
+            for view in ("%fabric_services", "%fabric_services --stats"):
+                await notebook.run(view)
+                with_view[view] = await _cpu_share(notebook, seconds)
+                await notebook.run("from IPython.display import clear_output; clear_output()")
     print(
         f"{SERVICES:,} services, {SERVICES / INTERVAL:g} keep-alives/s: {idle:.1%} of a core"
-        f" before, {with_services:.1%} with them, {with_view:.1%} with the view;"
+        f" before, {with_services:.1%} with them,"
+        f" {', '.join(f'{share:.1%} with {view}' for view, share in with_view.items())};"
         f" {before:.0f} MB before, {growth:.1f} MB more"
     )
-    name = f"registry of {SERVICES:,} services of {METHODS} methods"
+    name = f"registry of {SERVICES:,} services of {METHODS} methods with statistics"
     return [
         Verdict(f"{name}: memory, MB", "at most", 50, Spread.of([growth])),
         Verdict(f"{name}: % of a core", "at most", 5, Spread.of([100 * (with_services - idle)])),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -290,10 +291,37 @@ async def measure_browser(seconds: float, uri: str) -> list[Verdict]:
                     Verdict(f"{name}: frames/s", "at least", 50, _single(seen["frames"])),
                     Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
                 ]
+            verdicts += await _measure_statistics(notebook, seconds, uri)
             verdicts += await _measure_panel(notebook, seconds, uri)
             await notebook.close()
             await browser.close()
     return verdicts
+
+
+async def _measure_statistics(notebook: LabNotebook, seconds: float, uri: str) -> list[Verdict]:
+    from playwright.async_api import expect
+
+    from tests.browser.test_speed import WATCH as FRAMES
+
+    await notebook.execute(f"%load_ext fabric_nb\n%fabric_connect {uri} --domain {DOMAIN}")
+    async with many_services.announced_services(uri):
+        await notebook.run("%fabric_services --stats")
+        table = notebook.panel.locator(".fabric-table")
+        count = f"{many_services.SERVICES:,} rows"
+        await expect(table.locator(".count")).to_have_text(count, timeout=60_000)
+        await expect(table.locator("td.spark path").nth(3)).to_have_attribute(
+            "d", re.compile("L"), timeout=60_000
+        )
+        await notebook.execute("import time; used = time.process_time()")
+        seen = await notebook.page.evaluate(FRAMES, seconds)
+        used = float(await notebook.value("time.process_time() - used"))
+    await notebook.execute("%fabric_disconnect")
+    name = f"%fabric_services --stats, {many_services.SERVICES:,} services"
+    return [
+        Verdict(f"{name}: % of a core", "at most", 5, _single(100 * used / seconds)),
+        Verdict(f"{name}: frames/s", "at least", 50, _single(seen["frames"])),
+        Verdict(f"{name}: longest task, ms", "at most", 100, _single(seen["longest"])),
+    ]
 
 
 SCROLL = """(seconds) => {

@@ -33,9 +33,9 @@ _HINT = (
 _COLUMNS: Sequence[str] = ("domain", "type", "id", "version", "instances", "state", "methods")
 _STATISTICS_COLUMNS: Sequence[str] = (
     *("domain", "type", "id", "instances", "state"),
-    *("calls_s", "errors_s", "p95_ms", "running", "calls", "errors"),
+    *("calls_s", "errors_s", "p95_ms", "running", "waiting", "calls", "errors"),
 )
-_NUMBERS = frozenset(("calls_s", "errors_s", "p95_ms", "running", "calls", "errors"))
+_NUMBERS = frozenset(_STATISTICS_COLUMNS[5:])
 _HEADINGS = {"calls_s": "calls/s", "errors_s": "errors/s", "p95_ms": "p95 ms"}
 
 

@@ -297,6 +297,57 @@ async def test_statistics_are_announced(members, announcements):
     assert "stats" not in json.loads(message.body)
 
 
+async def count_until(listener, **counts):
+    """Have queues counted until a row of the registry has these values."""
+
+    def row():
+        return listener.registry.df.set_index("id").loc["hand"]
+
+    await until(lambda: (row()[list(counts)] == list(counts.values())).all(), found=row)
+
+
+@pytest.fixture
+async def held(raw):
+    """Return a queue of a service on amqp-fabric with two consumers, which accept a call each."""
+    queue = await raw.declare_queue(f"{DOMAIN}.api.app.hand::health_check", auto_delete=True)
+    await raw.set_qos(1)
+    for _ in range(2):
+        await queue.consume(asyncio.Queue().put)
+    return queue
+
+
+async def test_instances_are_consumers(listener, announce, raw, held):
+    """Instances without an id are counted by the consumers of their queues, with waiting calls."""
+    for _ in range(5):
+        await raw.default_exchange.publish(aio_pika.Message(b""), held.name)
+    await announce("app.hand")
+    await wait_for_service(listener, "hand")
+    await count_until(listener, instances=2, waiting=3)
+    service = listener.registry.find("hand", domain=DOMAIN)[0]
+    assert service.instance_count(listener.registry.now) == (2, False)
+
+
+async def test_instances_that_cannot_be_counted(listener, announce, broker_uri):
+    """Where the broker does not tell the consumers of a queue, there may be more instances.
+
+    It is not asked again soon.
+    """
+    async with await aio_pika.connect(broker_uri) as other:
+        channel = await other.channel()
+        # The broker refuses to tell another connection of an exclusive queue.
+        await channel.declare_queue(f"{DOMAIN}.api.app.hand::health_check", exclusive=True)
+        await announce("app.hand")
+        await announce("app.none")  # without a queue
+        services = [await wait_for_service(listener, id_) for id_ in ("hand", "none")]
+        listener.registry.want_counts()
+        await until(lambda: sum(service.counted > 0 for service in services) >= 1)
+        await asyncio.sleep(0)
+        assert listener.registry.uncounted(4, lambda _: False) == []
+        for service in services:
+            assert service.instance_count(listener.registry.now) == (1, True)
+        assert set(listener.registry.df.waiting.isna()) == {True}
+
+
 class OtherLoop:
     """Member on a loop of its own, in a thread, which can be blocked."""
 

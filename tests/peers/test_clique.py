@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from fabric_nb.errors import CallError, ConnectionLost
+from fabric_nb.fabric.discovery import registry
 from tests.support.fabric import until, wait_for_service
 from tests.support.peers import PeerError
 
@@ -84,3 +85,33 @@ async def test_registry_of_a_mixed_clique(members, clique):
     service = await wait_for_service(fabric, "calc1", instances=2)
     assert "multiply" in service.methods
     await until(lambda: fabric.registry.df.set_index("id").loc["calc1"].state == "up")
+
+
+async def test_size_of_a_clique_on_amqp_fabric(members, start_peer, rabbitmq_uri, monkeypatch):
+    """Instances on amqp-fabric are counted, and the calls that wait in the queues of their methods.
+
+    They announce no statistics, and are not affected by those of others.
+    """
+    monkeypatch.setattr(registry, "COUNT_PERIOD", 0.2)
+    fabric = await members.join("me", keep_alive_listen=True)
+    await fabric.serve({"double": lambda x: 2 * x}, type="calc", id="busy")
+
+    def row():
+        return fabric.registry.df.set_index("id").loc["calc1"]
+
+    peers = [
+        await start_peer("calc_service", rabbitmq_uri, id="calc1", keep_alive=0.5) for _ in range(2)
+    ]
+    caller = await start_peer("caller", rabbitmq_uri)
+    await wait_for_service(fabric, "calc1")
+    await until(lambda: row().instances == 2, found=row)
+    assert row()["calls":].isna().all()
+    assert await fabric.call("calc1.slow", seconds=0) in [peer.pid for peer in peers]
+    calls = [asyncio.create_task(fabric.call("calc1.slow", seconds=600)) for _ in range(5)]
+    await until(lambda: row().waiting == 3, found=row)
+    assert await caller.call("busy", "double", x=4) == 8
+    peers[0].kill()
+    await until(lambda: row().instances == 1, found=row)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)

@@ -24,7 +24,7 @@ from fabric_nb.fabric.discovery.clock import ReceptionClock
 from fabric_nb.fabric.discovery.eviction import ESTABLISHED_AFTER
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.discovery.resolver import Resolver
-from fabric_nb.fabric.discovery.services import Service, ServiceState
+from fabric_nb.fabric.discovery.services import QueueCounts, Service, ServiceState
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.fabric.wire.statistics import MAX_COUNT, MAX_MS, CallCounts, Statistics
@@ -395,7 +395,7 @@ def test_counts_of_a_full_registry(
                 name,
                 f"i{number}",
                 leaving=leaving,
-                statistics=Statistics(1.0, calls, {"f": calls}) if number % 2 else None,
+                statistics=Statistics(1.0, calls, {"f": calls}, size=9) if number % 2 else None,
                 methods={"f": "x" * number},
             )
             if seconds > 4.5:
@@ -413,7 +413,7 @@ def test_counts_of_a_full_registry(
             if instance.announcement is not None
             for method, signature in instance.announcement.methods.items()
         ) + sum(
-            1 + registry.STATISTICS_CHARS
+            instance.statistics.last.size
             for each in services
             for instance in each.instances.values()
             if instance.statistics is not None
@@ -441,9 +441,9 @@ def test_statistics_of_a_service(receiver: Receiver) -> None:
     receiver.wait(4)
     receiver.receive(instance="a", statistics=counted(104.0, 1040, 11, 6.0))
     receiver.receive(instance="b", statistics=counted(4.0, 4, 0, 7.0))
-    assert receiver.registry.df.iloc[0]["calls":].tolist() == [1044, 11, 2, 11.0, 0.25, 7.0]
+    assert receiver.registry.df.iloc[0]["calls":"p95_ms"].tolist() == [1044, 11, 2, 11.0, 0.25, 7.0]
     receiver.receive(instance="a", leaving=True)
-    assert receiver.registry.df.iloc[0]["calls":].tolist() == [4, 0, 1, 1.0, 0.0, 7.0]
+    assert receiver.registry.df.iloc[0]["calls":"p95_ms"].tolist() == [4, 0, 1, 1.0, 0.0, 7.0]
 
 
 def test_statistics_are_no_revision(receiver: Receiver) -> None:
@@ -550,12 +550,66 @@ def test_methods_of_statistics_are_bounded(
     monkeypatch.setattr(registry, "MAX_METHOD_CHARS", 1000)
     counts = CallCounts(1, 0, 0)
     for instance in "abc":
-        statistics = Statistics(1.0, counts, {"f": counts, "g": counts}, more=1)
+        statistics = Statistics(1.0, counts, {"f": counts, "g": counts}, more=1, size=400)
         service = receiver.receive(instance=instance, statistics=statistics)
     assert service is not None
     kept = [each.statistics.last for each in service.instances.values() if each.statistics]
     assert [len(each.methods) for each in kept] == [2, 2, 0]
     assert [each.more for each in kept] == [1, 1, 3]
+
+
+# -- queues of services on amqp-fabric
+
+
+def test_queues_are_counted_in_turn(receiver: Receiver) -> None:
+    """Queues are counted while that is wanted, of a few services at a time, each in its turn."""
+    counted_: list[str] = []
+    for number in range(10):
+        receiver.receive(ServiceName("d", "old", f"s{number}"), None)
+        receiver.receive(ServiceName("d", "new", f"s{number}"), "i")
+    assert receiver.registry.uncounted(4, lambda _: False) == []
+    receiver.registry.want_counts()
+    for _ in range(4):
+        services = receiver.registry.uncounted(4, lambda _: False)
+        for service in services:
+            receiver.registry.record_counts(service, None)
+        counted_ += [str(service.name) for service in services]
+    assert sorted(counted_) == [f"d.old.s{number}" for number in range(10)]
+    receiver.wait(registry.WANTED + 1)
+    for number in range(10):
+        receiver.receive(ServiceName("d", "old", f"s{number}"), None)
+    assert receiver.registry.uncounted(4, lambda _: False) == []
+    receiver.registry.want_counts()
+    assert receiver.registry.uncounted(4, lambda _: False) == []  # counted less than 30 s ago
+    receiver.wait(registry.COUNT_PERIOD)
+    receiver.registry.want_counts()
+    for number in range(10):
+        receiver.receive(ServiceName("d", "old", f"s{number}"), None)
+    assert len(receiver.registry.uncounted(4, lambda _: False)) == 4
+    assert receiver.registry.uncounted(4, lambda domain: domain == "d") == []
+
+
+def test_instances_by_consumers(receiver: Receiver) -> None:
+    """The consumers of a queue are the instances, as long as the count is valid."""
+    service = receiver.receive(CALC, None)
+    assert service is not None
+    now = receiver.registry.now
+    assert service.instance_count(now) == (1, True)
+    before = receiver.registry.revision
+    receiver.registry.record_counts(service, QueueCounts(consumers=3, waiting=2))
+    assert receiver.registry.revision > before
+    assert service.instance_count(now) == (3, False)
+    receiver.receive(CALC, "named")  # one of them runs fabric_nb
+    assert service.instance_count(now) == (3, False)
+    row = receiver.registry.row(service)
+    assert (row.instances, row.waiting) == (3, 2)
+    before = receiver.registry.revision
+    receiver.registry.record_counts(service, QueueCounts(consumers=3, waiting=7))
+    assert receiver.registry.revision == before
+    assert service.instance_count(now + 15) == (3, False)  # late
+    assert service.instance_count(now + 60) == (0, False)  # gone
+    receiver.registry.record_counts(service, None)
+    assert service.instance_count(now) == (2, True)
 
 
 # -- queries
@@ -592,6 +646,7 @@ def test_table(receiver: Receiver) -> None:
         "state",
         "last_seen",
         "methods",
+        "waiting",
         "calls",
         "errors",
         "running",

@@ -298,12 +298,12 @@ def test_statistics_of_services() -> None:
     shown = Rendered(RegistryView(member, statistics=True))
     assert shown.cells[0] == [
         *("service", "state", "instances", "calls/s", "last 5 min", "errors/s", "p95 ms"),
-        *("running", "calls", "errors"),
+        *("running", "waiting", "calls", "errors"),
     ]
     assert shown.cells[1:] == [
-        ["calc.a", "up", "2", "40.00", "", "2.00", "12.5", "2", "2,200", "10"],
-        ["calc.b", "up", "1", "0.00", "", "0.00", "12.5", "1", "7", "0"],
-        ["e.seed.s", "late", "1+", "", "", "", "", "", "", ""],
+        ["calc.a", "up", "2", "40.00", "", "2.00", "12.5", "2", "", "2,200", "10"],
+        ["calc.b", "up", "1", "0.00", "", "0.00", "12.5", "1", "", "7", "0"],
+        ["e.seed.s", "late", "1+", "", "", "", "", "", "", "", ""],
     ]
     sparks = [cast("Spark", row.cells[4]) for row in shown.model.rows]
     assert [spark.peak for spark in sparks] == [40.0, 0.0, None]

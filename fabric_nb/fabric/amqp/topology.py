@@ -244,13 +244,23 @@ class Topology:
 
         The channel is lost and opened again if the queue does not exist, or may not be asked for.
         """
-        await self._ready()
         try:
-            declared = await self._declare_queue(queue, passive=True)
+            messages, _ = await self.count(queue)
         except BrokerRefused as refused:
             log.debug("The broker does not tell how many messages wait: %s", refused)
             return None
-        return declared.message_count
+        return messages
+
+    async def count(self, queue: str) -> tuple[int, int]:
+        """Return the number of messages that wait in a queue, and the number of its consumers.
+
+        Raises:
+            BrokerRefused: the queue does not exist, or may not be asked for. The channel is lost
+                and opened again.
+        """
+        await self._ready()
+        declared = await self._declare_queue(queue, passive=True)
+        return declared.message_count or 0, declared.consumer_count or 0
 
     async def has_exchange(self, name: str, *, default: bool = True) -> bool:
         """Return whether an exchange exists; if not, the channel is lost and opened again.

@@ -16,6 +16,7 @@ from fabric_nb.fabric.amqp.message import Delivery
 from fabric_nb.fabric.amqp.rejected import RejectedMessages
 from fabric_nb.fabric.core.tasks import Background
 from fabric_nb.fabric.discovery.clock import TICK_PERIOD
+from fabric_nb.fabric.discovery.queue_counts import QueueCounter
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.wire.keep_alives import keep_alive_request, read_keep_alive
 from fabric_nb.fabric.wire.names import (
@@ -75,6 +76,7 @@ class Listener:
         self._connection = connection
         self._channel = connection.channel(self._set_up, on_lost=registry.connection_lost)
         self._requests = connection.channel(self._set_up_requests)
+        self._queue_counter = QueueCounter(connection, registry)
         connection.on_silence.append(self._on_silence)
 
     async def open(self) -> None:
@@ -83,6 +85,7 @@ class Listener:
         if self.listening:
             self._background.keep(self._tick, name="tick")
             self._background.keep(self._check_silent_services, name="check silent services")
+            self._background.keep(self._queue_counter.run, name="count queues")
         elif self._on_request is not None:
             await self._receive_requests()
 

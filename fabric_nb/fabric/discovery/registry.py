@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fabric_nb.fabric.discovery.clock import ReceptionClock
 from fabric_nb.fabric.discovery.eviction import EvictionPolicy
-from fabric_nb.fabric.discovery.services import GONE_AFTER, Instance, Service, ServiceState
+from fabric_nb.fabric.discovery.services import (
+    GONE_AFTER,
+    Instance,
+    QueueCounts,
+    Service,
+    ServiceState,
+)
 from fabric_nb.fabric.wire.keep_alives import Announcement, KeepAlive
 from fabric_nb.fabric.wire.names import ServiceName, ServicePattern
 from fabric_nb.fabric.wire.statistics import Statistics
@@ -35,8 +41,10 @@ MAX_DOMAINS_NAMED = 3
 MAX_STATES_COMPUTED = 500
 """Maximum number of services whose states are computed for that; for all it would take 0.1 s."""
 
-STATISTICS_CHARS = 200
-"""Number of characters as which the statistics of one method count."""
+WANTED = 10.0
+"""Seconds for which queues are counted after a view has asked for it."""
+COUNT_PERIOD = 30.0
+"""Seconds between two counts of the queues of one service."""
 _UP = (ServiceState.UP, ServiceState.BUSY)
 
 
@@ -51,6 +59,7 @@ class ServiceRow(NamedTuple):
     state: str
     last_seen: float
     methods: str
+    waiting: int | None = None
     calls: int | None = None
     errors: int | None = None
     running: int | None = None
@@ -59,7 +68,7 @@ class ServiceRow(NamedTuple):
     p95_ms: float | None = None
 
 
-_NULLABLE = dict.fromkeys(("calls", "errors", "running"), "Int64") | dict.fromkeys(
+_NULLABLE = dict.fromkeys(("calls", "errors", "running", "waiting"), "Int64") | dict.fromkeys(
     ("calls_s", "errors_s", "p95_ms"), "float64"
 )
 """Types of columns that are empty for services without statistics."""
@@ -102,6 +111,8 @@ class Registry:
         self.instance_count = 0
         self.method_chars = 0
         self._changed = asyncio.Event()
+        self._counts_wanted_until = float("-inf")
+        self._next_counted = 0
         self._drop_at = self.clock() + DROP_PERIOD
         self._make_room_at = 0.0
         self.changes = 0
@@ -191,7 +202,9 @@ class Registry:
                 instance.has_left = True
                 self.revision += 1
         elif instance is not None:
-            announcement = self._within_limit(keep_alive.announcement, instance.announcement)
+            announcement = keep_alive.announcement
+            if announcement != instance.announcement:
+                announcement = self._within_limit(announcement, instance.announcement)
             if announcement != instance.announcement:
                 service.invalidate_methods()
                 self.revision += 1
@@ -216,11 +229,9 @@ class Registry:
         if instance is None:
             return
         self.method_chars -= _statistics_chars(instance)
-        if statistics is not None and self.method_chars > MAX_METHOD_CHARS - sum(
-            len(name) + STATISTICS_CHARS for name in statistics.methods
-        ):
+        if statistics is not None and self.method_chars + statistics.size > MAX_METHOD_CHARS:
             omitted = statistics.more + len(statistics.methods)
-            statistics = replace(statistics, methods={}, more=omitted)
+            statistics = replace(statistics, methods={}, more=omitted, size=0)
         instance.record_statistics(statistics, now)
         self.method_chars += _statistics_chars(instance)
 
@@ -316,6 +327,47 @@ class Registry:
         service.confirm_exchange(self.clock())
         self.revision += 1
 
+    # -- queues of services on amqp-fabric
+
+    def want_counts(self) -> None:
+        """Have the queues of services on amqp-fabric counted for the next `WANTED` seconds.
+
+        Their consumers are their instances. The first counts are known after a second.
+        """
+        self._counts_wanted_until = self.clock() + WANTED
+
+    def uncounted(self, limit: int, is_refused: Callable[[str], bool]) -> list[Service]:
+        """Return services whose queues are to be counted now, in turn.
+
+        Args:
+            limit: maximum number of services.
+            is_refused: returns whether the services of a domain cannot be counted.
+        """
+        now = self.clock()
+        if self.stale or now > self._counts_wanted_until:
+            return []
+        found: list[Service] = []
+        count = len(self._order)
+        first = self._next_counted
+        for position in range(first, first + count):
+            service = self._order[position % count]
+            if (
+                "" in service.instances
+                and now - service.counted >= COUNT_PERIOD
+                and service.has_unnamed(now)
+                and not is_refused(service.name.domain)
+            ):
+                found.append(service)
+                if len(found) == limit:
+                    self._next_counted = (position + 1) % count
+                    break
+        return found
+
+    def record_counts(self, service: Service, counts: QueueCounts | None) -> None:
+        """Record the counts of a service's queues; None: they are not known."""
+        if service.record_counts(counts, self.clock()):
+            self.revision += 1
+
     # -- queries
 
     @property
@@ -406,13 +458,14 @@ class Registry:
     def df(self) -> pd.DataFrame:
         """The registry as a DataFrame, a row for each service, gone ones included.
 
-        Columns: domain, type, id, version (several joined by commas), instances (present
-        instances that can be told apart), state, last_seen (seconds ago), methods. Of the calls
-        that present instances have served: calls and errors (totals since each began to serve),
-        running, calls_s and errors_s (per second, between the last two keep-alives), p95_ms (95th
-        percentile of the durations of the last minute with calls, in milliseconds; of several
-        instances the highest). They are missing for services that announce none, as those on
-        amqp-fabric.
+        Columns: domain, type, id, version (several joined by commas), instances (present ones, as
+        far as they can be told apart or counted; see `want_counts`), state, last_seen (seconds
+        ago), methods. Of the calls that present instances have served: calls and errors (totals
+        since each began to serve), running, calls_s and errors_s (per second, between the last two
+        keep-alives), p95_ms (95th percentile of the durations of the last minute with calls, in
+        milliseconds; of several instances the highest). They are missing for services that announce
+        none, as those on amqp-fabric. Only for these there is waiting, the number of calls in their
+        queues, as far as these are known.
         """
         with importing("pandas"):
             import pandas as pd
@@ -421,16 +474,19 @@ class Registry:
 
     def row(self, service: Service) -> ServiceRow:
         """Return the row of a service in `df`."""
+        self.want_counts()
         now = self.clock()
+        queues = service.queues(now)
         return ServiceRow(
             service.name.domain,
             service.name.type,
             service.name.id,
             ", ".join(service.versions(now)),
-            len(service.present(now)),
+            service.instance_count(now)[0],
             str(service.state(now)),
             round(now - service.last_seen, 1),
             ", ".join(service.methods),
+            None if queues is None else queues.waiting,
             *(service.statistics(now) or ()),
         )
 
@@ -450,9 +506,7 @@ def _instance_chars(instance: Instance) -> int:
 
 
 def _statistics_chars(instance: Instance) -> int:
-    if instance.statistics is None:
-        return 0
-    return sum(len(name) + STATISTICS_CHARS for name in instance.statistics.last.methods)
+    return 0 if instance.statistics is None else instance.statistics.last.size
 
 
 def _method_chars(announcement: Announcement | None) -> int:

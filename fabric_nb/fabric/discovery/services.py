@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from fabric_nb.fabric.discovery.statistics import (
     CallStatistics,
@@ -35,6 +36,8 @@ five."""
 CONFIRMED_SILENCE = 30.0
 """Seconds of silence for which a service is late, not gone, if its exchange exists: its loop may be
 blocked, and calls wait in its queues."""
+COUNTED = 300.0
+"""Seconds for which the counts of a service's queues are valid."""
 MAX_REPLIED_METHODS = 200
 """Maximum number of methods of a service that are recorded because they have replied."""
 
@@ -174,6 +177,26 @@ class Instance:
         return ServiceState.UP
 
 
+class QueueCounts(NamedTuple):
+    """Counts of the queues of a service's methods.
+
+    Attributes:
+        consumers: number of consumers of the queue with the most, one for each instance.
+        waiting: number of messages that wait in all of them, to be delivered to an instance.
+        time: time of the count.
+    """
+
+    consumers: int = 0
+    waiting: int = 0
+    time: float = float("-inf")
+
+    def plus(self, messages: int, consumers: int) -> QueueCounts:
+        """Return the counts with those of another queue."""
+        return self._replace(
+            consumers=max(self.consumers, consumers), waiting=self.waiting + messages
+        )
+
+
 @dataclass(slots=True)
 class Service:
     """Service in the registry.
@@ -182,6 +205,7 @@ class Service:
         since: time of its first keep-alive, or of the first after it was gone.
         instances: instances by id, including those that are gone.
         checked_silence: `last_seen` of the silence in which its exchange was looked up last.
+        counted: time at which its queues were counted last, or that was refused.
     """
 
     name: ServiceName
@@ -189,6 +213,8 @@ class Service:
     instances: dict[str, Instance] = field(default_factory=dict)
     _replied_methods: dict[str, str] = field(default_factory=dict)
     checked_silence: float = float("-inf")
+    counted: float = float("-inf")
+    _queues: QueueCounts | None = None
     _methods: Mapping[str, str] | None = None  # cached
 
     def state(self, now: float) -> ServiceState:
@@ -209,17 +235,47 @@ class Service:
             if instance.state(now) is not ServiceState.GONE
         ]
 
+    def has_unnamed(self, now: float) -> bool:
+        """Return whether instances without an id are present, which run amqp-fabric."""
+        unnamed = self.instances.get("")
+        return unnamed is not None and unnamed.state(now) is not ServiceState.GONE
+
+    def queues(self, now: float) -> QueueCounts | None:
+        """Return the counts of its queues; None if they are not known, or older than `COUNTED`."""
+        if self._queues is None or now - self._queues.time > COUNTED or not self.has_unnamed(now):
+            return None
+        return self._queues
+
+    def record_counts(self, counts: QueueCounts | None, now: float) -> bool:
+        """Record counts, or that there are none; return whether the number of instances changes."""
+        before, self._queues = self._queues, counts and counts._replace(time=now)
+        self.counted = now
+        return (before and before.consumers) != (counts and counts.consumers)
+
+    def instance_count(self, now: float) -> tuple[int, bool]:
+        """Return the number of present instances, and whether there may be more.
+
+        There may if some run amqp-fabric, which sends no ids, and if their queues are not counted.
+        """
+        present = len(self.present(now))
+        if not self.has_unnamed(now):
+            return present, False
+        queues = self.queues(now)
+        if queues is None or not queues.consumers:
+            return present, True
+        return max(present, queues.consumers), False
+
     def versions(self, now: float) -> list[str]:
         """Return the versions of its present instances, or of all if none is present."""
         return versions_of(self.present(now) or self.instances.values())
 
     def statistics(self, now: float) -> CallStatistics | None:
         """Return the calls of its present instances together; None if none is known."""
-        known = [each.statistics for each in self.instances.values() if each.statistics is not None]
-        if not known:
-            return None
-        present = [each.statistics for each in self.present(now) if each.statistics is not None]
-        return CallStatistics.sum(each.calls for each in present)
+        return CallStatistics.sum(
+            each.statistics.calls
+            for each in self.instances.values()
+            if each.statistics is not None and each.state(now) is not ServiceState.GONE
+        )
 
     def call_rates(self, now: float) -> Sequence[float]:
         """Return the calls per second in the last five minutes, of its present instances together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -57,12 +57,50 @@ class Statistics:
         total: all methods together.
         methods: methods with calls, those with the most calls first.
         more: number of further methods with calls.
+        size: bytes of `methods` in memory, if they were received.
     """
 
     since: float
     total: CallCounts
     methods: Mapping[str, CallCounts] = field(default_factory=dict)
     more: int = 0
+    size: int = 0
+
+
+class ReceivedMethods(Mapping[str, CallCounts]):
+    """Statistics by method that were received.
+
+    They are kept as JSON and read at each access, because a registry has those of thousands of
+    methods, and a view shows those of one service.
+
+    Args:
+        encoded: the JSON object.
+    """
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = encoded
+
+    def _read(self) -> dict[str, CallCounts]:
+        return {
+            name: counts
+            for name, one in orjson.loads(self._encoded).items()
+            if is_method(name) and (counts := _read_counts(one)) is not None
+        }
+
+    def __getitem__(self, name: str) -> CallCounts:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def items(self) -> ItemsView[str, CallCounts]:
+        """Return names and counts."""
+        return self._read().items()
 
 
 class EncodedStatistics:
@@ -112,19 +150,18 @@ def read_statistics(content: object) -> Statistics | None:
     total = _read_counts(content.get("all"))
     if since is None or total is None:
         return None
-    received = content.get("methods")
-    methods = received if isinstance(received, dict) else {}
+    methods = content.get("methods")
     more = int(number(content.get("more"), low=0, high=1e6) or 0)
-    return Statistics(
-        since,
-        total,
-        {
-            name: counts
-            for name, one in islice(methods.items(), MAX_METHODS)
-            if is_method(name) and (counts := _read_counts(one)) is not None
-        },
-        more + max(0, len(methods) - MAX_METHODS),
-    )
+    if not isinstance(methods, dict) or not methods:
+        return Statistics(since, total, more=more)
+    if len(methods) > MAX_METHODS:
+        more += len(methods) - MAX_METHODS
+        methods = dict(islice(methods.items(), MAX_METHODS))
+    try:
+        encoded = orjson.dumps(methods)
+    except TypeError:  # names with lone surrogates, integers over 64 bits
+        return Statistics(since, total, more=more + len(methods))
+    return Statistics(since, total, ReceivedMethods(encoded), more, len(encoded))
 
 
 def _read_counts(value: object) -> CallCounts | None:

@@ -59,6 +59,7 @@ STATISTICS_COLUMNS = (
     Column("errors/s", "number", digits=2, line=2),
     Column("p95 ms", "number", digits=1, line=2),
     Column("running", "number", line=2),
+    Column("waiting", "number", line=0),
     Column("calls", "number", line=0),
     Column("errors", "number", line=0),
 )
@@ -179,6 +180,7 @@ class RegistryView(TableView):
         name = facts.name
         if (spark := self._sparks.get(name)) is None:
             spark = self._sparks[name] = Spark(facts.service.call_rates(now))
+        queues = facts.service.queues(now)
         calls, errors, running, calls_s, errors_s, p95_ms = facts.statistics(now) or NO_STATISTICS
         return [
             name.seen_from(self.fabric.domain),
@@ -189,6 +191,7 @@ class RegistryView(TableView):
             errors_s,
             p95_ms,
             running,
+            None if queues is None else queues.waiting,
             calls,
             errors,
         ]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fabric_nb.fabric.discovery.services import Instance, Service, ServiceState
+from fabric_nb.fabric.discovery.services import Service, ServiceState
 from fabric_nb.fabric.discovery.statistics import CallStatistics
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.wire.names import ServiceName
@@ -129,7 +129,8 @@ class ServiceFacts:
     Attributes:
         state: state of its best instance.
         instances: its instances, including those that are gone.
-        count: number of present instances, with ``+`` if some run amqp-fabric, which sends no ids.
+        count: number of present instances, with ``+`` if there may be more; see
+            `Service.instance_count`.
         version: versions of the present instances, or of all if none is present.
         methods: its methods.
     """
@@ -215,6 +216,7 @@ class Services:
 
     def _select(self, notebook: NotebookFacts) -> Selection:
         registry, wanted, domain = self.fabric.registry, self.filter, self.fabric.domain
+        registry.want_counts()
         now = registry.now
         found = [
             (service, service.state(now))
@@ -276,14 +278,18 @@ def _facts(
     instances = [
         InstanceFacts(each.id, each.state(now), each.version) for each in service.instances.values()
     ]
+    count = _count(service, instances, now)
     methods = before.methods if before is not None and before.service is service else None
     if methods is None or methods.announced is not service.methods or methods.replied != replied:
         methods = Methods.of(service, replied)
-    elif before is not None and before.instances == instances:
+    elif before is not None and (before.instances, before.count) == (instances, count):
         return before
     version = " + ".join(service.versions(now))
-    return ServiceFacts(service, state, instances, _count(service.present(now)), version, methods)
+    return ServiceFacts(service, state, instances, count, version, methods)
 
 
-def _count(present: Sequence[Instance]) -> str | int:
-    return f"{len(present)}+" if any(not each.id for each in present) else len(present)
+def _count(service: Service, instances: Sequence[InstanceFacts], now: float) -> str | int:
+    if not service.has_unnamed(now):
+        return sum(each.state is not ServiceState.GONE for each in instances)
+    count, more = service.instance_count(now)
+    return f"{count}+" if more else count
