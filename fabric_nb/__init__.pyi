@@ -187,14 +187,10 @@ from .fabric.rpc.history import (
 )
 from .fabric.rpc.instance_statistics import Edge as Edge
 from .fabric.rpc.instance_statistics import MethodFigures as MethodFigures
+from .fabric.rpc.map_calls import MapOptions as MapOptions
 from .fabric.rpc.map_progress import MapProgress as MapProgress
 from .fabric.rpc.map_results import FailedRow as FailedRow
-from .fabric.rpc.mapping import (
-    MapHandle as MapHandle,
-)
-from .fabric.rpc.mapping import (
-    MapOptions as MapOptions,
-)
+from .fabric.rpc.mapping import MapHandle as MapHandle
 from .fabric.rpc.methods import AbstractServiceApi as AbstractServiceApi
 from .fabric.rpc.proxy import (
     RemoteMethod as RemoteMethod,

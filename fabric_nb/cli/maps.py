@@ -19,9 +19,10 @@ from fabric_nb.cli.output import jsonable, print_error, print_json
 from fabric_nb.errors import FabricError, InvalidArgument, MalformedMessage, one_line
 from fabric_nb.fabric.connector import AmqBrokerConnector
 from fabric_nb.fabric.core.values import error_text, shown
+from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_progress import ProgressMeter
 from fabric_nb.fabric.rpc.map_rows import RowSource
-from fabric_nb.fabric.rpc.mapping import EndedRow, MapOptions, ended_rows
+from fabric_nb.fabric.rpc.map_streams import EndedRow, ended_rows
 from fabric_nb.fabric.wire.codec import decode
 from fabric_nb.fabric.wire.names import parse_call
 from fabric_nb.notebook.options import read_options

@@ -34,14 +34,10 @@ from fabric_nb.fabric.member import OPEN_TIMEOUT, FabricMember
 from fabric_nb.fabric.rpc.call_handle import CallHandle
 from fabric_nb.fabric.rpc.instance_statistics import graph_frame, statistics_frame
 from fabric_nb.fabric.rpc.instances import ping_frame
+from fabric_nb.fabric.rpc.map_calls import DEFAULT_IN_FLIGHT, MapOptions, OnError
 from fabric_nb.fabric.rpc.map_rows import row_source
-from fabric_nb.fabric.rpc.mapping import (
-    DEFAULT_IN_FLIGHT,
-    MapHandle,
-    MapOptions,
-    OnError,
-    stream_map,
-)
+from fabric_nb.fabric.rpc.map_streams import stream_map
+from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.rpc.methods import public_functions
 from fabric_nb.fabric.rpc.proxy import ServiceProxy
 from fabric_nb.fabric.rpc.serve_options import Ack, Redelivered, ServeOptions

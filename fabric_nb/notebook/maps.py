@@ -17,8 +17,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from fabric_nb.errors import NotConnected, NotSerializable
 from fabric_nb.fabric.member import FabricMember
 from fabric_nb.fabric.rpc.current_call import caller
+from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_rows import row_source
-from fabric_nb.fabric.rpc.mapping import MapHandle, MapOptions
+from fabric_nb.fabric.rpc.mapping import MapHandle
 from fabric_nb.fabric.wire.codec import encode
 from fabric_nb.fabric.wire.names import ServicePattern
 from fabric_nb.libraries import is_frame

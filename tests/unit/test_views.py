@@ -22,8 +22,9 @@ from fabric_nb.fabric.data.stream import Stream
 from fabric_nb.fabric.discovery.registry import Registry
 from fabric_nb.fabric.rpc.call_report import CallReport
 from fabric_nb.fabric.rpc.history import CallLog, CallRecord
+from fabric_nb.fabric.rpc.map_calls import MapOptions
 from fabric_nb.fabric.rpc.map_rows import row_source
-from fabric_nb.fabric.rpc.mapping import MapHandle, MapOptions, Maps
+from fabric_nb.fabric.rpc.mapping import MapHandle, Maps
 from fabric_nb.fabric.rpc.methods import MethodStats
 from fabric_nb.fabric.rpc.serve_options import ServeOptions
 from fabric_nb.fabric.wire.codec import decode

@@ -21,8 +21,9 @@ from fabric_nb.fabric.core.timeouts import time_limit
 from fabric_nb.fabric.core.waiting import named, wait_for
 from fabric_nb.fabric.discovery.services import Service
 from fabric_nb.fabric.rpc.client import RpcClient
+from fabric_nb.fabric.rpc.map_calls import DEFAULT_IN_FLIGHT, MapOptions, OnError
 from fabric_nb.fabric.rpc.map_rows import row_source
-from fabric_nb.fabric.rpc.mapping import DEFAULT_IN_FLIGHT, MapHandle, MapOptions, Maps, OnError
+from fabric_nb.fabric.rpc.mapping import MapHandle, Maps
 from fabric_nb.fabric.rpc.methods import MAX_TEXT, Verbatim
 from fabric_nb.fabric.wire.names import ServicePattern, check_method
 

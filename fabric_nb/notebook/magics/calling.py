@@ -129,7 +129,7 @@ class CallingMagics(SessionMagics):
         map, with its results so far.
         """
         __tracebackhide__ = True
-        from fabric_nb.fabric.rpc.mapping import MapOptions
+        from fabric_nb.fabric.rpc.map_calls import MapOptions
 
         with self._usage_errors(self.fabric_map.parser):
             args = self._parse(self.fabric_map.parser, line, local_ns, expressions=True, texts=1)
